@@ -1,0 +1,3 @@
+//! The `brooklet` binary.
+
+fn main() {}

@@ -1,0 +1,257 @@
+//! Topic Names and Topic Filters as checked types. A value of these types has passed the rules of chapter 4.7
+//! of the standards, so nothing behind it checks them again.
+//!
+//! This is the lowest room: the codec, the trie and everything above build on it.
+
+use std::fmt;
+
+/// The longest Topic Name or Topic Filter, in bytes: what the two-byte length on the wire can say
+/// [MQTT-4.7.3-3].
+pub const LENGTH_MAXIMUM: usize = 65_535;
+
+/// The first characters of a Shared Subscription's filter.
+const SHARE_PREFIX: &str = "$share/";
+
+/// Why a text is no Topic Name or no Topic Filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicError {
+    /// It has no character at all [MQTT-4.7.3-1].
+    Empty,
+    /// It is longer than [`LENGTH_MAXIMUM`] bytes [MQTT-4.7.3-3].
+    TooLong,
+    /// It contains U+0000 [MQTT-4.7.3-2].
+    Nul,
+    /// A Topic Name contains `+` or `#` [MQTT-4.7.0-1].
+    WildcardInName,
+    /// `#` is not the last level of its own [MQTT-4.7.1-1].
+    MisplacedHash,
+    /// `+` does not fill its level [MQTT-4.7.1-2].
+    MisplacedPlus,
+    /// The Share Name is empty or contains a wildcard, or no filter follows it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+    Share,
+}
+
+impl fmt::Display for TopicError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Empty => "empty topic",
+            Self::TooLong => "topic longer than 65535 bytes",
+            Self::Nul => "U+0000 in a topic",
+            Self::WildcardInName => "wildcard in a topic name",
+            Self::MisplacedHash => "# is not the last level of a topic filter",
+            Self::MisplacedPlus => "+ does not fill its level of a topic filter",
+            Self::Share => "$share without a share name and a topic filter",
+        })
+    }
+}
+
+impl std::error::Error for TopicError {}
+
+/// A Topic Name: what a message is published to. Without wildcards, not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicName<'a>(&'a str);
+
+impl<'a> TopicName<'a> {
+    /// Checks `text` against the rules of a Topic Name.
+    pub fn new(text: &'a str) -> Result<Self, TopicError> {
+        check_length(text)?;
+        for byte in text.bytes() {
+            match byte {
+                b'+' | b'#' => return Err(TopicError::WildcardInName),
+                0 => return Err(TopicError::Nul),
+                _ => {}
+            }
+        }
+        Ok(Self(text))
+    }
+
+    /// The text, as published.
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// Whether the name begins with `$`, so that a leading wildcard does not match it [MQTT-4.7.2-1].
+    pub fn is_reserved(self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
+impl fmt::Display for TopicName<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+/// A Topic Filter: what a subscription asks for. Levels may be `+`, the last one may be `#`. The filter of a
+/// Shared Subscription keeps its Share Name apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicFilter<'a> {
+    whole: &'a str,
+    /// Where the part that is matched begins; zero unless shared.
+    pattern_at: usize,
+}
+
+impl<'a> TopicFilter<'a> {
+    /// Checks `text` against the rules of a Topic Filter; `$share/NAME/FILTER` is a Shared Subscription.
+    pub fn new(text: &'a str) -> Result<Self, TopicError> {
+        check_length(text)?;
+        let pattern_at = pattern_position(text)?;
+        let (_, pattern) = text.split_at_checked(pattern_at).ok_or(TopicError::Share)?;
+        check_pattern(pattern)?;
+        Ok(Self { whole: text, pattern_at })
+    }
+
+    /// The text as the client sent it, a Share Name included.
+    pub const fn as_str(self) -> &'a str {
+        self.whole
+    }
+
+    /// The part that is matched against Topic Names.
+    pub fn pattern(self) -> &'a str {
+        self.whole.split_at(self.pattern_at).1
+    }
+
+    /// The Share Name, if this is the filter of a Shared Subscription.
+    pub fn share_name(self) -> Option<&'a str> {
+        let prefix = self.whole.split_at(self.pattern_at).0;
+        prefix.strip_prefix(SHARE_PREFIX)?.strip_suffix('/')
+    }
+
+    /// Whether the pattern contains `+` or `#`.
+    pub fn has_wildcard(self) -> bool {
+        self.pattern().bytes().any(|byte| byte == b'+' || byte == b'#')
+    }
+
+    /// Whether `name` matches, level by level, without any normalising [MQTT-4.7.3-4].
+    pub fn matches(self, name: TopicName<'_>) -> bool {
+        let pattern = self.pattern();
+        if name.is_reserved() && !pattern.starts_with('$') {
+            return false;
+        }
+        let mut levels = name.as_str().split('/');
+        for wanted in pattern.split('/') {
+            if wanted == "#" {
+                return true;
+            }
+            match levels.next() {
+                Some(level) if wanted == "+" || wanted == level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+}
+
+impl fmt::Display for TopicFilter<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.whole)
+    }
+}
+
+fn check_length(text: &str) -> Result<(), TopicError> {
+    match text.len() {
+        0 => Err(TopicError::Empty),
+        1..=LENGTH_MAXIMUM => Ok(()),
+        _ => Err(TopicError::TooLong),
+    }
+}
+
+/// Where the matched part of a filter begins.
+fn pattern_position(text: &str) -> Result<usize, TopicError> {
+    let Some(rest) = text.strip_prefix(SHARE_PREFIX) else {
+        return Ok(0);
+    };
+    let share_name_length = rest.find('/').ok_or(TopicError::Share)?;
+    let (share_name, pattern) = rest.split_at(share_name_length);
+    if share_name.is_empty() || share_name.contains(['+', '#']) || pattern.len() < 2 {
+        return Err(TopicError::Share);
+    }
+    Ok(SHARE_PREFIX.len() + share_name_length + 1)
+}
+
+fn check_pattern(pattern: &str) -> Result<(), TopicError> {
+    let mut levels = pattern.split('/').peekable();
+    while let Some(level) = levels.next() {
+        if level.contains('\0') {
+            return Err(TopicError::Nul);
+        }
+        if level.contains('#') && (level.len() > 1 || levels.peek().is_some()) {
+            return Err(TopicError::MisplacedHash);
+        }
+        if level.contains('+') && level.len() > 1 {
+            return Err(TopicError::MisplacedPlus);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert_eq!(TopicName::new("/").map(TopicName::as_str), Ok("/"));
+        assert_eq!(TopicName::new(""), Err(TopicError::Empty));
+        assert_eq!(TopicName::new("a/+"), Err(TopicError::WildcardInName));
+        assert_eq!(TopicName::new("a#"), Err(TopicError::WildcardInName));
+        assert_eq!(TopicName::new("a\0b"), Err(TopicError::Nul));
+        assert_eq!(TopicName::new(&"x".repeat(65_536)), Err(TopicError::TooLong));
+    }
+
+    #[test]
+    fn filters_are_checked() {
+        for good in ["#", "+", "/", "a/#", "+/+/#", "a/+/b", "$share/g/#", "$share/g//", "$SYS/#", "$share"] {
+            assert!(TopicFilter::new(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("", TopicError::Empty),
+            ("a#", TopicError::MisplacedHash),
+            ("#/a", TopicError::MisplacedHash),
+            ("a/#/", TopicError::MisplacedHash),
+            ("a+", TopicError::MisplacedPlus),
+            ("a/+b/c", TopicError::MisplacedPlus),
+            ("a\0", TopicError::Nul),
+            ("$share/", TopicError::Share),
+            ("$share/g", TopicError::Share),
+            ("$share/g/", TopicError::Share),
+            ("$share//a", TopicError::Share),
+            ("$share/+/a", TopicError::Share),
+            ("$share/g/a#", TopicError::MisplacedHash),
+        ] {
+            assert_eq!(TopicFilter::new(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_share_name_is_kept_apart() {
+        let filter = TopicFilter::new("$share/group/a/+").unwrap();
+        assert_eq!((filter.share_name(), filter.pattern()), (Some("group"), "a/+"));
+        let plain = TopicFilter::new("a/+").unwrap();
+        assert_eq!((plain.share_name(), plain.pattern()), (None, "a/+"));
+    }
+
+    #[test]
+    fn matching_follows_the_standard() {
+        for (filter, name, expected) in [
+            ("sport/#", "sport", true),
+            ("sport/#", "sport/", true),
+            ("sport/#", "sports", false),
+            ("#", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("+/a", "$SYS/a", false),
+            ("$SYS/+", "$SYS/a", true),
+            ("+", "/a", false),
+            ("+/+", "/a", true),
+            ("/+", "/a", true),
+            ("a/+", "a", false),
+            ("a/+", "a/", true),
+            ("a/+/c", "a/b/c", true),
+            ("A", "a", false),
+            ("$share/g/a", "a", true),
+        ] {
+            let filter = TopicFilter::new(filter).unwrap();
+            assert_eq!(filter.matches(TopicName::new(name).unwrap()), expected, "{filter} {name}");
+        }
+    }
+}
