@@ -1,0 +1,92 @@
+//! DISCONNECT: the last packet of a connection.
+
+use super::properties::PropertySet;
+use super::property::identifier;
+use super::reader::Reader;
+use super::{DecodeError, Properties, ProtocolVersion, ReasonCode, kind, writer};
+
+const PROPERTIES: PropertySet = PropertySet::of(&[
+    identifier::SESSION_EXPIRY_INTERVAL,
+    identifier::REASON_STRING,
+    identifier::SERVER_REFERENCE,
+]);
+
+/// The Reason Codes of DISCONNECT, of both directions [MQTT-3.14.2-1].
+const LISTED: &[ReasonCode] = &[
+    ReasonCode::Success,
+    ReasonCode::DisconnectWithWillMessage,
+    ReasonCode::UnspecifiedError,
+    ReasonCode::MalformedPacket,
+    ReasonCode::ProtocolError,
+    ReasonCode::ImplementationSpecificError,
+    ReasonCode::NotAuthorized,
+    ReasonCode::ServerBusy,
+    ReasonCode::ServerShuttingDown,
+    ReasonCode::BadAuthenticationMethod,
+    ReasonCode::KeepAliveTimeout,
+    ReasonCode::SessionTakenOver,
+    ReasonCode::TopicFilterInvalid,
+    ReasonCode::TopicNameInvalid,
+    ReasonCode::ReceiveMaximumExceeded,
+    ReasonCode::TopicAliasInvalid,
+    ReasonCode::PacketTooLarge,
+    ReasonCode::MessageRateTooHigh,
+    ReasonCode::QuotaExceeded,
+    ReasonCode::AdministrativeAction,
+    ReasonCode::PayloadFormatInvalid,
+    ReasonCode::RetainNotSupported,
+    ReasonCode::QoSNotSupported,
+    ReasonCode::UseAnotherServer,
+    ReasonCode::ServerMoved,
+    ReasonCode::SharedSubscriptionsNotSupported,
+    ReasonCode::ConnectionRateExceeded,
+    ReasonCode::MaximumConnectTime,
+    ReasonCode::SubscriptionIdentifiersNotSupported,
+    ReasonCode::WildcardSubscriptionsNotSupported,
+];
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disconnect<'a> {
+    /// Why; always success before MQTT 5.0.
+    pub reason_code: ReasonCode,
+    /// None before MQTT 5.0.
+    pub properties: Properties<'a>,
+}
+
+impl<'a> Disconnect<'a> {
+    /// A DISCONNECT with this Reason Code and no properties.
+    pub fn new(reason_code: ReasonCode) -> Self {
+        Self { reason_code, properties: Properties::default() }
+    }
+
+    /// Reads the body. Success may be left out, and so may the length of no properties.
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let mut this = Self::new(ReasonCode::Success);
+        if reader.is_empty() {
+            return Ok(this);
+        }
+        if version == ProtocolVersion::V5 {
+            this.reason_code = reader.reason_code(LISTED)?;
+            if !reader.is_empty() {
+                this.properties = reader.properties(version, PROPERTIES)?;
+            }
+        }
+        reader.finish()?;
+        Ok(this)
+    }
+
+    pub(super) fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
+        writer::packet(into, kind::DISCONNECT << 4, |into| {
+            let is_plain = self.reason_code == ReasonCode::Success && self.properties.is_empty();
+            if is_plain || version != ProtocolVersion::V5 {
+                return;
+            }
+            writer::reason_code(into, self.reason_code);
+            if !self.properties.is_empty() {
+                self.properties.encode(version, into);
+            }
+        });
+    }
+}

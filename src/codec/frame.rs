@@ -1,0 +1,133 @@
+//! Cuts a stream of bytes into packets, without looking into them.
+
+use super::{DecodeError, ProtocolVersion, writer};
+
+/// The result of a try that may need more input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status<T> {
+    /// It is there.
+    Complete(T),
+    /// The input ends too early.
+    Incomplete {
+        /// How many bytes, counted from the start of the input, there must be before another try can help.
+        /// Always more than there are, and never more than the limit on a packet once its length is known.
+        needed: usize,
+    },
+}
+
+/// One whole packet, cut out but not decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Packet type and flags.
+    pub first_byte: u8,
+    /// Everything behind the fixed header.
+    pub body: &'a [u8],
+    /// The length of the whole packet in bytes, its fixed header included.
+    pub length: usize,
+}
+
+/// Cuts the first packet out of `input`.
+///
+/// # Errors
+///
+/// [`DecodeError::PacketTooLarge`] if the whole packet is longer than `maximum_packet_size`, told as soon as its
+/// length is known; [`DecodeError::Malformed`] if the Remaining Length takes more than four bytes.
+#[inline]
+pub fn frame(input: &[u8], maximum_packet_size: usize) -> Result<Status<Frame<'_>>, DecodeError> {
+    let Some((&first_byte, rest)) = input.split_first() else {
+        return Ok(Status::Incomplete { needed: 2 });
+    };
+    let Status::Complete((remaining_length, width)) = remaining_length(rest)? else {
+        return Ok(Status::Incomplete { needed: input.len() + 1 });
+    };
+    let length = 1 + width + remaining_length;
+    if length > maximum_packet_size {
+        return Err(DecodeError::PacketTooLarge);
+    }
+    match input.get(1 + width..length) {
+        Some(body) => Ok(Status::Complete(Frame { first_byte, body, length })),
+        None => Ok(Status::Incomplete { needed: length }),
+    }
+}
+
+/// The Remaining Length at the start of `input` and how many bytes it takes there.
+#[inline]
+fn remaining_length(input: &[u8]) -> Result<Status<(usize, usize)>, DecodeError> {
+    let mut value = 0;
+    for (index, &byte) in input.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok(Status::Complete((value, index + 1)));
+        }
+    }
+    if input.len() >= 4 {
+        return Err(DecodeError::Malformed("remaining length over four bytes"));
+    }
+    Ok(Status::Incomplete { needed: input.len() + 1 })
+}
+
+impl Frame<'_> {
+    /// The packet type, 0 to 15.
+    #[inline]
+    pub(super) const fn kind(&self) -> u8 {
+        self.first_byte >> 4
+    }
+
+    /// MQTT 5.0 wants the shortest form of the Remaining Length [MQTT-1.5.5-1]; the older versions do not say so.
+    #[inline]
+    pub(super) fn check_length(&self, version: ProtocolVersion) -> Result<(), DecodeError> {
+        let width = self.length - 1 - self.body.len();
+        if width > 1 && version == ProtocolVersion::V5 && width > writer::integer_width(self.body.len()) {
+            return Err(DecodeError::Malformed("remaining length not in its shortest form"));
+        }
+        Ok(())
+    }
+
+    /// The reserved flags have one value each [MQTT-2.1.3-1]. MQTT 3.1 had none reserved: it set DUP on a repeated
+    /// PUBREL, SUBSCRIBE and UNSUBSCRIBE, and ignored what it did not use.
+    #[inline]
+    pub(super) fn check_flags(&self, expected: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
+        if self.first_byte & 0x0F != expected && version != ProtocolVersion::V31 {
+            return Err(DecodeError::Malformed("reserved flags of the fixed header"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_cut_out() {
+        let expected = Frame { first_byte: 0x40, body: &[0, 1], length: 4 };
+        assert_eq!(frame(&[0x40, 2, 0, 1, 0xC0, 0], 4), Ok(Status::Complete(expected)));
+        let long = Frame { first_byte: 0x40, body: &[0, 1], length: 7 };
+        assert_eq!(frame(&[0x40, 0x82, 0x80, 0x80, 0, 0, 1], 7), Ok(Status::Complete(long)));
+    }
+
+    #[test]
+    fn a_cut_packet_says_what_it_needs() {
+        for (input, needed) in [
+            (&[][..], 2),
+            (&[0x30], 2),
+            (&[0x30, 0x80], 3),
+            (&[0x30, 0x80, 0x80, 0x80], 5),
+            (&[0x30, 5], 7),
+            (&[0x30, 5, 0, 0, 0, 0], 7),
+            (&[0x30, 0x80, 1, 0], 131),
+            (&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 268_435_460),
+        ] {
+            assert_eq!(frame(input, usize::MAX), Ok(Status::Incomplete { needed }), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_told_before_the_body_is_there() {
+        assert_eq!(frame(&[0x30, 5], 6), Err(DecodeError::PacketTooLarge));
+        assert_eq!(frame(&[0x30, 5], 7), Ok(Status::Incomplete { needed: 7 }));
+        let over_four = Err(DecodeError::Malformed("remaining length over four bytes"));
+        assert_eq!(frame(&[0x30, 0x80, 0x80, 0x80, 0x80], usize::MAX), over_four);
+        assert_eq!(frame(&[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 1], 1), over_four);
+    }
+}

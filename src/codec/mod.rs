@@ -1,0 +1,198 @@
+//! The codec: bytes to [`Packet`] and back, for MQTT 3.1, 3.1.1 and 5.0.
+//!
+//! [`frame`] cuts a packet out of a stream, [`decode`] reads it, [`Packet::encode`] writes it. A decoded packet
+//! borrows from the input; decoding allocates nothing. Every rule of the standards that one packet can be held to on
+//! its own is checked here, and a packet that breaks one is a [`DecodeError`] that knows the Reason Code it earns.
+//! Both directions are spoken: who may send what, and when, is for the rooms above to say.
+//!
+//! One file holds one packet; what the packets are made of has files of its own. Of the crate it knows `topic` alone.
+
+mod acknowledgement;
+mod auth;
+mod connack;
+mod connect;
+mod disconnect;
+mod error;
+mod frame;
+mod packet_identifier;
+mod properties;
+mod property;
+mod publish;
+mod qos;
+mod reader;
+mod reason_code;
+mod suback;
+mod subscribe;
+mod unsuback;
+mod unsubscribe;
+mod version;
+mod writer;
+
+pub use acknowledgement::Acknowledgement;
+pub use auth::Auth;
+pub use connack::ConnAck;
+pub use connect::{Connect, Will, connect_version};
+pub use disconnect::Disconnect;
+pub use error::DecodeError;
+pub use frame::{Frame, Status, frame};
+pub use packet_identifier::PacketIdentifier;
+pub use properties::{Properties, PropertyBuffer};
+pub use property::Property;
+pub use publish::{Delivery, Publish};
+pub use qos::QoS;
+pub use reason_code::ReasonCode;
+pub use suback::SubAck;
+pub use subscribe::{RetainHandling, Subscribe, Subscription, SubscriptionBuffer, Subscriptions};
+pub use unsuback::UnsubAck;
+pub use unsubscribe::{FilterBuffer, Filters, Unsubscribe};
+pub use version::ProtocolVersion;
+
+use acknowledgement::{OF_A_MESSAGE, OF_A_RELEASE};
+
+/// The packet types: the upper half of the first byte.
+mod kind {
+    pub(super) const CONNECT: u8 = 1;
+    pub(super) const CONNACK: u8 = 2;
+    pub(super) const PUBLISH: u8 = 3;
+    pub(super) const PUBACK: u8 = 4;
+    pub(super) const PUBREC: u8 = 5;
+    pub(super) const PUBREL: u8 = 6;
+    pub(super) const PUBCOMP: u8 = 7;
+    pub(super) const SUBSCRIBE: u8 = 8;
+    pub(super) const SUBACK: u8 = 9;
+    pub(super) const UNSUBSCRIBE: u8 = 10;
+    pub(super) const UNSUBACK: u8 = 11;
+    pub(super) const PINGREQ: u8 = 12;
+    pub(super) const PINGRESP: u8 = 13;
+    pub(super) const DISCONNECT: u8 = 14;
+    pub(super) const AUTH: u8 = 15;
+}
+
+/// A packet of any kind, borrowed from the bytes it was decoded from or from what it is to be encoded of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// A client opens a connection.
+    Connect(Connect<'a>),
+    /// The answer to CONNECT.
+    ConnAck(ConnAck<'a>),
+    /// A message.
+    Publish(Publish<'a>),
+    /// The answer to a message of QoS 1.
+    PubAck(Acknowledgement<'a>),
+    /// The first answer to a message of QoS 2.
+    PubRec(Acknowledgement<'a>),
+    /// The answer to PUBREC.
+    PubRel(Acknowledgement<'a>),
+    /// The answer to PUBREL.
+    PubComp(Acknowledgement<'a>),
+    /// A client asks for subscriptions.
+    Subscribe(Subscribe<'a>),
+    /// The answer to SUBSCRIBE.
+    SubAck(SubAck<'a>),
+    /// A client ends subscriptions.
+    Unsubscribe(Unsubscribe<'a>),
+    /// The answer to UNSUBSCRIBE.
+    UnsubAck(UnsubAck<'a>),
+    /// A sign of life.
+    PingReq,
+    /// The answer to PINGREQ.
+    PingResp,
+    /// The end of the connection.
+    Disconnect(Disconnect<'a>),
+    /// A step of an extended authentication.
+    Auth(Auth<'a>),
+}
+
+/// Decodes a packet of this version; CONNECT says its version itself.
+///
+/// # Errors
+///
+/// Whatever the standard forbids in a packet of this version, as far as the packet alone can tell.
+#[inline]
+pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<'a>, DecodeError> {
+    if frame.kind() == kind::CONNECT {
+        return Connect::decode(frame).map(Packet::Connect);
+    }
+    frame.check_length(version)?;
+    let body = frame.body;
+    match frame.kind() {
+        kind::PUBLISH => return Publish::decode(frame.first_byte, body, version).map(Packet::Publish),
+        // [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
+        kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE => frame.check_flags(0b0010, version)?,
+        _ => frame.check_flags(0, version)?,
+    }
+    match frame.kind() {
+        kind::PUBACK => Acknowledgement::decode(body, version, OF_A_MESSAGE).map(Packet::PubAck),
+        kind::PUBREC => Acknowledgement::decode(body, version, OF_A_MESSAGE).map(Packet::PubRec),
+        kind::PUBREL => Acknowledgement::decode(body, version, OF_A_RELEASE).map(Packet::PubRel),
+        kind::PUBCOMP => Acknowledgement::decode(body, version, OF_A_RELEASE).map(Packet::PubComp),
+        _ => decode_rare(frame, version),
+    }
+}
+
+/// Decodes what is no message and no acknowledgement, out of the way of those.
+#[inline(never)]
+fn decode_rare<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<'a>, DecodeError> {
+    let body = frame.body;
+    match frame.kind() {
+        kind::CONNACK => ConnAck::decode(body, version).map(Packet::ConnAck),
+        kind::SUBSCRIBE => Subscribe::decode(body, version).map(Packet::Subscribe),
+        kind::SUBACK => SubAck::decode(body, version).map(Packet::SubAck),
+        kind::UNSUBSCRIBE => Unsubscribe::decode(body, version).map(Packet::Unsubscribe),
+        kind::UNSUBACK => UnsubAck::decode(body, version).map(Packet::UnsubAck),
+        kind::PINGREQ => reader::Reader::new(body).finish().map(|()| Packet::PingReq),
+        kind::PINGRESP => reader::Reader::new(body).finish().map(|()| Packet::PingResp),
+        kind::DISCONNECT => Disconnect::decode(body, version).map(Packet::Disconnect),
+        kind::AUTH => Auth::decode(body, version).map(Packet::Auth),
+        _ => Err(DecodeError::Malformed("packet type 0")),
+    }
+}
+
+impl Packet<'_> {
+    /// Appends the packet in the form of this version; a CONNECT in the form of its own.
+    ///
+    /// # Panics
+    ///
+    /// If a part is longer than its length field can say, or an AUTH is to be sent before MQTT 5.0.
+    #[inline]
+    pub fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
+        match self {
+            Self::Connect(connect) => connect.encode(into),
+            Self::ConnAck(connack) => connack.encode(version, into),
+            Self::Publish(publish) => publish.encode(version, into),
+            Self::PubAck(puback) => puback.encode(kind::PUBACK << 4, version, into),
+            Self::PubRec(pubrec) => pubrec.encode(kind::PUBREC << 4, version, into),
+            Self::PubRel(pubrel) => pubrel.encode(kind::PUBREL << 4 | 0b0010, version, into),
+            Self::PubComp(pubcomp) => pubcomp.encode(kind::PUBCOMP << 4, version, into),
+            Self::Subscribe(subscribe) => subscribe.encode(version, into),
+            Self::SubAck(suback) => suback.encode(version, into),
+            Self::Unsubscribe(unsubscribe) => unsubscribe.encode(version, into),
+            Self::UnsubAck(unsuback) => unsuback.encode(version, into),
+            Self::PingReq => into.extend_from_slice(&[kind::PINGREQ << 4, 0]),
+            Self::PingResp => into.extend_from_slice(&[kind::PINGRESP << 4, 0]),
+            Self::Disconnect(disconnect) => disconnect.encode(version, into),
+            Self::Auth(auth) => auth.encode(version, into),
+        }
+    }
+
+    /// The name of the packet in the standard.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "CONNECT",
+            Self::ConnAck(_) => "CONNACK",
+            Self::Publish(_) => "PUBLISH",
+            Self::PubAck(_) => "PUBACK",
+            Self::PubRec(_) => "PUBREC",
+            Self::PubRel(_) => "PUBREL",
+            Self::PubComp(_) => "PUBCOMP",
+            Self::Subscribe(_) => "SUBSCRIBE",
+            Self::SubAck(_) => "SUBACK",
+            Self::Unsubscribe(_) => "UNSUBSCRIBE",
+            Self::UnsubAck(_) => "UNSUBACK",
+            Self::PingReq => "PINGREQ",
+            Self::PingResp => "PINGRESP",
+            Self::Disconnect(_) => "DISCONNECT",
+            Self::Auth(_) => "AUTH",
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! SUBSCRIBE: what a client wants to hear.
+
+use super::properties::PropertySet;
+use super::property::identifier;
+use super::reader::Reader;
+use super::{DecodeError, PacketIdentifier, Properties, ProtocolVersion, QoS, kind, writer};
+use crate::topic::TopicFilter;
+
+const PROPERTIES: PropertySet = PropertySet::of(&[identifier::SUBSCRIPTION_IDENTIFIER]);
+
+const QOS: u8 = 0b0000_0011;
+const NO_LOCAL: u8 = 0b0000_0100;
+const RETAIN_AS_PUBLISHED: u8 = 0b0000_1000;
+const RESERVED: u8 = 0b1100_0000;
+const RETAIN_HANDLING_SHIFT: u8 = 4;
+
+/// Whether a subscription asks for the retained messages that match it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RetainHandling {
+    /// Send them at each SUBSCRIBE; the only way before MQTT 5.0.
+    SendAtSubscribe = 0,
+    /// Send them only if the subscription did not exist before.
+    SendIfNew = 1,
+    /// Do not send them.
+    DoNotSend = 2,
+}
+
+/// One Topic Filter with its Subscription Options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription<'a> {
+    /// What to match.
+    pub filter: TopicFilter<'a>,
+    /// The highest quality of service that the client wants.
+    pub qos: QoS,
+    /// Whether the client's own messages stay away. Never in a Shared Subscription.
+    pub no_local: bool,
+    /// Whether RETAIN is forwarded as it was published.
+    pub retain_as_published: bool,
+    /// What becomes of retained messages.
+    pub retain_handling: RetainHandling,
+}
+
+impl<'a> Subscription<'a> {
+    /// A subscription as the versions before MQTT 5.0 know it.
+    pub const fn new(filter: TopicFilter<'a>, qos: QoS) -> Self {
+        Self {
+            filter,
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::SendAtSubscribe,
+        }
+    }
+
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let filter = reader.topic_filter()?;
+        let options = reader.u8()?;
+        // [MQTT-3.8.3-5]
+        if options & RESERVED != 0 {
+            return Err(DecodeError::Malformed("reserved subscription options"));
+        }
+        let qos = QoS::from_u8(options & QOS).ok_or(DecodeError::ProtocolError("subscription with QoS 3"))?;
+        let retain_handling = match (options & !RESERVED) >> RETAIN_HANDLING_SHIFT {
+            0 => RetainHandling::SendAtSubscribe,
+            1 => RetainHandling::SendIfNew,
+            2 => RetainHandling::DoNotSend,
+            _ => return Err(DecodeError::ProtocolError("retain handling 3")),
+        };
+        let no_local = options & NO_LOCAL != 0;
+        // [MQTT-3.8.3-4]
+        if no_local && filter.share_name().is_some() {
+            return Err(DecodeError::ProtocolError("no local on a shared subscription"));
+        }
+        let retain_as_published = options & RETAIN_AS_PUBLISHED != 0;
+        Ok(Self { filter, qos, no_local, retain_as_published, retain_handling })
+    }
+
+    fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
+        writer::string(into, self.filter.as_str());
+        into.push(if version == ProtocolVersion::V5 { self.options() } else { self.qos.level() });
+    }
+
+    fn options(&self) -> u8 {
+        let no_local = if self.no_local { NO_LOCAL } else { 0 };
+        let retain_as_published = if self.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
+        let retain_handling = (self.retain_handling as u8) << RETAIN_HANDLING_SHIFT;
+        self.qos.level() | no_local | retain_as_published | retain_handling
+    }
+}
+
+/// The subscriptions of one SUBSCRIBE, checked; there is at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriptions<'a> {
+    bytes: &'a [u8],
+    count: usize,
+}
+
+impl<'a> Subscriptions<'a> {
+    /// Checks all of them. Before MQTT 5.0 all options but the quality of service are reserved [MQTT-3.8.3-4 of
+    /// MQTT 3.1.1].
+    fn check(bytes: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let mut count = 0;
+        while !reader.is_empty() {
+            let subscription = Subscription::read(&mut reader)?;
+            if version != ProtocolVersion::V5 && subscription.options() & !QOS != 0 {
+                return Err(DecodeError::Malformed("reserved bits beside the QoS of a subscription"));
+            }
+            count += 1;
+        }
+        // [MQTT-3.8.3-2]
+        if count == 0 {
+            return Err(DecodeError::ProtocolError("SUBSCRIBE without a topic filter"));
+        }
+        Ok(Self { bytes, count })
+    }
+
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The subscriptions, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Subscription<'a>> + use<'a> {
+        let mut reader = Reader::new(self.bytes);
+        std::iter::from_fn(move || Subscription::read(&mut reader).ok())
+    }
+}
+
+/// The subscriptions of a SUBSCRIBE under construction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionBuffer {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl SubscriptionBuffer {
+    /// Appends a subscription.
+    pub fn push(&mut self, subscription: Subscription<'_>) {
+        subscription.encode(ProtocolVersion::V5, &mut self.bytes);
+        self.count += 1;
+    }
+
+    /// The subscriptions as they go into the packet; `None` as long as there is none.
+    pub fn subscriptions(&self) -> Option<Subscriptions<'_>> {
+        (self.count > 0).then_some(Subscriptions { bytes: &self.bytes, count: self.count })
+    }
+}
+
+/// A request for subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribe<'a> {
+    /// Returned by the SUBACK.
+    pub packet_identifier: PacketIdentifier,
+    /// None before MQTT 5.0.
+    pub properties: Properties<'a>,
+    /// What is subscribed to.
+    pub subscriptions: Subscriptions<'a>,
+}
+
+impl<'a> Subscribe<'a> {
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        Ok(Self {
+            packet_identifier: reader.packet_identifier()?,
+            properties: reader.properties(version, PROPERTIES)?,
+            subscriptions: Subscriptions::check(reader.rest(), version)?,
+        })
+    }
+
+    pub(super) fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
+        writer::packet(into, kind::SUBSCRIBE << 4 | 0b0010, |into| {
+            writer::u16(into, self.packet_identifier.value());
+            self.properties.encode(version, into);
+            for subscription in self.subscriptions.iter() {
+                subscription.encode(version, into);
+            }
+        });
+    }
+}

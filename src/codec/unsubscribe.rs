@@ -1,0 +1,93 @@
+//! UNSUBSCRIBE: what a client no longer wants to hear.
+
+use super::properties::PropertySet;
+use super::reader::Reader;
+use super::{DecodeError, PacketIdentifier, Properties, ProtocolVersion, kind, writer};
+use crate::topic::TopicFilter;
+
+const PROPERTIES: PropertySet = PropertySet::of(&[]);
+
+/// The Topic Filters of one UNSUBSCRIBE, checked; there is at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filters<'a> {
+    bytes: &'a [u8],
+    count: usize,
+}
+
+impl<'a> Filters<'a> {
+    fn check(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let mut count = 0;
+        while !reader.is_empty() {
+            reader.topic_filter()?;
+            count += 1;
+        }
+        // [MQTT-3.10.3-2]
+        if count == 0 {
+            return Err(DecodeError::ProtocolError("UNSUBSCRIBE without a topic filter"));
+        }
+        Ok(Self { bytes, count })
+    }
+
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The filters, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = TopicFilter<'a>> + use<'a> {
+        let mut reader = Reader::new(self.bytes);
+        std::iter::from_fn(move || reader.topic_filter().ok())
+    }
+}
+
+/// The Topic Filters of an UNSUBSCRIBE under construction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilterBuffer {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl FilterBuffer {
+    /// Appends a filter.
+    pub fn push(&mut self, filter: TopicFilter<'_>) {
+        writer::string(&mut self.bytes, filter.as_str());
+        self.count += 1;
+    }
+
+    /// The filters as they go into the packet; `None` as long as there is none.
+    pub fn filters(&self) -> Option<Filters<'_>> {
+        (self.count > 0).then_some(Filters { bytes: &self.bytes, count: self.count })
+    }
+}
+
+/// A request to end subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsubscribe<'a> {
+    /// Returned by the UNSUBACK.
+    pub packet_identifier: PacketIdentifier,
+    /// None before MQTT 5.0.
+    pub properties: Properties<'a>,
+    /// Which subscriptions end.
+    pub filters: Filters<'a>,
+}
+
+impl<'a> Unsubscribe<'a> {
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        Ok(Self {
+            packet_identifier: reader.packet_identifier()?,
+            properties: reader.properties(version, PROPERTIES)?,
+            filters: Filters::check(reader.rest())?,
+        })
+    }
+
+    pub(super) fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
+        writer::packet(into, kind::UNSUBSCRIBE << 4 | 0b0010, |into| {
+            writer::u16(into, self.packet_identifier.value());
+            self.properties.encode(version, into);
+            into.extend_from_slice(self.filters.bytes);
+        });
+    }
+}

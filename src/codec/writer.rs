@@ -1,0 +1,84 @@
+//! Appends the fields of packets to a buffer. What does not fit its length field is our own fault, never the
+//! peer's, and panics.
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::ReasonCode;
+
+/// The largest number that a Variable Byte Integer can say.
+const INTEGER_MAXIMUM: usize = 268_435_455;
+
+#[inline]
+pub(super) fn u16(into: &mut Vec<u8>, value: u16) {
+    let mut bytes = [0; 2];
+    BigEndian::write_u16(&mut bytes, value);
+    into.extend_from_slice(&bytes);
+}
+
+#[inline]
+pub(super) fn u32(into: &mut Vec<u8>, value: u32) {
+    let mut bytes = [0; 4];
+    BigEndian::write_u32(&mut bytes, value);
+    into.extend_from_slice(&bytes);
+}
+
+/// How many bytes `value` takes as a Variable Byte Integer.
+#[inline]
+pub(super) const fn integer_width(value: usize) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    }
+}
+
+/// Appends `value` in the shortest form [MQTT-1.5.5-1].
+#[inline]
+pub(super) fn variable_byte_integer(into: &mut Vec<u8>, mut value: usize) {
+    assert!(value <= INTEGER_MAXIMUM, "a variable byte integer of {value}");
+    while value >= 0x80 {
+        into.push(low_byte(value) | 0x80);
+        value >>= 7;
+    }
+    into.push(low_byte(value));
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the seven bits that are kept fit a byte")]
+const fn low_byte(value: usize) -> u8 {
+    (value & 0x7F) as u8
+}
+
+/// Appends Binary Data: its length in two bytes, then the bytes.
+#[inline]
+pub(super) fn binary(into: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u16::try_from(bytes.len()).expect("a field of at most 65535 bytes");
+    u16(into, length);
+    into.extend_from_slice(bytes);
+}
+
+/// Appends a UTF-8 Encoded String.
+#[inline]
+pub(super) fn string(into: &mut Vec<u8>, text: &str) {
+    binary(into, text.as_bytes());
+}
+
+#[inline]
+pub(super) fn reason_code(into: &mut Vec<u8>, code: ReasonCode) {
+    into.push(code.value());
+}
+
+/// Appends a whole packet whose body is written by `body`. The Remaining Length is put before it afterwards; the
+/// packets that are sent often know it beforehand and do not come here.
+pub(super) fn packet(into: &mut Vec<u8>, first_byte: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    into.push(first_byte);
+    let start = into.len();
+    body(into);
+    let end = into.len();
+    variable_byte_integer(into, end - start);
+    let width = into.len() - end;
+    if let Some(moved) = into.get_mut(start..) {
+        moved.rotate_right(width);
+    }
+}
