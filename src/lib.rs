@@ -3,3 +3,4 @@
 pub mod codec;
 pub mod time;
 pub mod topic;
+pub mod trie;

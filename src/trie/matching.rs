@@ -1,0 +1,166 @@
+//! The walk from a Topic Name to the filters that match it.
+//!
+//! The path of a node says how much of the name it covers, since `+` covers exactly one level. So a walk comes to
+//! a node at most once, whatever the filters are, and the ends of levels are looked for only once.
+
+use super::{FilterId, ROOT, Trie};
+use crate::topic::TopicName;
+
+/// Names with more levels make the walk allocate.
+const FEW: usize = 16;
+
+impl<T> Trie<T> {
+    /// Appends every filter that matches `name`, in no particular order.
+    pub fn matches(&self, name: TopicName<'_>, into: &mut Vec<FilterId>) {
+        let mut walk = Walk {
+            trie: self,
+            name: name.as_str().as_bytes(),
+            pending: Stack::new(),
+            level_ends: Stack::new(),
+            into,
+        };
+        // A name that begins with `$` is not matched by a leading wildcard [MQTT-4.7.2-1].
+        let mut at = if name.is_reserved() { walk.literal(ROOT, 0) } else { walk.branch(ROOT, 0) };
+        while let Some(place) = at.or_else(|| walk.pending.pop()) {
+            at = walk.follow(place);
+        }
+    }
+}
+
+/// A node whose label is to be compared next, and how many bytes of the name its parent covers.
+type Place = (u32, usize);
+
+struct Walk<'a, T> {
+    trie: &'a Trie<T>,
+    name: &'a [u8],
+    /// The `+` edges not yet taken. Each begins at another level.
+    pending: Stack<Place>,
+    /// Filled when the first `+` is met.
+    level_ends: Stack<usize>,
+    into: &'a mut Vec<FilterId>,
+}
+
+impl<T> Walk<'_, T> {
+    /// Compares the label of a node with the name and goes on to its children.
+    fn follow(&mut self, (node, mut covered): Place) -> Option<Place> {
+        let mut label = self.trie.label(node);
+        while let Some((&wanted, rest)) = label.split_first() {
+            match self.name.get(covered) {
+                Some(&byte) if byte == wanted => covered += 1,
+                _ if wanted == b'+' => covered = self.level_end(covered),
+                _ if wanted == b'#' => break,
+                None if wanted == b'/' => {
+                    self.parent_level(node, rest);
+                    return None;
+                }
+                _ => return None,
+            }
+            label = rest;
+        }
+        if !label.is_empty() {
+            // `#` covers all that is left; it ends its filter [MQTT-4.7.1-1].
+            self.found(node);
+            return None;
+        }
+        if covered == self.name.len() {
+            self.found(node);
+        }
+        self.branch(node, covered)
+    }
+
+    /// The name has ended before a `/` in the label: only `#` may follow, as it matches its parent level too.
+    fn parent_level(&mut self, node: u32, rest: &[u8]) {
+        match rest {
+            b"#" => self.found(node),
+            [] => {
+                if let Some(child) = self.trie.nodes[node].body.child(b'#') {
+                    self.found(child);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// All edges from a node: wildcards first, which stand at the beginning of a level only.
+    fn branch(&mut self, node: u32, covered: usize) -> Option<Place> {
+        let at_level = covered.checked_sub(1).is_none_or(|last| self.name.get(last) == Some(&b'/'));
+        if at_level {
+            for child in self.trie.nodes[node].body.children() {
+                match child.key {
+                    b'#' => self.found(child.node()),
+                    b'+' => self.pending.push((child.node(), covered)),
+                    key if key > b'+' => break,
+                    _ => {}
+                }
+            }
+        }
+        self.literal(node, covered)
+    }
+
+    /// The edge for the next byte of the name; after its end, the one that may lead to `/#`.
+    fn literal(&self, node: u32, covered: usize) -> Option<Place> {
+        let key = self.name.get(covered).copied().unwrap_or(b'/');
+        Some((self.trie.nodes[node].body.child(key)?, covered))
+    }
+
+    fn found(&mut self, node: u32) {
+        if self.trie.nodes[node].body.has_values() {
+            self.into.push(FilterId(node));
+        }
+    }
+
+    /// Where the level ends that `position` lies in. Looked up, since many `+` may ask for the same long level.
+    fn level_end(&mut self, position: usize) -> usize {
+        if self.level_ends.as_slice().is_empty() {
+            for (at, &byte) in self.name.iter().enumerate() {
+                if byte == b'/' {
+                    self.level_ends.push(at);
+                }
+            }
+            self.level_ends.push(self.name.len());
+        }
+        let ends = self.level_ends.as_slice();
+        let index = ends.partition_point(|&end| end < position);
+        ends.get(index).copied().unwrap_or(self.name.len())
+    }
+}
+
+/// A stack without allocation while it holds few items.
+struct Stack<E> {
+    few: [E; FEW],
+    length: usize,
+    /// All items, if they are more than a few; otherwise empty.
+    many: Vec<E>,
+}
+
+impl<E: Copy + Default> Stack<E> {
+    fn new() -> Self {
+        Self { few: [E::default(); FEW], length: 0, many: Vec::new() }
+    }
+
+    fn push(&mut self, item: E) {
+        if let Some(place) = self.few.get_mut(self.length) {
+            *place = item;
+        } else {
+            if self.many.is_empty() {
+                self.many.extend_from_slice(&self.few);
+            }
+            self.many.push(item);
+        }
+        self.length += 1;
+    }
+
+    fn pop(&mut self) -> Option<E> {
+        let item = *self.as_slice().last()?;
+        self.length -= 1;
+        self.many.pop();
+        if self.length == FEW {
+            self.many.clear();
+        }
+        Some(item)
+    }
+
+    fn as_slice(&self) -> &[E] {
+        if self.many.is_empty() { self.few.get(..self.length).unwrap_or_default() } else { &self.many }
+    }
+}
