@@ -4,3 +4,4 @@ pub mod codec;
 pub mod time;
 pub mod topic;
 pub mod trie;
+pub mod wheel;
