@@ -1,4 +1,49 @@
 //! Brooklet, an MQTT 3.1, 3.1.1 and 5.0 broker for small Linux machines: one process, one thread, one binary.
+//!
+//! # Architecture
+//!
+//! Three decisions shape everything else:
+//!
+//! 1. The protocol is code that is told. What the time is, which bytes came and which connection ended is handed
+//!    to it; it asks the operating system for nothing. So it can be fuzzed, simulated and tested with no socket.
+//! 2. All state has one owner and is changed through `&mut`. A message on its way meets no lock and no channel.
+//! 3. One loop does all input and output, in phases. What costs a system call is paid once a turn of the loop
+//!    and not once a message.
+//!
+//! # Rooms and floors
+//!
+//! A room is one file of `src` or one directory. Rooms stand on floors, and a room knows only what stands below
+//! it: its floor's neighbours only where the last column names them. `below` stands for all rooms of lower
+//! floors. The floors from 4 up are the only ones that may name the poller, sockets, files, threads, clocks and
+//! random numbers.
+//!
+//! The test `tests/tidy.rs` reads this table and holds the sources to it. A room `(to come)` has its place here
+//! before it has a file.
+//!
+//! | floor | room | owns | may know |
+//! |---|---|---|---|
+//! | 0a | `time` | moments and spans in milliseconds, as plain numbers that are handed in | |
+//! | 0a | `topic` | Topic Names and Topic Filters as checked types, matching one against the other | |
+//! | 0b | `limits` (to come) | every bound of the broker as a plain number | below |
+//! | 0b | `codec` (to come) | bytes to packets and back, in three versions; every rule that needs no state | below |
+//! | 0b | `trie` (to come) | the compressed tree of subscriptions: which filters match a topic, which topics match a filter | below |
+//! | 0b | `wheel` | all that waits for a moment: arm, cancel, move, expire | below |
+//! | 1a | `message` (to come) | one publication and its encodings, shared by all who receive it | below |
+//! | 1a | `outbox` (to come) | what one connection has still to send | below, `message` |
+//! | 1a | `access` (to come) | the seam where a client is authenticated and its acts are authorised | below |
+//! | 1b | `session` (to come) | what outlives a connection: Packet Identifiers, messages in flight and queued, Will, expiry | below |
+//! | 1b | `retained` (to come) | the retained message of each topic | below |
+//! | 1b | `share` (to come) | which member of a Shared Subscription receives the next message | below |
+//! | 2a | `connection` (to come) | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
+//! | 2b | `broker` (to come) | the core: connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
+//! | 3 | `storage` (to come) | how durable state is written down and read again | below |
+//! | 3 | `websocket` (to come) | MQTT in WebSocket frames, bytes to bytes | below |
+//! | 3 | `proxy` (to come) | the PROXY header in front of a connection, bytes to bytes | below |
+//! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
+//! | 4 | `server` (to come) | the loop, listeners, sockets, files and the clock | below |
+//! | 5 | `options` (to come) | what the command line says | below |
+//! | 5 | `lib` | this page and the list of rooms | below, `options` |
+//! | 5 | `main` | the binary: wiring and exit codes | below, `options`, `lib` |
 
 pub mod codec;
 pub mod time;
