@@ -1,0 +1,40 @@
+# The verbs of the house. `make` alone lists them.
+
+TARGET ?= decode
+SECS ?= 60
+BUILT = $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help run test check fuzz bench interop size conformance
+
+help: ## List the verbs
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: ## Start the broker; ARGS="..." are its flags
+	cargo run --release -- $(ARGS)
+
+test: ## Run the tests
+	cargo test
+
+check: ## Run all that must pass before a change goes in
+	bash .ci/run
+
+fuzz: ## Fuzz one TARGET (decode) for SECS seconds (60)
+	cargo +nightly fuzz run $(TARGET) -- -max_total_time=$(SECS)
+
+bench: ## Run the benchmarks
+	cargo bench
+
+interop: ## Try other people's clients against the broker
+	bash tests/interop/run
+
+size: ## Print how large the default and the minimal binary are
+	@cargo build --quiet --release
+	@cargo build --quiet --profile minimal --no-default-features
+	@for profile in release minimal; do \
+		strip -o $(BUILT)/$$profile/brooklet.stripped $(BUILT)/$$profile/brooklet && \
+		printf '%-8s %6d KiB\n' $$profile $$(( ($$(wc -c < $(BUILT)/$$profile/brooklet.stripped) + 1023) / 1024 )) \
+			|| exit 1; \
+	done
+
+conformance: ## List which normative statements the tests cover
+	bash tests/conformance/coverage
