@@ -21,7 +21,8 @@
 //!   timers. Finding it is counting the zeros of one word. Nothing wraps around.
 //! - While the cursor stays before a slot, its timers stay in the right place. Once the cursor arrives at the
 //!   slot's first moment, their digit equals the cursor's and they belong further down: the slot cascades. A
-//!   timer cascades at most once a level, ten times in its life.
+//!   timer cascades at most once a level, ten times between two moves. A slot cascades whole, in one call: the
+//!   longer a wait, the more timers share a slot, but a wait of a minute is one of fifteen slots of 4 s.
 //! - The cursor goes from one occupied slot to the next and never through the empty time between them, so a jump
 //!   of an hour or of a million years costs no more than a jump of a millisecond.
 //!
@@ -76,6 +77,7 @@ struct Timer<K> {
 }
 
 // There may be several timers for each of a hundred thousand connections: two words and the ring's links each.
+// The links are never zero, which is where the slab keeps its own mark, so that it adds nothing.
 const _: () = assert!(size_of::<Timer<u64>>() == 24);
 const _: () = assert!(size_of::<Option<TimerId>>() == 4);
 
