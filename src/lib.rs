@@ -46,6 +46,8 @@
 //! | 5 | `main` | the binary: wiring and exit codes | below, `options`, `lib` |
 
 pub mod codec;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod time;
 pub mod topic;
 pub mod trie;

@@ -81,3 +81,105 @@ impl<'a> Acknowledgement<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property};
+    use super::*;
+
+    /// The four packets with their first bytes.
+    fn four(acknowledgement: Acknowledgement<'_>) -> [(u8, Packet<'_>); 4] {
+        [
+            (0x40, Packet::PubAck(acknowledgement)),
+            (0x50, Packet::PubRec(acknowledgement)),
+            (0x62, Packet::PubRel(acknowledgement)),
+            (0x70, Packet::PubComp(acknowledgement)),
+        ]
+    }
+
+    #[test]
+    fn golden_in_all_versions() {
+        let success = Acknowledgement::new(identifier(0x0A0B), ReasonCode::Success);
+        for (first_byte, packet) in four(success) {
+            for version in ALL {
+                assert_golden(version, &[first_byte, 2, 0x0A, 0x0B], &packet);
+            }
+            assert_decodes(V5, &[first_byte, 3, 0x0A, 0x0B, 0], &packet);
+            assert_decodes(V5, &[first_byte, 4, 0x0A, 0x0B, 0, 0], &packet);
+        }
+    }
+
+    #[test]
+    fn golden_of_5() {
+        let refused = Acknowledgement::new(identifier(1), ReasonCode::NotAuthorized);
+        assert_golden(V5, &[0x40, 3, 0, 1, 0x87], &Packet::PubAck(refused));
+        let unknown = Acknowledgement::new(identifier(1), ReasonCode::PacketIdentifierNotFound);
+        assert_golden(V5, &[0x62, 3, 0, 1, 0x92], &Packet::PubRel(unknown));
+        let properties = block(&[Property::ReasonString("no"), Property::UserProperty("k", "v")]);
+        let talkative = Acknowledgement {
+            properties: properties.properties(),
+            ..Acknowledgement::new(identifier(1), ReasonCode::Success)
+        };
+        for (first_byte, packet) in four(talkative) {
+            let mut bytes = vec![first_byte, 0x10, 0, 1, 0, 0x0C];
+            bytes.extend_from_slice(b"\x1F\x00\x02no\x26\x00\x01k\x00\x01v");
+            assert_golden(V5, &bytes, &packet);
+        }
+    }
+
+    #[test]
+    fn before_5_only_the_identifier_is_written() {
+        let refused = Acknowledgement::new(identifier(1), ReasonCode::NotAuthorized);
+        for version in OLD {
+            let mut encoded = Vec::new();
+            Packet::PubAck(refused).encode(version, &mut encoded);
+            assert_eq!(encoded, [0x40, 2, 0, 1]);
+        }
+    }
+
+    #[test]
+    fn illegal() {
+        for first_byte in [0x40, 0x50, 0x62, 0x70] {
+            for version in ALL {
+                assert_illegal(
+                    version,
+                    &[
+                        (&[first_byte, 2, 0, 0], PROTOCOL_ERROR, "packet identifier 0"),
+                        (&[first_byte, 1, 0], MALFORMED, "half a packet identifier"),
+                        (&[first_byte, 0], MALFORMED, "no body"),
+                    ],
+                );
+            }
+            for version in [V311, V5] {
+                assert_illegal(version, &[(&[first_byte ^ 8, 2, 0, 1], MALFORMED, "DUP")]);
+                assert_illegal(version, &[(&[first_byte ^ 2, 2, 0, 1], MALFORMED, "other reserved flags")]);
+            }
+            for version in OLD {
+                assert_illegal(version, &[(&[first_byte, 3, 0, 1, 0], MALFORMED, "left over")]);
+            }
+            assert_illegal(
+                V5,
+                &[
+                    (&[first_byte, 5, 0, 1, 0, 0, 0], MALFORMED, "left over"),
+                    (&[first_byte, 3, 0, 1, 0x8D], PROTOCOL_ERROR, "code of another packet"),
+                    (&[first_byte, 3, 0, 1, 0x05], PROTOCOL_ERROR, "unknown code"),
+                    (&[first_byte, 7, 0, 1, 0, 3, 0x23, 0, 1], MALFORMED, "topic alias"),
+                ],
+            );
+        }
+        assert_illegal(
+            V5,
+            &[
+                (&[0x40, 3, 0, 1, 0x92], PROTOCOL_ERROR, "PUBACK of an unknown packet identifier"),
+                (&[0x62, 3, 0, 1, 0x87], PROTOCOL_ERROR, "PUBREL that is not authorized"),
+            ],
+        );
+    }
+
+    #[test]
+    fn mqtt_3_1_repeats_a_release_with_dup() {
+        let release = Packet::PubRel(Acknowledgement::new(identifier(1), ReasonCode::Success));
+        assert_decodes(V31, &[0x6A, 2, 0, 1], &release);
+    }
+}

@@ -61,3 +61,40 @@ impl<'a> Auth<'a> {
         self.reason_code == ReasonCode::Success && self.properties.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property};
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let bare = Auth { reason_code: ReasonCode::Success, properties: Properties::default() };
+        assert_golden(V5, &[0xF0, 0], &Packet::Auth(bare));
+        assert_decodes(V5, &[0xF0, 2, 0, 0], &Packet::Auth(bare));
+        let properties = block(&[Property::AuthenticationMethod("M"), Property::AuthenticationData(&[0, 1])]);
+        let step =
+            Auth { reason_code: ReasonCode::ContinueAuthentication, properties: properties.properties() };
+        assert_golden(V5, b"\xF0\x0B\x18\x09\x15\x00\x01M\x16\x00\x02\x00\x01", &Packet::Auth(step));
+    }
+
+    #[test]
+    fn illegal() {
+        for version in OLD {
+            assert_illegal(version, &[(&[0xF0, 0], MALFORMED, "not of this version")]);
+        }
+        assert_illegal(
+            V5,
+            &[
+                (&[0xF1, 0], MALFORMED, "flags"),
+                (&[0xF0, 1, 0x18], MALFORMED, "no property length"),
+                (&[0xF0, 2, 0x18, 0], PROTOCOL_ERROR, "no method"),
+                (&[0xF0, 2, 0x80, 0], PROTOCOL_ERROR, "code of another packet"),
+                (b"\xF0\x05\x18\x03\x16\x00\x00", PROTOCOL_ERROR, "data without a method"),
+                (b"\xF0\x0A\x18\x08\x15\x00\x01M\x15\x00\x01M", PROTOCOL_ERROR, "method twice"),
+                (b"\xF0\x07\x18\x04\x15\x00\x01M\x00", MALFORMED, "left over"),
+            ],
+        );
+    }
+}

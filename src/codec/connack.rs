@@ -76,3 +76,77 @@ impl<'a> ConnAck<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property, QoS};
+    use super::*;
+
+    #[test]
+    fn golden_before_5() {
+        let refused = ConnAck { session_present: false, code: 5, properties: Properties::default() };
+        for version in OLD {
+            assert_golden(version, &[0x20, 2, 0, 5], &Packet::ConnAck(refused));
+        }
+        let resumed = ConnAck { session_present: true, code: 0, ..refused };
+        assert_golden(V311, &[0x20, 2, 1, 0], &Packet::ConnAck(resumed));
+        // MQTT 3.1 neither writes nor reads the flag.
+        let fresh = ConnAck { session_present: false, ..resumed };
+        assert_decodes(V31, &[0x20, 2, 1, 0], &Packet::ConnAck(fresh));
+        let mut encoded = Vec::new();
+        Packet::ConnAck(resumed).encode(V31, &mut encoded);
+        assert_eq!(encoded, [0x20, 2, 0, 0]);
+    }
+
+    #[test]
+    fn golden_of_5() {
+        let plain = ConnAck { session_present: true, code: 0, properties: Properties::default() };
+        assert_golden(V5, &[0x20, 3, 1, 0, 0], &Packet::ConnAck(plain));
+        let properties = block(&[
+            Property::ReceiveMaximum(20),
+            Property::MaximumQoS(QoS::AtLeastOnce),
+            Property::RetainAvailable(false),
+            Property::AssignedClientIdentifier("x"),
+            Property::ServerKeepAlive(60),
+            Property::MaximumPacketSize(65_536),
+        ]);
+        let full = ConnAck { session_present: false, code: 0, properties: properties.properties() };
+        let bytes =
+            b"\x20\x16\x00\x00\x13\x21\x00\x14\x24\x01\x25\x00\x12\x00\x01x\x13\x00\x3C\x27\x00\x01\x00\x00";
+        assert_golden(V5, bytes, &Packet::ConnAck(full));
+    }
+
+    #[test]
+    fn illegal() {
+        for version in OLD {
+            assert_illegal(
+                version,
+                &[
+                    (&[0x20, 2, 0, 6], PROTOCOL_ERROR, "return code 6"),
+                    (&[0x20, 1, 0], MALFORMED, "too short"),
+                    (&[0x20, 3, 0, 0, 0], MALFORMED, "left over"),
+                ],
+            );
+        }
+        assert_illegal(
+            V311,
+            &[
+                (&[0x20, 2, 2, 0], MALFORMED, "reserved bits"),
+                (&[0x20, 2, 1, 5], PROTOCOL_ERROR, "session present in a refusal"),
+                (&[0x21, 2, 0, 0], MALFORMED, "flags"),
+            ],
+        );
+        assert_illegal(
+            V5,
+            &[
+                (&[0x20, 2, 0, 0], MALFORMED, "no property length"),
+                (&[0x20, 3, 0x81, 0, 0], MALFORMED, "reserved bits"),
+                (&[0x20, 3, 1, 0x87, 0], PROTOCOL_ERROR, "session present in a refusal"),
+                (&[0x20, 3, 0, 1, 0], PROTOCOL_ERROR, "return code of MQTT 3.1.1"),
+                (&[0x20, 5, 0, 0, 2, 0x24, 2], PROTOCOL_ERROR, "maximum QoS 2"),
+                (&[0x20, 5, 0, 0, 2, 0x17, 0], MALFORMED, "request problem information"),
+            ],
+        );
+    }
+}

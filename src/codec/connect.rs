@@ -210,3 +210,179 @@ fn check_client_identifier(
     };
     if is_valid { Ok(()) } else { Err(DecodeError::ClientIdentifierNotValid) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property, ReasonCode};
+    use super::*;
+
+    const CLIENT_IDENTIFIER_NOT_VALID: ReasonCode = ReasonCode::ClientIdentifierNotValid;
+    const UNSUPPORTED: ReasonCode = ReasonCode::UnsupportedProtocolVersion;
+
+    fn plain(version: ProtocolVersion) -> Connect<'static> {
+        Connect {
+            version,
+            clean_start: true,
+            keep_alive: 60,
+            properties: Properties::default(),
+            client_identifier: "c",
+            will: None,
+            user_name: None,
+            password: None,
+        }
+    }
+
+    fn will(payload: &[u8]) -> Option<Will<'_>> {
+        let topic = TopicName::new("w").unwrap();
+        Some(Will { qos: QoS::AtLeastOnce, retain: true, properties: Properties::default(), topic, payload })
+    }
+
+    /// CONNECT is told its version by its own bytes, whatever the caller believes.
+    fn assert_golden_connect(bytes: &[u8], connect: Connect<'_>) {
+        for believed in ALL {
+            assert_golden(believed, bytes, &Packet::Connect(connect));
+        }
+    }
+
+    #[test]
+    fn golden_in_all_versions() {
+        assert_golden_connect(b"\x10\x0F\x00\x06MQIsdp\x03\x02\x00\x3C\x00\x01c", plain(V31));
+        assert_golden_connect(b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x3C\x00\x01c", plain(V311));
+        assert_golden_connect(b"\x10\x0E\x00\x04MQTT\x05\x02\x00\x3C\x00\x00\x01c", plain(V5));
+        let unnamed = Connect { client_identifier: "", ..plain(V311) };
+        assert_golden_connect(b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x3C\x00\x00", unnamed);
+        let unnamed = Connect { clean_start: false, client_identifier: "", ..plain(V5) };
+        assert_golden_connect(b"\x10\x0D\x00\x04MQTT\x05\x00\x00\x3C\x00\x00\x00", unnamed);
+    }
+
+    #[test]
+    fn golden_with_everything_in_it() {
+        let full = |version| Connect {
+            clean_start: false,
+            will: will(b"gone"),
+            user_name: Some("u"),
+            password: Some(b"\x00p"),
+            ..plain(version)
+        };
+        let tail = b"\xEC\x00\x3C\x00\x01c\x00\x01w\x00\x04gone\x00\x01u\x00\x02\x00p";
+        assert_golden_connect(&[b"\x10\x1F\x00\x06MQIsdp\x03", &tail[..]].concat(), full(V31));
+        assert_golden_connect(&[b"\x10\x1D\x00\x04MQTT\x04", &tail[..]].concat(), full(V311));
+        let properties = block(&[Property::SessionExpiryInterval(u32::MAX), Property::ReceiveMaximum(10)]);
+        let will_properties = block(&[Property::WillDelayInterval(5)]);
+        let with_properties = Connect {
+            properties: properties.properties(),
+            will: will(b"gone").map(|will| Will { properties: will_properties.properties(), ..will }),
+            ..full(V5)
+        };
+        let bytes = b"\x10\x2C\x00\x04MQTT\x05\xEC\x00\x3C\x08\x11\xFF\xFF\xFF\xFF\x21\x00\x0A\x00\x01c\
+            \x05\x18\x00\x00\x00\x05\x00\x01w\x00\x04gone\x00\x01u\x00\x02\x00p";
+        assert_golden_connect(bytes, with_properties);
+        let password_alone = Connect { password: Some(b"p"), ..plain(V5) };
+        assert_golden_connect(b"\x10\x11\x00\x04MQTT\x05\x42\x00\x3C\x00\x00\x01c\x00\x01p", password_alone);
+    }
+
+    #[test]
+    fn mqtt_3_1_is_read_more_leniently() {
+        let promised = b"\x10\x0F\x00\x06MQIsdp\x03\xC2\x00\x3C\x00\x01c";
+        assert_decodes(V31, promised, &Packet::Connect(plain(V31)));
+        let user_name_only = b"\x10\x12\x00\x06MQIsdp\x03\xC2\x00\x3C\x00\x01c\x00\x01u";
+        let connect = Connect { user_name: Some("u"), ..plain(V31) };
+        assert_decodes(V31, user_name_only, &Packet::Connect(connect));
+        let stray_flags = b"\x18\x0F\x00\x06MQIsdp\x03\x3B\x00\x3C\x00\x01c";
+        assert_decodes(V31, stray_flags, &Packet::Connect(plain(V31)));
+    }
+
+    #[test]
+    fn client_identifiers_have_rules() {
+        let connect = |characters: usize| {
+            let text = "é".repeat(characters);
+            let mut encoded = Vec::new();
+            Connect { client_identifier: &text, ..plain(V31) }.encode(&mut encoded);
+            decode_whole(V31, &encoded).map(|_| ()).map_err(DecodeError::reason_code)
+        };
+        assert_eq!(connect(0), Err(CLIENT_IDENTIFIER_NOT_VALID));
+        assert_eq!(connect(1), Ok(()));
+        assert_eq!(connect(23), Ok(()));
+        assert_eq!(connect(24), Err(CLIENT_IDENTIFIER_NOT_VALID));
+        let unnamed = b"\x10\x0C\x00\x04MQTT\x04\x00\x00\x3C\x00\x00";
+        assert_illegal(V311, &[(unnamed, CLIENT_IDENTIFIER_NOT_VALID, "empty and to be stored")]);
+    }
+
+    #[test]
+    fn illegal_in_any_version() {
+        assert_illegal(
+            V5,
+            &[
+                (b"\x10\x0D\x00\x04MQTT\x06\x02\x00\x3C\x00\x01c", UNSUPPORTED, "level 6"),
+                (b"\x10\x0D\x00\x04MQTT\x03\x02\x00\x3C\x00\x01c", UNSUPPORTED, "MQTT of level 3"),
+                (b"\x10\x0F\x00\x06MQIsdp\x04\x02\x00\x3C\x00\x01c", UNSUPPORTED, "MQIsdp of level 4"),
+                (b"\x10\x0D\x00\x04mqtt\x04\x02\x00\x3C\x00\x01c", UNSUPPORTED, "another name"),
+                (b"\x10\x05\x00\x04MQT", MALFORMED, "half a name"),
+                (b"\x10\x00", MALFORMED, "no body"),
+            ],
+        );
+    }
+
+    #[test]
+    fn illegal_in_3_1_1() {
+        assert_illegal(
+            V311,
+            &[
+                (b"\x11\x0D\x00\x04MQTT\x04\x02\x00\x3C\x00\x01c", MALFORMED, "flags of the fixed header"),
+                (b"\x10\x0D\x00\x04MQTT\x04\x03\x00\x3C\x00\x01c", MALFORMED, "reserved flag"),
+                (b"\x10\x0D\x00\x04MQTT\x04\x0A\x00\x3C\x00\x01c", MALFORMED, "will QoS without a will"),
+                (b"\x10\x0D\x00\x04MQTT\x04\x22\x00\x3C\x00\x01c", MALFORMED, "will retain without a will"),
+                (b"\x10\x12\x00\x04MQTT\x04\x1E\x00\x3C\x00\x01c\x00\x01w\x00\x00", MALFORMED, "will QoS 3"),
+                (b"\x10\x12\x00\x04MQTT\x04\x06\x00\x3C\x00\x01c\x00\x01#\x00\x00", MALFORMED, "will topic"),
+                (b"\x10\x10\x00\x04MQTT\x04\x42\x00\x3C\x00\x01c\x00\x01p", MALFORMED, "password alone"),
+                (b"\x10\x0D\x00\x04MQTT\x04\x82\x00\x3C\x00\x01c", MALFORMED, "user name left out"),
+                (b"\x10\x0E\x00\x04MQTT\x04\x02\x00\x3C\x00\x01c\x00", MALFORMED, "left over"),
+                (b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x3C\x00\x01\xFF", MALFORMED, "no UTF-8"),
+                (b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x3C\x00\x01\x00", MALFORMED, "U+0000"),
+            ],
+        );
+    }
+
+    #[test]
+    fn illegal_properties() {
+        let connect = |properties: &[u8]| {
+            let mut body = b"\x00\x04MQTT\x05\x02\x00\x3C".to_vec();
+            body.push(u8::try_from(properties.len()).unwrap());
+            body.extend_from_slice(properties);
+            body.extend_from_slice(b"\x00\x01c");
+            let mut bytes = vec![0x10, u8::try_from(body.len()).unwrap()];
+            bytes.extend_from_slice(&body);
+            decode_whole(V5, &bytes).map(|_| ()).map_err(DecodeError::reason_code)
+        };
+        for (properties, code, what) in [
+            (&b"\x21\x00\x00"[..], PROTOCOL_ERROR, "receive maximum 0"),
+            (b"\x27\x00\x00\x00\x00", PROTOCOL_ERROR, "maximum packet size 0"),
+            (b"\x17\x02", PROTOCOL_ERROR, "request problem information 2"),
+            (b"\x19\x02", PROTOCOL_ERROR, "request response information 2"),
+            (b"\x16\x00\x00", PROTOCOL_ERROR, "authentication data without a method"),
+            (b"\x22\x00\x01\x22\x00\x01", PROTOCOL_ERROR, "topic alias maximum twice"),
+            (b"\x18\x00\x00\x00\x01", MALFORMED, "will delay outside of the will"),
+            (b"\x0B\x01", MALFORMED, "subscription identifier"),
+            (b"\x15\x00\x02M", MALFORMED, "half a method"),
+            (b"\x26\x00\x01k\x00\x01\xFF", MALFORMED, "user property that is no UTF-8"),
+            (b"\x00", MALFORMED, "property 0"),
+            (b"\x91\x00", MALFORMED, "an identifier beyond the set"),
+        ] {
+            assert_eq!(connect(properties), Err(code), "{what}");
+        }
+        assert_eq!(connect(b"\x16\x00\x00\x15\x00\x01M\x22\x00\x00"), Ok(()));
+        let too_wide = b"\x10\x8E\x00\x00\x04MQTT\x05\x02\x00\x3C\x00\x00\x01c";
+        assert_illegal(V311, &[(too_wide, MALFORMED, "remaining length not in its shortest form")]);
+    }
+
+    #[test]
+    fn the_version_of_a_broken_connect_is_seen() {
+        assert_eq!(connect_version(b"\x00\x06MQIsdp\x03"), Some(V31));
+        assert_eq!(connect_version(b"\x00\x04MQTT\x04\xFF"), Some(V311));
+        assert_eq!(connect_version(b"\x00\x04MQTT\x05"), Some(V5));
+        assert_eq!(connect_version(b"\x00\x04MQTT\x06"), None);
+        assert_eq!(connect_version(b"\x00\x04MQTT"), None);
+        assert_eq!(connect_version(b""), None);
+    }
+}

@@ -90,3 +90,45 @@ impl<'a> Disconnect<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property};
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let normal = Packet::Disconnect(Disconnect::new(ReasonCode::Success));
+        for version in ALL {
+            assert_golden(version, &[0xE0, 0], &normal);
+        }
+        assert_decodes(V5, &[0xE0, 1, 0], &normal);
+        assert_decodes(V5, &[0xE0, 2, 0, 0], &normal);
+        let taken_over = Packet::Disconnect(Disconnect::new(ReasonCode::SessionTakenOver));
+        assert_golden(V5, &[0xE0, 1, 0x8E], &taken_over);
+        let properties = block(&[Property::SessionExpiryInterval(5), Property::ServerReference("b")]);
+        let full = Disconnect { reason_code: ReasonCode::Success, properties: properties.properties() };
+        let bytes = b"\xE0\x0B\x00\x09\x11\x00\x00\x00\x05\x1C\x00\x01b";
+        assert_golden(V5, bytes, &Packet::Disconnect(full));
+    }
+
+    #[test]
+    fn illegal() {
+        for version in OLD {
+            assert_illegal(version, &[(&[0xE0, 1, 0], MALFORMED, "left over")]);
+        }
+        assert_illegal(V311, &[(&[0xE1, 0], MALFORMED, "flags")]);
+        assert_illegal(
+            V5,
+            &[
+                (&[0xE1, 0], MALFORMED, "flags"),
+                (&[0xE0, 1, 0x01], PROTOCOL_ERROR, "code of SUBACK"),
+                (&[0xE0, 1, 0x92], PROTOCOL_ERROR, "code of PUBREL"),
+                (&[0xE0, 1, 0xFF], PROTOCOL_ERROR, "unknown code"),
+                (&[0xE0, 3, 0, 0, 0], MALFORMED, "left over"),
+                (&[0xE0, 5, 0, 3, 0x21, 0, 1], MALFORMED, "receive maximum"),
+            ],
+        );
+    }
+}

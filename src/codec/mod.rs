@@ -21,8 +21,12 @@ mod publish;
 mod qos;
 mod reader;
 mod reason_code;
+#[cfg(test)]
+mod roundtrip;
 mod suback;
 mod subscribe;
+#[cfg(test)]
+mod testing;
 mod unsuback;
 mod unsubscribe;
 mod version;
@@ -194,5 +198,40 @@ impl Packet<'_> {
             Self::Disconnect(_) => "DISCONNECT",
             Self::Auth(_) => "AUTH",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::*;
+    use super::*;
+
+    #[test]
+    fn signs_of_life() {
+        for version in ALL {
+            assert_golden(version, &[0xC0, 0], &Packet::PingReq);
+            assert_golden(version, &[0xD0, 0], &Packet::PingResp);
+            assert_illegal(
+                version,
+                &[
+                    (&[0xC0, 1, 0], MALFORMED, "PINGREQ with a body"),
+                    (&[0xD0, 1, 0], MALFORMED, "PINGRESP with a body"),
+                    (&[0x00, 0], MALFORMED, "packet type 0"),
+                ],
+            );
+        }
+        for version in [V311, V5] {
+            assert_illegal(version, &[(&[0xC1, 0], MALFORMED, "flags"), (&[0xD8, 0], MALFORMED, "flags")]);
+        }
+        assert_decodes(V31, &[0xC8, 0], &Packet::PingReq);
+    }
+
+    #[test]
+    fn a_long_packet_gets_a_long_length() {
+        let codes = [0; 200];
+        let suback =
+            SubAck { packet_identifier: identifier(1), properties: Properties::default(), codes: &codes };
+        let bytes = [&[0x90, 0xCA, 0x01, 0, 1][..], &codes].concat();
+        assert_golden(V311, &bytes, &Packet::SubAck(suback));
     }
 }

@@ -171,3 +171,120 @@ impl Publish<'_> {
         self.topic.map_or("", TopicName::as_str)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property, ReasonCode};
+    use super::*;
+
+    fn publish<'a>(delivery: Delivery, payload: &'a [u8]) -> Publish<'a> {
+        let topic = TopicName::new("a/b").ok();
+        Publish { dup: false, retain: false, delivery, topic, properties: Properties::default(), payload }
+    }
+
+    #[test]
+    fn golden_before_5() {
+        for version in OLD {
+            let plain = publish(Delivery::AtMostOnce, b"hi");
+            assert_golden(version, b"\x30\x07\x00\x03a/bhi", &Packet::Publish(plain));
+            let retained = Publish { retain: true, ..publish(Delivery::AtLeastOnce(identifier(10)), b"") };
+            assert_golden(version, b"\x33\x07\x00\x03a/b\x00\x0A", &Packet::Publish(retained));
+            let again = Publish { dup: true, ..publish(Delivery::ExactlyOnce(identifier(0x1234)), b"x") };
+            assert_golden(version, b"\x3C\x08\x00\x03a/b\x12\x34x", &Packet::Publish(again));
+        }
+    }
+
+    #[test]
+    fn golden_of_5() {
+        let plain = publish(Delivery::AtMostOnce, b"hi");
+        assert_golden(V5, b"\x30\x08\x00\x03a/b\x00hi", &Packet::Publish(plain));
+        let properties = block(&[
+            Property::PayloadFormatIndicator(true),
+            Property::MessageExpiryInterval(60),
+            Property::ContentType("t"),
+            Property::ResponseTopic(TopicName::new("r").unwrap()),
+            Property::CorrelationData(b"\x00\xFF"),
+            Property::SubscriptionIdentifier(128),
+            Property::SubscriptionIdentifier(1),
+            Property::UserProperty("k", "v"),
+            Property::UserProperty("k", ""),
+        ]);
+        let full = Publish {
+            properties: properties.properties(),
+            ..publish(Delivery::AtLeastOnce(identifier(1)), b"hi")
+        };
+        let bytes = b"\x32\x30\x00\x03a/b\x00\x01\x26\
+            \x01\x01\x02\x00\x00\x00\x3C\x03\x00\x01t\x08\x00\x01r\x09\x00\x02\x00\xFF\
+            \x0B\x80\x01\x0B\x01\x26\x00\x01k\x00\x01v\x26\x00\x01k\x00\x00hi";
+        assert_golden(V5, bytes, &Packet::Publish(full));
+        let alias = block(&[Property::TopicAlias(7)]);
+        let aliased =
+            Publish { topic: None, properties: alias.properties(), ..publish(Delivery::AtMostOnce, b"") };
+        assert_golden(V5, b"\x30\x06\x00\x00\x03\x23\x00\x07", &Packet::Publish(aliased));
+    }
+
+    #[test]
+    fn the_head_counts_the_payload_and_tells_where_the_identifier_stands() {
+        let payload = [7; 200];
+        let publish = publish(Delivery::AtLeastOnce(identifier(0x0102)), &payload);
+        let mut into = vec![9, 9];
+        let at = publish.encode_head(V5, &mut into);
+        assert_eq!(into, b"\x09\x09\x32\xD0\x01\x00\x03a/b\x01\x02\x00");
+        assert_eq!(into.get(at..at + 2), Some(&[1, 2][..]));
+        assert_eq!(publish.encoded_length(V5), into.len() - 2 + payload.len());
+    }
+
+    #[test]
+    fn illegal() {
+        for version in ALL {
+            assert_illegal(
+                version,
+                &[
+                    (b"\x36\x08\x00\x03a/b\x00\x01\x00", MALFORMED, "QoS 3"),
+                    (b"\x32\x08\x00\x03a/b\x00\x00\x00", PROTOCOL_ERROR, "packet identifier 0"),
+                    (b"\x32\x06\x00\x03a/b\x00", MALFORMED, "half a packet identifier"),
+                    (b"\x30\x04\x00\x03a/", MALFORMED, "half a topic"),
+                    (b"\x30\x01\x00", MALFORMED, "half a length"),
+                    (b"\x30\x00", MALFORMED, "no body"),
+                    (b"\x30\x04\x00\x01#\x00", MALFORMED, "a wildcard"),
+                    (b"\x30\x06\x00\x03a/+\x00", MALFORMED, "another wildcard"),
+                    (b"\x30\x04\x00\x01\x00\x00", MALFORMED, "U+0000"),
+                    (b"\x30\x06\x00\x03\xED\xA0\x80\x00", MALFORMED, "a surrogate"),
+                    (b"\x30\x03\x00\x00\x00", PROTOCOL_ERROR, "neither topic nor alias"),
+                ],
+            );
+        }
+        for version in [V311, V5] {
+            assert_illegal(version, &[(b"\x38\x04\x00\x01a\x00", MALFORMED, "DUP at QoS 0")]);
+        }
+        assert_illegal(
+            V5,
+            &[
+                (b"\x30\x07\x00\x01a\x03\x23\x00\x00", ReasonCode::TopicAliasInvalid, "alias 0"),
+                (b"\x30\x0A\x00\x01a\x06\x23\x00\x01\x23\x00\x01", PROTOCOL_ERROR, "alias twice"),
+                (b"\x30\x06\x00\x01a\x02\x01\x02", PROTOCOL_ERROR, "payload format 2"),
+                (b"\x30\x06\x00\x01a\x02\x0B\x00", PROTOCOL_ERROR, "subscription identifier 0"),
+                (b"\x30\x08\x00\x01a\x04\x08\x00\x01+", MALFORMED, "response topic with a wildcard"),
+                (b"\x30\x07\x00\x01a\x03\x08\x00\x00", MALFORMED, "empty response topic"),
+                (b"\x30\x07\x00\x01a\x03\x21\x00\x01", MALFORMED, "receive maximum"),
+                (b"\x30\x05\x00\x01a\x01\x7F", MALFORMED, "unknown property"),
+                (b"\x30\x05\x00\x01a\x02\x01", MALFORMED, "properties longer than the packet"),
+                (b"\x30\x06\x00\x01a\x01\x01\x01", MALFORMED, "property longer than its block"),
+                (b"\x30\x03\x00\x01a", MALFORMED, "no property length"),
+                (b"\x30\x05\x00\x01a\x80\x00", MALFORMED, "property length not in its shortest form"),
+                (b"\x30\x84\x00\x00\x01a\x00", MALFORMED, "remaining length not in its shortest form"),
+            ],
+        );
+    }
+
+    #[test]
+    fn older_versions_are_read_more_leniently() {
+        let plain = Publish { payload: b"", ..publish(Delivery::AtMostOnce, b"") };
+        // MQTT 3.1 gives DUP no meaning at QoS 0; only MQTT 5.0 asks for the shortest Remaining Length.
+        assert_decodes(V31, b"\x38\x05\x00\x03a/b", &Packet::Publish(plain));
+        for version in OLD {
+            assert_decodes(version, b"\x30\x85\x80\x00\x00\x03a/b", &Packet::Publish(plain));
+        }
+    }
+}

@@ -53,3 +53,49 @@ pub(super) fn check_codes<'a>(codes: &'a [u8], listed: &[u8]) -> Result<&'a [u8]
     }
     Ok(codes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property};
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let plain = SubAck {
+            packet_identifier: identifier(0x0102),
+            properties: Properties::default(),
+            codes: &[0, 2, 0x80],
+        };
+        for version in OLD {
+            assert_golden(version, &[0x90, 5, 1, 2, 0, 2, 0x80], &Packet::SubAck(plain));
+        }
+        assert_golden(V5, &[0x90, 6, 1, 2, 0, 0, 2, 0x80], &Packet::SubAck(plain));
+        let properties = block(&[Property::ReasonString("no")]);
+        let refused = SubAck { properties: properties.properties(), codes: &[0x87], ..plain };
+        assert_golden(V5, b"\x90\x09\x01\x02\x05\x1F\x00\x02no\x87", &Packet::SubAck(refused));
+    }
+
+    #[test]
+    fn illegal() {
+        for version in OLD {
+            assert_illegal(
+                version,
+                &[
+                    (&[0x90, 3, 0, 1, 0x87], PROTOCOL_ERROR, "code of MQTT 5.0"),
+                    (&[0x90, 3, 0, 0, 0], PROTOCOL_ERROR, "packet identifier 0"),
+                    (&[0x90, 2, 0, 1], PROTOCOL_ERROR, "no code"),
+                ],
+            );
+        }
+        assert_illegal(
+            V5,
+            &[
+                (&[0x92, 4, 0, 1, 0, 0], MALFORMED, "flags"),
+                (&[0x90, 3, 0, 1, 0], PROTOCOL_ERROR, "no code"),
+                (&[0x90, 4, 0, 1, 0, 3], PROTOCOL_ERROR, "QoS 3"),
+                (&[0x90, 4, 0, 1, 0, 0x11], PROTOCOL_ERROR, "code of UNSUBACK"),
+            ],
+        );
+    }
+}

@@ -180,3 +180,107 @@ impl<'a> Subscribe<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property};
+    use super::*;
+
+    fn buffer(subscriptions: &[Subscription<'_>]) -> SubscriptionBuffer {
+        let mut buffer = SubscriptionBuffer::default();
+        for subscription in subscriptions {
+            buffer.push(*subscription);
+        }
+        buffer
+    }
+
+    #[test]
+    fn golden_before_5() {
+        let wanted = [
+            Subscription::new(TopicFilter::new("a/+").unwrap(), QoS::ExactlyOnce),
+            Subscription::new(TopicFilter::new("#").unwrap(), QoS::AtMostOnce),
+        ];
+        let buffer = buffer(&wanted);
+        let subscriptions = buffer.subscriptions().unwrap();
+        assert_eq!(subscriptions.len(), 2);
+        assert_eq!(subscriptions.iter().collect::<Vec<_>>(), wanted);
+        let packet = Packet::Subscribe(Subscribe {
+            packet_identifier: identifier(10),
+            properties: Properties::default(),
+            subscriptions,
+        });
+        for version in OLD {
+            assert_golden(version, b"\x82\x0C\x00\x0A\x00\x03a/+\x02\x00\x01#\x00", &packet);
+        }
+        // MQTT 3.1 repeats it with DUP.
+        assert_decodes(V31, b"\x8A\x0C\x00\x0A\x00\x03a/+\x02\x00\x01#\x00", &packet);
+    }
+
+    #[test]
+    fn golden_of_5() {
+        let wanted = [
+            Subscription {
+                no_local: true,
+                retain_as_published: true,
+                retain_handling: RetainHandling::DoNotSend,
+                ..Subscription::new(TopicFilter::new("a").unwrap(), QoS::AtLeastOnce)
+            },
+            Subscription {
+                retain_handling: RetainHandling::SendIfNew,
+                ..Subscription::new(TopicFilter::new("$share/g/b").unwrap(), QoS::AtMostOnce)
+            },
+        ];
+        let buffer = buffer(&wanted);
+        let properties = block(&[Property::SubscriptionIdentifier(200)]);
+        let packet = Packet::Subscribe(Subscribe {
+            packet_identifier: identifier(1),
+            properties: properties.properties(),
+            subscriptions: buffer.subscriptions().unwrap(),
+        });
+        let bytes = b"\x82\x17\x00\x01\x03\x0B\xC8\x01\x00\x01a\x2D\x00\x0A$share/g/b\x10";
+        assert_golden(V5, bytes, &packet);
+        assert_eq!(buffer.subscriptions().unwrap().iter().collect::<Vec<_>>(), wanted);
+        // What MQTT 3.1.1 has no word for is left out there.
+        let mut encoded = Vec::new();
+        packet.encode(V311, &mut encoded);
+        assert_eq!(encoded, b"\x82\x13\x00\x01\x00\x01a\x01\x00\x0A$share/g/b\x00");
+    }
+
+    #[test]
+    fn illegal() {
+        for version in OLD {
+            assert_illegal(
+                version,
+                &[
+                    (b"\x82\x02\x00\x01", PROTOCOL_ERROR, "no filter"),
+                    (b"\x82\x06\x00\x00\x00\x01a\x00", PROTOCOL_ERROR, "packet identifier 0"),
+                    (b"\x82\x06\x00\x01\x00\x01a\x03", PROTOCOL_ERROR, "QoS 3"),
+                    (b"\x82\x06\x00\x01\x00\x01a\x04", MALFORMED, "no local"),
+                    (b"\x82\x06\x00\x01\x00\x01a\x80", MALFORMED, "reserved bits"),
+                    (b"\x82\x05\x00\x01\x00\x01a", MALFORMED, "no QoS"),
+                    (b"\x82\x05\x00\x01\x00\x00\x00", MALFORMED, "empty filter"),
+                    (b"\x82\x07\x00\x01\x00\x02a#\x00", MALFORMED, "misplaced wildcard"),
+                ],
+            );
+        }
+        for first_byte in [0x80, 0x83, 0x8A] {
+            assert_illegal(V311, &[(&[first_byte, 6, 0, 1, 0, 1, b'a', 0], MALFORMED, "flags")]);
+            assert_illegal(V5, &[(&[first_byte, 7, 0, 1, 0, 0, 1, b'a', 0], MALFORMED, "flags")]);
+        }
+        assert_illegal(
+            V5,
+            &[
+                (b"\x82\x03\x00\x01\x00", PROTOCOL_ERROR, "no filter"),
+                (b"\x82\x07\x00\x01\x00\x00\x01a\x03", PROTOCOL_ERROR, "QoS 3"),
+                (b"\x82\x07\x00\x01\x00\x00\x01a\x30", PROTOCOL_ERROR, "retain handling 3"),
+                (b"\x82\x07\x00\x01\x00\x00\x01a\x40", MALFORMED, "reserved bit"),
+                (b"\x82\x07\x00\x01\x00\x00\x01a\x80", MALFORMED, "other reserved bit"),
+                (b"\x82\x10\x00\x01\x00\x00\x0A$share/g/b\x04", PROTOCOL_ERROR, "no local, shared"),
+                (b"\x82\x09\x00\x01\x02\x0B\x00\x00\x01a\x00", PROTOCOL_ERROR, "subscription identifier 0"),
+                (b"\x82\x0B\x00\x01\x04\x0B\x01\x0B\x02\x00\x01a\x00", PROTOCOL_ERROR, "and twice"),
+                (b"\x82\x0D\x00\x01\x00\x00\x07$share/\x00", MALFORMED, "no share name"),
+            ],
+        );
+    }
+}

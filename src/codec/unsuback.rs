@@ -45,3 +45,41 @@ impl<'a> UnsubAck<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property};
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let plain =
+            UnsubAck { packet_identifier: identifier(3), properties: Properties::default(), codes: &[] };
+        for version in OLD {
+            assert_golden(version, &[0xB0, 2, 0, 3], &Packet::UnsubAck(plain));
+        }
+        let two = UnsubAck { codes: &[0, 0x11], ..plain };
+        assert_golden(V5, &[0xB0, 5, 0, 3, 0, 0, 0x11], &Packet::UnsubAck(two));
+        let properties = block(&[Property::ReasonString("no")]);
+        let refused = UnsubAck { properties: properties.properties(), codes: &[0x87], ..plain };
+        assert_golden(V5, b"\xB0\x09\x00\x03\x05\x1F\x00\x02no\x87", &Packet::UnsubAck(refused));
+    }
+
+    #[test]
+    fn illegal() {
+        for version in OLD {
+            assert_illegal(version, &[(&[0xB0, 3, 0, 1, 0], MALFORMED, "left over")]);
+        }
+        assert_illegal(V311, &[(&[0xB1, 2, 0, 1], MALFORMED, "flags")]);
+        assert_illegal(
+            V5,
+            &[
+                (&[0xB0, 2, 0, 1], MALFORMED, "no property length"),
+                (&[0xB0, 3, 0, 1, 0], PROTOCOL_ERROR, "no code"),
+                (&[0xB0, 4, 0, 1, 0, 1], PROTOCOL_ERROR, "code of SUBACK"),
+                (&[0xB0, 4, 0, 0, 0, 0], PROTOCOL_ERROR, "packet identifier 0"),
+            ],
+        );
+    }
+}

@@ -91,3 +91,56 @@ impl<'a> Unsubscribe<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{Packet, Property};
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let mut buffer = FilterBuffer::default();
+        assert_eq!(buffer.filters(), None);
+        buffer.push(TopicFilter::new("a/+").unwrap());
+        buffer.push(TopicFilter::new("#").unwrap());
+        let filters = buffer.filters().unwrap();
+        assert_eq!(filters.len(), 2);
+        assert_eq!(filters.iter().map(TopicFilter::as_str).collect::<Vec<_>>(), ["a/+", "#"]);
+        let plain =
+            Unsubscribe { packet_identifier: identifier(1), properties: Properties::default(), filters };
+        for version in OLD {
+            assert_golden(version, b"\xA2\x0A\x00\x01\x00\x03a/+\x00\x01#", &Packet::Unsubscribe(plain));
+        }
+        assert_golden(V5, b"\xA2\x0B\x00\x01\x00\x00\x03a/+\x00\x01#", &Packet::Unsubscribe(plain));
+        assert_decodes(V31, b"\xAA\x0A\x00\x01\x00\x03a/+\x00\x01#", &Packet::Unsubscribe(plain));
+        let properties = block(&[Property::UserProperty("k", "v")]);
+        let talkative = Unsubscribe { properties: properties.properties(), ..plain };
+        let bytes = b"\xA2\x12\x00\x01\x07\x26\x00\x01k\x00\x01v\x00\x03a/+\x00\x01#";
+        assert_golden(V5, bytes, &Packet::Unsubscribe(talkative));
+    }
+
+    #[test]
+    fn illegal() {
+        for version in OLD {
+            assert_illegal(
+                version,
+                &[
+                    (b"\xA2\x02\x00\x01", PROTOCOL_ERROR, "no filter"),
+                    (b"\xA2\x05\x00\x00\x00\x01a", PROTOCOL_ERROR, "packet identifier 0"),
+                    (b"\xA2\x06\x00\x01\x00\x02a+", MALFORMED, "misplaced wildcard"),
+                    (b"\xA2\x06\x00\x01\x00\x01a\x00", MALFORMED, "left over"),
+                ],
+            );
+        }
+        assert_illegal(V311, &[(b"\xA0\x05\x00\x01\x00\x01a", MALFORMED, "flags")]);
+        assert_illegal(
+            V5,
+            &[
+                (b"\xA0\x06\x00\x01\x00\x00\x01a", MALFORMED, "flags"),
+                (b"\xA2\x03\x00\x01\x00", PROTOCOL_ERROR, "no filter"),
+                (b"\xA2\x08\x00\x01\x02\x0B\x01\x00\x01a", MALFORMED, "subscription identifier"),
+            ],
+        );
+    }
+}
