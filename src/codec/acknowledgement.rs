@@ -68,8 +68,8 @@ impl<'a> Acknowledgement<'a> {
     pub(super) fn encode(&self, first_byte: u8, version: ProtocolVersion, into: &mut Vec<u8>) {
         let is_plain = self.reason_code == ReasonCode::Success && self.properties.is_empty();
         if is_plain || version != ProtocolVersion::V5 {
-            let [high, low] = self.packet_identifier.value().to_be_bytes();
-            into.extend_from_slice(&[first_byte, 2, high, low]);
+            into.extend_from_slice(&[first_byte, 2]);
+            writer::u16(into, self.packet_identifier.value());
             return;
         }
         writer::packet(into, first_byte, |into| {

@@ -61,6 +61,10 @@ mod tests {
         }
         let two = UnsubAck { codes: &[0, 0x11], ..plain };
         assert_golden(V5, &[0xB0, 5, 0, 3, 0, 0, 0x11], &Packet::UnsubAck(two));
+        // The codes have no place before MQTT 5.0.
+        let mut encoded = Vec::new();
+        Packet::UnsubAck(two).encode(V311, &mut encoded);
+        assert_eq!(encoded, [0xB0, 2, 0, 3]);
         let properties = block(&[Property::ReasonString("no")]);
         let refused = UnsubAck { properties: properties.properties(), codes: &[0x87], ..plain };
         assert_golden(V5, b"\xB0\x09\x00\x03\x05\x1F\x00\x02no\x87", &Packet::UnsubAck(refused));
