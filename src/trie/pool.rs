@@ -16,14 +16,16 @@ pub(super) struct Pool<T> {
     slots: Vec<Slot<T>>,
     first_free: u32,
     used: usize,
-    /// With so few items, memory is given back. A slot in use at the end may prevent that, so each attempt halves
-    /// this number: all attempts together cost no more than a few looks at each slot.
+    /// With so few items, memory is given back. An item near the end may prevent that, so each attempt halves this
+    /// number: all attempts on the way to an empty pool cost no more than a few looks at each slot.
     shrink_at: usize,
+    /// Items removed since the last attempt. When they are many, the items that were in the way may be gone.
+    removed: usize,
 }
 
 impl<T> Pool<T> {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), first_free: NONE, used: 0, shrink_at: 0 }
+        Self { slots: Vec::new(), first_free: NONE, used: 0, shrink_at: 0, removed: 0 }
     }
 
     pub(super) fn insert(&mut self, item: T) -> u32 {
@@ -50,7 +52,9 @@ impl<T> Pool<T> {
         };
         self.first_free = index;
         self.used -= 1;
-        if self.used <= self.shrink_at {
+        self.removed += 1;
+        let is_sparse = self.used <= self.slots.len() / 4;
+        if self.used <= self.shrink_at || (is_sparse && self.removed >= self.slots.len()) {
             self.shrink();
         }
         item
@@ -109,6 +113,7 @@ impl<T> Pool<T> {
         }
         self.slots.shrink_to_fit();
         self.shrink_at = self.used / 2;
+        self.removed = 0;
     }
 }
 
@@ -142,7 +147,9 @@ pub(super) fn reserve_tightly<T>(vector: &mut Vec<T>, step: usize) {
 
 /// Gives memory back when less than half of it is in use.
 pub(super) fn shrink_loosely<T>(vector: &mut Vec<T>, step: usize) {
-    if vector.len() * 2 + step <= vector.capacity() {
+    if vector.is_empty() {
+        *vector = Vec::new();
+    } else if vector.len() * 2 + step <= vector.capacity() {
         vector.shrink_to(vector.len() + 1);
     }
 }
