@@ -3,6 +3,7 @@
 //! The path of a node says how much of the name it covers, since `+` covers exactly one level. So a walk comes to
 //! a node at most once, whatever the filters are, and the ends of levels are looked for only once.
 
+use super::node::Body;
 use super::{FilterId, ROOT, Trie};
 use crate::topic::TopicName;
 
@@ -20,7 +21,8 @@ impl<T> Trie<T> {
             into,
         };
         // A name that begins with `$` is not matched by a leading wildcard [MQTT-4.7.2-1].
-        let mut at = if name.is_reserved() { walk.literal(ROOT, 0) } else { walk.branch(ROOT, 0) };
+        let mut at =
+            if name.is_reserved() { walk.literal(&self.nodes[ROOT].body, 0) } else { walk.branch(ROOT, 0) };
         while let Some(place) = at.or_else(|| walk.pending.pop()) {
             at = walk.follow(place);
         }
@@ -44,6 +46,9 @@ impl<T> Walk<'_, T> {
     /// Compares the label of a node with the name and goes on to its children.
     fn follow(&mut self, (node, mut covered): Place) -> Option<Place> {
         let mut label = self.trie.label(node);
+        if self.name.get(covered..).is_some_and(|ahead| ahead.starts_with(label)) {
+            return self.arrived(node, covered + label.len());
+        }
         while let Some((&wanted, rest)) = label.split_first() {
             match self.name.get(covered) {
                 Some(&byte) if byte == wanted => covered += 1,
@@ -62,6 +67,11 @@ impl<T> Walk<'_, T> {
             self.found(node);
             return None;
         }
+        self.arrived(node, covered)
+    }
+
+    /// The whole label of a node is covered.
+    fn arrived(&mut self, node: u32, covered: usize) -> Option<Place> {
         if covered == self.name.len() {
             self.found(node);
         }
@@ -84,23 +94,23 @@ impl<T> Walk<'_, T> {
     /// All edges from a node: wildcards first, which stand at the beginning of a level only.
     fn branch(&mut self, node: u32, covered: usize) -> Option<Place> {
         let at_level = covered.checked_sub(1).is_none_or(|last| self.name.get(last) == Some(&b'/'));
+        let body = &self.trie.nodes[node].body;
         if at_level {
-            for child in self.trie.nodes[node].body.children() {
+            for child in body.children().iter().take_while(|child| child.key <= b'+') {
                 match child.key {
                     b'#' => self.found(child.node()),
                     b'+' => self.pending.push((child.node(), covered)),
-                    key if key > b'+' => break,
                     _ => {}
                 }
             }
         }
-        self.literal(node, covered)
+        self.literal(body, covered)
     }
 
     /// The edge for the next byte of the name; after its end, the one that may lead to `/#`.
-    fn literal(&self, node: u32, covered: usize) -> Option<Place> {
+    fn literal(&self, body: &Body<T>, covered: usize) -> Option<Place> {
         let key = self.name.get(covered).copied().unwrap_or(b'/');
-        Some((self.trie.nodes[node].body.child(key)?, covered))
+        Some((body.child(key)?, covered))
     }
 
     fn found(&mut self, node: u32) {
