@@ -174,3 +174,27 @@ impl<E: Copy + Default> Stack<E> {
         if self.many.is_empty() { self.few.get(..self.length).unwrap_or_default() } else { &self.many }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_agrees_with_a_vector() {
+        let mut stack = Stack::new();
+        let mut vector = Vec::new();
+        // Up and down across the size at which it begins to allocate, and to nothing.
+        for (pushes, pops) in [(FEW, 1), (3, 4), (1, 0), (FEW, 20), (FEW * 3, FEW * 3 - 2), (5, 100), (2, 3)]
+        {
+            for item in 0..pushes {
+                stack.push(item);
+                vector.push(item);
+                assert_eq!(stack.as_slice(), vector);
+            }
+            for _ in 0..pops {
+                assert_eq!(stack.pop(), vector.pop());
+                assert_eq!(stack.as_slice(), vector);
+            }
+        }
+    }
+}
