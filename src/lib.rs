@@ -24,30 +24,45 @@
 //! |---|---|---|---|
 //! | 0a | `time` | moments and spans in milliseconds, as plain numbers that are handed in | |
 //! | 0a | `topic` | Topic Names and Topic Filters as checked types, matching one against the other | |
-//! | 0b | `limits` (to come) | every bound of the broker as a plain number | below |
-//! | 0b | `codec` (to come) | bytes to packets and back, in three versions; every rule that needs no state | below |
-//! | 0b | `trie` (to come) | the compressed tree of subscriptions: which filters match a topic, which topics match a filter | below |
+//! | 0a | `escape` | text from outside, made safe for a log line | |
+//! | 0b | `limits` | every bound of the broker as a plain number | below |
+//! | 0b | `codec` | bytes to packets and back, in three versions; every rule that needs no state | below |
+//! | 0b | `trie` | the compressed tree of subscriptions: which filters match a topic | below |
 //! | 0b | `wheel` | all that waits for a moment: arm, cancel, move, expire | below |
-//! | 1a | `message` (to come) | one publication and its encodings, shared by all who receive it | below |
-//! | 1a | `outbox` (to come) | what one connection has still to send | below, `message` |
-//! | 1a | `access` (to come) | the seam where a client is authenticated and its acts are authorised | below |
-//! | 1b | `session` (to come) | what outlives a connection: Packet Identifiers, messages in flight and queued, Will, expiry | below |
-//! | 1b | `retained` (to come) | the retained message of each topic | below |
-//! | 1b | `share` (to come) | which member of a Shared Subscription receives the next message | below |
-//! | 2a | `connection` (to come) | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
-//! | 2b | `broker` (to come) | the core: connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
+//! | 0b | `slots` | slabs whose keys know their occupant | below |
+//! | 1a | `message` | one publication and its encodings, shared by all who receive it | below |
+//! | 1a | `outbox` | what one connection has still to send | below, `message` |
+//! | 1a | `access` | the seam where a client is authenticated and its acts are authorised | below |
+//! | 1a | `subscription` | what the trie holds for a subscription | below |
+//! | 1b | `retained` | the retained message of each topic | below |
+//! | 1b | `session` | what outlives a connection: Packet Identifiers, messages in flight and queued, Will, expiry | below, `retained` |
+//! | 1b | `share` | which member of a Shared Subscription receives the next message | below |
+//! | 2a | `connection` | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
+//! | 2b | `broker` | the core: connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
 //! | 3 | `storage` (to come) | how durable state is written down and read again | below |
 //! | 3 | `websocket` (to come) | MQTT in WebSocket frames, bytes to bytes | below |
 //! | 3 | `proxy` (to come) | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
-//! | 4 | `server` (to come) | the loop, listeners, sockets, files and the clock | below |
-//! | 5 | `options` (to come) | what the command line says | below |
+//! | 4 | `server` | the loop, listeners, sockets, files and the clock | below |
+//! | 5 | `options` | what the command line says | below |
 //! | 5 | `lib` | this page and the list of rooms | below, `options` |
 //! | 5 | `main` | the binary: wiring and exit codes | below, `options`, `lib` |
 
+pub mod access;
+pub mod broker;
 pub mod codec;
+pub mod connection;
+pub mod escape;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod limits;
+pub mod message;
+pub mod outbox;
+pub mod retained;
+pub mod session;
+pub mod share;
+pub mod slots;
+pub mod subscription;
 pub mod time;
 pub mod topic;
 pub mod trie;

@@ -8,6 +8,9 @@ use std::num::NonZeroU16;
 pub struct PacketIdentifier(NonZeroU16);
 
 impl PacketIdentifier {
+    /// The lowest one.
+    pub const FIRST: Self = Self(NonZeroU16::MIN);
+
     /// The Packet Identifier of this number; `None` for zero.
     #[inline]
     pub const fn new(value: u16) -> Option<Self> {

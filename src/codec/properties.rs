@@ -94,6 +94,12 @@ accessors! {
 }
 
 impl<'a> Properties<'a> {
+    /// A block whose bytes came out of [`Properties::bytes`] and so have been checked.
+    #[inline]
+    pub const fn trusted(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
     /// The properties as they stand on the wire, without their length.
     #[inline]
     pub const fn bytes(&self) -> &'a [u8] {

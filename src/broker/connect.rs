@@ -1,0 +1,304 @@
+//! CONNECT: nothing of it takes effect before its client is authenticated. The order is: authenticate, authorise
+//! the Will, take the session over, apply.
+
+use std::rc::Rc;
+
+use log::info;
+
+use super::timers::Timer;
+use super::{Broker, Effect, Fault, Step};
+use crate::access::{Client, Question, Verdict};
+use crate::codec::{ConnAck, Connect, Packet, Property, PropertyBuffer, ProtocolVersion, ReasonCode};
+use crate::connection::{Extension, InboundAliases, OutboundAliases, State};
+use crate::escape::Escaped;
+use crate::message::{Message, Publication};
+use crate::session::{EXPIRY_NEVER, Incoming, Presence, Session, Will};
+use crate::slots::{ConnectionId, SessionId};
+use crate::time::{Duration, Time};
+
+impl Broker {
+    pub(super) fn handle_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
+        self.connections[id].version = connect.version;
+        let assigned = connect.client_identifier.is_empty().then(|| self.draw_client_identifier());
+        let client_identifier = assigned.as_deref().unwrap_or(connect.client_identifier);
+        match self.may_connect(id, client_identifier, connect) {
+            None => return Ok(Step::Parked),
+            Some(Err((reason, what))) => {
+                self.refuse(id, reason, what);
+                return Ok(Step::Ended);
+            }
+            Some(Ok(())) => {}
+        }
+        let client_identifier: Rc<str> = client_identifier.into();
+        let (session, is_present) = self.take_session(id, &client_identifier, connect);
+        self.apply(id, session, connect);
+        info!(
+            "New client connected from {} as {} (p{}, c{}, k{}{}).",
+            self.connections[id].peer,
+            Escaped(&client_identifier),
+            connect.version.level(),
+            u8::from(connect.clean_start),
+            connect.keep_alive,
+            connect.user_name.map_or_else(String::new, |name| format!(", u'{}'", Escaped(name))),
+        );
+        let properties = self.connack_properties(id, session, connect, assigned.is_some());
+        let connack = ConnAck { session_present: is_present, code: 0, properties: properties.properties() };
+        self.answer(id, &Packet::ConnAck(connack))?;
+        self.pump(session);
+        Ok(Step::Done)
+    }
+
+    /// All that can refuse a CONNECT. `None` if a decision comes later.
+    fn may_connect(
+        &mut self,
+        id: ConnectionId,
+        client_identifier: &str,
+        connect: &Connect<'_>,
+    ) -> Option<Result<(), (ReasonCode, &'static str)>> {
+        // No method is supported [MQTT-4.12.0-1].
+        if connect.properties.authentication_method().is_some() {
+            return Some(Err((
+                ReasonCode::BadAuthenticationMethod,
+                "no Authentication Method is configured",
+            )));
+        }
+        let peer = self.connections[id].peer;
+        let client = Client {
+            connection: Some(id),
+            peer: Some(peer),
+            client_identifier,
+            user_name: connect.user_name,
+        };
+        let verdict = self.ask(0, &client, Question::Connect { password: connect.password })?;
+        if let Verdict::Refused(reason) = verdict {
+            return Some(Err((reason, "the client is not authenticated")));
+        }
+        if let Some(will) = &connect.will {
+            let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
+            let is_ours = will.topic.as_str().starts_with("$SYS");
+            match self.ask(1, &client, question)? {
+                Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorised"))),
+                _ if is_ours => {
+                    return Some(Err((ReasonCode::NotAuthorized, "the Will is for a $SYS topic")));
+                }
+                _ if self.has_too_many_levels(will.topic.as_str()) => {
+                    return Some(Err((
+                        ReasonCode::TopicNameInvalid,
+                        "the topic of the Will has too many levels",
+                    )));
+                }
+                _ => {}
+            }
+        }
+        if self.sessions.len() >= self.limits.sessions && !self.clients.contains_key(client_identifier) {
+            return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
+        }
+        Some(Ok(()))
+    }
+
+    /// Finds the session of this Client Identifier or makes one; tells whether it was there.
+    fn take_session(
+        &mut self,
+        id: ConnectionId,
+        client_identifier: &Rc<str>,
+        connect: &Connect<'_>,
+    ) -> (SessionId, bool) {
+        if let Some(&known) = self.clients.get(client_identifier) {
+            // The older connection goes, and with it its session, if that was to end with it [MQTT-3.1.4-3].
+            if let Some(older) = self.sessions[known].connection() {
+                self.end(older, ReasonCode::SessionTakenOver, "session taken over");
+            }
+        }
+        if let Some(&known) = self.clients.get(client_identifier) {
+            if !connect.clean_start {
+                self.disarm_session(known);
+                let session = &mut self.sessions[known];
+                session.presence = Presence::Connected(id);
+                // Back before the Will Delay Interval is over [MQTT-3.1.3-9].
+                session.will = None;
+                return (known, true);
+            }
+            // [MQTT-3.1.2-4]
+            self.end_session(known);
+        }
+        let session = self.sessions.insert_with(|_| Session {
+            client_identifier: client_identifier.clone(),
+            user_name: None,
+            presence: Presence::Connected(id),
+            expiry_interval: 0,
+            subscriptions: std::collections::BTreeSet::new(),
+            outgoing: None,
+            incoming: Incoming::default(),
+            will: None,
+            timer: None,
+        });
+        self.clients.insert(client_identifier.clone(), session);
+        (session, false)
+    }
+
+    /// Puts what the CONNECT says into the connection and the session.
+    fn apply(&mut self, id: ConnectionId, session_id: SessionId, connect: &Connect<'_>) {
+        let will = connect.will.as_ref().map(|will| self.keep_will(will));
+        let is_v5 = connect.version == ProtocolVersion::V5;
+        let properties = connect.properties;
+        let session = &mut self.sessions[session_id];
+        session.user_name = connect.user_name.map(Into::into);
+        session.will = will;
+        session.expiry_interval = match properties.session_expiry_interval() {
+            _ if !is_v5 => {
+                if connect.clean_start {
+                    0
+                } else {
+                    EXPIRY_NEVER
+                }
+            }
+            Some(interval) => interval,
+            None => 0,
+        }
+        .min(self.limits.session_expiry_maximum);
+        let window = properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
+        session.outgoing_mut().resume(window);
+        let connection = &mut self.connections[id];
+        connection.state = State::Serving(session_id);
+        connection.extension = is_v5.then(|| {
+            let aliases = properties.topic_alias_maximum().unwrap_or(0);
+            Box::new(Extension {
+                maximum_packet_size: properties
+                    .maximum_packet_size()
+                    .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX)),
+                wants_problem_information: properties.request_problem_information().unwrap_or(true),
+                inbound_aliases: InboundAliases::default(),
+                outbound_aliases: (aliases > 0).then(|| OutboundAliases::new(aliases)),
+                expiry_is_fixed: properties.session_expiry_interval().unwrap_or(0) == 0,
+            })
+        });
+        let longest = self.limits.keep_alive_maximum;
+        connection.keep_alive = match connect.keep_alive {
+            0 if longest < u16::MAX => longest,
+            wanted => wanted.min(longest),
+        };
+        let silence = connection.silence_allowed();
+        self.arm_connection(id, silence);
+    }
+
+    fn keep_will(&mut self, will: &crate::codec::Will<'_>) -> Box<Will> {
+        let expiry = will.properties.message_expiry_interval();
+        self.forwarded.clear();
+        for (property, encoded) in will.properties.encoded() {
+            if !matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_)) {
+                self.forwarded.push_encoded(encoded);
+            }
+        }
+        let publication = Publication {
+            topic: will.topic,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            properties: self.forwarded.properties(),
+            expires: expiry
+                .map_or(Time::NEVER, |seconds| Time::ZERO + Duration::from_seconds(u64::from(seconds))),
+        };
+        Box::new(Will {
+            message: Message::new(&publication, &mut self.sender.scratch),
+            delay: Duration::from_seconds(u64::from(will.properties.will_delay_interval().unwrap_or(0))),
+            due: Time::NEVER,
+        })
+    }
+
+    fn connack_properties(
+        &self,
+        id: ConnectionId,
+        session_id: SessionId,
+        connect: &Connect<'_>,
+        is_assigned: bool,
+    ) -> PropertyBuffer {
+        let mut properties = PropertyBuffer::default();
+        if connect.version != ProtocolVersion::V5 {
+            return properties;
+        }
+        let session = &self.sessions[session_id];
+        if session.expiry_interval != connect.properties.session_expiry_interval().unwrap_or(0) {
+            properties.push(Property::SessionExpiryInterval(session.expiry_interval));
+        }
+        properties.push(Property::ReceiveMaximum(self.limits.receive_maximum));
+        if let Ok(size) = u32::try_from(self.limits.packet_size) {
+            properties.push(Property::MaximumPacketSize(size));
+        }
+        if is_assigned {
+            // [MQTT-3.2.2-16]
+            properties.push(Property::AssignedClientIdentifier(&session.client_identifier));
+        }
+        properties.push(Property::TopicAliasMaximum(self.limits.topic_alias_maximum));
+        let keep_alive = self.connections[id].keep_alive;
+        if keep_alive != connect.keep_alive {
+            // [MQTT-3.1.2-21]
+            properties.push(Property::ServerKeepAlive(keep_alive));
+        }
+        // Only on request [MQTT-3.1.2-28], and only where it can begin a Topic Name.
+        if connect.properties.request_response_information() == Some(true)
+            && !session.client_identifier.contains(['+', '#'])
+        {
+            let information = format!("response/{}", session.client_identifier);
+            properties.push(Property::ResponseInformation(&information));
+        }
+        properties
+    }
+
+    /// A Client Identifier that nobody has: 128 bits drawn from the seed [MQTT-3.1.3-6].
+    fn draw_client_identifier(&mut self) -> String {
+        loop {
+            let drawn = format!("auto-{:016x}{:016x}", self.draw(), self.draw());
+            if !self.clients.contains_key(drawn.as_str()) {
+                return drawn;
+            }
+        }
+    }
+
+    /// The next number of the seed's sequence (splitmix64).
+    fn draw(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7].
+    pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+        let connection = &mut self.connections[id];
+        let is_v5 =
+            connection.version == ProtocolVersion::V5 && reason != ReasonCode::UnsupportedProtocolVersion;
+        if !is_v5 {
+            connection.version = ProtocolVersion::V311;
+        }
+        let mut properties = PropertyBuffer::default();
+        properties.push(Property::ReasonString(what));
+        let connack = ConnAck {
+            session_present: false,
+            code: if is_v5 { reason.value() } else { reason.return_code() },
+            properties: properties.properties(),
+        };
+        info!("Client connection from {} denied: {}.", connection.peer, Escaped(what));
+        // Without an extension nothing is too large; the client has not been heard on what it accepts.
+        let _ = self.sender.packet(connection, "unknown client", &Packet::ConnAck(connack));
+        connection.state = State::Ending;
+        self.arm_connection(id, Some(self.limits.linger));
+        self.effects.push_back(Effect::Close(id));
+    }
+
+    /// Arms, moves or cancels the one timer of a connection.
+    pub(super) fn arm_connection(&mut self, id: ConnectionId, after: Option<Duration>) {
+        let connection = &mut self.connections[id];
+        match (connection.timer, after) {
+            (Some(timer), Some(after)) => self.wheel.move_to(timer, self.now + after),
+            (None, Some(after)) => {
+                connection.timer = Some(self.wheel.arm(self.now + after, Timer::Connection(id)));
+            }
+            (Some(timer), None) => {
+                self.wheel.cancel(timer);
+                connection.timer = None;
+            }
+            (None, None) => {}
+        }
+    }
+}

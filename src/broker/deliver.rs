@@ -1,0 +1,250 @@
+//! A message on its way to those who subscribed: at once where the client keeps up, through the session's queue
+//! where it does not or is away.
+
+use super::Broker;
+use crate::codec::{Delivery, QoS, ReasonCode};
+use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
+use crate::session::{Outgoing, Presence, Queued};
+use crate::share::Readiness;
+use crate::slots::SessionId;
+use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
+
+/// One receiver's copy before it has a Packet Identifier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share<'a> {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: &'a [u32],
+    pub(super) group: Option<GroupId>,
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Routed {
+    /// Subscribers that matched.
+    matched: usize,
+    /// Those that got it or will, or for whom it was too large or expired.
+    taken: usize,
+    /// It was to be retained, and there was no room.
+    is_not_retained: bool,
+}
+
+impl Routed {
+    /// What the publisher of a QoS 1 or 2 message is told.
+    pub(super) const fn reason_code(self) -> ReasonCode {
+        if self.is_not_retained || (self.matched > 0 && self.taken == 0) {
+            ReasonCode::QuotaExceeded
+        } else if self.matched == 0 {
+            ReasonCode::NoMatchingSubscribers
+        } else {
+            ReasonCode::Success
+        }
+    }
+}
+
+impl Broker {
+    /// Takes a message over: retains it if it asks for that, and delivers it to every subscriber
+    /// [MQTT-4.5.0-1].
+    pub(super) fn publish(&mut self, publication: Publication<'_>, publisher: Option<SessionId>) -> Routed {
+        let mut keepable = Keepable::new(publication);
+        let is_retained = !publication.retain || self.retain(&mut keepable);
+        let subscribers = self.matches.take(&self.trie, publication.topic);
+        self.sender.encoder.begin();
+        let mut routed = Routed { is_not_retained: !is_retained, ..Routed::default() };
+        for run in subscribers.chunk_by(|one, other| one.target == other.target) {
+            let is_taken = match run[0].target {
+                Target::Session(session) => self.deliver_run(session, run, &mut keepable, publisher),
+                Target::Group(group) => Some(self.deliver_to_group(group, &mut keepable, None)),
+            };
+            routed.matched += usize::from(is_taken.is_some());
+            routed.taken += usize::from(is_taken == Some(true));
+        }
+        self.matches.put_back(subscribers);
+        routed
+    }
+
+    /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there
+    /// is no room.
+    fn retain(&mut self, keepable: &mut Keepable<'_>) -> bool {
+        let publication = keepable.publication;
+        if publication.payload.is_empty() {
+            // It is never stored itself [MQTT-3.3.1-7].
+            self.retained.clear(publication.topic);
+            return true;
+        }
+        if !self.retained.has_room(publication.topic, Message::memory_of(&publication), &self.limits) {
+            return false;
+        }
+        self.retained.set(keepable.message(&mut self.sender.scratch).clone());
+        self.sweep_later();
+        true
+    }
+
+    /// Delivers once for all subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
+    /// their identifiers [MQTT-3.3.4-4]. `None` if No Local leaves none of them [MQTT-3.8.3-3].
+    fn deliver_run(
+        &mut self,
+        session: SessionId,
+        run: &[Subscriber],
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+    ) -> Option<bool> {
+        let is_own = publisher == Some(session);
+        let mut wanted = run.iter().map(|entry| entry.terms).filter(|terms| !(is_own && terms.no_local()));
+        let first = wanted.next()?;
+        let (mut qos, mut as_published) = (first.qos(), first.retain_as_published());
+        let alone = first.identifier().map(|identifier| [identifier]);
+        let mut several: Vec<u32> = Vec::new();
+        for terms in wanted {
+            qos = qos.max(terms.qos());
+            as_published |= terms.retain_as_published();
+            if several.is_empty() {
+                several.extend(first.identifier());
+            }
+            several.extend(terms.identifier());
+        }
+        let identifiers = match &alone {
+            _ if !several.is_empty() => several.as_slice(),
+            Some(one) => one,
+            None => &[],
+        };
+        let publication = keepable.publication;
+        let share = Share {
+            qos: qos.min(publication.qos),
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            retain: as_published && publication.retain,
+            identifiers,
+            group: None,
+        };
+        Some(self.deliver(session, keepable, share))
+    }
+
+    /// Delivers to the member of a Shared Subscription whose turn it is; `leaving` is out of the question.
+    pub(super) fn deliver_to_group(
+        &mut self,
+        id: GroupId,
+        keepable: &mut Keepable<'_>,
+        leaving: Option<SessionId>,
+    ) -> bool {
+        let Self { groups, sessions, connections, limits, statistics, .. } = self;
+        let Some(group) = groups.find_mut(id) else { return false };
+        let memory = Message::memory_of(&keepable.publication);
+        let chosen = group.choose(|member| {
+            let session = &sessions[member.session];
+            let has_room = session.outgoing.as_ref().is_none_or(|outgoing| outgoing.has_room(memory, limits));
+            let may_begin = session.outgoing.as_ref().is_none_or(|outgoing| outgoing.may_begin());
+            match session.connection() {
+                _ if leaving == Some(member.session) => Readiness::Full,
+                Some(connection) if connections[connection].outbox.len() >= limits.outbox_bytes => {
+                    if has_room { Readiness::Busy } else { Readiness::Full }
+                }
+                Some(_) if may_begin => Readiness::Ready,
+                Some(_) if has_room => Readiness::Busy,
+                None if has_room => Readiness::Away,
+                _ => Readiness::Full,
+            }
+        });
+        let Some(member) = chosen else {
+            statistics.dropped += 1;
+            return false;
+        };
+        let identifier = member.terms.identifier();
+        let share = Share {
+            qos: member.terms.qos().min(keepable.publication.qos),
+            retain: member.terms.retain_as_published() && keepable.publication.retain,
+            identifiers: identifier.as_slice(),
+            group: Some(id),
+        };
+        self.deliver(member.session, keepable, share)
+    }
+
+    /// Delivers one copy; false if there was no room for it.
+    fn deliver(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
+        if share.qos == QoS::AtMostOnce {
+            return self.deliver_at_most_once(session, keepable, share);
+        }
+        let Self { sessions, connections, limits, .. } = self;
+        let state = &mut sessions[session];
+        let connection = state.connection();
+        let outgoing = state.outgoing_mut();
+        if let Some(connection) = connection
+            && outgoing.may_begin()
+            && connections[connection].outbox.len() < limits.outbox_bytes
+        {
+            self.begin(session, keepable, share);
+            return true;
+        }
+        let queued = Queued {
+            message: keepable.message(&mut self.sender.scratch).clone(),
+            identifiers: Identifiers::new(share.identifiers),
+            group: share.group,
+            qos: share.qos,
+            retain: share.retain,
+        };
+        let is_queued = outgoing.enqueue(queued, limits).is_ok();
+        self.statistics.dropped += u64::from(!is_queued);
+        is_queued
+    }
+
+    pub(super) fn deliver_at_most_once(
+        &mut self,
+        session: SessionId,
+        keepable: &mut Keepable<'_>,
+        share: Share<'_>,
+    ) -> bool {
+        let Self { sessions, connections, limits, sender, statistics, now, .. } = self;
+        let Presence::Connected(id) = sessions[session].presence else { return true };
+        let connection = &mut connections[id];
+        if connection.outbox.len() >= limits.outbox_bytes {
+            statistics.dropped += 1;
+            return false;
+        }
+        match sender.publish(connection, keepable, share.with(Delivery::AtMostOnce), *now) {
+            Ok(()) => statistics.publishes_sent += 1,
+            Err(_) => statistics.oversized += 1,
+        }
+        true
+    }
+
+    /// Sends a QoS 1 or 2 copy to a connected client for the first time and puts it in flight. One that is too
+    /// large for the client counts as delivered [MQTT-3.1.2-25].
+    pub(super) fn begin(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
+        let Self { sessions, connections, sender, statistics, now, .. } = self;
+        let state = &mut sessions[session];
+        let Some(id) = state.connection() else { return };
+        let outgoing: &mut Outgoing = state.outgoing_mut();
+        let identifier = outgoing.next_identifier();
+        let delivery = match share.qos {
+            QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
+            _ => Delivery::AtLeastOnce(identifier),
+        };
+        let connection = &mut connections[id];
+        if sender.publish(connection, keepable, share.with(delivery), *now).is_err() {
+            statistics.oversized += 1;
+            return;
+        }
+        statistics.publishes_sent += 1;
+        let queued = Queued {
+            message: keepable.message(&mut sender.scratch).clone(),
+            identifiers: Identifiers::new(share.identifiers),
+            group: share.group,
+            qos: share.qos,
+            retain: share.retain,
+        };
+        let ends_at = connection.outbox.end();
+        outgoing.begin(queued, *now, ends_at);
+        self.retry_later(session);
+    }
+}
+
+impl<'a> Share<'a> {
+    fn with(self, delivery: Delivery) -> ReceiverCopy<'a> {
+        ReceiverCopy {
+            dup: false,
+            retain: self.retain,
+            delivery,
+            identifiers: self.identifiers,
+            naming: Naming::Name,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Ends: of connections by either side, of sessions, and the Wills that follow.
+
+use log::info;
+
+use super::{Broker, Effect, Fault, Step};
+use crate::access::{Answer, Client, Question, Verdict};
+use crate::codec::{Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode};
+use crate::connection::State;
+use crate::escape::Escaped;
+use crate::message::{Keepable, Publication};
+use crate::session::{EXPIRY_NEVER, Presence, Queued};
+use crate::slots::{ConnectionId, SessionId};
+use crate::subscription::{GroupId, Held, Target};
+use crate::time::{Duration, Time};
+
+use super::timers::Timer;
+
+impl Broker {
+    pub(super) fn handle_disconnect(
+        &mut self,
+        id: ConnectionId,
+        session_id: SessionId,
+        disconnect: &Disconnect<'_>,
+    ) -> Result<Step, Fault> {
+        if let Some(interval) = disconnect.properties.session_expiry_interval() {
+            let is_fixed =
+                self.connections[id].extension.as_ref().is_some_and(|extension| extension.expiry_is_fixed);
+            if is_fixed && interval > 0 {
+                return Err(Fault::protocol_error("a Session Expiry Interval after one of zero"));
+            }
+            self.sessions[session_id].expiry_interval = interval.min(self.limits.session_expiry_maximum);
+        }
+        // Only 0x00 discards the Will [MQTT-3.14.4-3].
+        let is_normal = disconnect.reason_code == ReasonCode::Success;
+        let why = if is_normal { "disconnected" } else { "disconnected with an error of its own" };
+        self.part(id, session_id, is_normal, why);
+        self.connections[id].state = State::Ending;
+        self.effects.push_back(Effect::Drop(id));
+        Ok(Step::Ended)
+    }
+
+    /// The peer broke a rule: it is told why as far as its version can say it, and the connection ends
+    /// [MQTT-4.13.1-1].
+    pub(super) fn fail(&mut self, id: ConnectionId, fault: &Fault) {
+        self.end(id, fault.reason, &fault.what);
+    }
+
+    /// Ends a connection from our side, with DISCONNECT and its reason where 5.0 allows it [MQTT-3.14.0-1].
+    pub(super) fn end(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+        let connection = &mut self.connections[id];
+        match connection.state {
+            State::Ending => return,
+            State::Greeting => info!("Client {} disconnected: {}.", connection.peer, Escaped(what)),
+            State::Serving(session) => {
+                if connection.version == ProtocolVersion::V5 {
+                    self.say_disconnect(id, reason, what);
+                }
+                self.part(id, session, false, what);
+            }
+        }
+        self.connections[id].state = State::Ending;
+        self.arm_connection(id, Some(self.limits.linger));
+        self.effects.push_back(Effect::Close(id));
+    }
+
+    fn say_disconnect(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+        let mut properties = PropertyBuffer::default();
+        properties.push(Property::ReasonString(what));
+        for properties in [properties.properties(), Properties::default()] {
+            let disconnect = Packet::Disconnect(Disconnect { reason_code: reason, properties });
+            // The text is left out rather than the client's limit exceeded [MQTT-3.14.2-3].
+            if self.sender.packet(&mut self.connections[id], "client", &disconnect).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// A session loses its connection. After a normal end its Will is gone [MQTT-3.1.2-10], after any other it is
+    /// due when its delay or the session is over [MQTT-3.1.2-8].
+    pub(super) fn part(&mut self, id: ConnectionId, session_id: SessionId, is_normal: bool, why: &str) {
+        let peer = self.connections[id].peer;
+        self.disarm_session(session_id);
+        let session = &mut self.sessions[session_id];
+        info!("Client {} [{peer}] disconnected: {}.", Escaped(&session.client_identifier), Escaped(why));
+        let lifetime = match session.expiry_interval {
+            EXPIRY_NEVER => None,
+            seconds => Some(Duration::from_seconds(u64::from(seconds))),
+        };
+        session.presence = Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.now + span) };
+        session.incoming.shrink();
+        if is_normal {
+            session.will = None;
+        }
+        if let Some(will) = &mut session.will {
+            will.due = self.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
+        }
+        if session.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_idle()) {
+            session.outgoing = None;
+        }
+        if session.expiry_interval == 0 {
+            self.end_session(session_id);
+            return;
+        }
+        self.hand_on_shared(session_id, false);
+        self.wait_for_return(session_id);
+    }
+
+    /// Does what is due for a session without a connection, and waits for what is due next.
+    pub(super) fn wait_for_return(&mut self, session_id: SessionId) {
+        let session = &mut self.sessions[session_id];
+        let Presence::Away { ends } = session.presence else { return };
+        if ends <= self.now {
+            self.end_session(session_id);
+            return;
+        }
+        let due = session.will.as_ref().map_or(Time::NEVER, |will| will.due);
+        if due <= self.now {
+            self.publish_will(session_id);
+        }
+        let due = if due <= self.now { ends } else { due.min(ends) };
+        if due != Time::NEVER {
+            let timer = self.wheel.arm(due, Timer::Session(session_id));
+            self.sessions[session_id].timer = Some(timer);
+        }
+    }
+
+    /// Publishes a Will, if there is one and its client may still publish it.
+    fn publish_will(&mut self, session_id: SessionId) {
+        let Some(will) = self.sessions[session_id].will.take() else { return };
+        let kept = will.message.publication();
+        let expires = match kept.expires {
+            Time::NEVER => Time::NEVER,
+            span => self.now + span.since(Time::ZERO),
+        };
+        let publication = Publication { expires, ..kept };
+        if self.may_publish_will(session_id, &publication) {
+            self.publish(publication, Some(session_id));
+        }
+    }
+
+    /// Asked anew, because rights may have gone since the CONNECT. Nobody is there to wait for a later answer.
+    fn may_publish_will(&mut self, session_id: SessionId, publication: &Publication<'_>) -> bool {
+        let session = &self.sessions[session_id];
+        let client = Client {
+            connection: None,
+            peer: None,
+            client_identifier: &session.client_identifier,
+            user_name: session.user_name.as_deref(),
+        };
+        let question =
+            Question::Publish { topic: publication.topic, qos: publication.qos, retain: publication.retain };
+        match self.access.ask(&client, question) {
+            Answer::Now(Verdict::Granted | Verdict::GrantedAtMost(_)) => true,
+            Answer::Now(Verdict::Refused(_)) | Answer::Later => false,
+        }
+    }
+
+    /// Forgets a session; its Will, if it is still to come, is due now [MQTT-4.1.0-2].
+    pub(super) fn end_session(&mut self, session_id: SessionId) {
+        self.disarm_session(session_id);
+        self.publish_will(session_id);
+        let held = std::mem::take(&mut self.sessions[session_id].subscriptions);
+        for held in held {
+            self.release(session_id, held);
+        }
+        self.hand_on_shared(session_id, true);
+        let Some(session) = self.sessions.remove(session_id) else { return };
+        self.clients.remove(&session.client_identifier);
+    }
+
+    /// Ends one subscription in the trie or in its group.
+    pub(super) fn release(&mut self, session_id: SessionId, held: Held) {
+        match held {
+            Held::Filter(filter) => {
+                let target = Target::Session(session_id);
+                let removed = self.trie.remove(filter, |entry| entry.target == target);
+                assert!(removed.is_some(), "a subscription that the session holds exists");
+            }
+            Held::Group(id) => {
+                let Some(group) = self.groups.find_mut(id) else { return };
+                group.leave(session_id);
+                if group.members().is_empty() {
+                    let filter = group.filter;
+                    self.trie.remove(filter, |entry| entry.target == Target::Group(id));
+                    self.groups.remove(id);
+                }
+            }
+        }
+    }
+
+    /// Gives what Shared Subscriptions chose this session for to other members who are there: what still waits,
+    /// and at the end of the session also what was sent at QoS 1 and not acknowledged.
+    fn hand_on_shared(&mut self, session_id: SessionId, is_over: bool) {
+        let Some(mut outgoing) = self.sessions[session_id].outgoing.take() else { return };
+        let moving = outgoing.take_shared(is_over, |group| self.has_other_member(group, session_id, is_over));
+        self.sessions[session_id].outgoing = Some(outgoing);
+        for queued in moving {
+            self.redirect(session_id, &queued);
+        }
+    }
+
+    fn has_other_member(&self, group: GroupId, leaving: SessionId, or_away: bool) -> bool {
+        self.groups.find(group).is_some_and(|group| {
+            group.members().iter().any(|member| {
+                member.session != leaving && (or_away || self.sessions[member.session].connection().is_some())
+            })
+        })
+    }
+
+    fn redirect(&mut self, leaving: SessionId, queued: &Queued) {
+        let Some(group) = queued.group else { return };
+        let mut keepable = Keepable::kept(&queued.message);
+        self.sender.encoder.begin();
+        self.deliver_to_group(group, &mut keepable, Some(leaving));
+    }
+
+    pub(super) fn disarm_session(&mut self, session_id: SessionId) {
+        if let Some(timer) = self.sessions[session_id].timer.take() {
+            self.wheel.cancel(timer);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The core: it owns the connections, the sessions, the subscriptions, the retained messages and all that waits,
+//! and says what every packet does to them.
+//!
+//! It is told: a connection was accepted, bytes arrived, it was closed, time has passed, bytes have left, a
+//! decision has come. What follows is state to be looked at: the dirty connections, whose outboxes are to be
+//! written, a short queue of [`Effect`]s, and the next deadline. It never asks for the time, for bytes, for a
+//! file or for chance.
+
+mod connect;
+mod deliver;
+mod depart;
+mod matches;
+mod publish;
+mod receive;
+mod redeliver;
+mod replay;
+mod send;
+mod subscribe;
+mod timers;
+mod trace;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+
+use crate::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
+use crate::codec::{DecodeError, PropertyBuffer, ReasonCode};
+use crate::connection::{Connection, Parked, State};
+use crate::limits::Limits;
+use crate::retained::{Position, Retained};
+use crate::session::{Presence, Session};
+use crate::share::Groups;
+use crate::slots::{ConnectionId, ConnectionMark, SessionId, SessionMark, Slots};
+use crate::subscription::{Held, Subscriber, Target};
+use crate::time::Time;
+use crate::trie::Trie;
+use crate::wheel::Wheel;
+
+use matches::Matches;
+use send::Sender;
+use timers::Timer;
+
+/// What the server has to do with a connection, beside writing its outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write what waits, then tell the peer that nothing more comes, and read on until it closes. What it sends
+    /// is thrown away.
+    Close(ConnectionId),
+    /// Close at once, and say so by [`Broker::closed`].
+    Drop(ConnectionId),
+    /// Reading may go on, by [`Broker::resume`].
+    Resume(ConnectionId),
+}
+
+/// Whether the server may read on from a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// It may.
+    More,
+    /// It has to wait for [`Effect::Resume`].
+    Paused,
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes that came.
+    pub bytes_received: u64,
+    /// Bytes that left.
+    pub bytes_sent: u64,
+    /// Packets that came.
+    pub packets_received: u64,
+    /// PUBLISH packets that came.
+    pub publishes_received: u64,
+    /// PUBLISH packets queued for clients.
+    pub publishes_sent: u64,
+    /// Copies of messages dropped because an outbox or a queue was full.
+    pub dropped: u64,
+    /// Copies not sent because the client does not accept packets of that size [MQTT-3.1.2-25].
+    pub oversized: u64,
+    /// Copies dropped because their Message Expiry Interval passed [MQTT-3.3.2-5].
+    pub expired: u64,
+    /// PUBLISH and PUBREL packets sent again.
+    pub redelivered: u64,
+}
+
+/// A peer broke the rules, or we can not serve it on: its connection ends for this reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fault {
+    reason: ReasonCode,
+    what: String,
+}
+
+impl Fault {
+    fn new(reason: ReasonCode, what: impl Into<String>) -> Self {
+        Self { reason, what: what.into() }
+    }
+
+    fn protocol_error(what: &str) -> Self {
+        Self::new(ReasonCode::ProtocolError, format!("protocol error: {what}"))
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Self::new(error.reason_code(), error.to_string())
+    }
+}
+
+/// What became of one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It has been worked off.
+    Done,
+    /// It waits for a decision; nothing of it has taken effect.
+    Parked,
+    /// It was the last one of its connection.
+    Ended,
+}
+
+/// The broker without the world around it.
+pub struct Broker {
+    limits: Limits,
+    access: Box<dyn AccessControl>,
+    now: Time,
+    /// The state that Client Identifiers are drawn from.
+    seed: u64,
+    connections: Slots<ConnectionMark, Connection>,
+    sessions: Slots<SessionMark, Session>,
+    clients: BTreeMap<Rc<str>, SessionId>,
+    trie: Trie<Subscriber>,
+    groups: Groups,
+    retained: Retained,
+    /// Where the search for expired retained messages goes on; `None` while it is not needed.
+    sweep: Option<Position>,
+    wheel: Wheel<Timer>,
+    sender: Sender,
+    effects: VecDeque<Effect>,
+    /// Sessions whose retained messages are still to be handed over.
+    unfinished: VecDeque<SessionId>,
+    statistics: Statistics,
+    matches: Matches,
+    /// Decisions about the packet in hand.
+    verdicts: Vec<Verdict>,
+    /// Properties of the message in hand, as they are forwarded.
+    forwarded: PropertyBuffer,
+    /// The topic that the message in hand named by an alias.
+    aliased_topic: String,
+}
+
+impl Broker {
+    /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
+    /// seed and the same inputs do the same, to the byte.
+    pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
+        Self {
+            limits,
+            access,
+            now,
+            seed,
+            connections: Slots::default(),
+            sessions: Slots::default(),
+            clients: BTreeMap::new(),
+            trie: Trie::new(),
+            groups: Groups::default(),
+            retained: Retained::default(),
+            sweep: None,
+            wheel: Wheel::new(now),
+            sender: Sender::default(),
+            effects: VecDeque::new(),
+            unfinished: VecDeque::new(),
+            statistics: Statistics::default(),
+            matches: Matches::default(),
+            verdicts: Vec::new(),
+            forwarded: PropertyBuffer::default(),
+            aliased_topic: String::new(),
+        }
+    }
+
+    /// A connection was accepted. `None` if there are too many: the peer is to be dropped.
+    pub fn accept(&mut self, peer: Peer, now: Time) -> Option<ConnectionId> {
+        self.advance(now);
+        if self.connections.len() >= self.limits.connections {
+            return None;
+        }
+        let id = self.connections.insert_with(|id| Connection::new(id, peer, now));
+        let timer = self.wheel.arm(self.now + self.limits.connect_timeout, Timer::Connection(id));
+        self.connections[id].timer = Some(timer);
+        Some(id)
+    }
+
+    /// The dirty connections, in the order in which they became so; `emptied` is filled next time.
+    pub fn take_dirty(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
+        self.sender.dirty.take(emptied)
+    }
+
+    /// Whether a connection is to be written or something is to go on at once.
+    pub fn has_work(&self) -> bool {
+        !self.sender.dirty.is_empty() || !self.effects.is_empty() || !self.unfinished.is_empty()
+    }
+
+    /// Takes the next effect.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Broker::tick`] is due next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.wheel.next_deadline()
+    }
+
+    /// Whether bytes wait for the peer of this connection.
+    pub fn has_output(&self, id: ConnectionId) -> bool {
+        self.connections.find(id).is_some_and(|connection| !connection.outbox.is_empty())
+    }
+
+    /// The peer takes bytes again: its outbox is to be written.
+    pub fn writable(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.find_mut(id) {
+            connection.outbox.wake(&mut self.sender.dirty);
+        }
+    }
+
+    /// Writes the outbox of a dirty connection and tops it up from the session's queue.
+    ///
+    /// # Errors
+    ///
+    /// The writer's: the connection is of no more use.
+    pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
+        self.advance(now);
+        let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
+        let count = connection.outbox.write_to(&mut self.sender.dirty, writer)?;
+        self.statistics.bytes_sent += count as u64;
+        if connection.is_paused && connection.parked.is_none() {
+            if count > 0 {
+                connection.last_heard = self.now;
+            }
+            if connection.outbox.len() <= self.limits.outbox_refill_bytes {
+                self.effects.push_back(Effect::Resume(id));
+            }
+        }
+        if let Some(session) = connection.session() {
+            self.pump(session);
+        }
+        Ok(())
+    }
+
+    /// A decision has come for the packet that this connection's client waits for. Ignored if it does not.
+    pub fn decide(&mut self, id: ConnectionId, verdict: Verdict) {
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        if let Some(parked) = connection.parked.as_mut().filter(|parked| parked.is_waiting) {
+            parked.verdicts.push(verdict);
+            parked.is_waiting = false;
+            self.effects.push_back(Effect::Resume(id));
+        }
+    }
+
+    /// What has been counted.
+    pub const fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Connections, sessions, subscriptions and retained messages at this moment.
+    pub fn census(&self) -> Census {
+        Census {
+            connections: self.connections.len(),
+            sessions: self.sessions.len(),
+            subscriptions: self.trie.len(),
+            retained: self.retained.len(),
+            timers: self.wheel.len(),
+        }
+    }
+
+    /// Time passes and never goes back.
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    /// Asks for the decision number `index` about the packet in hand; `None` if it will come later.
+    fn ask(&mut self, index: usize, client: &Client<'_>, question: Question<'_>) -> Option<Verdict> {
+        if let Some(&verdict) = self.verdicts.get(index) {
+            return Some(verdict);
+        }
+        match self.access.ask(client, question) {
+            Answer::Now(verdict) => {
+                self.verdicts.push(verdict);
+                Some(verdict)
+            }
+            Answer::Later => {
+                let verdicts = std::mem::take(&mut self.verdicts);
+                let connection = client.connection.expect("only a connection's packets are asked about here");
+                let connection = &mut self.connections[connection];
+                connection.parked = Some(Box::new(Parked { verdicts, is_waiting: true }));
+                connection.is_paused = true;
+                None
+            }
+        }
+    }
+
+    /// Asserts everything that must hold between two calls. For tests and the simulator: it walks all state.
+    pub fn check_invariants(&self) {
+        self.trie.check_invariants();
+        self.wheel.check_invariants();
+        self.retained.check_invariants();
+        for (id, connection) in self.connections.iter() {
+            connection.check_invariants();
+            if let State::Serving(session) = connection.state {
+                assert_eq!(self.sessions[session].presence, Presence::Connected(id));
+            }
+        }
+        assert_eq!(self.clients.len(), self.sessions.len(), "every session has its Client Identifier");
+        for (id, session) in self.sessions.iter() {
+            self.check_session(id, session);
+        }
+        for (id, group) in self.groups.iter() {
+            assert!(!group.members().is_empty(), "a group without members is forgotten");
+            let is_there =
+                self.trie.values(group.filter).iter().any(|entry| entry.target == Target::Group(id));
+            assert!(is_there, "a group is in the trie");
+        }
+    }
+
+    fn check_session(&self, id: SessionId, session: &Session) {
+        session.check_invariants();
+        assert_eq!(self.clients.get(&session.client_identifier), Some(&id));
+        if let Presence::Connected(connection) = session.presence {
+            assert_eq!(self.connections[connection].state, State::Serving(id));
+        }
+        for &held in &session.subscriptions {
+            let is_there = match held {
+                Held::Filter(filter) => {
+                    self.trie.values(filter).iter().any(|entry| entry.target == Target::Session(id))
+                }
+                Held::Group(group) => self
+                    .groups
+                    .find(group)
+                    .is_some_and(|group| group.members().iter().any(|member| member.session == id)),
+            };
+            assert!(is_there, "a subscription that the session holds exists");
+        }
+    }
+}
+
+/// How much of everything there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Connections, those that end included.
+    pub connections: usize,
+    /// Sessions, connected or not.
+    pub sessions: usize,
+    /// Entries of the trie: subscriptions, a Shared Subscription counted once.
+    pub subscriptions: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Armed timers.
+    pub timers: usize,
+}

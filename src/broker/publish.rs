@@ -1,0 +1,275 @@
+//! PUBLISH from a client, and the second half of a QoS 2 exchange that it began.
+
+use super::{Broker, Fault, Step};
+use crate::access::{Client, Question, Verdict};
+use crate::codec::{
+    Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
+    ProtocolVersion, Publish, ReasonCode,
+};
+use crate::message::Publication;
+use crate::slots::{ConnectionId, SessionId};
+use crate::time::{Duration, Time};
+use crate::topic::TopicName;
+
+impl Broker {
+    pub(super) fn handle_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+    ) -> Result<Step, Fault> {
+        if let Delivery::ExactlyOnce(identifier) = publish.delivery
+            && self.is_repeated(id, session, identifier)?
+        {
+            return Ok(Step::Done);
+        }
+        self.statistics.publishes_received += 1;
+        let mut aliased = std::mem::take(&mut self.aliased_topic);
+        let mut forwarded = std::mem::take(&mut self.forwarded);
+        let outcome = self
+            .resolve_topic(id, publish, &mut aliased)
+            .and_then(|topic| self.take_over(id, session, publish, topic, &mut forwarded));
+        self.aliased_topic = aliased;
+        self.forwarded = forwarded;
+        outcome
+    }
+
+    /// Whether a QoS 2 message was received before and not released: it is answered and not delivered again
+    /// [MQTT-4.3.3-10].
+    fn is_repeated(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        identifier: PacketIdentifier,
+    ) -> Result<bool, Fault> {
+        let incoming = &self.sessions[session].incoming;
+        if incoming.contains(identifier) {
+            self.answer_publish(id, Delivery::ExactlyOnce(identifier), ReasonCode::Success)?;
+            return Ok(true);
+        }
+        let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+        if is_v5 && incoming.len() >= usize::from(self.limits.receive_maximum) {
+            return Err(Fault::new(
+                ReasonCode::ReceiveMaximumExceeded,
+                "more QoS 2 messages at a time than the Receive Maximum",
+            ));
+        }
+        Ok(false)
+    }
+
+    /// The topic of a PUBLISH, by name or by alias; an alias that comes with a name is bound to it.
+    fn resolve_topic<'a>(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'a>,
+        aliased: &'a mut String,
+    ) -> Result<TopicName<'a>, Fault> {
+        if publish.properties.is_empty() {
+            return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
+        }
+        let Some(alias) = publish.properties.topic_alias() else {
+            return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
+        };
+        if alias > self.limits.topic_alias_maximum {
+            // [MQTT-3.3.2-9]
+            return Err(Fault::new(ReasonCode::TopicAliasInvalid, "a Topic Alias above the maximum"));
+        }
+        let Some(extension) = &mut self.connections[id].extension else {
+            return Err(Fault::protocol_error("a Topic Alias before 5.0"));
+        };
+        if let Some(topic) = publish.topic {
+            extension.inbound_aliases.bind(alias, topic);
+            return Ok(topic);
+        }
+        let Some(topic) = extension.inbound_aliases.topic(alias) else {
+            return Err(Fault::protocol_error("a Topic Alias that is not bound"));
+        };
+        aliased.clear();
+        aliased.push_str(topic.as_str());
+        Ok(TopicName::trusted(aliased))
+    }
+
+    /// Checks a message, publishes it and answers.
+    fn take_over(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+        forwarded: &mut PropertyBuffer,
+    ) -> Result<Step, Fault> {
+        if self.has_too_many_levels(topic.as_str()) {
+            return Err(Fault::new(ReasonCode::TopicNameInvalid, "a topic with too many levels"));
+        }
+        let (properties, expires) = self.split_properties(publish.properties, forwarded)?;
+        let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
+        let reason = match verdict {
+            Verdict::Refused(reason) => reason,
+            // Only the broker itself speaks about itself.
+            _ if topic.as_str().starts_with("$SYS") => ReasonCode::NotAuthorized,
+            _ => {
+                let publication = Publication {
+                    topic,
+                    payload: publish.payload,
+                    qos: publish.delivery.qos(),
+                    retain: publish.retain,
+                    properties,
+                    expires,
+                };
+                self.publish(publication, Some(session)).reason_code()
+            }
+        };
+        self.conclude(id, session, publish.delivery, reason)?;
+        Ok(Step::Done)
+    }
+
+    fn ask_to_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+    ) -> Option<Verdict> {
+        if let Some(&verdict) = self.verdicts.first() {
+            return Some(verdict);
+        }
+        let session = &self.sessions[session];
+        let (client_identifier, user_name) = (session.client_identifier.clone(), session.user_name.clone());
+        let client = Client {
+            connection: Some(id),
+            peer: Some(self.connections[id].peer),
+            client_identifier: &client_identifier,
+            user_name: user_name.as_deref(),
+        };
+        let question = Question::Publish { topic, qos: publish.delivery.qos(), retain: publish.retain };
+        self.ask(0, &client, question)
+    }
+
+    /// What receivers get as it is, apart from what is the broker's to know.
+    fn split_properties<'a>(
+        &self,
+        properties: Properties<'a>,
+        forwarded: &'a mut PropertyBuffer,
+    ) -> Result<(Properties<'a>, Time), Fault> {
+        if properties.is_empty() {
+            return Ok((properties, Time::NEVER));
+        }
+        let mut expires = Time::NEVER;
+        forwarded.clear();
+        for (property, encoded) in properties.encoded() {
+            match property {
+                Property::MessageExpiryInterval(seconds) => {
+                    expires = self.now + Duration::from_seconds(u64::from(seconds));
+                }
+                Property::TopicAlias(_) => {}
+                // [MQTT-3.3.4-6]
+                Property::SubscriptionIdentifier(_) => {
+                    return Err(Fault::protocol_error("a Subscription Identifier from a client"));
+                }
+                _ => forwarded.push_encoded(encoded),
+            }
+        }
+        Ok((forwarded.properties(), expires))
+    }
+
+    /// Answers a message as its QoS asks [MQTT-3.3.4-1]. Before 5.0 a refusal can not be told, so the answer is
+    /// the usual one [MQTT-3.3.5-2].
+    fn conclude(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        reason: ReasonCode,
+    ) -> Result<(), Fault> {
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+            // A refused identifier is free at once [MQTT-4.3.3-9].
+            if !(is_v5 && reason.is_error()) {
+                self.sessions[session].incoming.insert(identifier);
+            }
+        }
+        self.answer_publish(id, delivery, reason)
+    }
+
+    fn answer_publish(
+        &mut self,
+        id: ConnectionId,
+        delivery: Delivery,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        let answer = |packet_identifier| Acknowledgement {
+            packet_identifier,
+            reason_code,
+            properties: Properties::default(),
+        };
+        match delivery {
+            Delivery::AtMostOnce => Ok(()),
+            Delivery::AtLeastOnce(identifier) => {
+                self.acknowledge(id, |answer| Packet::PubAck(answer), answer(identifier))
+            }
+            Delivery::ExactlyOnce(identifier) => {
+                self.acknowledge(id, |answer| Packet::PubRec(answer), answer(identifier))
+            }
+        }
+    }
+
+    /// Answers with one of the four acknowledgements; a failure carries its reason in words, if the client wants
+    /// that [MQTT-3.1.2-29] and can take it [MQTT-3.4.2-2].
+    pub(super) fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        kind: for<'a> fn(Acknowledgement<'a>) -> Packet<'a>,
+        answer: Acknowledgement<'_>,
+    ) -> Result<(), Fault> {
+        if answer.reason_code.is_error() && self.connections[id].wants_problem_information() {
+            let mut properties = PropertyBuffer::default();
+            let text = answer.reason_code.to_string();
+            properties.push(Property::ReasonString(&text));
+            let explained = Acknowledgement { properties: properties.properties(), ..answer };
+            if self.answer(id, &kind(explained)).is_ok() {
+                return Ok(());
+            }
+        }
+        self.answer(id, &kind(answer))
+    }
+
+    /// A PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered
+    /// too, because the PUBCOMP may have been lost.
+    pub(super) fn handle_pubrel(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        pubrel: &Acknowledgement<'_>,
+    ) -> Result<(), Fault> {
+        let is_known = self.sessions[session].incoming.remove(pubrel.packet_identifier);
+        let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+        let reason_code =
+            if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let answer = Acknowledgement {
+            packet_identifier: pubrel.packet_identifier,
+            reason_code,
+            properties: Properties::default(),
+        };
+        self.acknowledge(id, |answer| Packet::PubComp(answer), answer)
+    }
+
+    /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.
+    pub(super) fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>) -> Result<(), Fault> {
+        let Self { connections, sessions, sender, .. } = self;
+        let connection = &mut connections[id];
+        let client = connection.session().map_or("", |session| &sessions[session].client_identifier);
+        sender.packet(connection, client, packet).map_err(|_| {
+            Fault::new(
+                ReasonCode::PacketTooLarge,
+                format!("{} exceeds the Maximum Packet Size", packet.name()),
+            )
+        })
+    }
+
+    /// Whether a topic or filter has more levels than the limit.
+    pub(super) fn has_too_many_levels(&self, text: &str) -> bool {
+        // No separator is shorter than one byte, so most texts need no counting.
+        text.len() >= self.limits.topic_levels
+            && text.bytes().filter(|&byte| byte == b'/').count() >= self.limits.topic_levels
+    }
+}

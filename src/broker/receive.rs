@@ -1,0 +1,219 @@
+//! Bytes in: packets are cut out of what arrives and handed to whoever deals with their kind.
+
+use log::{Level, debug, log_enabled};
+
+use super::trace::Described;
+use super::{Broker, Effect, Fault, Intake, Step};
+use crate::codec::{DecodeError, Frame, Packet, Status, decode, frame};
+use crate::connection::State;
+use crate::slots::{ConnectionId, SessionId};
+use crate::time::Time;
+
+/// The upper half of the first byte of CONNECT.
+const CONNECT: u8 = 1;
+
+impl Broker {
+    /// Bytes arrived. Whole packets are worked off where they lie; only what is left of a cut one is kept.
+    pub fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) -> Intake {
+        self.advance(now);
+        self.statistics.bytes_received += bytes.len() as u64;
+        let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
+        if connection.is_paused {
+            connection.inbox.append(bytes);
+            return Intake::Paused;
+        }
+        self.take_in(id, bytes);
+        match self.connections.find(id) {
+            Some(connection) if connection.is_paused => Intake::Paused,
+            _ => Intake::More,
+        }
+    }
+
+    /// Works off what waited while reading was suspended, and tells whether it may go on. The answer to
+    /// [`Effect::Resume`].
+    pub fn resume(&mut self, id: ConnectionId, now: Time) -> Intake {
+        let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
+        if connection.parked.as_ref().is_some_and(|parked| parked.is_waiting) {
+            return Intake::Paused;
+        }
+        connection.is_paused = false;
+        self.received(id, &[], now)
+    }
+
+    fn take_in(&mut self, id: ConnectionId, mut bytes: &[u8]) {
+        loop {
+            let limit = self.packet_size_limit(id);
+            let Some(connection) = self.connections.find_mut(id) else { return };
+            if connection.state == State::Ending {
+                return;
+            }
+            if connection.inbox.is_empty() {
+                let used = self.work_off(id, bytes);
+                self.keep(id, &bytes[used..]);
+                return;
+            }
+            bytes = connection.inbox.complete_first(bytes, limit);
+            let held = connection.inbox.take();
+            let used = self.work_off(id, &held);
+            let Some(connection) = self.connections.find_mut(id) else { return };
+            connection.inbox.put_back(held, used);
+            if connection.is_paused {
+                self.keep(id, bytes);
+                return;
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn keep(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if let Some(connection) = self.connections.find_mut(id)
+            && connection.state != State::Ending
+        {
+            connection.inbox.append(bytes);
+        }
+    }
+
+    fn packet_size_limit(&self, id: ConnectionId) -> usize {
+        match self.connections.find(id).map(|connection| connection.state) {
+            Some(State::Serving(_)) => self.limits.packet_size,
+            _ => self.limits.connect_packet_size,
+        }
+    }
+
+    /// Works off the whole packets at the front of `bytes`; tells how many bytes they took. All of them, once the
+    /// connection ends, because nothing that follows is of interest.
+    fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let limit = self.packet_size_limit(id);
+            let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
+            if connection.state == State::Ending {
+                return bytes.len();
+            }
+            let most = self.limits.outbox_bytes + self.limits.outbox_answer_bytes;
+            connection.is_paused |= connection.outbox.len() > most;
+            if connection.is_paused {
+                return used;
+            }
+            let rest = &bytes[used..];
+            let is_greeting = connection.state == State::Greeting;
+            let outcome = match frame(rest, limit) {
+                // What does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
+                _ if is_greeting && rest.first().is_some_and(|&first| first >> 4 != CONNECT) => {
+                    Err(Fault::protocol_error("the first packet is not CONNECT"))
+                }
+                Ok(Status::Incomplete { .. }) => return used,
+                Ok(Status::Complete(frame)) => {
+                    let outcome = self.work_off_packet(id, &frame);
+                    if outcome == Ok(Step::Done) {
+                        used += frame.length;
+                        continue;
+                    }
+                    outcome
+                }
+                Err(error) => Err(error.into()),
+            };
+            match outcome {
+                Ok(Step::Parked) => return used,
+                Ok(Step::Done | Step::Ended) => {}
+                Err(fault) => self.fail(id, &fault),
+            }
+            return bytes.len();
+        }
+    }
+
+    fn work_off_packet(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
+        let connection = &mut self.connections[id];
+        connection.last_heard = self.now;
+        connection.judged = self.now;
+        self.verdicts.clear();
+        if let Some(parked) = connection.parked.take() {
+            self.verdicts = parked.verdicts;
+        } else {
+            self.statistics.packets_received += 1;
+        }
+        let version = connection.version;
+        match connection.state {
+            State::Serving(session) => {
+                let packet = decode(frame, version)?;
+                self.trace(session, &packet);
+                self.handle(id, session, &packet)
+            }
+            State::Greeting => match decode(frame, version) {
+                Ok(Packet::Connect(connect)) => self.handle_connect(id, &connect),
+                Ok(_) => Err(Fault::protocol_error("the first packet is not CONNECT")),
+                Err(error) => {
+                    self.refuse_undecoded(id, frame.body, error);
+                    Ok(Step::Ended)
+                }
+            },
+            State::Ending => Ok(Step::Ended),
+        }
+    }
+
+    fn handle(&mut self, id: ConnectionId, session: SessionId, packet: &Packet<'_>) -> Result<Step, Fault> {
+        match packet {
+            Packet::Publish(publish) => return self.handle_publish(id, session, publish),
+            Packet::PubAck(answer) => self.handle_puback(id, session, answer)?,
+            Packet::PubRec(answer) => self.handle_pubrec(id, session, answer)?,
+            Packet::PubRel(answer) => self.handle_pubrel(id, session, answer)?,
+            Packet::PubComp(answer) => self.handle_pubcomp(id, session, answer)?,
+            Packet::Subscribe(subscribe) => return self.handle_subscribe(id, session, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, session, unsubscribe)?,
+            // [MQTT-3.12.4-1]
+            Packet::PingReq => self.answer(id, &Packet::PingResp)?,
+            Packet::Disconnect(disconnect) => return self.handle_disconnect(id, session, disconnect),
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => return Err(Fault::protocol_error("a second CONNECT")),
+            // [MQTT-4.12.0-7]
+            Packet::Auth(_) => return Err(Fault::protocol_error("AUTH without an Authentication Method")),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                return Err(Fault::protocol_error("a packet that only servers send"));
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    fn trace(&self, session: SessionId, packet: &Packet<'_>) {
+        if log_enabled!(Level::Debug) {
+            let client = &self.sessions[session].client_identifier;
+            debug!("Received {}", Described { packet, direction: "from", client });
+        }
+    }
+
+    /// A CONNECT that did not decode. A version that nobody knows is answered in the oldest form; so is what
+    /// 3.1.1 has a code for; 5.0 is told its reason; the rest is closed without a word [MQTT-3.1.4-1].
+    fn refuse_undecoded(&mut self, id: ConnectionId, body: &[u8], error: DecodeError) {
+        let fault = Fault::from(error);
+        let version = crate::codec::connect_version(body);
+        if let Some(version) = version {
+            self.connections[id].version = version;
+        }
+        let is_told = match error {
+            DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => true,
+            _ => version == Some(crate::codec::ProtocolVersion::V5),
+        };
+        if is_told {
+            self.refuse(id, fault.reason, &fault.what);
+        } else {
+            self.fail(id, &fault);
+        }
+    }
+
+    /// Suspends nothing and resumes nothing: the peer has closed, or its socket has failed.
+    pub fn closed(&mut self, id: ConnectionId, why: &str, now: Time) {
+        self.advance(now);
+        let Some(connection) = self.connections.find(id) else { return };
+        if let State::Serving(session) = connection.state {
+            self.part(id, session, false, why);
+        }
+        let Some(mut connection) = self.connections.remove(id) else { return };
+        if let Some(timer) = connection.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        connection.outbox.clear(&mut self.sender.dirty);
+        self.effects.retain(|effect| !matches!(effect, Effect::Resume(resumed) if *resumed == id));
+    }
+}

@@ -1,0 +1,216 @@
+//! Acknowledgements from clients, and what is sent again when they do not come: all of it when a session is
+//! resumed, and on a live connection of 3.1 and 3.1.1 after a pause. MQTT 5.0 forbids the latter [MQTT-4.4.0-1].
+
+use super::deliver::Share;
+use super::timers::Timer;
+use super::{Broker, Fault};
+use crate::codec::{
+    Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, ProtocolVersion, QoS, ReasonCode,
+};
+use crate::message::{Keepable, Naming, ReceiverCopy};
+use crate::session::{Outgoing, Queued, Settled, Stage};
+use crate::slots::{ConnectionId, SessionId};
+use crate::time::{Duration, Time};
+
+impl Broker {
+    pub(super) fn handle_puback(
+        &mut self,
+        _id: ConnectionId,
+        session: SessionId,
+        puback: &Acknowledgement<'_>,
+    ) -> Result<(), Fault> {
+        match self.sessions[session].outgoing_mut().acknowledge(puback.packet_identifier) {
+            Settled::Done => self.pump(session),
+            Settled::Unknown => {}
+            Settled::OutOfPlace => return Err(Fault::protocol_error("PUBACK for a QoS 2 message")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_pubrec(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        pubrec: &Acknowledgement<'_>,
+    ) -> Result<(), Fault> {
+        let identifier = pubrec.packet_identifier;
+        let is_refused = pubrec.reason_code.is_error();
+        let outgoing = self.sessions[session].outgoing_mut();
+        match outgoing.receive(identifier, is_refused) {
+            Settled::Done if is_refused => self.pump(session),
+            Settled::Done => {
+                // [MQTT-4.3.3-4]
+                self.release_message(id, identifier, ReasonCode::Success)?;
+                let ends_at = self.connections[id].outbox.end();
+                self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at);
+            }
+            // An identifier that nothing is in flight with is answered all the same, or the client would wait.
+            Settled::Unknown if is_refused => {}
+            Settled::Unknown => {
+                let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+                let reason = if is_v5 { ReasonCode::PacketIdentifierNotFound } else { ReasonCode::Success };
+                self.release_message(id, identifier, reason)?;
+            }
+            Settled::OutOfPlace => return Err(Fault::protocol_error("PUBREC for a QoS 1 message")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_pubcomp(
+        &mut self,
+        _id: ConnectionId,
+        session: SessionId,
+        pubcomp: &Acknowledgement<'_>,
+    ) -> Result<(), Fault> {
+        match self.sessions[session].outgoing_mut().complete(pubcomp.packet_identifier) {
+            Settled::Done => self.pump(session),
+            Settled::Unknown => {}
+            Settled::OutOfPlace => return Err(Fault::protocol_error("PUBCOMP before PUBREC")),
+        }
+        Ok(())
+    }
+
+    fn release_message(
+        &mut self,
+        id: ConnectionId,
+        packet_identifier: PacketIdentifier,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        let answer = Acknowledgement { packet_identifier, reason_code, properties: Properties::default() };
+        self.acknowledge(id, |answer| Packet::PubRel(answer), answer)
+    }
+
+    /// Tops the outbox of a connected client up: first what an earlier connection left unacknowledged, in its
+    /// order, then the queue, then retained messages of new subscriptions.
+    pub(super) fn pump(&mut self, session: SessionId) {
+        loop {
+            let Self { sessions, connections, limits, .. } = self;
+            let state = &mut sessions[session];
+            let Some(id) = state.connection() else { return };
+            let Some(outgoing) = &mut state.outgoing else { return };
+            if outgoing.is_at_rest() || connections[id].outbox.len() >= limits.outbox_refill_bytes {
+                return;
+            }
+            if let Some(index) = outgoing.next_to_resend() {
+                self.resend_next(id, session, index);
+                continue;
+            }
+            let Some(queued) = outgoing.next_to_begin() else { break };
+            self.begin_queued(session, &queued);
+        }
+        self.replay(session);
+    }
+
+    fn begin_queued(&mut self, session: SessionId, queued: &Queued) {
+        if queued.message.expires() <= self.now {
+            self.statistics.expired += 1;
+            return;
+        }
+        let mut keepable = Keepable::kept(&queued.message);
+        self.sender.encoder.begin();
+        let share = Share {
+            qos: queued.qos,
+            retain: queued.retain,
+            identifiers: queued.identifiers.as_slice(),
+            group: queued.group,
+        };
+        self.begin(session, &mut keepable, share);
+    }
+
+    fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {
+        self.send_again(id, session, index);
+        let ends_at = self.connections[id].outbox.end();
+        let now = self.now;
+        self.sessions[session].outgoing_mut().resent(now, ends_at);
+        self.retry_later(session);
+    }
+
+    /// Sends a PUBLISH again with DUP [MQTT-3.3.1-1], or a PUBREL. What no longer fits into the client's Maximum
+    /// Packet Size stays in flight unsent: there is no way to tell the client.
+    fn send_again(&mut self, id: ConnectionId, session: SessionId, index: usize) {
+        let Self { sessions, connections, sender, statistics, now, .. } = self;
+        let state = &mut sessions[session];
+        let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
+        let identifier = outgoing.identifier_at(index);
+        let connection = &mut connections[id];
+        statistics.redelivered += 1;
+        match &outgoing.in_flight()[index].stage {
+            Stage::Settled => {}
+            Stage::Release => {
+                let pubrel = Packet::PubRel(Acknowledgement {
+                    packet_identifier: identifier,
+                    reason_code: ReasonCode::Success,
+                    properties: Properties::default(),
+                });
+                let _ = sender.packet(connection, &state.client_identifier, &pubrel);
+            }
+            Stage::Publish(queued) => {
+                let delivery = match queued.qos {
+                    QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
+                    _ => Delivery::AtLeastOnce(identifier),
+                };
+                let copy = ReceiverCopy {
+                    dup: true,
+                    retain: queued.retain,
+                    delivery,
+                    identifiers: queued.identifiers.as_slice(),
+                    naming: Naming::Name,
+                };
+                sender.encoder.begin();
+                let mut keepable = Keepable::kept(&queued.message);
+                if sender.publish(connection, &mut keepable, copy, *now).is_err() {
+                    statistics.oversized += 1;
+                }
+            }
+        }
+    }
+
+    /// Makes sure that a redelivery is due, if this session's connection has any on a live connection.
+    pub(super) fn retry_later(&mut self, session: SessionId) {
+        let state = &mut self.sessions[session];
+        let interval = self.limits.retry_interval;
+        if state.timer.is_some() || interval == Duration::ZERO {
+            return;
+        }
+        let Some(id) = state.connection() else { return };
+        if self.connections[id].version == ProtocolVersion::V5 {
+            return;
+        }
+        state.timer = Some(self.wheel.arm(self.now + interval, Timer::Session(session)));
+    }
+
+    /// Sends again what has not been acknowledged in time, provided that its last copy has left the outbox: a
+    /// slow link is not flooded.
+    pub(super) fn retry(&mut self, session: SessionId) {
+        let Some(id) = self.sessions[session].connection() else { return };
+        let interval = self.limits.retry_interval;
+        let sent = self.connections[id].outbox.sent();
+        let mut next = Time::NEVER;
+        for index in 0..self.sessions[session].outgoing_mut().sent() {
+            let entry = self.sessions[session].outgoing_mut().entry_mut(index);
+            if matches!(entry.stage, Stage::Settled) {
+                continue;
+            }
+            let mut due = entry.queued_at + interval.doubled(u32::from(entry.retries));
+            if due <= self.now {
+                if entry.ends_at <= sent {
+                    entry.retries = entry.retries.saturating_add(1);
+                    let retries = u32::from(entry.retries);
+                    self.send_again(id, session, index);
+                    let ends_at = self.connections[id].outbox.end();
+                    let entry = self.sessions[session].outgoing_mut().entry_mut(index);
+                    entry.queued_at = self.now;
+                    entry.ends_at = ends_at;
+                    due = self.now + interval.doubled(retries);
+                } else {
+                    due = self.now + interval;
+                }
+            }
+            next = next.min(due);
+        }
+        if next != Time::NEVER {
+            let timer = self.wheel.arm(next, Timer::Session(session));
+            self.sessions[session].timer = Some(timer);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The way out: packets into outboxes.
+
+use log::{Level, debug, log_enabled};
+
+use super::trace::Described;
+use crate::codec::{Delivery, Packet};
+use crate::connection::Connection;
+use crate::message::{Encoder, Keepable, Naming, ReceiverCopy};
+use crate::outbox::DirtyList;
+use crate::time::Time;
+
+/// What is needed to put a packet into any outbox, shared by all connections.
+#[derive(Debug, Default)]
+pub(super) struct Sender {
+    pub(super) dirty: DirtyList,
+    pub(super) encoder: Encoder,
+    /// Where kept messages are put together.
+    pub(super) scratch: Vec<u8>,
+}
+
+/// The packet is larger than the client accepts, so it was not queued [MQTT-3.1.2-24].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Oversized;
+
+impl Sender {
+    /// Queues a packet other than PUBLISH.
+    pub(super) fn packet(
+        &mut self,
+        connection: &mut Connection,
+        client: &str,
+        packet: &Packet<'_>,
+    ) -> Result<(), Oversized> {
+        let (version, maximum) = (connection.version, connection.maximum_packet_size());
+        let mut outcome = Ok(());
+        connection.outbox.push(&mut self.dirty, |bytes| {
+            let before = bytes.len();
+            packet.encode(version, bytes);
+            if bytes.len() - before > maximum {
+                bytes.truncate(before);
+                outcome = Err(Oversized);
+            }
+        });
+        if outcome.is_ok() && log_enabled!(Level::Debug) {
+            debug!("Sending {}", Described { packet, direction: "to", client });
+        }
+        outcome
+    }
+
+    /// Queues a PUBLISH. The encoder has been told of the publication.
+    pub(super) fn publish(
+        &mut self,
+        connection: &mut Connection,
+        keepable: &mut Keepable<'_>,
+        mut copy: ReceiverCopy<'_>,
+        now: Time,
+    ) -> Result<(), Oversized> {
+        let publication = keepable.publication;
+        let (version, maximum) = (connection.version, connection.maximum_packet_size());
+        let mut aliases =
+            connection.extension.as_mut().and_then(|extension| extension.outbound_aliases.as_mut());
+        if let Some(aliases) = &mut aliases {
+            copy.naming = aliases.name(publication.topic);
+        }
+        let is_private = copy.dup || !copy.identifiers.is_empty() || copy.naming != Naming::Name;
+        let encoded = if is_private {
+            self.encoder.private(&publication, version, &copy, now)
+        } else {
+            self.encoder.shared(&publication, version, copy.delivery.qos(), copy.retain, now)
+        };
+        if encoded.length > maximum {
+            if let Some(aliases) = aliases {
+                aliases.unbind(copy.naming);
+            }
+            return Err(Oversized);
+        }
+        let append = |bytes: &mut Vec<u8>| {
+            let at = bytes.len() + encoded.packet_identifier_at;
+            bytes.extend_from_slice(encoded.bytes);
+            if let Delivery::AtLeastOnce(identifier) | Delivery::ExactlyOnce(identifier) = copy.delivery {
+                bytes[at..at + 2].copy_from_slice(&identifier.value().to_be_bytes());
+            }
+        };
+        if encoded.payload_by_reference {
+            let message = keepable.message(&mut self.scratch);
+            connection.outbox.push_with_payload(&mut self.dirty, append, message);
+        } else {
+            connection.outbox.push(&mut self.dirty, append);
+        }
+        Ok(())
+    }
+}

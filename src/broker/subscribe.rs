@@ -1,0 +1,220 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use super::{Broker, Fault, Step};
+use crate::access::{Client, Question, Verdict};
+use crate::codec::{
+    Packet, Properties, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription,
+    UnsubAck, Unsubscribe,
+};
+use crate::retained::Position;
+use crate::session::Replay;
+use crate::share::Member;
+use crate::slots::{ConnectionId, SessionId};
+use crate::subscription::{GroupId, Held, Subscriber, Target, Terms};
+use crate::topic::TopicFilter;
+
+impl Broker {
+    /// Every filter is decided upon before the first takes effect, so that a decision may come later.
+    pub(super) fn handle_subscribe(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        subscribe: &Subscribe<'_>,
+    ) -> Result<Step, Fault> {
+        if !self.ask_to_subscribe(id, session, subscribe) {
+            return Ok(Step::Parked);
+        }
+        let identifier = subscribe.properties.subscription_identifiers().next().unwrap_or(0);
+        let verdicts = std::mem::take(&mut self.verdicts);
+        let mut codes = Vec::new();
+        for (wanted, verdict) in subscribe.subscriptions.iter().zip(&verdicts) {
+            // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
+            codes.push(match self.subscribe(session, &wanted, *verdict, identifier) {
+                Ok(granted) => granted.level(),
+                Err(reason) if self.connections[id].version == ProtocolVersion::V5 => reason.value(),
+                Err(_) => ReasonCode::UnspecifiedError.value(),
+            });
+        }
+        self.verdicts = verdicts;
+        // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
+        let suback = SubAck {
+            packet_identifier: subscribe.packet_identifier,
+            properties: Properties::default(),
+            codes: &codes,
+        };
+        self.answer(id, &Packet::SubAck(suback))?;
+        self.pump(session);
+        Ok(Step::Done)
+    }
+
+    /// Gathers the decisions about all filters; false if one comes later.
+    fn ask_to_subscribe(&mut self, id: ConnectionId, session: SessionId, subscribe: &Subscribe<'_>) -> bool {
+        let state = &self.sessions[session];
+        let (client_identifier, user_name) = (state.client_identifier.clone(), state.user_name.clone());
+        let client = Client {
+            connection: Some(id),
+            peer: Some(self.connections[id].peer),
+            client_identifier: &client_identifier,
+            user_name: user_name.as_deref(),
+        };
+        subscribe.subscriptions.iter().enumerate().all(|(index, wanted)| {
+            let question = Question::Subscribe { filter: wanted.filter, qos: wanted.qos };
+            self.ask(index, &client, question).is_some()
+        })
+    }
+
+    /// Makes or replaces one subscription; the granted QoS is the lower of asked and allowed [MQTT-3.8.4-7].
+    fn subscribe(
+        &mut self,
+        session: SessionId,
+        wanted: &Subscription<'_>,
+        verdict: Verdict,
+        identifier: u32,
+    ) -> Result<QoS, ReasonCode> {
+        let granted = match verdict {
+            Verdict::Refused(reason) => return Err(reason),
+            Verdict::GrantedAtMost(most) => wanted.qos.min(most),
+            Verdict::Granted => wanted.qos,
+        };
+        if self.has_too_many_levels(wanted.filter.pattern()) {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        let terms = Terms::new(granted, wanted.no_local, wanted.retain_as_published, identifier);
+        let is_new = match wanted.filter.share_name() {
+            Some(share_name) => {
+                return self.join(session, share_name, wanted.filter, terms).map(|()| granted);
+            }
+            None => self.subscribe_alone(session, wanted.filter, terms)?,
+        };
+        let wants_retained = match wanted.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        if wants_retained && !self.retained.is_empty() {
+            let replay =
+                Replay { pattern: wanted.filter.pattern().into(), terms, position: Position::default() };
+            let replays = &mut self.sessions[session].outgoing_mut().replays;
+            // A subscription made anew begins its retained messages anew.
+            replays.retain(|other| other.pattern != replay.pattern);
+            replays.push_back(replay);
+        }
+        Ok(granted)
+    }
+
+    /// An ordinary subscription; the same filter again takes the place of the one before [MQTT-3.8.4-3]. Tells
+    /// whether it is new.
+    fn subscribe_alone(
+        &mut self,
+        session: SessionId,
+        filter: TopicFilter<'_>,
+        terms: Terms,
+    ) -> Result<bool, ReasonCode> {
+        let target = Target::Session(session);
+        let entry = Subscriber { target, terms };
+        if let Some(known) = self.trie.find(filter.pattern())
+            && self.sessions[session].subscriptions.contains(&Held::Filter(known))
+        {
+            if let Some(place) =
+                self.trie.values_mut(known).iter_mut().find(|subscriber| subscriber.target == target)
+            {
+                *place = entry;
+            }
+            return Ok(false);
+        }
+        self.check_subscription_limits(session)?;
+        let filter = self.trie.insert(filter.pattern(), entry);
+        self.sessions[session].subscriptions.insert(Held::Filter(filter));
+        Ok(true)
+    }
+
+    /// Membership in a Shared Subscription. Retained messages are not sent for it.
+    fn join(
+        &mut self,
+        session: SessionId,
+        share_name: &str,
+        filter: TopicFilter<'_>,
+        terms: Terms,
+    ) -> Result<(), ReasonCode> {
+        let known = self.find_group(share_name, filter.pattern());
+        let is_member =
+            known.is_some_and(|group| self.sessions[session].subscriptions.contains(&Held::Group(group)));
+        if !is_member {
+            self.check_subscription_limits(session)?;
+        }
+        let Self { groups, trie, .. } = self;
+        let id = known.unwrap_or_else(|| {
+            groups.create(share_name, |id| {
+                trie.insert(filter.pattern(), Subscriber { target: Target::Group(id), terms })
+            })
+        });
+        if let Some(group) = groups.find_mut(id) {
+            group.join(Member { session, terms });
+        }
+        self.sessions[session].subscriptions.insert(Held::Group(id));
+        Ok(())
+    }
+
+    fn find_group(&self, share_name: &str, pattern: &str) -> Option<GroupId> {
+        let filter = self.trie.find(pattern)?;
+        self.trie.values(filter).iter().find_map(|subscriber| match subscriber.target {
+            Target::Group(id) => {
+                self.groups.find(id).filter(|group| &*group.share_name == share_name).map(|_| id)
+            }
+            Target::Session(_) => None,
+        })
+    }
+
+    fn check_subscription_limits(&self, session: SessionId) -> Result<(), ReasonCode> {
+        let is_full = self.sessions[session].subscriptions.len() >= self.limits.subscriptions_per_session
+            || self.trie.len() >= self.limits.subscriptions;
+        if is_full { Err(ReasonCode::QuotaExceeded) } else { Ok(()) }
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Result<(), Fault> {
+        let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters.iter() {
+            let code = match self.unsubscribe(session, filter) {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            };
+            if is_v5 {
+                codes.push(code.value());
+            }
+        }
+        // Answered even if nothing was removed [MQTT-3.10.4-5].
+        let unsuback = UnsubAck {
+            packet_identifier: unsubscribe.packet_identifier,
+            properties: Properties::default(),
+            codes: &codes,
+        };
+        self.answer(id, &Packet::UnsubAck(unsuback))
+    }
+
+    /// Ends the subscription with exactly this filter [MQTT-3.10.4-1]; what was queued for it is still delivered,
+    /// unless it is a Shared Subscription with other members. Tells whether there was one.
+    fn unsubscribe(&mut self, session: SessionId, filter: TopicFilter<'_>) -> bool {
+        let held = match filter.share_name() {
+            Some(share_name) => self.find_group(share_name, filter.pattern()).map(Held::Group),
+            None => self.trie.find(filter.pattern()).map(Held::Filter),
+        };
+        let Some(held) = held else { return false };
+        let state = &mut self.sessions[session];
+        if !state.subscriptions.remove(&held) {
+            return false;
+        }
+        if filter.share_name().is_none()
+            && let Some(outgoing) = &mut state.outgoing
+        {
+            outgoing.replays.retain(|replay| &*replay.pattern != filter.pattern());
+        }
+        self.release(session, held);
+        true
+    }
+}

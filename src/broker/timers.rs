@@ -1,0 +1,99 @@
+//! Time: what is due when it has passed.
+
+use log::info;
+
+use super::{Broker, Effect};
+use crate::codec::ReasonCode;
+use crate::connection::State;
+use crate::session::Presence;
+use crate::slots::{ConnectionId, SessionId};
+use crate::time::{Duration, Time};
+
+/// How soon the progress of a packet cut in half is judged again.
+const PROGRESS_INTERVAL: Duration = Duration::from_seconds(1);
+
+/// What waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The connect timeout, the Keep Alive or the linger time of a connection.
+    Connection(ConnectionId),
+    /// The redelivery of a connected session; the Will or the end of one whose client is away.
+    Session(SessionId),
+    /// The search for expired retained messages.
+    Sweep,
+}
+
+impl Broker {
+    /// Time has passed. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells whether more
+    /// is.
+    pub fn tick(&mut self, now: Time, budget: usize) {
+        self.advance(now);
+        for _ in 0..self.unfinished.len() {
+            let Some(session) = self.unfinished.pop_front() else { break };
+            if self.sessions.find(session).is_some() {
+                self.pump(session);
+            }
+        }
+        for _ in 0..budget {
+            let Some(timer) = self.wheel.expire(self.now) else { return };
+            match timer {
+                Timer::Connection(id) => self.connection_is_due(id),
+                Timer::Session(id) => self.session_is_due(id),
+                Timer::Sweep => self.sweep(),
+            }
+        }
+    }
+
+    fn connection_is_due(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id];
+        connection.timer = None;
+        match connection.state {
+            State::Greeting => {
+                info!("Client {} disconnected: no CONNECT in time.", connection.peer);
+                connection.state = State::Ending;
+                self.effects.push_back(Effect::Drop(id));
+            }
+            State::Ending => self.effects.push_back(Effect::Drop(id)),
+            State::Serving(_) => self.judge_silence(id),
+        }
+    }
+
+    /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless
+    /// one is on its way and gets on by at least 1 KiB a second.
+    fn judge_silence(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id];
+        let Some(allowed) = connection.silence_allowed() else { return };
+        let deadline = connection.last_heard + allowed;
+        if self.now < deadline {
+            let left = deadline.since(self.now);
+            self.arm_connection(id, Some(left));
+            return;
+        }
+        let since = connection.judged;
+        connection.judged = self.now;
+        if connection.inbox.has_progressed(since, self.now) {
+            self.arm_connection(id, Some(PROGRESS_INTERVAL));
+            return;
+        }
+        self.end(id, ReasonCode::KeepAliveTimeout, "exceeded timeout");
+    }
+
+    fn session_is_due(&mut self, id: SessionId) {
+        let session = &mut self.sessions[id];
+        session.timer = None;
+        match session.presence {
+            Presence::Connected(_) => self.retry(id),
+            Presence::Away { .. } => self.wait_for_return(id),
+        }
+    }
+
+    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1], Wills are
+    /// published first, so that those who are still there get them.
+    pub fn shut_down(&mut self, now: Time) {
+        self.advance(now);
+        let all: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.end(id, ReasonCode::ServerShuttingDown, "the server is shutting down");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! One Network Connection: how far its handshake is, what it negotiated, what waits in both directions.
+//!
+//! It knows its own state and nothing of other connections; what a packet does is for the broker to say.
+
+mod aliases;
+mod inbox;
+
+use crate::access::{Peer, Verdict};
+use crate::codec::ProtocolVersion;
+use crate::outbox::Outbox;
+use crate::slots::{ConnectionId, SessionId};
+use crate::time::{Duration, Time};
+use crate::wheel::TimerId;
+
+pub use aliases::{InboundAliases, OutboundAliases};
+pub use inbox::Inbox;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No CONNECT has been accepted [MQTT-3.1.0-1].
+    Greeting,
+    /// Connected, with this session.
+    Serving(SessionId),
+    /// The broker has said its last word and waits for the peer to close.
+    Ending,
+}
+
+/// What MQTT 5.0 lets a client say about the connection; most say nothing, and older ones can not.
+#[derive(Debug)]
+pub struct Extension {
+    /// The largest packet that the client accepts, in bytes [MQTT-3.1.2-24].
+    pub maximum_packet_size: usize,
+    /// Whether it wants Reason Strings and User Properties everywhere [MQTT-3.1.2-29].
+    pub wants_problem_information: bool,
+    /// Aliases that the client bound.
+    pub inbound_aliases: InboundAliases,
+    /// Aliases bound for it; without, if it accepts none [MQTT-3.1.2-27].
+    pub outbound_aliases: Option<OutboundAliases>,
+    /// The Session Expiry Interval of its CONNECT was zero, which a DISCONNECT can not change.
+    pub expiry_is_fixed: bool,
+}
+
+/// A packet that waits for answers about what it may do. Its bytes are the first in the inbox.
+#[derive(Debug)]
+pub struct Parked {
+    /// The answers that it has, in the order of the questions.
+    pub verdicts: Vec<Verdict>,
+    /// Whether one more is awaited; otherwise the packet is about to be worked on again.
+    pub is_waiting: bool,
+}
+
+/// One Network Connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where it comes from.
+    pub peer: Peer,
+    /// How far it has come.
+    pub state: State,
+    /// The version that its CONNECT named.
+    pub version: ProtocolVersion,
+    /// The Keep Alive in force, in seconds; zero turns it off.
+    pub keep_alive: u16,
+    /// Whether reading has been suspended, because an answer is awaited or the peer does not read.
+    pub is_paused: bool,
+    /// When the last whole packet came, or, while paused, when the peer last took bytes.
+    pub last_heard: Time,
+    /// When the progress of a packet cut in half was last judged.
+    pub judged: Time,
+    /// The connect timeout, then the Keep Alive, then the linger time.
+    pub timer: Option<TimerId>,
+    /// What came and waits.
+    pub inbox: Inbox,
+    /// What goes and waits.
+    pub outbox: Outbox,
+    /// A packet that waits for answers.
+    pub parked: Option<Box<Parked>>,
+    /// What only 5.0 has.
+    pub extension: Option<Box<Extension>>,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(id: ConnectionId, peer: Peer, now: Time) -> Self {
+        Self {
+            peer,
+            state: State::Greeting,
+            version: ProtocolVersion::V311,
+            keep_alive: 0,
+            is_paused: false,
+            last_heard: now,
+            judged: now,
+            timer: None,
+            inbox: Inbox::default(),
+            outbox: Outbox::new(id),
+            parked: None,
+            extension: None,
+        }
+    }
+
+    /// The session that it serves.
+    pub const fn session(&self) -> Option<SessionId> {
+        match self.state {
+            State::Serving(session) => Some(session),
+            State::Greeting | State::Ending => None,
+        }
+    }
+
+    /// The largest packet that may be sent, in bytes.
+    pub fn maximum_packet_size(&self) -> usize {
+        self.extension.as_ref().map_or(usize::MAX, |extension| extension.maximum_packet_size)
+    }
+
+    /// Whether answers may carry Reason Strings outside CONNACK and DISCONNECT.
+    pub fn wants_problem_information(&self) -> bool {
+        self.extension.as_ref().is_some_and(|extension| extension.wants_problem_information)
+    }
+
+    /// How long the peer may be silent: one and a half times the Keep Alive [MQTT-3.1.2-22]; `None` for ever.
+    pub fn silence_allowed(&self) -> Option<Duration> {
+        (self.keep_alive > 0).then(|| Duration::from_milliseconds(u64::from(self.keep_alive) * 1500))
+    }
+
+    /// Asserts what must hold between calls.
+    pub fn check_invariants(&self) {
+        self.outbox.check_invariants();
+        assert!(self.parked.is_none() || self.is_paused, "a parked packet suspends reading");
+        assert!(self.parked.is_none() || !self.inbox.is_empty(), "a parked packet is in the inbox");
+    }
+}

@@ -1,0 +1,99 @@
+//! Every bound of the broker as a plain number, with what happens at it. A limit is checked before anything is
+//! allocated for what lies beyond it.
+
+use crate::time::Duration;
+
+/// Payloads up to this many bytes are copied into each outbox, larger ones are referenced there.
+pub const COPIED_PAYLOAD_MAXIMUM: usize = 2_048;
+
+/// Outbound Topic Aliases that one connection may hold, whatever its client would allow.
+pub const OUTBOUND_TOPIC_ALIAS_MAXIMUM: u16 = 32;
+
+/// Retained messages that one call hands to one session; the rest follows as its outbox drains.
+pub const RETAINED_REPLAY_PER_CALL: usize = 256;
+
+/// Retained topics that one call examines while it looks for matches.
+pub const RETAINED_EXAMINED_PER_CALL: usize = 4_096;
+
+/// What a deployment may set. [`Limits::default`] is what an unconfigured broker uses.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest packet before the CONNECT was accepted, in bytes. Larger: 0x95 and the connection ends.
+    pub connect_packet_size: usize,
+    /// Largest packet from a connected client, in bytes. Larger: 0x95 and the connection ends.
+    pub packet_size: usize,
+    /// Connections at one time. Beyond: the newest is refused with 0x97.
+    pub connections: usize,
+    /// Sessions at one time, connected or not. Beyond: a CONNECT that needs a new one is refused with 0x97.
+    pub sessions: usize,
+    /// Bytes waiting in one outbox. Beyond: QoS 0 messages for it are dropped and counted, QoS 1 and 2 wait in
+    /// the session's queue.
+    pub outbox_bytes: usize,
+    /// Bytes of answers waiting in one outbox beyond `outbox_bytes`. Beyond: nothing more is read from that peer
+    /// until it has read.
+    pub outbox_answer_bytes: usize,
+    /// Fill of an outbox up to which it is topped up from the session's queue, in bytes.
+    pub outbox_refill_bytes: usize,
+    /// Messages in one session's queue. Beyond: the newest is dropped and counted.
+    pub queue_length: usize,
+    /// Bytes of the messages in one session's queue. Beyond: the newest is dropped and counted.
+    pub queue_bytes: usize,
+    /// QoS 1 and 2 messages in flight to one client that states no Receive Maximum, and at most to any.
+    pub in_flight: u16,
+    /// The Receive Maximum told to 5.0 clients. Beyond: 0x93 and the connection ends.
+    pub receive_maximum: u16,
+    /// The Topic Alias Maximum told to 5.0 clients. Beyond: 0x94 and the connection ends.
+    pub topic_alias_maximum: u16,
+    /// Levels of a Topic Name or Topic Filter. Beyond: 0x90 and the connection ends; a filter is refused.
+    pub topic_levels: usize,
+    /// Subscriptions of one session. Beyond: the filter is refused with 0x97.
+    pub subscriptions_per_session: usize,
+    /// Subscriptions of all sessions. Beyond: the filter is refused with 0x97.
+    pub subscriptions: usize,
+    /// Retained messages. Beyond: a new topic's message is delivered but not retained; answered 0x97 where a
+    /// QoS 1 or 2 PUBLISH of 5.0 can be.
+    pub retained_count: usize,
+    /// Bytes of all retained messages. Beyond: as for `retained_count`.
+    pub retained_bytes: usize,
+    /// Longest Session Expiry Interval granted, in seconds; `u32::MAX` is for ever.
+    pub session_expiry_maximum: u32,
+    /// Longest Keep Alive granted, in seconds; a 5.0 client is told by Server Keep Alive. Zero, which asks for
+    /// none at all, is granted only where this is `u16::MAX`.
+    pub keep_alive_maximum: u16,
+    /// Time for the CONNECT to arrive.
+    pub connect_timeout: Duration,
+    /// Time for a peer to close after the broker's last word.
+    pub linger: Duration,
+    /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection; doubled
+    /// each time. Zero turns it off.
+    pub retry_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_packet_size: 64 * 1024,
+            packet_size: 2_000_000,
+            connections: 1_000_000,
+            sessions: 1_000_000,
+            outbox_bytes: 4 * 1024 * 1024,
+            outbox_answer_bytes: 64 * 1024,
+            outbox_refill_bytes: 256 * 1024,
+            queue_length: 1_000,
+            queue_bytes: 16 * 1024 * 1024,
+            in_flight: 512,
+            receive_maximum: 1_024,
+            topic_alias_maximum: 10,
+            topic_levels: 200,
+            subscriptions_per_session: 1_000_000,
+            subscriptions: 4_000_000,
+            retained_count: 1_000_000,
+            retained_bytes: 1024 * 1024 * 1024,
+            session_expiry_maximum: u32::MAX,
+            keep_alive_maximum: u16::MAX,
+            connect_timeout: Duration::from_seconds(10),
+            linger: Duration::from_seconds(2),
+            retry_interval: Duration::from_seconds(20),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! One publication on its way: borrowed while it is routed, kept as one allocation where it must wait, and
+//! encoded once for all receivers that get the same bytes.
+//!
+//! May know the codec and time, nothing of sessions or connections.
+
+use std::rc::Rc;
+
+use byteorder::{BigEndian, ByteOrder};
+
+use crate::codec::{
+    Delivery, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS,
+};
+use crate::limits::COPIED_PAYLOAD_MAXIMUM;
+use crate::time::Time;
+use crate::topic::TopicName;
+
+/// A publication, borrowed from the packet or the [`Message`] that carries it.
+#[derive(Clone, Copy, Debug)]
+pub struct Publication<'a> {
+    /// What it was published to.
+    pub topic: TopicName<'a>,
+    /// The Application Message.
+    pub payload: &'a [u8],
+    /// The QoS it was published with; a receiver gets it with this or a lower one.
+    pub qos: QoS,
+    /// The RETAIN flag it was published with.
+    pub retain: bool,
+    /// The properties that receivers get as they are: without Topic Alias, Message Expiry Interval and
+    /// Subscription Identifiers.
+    pub properties: Properties<'a>,
+    /// When the Message Expiry Interval has passed; [`Time::NEVER`] without one.
+    pub expires: Time,
+}
+
+impl Publication<'_> {
+    /// Whether the Message Expiry Interval has passed.
+    pub fn is_expired(&self, now: Time) -> bool {
+        self.expires <= now
+    }
+}
+
+/// The bytes before the topic in a [`Message`]: expiry, length of the topic, length of the properties, flags.
+const HEADER_LENGTH: usize = 8 + 2 + 4 + 1;
+
+/// A publication that is kept: in a queue, in flight, retained, or as a large payload in an outbox. Immutable,
+/// one allocation, shared by counting.
+#[derive(Clone, Debug)]
+pub struct Message(Rc<[u8]>);
+
+impl Message {
+    /// Copies a publication into an allocation of its own; `scratch` is what it is put together in.
+    pub fn new(publication: &Publication<'_>, scratch: &mut Vec<u8>) -> Self {
+        let topic = publication.topic.as_str();
+        let properties = publication.properties.bytes();
+        let mut header = [0; HEADER_LENGTH];
+        BigEndian::write_u64(&mut header[0..8], publication.expires.milliseconds());
+        BigEndian::write_u16(&mut header[8..10], u16::try_from(topic.len()).expect("checked by TopicName"));
+        BigEndian::write_u32(
+            &mut header[10..14],
+            u32::try_from(properties.len()).expect("a packet is shorter than 2^28 bytes"),
+        );
+        header[14] = publication.qos.level() | u8::from(publication.retain) << 2;
+        scratch.clear();
+        scratch.extend_from_slice(&header);
+        scratch.extend_from_slice(topic.as_bytes());
+        scratch.extend_from_slice(properties);
+        scratch.extend_from_slice(publication.payload);
+        let message = Self(Rc::from(scratch.as_slice()));
+        if scratch.capacity() > 16 * COPIED_PAYLOAD_MAXIMUM {
+            *scratch = Vec::new();
+        }
+        message
+    }
+
+    /// The publication in it.
+    pub fn publication(&self) -> Publication<'_> {
+        let (header, topic_at) = self.0.split_at(HEADER_LENGTH);
+        let (topic, rest) = topic_at.split_at(usize::from(BigEndian::read_u16(&header[8..10])));
+        let (properties, payload) = rest.split_at(BigEndian::read_u32(&header[10..14]) as usize);
+        let topic = std::str::from_utf8(topic).expect("it was a text when it came in");
+        Publication {
+            topic: TopicName::trusted(topic),
+            payload,
+            qos: QoS::from_u8(header[14] & 3).expect("written by Message::new"),
+            retain: header[14] & 4 != 0,
+            properties: Properties::trusted(properties),
+            expires: self.expires(),
+        }
+    }
+
+    /// When its Message Expiry Interval has passed.
+    pub fn expires(&self) -> Time {
+        Time::from_milliseconds(BigEndian::read_u64(&self.0[0..8]))
+    }
+
+    /// The Topic Name's bytes: cheaper than the whole [`Message::publication`].
+    pub fn topic_bytes(&self) -> &[u8] {
+        let length = usize::from(BigEndian::read_u16(&self.0[8..10]));
+        &self.0[HEADER_LENGTH..HEADER_LENGTH + length]
+    }
+
+    /// The Application Message alone.
+    pub fn payload(&self) -> &[u8] {
+        let topic = usize::from(BigEndian::read_u16(&self.0[8..10]));
+        let properties = BigEndian::read_u32(&self.0[10..14]) as usize;
+        &self.0[HEADER_LENGTH + topic + properties..]
+    }
+
+    /// What a message made of `publication` would cost in memory.
+    pub fn memory_of(publication: &Publication<'_>) -> usize {
+        HEADER_LENGTH
+            + publication.topic.as_str().len()
+            + publication.properties.bytes().len()
+            + publication.payload.len()
+            + 2 * size_of::<usize>()
+    }
+
+    /// What it costs in memory, in bytes, its counters included.
+    pub fn memory(&self) -> usize {
+        self.0.len() + 2 * size_of::<usize>()
+    }
+}
+
+/// A publication that becomes a [`Message`] when the first receiver has to keep it.
+#[derive(Debug)]
+pub struct Keepable<'a> {
+    /// The publication itself.
+    pub publication: Publication<'a>,
+    message: Option<Message>,
+}
+
+impl<'a> Keepable<'a> {
+    /// A publication that nobody keeps yet.
+    pub const fn new(publication: Publication<'a>) -> Self {
+        Self { publication, message: None }
+    }
+
+    /// A publication that is kept already.
+    pub fn kept(message: &'a Message) -> Self {
+        Self { publication: message.publication(), message: Some(message.clone()) }
+    }
+
+    /// The message; made on first need and then shared.
+    pub fn message(&mut self, scratch: &mut Vec<u8>) -> &Message {
+        self.message.get_or_insert_with(|| Message::new(&self.publication, scratch))
+    }
+}
+
+/// How an outgoing PUBLISH names its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// By the Topic Name alone.
+    Name,
+    /// By the Topic Name, binding this Topic Alias to it.
+    NameAndAlias(u16),
+    /// By a Topic Alias that the receiver knows.
+    Alias(u16),
+}
+
+/// What one receiver's copy says beside the publication itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiverCopy<'a> {
+    /// Whether this very packet is a retransmission [MQTT-3.3.1-3].
+    pub dup: bool,
+    /// The RETAIN flag.
+    pub retain: bool,
+    /// QoS and Packet Identifier.
+    pub delivery: Delivery,
+    /// The Subscription Identifiers of all subscriptions it answers [MQTT-3.3.4-4].
+    pub identifiers: &'a [u32],
+    /// How the topic is named.
+    pub naming: Naming,
+}
+
+/// A PUBLISH ready to be queued: the bytes to copy, what to reference behind them, where the identifier goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded<'a> {
+    /// Everything to copy: the whole packet, or all but the payload if that is referenced.
+    pub bytes: &'a [u8],
+    /// Where in `bytes` the Packet Identifier stands, for QoS 1 and 2.
+    pub packet_identifier_at: usize,
+    /// Length of the whole packet.
+    pub length: usize,
+    /// Whether the payload follows by reference.
+    pub payload_by_reference: bool,
+}
+
+#[derive(Debug, Default)]
+struct Encoding {
+    /// Which publication it was made for; zero for none.
+    made_for: u64,
+    bytes: Vec<u8>,
+    packet_identifier_at: usize,
+    length: usize,
+}
+
+/// Makes the bytes of outgoing PUBLISH packets; equal ones once for each publication.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    /// Counts the publications.
+    current: u64,
+    /// Whether 5.0, times QoS, times RETAIN; the last is for copies that no two receivers share.
+    encodings: [Encoding; 13],
+    properties: PropertyBuffer,
+}
+
+impl Encoder {
+    const PRIVATE: usize = 12;
+
+    /// Forgets the encodings of the publication before.
+    pub const fn begin(&mut self) {
+        self.current += 1;
+    }
+
+    /// The bytes for a receiver that needs nothing of its own but the Packet Identifier.
+    pub fn shared(
+        &mut self,
+        publication: &Publication<'_>,
+        version: ProtocolVersion,
+        qos: QoS,
+        retain: bool,
+        now: Time,
+    ) -> Encoded<'_> {
+        let is_v5 = usize::from(version == ProtocolVersion::V5);
+        let slot = (is_v5 * 3 + usize::from(qos.level())) * 2 + usize::from(retain);
+        if self.encodings[slot].made_for != self.current {
+            let delivery = match qos {
+                QoS::AtMostOnce => Delivery::AtMostOnce,
+                QoS::AtLeastOnce => Delivery::AtLeastOnce(PacketIdentifier::FIRST),
+                QoS::ExactlyOnce => Delivery::ExactlyOnce(PacketIdentifier::FIRST),
+            };
+            let copy = ReceiverCopy { dup: false, retain, delivery, identifiers: &[], naming: Naming::Name };
+            self.encode(slot, publication, version, &copy, now);
+        }
+        self.encoded(slot, publication)
+    }
+
+    /// The bytes for one receiver alone.
+    pub fn private(
+        &mut self,
+        publication: &Publication<'_>,
+        version: ProtocolVersion,
+        copy: &ReceiverCopy<'_>,
+        now: Time,
+    ) -> Encoded<'_> {
+        self.encode(Self::PRIVATE, publication, version, copy, now);
+        self.encoded(Self::PRIVATE, publication)
+    }
+
+    fn encoded(&self, slot: usize, publication: &Publication<'_>) -> Encoded<'_> {
+        let encoding = &self.encodings[slot];
+        Encoded {
+            bytes: &encoding.bytes,
+            packet_identifier_at: encoding.packet_identifier_at,
+            length: encoding.length,
+            payload_by_reference: publication.payload.len() > COPIED_PAYLOAD_MAXIMUM,
+        }
+    }
+
+    fn encode(
+        &mut self,
+        slot: usize,
+        publication: &Publication<'_>,
+        version: ProtocolVersion,
+        copy: &ReceiverCopy<'_>,
+        now: Time,
+    ) {
+        let has_properties =
+            version == ProtocolVersion::V5 && self.collect_properties(publication, copy, now);
+        let publish = Publish {
+            dup: copy.dup,
+            retain: copy.retain,
+            delivery: copy.delivery,
+            topic: (!matches!(copy.naming, Naming::Alias(_))).then_some(publication.topic),
+            properties: if has_properties { self.properties.properties() } else { Properties::default() },
+            payload: publication.payload,
+        };
+        let encoding = &mut self.encodings[slot];
+        encoding.made_for = self.current;
+        encoding.bytes.clear();
+        encoding.packet_identifier_at = publish.encode_head(version, &mut encoding.bytes);
+        encoding.length = encoding.bytes.len() + publication.payload.len();
+        if publication.payload.len() <= COPIED_PAYLOAD_MAXIMUM {
+            encoding.bytes.extend_from_slice(publication.payload);
+        }
+    }
+
+    /// Puts the properties of a copy together; tells whether there are any.
+    fn collect_properties(
+        &mut self,
+        publication: &Publication<'_>,
+        copy: &ReceiverCopy<'_>,
+        now: Time,
+    ) -> bool {
+        self.properties.clear();
+        self.properties.push_encoded(publication.properties.bytes());
+        if publication.expires != Time::NEVER {
+            // What is forwarded is the received interval less the whole seconds waited [MQTT-3.3.2-6].
+            let left = publication.expires.since(now).milliseconds().div_ceil(1000);
+            let seconds = u32::try_from(left).unwrap_or(u32::MAX);
+            self.properties.push(Property::MessageExpiryInterval(seconds));
+        }
+        for &identifier in copy.identifiers {
+            self.properties.push(Property::SubscriptionIdentifier(identifier));
+        }
+        if let Naming::NameAndAlias(alias) | Naming::Alias(alias) = copy.naming {
+            self.properties.push(Property::TopicAlias(alias));
+        }
+        !self.properties.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publication<'a>(payload: &'a [u8]) -> Publication<'a> {
+        Publication {
+            topic: TopicName::new("a/b").unwrap(),
+            payload,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            properties: Properties::default(),
+            expires: Time::from_milliseconds(10_000),
+        }
+    }
+
+    #[test]
+    fn a_message_gives_back_what_it_was_made_of() {
+        let message = Message::new(&publication(b"hello"), &mut Vec::new());
+        let back = message.publication();
+        assert_eq!((back.topic.as_str(), back.payload, back.qos, back.retain), {
+            ("a/b", b"hello".as_slice(), QoS::AtLeastOnce, true)
+        });
+        assert_eq!(back.expires, Time::from_milliseconds(10_000));
+        assert_eq!((message.topic_bytes(), message.payload()), (b"a/b".as_slice(), b"hello".as_slice()));
+    }
+
+    #[test]
+    fn equal_copies_are_encoded_once_and_differ_in_the_identifier_only() {
+        let mut encoder = Encoder::default();
+        let publication = publication(b"x");
+        encoder.begin();
+        let version = ProtocolVersion::V311;
+        let encoded = encoder.shared(&publication, version, QoS::AtLeastOnce, false, Time::ZERO);
+        assert_eq!(encoded.bytes, b"\x32\x08\x00\x03a/b\x00\x01x");
+        assert_eq!((encoded.packet_identifier_at, encoded.length), (7, 10));
+        encoder.begin();
+        let encoded = encoder.shared(&publication, version, QoS::AtMostOnce, true, Time::ZERO);
+        assert_eq!(encoded.bytes, b"\x31\x06\x00\x03a/bx");
+    }
+
+    #[test]
+    fn expiry_counts_down_by_whole_seconds_waited() {
+        let mut encoder = Encoder::default();
+        let publication = publication(b"");
+        for (now, seconds) in [(0, 10), (999, 10), (1_000, 9), (9_999, 1)] {
+            encoder.begin();
+            let now = Time::from_milliseconds(now);
+            let encoded = encoder.shared(&publication, ProtocolVersion::V5, QoS::AtMostOnce, false, now);
+            assert_eq!(encoded.bytes, [0x30, 11, 0, 3, b'a', b'/', b'b', 5, 2, 0, 0, 0, seconds]);
+        }
+    }
+
+    #[test]
+    fn a_large_payload_is_referenced() {
+        let mut encoder = Encoder::default();
+        let payload = vec![7; COPIED_PAYLOAD_MAXIMUM + 1];
+        encoder.begin();
+        let version = ProtocolVersion::V311;
+        let publication = publication(&payload);
+        let encoded = encoder.shared(&publication, version, QoS::AtMostOnce, false, Time::ZERO);
+        assert!(encoded.payload_by_reference);
+        assert_eq!(encoded.bytes.len() + payload.len(), encoded.length);
+    }
+}

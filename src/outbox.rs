@@ -1,0 +1,364 @@
+//! What one connection still has to send. Small packets are copied into it, large payloads are referenced, and
+//! an idle connection holds no buffer at all.
+//!
+//! Only [`Outbox::push`] and [`Outbox::push_with_payload`] queue bytes, and both take the list of dirty
+//! connections, so that no queued byte is ever forgotten.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use crate::message::Message;
+use crate::slots::ConnectionId;
+
+/// Copied packets go into pieces of about this size.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Slices handed to one vectored write.
+const SLICES_MAXIMUM: usize = 64;
+/// Capacity that the spare buffers keep in all; what is beyond goes back to the allocator.
+const SPARE_BYTES_MAXIMUM: usize = 1024 * 1024;
+
+#[derive(Debug)]
+enum Chunk {
+    Copied(Vec<u8>),
+    Payload(Message),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Payload(message) => message.payload(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    chunks: VecDeque<Chunk>,
+    /// Bytes of the first chunk that have left.
+    written: usize,
+    /// Bytes that have not left, in all chunks.
+    length: usize,
+}
+
+/// The connections whose outbox is to be written in this turn, and the buffers that wait to be used again.
+#[derive(Debug, Default)]
+pub struct DirtyList {
+    connections: Vec<ConnectionId>,
+    spares: Vec<Box<Waiting>>,
+    chunks: Vec<Vec<u8>>,
+    chunk_bytes: usize,
+}
+
+impl DirtyList {
+    /// Takes the connections to write, in the order in which they became dirty, leaving `emptied` to be filled.
+    pub const fn take(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
+        std::mem::replace(&mut self.connections, emptied)
+    }
+
+    /// Whether no connection is to be written.
+    pub const fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    fn spare_chunk(&mut self) -> Vec<u8> {
+        let chunk = self.chunks.pop().unwrap_or_default();
+        self.chunk_bytes -= chunk.capacity();
+        chunk
+    }
+
+    fn keep_chunk(&mut self, chunk: Chunk) {
+        let Chunk::Copied(mut bytes) = chunk else { return };
+        if bytes.capacity() <= 2 * CHUNK_BYTES && self.chunk_bytes + bytes.capacity() <= SPARE_BYTES_MAXIMUM {
+            bytes.clear();
+            self.chunk_bytes += bytes.capacity();
+            self.chunks.push(bytes);
+        }
+    }
+
+    /// Keeps what has nothing more to send.
+    fn keep_waiting(&mut self, mut waiting: Box<Waiting>) {
+        while let Some(chunk) = waiting.chunks.pop_front() {
+            self.keep_chunk(chunk);
+        }
+        waiting.written = 0;
+        if self.spares.len() < SPARE_BYTES_MAXIMUM / 1024 {
+            self.spares.push(waiting);
+        }
+    }
+}
+
+/// The bytes that one connection still has to send, in order.
+#[derive(Debug)]
+pub struct Outbox {
+    connection: ConnectionId,
+    waiting: Option<Box<Waiting>>,
+    is_dirty: bool,
+    /// All bytes that ever left.
+    sent: u64,
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub const fn new(connection: ConnectionId) -> Self {
+        Self { connection, waiting: None, is_dirty: false, sent: 0 }
+    }
+
+    /// Bytes that have not left yet.
+    pub fn len(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.length)
+    }
+
+    /// Whether everything has left.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that have left since the connection began.
+    pub const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Position behind the last byte queued, comparable with [`Outbox::sent`].
+    pub fn end(&self) -> u64 {
+        self.sent + self.len() as u64
+    }
+
+    /// Queues what `encode` appends to the buffer it is given.
+    pub fn push(&mut self, dirty: &mut DirtyList, encode: impl FnOnce(&mut Vec<u8>)) {
+        let waiting = Self::mark(self.connection, &mut self.waiting, &mut self.is_dirty, dirty);
+        if !matches!(waiting.chunks.back(), Some(Chunk::Copied(bytes)) if bytes.len() < CHUNK_BYTES) {
+            waiting.chunks.push_back(Chunk::Copied(dirty.spare_chunk()));
+        }
+        if let Some(Chunk::Copied(bytes)) = waiting.chunks.back_mut() {
+            let before = bytes.len();
+            encode(bytes);
+            waiting.length += bytes.len() - before;
+        }
+    }
+
+    /// Queues what `encode` appends, and behind it the payload of `message` without copying it.
+    pub fn push_with_payload(
+        &mut self,
+        dirty: &mut DirtyList,
+        encode: impl FnOnce(&mut Vec<u8>),
+        message: &Message,
+    ) {
+        self.push(dirty, encode);
+        if let Some(waiting) = &mut self.waiting {
+            waiting.length += message.payload().len();
+            waiting.chunks.push_back(Chunk::Payload(message.clone()));
+        }
+    }
+
+    /// Marks the connection dirty and gives the place where bytes wait.
+    fn mark<'a>(
+        connection: ConnectionId,
+        waiting: &'a mut Option<Box<Waiting>>,
+        is_dirty: &mut bool,
+        dirty: &mut DirtyList,
+    ) -> &'a mut Waiting {
+        if !*is_dirty {
+            *is_dirty = true;
+            dirty.connections.push(connection);
+        }
+        waiting.get_or_insert_with(|| dirty.spares.pop().unwrap_or_default())
+    }
+
+    /// Marks the connection dirty again, because its peer takes bytes again.
+    pub fn wake(&mut self, dirty: &mut DirtyList) {
+        if !self.is_empty() {
+            Self::mark(self.connection, &mut self.waiting, &mut self.is_dirty, dirty);
+        }
+    }
+
+    /// Writes until everything has left or the writer would block; tells how many bytes left. A connection that
+    /// would block stays out of the dirty list until [`Outbox::wake`] or the next push.
+    ///
+    /// # Errors
+    ///
+    /// The writer's, except for [`io::ErrorKind::WouldBlock`].
+    pub fn write_to(&mut self, dirty: &mut DirtyList, writer: &mut impl Write) -> io::Result<usize> {
+        self.is_dirty = false;
+        let Some(mut waiting) = self.waiting.take() else { return Ok(0) };
+        let mut total = 0;
+        let outcome = loop {
+            if waiting.length == 0 {
+                break Ok(());
+            }
+            match waiting.write_once(writer) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    total += count;
+                    waiting.advance(count, dirty);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.sent += total as u64;
+        if waiting.length == 0 {
+            dirty.keep_waiting(waiting);
+        } else {
+            self.waiting = Some(waiting);
+        }
+        outcome.map(|()| total)
+    }
+
+    /// Forgets everything that has not left.
+    pub fn clear(&mut self, dirty: &mut DirtyList) {
+        if let Some(mut waiting) = self.waiting.take() {
+            waiting.length = 0;
+            dirty.keep_waiting(waiting);
+        }
+    }
+
+    /// Asserts that the sums are right.
+    pub fn check_invariants(&self) {
+        if let Some(waiting) = &self.waiting {
+            let length: usize = waiting.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
+            assert_eq!(length - waiting.written, waiting.length, "the outbox counts its bytes");
+            assert!(waiting.length > 0 || self.is_dirty, "an outbox without bytes holds no buffer");
+        }
+    }
+}
+
+impl Waiting {
+    fn write_once(&self, writer: &mut impl Write) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAXIMUM];
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            let skipped = if count == 0 { self.written } else { 0 };
+            *slice = IoSlice::new(&chunk.bytes()[skipped..]);
+            count += 1;
+        }
+        if count == 1 { writer.write(&slices[0]) } else { writer.write_vectored(&slices[..count]) }
+    }
+
+    fn advance(&mut self, count: usize, dirty: &mut DirtyList) {
+        self.length -= count;
+        self.written += count;
+        while let Some(first) = self.chunks.front() {
+            let length = first.bytes().len();
+            if self.written < length {
+                break;
+            }
+            self.written -= length;
+            let chunk = self.chunks.pop_front().expect("it was just seen");
+            dirty.keep_chunk(chunk);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Properties, QoS};
+    use crate::message::Publication;
+    use crate::slots::{ConnectionMark, Slots};
+    use crate::time::Time;
+    use crate::topic::TopicName;
+    use proptest::prelude::*;
+
+    /// Takes so many bytes, then would block.
+    struct Throttled {
+        taken: Vec<u8>,
+        allowance: usize,
+    }
+
+    impl Write for Throttled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.allowance);
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.allowance -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn connection() -> ConnectionId {
+        Slots::<ConnectionMark, ()>::default().insert_with(|_| ())
+    }
+
+    fn message(length: usize) -> Message {
+        let publication = Publication {
+            topic: TopicName::new("t").unwrap(),
+            payload: &vec![b'p'; length],
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: Properties::default(),
+            expires: Time::NEVER,
+        };
+        Message::new(&publication, &mut Vec::new())
+    }
+
+    #[test]
+    fn a_push_marks_once_and_an_empty_outbox_holds_no_buffer() {
+        let mut dirty = DirtyList::default();
+        let mut outbox = Outbox::new(connection());
+        outbox.push(&mut dirty, |bytes| bytes.extend_from_slice(b"ab"));
+        outbox.push(&mut dirty, |bytes| bytes.extend_from_slice(b"c"));
+        assert_eq!(dirty.take(Vec::new()).len(), 1);
+        let mut written = Vec::new();
+        assert_eq!(outbox.write_to(&mut dirty, &mut written).unwrap(), 3);
+        assert_eq!((written.as_slice(), outbox.sent()), (b"abc".as_slice(), 3));
+        assert!(outbox.waiting.is_none() && dirty.is_empty());
+    }
+
+    #[test]
+    fn a_blocked_outbox_is_written_again_only_when_woken_or_pushed() {
+        let mut dirty = DirtyList::default();
+        let mut outbox = Outbox::new(connection());
+        outbox.push(&mut dirty, |bytes| bytes.extend_from_slice(b"abcdef"));
+        dirty.take(Vec::new());
+        let mut writer = Throttled { taken: Vec::new(), allowance: 4 };
+        assert_eq!(outbox.write_to(&mut dirty, &mut writer).unwrap(), 4);
+        assert!(dirty.is_empty());
+        outbox.wake(&mut dirty);
+        outbox.wake(&mut dirty);
+        assert_eq!(dirty.take(Vec::new()).len(), 1);
+        outbox.clear(&mut dirty);
+        assert!(outbox.is_empty());
+        outbox.check_invariants();
+    }
+
+    proptest! {
+        /// The naive model is one long string of bytes.
+        #[test]
+        fn bytes_leave_in_order_whatever_the_writer_takes(
+            steps in prop::collection::vec((0_usize..100_000, any::<bool>(), 0_usize..150_000), 1..30),
+        ) {
+            let mut dirty = DirtyList::default();
+            let mut outbox = Outbox::new(connection());
+            let mut writer = Throttled { taken: Vec::new(), allowance: 0 };
+            let mut expected = Vec::new();
+            for (number, (length, is_payload, allowance)) in steps.into_iter().enumerate() {
+                let mark = [u8::try_from(number).unwrap(); 3];
+                let copied = [&mark[..], &vec![b'c'; length]].concat();
+                expected.extend_from_slice(&copied);
+                if is_payload {
+                    let message = message(length + 1);
+                    expected.extend_from_slice(message.payload());
+                    outbox.push_with_payload(&mut dirty, |bytes| bytes.extend_from_slice(&copied), &message);
+                } else {
+                    outbox.push(&mut dirty, |bytes| bytes.extend_from_slice(&copied));
+                }
+                writer.allowance = allowance;
+                outbox.write_to(&mut dirty, &mut writer).unwrap();
+                outbox.check_invariants();
+                prop_assert_eq!(outbox.end(), expected.len() as u64);
+            }
+            writer.allowance = usize::MAX;
+            outbox.write_to(&mut dirty, &mut writer).unwrap();
+            prop_assert!(writer.taken == expected);
+            prop_assert!(outbox.waiting.is_none());
+        }
+    }
+}

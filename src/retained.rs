@@ -1,0 +1,396 @@
+//! The retained messages, ordered by topic. A filter walks them by skipping: after a topic that does not match,
+//! it seeks the first one that could. A walk remembers only the last topic that it saw, so that it can stop and
+//! go on later while the messages change.
+//!
+//! An ordered set keyed by the topic inside each message costs one pointer pair a topic; a tree of levels would
+//! store every topic twice.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::time::Time;
+use crate::topic::{TopicFilter, TopicName};
+
+#[derive(Debug)]
+struct ByTopic(Message);
+
+impl Borrow<[u8]> for ByTopic {
+    fn borrow(&self) -> &[u8] {
+        self.0.topic_bytes()
+    }
+}
+
+impl PartialEq for ByTopic {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for ByTopic {}
+
+impl PartialOrd for ByTopic {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByTopic {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.topic_bytes().cmp(other.0.topic_bytes())
+    }
+}
+
+/// Where a walk goes on. The default is before every topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position(Bound<Box<[u8]>>);
+
+impl Default for Position {
+    fn default() -> Self {
+        Self(Bound::Unbounded)
+    }
+}
+
+impl Position {
+    /// Goes on with this message's topic.
+    pub fn at(message: &Message) -> Self {
+        Self(Bound::Included(message.topic_bytes().into()))
+    }
+
+    fn as_bound(&self) -> Bound<&[u8]> {
+        match &self.0 {
+            Bound::Included(bytes) => Bound::Included(bytes),
+            Bound::Excluded(bytes) => Bound::Excluded(bytes),
+            Bound::Unbounded => Bound::Unbounded,
+        }
+    }
+}
+
+/// Why a walk stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// Every topic was seen.
+    Over,
+    /// The budget is used up, or the last message was not taken; the position tells where to go on.
+    Paused,
+}
+
+/// The retained messages of all topics.
+#[derive(Debug, Default)]
+pub struct Retained {
+    messages: BTreeSet<ByTopic>,
+    bytes: usize,
+    /// How many of them expire.
+    expiring: usize,
+}
+
+impl Retained {
+    /// How many messages are retained.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether no message is retained.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Bytes of all retained messages.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether any of them expires.
+    pub const fn has_expiring(&self) -> bool {
+        self.expiring > 0
+    }
+
+    /// The message retained for `topic`.
+    pub fn find(&self, topic: TopicName<'_>) -> Option<&Message> {
+        self.messages.get(topic.as_str().as_bytes()).map(|by_topic| &by_topic.0)
+    }
+
+    /// Whether a message of `bytes` bytes for `topic` fits; one that replaces another always does by count.
+    pub fn has_room(&self, topic: TopicName<'_>, bytes: usize, limits: &Limits) -> bool {
+        let replaced = self.find(topic);
+        let count = self.messages.len() + usize::from(replaced.is_none());
+        let total = self.bytes - replaced.map_or(0, Message::memory) + bytes;
+        count <= limits.retained_count && total <= limits.retained_bytes
+    }
+
+    /// Keeps `message` for its topic in place of any before it [MQTT-3.3.1-5].
+    pub fn set(&mut self, message: Message) {
+        self.bytes += message.memory();
+        self.expiring += usize::from(message.expires() != Time::NEVER);
+        if let Some(replaced) = self.messages.replace(ByTopic(message)) {
+            self.forget(&replaced.0);
+        }
+    }
+
+    /// Forgets what was retained for `topic` [MQTT-3.3.1-6]; tells whether there was anything.
+    pub fn clear(&mut self, topic: TopicName<'_>) -> bool {
+        self.remove(topic.as_str().as_bytes())
+    }
+
+    fn remove(&mut self, topic: &[u8]) -> bool {
+        let Some(removed) = self.messages.take(topic) else { return false };
+        self.forget(&removed.0);
+        true
+    }
+
+    fn forget(&mut self, message: &Message) {
+        self.bytes -= message.memory();
+        self.expiring -= usize::from(message.expires() != Time::NEVER);
+    }
+
+    /// Hands the unexpired messages that `filter` matches to `take`, in the order of their topics, until it
+    /// returns false, which leaves that message for the next walk. Looks at no more than `budget` topics.
+    pub fn walk(
+        &self,
+        filter: TopicFilter<'_>,
+        position: &mut Position,
+        now: Time,
+        budget: usize,
+        mut take: impl FnMut(&Message) -> bool,
+    ) -> Walk {
+        let pattern = filter.pattern().as_bytes();
+        let mut range = self.messages.range::<[u8], _>((position.as_bound(), Bound::Unbounded));
+        for _ in 0..budget {
+            let Some(ByTopic(message)) = range.next() else { return Walk::Over };
+            let topic = message.topic_bytes();
+            match seek(pattern, topic) {
+                Seek::Match if message.expires() > now && !take(message) => {
+                    position.0 = Bound::Included(topic.into());
+                    return Walk::Paused;
+                }
+                Seek::Match | Seek::Next => position.0 = Bound::Excluded(topic.into()),
+                Seek::To(next) => {
+                    position.0 = Bound::Included(next.into());
+                    range = self.messages.range::<[u8], _>((position.as_bound(), Bound::Unbounded));
+                }
+                Seek::Over => return Walk::Over,
+            }
+        }
+        Walk::Paused
+    }
+
+    /// Forgets the expired ones among the next `budget` messages.
+    pub fn expire(&mut self, position: &mut Position, now: Time, budget: usize) -> Walk {
+        let mut expired: Vec<Box<[u8]>> = Vec::new();
+        let mut last = None;
+        let mut seen = 0;
+        for ByTopic(message) in
+            self.messages.range::<[u8], _>((position.as_bound(), Bound::Unbounded)).take(budget)
+        {
+            seen += 1;
+            last = Some(message.topic_bytes());
+            if message.expires() <= now {
+                expired.push(message.topic_bytes().into());
+            }
+        }
+        let walk = if seen == budget { Walk::Paused } else { Walk::Over };
+        position.0 = match last {
+            Some(topic) if walk == Walk::Paused => Bound::Excluded(topic.into()),
+            _ => Bound::Unbounded,
+        };
+        for topic in expired {
+            self.remove(&topic);
+        }
+        walk
+    }
+
+    /// Asserts that the sums are right.
+    pub fn check_invariants(&self) {
+        let bytes: usize = self.messages.iter().map(|by_topic| by_topic.0.memory()).sum();
+        assert_eq!(bytes, self.bytes, "retained bytes are counted");
+        let expiring = self.messages.iter().filter(|by_topic| by_topic.0.expires() != Time::NEVER).count();
+        assert_eq!(expiring, self.expiring, "expiring retained messages are counted");
+    }
+}
+
+/// What follows from looking at one topic.
+enum Seek {
+    /// It matches.
+    Match,
+    /// It does not; the one behind it could.
+    Next,
+    /// It does not; the first topic that could is at or behind this one.
+    To(Vec<u8>),
+    /// No topic behind it can match.
+    Over,
+}
+
+/// The byte after the level separator: `a0` is the first text behind everything that begins with `a/`.
+const AFTER_SEPARATOR: u8 = b'/' + 1;
+
+fn seek(pattern: &[u8], topic: &[u8]) -> Seek {
+    if topic.first() == Some(&b'$') && matches!(pattern.first(), Some(b'+' | b'#')) {
+        return Seek::To(vec![b'$' + 1]);
+    }
+    let mut levels = pattern.split(|&byte| byte == b'/').peekable();
+    let mut level_at = 0;
+    while let Some(wanted) = levels.next() {
+        if wanted == b"#" {
+            return Seek::Match;
+        }
+        let (before, rest) = topic.split_at(level_at);
+        let level_end = level_at + rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+        let level = &topic[level_at..level_end];
+        if wanted != b"+" && wanted != level {
+            return seek_literal(before, wanted, levels.peek().copied(), topic);
+        }
+        match (levels.peek(), level_end == topic.len()) {
+            (None, true) => return Seek::Match,
+            (None, false) => return behind_level(&topic[..level_end]),
+            (Some(&next), true) if next == b"#" => return Seek::Match,
+            // Between a level and the levels below it stand others that begin alike: `a!` comes before `a/`.
+            (Some(_), true) if wanted == b"+" => return Seek::Next,
+            (Some(_), true) => return Seek::To([topic, b"/"].concat()),
+            (Some(_), false) => level_at = level_end + 1,
+        }
+    }
+    Seek::Match
+}
+
+/// Behind everything below the level that ends `prefix`.
+fn behind_level(prefix: &[u8]) -> Seek {
+    let mut next = prefix.to_vec();
+    next.push(AFTER_SEPARATOR);
+    Seek::To(next)
+}
+
+/// Where to go on when the level behind `before` had to be `wanted` and is not.
+fn seek_literal(before: &[u8], wanted: &[u8], following: Option<&[u8]>, topic: &[u8]) -> Seek {
+    let itself = [before, wanted].concat();
+    let ends_here = following.is_none_or(|level| level == b"#");
+    if ends_here && topic < itself.as_slice() {
+        return Seek::To(itself);
+    }
+    let below = [&itself, b"/".as_slice()].concat();
+    if following.is_some() && topic < below.as_slice() {
+        return Seek::To(below);
+    }
+    match before.split_last() {
+        Some((_, prefix)) => behind_level(prefix),
+        None => Seek::Over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Properties, QoS};
+    use crate::message::Publication;
+    use proptest::prelude::*;
+
+    fn message(topic: &str, expires: Time) -> Message {
+        let publication = Publication {
+            topic: TopicName::new(topic).unwrap(),
+            payload: b"x",
+            qos: QoS::AtMostOnce,
+            retain: true,
+            properties: Properties::default(),
+            expires,
+        };
+        Message::new(&publication, &mut Vec::new())
+    }
+
+    fn walk(retained: &Retained, filter: &str, budget: usize) -> Vec<String> {
+        let filter = TopicFilter::new(filter).unwrap();
+        let mut position = Position::default();
+        let mut found = Vec::new();
+        for _ in 0..10_000 {
+            let walk = retained.walk(filter, &mut position, Time::ZERO, budget, |message| {
+                found.push(message.publication().topic.to_string());
+                true
+            });
+            if walk == Walk::Over {
+                return found;
+            }
+        }
+        panic!("the walk of {filter} does not end");
+    }
+
+    fn level() -> impl Strategy<Value = String> {
+        prop_oneof!["[ab!0$]{0,2}", Just("a".to_owned()), Just("b".to_owned())]
+    }
+
+    fn filter_level() -> impl Strategy<Value = String> {
+        prop_oneof![3 => level(), 2 => Just("+".to_owned())]
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_finds_what_the_naive_matcher_finds(
+            topics in prop::collection::btree_set(prop::collection::vec(level(), 1..4), 0..40),
+            filter in prop::collection::vec(filter_level(), 1..4),
+            hash in any::<bool>(),
+            budget in 1_usize..5,
+        ) {
+            let mut filter = filter.join("/");
+            if hash { filter.push_str("/#"); }
+            prop_assume!(TopicFilter::new(&filter).is_ok());
+            let mut retained = Retained::default();
+            let mut expected = Vec::new();
+            let checked = TopicFilter::new(&filter).unwrap();
+            let names: std::collections::BTreeSet<String> =
+                topics.iter().map(|levels| levels.join("/")).filter(|name| !name.is_empty()).collect();
+            for name in &names {
+                retained.set(message(name, Time::NEVER));
+                if checked.matches(TopicName::new(name).unwrap()) { expected.push(name.clone()); }
+            }
+            retained.check_invariants();
+            prop_assert_eq!(walk(&retained, &filter, budget), expected);
+        }
+    }
+
+    #[test]
+    fn the_last_message_of_a_topic_is_kept_and_an_empty_store_costs_nothing() {
+        let mut retained = Retained::default();
+        retained.set(message("a", Time::NEVER));
+        retained.set(message("a", Time::from_milliseconds(5)));
+        assert_eq!((retained.len(), retained.has_expiring()), (1, true));
+        assert!(retained.clear(TopicName::new("a").unwrap()));
+        assert!(!retained.clear(TopicName::new("a").unwrap()));
+        assert_eq!((retained.len(), retained.bytes(), retained.has_expiring()), (0, 0, false));
+    }
+
+    #[test]
+    fn expired_messages_are_neither_found_nor_kept() {
+        let mut retained = Retained::default();
+        for (topic, expires) in [("a", 5), ("b", 20), ("c", 5)] {
+            retained.set(message(topic, Time::from_milliseconds(expires)));
+        }
+        let mut found = Vec::new();
+        let now = Time::from_milliseconds(5);
+        let filter = TopicFilter::new("#").unwrap();
+        let _ = retained.walk(filter, &mut Position::default(), now, 10, |message| {
+            found.push(message.publication().topic.to_string());
+            true
+        });
+        assert_eq!(found, ["b"]);
+        let mut position = Position::default();
+        assert_eq!(retained.expire(&mut position, now, 2), Walk::Paused);
+        assert_eq!(retained.expire(&mut position, now, 2), Walk::Over);
+        assert_eq!(retained.len(), 1);
+        retained.check_invariants();
+    }
+
+    #[test]
+    fn a_message_that_is_not_taken_comes_again() {
+        let mut retained = Retained::default();
+        retained.set(message("a", Time::NEVER));
+        let filter = TopicFilter::new("+").unwrap();
+        let mut position = Position::default();
+        assert_eq!(retained.walk(filter, &mut position, Time::ZERO, 10, |_| false), Walk::Paused);
+        let mut found = 0;
+        let taken = retained.walk(filter, &mut position, Time::ZERO, 10, |_| {
+            found += 1;
+            true
+        });
+        assert_eq!((taken, found), (Walk::Over, 1));
+    }
+}

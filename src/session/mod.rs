@@ -1,0 +1,91 @@
+//! One session: what the standards call Session State, which outlives connections.
+//!
+//! Owns what has been promised to one Client Identifier: its subscriptions, the messages on their way to it, the
+//! Packet Identifiers of both directions, its Will. Sends nothing itself.
+
+mod incoming;
+mod outgoing;
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use crate::message::Message;
+use crate::slots::ConnectionId;
+use crate::subscription::Held;
+use crate::time::{Duration, Time};
+use crate::wheel::TimerId;
+
+pub use incoming::Incoming;
+pub use outgoing::{InFlight, Outgoing, QueueFull, Queued, Replay, Settled, Stage};
+
+/// A Session Expiry Interval that never ends [MQTT-3.1.2-23].
+pub const EXPIRY_NEVER: u32 = u32::MAX;
+
+/// Whether the client is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Connected by this connection.
+    Connected(ConnectionId),
+    /// Not connected; the session ends at this time, unless the client is back before.
+    Away {
+        /// When the session ends.
+        ends: Time,
+    },
+}
+
+/// A Will Message, kept from the CONNECT on [MQTT-3.1.2-7].
+#[derive(Clone, Debug)]
+pub struct Will {
+    /// The message. Its expiry begins when it is published, so the time in it is a span from zero.
+    pub message: Message,
+    /// The Will Delay Interval.
+    pub delay: Duration,
+    /// When it is due; known once the connection is gone.
+    pub due: Time,
+}
+
+/// Session State.
+#[derive(Debug)]
+pub struct Session {
+    /// The Client Identifier that it is known by [MQTT-3.1.3-2].
+    pub client_identifier: Rc<str>,
+    /// The authenticated User Name, if there is one.
+    pub user_name: Option<Rc<str>>,
+    /// Whether its client is connected.
+    pub presence: Presence,
+    /// The Session Expiry Interval in seconds; zero ends the session with its connection.
+    pub expiry_interval: u32,
+    /// Its subscriptions.
+    pub subscriptions: BTreeSet<Held>,
+    /// Messages on their way to the client; made when the first of QoS 1 or 2 comes.
+    pub outgoing: Option<Box<Outgoing>>,
+    /// QoS 2 messages on their way from the client.
+    pub incoming: Incoming,
+    /// The Will Message.
+    pub will: Option<Box<Will>>,
+    /// While connected: the next redelivery. While away: the Will's delay or the end of the session.
+    pub timer: Option<TimerId>,
+}
+
+impl Session {
+    /// The connection of the client, if it is there.
+    pub const fn connection(&self) -> Option<ConnectionId> {
+        match self.presence {
+            Presence::Connected(connection) => Some(connection),
+            Presence::Away { .. } => None,
+        }
+    }
+
+    /// What is on its way to the client.
+    pub fn outgoing_mut(&mut self) -> &mut Outgoing {
+        self.outgoing.get_or_insert_default()
+    }
+
+    /// Asserts what must hold between calls.
+    pub fn check_invariants(&self) {
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.check_invariants();
+        }
+        self.incoming.check_invariants();
+    }
+}

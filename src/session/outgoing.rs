@@ -1,0 +1,346 @@
+//! Messages of QoS 1 and 2 on their way to one client: the queue, what is in flight, and the Packet Identifiers.
+//!
+//! Identifiers are given out in a circle, one after the other, and an entry keeps its place until all before it
+//! are settled. So the distance of two identifiers is the distance of their entries, and an acknowledgement finds
+//! its entry by one subtraction. The price: a client that never acknowledges one message, though it acknowledges
+//! the 65,534 behind it, gets nothing more until it does. The standards oblige clients to acknowledge in order
+//! [MQTT-4.6.0-2], so only a broken one pays it.
+
+use std::collections::VecDeque;
+
+use crate::codec::{PacketIdentifier, QoS};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::retained::Position;
+use crate::subscription::{GroupId, Identifiers, Terms};
+use crate::time::Time;
+
+/// One copy of a message for this client.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The message.
+    pub message: Message,
+    /// The Subscription Identifiers that go with it.
+    pub identifiers: Identifiers,
+    /// The Shared Subscription that chose this client, if it was one.
+    pub group: Option<GroupId>,
+    /// The QoS of this copy: 1 or 2.
+    pub qos: QoS,
+    /// The RETAIN flag of this copy.
+    pub retain: bool,
+}
+
+const _: () = assert!(size_of::<Queued>() <= 32, "a backlog pays for every byte here");
+
+/// How far a delivery has come.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    /// The PUBLISH is not answered: by PUBACK for QoS 1, by PUBREC for QoS 2.
+    Publish(Queued),
+    /// The PUBREL is not answered by PUBCOMP. The message itself is done [MQTT-4.3.3-6].
+    Release,
+    /// Nothing is missing; the entry waits for those before it.
+    Settled,
+}
+
+/// One delivery in flight.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// How far it has come.
+    pub stage: Stage,
+    /// When its PUBLISH or PUBREL was last queued.
+    pub queued_at: Time,
+    /// Where in the connection's stream that packet ends; it has left when the outbox has sent this much.
+    pub ends_at: u64,
+    /// How often it was sent again on this connection.
+    pub retries: u8,
+}
+
+/// What an acknowledgement from the client did.
+#[derive(Clone, Debug)]
+pub enum Settled {
+    /// The delivery went on or is over.
+    Done,
+    /// No delivery with this identifier is in flight.
+    Unknown,
+    /// A delivery with this identifier is in flight, but this is not its answer.
+    OutOfPlace,
+}
+
+/// The queue is at its limit in messages or bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+/// A new subscription whose retained messages have not all been handed over.
+#[derive(Debug)]
+pub struct Replay {
+    /// The Topic Filter, without a Share Name.
+    pub pattern: Box<str>,
+    /// The subscription's terms.
+    pub terms: Terms,
+    /// How far it is.
+    pub position: Position,
+}
+
+/// All that is on its way to one client.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    queue: VecDeque<Queued>,
+    queue_bytes: usize,
+    in_flight: VecDeque<InFlight>,
+    /// Identifier of the first entry in flight.
+    first: u16,
+    /// Entries before this index were sent on this connection.
+    sent: usize,
+    /// How many of those are not settled.
+    unsettled: usize,
+    /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9].
+    window: usize,
+    /// Subscriptions whose retained messages are not all handed over.
+    pub replays: VecDeque<Replay>,
+}
+
+impl Outgoing {
+    /// A new connection: nothing has been sent on it yet.
+    pub fn resume(&mut self, window: u16) {
+        self.sent = 0;
+        self.unsettled = 0;
+        self.window = usize::from(window);
+        for entry in &mut self.in_flight {
+            entry.retries = 0;
+        }
+    }
+
+    /// Whether everything is done and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.in_flight.is_empty() && self.replays.is_empty()
+    }
+
+    /// Messages waiting in the queue.
+    pub fn queue_length(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes of the messages waiting in the queue.
+    pub const fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    /// Deliveries in flight, settled ones in between included.
+    pub fn in_flight(&self) -> &VecDeque<InFlight> {
+        &self.in_flight
+    }
+
+    /// How many deliveries were sent on this connection, settled ones in between included.
+    pub const fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Whether there is nothing to send: nothing to send again, nothing queued, nothing retained.
+    pub fn is_at_rest(&self) -> bool {
+        self.sent == self.in_flight.len() && self.queue.is_empty() && self.replays.is_empty()
+    }
+
+    /// The entry at an index.
+    pub fn entry_mut(&mut self, index: usize) -> &mut InFlight {
+        &mut self.in_flight[index]
+    }
+
+    /// The identifier of the entry at an index.
+    pub fn identifier_at(&self, index: usize) -> PacketIdentifier {
+        let circle = usize::from(self.first.max(1)) - 1 + index;
+        let value = u16::try_from(circle % usize::from(u16::MAX)).expect("a remainder of u16::MAX") + 1;
+        PacketIdentifier::new(value).expect("one or more")
+    }
+
+    /// Whether the window and the identifiers allow one more PUBLISH now, and nothing older waits to go first.
+    pub fn may_begin(&self) -> bool {
+        self.queue.is_empty() && self.has_window()
+    }
+
+    fn has_window(&self) -> bool {
+        self.sent == self.in_flight.len()
+            && self.unsettled < self.window
+            && self.in_flight.len() < usize::from(u16::MAX)
+    }
+
+    /// The identifier that the next delivery will have.
+    pub fn next_identifier(&self) -> PacketIdentifier {
+        self.identifier_at(self.in_flight.len())
+    }
+
+    /// Puts a delivery in flight, its PUBLISH having been queued with [`Outgoing::next_identifier`].
+    pub fn begin(&mut self, queued: Queued, now: Time, ends_at: u64) {
+        let stage = Stage::Publish(queued);
+        self.in_flight.push_back(InFlight { stage, queued_at: now, ends_at, retries: 0 });
+        self.sent += 1;
+        self.unsettled += 1;
+    }
+
+    /// Whether one more message of so many bytes may wait.
+    pub fn has_room(&self, bytes: usize, limits: &Limits) -> bool {
+        self.queue.len() < limits.queue_length
+            && (self.queue.is_empty() || self.queue_bytes + bytes <= limits.queue_bytes)
+    }
+
+    /// Lets a message wait behind all others.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`] at a limit; the queue is as it was.
+    pub fn enqueue(&mut self, queued: Queued, limits: &Limits) -> Result<(), QueueFull> {
+        let bytes = queued.message.memory();
+        if !self.has_room(bytes, limits) {
+            return Err(QueueFull);
+        }
+        self.queue_bytes += bytes;
+        self.queue.push_back(queued);
+        Ok(())
+    }
+
+    /// Takes the first waiting message, if it may be sent now.
+    pub fn next_to_begin(&mut self) -> Option<Queued> {
+        if !self.has_window() {
+            return None;
+        }
+        let queued = self.queue.pop_front()?;
+        self.queue_bytes -= queued.message.memory();
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+        Some(queued)
+    }
+
+    /// The index of the first unsettled delivery that has not been sent on this connection, if it may be now. A
+    /// PUBREL may always be, a PUBLISH only within the window [MQTT-3.3.4-10].
+    pub fn next_to_resend(&mut self) -> Option<usize> {
+        while let Some(entry) = self.in_flight.get(self.sent) {
+            match entry.stage {
+                Stage::Settled => self.sent += 1,
+                Stage::Publish(_) if self.unsettled >= self.window => return None,
+                Stage::Publish(_) | Stage::Release => return Some(self.sent),
+            }
+        }
+        None
+    }
+
+    /// The delivery that [`Outgoing::next_to_resend`] named has been queued again.
+    pub fn resent(&mut self, now: Time, ends_at: u64) {
+        let entry = &mut self.in_flight[self.sent];
+        entry.queued_at = now;
+        entry.ends_at = ends_at;
+        self.sent += 1;
+        self.unsettled += 1;
+    }
+
+    /// A PUBACK [MQTT-4.3.2-3].
+    pub fn acknowledge(&mut self, identifier: PacketIdentifier) -> Settled {
+        let Some(index) = self.find(identifier) else { return Settled::Unknown };
+        match &self.in_flight[index].stage {
+            Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce => self.settle(index),
+            Stage::Settled => Settled::Unknown,
+            Stage::Publish(_) | Stage::Release => Settled::OutOfPlace,
+        }
+    }
+
+    /// A PUBREC: the message is done and its PUBREL is due [MQTT-4.3.3-4], or over if the client refused it
+    /// [MQTT-4.4.0-2]. A repeat asks for the PUBREL once more.
+    pub fn receive(&mut self, identifier: PacketIdentifier, is_refused: bool) -> Settled {
+        let Some(index) = self.find(identifier) else { return Settled::Unknown };
+        match &self.in_flight[index].stage {
+            Stage::Publish(queued) if queued.qos == QoS::ExactlyOnce => {
+                if is_refused {
+                    return self.settle(index);
+                }
+                self.in_flight[index].stage = Stage::Release;
+                Settled::Done
+            }
+            Stage::Release => Settled::Done,
+            Stage::Settled => Settled::Unknown,
+            Stage::Publish(_) => Settled::OutOfPlace,
+        }
+    }
+
+    /// Notes when the PUBREL that answers a PUBREC was queued.
+    pub fn released(&mut self, identifier: PacketIdentifier, now: Time, ends_at: u64) {
+        if let Some(index) = self.find(identifier) {
+            let entry = &mut self.in_flight[index];
+            entry.queued_at = now;
+            entry.ends_at = ends_at;
+            entry.retries = 0;
+        }
+    }
+
+    /// A PUBCOMP [MQTT-4.3.3-5].
+    pub fn complete(&mut self, identifier: PacketIdentifier) -> Settled {
+        let Some(index) = self.find(identifier) else { return Settled::Unknown };
+        match &self.in_flight[index].stage {
+            Stage::Release => self.settle(index),
+            Stage::Settled => Settled::Unknown,
+            Stage::Publish(_) => Settled::OutOfPlace,
+        }
+    }
+
+    /// Takes out the messages that may go to another member of their Shared Subscription: those that wait, and,
+    /// if the session is over, those of QoS 1 in flight. A QoS 2 delivery once begun is nobody else's
+    /// [MQTT-4.8.2-5].
+    pub fn take_shared(&mut self, is_over: bool, mut wanted: impl FnMut(GroupId) -> bool) -> Vec<Queued> {
+        let mut taken = Vec::new();
+        for index in 0..if is_over { self.in_flight.len() } else { 0 } {
+            if let Stage::Publish(queued) = &self.in_flight[index].stage
+                && queued.qos == QoS::AtLeastOnce
+                && queued.group.is_some_and(&mut wanted)
+            {
+                taken.push(queued.clone());
+                self.in_flight[index].stage = Stage::Settled;
+            }
+        }
+        if self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
+            let (moving, staying): (VecDeque<Queued>, VecDeque<Queued>) = std::mem::take(&mut self.queue)
+                .into_iter()
+                .partition(|queued| queued.group.is_some_and(&mut wanted));
+            self.queue = staying;
+            self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
+            taken.extend(moving);
+        }
+        taken
+    }
+
+    fn find(&self, identifier: PacketIdentifier) -> Option<usize> {
+        let circle = u32::from(u16::MAX);
+        let distance = (u32::from(identifier.value()) + circle - u32::from(self.first.max(1))) % circle;
+        let index = distance as usize;
+        (index < self.sent).then_some(index)
+    }
+
+    fn settle(&mut self, index: usize) -> Settled {
+        self.in_flight[index].stage = Stage::Settled;
+        self.unsettled -= 1;
+        while matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })) {
+            self.first = self.identifier_at(1).value();
+            self.in_flight.pop_front();
+            self.sent -= 1;
+        }
+        Settled::Done
+    }
+
+    /// Asserts that the sums are right and the window is kept.
+    pub fn check_invariants(&self) {
+        let bytes: usize = self.queue.iter().map(|queued| queued.message.memory()).sum();
+        assert_eq!(bytes, self.queue_bytes, "queued bytes are counted");
+        assert!(self.sent <= self.in_flight.len(), "no more was sent than is in flight");
+        let unsettled = self
+            .in_flight
+            .iter()
+            .take(self.sent)
+            .filter(|entry| !matches!(entry.stage, Stage::Settled))
+            .count();
+        assert_eq!(unsettled, self.unsettled, "unsettled deliveries are counted");
+        let releases = self.in_flight.iter().filter(|entry| matches!(entry.stage, Stage::Release)).count();
+        assert!(unsettled <= self.window + releases, "the window is kept");
+        assert!(
+            !matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })),
+            "settled entries leave from the front"
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Shared Subscriptions: their members, and whose turn it is.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use crate::slots::SessionId;
+use crate::subscription::{GroupId, Terms};
+use crate::trie::FilterId;
+
+/// One session's membership.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// The session.
+    pub session: SessionId,
+    /// The terms it asked for.
+    pub terms: Terms,
+}
+
+/// How well a member could take a message now; the greater the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Readiness {
+    /// Can not even queue it.
+    Full,
+    /// Not connected; it would wait in the session.
+    Away,
+    /// Connected, but it would wait in the session's queue.
+    Busy,
+    /// Connected with room to send at once.
+    Ready,
+}
+
+/// One Share Name with one Topic Filter.
+#[derive(Debug)]
+pub struct Group {
+    /// The Share Name.
+    pub share_name: Box<str>,
+    /// The node of the Topic Filter.
+    pub filter: FilterId,
+    members: Vec<Member>,
+    next: usize,
+}
+
+impl Group {
+    /// All members, in the order in which they came.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Adds a member or replaces its terms; tells whether it is new.
+    pub fn join(&mut self, member: Member) -> bool {
+        if let Some(known) = self.members.iter_mut().find(|known| known.session == member.session) {
+            *known = member;
+            return false;
+        }
+        self.members.push(member);
+        true
+    }
+
+    /// Takes a member out; tells whether it was one.
+    pub fn leave(&mut self, session: SessionId) -> bool {
+        let Some(position) = self.members.iter().position(|member| member.session == session) else {
+            return false;
+        };
+        self.members.remove(position);
+        if position < self.next {
+            self.next -= 1;
+        }
+        true
+    }
+
+    /// The member whose turn it is: the next in turn of those that are readiest. A group of stalled members
+    /// costs one look at each.
+    pub fn choose(&mut self, readiness: impl Fn(&Member) -> Readiness) -> Option<Member> {
+        let count = self.members.len();
+        let mut best = None;
+        for step in 0..count {
+            let position = (self.next + step) % count;
+            let member = self.members[position];
+            let ready = readiness(&member);
+            if best.is_none_or(|(known, _)| ready > known) {
+                best = Some((ready, position));
+            }
+            if ready == Readiness::Ready {
+                break;
+            }
+        }
+        let (readiness, position) = best?;
+        if readiness == Readiness::Full {
+            return None;
+        }
+        self.next = (position + 1) % count;
+        Some(self.members[position])
+    }
+}
+
+/// All Shared Subscriptions.
+#[derive(Debug)]
+pub struct Groups {
+    groups: BTreeMap<GroupId, Group>,
+    next: NonZeroU32,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { groups: BTreeMap::new(), next: NonZeroU32::MIN }
+    }
+}
+
+impl Groups {
+    /// Makes a group without members; its filter's node is known once the group is in the trie.
+    ///
+    /// # Panics
+    ///
+    /// After four billion groups in one run.
+    pub fn create(&mut self, share_name: &str, insert: impl FnOnce(GroupId) -> FilterId) -> GroupId {
+        let id = GroupId::new(self.next);
+        self.next = self.next.checked_add(1).expect("four billion groups take longer than a broker lives");
+        let group = Group { share_name: share_name.into(), filter: insert(id), members: Vec::new(), next: 0 };
+        self.groups.insert(id, group);
+        id
+    }
+
+    /// The group, unless all its members have left.
+    pub fn find(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id)
+    }
+
+    /// The group, unless all its members have left.
+    pub fn find_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(&id)
+    }
+
+    /// Forgets a group.
+    pub fn remove(&mut self, id: GroupId) {
+        self.groups.remove(&id);
+    }
+
+    /// All groups.
+    pub fn iter(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.groups.iter().map(|(&id, group)| (id, group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::QoS;
+    use crate::slots::{SessionMark, Slots};
+    use crate::trie::Trie;
+
+    fn group(count: usize) -> (Group, Vec<SessionId>) {
+        let mut sessions: Slots<SessionMark, ()> = Slots::default();
+        let ids: Vec<SessionId> = (0..count).map(|_| sessions.insert_with(|_| ())).collect();
+        let filter = Trie::new().insert("a", ());
+        let mut group = Group { share_name: "g".into(), filter, members: Vec::new(), next: 0 };
+        for &session in &ids {
+            let terms = Terms::new(QoS::AtLeastOnce, false, false, 0);
+            assert!(group.join(Member { session, terms }));
+        }
+        (group, ids)
+    }
+
+    #[test]
+    fn members_take_turns() {
+        let (mut group, ids) = group(3);
+        let mut chosen = || group.choose(|_| Readiness::Ready).map(|member| member.session);
+        assert_eq!([chosen(), chosen(), chosen(), chosen()], [ids[0], ids[1], ids[2], ids[0]].map(Some));
+    }
+
+    #[test]
+    fn the_readiest_is_preferred_and_nobody_full_is_chosen() {
+        let (mut group, ids) = group(3);
+        let chosen =
+            group.choose(|member| if member.session == ids[2] { Readiness::Busy } else { Readiness::Away });
+        assert_eq!(chosen.map(|member| member.session), Some(ids[2]));
+        assert!(group.choose(|_| Readiness::Full).is_none());
+    }
+
+    #[test]
+    fn one_who_leaves_does_not_cost_another_his_turn() {
+        let (mut group, ids) = group(3);
+        let _ = group.choose(|_| Readiness::Ready);
+        assert!(group.leave(ids[0]));
+        assert!(!group.leave(ids[0]));
+        assert_eq!(group.choose(|_| Readiness::Ready).map(|member| member.session), Some(ids[1]));
+    }
+}

@@ -1,0 +1,134 @@
+//! What the trie holds for each subscription, and the small types that describe one.
+
+use std::num::NonZeroU32;
+
+use crate::codec::QoS;
+use crate::slots::SessionId;
+use crate::trie::FilterId;
+
+/// The largest Subscription Identifier, and so the bits that it takes.
+const IDENTIFIER_BITS: u32 = 28;
+
+/// One Shared Subscription: a Share Name with a Topic Filter. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupId(NonZeroU32);
+
+impl GroupId {
+    /// The key with this number.
+    pub const fn new(number: NonZeroU32) -> Self {
+        Self(number)
+    }
+}
+
+/// What a client asked of a subscription, packed into four bytes: the granted QoS, No Local, Retain As
+/// Published and the Subscription Identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms(u32);
+
+impl Terms {
+    const NO_LOCAL: u32 = 1 << 30;
+    const RETAIN_AS_PUBLISHED: u32 = 1 << 31;
+
+    /// Packs them. The identifier is at most 2^28 - 1, as the codec has checked; zero stands for none.
+    pub fn new(qos: QoS, no_local: bool, retain_as_published: bool, identifier: u32) -> Self {
+        assert!(identifier >> IDENTIFIER_BITS == 0, "the codec limits Subscription Identifiers");
+        let flags = if no_local { Self::NO_LOCAL } else { 0 }
+            | if retain_as_published { Self::RETAIN_AS_PUBLISHED } else { 0 };
+        Self(identifier | u32::from(qos.level()) << IDENTIFIER_BITS | flags)
+    }
+
+    /// The granted QoS.
+    pub fn qos(self) -> QoS {
+        match self.0 >> IDENTIFIER_BITS & 3 {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        }
+    }
+
+    /// Whether the subscriber's own messages are left out.
+    pub const fn no_local(self) -> bool {
+        self.0 & Self::NO_LOCAL != 0
+    }
+
+    /// Whether the RETAIN flag is forwarded as it was published.
+    pub const fn retain_as_published(self) -> bool {
+        self.0 & Self::RETAIN_AS_PUBLISHED != 0
+    }
+
+    /// The Subscription Identifier.
+    pub const fn identifier(self) -> Option<u32> {
+        match self.0 & ((1 << IDENTIFIER_BITS) - 1) {
+            0 => None,
+            identifier => Some(identifier),
+        }
+    }
+}
+
+/// Who gets what matches a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// One session.
+    Session(SessionId),
+    /// One member of a Shared Subscription.
+    Group(GroupId),
+}
+
+/// One entry of a filter's node in the trie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// Who gets what matches.
+    pub target: Target,
+    /// On which terms. For a group each member's own terms count instead.
+    pub terms: Terms,
+}
+
+const _: () = assert!(size_of::<Subscriber>() <= 16, "a million subscriptions pay for every byte here");
+
+/// A subscription as its session remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// An ordinary subscription, by its node in the trie.
+    Filter(FilterId),
+    /// Membership in a Shared Subscription.
+    Group(GroupId),
+}
+
+/// The Subscription Identifiers that go with one delivery: almost always none, so kept in eight bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identifiers(Option<Box<IdentifierList>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct IdentifierList(Vec<u32>);
+
+impl Identifiers {
+    /// Keeps `identifiers`.
+    pub fn new(identifiers: &[u32]) -> Self {
+        Self((!identifiers.is_empty()).then(|| Box::new(IdentifierList(identifiers.to_vec()))))
+    }
+
+    /// The identifiers.
+    pub fn as_slice(&self) -> &[u32] {
+        self.0.as_ref().map_or(&[], |list| &list.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_keep_what_was_asked() {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            for (no_local, retain_as_published) in [(false, false), (true, false), (false, true)] {
+                for identifier in [0, 1, 268_435_455] {
+                    let terms = Terms::new(qos, no_local, retain_as_published, identifier);
+                    assert_eq!(terms.qos(), qos);
+                    assert_eq!(terms.no_local(), no_local);
+                    assert_eq!(terms.retain_as_published(), retain_as_published);
+                    assert_eq!(terms.identifier().unwrap_or(0), identifier);
+                }
+            }
+        }
+    }
+}
