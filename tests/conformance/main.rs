@@ -1,0 +1,7 @@
+//! The normative statements of MQTT 5.0 and 3.1.1 as exchanges of packets with the core: bytes in, bytes out, and
+//! a clock that the test moves. A test is named by the number of its statement; `statements.md` beside it lists
+//! them all, and `make conformance` compares the two.
+
+mod smoke;
+mod wire;
+mod world;

@@ -1,0 +1,194 @@
+//! A broker with virtual peers and a virtual clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use brooklet::access::{AccessControl, AllowAll, Peer as Address, Verdict};
+use brooklet::broker::{Broker, Effect, Intake};
+use brooklet::limits::Limits;
+use brooklet::slots::ConnectionId;
+use brooklet::time::{Duration, Time};
+
+/// One end of a Network Connection to the broker.
+pub type Peer = ConnectionId;
+
+/// The broker and everything around it.
+pub struct World {
+    pub broker: Broker,
+    now: Time,
+    output: BTreeMap<Peer, Vec<u8>>,
+    closed: BTreeSet<Peer>,
+    /// Peers whose socket takes nothing.
+    stalled: BTreeSet<Peer>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(Limits::default(), AllowAll)
+    }
+
+    pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Self::with(limits, AllowAll)
+    }
+
+    pub fn with(limits: Limits, access: impl AccessControl + 'static) -> Self {
+        Self {
+            broker: Broker::new(limits, Box::new(access), 1, Time::ZERO),
+            now: Time::ZERO,
+            output: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            stalled: BTreeSet::new(),
+        }
+    }
+
+    /// A new Network Connection, nothing sent on it.
+    pub fn open(&mut self) -> Peer {
+        let address = Address::Internet("127.0.0.1:50000".parse().unwrap());
+        let peer = self.broker.accept(address, self.now).expect("there is room");
+        self.settle();
+        peer
+    }
+
+    /// A new Network Connection on which `connect` was sent and answered; the CONNACK has been taken and checked
+    /// to say Success.
+    pub fn connect(&mut self, connect: impl AsRef<[u8]>) -> Peer {
+        let peer = self.open();
+        self.send(peer, connect);
+        let connack = self.take_one(peer);
+        assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK {connack:02x?}");
+        peer
+    }
+
+    /// The peer sends bytes.
+    pub fn send(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) {
+        assert!(!self.closed.contains(&peer), "the broker has closed this connection");
+        self.broker.received(peer, bytes.as_ref(), self.now);
+        self.settle();
+    }
+
+    /// The peer sends a packet and the broker answers with exactly one, which is returned.
+    pub fn ask(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+        self.send(peer, bytes);
+        self.take_one(peer)
+    }
+
+    /// Everything that the broker has sent to the peer since the last time, cut into packets.
+    pub fn take(&mut self, peer: Peer) -> Vec<Vec<u8>> {
+        let bytes = self.output.remove(&peer).unwrap_or_default();
+        let mut rest = bytes.as_slice();
+        let mut packets = Vec::new();
+        while !rest.is_empty() {
+            let (length, header) = remaining_length(rest);
+            let (packet, behind) = rest.split_at(header + length);
+            packets.push(packet.to_vec());
+            rest = behind;
+        }
+        packets
+    }
+
+    /// The one packet that the broker has sent to the peer since the last time.
+    pub fn take_one(&mut self, peer: Peer) -> Vec<u8> {
+        let mut packets = self.take(peer);
+        assert_eq!(packets.len(), 1, "one packet is expected, not {packets:02x?}");
+        packets.remove(0)
+    }
+
+    /// Whether the broker has closed the connection.
+    pub fn is_closed(&self, peer: Peer) -> bool {
+        self.closed.contains(&peer)
+    }
+
+    /// The peer closes without a word.
+    pub fn cut(&mut self, peer: Peer) {
+        self.broker.closed(peer, "connection closed by peer", self.now);
+        self.closed.insert(peer);
+        self.settle();
+    }
+
+    /// The peer's socket stops taking bytes, or takes them again.
+    pub fn stall(&mut self, peer: Peer, is_stalled: bool) {
+        if is_stalled {
+            self.stalled.insert(peer);
+        } else {
+            self.stalled.remove(&peer);
+            self.broker.writable(peer);
+        }
+        self.settle();
+    }
+
+    /// A decision comes for a packet that waits.
+    pub fn decide(&mut self, peer: Peer, verdict: Verdict) {
+        self.broker.decide(peer, verdict);
+        self.settle();
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, milliseconds: u64) {
+        let end = self.now + Duration::from_milliseconds(milliseconds);
+        while let Some(deadline) = self.broker.next_deadline().filter(|&deadline| deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.broker.tick(self.now, 1000);
+            self.settle();
+        }
+        self.now = end;
+        self.broker.tick(self.now, 1000);
+        self.settle();
+    }
+
+    /// Seconds pass.
+    pub fn pass_seconds(&mut self, seconds: u64) {
+        self.pass(seconds * 1000);
+    }
+
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Does what a server does, until nothing is left to do, and checks the core after each step.
+    pub fn settle(&mut self) {
+        self.broker.check_invariants();
+        while self.broker.has_work() {
+            for peer in self.broker.take_dirty(Vec::new()) {
+                if !self.stalled.contains(&peer) && !self.closed.contains(&peer) {
+                    let output = self.output.entry(peer).or_default();
+                    self.broker.write_to(peer, output, self.now).expect("a vector takes all");
+                }
+            }
+            while let Some(effect) = self.broker.next_effect() {
+                self.obey(effect);
+            }
+            self.broker.tick(self.now, 1000);
+            self.broker.check_invariants();
+        }
+    }
+
+    fn obey(&mut self, effect: Effect) {
+        match effect {
+            Effect::Close(peer) => {
+                let output = self.output.entry(peer).or_default();
+                self.broker.write_to(peer, output, self.now).expect("a vector takes all");
+                self.closed.insert(peer);
+                self.broker.closed(peer, "", self.now);
+            }
+            Effect::Drop(peer) => {
+                self.closed.insert(peer);
+                self.broker.closed(peer, "", self.now);
+            }
+            Effect::Resume(peer) => {
+                let _: Intake = self.broker.resume(peer, self.now);
+            }
+        }
+    }
+}
+
+fn remaining_length(packet: &[u8]) -> (usize, usize) {
+    let mut length = 0;
+    for (index, &byte) in packet[1..].iter().enumerate() {
+        length |= usize::from(byte & 0x7F) << (7 * index);
+        if byte < 0x80 {
+            return (length, index + 2);
+        }
+    }
+    panic!("the broker sent a cut packet: {packet:02x?}");
+}
