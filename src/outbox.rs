@@ -45,6 +45,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct DirtyList {
     connections: Vec<ConnectionId>,
+    #[expect(clippy::vec_box, reason = "they go back into outboxes, which hold one word while idle")]
     spares: Vec<Box<Waiting>>,
     chunks: Vec<Vec<u8>>,
     chunk_bytes: usize,

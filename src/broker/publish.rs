@@ -11,6 +11,27 @@ use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
 
+/// The four acknowledgements, as the broker sends them.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::enum_variant_names, reason = "these are the names of the standard")]
+pub(super) enum Reply {
+    PubAck,
+    PubRec,
+    PubRel,
+    PubComp,
+}
+
+impl Reply {
+    const fn packet(self, answer: Acknowledgement<'_>) -> Packet<'_> {
+        match self {
+            Self::PubAck => Packet::PubAck(answer),
+            Self::PubRec => Packet::PubRec(answer),
+            Self::PubRel => Packet::PubRel(answer),
+            Self::PubComp => Packet::PubComp(answer),
+        }
+    }
+}
+
 impl Broker {
     pub(super) fn handle_publish(
         &mut self,
@@ -197,19 +218,10 @@ impl Broker {
         delivery: Delivery,
         reason_code: ReasonCode,
     ) -> Result<(), Fault> {
-        let answer = |packet_identifier| Acknowledgement {
-            packet_identifier,
-            reason_code,
-            properties: Properties::default(),
-        };
         match delivery {
             Delivery::AtMostOnce => Ok(()),
-            Delivery::AtLeastOnce(identifier) => {
-                self.acknowledge(id, |answer| Packet::PubAck(answer), answer(identifier))
-            }
-            Delivery::ExactlyOnce(identifier) => {
-                self.acknowledge(id, |answer| Packet::PubRec(answer), answer(identifier))
-            }
+            Delivery::AtLeastOnce(identifier) => self.acknowledge(id, Reply::PubAck, identifier, reason_code),
+            Delivery::ExactlyOnce(identifier) => self.acknowledge(id, Reply::PubRec, identifier, reason_code),
         }
     }
 
@@ -218,19 +230,21 @@ impl Broker {
     pub(super) fn acknowledge(
         &mut self,
         id: ConnectionId,
-        kind: for<'a> fn(Acknowledgement<'a>) -> Packet<'a>,
-        answer: Acknowledgement<'_>,
+        reply: Reply,
+        identifier: PacketIdentifier,
+        reason_code: ReasonCode,
     ) -> Result<(), Fault> {
-        if answer.reason_code.is_error() && self.connections[id].wants_problem_information() {
+        let plain = Acknowledgement::new(identifier, reason_code);
+        if reason_code.is_error() && self.connections[id].wants_problem_information() {
             let mut properties = PropertyBuffer::default();
-            let text = answer.reason_code.to_string();
+            let text = reason_code.to_string();
             properties.push(Property::ReasonString(&text));
-            let explained = Acknowledgement { properties: properties.properties(), ..answer };
-            if self.answer(id, &kind(explained)).is_ok() {
+            let explained = Acknowledgement { properties: properties.properties(), ..plain };
+            if self.answer(id, &reply.packet(explained)).is_ok() {
                 return Ok(());
             }
         }
-        self.answer(id, &kind(answer))
+        self.answer(id, &reply.packet(plain))
     }
 
     /// A PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered
@@ -245,12 +259,7 @@ impl Broker {
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
         let reason_code =
             if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        let answer = Acknowledgement {
-            packet_identifier: pubrel.packet_identifier,
-            reason_code,
-            properties: Properties::default(),
-        };
-        self.acknowledge(id, |answer| Packet::PubComp(answer), answer)
+        self.acknowledge(id, Reply::PubComp, pubrel.packet_identifier, reason_code)
     }
 
     /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.

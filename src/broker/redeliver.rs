@@ -2,11 +2,10 @@
 //! resumed, and on a live connection of 3.1 and 3.1.1 after a pause. MQTT 5.0 forbids the latter [MQTT-4.4.0-1].
 
 use super::deliver::Share;
+use super::publish::Reply;
 use super::timers::Timer;
 use super::{Broker, Fault};
-use crate::codec::{
-    Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, ProtocolVersion, QoS, ReasonCode,
-};
+use crate::codec::{Acknowledgement, Delivery, Packet, ProtocolVersion, QoS, ReasonCode};
 use crate::message::{Keepable, Naming, ReceiverCopy};
 use crate::session::{Outgoing, Queued, Settled, Stage};
 use crate::slots::{ConnectionId, SessionId};
@@ -40,7 +39,7 @@ impl Broker {
             Settled::Done if is_refused => self.pump(session),
             Settled::Done => {
                 // [MQTT-4.3.3-4]
-                self.release_message(id, identifier, ReasonCode::Success)?;
+                self.acknowledge(id, Reply::PubRel, identifier, ReasonCode::Success)?;
                 let ends_at = self.connections[id].outbox.end();
                 self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at);
             }
@@ -49,7 +48,7 @@ impl Broker {
             Settled::Unknown => {
                 let is_v5 = self.connections[id].version == ProtocolVersion::V5;
                 let reason = if is_v5 { ReasonCode::PacketIdentifierNotFound } else { ReasonCode::Success };
-                self.release_message(id, identifier, reason)?;
+                self.acknowledge(id, Reply::PubRel, identifier, reason)?;
             }
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBREC for a QoS 1 message")),
         }
@@ -68,16 +67,6 @@ impl Broker {
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBCOMP before PUBREC")),
         }
         Ok(())
-    }
-
-    fn release_message(
-        &mut self,
-        id: ConnectionId,
-        packet_identifier: PacketIdentifier,
-        reason_code: ReasonCode,
-    ) -> Result<(), Fault> {
-        let answer = Acknowledgement { packet_identifier, reason_code, properties: Properties::default() };
-        self.acknowledge(id, |answer| Packet::PubRel(answer), answer)
     }
 
     /// Tops the outbox of a connected client up: first what an earlier connection left unacknowledged, in its
@@ -137,11 +126,7 @@ impl Broker {
         match &outgoing.in_flight()[index].stage {
             Stage::Settled => {}
             Stage::Release => {
-                let pubrel = Packet::PubRel(Acknowledgement {
-                    packet_identifier: identifier,
-                    reason_code: ReasonCode::Success,
-                    properties: Properties::default(),
-                });
+                let pubrel = Packet::PubRel(Acknowledgement::new(identifier, ReasonCode::Success));
                 let _ = sender.packet(connection, &state.client_identifier, &pubrel);
             }
             Stage::Publish(queued) => {

@@ -8,7 +8,10 @@ use crate::codec::PacketIdentifier;
 /// [MQTT-4.3.3-10]. The identifiers are kept sorted; clients count upwards and release in order, so both ends are
 /// cheap. There are never more than 65,535.
 #[derive(Debug, Default)]
-pub struct Incoming(Option<Box<VecDeque<u16>>>);
+pub struct Incoming(Option<Box<Identifiers>>);
+
+/// One word in the session while there are none.
+type Identifiers = VecDeque<u16>;
 
 impl Incoming {
     /// Remembers an identifier; tells whether it is new.
