@@ -53,8 +53,6 @@ pub mod broker;
 pub mod codec;
 pub mod connection;
 pub mod escape;
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
 pub mod limits;
 pub mod message;
 pub mod options;

@@ -84,9 +84,9 @@ impl<'a> Acknowledgement<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
-    use super::super::{Packet, Property};
     use super::*;
+    use crate::codec::testing::*;
+    use crate::codec::{Packet, Property};
 
     /// The four packets with their first bytes.
     fn four(acknowledgement: Acknowledgement<'_>) -> [(u8, Packet<'_>); 4] {

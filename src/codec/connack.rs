@@ -79,9 +79,9 @@ impl<'a> ConnAck<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
-    use super::super::{Packet, Property, QoS};
     use super::*;
+    use crate::codec::testing::*;
+    use crate::codec::{Packet, Property, QoS};
 
     #[test]
     fn golden_before_5() {

@@ -213,9 +213,9 @@ fn check_client_identifier(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
-    use super::super::{Packet, Property, ReasonCode};
     use super::*;
+    use crate::codec::testing::*;
+    use crate::codec::{Packet, Property, ReasonCode};
 
     const CLIENT_IDENTIFIER_NOT_VALID: ReasonCode = ReasonCode::ClientIdentifierNotValid;
     const UNSUPPORTED: ReasonCode = ReasonCode::UnsupportedProtocolVersion;

@@ -93,9 +93,9 @@ impl<'a> Disconnect<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
-    use super::super::{Packet, Property};
     use super::*;
+    use crate::codec::testing::*;
+    use crate::codec::{Packet, Property};
 
     #[test]
     fn golden() {

@@ -14,6 +14,8 @@ mod connect;
 mod disconnect;
 mod error;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod packet_identifier;
 mod properties;
 mod property;

@@ -174,9 +174,9 @@ impl Publish<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
-    use super::super::{Packet, Property, ReasonCode};
     use super::*;
+    use crate::codec::testing::*;
+    use crate::codec::{Packet, Property, ReasonCode};
 
     fn publish<'a>(delivery: Delivery, payload: &'a [u8]) -> Publish<'a> {
         let topic = TopicName::new("a/b").ok();

@@ -345,7 +345,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(data in vec(any::<u8>(), 0..100)) {
-        crate::fuzzing::decode_stream(&data);
+        crate::codec::fuzzing::decode_stream(&data);
     }
 
     #[test]
@@ -359,6 +359,6 @@ proptest! {
             let at = at.index(data.len());
             data[at] = byte;
         }
-        crate::fuzzing::decode_stream(&data);
+        crate::codec::fuzzing::decode_stream(&data);
     }
 }

@@ -56,9 +56,9 @@ pub(super) fn check_codes<'a>(codes: &'a [u8], listed: &[u8]) -> Result<&'a [u8]
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
-    use super::super::{Packet, Property};
     use super::*;
+    use crate::codec::testing::*;
+    use crate::codec::{Packet, Property};
 
     #[test]
     fn golden() {

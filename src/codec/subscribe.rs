@@ -183,9 +183,9 @@ impl<'a> Subscribe<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::*;
-    use super::super::{Packet, Property};
     use super::*;
+    use crate::codec::testing::*;
+    use crate::codec::{Packet, Property};
 
     fn buffer(subscriptions: &[Subscription<'_>]) -> SubscriptionBuffer {
         let mut buffer = SubscriptionBuffer::default();

@@ -86,18 +86,18 @@ impl<T> Trie<T> {
 
     /// The values of `filter`, in the order of their insertion; empty once the last one is removed.
     pub fn values(&self, filter: FilterId) -> &[T] {
-        self.nodes.get(filter.0).map_or(&[], |node| node.body.values())
+        self.nodes.find(filter.0).map_or(&[], |node| node.body.values())
     }
 
     /// The values of `filter`, to be replaced in place; the generation changes.
     pub fn values_mut(&mut self, filter: FilterId) -> &mut [T] {
         self.generation += 1;
-        self.nodes.get_mut(filter.0).map_or(&mut [], |node| node.body.values_mut())
+        self.nodes.find_mut(filter.0).map_or(&mut [], |node| node.body.values_mut())
     }
 
     /// Removes and returns the first value of `filter` that `is_it` accepts. Without values the filter is gone.
     pub fn remove(&mut self, filter: FilterId, is_it: impl FnMut(&T) -> bool) -> Option<T> {
-        self.nodes.get(filter.0)?;
+        self.nodes.find(filter.0)?;
         let value = self.change(filter.0, |body| body.take_value(is_it))?;
         self.values -= 1;
         self.generation += 1;

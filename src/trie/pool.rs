@@ -60,14 +60,14 @@ impl<T> Pool<T> {
         item
     }
 
-    pub(super) fn get(&self, index: u32) -> Option<&T> {
+    pub(super) fn find(&self, index: u32) -> Option<&T> {
         match self.slots.get(index as usize) {
             Some(Slot::Used(item)) => Some(item),
             _ => None,
         }
     }
 
-    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+    pub(super) fn find_mut(&mut self, index: u32) -> Option<&mut T> {
         match self.slots.get_mut(index as usize) {
             Some(Slot::Used(item)) => Some(item),
             _ => None,

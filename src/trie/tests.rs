@@ -1,3 +1,5 @@
+//! The trie against the naive matcher, over tables, operation lists and hostile depths.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
-//! The bodies of the fuzz targets, in the library so that ordinary tests run them, too. Each takes any bytes and
-//! panics if a promise is broken.
+//! The body of the fuzz target for the decoder, in the library so that ordinary tests run it, too. It takes any bytes
+//! and panics if a promise is broken.
 
-use crate::codec::{Packet, ProtocolVersion, Status, decode, frame};
+use super::{Packet, ProtocolVersion, Status, decode, frame};
 
 /// The first byte picks the version; the rest is a stream of packets. Whatever decodes must encode to something no
 /// longer that decodes to the same again.
