@@ -90,6 +90,9 @@ impl Broker {
                 _ => {}
             }
         }
+        if self.connections.len() > self.limits.connections {
+            return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
+        }
         if self.sessions.len() >= self.limits.sessions && !self.clients.contains_key(client_identifier) {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
         }

@@ -181,7 +181,7 @@ impl Broker {
             qos: share.qos,
             retain: share.retain,
         };
-        let is_queued = outgoing.enqueue(queued, limits).is_ok();
+        let is_queued = outgoing.enqueue(queued, limits, self.now).is_ok();
         self.statistics.dropped += u64::from(!is_queued);
         is_queued
     }

@@ -40,6 +40,9 @@ use matches::Matches;
 use send::Sender;
 use timers::Timer;
 
+/// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
+const REFUSALS_AT_ONCE: usize = 64;
+
 /// What the server has to do with a connection, beside writing its outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -176,10 +179,11 @@ impl Broker {
         }
     }
 
-    /// A connection was accepted. `None` if there are too many: the peer is to be dropped.
+    /// A connection was accepted. `None` if there are so many that there is not even room to say why: the peer is
+    /// to be dropped.
     pub fn accept(&mut self, peer: Peer, now: Time) -> Option<ConnectionId> {
         self.advance(now);
-        if self.connections.len() >= self.limits.connections {
+        if self.connections.len() >= self.limits.connections.saturating_add(REFUSALS_AT_ONCE) {
             return None;
         }
         let id = self.connections.insert_with(|id| Connection::new(id, peer, now));

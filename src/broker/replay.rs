@@ -20,22 +20,24 @@ impl Broker {
     /// Goes on with retained messages for new subscriptions, as far as the outbox and the window allow.
     pub(super) fn replay(&mut self, session: SessionId) {
         let Some(mut replay) = self.sessions[session].outgoing_mut().replays.pop_front() else { return };
-        let found = self.collect(&mut replay);
-        let is_over = found.1 == Walk::Over;
-        let mut is_stopped = false;
-        for message in found.0 {
-            if !self.may_replay(session) {
-                replay.position = Position::at(&message);
-                is_stopped = true;
+        let (found, walk) = self.collect(&mut replay);
+        let mut stopped_at = None;
+        for message in found {
+            if !self.replay_one(session, &replay, &message) {
+                stopped_at = Some(Position::at(&message));
                 break;
             }
-            self.replay_one(session, &replay, &message);
+        }
+        let is_stopped = stopped_at.is_some();
+        if let Some(position) = stopped_at {
+            replay.position = position;
         }
         let replays = &mut self.sessions[session].outgoing_mut().replays;
-        if is_stopped || !is_over {
+        if is_stopped || walk == Walk::Paused {
             replays.push_front(replay);
         }
-        if !replays.is_empty() && !is_stopped {
+        // What was stopped goes on when the outbox drains or an acknowledgement comes, the rest at the next turn.
+        if !replays.is_empty() && !is_stopped && !self.unfinished.contains(&session) {
             self.unfinished.push_back(session);
         }
     }
@@ -60,30 +62,28 @@ impl Broker {
         (found, walk)
     }
 
-    /// Whether one more can be handed over now; if not, the outbox or an acknowledgement will bring us back.
-    fn may_replay(&mut self, session: SessionId) -> bool {
+    /// Hands one retained message over; false if it has to wait.
+    fn replay_one(&mut self, session: SessionId, replay: &Replay, message: &Message) -> bool {
         let Self { sessions, connections, limits, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return false };
-        connections[id].outbox.len() < limits.outbox_refill_bytes && state.outgoing_mut().may_begin()
-    }
-
-    fn replay_one(&mut self, session: SessionId, replay: &Replay, message: &Message) {
         let mut keepable = Keepable::kept(message);
+        let qos = replay.terms.qos().min(keepable.publication.qos);
+        let is_at_most_once = qos == QoS::AtMostOnce;
+        let may_begin = is_at_most_once || state.outgoing_mut().may_begin();
+        if !may_begin || connections[id].outbox.len() >= limits.outbox_refill_bytes {
+            return false;
+        }
         self.sender.encoder.begin();
         let identifier = replay.terms.identifier();
-        let share = Share {
-            qos: replay.terms.qos().min(keepable.publication.qos),
-            // Retained messages for a new subscription keep the flag [MQTT-3.3.1-8 of 3.1.1].
-            retain: true,
-            identifiers: identifier.as_slice(),
-            group: None,
-        };
-        if share.qos == QoS::AtMostOnce {
+        // A retained message for a new subscription says that it is one, whatever Retain As Published says.
+        let share = Share { qos, retain: true, identifiers: identifier.as_slice(), group: None };
+        if is_at_most_once {
             self.deliver_at_most_once(session, &mut keepable, share);
         } else {
             self.begin(session, &mut keepable, share);
         }
+        true
     }
 
     /// Makes sure that expired retained messages are looked for, if any can expire.

@@ -87,6 +87,8 @@ pub struct Replay {
 pub struct Outgoing {
     queue: VecDeque<Queued>,
     queue_bytes: usize,
+    /// No queued message expires before this.
+    queue_expires: Time,
     in_flight: VecDeque<InFlight>,
     /// Identifier of the first entry in flight.
     first: u16,
@@ -183,19 +185,37 @@ impl Outgoing {
             && (self.queue.is_empty() || self.queue_bytes + bytes <= limits.queue_bytes)
     }
 
-    /// Lets a message wait behind all others.
+    /// Lets a message wait behind all others. Expired ones make room for it.
     ///
     /// # Errors
     ///
     /// [`QueueFull`] at a limit; the queue is as it was.
-    pub fn enqueue(&mut self, queued: Queued, limits: &Limits) -> Result<(), QueueFull> {
+    pub fn enqueue(&mut self, queued: Queued, limits: &Limits, now: Time) -> Result<(), QueueFull> {
         let bytes = queued.message.memory();
+        if !self.has_room(bytes, limits) {
+            self.forget_expired(now);
+        }
         if !self.has_room(bytes, limits) {
             return Err(QueueFull);
         }
+        let expires = queued.message.expires();
+        self.queue_expires = if self.queue.is_empty() { expires } else { self.queue_expires.min(expires) };
         self.queue_bytes += bytes;
         self.queue.push_back(queued);
         Ok(())
+    }
+
+    fn forget_expired(&mut self, now: Time) {
+        if self.queue_expires > now {
+            return;
+        }
+        self.queue.retain(|queued| queued.message.expires() > now);
+        self.queue_expires = Time::NEVER;
+        self.queue_bytes = 0;
+        for queued in &self.queue {
+            self.queue_bytes += queued.message.memory();
+            self.queue_expires = self.queue_expires.min(queued.message.expires());
+        }
     }
 
     /// Takes the first waiting message, if it may be sent now.
@@ -342,5 +362,133 @@ impl Outgoing {
             !matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })),
             "settled entries leave from the front"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Properties;
+    use crate::message::Publication;
+    use crate::topic::TopicName;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn queued(qos: QoS, expires: Time) -> Queued {
+        let publication = Publication {
+            topic: TopicName::new("t").unwrap(),
+            payload: b"payload",
+            qos,
+            retain: false,
+            properties: Properties::default(),
+            expires,
+        };
+        let message = Message::new(&publication, &mut Vec::new());
+        Queued { message, identifiers: Identifiers::default(), group: None, qos, retain: false }
+    }
+
+    fn begin(outgoing: &mut Outgoing, qos: QoS) -> PacketIdentifier {
+        let identifier = outgoing.next_identifier();
+        outgoing.begin(queued(qos, Time::NEVER), Time::ZERO, 0);
+        identifier
+    }
+
+    #[test]
+    fn identifiers_go_round_and_leave_out_zero() {
+        let mut outgoing = Outgoing::default();
+        outgoing.resume(1);
+        for expected in (1..=u16::MAX).chain(1..3) {
+            let identifier = begin(&mut outgoing, QoS::AtLeastOnce);
+            assert_eq!(identifier.value(), expected);
+            assert!(!outgoing.may_begin());
+            assert!(matches!(outgoing.acknowledge(identifier), Settled::Done));
+            outgoing.check_invariants();
+        }
+    }
+
+    #[test]
+    fn answers_out_of_place_are_told_from_unknown_ones() {
+        let mut outgoing = Outgoing::default();
+        outgoing.resume(10);
+        let once = begin(&mut outgoing, QoS::AtLeastOnce);
+        let exactly = begin(&mut outgoing, QoS::ExactlyOnce);
+        assert!(matches!(outgoing.receive(once, false), Settled::OutOfPlace));
+        assert!(matches!(outgoing.acknowledge(exactly), Settled::OutOfPlace));
+        assert!(matches!(outgoing.complete(exactly), Settled::OutOfPlace));
+        assert!(matches!(outgoing.acknowledge(PacketIdentifier::new(3).unwrap()), Settled::Unknown));
+        assert!(matches!(outgoing.receive(exactly, false), Settled::Done));
+        assert!(matches!(outgoing.receive(exactly, false), Settled::Done), "a repeat asks for PUBREL again");
+        assert!(matches!(outgoing.complete(exactly), Settled::Done));
+        assert!(matches!(outgoing.complete(exactly), Settled::Unknown));
+        assert!(matches!(outgoing.acknowledge(once), Settled::Done));
+        assert!(outgoing.is_idle());
+    }
+
+    #[test]
+    fn a_resumed_session_sends_again_in_order_and_within_the_window() {
+        let mut outgoing = Outgoing::default();
+        outgoing.resume(10);
+        let first = begin(&mut outgoing, QoS::ExactlyOnce);
+        let second = begin(&mut outgoing, QoS::AtLeastOnce);
+        let third = begin(&mut outgoing, QoS::AtLeastOnce);
+        assert!(matches!(outgoing.receive(first, false), Settled::Done));
+        outgoing.resume(2);
+        assert!(!outgoing.may_begin());
+        assert_eq!(outgoing.next_to_resend(), Some(0), "the PUBREL of the first");
+        outgoing.resent(Time::ZERO, 0);
+        assert_eq!(outgoing.next_to_resend(), Some(1));
+        outgoing.resent(Time::ZERO, 0);
+        assert_eq!(outgoing.next_to_resend(), None, "the window is used up");
+        assert!(matches!(outgoing.acknowledge(third), Settled::Unknown), "not sent on this connection");
+        assert!(matches!(outgoing.acknowledge(second), Settled::Done));
+        assert_eq!(outgoing.next_to_resend(), Some(2));
+        outgoing.check_invariants();
+    }
+
+    #[test]
+    fn expired_messages_make_room() {
+        let limits = Limits { queue_length: 2, ..Limits::default() };
+        let mut outgoing = Outgoing::default();
+        let at = Time::from_milliseconds;
+        for expires in [at(5), Time::NEVER] {
+            assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, expires), &limits, Time::ZERO).is_ok());
+        }
+        assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, at(4)).is_err());
+        assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, at(5)).is_ok());
+        assert_eq!(outgoing.queue_length(), 2);
+        outgoing.check_invariants();
+    }
+
+    proptest! {
+        /// The naive model is a map of the deliveries that are not settled.
+        #[test]
+        fn any_order_of_acknowledgements_settles_what_it_names(
+            window in 1_u16..20,
+            steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..300),
+        ) {
+            let mut outgoing = Outgoing::default();
+            outgoing.resume(window);
+            let mut model: BTreeMap<u16, QoS> = BTreeMap::new();
+            for (is_exactly, index) in steps {
+                prop_assert_eq!(outgoing.may_begin(), model.len() < usize::from(window));
+                if outgoing.may_begin() {
+                    let qos = if is_exactly { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+                    let identifier = begin(&mut outgoing, qos).value();
+                    prop_assert_eq!(model.insert(identifier, qos), None, "an identifier in use");
+                } else {
+                    let value = *model.keys().nth(index.index(model.len())).unwrap();
+                    let identifier = PacketIdentifier::new(value).unwrap();
+                    let settled = match model.remove(&value).unwrap() {
+                        QoS::ExactlyOnce => {
+                            prop_assert!(matches!(outgoing.receive(identifier, false), Settled::Done));
+                            outgoing.complete(identifier)
+                        }
+                        _ => outgoing.acknowledge(identifier),
+                    };
+                    prop_assert!(matches!(settled, Settled::Done));
+                }
+                outgoing.check_invariants();
+            }
+        }
     }
 }
