@@ -25,6 +25,7 @@
 //! | 0a | `time` | moments and spans in milliseconds, as plain numbers that are handed in | |
 //! | 0a | `topic` | Topic Names and Topic Filters as checked types, matching one against the other | |
 //! | 0a | `escape` | text from outside, made safe for a log line | |
+//! | 0a | `memory` | the count of what the broker holds | |
 //! | 0b | `limits` | every bound of the broker as a plain number | below |
 //! | 0b | `codec` | bytes to packets and back, in three versions; every rule that needs no state | below |
 //! | 0b | `trie` | the compressed tree of subscriptions: which filters match a topic | below |
@@ -54,6 +55,7 @@ pub mod codec;
 pub mod connection;
 pub mod escape;
 pub mod limits;
+pub mod memory;
 pub mod message;
 pub mod options;
 pub mod outbox;

@@ -18,6 +18,9 @@ pub const RETAINED_EXAMINED_PER_CALL: usize = 4_096;
 /// What a deployment may set. [`Limits::default`] is what an unconfigured broker uses.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Bytes of memory that the broker may hold in all, as it counts them itself. What is shed as they run out,
+    /// and in which order, is written in `broker/budget.rs`. `None` for no limit.
+    pub memory: Option<usize>,
     /// Largest packet before the CONNECT was accepted, in bytes. Larger: 0x95 and the connection ends.
     pub connect_packet_size: usize,
     /// Largest packet from a connected client, in bytes. Larger: 0x95 and the connection ends.
@@ -72,6 +75,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            memory: None,
             connect_packet_size: 64 * 1024,
             packet_size: 2_000_000,
             connections: 1_000_000,

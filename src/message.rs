@@ -11,6 +11,7 @@ use crate::codec::{
     Delivery, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS,
 };
 use crate::limits::COPIED_PAYLOAD_MAXIMUM;
+use crate::memory::{self, Audit};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -42,10 +43,23 @@ impl Publication<'_> {
 /// The bytes before the topic in a [`Message`]: expiry, length of the topic, length of the properties, flags.
 const HEADER_LENGTH: usize = 8 + 2 + 4 + 1;
 
+/// What counts the holders of a [`Message`].
+const COUNTERS_LENGTH: usize = 2 * size_of::<usize>();
+
 /// A publication that is kept: in a queue, in flight, retained, or as a large payload in an outbox. Immutable,
 /// one allocation, shared by counting.
 #[derive(Clone, Debug)]
 pub struct Message(Rc<[u8]>);
+
+impl Drop for Message {
+    /// The last one to let go gives the memory back.
+    #[inline]
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.0) == 1 {
+            memory::release(self.memory());
+        }
+    }
+}
 
 impl Message {
     /// Copies a publication into an allocation of its own; `scratch` is what it is put together in.
@@ -66,6 +80,7 @@ impl Message {
         scratch.extend_from_slice(properties);
         scratch.extend_from_slice(publication.payload);
         let message = Self(Rc::from(scratch.as_slice()));
+        memory::claim(message.memory());
         if scratch.capacity() > 16 * COPIED_PAYLOAD_MAXIMUM {
             *scratch = Vec::new();
         }
@@ -88,6 +103,11 @@ impl Message {
         }
     }
 
+    /// Adds what it takes to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        audit.add_shared(self.0.as_ptr().addr(), self.memory());
+    }
+
     /// When its Message Expiry Interval has passed.
     pub fn expires(&self) -> Time {
         Time::from_milliseconds(BigEndian::read_u64(&self.0[0..8]))
@@ -108,16 +128,16 @@ impl Message {
 
     /// What a message made of `publication` would cost in memory.
     pub fn memory_of(publication: &Publication<'_>) -> usize {
-        HEADER_LENGTH
+        let length = HEADER_LENGTH
             + publication.topic.as_str().len()
             + publication.properties.bytes().len()
-            + publication.payload.len()
-            + 2 * size_of::<usize>()
+            + publication.payload.len();
+        memory::allocation(length + COUNTERS_LENGTH)
     }
 
     /// What it costs in memory, in bytes, its counters included.
     pub fn memory(&self) -> usize {
-        self.0.len() + 2 * size_of::<usize>()
+        memory::allocation(self.0.len() + COUNTERS_LENGTH)
     }
 }
 

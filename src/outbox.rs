@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
+use crate::memory::{self, Audit, Bytes, Counted};
 use crate::message::Message;
 use crate::slots::ConnectionId;
 
@@ -19,7 +20,7 @@ const SPARE_BYTES_MAXIMUM: usize = 1024 * 1024;
 
 #[derive(Debug)]
 enum Chunk {
-    Copied(Vec<u8>),
+    Copied(Bytes),
     Payload(Message),
 }
 
@@ -39,6 +40,7 @@ struct Waiting {
     written: usize,
     /// Bytes that have not left, in all chunks.
     length: usize,
+    counted: Counted,
 }
 
 /// The connections whose outbox is to be written in this turn, and the buffers that wait to be used again.
@@ -47,7 +49,7 @@ pub struct DirtyList {
     connections: Vec<ConnectionId>,
     #[expect(clippy::vec_box, reason = "they go back into outboxes, which hold one word while idle")]
     spares: Vec<Box<Waiting>>,
-    chunks: Vec<Vec<u8>>,
+    chunks: Vec<Bytes>,
     chunk_bytes: usize,
 }
 
@@ -62,7 +64,13 @@ impl DirtyList {
         self.connections.is_empty()
     }
 
-    fn spare_chunk(&mut self) -> Vec<u8> {
+    /// Adds what the spare buffers take to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        self.chunks.iter().for_each(|chunk| audit.add(chunk.memory()));
+        self.spares.iter().for_each(|waiting| waiting.audit(audit));
+    }
+
+    fn spare_chunk(&mut self) -> Bytes {
         let chunk = self.chunks.pop().unwrap_or_default();
         self.chunk_bytes -= chunk.capacity();
         chunk
@@ -71,7 +79,7 @@ impl DirtyList {
     fn keep_chunk(&mut self, chunk: Chunk) {
         let Chunk::Copied(mut bytes) = chunk else { return };
         if bytes.capacity() <= 2 * CHUNK_BYTES && self.chunk_bytes + bytes.capacity() <= SPARE_BYTES_MAXIMUM {
-            bytes.clear();
+            bytes.edit(Vec::clear);
             self.chunk_bytes += bytes.capacity();
             self.chunks.push(bytes);
         }
@@ -129,12 +137,14 @@ impl Outbox {
     pub fn push(&mut self, dirty: &mut DirtyList, encode: impl FnOnce(&mut Vec<u8>)) {
         let waiting = Self::mark(self.connection, &mut self.waiting, &mut self.is_dirty, dirty);
         if !matches!(waiting.chunks.back(), Some(Chunk::Copied(bytes)) if bytes.len() < CHUNK_BYTES) {
-            waiting.chunks.push_back(Chunk::Copied(dirty.spare_chunk()));
+            waiting.append(Chunk::Copied(dirty.spare_chunk()));
         }
         if let Some(Chunk::Copied(bytes)) = waiting.chunks.back_mut() {
-            let before = bytes.len();
-            encode(bytes);
-            waiting.length += bytes.len() - before;
+            waiting.length += bytes.edit(|bytes| {
+                let before = bytes.len();
+                encode(bytes);
+                bytes.len() - before
+            });
         }
     }
 
@@ -148,7 +158,7 @@ impl Outbox {
         self.push(dirty, encode);
         if let Some(waiting) = &mut self.waiting {
             waiting.length += message.payload().len();
-            waiting.chunks.push_back(Chunk::Payload(message.clone()));
+            waiting.append(Chunk::Payload(message.clone()));
         }
     }
 
@@ -215,6 +225,13 @@ impl Outbox {
         }
     }
 
+    /// Adds what it takes to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        if let Some(waiting) = &self.waiting {
+            waiting.audit(audit);
+        }
+    }
+
     /// Asserts that the sums are right.
     pub fn check_invariants(&self) {
         if let Some(waiting) = &self.waiting {
@@ -226,6 +243,22 @@ impl Outbox {
 }
 
 impl Waiting {
+    fn audit(&self, audit: &mut Audit) {
+        audit.add(self.counted.bytes());
+        for chunk in &self.chunks {
+            match chunk {
+                Chunk::Copied(bytes) => audit.add(bytes.memory()),
+                Chunk::Payload(message) => message.audit(audit),
+            }
+        }
+    }
+
+    fn append(&mut self, chunk: Chunk) {
+        self.chunks.push_back(chunk);
+        let chunks = memory::allocation(self.chunks.capacity() * size_of::<Chunk>());
+        self.counted.set(memory::allocation(size_of::<Self>()) + chunks);
+    }
+
     fn write_once(&self, writer: &mut impl Write) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAXIMUM];
         let mut count = 0;

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::limits::Limits;
+use crate::memory::Audit;
 use crate::message::Message;
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
@@ -78,6 +79,9 @@ pub enum Walk {
     Paused,
 }
 
+/// What one entry of the set takes: two words in nodes two thirds full.
+const SET_ENTRY_BYTES: usize = 26;
+
 /// The retained messages of all topics.
 #[derive(Debug, Default)]
 pub struct Retained {
@@ -101,6 +105,11 @@ impl Retained {
     /// Bytes of all retained messages.
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that the order of the messages takes beside them: nodes of a set, two thirds full.
+    pub fn overhead(&self) -> usize {
+        self.messages.len() * SET_ENTRY_BYTES
     }
 
     /// Whether any of them expires.
@@ -200,6 +209,11 @@ impl Retained {
             self.remove(&topic);
         }
         walk
+    }
+
+    /// Adds what the messages take to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        self.messages.iter().for_each(|by_topic| by_topic.0.audit(audit));
     }
 
     /// Asserts that the sums are right.

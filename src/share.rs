@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use crate::memory::{self, Counted};
 use crate::slots::SessionId;
 use crate::subscription::{GroupId, Terms};
 use crate::trie::FilterId;
@@ -38,9 +39,15 @@ pub struct Group {
     pub filter: FilterId,
     members: Vec<Member>,
     next: usize,
+    counted: Counted,
 }
 
 impl Group {
+    /// Bytes that the group takes.
+    pub const fn memory(&self) -> usize {
+        self.counted.bytes()
+    }
+
     /// All members, in the order in which they came.
     pub fn members(&self) -> &[Member] {
         &self.members
@@ -53,6 +60,11 @@ impl Group {
             return false;
         }
         self.members.push(member);
+        self.counted.set(
+            size_of::<(GroupId, Self)>()
+                + memory::allocation(self.share_name.len())
+                + memory::allocation(self.members.capacity() * size_of::<Member>()),
+        );
         true
     }
 
@@ -115,7 +127,13 @@ impl Groups {
     pub fn create(&mut self, share_name: &str, insert: impl FnOnce(GroupId) -> FilterId) -> GroupId {
         let id = GroupId::new(self.next);
         self.next = self.next.checked_add(1).expect("four billion groups take longer than a broker lives");
-        let group = Group { share_name: share_name.into(), filter: insert(id), members: Vec::new(), next: 0 };
+        let group = Group {
+            share_name: share_name.into(),
+            filter: insert(id),
+            members: Vec::new(),
+            next: 0,
+            counted: Counted::default(),
+        };
         self.groups.insert(id, group);
         id
     }
@@ -152,7 +170,13 @@ mod tests {
         let mut sessions: Slots<SessionMark, ()> = Slots::default();
         let ids: Vec<SessionId> = (0..count).map(|_| sessions.insert_with(|_| ())).collect();
         let filter = Trie::new().insert("a", ());
-        let mut group = Group { share_name: "g".into(), filter, members: Vec::new(), next: 0 };
+        let mut group = Group {
+            share_name: "g".into(),
+            filter,
+            members: Vec::new(),
+            next: 0,
+            counted: Counted::default(),
+        };
         for &session in &ids {
             let terms = Terms::new(QoS::AtLeastOnce, false, false, 0);
             assert!(group.join(Member { session, terms }));

@@ -7,6 +7,8 @@ use std::marker::PhantomData;
 
 use slab::Slab;
 
+use crate::memory;
+
 /// Names the key of a connection.
 #[derive(Debug)]
 pub enum ConnectionMark {}
@@ -129,6 +131,12 @@ impl<M, T> Slots<M, T> {
             self.slab = Slab::new();
         }
         Some(slot.value)
+    }
+
+    /// Bytes that the slots take, occupied or not.
+    pub fn memory(&self) -> usize {
+        // The slab keeps one word beside each slot to tell whether it is free.
+        memory::allocation(self.slab.capacity() * (size_of::<Slot<T>>() + size_of::<usize>()))
     }
 
     /// How many slots are occupied.

@@ -38,6 +38,7 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
+use crate::memory;
 use crate::time::Time;
 
 /// Bits of one digit.
@@ -211,6 +212,11 @@ impl<K: Copy> Wheel<K> {
         // Nothing begins before `latest`, so every timer keeps its place when the cursor goes there.
         self.cursor = self.latest;
         None
+    }
+
+    /// Bytes that the timers take, armed or not.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + memory::allocation(self.timers.capacity() * size_of::<Timer<K>>())
     }
 
     /// How many timers are armed.

@@ -5,12 +5,14 @@ use std::rc::Rc;
 
 use log::info;
 
+use super::budget::Pressure;
 use super::timers::Timer;
 use super::{Broker, Effect, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{ConnAck, Connect, Packet, Property, PropertyBuffer, ProtocolVersion, ReasonCode};
 use crate::connection::{Extension, InboundAliases, OutboundAliases, State};
 use crate::escape::Escaped;
+use crate::memory::Counted;
 use crate::message::{Message, Publication};
 use crate::session::{EXPIRY_NEVER, Incoming, Presence, Session, Will};
 use crate::slots::{ConnectionId, SessionId};
@@ -90,6 +92,9 @@ impl Broker {
                 _ => {}
             }
         }
+        if self.pressure(0) >= Pressure::Enter {
+            return Some(Err((ReasonCode::QuotaExceeded, "there is too little memory")));
+        }
         if self.connections.len() > self.limits.connections {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
         }
@@ -133,6 +138,7 @@ impl Broker {
             outgoing: None,
             incoming: Incoming::default(),
             will: None,
+            counted: Counted::default(),
             timer: None,
         });
         self.clients.insert(client_identifier.clone(), session);
@@ -147,6 +153,7 @@ impl Broker {
         let session = &mut self.sessions[session_id];
         session.user_name = connect.user_name.map(Into::into);
         session.will = will;
+        session.count();
         session.expiry_interval = match properties.session_expiry_interval() {
             _ if !is_v5 => {
                 if connect.clean_start {

@@ -2,6 +2,7 @@
 //! where it does not or is away.
 
 use super::Broker;
+use super::budget::Pressure;
 use crate::codec::{Delivery, QoS, ReasonCode};
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::session::{Outgoing, Presence, Queued};
@@ -72,7 +73,10 @@ impl Broker {
             self.retained.clear(publication.topic);
             return true;
         }
-        if !self.retained.has_room(publication.topic, Message::memory_of(&publication), &self.limits) {
+        let bytes = Message::memory_of(&publication);
+        if !self.retained.has_room(publication.topic, bytes, &self.limits)
+            || self.pressure(bytes) >= Pressure::Keep
+        {
             return false;
         }
         self.retained.set(keepable.message(&mut self.sender.scratch).clone());
@@ -126,12 +130,14 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         leaving: Option<SessionId>,
     ) -> bool {
+        let pressure = self.pressure(0);
         let Self { groups, sessions, connections, limits, statistics, .. } = self;
         let Some(group) = groups.find_mut(id) else { return false };
         let memory = Message::memory_of(&keepable.publication);
         let chosen = group.choose(|member| {
             let session = &sessions[member.session];
-            let has_room = session.outgoing.as_ref().is_none_or(|outgoing| outgoing.has_room(memory, limits));
+            let has_room = pressure < Pressure::Keep
+                && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.has_room(memory, limits));
             let may_begin = session.outgoing.as_ref().is_none_or(|outgoing| outgoing.may_begin());
             match session.connection() {
                 _ if leaving == Some(member.session) => Readiness::Full,
@@ -163,16 +169,22 @@ impl Broker {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
         }
+        let pressure = self.pressure(0);
         let Self { sessions, connections, limits, .. } = self;
         let state = &mut sessions[session];
         let connection = state.connection();
         let outgoing = state.outgoing_mut();
         if let Some(connection) = connection
+            && pressure < Pressure::Full
             && outgoing.may_begin()
             && connections[connection].outbox.len() < limits.outbox_bytes
         {
             self.begin(session, keepable, share);
             return true;
+        }
+        if pressure >= Pressure::Keep {
+            self.statistics.dropped += 1;
+            return false;
         }
         let queued = Queued {
             message: keepable.message(&mut self.sender.scratch).clone(),
@@ -192,10 +204,12 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
     ) -> bool {
-        let Self { sessions, connections, limits, sender, statistics, now, .. } = self;
+        let (allowance, pressure) = (self.outbox_allowance(), self.pressure(0));
+        let Self { sessions, connections, sender, statistics, now, .. } = self;
         let Presence::Connected(id) = sessions[session].presence else { return true };
         let connection = &mut connections[id];
-        if connection.outbox.len() >= limits.outbox_bytes {
+        let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
+        if is_slow || pressure == Pressure::Full {
             statistics.dropped += 1;
             return false;
         }

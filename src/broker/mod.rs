@@ -6,6 +6,7 @@
 //! written, a short queue of [`Effect`]s, and the next deadline. It never asks for the time, for bytes, for a
 //! file or for chance.
 
+mod budget;
 mod connect;
 mod deliver;
 mod depart;
@@ -27,6 +28,7 @@ use crate::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
 use crate::codec::{DecodeError, PropertyBuffer, ReasonCode};
 use crate::connection::{Connection, Parked, State};
 use crate::limits::Limits;
+use crate::memory::Counted;
 use crate::retained::{Position, Retained};
 use crate::session::{Presence, Session};
 use crate::share::Groups;
@@ -149,6 +151,8 @@ pub struct Broker {
     forwarded: PropertyBuffer,
     /// The topic that the message in hand named by an alias.
     aliased_topic: String,
+    /// The memory of what does not count itself.
+    counted: Counted,
 }
 
 impl Broker {
@@ -176,6 +180,7 @@ impl Broker {
             verdicts: Vec::new(),
             forwarded: PropertyBuffer::default(),
             aliased_topic: String::new(),
+            counted: Counted::default(),
         }
     }
 
@@ -274,8 +279,9 @@ impl Broker {
         }
     }
 
-    /// Time passes and never goes back.
+    /// A call begins: time passes and never goes back.
     fn advance(&mut self, now: Time) {
+        self.count();
         self.now = self.now.max(now);
     }
 

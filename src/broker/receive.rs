@@ -2,12 +2,16 @@
 
 use log::{Level, debug, log_enabled};
 
+use super::budget::Pressure;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
-use crate::codec::{DecodeError, Frame, Packet, Status, decode, frame};
+use crate::codec::{DecodeError, Frame, Packet, ReasonCode, Status, decode, frame};
 use crate::connection::State;
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
+
+/// Bytes of a cut packet that are kept even when the memory budget is used up.
+const KEPT_UNDER_PRESSURE: usize = 4096;
 
 /// The upper half of the first byte of CONNECT.
 const CONNECT: u8 = 1;
@@ -23,10 +27,13 @@ impl Broker {
             return Intake::Paused;
         }
         self.take_in(id, bytes);
-        match self.connections.find(id) {
-            Some(connection) if connection.is_paused => Intake::Paused,
-            _ => Intake::More,
+        let Some(connection) = self.connections.find(id) else { return Intake::More };
+        let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
+        if waiting > KEPT_UNDER_PRESSURE && self.pressure(0) == Pressure::Full {
+            self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+            return Intake::More;
         }
+        if is_paused { Intake::Paused } else { Intake::More }
     }
 
     /// Works off what waited while reading was suspended, and tells whether it may go on. The answer to

@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use super::budget::Pressure;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
@@ -28,6 +29,7 @@ impl Broker {
         let verdicts = std::mem::take(&mut self.verdicts);
         let mut codes = Vec::new();
         for (wanted, verdict) in subscribe.subscriptions.iter().zip(&verdicts) {
+            self.count();
             // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
             codes.push(match self.subscribe(session, &wanted, *verdict, identifier) {
                 Ok(granted) => granted.level(),
@@ -36,6 +38,7 @@ impl Broker {
             });
         }
         self.verdicts = verdicts;
+        self.sessions[session].count();
         // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
         let suback = SubAck {
             packet_identifier: subscribe.packet_identifier,
@@ -167,7 +170,8 @@ impl Broker {
 
     fn check_subscription_limits(&self, session: SessionId) -> Result<(), ReasonCode> {
         let is_full = self.sessions[session].subscriptions.len() >= self.limits.subscriptions_per_session
-            || self.trie.len() >= self.limits.subscriptions;
+            || self.trie.len() >= self.limits.subscriptions
+            || self.pressure(0) >= Pressure::Keep;
         if is_full { Err(ReasonCode::QuotaExceeded) } else { Ok(()) }
     }
 
@@ -214,6 +218,7 @@ impl Broker {
         {
             outgoing.replays.retain(|replay| &*replay.pattern != filter.pattern());
         }
+        state.count();
         self.release(session, held);
         true
     }

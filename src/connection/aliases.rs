@@ -1,6 +1,7 @@
 //! The Topic Aliases of one connection, both ways. They end with it [MQTT-3.3.2-7].
 
 use crate::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
+use crate::memory::{self, Counted};
 use crate::message::Naming;
 use crate::topic::TopicName;
 
@@ -9,6 +10,7 @@ use crate::topic::TopicName;
 pub struct InboundAliases {
     /// The topic of alias `n` at index `n - 1`.
     topics: Vec<Option<Box<str>>>,
+    counted: Counted,
 }
 
 impl InboundAliases {
@@ -19,6 +21,14 @@ impl InboundAliases {
             self.topics.resize(index + 1, None);
         }
         self.topics[index] = Some(topic.as_str().into());
+        let texts: usize = self.topics.iter().flatten().map(|topic| memory::allocation(topic.len())).sum();
+        let places = self.topics.capacity() * size_of::<Option<Box<str>>>();
+        self.counted.set(texts + memory::allocation(places));
+    }
+
+    /// Bytes that they take.
+    pub const fn memory(&self) -> usize {
+        self.counted.bytes()
     }
 
     /// The topic that the alias is bound to.
@@ -43,13 +53,14 @@ pub struct OutboundAliases {
     maximum: usize,
     bound: Vec<Bound>,
     hand: usize,
+    counted: Counted,
 }
 
 impl OutboundAliases {
     /// For a client that accepts aliases up to `maximum` [MQTT-3.3.2-11].
     pub fn new(maximum: u16) -> Self {
         let maximum = usize::from(maximum.min(OUTBOUND_TOPIC_ALIAS_MAXIMUM));
-        Self { maximum, bound: Vec::new(), hand: 0 }
+        Self { maximum, bound: Vec::new(), hand: 0, counted: Counted::default() }
     }
 
     /// How to name `topic` in the next PUBLISH, which has to be sent.
@@ -61,6 +72,7 @@ impl OutboundAliases {
         let bound = Bound { topic: topic.as_str().into(), is_used: false };
         if self.bound.len() < self.maximum {
             self.bound.push(bound);
+            self.count();
             return Naming::NameAndAlias(alias_of(self.bound.len() - 1));
         }
         let index = self.hand;
@@ -69,7 +81,18 @@ impl OutboundAliases {
             return Naming::Name;
         }
         self.bound[index] = bound;
+        self.count();
         Naming::NameAndAlias(alias_of(index))
+    }
+
+    /// Bytes that they take.
+    pub const fn memory(&self) -> usize {
+        self.counted.bytes()
+    }
+
+    fn count(&mut self) {
+        let texts: usize = self.bound.iter().map(|bound| memory::allocation(bound.topic.len())).sum();
+        self.counted.set(texts + memory::allocation(self.bound.capacity() * size_of::<Bound>()));
     }
 
     /// The PUBLISH that was to bind an alias is not sent after all: its topic must be named again.

@@ -2,6 +2,7 @@
 //! packet that waits for an answer. An idle connection has none.
 
 use crate::codec::{Status, frame};
+use crate::memory::{Audit, Bytes};
 use crate::time::{Duration, Time};
 
 /// What a packet in progress must deliver to count as a sign of life, in bytes a second.
@@ -9,11 +10,11 @@ const PROGRESS_BYTES_PER_SECOND: u64 = 1024;
 
 /// Bytes that wait. Grows as bytes arrive, never by a length that the peer claims.
 #[derive(Debug, Default)]
-pub struct Inbox(Option<Box<Bytes>>);
+pub struct Inbox(Option<Box<Waiting>>);
 
 #[derive(Debug, Default)]
-struct Bytes {
-    bytes: Vec<u8>,
+struct Waiting {
+    bytes: Bytes,
     /// Bytes that came since progress was last judged.
     fresh: u64,
 }
@@ -35,7 +36,7 @@ impl Inbox {
             return;
         }
         let held = self.0.get_or_insert_default();
-        held.bytes.extend_from_slice(bytes);
+        held.bytes.edit(|held| held.extend_from_slice(bytes));
         held.fresh += bytes.len() as u64;
     }
 
@@ -43,7 +44,7 @@ impl Inbox {
     /// off where it lies.
     pub fn complete_first<'a>(&mut self, mut bytes: &'a [u8], maximum_packet_size: usize) -> &'a [u8] {
         while !bytes.is_empty() {
-            let held = self.0.as_ref().map_or(&[][..], |held| &held.bytes);
+            let held = self.0.as_ref().map_or(&[][..], |held| &*held.bytes);
             let Ok(Status::Incomplete { needed }) = frame(held, maximum_packet_size) else { break };
             let (lacking, rest) = bytes.split_at(bytes.len().min(needed - held.len()));
             self.append(lacking);
@@ -53,20 +54,25 @@ impl Inbox {
     }
 
     /// Takes all bytes out, to be worked on.
-    pub fn take(&mut self) -> Vec<u8> {
-        self.0.as_mut().map_or_else(Vec::new, |held| std::mem::take(&mut held.bytes))
+    pub fn take(&mut self) -> Bytes {
+        self.0.as_mut().map_or_else(Bytes::default, |held| std::mem::take(&mut held.bytes))
     }
 
     /// Puts back what [`Inbox::take`] gave, without its first `used` bytes. Nothing came in between.
-    pub fn put_back(&mut self, mut bytes: Vec<u8>, used: usize) {
+    pub fn put_back(&mut self, mut bytes: Bytes, used: usize) {
         if used == bytes.len() {
             self.0 = None;
             return;
         }
-        bytes.drain(..used);
+        bytes.edit(|bytes| drop(bytes.drain(..used)));
         let held = self.0.get_or_insert_default();
         held.fresh = if used > 0 { bytes.len() as u64 } else { held.fresh };
         held.bytes = bytes;
+    }
+
+    /// Adds what it takes to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        audit.add(self.0.as_ref().map_or(0, |held| held.bytes.memory()));
     }
 
     /// Whether a packet in progress grew by at least 1 KiB a second over the time `since`; the next judgement is

@@ -7,6 +7,7 @@ mod inbox;
 
 use crate::access::{Peer, Verdict};
 use crate::codec::ProtocolVersion;
+use crate::memory::Audit;
 use crate::outbox::Outbox;
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
@@ -119,6 +120,16 @@ impl Connection {
     /// How long the peer may be silent: one and a half times the Keep Alive [MQTT-3.1.2-22]; `None` for ever.
     pub fn silence_allowed(&self) -> Option<Duration> {
         (self.keep_alive > 0).then(|| Duration::from_milliseconds(u64::from(self.keep_alive) * 1500))
+    }
+
+    /// Adds what it takes beside its slot to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        self.inbox.audit(audit);
+        self.outbox.audit(audit);
+        if let Some(extension) = &self.extension {
+            audit.add(extension.inbound_aliases.memory());
+            audit.add(extension.outbound_aliases.as_ref().map_or(0, OutboundAliases::memory));
+        }
     }
 
     /// Asserts what must hold between calls.

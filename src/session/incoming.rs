@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::codec::PacketIdentifier;
+use crate::memory::{self, Counted};
 
 /// Received and not yet released QoS 2 messages: until the PUBREL a repeat is answered and not delivered again
 /// [MQTT-4.3.3-10]. The identifiers are kept sorted; clients count upwards and release in order, so both ends are
@@ -11,43 +12,51 @@ use crate::codec::PacketIdentifier;
 pub struct Incoming(Option<Box<Identifiers>>);
 
 /// One word in the session while there are none.
-type Identifiers = VecDeque<u16>;
+#[derive(Debug, Default)]
+struct Identifiers {
+    sorted: VecDeque<u16>,
+    counted: Counted,
+}
 
 impl Incoming {
     /// Remembers an identifier; tells whether it is new.
     pub fn insert(&mut self, identifier: PacketIdentifier) -> bool {
-        let identifiers = self.0.get_or_insert_default();
+        let Identifiers { sorted, counted } = &mut **self.0.get_or_insert_default();
         let identifier = identifier.value();
-        match identifiers.binary_search(&identifier) {
-            Ok(_) => false,
-            Err(position) => {
-                identifiers.insert(position, identifier);
-                true
-            }
-        }
+        let Err(position) = sorted.binary_search(&identifier) else { return false };
+        sorted.insert(position, identifier);
+        counted.set(memory::allocation(sorted.capacity() * size_of::<u16>()));
+        true
     }
 
     /// Whether the identifier was received and not released.
     pub fn contains(&self, identifier: PacketIdentifier) -> bool {
-        self.0.as_ref().is_some_and(|identifiers| identifiers.binary_search(&identifier.value()).is_ok())
+        self.0
+            .as_ref()
+            .is_some_and(|identifiers| identifiers.sorted.binary_search(&identifier.value()).is_ok())
     }
 
     /// Releases an identifier; tells whether it was there.
     pub fn remove(&mut self, identifier: PacketIdentifier) -> bool {
         let Some(identifiers) = &mut self.0 else { return false };
-        let Ok(position) = identifiers.binary_search(&identifier.value()) else { return false };
-        identifiers.remove(position);
+        let Ok(position) = identifiers.sorted.binary_search(&identifier.value()) else { return false };
+        identifiers.sorted.remove(position);
         true
     }
 
     /// How many are not released.
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |identifiers| identifiers.len())
+        self.0.as_ref().map_or(0, |identifiers| identifiers.sorted.len())
     }
 
     /// Whether all are released.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes that they take.
+    pub fn memory(&self) -> usize {
+        self.0.as_ref().map_or(0, |identifiers| identifiers.counted.bytes())
     }
 
     /// Gives the memory of an idle session back.
@@ -60,7 +69,7 @@ impl Incoming {
     /// Asserts the order.
     pub fn check_invariants(&self) {
         if let Some(identifiers) = &self.0 {
-            assert!(identifiers.iter().is_sorted(), "identifiers are sorted");
+            assert!(identifiers.sorted.iter().is_sorted(), "identifiers are sorted");
         }
     }
 }

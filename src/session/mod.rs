@@ -9,6 +9,7 @@ mod outgoing;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crate::memory::{self, Audit, Counted};
 use crate::message::Message;
 use crate::slots::ConnectionId;
 use crate::subscription::Held;
@@ -17,6 +18,12 @@ use crate::wheel::TimerId;
 
 pub use incoming::Incoming;
 pub use outgoing::{InFlight, Outgoing, QueueFull, Queued, Replay, Settled, Stage};
+
+/// The smallest node of a set of subscriptions, and what one more takes in nodes two thirds full.
+const SET_NODE_BYTES: usize = 112;
+const SET_ENTRY_BYTES: usize = 14;
+/// What the directory from Client Identifier to session takes for one.
+const DIRECTORY_ENTRY_BYTES: usize = 40;
 
 /// A Session Expiry Interval that never ends [MQTT-3.1.2-23].
 pub const EXPIRY_NEVER: u32 = u32::MAX;
@@ -63,6 +70,8 @@ pub struct Session {
     pub incoming: Incoming,
     /// The Will Message.
     pub will: Option<Box<Will>>,
+    /// What the session takes beside what its parts count themselves.
+    pub counted: Counted,
     /// While connected: the next redelivery. While away: the Will's delay or the end of the session.
     pub timer: Option<TimerId>,
 }
@@ -79,6 +88,31 @@ impl Session {
     /// What is on its way to the client.
     pub fn outgoing_mut(&mut self) -> &mut Outgoing {
         self.outgoing.get_or_insert_default()
+    }
+
+    /// Tells how much memory the session takes: its Client Identifier and the way to it, its subscriptions.
+    pub fn count(&mut self) {
+        let names = memory::allocation(self.client_identifier.len() + 2 * size_of::<usize>())
+            + self
+                .user_name
+                .as_ref()
+                .map_or(0, |name| memory::allocation(name.len() + 2 * size_of::<usize>()));
+        let subscriptions = match self.subscriptions.len() {
+            0 => 0,
+            count => SET_NODE_BYTES + count * SET_ENTRY_BYTES,
+        };
+        self.counted.set(names + DIRECTORY_ENTRY_BYTES + subscriptions);
+    }
+
+    /// Adds what it takes beside its slot to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        audit.add(self.counted.bytes() + self.incoming.memory());
+        if let Some(will) = &self.will {
+            will.message.audit(audit);
+        }
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.audit(audit);
+        }
     }
 
     /// Asserts what must hold between calls.

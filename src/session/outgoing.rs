@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use crate::codec::{PacketIdentifier, QoS};
 use crate::limits::Limits;
+use crate::memory::{self, Audit, Counted};
 use crate::message::Message;
 use crate::retained::Position;
 use crate::subscription::{GroupId, Identifiers, Terms};
@@ -100,6 +101,7 @@ pub struct Outgoing {
     window: usize,
     /// Subscriptions whose retained messages are not all handed over.
     pub replays: VecDeque<Replay>,
+    counted: Counted,
 }
 
 impl Outgoing {
@@ -175,6 +177,7 @@ impl Outgoing {
     pub fn begin(&mut self, queued: Queued, now: Time, ends_at: u64) {
         let stage = Stage::Publish(queued);
         self.in_flight.push_back(InFlight { stage, queued_at: now, ends_at, retries: 0 });
+        self.count();
         self.sent += 1;
         self.unsettled += 1;
     }
@@ -202,6 +205,7 @@ impl Outgoing {
         self.queue_expires = if self.queue.is_empty() { expires } else { self.queue_expires.min(expires) };
         self.queue_bytes += bytes;
         self.queue.push_back(queued);
+        self.count();
         Ok(())
     }
 
@@ -227,6 +231,7 @@ impl Outgoing {
         self.queue_bytes -= queued.message.memory();
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
+            self.count();
         }
         Some(queued)
     }
@@ -321,9 +326,19 @@ impl Outgoing {
                 .partition(|queued| queued.group.is_some_and(&mut wanted));
             self.queue = staying;
             self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
+            self.count();
             taken.extend(moving);
         }
         taken
+    }
+
+    /// Tells how much memory the lists take; the messages count themselves.
+    fn count(&mut self) {
+        self.counted.set(
+            memory::allocation(size_of::<Self>())
+                + memory::allocation(self.queue.capacity() * size_of::<Queued>())
+                + memory::allocation(self.in_flight.capacity() * size_of::<InFlight>()),
+        );
     }
 
     fn find(&self, identifier: PacketIdentifier) -> Option<usize> {
@@ -342,6 +357,17 @@ impl Outgoing {
             self.sent -= 1;
         }
         Settled::Done
+    }
+
+    /// Adds what it takes to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        audit.add(self.counted.bytes());
+        self.queue.iter().for_each(|queued| queued.message.audit(audit));
+        for entry in &self.in_flight {
+            if let Stage::Publish(queued) = &entry.stage {
+                queued.message.audit(audit);
+            }
+        }
     }
 
     /// Asserts that the sums are right and the window is kept.

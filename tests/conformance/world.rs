@@ -160,6 +160,7 @@ impl World {
             }
             self.broker.tick(self.now, 1000);
             self.broker.check_invariants();
+            self.broker.check_memory();
         }
     }
 

@@ -1,0 +1,80 @@
+//! One memory budget for the whole broker, and the order in which it sheds load as the budget runs out:
+//!
+//! 1. From three quarters of the budget on, QoS 0 messages for the slowest: the fill that an outbox may have for
+//!    another QoS 0 message shrinks, so that the fullest outboxes lose first.
+//! 2. From nine tenths on, whatever would be kept longer: new retained messages, messages for queues,
+//!    subscriptions. Their senders are told 0x97 where their version can say it.
+//! 3. From nineteen twentieths on, new connections, with 0x97 or return code 3.
+//! 4. At the budget, a connection whose packet in progress keeps growing, with 0x97, and new deliveries of QoS 1
+//!    and 2.
+//!
+//! Nothing that was acknowledged is thrown away, and nothing aborts.
+
+use super::Broker;
+use crate::memory::{self, Audit};
+
+/// How far the budget is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pressure {
+    /// There is room for everything.
+    None,
+    /// Slow receivers lose QoS 0 messages.
+    Slow,
+    /// Nothing more is kept.
+    Keep,
+    /// Nobody more is let in.
+    Enter,
+    /// The budget is used up.
+    Full,
+}
+
+impl Broker {
+    /// How far the budget would be used up with `more` bytes held.
+    pub(super) fn pressure(&self, more: usize) -> Pressure {
+        let Some(limit) = self.limits.memory else { return Pressure::None };
+        let held = memory::held().saturating_add(more);
+        match () {
+            () if held >= limit => Pressure::Full,
+            () if held >= limit - limit / 20 => Pressure::Enter,
+            () if held >= limit - limit / 10 => Pressure::Keep,
+            () if held >= limit - limit / 4 => Pressure::Slow,
+            () => Pressure::None,
+        }
+    }
+
+    /// The fill of an outbox up to which it takes another QoS 0 message: its limit, shrinking to nothing between
+    /// three quarters and nine tenths of the budget.
+    pub(super) fn outbox_allowance(&self) -> usize {
+        let most = self.limits.outbox_bytes;
+        let Some(limit) = self.limits.memory else { return most };
+        let (from, to) = (limit - limit / 4, limit - limit / 10);
+        let left = to.saturating_sub(memory::held()).min(to - from);
+        // In 64 KiB steps of the allowance, which keeps the product small.
+        let allowed = most / 65_536 * left / (to - from).max(1) * 65_536;
+        if left == to - from { most } else { allowed }
+    }
+
+    /// Counts what grows without counting itself: slabs, the wheel, the trie and the sets.
+    pub(super) fn count(&mut self) {
+        self.counted.set(
+            self.connections.memory()
+                + self.sessions.memory()
+                + self.wheel.memory()
+                + self.trie.memory()
+                + self.retained.overhead(),
+        );
+    }
+
+    /// Asserts that what is counted is what is there. Only where this is the only broker of its thread.
+    pub fn check_memory(&mut self) {
+        self.count();
+        let mut audit = Audit::default();
+        audit.add(self.counted.bytes());
+        self.sender.dirty.audit(&mut audit);
+        self.retained.audit(&mut audit);
+        self.connections.iter().for_each(|(_, connection)| connection.audit(&mut audit));
+        self.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));
+        self.groups.iter().for_each(|(_, group)| audit.add(group.memory()));
+        assert_eq!(audit.bytes(), memory::held(), "what is counted is what is there");
+    }
+}
