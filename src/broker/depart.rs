@@ -32,8 +32,11 @@ impl Broker {
         }
         // Only 0x00 discards the Will [MQTT-3.14.4-3].
         let is_normal = disconnect.reason_code == ReasonCode::Success;
-        let why = if is_normal { "disconnected" } else { "disconnected with an error of its own" };
-        self.part(id, session_id, is_normal, why);
+        let why = match disconnect.reason_code {
+            ReasonCode::Success => "disconnected".to_owned(),
+            reason => format!("disconnected by itself, {reason}"),
+        };
+        self.part(id, session_id, is_normal, &why);
         self.connections[id].state = State::Ending;
         self.effects.push_back(Effect::Drop(id));
         Ok(Step::Ended)
