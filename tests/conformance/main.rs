@@ -3,5 +3,7 @@
 //! them all, and `make conformance` compares the two.
 
 mod smoke;
+mod v311;
+mod v311_data;
 mod wire;
 mod world;
