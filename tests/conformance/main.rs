@@ -4,6 +4,7 @@
 
 mod smoke;
 mod v311;
+mod v311_connect;
 mod v311_data;
 mod wire;
 mod world;
