@@ -87,11 +87,15 @@ impl Broker {
         }
     }
 
-    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1], Wills are
-    /// published first, so that those who are still there get them.
+    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. Wills that are due
+    /// with that are published first, while those who subscribed to them are still there.
     pub fn shut_down(&mut self, now: Time) {
         self.advance(now);
-        let all: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
+        let (all, served): (Vec<ConnectionId>, Vec<Option<SessionId>>) =
+            self.connections.iter().map(|(id, connection)| (id, connection.session())).unzip();
+        for session in served.into_iter().flatten() {
+            self.publish_will_without_delay(session);
+        }
         for id in all {
             self.end(id, ReasonCode::ServerShuttingDown, "the server is shutting down");
         }

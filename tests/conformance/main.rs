@@ -6,5 +6,6 @@ mod smoke;
 mod v311;
 mod v311_connect;
 mod v311_data;
+mod v311_will;
 mod wire;
 mod world;

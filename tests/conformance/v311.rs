@@ -5,6 +5,9 @@ use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::wire::*;
 use crate::world::{Peer, World};
 
+/// A way in which a connection ends.
+pub type End = fn(&mut World, Peer);
+
 /// A client with CleanSession 1.
 pub fn client(world: &mut World, client_identifier: &str) -> Peer {
     world.connect(Connect::new(V311, client_identifier).bytes())
