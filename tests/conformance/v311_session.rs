@@ -2,7 +2,7 @@
 
 use crate::v311::*;
 use crate::wire::*;
-use crate::world::{Peer, World};
+use crate::world::World;
 
 /// The ways in which a connection ends and a kept session does not.
 const ENDS: [(&str, End); 4] = [
