@@ -8,6 +8,7 @@ mod v311_connect;
 mod v311_data;
 mod v311_publish;
 mod v311_session;
+mod v311_subscribe;
 mod v311_will;
 mod wire;
 mod world;
