@@ -150,7 +150,9 @@ impl World {
         self.broker.check_invariants();
         while self.broker.has_work() {
             for peer in self.broker.take_dirty(Vec::new()) {
-                if !self.stalled.contains(&peer) && !self.closed.contains(&peer) {
+                if self.stalled.contains(&peer) {
+                    self.broker.write_to(peer, &mut Stalled, self.now).expect("it only blocks");
+                } else if !self.closed.contains(&peer) {
                     let output = self.output.entry(peer).or_default();
                     self.broker.write_to(peer, output, self.now).expect("a vector takes all");
                 }
@@ -180,6 +182,19 @@ impl World {
                 let _: Intake = self.broker.resume(peer, self.now);
             }
         }
+    }
+}
+
+/// A socket that takes nothing.
+struct Stalled;
+
+impl std::io::Write for Stalled {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
