@@ -6,6 +6,7 @@ mod smoke;
 mod v311;
 mod v311_connect;
 mod v311_data;
+mod v311_flow;
 mod v311_publish;
 mod v311_session;
 mod v311_subscribe;
