@@ -10,6 +10,7 @@ mod v311_flow;
 mod v311_publish;
 mod v311_session;
 mod v311_subscribe;
+mod v311_topics;
 mod v311_will;
 mod wire;
 mod world;
