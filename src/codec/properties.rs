@@ -149,11 +149,14 @@ impl<'a> Properties<'a> {
     pub(super) fn check(bytes: &'a [u8], set: PropertySet) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let mut seen = 0;
-        while !reader.is_empty() {
-            let bit = bit(Property::read(&mut reader)?.identifier());
+        while let Some(&identifier) = reader.rest().first() {
+            let bit = bit(identifier);
+            // Before its value is looked at, or a Topic Alias of 0 would earn a CONNECT a code that CONNACK
+            // does not have [MQTT-3.2.2-8].
             if set.allowed & bit == 0 {
                 return Err(DecodeError::Malformed("property not of this packet"));
             }
+            Property::read(&mut reader)?;
             if seen & bit & !set.repeatable != 0 {
                 return Err(DecodeError::ProtocolError("property twice"));
             }
