@@ -11,6 +11,7 @@ mod v311_session;
 mod v311_subscribe;
 mod v311_topics;
 mod v311_will;
+mod v5_connect;
 mod v5_format;
 mod v5_peers;
 mod wire;
