@@ -9,7 +9,9 @@ use super::budget::Pressure;
 use super::timers::Timer;
 use super::{Broker, Effect, Fault, Step};
 use crate::access::{Client, Question, Verdict};
-use crate::codec::{ConnAck, Connect, Packet, Property, PropertyBuffer, ProtocolVersion, ReasonCode};
+use crate::codec::{
+    ConnAck, Connect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode,
+};
 use crate::connection::{Extension, InboundAliases, OutboundAliases, State};
 use crate::escape::Escaped;
 use crate::memory::Counted;
@@ -20,7 +22,7 @@ use crate::time::{Duration, Time};
 
 impl Broker {
     pub(super) fn handle_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
-        self.connections[id].version = connect.version;
+        self.negotiate(id, connect);
         let assigned = connect.client_identifier.is_empty().then(|| self.draw_client_identifier());
         let client_identifier = assigned.as_deref().unwrap_or(connect.client_identifier);
         match self.may_connect(id, client_identifier, connect) {
@@ -30,6 +32,14 @@ impl Broker {
                 return Ok(Step::Ended);
             }
             Some(Ok(())) => {}
+        }
+        let properties = self.connack_properties(id, client_identifier, connect, assigned.is_some());
+        let mut connack = ConnAck { session_present: false, code: 0, properties: properties.properties() };
+        if !self.has_room_for(id, &Packet::ConnAck(connack)) {
+            // Told before anything has taken effect: no DISCONNECT may come before a CONNACK [MQTT-3.14.0-1].
+            let what = "the Maximum Packet Size leaves no room for CONNACK";
+            self.refuse(id, ReasonCode::ImplementationSpecificError, what);
+            return Ok(Step::Ended);
         }
         let client_identifier: Rc<str> = client_identifier.into();
         let (session, is_present) = self.take_session(id, &client_identifier, connect);
@@ -43,11 +53,42 @@ impl Broker {
             connect.keep_alive,
             connect.user_name.map_or_else(String::new, |name| format!(", u'{}'", Escaped(name))),
         );
-        let properties = self.connack_properties(id, session, connect, assigned.is_some());
-        let connack = ConnAck { session_present: is_present, code: 0, properties: properties.properties() };
+        connack.session_present = is_present;
         self.answer(id, &Packet::ConnAck(connack))?;
         self.pump(session);
         Ok(Step::Done)
+    }
+
+    /// Puts what the CONNECT says of the connection alone into it; a refusal heeds that too.
+    fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>) {
+        let is_v5 = connect.version == ProtocolVersion::V5;
+        let properties = connect.properties;
+        let longest = self.limits.keep_alive_maximum;
+        let connection = &mut self.connections[id];
+        connection.version = connect.version;
+        connection.keep_alive = match connect.keep_alive {
+            0 if longest < u16::MAX => longest,
+            wanted => wanted.min(longest),
+        };
+        connection.extension = is_v5.then(|| {
+            let aliases = properties.topic_alias_maximum().unwrap_or(0);
+            Box::new(Extension {
+                maximum_packet_size: properties
+                    .maximum_packet_size()
+                    .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX)),
+                wants_problem_information: properties.request_problem_information().unwrap_or(true),
+                inbound_aliases: InboundAliases::default(),
+                outbound_aliases: (aliases > 0).then(|| OutboundAliases::new(aliases)),
+                expiry_is_fixed: properties.session_expiry_interval().unwrap_or(0) == 0,
+            })
+        });
+    }
+
+    fn has_room_for(&self, id: ConnectionId, packet: &Packet<'_>) -> bool {
+        let connection = &self.connections[id];
+        let mut bytes = Vec::new();
+        packet.encode(connection.version, &mut bytes);
+        bytes.len() <= connection.maximum_packet_size()
     }
 
     /// All that can refuse a CONNECT. `None` if a decision comes later.
@@ -145,50 +186,30 @@ impl Broker {
         (session, false)
     }
 
-    /// Puts what the CONNECT says into the connection and the session.
+    /// Puts what the CONNECT says of the session into it, and lets the connection serve it.
     fn apply(&mut self, id: ConnectionId, session_id: SessionId, connect: &Connect<'_>) {
         let will = connect.will.as_ref().map(|will| self.keep_will(will));
-        let is_v5 = connect.version == ProtocolVersion::V5;
-        let properties = connect.properties;
+        let expiry_interval = self.granted_expiry(connect);
         let session = &mut self.sessions[session_id];
         session.user_name = connect.user_name.map(Into::into);
         session.will = will;
         session.count();
-        session.expiry_interval = match properties.session_expiry_interval() {
-            _ if !is_v5 => {
-                if connect.clean_start {
-                    0
-                } else {
-                    EXPIRY_NEVER
-                }
-            }
-            Some(interval) => interval,
-            None => 0,
-        }
-        .min(self.limits.session_expiry_maximum);
-        let window = properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
+        session.expiry_interval = expiry_interval;
+        let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
         session.outgoing_mut().resume(window);
         let connection = &mut self.connections[id];
         connection.state = State::Serving(session_id);
-        connection.extension = is_v5.then(|| {
-            let aliases = properties.topic_alias_maximum().unwrap_or(0);
-            Box::new(Extension {
-                maximum_packet_size: properties
-                    .maximum_packet_size()
-                    .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX)),
-                wants_problem_information: properties.request_problem_information().unwrap_or(true),
-                inbound_aliases: InboundAliases::default(),
-                outbound_aliases: (aliases > 0).then(|| OutboundAliases::new(aliases)),
-                expiry_is_fixed: properties.session_expiry_interval().unwrap_or(0) == 0,
-            })
-        });
-        let longest = self.limits.keep_alive_maximum;
-        connection.keep_alive = match connect.keep_alive {
-            0 if longest < u16::MAX => longest,
-            wanted => wanted.min(longest),
-        };
         let silence = connection.silence_allowed();
         self.arm_connection(id, silence);
+    }
+
+    fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {
+        let wanted = match (connect.version, connect.clean_start) {
+            (ProtocolVersion::V5, _) => connect.properties.session_expiry_interval().unwrap_or(0),
+            (_, true) => 0,
+            (_, false) => EXPIRY_NEVER,
+        };
+        wanted.min(self.limits.session_expiry_maximum)
     }
 
     fn keep_will(&mut self, will: &crate::codec::Will<'_>) -> Box<Will> {
@@ -218,7 +239,7 @@ impl Broker {
     fn connack_properties(
         &self,
         id: ConnectionId,
-        session_id: SessionId,
+        client_identifier: &str,
         connect: &Connect<'_>,
         is_assigned: bool,
     ) -> PropertyBuffer {
@@ -226,9 +247,9 @@ impl Broker {
         if connect.version != ProtocolVersion::V5 {
             return properties;
         }
-        let session = &self.sessions[session_id];
-        if session.expiry_interval != connect.properties.session_expiry_interval().unwrap_or(0) {
-            properties.push(Property::SessionExpiryInterval(session.expiry_interval));
+        let expiry_interval = self.granted_expiry(connect);
+        if expiry_interval != connect.properties.session_expiry_interval().unwrap_or(0) {
+            properties.push(Property::SessionExpiryInterval(expiry_interval));
         }
         properties.push(Property::ReceiveMaximum(self.limits.receive_maximum));
         if let Ok(size) = u32::try_from(self.limits.packet_size) {
@@ -236,7 +257,7 @@ impl Broker {
         }
         if is_assigned {
             // [MQTT-3.2.2-16]
-            properties.push(Property::AssignedClientIdentifier(&session.client_identifier));
+            properties.push(Property::AssignedClientIdentifier(client_identifier));
         }
         properties.push(Property::TopicAliasMaximum(self.limits.topic_alias_maximum));
         let keep_alive = self.connections[id].keep_alive;
@@ -246,9 +267,9 @@ impl Broker {
         }
         // Only on request [MQTT-3.1.2-28], and only where it can begin a Topic Name.
         if connect.properties.request_response_information() == Some(true)
-            && !session.client_identifier.contains(['+', '#'])
+            && !client_identifier.contains(['+', '#'])
         {
-            let information = format!("response/{}", session.client_identifier);
+            let information = format!("response/{client_identifier}");
             properties.push(Property::ResponseInformation(&information));
         }
         properties
@@ -283,14 +304,15 @@ impl Broker {
         }
         let mut properties = PropertyBuffer::default();
         properties.push(Property::ReasonString(what));
-        let connack = ConnAck {
-            session_present: false,
-            code: if is_v5 { reason.value() } else { reason.return_code() },
-            properties: properties.properties(),
-        };
+        let code = if is_v5 { reason.value() } else { reason.return_code() };
         info!("Client connection from {} denied: {}.", connection.peer, Escaped(what));
-        // Without an extension nothing is too large; the client has not been heard on what it accepts.
-        let _ = self.sender.packet(connection, "unknown client", &Packet::ConnAck(connack));
+        for properties in [properties.properties(), Properties::default()] {
+            let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
+            // The text is left out rather than the client's limit exceeded [MQTT-3.2.2-19], or all of it.
+            if self.sender.packet(connection, "unknown client", &connack).is_ok() {
+                break;
+            }
+        }
         connection.state = State::Ending;
         self.arm_connection(id, Some(self.limits.linger));
         self.effects.push_back(Effect::Close(id));
