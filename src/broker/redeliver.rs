@@ -107,16 +107,21 @@ impl Broker {
     }
 
     fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {
-        self.send_again(id, session, index);
+        let is_sent = self.send_again(id, session, index);
         let ends_at = self.connections[id].outbox.end();
         let now = self.now;
-        self.sessions[session].outgoing_mut().resent(now, ends_at);
+        let outgoing = self.sessions[session].outgoing_mut();
+        if !is_sent {
+            outgoing.give_up();
+            return;
+        }
+        outgoing.resent(now, ends_at);
         self.retry_later(session);
     }
 
-    /// Sends a PUBLISH again with DUP [MQTT-3.3.1-1], or a PUBREL. What no longer fits into the client's Maximum
-    /// Packet Size stays in flight unsent: there is no way to tell the client.
-    fn send_again(&mut self, id: ConnectionId, session: SessionId, index: usize) {
+    /// Sends a PUBLISH again with DUP [MQTT-3.3.1-1], or a PUBREL. False if a PUBLISH no longer fits into the
+    /// client's Maximum Packet Size.
+    fn send_again(&mut self, id: ConnectionId, session: SessionId, index: usize) -> bool {
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &mut sessions[session];
         let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
@@ -145,9 +150,11 @@ impl Broker {
                 let mut keepable = Keepable::kept(&queued.message);
                 if sender.publish(connection, &mut keepable, copy, *now).is_err() {
                     statistics.oversized += 1;
+                    return false;
                 }
             }
         }
+        true
     }
 
     /// Makes sure that a redelivery is due, if this session's connection has any on a live connection.

@@ -258,6 +258,14 @@ impl Outgoing {
         self.unsettled += 1;
     }
 
+    /// The delivery that [`Outgoing::next_to_resend`] named is over without being sent again, because the client
+    /// no longer accepts packets of that size [MQTT-3.1.2-25].
+    pub fn give_up(&mut self) {
+        self.in_flight[self.sent].stage = Stage::Settled;
+        self.sent += 1;
+        self.forget_settled();
+    }
+
     /// A PUBACK [MQTT-4.3.2-3].
     pub fn acknowledge(&mut self, identifier: PacketIdentifier) -> Settled {
         let Some(index) = self.find(identifier) else { return Settled::Unknown };
@@ -351,12 +359,18 @@ impl Outgoing {
     fn settle(&mut self, index: usize) -> Settled {
         self.in_flight[index].stage = Stage::Settled;
         self.unsettled -= 1;
+        self.forget_settled();
+        Settled::Done
+    }
+
+    /// Lets settled entries go from the front, those included that were settled on an earlier connection and not
+    /// yet passed over on this one.
+    fn forget_settled(&mut self) {
         while matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })) {
             self.first = self.identifier_at(1).value();
             self.in_flight.pop_front();
-            self.sent -= 1;
+            self.sent = self.sent.saturating_sub(1);
         }
-        Settled::Done
     }
 
     /// Adds what it takes to an audit.
