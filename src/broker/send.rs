@@ -3,9 +3,9 @@
 use log::{Level, debug, log_enabled};
 
 use super::trace::Described;
-use crate::codec::{Delivery, Packet};
+use crate::codec::{Delivery, Packet, ProtocolVersion};
 use crate::connection::Connection;
-use crate::message::{Encoder, Keepable, Naming, ReceiverCopy};
+use crate::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy};
 use crate::outbox::DirtyList;
 use crate::time::Time;
 
@@ -61,16 +61,16 @@ impl Sender {
         if let Some(aliases) = &mut aliases {
             copy.naming = aliases.name(publication.topic);
         }
-        let is_private = copy.dup || !copy.identifiers.is_empty() || copy.naming != Naming::Name;
-        let encoded = if is_private {
-            self.encoder.private(&publication, version, &copy, now)
-        } else {
-            self.encoder.shared(&publication, version, copy.delivery.qos(), copy.retain, now)
-        };
-        if encoded.length > maximum {
+        let mut encoded = encode(&mut self.encoder, &publication, version, &copy, now);
+        if encoded.length > maximum && copy.naming != Naming::Name {
+            // An alias is our own wish and must not make a packet too large that fits without.
             if let Some(aliases) = aliases {
                 aliases.unbind(copy.naming);
             }
+            copy.naming = Naming::Name;
+            encoded = encode(&mut self.encoder, &publication, version, &copy, now);
+        }
+        if encoded.length > maximum {
             return Err(Oversized);
         }
         let append = |bytes: &mut Vec<u8>| {
@@ -87,5 +87,21 @@ impl Sender {
             connection.outbox.push(&mut self.dirty, append);
         }
         Ok(())
+    }
+}
+
+/// The bytes of one receiver's copy, shared with others where they can be.
+fn encode<'a>(
+    encoder: &'a mut Encoder,
+    publication: &Publication<'_>,
+    version: ProtocolVersion,
+    copy: &ReceiverCopy<'_>,
+    now: Time,
+) -> Encoded<'a> {
+    let is_private = copy.dup || !copy.identifiers.is_empty() || copy.naming != Naming::Name;
+    if is_private {
+        encoder.private(publication, version, copy, now)
+    } else {
+        encoder.shared(publication, version, copy.delivery.qos(), copy.retain, now)
     }
 }
