@@ -19,6 +19,7 @@ use crate::message::{Message, Publication};
 use crate::session::{EXPIRY_NEVER, Incoming, Presence, Session, Will};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
+use crate::topic::TopicName;
 
 impl Broker {
     pub(super) fn handle_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
@@ -266,10 +267,10 @@ impl Broker {
             properties.push(Property::ServerKeepAlive(keep_alive));
         }
         // Only on request [MQTT-3.1.2-28], and only where it can begin a Topic Name.
+        let information = format!("response/{client_identifier}");
         if connect.properties.request_response_information() == Some(true)
-            && !client_identifier.contains(['+', '#'])
+            && TopicName::new(&information).is_ok()
         {
-            let information = format!("response/{client_identifier}");
             properties.push(Property::ResponseInformation(&information));
         }
         properties
