@@ -1,0 +1,159 @@
+//! What the tests of 5.0 from the acknowledgements on have in common: clients in the state that a test begins
+//! with, and what may come back.
+
+use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::codec::{QoS, ReasonCode};
+use brooklet::limits::Limits;
+
+use crate::wire::*;
+use crate::world::{Peer, World};
+
+/// A connected client with a clean start and nothing else.
+pub fn client(world: &mut World, client_identifier: &str) -> Peer {
+    world.connect(Connect::new(V5, client_identifier).bytes())
+}
+
+/// A connected client that has subscribed.
+pub fn subscriber(world: &mut World, client_identifier: &str, filter: &str, options: u8) -> Peer {
+    let peer = client(world, client_identifier);
+    subscribe_to(world, peer, filter, options);
+    peer
+}
+
+/// Subscribes; the QoS is granted and nothing else comes.
+pub fn subscribe_to(world: &mut World, peer: Peer, filter: &str, options: u8) {
+    let suback = world.ask(peer, subscribe(V5, 9, &[], &[(filter, options)]));
+    assert_eq!(suback, [0x90, 4, 0, 9, 0, options & 3]);
+}
+
+/// The CONNECT of a client whose session outlives its connections by 1000 seconds.
+pub fn keeping(client_identifier: &str) -> Connect {
+    Connect::new(V5, client_identifier).resume().expiry(1000)
+}
+
+/// Such a client, whose session is new, with one subscription.
+pub fn keeper(world: &mut World, client_identifier: &str, filter: &str, options: u8) -> Peer {
+    let (peer, is_present, packets) = arrive(world, &keeping(client_identifier));
+    assert!(!is_present && packets.is_empty(), "{packets:02x?}");
+    subscribe_to(world, peer, filter, options);
+    peer
+}
+
+/// Such a client is back: its session is present; what comes behind the CONNACK.
+pub fn back(world: &mut World, client_identifier: &str) -> (Peer, Vec<Vec<u8>>) {
+    let (peer, is_present, packets) = arrive(world, &keeping(client_identifier));
+    assert!(is_present, "the session is present");
+    (peer, packets)
+}
+
+/// A client connects; whether its session was present and what comes behind the CONNACK.
+pub fn arrive(world: &mut World, connect: &Connect) -> (Peer, bool, Vec<Vec<u8>>) {
+    let peer = world.open();
+    world.send(peer, connect.bytes());
+    let mut packets = world.take(peer);
+    let connack = packets.remove(0);
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK {connack:02x?}");
+    (peer, connack[2] == 1, packets)
+}
+
+/// Publishes and goes through the whole exchange of the QoS; somebody has subscribed.
+pub fn publish(world: &mut World, peer: Peer, topic: &str, payload: &[u8], qos: u8) {
+    let packet = Publish::new(V5, topic, payload);
+    match qos {
+        0 => world.send(peer, packet.bytes()),
+        1 => assert_eq!(world.ask(peer, packet.qos(1, 100).bytes()), acknowledge(0x40, 100)),
+        _ => {
+            assert_eq!(world.ask(peer, packet.qos(2, 100).bytes()), acknowledge(0x50, 100));
+            assert_eq!(world.ask(peer, acknowledge(0x62, 100)), acknowledge(0x70, 100));
+        }
+    }
+}
+
+/// The one PUBLISH that has come.
+pub fn take_publish(world: &mut World, peer: Peer) -> Received {
+    received(V5, &world.take_one(peer))
+}
+
+/// The Packet Identifier of a PUBLISH of QoS 1 or 2.
+pub fn identifier(packet: &[u8]) -> u16 {
+    received(V5, packet).packet_identifier.expect("QoS 1 or 2")
+}
+
+/// The payloads of PUBLISH packets.
+pub fn payloads(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    packets.iter().map(|packet| received(V5, packet).payload).collect()
+}
+
+/// The payloads of all that has come.
+pub fn take_payloads(world: &mut World, peer: Peer) -> Vec<Vec<u8>> {
+    payloads(&world.take(peer))
+}
+
+/// Nothing has come.
+pub fn assert_silent(world: &mut World, peer: Peer) {
+    assert_eq!(world.take(peer), [[0; 0]; 0]);
+}
+
+/// Sends bytes that end the connection with a DISCONNECT of this Reason Code, the only packet that comes.
+pub fn assert_broken(world: &mut World, peer: Peer, bytes: impl AsRef<[u8]>, code: u8) -> Vec<u8> {
+    let bytes = bytes.as_ref();
+    world.send(peer, bytes);
+    assert_disconnected(world, peer, code, &format!("{bytes:02x?}"))
+}
+
+/// A DISCONNECT of this Reason Code has come, nothing else, and the connection is closed.
+pub fn assert_disconnected(world: &mut World, peer: Peer, code: u8, why: &str) -> Vec<u8> {
+    let mut packets = world.take(peer);
+    assert_eq!(packets.len(), 1, "{why}: one DISCONNECT is expected, not {packets:02x?}");
+    assert_eq!((packets[0][0], packets[0][2]), (0xE0, code), "{why}: {:02x?}", packets[0]);
+    assert!(world.is_closed(peer), "{why}");
+    packets.remove(0)
+}
+
+/// The text of a packet's property block that holds a Reason String and nothing else.
+pub fn lone_reason_string(block: &[u8]) -> &str {
+    let (length, property) = cut_variable_byte_integer(block);
+    assert_eq!((length, property[0]), (property.len(), 0x1F), "{block:02x?}");
+    let text = &property[3..];
+    assert_eq!(u16::from_be_bytes([property[1], property[2]]), u16::try_from(text.len()).unwrap());
+    assert!(!text.is_empty());
+    std::str::from_utf8(text).unwrap()
+}
+
+/// An exchange that ends with a packet from the broker is gone through by clients of several Maximum Packet Sizes.
+/// The packet explains itself by a Reason String, and by nothing else, as long as it is not too large for that;
+/// otherwise it is `bare`.
+pub fn assert_explained_if_it_fits(bare: &[u8], exchange: impl Fn(Connect) -> Vec<u8>) {
+    let limited = |size: usize| {
+        let size = u32::try_from(size).unwrap().to_be_bytes();
+        exchange(Connect::new(V5, "limited").property(&[&[0x27][..], &size].concat()))
+    };
+    let whole = limited(1000);
+    assert_eq!(whole[2..bare.len()], bare[2..], "{whole:02x?} explains {bare:02x?}");
+    lone_reason_string(&whole[bare.len()..]);
+    assert_eq!(limited(whole.len()), whole);
+    assert_eq!(limited(whole.len() - 1), bare);
+}
+
+/// Refuses what begins with `secret` and lets what begins with `limited` be subscribed to at QoS 1.
+struct Guard(ReasonCode);
+
+impl AccessControl for Guard {
+    fn ask(&mut self, _client: &Client<'_>, question: Question<'_>) -> Answer {
+        let topic = match question {
+            Question::Connect { .. } => "",
+            Question::Publish { topic, .. } => topic.as_str(),
+            Question::Subscribe { filter, .. } => filter.pattern(),
+        };
+        Answer::Now(match topic.split('/').next() {
+            Some("secret") => Verdict::Refused(self.0),
+            Some("limited") => Verdict::GrantedAtMost(QoS::AtLeastOnce),
+            _ => Verdict::Granted,
+        })
+    }
+}
+
+/// A world where topics below `secret` are refused and subscriptions below `limited` get QoS 1 at most.
+pub fn guarded_world() -> World {
+    World::with(Limits::default(), Guard(ReasonCode::NotAuthorized))
+}
