@@ -144,7 +144,13 @@ impl Broker {
         let version = connection.version;
         match connection.state {
             State::Serving(session) => {
-                let packet = decode(frame, version)?;
+                let packet = decode(frame, version).map_err(|error| match error {
+                    // Only a CONNECT has these faults, and DISCONNECT no codes for them [MQTT-3.14.2-1].
+                    DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => {
+                        Fault::protocol_error("a second CONNECT")
+                    }
+                    other => other.into(),
+                })?;
                 self.trace(session, &packet);
                 self.handle(id, session, &packet)
             }
