@@ -7,7 +7,7 @@ use log::info;
 
 use super::budget::Pressure;
 use super::timers::Timer;
-use super::{Broker, Effect, Fault, Step};
+use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
     ConnAck, Connect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode,
@@ -314,9 +314,7 @@ impl Broker {
                 break;
             }
         }
-        connection.state = State::Ending;
-        self.arm_connection(id, Some(self.limits.linger));
-        self.effects.push_back(Effect::Close(id));
+        self.end_output(id);
     }
 
     /// Arms, moves or cancels the one timer of a connection.

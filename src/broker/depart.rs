@@ -61,6 +61,11 @@ impl Broker {
                 self.part(id, session, false, what);
             }
         }
+        self.end_output(id);
+    }
+
+    /// The last word to a peer has been said: what waits is written, and the peer has a while to close.
+    pub(super) fn end_output(&mut self, id: ConnectionId) {
         self.connections[id].state = State::Ending;
         self.arm_connection(id, Some(self.limits.linger));
         self.effects.push_back(Effect::Close(id));
