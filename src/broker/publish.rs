@@ -39,12 +39,6 @@ impl Broker {
         session: SessionId,
         publish: &Publish<'_>,
     ) -> Result<Step, Fault> {
-        if let Delivery::ExactlyOnce(identifier) = publish.delivery
-            && self.is_repeated(id, session, identifier)?
-        {
-            return Ok(Step::Done);
-        }
-        self.statistics.publishes_received += 1;
         let mut aliased = std::mem::take(&mut self.aliased_topic);
         let mut forwarded = std::mem::take(&mut self.forwarded);
         let outcome = self
@@ -110,7 +104,7 @@ impl Broker {
         Ok(TopicName::trusted(aliased))
     }
 
-    /// Checks a message, publishes it and answers.
+    /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other.
     fn take_over(
         &mut self,
         id: ConnectionId,
@@ -119,6 +113,12 @@ impl Broker {
         topic: TopicName<'_>,
         forwarded: &mut PropertyBuffer,
     ) -> Result<Step, Fault> {
+        if let Delivery::ExactlyOnce(identifier) = publish.delivery
+            && self.is_repeated(id, session, identifier)?
+        {
+            return Ok(Step::Done);
+        }
+        self.statistics.publishes_received += 1;
         if self.has_too_many_levels(topic.as_str()) {
             return Err(Fault::new(ReasonCode::TopicNameInvalid, "a topic with too many levels"));
         }

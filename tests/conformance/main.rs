@@ -16,6 +16,7 @@ mod v5_connack;
 mod v5_connect;
 mod v5_disconnect;
 mod v5_exchange;
+mod v5_flows;
 mod v5_format;
 mod v5_peers;
 mod v5_subscribe;
