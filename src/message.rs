@@ -3,6 +3,7 @@
 //!
 //! May know the codec and time, nothing of sessions or connections.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use byteorder::{BigEndian, ByteOrder};
@@ -26,6 +27,8 @@ pub struct Publication<'a> {
     pub qos: QoS,
     /// The RETAIN flag it was published with.
     pub retain: bool,
+    /// The Client Identifier of who published it, where it is known and of use: kept with retained messages.
+    pub publisher: Option<&'a str>,
     /// The properties that receivers get as they are: without Topic Alias, Message Expiry Interval and
     /// Subscription Identifiers.
     pub properties: Properties<'a>,
@@ -40,8 +43,18 @@ impl Publication<'_> {
     }
 }
 
-/// The bytes before the topic in a [`Message`]: expiry, length of the topic, length of the properties, flags.
-const HEADER_LENGTH: usize = 8 + 2 + 4 + 1;
+/// The bytes before the topic in a [`Message`]: expiry, lengths of the topic, the publisher and the properties,
+/// flags. Behind them stand topic, publisher, properties and payload.
+const HEADER_LENGTH: usize = 8 + 2 + 2 + 4 + 1;
+/// Where in it what stands.
+const EXPIRES: Range<usize> = 0..8;
+const TOPIC_LENGTH: Range<usize> = 8..10;
+const PUBLISHER_LENGTH: Range<usize> = 10..12;
+const PROPERTIES_LENGTH: Range<usize> = 12..16;
+const FLAGS: usize = 16;
+/// Bits of the flags beside the QoS.
+const RETAIN: u8 = 1 << 2;
+const HAS_PUBLISHER: u8 = 1 << 3;
 
 /// What counts the holders of a [`Message`].
 const COUNTERS_LENGTH: usize = 2 * size_of::<usize>();
@@ -66,17 +79,28 @@ impl Message {
     pub fn new(publication: &Publication<'_>, scratch: &mut Vec<u8>) -> Self {
         let topic = publication.topic.as_str();
         let properties = publication.properties.bytes();
+        let publisher = publication.publisher.unwrap_or_default();
         let mut header = [0; HEADER_LENGTH];
-        BigEndian::write_u64(&mut header[0..8], publication.expires.milliseconds());
-        BigEndian::write_u16(&mut header[8..10], u16::try_from(topic.len()).expect("checked by TopicName"));
+        BigEndian::write_u64(&mut header[EXPIRES], publication.expires.milliseconds());
+        BigEndian::write_u16(
+            &mut header[TOPIC_LENGTH],
+            u16::try_from(topic.len()).expect("checked by TopicName"),
+        );
+        BigEndian::write_u16(
+            &mut header[PUBLISHER_LENGTH],
+            u16::try_from(publisher.len()).expect("a Client Identifier has a two-byte length"),
+        );
         BigEndian::write_u32(
-            &mut header[10..14],
+            &mut header[PROPERTIES_LENGTH],
             u32::try_from(properties.len()).expect("a packet is shorter than 2^28 bytes"),
         );
-        header[14] = publication.qos.level() | u8::from(publication.retain) << 2;
+        header[FLAGS] = publication.qos.level()
+            | if publication.retain { RETAIN } else { 0 }
+            | if publication.publisher.is_some() { HAS_PUBLISHER } else { 0 };
         scratch.clear();
         scratch.extend_from_slice(&header);
         scratch.extend_from_slice(topic.as_bytes());
+        scratch.extend_from_slice(publisher.as_bytes());
         scratch.extend_from_slice(properties);
         scratch.extend_from_slice(publication.payload);
         let message = Self(Rc::from(scratch.as_slice()));
@@ -89,15 +113,17 @@ impl Message {
 
     /// The publication in it.
     pub fn publication(&self) -> Publication<'_> {
-        let (header, topic_at) = self.0.split_at(HEADER_LENGTH);
-        let (topic, rest) = topic_at.split_at(usize::from(BigEndian::read_u16(&header[8..10])));
-        let (properties, payload) = rest.split_at(BigEndian::read_u32(&header[10..14]) as usize);
-        let topic = std::str::from_utf8(topic).expect("it was a text when it came in");
+        let (header, rest) = self.0.split_at(HEADER_LENGTH);
+        let (topic, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[TOPIC_LENGTH])));
+        let (publisher, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[PUBLISHER_LENGTH])));
+        let (properties, payload) = rest.split_at(BigEndian::read_u32(&header[PROPERTIES_LENGTH]) as usize);
+        let text = |bytes| std::str::from_utf8(bytes).expect("it was a text when it came in");
         Publication {
-            topic: TopicName::trusted(topic),
+            topic: TopicName::trusted(text(topic)),
             payload,
-            qos: QoS::from_u8(header[14] & 3).expect("written by Message::new"),
-            retain: header[14] & 4 != 0,
+            qos: QoS::from_u8(header[FLAGS] & 3).expect("written by Message::new"),
+            retain: header[FLAGS] & RETAIN != 0,
+            publisher: (header[FLAGS] & HAS_PUBLISHER != 0).then(|| text(publisher)),
             properties: Properties::trusted(properties),
             expires: self.expires(),
         }
@@ -110,26 +136,28 @@ impl Message {
 
     /// When its Message Expiry Interval has passed.
     pub fn expires(&self) -> Time {
-        Time::from_milliseconds(BigEndian::read_u64(&self.0[0..8]))
+        Time::from_milliseconds(BigEndian::read_u64(&self.0[EXPIRES]))
     }
 
     /// The Topic Name's bytes: cheaper than the whole [`Message::publication`].
     pub fn topic_bytes(&self) -> &[u8] {
-        let length = usize::from(BigEndian::read_u16(&self.0[8..10]));
+        let length = usize::from(BigEndian::read_u16(&self.0[TOPIC_LENGTH]));
         &self.0[HEADER_LENGTH..HEADER_LENGTH + length]
     }
 
     /// The Application Message alone.
     pub fn payload(&self) -> &[u8] {
-        let topic = usize::from(BigEndian::read_u16(&self.0[8..10]));
-        let properties = BigEndian::read_u32(&self.0[10..14]) as usize;
-        &self.0[HEADER_LENGTH + topic + properties..]
+        let topic = usize::from(BigEndian::read_u16(&self.0[TOPIC_LENGTH]));
+        let publisher = usize::from(BigEndian::read_u16(&self.0[PUBLISHER_LENGTH]));
+        let properties = BigEndian::read_u32(&self.0[PROPERTIES_LENGTH]) as usize;
+        &self.0[HEADER_LENGTH + topic + publisher + properties..]
     }
 
     /// What a message made of `publication` would cost in memory.
     pub fn memory_of(publication: &Publication<'_>) -> usize {
         let length = HEADER_LENGTH
             + publication.topic.as_str().len()
+            + publication.publisher.map_or(0, str::len)
             + publication.properties.bytes().len()
             + publication.payload.len();
         memory::allocation(length + COUNTERS_LENGTH)
@@ -340,6 +368,7 @@ mod tests {
             payload,
             qos: QoS::AtLeastOnce,
             retain: true,
+            publisher: Some("p"),
             properties: Properties::default(),
             expires: Time::from_milliseconds(10_000),
         }
@@ -352,7 +381,7 @@ mod tests {
         assert_eq!((back.topic.as_str(), back.payload, back.qos, back.retain), {
             ("a/b", b"hello".as_slice(), QoS::AtLeastOnce, true)
         });
-        assert_eq!(back.expires, Time::from_milliseconds(10_000));
+        assert_eq!((back.expires, back.publisher), (Time::from_milliseconds(10_000), Some("p")));
         assert_eq!((message.topic_bytes(), message.payload()), (b"a/b".as_slice(), b"hello".as_slice()));
     }
 

@@ -327,6 +327,7 @@ mod tests {
             payload: &vec![b'p'; length],
             qos: QoS::AtMostOnce,
             retain: false,
+            publisher: None,
             properties: Properties::default(),
             expires: Time::NEVER,
         };

@@ -306,6 +306,7 @@ mod tests {
             payload: b"x",
             qos: QoS::AtMostOnce,
             retain: true,
+            publisher: None,
             properties: Properties::default(),
             expires,
         };

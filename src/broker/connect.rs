@@ -189,7 +189,8 @@ impl Broker {
 
     /// Puts what the CONNECT says of the session into it, and lets the connection serve it.
     fn apply(&mut self, id: ConnectionId, session_id: SessionId, connect: &Connect<'_>) {
-        let will = connect.will.as_ref().map(|will| self.keep_will(will));
+        let publisher = self.sessions[session_id].client_identifier.clone();
+        let will = connect.will.as_ref().map(|will| self.keep_will(will, &publisher));
         let expiry_interval = self.granted_expiry(connect);
         let session = &mut self.sessions[session_id];
         session.user_name = connect.user_name.map(Into::into);
@@ -213,7 +214,7 @@ impl Broker {
         wanted.min(self.limits.session_expiry_maximum)
     }
 
-    fn keep_will(&mut self, will: &crate::codec::Will<'_>) -> Box<Will> {
+    fn keep_will(&mut self, will: &crate::codec::Will<'_>, publisher: &str) -> Box<Will> {
         let expiry = will.properties.message_expiry_interval();
         self.forwarded.clear();
         for (property, encoded) in will.properties.encoded() {
@@ -226,6 +227,7 @@ impl Broker {
             payload: will.payload,
             qos: will.qos,
             retain: will.retain,
+            publisher: will.retain.then_some(publisher),
             properties: self.forwarded.properties(),
             expires: expiry
                 .map_or(Time::NEVER, |seconds| Time::ZERO + Duration::from_seconds(u64::from(seconds))),

@@ -129,11 +129,13 @@ impl Broker {
             // Only the broker itself speaks about itself.
             _ if topic.as_str().starts_with("$SYS") => ReasonCode::NotAuthorized,
             _ => {
+                let publisher = publish.retain.then(|| self.sessions[session].client_identifier.clone());
                 let publication = Publication {
                     topic,
                     payload: publish.payload,
                     qos: publish.delivery.qos(),
                     retain: publish.retain,
+                    publisher: publisher.as_deref(),
                     properties,
                     expires,
                 };

@@ -69,6 +69,11 @@ impl Broker {
         let Some(id) = state.connection() else { return false };
         let mut keepable = Keepable::kept(message);
         let qos = replay.terms.qos().min(keepable.publication.qos);
+        // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
+        let publisher = keepable.publication.publisher;
+        if replay.terms.no_local() && publisher == Some(&state.client_identifier) {
+            return true;
+        }
         let is_at_most_once = qos == QoS::AtMostOnce;
         let may_begin = is_at_most_once || state.outgoing_mut().may_begin();
         if !may_begin || connections[id].outbox.len() >= limits.outbox_refill_bytes {

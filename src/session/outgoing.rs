@@ -420,6 +420,7 @@ mod tests {
             payload: b"payload",
             qos,
             retain: false,
+            publisher: None,
             properties: Properties::default(),
             expires,
         };

@@ -103,7 +103,6 @@ fn mqtt5_3_8_3_3_of_an_earlier_connection() {
 
 /// Read to the letter, No Local keeps a client's own retained message away from its new subscription, too.
 #[test]
-#[ignore = "retained messages do not know who published them; that is a decision about memory"]
 fn mqtt5_3_8_3_3_retained() {
     let mut world = World::new();
     let a = client(&mut world, "a");
