@@ -5,7 +5,7 @@ use super::Broker;
 use super::budget::Pressure;
 use crate::codec::{Delivery, QoS, ReasonCode};
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
-use crate::session::{Outgoing, Presence, Queued};
+use crate::session::{Presence, Queued};
 use crate::share::Readiness;
 use crate::slots::SessionId;
 use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
@@ -206,14 +206,21 @@ impl Broker {
     ) -> bool {
         let (allowance, pressure) = (self.outbox_allowance(), self.pressure(0));
         let Self { sessions, connections, sender, statistics, now, .. } = self;
-        let Presence::Connected(id) = sessions[session].presence else { return true };
+        let state = &sessions[session];
+        let Presence::Connected(id) = state.presence else { return true };
         let connection = &mut connections[id];
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
         if is_slow || pressure == Pressure::Full {
             statistics.dropped += 1;
             return false;
         }
-        match sender.publish(connection, keepable, share.with(Delivery::AtMostOnce), *now) {
+        match sender.publish(
+            connection,
+            &state.client_identifier,
+            keepable,
+            share.with(Delivery::AtMostOnce),
+            *now,
+        ) {
             Ok(()) => statistics.publishes_sent += 1,
             Err(_) => statistics.oversized += 1,
         }
@@ -226,14 +233,14 @@ impl Broker {
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return };
-        let outgoing: &mut Outgoing = state.outgoing_mut();
-        let identifier = outgoing.next_identifier();
+        let identifier = state.outgoing_mut().next_identifier();
         let delivery = match share.qos {
             QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
             _ => Delivery::AtLeastOnce(identifier),
         };
         let connection = &mut connections[id];
-        if sender.publish(connection, keepable, share.with(delivery), *now).is_err() {
+        if sender.publish(connection, &state.client_identifier, keepable, share.with(delivery), *now).is_err()
+        {
             statistics.oversized += 1;
             return;
         }
@@ -246,7 +253,7 @@ impl Broker {
             retain: share.retain,
         };
         let ends_at = connection.outbox.end();
-        outgoing.begin(queued, *now, ends_at);
+        state.outgoing_mut().begin(queued, *now, ends_at);
         self.retry_later(session);
     }
 }

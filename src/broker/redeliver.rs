@@ -148,7 +148,7 @@ impl Broker {
                 };
                 sender.encoder.begin();
                 let mut keepable = Keepable::kept(&queued.message);
-                if sender.publish(connection, &mut keepable, copy, *now).is_err() {
+                if sender.publish(connection, &state.client_identifier, &mut keepable, copy, *now).is_err() {
                     statistics.oversized += 1;
                     return false;
                 }

@@ -3,7 +3,7 @@
 use log::{Level, debug, log_enabled};
 
 use super::trace::Described;
-use crate::codec::{Delivery, Packet, ProtocolVersion};
+use crate::codec::{Delivery, Packet, ProtocolVersion, Publish};
 use crate::connection::Connection;
 use crate::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy};
 use crate::outbox::DirtyList;
@@ -50,6 +50,7 @@ impl Sender {
     pub(super) fn publish(
         &mut self,
         connection: &mut Connection,
+        client: &str,
         keepable: &mut Keepable<'_>,
         mut copy: ReceiverCopy<'_>,
         now: Time,
@@ -80,6 +81,17 @@ impl Sender {
                 bytes[at..at + 2].copy_from_slice(&identifier.value().to_be_bytes());
             }
         };
+        if log_enabled!(Level::Debug) {
+            let packet = Packet::Publish(Publish {
+                dup: copy.dup,
+                retain: copy.retain,
+                delivery: copy.delivery,
+                topic: Some(publication.topic),
+                properties: publication.properties,
+                payload: publication.payload,
+            });
+            debug!("Sending {}", Described { packet: &packet, direction: "to", client });
+        }
         if encoded.payload_by_reference {
             let message = keepable.message(&mut self.scratch);
             connection.outbox.push_with_payload(&mut self.dirty, append, message);
