@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brooklet::access::AllowAll;
+use brooklet::escape::Escaped;
 use brooklet::limits::Limits;
 use brooklet::options::{self, Command, Verbosity};
 use brooklet::server::Server;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
             run(&ports)
         }
         Err(message) => {
-            eprintln!("Error: {message}");
+            eprintln!("Error: {}", Escaped(&message));
             ExitCode::from(EXIT_INVALID)
         }
     }
