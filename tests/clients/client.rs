@@ -1,0 +1,421 @@
+//! One client of either version over rumqttc, driven by the test itself: a client takes part in the traffic only
+//! while its test waits for something from it, and there is no thread to wait for.
+
+use std::collections::VecDeque;
+
+use rumqttc::{QoS, v5};
+use v5::mqttbytes::v5 as packets;
+
+use crate::server::{PATIENCE, Server};
+
+/// What a client may receive and send in one packet, in bytes.
+const PACKET_SIZE: u32 = 4 * 1024 * 1024;
+/// How long a 5.0 session that is to outlive its connection does so, in seconds.
+const EXPIRY: u32 = 3_600;
+/// Requests that wait for their turn to be sent.
+const REQUESTS: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V311,
+    V5,
+}
+
+/// What a client says in its CONNECT.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) version: Version,
+    pub(crate) port: u16,
+    pub(crate) identifier: String,
+    pub(crate) will: Option<(&'static str, &'static str, QoS, bool)>,
+    /// The session outlives the connection.
+    pub(crate) is_persistent: bool,
+    /// Nothing is acknowledged.
+    pub(crate) is_silent: bool,
+    /// Topic Aliases that the broker may use; 5.0 only.
+    pub(crate) topic_aliases: Option<u16>,
+}
+
+pub(crate) struct Client {
+    line: Line,
+    /// Whether the broker knew the session.
+    pub(crate) session_present: bool,
+    /// What arrived while something else was waited for.
+    messages: VecDeque<Message>,
+}
+
+enum Line {
+    V311(rumqttc::AsyncClient, Box<rumqttc::EventLoop>),
+    V5(v5::AsyncClient, Box<v5::EventLoop>),
+}
+
+/// A received message. Before 5.0 the properties are those of nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+    pub(crate) properties: packets::PublishProperties,
+}
+
+/// What one step of a client brought.
+#[derive(Debug)]
+enum Happening {
+    Connected(bool),
+    Message(Message),
+    /// The QoS of each filter, `None` for one that was refused.
+    Subscribed(Vec<Option<QoS>>),
+    Unsubscribed,
+    /// A PUBLISH has left.
+    Sent,
+    /// The last acknowledgement of a PUBLISH has come.
+    Acknowledged,
+    /// The client's DISCONNECT has left.
+    SaidGoodbye,
+    /// Of no interest.
+    Other,
+    /// The connection is over, and why.
+    Ended(String),
+}
+
+/// Runs a test once for each version; one that does not come to an end fails.
+pub(crate) fn in_both_versions(test: impl AsyncFn(Version)) {
+    for version in [Version::V311, Version::V5] {
+        run(test(version));
+    }
+}
+
+/// Runs a test; one that does not come to an end fails.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("the test comes to an end") });
+}
+
+impl Options {
+    pub(crate) fn new(server: &Server, version: Version, identifier: &str) -> Self {
+        Self {
+            version,
+            port: server.port(),
+            identifier: identifier.to_owned(),
+            will: None,
+            is_persistent: false,
+            is_silent: false,
+            topic_aliases: None,
+        }
+    }
+
+    pub(crate) fn persistent(server: &Server, version: Version, identifier: &str) -> Self {
+        Self { is_persistent: true, ..Self::new(server, version, identifier) }
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        let line = match self.version {
+            Version::V311 => self.line_v311(),
+            Version::V5 => self.line_v5(),
+        };
+        let mut client = Client { line, session_present: false, messages: VecDeque::new() };
+        match client.step().await {
+            Happening::Connected(session_present) => client.session_present = session_present,
+            other => panic!("{other:?} instead of CONNACK"),
+        }
+        client
+    }
+
+    fn line_v311(&self) -> Line {
+        let size = usize::try_from(PACKET_SIZE).expect("it is small");
+        let mut options = rumqttc::MqttOptions::new(&self.identifier, "127.0.0.1", self.port);
+        options.set_clean_session(!self.is_persistent);
+        options.set_max_packet_size(size, size);
+        options.set_manual_acks(self.is_silent);
+        if let Some((topic, payload, qos, retain)) = self.will {
+            options.set_last_will(rumqttc::LastWill::new(topic, payload, qos, retain));
+        }
+        let (client, event_loop) = rumqttc::AsyncClient::new(options, REQUESTS);
+        Line::V311(client, Box::new(event_loop))
+    }
+
+    fn line_v5(&self) -> Line {
+        let mut options = v5::MqttOptions::new(&self.identifier, "127.0.0.1", self.port);
+        options.set_clean_start(!self.is_persistent);
+        options.set_session_expiry_interval(self.is_persistent.then_some(EXPIRY));
+        options.set_max_packet_size(Some(PACKET_SIZE));
+        options.set_topic_alias_max(self.topic_aliases);
+        options.set_manual_acks(self.is_silent);
+        if let Some((topic, payload, qos, retain)) = self.will {
+            options.set_last_will(packets::LastWill::new(topic, payload, in_v5(qos), retain, None));
+        }
+        let (client, event_loop) = v5::AsyncClient::new(options, REQUESTS);
+        Line::V5(client, Box::new(event_loop))
+    }
+}
+
+impl Client {
+    pub(crate) async fn connect(server: &Server, version: Version, identifier: &str) -> Self {
+        Options::new(server, version, identifier).connect().await
+    }
+
+    /// Subscribes, and waits until that is granted; the QoS that was.
+    pub(crate) async fn subscribe(&mut self, filter: &str, qos: QoS) -> QoS {
+        match &self.line {
+            Line::V311(client, _) => client.try_subscribe(filter, qos).expect("it can wait"),
+            Line::V5(client, _) => client.try_subscribe(filter, in_v5(qos)).expect("it can wait"),
+        }
+        self.wait_until_subscribed().await
+    }
+
+    /// Subscribes with a Subscription Identifier.
+    pub(crate) async fn subscribe_as(&mut self, filter: &str, identifier: usize) {
+        let properties = packets::SubscribeProperties { id: Some(identifier), user_properties: Vec::new() };
+        let qos = in_v5(QoS::AtLeastOnce);
+        self.v5().try_subscribe_with_properties(filter, qos, properties).expect("it can wait");
+        self.wait_until_subscribed().await;
+    }
+
+    async fn wait_until_subscribed(&mut self) -> QoS {
+        loop {
+            match self.next_but_messages().await {
+                Happening::Subscribed(granted) => match granted[..] {
+                    [Some(qos)] => return qos,
+                    _ => panic!("{granted:?} for one filter"),
+                },
+                Happening::Ended(why) => panic!("no SUBACK: {why}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Unsubscribes, and waits until that is done.
+    pub(crate) async fn unsubscribe(&mut self, filter: &str) {
+        match &self.line {
+            Line::V311(client, _) => client.try_unsubscribe(filter).expect("it can wait"),
+            Line::V5(client, _) => client.try_unsubscribe(filter).expect("it can wait"),
+        }
+        loop {
+            match self.next_but_messages().await {
+                Happening::Unsubscribed => return,
+                Happening::Ended(why) => panic!("no UNSUBACK: {why}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Publishes, and waits until that is acknowledged as its QoS asks for, for QoS 0 until it has left.
+    pub(crate) async fn publish(&mut self, topic: &str, qos: QoS, retain: bool, payload: impl Into<Vec<u8>>) {
+        match &self.line {
+            Line::V311(client, _) => client.try_publish(topic, qos, retain, payload).expect("it can wait"),
+            Line::V5(client, _) => {
+                client.try_publish(topic, in_v5(qos), retain, payload.into()).expect("it can wait");
+            }
+        }
+        self.wait_until_published(qos).await;
+    }
+
+    /// Publishes at QoS 1 with properties.
+    pub(crate) async fn publish_with(
+        &mut self,
+        topic: &str,
+        payload: &'static str,
+        properties: packets::PublishProperties,
+    ) {
+        let qos = in_v5(QoS::AtLeastOnce);
+        self.v5().try_publish_with_properties(topic, qos, false, payload, properties).expect("it can wait");
+        self.wait_until_published(QoS::AtLeastOnce).await;
+    }
+
+    async fn wait_until_published(&mut self, qos: QoS) {
+        loop {
+            match self.next_but_messages().await {
+                Happening::Sent if qos == QoS::AtMostOnce => return,
+                Happening::Acknowledged => return,
+                Happening::Ended(why) => panic!("not published: {why}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Publishes the numbers below `count` at QoS 1, as many at a time as both sides allow.
+    pub(crate) async fn publish_numbers(&mut self, topic: &str, count: usize) {
+        let (mut next, mut acknowledged) = (0, 0);
+        while acknowledged < count {
+            while next < count && self.try_publish(topic, next.to_string()) {
+                next += 1;
+            }
+            match self.next_but_messages().await {
+                Happening::Acknowledged => acknowledged += 1,
+                Happening::Ended(why) => panic!("{acknowledged} of {count} acknowledged: {why}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// False if enough requests wait already.
+    fn try_publish(&self, topic: &str, payload: String) -> bool {
+        match &self.line {
+            Line::V311(client, _) => client.try_publish(topic, QoS::AtLeastOnce, false, payload).is_ok(),
+            Line::V5(client, _) => client.try_publish(topic, in_v5(QoS::AtLeastOnce), false, payload).is_ok(),
+        }
+    }
+
+    /// The next message.
+    pub(crate) async fn receive(&mut self) -> Message {
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                return message;
+            }
+            if let Happening::Ended(why) = self.next_but_messages().await {
+                panic!("no message: {why}");
+            }
+        }
+    }
+
+    /// The messages up to the first one of this topic, which is left out.
+    pub(crate) async fn receive_until(&mut self, topic: &str) -> Vec<Message> {
+        let mut received = Vec::new();
+        loop {
+            let message = self.receive().await;
+            if message.topic == topic {
+                return received;
+            }
+            received.push(message);
+        }
+    }
+
+    /// Waits for the end of the connection; what arrived before, and the reason as the client words it.
+    pub(crate) async fn wait_for_end(mut self) -> (Vec<Message>, String) {
+        loop {
+            if let Happening::Ended(why) = self.next_but_messages().await {
+                return (self.messages.into(), why);
+            }
+        }
+    }
+
+    /// Ends the connection as a client should. To drop it ends it as a client should not.
+    pub(crate) async fn disconnect(mut self) {
+        match &self.line {
+            Line::V311(client, _) => client.try_disconnect().expect("it can wait"),
+            Line::V5(client, _) => client.try_disconnect().expect("it can wait"),
+        }
+        while !matches!(self.next_but_messages().await, Happening::SaidGoodbye | Happening::Ended(_)) {}
+    }
+
+    fn v5(&self) -> &v5::AsyncClient {
+        match &self.line {
+            Line::V5(client, _) => client,
+            Line::V311(..) => panic!("this is for 5.0"),
+        }
+    }
+
+    /// What happens next. Messages are put by.
+    async fn next_but_messages(&mut self) -> Happening {
+        match self.step().await {
+            Happening::Message(message) => {
+                self.messages.push_back(message);
+                Happening::Other
+            }
+            Happening::Ended(why) => {
+                self.save_messages();
+                Happening::Ended(why)
+            }
+            other => other,
+        }
+    }
+
+    /// Messages that arrived together with the end of the connection.
+    fn save_messages(&mut self) {
+        let left: Vec<Happening> = match &mut self.line {
+            Line::V311(_, event_loop) => event_loop.state.events.drain(..).map(read_v311).collect(),
+            Line::V5(_, event_loop) => event_loop.state.events.drain(..).map(read_v5).collect(),
+        };
+        self.messages.extend(left.into_iter().filter_map(|happening| match happening {
+            Happening::Message(message) => Some(message),
+            _ => None,
+        }));
+    }
+
+    async fn step(&mut self) -> Happening {
+        match &mut self.line {
+            Line::V311(_, event_loop) => match event_loop.poll().await {
+                Ok(event) => read_v311(event),
+                Err(error) => Happening::Ended(format!("{error:?}")),
+            },
+            Line::V5(_, event_loop) => match event_loop.poll().await {
+                Ok(event) => read_v5(event),
+                Err(error) => Happening::Ended(format!("{error:?}")),
+            },
+        }
+    }
+}
+
+fn read_v311(event: rumqttc::Event) -> Happening {
+    use rumqttc::{Event, Outgoing, Packet, SubscribeReasonCode};
+    match event {
+        Event::Incoming(Packet::ConnAck(connack)) => Happening::Connected(connack.session_present),
+        Event::Incoming(Packet::Publish(publish)) => Happening::Message(Message {
+            topic: publish.topic,
+            payload: publish.payload.into(),
+            qos: publish.qos,
+            retain: publish.retain,
+            dup: publish.dup,
+            properties: packets::PublishProperties::default(),
+        }),
+        Event::Incoming(Packet::SubAck(suback)) => {
+            let granted = suback.return_codes.iter().map(|code| match code {
+                SubscribeReasonCode::Success(qos) => Some(*qos),
+                SubscribeReasonCode::Failure => None,
+            });
+            Happening::Subscribed(granted.collect())
+        }
+        Event::Incoming(Packet::UnsubAck(_)) => Happening::Unsubscribed,
+        Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_)) => Happening::Acknowledged,
+        Event::Outgoing(Outgoing::Publish(_)) => Happening::Sent,
+        Event::Outgoing(Outgoing::Disconnect) => Happening::SaidGoodbye,
+        _ => Happening::Other,
+    }
+}
+
+fn read_v5(event: v5::Event) -> Happening {
+    use packets::{Packet, SubscribeReasonCode};
+    use rumqttc::Outgoing;
+    use v5::Event;
+    match event {
+        Event::Incoming(Packet::ConnAck(connack)) => Happening::Connected(connack.session_present),
+        Event::Incoming(Packet::Publish(publish)) => Happening::Message(Message {
+            topic: String::from_utf8(publish.topic.into()).expect("a topic is text"),
+            payload: publish.payload.into(),
+            qos: from_v5(publish.qos),
+            retain: publish.retain,
+            dup: publish.dup,
+            properties: publish.properties.unwrap_or_default(),
+        }),
+        Event::Incoming(Packet::SubAck(suback)) => {
+            let granted = suback.return_codes.iter().map(|code| match code {
+                SubscribeReasonCode::Success(qos) => Some(from_v5(*qos)),
+                _ => None,
+            });
+            Happening::Subscribed(granted.collect())
+        }
+        Event::Incoming(Packet::UnsubAck(_)) => Happening::Unsubscribed,
+        Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_)) => Happening::Acknowledged,
+        Event::Outgoing(Outgoing::Publish(_)) => Happening::Sent,
+        Event::Outgoing(Outgoing::Disconnect) => Happening::SaidGoodbye,
+        _ => Happening::Other,
+    }
+}
+
+fn in_v5(qos: QoS) -> v5::mqttbytes::QoS {
+    match qos {
+        QoS::AtMostOnce => v5::mqttbytes::QoS::AtMostOnce,
+        QoS::AtLeastOnce => v5::mqttbytes::QoS::AtLeastOnce,
+        QoS::ExactlyOnce => v5::mqttbytes::QoS::ExactlyOnce,
+    }
+}
+
+fn from_v5(qos: v5::mqttbytes::QoS) -> QoS {
+    match qos {
+        v5::mqttbytes::QoS::AtMostOnce => QoS::AtMostOnce,
+        v5::mqttbytes::QoS::AtLeastOnce => QoS::AtLeastOnce,
+        v5::mqttbytes::QoS::ExactlyOnce => QoS::ExactlyOnce,
+    }
+}

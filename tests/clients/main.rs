@@ -1,0 +1,12 @@
+//! The broker, proved by clients that were written elsewhere: the real binary on a port of its own, and rumqttc
+//! at the other end, for 3.1.1 and for 5.0. Behind them stand the tests of the binary itself: flags, log,
+//! signals, exit codes.
+
+mod binary;
+mod client;
+mod delivery;
+mod ends;
+mod properties;
+mod server;
+mod sessions;
+mod subscriptions;
