@@ -3,8 +3,8 @@
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
-    Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
-    ProtocolVersion, Publish, ReasonCode,
+    Acknowledgement, Delivery, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, Publish,
+    ReasonCode,
 };
 use crate::message::Publication;
 use crate::slots::{ConnectionId, SessionId};
@@ -41,32 +41,42 @@ impl Broker {
     ) -> Result<Step, Fault> {
         let mut aliased = std::mem::take(&mut self.aliased_topic);
         let mut forwarded = std::mem::take(&mut self.forwarded);
-        let outcome = self
-            .resolve_topic(id, publish, &mut aliased)
-            .and_then(|topic| self.take_over(id, session, publish, topic, &mut forwarded));
+        // First of all, because a repeated message may bind an alias too.
+        let outcome = self.resolve_topic(id, publish, &mut aliased).and_then(|topic| {
+            if self.is_repeated(id, session, publish.delivery)? {
+                return Ok(Step::Done);
+            }
+            self.statistics.publishes_received += 1;
+            self.take_over(id, session, publish, topic, &mut forwarded)
+        });
         self.aliased_topic = aliased;
         self.forwarded = forwarded;
         outcome
     }
 
     /// Whether a QoS 2 message was received before and not released: it is answered and not delivered again
-    /// [MQTT-4.3.3-10].
+    /// [MQTT-4.3.3-10]. What is new needs a place, which those that are not released may have taken all.
     fn is_repeated(
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        identifier: PacketIdentifier,
+        delivery: Delivery,
     ) -> Result<bool, Fault> {
+        if delivery == Delivery::AtMostOnce {
+            return Ok(false);
+        }
         let incoming = &self.sessions[session].incoming;
-        if incoming.contains(identifier) {
-            self.answer_publish(id, Delivery::ExactlyOnce(identifier), ReasonCode::Success)?;
+        if let Delivery::ExactlyOnce(identifier) = delivery
+            && incoming.contains(identifier)
+        {
+            self.answer_publish(id, delivery, ReasonCode::Success)?;
             return Ok(true);
         }
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
         if is_v5 && incoming.len() >= usize::from(self.limits.receive_maximum) {
             return Err(Fault::new(
                 ReasonCode::ReceiveMaximumExceeded,
-                "more QoS 2 messages at a time than the Receive Maximum",
+                "more QoS 1 and 2 messages at a time than the Receive Maximum",
             ));
         }
         Ok(false)
