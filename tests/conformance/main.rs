@@ -14,6 +14,7 @@ mod v311_will;
 mod v5_acknowledge;
 mod v5_connack;
 mod v5_connect;
+mod v5_delivery;
 mod v5_disconnect;
 mod v5_exchange;
 mod v5_flows;
