@@ -37,4 +37,4 @@ size: ## Print how large the default and the minimal binary are
 	done
 
 conformance: ## List which normative statements the tests cover
-	bash tests/conformance/coverage
+	python3 tests/conformance/coverage
