@@ -17,7 +17,7 @@ fn assert_only_listed(qos: u8, listed: &[u8], answer: impl Fn(&mut World, Peer, 
         let a = client(&mut world, "a");
         let b = subscriber(&mut world, "b", "t", qos);
         publish(&mut world, a, "t", b"m", qos);
-        let identifier = take_publish(&mut world, b).packet_identifier.unwrap();
+        let identifier = identifier(&world.take_one(b));
         answer(&mut world, b, identifier, code);
         if listed.contains(&code) {
             world.take(b);

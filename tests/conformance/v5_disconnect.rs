@@ -71,7 +71,7 @@ fn mqtt5_3_14_0_1() {
         (auth(0x18, &METHOD), None),
         (vec![0x10, 0xFF, 0xFF, 0xFF, 0xFF], None),
         (cut[..cut.len() - 1].to_vec(), Some(0x81)),
-        (connect.clone().property(&METHOD).bytes(), Some(0x8C)),
+        (connect.property(&METHOD).bytes(), Some(0x8C)),
     ] {
         let mut world = World::new();
         let a = world.open();
@@ -350,7 +350,7 @@ fn mqtt5_4_13_1_1() {
         (Publish::new(V5, "", b"m").property(&[0x23, 0, 1]).bytes(), 0x82),
         // Errors with a code of their own.
         (publish.clone().property(&[0x23, 0, 0]).bytes(), 0x94),
-        (publish.clone().property(&[0x23, 0, 11]).bytes(), 0x94),
+        (publish.property(&[0x23, 0, 11]).bytes(), 0x94),
         (vec![0x30, 0xFF, 0xFF, 0x7F], 0x95),
     ] {
         let mut world = World::new();

@@ -115,9 +115,9 @@ pub fn lone_reason_string(block: &[u8]) -> &str {
     let (length, property) = cut_variable_byte_integer(block);
     assert_eq!((length, property[0]), (property.len(), 0x1F), "{block:02x?}");
     let text = &property[3..];
-    assert_eq!(u16::from_be_bytes([property[1], property[2]]), u16::try_from(text.len()).unwrap());
+    assert_eq!(usize::from(u16::from_be_bytes([property[1], property[2]])), text.len());
     assert!(!text.is_empty());
-    std::str::from_utf8(text).unwrap()
+    std::str::from_utf8(text).expect("a text")
 }
 
 /// An exchange that ends with a packet from the broker is gone through by clients of several Maximum Packet Sizes.
@@ -125,7 +125,7 @@ pub fn lone_reason_string(block: &[u8]) -> &str {
 /// otherwise it is `bare`.
 pub fn assert_explained_if_it_fits(bare: &[u8], exchange: impl Fn(Connect) -> Vec<u8>) {
     let limited = |size: usize| {
-        let size = u32::try_from(size).unwrap().to_be_bytes();
+        let size = u32::try_from(size).expect("a small size").to_be_bytes();
         exchange(Connect::new(V5, "limited").property(&[&[0x27][..], &size].concat()))
     };
     let whole = limited(1000);

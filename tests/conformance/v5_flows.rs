@@ -98,7 +98,7 @@ fn assert_identifiers_go_round(qos: u8) {
     let publisher = client(&mut world, "publisher");
     let b = keeper(&mut world, "b", "t", qos);
     publish(&mut world, publisher, "t", b"held", qos);
-    let held = take_publish(&mut world, b).packet_identifier.unwrap();
+    let held = identifier(&world.take_one(b));
     let batch: Vec<u8> =
         (1..=BATCH).flat_map(|id| Publish::new(V5, "t", b"m").qos(qos, id).bytes()).collect();
     let release: Vec<u8> = (1..=BATCH).flat_map(|id| acknowledge(0x62, id)).collect();
@@ -126,7 +126,7 @@ fn assert_identifiers_go_round(qos: u8) {
         assert!(world.take(b).iter().all(|packet| packet[0] == 0x62));
     }
     answer(&mut world, &[held]);
-    let next = world.take(b).into_iter().find(|packet| packet[0] >> 4 == 3).unwrap();
+    let next = world.take(b).into_iter().find(|packet| packet[0] >> 4 == 3).expect("one that waited");
     assert_eq!(identifier(&next), held);
 }
 
@@ -331,7 +331,7 @@ fn mqtt5_4_3_3_10() {
     assert_eq!(pubrecs, vec![acknowledge(0x50, 7); 6]);
     assert_eq!(take_payloads(&mut world, b), [b"m"]);
     // Another identifier is another message, a message that nobody wants is remembered as well.
-    assert_eq!(world.ask(a, message.clone().qos(2, 8).bytes()), acknowledge(0x50, 8));
+    assert_eq!(world.ask(a, message.qos(2, 8).bytes()), acknowledge(0x50, 8));
     assert_eq!(take_payloads(&mut world, b), [b"m"]);
     let unwanted = Publish::new(V5, "u", b"m").qos(2, 9).bytes();
     assert_eq!(world.ask(a, &unwanted), acknowledge_with(0x50, 9, 0x10));
@@ -419,7 +419,7 @@ fn unfinished(world: &mut World) -> (Peer, Vec<Vec<u8>>) {
     let mut packets = world.take(b);
     let released = identifier(&packets[1]);
     packets[1] = world.ask(b, acknowledge(0x50, released));
-    world.send(b, acknowledge(0x40, identifier(&packets.pop().unwrap())));
+    world.send(b, acknowledge(0x40, identifier(&packets.pop().expect("four packets"))));
     for index in [0, 2] {
         packets[index][0] |= 0x08;
     }
