@@ -42,6 +42,7 @@ impl Broker {
                 self.acknowledge(id, Reply::PubRel, identifier, ReasonCode::Success)?;
                 let ends_at = self.connections[id].outbox.end();
                 self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at);
+                self.retry_later(session);
             }
             // An identifier that nothing is in flight with is answered all the same, or the client would wait.
             Settled::Unknown if is_refused => {}
@@ -157,18 +158,21 @@ impl Broker {
         true
     }
 
-    /// Makes sure that a redelivery is due, if this session's connection has any on a live connection.
+    /// Makes sure that a redelivery is due in time for what is sent now, if this session's connection has any on a
+    /// live connection. One that waits for older messages may be due much later, because their pauses have grown.
     pub(super) fn retry_later(&mut self, session: SessionId) {
         let state = &mut self.sessions[session];
         let interval = self.limits.retry_interval;
-        if state.timer.is_some() || interval == Duration::ZERO {
-            return;
-        }
         let Some(id) = state.connection() else { return };
-        if self.connections[id].version == ProtocolVersion::V5 {
+        if interval == Duration::ZERO || self.connections[id].version == ProtocolVersion::V5 {
             return;
         }
-        state.timer = Some(self.wheel.arm(self.now + interval, Timer::Session(session)));
+        let due = self.now + interval;
+        match state.timer {
+            Some(timer) if self.wheel.deadline(timer) > due => self.wheel.move_to(timer, due),
+            Some(_) => {}
+            None => state.timer = Some(self.wheel.arm(due, Timer::Session(session))),
+        }
     }
 
     /// Sends again what has not been acknowledged in time, provided that its last copy has left the outbox: a

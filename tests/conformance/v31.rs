@@ -1,0 +1,489 @@
+//! What MQTT 3.1 does differently, and redelivery, in which the three versions differ from each other.
+
+use brooklet::access::{Client, Question, Verdict};
+use brooklet::codec::ReasonCode;
+use brooklet::limits::Limits;
+use brooklet::time::Duration;
+
+use crate::v311::{Rule, assert_closed_silently, assert_quiet, publish, retain};
+use crate::wire::*;
+use crate::world::{Peer, World};
+
+const LEVELS: [u8; 3] = [V31, V311, V5];
+
+/// A CONNECT whose session is kept.
+fn kept(level: u8, client_identifier: &str) -> Vec<u8> {
+    let connect = Connect::new(level, client_identifier).resume();
+    if level == V5 { connect.expiry(u32::MAX).bytes() } else { connect.bytes() }
+}
+
+/// A client with a kept session and a subscription of `t` at QoS 2.
+fn receiver(world: &mut World, level: u8) -> Peer {
+    let peer = world.connect(kept(level, "receiver"));
+    let suback = world.ask(peer, subscribe(level, 1, &[], &[("t", 2)]));
+    assert_eq!(suback.last(), Some(&2));
+    peer
+}
+
+/// The client with the kept session connects anew; what comes behind its CONNACK.
+fn again(world: &mut World, level: u8) -> (Peer, Vec<Vec<u8>>) {
+    let peer = world.open();
+    world.send(peer, kept(level, "receiver"));
+    let mut packets = world.take(peer);
+    let connack = packets.remove(0);
+    let is_told = u8::from(level != V31);
+    assert_eq!((connack[0], connack[2], connack[3]), (0x20, is_told, 0), "{connack:02x?}");
+    (peer, packets)
+}
+
+/// A PUBLISH to `t` as the broker sends it for the first time.
+fn first(level: u8, payload: &str, qos: u8, identifier: u16) -> Vec<u8> {
+    Publish::new(level, "t", payload.as_bytes()).qos(qos, identifier).bytes()
+}
+
+/// The same when it is sent again.
+fn repeated(level: u8, payload: &str, qos: u8, identifier: u16) -> Vec<u8> {
+    Publish::new(level, "t", payload.as_bytes()).qos(qos, identifier).dup().bytes()
+}
+
+/// A CONNECT of 3.1 with these flags and fields; the answer and whether the connection was closed.
+fn connect_of(flags: u8, fields: &[&[u8]]) -> (Vec<u8>, bool) {
+    let mut world = World::new();
+    let peer = world.open();
+    let header = [b"\x00\x06MQIsdp\x03", &[flags, 0, 0][..]].concat();
+    world.send(peer, packet(0x10, &[header, fields.concat()].concat()));
+    (world.take(peer).concat(), world.is_closed(peer))
+}
+
+const ACCEPTED: ([u8; 4], bool) = ([0x20, 2, 0, 0], false);
+
+/// Asserts what answers a CONNECT of 3.1.
+#[track_caller]
+fn assert_answer(flags: u8, fields: &[&[u8]], expected: &(impl AsRef<[u8]>, bool)) {
+    let (connack, is_closed) = connect_of(flags, fields);
+    assert_eq!((&connack[..], is_closed), (expected.0.as_ref(), expected.1), "{flags:08b} {fields:02x?}");
+}
+
+#[test]
+fn mqtt31_client_identifiers_have_1_to_23_characters() {
+    let rejected = ([0x20, 2, 0, 2], true);
+    for flags in [0x00, 0x02] {
+        assert_answer(flags, &[&field("")], &rejected);
+        for length in 1..=23 {
+            assert_answer(flags, &[&field("x".repeat(length))], &ACCEPTED);
+        }
+        // Characters, not bytes.
+        assert_answer(flags, &[&field("é".repeat(23))], &ACCEPTED);
+        for (character, length) in [("x", 24), ("é", 24), ("x", 1000)] {
+            assert_answer(flags, &[&field(character.repeat(length))], &rejected);
+        }
+        assert_answer(flags, &[], &([], true));
+        assert_answer(flags, &[&field(b"\xFF")], &([], true));
+    }
+}
+
+#[test]
+fn mqtt31_name_and_level_belong_together() {
+    for (name, level) in
+        [("MQIsdp", 4), ("MQIsdp", 5), ("MQIsdp", 2), ("MQTT", 3), ("mqisdp", 3), ("MQIsdp", 0x83)]
+    {
+        let mut world = World::new();
+        let peer = world.open();
+        world.send(peer, Connect { name, level, ..Connect::new(V311, "a") }.bytes());
+        assert_eq!(
+            (world.take_one(peer), world.is_closed(peer)),
+            (vec![0x20, 2, 0, 1], true),
+            "{name} {level}"
+        );
+    }
+}
+
+/// The first byte of its CONNACK is not used: nobody is told of a session.
+#[test]
+fn mqtt31_connack_does_not_tell_of_a_session() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        let peer = world.open();
+        world.send(peer, kept(V31, "peer"));
+        assert_eq!(world.take_one(peer), [0x20, 2, 0, 0]);
+        world.cut(peer);
+    }
+    // There is one, though, as others are told.
+    let peer = world.open();
+    world.send(peer, kept(V311, "peer"));
+    assert_eq!(world.take_one(peer), [0x20, 2, 1, 0]);
+}
+
+/// What 3.1 has no use for it does not forbid.
+#[test]
+fn mqtt31_unused_connect_flags_are_ignored() {
+    for flags in [0x03, 0x0A, 0x12, 0x1A, 0x22, 0x3B] {
+        assert_answer(flags, &[&field("c")], &ACCEPTED);
+    }
+    let mut world = World::new();
+    for first_byte in 0x10..=0x1F {
+        let connect = Connect::new(V31, "peer").bytes();
+        let peer = world.connect([&[first_byte], &connect[1..]].concat());
+        world.send(peer, DISCONNECT);
+    }
+}
+
+/// User Name and Password may be announced and left out at the end of the packet.
+#[test]
+fn mqtt31_credentials_may_be_left_out() {
+    let (id, user, password): (&[u8], &[u8], &[u8]) = (&field("c"), &field("u"), &field("p"));
+    for fields in [&[id][..], &[id, user], &[id, user, password]] {
+        assert_answer(0xC2, fields, &ACCEPTED);
+    }
+    assert_answer(0x82, &[id], &ACCEPTED);
+    for (flags, fields) in [
+        (0x42, &[id, password][..]),
+        (0x82, &[id, user, password]),
+        (0x02, &[id, user]),
+        (0xC2, &[id, &[0]]),
+        (0xC2, &[id, user, &[0, 2, b'p']]),
+        (0x06, &[id]),
+        (0x06, &[id, &field("w")]),
+        (0x1E, &[id, &field("w"), &field("m")]),
+    ] {
+        assert_answer(flags, fields, &([], true));
+    }
+}
+
+#[test]
+fn mqtt31_refusals_have_the_return_codes_of_3_1_1() {
+    for (reason, code) in [
+        (ReasonCode::ClientIdentifierNotValid, 2),
+        (ReasonCode::ServerUnavailable, 3),
+        (ReasonCode::BadUserNameOrPassword, 4),
+        (ReasonCode::NotAuthorized, 5),
+    ] {
+        let rule = move |_: &Client<'_>, _: Question<'_>| Verdict::Refused(reason);
+        let mut world = World::with(Limits::default(), Rule(rule));
+        let peer = world.open();
+        world.send(peer, Connect::new(V31, "a").bytes());
+        assert_eq!((world.take_one(peer), world.is_closed(peer)), (vec![0x20, 2, 0, code], true));
+    }
+}
+
+/// A request that was not answered is sent again with DUP, and answered then.
+#[test]
+fn mqtt31_dup_is_allowed_on_subscribe_unsubscribe_and_pubrel() {
+    let mut world = World::new();
+    let peer = world.connect(Connect::new(V31, "peer").bytes());
+    let with_dup = |bytes: Vec<u8>| [&[bytes[0] | 0x08], &bytes[1..]].concat();
+    for change in [|bytes: Vec<u8>| bytes, with_dup] {
+        let request = change(subscribe(V31, 7, &[], &[("a", 2), ("b", 1)]));
+        assert_eq!(world.ask(peer, request), [0x90, 4, 0, 7, 2, 1]);
+        assert_eq!(world.broker.census().subscriptions, 2);
+    }
+    world.ask(peer, Publish::new(V31, "c", b"x").qos(2, 8).bytes());
+    for change in [|bytes: Vec<u8>| bytes, with_dup] {
+        assert_eq!(world.ask(peer, change(acknowledge(0x62, 8))), acknowledge(0x70, 8));
+    }
+    for change in [|bytes: Vec<u8>| bytes, with_dup] {
+        assert_eq!(world.ask(peer, change(unsubscribe(V31, 7, &["a"]))), acknowledge(0xB0, 7));
+        assert_eq!(world.broker.census().subscriptions, 1);
+    }
+}
+
+#[test]
+fn mqtt31_dup_at_qos_0_means_nothing() {
+    let mut world = World::new();
+    let peer = world.connect(Connect::new(V31, "peer").bytes());
+    world.ask(peer, subscribe(V31, 1, &[], &[("t", 2)]));
+    world.send(peer, Publish::new(V31, "t", b"x").dup().bytes());
+    assert_eq!(world.take_one(peer), Publish::new(V31, "t", b"x").bytes());
+}
+
+/// In the rest it is as strict as its successor.
+#[test]
+fn mqtt31_violations_close_without_a_word() {
+    let mut world = World::new();
+    let violations: [(&str, Vec<u8>); 11] = [
+        ("QoS 3", packet(0x36, b"\0\x01a\0\x01")),
+        ("wildcard", Publish::new(V31, "a/#", b"x").bytes()),
+        ("no topic", Publish::new(V31, "", b"x").bytes()),
+        ("identifier 0", Publish::new(V31, "a", b"x").qos(1, 0).bytes()),
+        ("subscription of QoS 3", subscribe(V31, 1, &[], &[("a", 3)])),
+        ("no subscription", vec![0x82, 2, 0, 1]),
+        ("bad filter", subscribe(V31, 1, &[], &[("a#", 0)])),
+        ("not UTF-8", packet(0x30, b"\0\x01\xFF")),
+        ("second CONNECT", Connect::new(V31, "peer").bytes()),
+        ("packet of a server", vec![0xD0, 0]),
+        ("AUTH", vec![0xF0, 0]),
+    ];
+    for (what, bytes) in violations {
+        let peer = world.connect(Connect::new(V31, "peer").bytes());
+        world.send(peer, bytes);
+        assert_closed_silently(&mut world, peer, what);
+    }
+}
+
+/// A day in the life of a client of 3.1: each of its packets and the answer to it.
+#[test]
+fn mqtt31_exchanges() {
+    let mut world = World::new();
+    retain(&mut world, "t/r", b"kept", 1);
+    let watcher = world.connect(Connect::new(V31, "watcher").bytes());
+    world.ask(watcher, subscribe(V31, 1, &[], &[("will", 1)]));
+    let connect = Connect::new(V31, "peer").keep_alive(10).user_name("u").password(b"p");
+    let peer = world.connect(connect.will("will", b"gone", 1, false, &[]).bytes());
+    world.send(peer, subscribe(V31, 1, &[], &[("t/+", 2), ("u", 0)]));
+    let kept = Publish::new(V31, "t/r", b"kept").qos(1, 1).retain().bytes();
+    assert_eq!(world.take(peer), [vec![0x90, 4, 0, 1, 2, 0], kept]);
+    world.send(peer, acknowledge(0x40, 1));
+    world.send(peer, Publish::new(V31, "t/x", b"x").qos(2, 5).bytes());
+    assert_eq!(world.take(peer), [Publish::new(V31, "t/x", b"x").qos(2, 2).bytes(), acknowledge(0x50, 5)]);
+    assert_eq!(world.ask(peer, acknowledge(0x62, 5)), acknowledge(0x70, 5));
+    assert_eq!(world.ask(peer, acknowledge(0x50, 2)), acknowledge(0x62, 2));
+    world.send(peer, acknowledge(0x70, 2));
+    assert_eq!(world.ask(peer, Publish::new(V31, "v", b"x").qos(1, 6).bytes()), acknowledge(0x40, 6));
+    assert_eq!(world.ask(peer, unsubscribe(V31, 2, &["t/+"])), acknowledge(0xB0, 2));
+    assert_eq!(world.ask(peer, PINGREQ), PINGRESP);
+    world.pass_seconds(15);
+    assert_closed_silently(&mut world, peer, "one and a half times its Keep Alive");
+    assert_eq!(world.take_one(watcher), Publish::new(V31, "will", b"gone").qos(1, 1).bytes());
+}
+
+#[test]
+fn mqtt31_a_session_is_resumed_or_dropped() {
+    for is_clean in [false, true] {
+        let mut world = World::new();
+        let peer = receiver(&mut world, V31);
+        world.send(peer, DISCONNECT);
+        publish(&mut world, "t", b"stored", 1);
+        if is_clean {
+            let clean = world.connect(Connect::new(V31, "receiver").bytes());
+            assert_quiet(&mut world, clean, "a clean session");
+            world.send(clean, DISCONNECT);
+        }
+        let peer = world.open();
+        world.send(peer, kept(V31, "receiver"));
+        let stored = if is_clean { vec![] } else { vec![first(V31, "stored", 1, 1)] };
+        assert_eq!(world.take(peer)[1..], stored);
+        publish(&mut world, "t", b"later", 0);
+        assert_eq!(world.take(peer).len(), usize::from(!is_clean));
+    }
+}
+
+/// Everything unacknowledged comes again in its order: PUBLISH with DUP, PUBREL where a PUBREC has come; then
+/// what was queued meanwhile.
+#[test]
+fn mqtt31_redelivery_on_reconnect() {
+    for level in LEVELS {
+        let mut world = World::new();
+        let mut peer = receiver(&mut world, level);
+        for (payload, qos) in [("1", 2), ("2", 1), ("3", 2), ("4", 1), ("5", 2), ("6", 2)] {
+            publish(&mut world, "t", payload.as_bytes(), qos);
+        }
+        assert_eq!(world.take(peer).len(), 6);
+        for identifier in [3, 5] {
+            assert_eq!(world.ask(peer, acknowledge(0x50, identifier)), acknowledge(0x62, identifier));
+        }
+        world.send(peer, acknowledge(0x70, 5));
+        world.send(peer, acknowledge(0x40, 2));
+        world.cut(peer);
+        publish(&mut world, "t", b"7", 1);
+        let mut expected = vec![
+            repeated(level, "1", 2, 1),
+            acknowledge(0x62, 3),
+            repeated(level, "4", 1, 4),
+            repeated(level, "6", 2, 6),
+            first(level, "7", 1, 7),
+        ];
+        for _ in 0..3 {
+            let packets;
+            (peer, packets) = again(&mut world, level);
+            assert_eq!(packets, expected, "level {level}");
+            expected[4] = repeated(level, "7", 1, 7);
+        }
+        for identifier in [1, 6] {
+            assert_eq!(world.ask(peer, acknowledge(0x50, identifier)), acknowledge(0x62, identifier));
+        }
+        world.send(peer, [1, 3, 6].map(|identifier| acknowledge(0x70, identifier)).concat());
+        world.send(peer, [4, 7].map(|identifier| acknowledge(0x40, identifier)).concat());
+        let (_, packets) = again(&mut world, level);
+        assert!(packets.is_empty(), "level {level}: {packets:02x?}");
+    }
+}
+
+/// A session goes on in whatever version its client comes back.
+#[test]
+fn mqtt31_redelivery_across_versions() {
+    for older in LEVELS {
+        for newer in LEVELS {
+            let mut world = World::new();
+            let peer = receiver(&mut world, older);
+            for (payload, qos) in [("1", 1), ("2", 2), ("3", 2)] {
+                publish(&mut world, "t", payload.as_bytes(), qos);
+            }
+            assert_eq!(world.take(peer).len(), 3);
+            assert_eq!(world.ask(peer, acknowledge(0x50, 2)), acknowledge(0x62, 2));
+            world.cut(peer);
+            let (peer, packets) = again(&mut world, newer);
+            let expected = [repeated(newer, "1", 1, 1), acknowledge(0x62, 2), repeated(newer, "3", 2, 3)];
+            assert_eq!(packets, expected, "{older} {newer}");
+            world.pass_seconds(20);
+            let retried = world.take(peer);
+            assert_eq!(retried, if newer == V5 { vec![] } else { expected.to_vec() }, "{older} {newer}");
+        }
+    }
+}
+
+/// After 20 seconds, then 40, 80 and so on, until it is acknowledged.
+#[test]
+fn mqtt31_redelivery_on_a_live_connection() {
+    for level in [V31, V311] {
+        for qos in [1, 2] {
+            let mut world = World::new();
+            let peer = receiver(&mut world, level);
+            publish(&mut world, "t", b"x", qos);
+            assert_eq!(world.take_one(peer), first(level, "x", qos, 1));
+            for pause in [20, 40, 80, 160, 320, 640] {
+                world.pass(pause * 1000 - 1);
+                assert_quiet(&mut world, peer, "not yet");
+                world.pass(1);
+                assert_eq!(world.take_one(peer), repeated(level, "x", qos, 1), "{pause}");
+            }
+            if qos == 2 {
+                assert_eq!(world.ask(peer, acknowledge(0x50, 1)), acknowledge(0x62, 1));
+                // The PUBREL has pauses of its own.
+                for pause in [20, 40, 80, 160] {
+                    world.pass(pause * 1000 - 1);
+                    assert_quiet(&mut world, peer, "not yet");
+                    world.pass(1);
+                    assert_eq!(world.take_one(peer), acknowledge(0x62, 1), "{pause}");
+                }
+            }
+            world.send(peer, acknowledge(if qos == 1 { 0x40 } else { 0x70 }, 1));
+            world.pass_seconds(1_000_000);
+            assert_quiet(&mut world, peer, "acknowledged");
+            assert_eq!(world.broker.census().timers, 0);
+        }
+    }
+}
+
+/// Each message waits from its own sending on, and one that is acknowledged does not come again.
+#[test]
+fn mqtt31_redelivery_of_each_message_in_its_time() {
+    for level in [V31, V311] {
+        let mut world = World::new();
+        let peer = receiver(&mut world, level);
+        for payload in ["1", "2", "3"] {
+            publish(&mut world, "t", payload.as_bytes(), 1);
+            world.pass_seconds(5);
+        }
+        publish(&mut world, "t", b"0", 0);
+        assert_eq!(world.take(peer).len(), 4);
+        world.send(peer, acknowledge(0x40, 2));
+        let mut came = Vec::new();
+        for second in 16..=75 {
+            world.pass_seconds(1);
+            came.extend(world.take(peer).into_iter().map(|packet| (second, packet)));
+        }
+        let expected = [(20, "1", 1), (30, "3", 3), (60, "1", 1), (70, "3", 3)];
+        let expected = expected.map(|(second, payload, id)| (second, repeated(level, payload, 1, id)));
+        assert_eq!(came, expected);
+    }
+}
+
+/// A new message has the first pause, however long those of an older one have become.
+#[test]
+fn mqtt31_redelivery_of_a_new_message_beside_an_old_one() {
+    for level in [V31, V311] {
+        let mut world = World::new();
+        let peer = receiver(&mut world, level);
+        publish(&mut world, "t", b"old", 1);
+        world.pass_seconds(20 + 40 + 80 + 160);
+        assert_eq!(world.take(peer).len(), 5);
+        publish(&mut world, "t", b"new", 2);
+        assert_eq!(world.take_one(peer), first(level, "new", 2, 2));
+        world.pass_seconds(20);
+        assert_eq!(world.take_one(peer), repeated(level, "new", 2, 2));
+        world.pass_seconds(40);
+        assert_eq!(world.take_one(peer), repeated(level, "new", 2, 2));
+        assert_eq!(world.ask(peer, acknowledge(0x50, 2)), acknowledge(0x62, 2));
+        world.pass_seconds(20);
+        assert_eq!(world.take_one(peer), acknowledge(0x62, 2));
+        world.send(peer, acknowledge(0x70, 2));
+        world.pass_seconds(320 - 20 - 40 - 20);
+        assert_eq!(world.take_one(peer), repeated(level, "old", 1, 1));
+    }
+}
+
+/// A new connection begins anew with the first pause.
+#[test]
+fn mqtt31_redelivery_pauses_begin_anew() {
+    for level in [V31, V311] {
+        let mut world = World::new();
+        let peer = receiver(&mut world, level);
+        publish(&mut world, "t", b"x", 1);
+        world.pass_seconds(300);
+        assert_eq!(world.take(peer).len(), 5);
+        let (peer, packets) = again(&mut world, level);
+        assert_eq!(packets, [repeated(level, "x", 1, 1)]);
+        world.pass(19_999);
+        assert_quiet(&mut world, peer, "not yet");
+        world.pass(1);
+        assert_eq!(world.take_one(peer), repeated(level, "x", 1, 1));
+    }
+}
+
+/// While the client is away nothing waits for it, and nothing is sent to it.
+#[test]
+fn mqtt31_redelivery_needs_a_connection() {
+    let mut world = World::new();
+    let peer = receiver(&mut world, V31);
+    publish(&mut world, "t", b"x", 1);
+    world.cut(peer);
+    assert_eq!(world.broker.census().timers, 0);
+    world.pass_seconds(1000);
+    assert_eq!(world.broker.statistics().redelivered, 0);
+}
+
+/// What has not left for a slow client is not sent to it once more.
+#[test]
+fn mqtt31_redelivery_does_not_flood_a_stalled_client() {
+    for level in [V31, V311] {
+        let mut world = World::new();
+        let peer = receiver(&mut world, level);
+        world.stall(peer, true);
+        publish(&mut world, "t", b"x", 1);
+        world.pass_seconds(1000);
+        world.stall(peer, false);
+        assert_eq!(world.take(peer), [first(level, "x", 1, 1)]);
+        world.pass_seconds(20);
+        assert_eq!(world.take_one(peer), repeated(level, "x", 1, 1));
+    }
+}
+
+#[test]
+fn mqtt31_redelivery_can_be_turned_off() {
+    let mut world = World::with_limits(|limits| limits.retry_interval = Duration::ZERO);
+    let peer = receiver(&mut world, V31);
+    publish(&mut world, "t", b"x", 1);
+    assert_eq!(world.take(peer).len(), 1);
+    world.pass_seconds(1_000_000);
+    assert_quiet(&mut world, peer, "turned off");
+    let (_, packets) = again(&mut world, V31);
+    assert_eq!(packets, [repeated(V31, "x", 1, 1)], "but not on reconnect");
+}
+
+/// MQTT 5.0 forbids it on a live connection, at any stage.
+#[test]
+fn mqtt5_4_4_0_1_never_on_a_live_connection() {
+    let mut world = World::new();
+    let peer = receiver(&mut world, V5);
+    for qos in [1, 2, 2] {
+        publish(&mut world, "t", b"x", qos);
+    }
+    assert_eq!(world.take(peer).len(), 3);
+    assert_eq!(world.ask(peer, acknowledge(0x50, 3)), acknowledge(0x62, 3));
+    world.pass_seconds(1_000_000);
+    assert_quiet(&mut world, peer, "5.0 waits");
+    let (peer, packets) = again(&mut world, V5);
+    assert_eq!(packets, [repeated(V5, "x", 1, 1), repeated(V5, "x", 2, 2), acknowledge(0x62, 3)]);
+    world.pass_seconds(1_000_000);
+    assert_quiet(&mut world, peer, "5.0 waits");
+}
