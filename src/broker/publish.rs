@@ -3,8 +3,8 @@
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
-    Acknowledgement, Delivery, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, Publish,
-    ReasonCode,
+    Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
+    ProtocolVersion, Publish, ReasonCode,
 };
 use crate::message::Publication;
 use crate::slots::{ConnectionId, SessionId};
@@ -123,12 +123,6 @@ impl Broker {
         topic: TopicName<'_>,
         forwarded: &mut PropertyBuffer,
     ) -> Result<Step, Fault> {
-        if let Delivery::ExactlyOnce(identifier) = publish.delivery
-            && self.is_repeated(id, session, identifier)?
-        {
-            return Ok(Step::Done);
-        }
-        self.statistics.publishes_received += 1;
         if self.has_too_many_levels(topic.as_str()) {
             return Err(Fault::new(ReasonCode::TopicNameInvalid, "a topic with too many levels"));
         }

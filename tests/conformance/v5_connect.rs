@@ -168,7 +168,7 @@ fn mqtt5_3_1_2_5() {
     subscribe_to(&mut world, a, "t", 2);
     let b = subscriber(&mut world, "b", "u", 0);
     let half = Publish::new(V5, "u", b"half").qos(2, 7);
-    assert_eq!(world.ask(a, half.clone().bytes()), [0x50, 2, 0, 7]);
+    assert_eq!(world.ask(a, half.bytes()), [0x50, 2, 0, 7]);
     assert_eq!(world.take(b).len(), 1);
     world.send(b, Publish::new(V5, "t", b"1").qos(2, 1).bytes());
     let identifier = take_publish(&mut world, a).packet_identifier.unwrap();

@@ -32,6 +32,9 @@ fn assert_no_will(world: &mut World, watcher: Peer) {
     assert!(world.take(watcher).is_empty());
 }
 
+/// A way for a connection to end.
+type End = fn(&mut World, Peer);
+
 #[test]
 fn mqtt5_3_1_2_7() {
     let (mut world, watcher, peer) = with_will(&[], 0);
@@ -57,7 +60,7 @@ fn mqtt5_3_1_2_7_replaced() {
 /// Every end but a DISCONNECT with 0x00 publishes it.
 #[test]
 fn mqtt5_3_1_2_8() {
-    let ends: [(&str, fn(&mut World, Peer)); 8] = [
+    let ends: [(&str, End); 8] = [
         ("cut", |world, peer| world.cut(peer)),
         ("DISCONNECT 0x04", |world, peer| world.send(peer, disconnect(0x04, &[]))),
         ("DISCONNECT 0x80", |world, peer| world.send(peer, disconnect(0x80, &[]))),
