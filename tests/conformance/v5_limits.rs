@@ -95,7 +95,7 @@ fn mqtt5_3_1_2_23_set_anew() {
 /// A client that takes no packet above `maximum` bytes, and a publisher.
 fn limited(maximum: usize, more: &[u8], options: u8) -> (World, Peer, Peer) {
     let mut world = World::new();
-    let maximum = u32_property(0x27, u32::try_from(maximum).unwrap());
+    let maximum = u32_property(0x27, u32::try_from(maximum).expect("a small number"));
     let connect = Connect::new(V5, "a").property(&maximum).property(more).expiry(1000);
     let a = world.connect(connect.bytes());
     subscribe_to(&mut world, a, "t", options);

@@ -22,7 +22,7 @@ fn with_will(will_properties: &[u8], expiry: u32) -> (World, Peer, Peer) {
 fn assert_will(world: &mut World, watcher: Peer) {
     let will = take_publish(world, watcher);
     assert_eq!((will.topic.as_str(), &will.payload[..], will.qos), ("will", &b"gone"[..], 1));
-    world.send(watcher, acknowledge(0x40, will.packet_identifier.unwrap()));
+    world.send(watcher, acknowledge(0x40, will.packet_identifier.expect("QoS 1")));
     world.pass_seconds(100_000);
     assert!(world.take(watcher).is_empty(), "a Will comes once");
 }
@@ -56,6 +56,9 @@ fn mqtt5_3_1_2_7_replaced() {
     assert_eq!(take_publish(&mut world, watcher).payload, b"other");
     assert_no_will(&mut world, watcher);
 }
+
+/// Ends a connection of the client `a`.
+type End = fn(&mut World, Peer);
 
 /// Every end but a DISCONNECT with 0x00 publishes it.
 #[test]
@@ -144,7 +147,7 @@ fn mqtt5_3_1_2_10() {
     let (mut world, watcher, peer) = with_will(&[], 1000);
     world.cut(peer);
     let will = take_publish(&mut world, watcher);
-    world.send(watcher, acknowledge(0x40, will.packet_identifier.unwrap()));
+    world.send(watcher, acknowledge(0x40, will.packet_identifier.expect("QoS 1")));
     // Published, it is gone: neither this connection nor the end of the session brings it again.
     let peer = world.connect(Connect::new(V5, "a").resume().expiry(1000).bytes());
     world.cut(peer);
