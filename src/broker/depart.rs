@@ -32,11 +32,8 @@ impl Broker {
         }
         // Only 0x00 discards the Will [MQTT-3.14.4-3].
         let is_normal = disconnect.reason_code == ReasonCode::Success;
-        let why = match disconnect.reason_code {
-            ReasonCode::Success => "disconnected".to_owned(),
-            reason => format!("disconnected by itself, {reason}"),
-        };
-        self.part(id, session_id, is_normal, &why);
+        let why = (!is_normal).then(|| format!("by the client, {}", disconnect.reason_code));
+        self.part(id, session_id, why.as_deref());
         self.connections[id].state = State::Ending;
         self.effects.push_back(Effect::Drop(id));
         Ok(Step::Ended)
@@ -58,7 +55,7 @@ impl Broker {
                 if connection.version == ProtocolVersion::V5 {
                     self.say_disconnect(id, reason, what);
                 }
-                self.part(id, session, false, what);
+                self.part(id, session, Some(what));
             }
         }
         self.end_output(id);
@@ -83,20 +80,24 @@ impl Broker {
         }
     }
 
-    /// A session loses its connection. After a normal end its Will is gone [MQTT-3.1.2-10], after any other it is
-    /// due when its delay or the session is over [MQTT-3.1.2-8].
-    pub(super) fn part(&mut self, id: ConnectionId, session_id: SessionId, is_normal: bool, why: &str) {
+    /// A session loses its connection, for a reason unless the end is normal. After a normal end its Will is gone
+    /// [MQTT-3.1.2-10], after any other it is due when its delay or the session is over [MQTT-3.1.2-8].
+    pub(super) fn part(&mut self, id: ConnectionId, session_id: SessionId, why: Option<&str>) {
         let peer = self.connections[id].peer;
         self.disarm_session(session_id);
         let session = &mut self.sessions[session_id];
-        info!("Client {} [{peer}] disconnected: {}.", Escaped(&session.client_identifier), Escaped(why));
+        let client = Escaped(&session.client_identifier);
+        match why {
+            None => info!("Client {client} [{peer}] disconnected."),
+            Some(why) => info!("Client {client} [{peer}] disconnected: {}.", Escaped(why)),
+        }
         let lifetime = match session.expiry_interval {
             EXPIRY_NEVER => None,
             seconds => Some(Duration::from_seconds(u64::from(seconds))),
         };
         session.presence = Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.now + span) };
         session.incoming.shrink();
-        if is_normal {
+        if why.is_none() {
             session.will = None;
         }
         if let Some(will) = &mut session.will {

@@ -220,7 +220,7 @@ impl Broker {
         self.advance(now);
         let Some(connection) = self.connections.find(id) else { return };
         if let State::Serving(session) = connection.state {
-            self.part(id, session, false, why);
+            self.part(id, session, Some(why));
         }
         let Some(mut connection) = self.connections.remove(id) else { return };
         if let Some(timer) = connection.timer.take() {

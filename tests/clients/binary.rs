@@ -189,8 +189,30 @@ fn the_log_tells_who_came_and_who_went() {
         assert!(came.ends_with(" as client (p4, c0, k60)."), "{came}");
         client.disconnect().await;
         let went = server.wait_for_line("Client client [127.0.0.1:");
-        assert!(went.ends_with("] disconnected: disconnected."), "{went}");
+        assert!(went.ends_with("] disconnected."), "{went}");
         assert!(server.lines_with("Received ").is_empty() && server.lines_with("Sending ").is_empty());
+    });
+}
+
+#[test]
+fn the_log_tells_how_a_connection_ended() {
+    run(async {
+        let server = Server::start(&[]);
+        let connect_v5 = b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x03bad";
+        for (bytes, expected) in [
+            (&b"\xe0\x00"[..], "] disconnected."),
+            (b"\xe0\x01\x04", "] disconnected: by the client, disconnect with will message."),
+            (b"\xe0\x01\x99", "] disconnected: by the client, payload format invalid."),
+            (b"\xc0\x01", "] disconnected: connection closed by client."),
+            (b"\xc0\x01\x00", "] disconnected: malformed packet: "),
+        ] {
+            let mut stream = raw(&server, &[&connect_v5[..], bytes].concat());
+            let peer = stream.local_addr().expect("it has an address");
+            stream.shutdown(std::net::Shutdown::Write).expect("it is connected");
+            read_to_end(&mut stream);
+            let line = server.wait_for_line(&format!("Client bad [{peer}"));
+            assert!(line.contains(expected), "{bytes:?}: {line}");
+        }
     });
 }
 
