@@ -33,7 +33,8 @@ fn main() -> ExitCode {
             run(&ports)
         }
         Err(message) => {
-            eprintln!("Error: {}", Escaped(&message));
+            // As above, there is nobody else to tell.
+            let _ = writeln!(std::io::stderr(), "Error: {}", Escaped(&message));
             ExitCode::from(EXIT_INVALID)
         }
     }
