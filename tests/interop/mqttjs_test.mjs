@@ -61,13 +61,13 @@ class Client {
     return new Promise((resolve) => this.#waiting.push(resolve))
   }
 
-  // The payloads up to the first message of this topic, which is left out.
+  // The payload and RETAIN flag of the messages up to the first one of this topic, which is left out.
   async receiveUntil(topic) {
-    const payloads = []
+    const messages = []
     for (;;) {
       const packet = await this.receive()
-      if (packet.topic === topic) return payloads
-      payloads.push(packet.payload.toString())
+      if (packet.topic === topic) return messages
+      messages.push([packet.payload.toString(), packet.retain])
     }
   }
 
@@ -99,7 +99,7 @@ function qos(level) {
 
 async function retained(version, topic) {
   const publisher = await Client.connect(version, 'pub')
-  for (const [payload, expected] of [['on', ['on']], ['off', ['off']], ['', []]]) {
+  for (const [payload, expected] of [['on', [['on', true]]], ['off', [['off', true]]], ['', []]]) {
     await publisher.publish(topic, payload, 1, true)
     const late = await Client.connect(version, 'late')
     await late.subscribe(topic, 1)
@@ -156,7 +156,8 @@ async function sharedSubscription(version, topic) {
   for (const member of members) parts.push(await member.receiveUntil(`${topic}/end`))
   const sizes = parts.map((part) => part.length)
   assert.ok(sizes.every((size) => size > 0 && size < count), `the members got ${sizes}`)
-  assert.deepEqual(parts.flat().map(Number).sort((one, other) => one - other), numbers(count))
+  const all = parts.flat().map(([payload]) => Number(payload)).sort((one, other) => one - other)
+  assert.deepEqual(all, numbers(count))
   await Promise.all([...members, publisher].map((client) => client.end()))
 }
 

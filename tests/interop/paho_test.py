@@ -67,11 +67,11 @@ class Client:
         return self.messages.get(timeout=PATIENCE)
 
     def receive_until(self, topic):
-        """The payloads up to the first message of this topic, which is left out."""
-        payloads = []
+        """The messages up to the first one of this topic, which is left out."""
+        messages = []
         while (message := self.receive()).topic != topic:
-            payloads.append(message.payload)
-        return payloads
+            messages.append(message)
+        return messages
 
     def break_off(self):
         self._client.socket().shutdown(socket.SHUT_RDWR)
@@ -99,8 +99,8 @@ def retained(version, topic):
                 late.subscribe(topic, 1)
                 late.subscribe(f"{topic}/end", 1)
                 publisher.publish(f"{topic}/end", "", 1)
-                seen = late.receive_until(f"{topic}/end")
-                assert seen == expected, seen
+                seen = [(message.payload, message.retain) for message in late.receive_until(f"{topic}/end")]
+                assert seen == [(payload, True) for payload in expected], seen
 
 
 def will(version, topic):
@@ -139,7 +139,7 @@ def shared_subscription(version, topic):
         for number in range(count):
             publisher.publish(topic, str(number), 1)
         publisher.publish(f"{topic}/end", "", 1)
-        parts = [member.receive_until(f"{topic}/end") for member in (one, two)]
+        parts = [[message.payload for message in member.receive_until(f"{topic}/end")] for member in (one, two)]
         sizes = [len(part) for part in parts]
         assert all(0 < size < count for size in sizes), sizes
         assert sorted(parts[0] + parts[1], key=int) == [b"%d" % number for number in range(count)], sizes
