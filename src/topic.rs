@@ -74,6 +74,11 @@ impl<'a> TopicName<'a> {
         self.0
     }
 
+    /// Whether only the broker itself may publish to it: `$SYS` and what is below.
+    pub fn is_about_the_broker(self) -> bool {
+        self.0.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Whether the name begins with `$`, so that a leading wildcard does not match it [MQTT-4.7.2-1].
     pub fn is_reserved(self) -> bool {
         self.0.starts_with('$')
@@ -201,6 +206,14 @@ mod tests {
         assert_eq!(TopicName::new("a#"), Err(TopicError::WildcardInName));
         assert_eq!(TopicName::new("a\0b"), Err(TopicError::Nul));
         assert_eq!(TopicName::new(&"x".repeat(65_536)), Err(TopicError::TooLong));
+    }
+
+    #[test]
+    fn only_sys_itself_and_what_is_below_is_about_the_broker() {
+        for (name, expected) in [("$SYS", true), ("$SYS/a", true), ("$SYSTEM/a", false), ("a/$SYS/a", false)]
+        {
+            assert_eq!(TopicName::new(name).unwrap().is_about_the_broker(), expected, "{name}");
+        }
     }
 
     #[test]

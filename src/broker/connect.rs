@@ -119,7 +119,7 @@ impl Broker {
         }
         if let Some(will) = &connect.will {
             let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
-            let is_ours = will.topic.as_str().starts_with("$SYS");
+            let is_ours = will.topic.is_about_the_broker();
             match self.ask(1, &client, question)? {
                 Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorised"))),
                 _ if is_ours => {

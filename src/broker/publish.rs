@@ -131,7 +131,7 @@ impl Broker {
         let reason = match verdict {
             Verdict::Refused(reason) => reason,
             // Only the broker itself speaks about itself.
-            _ if topic.as_str().starts_with("$SYS") => ReasonCode::NotAuthorized,
+            _ if topic.is_about_the_broker() => ReasonCode::NotAuthorized,
             _ => {
                 let publisher = publish.retain.then(|| self.sessions[session].client_identifier.clone());
                 let publication = Publication {
