@@ -50,7 +50,7 @@ impl Broker {
         match connection.state {
             State::Greeting => {
                 info!("Client {} disconnected: no CONNECT in time.", connection.peer);
-                connection.state = State::Ending;
+                connection.begin_ending();
                 self.effects.push_back(Effect::Drop(id));
             }
             State::Ending => self.effects.push_back(Effect::Drop(id)),

@@ -99,6 +99,14 @@ impl Connection {
         }
     }
 
+    /// The broker has said its last word: whatever waits or comes is of no interest any more.
+    pub fn begin_ending(&mut self) {
+        self.state = State::Ending;
+        self.parked = None;
+        self.is_paused = false;
+        self.inbox = Inbox::default();
+    }
+
     /// The session that it serves.
     pub const fn session(&self) -> Option<SessionId> {
         match self.state {
