@@ -19,7 +19,8 @@ check: ## Run all that must pass before a change goes in
 	bash .ci/run
 
 fuzz: ## Fuzz one TARGET (decode) for SECS seconds (60)
-	cargo +nightly fuzz run $(TARGET) -- -max_total_time=$(SECS)
+	@mkdir -p fuzz/corpus/$(TARGET)
+	cargo +nightly fuzz run $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- -max_total_time=$(SECS)
 
 bench: ## Run the benchmarks
 	cargo bench

@@ -22,8 +22,9 @@
 //!
 //! | floor | room | owns | may know |
 //! |---|---|---|---|
+//! | 0a | `fuzzing` | what the bodies of the fuzz targets share | |
 //! | 0a | `time` | moments and spans in milliseconds, as plain numbers that are handed in | |
-//! | 0a | `topic` | Topic Names and Topic Filters as checked types, matching one against the other | |
+//! | 0a | `topic` | Topic Names and Topic Filters as checked types, matching one against the other | `fuzzing` |
 //! | 0a | `escape` | text from outside, made safe for a log line | |
 //! | 0a | `memory` | the count of what the broker holds | |
 //! | 0b | `limits` | every bound of the broker as a plain number | below |
@@ -54,6 +55,8 @@ pub mod broker;
 pub mod codec;
 pub mod connection;
 pub mod escape;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod limits;
 pub mod memory;
 pub mod message;

@@ -1,4 +1,4 @@
-//! Bytes to packets and back. Run with `cargo +nightly fuzz run decode`.
+//! Bytes to packets and back. Run with `make fuzz`.
 
 #![no_main]
 

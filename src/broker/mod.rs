@@ -10,6 +10,10 @@ mod budget;
 mod connect;
 mod deliver;
 mod depart;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing_packets;
 mod matches;
 mod publish;
 mod receive;
