@@ -32,9 +32,6 @@ fn assert_no_will(world: &mut World, watcher: Peer) {
     assert!(world.take(watcher).is_empty());
 }
 
-/// A way for a connection to end.
-type End = fn(&mut World, Peer);
-
 #[test]
 fn mqtt5_3_1_2_7() {
     let (mut world, watcher, peer) = with_will(&[], 0);

@@ -17,7 +17,7 @@ pub fn packet(first_byte: u8, body: &[u8]) -> Vec<u8> {
 pub fn variable_byte_integer(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
-        let byte = u8::try_from(value % 128).unwrap();
+        let byte = u8::try_from(value % 128).expect("a remainder of 128");
         value /= 128;
         bytes.push(byte | if value > 0 { 0x80 } else { 0 });
         if value == 0 {
@@ -29,7 +29,7 @@ pub fn variable_byte_integer(mut value: usize) -> Vec<u8> {
 /// Two bytes of length, then the bytes: a string or binary data.
 pub fn field(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
-    [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+    [&u16::try_from(bytes.len()).expect("a field of at most 65,535 bytes").to_be_bytes(), bytes].concat()
 }
 
 /// A property block with its length, of properties as they stand on the wire.
@@ -250,7 +250,7 @@ pub fn received(level: u8, packet: &[u8]) -> Received {
     assert_eq!(packet[0] >> 4, 3, "a PUBLISH is expected, not {packet:02x?}");
     let (_, mut rest) = cut_variable_byte_integer(&packet[1..]);
     let topic_length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
-    let topic = String::from_utf8(rest[2..2 + topic_length].to_vec()).unwrap();
+    let topic = String::from_utf8(rest[2..2 + topic_length].to_vec()).expect("a topic is text");
     rest = &rest[2 + topic_length..];
     let qos = packet[0] >> 1 & 3;
     let packet_identifier = (qos > 0).then(|| u16::from_be_bytes([rest[0], rest[1]]));

@@ -56,7 +56,7 @@ impl World {
 
     /// A new Network Connection, nothing sent on it.
     pub fn open(&mut self) -> Peer {
-        let address = Address::Internet("127.0.0.1:50000".parse().unwrap());
+        let address = Address::Internet(([127, 0, 0, 1], 50_000).into());
         let peer = self.broker.accept(address, self.now).expect("there is room");
         self.settle();
         peer
