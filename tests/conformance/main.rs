@@ -2,8 +2,6 @@
 //! a clock that the test moves. A test is named by the number of its statement; `statements.md` beside it lists
 //! them all, and `make conformance` compares the two.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod v31;
 mod v311;
 mod v311_connect;
