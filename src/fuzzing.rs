@@ -52,9 +52,27 @@ impl<'a> Input<'a> {
         bytes
     }
 
-    /// All the rest.
-    pub fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.0)
+    /// A text for a topic or a filter, of up to 11 pieces that collide often. It may be wrong.
+    pub fn topic(&mut self) -> String {
+        const PIECES: [&str; 16] = [
+            "a",
+            "a",
+            "b",
+            "/",
+            "/",
+            "/",
+            "/",
+            "+",
+            "+",
+            "#",
+            "$",
+            "!",
+            "0",
+            "é",
+            "aaaaaaaaaaaaaaa",
+            "$share/",
+        ];
+        (0..self.below(12)).map(|_| self.pick(&PIECES)).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 
+pub use super::fuzzing_chunks::cut;
 use super::fuzzing_packets as packets;
 use super::{Broker, Census, Effect, Intake};
 use crate::access::{AccessControl, Answer, Client, Peer, Question, Verdict};

@@ -13,6 +13,8 @@ mod depart;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing_chunks;
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_packets;
 mod matches;
 mod publish;

@@ -7,6 +7,8 @@
 //!
 //! It may know `topic` and `std` only.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod matching;
 mod node;
 mod pool;

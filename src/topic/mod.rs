@@ -3,6 +3,9 @@
 //!
 //! This is the lowest room: the codec, the trie and everything above build on it.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::fmt;
 
 /// The longest Topic Name or Topic Filter, in bytes: what the two-byte length on the wire can say

@@ -34,6 +34,9 @@
 //! or moved: slots are queues, and a slot has cascaded before anything can be filed below it. A deadline that
 //! the cursor has passed counts as the cursor itself: it fires next, after those which were there before it.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::num::NonZeroU32;
 
 use slab::Slab;
@@ -335,10 +338,9 @@ impl<K: Copy> Wheel<K> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
+    use super::fuzzing::{Step, follow};
     use super::*;
 
     fn at(milliseconds: u64) -> Time {
@@ -482,24 +484,7 @@ mod tests {
         assert_eq!(wheel.timers.capacity(), warm);
     }
 
-    /// One step of a random history. Indices choose among what is armed.
-    #[derive(Clone, Debug)]
-    enum Step {
-        Arm(Span),
-        /// A deadline so far in the past.
-        ArmLate(Span),
-        Cancel(usize),
-        Move(usize, Span),
-        /// Time goes on by so much, and at most so many timers are taken.
-        Advance(Span, usize),
-        /// The clock seems to go back.
-        GoBack(u64),
-    }
-
-    /// A distance in time, forward of the present.
-    type Span = u64;
-
-    fn span() -> impl Strategy<Value = Span> {
+    fn span() -> impl Strategy<Value = u64> {
         prop_oneof![
             4 => 0..3u64,
             8 => 0..200u64,
@@ -511,7 +496,7 @@ mod tests {
     }
 
     /// Time itself jumps to the far end seldom, or nothing would be left to happen.
-    fn advance() -> impl Strategy<Value = Span> {
+    fn advance() -> impl Strategy<Value = u64> {
         prop_oneof![
             10 => 0..200u64,
             10 => 0..100_000u64,
@@ -531,94 +516,13 @@ mod tests {
         ]
     }
 
-    /// The same contract, kept by a sorted map.
-    struct Model {
-        /// By the moment that counts and by the order of arming: the deadline as given, the key, the name.
-        waiting: BTreeMap<(u64, u64), (u64, u64, TimerId)>,
-        armed: u64,
-        cursor: u64,
-        now: u64,
-    }
-
-    impl Model {
-        fn file(&mut self, deadline: u64, key: u64, timer: TimerId) {
-            self.armed += 1;
-            self.waiting.insert((deadline.max(self.cursor), self.armed), (deadline, key, timer));
-        }
-
-        fn take(&mut self, which: usize) -> Option<(u64, u64, TimerId)> {
-            let position = which % self.waiting.len().max(1);
-            let entry = *self.waiting.keys().nth(position)?;
-            self.waiting.remove(&entry)
-        }
-
-        fn expire(&mut self) -> Option<u64> {
-            match self.waiting.first_entry() {
-                Some(entry) if entry.key().0 <= self.now => {
-                    self.cursor = entry.key().0;
-                    Some(entry.remove().1)
-                }
-                _ => {
-                    self.cursor = self.now;
-                    None
-                }
-            }
-        }
-    }
-
-    fn arm(wheel: &mut Wheel<u64>, model: &mut Model, deadline: u64) {
-        let key = model.armed;
-        let timer = wheel.arm(at(deadline), key);
-        model.file(deadline, key, timer);
-    }
-
-    /// Does one step to both and compares what they answer.
-    fn compare(step: &Step, wheel: &mut Wheel<u64>, model: &mut Model) {
-        match *step {
-            Step::Arm(span) => arm(wheel, model, model.now.saturating_add(span)),
-            Step::ArmLate(span) => arm(wheel, model, model.now.saturating_sub(span)),
-            Step::Cancel(which) => {
-                if let Some((deadline, key, timer)) = model.take(which) {
-                    assert_eq!(wheel.deadline(timer), at(deadline));
-                    assert_eq!(wheel.cancel(timer), key);
-                }
-            }
-            Step::Move(which, span) => {
-                if let Some((_, key, timer)) = model.take(which) {
-                    let deadline = model.now.saturating_add(span);
-                    wheel.move_to(timer, at(deadline));
-                    model.file(deadline, key, timer);
-                }
-            }
-            Step::Advance(span, count) => {
-                model.now = model.now.saturating_add(span);
-                for _ in 0..count {
-                    assert_eq!(wheel.expire(at(model.now)), model.expire());
-                }
-            }
-            Step::GoBack(earlier) => {
-                assert_eq!(wheel.expire(at(earlier.min(model.now))), model.expire());
-            }
-        }
-    }
-
     proptest! {
         #[test]
         fn the_wheel_is_a_sorted_map(
             begin in prop_oneof![Just(0), Just(u64::MAX - 5_000), any::<u64>()],
             steps in proptest::collection::vec(step(), 1..120),
         ) {
-            let mut wheel = Wheel::new(at(begin));
-            let mut model = Model { waiting: BTreeMap::new(), armed: 0, cursor: begin, now: begin };
-            for step in steps {
-                compare(&step, &mut wheel, &mut model);
-                wheel.check_invariants();
-                prop_assert_eq!(wheel.len(), model.waiting.len());
-                let earliest = model.waiting.first_key_value().map(|(key, _)| at(key.0));
-                let next = wheel.next_deadline();
-                prop_assert_eq!(next.is_some(), earliest.is_some());
-                prop_assert!(next <= earliest);
-            }
+            follow(begin, steps);
         }
     }
 }

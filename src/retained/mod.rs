@@ -5,6 +5,9 @@
 //! An ordered set keyed by the topic inside each message costs one pointer pair a topic; a tree of levels would
 //! store every topic twice.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

@@ -1,0 +1,5 @@
+//! One stream of bytes, whole and cut. Run with `make fuzz TARGET=chunked`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::broker::fuzzing::cut(data));

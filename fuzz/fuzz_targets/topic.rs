@@ -1,0 +1,5 @@
+//! Any text as Topic Name and Topic Filter. Run with `make fuzz TARGET=topic`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::topic::fuzzing::check(data));

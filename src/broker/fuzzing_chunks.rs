@@ -1,0 +1,113 @@
+//! The body of the fuzz target for cut input: one stream of bytes, handed to a broker whole and to another in
+//! pieces, must be answered the same. It panics if it is not.
+
+use super::fuzzing_packets as packets;
+use super::{Broker, Census, Effect};
+use crate::access::{AllowAll, Peer};
+use crate::codec::ProtocolVersion;
+use crate::fuzzing::Input;
+use crate::limits::Limits;
+use crate::slots::ConnectionId;
+use crate::time::Time;
+
+/// Packets of one stream: so few that no outbox reaches the fill at which the moment of a write counts.
+const PACKETS_MAXIMUM: usize = 16;
+
+/// What a broker did.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    sent: Vec<u8>,
+    is_ended: bool,
+    census: Census,
+}
+
+/// The first bytes say where the stream is cut, the rest what it is.
+pub fn cut(data: &[u8]) {
+    let mut input = Input::new(data);
+    let cuts = input.bytes(8);
+    let stream = stream(&mut input);
+    let whole = outcome(std::iter::once(stream.as_slice()));
+    let mut rest = stream.as_slice();
+    let mut lengths = cuts.iter().map(|&length| usize::from(length)).cycle();
+    let pieces = std::iter::from_fn(|| {
+        let (piece, behind) = rest.split_at(lengths.next().unwrap_or(0).max(1).min(rest.len()));
+        rest = behind;
+        (!piece.is_empty()).then_some(piece)
+    });
+    let cut = outcome(pieces);
+    let length = whole.sent.iter().zip(&cut.sent).take_while(|(one, other)| one == other).count();
+    assert!(
+        cut == whole,
+        "cut by {cuts:?}: {:?}, {:?}; sent alike up to {length}, then {:02x?} and {:02x?}",
+        (whole.is_ended, whole.census),
+        (cut.is_ended, cut.census),
+        whole.sent.iter().skip(length).take(32).collect::<Vec<_>>(),
+        cut.sent.iter().skip(length).take(32).collect::<Vec<_>>(),
+    );
+}
+
+/// A CONNECT and some packets, with faults now and then.
+fn stream(input: &mut Input<'_>) -> Vec<u8> {
+    let version = input.pick(&[ProtocolVersion::V5, ProtocolVersion::V311, ProtocolVersion::V31]);
+    let mut stream = Vec::new();
+    if !input.once_in(16) {
+        packets::connect(input, version, &mut stream);
+    }
+    for _ in 0..PACKETS_MAXIMUM {
+        if input.is_empty() {
+            break;
+        }
+        let begin = stream.len();
+        packets::packet(input, version, &mut stream);
+        if input.once_in(16) {
+            let at = begin + input.below(256) % (stream.len() - begin).max(1);
+            let fault = input.byte();
+            stream.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= fault);
+        }
+    }
+    stream
+}
+
+fn outcome<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
+    let now = Time::ZERO;
+    // Retained messages are handed over when there is time for them, which is a matter of the cuts.
+    let limits = Limits { retained_count: 0, ..Limits::default() };
+    let mut broker = Broker::new(limits, Box::new(AllowAll), 1, now);
+    let id = broker.accept(Peer::Local, now).expect("there is room");
+    let mut outcome = Outcome { sent: Vec::new(), is_ended: false, census: broker.census() };
+    for piece in pieces {
+        if outcome.is_ended {
+            break;
+        }
+        broker.received(id, piece, now);
+        settle(&mut broker, id, &mut outcome);
+        broker.check_invariants();
+    }
+    outcome.census = broker.census();
+    outcome
+}
+
+fn settle(broker: &mut Broker, id: ConnectionId, outcome: &mut Outcome) {
+    while broker.has_work() {
+        for dirty in broker.take_dirty(Vec::new()) {
+            broker.write_to(dirty, &mut outcome.sent, Time::ZERO).expect("a vector takes all");
+        }
+        while let Some(effect) = broker.next_effect() {
+            match effect {
+                Effect::Close(_) | Effect::Drop(_) => outcome.is_ended = true,
+                Effect::Resume(_) => {
+                    broker.resume(id, Time::ZERO);
+                }
+            }
+        }
+        broker.tick(Time::ZERO, 1000);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn any_stream_is_answered_the_same_however_it_is_cut() {
+        crate::fuzzing::try_out("chunked", 400, super::cut);
+    }
+}
