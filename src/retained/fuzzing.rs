@@ -87,7 +87,7 @@ fn walk(input: &mut Input<'_>, retained: &Retained, model: &Model, now: Time) {
     let is_over = (0..CALLS_MAXIMUM).any(|_| {
         let walk = retained.walk(filter, &mut position, now, budget, |message| {
             asked += 1;
-            let is_taken = refusals >> (asked % 8) & 1 == 0 || asked % 8 == 0;
+            let is_taken = refusals >> (asked % 8) & 1 == 0 || asked.is_multiple_of(8);
             if is_taken {
                 found.push(message.publication().topic.to_string());
             }
