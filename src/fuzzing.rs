@@ -77,9 +77,13 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
+pub(crate) use testing::try_out;
+
+#[cfg(test)]
 mod testing {
     use std::path::Path;
 
+    #[expect(clippy::disallowed_methods, reason = "the inputs of a test are files")]
     /// Runs a body over the checked-in inputs of its target and over `count` byte strings of its own making.
     pub(crate) fn try_out(target: &str, count: u64, body: impl Fn(&[u8])) {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
@@ -113,6 +117,3 @@ mod testing {
         assert_eq!((input.byte(), input.number(), input.once_in(2), input.bytes(9)), (0, 0, false, &[][..]));
     }
 }
-
-#[cfg(test)]
-pub(crate) use testing::try_out;

@@ -133,17 +133,8 @@ impl Broker {
         }
     }
 
-    /// Publishes the Will of a client whose connection is about to end, if the end of it makes the Will due at once.
-    pub(super) fn publish_will_without_delay(&mut self, session_id: SessionId) {
-        let session = &self.sessions[session_id];
-        let is_over = session.expiry_interval == 0;
-        if session.will.as_ref().is_some_and(|will| is_over || will.delay == Duration::ZERO) {
-            self.publish_will(session_id);
-        }
-    }
-
     /// Publishes a Will, if there is one and its client may still publish it.
-    fn publish_will(&mut self, session_id: SessionId) {
+    pub(super) fn publish_will(&mut self, session_id: SessionId) {
         let Some(will) = self.sessions[session_id].will.take() else { return };
         let kept = will.message.publication();
         let expires = match kept.expires {

@@ -87,16 +87,17 @@ impl Broker {
         }
     }
 
-    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. Wills that are due
-    /// with that are published first, while those who subscribed to them are still there.
+    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. All sessions end with
+    /// it, so all Wills are due, delayed or not; they are published first, while those who subscribed to them are
+    /// still there.
     pub fn shut_down(&mut self, now: Time) {
         self.advance(now);
-        let (all, served): (Vec<ConnectionId>, Vec<Option<SessionId>>) =
-            self.connections.iter().map(|(id, connection)| (id, connection.session())).unzip();
-        for session in served.into_iter().flatten() {
-            self.publish_will_without_delay(session);
+        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        for session in sessions {
+            self.publish_will(session);
         }
-        for id in all {
+        let connections: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in connections {
             self.end(id, ReasonCode::ServerShuttingDown, "the server is shutting down");
         }
     }

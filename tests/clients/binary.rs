@@ -277,6 +277,7 @@ fn a_bad_packet_costs_a_line_and_nobody_else() {
             drop(stream);
             client.publish("topic", QoS::AtLeastOnce, false, "still here").await;
             assert_eq!(client.receive().await.payload, b"still here");
+            server.wait_for_line(reason);
             let lines: Vec<String> = server
                 .lines_with(&peer)
                 .into_iter()

@@ -2,6 +2,7 @@
 //! while its test waits for something from it, and there is no thread to wait for.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use rumqttc::{QoS, v5};
 use v5::mqttbytes::v5 as packets;
@@ -235,16 +236,16 @@ impl Client {
         }
     }
 
-    /// Publishes the numbers below `count` at QoS 1, as many at a time as both sides allow.
-    pub(crate) async fn publish_numbers(&mut self, topic: &str, count: usize) {
-        let (mut next, mut acknowledged) = (0, 0);
-        while acknowledged < count {
-            while next < count && self.try_publish(topic, next.to_string()) {
+    /// Publishes these numbers at QoS 1, as many at a time as both sides allow.
+    pub(crate) async fn publish_numbers(&mut self, topic: &str, numbers: Range<usize>) {
+        let (mut next, mut acknowledged) = (numbers.start, numbers.start);
+        while acknowledged < numbers.end {
+            while next < numbers.end && self.try_publish(topic, next.to_string()) {
                 next += 1;
             }
             match self.next_but_messages().await {
                 Happening::Acknowledged => acknowledged += 1,
-                Happening::Ended(why) => panic!("{acknowledged} of {count} acknowledged: {why}"),
+                Happening::Ended(why) => panic!("{acknowledged} of {numbers:?} acknowledged: {why}"),
                 _ => {}
             }
         }

@@ -22,7 +22,7 @@ fn the_members_of_a_shared_subscription_share() {
         outsider.subscribe("end", QoS::AtLeastOnce).await;
 
         let mut publisher = Client::connect(&server, version, "publisher").await;
-        publisher.publish_numbers("work/piece", COUNT).await;
+        publisher.publish_numbers("work/piece", 0..COUNT).await;
         publisher.publish("end", QoS::AtLeastOnce, false, "").await;
 
         let mut shared = Vec::new();
