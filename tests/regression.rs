@@ -86,3 +86,13 @@ fn a_decision_after_the_end_of_its_connection_changes_nothing() {
     assert_eq!(broker.resume(older, now), Intake::More);
     broker.check_invariants();
 }
+
+/// Its DISCONNECT had the reason of a CONNACK, which is none of a DISCONNECT [MQTT-3.14.2-1].
+#[test]
+fn a_second_connect_of_no_known_version_is_a_protocol_error() {
+    let mut world = World::new();
+    let peer = world.connect(Connect::new(V5, "a").bytes());
+    world.send(peer, Connect::new(9, "a").bytes());
+    let disconnect = world.take_one(peer);
+    assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x82), "{disconnect:02x?}");
+}
