@@ -107,6 +107,9 @@ impl<'a> TopicFilter<'a> {
     /// Checks `text` against the rules of a Topic Filter; `$share/NAME/FILTER` is a Shared Subscription.
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
         check_length(text)?;
+        if text.contains('\0') {
+            return Err(TopicError::Nul);
+        }
         let pattern_at = pattern_position(text)?;
         let (_, pattern) = text.split_at_checked(pattern_at).ok_or(TopicError::Share)?;
         check_pattern(pattern)?;
@@ -184,9 +187,6 @@ fn pattern_position(text: &str) -> Result<usize, TopicError> {
 fn check_pattern(pattern: &str) -> Result<(), TopicError> {
     let mut levels = pattern.split('/').peekable();
     while let Some(level) = levels.next() {
-        if level.contains('\0') {
-            return Err(TopicError::Nul);
-        }
         if level.contains('#') && (level.len() > 1 || levels.peek().is_some()) {
             return Err(TopicError::MisplacedHash);
         }
@@ -200,6 +200,13 @@ fn check_pattern(pattern: &str) -> Result<(), TopicError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_name_is_as_free_of_nul_as_a_pattern() {
+        for text in ["$share/g\0/a", "$share/g/a\0", "a\0", "\0"] {
+            assert_eq!(TopicFilter::new(text), Err(TopicError::Nul), "{text:?}");
+        }
+    }
 
     #[test]
     fn names_are_checked() {
