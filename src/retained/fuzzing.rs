@@ -50,6 +50,7 @@ fn set(input: &mut Input<'_>, retained: &mut Retained, model: &mut Model) {
         publisher: None,
         properties: Properties::default(),
         expires,
+        publisher: None,
     };
     retained.set(Message::new(&publication, &mut Vec::new()));
     model.insert(text, expires);

@@ -70,7 +70,10 @@ fn matches(input: &mut Input<'_>, trie: &Trie<u32>, model: &Model) {
     let mut found = Vec::new();
     trie.matches(name, &mut found);
     found.sort();
-    let is_match = |pattern: &str| TopicFilter::new(pattern).is_ok_and(|filter| filter.matches(name));
+    // The pattern of a Shared Subscription may look like another one, so each is read as a pattern.
+    let is_match = |pattern: &str| {
+        TopicFilter::new(&format!("$share/g/{pattern}")).is_ok_and(|filter| filter.matches(name))
+    };
     let mut expected: Vec<FilterId> =
         model.iter().filter(|(pattern, _)| is_match(pattern)).map(|(_, (filter, _))| *filter).collect();
     expected.sort();
