@@ -85,6 +85,7 @@ mod testing {
 
     #[expect(clippy::disallowed_methods, reason = "the inputs of a test are files")]
     /// Runs a body over the checked-in inputs of its target and over `count` byte strings of its own making.
+    #[expect(clippy::disallowed_methods, reason = "a test may read files")]
     pub(crate) fn try_out(target: &str, count: u64, body: impl Fn(&[u8])) {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
         for entry in std::fs::read_dir(directory).expect("the target has inputs") {
