@@ -83,7 +83,6 @@ pub(crate) use testing::try_out;
 mod testing {
     use std::path::Path;
 
-    #[expect(clippy::disallowed_methods, reason = "the inputs of a test are files")]
     /// Runs a body over the checked-in inputs of its target and over `count` byte strings of its own making.
     #[expect(clippy::disallowed_methods, reason = "a test may read files")]
     pub(crate) fn try_out(target: &str, count: u64, body: impl Fn(&[u8])) {

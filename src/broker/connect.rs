@@ -1,6 +1,7 @@
 //! CONNECT: nothing of it takes effect before its client is authenticated. The order is: authenticate, authorise
 //! the Will, take the session over, apply.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use log::info;
@@ -24,10 +25,18 @@ use crate::topic::TopicName;
 impl Broker {
     pub(super) fn handle_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
         self.negotiate(id, connect);
-        let assigned = connect.client_identifier.is_empty().then(|| self.draw_client_identifier());
+        let assigned = connect
+            .client_identifier
+            .is_empty()
+            .then(|| self.assigned.take().unwrap_or_else(|| self.draw_client_identifier()));
         let client_identifier = assigned.as_deref().unwrap_or(connect.client_identifier);
         match self.may_connect(id, client_identifier, connect) {
-            None => return Ok(Step::Parked),
+            None => {
+                if let Some(parked) = &mut self.connections[id].parked {
+                    parked.assigned = assigned;
+                }
+                return Ok(Step::Parked);
+            }
             Some(Err((reason, what))) => {
                 self.refuse(id, reason, what);
                 return Ok(Step::Ended);
@@ -288,13 +297,13 @@ impl Broker {
         }
     }
 
-    /// The next number of the seed's sequence (splitmix64).
+    /// The next number of the seed's sequence. It is a hash, so that a client can not tell from its own identifier
+    /// which one the next client gets.
     fn draw(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.drawn += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.seed, self.drawn).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7].

@@ -134,8 +134,9 @@ pub struct Broker {
     limits: Limits,
     access: Box<dyn AccessControl>,
     now: Time,
-    /// The state that Client Identifiers are drawn from.
+    /// What Client Identifiers are drawn from, and how often that was done.
     seed: u64,
+    drawn: u64,
     connections: Slots<ConnectionMark, Connection>,
     sessions: Slots<SessionMark, Session>,
     clients: BTreeMap<Rc<str>, SessionId>,
@@ -153,6 +154,8 @@ pub struct Broker {
     matches: Matches,
     /// Decisions about the packet in hand.
     verdicts: Vec<Verdict>,
+    /// The Client Identifier that was drawn for the CONNECT in hand before it had to wait.
+    assigned: Option<String>,
     /// Properties of the message in hand, as they are forwarded.
     forwarded: PropertyBuffer,
     /// The topic that the message in hand named by an alias.
@@ -170,6 +173,7 @@ impl Broker {
             access,
             now,
             seed,
+            drawn: 0,
             connections: Slots::default(),
             sessions: Slots::default(),
             clients: BTreeMap::new(),
@@ -184,6 +188,7 @@ impl Broker {
             statistics: Statistics::default(),
             matches: Matches::default(),
             verdicts: Vec::new(),
+            assigned: None,
             forwarded: PropertyBuffer::default(),
             aliased_topic: String::new(),
             counted: Counted::default(),
@@ -305,7 +310,7 @@ impl Broker {
                 let verdicts = std::mem::take(&mut self.verdicts);
                 let connection = client.connection.expect("only a connection's packets are asked about here");
                 let connection = &mut self.connections[connection];
-                connection.parked = Some(Box::new(Parked { verdicts, is_waiting: true }));
+                connection.parked = Some(Box::new(Parked { verdicts, assigned: None, is_waiting: true }));
                 connection.is_paused = true;
                 None
             }

@@ -136,8 +136,10 @@ impl Broker {
         connection.last_heard = self.now;
         connection.judged = self.now;
         self.verdicts.clear();
+        self.assigned = None;
         if let Some(parked) = connection.parked.take() {
             self.verdicts = parked.verdicts;
+            self.assigned = parked.assigned;
         } else {
             self.statistics.packets_received += 1;
         }

@@ -47,6 +47,8 @@ pub struct Extension {
 pub struct Parked {
     /// The answers that it has, in the order of the questions.
     pub verdicts: Vec<Verdict>,
+    /// The Client Identifier that was drawn for a CONNECT without one.
+    pub assigned: Option<String>,
     /// Whether one more is awaited; otherwise the packet is about to be worked on again.
     pub is_waiting: bool,
 }

@@ -47,7 +47,6 @@ fn set(input: &mut Input<'_>, retained: &mut Retained, model: &mut Model) {
         payload: b"x",
         qos: QoS::AtMostOnce,
         retain: true,
-        publisher: None,
         properties: Properties::default(),
         expires,
         publisher: None,
