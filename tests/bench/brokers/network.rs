@@ -1,0 +1,209 @@
+//! The clients' side of the connections: one poller, one buffer to read into, and for each client the bytes it
+//! has still to send.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::packets::{Fault, Packet};
+
+const READ_BYTES: usize = 256 * 1024;
+const EVENTS_PER_TURN: usize = 1024;
+
+/// What is to become of a connection after a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    GoOn,
+    /// Send what is there and close.
+    Close,
+}
+
+/// Who takes what the broker sends.
+pub trait Receive {
+    /// A packet for the client of that number; what is appended to `out` is sent.
+    fn packet(&mut self, client: usize, packet: Packet<'_>, out: &mut Vec<u8>) -> Result<Then, Fault>;
+}
+
+#[derive(Debug)]
+struct Client {
+    stream: TcpStream,
+    out: Vec<u8>,
+    /// Bytes of `out` that have left.
+    written: usize,
+    /// The beginning of a packet whose end has not come.
+    kept: Vec<u8>,
+    is_dirty: bool,
+    is_stalled: bool,
+    is_closing: bool,
+}
+
+/// All connections to one broker.
+pub struct Network {
+    poll: Poll,
+    events: Events,
+    address: SocketAddr,
+    clients: Vec<Option<Client>>,
+    dirty: Vec<usize>,
+    buffer: Box<[u8]>,
+}
+
+impl Network {
+    /// Connections go to that port of the IPv4 loopback.
+    pub fn new(port: u16) -> Result<Self, Fault> {
+        Ok(Self {
+            poll: Poll::new().map_err(|error| format!("no poller: {error}"))?,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            clients: Vec::new(),
+            dirty: Vec::new(),
+            buffer: vec![0; READ_BYTES].into(),
+        })
+    }
+
+    /// Opens a connection, sends `bytes` there and tells the client's number, the lowest of a place that is free
+    /// from `from` on.
+    pub fn open(&mut self, from: usize, bytes: &[u8]) -> Result<usize, Fault> {
+        let place = (from..self.clients.len()).find(|&place| self.clients[place].is_none());
+        let number = place.unwrap_or_else(|| self.clients.len().max(from));
+        let mut stream = self.connect().map_err(|error| format!("can not connect: {error}"))?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(number), both)
+            .map_err(|error| format!("can not watch a connection: {error}"))?;
+        if self.clients.len() <= number {
+            self.clients.resize_with(number + 1, || None);
+        }
+        self.clients[number] = Some(Client {
+            stream,
+            out: bytes.to_vec(),
+            written: 0,
+            kept: Vec::new(),
+            is_dirty: true,
+            is_stalled: false,
+            is_closing: false,
+        });
+        self.dirty.push(number);
+        Ok(number)
+    }
+
+    /// On the loopback a connection stands as soon as it is asked for, so waiting for it costs nothing.
+    fn connect(&self) -> io::Result<TcpStream> {
+        let stream = std::net::TcpStream::connect(self.address)?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(TcpStream::from_std(stream))
+    }
+
+    /// Connections that stand.
+    pub fn is_open(&self, client: usize) -> bool {
+        self.clients.get(client).is_some_and(Option::is_some)
+    }
+
+    /// Closes at once, whatever has not been sent.
+    pub fn close(&mut self, client: usize) {
+        self.clients[client] = None;
+    }
+
+    /// Whether the client takes what the broker sends. It does not read what came before it reads again.
+    pub fn stall(&mut self, client: usize) {
+        if let Some(client) = &mut self.clients[client] {
+            client.is_stalled = true;
+        }
+    }
+
+    /// Appends to what a client has to send, which leaves with the next turn.
+    #[inline]
+    pub fn send(&mut self, number: usize, append: impl FnOnce(&mut Vec<u8>)) {
+        let Some(client) = &mut self.clients[number] else { return };
+        append(&mut client.out);
+        if !client.is_dirty {
+            client.is_dirty = true;
+            self.dirty.push(number);
+        }
+    }
+
+    /// Writes what is to be sent, waits for something to happen, at most so long, and takes what came.
+    pub fn turn(&mut self, wait: Duration, receiver: &mut impl Receive) -> Result<(), Fault> {
+        self.flush()?;
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                return Err(format!("can not wait: {error}"));
+            }
+            _ => {}
+        }
+        for event in &self.events {
+            let Token(number) = event.token();
+            let Some(Some(client)) = self.clients.get_mut(number) else { continue };
+            if (event.is_readable() || event.is_read_closed()) && !client.is_stalled {
+                client.read(number, &mut self.buffer, receiver)?;
+            }
+            if !client.out.is_empty() && !client.is_dirty || client.is_closing {
+                client.is_dirty = true;
+                self.dirty.push(number);
+            }
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for number in dirty.drain(..) {
+            let Some(client) = &mut self.clients[number] else { continue };
+            client.is_dirty = false;
+            client.write()?;
+            if client.is_closing && client.out.is_empty() {
+                self.clients[number] = None;
+            }
+        }
+        self.dirty = dirty;
+        Ok(())
+    }
+}
+
+impl Client {
+    fn write(&mut self) -> Result<(), Fault> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("can not write: {error}")),
+            }
+        }
+        self.written = 0;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Reads until the socket is empty, or the receiver wants to close.
+    fn read(&mut self, number: usize, buffer: &mut [u8], receiver: &mut impl Receive) -> Result<(), Fault> {
+        while !self.is_closing {
+            let kept = self.kept.len();
+            buffer[..kept].copy_from_slice(&self.kept);
+            let count = match self.stream.read(&mut buffer[kept..]) {
+                Ok(0) => return Err("the broker closed a connection".to_owned()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(format!("can not read: {error}")),
+            };
+            let mut rest = &buffer[..kept + count];
+            while let Some((packet, length)) = Packet::first_of(rest) {
+                if receiver.packet(number, packet, &mut self.out)? == Then::Close {
+                    self.is_closing = true;
+                }
+                rest = &rest[length..];
+            }
+            self.kept.clear();
+            self.kept.extend_from_slice(rest);
+            if kept + count < buffer.len() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

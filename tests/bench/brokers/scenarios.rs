@@ -1,0 +1,305 @@
+//! What is measured, by name.
+
+use std::time::Duration;
+
+use crate::broker::{Ability, Memory, Process, own_processor_time};
+use crate::churn::{Cycle, churn};
+use crate::flow::{Flow, Load, Pattern};
+use crate::memory;
+use crate::network::Network;
+use crate::packets::{Fault, Version};
+use crate::tally::Tally;
+
+use Pattern::{OneTopic, Pairs, Shared, Wildcard};
+use Version::{V5, V311};
+
+/// How long a load lasts, and whether what is kept is kept small.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub time: Duration,
+    pub is_quick: bool,
+}
+
+/// What kind of numbers a row of a report holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The broker's processor time for each message in µs; messages a second; the generator's processor time for
+    /// each message in µs.
+    Processor,
+    /// p50, p99, p99.9 and the maximum, in µs.
+    Latency,
+    /// Bytes resident, and those of them that are private and written to.
+    Bytes,
+    /// The same in KiB.
+    Kibibytes,
+}
+
+/// One row of a report, for one broker.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    pub row: String,
+    pub kind: Kind,
+    pub values: Vec<f64>,
+}
+
+/// What one run of a scenario found.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub figures: Vec<Figure>,
+    pub tally: Tally,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Closed(Flow),
+    /// Messages a second.
+    Open(Flow, u32),
+    Churn(Cycle),
+    Idle(usize),
+    Subscriptions(usize),
+    Retained(usize),
+    Offline(usize),
+    Stalled,
+}
+
+/// Something to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// Whether the short run includes it.
+    pub is_central: bool,
+    work: Work,
+}
+
+const fn flow(
+    version: Version,
+    qos: u8,
+    payload: usize,
+    pattern: Pattern,
+    publishers: usize,
+    subscribers: usize,
+) -> Work {
+    Work::Closed(Flow { version, qos, payload, publishers, subscribers, pattern })
+}
+
+const fn paced(pairs: usize, rate: u32) -> Work {
+    let flow =
+        Flow { version: V311, qos: 0, payload: 64, publishers: pairs, subscribers: pairs, pattern: Pairs };
+    Work::Open(flow, rate)
+}
+
+const fn central(name: &'static str, work: Work) -> Scenario {
+    Scenario { name, is_central: true, work }
+}
+
+const fn further(name: &'static str, work: Work) -> Scenario {
+    Scenario { name, is_central: false, work }
+}
+
+/// All scenarios, in the order of the report.
+pub const ALL: [Scenario; 32] = [
+    central("1:1 QoS 0, 16 B", flow(V311, 0, 16, OneTopic, 1, 1)),
+    central("1:1 QoS 1, 16 B", flow(V311, 1, 16, OneTopic, 1, 1)),
+    central("fan-out 1:100 QoS 0, 64 B", flow(V311, 0, 64, OneTopic, 1, 100)),
+    central("fan-in 50:1 QoS 0, 64 B", flow(V311, 0, 64, OneTopic, 50, 1)),
+    central("50 pairs QoS 1, 64 B", flow(V311, 1, 64, Pairs, 50, 50)),
+    central("latency at 1,000/s, broker CPU µs per message", paced(1, 1_000)),
+    central("1:1 QoS 2, 16 B", flow(V311, 2, 16, OneTopic, 1, 1)),
+    central(
+        "1,000 topics to one wildcard subscriber, QoS 0",
+        flow(V311, 0, 16, Wildcard { topics: 1_000 }, 1, 1),
+    ),
+    central("shared subscription 4:8, QoS 1, 5.0", flow(V5, 1, 16, Shared, 4, 8)),
+    central("connect, CPU µs", Work::Churn(Cycle::Connect)),
+    central("connect, subscribe, publish QoS 1, disconnect: CPU µs a cycle", Work::Churn(Cycle::Publish)),
+    further("1:1 QoS 0, 64 B", flow(V311, 0, 64, OneTopic, 1, 1)),
+    further("1:1 QoS 0, 256 B", flow(V311, 0, 256, OneTopic, 1, 1)),
+    further("1:1 QoS 0, 16 KiB", flow(V311, 0, 16 * 1024, OneTopic, 1, 1)),
+    further("1:1 QoS 1, 256 B", flow(V311, 1, 256, OneTopic, 1, 1)),
+    further("1:1 QoS 1, 16 KiB", flow(V311, 1, 16 * 1024, OneTopic, 1, 1)),
+    further("1:1 QoS 0, 16 B, 5.0", flow(V5, 0, 16, OneTopic, 1, 1)),
+    further("1:1 QoS 1, 16 B, 5.0", flow(V5, 1, 16, OneTopic, 1, 1)),
+    further("1:1 QoS 2, 16 B, 5.0", flow(V5, 2, 16, OneTopic, 1, 1)),
+    further("fan-out 1:100 QoS 1, 64 B", flow(V311, 1, 64, OneTopic, 1, 100)),
+    further("fan-out 1:100 QoS 0, 16 KiB", flow(V311, 0, 16 * 1024, OneTopic, 1, 100)),
+    further("fan-out 1:1000 QoS 0, 64 B", flow(V311, 0, 64, OneTopic, 1, 1_000)),
+    further("fan-in 50:1 QoS 1, 64 B", flow(V311, 1, 64, OneTopic, 50, 1)),
+    further("50 pairs QoS 0, 64 B", flow(V311, 0, 64, Pairs, 50, 50)),
+    further("500 pairs QoS 1, 64 B", flow(V311, 1, 64, Pairs, 500, 500)),
+    further("10 pairs at 10,000/s in all, broker CPU µs per message", paced(10, 10_000)),
+    central("idle connections", Work::Idle(15_000)),
+    central("200,000 subscriptions", Work::Subscriptions(200_000)),
+    further("1,000,000 subscriptions", Work::Subscriptions(1_000_000)),
+    central("retained messages", Work::Retained(100_000)),
+    central("offline messages", Work::Offline(100_000)),
+    central("stalled subscriber", Work::Stalled),
+];
+
+impl Scenario {
+    /// What a broker must be able to do.
+    pub const fn needs(&self) -> Ability {
+        match self.work {
+            Work::Closed(flow) | Work::Open(flow, _) => match (flow.version, flow.pattern) {
+                (_, OneTopic | Pairs) if flow.qos < 2 => Ability::Relay,
+                (V311, _) => Ability::V311,
+                (V5, _) => Ability::V5,
+            },
+            Work::Churn(_) => Ability::Relay,
+            _ => Ability::V311,
+        }
+    }
+
+    /// Whether a broker of that ability can do it.
+    pub fn is_for(&self, ability: Ability) -> bool {
+        let speaks_5 = match self.work {
+            Work::Closed(flow) | Work::Open(flow, _) => flow.version == V5,
+            _ => false,
+        };
+        ability >= self.needs() && !(speaks_5 && ability == Ability::V311)
+    }
+
+    /// Measures a broker that has just been started.
+    pub fn run(&self, process: &Process, effort: Effort) -> Result<Outcome, Fault> {
+        let mut network = Network::new(process.port)?;
+        match self.work {
+            Work::Closed(flow) => self.run_closed(process, &mut network, flow, effort),
+            Work::Open(flow, rate) => self.run_open(process, &mut network, flow, rate, effort),
+            Work::Churn(cycle) => self.run_churn(process, &mut network, cycle, effort),
+            Work::Idle(count) => {
+                let count = smaller(count, effort).min(memory::connections_maximum());
+                let [without, with] = memory::idle(process, &mut network, count)?;
+                let rows = ["without subscription", "with one subscription"];
+                let figures = rows.into_iter().zip([without, with]).map(|(row, memory)| {
+                    bytes(format!("RSS bytes per idle connection {row}, of {}", grouped(count)), memory)
+                });
+                Ok(Outcome { figures: figures.collect(), tally: Tally::default() })
+            }
+            Work::Subscriptions(count) => {
+                let count = smaller(count, effort);
+                let memory = memory::subscriptions(process, &mut network, count)?;
+                let row = format!("RSS bytes a subscription of {}", grouped(count));
+                Ok(Outcome { figures: vec![bytes(row, memory)], tally: Tally::default() })
+            }
+            Work::Retained(count) => {
+                let count = smaller(count, effort);
+                let (memory, tally) = memory::retained(process, &mut network, count)?;
+                let row = format!("RSS bytes a retained 64 B message of {}", grouped(count));
+                Ok(Outcome { figures: vec![bytes(row, memory)], tally })
+            }
+            Work::Offline(count) => {
+                let count = smaller(count, effort);
+                let (memory, tally) = memory::offline(process, &mut network, count)?;
+                let row = format!("RSS bytes an offline queued 64 B message of {}", grouped(count));
+                Ok(Outcome { figures: vec![bytes(row, memory)], tally })
+            }
+            Work::Stalled => {
+                let (memory, tally) = memory::stalled(process, &mut network)?;
+                let row = "memory growth beside one stalled subscriber, 1 KiB QoS 0 flood, KiB".to_owned();
+                let values = vec![memory.resident / 1024.0, memory.private_dirty / 1024.0];
+                Ok(Outcome { figures: vec![Figure { row, kind: Kind::Kibibytes, values }], tally })
+            }
+        }
+    }
+
+    fn run_closed(
+        &self,
+        process: &Process,
+        network: &mut Network,
+        flow: Flow,
+        effort: Effort,
+    ) -> Result<Outcome, Fault> {
+        let mut load = Load::prepare(flow, network)?;
+        load.run(network, effort.time / 5)?;
+        let (broker, own) = (process.processor_time()?, own_processor_time()?);
+        let stretch = load.run(network, effort.time)?;
+        let (broker, own) = (process.processor_time()? - broker, own_processor_time()? - own);
+        if stretch.deliveries == 0 {
+            return Err("nothing was delivered".to_owned());
+        }
+        let count = stretch.deliveries as f64;
+        let values =
+            vec![microseconds(broker) / count, count / stretch.time.as_secs_f64(), microseconds(own) / count];
+        Ok(Outcome { figures: vec![self.processor(values)], tally: load.tally() })
+    }
+
+    fn run_open(
+        &self,
+        process: &Process,
+        network: &mut Network,
+        flow: Flow,
+        rate: u32,
+        effort: Effort,
+    ) -> Result<Outcome, Fault> {
+        let mut load = Load::prepare(flow, network)?;
+        load.run_paced(network, rate, effort.time / 5)?;
+        let broker = process.processor_time()?;
+        let (stretch, mut latencies) = load.run_paced(network, rate, effort.time)?;
+        let broker = process.processor_time()? - broker;
+        latencies.sort_unstable();
+        if latencies.is_empty() {
+            return Err("nothing was delivered".to_owned());
+        }
+        let count = stretch.deliveries as f64;
+        let at = |permille: usize| {
+            let place = (latencies.len() * permille).div_ceil(1000).max(1) - 1;
+            latencies[place] as f64 / 1000.0
+        };
+        // The generator looks at the clock all the time, so its own processor time says nothing here.
+        let values = vec![microseconds(broker) / count, count / stretch.time.as_secs_f64(), f64::NAN];
+        let latency = Figure {
+            row: self.name.split(", broker").next().unwrap_or_default().to_owned(),
+            kind: Kind::Latency,
+            values: vec![at(500), at(990), at(999), at(1000)],
+        };
+        Ok(Outcome { figures: vec![self.processor(values), latency], tally: load.tally() })
+    }
+
+    fn run_churn(
+        &self,
+        process: &Process,
+        network: &mut Network,
+        cycle: Cycle,
+        effort: Effort,
+    ) -> Result<Outcome, Fault> {
+        churn(process, network, cycle, effort.time / 10)?;
+        let own = own_processor_time()?;
+        let churned = churn(process, network, cycle, effort.time)?;
+        let own = own_processor_time()? - own;
+        let count = churned.cycles as f64;
+        let values = vec![
+            microseconds(churned.processor_time) / count,
+            count / churned.time.as_secs_f64(),
+            microseconds(own) / count,
+        ];
+        Ok(Outcome { figures: vec![self.processor(values)], tally: Tally::default() })
+    }
+
+    fn processor(&self, values: Vec<f64>) -> Figure {
+        Figure { row: self.name.to_owned(), kind: Kind::Processor, values }
+    }
+}
+
+const fn smaller(count: usize, effort: Effort) -> usize {
+    if effort.is_quick { count / 5 } else { count }
+}
+
+fn bytes(row: String, memory: Memory) -> Figure {
+    Figure { row, kind: Kind::Bytes, values: vec![memory.resident, memory.private_dirty] }
+}
+
+fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// A number with commas between its thousands.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
