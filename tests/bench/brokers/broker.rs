@@ -13,16 +13,21 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 /// Where what is made for a run goes.
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 
-const MOSQUITTO_CONFIGURATION: &str = "\
+const MOSQUITTO: Configuration = Configuration {
+    text: "\
 listener {port} 127.0.0.1
 allow_anonymous true
-max_queued_messages 0
-max_inflight_messages 0
 persistence false
 log_type error
-";
+",
+    without_limits: "\
+max_queued_messages 0
+max_inflight_messages 0
+",
+};
 
-const RUMQTTD_CONFIGURATION: &str = "\
+const RUMQTTD: Configuration = Configuration {
+    text: "\
 id = 0
 [router]
 id = 0
@@ -39,7 +44,25 @@ connection_timeout_ms = 60000
 max_payload_size = 1048576
 max_inflight_count = 500
 dynamic_filters = true
-";
+",
+    without_limits: "",
+};
+
+/// The text of a configuration file, where `{port}` is the port.
+#[derive(Clone, Copy, Debug)]
+pub struct Configuration {
+    pub text: &'static str,
+    /// What is added where the broker's own limits are not what is measured, so that they do not make it drop
+    /// what the others deliver.
+    pub without_limits: &'static str,
+}
+
+/// Whether a broker keeps the limits that it has by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnLimits {
+    Kept,
+    Lifted,
+}
 
 /// What a broker can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,8 +81,7 @@ pub struct Broker {
     pub name: String,
     /// For the shell; `{port}` and `{configuration}` stand for what they say.
     pub command: String,
-    /// The text of its configuration file, `{port}` being the port.
-    pub configuration: Option<&'static str>,
+    pub configuration: Option<Configuration>,
     pub ability: Ability,
 }
 
@@ -97,15 +119,11 @@ impl Broker {
                 None => return Ok(None),
             },
             "mosquitto" => match find_program("mosquitto") {
-                Some(path) => {
-                    (format!("{path} -c {{configuration}}"), Some(MOSQUITTO_CONFIGURATION), Ability::V5)
-                }
+                Some(path) => (format!("{path} -c {{configuration}}"), Some(MOSQUITTO), Ability::V5),
                 None => return Ok(None),
             },
             "rumqttd" => match find_program("rumqttd") {
-                Some(path) => {
-                    (format!("{path} -q -c {{configuration}}"), Some(RUMQTTD_CONFIGURATION), Ability::V311)
-                }
+                Some(path) => (format!("{path} -q -c {{configuration}}"), Some(RUMQTTD), Ability::V311),
                 None => return Ok(None),
             },
             _ => {
@@ -116,13 +134,16 @@ impl Broker {
     }
 
     /// Starts it on a free port and waits until it takes connections. It runs on the given processor, if any.
-    pub fn start(&self, processor: Option<usize>) -> Result<Process, Fault> {
+    pub fn start(&self, processor: Option<usize>, own_limits: OwnLimits) -> Result<Process, Fault> {
         let port = free_port()?;
         let mut command = self.command.replace("{port}", &port.to_string());
-        if let Some(text) = self.configuration {
+        if let Some(configuration) = self.configuration {
+            let mut text = configuration.text.replace("{port}", &port.to_string());
+            if own_limits == OwnLimits::Lifted {
+                text += configuration.without_limits;
+            }
             let path = format!("{SCRATCH}/{}-{port}.conf", self.name);
-            fs::write(&path, text.replace("{port}", &port.to_string()))
-                .map_err(|error| format!("can not write {path}: {error}"))?;
+            fs::write(&path, text).map_err(|error| format!("can not write {path}: {error}"))?;
             command = command.replace("{configuration}", &path);
         }
         let pin = processor.map_or(String::new(), |processor| format!("taskset -c {processor} "));

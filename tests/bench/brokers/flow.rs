@@ -200,8 +200,9 @@ impl Load {
         let share = i64::try_from(share).expect("it is small");
         let in_flight = i64::try_from(self.in_flight_maximum).expect("it is small");
         let most = if self.flow.qos == 0 { share } else { share.min(in_flight) };
-        // A publisher that sent one message for each that arrived would make the broker's turns needlessly short.
-        let block = (most / 4).max(1);
+        // One block is on its way while the next is made. A publisher that sent one message for each that arrived
+        // would make the broker's turns needlessly short.
+        let block = (most / 2).max(1);
         for publisher in &mut self.publishers {
             let mut room = share - publisher.outstanding / receivers;
             if self.flow.qos > 0 {

@@ -98,13 +98,13 @@ fn start(arguments: &[String], processors: &str) -> Result<(), Fault> {
 
 /// Runs everything, writes the picture and gives the report.
 fn run(settings: &Settings) -> Result<String, Fault> {
-    let mut report = Report::new(&settings.brokers);
+    let mut report = Report::new(settings);
     for scenario in &settings.scenarios {
         run_scenario(settings, scenario, &mut report);
     }
     std::fs::write(&settings.svg, chart::svg(&report))
         .map_err(|error| format!("can not write {}: {error}", settings.svg))?;
-    Ok(report.markdown(settings, &settings.brokers))
+    Ok(report.markdown(settings))
 }
 
 fn run_scenario(settings: &Settings, scenario: &Scenario, report: &mut Report) {
@@ -114,7 +114,8 @@ fn run_scenario(settings: &Settings, scenario: &Scenario, report: &mut Report) {
             if failed[number] || !scenario.is_for(broker.ability) {
                 continue;
             }
-            let process = broker.start(settings.processors.map(|(of_broker, _)| of_broker));
+            let processor = settings.processors.map(|(of_broker, _)| of_broker);
+            let process = broker.start(processor, scenario.own_limits());
             match process.and_then(|process| scenario.run(&process, settings.effort)) {
                 Ok(outcome) => {
                     tell(scenario, &broker.name, &outcome);

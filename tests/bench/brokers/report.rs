@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::broker::Broker;
+use crate::agent::IN_FLIGHT_MAXIMUM;
 use crate::flow::{OUTSTANDING_BYTES, OUTSTANDING_MESSAGES};
 use crate::scenarios::{Figure, Kind, Outcome, grouped};
 use crate::settings::Settings;
@@ -42,6 +42,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// Everything that was found.
 #[derive(Debug)]
 pub struct Report {
+    /// The machine's load average before anything was measured.
+    load_before: String,
     pub brokers: Vec<String>,
     pub rows: Vec<Row>,
     /// By scenario and broker.
@@ -51,9 +53,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(brokers: &[Broker]) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         Self {
-            brokers: brokers.iter().map(|broker| broker.name.clone()).collect(),
+            load_before: load_average(),
+            brokers: settings.brokers.iter().map(|broker| broker.name.clone()).collect(),
             rows: Vec::new(),
             tallies: Vec::new(),
             faults: Vec::new(),
@@ -70,7 +73,11 @@ impl Report {
             self.rows[place].runs[broker].push(values);
         }
         if !outcome.tally.is_clean() {
-            self.tallies.push((scenario.to_owned(), broker, outcome.tally));
+            let of_both = |(name, of, _): &&mut (String, usize, Tally)| name == scenario && *of == broker;
+            match self.tallies.iter_mut().find(of_both) {
+                Some((.., tally)) => *tally += outcome.tally,
+                None => self.tallies.push((scenario.to_owned(), broker, outcome.tally)),
+            }
         }
     }
 
@@ -79,31 +86,21 @@ impl Report {
     }
 
     /// The whole report.
-    pub fn markdown(&self, settings: &Settings, brokers: &[Broker]) -> String {
+    pub fn markdown(&self, settings: &Settings) -> String {
         let mut text = String::from("# Brokers compared\n\n");
-        text += &describe(settings);
+        text += &self.describe(settings);
         text += "\n## Processor time\n\n";
         text += "The broker's CPU time for each delivered message in µs, and delivered messages a second.\n";
-        text +=
-            "`generator` is the CPU time that the load generator spent on each message, on its own CPU.\n\n";
+        text += "`generator` is the CPU time that the load generator spent on each, on its own CPU.\n\n";
         text += &self.processor_table();
         text += "\n## Latency\n\nFrom the moment at which a message was to be sent, in µs.\n\n";
         text += &self.latency_table();
-        text += "\n## Memory\n\nWhat was added to the resident memory, and in brackets to what of it is private and dirty.\n\n";
+        text += "\n## Memory\n\nWhat was added to the resident memory; in brackets, what of it is private and dirty.\n\n";
         text += &self.memory_table();
         text += "\n## Lost, duplicated, reordered\n\n";
         text += &self.integrity();
         text += "\n## Brokers\n\n";
-        for broker in brokers {
-            let _ = writeln!(text, "- {}: `{}`", broker.name, without_directories(&broker.command));
-            if let Some(configuration) = broker.configuration {
-                let _ = writeln!(text, "\n  ```text");
-                for line in configuration.lines() {
-                    let _ = writeln!(text, "  {line}");
-                }
-                let _ = writeln!(text, "  ```");
-            }
-        }
+        text += &commands(settings);
         text
     }
 
@@ -197,6 +194,35 @@ impl Report {
         self.table(&self.head(), rows)
     }
 
+    fn describe(&self, settings: &Settings) -> String {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let cpus = read("/proc/cpuinfo");
+        let models: Vec<&str> = cpus.lines().filter(|line| line.starts_with("model name")).collect();
+        let model = models.first().and_then(|line| line.split_once(": ")).map_or("CPU", |(_, model)| model);
+        let pinning = match settings.processors {
+            Some((broker, generator)) => {
+                format!("The broker ran on CPU {broker}, the load generator on CPU {generator}.")
+            }
+            None => {
+                "Nothing was pinned to a CPU, so the figures are less steady than they could be.".to_owned()
+            }
+        };
+        format!(
+            "{} × {model}, Linux {}, load average {} before and {} afterwards. {pinning}\n\
+             Median of {} repetitions of {:?} each; the brokers took turns, each started anew for each run.\n\
+             Closed loops kept at most {} deliveries and {} KiB of payload outstanding; with QoS 1 and 2 at most\n\
+             {IN_FLIGHT_MAXIMUM} messages of a publisher, and no more than the broker's Receive Maximum.\n",
+            models.len().max(1),
+            read("/proc/sys/kernel/osrelease").trim(),
+            self.load_before,
+            load_average(),
+            settings.repetitions,
+            settings.effort.time,
+            grouped(OUTSTANDING_MESSAGES),
+            OUTSTANDING_BYTES / 1024,
+        )
+    }
+
     fn integrity(&self) -> String {
         let mut text = String::new();
         if self.tallies.is_empty() {
@@ -217,30 +243,26 @@ impl Report {
     }
 }
 
-fn describe(settings: &Settings) -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let processors = read("/proc/cpuinfo");
-    let models: Vec<&str> = processors.lines().filter(|line| line.starts_with("model name")).collect();
-    let model = models.first().and_then(|line| line.split_once(": ")).map_or("unknown", |(_, model)| model);
-    let pinning = match settings.processors {
-        Some((broker, generator)) => {
-            format!("The broker had CPU {broker} to itself, the load generator CPU {generator}.")
+/// How the brokers were started.
+fn commands(settings: &Settings) -> String {
+    let mut text = String::new();
+    for broker in &settings.brokers {
+        let _ = writeln!(text, "- {}: `{}`", broker.name, without_directories(&broker.command));
+        let Some(configuration) = broker.configuration else { continue };
+        text += "\n  ```text\n";
+        text.extend(configuration.text.lines().map(|line| format!("  {line}\n")));
+        if !configuration.without_limits.is_empty() {
+            text += "  # and wherever the broker's own limits are not what is measured:\n";
+            text.extend(configuration.without_limits.lines().map(|line| format!("  {line}\n")));
         }
-        None => "Nothing was pinned to a CPU, so the figures are less steady than they could be.".to_owned(),
-    };
-    let load = read("/proc/loadavg");
-    format!(
-        "{} × {model}, Linux {}, load average at the end {}. {pinning}\n\
-         Median of {} repetitions of {:?} each; the brokers took turns, each started anew for each run.\n\
-         Closed loops kept at most {} deliveries and {} KiB of payload outstanding.\n",
-        models.len().max(1),
-        read("/proc/sys/kernel/osrelease").trim(),
-        load.split(' ').next().unwrap_or_default(),
-        settings.repetitions,
-        settings.effort.time,
-        grouped(OUTSTANDING_MESSAGES),
-        OUTSTANDING_BYTES / 1024,
-    )
+        text += "  ```\n\n";
+    }
+    text
+}
+
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn cell(text: Option<String>) -> String {

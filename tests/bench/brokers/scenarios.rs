@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::{Ability, Memory, Process, own_processor_time};
+use crate::broker::{Ability, Memory, OwnLimits, Process, own_processor_time};
 use crate::churn::{Cycle, churn};
 use crate::flow::{Flow, Load, Pattern};
 use crate::memory;
@@ -156,6 +156,14 @@ impl Scenario {
             _ => false,
         };
         ability >= self.needs() && !(speaks_5 && ability == Ability::V311)
+    }
+
+    /// Whether a broker's own limits are part of what is measured.
+    pub const fn own_limits(&self) -> OwnLimits {
+        match self.work {
+            Work::Stalled => OwnLimits::Kept,
+            _ => OwnLimits::Lifted,
+        }
     }
 
     /// Measures a broker that has just been started.

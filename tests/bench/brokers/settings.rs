@@ -64,7 +64,8 @@ pub fn parse(arguments: &[String], processors: Option<(usize, usize)>) -> Result
         let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
         return Ok(Command::Print(names.join("\n") + "\n"));
     }
-    let is_quick = matches.opt_present("quick") || std::env::var_os("QUICK").is_some();
+    let is_quick = matches.opt_present("quick")
+        || std::env::var("QUICK").is_ok_and(|value| !["", "0"].contains(&&*value));
     let seconds: f64 = number(&matches, "seconds")?.unwrap_or(if is_quick { 0.3 } else { 2.0 });
     if !(0.05..=600.0).contains(&seconds) {
         return Err("a load lasts from 0.05 to 600 seconds".to_owned());
