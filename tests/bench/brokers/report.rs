@@ -91,7 +91,8 @@ impl Report {
         text += &self.describe(settings);
         text += "\n## Processor time\n\n";
         text += "The broker's CPU time for each delivered message in µs, and delivered messages a second.\n";
-        text += "`generator` is the CPU time that the load generator spent on each, on its own CPU.\n\n";
+        text +=
+            "`generator` is the least CPU time that the load generator spent on each, on its own CPU.\n\n";
         text += &self.processor_table();
         text += "\n## Latency\n\nFrom the moment at which a message was to be sent, in µs.\n\n";
         text += &self.latency_table();
@@ -145,8 +146,8 @@ impl Report {
                 cell(values.as_ref().map(|v| format!("{} µs, {}/s", digits(v[0]), thousands(v[1]))))
             }));
             cells.extend(self.ratios(&medians));
-            let own: Vec<f64> = medians.iter().flatten().map(|values| values[2]).collect();
-            let own = (!own.is_empty()).then(|| median(own)).filter(|own| own.is_finite());
+            let own = medians.iter().flatten().map(|values| values[2]).fold(f64::NAN, f64::min);
+            let own = Some(own).filter(|own| own.is_finite());
             cells.push(cell(own.map(digits)));
             cells
         });
