@@ -133,6 +133,8 @@ enum Step {
 pub struct Broker {
     limits: Limits,
     access: Box<dyn AccessControl>,
+    /// Nobody needs to be asked.
+    is_open: bool,
     now: Time,
     /// What Client Identifiers are drawn from, and how often that was done.
     seed: u64,
@@ -170,6 +172,7 @@ impl Broker {
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
         Self {
             limits,
+            is_open: access.grants_everything(),
             access,
             now,
             seed,

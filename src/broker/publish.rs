@@ -39,15 +39,16 @@ impl Broker {
         session: SessionId,
         publish: &Publish<'_>,
     ) -> Result<Step, Fault> {
+        if publish.properties.is_empty() {
+            let topic = publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"))?;
+            return self.take_over(id, session, publish, topic, (Properties::default(), Time::NEVER));
+        }
         let mut aliased = std::mem::take(&mut self.aliased_topic);
         let mut forwarded = std::mem::take(&mut self.forwarded);
         // First of all, because a repeated message may bind an alias too.
         let outcome = self.resolve_topic(id, publish, &mut aliased).and_then(|topic| {
-            if self.is_repeated(id, session, publish.delivery)? {
-                return Ok(Step::Done);
-            }
-            self.statistics.publishes_received += 1;
-            self.take_over(id, session, publish, topic, &mut forwarded)
+            let split = self.split_properties(publish.properties, &mut forwarded)?;
+            self.take_over(id, session, publish, topic, split)
         });
         self.aliased_topic = aliased;
         self.forwarded = forwarded;
@@ -89,9 +90,6 @@ impl Broker {
         publish: &Publish<'a>,
         aliased: &'a mut String,
     ) -> Result<TopicName<'a>, Fault> {
-        if publish.properties.is_empty() {
-            return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
-        }
         let Some(alias) = publish.properties.topic_alias() else {
             return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
         };
@@ -114,19 +112,23 @@ impl Broker {
         Ok(TopicName::trusted(aliased))
     }
 
-    /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other.
+    /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other. The
+    /// properties are those that are forwarded, and the end of the message's life.
     fn take_over(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
         topic: TopicName<'_>,
-        forwarded: &mut PropertyBuffer,
+        (properties, expires): (Properties<'_>, Time),
     ) -> Result<Step, Fault> {
+        if self.is_repeated(id, session, publish.delivery)? {
+            return Ok(Step::Done);
+        }
+        self.statistics.publishes_received += 1;
         if self.has_too_many_levels(topic.as_str()) {
             return Err(Fault::new(ReasonCode::TopicNameInvalid, "a topic with too many levels"));
         }
-        let (properties, expires) = self.split_properties(publish.properties, forwarded)?;
         let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
         let reason = match verdict {
             Verdict::Refused(reason) => reason,
@@ -157,8 +159,8 @@ impl Broker {
         publish: &Publish<'_>,
         topic: TopicName<'_>,
     ) -> Option<Verdict> {
-        if let Some(&verdict) = self.verdicts.first() {
-            return Some(verdict);
+        if self.is_open {
+            return Some(Verdict::Granted);
         }
         let session = &self.sessions[session];
         let (client_identifier, user_name) = (session.client_identifier.clone(), session.user_name.clone());
@@ -178,9 +180,6 @@ impl Broker {
         properties: Properties<'a>,
         forwarded: &'a mut PropertyBuffer,
     ) -> Result<(Properties<'a>, Time), Fault> {
-        if properties.is_empty() {
-            return Ok((properties, Time::NEVER));
-        }
         let mut expires = Time::NEVER;
         forwarded.clear();
         for (property, encoded) in properties.encoded() {

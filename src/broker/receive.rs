@@ -94,11 +94,12 @@ impl Broker {
     fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut used = 0;
         loop {
-            let limit = self.packet_size_limit(id);
             let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
-            if connection.state == State::Ending {
-                return bytes.len();
-            }
+            let limit = match connection.state {
+                State::Serving(_) => self.limits.packet_size,
+                State::Greeting => self.limits.connect_packet_size,
+                State::Ending => return bytes.len(),
+            };
             let most = self.limits.outbox_bytes + self.limits.outbox_answer_bytes;
             connection.is_paused |= connection.outbox.len() > most;
             if connection.is_paused {
@@ -112,14 +113,13 @@ impl Broker {
                     Err(Fault::protocol_error("the first packet is not CONNECT"))
                 }
                 Ok(Status::Incomplete { .. }) => return used,
-                Ok(Status::Complete(frame)) => {
-                    let outcome = self.work_off_packet(id, &frame);
-                    if outcome == Ok(Step::Done) {
+                Ok(Status::Complete(frame)) => match self.work_off_packet(id, &frame) {
+                    Ok(Step::Done) => {
                         used += frame.length;
                         continue;
                     }
-                    outcome
-                }
+                    outcome => outcome,
+                },
                 Err(error) => Err(error.into()),
             };
             match outcome {
