@@ -1,5 +1,8 @@
 //! The command line.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use getopts::Options as Parser;
 
 /// Ports that may be given, as in mosquitto.

@@ -1,0 +1,5 @@
+//! Any text as the configuration. Run with `make fuzz TARGET=options`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::options::fuzzing::check(data));
