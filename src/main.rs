@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brooklet::access::AllowAll;
-use brooklet::escape::Escaped;
 use brooklet::limits::Limits;
 use brooklet::options::{self, Command, Verbosity};
 use brooklet::server::Server;
@@ -34,7 +33,7 @@ fn main() -> ExitCode {
         }
         Err(message) => {
             // As above, there is nobody else to tell.
-            let _ = writeln!(std::io::stderr(), "Error: {}", Escaped(&message));
+            let _ = writeln!(std::io::stderr(), "Error: {message}");
             ExitCode::from(EXIT_INVALID)
         }
     }

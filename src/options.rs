@@ -5,6 +5,8 @@ pub mod fuzzing;
 
 use getopts::Options as Parser;
 
+use crate::escape::Escaped;
+
 /// Ports that may be given, as in mosquitto.
 const PORTS_MAXIMUM: usize = 10;
 /// The port of MQTT without TLS.
@@ -57,6 +59,10 @@ fn parser() -> Parser {
 ///
 /// One line that says what is wrong and what was expected.
 pub fn parse(arguments: &[String]) -> Result<Command, String> {
+    command(arguments).map_err(|complaint| Escaped(&complaint).to_string())
+}
+
+fn command(arguments: &[String]) -> Result<Command, String> {
     let parser = parser();
     let matches = parser.parse(arguments).map_err(|fail| format!("{fail}. Try --help."))?;
     if matches.opt_present("help") {
