@@ -27,9 +27,9 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Command::Run { ports, verbosity }) => {
+        Ok(Command::Run { ports, verbosity, memory_limit }) => {
             start_log(verbosity);
-            run(&ports)
+            run(&ports, Limits { memory: memory_limit, ..Limits::default() })
         }
         Err(message) => {
             // As above, there is nobody else to tell.
@@ -39,13 +39,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(ports: &[u16]) -> ExitCode {
+fn run(ports: &[u16], limits: Limits) -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
     info!("brooklet version {version} starting");
     info!(
         "Starting in local only mode. Connections will only be possible from clients running on this machine."
     );
-    let mut server = match Server::new(Limits::default(), Box::new(AllowAll)) {
+    let mut server = match Server::new(limits, Box::new(AllowAll)) {
         Ok(server) => server,
         Err(why) => {
             error!("Error: unable to start: {why}.");

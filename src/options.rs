@@ -11,6 +11,8 @@ use crate::escape::Escaped;
 const PORTS_MAXIMUM: usize = 10;
 /// The port of MQTT without TLS.
 const DEFAULT_PORT: u16 = 1883;
+/// Less would not hold the largest packet and let anybody in.
+const MEMORY_LIMIT_MINIMUM: usize = 4 * 1024 * 1024;
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum Command {
         ports: Vec<u16>,
         /// How much is logged.
         verbosity: Verbosity,
+        /// Bytes that clients and messages may take in all; `None` for no limit.
+        memory_limit: Option<usize>,
     },
     /// Print this text and end.
     Print(String),
@@ -45,6 +49,13 @@ fn parser() -> Parser {
         "port",
         "listen on this port of the loopback addresses, up to ten times (default 1883; 0 lets the system choose)",
         "PORT",
+    );
+    parser.optopt(
+        "",
+        "memory-limit",
+        "bytes that clients and messages may take in all, with K, M or G for units (default none); what happens as \
+         it is reached stands in the README",
+        "BYTES",
     );
     parser.optflag("v", "verbose", "log every packet");
     parser.optflag("q", "quiet", "log errors only");
@@ -84,7 +95,24 @@ fn command(arguments: &[String]) -> Result<Command, String> {
         (false, true) => Verbosity::Verbose,
         (false, false) => Verbosity::Normal,
     };
-    Ok(Command::Run { ports: ports(&matches.opt_strs("port"))?, verbosity })
+    let memory_limit = matches.opt_str("memory-limit").map(|text| memory_limit(&text)).transpose()?;
+    Ok(Command::Run { ports: ports(&matches.opt_strs("port"))?, verbosity, memory_limit })
+}
+
+fn memory_limit(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (text.len() - 1, 1 << 10),
+        Some(b'M' | b'm') => (text.len() - 1, 1 << 20),
+        Some(b'G' | b'g') => (text.len() - 1, 1 << 30),
+        _ => (text.len(), 1),
+    };
+    text.get(..digits)
+        .and_then(|digits| digits.parse().ok())
+        .and_then(|count: usize| count.checked_mul(unit))
+        .filter(|&bytes| bytes >= MEMORY_LIMIT_MINIMUM)
+        .ok_or_else(|| {
+            format!("Invalid size '{text}' for option 'memory-limit': 4M or more, as in 4194304, 32M or 1G.")
+        })
 }
 
 fn ports(given: &[String]) -> Result<Vec<u16>, String> {
@@ -120,13 +148,25 @@ mod tests {
 
     #[test]
     fn nothing_given_means_port_1883() {
-        assert_eq!(parse(""), Ok(Command::Run { ports: vec![1883], verbosity: Verbosity::Normal }));
+        let expected = Command::Run { ports: vec![1883], verbosity: Verbosity::Normal, memory_limit: None };
+        assert_eq!(parse(""), Ok(expected));
     }
 
     #[test]
     fn ports_and_verbosity_are_taken() {
-        let expected = Command::Run { ports: vec![1, 2], verbosity: Verbosity::Verbose };
+        let expected = Command::Run { ports: vec![1, 2], verbosity: Verbosity::Verbose, memory_limit: None };
         assert_eq!(parse("-p 1 --port=2 -v"), Ok(expected));
+    }
+
+    #[test]
+    fn a_memory_limit_has_units() {
+        for (text, bytes) in [("4194304", 4 << 20), ("4096K", 4 << 20), ("32m", 32 << 20), ("2G", 2 << 30)] {
+            let taken = parse(&format!("--memory-limit {text}"));
+            assert!(
+                matches!(taken, Ok(Command::Run { memory_limit: Some(limit), .. }) if limit == bytes),
+                "{text}: {taken:?}"
+            );
+        }
     }
 
     #[test]
@@ -139,6 +179,13 @@ mod tests {
             ("--prot 1", "prot"),
             ("1883", "'1883'"),
             ("-v -q", "exclude"),
+            ("--memory-limit 4194303", "4M"),
+            ("--memory-limit 99999999999G", "99999999999G"),
+            ("--memory-limit=M", "'M'"),
+            ("--memory-limit=", "''"),
+            ("--memory-limit=-5M", "'-5M'"),
+            ("--memory-limit=5\u{20ac}", "5"),
+            ("--memory-limit 8M --memory-limit 9M", "more than once"),
             ("-p1 -p2 -p3 -p4 -p5 -p6 -p7 -p8 -p9 -p10 -p11", "11 times"),
         ] {
             let error = parse(line).unwrap_err();
