@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 
 use crate::memory::{self, Counted};
 use crate::slots::SessionId;
 use crate::subscription::{GroupId, Terms};
 use crate::trie::FilterId;
+
+/// What the way from filter and Share Name to a group takes, in nodes two thirds full.
+const KNOWN_BYTES: usize = 48;
 
 /// One session's membership.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +38,7 @@ pub enum Readiness {
 #[derive(Debug)]
 pub struct Group {
     /// The Share Name.
-    pub share_name: Box<str>,
+    pub share_name: Rc<str>,
     /// The node of the Topic Filter.
     pub filter: FilterId,
     members: Vec<Member>,
@@ -62,7 +66,8 @@ impl Group {
         self.members.push(member);
         self.counted.set(
             size_of::<(GroupId, Self)>()
-                + memory::allocation(self.share_name.len())
+                + KNOWN_BYTES
+                + memory::allocation(self.share_name.len() + 2 * size_of::<usize>())
                 + memory::allocation(self.members.capacity() * size_of::<Member>()),
         );
         true
@@ -109,12 +114,14 @@ impl Group {
 #[derive(Debug)]
 pub struct Groups {
     groups: BTreeMap<GroupId, Group>,
+    /// One filter may have as many groups as there are names, so each is found by both.
+    known: BTreeMap<(FilterId, Rc<str>), GroupId>,
     next: NonZeroU32,
 }
 
 impl Default for Groups {
     fn default() -> Self {
-        Self { groups: BTreeMap::new(), next: NonZeroU32::MIN }
+        Self { groups: BTreeMap::new(), known: BTreeMap::new(), next: NonZeroU32::MIN }
     }
 }
 
@@ -127,13 +134,10 @@ impl Groups {
     pub fn create(&mut self, share_name: &str, insert: impl FnOnce(GroupId) -> FilterId) -> GroupId {
         let id = GroupId::new(self.next);
         self.next = self.next.checked_add(1).expect("four billion groups take longer than a broker lives");
-        let group = Group {
-            share_name: share_name.into(),
-            filter: insert(id),
-            members: Vec::new(),
-            next: 0,
-            counted: Counted::default(),
-        };
+        let share_name: Rc<str> = share_name.into();
+        let filter = insert(id);
+        self.known.insert((filter, share_name.clone()), id);
+        let group = Group { share_name, filter, members: Vec::new(), next: 0, counted: Counted::default() };
         self.groups.insert(id, group);
         id
     }
@@ -148,9 +152,16 @@ impl Groups {
         self.groups.get_mut(&id)
     }
 
+    /// The group of this Share Name with this filter.
+    pub fn known(&self, filter: FilterId, share_name: &str) -> Option<GroupId> {
+        self.known.get(&(filter, share_name.into())).copied()
+    }
+
     /// Forgets a group.
     pub fn remove(&mut self, id: GroupId) {
-        self.groups.remove(&id);
+        if let Some(group) = self.groups.remove(&id) {
+            self.known.remove(&(group.filter, group.share_name));
+        }
     }
 
     /// All groups.

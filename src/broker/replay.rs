@@ -19,7 +19,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
 impl Broker {
     /// Goes on with retained messages for new subscriptions, as far as the outbox and the window allow.
     pub(super) fn replay(&mut self, session: SessionId) {
-        let Some(mut replay) = self.sessions[session].outgoing_mut().replays.pop_front() else { return };
+        let Some(mut replay) = self.sessions[session].outgoing_mut().replays.take_next() else { return };
         let (found, walk) = self.collect(&mut replay);
         let mut stopped_at = None;
         for message in found {
@@ -34,7 +34,7 @@ impl Broker {
         }
         let replays = &mut self.sessions[session].outgoing_mut().replays;
         if is_stopped || walk == Walk::Paused {
-            replays.push_front(replay);
+            replays.put_back(replay);
         }
         // What was stopped goes on when the outbox drains or an acknowledgement comes, the rest at the next turn.
         if !replays.is_empty() && !is_stopped && !self.unfinished.contains(&session) {
@@ -45,7 +45,8 @@ impl Broker {
     /// The next retained messages of a subscription, a limited number of them.
     fn collect(&self, replay: &mut Replay) -> (Vec<Message>, Walk) {
         let mut found = Vec::new();
-        let Ok(filter) = TopicFilter::new(&replay.pattern) else { return (found, Walk::Over) };
+        let pattern = self.trie.pattern(replay.filter);
+        let Ok(filter) = TopicFilter::new(&pattern) else { return (found, Walk::Over) };
         let walk = self.retained.walk(
             filter,
             &mut replay.position,

@@ -7,12 +7,11 @@ use crate::codec::{
     Packet, Properties, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription,
     UnsubAck, Unsubscribe,
 };
-use crate::retained::Position;
-use crate::session::Replay;
 use crate::share::Member;
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{GroupId, Held, Subscriber, Target, Terms};
 use crate::topic::TopicFilter;
+use crate::trie::FilterId;
 
 impl Broker {
     /// Every filter is decided upon before the first takes effect, so that a decision may come later.
@@ -37,7 +36,6 @@ impl Broker {
                 Err(_) => ReasonCode::UnspecifiedError.value(),
             });
         }
-        self.verdicts = verdicts;
         self.sessions[session].count();
         // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
         let suback = SubAck {
@@ -83,7 +81,7 @@ impl Broker {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let terms = Terms::new(granted, wanted.no_local, wanted.retain_as_published, identifier);
-        let is_new = match wanted.filter.share_name() {
+        let (filter, is_new) = match wanted.filter.share_name() {
             Some(share_name) => {
                 return self.join(session, share_name, wanted.filter, terms).map(|()| granted);
             }
@@ -95,24 +93,19 @@ impl Broker {
             RetainHandling::DoNotSend => false,
         };
         if wants_retained && !self.retained.is_empty() {
-            let replay =
-                Replay { pattern: wanted.filter.pattern().into(), terms, position: Position::default() };
-            let replays = &mut self.sessions[session].outgoing_mut().replays;
-            // A subscription made anew begins its retained messages anew.
-            replays.retain(|other| other.pattern != replay.pattern);
-            replays.push_back(replay);
+            self.sessions[session].outgoing_mut().replays.begin(filter, terms);
         }
         Ok(granted)
     }
 
     /// An ordinary subscription; the same filter again takes the place of the one before [MQTT-3.8.4-3]. Tells
-    /// whether it is new.
+    /// where it is and whether it is new.
     fn subscribe_alone(
         &mut self,
         session: SessionId,
         filter: TopicFilter<'_>,
         terms: Terms,
-    ) -> Result<bool, ReasonCode> {
+    ) -> Result<(FilterId, bool), ReasonCode> {
         let target = Target::Session(session);
         let entry = Subscriber { target, terms };
         if let Some(known) = self.trie.find(filter.pattern())
@@ -123,12 +116,12 @@ impl Broker {
             {
                 *place = entry;
             }
-            return Ok(false);
+            return Ok((known, false));
         }
         self.check_subscription_limits(session)?;
         let filter = self.trie.insert(filter.pattern(), entry);
         self.sessions[session].subscriptions.insert(Held::Filter(filter));
-        Ok(true)
+        Ok((filter, true))
     }
 
     /// Membership in a Shared Subscription. Retained messages are not sent for it.
@@ -159,13 +152,7 @@ impl Broker {
     }
 
     fn find_group(&self, share_name: &str, pattern: &str) -> Option<GroupId> {
-        let filter = self.trie.find(pattern)?;
-        self.trie.values(filter).iter().find_map(|subscriber| match subscriber.target {
-            Target::Group(id) => {
-                self.groups.find(id).filter(|group| &*group.share_name == share_name).map(|_| id)
-            }
-            Target::Session(_) => None,
-        })
+        self.groups.known(self.trie.find(pattern)?, share_name)
     }
 
     fn check_subscription_limits(&self, session: SessionId) -> Result<(), ReasonCode> {
@@ -213,10 +200,10 @@ impl Broker {
         if !state.subscriptions.remove(&held) {
             return false;
         }
-        if filter.share_name().is_none()
+        if let Held::Filter(filter) = held
             && let Some(outgoing) = &mut state.outgoing
         {
-            outgoing.replays.retain(|replay| &*replay.pattern != filter.pattern());
+            outgoing.replays.forget(filter);
         }
         state.count();
         self.release(session, held);

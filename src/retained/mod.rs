@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::limits::Limits;
-use crate::memory::Audit;
+use crate::memory::{self, Audit};
 use crate::message::Message;
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
@@ -62,6 +62,14 @@ impl Position {
     /// Goes on with this message's topic.
     pub fn at(message: &Message) -> Self {
         Self(Bound::Included(message.topic_bytes().into()))
+    }
+
+    /// Bytes that it takes.
+    pub fn memory(&self) -> usize {
+        match &self.0 {
+            Bound::Included(bytes) | Bound::Excluded(bytes) => memory::allocation(bytes.len()),
+            Bound::Unbounded => 0,
+        }
     }
 
     fn as_bound(&self) -> Bound<&[u8]> {

@@ -5,6 +5,7 @@
 
 mod incoming;
 mod outgoing;
+mod replays;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -17,7 +18,8 @@ use crate::time::{Duration, Time};
 use crate::wheel::TimerId;
 
 pub use incoming::Incoming;
-pub use outgoing::{InFlight, Outgoing, QueueFull, Queued, Replay, Settled, Stage};
+pub use outgoing::{InFlight, Outgoing, QueueFull, Queued, Settled, Stage};
+pub use replays::{Replay, Replays};
 
 /// The smallest node of a set of subscriptions, and what one more takes in nodes two thirds full.
 const SET_NODE_BYTES: usize = 112;

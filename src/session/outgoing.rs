@@ -8,12 +8,12 @@
 
 use std::collections::VecDeque;
 
+use super::Replays;
 use crate::codec::{PacketIdentifier, QoS};
 use crate::limits::Limits;
 use crate::memory::{self, Audit, Counted};
 use crate::message::Message;
-use crate::retained::Position;
-use crate::subscription::{GroupId, Identifiers, Terms};
+use crate::subscription::{GroupId, Identifiers};
 use crate::time::Time;
 
 /// One copy of a message for this client.
@@ -72,17 +72,6 @@ pub enum Settled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
-/// A new subscription whose retained messages have not all been handed over.
-#[derive(Debug)]
-pub struct Replay {
-    /// The Topic Filter, without a Share Name.
-    pub pattern: Box<str>,
-    /// The subscription's terms.
-    pub terms: Terms,
-    /// How far it is.
-    pub position: Position,
-}
-
 /// All that is on its way to one client.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -100,7 +89,7 @@ pub struct Outgoing {
     /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9].
     window: usize,
     /// Subscriptions whose retained messages are not all handed over.
-    pub replays: VecDeque<Replay>,
+    pub replays: Replays,
     counted: Counted,
 }
 
@@ -375,7 +364,7 @@ impl Outgoing {
 
     /// Adds what it takes to an audit.
     pub fn audit(&self, audit: &mut Audit) {
-        audit.add(self.counted.bytes());
+        audit.add(self.counted.bytes() + self.replays.memory());
         self.queue.iter().for_each(|queued| queued.message.audit(audit));
         for entry in &self.in_flight {
             if let Stage::Publish(queued) = &entry.stage {

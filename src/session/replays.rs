@@ -1,0 +1,105 @@
+//! New subscriptions whose retained messages have not all been handed over.
+
+use std::collections::BTreeMap;
+
+use crate::memory::Counted;
+use crate::retained::Position;
+use crate::subscription::Terms;
+use crate::trie::FilterId;
+
+/// What one that waits takes in nodes two thirds full.
+const WAITING_BYTES: usize = 14;
+
+/// A subscription whose retained messages are being handed over.
+#[derive(Debug)]
+pub struct Replay {
+    /// The Topic Filter.
+    pub filter: FilterId,
+    /// The subscription's terms.
+    pub terms: Terms,
+    /// How far it is.
+    pub position: Position,
+}
+
+/// The subscriptions of one session that still get retained messages: one in progress, the others waiting. There
+/// may be as many as filters fit into packets, so each is found without looking at the others.
+#[derive(Debug, Default)]
+pub struct Replays {
+    current: Option<Replay>,
+    waiting: BTreeMap<FilterId, Terms>,
+    counted: Counted,
+}
+
+impl Replays {
+    /// Whether nothing is left to be handed over.
+    pub fn is_empty(&self) -> bool {
+        self.current.is_none() && self.waiting.is_empty()
+    }
+
+    /// A subscription was made, or made anew, which begins its retained messages anew.
+    pub fn begin(&mut self, filter: FilterId, terms: Terms) {
+        self.current.take_if(|current| current.filter == filter);
+        self.waiting.insert(filter, terms);
+        self.count();
+    }
+
+    /// A subscription has ended.
+    pub fn forget(&mut self, filter: FilterId) {
+        self.current.take_if(|current| current.filter == filter);
+        self.waiting.remove(&filter);
+        self.count();
+    }
+
+    /// Takes the one to go on with.
+    pub fn take_next(&mut self) -> Option<Replay> {
+        let next = self.current.take().or_else(|| {
+            let (filter, terms) = self.waiting.pop_first()?;
+            Some(Replay { filter, terms, position: Position::default() })
+        });
+        self.count();
+        next
+    }
+
+    /// Puts back what [`Replays::take_next`] gave and is not over.
+    pub fn put_back(&mut self, replay: Replay) {
+        self.current = Some(replay);
+        self.count();
+    }
+
+    /// Bytes that they take.
+    pub const fn memory(&self) -> usize {
+        self.counted.bytes()
+    }
+
+    fn count(&mut self) {
+        let position = self.current.as_ref().map_or(0, |current| current.position.memory());
+        self.counted.set(self.waiting.len() * WAITING_BYTES + position);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::QoS;
+    use crate::trie::Trie;
+
+    #[test]
+    fn one_made_anew_begins_anew_and_one_that_ended_is_gone() {
+        let mut trie = Trie::new();
+        let [first, second] = ["a", "b"].map(|pattern| trie.insert(pattern, ()));
+        let [old, new] = [0, 1].map(|identifier| Terms::new(QoS::AtMostOnce, false, false, identifier));
+        let mut replays = Replays::default();
+        replays.begin(first, old);
+        replays.begin(second, old);
+        let replay = replays.take_next().unwrap();
+        assert_eq!((replay.filter, replay.terms), (first, old));
+        replays.put_back(replay);
+        replays.begin(first, new);
+        let replay = replays.take_next().unwrap();
+        assert_eq!((replay.filter, replay.terms), (first, new));
+        replays.put_back(replay);
+        replays.forget(first);
+        assert_eq!(replays.take_next().map(|replay| replay.filter), Some(second));
+        assert!(replays.is_empty() && replays.memory() == 0);
+    }
+}
