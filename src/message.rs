@@ -250,14 +250,19 @@ pub struct Encoder {
     /// Whether 5.0, times QoS, times RETAIN; the last is for copies that no two receivers share.
     encodings: [Encoding; 13],
     properties: PropertyBuffer,
+    /// Properties made one of the encodings larger than is worth keeping.
+    is_huge: bool,
 }
 
 impl Encoder {
     const PRIVATE: usize = 12;
 
-    /// Forgets the encodings of the publication before.
-    pub const fn begin(&mut self) {
+    /// Forgets the encodings of the publication before, and the room that huge ones took.
+    pub fn begin(&mut self) {
         self.current += 1;
+        if std::mem::take(&mut self.is_huge) {
+            *self = Self { current: self.current, ..Self::default() };
+        }
     }
 
     /// The bytes for a receiver that needs nothing of its own but the Packet Identifier.
@@ -331,6 +336,7 @@ impl Encoder {
         if publication.payload.len() <= COPIED_PAYLOAD_MAXIMUM {
             encoding.bytes.extend_from_slice(publication.payload);
         }
+        self.is_huge |= encoding.bytes.len() > 16 * COPIED_PAYLOAD_MAXIMUM;
     }
 
     /// Puts the properties of a copy together; tells whether there are any.

@@ -51,6 +51,7 @@ impl Broker {
             self.take_over(id, session, publish, topic, split)
         });
         self.aliased_topic = aliased;
+        forwarded.clear();
         self.forwarded = forwarded;
         outcome
     }

@@ -199,6 +199,9 @@ pub struct PropertyBuffer {
     bytes: Vec<u8>,
 }
 
+/// Bytes of room that an empty buffer keeps.
+const KEPT_ROOM: usize = 32 * 1024;
+
 impl PropertyBuffer {
     /// Appends a property.
     ///
@@ -214,9 +217,12 @@ impl PropertyBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Drops all properties and keeps the room.
+    /// Drops all properties and keeps the room, unless there is more of it than is worth keeping.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        if self.bytes.capacity() > KEPT_ROOM {
+            self.bytes = Vec::new();
+        }
     }
 
     /// The length of the block in bytes.
