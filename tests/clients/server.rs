@@ -39,12 +39,14 @@ pub(crate) fn brooklet() -> Command {
 impl Server {
     /// Starts the broker on a port that the system chooses, with these further flags.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut child = brooklet()
-            .args(["-p", "0"])
-            .args(flags)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary can be started");
+        let mut command = brooklet();
+        command.args(["-p", "0"]).args(flags);
+        Self::follow(command)
+    }
+
+    /// Starts this command, which becomes a broker on a port that the system chooses.
+    pub(crate) fn follow(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary can be started");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("standard error is a pipe");
         log.clone().follow(stderr);
@@ -62,6 +64,11 @@ impl Server {
 
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// The process.
+    pub(crate) fn process_identifier(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for a line that contains this text.

@@ -1,0 +1,17 @@
+//! Hostile peers on real sockets against the real binary. Every case states how much memory and how many lines of
+//! log the attack may cost, shows that a client who behaves is served meanwhile, and that everything is given back
+//! afterwards.
+
+mod budget;
+mod connections;
+mod descriptors;
+mod messages;
+mod peer;
+#[expect(dead_code, reason = "the clients' tests use the rest")]
+#[path = "../clients/server.rs"]
+mod server;
+mod subscriptions;
+mod target;
+#[expect(dead_code, reason = "the conformance tests use the rest")]
+#[path = "../conformance/wire.rs"]
+mod wire;

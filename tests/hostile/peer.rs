@@ -1,0 +1,151 @@
+//! One client of ours: a blocking socket that says what it is told to, byte by byte if need be.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::wire::{self, Connect, DISCONNECT, Publish, V5, packet, received, subscribe};
+
+/// Longer than any answer takes on a busy machine. What takes longer is not served.
+pub const SERVED_WITHIN: Duration = Duration::from_secs(5);
+
+pub struct Peer {
+    socket: TcpStream,
+    level: u8,
+}
+
+impl Peer {
+    /// A connection on which nothing has been said.
+    pub fn open(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).expect("the broker listens");
+        socket.set_read_timeout(Some(SERVED_WITHIN)).expect("a timeout can be set");
+        socket.set_write_timeout(Some(SERVED_WITHIN)).expect("a timeout can be set");
+        socket.set_nodelay(true).expect("a socket option can be set");
+        Self { socket, level: V5 }
+    }
+
+    /// A clean client of 5.0.
+    pub fn connect(address: SocketAddr, client_identifier: &str) -> Self {
+        Self::connect_as(address, &Connect::new(V5, client_identifier))
+    }
+
+    /// A client with this CONNECT, which must be accepted.
+    pub fn connect_as(address: SocketAddr, connect: &Connect) -> Self {
+        let (peer, code) = Self::try_connect(address, connect);
+        assert_eq!(code, Some(0), "the CONNECT is accepted");
+        peer
+    }
+
+    /// The client and the code of its CONNACK; without, if the broker closed instead.
+    pub fn try_connect(address: SocketAddr, connect: &Connect) -> (Self, Option<u8>) {
+        let mut peer = Self::open(address);
+        peer.level = connect.level;
+        peer.send(&connect.bytes());
+        let code = peer.try_packet().ok().map(|connack| connack[3]);
+        (peer, code)
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).expect("the broker takes the bytes");
+    }
+
+    /// Fails where the broker has closed or takes nothing.
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// Writes until the broker takes no more; how many bytes it took. What is left of the last packet is lost, so
+    /// the connection is of no more use for packets.
+    pub fn send_what_is_taken(&mut self, bytes: &[u8]) -> usize {
+        self.socket.set_nonblocking(true).expect("a socket option can be set");
+        let mut sent = 0;
+        while let Ok(count) = self.socket.write(&bytes[sent..]) {
+            sent += count;
+        }
+        self.socket.set_nonblocking(false).expect("a socket option can be set");
+        sent
+    }
+
+    /// The next packet.
+    pub fn packet(&mut self) -> Vec<u8> {
+        self.try_packet().expect("a packet comes in time")
+    }
+
+    pub fn try_packet(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; 2];
+        self.socket.read_exact(&mut bytes)?;
+        while bytes.last().is_some_and(|byte| byte & 0x80 != 0) {
+            let mut byte = [0];
+            self.socket.read_exact(&mut byte)?;
+            bytes.extend(byte);
+        }
+        let length = wire::cut_variable_byte_integer(&bytes[1..]).0;
+        let head = bytes.len();
+        bytes.resize(head + length, 0);
+        self.socket.read_exact(&mut bytes[head..])?;
+        Ok(bytes)
+    }
+
+    /// Reads until the broker closes; true if it does.
+    pub fn is_closed(&mut self) -> bool {
+        let mut buffer = [0; 65_536];
+        loop {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
+            }
+        }
+    }
+
+    /// Subscribes; the code granted.
+    pub fn subscribe(&mut self, filter: &str, options: u8) -> u8 {
+        self.send(&subscribe(self.level, 1, &[], &[(filter, options)]));
+        let suback = self.packet();
+        assert_eq!(suback[0], 0x90, "a SUBACK is expected, not {suback:02x?}");
+        suback[suback.len() - 1]
+    }
+
+    /// Publishes at QoS 1; the Reason Code of the PUBACK.
+    pub fn publish(&mut self, publish: Publish) -> u8 {
+        self.send(&publish.qos(1, 7).bytes());
+        loop {
+            let puback = self.packet();
+            if puback[0] == 0x40 {
+                return puback.get(4).copied().unwrap_or(0);
+            }
+        }
+    }
+
+    /// The payload of the next PUBLISH.
+    pub fn payload(&mut self) -> Vec<u8> {
+        loop {
+            let packet = self.packet();
+            if packet[0] >> 4 == 3 {
+                return received(self.level, &packet).payload;
+            }
+        }
+    }
+
+    pub fn disconnect(mut self) {
+        // The broker may have closed already.
+        let _ = self.try_send(&DISCONNECT);
+        let _ = self.socket.shutdown(Shutdown::Write);
+        self.is_closed();
+    }
+}
+
+/// A packet's beginning that promises more than follows.
+pub fn promise(first_byte: u8, length: usize) -> Vec<u8> {
+    [&[first_byte][..], &wire::variable_byte_integer(length)].concat()
+}
+
+/// A User Property.
+pub fn user_property(name: &str, value: &str) -> Vec<u8> {
+    [&[0x26][..], &wire::field(name), &wire::field(value)].concat()
+}
+
+/// An acknowledgement as 5.0 writes it without a Reason Code.
+pub fn pubrel(packet_identifier: u16) -> Vec<u8> {
+    packet(0x62, &packet_identifier.to_be_bytes())
+}

@@ -1,0 +1,176 @@
+//! A broker under attack: what it held before, what it holds now, and whether a client who behaves is served.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::peer::{Peer, SERVED_WITHIN};
+use crate::server::Server;
+use crate::wire::{Publish, V5};
+
+pub const KIB: usize = 1024;
+pub const MIB: usize = 1024 * KIB;
+
+/// What the allocator may keep of what was given back, and what buffers stay warm: one read buffer, a MiB of spare
+/// outbox buffers, scratch space, and pages that one small survivor pins.
+pub const SLACK: usize = 3 * MIB;
+
+pub struct Target {
+    server: Server,
+    healthy: Peer,
+    /// Memory, descriptors and lines of log before the attack.
+    memory: usize,
+    descriptors: usize,
+    lines: usize,
+}
+
+impl Target {
+    /// A broker with these flags and one client who behaves.
+    pub fn start(flags: &[&str]) -> Self {
+        Self::of(Server::start(flags))
+    }
+
+    /// The same with no more than so many descriptors.
+    pub fn with_descriptors(count: usize) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {count}; exec \"$0\" -p 0");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_brooklet")]);
+        command.stdin(Stdio::null()).env_remove("RUST_LOG");
+        Self::of(Server::follow(command))
+    }
+
+    fn of(server: Server) -> Self {
+        let mut healthy = Peer::connect(server.address(), "healthy");
+        assert_eq!(healthy.subscribe("healthy/round", 0), 0);
+        let mut target = Self { server, healthy, memory: 0, descriptors: 0, lines: 0 };
+        target.serves();
+        target.wait_for_line("as healthy (");
+        target.begin();
+        target
+    }
+
+    /// From here on counts what the attack costs.
+    pub fn begin(&mut self) {
+        self.memory = self.resident();
+        self.descriptors = self.descriptors();
+        // What the broker has written before this came back is on its way at most.
+        std::thread::sleep(Duration::from_millis(50));
+        self.lines = self.log_lines();
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// A message of the client who behaves goes to the broker and back: the broker is neither dead nor stuck. The
+    /// bound says that nobody is left waiting, not how fast the machine is.
+    pub fn serves(&mut self) {
+        let started = now();
+        self.healthy.send(&Publish::new(V5, "healthy/round", b"trip").qos(1, 7).bytes());
+        let mut kinds = [self.healthy.packet()[0], self.healthy.packet()[0]];
+        kinds.sort_unstable();
+        assert_eq!(kinds, [0x30, 0x40], "the message and its PUBACK come back");
+        self.is_in_time(started);
+    }
+
+    /// The same at QoS 0, which has its way even when nothing may be kept.
+    pub fn serves_at_most_once(&mut self) {
+        let started = now();
+        self.healthy.send(&Publish::new(V5, "healthy/round", b"trip").bytes());
+        assert_eq!(self.healthy.payload(), b"trip");
+        self.is_in_time(started);
+    }
+
+    fn is_in_time(&self, started: Instant) {
+        let taken = started.elapsed();
+        assert!(taken < SERVED_WITHIN, "a round trip took {taken:?}");
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident(&self) -> usize {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+        kilobytes.expect("the process lives and has memory") * KIB
+    }
+
+    pub fn growth(&self) -> usize {
+        self.resident().saturating_sub(self.memory)
+    }
+
+    pub fn descriptors(&self) -> usize {
+        let directory = format!("/proc/{}/fd", self.server.process_identifier());
+        fs::read_dir(directory).expect("the process lives").count()
+    }
+
+    /// Time that the process has spent on a processor.
+    pub fn processor_time(&self) -> Duration {
+        let stat = self.proc("stat");
+        // The name in parentheses may hold spaces; user and system time are the 12th and 13th field behind it.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.server.process_identifier());
+        fs::read_to_string(path).expect("the process lives")
+    }
+
+    pub fn log_lines(&self) -> usize {
+        self.server.lines_with("").len()
+    }
+
+    pub fn lines_with(&self, text: &str) -> Vec<String> {
+        self.server.lines_with(text)
+    }
+
+    pub fn wait_for_line(&self, text: &str) {
+        self.server.wait_for_line(text);
+    }
+
+    /// The attack holds no more memory than this, now.
+    pub fn holds_at_most(&self, bytes: usize, why: &str) {
+        let growth = self.growth();
+        eprintln!("holds {} KiB of {} KiB: {why}", growth / KIB, bytes / KIB);
+        assert!(growth <= bytes, "{} KiB are held, at most {} KiB: {why}", growth / KIB, bytes / KIB);
+    }
+
+    /// The attack has written no more lines than this.
+    pub fn logged_at_most(&self, lines: usize, why: &str) {
+        let grown = self.log_lines() - self.lines;
+        eprintln!("logged {grown} lines of {lines}: {why}");
+        assert!(grown <= lines, "{grown} lines were logged, at most {lines}: {why}");
+    }
+
+    /// Makes the same attack twice, and afterwards the second has taken nothing that the first had not: the memory
+    /// is in use again. For attacks of many small allocations, of which the allocator gives nothing back to the
+    /// system while one that survives lies behind them.
+    pub fn attacked_twice(&mut self, attack: impl Fn(&mut Self), slack: usize) {
+        attack(self);
+        self.gives_back(usize::MAX);
+        self.begin();
+        attack(self);
+        self.gives_back(slack);
+    }
+
+    /// All attackers are gone: descriptors and memory, but for this much, come back, and the client who behaves is
+    /// still there.
+    pub fn gives_back(&mut self, slack: usize) {
+        let end = now() + SERVED_WITHIN;
+        while (self.descriptors() > self.descriptors || self.growth() > slack) && now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("keeps {} KiB", self.growth() / KIB);
+        assert_eq!(self.descriptors(), self.descriptors, "all descriptors are given back");
+        let growth = self.growth();
+        assert!(growth <= slack, "{} KiB are kept, at most {} KiB", growth / KIB, slack / KIB);
+        self.serves();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the broker under test runs in real time")]
+pub fn now() -> Instant {
+    Instant::now()
+}
