@@ -75,6 +75,9 @@ impl<M> fmt::Debug for Id<M> {
     }
 }
 
+/// Slots added at least when all are occupied.
+const SLOTS_STEP: usize = 16;
+
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
@@ -102,6 +105,10 @@ impl<M, T> Slots<M, T> {
     ///
     /// With more than `u32::MAX` occupants, which the limits above exclude.
     pub fn insert_with(&mut self, make: impl FnOnce(Id<M>) -> T) -> Id<M> {
+        if self.slab.len() == self.slab.capacity() {
+            // Doubling would take a large part of a small memory budget in one step, and half of it for nothing.
+            self.slab.reserve_exact((self.slab.len() / 8).max(SLOTS_STEP));
+        }
         let entry = self.slab.vacant_entry();
         let index = u32::try_from(entry.key()).expect("the limits keep the count below u32::MAX");
         let id = Id { index, generation: self.next_generation, mark: PhantomData };

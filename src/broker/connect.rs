@@ -90,6 +90,7 @@ impl Broker {
                 inbound_aliases: InboundAliases::default(),
                 outbound_aliases: (aliases > 0).then(|| OutboundAliases::new(aliases)),
                 expiry_is_fixed: properties.session_expiry_interval().unwrap_or(0) == 0,
+                counted: Counted::new(Extension::MEMORY),
             })
         });
     }

@@ -59,6 +59,10 @@ impl Broker {
                 self.keep(id, &bytes[used..]);
                 return;
             }
+            if !self.may_keep(id, bytes.len()) {
+                return;
+            }
+            let Some(connection) = self.connections.find_mut(id) else { return };
             bytes = connection.inbox.complete_first(bytes, limit);
             let held = connection.inbox.take();
             let used = self.work_off(id, &held);
@@ -74,7 +78,22 @@ impl Broker {
         }
     }
 
+    /// Whether there is memory to let so many more bytes wait; if not, the connection ends. Asked before anything is
+    /// allocated for them.
+    fn may_keep(&mut self, id: ConnectionId, more: usize) -> bool {
+        let Some(connection) = self.connections.find(id) else { return false };
+        let growth = connection.inbox.growth(more);
+        if connection.inbox.len() + more <= KEPT_UNDER_PRESSURE || self.pressure(growth) < Pressure::Full {
+            return true;
+        }
+        self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+        false
+    }
+
     fn keep(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if !self.may_keep(id, bytes.len()) {
+            return;
+        }
         if let Some(connection) = self.connections.find_mut(id)
             && connection.state != State::Ending
         {

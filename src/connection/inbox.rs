@@ -30,6 +30,14 @@ impl Inbox {
         self.len() == 0
     }
 
+    /// What would have to be allocated to let so many more bytes wait.
+    pub fn growth(&self, more: usize) -> usize {
+        let (length, capacity) =
+            self.0.as_ref().map_or((0, 0), |held| (held.bytes.len(), held.bytes.capacity()));
+        let needed = length + more;
+        if needed <= capacity { 0 } else { needed.max(2 * capacity) }
+    }
+
     /// Lets bytes wait behind those that do.
     pub fn append(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {

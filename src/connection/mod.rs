@@ -7,7 +7,7 @@ mod inbox;
 
 use crate::access::{Peer, Verdict};
 use crate::codec::ProtocolVersion;
-use crate::memory::Audit;
+use crate::memory::{self, Audit, Counted};
 use crate::outbox::Outbox;
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
@@ -40,6 +40,13 @@ pub struct Extension {
     pub outbound_aliases: Option<OutboundAliases>,
     /// The Session Expiry Interval of its CONNECT was zero, which a DISCONNECT can not change.
     pub expiry_is_fixed: bool,
+    /// What the extension itself takes.
+    pub counted: Counted,
+}
+
+impl Extension {
+    /// Bytes that one takes beside its aliases.
+    pub const MEMORY: usize = memory::allocation(size_of::<Self>());
 }
 
 /// A packet that waits for answers about what it may do. Its bytes are the first in the inbox.
@@ -137,7 +144,7 @@ impl Connection {
         self.inbox.audit(audit);
         self.outbox.audit(audit);
         if let Some(extension) = &self.extension {
-            audit.add(extension.inbound_aliases.memory());
+            audit.add(extension.counted.bytes() + extension.inbound_aliases.memory());
             audit.add(extension.outbound_aliases.as_ref().map_or(0, OutboundAliases::memory));
         }
     }

@@ -92,7 +92,8 @@ impl Session {
         self.outgoing.get_or_insert_default()
     }
 
-    /// Tells how much memory the session takes: its Client Identifier and the way to it, its subscriptions.
+    /// Tells how much memory the session takes: its Client Identifier and the way to it, its subscriptions, its
+    /// Will beside the message.
     pub fn count(&mut self) {
         let names = memory::allocation(self.client_identifier.len() + 2 * size_of::<usize>())
             + self
@@ -103,7 +104,8 @@ impl Session {
             0 => 0,
             count => SET_NODE_BYTES + count * SET_ENTRY_BYTES,
         };
-        self.counted.set(names + DIRECTORY_ENTRY_BYTES + subscriptions);
+        let will = self.will.as_ref().map_or(0, |_| memory::allocation(size_of::<Will>()));
+        self.counted.set(names + DIRECTORY_ENTRY_BYTES + subscriptions + will);
     }
 
     /// Adds what it takes beside its slot to an audit.

@@ -102,6 +102,7 @@ impl Outgoing {
         for entry in &mut self.in_flight {
             entry.retries = 0;
         }
+        self.count();
     }
 
     /// Whether everything is done and nothing waits.
