@@ -2,13 +2,14 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brooklet::access::AllowAll;
 use brooklet::limits::Limits;
 use brooklet::options::{self, Command, Verbosity};
 use brooklet::server::Server;
-use log::{LevelFilter, error, info};
+use log::{Level, LevelFilter, error, info};
 
 /// The system did not give what the broker needs to run.
 const EXIT_FAILURE: u8 = 1;
@@ -17,6 +18,9 @@ const EXIT_INVALID: u8 = 3;
 
 /// Bytes of a log line; what is beyond is cut off.
 const LINE_MAXIMUM: usize = 1000;
+/// Lines about clients that may come at once, and a second in the long run; more are left out.
+const LINES_AT_ONCE: u64 = 1000;
+const LINES_PER_SECOND: u64 = 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -75,10 +79,20 @@ fn start_log(verbosity: Verbosity) {
         Verbosity::Normal => LevelFilter::Info,
         Verbosity::Verbose => LevelFilter::Debug,
     };
+    let flood = Mutex::new(Flood::default());
     env_logger::Builder::new()
         .filter_level(level)
-        .format(|buffer, record| {
-            let mut line = format!("{}: {}", epoch(), record.args());
+        .format(move |buffer, record| {
+            let second = epoch();
+            // Who asks for every packet gets every line; warnings and errors are never left out.
+            if level == LevelFilter::Info && record.level() == Level::Info {
+                match flood.lock().unwrap_or_else(PoisonError::into_inner).admit(second) {
+                    None => return Ok(()),
+                    Some(0) => {}
+                    Some(count) => writeln!(buffer, "{second}: {count} lines were left out in between.")?,
+                }
+            }
+            let mut line = format!("{second}: {}", record.args());
             if line.len() > LINE_MAXIMUM {
                 let end = (0..=LINE_MAXIMUM).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
                 line.truncate(end);
@@ -88,7 +102,54 @@ fn start_log(verbosity: Verbosity) {
         .init();
 }
 
+/// What keeps a flood of lines, which clients can cause by connecting again and again, from filling a disk: lines
+/// beyond the first many are written so many a second, and the others counted.
+#[derive(Debug)]
+struct Flood {
+    /// Lines that may be written at once.
+    allowed: u64,
+    /// When that was last raised.
+    second: u64,
+    left_out: u64,
+}
+
+impl Default for Flood {
+    fn default() -> Self {
+        Self { allowed: LINES_AT_ONCE, second: 0, left_out: 0 }
+    }
+}
+
+impl Flood {
+    /// Whether one more line may be written in this second: how many were left out before it, or `None`.
+    fn admit(&mut self, second: u64) -> Option<u64> {
+        let raise = second.saturating_sub(self.second).saturating_mul(LINES_PER_SECOND);
+        self.allowed = self.allowed.saturating_add(raise).min(LINES_AT_ONCE);
+        self.second = second;
+        if self.allowed == 0 {
+            self.left_out += 1;
+            return None;
+        }
+        self.allowed -= 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a log line says when")]
 fn epoch() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_and_counted() {
+        let mut flood = Flood::default();
+        let admitted = (0..1_500).filter(|_| flood.admit(7).is_some()).count();
+        assert_eq!(admitted, 1_000);
+        assert_eq!(flood.admit(6), None, "a clock that is set back raises nothing");
+        assert_eq!([flood.admit(8), flood.admit(8)], [Some(501), Some(0)]);
+        assert_eq!((0..100).filter(|_| flood.admit(9).is_some()).count(), 58);
+    }
 }

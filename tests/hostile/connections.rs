@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::peer::{Peer, promise, user_property};
-use crate::target::{KIB, MIB, SLACK, Target};
+use crate::target::{KIB, MIB, SLACK, Target, now};
 use crate::wire::{Connect, DISCONNECT, V5, V311, packet, properties};
 
 /// What one connection may cost that says nothing whole: its slot, its timer, its link, a few kept bytes.
@@ -188,12 +188,18 @@ fn churn_leaves_nothing() {
 }
 
 #[test]
-fn a_flood_of_one_kind_of_line_is_summarised() {
+fn a_flood_of_connections_does_not_flood_the_log() {
     let mut target = Target::start(&[]);
-    for _ in 0..600 {
+    let started = now();
+    for _ in 0..2_500 {
         drop(Peer::open(target.address()));
     }
-    target.serves();
-    std::thread::sleep(Duration::from_millis(10));
     target.gives_back(SLACK);
+    // A thousand lines at once, then twenty a second and one that says how many are left out.
+    let seconds = usize::try_from(started.elapsed().as_secs()).expect("a short time") + 1;
+    target.logged_at_most(1_000 + seconds * 21, "a flood is cut off");
+    std::thread::sleep(Duration::from_millis(1_100));
+    Peer::connect(target.address(), "late").disconnect();
+    target.wait_for_line("lines were left out in between.");
+    target.wait_for_line("as late (");
 }

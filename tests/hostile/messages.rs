@@ -9,6 +9,8 @@ const OUTBOX: usize = 4 * MIB;
 const QUEUED: usize = 1_000;
 const IN_FLIGHT: usize = 512;
 
+const CLIENTS_WITH_ALIASES: usize = 10;
+
 #[test]
 fn a_stalled_subscriber_loses_messages_of_qos_0() {
     let mut target = Target::start(&[]);
@@ -126,13 +128,17 @@ fn a_client_of_5_is_held_to_the_receive_maximum() {
 #[test]
 fn topic_aliases_hold_ten_topics() {
     let mut target = Target::start(&[]);
-    let clients = 10;
+    target.attacked_twice(bind_aliases, SLACK);
+    target.logged_at_most(3 * CLIENTS_WITH_ALIASES, "came, connected, went");
+}
+
+fn bind_aliases(target: &mut Target) {
     let alias = |number: u16, topic: &str| {
         let property = [&[0x23][..], &number.to_be_bytes()].concat();
         Publish::new(V5, topic, b"").property(&property).bytes()
     };
     let mut peers = Vec::new();
-    for client in 0..clients {
+    for client in 0..CLIENTS_WITH_ALIASES {
         let mut peer = Peer::connect(target.address(), &format!("alias-{client}"));
         for round in 0..5 {
             let topic = ["abcde".split_at(round).1, &"x".repeat(65_000)].concat();
@@ -143,13 +149,11 @@ fn topic_aliases_hold_ten_topics() {
         target.serves();
         peers.push(peer);
     }
-    target.holds_at_most(clients * 10 * 66 * KIB + SLACK, "ten topics of 64 KiB each");
+    target.holds_at_most(CLIENTS_WITH_ALIASES * 10 * 66 * KIB + SLACK, "ten topics of 64 KiB each");
     let mut beyond = peers.pop().expect("there are some");
     beyond.send(&alias(11, "a"));
     assert_eq!(beyond.packet()[2], 0x94, "Topic Alias invalid");
     drop((beyond, peers));
-    target.gives_back(SLACK);
-    target.logged_at_most(3 * clients, "came, connected, went");
 }
 
 #[test]

@@ -54,18 +54,6 @@ impl Peer {
         self.socket.write_all(bytes)
     }
 
-    /// Writes until the broker takes no more; how many bytes it took. What is left of the last packet is lost, so
-    /// the connection is of no more use for packets.
-    pub fn send_what_is_taken(&mut self, bytes: &[u8]) -> usize {
-        self.socket.set_nonblocking(true).expect("a socket option can be set");
-        let mut sent = 0;
-        while let Ok(count) = self.socket.write(&bytes[sent..]) {
-            sent += count;
-        }
-        self.socket.set_nonblocking(false).expect("a socket option can be set");
-        sent
-    }
-
     /// The next packet.
     pub fn packet(&mut self) -> Vec<u8> {
         self.try_packet().expect("a packet comes in time")
