@@ -79,7 +79,7 @@ pub struct Statistics {
     pub bytes_received: u64,
     /// Bytes that left.
     pub bytes_sent: u64,
-    /// Packets that came.
+    /// Packets that came and were worked off.
     pub packets_received: u64,
     /// PUBLISH packets that came.
     pub publishes_received: u64,
@@ -253,7 +253,8 @@ impl Broker {
         let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
         let count = connection.outbox.write_to(&mut self.sender.dirty, writer)?;
         self.statistics.bytes_sent += count as u64;
-        if connection.is_paused && connection.parked.is_none() {
+        let is_awaited = connection.parked.as_ref().is_some_and(|parked| parked.is_waiting);
+        if connection.is_paused && !is_awaited {
             if count > 0 {
                 connection.last_heard = self.now;
             }

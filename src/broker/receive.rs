@@ -126,26 +126,29 @@ impl Broker {
             }
             let rest = &bytes[used..];
             let is_greeting = connection.state == State::Greeting;
-            let outcome = match frame(rest, limit) {
+            let fault = match frame(rest, limit) {
                 // What does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
                 _ if is_greeting && rest.first().is_some_and(|&first| first >> 4 != CONNECT) => {
-                    Err(Fault::protocol_error("the first packet is not CONNECT"))
+                    Fault::protocol_error("the first packet is not CONNECT")
                 }
                 Ok(Status::Incomplete { .. }) => return used,
-                Ok(Status::Complete(frame)) => match self.work_off_packet(id, &frame) {
-                    Ok(Step::Done) => {
-                        used += frame.length;
-                        continue;
+                Ok(Status::Complete(frame)) => {
+                    let outcome = self.work_off_packet(id, &frame);
+                    let is_parked = matches!(outcome, Ok(Step::Parked));
+                    self.statistics.packets_received += u64::from(!is_parked);
+                    match outcome {
+                        Ok(Step::Done) => {
+                            used += frame.length;
+                            continue;
+                        }
+                        Ok(Step::Parked) => return used,
+                        Ok(Step::Ended) => return bytes.len(),
+                        Err(fault) => fault,
                     }
-                    outcome => outcome,
-                },
-                Err(error) => Err(error.into()),
+                }
+                Err(error) => error.into(),
             };
-            match outcome {
-                Ok(Step::Parked) => return used,
-                Ok(Step::Done | Step::Ended) => {}
-                Err(fault) => self.fail(id, &fault),
-            }
+            self.fail(id, &fault);
             return bytes.len();
         }
     }
@@ -159,8 +162,6 @@ impl Broker {
         if let Some(parked) = connection.parked.take() {
             self.verdicts = parked.verdicts;
             self.assigned = parked.assigned;
-        } else {
-            self.statistics.packets_received += 1;
         }
         let version = connection.version;
         match connection.state {

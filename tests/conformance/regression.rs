@@ -1,0 +1,124 @@
+//! What went wrong once, as an exchange of packets; found by the simulator.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use brooklet::access::{AccessControl, Answer, Client, Peer as Address, Question, Verdict};
+use brooklet::broker::{Broker, Effect};
+use brooklet::limits::Limits;
+use brooklet::time::Time;
+
+use crate::wire::*;
+use crate::world::World;
+
+/// Decides about publications later, while it is told to.
+struct Hesitant(Rc<Cell<bool>>);
+
+impl AccessControl for Hesitant {
+    fn ask(&mut self, _client: &Client<'_>, question: Question<'_>) -> Answer {
+        match question {
+            Question::Publish { .. } if self.0.get() => Answer::Later,
+            _ => Answer::Now(Verdict::Granted),
+        }
+    }
+}
+
+#[test]
+fn a_repeat_binds_its_topic_alias() {
+    let mut world = World::new();
+    let connect = Connect::new(V5, "a").resume().expiry(100);
+    let first = world.connect(connect.bytes());
+    world.send(first, Publish::new(V5, "t", b"1").qos(2, 7).bytes());
+    world.cut(first);
+    let again = world.connect(connect.bytes());
+    let alias = [0x23, 0, 1];
+    let repeat = Publish::new(V5, "t", b"1").qos(2, 7).dup().property(&alias);
+    assert_eq!(world.ask(again, repeat.bytes())[0], 0x50);
+    let next = Publish::new(V5, "", b"2").qos(1, 8).property(&alias);
+    assert_eq!(world.ask(again, next.bytes())[0], 0x40);
+}
+
+#[test]
+fn a_decision_that_comes_while_the_outbox_is_full_is_not_forgotten() {
+    let hesitates = Rc::new(Cell::new(false));
+    let limits = Limits { outbox_bytes: 200, outbox_answer_bytes: 100, ..Limits::default() };
+    let mut world = World::with(limits, Hesitant(Rc::clone(&hesitates)));
+    let a = world.connect(Connect::new(V311, "a").bytes());
+    world.ask(a, subscribe(V311, 1, &[], &[("t", 0)]));
+    let b = world.connect(Connect::new(V311, "b").bytes());
+    world.stall(a, true);
+    hesitates.set(true);
+    world.send(a, Publish::new(V311, "u", b"x").qos(1, 2).bytes());
+    hesitates.set(false);
+    world.send(b, Publish::new(V311, "t", &[0; 2_000]).bytes());
+    world.decide(a, Verdict::Granted);
+    world.stall(a, false);
+    assert_eq!(world.take(a).last().map(Vec::as_slice), Some(&acknowledge(0x40, 2)[..]));
+}
+
+#[test]
+fn an_ending_connection_keeps_nothing_that_waits() {
+    let access = Hesitant(Rc::new(Cell::new(true)));
+    let mut broker = Broker::new(Limits::default(), Box::new(access), 1, Time::ZERO);
+    let connect = Connect::new(V311, "a").bytes();
+    let older = broker.accept(Address::Local, Time::ZERO).unwrap();
+    broker.received(older, &connect, Time::ZERO);
+    broker.received(older, &Publish::new(V311, "u", b"x").qos(1, 2).bytes(), Time::ZERO);
+    let newer = broker.accept(Address::Local, Time::ZERO).unwrap();
+    broker.received(newer, &connect, Time::ZERO);
+    // The peer of the older one has not closed yet, and the decision comes too late.
+    broker.decide(older, Verdict::Granted);
+    while let Some(effect) = broker.next_effect() {
+        if let Effect::Resume(id) = effect {
+            broker.resume(id, Time::ZERO);
+        }
+    }
+    broker.check_invariants();
+}
+
+#[test]
+fn what_a_group_hands_on_has_not_expired() {
+    let mut world = World::new();
+    let away = Connect::new(V5, "a").resume().expiry(5);
+    let a = world.connect(away.bytes());
+    world.ask(a, subscribe(V5, 1, &[], &[("$share/g/t", 1)]));
+    world.cut(a);
+    let publisher = world.connect(Connect::new(V5, "p").bytes());
+    let message = Publish::new(V5, "t", b"x").qos(1, 1).property(&[0x02, 0, 0, 0, 1]);
+    world.ask(publisher, message.bytes());
+    let b = world.connect(Connect::new(V5, "b").bytes());
+    world.ask(b, subscribe(V5, 1, &[], &[("$share/g/t", 1)]));
+    world.pass_seconds(6);
+    assert!(world.take(b).is_empty(), "[MQTT-3.3.2-5]");
+}
+
+#[test]
+fn what_became_too_large_to_be_sent_again_holds_nothing_up() {
+    let mut world = World::new();
+    let connect = Connect::new(V5, "a").resume().expiry(100).property(&[0x21, 0, 1]);
+    let a = world.connect(connect.bytes());
+    world.ask(a, subscribe(V5, 1, &[], &[("t", 1)]));
+    let publisher = world.connect(Connect::new(V5, "p").bytes());
+    world.ask(publisher, Publish::new(V5, "t", &[0; 100]).qos(1, 1).bytes());
+    world.take(a);
+    world.cut(a);
+    let a = world.connect(connect.property(&[0x27, 0, 0, 0, 60]).bytes());
+    world.ask(publisher, Publish::new(V5, "t", b"small").qos(1, 2).bytes());
+    assert_eq!(&*received(V5, &world.take_one(a)).payload, b"small", "[MQTT-3.1.2-25]");
+}
+
+#[test]
+fn a_topic_alias_is_left_out_where_it_is_too_much() {
+    let mut world = World::new();
+    let connect = Connect::new(V5, "a").property(&[0x27, 0, 0, 0, 60]).property(&[0x22, 0, 5]);
+    let a = world.connect(connect.bytes());
+    world.ask(a, subscribe(V5, 1, &[], &[("t", 0)]));
+    let publisher = world.connect(Connect::new(V5, "p").bytes());
+    // Two bytes of fixed header, three of topic, one of properties: 60 in all.
+    world.send(publisher, Publish::new(V5, "t", &[0; 54]).bytes());
+    assert_eq!(world.take_one(a).len(), 60);
+    // Nor is one that is bound already used where the name alone is shorter.
+    world.send(publisher, Publish::new(V5, "t", b"x").bytes());
+    world.send(publisher, Publish::new(V5, "t", &[0; 54]).bytes());
+    assert_eq!(world.take(a).last().map(Vec::len), Some(60));
+}
