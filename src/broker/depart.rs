@@ -218,6 +218,11 @@ impl Broker {
 
     fn redirect(&mut self, leaving: SessionId, queued: &Queued) {
         let Some(group) = queued.group else { return };
+        // [MQTT-3.3.2-5]
+        if queued.message.expires() <= self.now {
+            self.statistics.expired += 1;
+            return;
+        }
         let mut keepable = Keepable::kept(&queued.message);
         self.sender.encoder.begin();
         self.deliver_to_group(group, &mut keepable, Some(leaving));
