@@ -122,19 +122,3 @@ fn a_topic_alias_is_left_out_where_it_is_too_much() {
     world.send(publisher, Publish::new(V5, "t", &[0; 54]).bytes());
     assert_eq!(world.take(a).last().map(Vec::len), Some(60));
 }
-
-#[test]
-fn what_a_group_hands_on_has_not_expired() {
-    let mut world = World::new();
-    let away = Connect::new(V5, "a").resume().expiry(5);
-    let a = world.connect(away.bytes());
-    world.ask(a, subscribe(V5, 1, &[], &[("$share/g/t", 1)]));
-    world.cut(a);
-    let publisher = world.connect(Connect::new(V5, "p").bytes());
-    let message = Publish::new(V5, "t", b"x").qos(1, 1).property(&[0x02, 0, 0, 0, 1]);
-    world.ask(publisher, message.bytes());
-    let b = world.connect(Connect::new(V5, "b").bytes());
-    world.ask(b, subscribe(V5, 1, &[], &[("$share/g/t", 1)]));
-    world.pass_seconds(6);
-    assert!(world.take(b).is_empty(), "[MQTT-3.3.2-5]");
-}
