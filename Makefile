@@ -1,10 +1,12 @@
 # The verbs of the house. `make` alone lists them.
 
 TARGET ?= decode
+SEEDS ?= 1000
+SEED ?= 0
 SECS ?= 60
 BUILT = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run test check fuzz bench interop size conformance
+.PHONY: help run test check fuzz bench interop size conformance sim
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +23,9 @@ check: ## Run all that must pass before a change goes in
 fuzz: ## Fuzz one TARGET (decode) for SECS seconds (60)
 	@mkdir -p fuzz/corpus/$(TARGET)
 	cargo +nightly fuzz run $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- -max_total_time=$(SECS)
+
+sim: ## Run SEEDS seeds (1000) of the simulator from SEED (0) on
+	SEEDS=$(SEEDS) SEED=$(SEED) cargo test --release --test simulation -- --nocapture
 
 bench: ## Run the benchmarks
 	cargo bench

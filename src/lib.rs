@@ -27,6 +27,7 @@
 //! | 0a | `topic` | Topic Names and Topic Filters as checked types, matching one against the other | `fuzzing` |
 //! | 0a | `escape` | text from outside, made safe for a log line | |
 //! | 0a | `memory` | the count of what the broker holds | |
+//! | 0a | `planted` | deliberate faults, for the tests of the simulator alone | |
 //! | 0b | `limits` | every bound of the broker as a plain number | below |
 //! | 0b | `codec` | bytes to packets and back, in three versions; every rule that needs no state | below |
 //! | 0b | `trie` | the compressed tree of subscriptions: which filters match a topic | below |
@@ -62,6 +63,7 @@ pub mod memory;
 pub mod message;
 pub mod options;
 pub mod outbox;
+pub mod planted;
 pub mod retained;
 pub mod server;
 pub mod session;

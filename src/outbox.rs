@@ -9,6 +9,7 @@ use std::io::{self, IoSlice, Write};
 
 use crate::memory::{self, Audit, Bytes, Counted};
 use crate::message::Message;
+use crate::planted::{Fault, is_planted};
 use crate::slots::ConnectionId;
 
 /// Copied packets go into pieces of about this size.
@@ -178,7 +179,7 @@ impl Outbox {
 
     /// Marks the connection dirty again, because its peer takes bytes again.
     pub fn wake(&mut self, dirty: &mut DirtyList) {
-        if !self.is_empty() {
+        if !self.is_empty() && !is_planted(Fault::ForgottenDirty) {
             Self::mark(self.connection, &mut self.waiting, &mut self.is_dirty, dirty);
         }
     }

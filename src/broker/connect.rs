@@ -17,6 +17,7 @@ use crate::connection::{Extension, InboundAliases, OutboundAliases, State};
 use crate::escape::Escaped;
 use crate::memory::Counted;
 use crate::message::{Message, Publication};
+use crate::planted::{self, is_planted};
 use crate::session::{EXPIRY_NEVER, Incoming, Presence, Session, Will};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
@@ -170,7 +171,7 @@ impl Broker {
             }
         }
         if let Some(&known) = self.clients.get(client_identifier) {
-            if !connect.clean_start {
+            if !connect.clean_start || is_planted(planted::Fault::SessionNotDiscarded) {
                 self.disarm_session(known);
                 let session = &mut self.sessions[known];
                 session.presence = Presence::Connected(id);

@@ -5,6 +5,7 @@ use super::Broker;
 use super::budget::Pressure;
 use crate::codec::{Delivery, QoS, ReasonCode};
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
+use crate::planted::{self, is_planted};
 use crate::session::{Presence, Queued};
 use crate::share::Readiness;
 use crate::slots::SessionId;
@@ -93,14 +94,14 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         publisher: Option<SessionId>,
     ) -> Option<bool> {
-        let is_own = publisher == Some(session);
+        let is_own = publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored);
         let mut wanted = run.iter().map(|entry| entry.terms).filter(|terms| !(is_own && terms.no_local()));
         let first = wanted.next()?;
         let (mut qos, mut as_published) = (first.qos(), first.retain_as_published());
         let alone = first.identifier().map(|identifier| [identifier]);
         let mut several: Vec<u32> = Vec::new();
         for terms in wanted {
-            qos = qos.max(terms.qos());
+            qos = if is_planted(planted::Fault::FirstQoSWins) { qos } else { qos.max(terms.qos()) };
             as_published |= terms.retain_as_published();
             if several.is_empty() {
                 several.extend(first.identifier());

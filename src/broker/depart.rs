@@ -8,6 +8,7 @@ use crate::codec::{Disconnect, Packet, Properties, Property, PropertyBuffer, Pro
 use crate::connection::State;
 use crate::escape::Escaped;
 use crate::message::{Keepable, Publication};
+use crate::planted::{self, is_planted};
 use crate::session::{EXPIRY_NEVER, Presence, Queued};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{GroupId, Held, Target};
@@ -97,7 +98,7 @@ impl Broker {
         };
         session.presence = Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.now + span) };
         session.incoming.shrink();
-        if why.is_none() {
+        if why.is_none() && !is_planted(planted::Fault::WillNotCancelled) {
             session.will = None;
         }
         if let Some(will) = &mut session.will {

@@ -7,6 +7,7 @@ use crate::codec::{
     ProtocolVersion, Publish, ReasonCode,
 };
 use crate::message::Publication;
+use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
@@ -70,6 +71,7 @@ impl Broker {
         let incoming = &self.sessions[session].incoming;
         if let Delivery::ExactlyOnce(identifier) = delivery
             && incoming.contains(identifier)
+            && !is_planted(planted::Fault::RepeatedDelivery)
         {
             self.answer_publish(id, delivery, ReasonCode::Success)?;
             return Ok(true);

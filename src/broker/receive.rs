@@ -7,6 +7,7 @@ use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
 use crate::codec::{DecodeError, Frame, Packet, ReasonCode, Status, decode, frame};
 use crate::connection::State;
+use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
 
@@ -245,7 +246,9 @@ impl Broker {
             self.part(id, session, Some(why));
         }
         let Some(mut connection) = self.connections.remove(id) else { return };
-        if let Some(timer) = connection.timer.take() {
+        if let Some(timer) = connection.timer.take()
+            && !is_planted(planted::Fault::ForgottenTimer)
+        {
             self.wheel.cancel(timer);
         }
         connection.outbox.clear(&mut self.sender.dirty);

@@ -7,6 +7,7 @@ use super::timers::Timer;
 use super::{Broker, Fault};
 use crate::codec::{Acknowledgement, Delivery, Packet, ProtocolVersion, QoS, ReasonCode};
 use crate::message::{Keepable, Naming, ReceiverCopy};
+use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Queued, Settled, Stage};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
@@ -39,6 +40,9 @@ impl Broker {
             Settled::Done if is_refused => self.pump(session),
             Settled::Done => {
                 // [MQTT-4.3.3-4]
+                if is_planted(planted::Fault::LostPubrel) {
+                    return Ok(());
+                }
                 self.acknowledge(id, Reply::PubRel, identifier, ReasonCode::Success)?;
                 let ends_at = self.connections[id].outbox.end();
                 self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at);
@@ -92,7 +96,7 @@ impl Broker {
     }
 
     fn begin_queued(&mut self, session: SessionId, queued: &Queued) {
-        if queued.message.expires() <= self.now {
+        if queued.message.expires() <= self.now && !is_planted(planted::Fault::ExpiredDelivered) {
             self.statistics.expired += 1;
             return;
         }
@@ -141,7 +145,7 @@ impl Broker {
                     _ => Delivery::AtLeastOnce(identifier),
                 };
                 let copy = ReceiverCopy {
-                    dup: true,
+                    dup: !is_planted(planted::Fault::SkippedDup),
                     retain: queued.retain,
                     delivery,
                     identifiers: queued.identifiers.as_slice(),

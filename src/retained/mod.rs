@@ -16,6 +16,7 @@ use std::ops::Bound;
 use crate::limits::Limits;
 use crate::memory::{self, Audit};
 use crate::message::Message;
+use crate::planted::{Fault, is_planted};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -143,6 +144,9 @@ impl Retained {
 
     /// Keeps `message` for its topic in place of any before it [MQTT-3.3.1-5].
     pub fn set(&mut self, message: Message) {
+        if is_planted(Fault::RetainedNotReplaced) && self.find(message.publication().topic).is_some() {
+            return;
+        }
         self.bytes += message.memory();
         self.expiring += usize::from(message.expires() != Time::NEVER);
         if let Some(replaced) = self.messages.replace(ByTopic(message)) {

@@ -13,6 +13,7 @@ use crate::codec::{PacketIdentifier, QoS};
 use crate::limits::Limits;
 use crate::memory::{self, Audit, Counted};
 use crate::message::Message;
+use crate::planted::{Fault, is_planted};
 use crate::subscription::{GroupId, Identifiers};
 use crate::time::Time;
 
@@ -154,13 +155,15 @@ impl Outgoing {
 
     fn has_window(&self) -> bool {
         self.sent == self.in_flight.len()
-            && self.unsettled < self.window
+            && self.unsettled < self.window + usize::from(is_planted(Fault::WindowOffByOne))
             && self.in_flight.len() < usize::from(u16::MAX)
     }
 
     /// The identifier that the next delivery will have.
     pub fn next_identifier(&self) -> PacketIdentifier {
-        self.identifier_at(self.in_flight.len())
+        self.identifier_at(
+            self.in_flight.len() - usize::from(is_planted(Fault::IdentifierReused)).min(self.in_flight.len()),
+        )
     }
 
     /// Puts a delivery in flight, its PUBLISH having been queued with [`Outgoing::next_identifier`].
@@ -194,7 +197,11 @@ impl Outgoing {
         let expires = queued.message.expires();
         self.queue_expires = if self.queue.is_empty() { expires } else { self.queue_expires.min(expires) };
         self.queue_bytes += bytes;
-        self.queue.push_back(queued);
+        if is_planted(Fault::QueueReordered) {
+            self.queue.push_front(queued);
+        } else {
+            self.queue.push_back(queued);
+        }
         self.count();
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use super::node::Body;
 use super::{FilterId, ROOT, Trie};
+use crate::planted::{Fault, is_planted};
 use crate::topic::TopicName;
 
 /// Names with more levels make the walk allocate.
@@ -21,8 +22,11 @@ impl<T> Trie<T> {
             into,
         };
         // A name that begins with `$` is not matched by a leading wildcard [MQTT-4.7.2-1].
-        let mut at =
-            if name.is_reserved() { walk.literal(&self.nodes[ROOT].body, 0) } else { walk.branch(ROOT, 0) };
+        let mut at = if name.is_reserved() && !is_planted(Fault::WrongWildcard) {
+            walk.literal(&self.nodes[ROOT].body, 0)
+        } else {
+            walk.branch(ROOT, 0)
+        };
         while let Some(place) = at.or_else(|| walk.pending.pop()) {
             at = walk.follow(place);
         }

@@ -1,0 +1,182 @@
+//! Connections and sessions that end, and their Wills.
+
+use brooklet::broker::Effect;
+use brooklet::codec::{QoS, ReasonCode};
+use brooklet::slots::ConnectionId;
+use brooklet::time::{Duration, Time};
+
+use super::Oracle;
+use super::routing::split;
+use super::state::{Progress, Publication, Will};
+
+impl Oracle {
+    pub(super) fn will(&mut self, client: &str, will: &brooklet::codec::Will<'_>) -> Will {
+        let (properties, interval) = split(will.properties);
+        let publication = Publication {
+            number: 0,
+            publisher: client.to_owned(),
+            topic: will.topic.as_str().to_owned(),
+            payload: will.payload.to_vec(),
+            qos: will.qos,
+            retain: will.retain,
+            properties,
+            interval,
+            expires: Time::NEVER,
+            published: self.now,
+        };
+        Will { publication, delay: will.properties.will_delay_interval().unwrap_or(0), due: Time::NEVER }
+    }
+
+    /// The core wants this connection to end. If that is news, there must be a reason.
+    pub fn ends(&mut self, effect: Effect) {
+        let (Effect::Close(id) | Effect::Drop(id)) = effect else { return };
+        let Some(line) = self.lines.get_mut(&id) else { return };
+        let silence = self.now.since(line.last_heard).milliseconds();
+        match line.progress {
+            Progress::Ending(_) => {}
+            Progress::Greeting => {
+                let waited = self.now.since(line.opened);
+                assert!(waited >= self.limits.connect_timeout, "{id:?} had still time for its CONNECT");
+                line.progress = Progress::Ending(None);
+            }
+            Progress::Serving => {
+                let allowed = u64::from(line.keep_alive) * 1500;
+                let client = &line.client;
+                assert!(
+                    line.keep_alive > 0 && silence >= allowed,
+                    "the broker ends {client:?} without a reason"
+                );
+                self.depart(id, false);
+                let line = self.lines.get_mut(&id).expect("it is closed later");
+                line.progress = Progress::Ending(Some(ReasonCode::KeepAliveTimeout));
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub fn closed(&mut self, id: ConnectionId) {
+        if self.lines.get(&id).is_some_and(|line| line.serves().is_some()) {
+            self.depart(id, false);
+        }
+        self.lines.remove(&id);
+    }
+
+    /// Time has passed: Wills are due, then sessions are over.
+    pub fn pass(&mut self) {
+        let clients: Vec<String> = self.sessions.keys().cloned().collect();
+        for client in clients {
+            let session = &self.sessions[&client];
+            if session.connection.is_some() {
+                continue;
+            }
+            if session.will.as_ref().is_some_and(|will| will.due <= self.now) {
+                self.publish_will(&client);
+            }
+            if self.sessions[&client].ends <= self.now {
+                self.end_session(&client);
+            }
+        }
+    }
+
+    /// A client loses its connection.
+    pub(super) fn depart(&mut self, id: ConnectionId, is_normal: bool) {
+        let line = self.lines.get_mut(&id).expect("it is open");
+        let client = line.client.clone().expect("it serves a client");
+        let (maximum, version) = (line.maximum_packet_size, line.version);
+        line.at_most_once.clear();
+        let now = self.now;
+        let session = self.sessions.get_mut(&client).expect("a connected client has a session");
+        session.connection = None;
+        let lifetime = Duration::from_seconds(u64::from(session.expiry));
+        session.ends = if session.expiry == u32::MAX { Time::NEVER } else { now + lifetime };
+        for copy in &mut session.pending {
+            // What was in the outbox is gone: it comes again, as a repeat. Or it was too large and is done.
+            copy.may_be_repeat = true;
+            copy.is_optional |= copy.length(version) > maximum;
+        }
+        for replay in &mut session.replays {
+            replay.may_be_repeat = true;
+            for owed in replay.owed.values_mut() {
+                let sent_once = |qos: QoS| replay.terms.qos.min(qos) == QoS::AtMostOnce;
+                let is_weak = owed.acceptable.iter().any(|publication| {
+                    let copy = super::Copy::of_replay(publication.clone(), &replay.terms);
+                    sent_once(publication.qos) || copy.length(version) > maximum
+                });
+                owed.is_due &= !is_weak;
+            }
+        }
+        for flight in session.in_flight.values_mut() {
+            let is_too_large = flight.line != Some(id) && flight.copy.length(version) > maximum;
+            flight.copy.is_optional |= is_too_large;
+            flight.line = None;
+        }
+        if is_normal {
+            session.will = None;
+        }
+        if let Some(will) = &mut session.will {
+            let delay = Duration::from_seconds(u64::from(will.delay));
+            will.due = (now + delay).min(session.ends);
+        }
+        let is_will_due = session.will.as_ref().is_some_and(|will| will.due <= now);
+        if session.expiry == 0 {
+            self.end_session(&client);
+        } else if is_will_due {
+            self.publish_will(&client);
+        }
+    }
+
+    fn publish_will(&mut self, client: &str) {
+        let session = self.sessions.get_mut(client).expect("it is there");
+        let Some(will) = session.will.take() else { return };
+        let number = self.number();
+        let expires = self.expiry(will.publication.interval);
+        let publication = Publication { number, expires, published: self.now, ..will.publication };
+        self.publish(publication, false);
+    }
+
+    /// The session is over; a Will that is still to come comes now.
+    pub(super) fn end_session(&mut self, client: &str) {
+        self.publish_will(client);
+        let memberships: Vec<(String, String)> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| group.members.contains_key(client))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in memberships {
+            self.leave(client, &key);
+        }
+        self.sessions.remove(client);
+        self.hand_on(client);
+    }
+
+    /// Ends a membership; tells whether there was one.
+    pub(super) fn leave(&mut self, client: &str, key: &(String, String)) -> bool {
+        let Some(group) = self.groups.get_mut(key) else { return false };
+        let was_there = group.members.remove(client).is_some();
+        if group.members.is_empty() {
+            self.groups.remove(key);
+        }
+        was_there
+    }
+
+    /// What a group's messages become when a session that could have them is over: those that wait or are not
+    /// acknowledged at QoS 1 go to others; a QoS 2 delivery once begun is nobody else's [MQTT-4.8.2-5].
+    fn hand_on(&mut self, client: &str) {
+        let Self { shared, groups, .. } = self;
+        for shared in shared.iter_mut().filter(|shared| shared.candidates.contains_key(client)) {
+            let has_others = groups.values().any(|group| group.number == shared.group);
+            let is_exact = shared.publication.qos == QoS::ExactlyOnce
+                && shared.candidates[client].iter().any(|terms| terms.qos == QoS::ExactlyOnce);
+            match &shared.holder {
+                Some((holder, qos)) if holder == client && *qos == QoS::AtLeastOnce && !shared.is_settled => {
+                    shared.holder = None;
+                    shared.is_optional = true;
+                }
+                Some(_) => {}
+                None => shared.is_optional |= !has_others || is_exact,
+            }
+            shared.candidates.remove(client);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What packets from clients do.
+
+use brooklet::codec::{
+    Acknowledgement, Connect, Delivery, Disconnect, Packet, ProtocolVersion, Publish, ReasonCode,
+    RetainHandling, Status, Subscribe, Subscription, Unsubscribe, decode, frame,
+};
+use brooklet::slots::ConnectionId;
+use brooklet::time::Time;
+
+use super::Oracle;
+use super::state::{Answer, Group, Progress, Session, Terms};
+
+const QUEUED: &[ReasonCode] = &[ReasonCode::Success];
+
+impl Oracle {
+    /// The core has worked off so many more packets of this connection.
+    pub fn processed(&mut self, id: ConnectionId, count: u64) {
+        for _ in 0..count {
+            let line = self.lines.get_mut(&id).expect("it does not go while packets are worked off");
+            let bytes = line.sent.pop_front().expect("the broker counts packets that were sent");
+            line.last_heard = self.now;
+            let Ok(Status::Complete(frame)) = frame(&bytes, usize::MAX) else {
+                panic!("devices send whole packets")
+            };
+            let packet = decode(&frame, line.version).expect("devices send good packets");
+            self.tell(id, "from", &packet);
+            self.handle(id, &packet);
+        }
+    }
+
+    /// How many bytes of whole packets the broker has not worked off.
+    pub fn backlog(&self, id: ConnectionId) -> usize {
+        self.lines.get(&id).map_or(0, |line| line.sent.iter().map(Vec::len).sum())
+    }
+
+    /// The peer has taken bytes of a connection that is not read from: that is a sign of life, too.
+    pub fn heard(&mut self, id: ConnectionId) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.last_heard = self.now;
+        }
+    }
+
+    fn handle(&mut self, id: ConnectionId, packet: &Packet<'_>) {
+        if let Packet::Connect(connect) = packet {
+            self.handle_connect(id, connect);
+            return;
+        }
+        let line = &self.lines[&id];
+        let client = line.serves().expect("only a connected client's packets are worked off").to_owned();
+        match packet {
+            Packet::Publish(publish) => self.handle_publish(id, &client, publish),
+            Packet::PubAck(answer) => self.settle(id, &client, answer),
+            Packet::PubRec(answer) => self.handle_pubrec(id, &client, answer),
+            Packet::PubRel(answer) => self.handle_pubrel(id, &client, answer),
+            Packet::PubComp(answer) => self.settle(id, &client, answer),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(id, &client, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, &client, unsubscribe),
+            Packet::PingReq => self.owe(id, Answer::PingResp),
+            Packet::Disconnect(disconnect) => self.handle_disconnect(id, &client, disconnect),
+            _ => panic!("devices do not send {}", packet.name()),
+        }
+    }
+
+    fn owe(&mut self, id: ConnectionId, answer: Answer) {
+        self.lines.get_mut(&id).expect("it is there").answers.push_back(answer);
+    }
+
+    fn session(&mut self, client: &str) -> &mut Session {
+        self.sessions.get_mut(client).expect("a connected client has a session")
+    }
+
+    fn handle_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) {
+        let client = connect.client_identifier.to_owned();
+        let line = self.lines.get_mut(&id).expect("it is there");
+        assert_eq!(line.progress, Progress::Greeting, "a device sends one CONNECT");
+        line.version = connect.version;
+        if self.sessions.len() >= self.limits.sessions && !self.sessions.contains_key(&client) {
+            if connect.version != ProtocolVersion::V5 {
+                line.version = ProtocolVersion::V311;
+            }
+            line.progress = Progress::Ending(None);
+            self.owe(id, Answer::ConnAck { is_present: false, is_refused: true });
+            return;
+        }
+        if let Some(older) = self.sessions.get(&client).and_then(|session| session.connection) {
+            self.depart(older, false);
+            let older = self.lines.get_mut(&older).expect("it is closed later");
+            older.progress = Progress::Ending(Some(ReasonCode::SessionTakenOver));
+        }
+        if connect.clean_start && self.sessions.contains_key(&client) {
+            self.end_session(&client);
+        }
+        let is_present = self.sessions.contains_key(&client);
+        let will = connect.will.as_ref().map(|will| self.will(&client, will));
+        let properties = connect.properties;
+        let is_v5 = connect.version == ProtocolVersion::V5;
+        let longest = self.limits.session_expiry_maximum;
+        let session = self.sessions.entry(client.clone()).or_default();
+        session.connection = Some(id);
+        session.ends = Time::NEVER;
+        session.will = will;
+        session.expiry = match properties.session_expiry_interval() {
+            _ if !is_v5 && connect.clean_start => 0,
+            _ if !is_v5 => u32::MAX,
+            interval => interval.unwrap_or(0),
+        }
+        .min(longest);
+        let line = self.lines.get_mut(&id).expect("it is there");
+        line.progress = Progress::Serving;
+        line.client = Some(client);
+        let window = properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
+        line.window = usize::from(window);
+        line.alias_maximum = properties.topic_alias_maximum().unwrap_or(0);
+        if let Some(size) = properties.maximum_packet_size() {
+            line.maximum_packet_size = usize::try_from(size).expect("it is small");
+        }
+        line.keep_alive = match connect.keep_alive {
+            0 if self.limits.keep_alive_maximum < u16::MAX => self.limits.keep_alive_maximum,
+            wanted => wanted.min(self.limits.keep_alive_maximum),
+        };
+        self.owe(id, Answer::ConnAck { is_present, is_refused: false });
+    }
+
+    fn handle_publish(&mut self, id: ConnectionId, client: &str, publish: &Publish<'_>) {
+        let identifier = publish.delivery.packet_identifier().map_or(0, |identifier| identifier.value());
+        let line = self.lines.get_mut(&id).expect("it is there");
+        // An alias is bound even by a repeat: the client has no way to know that it is one to us.
+        if let (Some(alias), Some(topic)) = (publish.properties.topic_alias(), publish.topic) {
+            line.inbound.insert(alias, topic.as_str().to_owned());
+        }
+        let topic = match publish.topic {
+            Some(topic) => topic.as_str().to_owned(),
+            None => {
+                let alias = publish.properties.topic_alias().expect("checked by the codec");
+                line.inbound.get(&alias).expect("devices bind aliases first").clone()
+            }
+        };
+        let is_v5 = line.version == ProtocolVersion::V5;
+        let is_exact = matches!(publish.delivery, Delivery::ExactlyOnce(_));
+        let session = self.session(client);
+        let is_uncertain = is_exact && session.uncertain.contains(&identifier);
+        if is_exact && !is_uncertain && session.incoming.contains(&identifier) {
+            self.owe(id, Answer::PubRec(identifier, QUEUED.to_vec()));
+            return;
+        }
+        let publication = self.publication(client, &topic, publish);
+        let mut reasons = self.publish(publication, is_uncertain);
+        if is_uncertain {
+            // Perhaps it was refused before and counts now, perhaps it is a repeat.
+            reasons.push(ReasonCode::Success);
+        }
+        if !is_v5 {
+            reasons = QUEUED.to_vec();
+        }
+        let session = self.session(client);
+        match publish.delivery {
+            Delivery::AtMostOnce => {}
+            Delivery::AtLeastOnce(_) => self.owe(id, Answer::PubAck(identifier, reasons)),
+            Delivery::ExactlyOnce(_) => {
+                if reasons.iter().any(|reason| !reason.is_error()) {
+                    session.incoming.insert(identifier);
+                }
+                if reasons.len() > 1 && reasons.iter().any(|reason| reason.is_error()) {
+                    session.uncertain.insert(identifier);
+                }
+                self.owe(id, Answer::PubRec(identifier, reasons));
+            }
+        }
+    }
+
+    /// A PUBACK or PUBCOMP.
+    fn settle(&mut self, id: ConnectionId, client: &str, answer: &Acknowledgement<'_>) {
+        let identifier = answer.packet_identifier.value();
+        if let Some(flight) = self.session(client).in_flight.remove(&identifier) {
+            self.settled(&flight.copy);
+        }
+        let line = self.lines.get_mut(&id).expect("it is there");
+        line.unsettled.remove(&identifier);
+        line.settled.insert(identifier);
+    }
+
+    fn handle_pubrec(&mut self, id: ConnectionId, client: &str, answer: &Acknowledgement<'_>) {
+        if answer.reason_code.is_error() {
+            self.settle(id, client, answer);
+            return;
+        }
+        let identifier = answer.packet_identifier.value();
+        let now = self.now;
+        let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
+        let reason = match self.session(client).in_flight.get_mut(&identifier) {
+            Some(flight) => {
+                flight.released_at.get_or_insert(now);
+                ReasonCode::Success
+            }
+            None if is_v5 => ReasonCode::PacketIdentifierNotFound,
+            None => ReasonCode::Success,
+        };
+        self.owe(id, Answer::PubRel(identifier, reason));
+    }
+
+    fn handle_pubrel(&mut self, id: ConnectionId, client: &str, answer: &Acknowledgement<'_>) {
+        let identifier = answer.packet_identifier.value();
+        let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
+        let session = self.session(client);
+        session.uncertain.remove(&identifier);
+        let is_known = session.incoming.remove(&identifier);
+        let reason =
+            if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.owe(id, Answer::PubComp(identifier, reason));
+    }
+
+    fn handle_subscribe(&mut self, id: ConnectionId, client: &str, subscribe: &Subscribe<'_>) {
+        let identifier = subscribe.properties.subscription_identifiers().next();
+        let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
+        let mut codes = Vec::new();
+        for wanted in subscribe.subscriptions.iter() {
+            let terms = Terms {
+                qos: wanted.qos,
+                no_local: wanted.no_local,
+                as_published: wanted.retain_as_published,
+                identifier,
+            };
+            let is_granted = self.subscribe(client, &wanted, terms);
+            codes.push(match is_granted {
+                true => wanted.qos.level(),
+                false if is_v5 => ReasonCode::QuotaExceeded.value(),
+                false => ReasonCode::UnspecifiedError.value(),
+            });
+        }
+        self.owe(id, Answer::SubAck(subscribe.packet_identifier.value(), codes));
+    }
+
+    /// False if a limit forbids it.
+    fn subscribe(&mut self, client: &str, wanted: &Subscription<'_>, terms: Terms) -> bool {
+        let filter = wanted.filter.pattern().to_owned();
+        let key = wanted.filter.share_name().map(|share_name| (share_name.to_owned(), filter.clone()));
+        let is_new = match &key {
+            Some(key) => !self.groups.get(key).is_some_and(|group| group.members.contains_key(client)),
+            None => !self.sessions[client].subscriptions.contains_key(&filter),
+        };
+        let memberships = self.groups.values().filter(|group| group.members.contains_key(client)).count();
+        let held = memberships + self.sessions[client].subscriptions.len();
+        let is_full = held >= self.limits.subscriptions_per_session
+            || self.subscription_count() >= self.limits.subscriptions;
+        if is_new && is_full {
+            return false;
+        }
+        let Some(key) = key else {
+            self.session(client).subscriptions.insert(filter.clone(), terms.clone());
+            let wants_retained = match wanted.retain_handling {
+                RetainHandling::SendAtSubscribe => true,
+                RetainHandling::SendIfNew => is_new,
+                RetainHandling::DoNotSend => false,
+            };
+            if wants_retained {
+                self.begin_replay(client, &filter, terms);
+            }
+            return true;
+        };
+        let number = self.number();
+        let group = self.groups.entry(key).or_insert_with(|| Group { number, members: [].into() });
+        group.members.insert(client.to_owned(), terms.clone());
+        let number = group.number;
+        for shared in self.shared.iter_mut().filter(|shared| shared.group == number) {
+            shared.candidates.entry(client.to_owned()).or_default().push(terms.clone());
+        }
+        true
+    }
+
+    fn handle_unsubscribe(&mut self, id: ConnectionId, client: &str, unsubscribe: &Unsubscribe<'_>) {
+        let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters.iter() {
+            let pattern = filter.pattern().to_owned();
+            let was_there = match filter.share_name() {
+                Some(share_name) => self.leave(client, &(share_name.to_owned(), pattern)),
+                None => {
+                    self.cancel_replays(client, &pattern);
+                    self.session(client).subscriptions.remove(&pattern).is_some()
+                }
+            };
+            let code = if was_there { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
+            if is_v5 {
+                codes.push(code.value());
+            }
+        }
+        self.owe(id, Answer::UnsubAck(unsubscribe.packet_identifier.value(), codes));
+    }
+
+    fn handle_disconnect(&mut self, id: ConnectionId, client: &str, disconnect: &Disconnect<'_>) {
+        if let Some(interval) = disconnect.properties.session_expiry_interval() {
+            self.session(client).expiry = interval.min(self.limits.session_expiry_maximum);
+        }
+        self.depart(id, disconnect.reason_code == ReasonCode::Success);
+        let line = self.lines.get_mut(&id).expect("it is closed later");
+        line.progress = Progress::Ending(None);
+    }
+}

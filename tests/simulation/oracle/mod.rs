@@ -1,0 +1,237 @@
+//! Knows what the broker owes to whom. It sees what goes into the core and what comes out of it at the core's own
+//! edge, so it knows in which order packets were worked off and is not deceived by a slow link.
+//!
+//! Its state is plain: lists and maps that are walked from end to end, filters matched one by one. Where the
+//! standards or a stated limit leave the broker a choice, an expectation is `optional`; everything else is owed.
+
+mod departures;
+mod input;
+mod output;
+mod routing;
+mod state;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use brooklet::broker::{Census, Statistics};
+use brooklet::codec::Packet;
+use brooklet::limits::Limits;
+use brooklet::slots::ConnectionId;
+use brooklet::time::Time;
+
+pub use state::Line;
+use state::{Copy, Group, Publication, Session, Shared, Source};
+
+/// The account of one call of the core.
+#[derive(Default)]
+struct Call {
+    /// Copies that the core says it dropped.
+    dropped: u64,
+    /// Copies that a limit could have dropped.
+    plausible: u64,
+}
+
+pub struct Oracle {
+    limits: Limits,
+    /// Whether limits are so low that messages may be dropped.
+    is_tight: bool,
+    /// Whether clients may be unable to take a message for its size.
+    has_small_packets: bool,
+    now: Time,
+    lines: BTreeMap<ConnectionId, Line>,
+    sessions: BTreeMap<String, Session>,
+    /// By Share Name and filter.
+    groups: BTreeMap<(String, String), Group>,
+    /// Messages for groups, of which one member gets each.
+    shared: Vec<Shared>,
+    retained: BTreeMap<String, Rc<Publication>>,
+    /// Counts publications, groups and deliveries, so that each has its number.
+    numbers: u64,
+    call: Call,
+    /// Whether every packet is printed, for somebody who looks into one seed.
+    pub is_told: bool,
+    /// How much was checked: deliveries seen for the first time.
+    pub deliveries: u64,
+}
+
+impl Oracle {
+    pub fn new(limits: Limits, is_tight: bool, has_small_packets: bool) -> Self {
+        Self {
+            limits,
+            is_tight,
+            has_small_packets,
+            now: Time::ZERO,
+            lines: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            shared: Vec::new(),
+            retained: BTreeMap::new(),
+            numbers: 0,
+            call: Call::default(),
+            is_told: false,
+            deliveries: 0,
+        }
+    }
+
+    fn tell(&self, id: ConnectionId, direction: &str, packet: &Packet<'_>) {
+        if self.is_told {
+            let client = self.lines[&id].client.as_deref().unwrap_or("somebody");
+            println!("{:6} {id:?} {direction} {client}: {packet:?}", self.now.milliseconds());
+        }
+    }
+
+    const fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// A connection was accepted.
+    pub fn opened(&mut self, id: ConnectionId, now: Time) {
+        self.now = now;
+        self.lines.insert(id, Line::new(now));
+    }
+
+    /// A device has sent a packet towards the broker.
+    pub fn sent(&mut self, id: ConnectionId, packet: Vec<u8>) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.sent.push_back(packet);
+        }
+    }
+
+    /// The core has done something; `before` and `after` are what it had counted. What follows, until
+    /// [`Oracle::end_call`], says what it did.
+    pub fn begin_call(&mut self, before: &Statistics, after: &Statistics, now: Time) {
+        self.now = now;
+        self.call = Call { dropped: after.dropped - before.dropped, plausible: 0 };
+    }
+
+    /// Everything that the core did in one call has been told.
+    pub fn end_call(&mut self) {
+        if self.call.dropped > 0 && self.is_tight {
+            // Which copies of Shared Subscriptions were on their way to somebody else can not be seen.
+            self.call.plausible += self.shared.len() as u64;
+            self.shared.iter_mut().for_each(|shared| shared.is_optional = true);
+        }
+        let Call { dropped, plausible } = self.call;
+        assert!(dropped <= plausible, "{dropped} copies were dropped, {plausible} could be at a limit");
+    }
+
+    /// Compares what is there with what should be.
+    pub fn check_census(&mut self, census: Census) {
+        if census.retained < self.retained.len() {
+            // Expired ones are forgotten some time.
+            let now = self.now;
+            self.retained.retain(|_, kept| kept.expires > now);
+        }
+        assert_eq!(census.retained, self.retained.len(), "retained messages");
+        assert_eq!(census.sessions, self.sessions.len(), "sessions");
+        assert_eq!(census.connections, self.lines.len(), "connections");
+        assert_eq!(census.subscriptions, self.subscription_count(), "subscriptions");
+    }
+
+    fn subscription_count(&self) -> usize {
+        self.groups.len() + self.sessions.values().map(|session| session.subscriptions.len()).sum::<usize>()
+    }
+
+    /// The outbox of this connection is empty, everything has been worked off, and the peer takes bytes: nothing
+    /// may wait that could go.
+    pub fn check_at_rest(&mut self, id: ConnectionId) {
+        let now = self.now;
+        let Some(line) = self.lines.get_mut(&id) else { return };
+        line.empty_at = now;
+        line.settled.clear();
+        assert!(line.answers.is_empty(), "{id:?} waits for {:?}", line.answers);
+        let maximum = line.maximum_packet_size;
+        let version = line.version;
+        let is_excused = |copy: &Copy| {
+            copy.is_optional || copy.publication.expires <= now || copy.length(version) > maximum
+        };
+        if let Some(lost) = line.at_most_once.iter().find(|copy| !is_excused(copy)) {
+            panic!("a QoS 0 message for {:?} is lost: {lost:?}", line.client);
+        }
+        line.at_most_once.clear();
+        let Some(client) = line.serves() else { return };
+        let session = self.sessions.get_mut(client).expect("a connected client has a session");
+        let in_flight = session.in_flight.values().filter(|flight| flight.line == Some(id)).count();
+        if in_flight >= line.window {
+            return;
+        }
+        if let Some((identifier, flight)) = session
+            .in_flight
+            .iter()
+            .find(|(_, flight)| flight.line != Some(id) && !is_excused_flight(flight, is_excused))
+        {
+            panic!("{identifier} is not sent again to {client}: {flight:?}");
+        }
+        // What does not fit the client is done [MQTT-3.1.2-25].
+        session.in_flight.retain(|_, flight| flight.line == Some(id));
+        if let Some(waiting) = session.pending.iter().find(|copy| !is_excused(copy)) {
+            panic!("a message waits for {client} though it could go: {waiting:?}");
+        }
+        session.pending.clear();
+        for replay in &session.replays {
+            let late = replay.owed.iter().find(|(_, owed)| {
+                // One that had expired when its turn came may have been passed over, though it has a successor now.
+                owed.is_due
+                    && owed
+                        .acceptable
+                        .iter()
+                        .all(|publication| !is_excused(&Copy::of_replay(publication.clone(), &replay.terms)))
+            });
+            assert!(late.is_none(), "the retained message for {client} is missing: {late:?}");
+        }
+        session.replays.clear();
+    }
+
+    /// The connection's Keep Alive has not been overrun.
+    pub fn check_keep_alive(&self, id: ConnectionId) {
+        let Some(line) = self.lines.get(&id) else { return };
+        if line.serves().is_some() && line.keep_alive > 0 {
+            let silence = self.now.since(line.last_heard).milliseconds();
+            let allowed = u64::from(line.keep_alive) * 1500;
+            assert!(silence <= allowed, "{:?} was silent for {silence} ms of {allowed}", line.client);
+        }
+    }
+
+    /// Everybody is back and has acknowledged everything: nothing may be left.
+    pub fn check_drained(&self) {
+        for (client, session) in &self.sessions {
+            assert!(session.in_flight.is_empty(), "{client} has acknowledged all: {:?}", session.in_flight);
+            assert!(session.pending.is_empty(), "{client} has got all: {:?}", session.pending);
+            assert!(session.replays.is_empty(), "{client} has got all retained messages");
+        }
+        let lost = self.shared.iter().find(|shared| {
+            !shared.is_optional && shared.publication.expires > self.now && shared.holder.is_none()
+        });
+        assert!(lost.is_none(), "no member got {lost:?}");
+    }
+
+    /// Topics that have a retained message, as far as it is known.
+    pub fn retained_topics(&self) -> Vec<String> {
+        self.retained.keys().cloned().collect()
+    }
+
+    pub fn has_session(&self, client: &str) -> bool {
+        self.sessions.contains_key(client)
+    }
+}
+
+fn is_excused_flight(flight: &state::Flight, is_excused: impl Fn(&Copy) -> bool) -> bool {
+    // Once it was sent it does not expire any more [MQTT-4.3.3-7]; only its size can be in the way.
+    let copy = Copy { publication: flight.copy.publication.without_expiry(), ..flight.copy.clone() };
+    flight.released_at.is_none() && is_excused(&copy)
+}
+
+impl Copy {
+    fn of_replay(publication: Rc<Publication>, terms: &state::Terms) -> Self {
+        Self {
+            qos: terms.qos.min(publication.qos),
+            retain: true,
+            identifiers: terms.identifiers(),
+            publication,
+            is_optional: false,
+            may_be_repeat: false,
+            source: Source::Replay,
+        }
+    }
+}

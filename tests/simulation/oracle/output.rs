@@ -1,0 +1,452 @@
+//! What the broker sends, held against what it owes and against the client's side of the standards.
+
+use std::rc::Rc;
+
+use brooklet::codec::{
+    Acknowledgement, Packet, PacketIdentifier, Property, ProtocolVersion, Publish, QoS, Status, decode, frame,
+};
+use brooklet::slots::ConnectionId;
+use brooklet::time::Duration;
+
+use super::Oracle;
+use super::routing::split;
+use super::state::{Answer, Copy, Flight, Progress, Publication, Source};
+
+/// A PUBLISH as its receiver understands it.
+struct Received<'a> {
+    dup: bool,
+    qos: QoS,
+    retain: bool,
+    topic: String,
+    payload: &'a [u8],
+    properties: Vec<u8>,
+    interval: Option<u32>,
+    /// Sorted.
+    identifiers: Vec<u32>,
+}
+
+impl Received<'_> {
+    fn carries(&self, publication: &Publication, version: ProtocolVersion) -> bool {
+        let is_v5 = version == ProtocolVersion::V5;
+        self.topic == publication.topic
+            && self.payload == publication.payload
+            && (!is_v5 || self.properties == publication.properties)
+            && (!is_v5 || self.interval.is_some() == publication.interval.is_some())
+    }
+
+    fn is(&self, copy: &Copy, version: ProtocolVersion) -> bool {
+        self.qos == copy.qos
+            && self.retain == copy.retain
+            && (version != ProtocolVersion::V5 || self.identifiers == copy.identifiers)
+            && self.carries(&copy.publication, version)
+    }
+}
+
+impl Oracle {
+    /// Bytes have left the core for this connection.
+    pub fn written(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let line = self.lines.get_mut(&id).expect("only open connections are written");
+        line.tap.extend_from_slice(bytes);
+        let tap = std::mem::take(&mut line.tap);
+        let mut rest = tap.as_slice();
+        loop {
+            let line = &self.lines[&id];
+            match frame(rest, usize::MAX).expect("the broker sends whole packets") {
+                Status::Incomplete { .. } => break,
+                Status::Complete(frame) => {
+                    let most = line.maximum_packet_size;
+                    assert!(
+                        frame.length <= most,
+                        "{} bytes for {:?}, who takes {most}",
+                        frame.length,
+                        line.client
+                    );
+                    let packet = decode(&frame, line.version).expect("the broker sends good packets");
+                    self.tell(id, "to", &packet);
+                    self.check(id, &packet);
+                    rest = rest.split_at(frame.length).1;
+                }
+            }
+        }
+        self.lines.get_mut(&id).expect("it is there").tap = rest.to_vec();
+    }
+
+    fn check(&mut self, id: ConnectionId, packet: &Packet<'_>) {
+        let line = self.lines.get_mut(&id).expect("it is there");
+        assert!(!line.is_finished, "{} behind DISCONNECT", packet.name());
+        match packet {
+            Packet::Publish(publish) => self.check_publish(id, publish),
+            Packet::PubRel(pubrel) => self.check_pubrel(id, pubrel),
+            Packet::Disconnect(disconnect) => {
+                assert_eq!(line.progress, Progress::Ending(Some(disconnect.reason_code)), "DISCONNECT");
+                line.is_finished = true;
+            }
+            _ => self.check_answer(id, packet),
+        }
+    }
+
+    fn check_answer(&mut self, id: ConnectionId, packet: &Packet<'_>) {
+        let limits = self.limits.clone();
+        let line = self.lines.get_mut(&id).expect("it is there");
+        let expected = line.answers.pop_front();
+        let is_right = match (packet, &expected) {
+            (Packet::ConnAck(connack), Some(Answer::ConnAck { is_present, is_refused })) => {
+                let is_v5 = line.version == ProtocolVersion::V5;
+                if is_v5 && !is_refused {
+                    assert_eq!(connack.properties.receive_maximum(), Some(limits.receive_maximum));
+                    assert_eq!(connack.properties.topic_alias_maximum(), Some(limits.topic_alias_maximum));
+                }
+                let is_present = *is_present && line.version != ProtocolVersion::V31;
+                (connack.code != 0) == *is_refused && connack.session_present == is_present
+            }
+            (Packet::PubAck(answer), Some(Answer::PubAck(identifier, reasons))) => {
+                answer.packet_identifier.value() == *identifier && reasons.contains(&answer.reason_code)
+            }
+            (Packet::PubRec(answer), Some(Answer::PubRec(identifier, reasons))) => {
+                if let Some(client) = line.client.as_deref().filter(|_| answer.reason_code.is_error()) {
+                    // The identifier is free at once [MQTT-4.3.3-9].
+                    if let Some(session) = self.sessions.get_mut(client)
+                        && session.connection == Some(id)
+                        && session.uncertain.remove(identifier)
+                    {
+                        session.incoming.remove(identifier);
+                    }
+                }
+                answer.packet_identifier.value() == *identifier && reasons.contains(&answer.reason_code)
+            }
+            (Packet::PubComp(answer), Some(Answer::PubComp(identifier, reason))) => {
+                answer.packet_identifier.value() == *identifier && answer.reason_code == *reason
+            }
+            (Packet::SubAck(suback), Some(Answer::SubAck(identifier, codes))) => {
+                suback.packet_identifier.value() == *identifier && suback.codes == codes
+            }
+            (Packet::UnsubAck(unsuback), Some(Answer::UnsubAck(identifier, codes))) => {
+                unsuback.packet_identifier.value() == *identifier && unsuback.codes == codes
+            }
+            (Packet::PingResp, Some(Answer::PingResp)) => true,
+            _ => false,
+        };
+        assert!(is_right, "{:?} gets {packet:?}, not {expected:?}", line.client);
+    }
+
+    /// Whether messages on this connection still belong to the client's session. A connection that ends may carry
+    /// some that will come again on the next one.
+    fn served(&self, id: ConnectionId) -> Option<String> {
+        self.lines[&id].serves().map(ToOwned::to_owned)
+    }
+
+    fn repeats_on_live_lines(&self, id: ConnectionId) -> bool {
+        self.lines[&id].version != ProtocolVersion::V5 && self.limits.retry_interval > Duration::ZERO
+    }
+
+    fn check_pubrel(&mut self, id: ConnectionId, pubrel: &Acknowledgement<'_>) {
+        let identifier = pubrel.packet_identifier.value();
+        let repeats = self.repeats_on_live_lines(id);
+        let served = self.served(id);
+        let line = self.lines.get_mut(&id).expect("it is there");
+        let flight = served.and_then(|client| self.sessions.get_mut(&client)?.in_flight.get_mut(&identifier));
+        if line.answers.front() == Some(&Answer::PubRel(identifier, pubrel.reason_code)) {
+            line.answers.pop_front();
+            if let Some(flight) = flight {
+                flight.line = Some(id);
+            }
+            return;
+        }
+        if line.progress != Progress::Serving {
+            return;
+        }
+        let Some(flight) = flight else {
+            assert!(repeats && line.settled.contains(&identifier), "PUBREL {identifier} out of the blue");
+            return;
+        };
+        assert!(flight.released_at.is_some(), "PUBREL {identifier} before PUBREC");
+        if flight.line != Some(id) {
+            assert!(flight.order > line.resent, "PUBREL {identifier} is sent again out of order");
+            line.resent = flight.order;
+            flight.line = Some(id);
+        } else {
+            assert!(repeats, "PUBREL {identifier} twice on one connection");
+        }
+    }
+
+    fn check_publish(&mut self, id: ConnectionId, publish: &Publish<'_>) {
+        let received = self.understand(id, publish);
+        let Some(client) = self.served(id) else { return };
+        match publish.delivery.packet_identifier() {
+            None => self.check_at_most_once(id, &client, &received),
+            Some(identifier) => self.check_in_flight(id, &client, &received, identifier),
+        }
+    }
+
+    fn understand<'a>(&mut self, id: ConnectionId, publish: &Publish<'a>) -> Received<'a> {
+        let line = self.lines.get_mut(&id).expect("it is there");
+        if let Some(alias) = publish.properties.topic_alias() {
+            let most = line.alias_maximum;
+            assert!(alias <= most, "Topic Alias {alias} for {:?}, who takes {most}", line.client);
+            if let Some(topic) = publish.topic {
+                line.outbound.insert(alias, topic.as_str().to_owned());
+            }
+        }
+        let topic = match (publish.topic, publish.properties.topic_alias()) {
+            (Some(topic), _) => topic.as_str().to_owned(),
+            (None, alias) => {
+                let alias = alias.expect("checked by the codec");
+                line.outbound
+                    .get(&alias)
+                    .unwrap_or_else(|| panic!("Topic Alias {alias} is not bound"))
+                    .clone()
+            }
+        };
+        let (properties, interval) = split(publish.properties);
+        let mut identifiers: Vec<u32> = publish
+            .properties
+            .iter()
+            .filter_map(|property| match property {
+                Property::SubscriptionIdentifier(identifier) => Some(identifier),
+                _ => None,
+            })
+            .collect();
+        identifiers.sort_unstable();
+        Received {
+            dup: publish.dup,
+            qos: publish.delivery.qos(),
+            retain: publish.retain,
+            topic,
+            payload: publish.payload,
+            properties,
+            interval,
+            identifiers,
+        }
+    }
+
+    fn check_at_most_once(&mut self, id: ConnectionId, client: &str, received: &Received<'_>) {
+        let copy = self.claim(id, client, received);
+        self.check_expiry(id, &copy, received, true);
+        if copy.source == Source::Own && !copy.is_optional {
+            let line = self.lines.get_mut(&id).expect("it is there");
+            let key = (copy.publication.publisher.clone(), copy.publication.topic.clone());
+            let last = line.last.insert(key, copy.publication.number).unwrap_or(0);
+            assert!(last < copy.publication.number, "QoS 0 out of order for {client}: {copy:?}");
+        }
+    }
+
+    fn check_in_flight(
+        &mut self,
+        id: ConnectionId,
+        client: &str,
+        received: &Received<'_>,
+        identifier: PacketIdentifier,
+    ) {
+        let number = identifier.value();
+        let version = self.lines[&id].version;
+        let repeats = self.repeats_on_live_lines(id);
+        let line = self.lines.get_mut(&id).expect("it is there");
+        if repeats && received.dup && line.settled.contains(&number) {
+            return;
+        }
+        let session = self.sessions.get_mut(client).expect("a connected client has a session");
+        if let Some(flight) = session.in_flight.get_mut(&number) {
+            assert!(received.dup, "{identifier} is in flight to {client} and used again: {flight:?}");
+            assert!(received.is(&flight.copy, version), "{identifier} has changed: {flight:?}");
+            let empty_at = line.empty_at;
+            let is_late = repeats && flight.released_at.is_some_and(|released| released >= empty_at);
+            assert!(flight.released_at.is_none() || is_late, "{identifier} is sent again behind its PUBREL");
+            if flight.line == Some(id) {
+                assert!(repeats, "{identifier} twice on one connection of {client}");
+            } else {
+                assert!(flight.order > line.resent, "{identifier} is sent again out of order to {client}");
+                line.resent = flight.order;
+                flight.line = Some(id);
+            }
+            let copy = flight.copy.clone();
+            line.unsettled.insert(number);
+            self.check_window(id);
+            self.check_expiry(id, &copy, received, false);
+            return;
+        }
+        let copy = self.claim(id, client, received);
+        assert!(copy.may_be_repeat || !received.dup, "DUP on the first copy for {client}: {copy:?}");
+        self.check_expiry(id, &copy, received, !received.dup);
+        let order = self.number();
+        let session = self.sessions.get_mut(client).expect("a connected client has a session");
+        if copy.source == Source::Own && !copy.is_optional {
+            let publication = &copy.publication;
+            let key = (publication.publisher.clone(), publication.topic.clone(), copy.qos);
+            let last = session.last.insert(key, publication.number).unwrap_or(0);
+            assert!(last < publication.number, "out of order for {client}: {copy:?}");
+        }
+        session.in_flight.insert(number, Flight { copy, line: Some(id), released_at: None, order });
+        let line = self.lines.get_mut(&id).expect("it is there");
+        line.unsettled.insert(number);
+        self.check_window(id);
+    }
+
+    fn check_window(&self, id: ConnectionId) {
+        let line = &self.lines[&id];
+        let (count, window) = (line.unsettled.len(), line.window);
+        assert!(count <= window, "{count} in flight to {:?}, who takes {window}", line.client);
+    }
+
+    /// An expired copy is not sent for the first time [MQTT-3.3.2-5]; what is left of the interval is told.
+    fn check_expiry(&self, id: ConnectionId, copy: &Copy, received: &Received<'_>, is_first: bool) {
+        let publication = &copy.publication;
+        let Some(interval) = publication.interval else { return };
+        let empty_at = self.lines[&id].empty_at;
+        // Empty messages look alike, so which of them this is can not be known.
+        if is_first && publication.published < empty_at && !publication.payload.is_empty() {
+            assert!(publication.expires > empty_at, "an expired message at {:?}: {copy:?}", self.now);
+        }
+        if let Some(told) = received.interval {
+            let left = publication.expires.since(self.now).milliseconds().div_ceil(1000);
+            assert!(told <= interval && u64::from(told) >= left, "{told} s left of {interval}, not {left}");
+        }
+    }
+
+    /// Finds what this PUBLISH answers and crosses it out.
+    fn claim(&mut self, id: ConnectionId, client: &str, received: &Received<'_>) -> Copy {
+        self.deliveries += 1;
+        let version = self.lines[&id].version;
+        self.claim_own(id, client, received, version, false)
+            .or_else(|| self.claim_replay(client, received, version, true))
+            .or_else(|| self.claim_shared(client, received, version))
+            .or_else(|| self.claim_own(id, client, received, version, true))
+            .or_else(|| self.claim_replay(client, received, version, false))
+            .unwrap_or_else(|| {
+                let like = self.shared.iter().filter(|shared| received.carries(&shared.publication, version));
+                panic!(
+                    "{client} gets what it is not owed: {} at {:?}, dup {}, retain {}, identifiers {:?}, payload {:?}; {:?}",
+                    received.topic,
+                    received.qos,
+                    received.dup,
+                    received.retain,
+                    received.identifiers,
+                    &received.payload[..received.payload.len().min(12)],
+                    like.map(|shared| (shared.group, &shared.candidates, &shared.holder)).collect::<Vec<_>>(),
+                )
+            })
+    }
+
+    fn claim_own(
+        &mut self,
+        id: ConnectionId,
+        client: &str,
+        received: &Received<'_>,
+        version: ProtocolVersion,
+        is_optional: bool,
+    ) -> Option<Copy> {
+        let list = if received.qos == QoS::AtMostOnce {
+            &mut self.lines.get_mut(&id)?.at_most_once
+        } else {
+            &mut self.sessions.get_mut(client)?.pending
+        };
+        let index =
+            list.iter().position(|copy| copy.is_optional == is_optional && received.is(copy, version))?;
+        list.remove(index)
+    }
+
+    fn claim_replay(
+        &mut self,
+        client: &str,
+        received: &Received<'_>,
+        version: ProtocolVersion,
+        is_due: bool,
+    ) -> Option<Copy> {
+        let session = self.sessions.get_mut(client)?;
+        for replay in &mut session.replays {
+            let Some(owed) = replay.owed.get(&received.topic).filter(|owed| owed.is_due == is_due) else {
+                continue;
+            };
+            let found = owed.acceptable.iter().find_map(|publication| {
+                let copy = Copy::of_replay(Rc::clone(publication), &replay.terms);
+                received.is(&copy, version).then_some(copy)
+            });
+            if let Some(mut copy) = found {
+                copy.may_be_repeat = replay.may_be_repeat;
+                replay.owed.remove(&received.topic);
+                return Some(copy);
+            }
+        }
+        None
+    }
+
+    /// A member of a group gets what no other member has. Where several entries look alike, one that another member
+    /// holds can be the right one, if there is another for him.
+    fn claim_shared(
+        &mut self,
+        client: &str,
+        received: &Received<'_>,
+        version: ProtocolVersion,
+    ) -> Option<Copy> {
+        let fits: Vec<usize> = (0..self.shared.len())
+            .filter(|&index| self.fit(index, client, received, version).is_some())
+            .collect();
+        let free = fits.iter().copied().find(|&index| self.shared[index].holder.is_none());
+        let index =
+            free.or_else(|| fits.iter().copied().find(|&index| self.make_free(index, client, received)))?;
+        let copy = self.fit(index, client, received, version)?;
+        self.shared[index].holder = Some((client.to_owned(), copy.qos));
+        Some(copy)
+    }
+
+    /// Moves the holder of an entry to another one that looks the same to him.
+    fn make_free(&mut self, index: usize, client: &str, received: &Received<'_>) -> bool {
+        let Some((holder, qos)) = self.shared[index].holder.clone() else { return true };
+        if holder == client {
+            return false;
+        }
+        let as_held = Received {
+            qos,
+            retain: received.retain,
+            topic: received.topic.clone(),
+            properties: received.properties.clone(),
+            identifiers: received.identifiers.clone(),
+            ..*received
+        };
+        let other = (0..self.shared.len()).find(|&other| {
+            self.shared[other].holder.is_none()
+                && self.fit(other, &holder, &as_held, ProtocolVersion::V311).is_some()
+        });
+        let Some(other) = other else { return false };
+        let (from, to) =
+            (Source::Shared(self.shared[index].number), Source::Shared(self.shared[other].number));
+        if let Some(session) = self.sessions.get_mut(&holder) {
+            let flights = session.in_flight.values_mut().filter(|flight| flight.copy.source == from);
+            flights.for_each(|flight| flight.copy.source = to);
+        }
+        let is_settled = std::mem::take(&mut self.shared[index].is_settled);
+        self.shared[other].is_settled = is_settled;
+        self.shared[other].holder = self.shared[index].holder.take();
+        true
+    }
+
+    /// The copy that this client would get of an entry, if it looks like what was received.
+    fn fit(
+        &self,
+        index: usize,
+        client: &str,
+        received: &Received<'_>,
+        version: ProtocolVersion,
+    ) -> Option<Copy> {
+        let shared = &self.shared[index];
+        shared.candidates.get(client)?.iter().find_map(|terms| {
+            let copy = Copy {
+                publication: shared.publication.clone(),
+                qos: terms.qos.min(shared.publication.qos),
+                retain: terms.as_published && shared.publication.retain,
+                identifiers: terms.identifiers(),
+                is_optional: false,
+                may_be_repeat: true,
+                source: Source::Shared(shared.number),
+            };
+            received.is(&copy, version).then_some(copy)
+        })
+    }
+
+    /// The client has answered a delivery for the last time.
+    pub(super) fn settled(&mut self, copy: &Copy) {
+        let Source::Shared(number) = copy.source else { return };
+        if let Some(shared) = self.shared.iter_mut().find(|shared| shared.number == number) {
+            shared.is_settled = true;
+        }
+    }
+}

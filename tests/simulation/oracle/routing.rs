@@ -1,0 +1,226 @@
+//! Who is to get a message.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use brooklet::codec::{Properties, Property, Publish, QoS, ReasonCode};
+use brooklet::message;
+use brooklet::time::{Duration, Time};
+use brooklet::topic::TopicFilter;
+
+use super::Oracle;
+use super::state::{Copy, Owed, Publication, Replay, Session, Shared, Source, Terms};
+
+fn is_match(filter: &str, publication: &Publication) -> bool {
+    TopicFilter::new(filter).expect("it was a good filter").matches(publication.name())
+}
+
+/// What a message costs in memory.
+fn memory(publication: &Publication) -> usize {
+    message::Message::memory_of(&message::Publication {
+        topic: publication.name(),
+        payload: &publication.payload,
+        qos: publication.qos,
+        retain: publication.retain,
+        properties: Properties::trusted(&publication.properties),
+        expires: publication.expires,
+    })
+}
+
+/// The properties that are forwarded, and the Message Expiry Interval.
+pub(super) fn split(properties: Properties<'_>) -> (Vec<u8>, Option<u32>) {
+    let mut forwarded = Vec::new();
+    for (property, encoded) in properties.encoded() {
+        let is_ours = matches!(
+            property,
+            Property::MessageExpiryInterval(_)
+                | Property::TopicAlias(_)
+                | Property::WillDelayInterval(_)
+                | Property::SubscriptionIdentifier(_)
+        );
+        if !is_ours {
+            forwarded.extend_from_slice(encoded);
+        }
+    }
+    (forwarded, properties.message_expiry_interval())
+}
+
+impl Oracle {
+    pub(super) fn publication(&mut self, client: &str, topic: &str, publish: &Publish<'_>) -> Publication {
+        let (properties, interval) = split(publish.properties);
+        Publication {
+            number: self.number(),
+            publisher: client.to_owned(),
+            topic: topic.to_owned(),
+            payload: publish.payload.to_vec(),
+            qos: publish.delivery.qos(),
+            retain: publish.retain,
+            properties,
+            interval,
+            expires: self.expiry(interval),
+            published: self.now,
+        }
+    }
+
+    pub(super) fn expiry(&self, interval: Option<u32>) -> Time {
+        interval.map_or(Time::NEVER, |seconds| self.now + Duration::from_seconds(u64::from(seconds)))
+    }
+
+    /// Routes a message to everybody who is to get it; gives the reasons that its publisher may be told.
+    pub(super) fn publish(&mut self, publication: Publication, is_uncertain: bool) -> Vec<ReasonCode> {
+        let publication = Rc::new(publication);
+        let is_retained = !publication.retain || self.retain(&publication);
+        let may_be_dropped = self.call.dropped > 0;
+        let mut matched = 0;
+        let clients: Vec<String> = self.sessions.keys().cloned().collect();
+        for client in clients {
+            if let Some(mut copy) = copy_for(&client, &self.sessions[&client], &publication) {
+                matched += 1;
+                copy.is_optional = is_uncertain || (may_be_dropped && self.can_be_full(&client, &copy));
+                self.call.plausible += u64::from(copy.is_optional);
+                self.expect(&client, copy);
+            }
+        }
+        let groups: Vec<(String, String)> =
+            self.groups.keys().filter(|(_, filter)| is_match(filter, &publication)).cloned().collect();
+        for key in groups {
+            matched += 1;
+            self.expect_shared(&key, &publication, is_uncertain);
+        }
+        match (is_retained, matched) {
+            (false, _) => vec![ReasonCode::QuotaExceeded],
+            (true, 0) => vec![ReasonCode::NoMatchingSubscribers],
+            _ if may_be_dropped => vec![ReasonCode::Success, ReasonCode::QuotaExceeded],
+            _ => vec![ReasonCode::Success],
+        }
+    }
+
+    fn expect(&mut self, client: &str, copy: Copy) {
+        let session = self.sessions.get_mut(client).expect("it was just there");
+        if copy.qos > QoS::AtMostOnce {
+            session.pending.push_back(copy);
+        } else if let Some(id) = session.connection {
+            self.lines.get_mut(&id).expect("it is open").at_most_once.push_back(copy);
+        }
+    }
+
+    /// Whether the queue of this client, or for QoS 0 its outbox, may be at its limit: what is known to be on its
+    /// way, and has not been seen to leave, is at least as much.
+    fn can_be_full(&self, client: &str, copy: &Copy) -> bool {
+        if !self.is_tight {
+            return false;
+        }
+        let session = &self.sessions[client];
+        if copy.qos == QoS::AtMostOnce {
+            return session.connection.is_some();
+        }
+        let elsewhere = self
+            .shared
+            .iter()
+            .filter(|shared| shared.holder.is_none() && shared.candidates.contains_key(client))
+            .map(|shared| &shared.publication);
+        let waiting: Vec<&Rc<Publication>> =
+            session.pending.iter().map(|copy| &copy.publication).chain(elsewhere).collect();
+        let bytes: usize = waiting.iter().map(|publication| memory(publication)).sum();
+        waiting.len() >= self.limits.queue_length
+            || (!waiting.is_empty() && bytes + memory(&copy.publication) > self.limits.queue_bytes)
+    }
+
+    fn expect_shared(&mut self, key: &(String, String), publication: &Rc<Publication>, is_uncertain: bool) {
+        let number = self.number();
+        let group = &self.groups[key];
+        let candidates: BTreeMap<String, Vec<Terms>> =
+            group.members.iter().map(|(client, terms)| (client.clone(), vec![terms.clone()])).collect();
+        let is_weak = publication.qos == QoS::AtMostOnce
+            || group.members.values().any(|terms| terms.qos == QoS::AtMostOnce);
+        self.shared.push(Shared {
+            number,
+            publication: publication.clone(),
+            group: group.number,
+            candidates,
+            holder: None,
+            is_settled: false,
+            is_optional: is_uncertain || is_weak || self.call.dropped > 0 || self.has_small_packets,
+        });
+        self.call.plausible += u64::from(self.is_tight);
+    }
+
+    /// Keeps the message for its topic; false if there is no room.
+    fn retain(&mut self, publication: &Rc<Publication>) -> bool {
+        let is_cleared = publication.payload.is_empty();
+        if is_cleared {
+            self.retained.remove(&publication.topic);
+        } else {
+            let others = self.retained.values().filter(|kept| kept.topic != publication.topic);
+            let (count, bytes) =
+                others.fold((0, 0), |(count, bytes), kept| (count + 1, bytes + memory(kept)));
+            if count + 1 > self.limits.retained_count
+                || bytes + memory(publication) > self.limits.retained_bytes
+            {
+                return false;
+            }
+            self.retained.insert(publication.topic.clone(), publication.clone());
+        }
+        for session in self.sessions.values_mut() {
+            for replay in session.replays.iter_mut().filter(|replay| is_match(&replay.filter, publication)) {
+                let owed = replay
+                    .owed
+                    .entry(publication.topic.clone())
+                    .or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
+                if is_cleared {
+                    owed.is_due = false;
+                } else {
+                    owed.acceptable.push(publication.clone());
+                }
+            }
+        }
+        true
+    }
+
+    /// A new subscription is owed the retained messages that match.
+    pub(super) fn begin_replay(&mut self, client: &str, filter: &str, terms: Terms) {
+        self.cancel_replays(client, filter);
+        let owed = self
+            .retained
+            .values()
+            .filter(|kept| is_match(filter, kept))
+            .map(|kept| {
+                let is_due = kept.expires > self.now;
+                (kept.topic.clone(), Owed { acceptable: vec![kept.clone()], is_due })
+            })
+            .collect();
+        let replay = Replay { filter: filter.to_owned(), terms, owed, may_be_repeat: false };
+        self.sessions.get_mut(client).expect("it is there").replays.push(replay);
+    }
+
+    /// What has not been sent need not be any more; it may be on its way already.
+    pub(super) fn cancel_replays(&mut self, client: &str, filter: &str) {
+        let replays = &mut self.sessions.get_mut(client).expect("it is there").replays;
+        for replay in replays.iter_mut().filter(|replay| replay.filter == filter) {
+            replay.owed.values_mut().for_each(|owed| owed.is_due = false);
+        }
+    }
+}
+
+/// The one copy for all of a client's own subscriptions [MQTT-3.3.4-2] [MQTT-3.3.4-4].
+fn copy_for(client: &str, session: &Session, publication: &Rc<Publication>) -> Option<Copy> {
+    let is_own = client == publication.publisher;
+    let wanted: Vec<&Terms> = session
+        .subscriptions
+        .iter()
+        .filter(|(filter, terms)| is_match(filter, publication) && !(is_own && terms.no_local))
+        .map(|(_, terms)| terms)
+        .collect();
+    let highest = wanted.iter().map(|terms| terms.qos).max()?;
+    let mut identifiers: Vec<u32> = wanted.iter().filter_map(|terms| terms.identifier).collect();
+    identifiers.sort_unstable();
+    Some(Copy {
+        publication: publication.clone(),
+        qos: highest.min(publication.qos),
+        retain: publication.retain && wanted.iter().any(|terms| terms.as_published),
+        identifiers,
+        is_optional: false,
+        may_be_repeat: false,
+        source: Source::Own,
+    })
+}

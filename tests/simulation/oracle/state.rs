@@ -1,0 +1,282 @@
+//! What the oracle remembers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use brooklet::codec::{
+    Delivery, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS,
+    ReasonCode,
+};
+use brooklet::slots::ConnectionId;
+use brooklet::time::Time;
+use brooklet::topic::TopicName;
+
+/// One message that the broker has taken over.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Rises with each publication.
+    pub number: u64,
+    pub publisher: String,
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: QoS,
+    pub retain: bool,
+    /// What is forwarded, as on the wire.
+    pub properties: Vec<u8>,
+    pub interval: Option<u32>,
+    pub expires: Time,
+    pub published: Time,
+}
+
+impl Publication {
+    pub fn name(&self) -> TopicName<'_> {
+        TopicName::new(&self.topic).expect("it was a good topic")
+    }
+
+    /// The same message, living for ever. Its size is the same.
+    pub fn without_expiry(&self) -> Rc<Self> {
+        Rc::new(Self { expires: Time::NEVER, ..self.clone() })
+    }
+}
+
+/// What a subscription says, apart from its filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub qos: QoS,
+    pub no_local: bool,
+    pub as_published: bool,
+    pub identifier: Option<u32>,
+}
+
+impl Terms {
+    pub fn identifiers(&self) -> Vec<u32> {
+        self.identifier.into_iter().collect()
+    }
+}
+
+/// Why somebody gets a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Subscriptions of its own.
+    Own,
+    /// A Shared Subscription; the number of the entry.
+    Shared(u64),
+    /// A retained message for a new subscription.
+    Replay,
+}
+
+/// One copy for one client.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    pub publication: Rc<Publication>,
+    pub qos: QoS,
+    pub retain: bool,
+    /// Sorted.
+    pub identifiers: Vec<u32>,
+    /// The broker may have dropped it.
+    pub is_optional: bool,
+    /// It may have been lost on its way after it had been sent, and so come with DUP at first sight.
+    pub may_be_repeat: bool,
+    pub source: Source,
+}
+
+impl Copy {
+    /// Its length on the wire, without Topic Alias.
+    pub fn length(&self, version: ProtocolVersion) -> usize {
+        let mut properties = PropertyBuffer::default();
+        properties.push_encoded(&self.publication.properties);
+        if let Some(interval) = self.publication.interval {
+            properties.push(Property::MessageExpiryInterval(interval));
+        }
+        for &identifier in &self.identifiers {
+            properties.push(Property::SubscriptionIdentifier(identifier));
+        }
+        let delivery = match self.qos {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            _ => Delivery::AtLeastOnce(PacketIdentifier::FIRST),
+        };
+        let publish = Publish {
+            dup: false,
+            retain: self.retain,
+            delivery,
+            topic: Some(self.publication.name()),
+            properties: match version {
+                ProtocolVersion::V5 => properties.properties(),
+                _ => Properties::default(),
+            },
+            payload: &self.publication.payload,
+        };
+        publish.encoded_length(version)
+    }
+}
+
+/// A copy of QoS 1 or 2 on its way.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    pub copy: Copy,
+    /// The connection that it was last seen on; `None` until the client is back.
+    pub line: Option<ConnectionId>,
+    /// When the broker worked off the PUBREC.
+    pub released_at: Option<Time>,
+    /// Rises with each first sight.
+    pub order: u64,
+}
+
+/// A retained message owed to a new subscription.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    /// Any of these may come: the topic's message may have changed meanwhile.
+    pub acceptable: Vec<Rc<Publication>>,
+    pub is_due: bool,
+}
+
+#[derive(Debug)]
+pub struct Replay {
+    pub filter: String,
+    pub terms: Terms,
+    pub owed: BTreeMap<String, Owed>,
+    pub may_be_repeat: bool,
+}
+
+#[derive(Debug)]
+pub struct Will {
+    pub publication: Publication,
+    pub delay: u32,
+    pub due: Time,
+}
+
+#[derive(Debug, Default)]
+pub struct Session {
+    pub connection: Option<ConnectionId>,
+    /// In seconds.
+    pub expiry: u32,
+    pub ends: Time,
+    pub will: Option<Will>,
+    pub subscriptions: BTreeMap<String, Terms>,
+    /// QoS 2 messages from the client, not released.
+    pub incoming: BTreeSet<u16>,
+    /// Those of them that were perhaps refused, so that they are free.
+    pub uncertain: BTreeSet<u16>,
+    /// Copies of QoS 1 and 2 not seen on the wire yet.
+    pub pending: VecDeque<Copy>,
+    pub in_flight: BTreeMap<u16, Flight>,
+    pub replays: Vec<Replay>,
+    /// The last publication seen of each publisher, topic and QoS.
+    pub last: BTreeMap<(String, String, QoS), u64>,
+}
+
+#[derive(Debug)]
+pub struct Group {
+    /// A group that was gone and comes again has another number.
+    pub number: u64,
+    pub members: BTreeMap<String, Terms>,
+}
+
+/// A message of which one member of a group gets a copy.
+#[derive(Debug)]
+pub struct Shared {
+    pub number: u64,
+    pub publication: Rc<Publication>,
+    pub group: u64,
+    /// Everybody who could be chosen since, with all terms that they had.
+    pub candidates: BTreeMap<String, Vec<Terms>>,
+    /// Who got it, and at which QoS.
+    pub holder: Option<(String, QoS)>,
+    /// Its holder has acknowledged it.
+    pub is_settled: bool,
+    pub is_optional: bool,
+}
+
+/// A packet that the broker owes as an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    ConnAck {
+        is_present: bool,
+        is_refused: bool,
+    },
+    /// One of these reasons.
+    PubAck(u16, Vec<ReasonCode>),
+    PubRec(u16, Vec<ReasonCode>),
+    PubRel(u16, ReasonCode),
+    PubComp(u16, ReasonCode),
+    SubAck(u16, Vec<u8>),
+    UnsubAck(u16, Vec<u8>),
+    PingResp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Greeting,
+    Serving,
+    /// The broker ends it, for this reason.
+    Ending(Option<ReasonCode>),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Line {
+    pub opened: Time,
+    pub progress: Progress,
+    pub client: Option<String>,
+    pub version: ProtocolVersion,
+    pub keep_alive: u16,
+    pub last_heard: Time,
+    pub maximum_packet_size: usize,
+    pub alias_maximum: u16,
+    pub window: usize,
+    /// Packets on their way to the broker.
+    pub sent: VecDeque<Vec<u8>>,
+    pub answers: VecDeque<Answer>,
+    /// Copies of QoS 0 not seen on the wire yet.
+    pub at_most_once: VecDeque<Copy>,
+    /// Publications of QoS 1 and 2 that were sent on it and are not done.
+    pub unsettled: BTreeSet<u16>,
+    /// What was done while copies of it may have waited in the outbox.
+    pub settled: BTreeSet<u16>,
+    /// Aliases bound by the client.
+    pub inbound: BTreeMap<u16, String>,
+    /// Aliases bound by the broker.
+    pub outbound: BTreeMap<u16, String>,
+    /// When its outbox was last known to be empty.
+    pub empty_at: Time,
+    /// The order of the last delivery sent again.
+    pub resent: u64,
+    /// The last publication of QoS 0 seen of each publisher and topic.
+    pub last: BTreeMap<(String, String), u64>,
+    /// Bytes from the broker that are no whole packet yet.
+    pub tap: Vec<u8>,
+    pub is_finished: bool,
+}
+
+impl Line {
+    pub const fn new(now: Time) -> Self {
+        Self {
+            opened: now,
+            progress: Progress::Greeting,
+            client: None,
+            version: ProtocolVersion::V311,
+            keep_alive: 0,
+            last_heard: now,
+            maximum_packet_size: usize::MAX,
+            alias_maximum: 0,
+            window: 0,
+            sent: VecDeque::new(),
+            answers: VecDeque::new(),
+            at_most_once: VecDeque::new(),
+            unsettled: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            inbound: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            empty_at: now,
+            resent: 0,
+            last: BTreeMap::new(),
+            tap: Vec::new(),
+            is_finished: false,
+        }
+    }
+
+    /// The client that it serves, if it does.
+    pub fn serves(&self) -> Option<&str> {
+        self.client.as_deref().filter(|_| self.progress == Progress::Serving)
+    }
+}

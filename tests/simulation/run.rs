@@ -1,0 +1,368 @@
+//! One run: what the devices do, step by step, then peace, and at the end an empty broker.
+
+use brooklet::broker::Census;
+use brooklet::codec::{
+    Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscription,
+};
+use brooklet::topic::{TopicFilter, TopicName};
+
+use crate::device::{Draft, DraftWill, Greeting};
+use crate::plan::{Act, TOPICS};
+use crate::world::World;
+
+/// What a run came to.
+pub struct Outcome {
+    pub trace: u64,
+    pub deliveries: u64,
+}
+
+/// Says how to repeat a run that fails.
+pub struct Replay(pub u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {0} fails; again: make sim SEEDS=1 SEED={0}", self.0);
+        }
+    }
+}
+
+/// Topics of Wills, one a device, so that no two compete.
+const WILL_TOPICS: [&str; 6] = ["a/will", "b/will", "a/b/will", "w", "b/c/will", "will/x"];
+
+/// Runs one seed; prints every packet if `is_told`.
+pub fn run(seed: u64, is_told: bool) -> Outcome {
+    let mut world = World::new(seed);
+    world.oracle.is_told = is_told;
+    if is_told {
+        println!("{:?}", world.plan);
+    }
+    for _ in 0..world.plan.steps {
+        let act = draw_act(&mut world);
+        world.trace.note_number(act as u64);
+        step(&mut world, act);
+        world.pass(1);
+    }
+    calm(&mut world);
+    world.oracle.check_drained();
+    clean_up(&mut world);
+    Outcome { trace: world.trace.value(), deliveries: world.oracle.deliveries }
+}
+
+fn draw_act(world: &mut World) -> Act {
+    let total: u64 = world.plan.acts.iter().map(|(_, weight)| weight).sum();
+    let mut drawn = world.chance.between(1, total);
+    for &(act, weight) in &world.plan.acts {
+        if drawn <= weight {
+            return act;
+        }
+        drawn -= weight;
+    }
+    Act::Pass
+}
+
+fn step(world: &mut World, act: Act) {
+    let device = world.chance.below(world.devices.len());
+    match act {
+        Act::Connect => connect(world, device),
+        Act::Up | Act::Down | Act::Cut | Act::Stall | Act::Unstall => link_act(world, act),
+        Act::Pass => {
+            let longest = world.plan.longest_pass;
+            let milliseconds = world.chance.between(1, longest);
+            world.pass(milliseconds);
+        }
+        Act::Decide => world.decide(false),
+        Act::Publish | Act::Subscribe | Act::Unsubscribe | Act::Acknowledge | Act::Disconnect | Act::Ping => {
+            device_act(world, device, act);
+        }
+    }
+    world.settle();
+}
+
+fn link_act(world: &mut World, act: Act) {
+    let links = world.links();
+    if links.is_empty() {
+        return;
+    }
+    let id = world.chance.pick(&links);
+    match act {
+        Act::Up => world.deliver_up(id),
+        Act::Down => world.deliver_down(id),
+        Act::Cut => world.hang_up(id),
+        Act::Stall => world.stall(id),
+        _ => world.unstall(id),
+    }
+}
+
+fn device_act(world: &mut World, device: usize, act: Act) {
+    let Some(link) = world.devices[device].link.filter(|_| world.devices[device].is_connected) else {
+        connect(world, device);
+        return;
+    };
+    match act {
+        Act::Publish => {
+            for _ in 0..world.chance.between(1, 4) {
+                let draft = draw_draft(world);
+                let draft = Draft { topic: draw_topic(world), ..draft };
+                if let Some(packet) = world.devices[device].publish(draft) {
+                    world.send(link, packet);
+                }
+            }
+        }
+        Act::Subscribe => subscribe(world, device),
+        Act::Unsubscribe => {
+            let filter = draw_filter(world, device);
+            let packet = world.devices[device].unsubscribe(filter);
+            world.send(link, packet);
+        }
+        Act::Acknowledge => acknowledge(world, device),
+        Act::Disconnect => disconnect(world, device),
+        _ => {
+            let packet = world.devices[device].ping();
+            world.send(link, packet);
+        }
+    }
+}
+
+fn connect(world: &mut World, device: usize) {
+    let is_there = world.devices[device].link.is_some();
+    let takeover = world.plan.takeover;
+    if is_there && !world.chance.percent(takeover) {
+        return;
+    }
+    let greeting = draw_greeting(world, device);
+    world.connect(device, &greeting);
+}
+
+fn draw_greeting(world: &mut World, device: usize) -> Greeting {
+    let versions = world.plan.versions.clone();
+    let version = world.chance.pick(&versions);
+    let has_will = world.chance.percent(world.plan.will);
+    let will = has_will.then(|| {
+        let draft = Draft { topic: WILL_TOPICS[device], alias: 0, ..draw_draft(world) };
+        let is_delayed = world.chance.percent(world.plan.will_delay);
+        DraftWill { draft, delay: is_delayed.then(|| world.chance.pick(&[0, 1, 2, 10])) }
+    });
+    let chance = &mut world.chance;
+    let plan = &world.plan;
+    let optional = |chance: &mut crate::chance::Chance, percent: u64, values: &[u32]| {
+        let is_given = version == ProtocolVersion::V5 && chance.percent(percent);
+        is_given.then(|| chance.pick(values))
+    };
+    let narrow = |value: u32| u16::try_from(value).expect("a small number");
+    Greeting {
+        version,
+        clean_start: chance.percent(plan.clean_start),
+        keep_alive: if chance.percent(plan.keep_alive) { chance.pick(&[1, 5, 60]) } else { 0 },
+        expiry: optional(chance, 80, &[0, 1, 5, 60, 3_600, u32::MAX, u32::MAX]),
+        receive_maximum: optional(chance, plan.receive_maximum, &[1, 2, 3, 10]).map(narrow),
+        maximum_packet_size: optional(chance, plan.small_packets, &[60, 64, 70, 80, 120]),
+        alias_maximum: optional(chance, plan.alias_maximum, &[1, 2, 5, 100]).map(narrow),
+        will,
+    }
+}
+
+fn draw_topic(world: &mut World) -> &'static str {
+    world.chance.pick(&world.plan.topics)
+}
+
+/// In seeds with groups every other device is a member of one and of nothing else: so each copy of a message that a
+/// client gets can have one reason only, and the oracle need not guess.
+fn draw_filter(world: &mut World, device: usize) -> &'static str {
+    if let Some(filters) = world.plan.shared.filter(|_| device % 2 == 1) {
+        return filters[device / 4];
+    }
+    world.chance.pick(&world.plan.filters)
+}
+
+fn draw_qos(world: &mut World) -> QoS {
+    let level = world.chance.between(0, world.plan.highest_qos);
+    QoS::from_u8(u8::try_from(level).expect("0 to 2")).expect("0 to 2")
+}
+
+fn draw_draft(world: &mut World) -> Draft {
+    let qos = draw_qos(world);
+    world.drafts += 1;
+    let number = world.drafts;
+    let plan = &world.plan;
+    let chance = &mut world.chance;
+    let mut payload = number.to_be_bytes().to_vec();
+    let filler =
+        if chance.percent(plan.large_payload) { chance.between(2_030, 5_000) } else { chance.between(0, 60) };
+    payload.resize(8 + usize::try_from(filler).expect("small"), b'.');
+    if chance.percent(plan.empty_payload) {
+        payload.clear();
+    }
+    let mut properties = PropertyBuffer::default();
+    if chance.percent(plan.properties) {
+        properties.push(Property::UserProperty("k", "v"));
+        properties.push(Property::ContentType("t"));
+        properties.push(Property::UserProperty("a", "b"));
+        properties.push(Property::ResponseTopic(TopicName::new("r").expect("good")));
+        properties.push(Property::CorrelationData(&number.to_be_bytes()));
+    }
+    Draft {
+        topic: TOPICS[0],
+        payload,
+        qos,
+        retain: chance.percent(plan.retain),
+        properties,
+        expiry: chance.percent(plan.message_expiry).then(|| chance.pick(&[0, 1, 2, 5, 100])),
+        alias: if chance.percent(plan.alias) {
+            u16::try_from(chance.between(1, 4)).expect("small")
+        } else {
+            0
+        },
+    }
+}
+
+fn subscribe(world: &mut World, device: usize) {
+    let count = world.chance.between(1, 3);
+    let is_v5 = world.devices[device].version == ProtocolVersion::V5;
+    let mut wanted = Vec::new();
+    for _ in 0..count {
+        let filter = TopicFilter::new(draw_filter(world, device)).expect("good");
+        let mut subscription = Subscription::new(filter, draw_qos(world));
+        if is_v5 {
+            let (plan, chance) = (&world.plan, &mut world.chance);
+            subscription.no_local = filter.share_name().is_none() && chance.percent(plan.no_local);
+            subscription.retain_as_published = chance.percent(plan.as_published);
+            subscription.retain_handling = chance.pick(&[
+                RetainHandling::SendAtSubscribe,
+                RetainHandling::SendAtSubscribe,
+                RetainHandling::SendIfNew,
+                RetainHandling::DoNotSend,
+            ]);
+        }
+        wanted.push(subscription);
+    }
+    let has_identifier = is_v5 && world.chance.percent(world.plan.identifiers);
+    let identifier = has_identifier.then(|| world.chance.pick(&[1, 2, 3, 200, 268_435_455]));
+    let packet = world.devices[device].subscribe(&wanted, identifier);
+    if let Some(link) = world.devices[device].link {
+        world.send(link, packet);
+    }
+}
+
+/// Sends some of the acknowledgements that wait, in their order or not.
+fn acknowledge(world: &mut World, device: usize) {
+    let Some(link) = world.devices[device].link else { return };
+    for _ in 0..world.chance.between(1, 6) {
+        let waiting = world.devices[device].acknowledgements.len();
+        if waiting == 0 {
+            return;
+        }
+        let is_ordered = !world.chance.percent(world.plan.unordered);
+        let index = if is_ordered { 0 } else { world.chance.below(waiting) };
+        if let Some(packet) = world.devices[device].acknowledgements.remove(index) {
+            world.send(link, packet);
+        }
+    }
+}
+
+fn disconnect(world: &mut World, device: usize) {
+    let Some(link) = world.devices[device].link else { return };
+    let is_v5 = world.devices[device].version == ProtocolVersion::V5;
+    let expiry_may_change = is_v5 && !world.devices[device].expiry_is_zero;
+    let keeps_will = is_v5 && world.chance.percent(30);
+    let reason = if keeps_will { ReasonCode::DisconnectWithWillMessage } else { ReasonCode::Success };
+    let changes = expiry_may_change && world.chance.percent(40);
+    let expiry = changes.then(|| world.chance.pick(&[0, 2, 100]));
+    let packet = world.devices[device].disconnect(reason, expiry);
+    world.send(link, packet);
+    world.devices[device].is_connected = false;
+}
+
+/// Moves everything until nothing moves any more.
+fn exchange(world: &mut World) {
+    for _ in 0..10_000 {
+        world.decide(true);
+        for id in world.links() {
+            world.unstall(id);
+            world.settle();
+            world.deliver_up(id);
+            world.settle();
+            world.deliver_down(id);
+            world.settle();
+        }
+        for device in 0..world.devices.len() {
+            acknowledge(world, device);
+        }
+        if !world.is_moving() {
+            return;
+        }
+    }
+    panic!("the devices never come to rest");
+}
+
+/// No more faults: everybody comes back and takes what is due.
+fn calm(world: &mut World) {
+    world.is_calm = true;
+    world.plan.unordered = 0;
+    exchange(world);
+    for device in 0..world.devices.len() {
+        if world.oracle.has_session(&world.devices[device].name) {
+            let greeting = peaceful(ProtocolVersion::V5, false);
+            world.connect(device, &greeting);
+            exchange(world);
+        }
+    }
+    for _ in 0..3 {
+        world.pass(1);
+        exchange(world);
+    }
+}
+
+const fn peaceful(version: ProtocolVersion, clean_start: bool) -> Greeting {
+    Greeting {
+        version,
+        clean_start,
+        keep_alive: 0,
+        expiry: if clean_start { None } else { Some(1_000_000) },
+        receive_maximum: None,
+        maximum_packet_size: None,
+        alias_maximum: None,
+        will: None,
+    }
+}
+
+/// Everybody leaves for good, nothing stays retained, time passes: the broker is as empty as it was.
+fn clean_up(world: &mut World) {
+    for device in 0..world.devices.len() {
+        leave_for_good(world, device);
+    }
+    world.pass(1);
+    world.connect(0, &peaceful(ProtocolVersion::V311, true));
+    exchange(world);
+    for topic in world.oracle.retained_topics() {
+        let topic =
+            TOPICS.iter().chain(&WILL_TOPICS).copied().find(|known| *known == topic).expect("one of ours");
+        let draft = Draft {
+            topic,
+            payload: Vec::new(),
+            qos: QoS::AtMostOnce,
+            retain: true,
+            properties: PropertyBuffer::default(),
+            expiry: None,
+            alias: 0,
+        };
+        if let (Some(packet), Some(link)) = (world.devices[0].publish(draft), world.devices[0].link) {
+            world.send(link, packet);
+        }
+    }
+    exchange(world);
+    leave_for_good(world, 0);
+    world.pass(60_000);
+    exchange(world);
+    let empty = Census { connections: 0, sessions: 0, subscriptions: 0, retained: 0, timers: 0 };
+    assert_eq!(world.broker.census(), empty, "the broker is empty again");
+}
+
+fn leave_for_good(world: &mut World, device: usize) {
+    world.connect(device, &peaceful(ProtocolVersion::V311, true));
+    exchange(world);
+    let Some(link) = world.devices[device].link else { return };
+    let packet = world.devices[device].disconnect(ReasonCode::Success, None);
+    world.send(link, packet);
+    exchange(world);
+}

@@ -1,0 +1,415 @@
+//! The core with everything around it: links that chop, delay, stall and are cut, devices at their far ends, a clock
+//! that is moved, and the oracle that watches.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::rc::Rc;
+
+use brooklet::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
+use brooklet::broker::{Broker, Effect, Intake, Statistics};
+use brooklet::slots::ConnectionId;
+use brooklet::time::{Duration, Time};
+
+use crate::chance::{Chance, Trace};
+use crate::device::{Device, Greeting};
+use crate::oracle::Oracle;
+use crate::plan::Plan;
+
+/// What is due in one call of the clock; small, so that the rest has to be remembered.
+const TICK_BUDGET: usize = 2;
+
+/// Decides at once or later, by chance.
+struct Gate {
+    chance: Chance,
+    /// How many decisions come later, in percent.
+    later: u64,
+    waiting: BTreeSet<ConnectionId>,
+}
+
+struct Access(Rc<RefCell<Gate>>);
+
+impl AccessControl for Access {
+    fn ask(&mut self, client: &Client<'_>, _question: Question<'_>) -> Answer {
+        let mut gate = self.0.borrow_mut();
+        let later = gate.later;
+        match client.connection {
+            Some(id) if gate.chance.percent(later) => {
+                gate.waiting.insert(id);
+                Answer::Later
+            }
+            _ => Answer::Now(Verdict::Granted),
+        }
+    }
+}
+
+/// One connection, seen from the middle.
+struct Link {
+    /// The device at the far end; none if it has turned away.
+    device: Option<usize>,
+    up: VecDeque<u8>,
+    down: VecDeque<u8>,
+    /// Bytes of whole packets that the core was given and has not worked off, or has only in part.
+    given: usize,
+    is_paused: bool,
+    /// The way down takes nothing.
+    is_stalled: bool,
+    /// What the way down takes before it would block.
+    allowance: usize,
+    /// It has blocked, and the core has not been told that it takes bytes again.
+    is_blocked: bool,
+    /// The broker sends nothing more once its outbox is empty.
+    is_closing: bool,
+    /// The core has forgotten it; only the way down is left.
+    is_closed: bool,
+}
+
+impl io::Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = if self.is_stalled { 0 } else { bytes.len().min(self.allowance) };
+        if count == 0 {
+            self.is_blocked = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.allowance -= count;
+        self.down.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub struct World {
+    pub broker: Broker,
+    pub now: Time,
+    pub chance: Chance,
+    pub plan: Plan,
+    pub devices: Vec<Device>,
+    pub oracle: Oracle,
+    pub trace: Trace,
+    gate: Rc<RefCell<Gate>>,
+    links: BTreeMap<ConnectionId, Link>,
+    /// No more faults.
+    pub is_calm: bool,
+    /// Numbers the payloads.
+    pub drafts: u64,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let plan = Plan::draw(&mut chance);
+        let gate = Gate { chance: Chance::new(seed + 1), later: plan.later, waiting: BTreeSet::new() };
+        let gate = Rc::new(RefCell::new(gate));
+        let access = Box::new(Access(Rc::clone(&gate)));
+        let window = plan.limits.receive_maximum.min(16);
+        let devices = (0..plan.devices).map(|number| Device::new(format!("d{number}"), window)).collect();
+        Self {
+            broker: Broker::new(plan.limits.clone(), access, seed, Time::ZERO),
+            now: Time::ZERO,
+            oracle: Oracle::new(plan.limits.clone(), plan.is_tight, plan.small_packets > 0),
+            chance,
+            plan,
+            devices,
+            trace: Trace::default(),
+            gate,
+            links: BTreeMap::new(),
+            is_calm: false,
+            drafts: 0,
+        }
+    }
+
+    /// Calls the core and tells the oracle what came of it; `told` says what happened beside packets.
+    fn call<R>(
+        &mut self,
+        id: Option<ConnectionId>,
+        act: impl FnOnce(&mut Broker, Time) -> R,
+        told: impl FnOnce(&mut Oracle),
+    ) -> R {
+        let before: Statistics = self.broker.statistics().clone();
+        let outcome = act(&mut self.broker, self.now);
+        let after = self.broker.statistics().clone();
+        self.oracle.begin_call(&before, &after, self.now);
+        if let Some(id) = id {
+            self.oracle.processed(id, after.packets_received - before.packets_received);
+        }
+        told(&mut self.oracle);
+        self.oracle.end_call();
+        self.trace.note_number(self.now.milliseconds());
+        outcome
+    }
+
+    /// A device opens a connection and greets; an older one of it is left to itself.
+    pub fn connect(&mut self, device: usize, greeting: &Greeting) {
+        let accepted = self.broker.accept(Peer::Local, self.now);
+        let Some(id) = accepted else { return };
+        self.oracle.opened(id, self.now);
+        if let Some(older) = self.devices[device].link {
+            self.turn_away(older);
+        }
+        let link = Link {
+            device: Some(device),
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            given: 0,
+            is_paused: false,
+            is_stalled: false,
+            allowance: usize::MAX,
+            is_blocked: false,
+            is_closing: false,
+            is_closed: false,
+        };
+        self.links.insert(id, link);
+        let packet = self.devices[device].connect(id, greeting);
+        self.send(id, packet);
+    }
+
+    /// The device no longer cares for this connection.
+    fn turn_away(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.device = None;
+        }
+    }
+
+    /// A device sends a packet on its way.
+    pub fn send(&mut self, id: ConnectionId, packet: Vec<u8>) {
+        if let Some(link) = self.links.get_mut(&id).filter(|link| !link.is_closed) {
+            link.up.extend(&packet);
+            self.oracle.sent(id, packet);
+        }
+    }
+
+    pub fn links(&self) -> Vec<ConnectionId> {
+        self.links.keys().copied().collect()
+    }
+
+    /// Gives the core some of the bytes that wait on the way up.
+    pub fn deliver_up(&mut self, id: ConnectionId) {
+        let is_chopped = !self.is_calm && self.chance.percent(self.plan.chop);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.is_paused || link.is_closed || link.up.is_empty() {
+            return;
+        }
+        let most = link.up.len();
+        let count = if is_chopped { 1 + self.chance.below(most) } else { most };
+        let bytes: Vec<u8> = link.up.drain(..count).collect();
+        link.given += count;
+        self.trace.note(&bytes);
+        let intake = self.call(Some(id), |broker, now| broker.received(id, &bytes, now), |_| ());
+        self.set_paused(id, intake);
+    }
+
+    fn set_paused(&mut self, id: ConnectionId, intake: Intake) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.is_paused = intake == Intake::Paused;
+        }
+    }
+
+    /// Lets the device have some of the bytes that wait on the way down, and its answers go.
+    pub fn deliver_down(&mut self, id: ConnectionId) {
+        let is_chopped = !self.is_calm && self.chance.percent(self.plan.chop);
+        let refusals = if self.is_calm { 0 } else { self.plan.refusals };
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let most = link.down.len();
+        if most > 0 {
+            let count = if is_chopped { 1 + self.chance.below(most) } else { most };
+            let bytes: Vec<u8> = link.down.drain(..count).collect();
+            if let Some(device) = link.device {
+                let chance = &mut self.chance;
+                let answers = self.devices[device].take(&bytes, || chance.percent(refusals));
+                for answer in answers {
+                    self.send(id, answer);
+                }
+            }
+        }
+        self.finish(id);
+    }
+
+    /// The broker has said its last word and the device has heard it: it closes.
+    fn finish(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get(&id) else { return };
+        if !link.down.is_empty() || !(link.is_closed || (link.is_closing && !self.broker.has_output(id))) {
+            return;
+        }
+        self.hang_up(id);
+    }
+
+    /// The connection ends for the device and for the broker.
+    pub fn hang_up(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.remove(&id) else { return };
+        if let Some(device) = link.device {
+            self.devices[device].disconnected();
+        }
+        if !link.is_closed {
+            self.close(id);
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        self.gate.borrow_mut().waiting.remove(&id);
+        self.call(None, |broker, now| broker.closed(id, "closed", now), |oracle| oracle.closed(id));
+    }
+
+    pub fn stall(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.is_stalled = true;
+        }
+    }
+
+    /// The way down takes bytes again: some, or as many as come.
+    pub fn unstall(&mut self, id: ConnectionId) {
+        let is_throttled = !self.is_calm && self.chance.percent(self.plan.throttle);
+        let allowance = self.chance.between(1, 400);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.is_stalled = false;
+        link.allowance = if is_throttled { usize::try_from(allowance).expect("small") } else { usize::MAX };
+        if link.is_blocked && !link.is_closed {
+            link.is_blocked = false;
+            self.broker.writable(id);
+        }
+    }
+
+    /// Takes one of the decisions that are awaited, or all.
+    pub fn decide(&mut self, all: bool) {
+        loop {
+            let waiting: Vec<ConnectionId> = self.gate.borrow().waiting.iter().copied().collect();
+            if waiting.is_empty() {
+                return;
+            }
+            let id = self.chance.pick(&waiting);
+            self.gate.borrow_mut().waiting.remove(&id);
+            self.broker.decide(id, Verdict::Granted);
+            self.settle();
+            if !all {
+                return;
+            }
+        }
+    }
+
+    /// Time passes, from one deadline of the core to the next.
+    pub fn pass(&mut self, milliseconds: u64) {
+        let end = self.now + Duration::from_milliseconds(milliseconds);
+        while let Some(deadline) = self.broker.next_deadline().filter(|&deadline| deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.tick();
+            self.settle();
+        }
+        self.now = end;
+        self.tick();
+        self.settle();
+    }
+
+    fn tick(&mut self) {
+        let mut effects = Vec::new();
+        self.call(
+            None,
+            |broker, now| {
+                broker.tick(now, TICK_BUDGET);
+                while broker.next_deadline().is_some_and(|deadline| deadline <= now) {
+                    broker.tick(now, TICK_BUDGET);
+                }
+                while let Some(effect) = broker.next_effect() {
+                    effects.push(effect);
+                }
+                effects.clone()
+            },
+            |_| (),
+        );
+        let told = effects.clone();
+        let before = self.broker.statistics().clone();
+        self.oracle.begin_call(&before, &before, self.now);
+        told.iter().for_each(|&effect| self.oracle.ends(effect));
+        self.oracle.pass();
+        self.oracle.end_call();
+        effects.into_iter().for_each(|effect| self.obey(effect));
+    }
+
+    /// Does what a server does, until nothing is left to do, and checks everything after each round.
+    pub fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < 10_000, "the broker never comes to rest");
+            self.broker.check_invariants();
+            if !self.broker.has_work() {
+                break;
+            }
+            self.write_dirty();
+            while let Some(effect) = self.broker.next_effect() {
+                self.oracle.ends(effect);
+                self.obey(effect);
+            }
+            self.tick();
+        }
+        self.oracle.check_census(self.broker.census());
+        for id in self.links() {
+            self.check_link(id);
+        }
+    }
+
+    fn write_dirty(&mut self) {
+        for id in self.broker.take_dirty(Vec::new()) {
+            let Some(link) = self.links.get_mut(&id).filter(|link| !link.is_closed) else { continue };
+            let before = link.down.len();
+            let broker = &mut self.broker;
+            broker.write_to(id, link, self.now).expect("a link does not fail");
+            let bytes: Vec<u8> = link.down.iter().skip(before).copied().collect();
+            if link.is_paused && !bytes.is_empty() && !self.gate.borrow().waiting.contains(&id) {
+                self.oracle.heard(id);
+            }
+            self.trace.note(&bytes);
+            self.oracle.written(id, &bytes);
+        }
+    }
+
+    fn obey(&mut self, effect: Effect) {
+        match effect {
+            Effect::Close(id) => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.is_closing = true;
+                    link.is_paused = false;
+                }
+                // A decision would come too late.
+                self.gate.borrow_mut().waiting.remove(&id);
+            }
+            Effect::Drop(id) => {
+                if let Some(link) = self.links.get_mut(&id).filter(|link| !link.is_closed) {
+                    link.is_closed = true;
+                    self.close(id);
+                }
+            }
+            Effect::Resume(id) => {
+                let intake = self.call(Some(id), |broker, now| broker.resume(id, now), |_| ());
+                self.set_paused(id, intake);
+            }
+        }
+    }
+
+    fn check_link(&mut self, id: ConnectionId) {
+        let link = &self.links[&id];
+        if link.is_closed {
+            return;
+        }
+        let is_partial = link.up.is_empty() && !link.is_paused && self.oracle.backlog(id) == 0;
+        if is_partial {
+            self.oracle.check_keep_alive(id);
+        }
+        if !link.is_blocked {
+            assert!(!self.broker.has_output(id), "bytes for {id:?} were forgotten");
+            self.oracle.check_at_rest(id);
+        }
+    }
+}
+
+impl World {
+    /// Whether anything is on its way or waits to be sent.
+    pub fn is_moving(&self) -> bool {
+        let on_links = self.links.values().any(|link| {
+            let goes_up = !link.up.is_empty() && !link.is_closed && !link.is_closing;
+            goes_up || !link.down.is_empty() || link.is_closed || link.is_closing
+        });
+        let at_devices =
+            self.devices.iter().any(|device| device.link.is_some() && !device.acknowledgements.is_empty());
+        on_links || at_devices || self.broker.has_work()
+    }
+}
