@@ -43,7 +43,7 @@ pub enum Fault {
 mod planted {
     use std::cell::Cell;
 
-    use super::Fault;
+    use crate::planted::Fault;
 
     thread_local! {
         static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
