@@ -40,7 +40,7 @@ pub enum Fault {
 }
 
 #[cfg(feature = "planted-faults")]
-mod planted {
+mod bed {
     use std::cell::Cell;
 
     use crate::planted::Fault;
@@ -61,7 +61,7 @@ mod planted {
 }
 
 #[cfg(feature = "planted-faults")]
-pub use planted::{is_planted, plant};
+pub use bed::{is_planted, plant};
 
 /// Whether this fault is planted: never.
 #[cfg(not(feature = "planted-faults"))]

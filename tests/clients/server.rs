@@ -87,7 +87,7 @@ impl Server {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        let status = Command::new("kill").args(["-s", name, &self.process_identifier().to_string()]).status();
         assert!(status.expect("there is a program `kill`").success());
     }
 

@@ -89,7 +89,7 @@ fn filters_of_separators_alone_are_refused() {
     let slashes = "/".repeat(65_535);
     let mut peer = Peer::connect(target.address(), "slashes");
     let mut old = Peer::connect_as(target.address(), &Connect::new(V311, "old"));
-    for filter in [slashes.clone(), "+/".repeat(32_767), format!("{}#", "/".repeat(65_534))] {
+    for filter in [slashes, "+/".repeat(32_767), format!("{}#", "/".repeat(65_534))] {
         assert_eq!(peer.subscribe(&filter, 0), 0x8F, "Topic Filter invalid");
         assert_eq!(old.subscribe(&filter, 0), 0x80);
         peer.send(&unsubscribe(V5, 1, &[&filter]));

@@ -99,8 +99,8 @@ const fn feature(chance: &mut Chance, most: u64) -> u64 {
 
 impl Plan {
     pub fn draw(chance: &mut Chance) -> Self {
-        let mut limits = Limits::default();
-        limits.retry_interval = Duration::from_seconds(chance.pick(&[0, 0, 1, 5, 20]));
+        let retry_interval = Duration::from_seconds(chance.pick(&[0, 0, 1, 5, 20]));
+        let mut limits = Limits { retry_interval, ..Limits::default() };
         let is_tight = chance.percent(40);
         if is_tight {
             tighten(&mut limits, chance);

@@ -22,6 +22,7 @@ fn memory(publication: &Publication) -> usize {
         payload: &publication.payload,
         qos: publication.qos,
         retain: publication.retain,
+        publisher: publication.retain.then_some(&*publication.publisher),
         properties: Properties::trusted(&publication.properties),
         expires: publication.expires,
     })
@@ -161,13 +162,14 @@ impl Oracle {
             }
             self.retained.insert(publication.topic.clone(), publication.clone());
         }
-        for session in self.sessions.values_mut() {
+        for (client, session) in &mut self.sessions {
             for replay in session.replays.iter_mut().filter(|replay| is_match(&replay.filter, publication)) {
                 let owed = replay
                     .owed
                     .entry(publication.topic.clone())
                     .or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
-                if is_cleared {
+                let is_own = replay.terms.no_local && *client == publication.publisher;
+                if is_cleared || is_own {
                     owed.is_due = false;
                 } else {
                     owed.acceptable.push(publication.clone());
@@ -183,7 +185,7 @@ impl Oracle {
         let owed = self
             .retained
             .values()
-            .filter(|kept| is_match(filter, kept))
+            .filter(|kept| is_match(filter, kept) && !(terms.no_local && kept.publisher == client))
             .map(|kept| {
                 let is_due = kept.expires > self.now;
                 (kept.topic.clone(), Owed { acceptable: vec![kept.clone()], is_due })
