@@ -392,6 +392,28 @@ mod tests {
     }
 
     #[test]
+    fn room_for_huge_properties_is_given_back() {
+        let mut encoder = Encoder::default();
+        let mut properties = PropertyBuffer::default();
+        (0..10_000).for_each(|_| properties.push(Property::UserProperty("name", "value")));
+        let huge = Publication { properties: properties.properties(), ..publication(b"x") };
+        encoder.begin();
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let _ = encoder.shared(&huge, ProtocolVersion::V5, qos, false, Time::ZERO);
+        }
+        let room = |encoder: &Encoder| {
+            encoder.encodings.iter().map(|encoding| encoding.bytes.capacity()).sum::<usize>()
+        };
+        assert!(room(&encoder) >= 200_000);
+        encoder.begin();
+        assert_eq!(room(&encoder), 0);
+        let small = publication(b"x");
+        let _ = encoder.shared(&small, ProtocolVersion::V5, QoS::AtMostOnce, false, Time::ZERO);
+        encoder.begin();
+        assert!(room(&encoder) > 0, "small ones keep theirs");
+    }
+
+    #[test]
     fn equal_copies_are_encoded_once_and_differ_in_the_identifier_only() {
         let mut encoder = Encoder::default();
         let publication = publication(b"x");

@@ -2,6 +2,8 @@
 //! log the attack may cost, shows that a client who behaves is served meanwhile, and that everything is given back
 //! afterwards.
 
+#![cfg(test)]
+
 mod budget;
 mod connections;
 mod descriptors;
