@@ -207,7 +207,7 @@ fn newcomers_are_told_that_there_is_no_memory() {
 
 #[test]
 fn subscriptions_end_at_the_budget() {
-    let mut target = Target::start(&["--memory-limit", "8M"]);
+    let mut target = Target::start(&["--memory-limit", "6M"]);
     let mut hoarder = Peer::connect(target.address(), "hoarder");
     let (mut granted, mut packet_number) = (0, 0);
     let refused = loop {
@@ -225,8 +225,8 @@ fn subscriptions_end_at_the_budget() {
         assert!(granted < 1_000_000, "there is an end to it");
     };
     eprintln!("{granted} granted, then {refused} refused");
-    target.holds_at_most(8 * MIB + 8 * MIB / 10, "subscriptions");
-    assert!(target.growth() >= 5 * MIB, "the budget is used");
+    target.holds_at_most(6 * MIB + 6 * MIB / 10, "subscriptions");
+    assert!(target.growth() >= 4 * MIB, "the budget is used");
     target.serves();
     hoarder.disconnect();
     is_open_again(&mut target);
