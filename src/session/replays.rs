@@ -7,8 +7,8 @@ use crate::retained::Position;
 use crate::subscription::Terms;
 use crate::trie::FilterId;
 
-/// What one that waits takes in nodes two thirds full.
-const WAITING_BYTES: usize = 14;
+/// What one that waits takes in the nodes of both maps, two thirds full.
+const WAITING_BYTES: usize = 48;
 
 /// A subscription whose retained messages are being handed over.
 #[derive(Debug)]
@@ -21,12 +21,16 @@ pub struct Replay {
     pub position: Position,
 }
 
-/// The subscriptions of one session that still get retained messages: one in progress, the others waiting. There
-/// may be as many as filters fit into packets, so each is found without looking at the others.
+/// The subscriptions of one session that still get retained messages: one in progress, the others waiting in the
+/// order in which they were made. There may be as many as filters fit into packets, so each is found without looking
+/// at the others.
 #[derive(Debug, Default)]
 pub struct Replays {
     current: Option<Replay>,
-    waiting: BTreeMap<FilterId, Terms>,
+    waiting: BTreeMap<u64, (FilterId, Terms)>,
+    /// Where in `waiting` a filter stands.
+    turns: BTreeMap<FilterId, u64>,
+    next_turn: u64,
     counted: Counted,
 }
 
@@ -38,22 +42,27 @@ impl Replays {
 
     /// A subscription was made, or made anew, which begins its retained messages anew.
     pub fn begin(&mut self, filter: FilterId, terms: Terms) {
-        self.current.take_if(|current| current.filter == filter);
-        self.waiting.insert(filter, terms);
+        self.forget(filter);
+        self.turns.insert(filter, self.next_turn);
+        self.waiting.insert(self.next_turn, (filter, terms));
+        self.next_turn += 1;
         self.count();
     }
 
     /// A subscription has ended.
     pub fn forget(&mut self, filter: FilterId) {
         self.current.take_if(|current| current.filter == filter);
-        self.waiting.remove(&filter);
+        if let Some(turn) = self.turns.remove(&filter) {
+            self.waiting.remove(&turn);
+        }
         self.count();
     }
 
     /// Takes the one to go on with.
     pub fn take_next(&mut self) -> Option<Replay> {
         let next = self.current.take().or_else(|| {
-            let (filter, terms) = self.waiting.pop_first()?;
+            let (_, (filter, terms)) = self.waiting.pop_first()?;
+            self.turns.remove(&filter);
             Some(Replay { filter, terms, position: Position::default() })
         });
         self.count();
@@ -89,6 +98,7 @@ mod tests {
         let [first, second] = ["a", "b"].map(|pattern| trie.insert(pattern, ()));
         let [old, new] = [0, 1].map(|identifier| Terms::new(QoS::AtMostOnce, false, false, identifier));
         let mut replays = Replays::default();
+        replays.begin(second, old);
         replays.begin(first, old);
         replays.begin(second, old);
         let replay = replays.take_next().unwrap();
@@ -96,10 +106,10 @@ mod tests {
         replays.put_back(replay);
         replays.begin(first, new);
         let replay = replays.take_next().unwrap();
-        assert_eq!((replay.filter, replay.terms), (first, new));
+        assert_eq!((replay.filter, replay.terms), (second, old), "what is made anew goes to the end");
         replays.put_back(replay);
-        replays.forget(first);
-        assert_eq!(replays.take_next().map(|replay| replay.filter), Some(second));
+        replays.forget(second);
+        assert_eq!(replays.take_next().map(|replay| (replay.filter, replay.terms)), Some((first, new)));
         assert!(replays.is_empty() && replays.memory() == 0);
     }
 }
