@@ -5,26 +5,11 @@ use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
 use brooklet::codec::{QoS, ReasonCode};
 use brooklet::limits::Limits;
 
+pub use crate::v5_peers::{
+    assert_broken, assert_disconnected, client, subscribe_to, subscriber, take_payloads, take_publish,
+};
 use crate::wire::*;
 use crate::world::{Peer, World};
-
-/// A connected client with a clean start and nothing else.
-pub fn client(world: &mut World, client_identifier: &str) -> Peer {
-    world.connect(Connect::new(V5, client_identifier).bytes())
-}
-
-/// A connected client that has subscribed.
-pub fn subscriber(world: &mut World, client_identifier: &str, filter: &str, options: u8) -> Peer {
-    let peer = client(world, client_identifier);
-    subscribe_to(world, peer, filter, options);
-    peer
-}
-
-/// Subscribes; the QoS is granted and nothing else comes.
-pub fn subscribe_to(world: &mut World, peer: Peer, filter: &str, options: u8) {
-    let suback = world.ask(peer, subscribe(V5, 9, &[], &[(filter, options)]));
-    assert_eq!(suback, [0x90, 4, 0, 9, 0, options & 3]);
-}
 
 /// The CONNECT of a client whose session outlives its connections by 1000 seconds.
 pub fn keeping(client_identifier: &str) -> Connect {
@@ -69,11 +54,6 @@ pub fn publish(world: &mut World, peer: Peer, topic: &str, payload: &[u8], qos: 
     }
 }
 
-/// The one PUBLISH that has come.
-pub fn take_publish(world: &mut World, peer: Peer) -> Received {
-    received(V5, &world.take_one(peer))
-}
-
 /// The Packet Identifier of a PUBLISH of QoS 1 or 2.
 pub fn identifier(packet: &[u8]) -> u16 {
     received(V5, packet).packet_identifier.expect("QoS 1 or 2")
@@ -84,30 +64,9 @@ pub fn payloads(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     packets.iter().map(|packet| received(V5, packet).payload).collect()
 }
 
-/// The payloads of all that has come.
-pub fn take_payloads(world: &mut World, peer: Peer) -> Vec<Vec<u8>> {
-    payloads(&world.take(peer))
-}
-
 /// Nothing has come.
 pub fn assert_silent(world: &mut World, peer: Peer) {
     assert_eq!(world.take(peer), [[0; 0]; 0]);
-}
-
-/// Sends bytes that end the connection with a DISCONNECT of this Reason Code, the only packet that comes.
-pub fn assert_broken(world: &mut World, peer: Peer, bytes: impl AsRef<[u8]>, code: u8) -> Vec<u8> {
-    let bytes = bytes.as_ref();
-    world.send(peer, bytes);
-    assert_disconnected(world, peer, code, &format!("{bytes:02x?}"))
-}
-
-/// A DISCONNECT of this Reason Code has come, nothing else, and the connection is closed.
-pub fn assert_disconnected(world: &mut World, peer: Peer, code: u8, why: &str) -> Vec<u8> {
-    let mut packets = world.take(peer);
-    assert_eq!(packets.len(), 1, "{why}: one DISCONNECT is expected, not {packets:02x?}");
-    assert_eq!((packets[0][0], packets[0][2]), (0xE0, code), "{why}: {:02x?}", packets[0]);
-    assert!(world.is_closed(peer), "{why}");
-    packets.remove(0)
 }
 
 /// The text of a packet's property block that holds a Reason String and nothing else.

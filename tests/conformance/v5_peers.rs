@@ -66,18 +66,19 @@ pub fn assert_refused(world: &mut World, connect: impl AsRef<[u8]>, code: u8) {
 }
 
 /// Sends bytes that end the connection with a DISCONNECT of this Reason Code, the only packet that comes.
-pub fn assert_broken(world: &mut World, peer: Peer, bytes: impl AsRef<[u8]>, code: u8) {
+pub fn assert_broken(world: &mut World, peer: Peer, bytes: impl AsRef<[u8]>, code: u8) -> Vec<u8> {
     let bytes = bytes.as_ref();
     world.send(peer, bytes);
-    assert_disconnected(world, peer, code, &format!("{bytes:02x?}"));
+    assert_disconnected(world, peer, code, &format!("{bytes:02x?}"))
 }
 
 /// A DISCONNECT of this Reason Code has come, nothing else, and the connection is closed.
-pub fn assert_disconnected(world: &mut World, peer: Peer, code: u8, why: &str) {
-    let packets = world.take(peer);
+pub fn assert_disconnected(world: &mut World, peer: Peer, code: u8, why: &str) -> Vec<u8> {
+    let mut packets = world.take(peer);
     assert_eq!(packets.len(), 1, "{why}: one DISCONNECT is expected, not {packets:02x?}");
     assert_eq!((packets[0][0], packets[0][2]), (0xE0, code), "{why}: {:02x?}", packets[0]);
     assert!(world.is_closed(peer), "{why}");
+    packets.remove(0)
 }
 
 /// The one PUBLISH that has come.
