@@ -301,28 +301,23 @@ impl World {
         self.settle();
     }
 
+    /// Time passes in the core; who departs with it, and what that does, belongs to the same call.
     fn tick(&mut self) {
-        let mut effects = Vec::new();
-        self.call(
-            None,
-            |broker, now| {
-                broker.tick(now, TICK_BUDGET);
-                while broker.next_deadline().is_some_and(|deadline| deadline <= now) {
-                    broker.tick(now, TICK_BUDGET);
-                }
-                while let Some(effect) = broker.next_effect() {
-                    effects.push(effect);
-                }
-                effects.clone()
-            },
-            |_| (),
-        );
-        let told = effects.clone();
         let before = self.broker.statistics().clone();
-        self.oracle.begin_call(&before, &before, self.now);
-        told.iter().for_each(|&effect| self.oracle.ends(effect));
+        self.broker.tick(self.now, TICK_BUDGET);
+        while self.broker.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.broker.tick(self.now, TICK_BUDGET);
+        }
+        let mut effects = Vec::new();
+        while let Some(effect) = self.broker.next_effect() {
+            effects.push(effect);
+        }
+        let after = self.broker.statistics().clone();
+        self.oracle.begin_call(&before, &after, self.now);
+        effects.iter().for_each(|&effect| self.oracle.ends(effect));
         self.oracle.pass();
         self.oracle.end_call();
+        self.trace.note_number(self.now.milliseconds());
         effects.into_iter().for_each(|effect| self.obey(effect));
     }
 
@@ -331,6 +326,7 @@ impl World {
         for round in 0.. {
             assert!(round < 10_000, "the broker never comes to rest");
             self.broker.check_invariants();
+            self.broker.check_memory();
             if !self.broker.has_work() {
                 break;
             }
