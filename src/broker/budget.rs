@@ -16,10 +16,8 @@ use crate::memory::{self, Audit};
 /// How far the budget is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pressure {
-    /// There is room for everything.
+    /// There is room for everything, though slow receivers may lose QoS 0 messages already.
     None,
-    /// Slow receivers lose QoS 0 messages.
-    Slow,
     /// Nothing more is kept.
     Keep,
     /// Nobody more is let in.
@@ -37,7 +35,6 @@ impl Broker {
             () if held >= limit => Pressure::Full,
             () if held >= limit - limit / 20 => Pressure::Enter,
             () if held >= limit - limit / 10 => Pressure::Keep,
-            () if held >= limit - limit / 4 => Pressure::Slow,
             () => Pressure::None,
         }
     }

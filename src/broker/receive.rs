@@ -192,10 +192,10 @@ impl Broker {
     fn handle(&mut self, id: ConnectionId, session: SessionId, packet: &Packet<'_>) -> Result<Step, Fault> {
         match packet {
             Packet::Publish(publish) => return self.handle_publish(id, session, publish),
-            Packet::PubAck(answer) => self.handle_puback(id, session, answer)?,
+            Packet::PubAck(answer) => self.handle_puback(session, answer)?,
             Packet::PubRec(answer) => self.handle_pubrec(id, session, answer)?,
             Packet::PubRel(answer) => self.handle_pubrel(id, session, answer)?,
-            Packet::PubComp(answer) => self.handle_pubcomp(id, session, answer)?,
+            Packet::PubComp(answer) => self.handle_pubcomp(session, answer)?,
             Packet::Subscribe(subscribe) => return self.handle_subscribe(id, session, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, session, unsubscribe)?,
             // [MQTT-3.12.4-1]
@@ -238,7 +238,7 @@ impl Broker {
         }
     }
 
-    /// Suspends nothing and resumes nothing: the peer has closed, or its socket has failed.
+    /// The peer has closed, or its socket has failed: the connection is gone, without a last word.
     pub fn closed(&mut self, id: ConnectionId, why: &str, now: Time) {
         self.advance(now);
         let Some(connection) = self.connections.find(id) else { return };

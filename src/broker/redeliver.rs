@@ -15,7 +15,6 @@ use crate::time::{Duration, Time};
 impl Broker {
     pub(super) fn handle_puback(
         &mut self,
-        _id: ConnectionId,
         session: SessionId,
         puback: &Acknowledgement<'_>,
     ) -> Result<(), Fault> {
@@ -62,7 +61,6 @@ impl Broker {
 
     pub(super) fn handle_pubcomp(
         &mut self,
-        _id: ConnectionId,
         session: SessionId,
         pubcomp: &Acknowledgement<'_>,
     ) -> Result<(), Fault> {

@@ -24,7 +24,7 @@ pub(super) struct Link {
 
 /// What one read gave.
 #[derive(Debug)]
-pub(super) enum Read1 {
+pub(super) enum Reading {
     /// So many bytes, and there may be more.
     More(usize),
     /// So many bytes, and no more for now.
@@ -45,13 +45,13 @@ impl Link {
 
     /// Reads once. A read that does not fill the buffer has emptied the socket, and the poller will speak again,
     /// unless it has already said that the end follows.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read1> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Reading> {
         loop {
             match self.stream.read(buffer) {
-                Ok(0) => return Ok(Read1::End),
-                Ok(count) if count == buffer.len() || self.is_read_closed => return Ok(Read1::More(count)),
-                Ok(count) => return Ok(Read1::Last(count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Read1::Last(0)),
+                Ok(0) => return Ok(Reading::End),
+                Ok(count) if count == buffer.len() || self.is_read_closed => return Ok(Reading::More(count)),
+                Ok(count) => return Ok(Reading::Last(count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::Last(0)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

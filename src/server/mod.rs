@@ -26,7 +26,7 @@ use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
 use clock::Clock;
-use link::{Link, Read1};
+use link::{Link, Reading};
 use listener::Listener;
 
 /// Bytes read at a time, and at most from one link in a turn.
@@ -241,9 +241,9 @@ impl Server {
             return;
         }
         let (count, may_have_more) = match link.read(&mut self.buffer) {
-            Ok(Read1::More(count)) => (count, true),
-            Ok(Read1::Last(count)) => (count, false),
-            Ok(Read1::End) => {
+            Ok(Reading::More(count)) => (count, true),
+            Ok(Reading::Last(count)) => (count, false),
+            Ok(Reading::End) => {
                 self.dead.push((id, "connection closed by client".to_owned()));
                 return;
             }
