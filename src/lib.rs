@@ -37,7 +37,10 @@
 //! | 1a | `outbox` | what one connection has still to send | below, `message` |
 //! | 1a | `access` | the seam where a client is authenticated and its acts are authorised | below |
 //! | 1a | `subscription` | what the trie holds for a subscription | below |
+//! | 1a | `settings` | what an operator can say, as plain data | below |
 //! | 1b | `retained` | the retained message of each topic | below |
+//! | 1b | `passwords` (to come) | who the users are, and whether a password is theirs | below |
+//! | 1b | `acl` (to come) | what users may do: access rules and the line that decided | below |
 //! | 1b | `session` | what outlives a connection: Packet Identifiers, messages in flight and queued, Will, expiry | below, `retained` |
 //! | 1b | `share` | which member of a Shared Subscription receives the next message | below |
 //! | 2a | `connection` | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
@@ -47,7 +50,8 @@
 //! | 3 | `proxy` (to come) | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `server` | the loop, listeners, sockets, files and the clock | below |
-//! | 5 | `options` | what the command line says | below |
+//! | 5 | `config` (to come) | the configuration file: text to settings | below |
+//! | 5 | `options` | what the command line says | below, `config` |
 //! | 5 | `lib` | this page and the list of rooms | below, `options` |
 //! | 5 | `main` | the binary: wiring and exit codes | below, `options`, `lib` |
 
@@ -67,6 +71,7 @@ pub mod planted;
 pub mod retained;
 pub mod server;
 pub mod session;
+pub mod settings;
 pub mod share;
 pub mod slots;
 pub mod subscription;

@@ -1,0 +1,287 @@
+//! What an operator can say of the broker, as plain data. The configuration fills it, the server and the core read
+//! it; nobody changes it afterwards, a reload makes a new one.
+//!
+//! It holds what was decided, not what was written: defaults are filled in, and paths are as given. What mosquitto
+//! calls each of them stands in its description.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::codec::QoS;
+use crate::limits::Limits;
+use crate::time::Duration;
+
+/// Everything that a configuration and a command line can say.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds of the whole broker.
+    pub limits: Limits,
+    /// Where clients come in, in the order in which they were written.
+    pub listeners: Vec<Listener>,
+    /// What is logged, and where.
+    pub log: Log,
+    /// How often `$SYS` topics are brought up to date; `None` for never (`sys_interval 0`).
+    pub system_interval: Option<Duration>,
+    /// Where sessions and messages are kept; `None` while they live in memory alone (`persistence`).
+    pub persistence: Option<Persistence>,
+    /// What the process does with itself.
+    pub process: Process,
+}
+
+/// One place where clients come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it was written, as `file:line`, for messages; the command line's say `--port`.
+    pub place: String,
+    /// What it is bound to.
+    pub address: Address,
+    /// The network interface that it is bound to (`bind_interface`).
+    pub interface: Option<String>,
+    /// What is spoken there (`protocol`).
+    pub protocol: Protocol,
+    /// TLS, if it is used there.
+    pub tls: Option<Tls>,
+    /// Whether a PROXY header comes first, and which (`enable_proxy_protocol`).
+    pub proxy: Option<Proxy>,
+    /// Connections at one time (`max_connections`). Beyond: the newest is dropped.
+    pub connections: usize,
+    /// Whether small segments leave at once (`set_tcp_nodelay`).
+    pub is_nodelay: bool,
+    /// What the core asks of clients that come in here.
+    pub rules: Rc<Rules>,
+    /// Who may come in here and what he may do; listeners share one unless `per_listener_settings` parts them.
+    pub security: Rc<Security>,
+}
+
+/// What a listener is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Both loopback addresses: where an unconfigured broker listens.
+    Loopback {
+        /// Zero lets the system choose.
+        port: u16,
+    },
+    /// A port, at all addresses or at those of a host.
+    Internet {
+        /// An address or a name to be looked up; `None` for all addresses.
+        host: Option<String>,
+        /// Zero lets the system choose.
+        port: u16,
+        /// Which of the addresses are meant (`socket_domain`).
+        family: Family,
+    },
+    /// A socket in the file system (`listener 0 PATH`).
+    Unix {
+        /// Where it lies.
+        path: PathBuf,
+    },
+}
+
+/// Families of internet addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Whatever there is.
+    #[default]
+    Both,
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT on the bare stream.
+    #[default]
+    Mqtt,
+    /// MQTT in WebSocket frames.
+    WebSocket {
+        /// Origins that a page may have (`websockets_origin`); any, if there are none.
+        origins: Vec<String>,
+        /// Bytes of the HTTP request (`websockets_headers_size`).
+        headers: usize,
+    },
+}
+
+/// TLS at a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The chain of certificates to show, PEM (`certfile`).
+    pub certificate: PathBuf,
+    /// Its private key, PEM (`keyfile`).
+    pub key: PathBuf,
+    /// Certificates of those who vouch for clients, PEM (`cafile`).
+    pub authorities: Option<PathBuf>,
+    /// A directory of such files (`capath`).
+    pub authorities_directory: Option<PathBuf>,
+    /// Certificates that were revoked, PEM (`crlfile`).
+    pub revoked: Option<PathBuf>,
+    /// Whether clients must show a certificate (`require_certificate`).
+    pub requires_certificate: bool,
+    /// Whether only TLS 1.3 is spoken (`tls_version tlsv1.3`); 1.2 as well otherwise.
+    pub is_1_3_only: bool,
+}
+
+/// A PROXY header in front of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2 {
+        /// Whether only clients that reached the proxy by TLS may come in (`proxy_protocol_v2_require_tls`).
+        requires_tls: bool,
+    },
+}
+
+/// What the core asks of the clients of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Versions that are spoken (`accept_protocol_versions`), by whether 3.1, 3.1.1 and 5.0 are.
+    pub versions: [bool; 3],
+    /// The highest QoS that clients may publish with and subscribe at (`max_qos`).
+    pub maximum_qos: QoS,
+    /// Largest packet in bytes, where it is less than the whole broker's (`max_packet_size`).
+    pub packet_size: usize,
+    /// Longest Keep Alive in seconds (`max_keepalive`); what happens beyond stands in [`Limits`].
+    pub keep_alive_maximum: u16,
+    /// The Topic Alias Maximum told to 5.0 clients (`max_topic_alias`).
+    pub topic_alias_maximum: u16,
+    /// What is put in front of every topic of these clients, and taken off again (`mount_point`).
+    pub mount_point: Option<Box<str>>,
+    /// Whether clients may leave their Client Identifier to the broker (`allow_zero_length_clientid`).
+    pub allows_empty_client_identifier: bool,
+    /// What such a Client Identifier begins with (`auto_id_prefix`).
+    pub drawn_prefix: Box<str>,
+    /// Whether the User Name takes the place of the Client Identifier (`use_username_as_clientid`).
+    pub user_name_is_client_identifier: bool,
+    /// What Client Identifiers must begin with, one of these (`clientid_prefixes`); any, if there are none.
+    pub client_identifier_prefixes: Vec<Box<str>>,
+    /// Where the User Name comes from.
+    pub user_name: UserNameSource,
+}
+
+/// Where the User Name comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserNameSource {
+    /// The CONNECT, with a password.
+    #[default]
+    Connect,
+    /// The Common Name of the client's certificate (`use_identity_as_username`).
+    CommonName,
+    /// The whole subject of the client's certificate (`use_subject_as_username`).
+    Subject,
+}
+
+/// Who may come in and what he may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Whether clients without a User Name are let in (`allow_anonymous`).
+    pub allows_anonymous: bool,
+    /// The users (`password_file`).
+    pub passwords: Option<PathBuf>,
+    /// What they may do (`acl_file`); everything, without one.
+    pub access: Option<PathBuf>,
+    /// Whether a retained message is handed over only if who published it still may (`check_retain_source`).
+    pub checks_retain_source: bool,
+}
+
+/// What is logged, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Where the lines go (`log_dest`), each to all of these; nowhere, if there are none.
+    pub destinations: Vec<LogDestination>,
+    /// Which kinds of lines are written (`log_type`).
+    pub kinds: LogKinds,
+    /// How the time is written in front of a line (`log_timestamp`, `log_timestamp_format`).
+    pub time: LogTime,
+    /// Whether clients that come and go are lines of the log (`connection_messages`).
+    pub has_connections: bool,
+}
+
+/// Where lines of the log go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogDestination {
+    /// Standard error.
+    StandardError,
+    /// Standard output.
+    StandardOutput,
+    /// A file, which is opened again on SIGHUP.
+    File(PathBuf),
+    /// The system's log, with this facility (`log_facility`, 0 to 7 for local0 to local7; `None` for daemon).
+    Syslog(Option<u8>),
+    /// The topics below `$SYS/broker/log`.
+    Topic,
+}
+
+/// Kinds of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one word of the configuration")]
+pub struct LogKinds {
+    /// What could not be done.
+    pub error: bool,
+    /// What an operator should look at.
+    pub warning: bool,
+    /// What an operator wants to know.
+    pub notice: bool,
+    /// What is of interest now and then.
+    pub information: bool,
+    /// Every packet.
+    pub debug: bool,
+    /// Subscriptions that come.
+    pub subscribe: bool,
+    /// Subscriptions that go.
+    pub unsubscribe: bool,
+    /// What WebSocket connections say.
+    pub websockets: bool,
+    /// Whatever has no kind of its own.
+    pub internal: bool,
+}
+
+/// How the time is written in front of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTime {
+    /// Not at all.
+    None,
+    /// Seconds since 1970.
+    Epoch,
+    /// As `strftime` would.
+    Format(String),
+}
+
+/// Where sessions and messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// The directory (`persistence_location`).
+    pub directory: PathBuf,
+    /// The file in it (`persistence_file`).
+    pub file: String,
+    /// What an acknowledgement means (`durability`).
+    pub durability: Durability,
+    /// How long a commit waits for company (`commit_delay`), at most 20 ms.
+    pub commit_delay: Duration,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It is on disk.
+    #[default]
+    Always,
+    /// It will be within a second.
+    EverySecond,
+    /// It will be some time.
+    None,
+}
+
+/// What the process does with itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Whom it becomes after binding, if it was started as root (`user`); `None` where the operator has not said.
+    pub user: Option<String>,
+    /// Where its number is written (`pid_file`).
+    pub pid_file: Option<PathBuf>,
+    /// Whether it goes into the background (`-d`).
+    pub is_daemon: bool,
+}
