@@ -7,10 +7,11 @@
 mod departures;
 mod input;
 mod output;
+mod replays;
 mod routing;
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use brooklet::broker::{Census, Statistics};
@@ -169,17 +170,29 @@ impl Oracle {
             panic!("a message waits for {client} though it could go: {waiting:?}");
         }
         session.pending.clear();
-        for replay in &session.replays {
-            let late = replay.owed.iter().find(|(_, owed)| {
+        let due: BTreeSet<(u64, String)> = session
+            .replays
+            .iter()
+            .flat_map(|replay| replay.owed.iter().map(move |(topic, owed)| (replay, topic, owed)))
+            .filter(|(replay, _, owed)| {
                 // One that had expired when its turn came may have been passed over, though it has a successor now.
                 owed.is_due
                     && owed
                         .acceptable
                         .iter()
                         .all(|publication| !is_excused(&Copy::of_replay(publication.clone(), &replay.terms)))
-            });
-            assert!(late.is_none(), "the retained message for {client} is missing: {late:?}");
+            })
+            .map(|(replay, topic, _)| (replay.number, topic.clone()))
+            .collect();
+        for (number, topic) in &due {
+            let is_served = session.is_served(*number, topic, &due, &mut BTreeSet::new());
+            assert!(
+                is_served,
+                "the retained message of {topic} for {client} is missing: {:?}",
+                session.replays
+            );
         }
+        session.handed_over.clear();
         session.replays.clear();
     }
 

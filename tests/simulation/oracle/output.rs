@@ -1,7 +1,5 @@
 //! What the broker sends, held against what it owes and against the client's side of the standards.
 
-use std::rc::Rc;
-
 use brooklet::codec::{
     Acknowledgement, Packet, PacketIdentifier, Property, ProtocolVersion, Publish, QoS, Status, decode, frame,
 };
@@ -13,11 +11,11 @@ use super::routing::split;
 use super::state::{Answer, Copy, Flight, Progress, Publication, Source};
 
 /// A PUBLISH as its receiver understands it.
-struct Received<'a> {
+pub(super) struct Received<'a> {
     dup: bool,
-    qos: QoS,
+    pub(super) qos: QoS,
     retain: bool,
-    topic: String,
+    pub(super) topic: String,
     payload: &'a [u8],
     properties: Vec<u8>,
     interval: Option<u32>,
@@ -34,7 +32,7 @@ impl Received<'_> {
             && (!is_v5 || self.interval.is_some() == publication.interval.is_some())
     }
 
-    fn is(&self, copy: &Copy, version: ProtocolVersion) -> bool {
+    pub(super) fn is(&self, copy: &Copy, version: ProtocolVersion) -> bool {
         self.qos == copy.qos
             && self.retain == copy.retain
             && (version != ProtocolVersion::V5 || self.identifiers == copy.identifiers)
@@ -291,9 +289,12 @@ impl Oracle {
     fn check_expiry(&self, id: ConnectionId, copy: &Copy, received: &Received<'_>, is_first: bool) {
         let publication = &copy.publication;
         let Some(interval) = publication.interval else { return };
-        let empty_at = self.lines[&id].empty_at;
         // Empty messages look alike, so which of them this is can not be known.
-        if is_first && publication.published < empty_at && !publication.payload.is_empty() {
+        if publication.payload.is_empty() {
+            return;
+        }
+        let empty_at = self.lines[&id].empty_at;
+        if is_first && publication.published < empty_at {
             assert!(publication.expires > empty_at, "an expired message at {:?}: {copy:?}", self.now);
         }
         if let Some(told) = received.interval {
@@ -307,10 +308,13 @@ impl Oracle {
         self.deliveries += 1;
         let version = self.lines[&id].version;
         self.claim_own(id, client, received, version, false)
-            .or_else(|| self.claim_replay(client, received, version, true))
+            .or_else(|| {
+                let copy = self.claim_own(id, client, received, version, true)?;
+                self.note_optional(client, received, version);
+                Some(copy)
+            })
+            .or_else(|| self.claim_replay(client, received, version))
             .or_else(|| self.claim_shared(client, received, version))
-            .or_else(|| self.claim_own(id, client, received, version, true))
-            .or_else(|| self.claim_replay(client, received, version, false))
             .unwrap_or_else(|| {
                 let like = self.shared.iter().filter(|shared| received.carries(&shared.publication, version));
                 panic!(
@@ -342,31 +346,6 @@ impl Oracle {
         let index =
             list.iter().position(|copy| copy.is_optional == is_optional && received.is(copy, version))?;
         list.remove(index)
-    }
-
-    fn claim_replay(
-        &mut self,
-        client: &str,
-        received: &Received<'_>,
-        version: ProtocolVersion,
-        is_due: bool,
-    ) -> Option<Copy> {
-        let session = self.sessions.get_mut(client)?;
-        for replay in &mut session.replays {
-            let Some(owed) = replay.owed.get(&received.topic).filter(|owed| owed.is_due == is_due) else {
-                continue;
-            };
-            let found = owed.acceptable.iter().find_map(|publication| {
-                let copy = Copy::of_replay(Rc::clone(publication), &replay.terms);
-                received.is(&copy, version).then_some(copy)
-            });
-            if let Some(mut copy) = found {
-                copy.may_be_repeat = replay.may_be_repeat;
-                replay.owed.remove(&received.topic);
-                return Some(copy);
-            }
-        }
-        None
     }
 
     /// A member of a group gets what no other member has. Where several entries look alike, one that another member

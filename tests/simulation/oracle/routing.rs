@@ -9,9 +9,9 @@ use brooklet::time::{Duration, Time};
 use brooklet::topic::TopicFilter;
 
 use super::Oracle;
-use super::state::{Copy, Owed, Publication, Replay, Session, Shared, Source, Terms};
+use super::state::{Copy, Publication, Session, Shared, Source, Terms};
 
-fn is_match(filter: &str, publication: &Publication) -> bool {
+pub(super) fn is_match(filter: &str, publication: &Publication) -> bool {
     TopicFilter::new(filter).expect("it was a good filter").matches(publication.name())
 }
 
@@ -162,45 +162,8 @@ impl Oracle {
             }
             self.retained.insert(publication.topic.clone(), publication.clone());
         }
-        for (client, session) in &mut self.sessions {
-            for replay in session.replays.iter_mut().filter(|replay| is_match(&replay.filter, publication)) {
-                let owed = replay
-                    .owed
-                    .entry(publication.topic.clone())
-                    .or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
-                let is_own = replay.terms.no_local && *client == publication.publisher;
-                if is_cleared || is_own {
-                    owed.is_due = false;
-                } else {
-                    owed.acceptable.push(publication.clone());
-                }
-            }
-        }
+        self.change_replays(publication);
         true
-    }
-
-    /// A new subscription is owed the retained messages that match.
-    pub(super) fn begin_replay(&mut self, client: &str, filter: &str, terms: Terms) {
-        self.cancel_replays(client, filter);
-        let owed = self
-            .retained
-            .values()
-            .filter(|kept| is_match(filter, kept) && !(terms.no_local && kept.publisher == client))
-            .map(|kept| {
-                let is_due = kept.expires > self.now;
-                (kept.topic.clone(), Owed { acceptable: vec![kept.clone()], is_due })
-            })
-            .collect();
-        let replay = Replay { filter: filter.to_owned(), terms, owed, may_be_repeat: false };
-        self.sessions.get_mut(client).expect("it is there").replays.push(replay);
-    }
-
-    /// What has not been sent need not be any more; it may be on its way already.
-    pub(super) fn cancel_replays(&mut self, client: &str, filter: &str) {
-        let replays = &mut self.sessions.get_mut(client).expect("it is there").replays;
-        for replay in replays.iter_mut().filter(|replay| replay.filter == filter) {
-            replay.owed.values_mut().for_each(|owed| owed.is_due = false);
-        }
     }
 }
 

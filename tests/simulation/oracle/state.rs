@@ -132,10 +132,29 @@ pub struct Owed {
 
 #[derive(Debug)]
 pub struct Replay {
+    pub number: u64,
     pub filter: String,
     pub terms: Terms,
     pub owed: BTreeMap<String, Owed>,
     pub may_be_repeat: bool,
+}
+
+/// What explains a copy that looks like a retained message for a new subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The number of the [`Replay`].
+    Replay(u64),
+    /// It was a copy that the broker was free to drop.
+    Optional,
+}
+
+/// A retained message that was handed over to a new subscription.
+#[derive(Clone, Debug)]
+pub struct HandOver {
+    pub copy: Copy,
+    /// The numbers of all whom it may have been meant for when it was seen.
+    pub candidates: Vec<u64>,
+    pub reason: Reason,
 }
 
 #[derive(Debug)]
@@ -161,6 +180,8 @@ pub struct Session {
     pub pending: VecDeque<Copy>,
     pub in_flight: BTreeMap<u16, Flight>,
     pub replays: Vec<Replay>,
+    /// What was seen of them.
+    pub handed_over: Vec<HandOver>,
     /// The last publication seen of each publisher, topic and QoS.
     pub last: BTreeMap<(String, String, QoS), u64>,
 }

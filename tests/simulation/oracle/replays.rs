@@ -1,0 +1,171 @@
+//! Retained messages for new subscriptions. Two subscriptions of one client may be owed messages that look the same on
+//! the wire, so a copy that was seen is not nailed to one of them: it keeps all who could have been meant, and changes
+//! its place when that is the only way in which everything seen and everything owed has its reason.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use brooklet::codec::ProtocolVersion;
+
+use super::Oracle;
+use super::output::Received;
+use super::state::{Copy, HandOver, Owed, Publication, Reason, Replay, Session, Terms};
+
+impl Oracle {
+    /// A new subscription is owed the retained messages that match.
+    pub(super) fn begin_replay(&mut self, client: &str, filter: &str, terms: Terms) {
+        self.cancel_replays(client, filter);
+        let owed = self
+            .retained
+            .values()
+            .filter(|kept| super::routing::is_match(filter, kept))
+            .filter(|kept| !(terms.no_local && kept.publisher == client))
+            .map(|kept| {
+                let is_due = kept.expires > self.now;
+                (kept.topic.clone(), Owed { acceptable: vec![kept.clone()], is_due })
+            })
+            .collect();
+        let number = self.number();
+        let replay = Replay { number, filter: filter.to_owned(), terms, owed, may_be_repeat: false };
+        self.sessions.get_mut(client).expect("it is there").replays.push(replay);
+    }
+
+    /// What has not been sent need not be any more; it may be on its way already.
+    pub(super) fn cancel_replays(&mut self, client: &str, filter: &str) {
+        let replays = &mut self.sessions.get_mut(client).expect("it is there").replays;
+        for replay in replays.iter_mut().filter(|replay| replay.filter == filter) {
+            replay.owed.values_mut().for_each(|owed| owed.is_due = false);
+        }
+    }
+
+    /// The retained message of a topic has changed while some of it may wait to be handed over.
+    pub(super) fn change_replays(&mut self, publication: &Rc<Publication>) {
+        let is_cleared = publication.payload.is_empty();
+        for (client, session) in &mut self.sessions {
+            for replay in session.replays.iter_mut() {
+                if !super::routing::is_match(&replay.filter, publication) {
+                    continue;
+                }
+                let owed = replay
+                    .owed
+                    .entry(publication.topic.clone())
+                    .or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
+                let is_own = replay.terms.no_local && *client == publication.publisher;
+                if is_cleared || is_own {
+                    owed.is_due = false;
+                } else {
+                    owed.acceptable.push(publication.clone());
+                }
+            }
+        }
+    }
+
+    /// A copy that a subscription's retained message explains, if there is a place for it.
+    pub(super) fn claim_replay(
+        &mut self,
+        client: &str,
+        received: &Received<'_>,
+        version: ProtocolVersion,
+    ) -> Option<Copy> {
+        let session = self.sessions.get_mut(client)?;
+        let (copy, candidates) = session.meant(received, version)?;
+        session.handed_over.push(HandOver { copy: copy.clone(), candidates, reason: Reason::Optional });
+        if session.explain(session.handed_over.len() - 1, &mut BTreeSet::new()) {
+            return Some(copy);
+        }
+        session.handed_over.pop();
+        None
+    }
+
+    /// A copy that the broker was free to drop was seen; perhaps it was dropped, and this is a retained message.
+    pub(super) fn note_optional(&mut self, client: &str, received: &Received<'_>, version: ProtocolVersion) {
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        if let Some((copy, candidates)) = session.meant(received, version) {
+            session.handed_over.push(HandOver { copy, candidates, reason: Reason::Optional });
+        }
+    }
+}
+
+impl Session {
+    /// The copy that was received, as a retained message, and the subscriptions it may have been meant for.
+    fn meant(&self, received: &Received<'_>, version: ProtocolVersion) -> Option<(Copy, Vec<u64>)> {
+        let mut meant: Option<(Copy, Vec<u64>)> = None;
+        for replay in &self.replays {
+            let Some(owed) = replay.owed.get(&received.topic) else { continue };
+            let found = owed.acceptable.iter().find_map(|publication| {
+                let copy = Copy::of_replay(publication.clone(), &replay.terms);
+                received.is(&copy, version).then_some(copy)
+            });
+            let Some(copy) = found else { continue };
+            let (copy, candidates) = meant.get_or_insert((copy, Vec::new()));
+            copy.may_be_repeat |= replay.may_be_repeat;
+            candidates.push(replay.number);
+        }
+        meant
+    }
+
+    /// Who has been served by what was seen of this topic.
+    fn server_of(&self, number: u64, topic: &str) -> Option<usize> {
+        self.handed_over
+            .iter()
+            .position(|seen| seen.reason == Reason::Replay(number) && seen.copy.publication.topic == topic)
+    }
+
+    fn is_due(&self, number: u64, topic: &str) -> bool {
+        let replay = self.replays.iter().find(|replay| replay.number == number);
+        replay.and_then(|replay| replay.owed.get(topic)).is_some_and(|owed| owed.is_due)
+    }
+
+    /// Finds a subscription for what was seen, if need be one that another copy had until now.
+    fn explain(&mut self, seen: usize, visited: &mut BTreeSet<u64>) -> bool {
+        let HandOver { copy, mut candidates, .. } = self.handed_over[seen].clone();
+        let topic = &copy.publication.topic;
+        // Those who have nothing yet come first, and of them those who are still owed something.
+        candidates
+            .sort_by_key(|&number| (self.server_of(number, topic).is_some(), !self.is_due(number, topic)));
+        for number in candidates {
+            let is_free = visited.insert(number)
+                && self.server_of(number, topic).is_none_or(|other| self.explain(other, visited));
+            if is_free {
+                self.handed_over[seen].reason = Reason::Replay(number);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a subscription has got its retained message of this topic, or may have got what was taken for that of
+    /// another one who can do without. `due` are those who can not.
+    pub(super) fn is_served(
+        &mut self,
+        number: u64,
+        topic: &str,
+        due: &BTreeSet<(u64, String)>,
+        visited: &mut BTreeSet<u64>,
+    ) -> bool {
+        if self.server_of(number, topic).is_some() {
+            return true;
+        }
+        visited.insert(number);
+        for seen in 0..self.handed_over.len() {
+            let HandOver { copy, candidates, reason } = &self.handed_over[seen];
+            if copy.publication.topic != topic || !candidates.contains(&number) {
+                continue;
+            }
+            let former = *reason;
+            let can_go = match former {
+                Reason::Replay(other) if visited.contains(&other) => false,
+                Reason::Replay(other) if due.contains(&(other, topic.to_owned())) => {
+                    self.handed_over[seen].reason = Reason::Replay(number);
+                    self.is_served(other, topic, due, visited)
+                }
+                _ => true,
+            };
+            self.handed_over[seen].reason = if can_go { Reason::Replay(number) } else { former };
+            if can_go {
+                return true;
+            }
+        }
+        false
+    }
+}
