@@ -201,13 +201,16 @@ fn draw_draft(world: &mut World) -> Draft {
         properties.push(Property::ResponseTopic(TopicName::new("r").expect("good")));
         properties.push(Property::CorrelationData(&number.to_be_bytes()));
     }
+    let retain = chance.percent(plan.retain);
+    let expiry = chance.percent(plan.message_expiry).then(|| chance.pick(&[0, 1, 2, 5, 100]));
     Draft {
         topic: TOPICS[0],
+        // Empty messages look alike, so which of them has expired could not be known.
+        expiry: expiry.filter(|_| !payload.is_empty()),
         payload,
         qos,
-        retain: chance.percent(plan.retain),
+        retain,
         properties,
-        expiry: chance.percent(plan.message_expiry).then(|| chance.pick(&[0, 1, 2, 5, 100])),
         alias: if chance.percent(plan.alias) {
             u16::try_from(chance.between(1, 4)).expect("small")
         } else {
