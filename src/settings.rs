@@ -4,12 +4,35 @@
 //! It holds what was decided, not what was written: defaults are filled in, and paths are as given. What mosquitto
 //! calls each of them stands in its description.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::codec::QoS;
 use crate::limits::Limits;
 use crate::time::Duration;
+
+/// What is wrong with what the operator has said: one line for him.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// Where: `file:line:column` in a file, `file:line` or a file alone where no more is known.
+    pub place: String,
+    /// What is wrong, and what was expected. Nothing secret, and no control characters.
+    pub text: String,
+}
+
+impl Complaint {
+    /// A complaint about what stands at `place`.
+    pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { place: place.into(), text: text.into() }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.place, self.text)
+    }
+}
 
 /// Everything that a configuration and a command line can say.
 #[derive(Clone, Debug)]
