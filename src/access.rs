@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use std::fmt;
 
 use crate::codec::{QoS, ReasonCode};
+use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -34,10 +35,15 @@ pub struct Client<'a> {
     pub connection: Option<ConnectionId>,
     /// Where it comes from; `None` for a Will that is due.
     pub peer: Option<Peer>,
+    /// The listener that it came in by.
+    pub listener: ListenerId,
     /// Its Client Identifier.
     pub client_identifier: &'a str,
     /// Its User Name; authenticated, except in [`Question::Connect`].
     pub user_name: Option<&'a str>,
+    /// The name in the certificate that it has shown, already verified, where its listener takes the User Name from
+    /// there; `None` for a Will that is due.
+    pub certificate: Option<&'a str>,
 }
 
 /// What may be asked.

@@ -35,9 +35,9 @@
 //! | 0b | `slots` | slabs whose keys know their occupant | below |
 //! | 1a | `message` | one publication and its encodings, shared by all who receive it | below |
 //! | 1a | `outbox` | what one connection has still to send | below, `message` |
-//! | 1a | `access` | the seam where a client is authenticated and its acts are authorised | below |
-//! | 1a | `subscription` | what the trie holds for a subscription | below |
 //! | 1a | `settings` | what an operator can say, as plain data | below |
+//! | 1a | `access` | the seam where a client is authenticated and its acts are authorised | below, `settings` |
+//! | 1a | `subscription` | what the trie holds for a subscription | below |
 //! | 1b | `retained` | the retained message of each topic | below |
 //! | 1b | `passwords` (to come) | who the users are, and whether a password is theirs | below |
 //! | 1b | `acl` (to come) | what users may do: access rules and the line that decided | below |

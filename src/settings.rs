@@ -158,6 +158,10 @@ pub enum Proxy {
     },
 }
 
+/// One of the listeners, by its place in [`Settings::listeners`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListenerId(pub u16);
+
 /// What the core asks of the clients of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -183,6 +187,25 @@ pub struct Rules {
     pub client_identifier_prefixes: Vec<Box<str>>,
     /// Where the User Name comes from.
     pub user_name: UserNameSource,
+}
+
+impl Rules {
+    /// What is asked of clients where the operator has said nothing: only what holds for the whole broker.
+    pub fn within(limits: &Limits) -> Self {
+        Self {
+            versions: [true; 3],
+            maximum_qos: QoS::ExactlyOnce,
+            packet_size: limits.packet_size,
+            keep_alive_maximum: limits.keep_alive_maximum,
+            topic_alias_maximum: limits.topic_alias_maximum,
+            mount_point: None,
+            allows_empty_client_identifier: true,
+            drawn_prefix: "auto-".into(),
+            user_name_is_client_identifier: false,
+            client_identifier_prefixes: Vec::new(),
+            user_name: UserNameSource::Connect,
+        }
+    }
 }
 
 /// Where the User Name comes from.

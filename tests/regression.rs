@@ -11,6 +11,7 @@ use brooklet::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
 use brooklet::broker::{Broker, Effect, Intake};
 use brooklet::codec::ReasonCode;
 use brooklet::limits::Limits;
+use brooklet::settings::ListenerId;
 use brooklet::time::Time;
 
 use wire::*;
@@ -74,11 +75,11 @@ fn a_refusal_is_no_larger_than_the_client_accepts() {
 fn a_decision_after_the_end_of_its_connection_changes_nothing() {
     let now = Time::ZERO;
     let mut broker = Broker::new(Limits::default(), Box::new(Hesitant), 1, now);
-    let older = broker.accept(Peer::Local, now).expect("there is room");
+    let older = broker.accept(Peer::Local, ListenerId::default(), now).expect("there is room");
     broker.received(older, &Connect::new(V5, "a").bytes(), now);
     let publish = Publish::new(V5, "t", b"x").qos(1, 1).bytes();
     assert_eq!(broker.received(older, &publish, now), Intake::Paused);
-    let newer = broker.accept(Peer::Local, now).expect("there is room");
+    let newer = broker.accept(Peer::Local, ListenerId::default(), now).expect("there is room");
     broker.received(newer, &Connect::new(V5, "a").bytes(), now);
     assert_eq!(broker.next_effect(), Some(Effect::Close(older)));
     broker.decide(older, Verdict::Granted);

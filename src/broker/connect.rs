@@ -1,12 +1,14 @@
 //! CONNECT: nothing of it takes effect before its client is authenticated. The order is: authenticate, authorise
 //! the Will, take the session over, apply.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use log::info;
 
 use super::budget::Pressure;
+use super::rules::{Claim, Refusal};
 use super::timers::Timer;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
@@ -19,32 +21,48 @@ use crate::memory::Counted;
 use crate::message::{Message, Publication};
 use crate::planted::{self, is_planted};
 use crate::session::{EXPIRY_NEVER, Incoming, Presence, Session, Will};
+use crate::settings::Rules;
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
 
 impl Broker {
     pub(super) fn handle_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
-        self.negotiate(id, connect);
-        let assigned = connect
-            .client_identifier
-            .is_empty()
-            .then(|| self.assigned.take().unwrap_or_else(|| self.draw_client_identifier()));
-        let client_identifier = assigned.as_deref().unwrap_or(connect.client_identifier);
-        match self.may_connect(id, client_identifier, connect) {
-            None => {
-                if let Some(parked) = &mut self.connections[id].parked {
-                    parked.assigned = assigned;
+        let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+        let identity = self.connections[id].certificate();
+        self.negotiate(id, connect, &rules);
+        let decision = match self.claim(&rules, identity.as_deref(), connect) {
+            Err(refusal) => Err(refusal),
+            Ok(claim) => match self.may_connect(id, &claim, identity.as_deref(), connect) {
+                None => {
+                    if let (Some(parked), Cow::Owned(drawn)) =
+                        (&mut self.connections[id].parked, claim.client_identifier)
+                    {
+                        parked.assigned = Some(drawn);
+                    }
+                    return Ok(Step::Parked);
                 }
-                return Ok(Step::Parked);
-            }
-            Some(Err((reason, what))) => {
+                Some(decision) => decision.map(|()| claim),
+            },
+        };
+        match decision {
+            Err((reason, what)) => {
                 self.refuse(id, reason, what);
-                return Ok(Step::Ended);
+                Ok(Step::Ended)
             }
-            Some(Ok(())) => {}
+            Ok(claim) => self.admit(id, &claim, &rules, connect),
         }
-        let properties = self.connack_properties(id, client_identifier, connect, assigned.is_some());
+    }
+
+    /// Lets a client in that nothing speaks against.
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        claim: &Claim<'_>,
+        rules: &Rules,
+        connect: &Connect<'_>,
+    ) -> Result<Step, Fault> {
+        let properties = self.connack_properties(id, &claim.client_identifier, rules, connect);
         let mut connack = ConnAck { session_present: false, code: 0, properties: properties.properties() };
         if !self.has_room_for(id, &Packet::ConnAck(connack)) {
             // Told before anything has taken effect: no DISCONNECT may come before a CONNACK [MQTT-3.14.0-1].
@@ -52,9 +70,9 @@ impl Broker {
             self.refuse(id, ReasonCode::ImplementationSpecificError, what);
             return Ok(Step::Ended);
         }
-        let client_identifier: Rc<str> = client_identifier.into();
+        let client_identifier: Rc<str> = (&*claim.client_identifier).into();
         let (session, is_present) = self.take_session(id, &client_identifier, connect);
-        self.apply(id, session, connect);
+        self.apply(id, session, claim.user_name, connect);
         info!(
             "New client connected from {} as {} (p{}, c{}, k{}{}).",
             self.connections[id].peer,
@@ -62,7 +80,7 @@ impl Broker {
             connect.version.level(),
             u8::from(connect.clean_start),
             connect.keep_alive,
-            connect.user_name.map_or_else(String::new, |name| format!(", u'{}'", Escaped(name))),
+            claim.user_name.map_or_else(String::new, |name| format!(", u'{}'", Escaped(name))),
         );
         connack.session_present = is_present;
         self.answer(id, &Packet::ConnAck(connack))?;
@@ -71,10 +89,10 @@ impl Broker {
     }
 
     /// Puts what the CONNECT says of the connection alone into it; a refusal heeds that too.
-    fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>) {
+    fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>, rules: &Rules) {
         let is_v5 = connect.version == ProtocolVersion::V5;
         let properties = connect.properties;
-        let longest = self.limits.keep_alive_maximum;
+        let longest = rules.keep_alive_maximum;
         let connection = &mut self.connections[id];
         connection.version = connect.version;
         connection.keep_alive = match connect.keep_alive {
@@ -107,9 +125,10 @@ impl Broker {
     fn may_connect(
         &mut self,
         id: ConnectionId,
-        client_identifier: &str,
+        claim: &Claim<'_>,
+        certificate: Option<&str>,
         connect: &Connect<'_>,
-    ) -> Option<Result<(), (ReasonCode, &'static str)>> {
+    ) -> Option<Result<(), Refusal>> {
         // No method is supported [MQTT-4.12.0-1].
         if connect.properties.authentication_method().is_some() {
             return Some(Err((
@@ -117,14 +136,18 @@ impl Broker {
                 "no Authentication Method is configured",
             )));
         }
-        let peer = self.connections[id].peer;
+        let connection = &self.connections[id];
         let client = Client {
             connection: Some(id),
-            peer: Some(peer),
-            client_identifier,
-            user_name: connect.user_name,
+            peer: Some(connection.peer),
+            listener: connection.listener,
+            client_identifier: &claim.client_identifier,
+            user_name: claim.user_name,
+            certificate,
         };
-        let verdict = self.ask(0, &client, Question::Connect { password: connect.password })?;
+        // Who has shown a certificate needs no password.
+        let password = connect.password.filter(|_| certificate.is_none());
+        let verdict = self.ask(0, &client, Question::Connect { password })?;
         if let Verdict::Refused(reason) = verdict {
             return Some(Err((reason, "the client is not authenticated")));
         }
@@ -151,7 +174,9 @@ impl Broker {
         if self.connections.len() > self.limits.connections {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
         }
-        if self.sessions.len() >= self.limits.sessions && !self.clients.contains_key(client_identifier) {
+        if self.sessions.len() >= self.limits.sessions
+            && !self.clients.contains_key(&*claim.client_identifier)
+        {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
         }
         Some(Ok(()))
@@ -185,6 +210,7 @@ impl Broker {
         let session = self.sessions.insert_with(|_| Session {
             client_identifier: client_identifier.clone(),
             user_name: None,
+            listener: self.connections[id].listener,
             presence: Presence::Connected(id),
             expiry_interval: 0,
             subscriptions: std::collections::BTreeSet::new(),
@@ -199,12 +225,19 @@ impl Broker {
     }
 
     /// Puts what the CONNECT says of the session into it, and lets the connection serve it.
-    fn apply(&mut self, id: ConnectionId, session_id: SessionId, connect: &Connect<'_>) {
+    fn apply(
+        &mut self,
+        id: ConnectionId,
+        session_id: SessionId,
+        user_name: Option<&str>,
+        connect: &Connect<'_>,
+    ) {
         let publisher = self.sessions[session_id].client_identifier.clone();
         let will = connect.will.as_ref().map(|will| self.keep_will(will, &publisher));
         let expiry_interval = self.granted_expiry(connect);
         let session = &mut self.sessions[session_id];
-        session.user_name = connect.user_name.map(Into::into);
+        session.user_name = user_name.map(Into::into);
+        session.listener = self.connections[id].listener;
         session.will = will;
         session.count();
         session.expiry_interval = expiry_interval;
@@ -254,8 +287,8 @@ impl Broker {
         &self,
         id: ConnectionId,
         client_identifier: &str,
+        rules: &Rules,
         connect: &Connect<'_>,
-        is_assigned: bool,
     ) -> PropertyBuffer {
         let mut properties = PropertyBuffer::default();
         if connect.version != ProtocolVersion::V5 {
@@ -269,11 +302,11 @@ impl Broker {
         if let Ok(size) = u32::try_from(self.limits.packet_size) {
             properties.push(Property::MaximumPacketSize(size));
         }
-        if is_assigned {
+        if connect.client_identifier.is_empty() {
             // [MQTT-3.2.2-16]
             properties.push(Property::AssignedClientIdentifier(client_identifier));
         }
-        properties.push(Property::TopicAliasMaximum(self.limits.topic_alias_maximum));
+        properties.push(Property::TopicAliasMaximum(rules.topic_alias_maximum));
         let keep_alive = self.connections[id].keep_alive;
         if keep_alive != connect.keep_alive {
             // [MQTT-3.1.2-21]
@@ -290,9 +323,9 @@ impl Broker {
     }
 
     /// A Client Identifier that nobody has: 128 bits drawn from the seed [MQTT-3.1.3-6].
-    fn draw_client_identifier(&mut self) -> String {
+    pub(super) fn draw_client_identifier(&mut self, prefix: &str) -> String {
         loop {
-            let drawn = format!("auto-{:016x}{:016x}", self.draw(), self.draw());
+            let drawn = format!("{prefix}{:016x}{:016x}", self.draw(), self.draw());
             if !self.clients.contains_key(drawn.as_str()) {
                 return drawn;
             }
@@ -311,8 +344,7 @@ impl Broker {
     /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7].
     pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let connection = &mut self.connections[id];
-        let is_v5 =
-            connection.version == ProtocolVersion::V5 && reason != ReasonCode::UnsupportedProtocolVersion;
+        let is_v5 = connection.version == ProtocolVersion::V5;
         if !is_v5 {
             connection.version = ProtocolVersion::V311;
         }

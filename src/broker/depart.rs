@@ -154,8 +154,10 @@ impl Broker {
         let client = Client {
             connection: None,
             peer: None,
+            listener: session.listener,
             client_identifier: &session.client_identifier,
             user_name: session.user_name.as_deref(),
+            certificate: None,
         };
         let question =
             Question::Publish { topic: publication.topic, qos: publication.qos, retain: publication.retain };

@@ -11,6 +11,7 @@ use crate::codec::{Packet, ProtocolVersion, QoS, ReasonCode, Status, connect_ver
 use crate::fuzzing::Input;
 use crate::limits::Limits;
 use crate::memory;
+use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
@@ -266,7 +267,10 @@ impl World {
         if self.links.len() == LINKS_MAXIMUM || self.is_ending {
             return;
         }
-        let id = self.broker.accept(Peer::Local, self.now).expect("there is room for so few");
+        let id = self
+            .broker
+            .accept(Peer::Local, ListenerId::default(), self.now)
+            .expect("there is room for so few");
         self.links.push(Link::new(id, wanted));
         if !input.once_in(8) {
             let mut bytes = Vec::new();

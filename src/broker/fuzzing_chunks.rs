@@ -7,6 +7,7 @@ use crate::access::{AllowAll, Peer};
 use crate::codec::ProtocolVersion;
 use crate::fuzzing::Input;
 use crate::limits::Limits;
+use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::time::Time;
 
@@ -73,7 +74,7 @@ fn outcome<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
     // Retained messages are handed over when there is time for them, which is a matter of the cuts.
     let limits = Limits { retained_count: 0, ..Limits::default() };
     let mut broker = Broker::new(limits, Box::new(AllowAll), 1, now);
-    let id = broker.accept(Peer::Local, now).expect("there is room");
+    let id = broker.accept(Peer::Local, ListenerId::default(), now).expect("there is room");
     let mut outcome = Outcome { sent: Vec::new(), is_ended: false, census: broker.census() };
     for piece in pieces {
         if outcome.is_ended {

@@ -21,6 +21,7 @@ mod publish;
 mod receive;
 mod redeliver;
 mod replay;
+mod rules;
 mod send;
 mod subscribe;
 mod timers;
@@ -37,6 +38,7 @@ use crate::limits::Limits;
 use crate::memory::Counted;
 use crate::retained::{Position, Retained};
 use crate::session::{Presence, Session};
+use crate::settings::ListenerId;
 use crate::share::Groups;
 use crate::slots::{ConnectionId, ConnectionMark, SessionId, SessionMark, Slots};
 use crate::subscription::{Held, Subscriber, Target};
@@ -45,8 +47,11 @@ use crate::trie::Trie;
 use crate::wheel::Wheel;
 
 use matches::Matches;
+use rules::RuleBook;
 use send::Sender;
 use timers::Timer;
+
+pub use rules::Introduction;
 
 /// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
 const REFUSALS_AT_ONCE: usize = 64;
@@ -132,6 +137,7 @@ enum Step {
 /// The broker without the world around it.
 pub struct Broker {
     limits: Limits,
+    rules: RuleBook,
     access: Box<dyn AccessControl>,
     /// Nobody needs to be asked.
     is_open: bool,
@@ -171,6 +177,7 @@ impl Broker {
     /// seed and the same inputs do the same, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
         Self {
+            rules: RuleBook::new(&limits),
             limits,
             is_open: access.grants_everything(),
             access,
@@ -198,14 +205,14 @@ impl Broker {
         }
     }
 
-    /// A connection was accepted. `None` if there are so many that there is not even room to say why: the peer is
+    /// A connection was accepted by a listener. `None` if there are so many that there is not even room to say why: the peer is
     /// to be dropped.
-    pub fn accept(&mut self, peer: Peer, now: Time) -> Option<ConnectionId> {
+    pub fn accept(&mut self, peer: Peer, listener: ListenerId, now: Time) -> Option<ConnectionId> {
         self.advance(now);
         if self.connections.len() >= self.limits.connections.saturating_add(REFUSALS_AT_ONCE) {
             return None;
         }
-        let id = self.connections.insert_with(|id| Connection::new(id, peer, now));
+        let id = self.connections.insert_with(|id| Connection::new(id, peer, listener, now));
         let timer = self.wheel.arm(self.now + self.limits.connect_timeout, Timer::Connection(id));
         self.connections[id].timer = Some(timer);
         Some(id)

@@ -96,7 +96,7 @@ impl Broker {
         let Some(alias) = publish.properties.topic_alias() else {
             return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
         };
-        if alias > self.limits.topic_alias_maximum {
+        if alias > self.rules.of(self.connections[id].listener).topic_alias_maximum {
             // [MQTT-3.3.2-9]
             return Err(Fault::new(ReasonCode::TopicAliasInvalid, "a Topic Alias above the maximum"));
         }
@@ -167,11 +167,15 @@ impl Broker {
         }
         let session = &self.sessions[session];
         let (client_identifier, user_name) = (session.client_identifier.clone(), session.user_name.clone());
+        let connection = &self.connections[id];
+        let certificate = connection.certificate();
         let client = Client {
             connection: Some(id),
-            peer: Some(self.connections[id].peer),
+            peer: Some(connection.peer),
+            listener: connection.listener,
             client_identifier: &client_identifier,
             user_name: user_name.as_deref(),
+            certificate: certificate.as_deref(),
         };
         let question = Question::Publish { topic, qos: publish.delivery.qos(), retain: publish.retain };
         self.ask(0, &client, question)

@@ -52,11 +52,15 @@ impl Broker {
     fn ask_to_subscribe(&mut self, id: ConnectionId, session: SessionId, subscribe: &Subscribe<'_>) -> bool {
         let state = &self.sessions[session];
         let (client_identifier, user_name) = (state.client_identifier.clone(), state.user_name.clone());
+        let connection = &self.connections[id];
+        let certificate = connection.certificate();
         let client = Client {
             connection: Some(id),
-            peer: Some(self.connections[id].peer),
+            peer: Some(connection.peer),
+            listener: connection.listener,
             client_identifier: &client_identifier,
             user_name: user_name.as_deref(),
+            certificate: certificate.as_deref(),
         };
         subscribe.subscriptions.iter().enumerate().all(|(index, wanted)| {
             let question = Question::Subscribe { filter: wanted.filter, qos: wanted.qos };

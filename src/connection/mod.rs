@@ -5,10 +5,13 @@
 mod aliases;
 mod inbox;
 
+use std::rc::Rc;
+
 use crate::access::{Peer, Verdict};
 use crate::codec::ProtocolVersion;
 use crate::memory::{self, Audit, Counted};
 use crate::outbox::Outbox;
+use crate::settings::ListenerId;
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 use crate::wheel::TimerId;
@@ -49,6 +52,23 @@ impl Extension {
     pub const MEMORY: usize = memory::allocation(size_of::<Self>());
 }
 
+/// The name in the certificate that the peer has shown, which most have not.
+#[derive(Debug)]
+pub struct Identity {
+    /// The name, as the server has verified it.
+    pub name: Rc<str>,
+    /// What it takes.
+    pub counted: Counted,
+}
+
+impl Identity {
+    /// Keeps a name.
+    pub fn new(name: Rc<str>) -> Self {
+        let text = memory::allocation(name.len() + 2 * size_of::<usize>());
+        Self { name, counted: Counted::new(memory::allocation(size_of::<Self>()) + text) }
+    }
+}
+
 /// A packet that waits for answers about what it may do. Its bytes are the first in the inbox.
 #[derive(Debug)]
 pub struct Parked {
@@ -65,6 +85,8 @@ pub struct Parked {
 pub struct Connection {
     /// Where it comes from.
     pub peer: Peer,
+    /// The listener that it came in by.
+    pub listener: ListenerId,
     /// How far it has come.
     pub state: State,
     /// The version that its CONNECT named.
@@ -87,13 +109,16 @@ pub struct Connection {
     pub parked: Option<Box<Parked>>,
     /// What only 5.0 has.
     pub extension: Option<Box<Extension>>,
+    /// Whom a certificate has shown the peer to be.
+    pub identity: Option<Box<Identity>>,
 }
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(id: ConnectionId, peer: Peer, now: Time) -> Self {
+    pub fn new(id: ConnectionId, peer: Peer, listener: ListenerId, now: Time) -> Self {
         Self {
             peer,
+            listener,
             state: State::Greeting,
             version: ProtocolVersion::V311,
             keep_alive: 0,
@@ -105,6 +130,7 @@ impl Connection {
             outbox: Outbox::new(id),
             parked: None,
             extension: None,
+            identity: None,
         }
     }
 
@@ -122,6 +148,11 @@ impl Connection {
             State::Serving(session) => Some(session),
             State::Greeting | State::Ending => None,
         }
+    }
+
+    /// The name in the peer's certificate.
+    pub fn certificate(&self) -> Option<Rc<str>> {
+        self.identity.as_ref().map(|identity| Rc::clone(&identity.name))
     }
 
     /// The largest packet that may be sent, in bytes.
@@ -143,6 +174,7 @@ impl Connection {
     pub fn audit(&self, audit: &mut Audit) {
         self.inbox.audit(audit);
         self.outbox.audit(audit);
+        audit.add(self.identity.as_ref().map_or(0, |identity| identity.counted.bytes()));
         if let Some(extension) = &self.extension {
             audit.add(extension.counted.bytes() + extension.inbound_aliases.memory());
             audit.add(extension.outbound_aliases.as_ref().map_or(0, OutboundAliases::memory));

@@ -22,6 +22,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::access::{AccessControl, Peer};
 use crate::broker::{Broker, Effect, Intake};
 use crate::limits::Limits;
+use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
@@ -198,10 +199,10 @@ impl Server {
 
     fn accept(&mut self, now: Time) {
         let Self { listeners, links, broker, poll, .. } = self;
-        for listener in listeners {
+        for (listener, number) in listeners.iter_mut().zip(0..) {
             for _ in 0..ACCEPTS_PER_TURN {
                 let Some((mut stream, address)) = listener.accept(now) else { break };
-                let Some(id) = broker.accept(Peer::Internet(address), now) else {
+                let Some(id) = broker.accept(Peer::Internet(address), ListenerId(number), now) else {
                     info!("Client connection from {address} denied: there are too many connections.");
                     continue;
                 };

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use crate::memory::{self, Audit, Counted};
 use crate::message::Message;
+use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::subscription::Held;
 use crate::time::{Duration, Time};
@@ -60,6 +61,8 @@ pub struct Session {
     pub client_identifier: Rc<str>,
     /// The authenticated User Name, if there is one.
     pub user_name: Option<Rc<str>>,
+    /// The listener that its client came in by last.
+    pub listener: ListenerId,
     /// Whether its client is connected.
     pub presence: Presence,
     /// The Session Expiry Interval in seconds; zero ends the session with its connection.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use brooklet::access::{AccessControl, Answer, Client, Peer as Address, Question, Verdict};
 use brooklet::broker::{Broker, Effect};
 use brooklet::limits::Limits;
+use brooklet::settings::ListenerId;
 use brooklet::time::Time;
 
 use crate::wire::*;
@@ -61,10 +62,10 @@ fn an_ending_connection_keeps_nothing_that_waits() {
     let access = Hesitant(Rc::new(Cell::new(true)));
     let mut broker = Broker::new(Limits::default(), Box::new(access), 1, Time::ZERO);
     let connect = Connect::new(V311, "a").bytes();
-    let older = broker.accept(Address::Local, Time::ZERO).unwrap();
+    let older = broker.accept(Address::Local, ListenerId::default(), Time::ZERO).unwrap();
     broker.received(older, &connect, Time::ZERO);
     broker.received(older, &Publish::new(V311, "u", b"x").qos(1, 2).bytes(), Time::ZERO);
-    let newer = broker.accept(Address::Local, Time::ZERO).unwrap();
+    let newer = broker.accept(Address::Local, ListenerId::default(), Time::ZERO).unwrap();
     broker.received(newer, &connect, Time::ZERO);
     // The peer of the older one has not closed yet, and the decision comes too late.
     broker.decide(older, Verdict::Granted);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use brooklet::access::{AccessControl, AllowAll, Peer as Address, Verdict};
 use brooklet::broker::{Broker, Effect, Intake};
 use brooklet::limits::Limits;
+use brooklet::settings::ListenerId;
 use brooklet::slots::ConnectionId;
 use brooklet::time::{Duration, Time};
 
@@ -57,7 +58,7 @@ impl World {
     /// A new Network Connection, nothing sent on it.
     pub fn open(&mut self) -> Peer {
         let address = Address::Internet(([127, 0, 0, 1], 50_000).into());
-        let peer = self.broker.accept(address, self.now).expect("there is room");
+        let peer = self.broker.accept(address, ListenerId::default(), self.now).expect("there is room");
         self.settle();
         peer
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use brooklet::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
 use brooklet::broker::{Broker, Effect, Intake, Statistics};
+use brooklet::settings::ListenerId;
 use brooklet::slots::ConnectionId;
 use brooklet::time::{Duration, Time};
 
@@ -143,7 +144,7 @@ impl World {
 
     /// A device opens a connection and greets; an older one of it is left to itself.
     pub fn connect(&mut self, device: usize, greeting: &Greeting) {
-        let accepted = self.broker.accept(Peer::Local, self.now);
+        let accepted = self.broker.accept(Peer::Local, ListenerId::default(), self.now);
         let Some(id) = accepted else { return };
         self.oracle.opened(id, self.now);
         if let Some(older) = self.devices[device].link {
