@@ -37,8 +37,12 @@ pub struct Limits {
     pub outbox_answer_bytes: usize,
     /// Fill of an outbox up to which it is topped up from the session's queue, in bytes.
     pub outbox_refill_bytes: usize,
-    /// Messages in one session's queue. Beyond: the newest is dropped and counted.
+    /// Messages in one session's queue. Beyond: the newest is dropped and counted. While the client is connected
+    /// this holds only from `burst_bytes` on.
     pub queue_length: usize,
+    /// Bytes in the queue of a connected client up to which its messages are not counted. A client that reads is
+    /// behind by a burst now and then; a thousand small messages of it are no backlog, and would be lost.
+    pub burst_bytes: usize,
     /// Bytes of the messages in one session's queue. Beyond: the newest is dropped and counted.
     pub queue_bytes: usize,
     /// QoS 1 and 2 messages in flight to one client that states no Receive Maximum, and at most to any.
@@ -84,6 +88,7 @@ impl Default for Limits {
             outbox_answer_bytes: 64 * 1024,
             outbox_refill_bytes: 256 * 1024,
             queue_length: 1_000,
+            burst_bytes: 1024 * 1024,
             queue_bytes: 16 * 1024 * 1024,
             in_flight: 512,
             receive_maximum: 1_024,

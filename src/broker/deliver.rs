@@ -137,8 +137,10 @@ impl Broker {
         let memory = Message::memory_of(&keepable.publication);
         let chosen = group.choose(|member| {
             let session = &sessions[member.session];
+            let is_connected = session.connection().is_some();
+            let outgoing = session.outgoing.as_ref();
             let has_room = pressure < Pressure::Keep
-                && session.outgoing.as_ref().is_none_or(|outgoing| outgoing.has_room(memory, limits));
+                && outgoing.is_none_or(|outgoing| outgoing.has_room(memory, limits, is_connected));
             let may_begin = session.outgoing.as_ref().is_none_or(|outgoing| outgoing.may_begin());
             match session.connection() {
                 _ if leaving == Some(member.session) => Readiness::Full,
@@ -194,7 +196,7 @@ impl Broker {
             qos: share.qos,
             retain: share.retain,
         };
-        let is_queued = outgoing.enqueue(queued, limits, self.now).is_ok();
+        let is_queued = outgoing.enqueue(queued, limits, connection.is_some(), self.now).is_ok();
         self.statistics.dropped += u64::from(!is_queued);
         is_queued
     }

@@ -61,6 +61,7 @@ fn limits(input: &mut Input<'_>) -> Limits {
     if has(3) {
         limits.queue_length = input.pick(&[0, 1, 3]);
         limits.queue_bytes = input.pick(&[0, 100, 3_000]);
+        limits.burst_bytes = limits.queue_bytes / 2;
     }
     if has(4) {
         limits.in_flight = input.pick(&[1, 2, 5]);

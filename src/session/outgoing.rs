@@ -175,10 +175,11 @@ impl Outgoing {
         self.unsettled += 1;
     }
 
-    /// Whether one more message of so many bytes may wait.
-    pub fn has_room(&self, bytes: usize, limits: &Limits) -> bool {
-        self.queue.len() < limits.queue_length
-            && (self.queue.is_empty() || self.queue_bytes + bytes <= limits.queue_bytes)
+    /// Whether one more message of so many bytes may wait for a client that is there or away.
+    pub fn has_room(&self, bytes: usize, limits: &Limits, is_connected: bool) -> bool {
+        let total = self.queue_bytes + bytes;
+        (self.queue.len() < limits.queue_length || (is_connected && total <= limits.burst_bytes))
+            && (self.queue.is_empty() || total <= limits.queue_bytes)
     }
 
     /// Lets a message wait behind all others. Expired ones make room for it.
@@ -186,12 +187,18 @@ impl Outgoing {
     /// # Errors
     ///
     /// [`QueueFull`] at a limit; the queue is as it was.
-    pub fn enqueue(&mut self, queued: Queued, limits: &Limits, now: Time) -> Result<(), QueueFull> {
+    pub fn enqueue(
+        &mut self,
+        queued: Queued,
+        limits: &Limits,
+        is_connected: bool,
+        now: Time,
+    ) -> Result<(), QueueFull> {
         let bytes = queued.message.memory();
-        if !self.has_room(bytes, limits) {
+        if !self.has_room(bytes, limits, is_connected) {
             self.forget_expired(now);
         }
-        if !self.has_room(bytes, limits) {
+        if !self.has_room(bytes, limits, is_connected) {
             return Err(QueueFull);
         }
         let expires = queued.message.expires();
@@ -489,11 +496,26 @@ mod tests {
         let mut outgoing = Outgoing::default();
         let at = Time::from_milliseconds;
         for expires in [at(5), Time::NEVER] {
-            assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, expires), &limits, Time::ZERO).is_ok());
+            let queued = queued(QoS::AtLeastOnce, expires);
+            assert!(outgoing.enqueue(queued, &limits, false, Time::ZERO).is_ok());
         }
-        assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, at(4)).is_err());
-        assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, at(5)).is_ok());
+        assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, false, at(4)).is_err());
+        assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, false, at(5)).is_ok());
         assert_eq!(outgoing.queue_length(), 2);
+        outgoing.check_invariants();
+    }
+
+    #[test]
+    fn a_burst_for_a_client_that_is_there_is_not_counted() {
+        let one = queued(QoS::AtLeastOnce, Time::NEVER);
+        let burst_bytes = 3 * one.message.memory();
+        let limits = Limits { queue_length: 1, burst_bytes, ..Limits::default() };
+        let mut outgoing = Outgoing::default();
+        let mut is_queued =
+            |is_connected| outgoing.enqueue(one.clone(), &limits, is_connected, Time::ZERO).is_ok();
+        assert_eq!([false, false].map(&mut is_queued), [true, false], "away, each message counts");
+        assert_eq!([true, true, true].map(&mut is_queued), [true, true, false], "there, their bytes do");
+        assert!(!is_queued(false), "what waits stays, and nothing is added");
         outgoing.check_invariants();
     }
 

@@ -204,4 +204,5 @@ fn tighten(limits: &mut Limits, chance: &mut Chance) {
     limits.keep_alive_maximum = narrow(small(1, 30, usize::from(limits.keep_alive_maximum)));
     let longest = small(1, 60, usize::MAX);
     limits.session_expiry_maximum = u32::try_from(longest).unwrap_or(u32::MAX);
+    limits.burst_bytes = small(0, 1_000, limits.burst_bytes);
 }

@@ -123,8 +123,10 @@ impl Oracle {
         let waiting: Vec<&Rc<Publication>> =
             session.pending.iter().map(|copy| &copy.publication).chain(elsewhere).collect();
         let bytes: usize = waiting.iter().map(|publication| memory(publication)).sum();
-        waiting.len() >= self.limits.queue_length
-            || (!waiting.is_empty() && bytes + memory(&copy.publication) > self.limits.queue_bytes)
+        let total = bytes + memory(&copy.publication);
+        let is_burst = session.connection.is_some() && total <= self.limits.burst_bytes;
+        (waiting.len() >= self.limits.queue_length && !is_burst)
+            || (!waiting.is_empty() && total > self.limits.queue_bytes)
     }
 
     fn expect_shared(&mut self, key: &(String, String), publication: &Rc<Publication>, is_uncertain: bool) {
