@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 enum { PEERS_MAXIMUM = 1 << 16, TOPICS_MAXIMUM = 1 << 16, EVENTS_A_TURN = 512, READ_BYTES = 256 * 1024 };
-enum { CONNECT = 1, PUBLISH = 3, SUBSCRIBE = 8, PINGREQ = 12 };
+enum { CONNECT = 1, PUBLISH = 3, SUBSCRIBE = 8, PINGREQ = 12, DISCONNECT = 14 };
 
 struct bytes {
     uint8_t *data;
@@ -31,7 +31,7 @@ struct bytes {
 
 /* One connection. Its place in `peers` is its file descriptor. */
 struct peer {
-    bool open, version_5, has_output;
+    bool open, version_5, has_output, has_ended;
     uint16_t packet_identifier;
     uint32_t generation; /* tells whoever had the descriptor before from who has it now */
     size_t written;
@@ -169,6 +169,7 @@ static void take(struct peer *peer, const uint8_t *packet, size_t size, const ui
     case PUBLISH: relay(peer, packet, size, body); break;
     case SUBSCRIBE: take_subscribe(peer, body, size - (size_t)(body - packet)); break;
     case PINGREQ: answer(peer, "\xd0\x00", 2); break;
+    case DISCONNECT: peer->has_ended = true; break;
     default: break;
     }
 }
@@ -221,6 +222,10 @@ static void read_from(struct peer *peer) {
             peer->cut.length = length - taken;
         } else if (taken < length) {
             memcpy(extend(&peer->cut, length - taken), bytes + taken, length - taken);
+        }
+        if (peer->has_ended) {
+            end(peer);
+            return;
         }
     } while (count == sizeof read_buffer);
 }
