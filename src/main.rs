@@ -1,15 +1,16 @@
 //! The `brooklet` binary: flags, log, wiring and exit codes.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brooklet::access::AllowAll;
 use brooklet::limits::Limits;
 use brooklet::options::{self, Command, Verbosity};
 use brooklet::server::Server;
-use log::{Level, LevelFilter, error, info};
+use env_logger::Target;
+use log::{Level, LevelFilter, Log, Metadata, Record, error, info};
 
 /// The system did not give what the broker needs to run.
 const EXIT_FAILURE: u8 = 1;
@@ -18,6 +19,8 @@ const EXIT_INVALID: u8 = 3;
 
 /// Bytes of a log line; what is beyond is cut off.
 const LINE_MAXIMUM: usize = 1000;
+/// Bytes of lines that wait for the end of a turn.
+const WAITING_MAXIMUM: usize = 64 * 1024;
 /// Lines about clients that may come at once, and a second in the long run; more are left out.
 const LINES_AT_ONCE: u64 = 1000;
 const LINES_PER_SECOND: u64 = 20;
@@ -33,7 +36,9 @@ fn main() -> ExitCode {
         }
         Ok(Command::Run { ports, verbosity, memory_limit }) => {
             start_log(verbosity);
-            run(&ports, Limits { memory: memory_limit, ..Limits::default() })
+            let code = run(&ports, Limits { memory: memory_limit, ..Limits::default() });
+            log::logger().flush();
+            code
         }
         Err(message) => {
             // As above, there is nobody else to tell.
@@ -79,27 +84,99 @@ fn start_log(verbosity: Verbosity) {
         Verbosity::Normal => LevelFilter::Info,
         Verbosity::Verbose => LevelFilter::Debug,
     };
-    let flood = Mutex::new(Flood::default());
-    env_logger::Builder::new()
+    let waiting = Waiting::default();
+    let lines = env_logger::Builder::new()
         .filter_level(level)
-        .format(move |buffer, record| {
-            let second = epoch();
-            // Who asks for every packet gets every line; warnings and errors are never left out.
-            if level == LevelFilter::Info && record.level() == Level::Info {
-                match flood.lock().unwrap_or_else(PoisonError::into_inner).admit(second) {
-                    None => return Ok(()),
-                    Some(0) => {}
-                    Some(count) => writeln!(buffer, "{second}: {count} lines were left out in between.")?,
-                }
-            }
-            let mut line = format!("{second}: {}", record.args());
+        .target(Target::Pipe(Box::new(waiting.clone())))
+        .format(|buffer, record| {
+            let mut line = format!("{}: {}", epoch(), record.args());
             if line.len() > LINE_MAXIMUM {
                 let end = (0..=LINE_MAXIMUM).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
                 line.truncate(end);
             }
             writeln!(buffer, "{line}")
         })
-        .init();
+        .build();
+    // Who asks for every packet gets every line.
+    let flood = (level == LevelFilter::Info).then(Mutex::default);
+    log::set_boxed_logger(Box::new(Lines { lines, waiting, flood })).expect("there is no other logger");
+    log::set_max_level(level);
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        log::logger().flush();
+        usual(panic);
+    }));
+}
+
+/// The log. What is written down in one turn of the loop leaves with one system call at its end; a warning or an
+/// error leaves at once, and all that came before it.
+///
+/// Standard error is written as it is given: if its reader stalls and the pipe is full, the broker waits for it.
+struct Lines {
+    /// Formats, into `waiting`.
+    lines: env_logger::Logger,
+    waiting: Waiting,
+    /// Guards against too many lines about clients.
+    flood: Option<Mutex<Flood>>,
+}
+
+impl Lines {
+    /// Whether a line is to be written; if so, and others were left out before it, those are counted first.
+    fn admit(&self, record: &Record<'_>) -> bool {
+        let Some(flood) = self.flood.as_ref().filter(|_| record.level() == Level::Info) else { return true };
+        let admitted = flood.lock().unwrap_or_else(PoisonError::into_inner).admit(epoch());
+        if let Some(count @ 1..) = admitted {
+            let mut left_out = Record::builder();
+            left_out.level(Level::Info).target(record.target());
+            self.lines.log(&left_out.args(format_args!("{count} lines were left out in between.")).build());
+        }
+        admitted.is_some()
+    }
+}
+
+impl Log for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.lines.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) && self.admit(record) {
+            self.lines.log(record);
+            if record.level() <= Level::Warn || self.waiting.lock().len() > WAITING_MAXIMUM {
+                self.flush();
+            }
+        }
+    }
+
+    fn flush(&self) {
+        let mut waiting = self.waiting.lock();
+        if !waiting.is_empty() {
+            // Nobody is left to hear that it failed.
+            let _ = std::io::stderr().write_all(&waiting);
+            waiting.clear();
+        }
+    }
+}
+
+/// Lines that have not been written yet.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<Vec<u8>>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Waiting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What keeps a flood of lines, which clients can cause by connecting again and again, from filling a disk: lines

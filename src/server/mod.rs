@@ -2,8 +2,9 @@
 //!
 //! One turn of the loop goes through fixed phases: poll, read the clock, accept and read, let time pass, write
 //! every dirty connection once, reap what is closed. What costs a system call is paid once a turn for each
-//! connection that has something to say, however many messages it says. A socket is registered once, for both
-//! directions, edge-triggered; so the loop remembers which links have more to read.
+//! connection that has something to say, however many messages it says; the lines of the log leave together, too.
+//! A socket is registered once, for both directions, edge-triggered; so the loop remembers which links have more
+//! to read.
 
 mod clock;
 mod link;
@@ -130,6 +131,7 @@ impl Server {
 
     /// One turn of the loop, waiting no longer than until `latest`. Tells whether the broker is to end.
     fn turn(&mut self, events: &mut Events, latest: Option<Time>) -> io::Result<bool> {
+        log::logger().flush();
         let timeout = self.timeout(latest);
         if let Err(error) = self.poll.poll(events, timeout)
             && error.kind() != io::ErrorKind::Interrupted
@@ -137,9 +139,11 @@ impl Server {
             return Err(error);
         }
         let now = self.clock.now();
+        // Those that are listed in this turn have had their share of it, and may end before the next.
+        let again = self.again.len();
         let is_signalled = self.take_events(events, now);
         self.accept(now);
-        self.read_again(now);
+        self.read_again(again, now);
         self.broker.tick(now, TIMERS_PER_TURN);
         self.obey(now);
         self.write(now);
@@ -207,8 +211,6 @@ impl Server {
                     continue;
                 };
                 info!("New connection from {address} on port {}.", listener.port);
-                // One write a turn is all there is to send, so nothing is gained by waiting for more.
-                let _ = stream.set_nodelay(true);
                 let token = Token(FIRST_LINK + id.index());
                 let both = Interest::READABLE | Interest::WRITABLE;
                 if let Err(error) = poll.registry().register(&mut stream, token, both) {
@@ -225,8 +227,8 @@ impl Server {
     }
 
     /// Reads the links that had more than their share in an earlier turn.
-    fn read_again(&mut self, now: Time) {
-        for _ in 0..self.again.len() {
+    fn read_again(&mut self, count: usize, now: Time) {
+        for _ in 0..count {
             let Some(id) = self.again.pop_front() else { return };
             if let Some(link) = find(&mut self.links, id) {
                 link.is_listed = false;
