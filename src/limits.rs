@@ -15,6 +15,10 @@ pub const RETAINED_REPLAY_PER_CALL: usize = 256;
 /// Retained topics that one call examines while it looks for matches.
 pub const RETAINED_EXAMINED_PER_CALL: usize = 4_096;
 
+/// Bytes that the broker may take to remember who gets what on the topics of late. Beyond: it begins to remember
+/// anew.
+pub const MATCHES_MEMORY_MAXIMUM: usize = 512 * 1024;
+
 /// What a deployment may set. [`Limits::default`] is what an unconfigured broker uses.
 #[derive(Clone, Debug)]
 pub struct Limits {

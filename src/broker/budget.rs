@@ -58,7 +58,8 @@ impl Broker {
                 + self.sessions.memory()
                 + self.wheel.memory()
                 + self.trie.memory()
-                + self.retained.overhead(),
+                + self.retained.overhead()
+                + self.matches.memory(),
         );
     }
 

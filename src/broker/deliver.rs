@@ -1,8 +1,11 @@
 //! A message on its way to those who subscribed: at once where the client keeps up, through the session's queue
 //! where it does not or is away.
 
+use std::rc::Rc;
+
 use super::Broker;
 use super::budget::Pressure;
+use super::matches::{Matched, Matches};
 use crate::codec::{Delivery, QoS, ReasonCode};
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
@@ -10,6 +13,7 @@ use crate::session::{Presence, Queued};
 use crate::share::Readiness;
 use crate::slots::SessionId;
 use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
+use crate::topic::TopicName;
 
 /// One receiver's copy before it has a Packet Identifier.
 #[derive(Clone, Copy, Debug)]
@@ -46,14 +50,26 @@ impl Routed {
 
 impl Broker {
     /// Takes a message over: retains it if it asks for that, and delivers it to every subscriber
-    /// [MQTT-4.5.0-1].
-    pub(super) fn publish(&mut self, publication: Publication<'_>, publisher: Option<SessionId>) -> Routed {
+    /// [MQTT-4.5.0-1], those in `matched` if they are known already.
+    pub(super) fn publish(
+        &mut self,
+        publication: Publication<'_>,
+        publisher: Option<SessionId>,
+        matched: Option<&Rc<Matched>>,
+    ) -> Routed {
         let mut keepable = Keepable::new(publication);
         let is_retained = !publication.retain || self.retain(&mut keepable);
-        let subscribers = self.matches.take(&self.trie, publication.topic);
+        let found;
+        let matched = match matched {
+            Some(matched) => matched,
+            None => {
+                found = self.matches_of(publication.topic);
+                &found
+            }
+        };
         self.sender.encoder.begin();
         let mut routed = Routed { is_not_retained: !is_retained, ..Routed::default() };
-        for run in subscribers.chunk_by(|one, other| one.target == other.target) {
+        for run in matched.subscribers.chunk_by(|one, other| one.target == other.target) {
             let is_taken = match run[0].target {
                 Target::Session(session) => self.deliver_run(session, run, &mut keepable, publisher),
                 Target::Group(group) => Some(self.deliver_to_group(group, &mut keepable, None)),
@@ -61,8 +77,14 @@ impl Broker {
             routed.matched += usize::from(is_taken.is_some());
             routed.taken += usize::from(is_taken == Some(true));
         }
-        self.matches.put_back(subscribers);
         routed
+    }
+
+    fn matches_of(&mut self, topic: TopicName<'_>) -> Rc<Matched> {
+        if self.pressure(0) >= Pressure::Keep {
+            self.matches = Matches::default();
+        }
+        self.matches.of(&self.trie, topic)
     }
 
     /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there

@@ -43,7 +43,7 @@ impl Broker {
     /// The peer broke a rule: it is told why as far as its version can say it, and the connection ends
     /// [MQTT-4.13.1-1].
     pub(super) fn fail(&mut self, id: ConnectionId, fault: &Fault) {
-        self.end(id, fault.reason, &fault.what);
+        self.end(id, fault.0.reason, &fault.0.what);
     }
 
     /// Ends a connection from our side, with DISCONNECT and its reason where 5.0 allows it [MQTT-3.14.0-1].
@@ -144,7 +144,7 @@ impl Broker {
         };
         let publication = Publication { expires, ..kept };
         if self.may_publish_will(session_id, &publication) {
-            self.publish(publication, Some(session_id));
+            self.publish(publication, Some(session_id), None);
         }
     }
 

@@ -1,5 +1,8 @@
 //! PUBLISH from a client, and the second half of a QoS 2 exchange that it began.
 
+use std::rc::Rc;
+
+use super::matches::Matched;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
@@ -39,17 +42,19 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
+        matched: Option<&Rc<Matched>>,
     ) -> Result<Step, Fault> {
         if publish.properties.is_empty() {
             let topic = publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"))?;
-            return self.take_over(id, session, publish, topic, (Properties::default(), Time::NEVER));
+            let plain = (Properties::default(), Time::NEVER);
+            return self.take_over(id, session, publish, (topic, matched), plain);
         }
         let mut aliased = std::mem::take(&mut self.aliased_topic);
         let mut forwarded = std::mem::take(&mut self.forwarded);
         // First of all, because a repeated message may bind an alias too.
         let outcome = self.resolve_topic(id, publish, &mut aliased).and_then(|topic| {
             let split = self.split_properties(publish.properties, &mut forwarded)?;
-            self.take_over(id, session, publish, topic, split)
+            self.take_over(id, session, publish, (topic, None), split)
         });
         self.aliased_topic = aliased;
         forwarded.clear();
@@ -122,7 +127,7 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
-        topic: TopicName<'_>,
+        (topic, matched): (TopicName<'_>, Option<&Rc<Matched>>),
         (properties, expires): (Properties<'_>, Time),
     ) -> Result<Step, Fault> {
         if self.is_repeated(id, session, publish.delivery)? {
@@ -148,7 +153,7 @@ impl Broker {
                     properties,
                     expires,
                 };
-                self.publish(publication, Some(session)).reason_code()
+                self.publish(publication, Some(session), matched).reason_code()
             }
         };
         self.conclude(id, session, publish.delivery, reason)?;

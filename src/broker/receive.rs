@@ -5,7 +5,10 @@ use log::{Level, debug, log_enabled};
 use super::budget::Pressure;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
-use crate::codec::{DecodeError, Frame, Packet, ReasonCode, Status, decode, frame};
+use crate::codec::{
+    DecodeError, Frame, Packet, ProtocolVersion, ReasonCode, Status, UncheckedPublish, decode, frame,
+    unchecked_publish,
+};
 use crate::connection::State;
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
@@ -135,8 +138,7 @@ impl Broker {
                 Ok(Status::Incomplete { .. }) => return used,
                 Ok(Status::Complete(frame)) => {
                     let outcome = self.work_off_packet(id, &frame);
-                    let is_parked = matches!(outcome, Ok(Step::Parked));
-                    self.statistics.packets_received += u64::from(!is_parked);
+                    self.statistics.packets_received += u64::from(!matches!(outcome, Ok(Step::Parked)));
                     match outcome {
                         Ok(Step::Done) => {
                             used += frame.length;
@@ -154,6 +156,7 @@ impl Broker {
         }
     }
 
+    #[inline]
     fn work_off_packet(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
         let connection = &mut self.connections[id];
         connection.last_heard = self.now;
@@ -166,17 +169,10 @@ impl Broker {
         }
         let version = connection.version;
         match connection.state {
-            State::Serving(session) => {
-                let packet = decode(frame, version).map_err(|error| match error {
-                    // Only a CONNECT has these faults, and DISCONNECT no codes for them [MQTT-3.14.2-1].
-                    DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => {
-                        Fault::protocol_error("a second CONNECT")
-                    }
-                    other => other.into(),
-                })?;
-                self.trace(session, &packet);
-                self.handle(id, session, &packet)
-            }
+            State::Serving(session) => match unchecked_publish(frame, version)? {
+                Some(publish) => self.work_off_publish(id, session, &publish, version),
+                None => self.work_off_other(id, session, frame, version),
+            },
             State::Greeting => match decode(frame, version) {
                 Ok(Packet::Connect(connect)) => self.handle_connect(id, &connect),
                 Ok(_) => Err(Fault::protocol_error("the first packet is not CONNECT")),
@@ -189,9 +185,49 @@ impl Broker {
         }
     }
 
+    /// A PUBLISH, whose Topic Name need not be checked if it is one of late.
+    #[inline]
+    fn work_off_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        unchecked: &UncheckedPublish<'_>,
+        version: ProtocolVersion,
+    ) -> Result<Step, Fault> {
+        let matched = self.matches.find(&self.trie, unchecked.topic);
+        let publish = match &matched {
+            Some(matched) => unchecked.decode_with(matched.topic(), version)?,
+            None => unchecked.decode(version)?,
+        };
+        if log_enabled!(Level::Debug) {
+            self.trace(session, &Packet::Publish(publish));
+        }
+        self.handle_publish(id, session, &publish, matched.as_ref())
+    }
+
+    fn work_off_other(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        frame: &Frame<'_>,
+        version: ProtocolVersion,
+    ) -> Result<Step, Fault> {
+        let packet = decode(frame, version).map_err(|error| match error {
+            // Only a CONNECT has these faults, and DISCONNECT no codes for them [MQTT-3.14.2-1].
+            DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => {
+                Fault::protocol_error("a second CONNECT")
+            }
+            other => other.into(),
+        })?;
+        if log_enabled!(Level::Debug) {
+            self.trace(session, &packet);
+        }
+        self.handle(id, session, &packet)
+    }
+
     fn handle(&mut self, id: ConnectionId, session: SessionId, packet: &Packet<'_>) -> Result<Step, Fault> {
         match packet {
-            Packet::Publish(publish) => return self.handle_publish(id, session, publish),
+            Packet::Publish(publish) => return self.handle_publish(id, session, publish, None),
             Packet::PubAck(answer) => self.handle_puback(session, answer)?,
             Packet::PubRec(answer) => self.handle_pubrec(id, session, answer)?,
             Packet::PubRel(answer) => self.handle_pubrel(id, session, answer)?,
@@ -212,11 +248,10 @@ impl Broker {
         Ok(Step::Done)
     }
 
+    #[cold]
     fn trace(&self, session: SessionId, packet: &Packet<'_>) {
-        if log_enabled!(Level::Debug) {
-            let client = &self.sessions[session].client_identifier;
-            debug!("Received {}", Described { packet, direction: "from", client });
-        }
+        let client = &self.sessions[session].client_identifier;
+        debug!("Received {}", Described { packet, direction: "from", client });
     }
 
     /// A CONNECT that did not decode. A version that nobody knows is answered in the oldest form; so is what
@@ -232,7 +267,7 @@ impl Broker {
             _ => version == Some(crate::codec::ProtocolVersion::V5),
         };
         if is_told {
-            self.refuse(id, fault.reason, &fault.what);
+            self.refuse(id, fault.0.reason, &fault.0.what);
         } else {
             self.fail(id, &fault);
         }

@@ -44,7 +44,7 @@ pub use frame::{Frame, Status, frame};
 pub use packet_identifier::PacketIdentifier;
 pub use properties::{Properties, PropertyBuffer};
 pub use property::Property;
-pub use publish::{Delivery, Publish};
+pub use publish::{Delivery, Publish, UncheckedPublish};
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
 pub use suback::SubAck;
@@ -122,7 +122,10 @@ pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<
     frame.check_length(version)?;
     let body = frame.body;
     match frame.kind() {
-        kind::PUBLISH => return Publish::decode(frame.first_byte, body, version).map(Packet::Publish),
+        kind::PUBLISH => {
+            let unchecked = UncheckedPublish::new(frame.first_byte, body)?;
+            return unchecked.decode(version).map(Packet::Publish);
+        }
         // [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
         kind::PUBREL | kind::SUBSCRIBE | kind::UNSUBSCRIBE => frame.check_flags(0b0010, version)?,
         _ => frame.check_flags(0, version)?,
@@ -134,6 +137,23 @@ pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<
         kind::PUBCOMP => Acknowledgement::decode(body, version, OF_A_RELEASE).map(Packet::PubComp),
         _ => decode_rare(frame, version),
     }
+}
+
+/// The PUBLISH in this frame, yet to be decoded; `None` if it is another packet.
+///
+/// # Errors
+///
+/// If the Remaining Length or the Topic Name do not fit.
+#[inline]
+pub fn unchecked_publish<'a>(
+    frame: &Frame<'a>,
+    version: ProtocolVersion,
+) -> Result<Option<UncheckedPublish<'a>>, DecodeError> {
+    if frame.kind() != kind::PUBLISH {
+        return Ok(None);
+    }
+    frame.check_length(version)?;
+    UncheckedPublish::new(frame.first_byte, frame.body).map(Some)
 }
 
 /// Decodes what is no message and no acknowledgement, out of the way of those.

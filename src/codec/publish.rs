@@ -2,7 +2,7 @@
 
 use super::properties::PropertySet;
 use super::property::identifier;
-use super::reader::Reader;
+use super::reader::{self, Reader};
 use super::{DecodeError, PacketIdentifier, Properties, ProtocolVersion, QoS, kind, writer};
 use crate::topic::TopicName;
 
@@ -68,16 +68,57 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
-impl<'a> Publish<'a> {
+/// A PUBLISH of which nothing but the length of its Topic Name has been looked at. So whoever has checked the same
+/// bytes before need not do it again.
+#[derive(Clone, Copy, Debug)]
+pub struct UncheckedPublish<'a> {
+    /// The bytes of the Topic Name.
+    pub topic: &'a [u8],
+    first_byte: u8,
+    rest: &'a [u8],
+}
+
+impl<'a> UncheckedPublish<'a> {
     #[inline]
-    pub(super) fn decode(
-        first_byte: u8,
-        body: &'a [u8],
-        version: ProtocolVersion,
-    ) -> Result<Self, DecodeError> {
+    pub(super) fn new(first_byte: u8, body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
-        let topic = reader.topic_name_or_empty()?;
-        let delivery = match (first_byte >> 1) & 0b11 {
+        let topic = reader.binary()?;
+        Ok(Self { topic, first_byte, rest: reader.rest() })
+    }
+
+    /// Decodes the packet with a Topic Name of the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::decode`].
+    #[inline]
+    pub fn decode_with(
+        &self,
+        topic: TopicName<'a>,
+        version: ProtocolVersion,
+    ) -> Result<Publish<'a>, DecodeError> {
+        debug_assert_eq!(topic.as_str().as_bytes(), self.topic, "another topic");
+        self.decode_rest(Some(topic), version)
+    }
+
+    /// Decodes the packet.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::decode`].
+    #[inline]
+    pub fn decode(&self, version: ProtocolVersion) -> Result<Publish<'a>, DecodeError> {
+        self.decode_rest(reader::topic_name_or_empty(self.topic)?, version)
+    }
+
+    #[inline]
+    fn decode_rest(
+        &self,
+        topic: Option<TopicName<'a>>,
+        version: ProtocolVersion,
+    ) -> Result<Publish<'a>, DecodeError> {
+        let mut reader = Reader::new(self.rest);
+        let delivery = match (self.first_byte >> 1) & 0b11 {
             0 => Delivery::AtMostOnce,
             1 => Delivery::AtLeastOnce(reader.packet_identifier()?),
             2 => Delivery::ExactlyOnce(reader.packet_identifier()?),
@@ -88,9 +129,9 @@ impl<'a> Publish<'a> {
         if topic.is_none() && properties.topic_alias().is_none() {
             return Err(DecodeError::ProtocolError("PUBLISH without a topic name or a topic alias"));
         }
-        Ok(Self {
-            dup: duplicate(first_byte, delivery, version)?,
-            retain: first_byte & RETAIN != 0,
+        Ok(Publish {
+            dup: duplicate(self.first_byte, delivery, version)?,
+            retain: self.first_byte & RETAIN != 0,
             delivery,
             topic,
             properties,

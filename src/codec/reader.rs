@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
     /// order mark is a character like any other [MQTT-1.5.4-3].
     #[inline]
     fn text(&mut self) -> Result<&'a str, DecodeError> {
-        std::str::from_utf8(self.binary()?).map_err(|_| DecodeError::Malformed("string is not UTF-8"))
+        text(self.binary()?)
     }
 
     /// A UTF-8 Encoded String without U+0000 [MQTT-1.5.4-2].
@@ -107,16 +107,6 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Malformed("U+0000 in a string"));
         }
         Ok(text)
-    }
-
-    /// A Topic Name; `None` if it is empty.
-    #[inline]
-    pub(super) fn topic_name_or_empty(&mut self) -> Result<Option<TopicName<'a>>, DecodeError> {
-        let text = self.text()?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(TopicName::new(text)?))
     }
 
     pub(super) fn topic_name(&mut self) -> Result<TopicName<'a>, DecodeError> {
@@ -158,6 +148,20 @@ impl<'a> Reader<'a> {
         let length = usize::try_from(length).map_err(|_| TOO_SHORT)?;
         Properties::check(self.take(length)?, allowed)
     }
+}
+
+/// A Topic Name of these bytes; `None` if there are none.
+#[inline]
+pub(super) fn topic_name_or_empty(bytes: &[u8]) -> Result<Option<TopicName<'_>>, DecodeError> {
+    match text(bytes)? {
+        "" => Ok(None),
+        text => Ok(Some(TopicName::new(text)?)),
+    }
+}
+
+#[inline]
+fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("string is not UTF-8"))
 }
 
 #[cfg(test)]
