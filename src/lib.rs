@@ -47,7 +47,7 @@
 //! | 2b | `broker` | the core: connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
 //! | 3 | `storage` (to come) | how durable state is written down and read again | below |
 //! | 3 | `websocket` (to come) | MQTT in WebSocket frames, bytes to bytes | below |
-//! | 3 | `proxy` (to come) | the PROXY header in front of a connection, bytes to bytes | below |
+//! | 3 | `proxy` | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `server` | the loop, listeners, sockets, files and the clock | below |
 //! | 5 | `config` (to come) | the configuration file: text to settings | below |
@@ -68,6 +68,7 @@ pub mod message;
 pub mod options;
 pub mod outbox;
 pub mod planted;
+pub mod proxy;
 pub mod retained;
 pub mod server;
 pub mod session;
