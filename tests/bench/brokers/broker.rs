@@ -136,6 +136,22 @@ impl Broker {
     /// Starts it on a free port and waits until it takes connections. It runs on the given processor, if any.
     pub fn start(&self, processor: Option<usize>, own_limits: OwnLimits) -> Result<Process, Fault> {
         let port = free_port()?;
+        let command = self.command_for(port, own_limits)?;
+        let pin = processor.map_or(String::new(), |processor| format!("taskset -c {processor} "));
+        self.spawn(Command::new("sh").args(["-c", &format!("exec {pin}{command}")]), port)
+    }
+
+    /// Starts it without a shell in between, so that the time until it takes connections is its own.
+    pub fn start_alone(&self) -> Result<Process, Fault> {
+        let port = free_port()?;
+        let command = self.command_for(port, OwnLimits::Kept)?;
+        let mut words = command.split_whitespace();
+        let program = words.next().ok_or_else(|| format!("{} has no command", self.name))?;
+        self.spawn(Command::new(program).args(words), port)
+    }
+
+    /// The command line for a port; a configuration is written for it.
+    fn command_for(&self, port: u16, own_limits: OwnLimits) -> Result<String, Fault> {
         let mut command = self.command.replace("{port}", &port.to_string());
         if let Some(configuration) = self.configuration {
             let mut text = configuration.text.replace("{port}", &port.to_string());
@@ -146,19 +162,22 @@ impl Broker {
             fs::write(&path, text).map_err(|error| format!("can not write {path}: {error}"))?;
             command = command.replace("{configuration}", &path);
         }
-        let pin = processor.map_or(String::new(), |processor| format!("taskset -c {processor} "));
+        Ok(command)
+    }
+
+    fn spawn(&self, command: &mut Command, port: u16) -> Result<Process, Fault> {
         let log = File::create(format!("{SCRATCH}/{}.log", self.name))
             .and_then(|file| Ok((file.try_clone()?, file)))
             .map_err(|error| format!("can not write a log: {error}"))?;
-        let child = Command::new("sh")
-            .args(["-c", &format!("exec {pin}{command}")])
+        let start = Instant::now();
+        let child = command
             .stdin(Stdio::null())
             .stdout(log.0)
             .stderr(log.1)
             .spawn()
             .map_err(|error| format!("can not start {}: {error}", self.name))?;
-        let mut process = Process { child, port };
-        process.wait_until_it_listens()?;
+        let mut process = Process { child, port, started_in: Duration::ZERO };
+        process.wait_until_it_listens(start)?;
         Ok(process)
     }
 }
@@ -168,6 +187,8 @@ impl Broker {
 pub struct Process {
     child: Child,
     pub port: u16,
+    /// From when it was started until it took a connection.
+    pub started_in: Duration,
 }
 
 /// Bytes of a process in memory.
@@ -179,8 +200,8 @@ pub struct Memory {
 }
 
 impl Process {
-    fn wait_until_it_listens(&mut self) -> Result<(), Fault> {
-        let end = Instant::now() + START_PATIENCE;
+    fn wait_until_it_listens(&mut self, start: Instant) -> Result<(), Fault> {
+        let end = start + START_PATIENCE;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("it ended at once: {status}"));
@@ -188,8 +209,9 @@ impl Process {
             if Instant::now() > end {
                 return Err("it does not listen".to_owned());
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_micros(100));
         }
+        self.started_in = start.elapsed();
         // The broker is to be done with this first connection before anything is measured.
         std::thread::sleep(Duration::from_millis(50));
         Ok(())

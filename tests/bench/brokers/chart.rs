@@ -1,5 +1,5 @@
-//! What was found, as a picture: for each scenario a group of bars, one for each broker, the longest as long as
-//! the others' scale.
+//! What was found, as a picture: for each scenario a group of bars, one for each broker. Each group has its
+//! own scale; rows that differ only in how much there is of something share one, so that growth can be seen.
 
 use std::fmt::Write as _;
 
@@ -28,7 +28,7 @@ pub fn svg(report: &Report) -> String {
         let bars: Vec<(usize, f64)> = (0..report.brokers.len())
             .filter_map(|broker| Some((broker, *row.medians(broker)?.first()?)))
             .collect();
-        let longest = bars.iter().fold(f64::MIN_POSITIVE, |longest, (_, value)| longest.max(*value));
+        let longest = longest_of_series(report, &row.name);
         let height = bars.len() * BAR_HEIGHT;
         let middle = top + height / 2 + 4;
         let x = LABELS_WIDTH - 8;
@@ -53,8 +53,27 @@ pub fn svg(report: &Report) -> String {
     )
 }
 
+/// The longest bar of the rows that differ from this one in how many connections or subscriptions there are; other
+/// rows stand alone.
+fn longest_of_series(report: &Report, name: &str) -> f64 {
+    let series = |name: &str| {
+        let is_growth = name.ends_with(" connections") || name.ends_with(" subscriptions");
+        if is_growth {
+            name.replace(|digit: char| digit.is_ascii_digit() || digit == ',', "")
+        } else {
+            name.to_owned()
+        }
+    };
+    let rows =
+        report.rows.iter().filter(|row| row.kind == Kind::Processor && series(&row.name) == series(name));
+    let values = rows
+        .flat_map(|row| (0..report.brokers.len()).filter_map(|broker| row.medians(broker)?.first().copied()));
+    values.fold(f64::MIN_POSITIVE, f64::max)
+}
+
 fn legend(body: &mut String, report: &Report) {
-    let title = "CPU µs of the broker for each message, less is better; each group has its own scale";
+    let title =
+        "CPU µs of the broker for each message, less is better; each group or series has its own scale";
     let _ = writeln!(body, r#"<text class="t" x="10" y="20">{title}</text>"#);
     let mut x = 10;
     for (broker, name) in report.brokers.iter().enumerate() {

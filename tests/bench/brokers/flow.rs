@@ -27,6 +27,9 @@ pub enum Pattern {
     Pairs,
     /// Each publisher goes round so many topics, which one wildcard of each subscriber covers.
     Wildcard { topics: usize },
+    /// As `Wildcard`, but with topics that begin as those of [`crate::crowd`] do, and none of which it
+    /// covers.
+    AmongSites { topics: usize },
     /// As `OneTopic`, but the subscribers share one subscription.
     Shared,
 }
@@ -47,7 +50,7 @@ impl Flow {
     /// Topics that one publisher publishes to.
     const fn topics(&self) -> usize {
         match self.pattern {
-            Pattern::Wildcard { topics } => topics,
+            Pattern::Wildcard { topics } | Pattern::AmongSites { topics } => topics,
             _ => 1,
         }
     }
@@ -56,7 +59,7 @@ impl Flow {
     const fn receivers(&self) -> usize {
         match self.pattern {
             Pattern::Pairs | Pattern::Shared => 1,
-            Pattern::OneTopic | Pattern::Wildcard { .. } => self.subscribers,
+            Pattern::OneTopic | Pattern::Wildcard { .. } | Pattern::AmongSites { .. } => self.subscribers,
         }
     }
 
@@ -65,13 +68,21 @@ impl Flow {
             Pattern::OneTopic | Pattern::Shared => "bench/all".to_owned(),
             Pattern::Pairs => format!("bench/pair/{publisher}"),
             Pattern::Wildcard { .. } => format!("bench/device/{topic}/state"),
+            Pattern::AmongSites { .. } => crate::crowd::topic(topic),
         }
+    }
+
+    /// Deliveries that each publisher keeps outstanding in a closed loop.
+    fn share(&self) -> usize {
+        let outstanding = OUTSTANDING_MESSAGES.min(OUTSTANDING_BYTES / self.payload);
+        (outstanding / self.publishers / self.receivers()).max(1)
     }
 
     fn filter(&self, subscriber: usize) -> String {
         match self.pattern {
             Pattern::OneTopic | Pattern::Pairs => self.topic(subscriber, 0),
             Pattern::Wildcard { .. } => "bench/device/+/state".to_owned(),
+            Pattern::AmongSites { .. } => crate::crowd::EVERY_TOPIC.to_owned(),
             Pattern::Shared => format!("$share/group/{}", self.topic(0, 0)),
         }
     }
@@ -124,10 +135,12 @@ pub struct Stretch {
     pub time: Duration,
 }
 
-/// A load in motion. The subscribers are the first clients, the publishers those behind them.
+/// A load in motion. The subscribers are its first clients, the publishers those behind them.
 #[derive(Debug)]
 pub struct Load {
     flow: Flow,
+    /// The number of its first client.
+    first: usize,
     publishers: Vec<Publisher>,
     ledgers: Ledgers,
     deliveries: u64,
@@ -138,20 +151,21 @@ pub struct Load {
 }
 
 impl Load {
-    /// Connects and subscribes everybody.
-    pub fn prepare(flow: Flow, network: &mut Network) -> Result<Self, Fault> {
+    /// Connects and subscribes everybody; the clients' numbers begin with `first`, and so do those of pairs.
+    pub fn prepare(flow: Flow, network: &mut Network, first: usize) -> Result<Self, Fault> {
         let mut agent = Agent::new(flow.version);
-        agent.connect(network, 0, flow.subscribers + flow.publishers, true)?;
+        agent.connect(network, first, flow.subscribers + flow.publishers, true)?;
         for subscriber in 0..flow.subscribers {
-            agent.subscribe(network, subscriber, flow.qos, &[flow.filter(subscriber)])?;
+            let filter = flow.filter(first + subscriber);
+            agent.subscribe(network, first + subscriber, flow.qos, &[filter])?;
         }
         let in_flight_maximum = if flow.qos == 0 { 0 } else { agent.in_flight_maximum() };
         let topics = flow.topics();
         let publishers = (0..flow.publishers).map(|publisher| Publisher {
-            client: flow.subscribers + publisher,
+            client: first + flow.subscribers + publisher,
             templates: (0..topics)
                 .map(|topic| {
-                    let name = flow.topic(publisher, topic);
+                    let name = flow.topic(first + publisher, topic);
                     let stream = publisher * topics + topic;
                     Template::new(flow.version, flow.qos, &name, flow.payload, stream)
                 })
@@ -168,6 +182,7 @@ impl Load {
         };
         Ok(Self {
             flow,
+            first,
             publishers: publishers.collect(),
             ledgers,
             deliveries: 0,
@@ -180,11 +195,9 @@ impl Load {
     /// A closed loop for so long, until everything has come.
     pub fn run(&mut self, network: &mut Network, time: Duration) -> Result<Stretch, Fault> {
         let (start, before) = (Instant::now(), self.deliveries);
-        let outstanding = OUTSTANDING_MESSAGES.min(OUTSTANDING_BYTES / self.flow.payload);
-        let share = (outstanding / self.flow.publishers / self.flow.receivers()).max(1);
         let mut progress = Progress::new(start);
         while start.elapsed() < time {
-            self.top_up(network, share);
+            self.top_up(network);
             network.turn(Duration::from_millis(100), self)?;
             if progress.is_stuck(self.deliveries) {
                 self.write_off();
@@ -195,9 +208,9 @@ impl Load {
         Ok(Stretch { deliveries: self.deliveries - before, time: progress.since.duration_since(start) })
     }
 
-    fn top_up(&mut self, network: &mut Network, share: usize) {
+    fn top_up(&mut self, network: &mut Network) {
         let receivers = i64::try_from(self.flow.receivers()).expect("subscribers are few");
-        let share = i64::try_from(share).expect("it is small");
+        let share = i64::try_from(self.flow.share()).expect("it is small");
         let in_flight = i64::try_from(self.in_flight_maximum).expect("it is small");
         let most = if self.flow.qos == 0 { share } else { share.min(in_flight) };
         // One block is on its way while the next is made. A publisher that sent one message for each that arrived
@@ -220,9 +233,11 @@ impl Load {
     }
 
     /// An open loop: so many messages a second for so long, all publishers together and one after the other, each
-    /// at its time. Nothing sleeps meanwhile, since no timer of the system is exact enough.
+    /// at its time. Nothing sleeps meanwhile, since no timer of the system is exact enough. A `rival` keeps its own
+    /// closed loop going beside it.
     pub fn run_paced(
         &mut self,
+        mut rival: Option<&mut Self>,
         network: &mut Network,
         rate: u32,
         time: Duration,
@@ -246,7 +261,16 @@ impl Load {
                 network.send(publisher.client, |out| publisher.append(out, due, receivers));
                 number += 1;
             }
-            network.turn(Duration::ZERO, self)?;
+            if let Some(rival) = &mut rival {
+                rival.top_up(network);
+            }
+            network.turn(Duration::ZERO, &mut Both { load: self, rival: rival.as_deref_mut() })?;
+        }
+        while rival.as_ref().is_some_and(|rival| !rival.is_settled()) {
+            network.turn(Duration::from_millis(20), &mut Both { load: self, rival: rival.as_deref_mut() })?;
+            if progress.is_stuck(rival.as_ref().map_or(0, |rival| rival.deliveries)) {
+                return Err("the broker lost messages of the rival".to_owned());
+            }
         }
         self.settle(network, &mut progress)?;
         let stretch =
@@ -328,7 +352,8 @@ impl Load {
     /// Gives a Packet Identifier back to its publisher.
     #[inline]
     fn complete(&mut self, client: usize, identifier: u16) -> Result<(), Fault> {
-        let publisher = client.checked_sub(self.flow.subscribers).and_then(|at| self.publishers.get_mut(at));
+        let first = self.first + self.flow.subscribers;
+        let publisher = client.checked_sub(first).and_then(|at| self.publishers.get_mut(at));
         match publisher {
             Some(publisher) if publisher.identifiers.len() < self.in_flight_maximum => {
                 publisher.identifiers.push(identifier);
@@ -345,10 +370,11 @@ impl Receive for Load {
         match packet.kind() {
             packets::PUBLISH => {
                 let delivery = packet.delivery(self.flow.version)?;
-                if client >= self.flow.subscribers {
+                let subscriber = client - self.first;
+                if subscriber >= self.flow.subscribers {
                     return Err("the broker delivered a message to a publisher".to_owned());
                 }
-                self.deliver(client, delivery)?;
+                self.deliver(subscriber, delivery)?;
                 match delivery.qos {
                     0 => {}
                     1 => packets::acknowledge(out, packets::PUBACK, delivery.identifier),
@@ -367,6 +393,22 @@ impl Receive for Load {
             kind => return Err(format!("the broker sent an unexpected packet of type {kind}")),
         }
         Ok(Then::GoOn)
+    }
+}
+
+/// A load and perhaps a rival, whose clients come behind those of the load.
+struct Both<'a> {
+    load: &'a mut Load,
+    rival: Option<&'a mut Load>,
+}
+
+impl Receive for Both<'_> {
+    #[inline]
+    fn packet(&mut self, client: usize, packet: Packet<'_>, out: &mut Vec<u8>) -> Result<Then, Fault> {
+        match &mut self.rival {
+            Some(rival) if client >= rival.first => rival.packet(client, packet, out),
+            _ => self.load.packet(client, packet, out),
+        }
     }
 }
 

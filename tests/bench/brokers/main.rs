@@ -16,7 +16,9 @@ mod agent;
 mod broker;
 mod chart;
 mod churn;
+mod crowd;
 mod flow;
+mod held;
 mod memory;
 mod network;
 mod packets;
@@ -115,7 +117,11 @@ fn run_scenario(settings: &Settings, scenario: &Scenario, report: &mut Report) {
                 continue;
             }
             let processor = settings.processors.map(|(of_broker, _)| of_broker);
-            let process = broker.start(processor, scenario.own_limits());
+            let process = if scenario.is_about_the_start() {
+                broker.start_alone()
+            } else {
+                broker.start(processor, scenario.own_limits())
+            };
             match process.and_then(|process| scenario.run(&process, settings.effort)) {
                 Ok(outcome) => {
                     tell(scenario, &broker.name, &outcome);
@@ -143,6 +149,7 @@ fn tell(scenario: &Scenario, broker: &str, outcome: &Outcome) {
                 Kind::Latency => "µs at p50, p99, p99.9, max",
                 Kind::Bytes => "bytes resident, dirty",
                 Kind::Kibibytes => "KiB resident, dirty",
+                Kind::Milliseconds => "ms",
             };
             format!("{} ({unit})", values.join(", "))
         })

@@ -4,14 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::agent::Agent;
 use crate::broker::{Memory, Process};
+use crate::crowd::Crowd;
 use crate::network::Network;
 use crate::packets::{Fault, Template, Version, publish};
 use crate::tally::Tally;
 
-/// Clients that share many subscriptions among themselves.
-const SUBSCRIBING_CLIENTS: usize = 100;
-/// Topic Filters in a SUBSCRIBE.
-const FILTERS_PER_PACKET: usize = 100;
 /// Messages that wait for one client; many brokers take no more by default.
 const QUEUED_PER_CLIENT: usize = 1_000;
 /// Bytes of the payload of what is kept.
@@ -22,6 +19,16 @@ const FLOOD_PAYLOAD_BYTES: usize = 1024;
 /// Messages of the flood that the healthy subscribers may be behind.
 const FLOOD_WINDOW: usize = 256;
 const HEALTHY_SUBSCRIBERS: usize = 3;
+
+/// Messages from one publisher to many readers, some of which are slow, and how far the quick ones may be behind.
+const MIXED_MESSAGES: usize = 400;
+const MIXED_PAYLOAD_BYTES: usize = 16 * 1024;
+const MIXED_WINDOW: usize = 4;
+const MEMORY_LOOKED_AT_EVERY: usize = 8;
+const QUICK_READERS: usize = 900;
+const SLOW_READERS: usize = 100;
+/// What one slow reader takes for each message; its turn comes once in a hundred.
+const SIP_BYTES: usize = 64 * 1024;
 
 /// Descriptors of the broker and of this process that are not for clients.
 const OTHER_DESCRIPTORS: usize = 100;
@@ -60,28 +67,12 @@ pub fn idle(process: &Process, network: &mut Network, count: usize) -> Result<[M
     Ok([each(empty, connected, count), each(empty, subscribed, count)])
 }
 
-/// Of a hundred filters 80 are exact, 15 have a `+` and 5 end with `#`; no two are alike.
-fn filter(number: usize) -> String {
-    let (site, line) = (number % 40, number % 1_000);
-    match number * 37 % 100 {
-        0..80 => format!("site/{site}/line/{line}/device/{number:07}/temperature"),
-        80..95 => format!("site/{site}/+/{line}/device/{number:07}/temperature"),
-        _ => format!("site/{site}/line/{line}/device/{number:07}/#"),
-    }
-}
-
 /// Memory of each of so many subscriptions.
 pub fn subscriptions(process: &Process, network: &mut Network, count: usize) -> Result<Memory, Fault> {
-    let mut agent = Agent::new(Version::V311);
-    agent.connect(network, 0, SUBSCRIBING_CLIENTS, true)?;
-    let before = settled(&mut agent, network, process)?;
-    let mut filters = Vec::with_capacity(FILTERS_PER_PACKET);
-    for (packet, start) in (0..count).step_by(FILTERS_PER_PACKET).enumerate() {
-        filters.clear();
-        filters.extend((start..count.min(start + FILTERS_PER_PACKET)).map(filter));
-        agent.subscribe(network, packet % SUBSCRIBING_CLIENTS, 0, &filters)?;
-    }
-    let after = settled(&mut agent, network, process)?;
+    let mut crowd = Crowd::connect(network, 0)?;
+    let before = settled(&mut crowd.agent, network, process)?;
+    crowd.subscribe(network, count)?;
+    let after = settled(&mut crowd.agent, network, process)?;
     Ok(each(before, after, count))
 }
 
@@ -181,4 +172,40 @@ fn flood(agent: &mut Agent, network: &mut Network, message: &Template) -> Result
     }
     let count = before + FLOOD_MESSAGES * HEALTHY_SUBSCRIBERS;
     receive(agent, network, count)
+}
+
+/// By how much the broker's memory grows at most while one publisher sends large messages to a thousand
+/// subscribers, a hundred of which read slowly. The publisher waits for the quick ones alone; what they miss is
+/// lost. The time is that from the first message until the quick ones have the last.
+pub fn mixed_speed(process: &Process, network: &mut Network) -> Result<(Memory, Duration, Tally), Fault> {
+    let mut agent = Agent::new(Version::V311);
+    agent.connect(network, 0, QUICK_READERS + SLOW_READERS + 1, true)?;
+    let topic = "bench/mixed".to_owned();
+    for client in 0..QUICK_READERS + SLOW_READERS {
+        agent.subscribe(network, client, 0, std::slice::from_ref(&topic))?;
+    }
+    for client in QUICK_READERS..QUICK_READERS + SLOW_READERS {
+        network.stall(client);
+    }
+    let before = settled(&mut agent, network, process)?;
+    let message = Template::new(Version::V311, 0, &topic, MIXED_PAYLOAD_BYTES, 0);
+    let mut slow = Agent::new(Version::V311);
+    let mut most = before;
+    let (start, already) = (Instant::now(), agent.deliveries);
+    for number in 0..MIXED_MESSAGES {
+        let stamp = u32::try_from(number).expect("they are few");
+        network.send(QUICK_READERS + SLOW_READERS, |out| message.append(out, 0, stamp, 0));
+        let wanted = already + number.saturating_sub(MIXED_WINDOW) * QUICK_READERS;
+        agent.wait(network, "a quick reader", |agent| agent.deliveries >= wanted)?;
+        network.sip(QUICK_READERS + number % SLOW_READERS, SIP_BYTES, &mut slow)?;
+        if number % MEMORY_LOOKED_AT_EVERY == 0 {
+            let now = process.memory()?;
+            most = if now.resident > most.resident { now } else { most };
+        }
+    }
+    let count = MIXED_MESSAGES * QUICK_READERS;
+    agent.wait(network, "a quick reader", |agent| agent.deliveries >= already + count)?;
+    let time = start.elapsed();
+    let tally = receive(&mut agent, network, already + count)?;
+    Ok((each(before, most, 1), time, tally))
 }

@@ -115,6 +115,14 @@ impl Network {
         }
     }
 
+    /// Lets a stalled client read once, at most `maximum` bytes.
+    pub fn sip(&mut self, number: usize, maximum: usize, receiver: &mut impl Receive) -> Result<(), Fault> {
+        match &mut self.clients[number] {
+            Some(client) => client.read_once(number, &mut self.buffer[..maximum], receiver).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// Appends to what a client has to send, which leaves with the next turn.
     #[inline]
     pub fn send(&mut self, number: usize, append: impl FnOnce(&mut Vec<u8>)) {
@@ -181,29 +189,35 @@ impl Client {
 
     /// Reads until the socket is empty, or the receiver wants to close.
     fn read(&mut self, number: usize, buffer: &mut [u8], receiver: &mut impl Receive) -> Result<(), Fault> {
-        while !self.is_closing {
-            let kept = self.kept.len();
-            buffer[..kept].copy_from_slice(&self.kept);
-            let count = match self.stream.read(&mut buffer[kept..]) {
-                Ok(0) => return Err("the broker closed a connection".to_owned()),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(format!("can not read: {error}")),
-            };
-            let mut rest = &buffer[..kept + count];
-            while let Some((packet, length)) = Packet::first_of(rest) {
-                if receiver.packet(number, packet, &mut self.out)? == Then::Close {
-                    self.is_closing = true;
-                }
-                rest = &rest[length..];
-            }
-            self.kept.clear();
-            self.kept.extend_from_slice(rest);
-            if kept + count < buffer.len() {
-                return Ok(());
-            }
-        }
+        while !self.is_closing && self.read_once(number, buffer, receiver)? {}
         Ok(())
+    }
+
+    /// Reads once and tells whether there may be more.
+    fn read_once(
+        &mut self,
+        number: usize,
+        buffer: &mut [u8],
+        receiver: &mut impl Receive,
+    ) -> Result<bool, Fault> {
+        let kept = self.kept.len();
+        buffer[..kept].copy_from_slice(&self.kept);
+        let count = match self.stream.read(&mut buffer[kept..]) {
+            Ok(0) => return Err("the broker closed a connection".to_owned()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) => return Err(format!("can not read: {error}")),
+        };
+        let mut rest = &buffer[..kept + count];
+        while let Some((packet, length)) = Packet::first_of(rest) {
+            if receiver.packet(number, packet, &mut self.out)? == Then::Close {
+                self.is_closing = true;
+            }
+            rest = &rest[length..];
+        }
+        self.kept.clear();
+        self.kept.extend_from_slice(rest);
+        Ok(kept + count == buffer.len())
     }
 }

@@ -98,6 +98,8 @@ impl Report {
         text += &self.latency_table();
         text += "\n## Memory\n\nWhat was added to the resident memory; in brackets, what of it is private and dirty.\n\n";
         text += &self.memory_table();
+        text += "\n## Time\n\n";
+        text += &self.time_table();
         text += "\n## Lost, duplicated, reordered\n\n";
         text += &self.integrity();
         text += "\n## Brokers\n\n";
@@ -140,13 +142,9 @@ impl Report {
         let mut head = self.head();
         head.push("generator".to_owned());
         let rows = self.rows_of(&[Kind::Processor]).map(|row| {
-            let medians: Vec<_> = (0..self.brokers.len()).map(|broker| row.medians(broker)).collect();
-            let mut cells = vec![row.name.clone()];
-            cells.extend(medians.iter().map(|values| {
-                cell(values.as_ref().map(|v| format!("{} µs, {}/s", digits(v[0]), thousands(v[1]))))
-            }));
-            cells.extend(self.ratios(&medians));
-            let own = medians.iter().flatten().map(|values| values[2]).fold(f64::NAN, f64::min);
+            let mut cells = self.cells(row, |v| format!("{} µs, {}/s", digits(v[0]), thousands(v[1])));
+            let medians = (0..self.brokers.len()).filter_map(|broker| row.medians(broker));
+            let own = medians.map(|values| values[2]).fold(f64::NAN, f64::min);
             let own = Some(own).filter(|own| own.is_finite());
             cells.push(cell(own.map(digits)));
             cells
@@ -181,18 +179,22 @@ impl Report {
     }
 
     fn memory_table(&self) -> String {
-        let rows = self.rows_of(&[Kind::Bytes, Kind::Kibibytes]).map(|row| {
-            let medians: Vec<_> = (0..self.brokers.len()).map(|broker| row.medians(broker)).collect();
-            let mut cells = vec![row.name.clone()];
-            cells.extend(
-                medians
-                    .iter()
-                    .map(|values| cell(values.as_ref().map(|v| format!("{:.0} ({:.0})", v[0], v[1])))),
-            );
-            cells.extend(self.ratios(&medians));
-            cells
-        });
-        self.table(&self.head(), rows)
+        let rows = self.rows_of(&[Kind::Bytes, Kind::Kibibytes]);
+        self.table(&self.head(), rows.map(|row| self.cells(row, |v| format!("{:.0} ({:.0})", v[0], v[1]))))
+    }
+
+    fn time_table(&self) -> String {
+        let rows = self.rows_of(&[Kind::Milliseconds]);
+        self.table(&self.head(), rows.map(|row| self.cells(row, |v| digits(v[0]))))
+    }
+
+    /// The name of a row, what `show` makes of each broker's medians, and the ratios.
+    fn cells(&self, row: &Row, show: impl Fn(&[f64]) -> String) -> Vec<String> {
+        let medians: Vec<_> = (0..self.brokers.len()).map(|broker| row.medians(broker)).collect();
+        let mut cells = vec![row.name.clone()];
+        cells.extend(medians.iter().map(|values| cell(values.as_deref().map(&show))));
+        cells.extend(self.ratios(&medians));
+        cells
     }
 
     fn describe(&self, settings: &Settings) -> String {

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use crate::broker::{Ability, Memory, OwnLimits, Process, own_processor_time};
+use crate::broker::{Ability, OwnLimits, Process, own_processor_time};
 use crate::churn::{Cycle, churn};
+use crate::crowd::{self, Crowd};
 use crate::flow::{Flow, Load, Pattern};
+use crate::held::Held;
 use crate::memory;
 use crate::network::Network;
 use crate::packets::{Fault, Version};
 use crate::tally::Tally;
 
-use Pattern::{OneTopic, Pairs, Shared, Wildcard};
+use Pattern::{AmongSites, OneTopic, Pairs, Shared, Wildcard};
 use Version::{V5, V311};
 
 /// How long a load lasts, and whether what is kept is kept small.
@@ -18,6 +20,13 @@ use Version::{V5, V311};
 pub struct Effort {
     pub time: Duration,
     pub is_quick: bool,
+}
+
+impl Effort {
+    /// As many as there are to be, or fewer for a quick run.
+    pub const fn count(self, count: usize) -> usize {
+        if self.is_quick { count / 5 } else { count }
+    }
 }
 
 /// What kind of numbers a row of a report holds.
@@ -32,6 +41,8 @@ pub enum Kind {
     Bytes,
     /// The same in KiB.
     Kibibytes,
+    /// Milliseconds.
+    Milliseconds,
 }
 
 /// One row of a report, for one broker.
@@ -54,12 +65,14 @@ enum Work {
     Closed(Flow),
     /// Messages a second.
     Open(Flow, u32),
+    /// The same beside a publisher that sends as fast as its messages arrive.
+    Beside(Flow, u32),
+    /// A load among so many connections in all.
+    AmongConnections(Flow, usize),
+    /// A load among so many subscriptions.
+    AmongSubscriptions(Flow, usize),
     Churn(Cycle),
-    Idle(usize),
-    Subscriptions(usize),
-    Retained(usize),
-    Offline(usize),
-    Stalled,
+    Held(Held),
 }
 
 /// Something to measure.
@@ -88,6 +101,25 @@ const fn paced(pairs: usize, rate: u32) -> Work {
     Work::Open(flow, rate)
 }
 
+/// What one greedy pair does to another one at a modest rate.
+const fn beside(rate: u32) -> Work {
+    let flow = Flow { version: V311, qos: 0, payload: 64, publishers: 1, subscribers: 1, pattern: Pairs };
+    Work::Beside(flow, rate)
+}
+
+/// Five pairs are busy, however many connections there are.
+const fn among_connections(count: usize) -> Work {
+    let flow = Flow { version: V311, qos: 0, payload: 64, publishers: 5, subscribers: 5, pattern: Pairs };
+    Work::AmongConnections(flow, count)
+}
+
+/// A thousand topics of six levels, and as many subscriptions that share their levels.
+const fn among_subscriptions(count: usize) -> Work {
+    let pattern = AmongSites { topics: 1_000 };
+    let flow = Flow { version: V311, qos: 0, payload: 16, publishers: 1, subscribers: 1, pattern };
+    Work::AmongSubscriptions(flow, count)
+}
+
 const fn central(name: &'static str, work: Work) -> Scenario {
     Scenario { name, is_central: true, work }
 }
@@ -97,7 +129,7 @@ const fn further(name: &'static str, work: Work) -> Scenario {
 }
 
 /// All scenarios, in the order of the report.
-pub const ALL: [Scenario; 32] = [
+pub const ALL: [Scenario; 43] = [
     central("1:1 QoS 0, 16 B", flow(V311, 0, 16, OneTopic, 1, 1)),
     central("1:1 QoS 1, 16 B", flow(V311, 1, 16, OneTopic, 1, 1)),
     central("fan-out 1:100 QoS 0, 64 B", flow(V311, 0, 64, OneTopic, 1, 100)),
@@ -127,24 +159,37 @@ pub const ALL: [Scenario; 32] = [
     further("50 pairs QoS 0, 64 B", flow(V311, 0, 64, Pairs, 50, 50)),
     further("500 pairs QoS 1, 64 B", flow(V311, 1, 64, Pairs, 500, 500)),
     further("10 pairs at 10,000/s in all, broker CPU µs per message", paced(10, 10_000)),
-    central("idle connections", Work::Idle(15_000)),
-    central("200,000 subscriptions", Work::Subscriptions(200_000)),
-    further("1,000,000 subscriptions", Work::Subscriptions(1_000_000)),
-    central("retained messages", Work::Retained(100_000)),
-    central("offline messages", Work::Offline(100_000)),
-    central("stalled subscriber", Work::Stalled),
+    further("latency at 1,000/s beside a greedy pair", beside(1_000)),
+    further("QoS 0, 64 B, 10 connections", among_connections(10)),
+    further("QoS 0, 64 B, 100 connections", among_connections(100)),
+    further("QoS 0, 64 B, 1,000 connections", among_connections(1_000)),
+    further("QoS 0, 64 B, 15,000 connections", among_connections(15_000)),
+    further("1,000 topics among 1,000 subscriptions", among_subscriptions(1_000)),
+    further("1,000 topics among 10,000 subscriptions", among_subscriptions(10_000)),
+    further("1,000 topics among 100,000 subscriptions", among_subscriptions(100_000)),
+    further("1,000 topics among 1,000,000 subscriptions", among_subscriptions(1_000_000)),
+    central("start", Work::Held(Held::Nothing)),
+    central("idle connections", Work::Held(Held::Connections(15_000))),
+    central("200,000 subscriptions", Work::Held(Held::Subscriptions(200_000))),
+    further("1,000,000 subscriptions", Work::Held(Held::Subscriptions(1_000_000))),
+    central("retained messages", Work::Held(Held::Retained(100_000))),
+    central("offline messages", Work::Held(Held::Offline(100_000))),
+    central("stalled subscriber", Work::Held(Held::Stalled)),
+    further("fan-out 1:1000 QoS 0, 16 KiB, readers of mixed speed", Work::Held(Held::MixedSpeed)),
 ];
 
 impl Scenario {
     /// What a broker must be able to do.
     pub const fn needs(&self) -> Ability {
         match self.work {
-            Work::Closed(flow) | Work::Open(flow, _) => match (flow.version, flow.pattern) {
-                (_, OneTopic | Pairs) if flow.qos < 2 => Ability::Relay,
-                (V311, _) => Ability::V311,
-                (V5, _) => Ability::V5,
-            },
-            Work::Churn(_) => Ability::Relay,
+            Work::Closed(flow) | Work::Open(flow, _) | Work::Beside(flow, _) => {
+                match (flow.version, flow.pattern) {
+                    (_, OneTopic | Pairs) if flow.qos < 2 => Ability::Relay,
+                    (V311, _) => Ability::V311,
+                    (V5, _) => Ability::V5,
+                }
+            }
+            Work::Churn(_) | Work::Held(Held::Nothing) | Work::AmongConnections(..) => Ability::Relay,
             _ => Ability::V311,
         }
     }
@@ -158,10 +203,15 @@ impl Scenario {
         ability >= self.needs() && !(speaks_5 && ability == Ability::V311)
     }
 
+    /// Whether the way a broker starts is part of what is measured.
+    pub const fn is_about_the_start(&self) -> bool {
+        matches!(self.work, Work::Held(Held::Nothing))
+    }
+
     /// Whether a broker's own limits are part of what is measured.
     pub const fn own_limits(&self) -> OwnLimits {
         match self.work {
-            Work::Stalled => OwnLimits::Kept,
+            Work::Held(Held::Stalled | Held::MixedSpeed) => OwnLimits::Kept,
             _ => OwnLimits::Lifted,
         }
     }
@@ -171,41 +221,21 @@ impl Scenario {
         let mut network = Network::new(process.port)?;
         match self.work {
             Work::Closed(flow) => self.run_closed(process, &mut network, flow, effort),
+            Work::AmongConnections(flow, count) => {
+                let active = flow.publishers + flow.subscribers;
+                let count = count.min(memory::connections_maximum());
+                crowd::connect_idle(&mut network, active, count.saturating_sub(active))?;
+                self.run_closed(process, &mut network, flow, effort)
+            }
+            Work::AmongSubscriptions(flow, count) => {
+                let mut crowd = Crowd::connect(&mut network, flow.publishers + flow.subscribers)?;
+                crowd.subscribe(&mut network, count)?;
+                self.run_closed(process, &mut network, flow, effort)
+            }
             Work::Open(flow, rate) => self.run_open(process, &mut network, flow, rate, effort),
+            Work::Beside(flow, rate) => self.run_open(process, &mut network, flow, rate, effort),
             Work::Churn(cycle) => self.run_churn(process, &mut network, cycle, effort),
-            Work::Idle(count) => {
-                let count = smaller(count, effort).min(memory::connections_maximum());
-                let [without, with] = memory::idle(process, &mut network, count)?;
-                let rows = ["without subscription", "with one subscription"];
-                let figures = rows.into_iter().zip([without, with]).map(|(row, memory)| {
-                    bytes(format!("RSS bytes per idle connection {row}, of {}", grouped(count)), memory)
-                });
-                Ok(Outcome { figures: figures.collect(), tally: Tally::default() })
-            }
-            Work::Subscriptions(count) => {
-                let count = smaller(count, effort);
-                let memory = memory::subscriptions(process, &mut network, count)?;
-                let row = format!("RSS bytes a subscription of {}", grouped(count));
-                Ok(Outcome { figures: vec![bytes(row, memory)], tally: Tally::default() })
-            }
-            Work::Retained(count) => {
-                let count = smaller(count, effort);
-                let (memory, tally) = memory::retained(process, &mut network, count)?;
-                let row = format!("RSS bytes a retained 64 B message of {}", grouped(count));
-                Ok(Outcome { figures: vec![bytes(row, memory)], tally })
-            }
-            Work::Offline(count) => {
-                let count = smaller(count, effort);
-                let (memory, tally) = memory::offline(process, &mut network, count)?;
-                let row = format!("RSS bytes an offline queued 64 B message of {}", grouped(count));
-                Ok(Outcome { figures: vec![bytes(row, memory)], tally })
-            }
-            Work::Stalled => {
-                let (memory, tally) = memory::stalled(process, &mut network)?;
-                let row = "memory growth beside one stalled subscriber, 1 KiB QoS 0 flood, KiB".to_owned();
-                let values = vec![memory.resident / 1024.0, memory.private_dirty / 1024.0];
-                Ok(Outcome { figures: vec![Figure { row, kind: Kind::Kibibytes, values }], tally })
-            }
+            Work::Held(held) => held.run(self.name, process, &mut network, effort),
         }
     }
 
@@ -216,7 +246,7 @@ impl Scenario {
         flow: Flow,
         effort: Effort,
     ) -> Result<Outcome, Fault> {
-        let mut load = Load::prepare(flow, network)?;
+        let mut load = Load::prepare(flow, network, 0)?;
         load.run(network, effort.time / 5)?;
         let (broker, own) = (process.processor_time()?, own_processor_time()?);
         let stretch = load.run(network, effort.time)?;
@@ -238,10 +268,14 @@ impl Scenario {
         rate: u32,
         effort: Effort,
     ) -> Result<Outcome, Fault> {
-        let mut load = Load::prepare(flow, network)?;
-        load.run_paced(network, rate, effort.time / 5)?;
+        let mut load = Load::prepare(flow, network, 0)?;
+        let mut rival = match self.work {
+            Work::Beside(..) => Some(Load::prepare(flow, network, flow.publishers + flow.subscribers)?),
+            _ => None,
+        };
+        load.run_paced(rival.as_mut(), network, rate, effort.time / 5)?;
         let broker = process.processor_time()?;
-        let (stretch, mut latencies) = load.run_paced(network, rate, effort.time)?;
+        let (stretch, mut latencies) = load.run_paced(rival.as_mut(), network, rate, effort.time)?;
         let broker = process.processor_time()? - broker;
         latencies.sort_unstable();
         if latencies.is_empty() {
@@ -259,7 +293,11 @@ impl Scenario {
             kind: Kind::Latency,
             values: vec![at(500), at(990), at(999), at(1000)],
         };
-        Ok(Outcome { figures: vec![self.processor(values), latency], tally: load.tally() })
+        let mut figures = vec![latency];
+        if rival.is_none() {
+            figures.push(self.processor(values));
+        }
+        Ok(Outcome { figures, tally: load.tally() })
     }
 
     fn run_churn(
@@ -285,14 +323,6 @@ impl Scenario {
     fn processor(&self, values: Vec<f64>) -> Figure {
         Figure { row: self.name.to_owned(), kind: Kind::Processor, values }
     }
-}
-
-const fn smaller(count: usize, effort: Effort) -> usize {
-    if effort.is_quick { count / 5 } else { count }
-}
-
-fn bytes(row: String, memory: Memory) -> Figure {
-    Figure { row, kind: Kind::Bytes, values: vec![memory.resident, memory.private_dirty] }
 }
 
 fn microseconds(time: Duration) -> f64 {
