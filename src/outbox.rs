@@ -16,6 +16,8 @@ use crate::slots::ConnectionId;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Slices handed to one vectored write.
 const SLICES_MAXIMUM: usize = 64;
+/// Places for chunks that an unused buffer keeps.
+const SPARE_CHUNKS_MAXIMUM: usize = 64;
 /// Capacity that the spare buffers keep in all; what is beyond goes back to the allocator.
 const SPARE_BYTES_MAXIMUM: usize = 1024 * 1024;
 
@@ -92,6 +94,7 @@ impl DirtyList {
             self.keep_chunk(chunk);
         }
         waiting.written = 0;
+        waiting.shrink();
         if self.spares.len() < SPARE_BYTES_MAXIMUM / 1024 {
             self.spares.push(waiting);
         }
@@ -256,6 +259,18 @@ impl Waiting {
 
     fn append(&mut self, chunk: Chunk) {
         self.chunks.push_back(chunk);
+        self.count();
+    }
+
+    /// Gives the places of a peak back.
+    fn shrink(&mut self) {
+        if self.chunks.capacity() > SPARE_CHUNKS_MAXIMUM {
+            self.chunks.shrink_to(SPARE_CHUNKS_MAXIMUM);
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
         let chunks = memory::allocation(self.chunks.capacity() * size_of::<Chunk>());
         self.counted.set(memory::allocation(size_of::<Self>()) + chunks);
     }
@@ -363,6 +378,22 @@ mod tests {
         outbox.clear(&mut dirty);
         assert!(outbox.is_empty());
         outbox.check_invariants();
+    }
+
+    #[test]
+    fn the_places_of_a_peak_are_given_back() {
+        let mut dirty = DirtyList::default();
+        let mut outbox = Outbox::new(connection());
+        let large = message(1);
+        for _ in 0..10_000 {
+            outbox.push_with_payload(&mut dirty, |bytes| bytes.push(0), &large);
+        }
+        outbox.write_to(&mut dirty, &mut io::sink()).unwrap();
+        let mut audit = Audit::default();
+        dirty.audit(&mut audit);
+        assert!(audit.bytes() < SPARE_BYTES_MAXIMUM + 8192, "{}", audit.bytes());
+        assert_eq!(dirty.spares.len(), 1);
+        assert!(dirty.spares[0].chunks.capacity() <= SPARE_CHUNKS_MAXIMUM);
     }
 
     proptest! {
