@@ -97,3 +97,74 @@ fn a_second_connect_of_no_known_version_is_a_protocol_error() {
     let disconnect = world.take_one(peer);
     assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x82), "{disconnect:02x?}");
 }
+
+/// It was delivered and yet refused, so that a client that sent it again delivered it twice. Who can not be told of a
+/// refusal is not refused: the message reaches those who are there and is not kept.
+#[test]
+fn what_can_not_be_retained_reaches_nobody_if_its_sender_can_be_told() {
+    for (level, qos, is_refused) in
+        [(V5, 1, true), (V5, 2, true), (V5, 0, false), (V311, 1, false), (V311, 2, false)]
+    {
+        let mut world = World::with_limits(|limits| limits.retained_count = 0);
+        let listener = world.connect(Connect::new(V5, "listener").bytes());
+        world.ask(listener, subscribe(V5, 1, &[], &[("t", 0)]));
+        let peer = world.connect(Connect::new(level, "peer").bytes());
+        let publish = Publish::new(level, "t", b"x").retain();
+        world.send(peer, if qos > 0 { publish.qos(qos, 1).bytes() } else { publish.bytes() });
+        let code = world.take(peer).first().map_or(0, |answer| answer.get(4).copied().unwrap_or(0));
+        assert_eq!(code, if is_refused { 0x97 } else { 0 }, "{level} {qos}");
+        assert_eq!(world.take(listener).len(), usize::from(!is_refused), "{level} {qos}");
+        assert_eq!(world.broker.census().retained, 0);
+    }
+}
+
+/// It had taken effect and was refused all the same.
+#[test]
+fn what_is_retained_is_not_refused_though_no_queue_has_room() {
+    let mut world = World::with_limits(|limits| limits.queue_length = 0);
+    let away = world.connect(Connect::new(V5, "away").expiry(1000).bytes());
+    world.ask(away, subscribe(V5, 1, &[], &[("t", 1)]));
+    world.cut(away);
+    let peer = world.connect(Connect::new(V5, "peer").bytes());
+    for (publish, code) in
+        [(Publish::new(V5, "t", b"x"), Some(0x97)), (Publish::new(V5, "t", b"x").retain(), None)]
+    {
+        let answer = world.ask(peer, publish.qos(2, 1).bytes());
+        assert_eq!(answer.get(4).copied(), code, "{answer:02x?}");
+    }
+}
+
+/// Its Keep Alive ran out while the broker itself did not read what it sent.
+#[test]
+fn a_client_whose_packet_waits_for_a_decision_may_be_silent() {
+    let mut world = World::with(Limits::default(), Hesitant);
+    let peer = world.connect(Connect::new(V5, "a").keep_alive(10).bytes());
+    world.send(peer, Publish::new(V5, "t", b"x").qos(1, 1).bytes());
+    world.pass_seconds(100);
+    assert!(!world.is_closed(peer), "it is not read");
+    world.decide(peer, Verdict::Granted);
+    assert_eq!(world.take_one(peer)[0], 0x40);
+    world.pass(14_999);
+    assert!(!world.is_closed(peer), "its time begins anew");
+    world.pass(1);
+    assert!(world.is_closed(peer), "it is read and silent");
+}
+
+/// The same for one whose answers are stuck.
+#[test]
+fn a_client_that_is_not_read_for_its_full_outbox_may_be_silent() {
+    let mut world = World::with_limits(|limits| {
+        (limits.outbox_bytes, limits.outbox_answer_bytes, limits.outbox_refill_bytes) = (4, 4, 2);
+    });
+    let peer = world.connect(Connect::new(V5, "a").keep_alive(10).bytes());
+    world.stall(peer, true);
+    world.send(peer, PINGREQ.repeat(100));
+    world.pass_seconds(100);
+    assert!(!world.is_closed(peer), "it is not read");
+    world.stall(peer, false);
+    assert_eq!(world.take(peer).len(), 100, "what waited is answered");
+    world.pass(14_999);
+    assert!(!world.is_closed(peer), "its time begins anew");
+    world.pass(1);
+    assert!(world.is_closed(peer), "it is read and silent");
+}

@@ -31,14 +31,15 @@ pub(super) struct Routed {
     matched: usize,
     /// Those that got it or will, or for whom it was too large or expired.
     taken: usize,
-    /// It was to be retained, and there was no room.
-    is_not_retained: bool,
+    /// It replaced or cleared the retained message of its topic.
+    is_retained: bool,
 }
 
 impl Routed {
-    /// What the publisher of a QoS 1 or 2 message is told.
+    /// What the publisher of a QoS 1 or 2 message is told. Whoever is told of an error may send it again as a new
+    /// message, so nothing of it may have taken effect.
     pub(super) const fn reason_code(self) -> ReasonCode {
-        if self.is_not_retained || (self.matched > 0 && self.taken == 0) {
+        if self.matched > 0 && self.taken == 0 && !self.is_retained {
             ReasonCode::QuotaExceeded
         } else if self.matched == 0 {
             ReasonCode::NoMatchingSubscribers
@@ -58,7 +59,7 @@ impl Broker {
         matched: Option<&Rc<Matched>>,
     ) -> Routed {
         let mut keepable = Keepable::new(publication);
-        let is_retained = !publication.retain || self.retain(&mut keepable);
+        let is_retained = publication.retain && self.retain(&mut keepable);
         let found;
         let matched = match matched {
             Some(matched) => matched,
@@ -68,7 +69,7 @@ impl Broker {
             }
         };
         self.sender.encoder.begin();
-        let mut routed = Routed { is_not_retained: !is_retained, ..Routed::default() };
+        let mut routed = Routed { is_retained, ..Routed::default() };
         for run in matched.subscribers.chunk_by(|one, other| one.target == other.target) {
             let is_taken = match run[0].target {
                 Target::Session(session) => self.deliver_run(session, run, &mut keepable, publisher),
@@ -96,15 +97,22 @@ impl Broker {
             self.retained.clear(publication.topic);
             return true;
         }
-        let bytes = Message::memory_of(&publication);
-        if !self.retained.has_room(publication.topic, bytes, &self.limits)
-            || self.pressure(bytes) >= Pressure::Keep
-        {
+        if !self.can_retain(&publication) {
             return false;
         }
         self.retained.set(keepable.message(&mut self.sender.scratch).clone());
         self.sweep_later();
         true
+    }
+
+    /// Whether there is room to do what the message asks for, if it asks to be retained.
+    pub(super) fn can_retain(&self, publication: &Publication<'_>) -> bool {
+        if !publication.retain || publication.payload.is_empty() {
+            return true;
+        }
+        let bytes = Message::memory_of(publication);
+        self.retained.has_room(publication.topic, bytes, &self.limits)
+            && self.pressure(bytes) < Pressure::Keep
     }
 
     /// Delivers once for all subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all

@@ -268,13 +268,8 @@ impl Broker {
         let count = connection.outbox.write_to(&mut self.sender.dirty, writer)?;
         self.statistics.bytes_sent += count as u64;
         let is_awaited = connection.parked.as_ref().is_some_and(|parked| parked.is_waiting);
-        if connection.is_paused && !is_awaited {
-            if count > 0 {
-                connection.last_heard = self.now;
-            }
-            if connection.outbox.len() <= self.limits.outbox_refill_bytes {
-                self.effects.push_back(Effect::Resume(id));
-            }
+        if connection.is_paused && !is_awaited && connection.outbox.len() <= self.limits.outbox_refill_bytes {
+            self.effects.push_back(Effect::Resume(id));
         }
         if let Some(session) = connection.session() {
             self.pump(session);

@@ -153,7 +153,12 @@ impl Broker {
                     properties,
                     expires,
                 };
-                self.publish(publication, Some(session), matched).reason_code()
+                if self.can_be_told(id, publish.delivery) && !self.can_retain(&publication) {
+                    // Before anybody gets it: a client that is refused may send the message again as a new one.
+                    ReasonCode::QuotaExceeded
+                } else {
+                    self.publish(publication, Some(session), matched).reason_code()
+                }
             }
         };
         self.conclude(id, session, publish.delivery, reason)?;
@@ -220,13 +225,17 @@ impl Broker {
         reason: ReasonCode,
     ) -> Result<(), Fault> {
         if let Delivery::ExactlyOnce(identifier) = delivery {
-            let is_v5 = self.connections[id].version == ProtocolVersion::V5;
             // A refused identifier is free at once [MQTT-4.3.3-9].
-            if !(is_v5 && reason.is_error()) {
+            if !(self.can_be_told(id, delivery) && reason.is_error()) {
                 self.sessions[session].incoming.insert(identifier);
             }
         }
         self.answer_publish(id, delivery, reason)
+    }
+
+    /// Whether the publisher hears what became of its message.
+    fn can_be_told(&self, id: ConnectionId, delivery: Delivery) -> bool {
+        delivery != Delivery::AtMostOnce && self.connections[id].version == ProtocolVersion::V5
     }
 
     fn answer_publish(

@@ -48,6 +48,7 @@ impl Broker {
             return Intake::Paused;
         }
         connection.is_paused = false;
+        (connection.last_heard, connection.judged) = (now, now);
         self.received(id, &[], now)
     }
 

@@ -59,10 +59,15 @@ impl Broker {
     }
 
     /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless
-    /// one is on its way and gets on by at least 1 KiB a second.
+    /// one is on its way and gets on by at least 1 KiB a second. Who is not read from can not show that it lives; its
+    /// time begins anew when it is read again.
     fn judge_silence(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
         let Some(allowed) = connection.silence_allowed() else { return };
+        if connection.is_paused {
+            self.arm_connection(id, Some(allowed));
+            return;
+        }
         let deadline = connection.last_heard + allowed;
         if self.now < deadline {
             let left = deadline.since(self.now);

@@ -95,7 +95,7 @@ pub struct Connection {
     pub keep_alive: u16,
     /// Whether reading has been suspended, because an answer is awaited or the peer does not read.
     pub is_paused: bool,
-    /// When the last whole packet came, or, while paused, when the peer last took bytes.
+    /// When the last whole packet came, or, if that is later, when reading from the peer began again.
     pub last_heard: Time,
     /// When the progress of a packet cut in half was last judged.
     pub judged: Time,

@@ -205,6 +205,7 @@ impl World {
     fn set_paused(&mut self, id: ConnectionId, intake: Intake) {
         if let Some(link) = self.links.get_mut(&id) {
             link.is_paused = intake == Intake::Paused;
+            self.oracle.paused(id, link.is_paused);
         }
     }
 
@@ -351,9 +352,6 @@ impl World {
             let broker = &mut self.broker;
             broker.write_to(id, link, self.now).expect("a link does not fail");
             let bytes: Vec<u8> = link.down.iter().skip(before).copied().collect();
-            if link.is_paused && !bytes.is_empty() && !self.gate.borrow().waiting.contains(&id) {
-                self.oracle.heard(id);
-            }
             self.trace.note(&bytes);
             self.oracle.written(id, &bytes);
         }

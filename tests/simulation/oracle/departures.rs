@@ -43,7 +43,7 @@ impl Oracle {
                 let allowed = u64::from(line.keep_alive) * 1500;
                 let client = &line.client;
                 assert!(
-                    line.keep_alive > 0 && silence >= allowed,
+                    line.keep_alive > 0 && silence >= allowed && !line.is_paused,
                     "the broker ends {client:?} without a reason"
                 );
                 self.depart(id, false);
@@ -131,7 +131,7 @@ impl Oracle {
         let number = self.number();
         let expires = self.expiry(will.publication.interval);
         let publication = Publication { number, expires, published: self.now, ..will.publication };
-        self.publish(publication, false);
+        self.publish(publication, false, false);
     }
 
     /// The session is over; a Will that is still to come comes now.

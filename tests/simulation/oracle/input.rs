@@ -33,10 +33,13 @@ impl Oracle {
         self.lines.get(&id).map_or(0, |line| line.sent.iter().map(Vec::len).sum())
     }
 
-    /// The peer has taken bytes of a connection that is not read from: that is a sign of life, too.
-    pub fn heard(&mut self, id: ConnectionId) {
+    /// The broker reads from this connection or does not; when it begins again, the client's time begins anew.
+    pub fn paused(&mut self, id: ConnectionId, is_paused: bool) {
         if let Some(line) = self.lines.get_mut(&id) {
-            line.last_heard = self.now;
+            if line.is_paused && !is_paused {
+                line.last_heard = self.now;
+            }
+            line.is_paused = is_paused;
         }
     }
 
@@ -144,7 +147,8 @@ impl Oracle {
             return;
         }
         let publication = self.publication(client, &topic, publish);
-        let mut reasons = self.publish(publication, is_uncertain);
+        let can_be_told = is_v5 && publish.delivery != Delivery::AtMostOnce;
+        let mut reasons = self.publish(publication, is_uncertain, can_be_told);
         if is_uncertain {
             // Perhaps it was refused before and counts now, perhaps it is a repeat.
             reasons.push(ReasonCode::Success);

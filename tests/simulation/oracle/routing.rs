@@ -67,10 +67,19 @@ impl Oracle {
         interval.map_or(Time::NEVER, |seconds| self.now + Duration::from_seconds(u64::from(seconds)))
     }
 
-    /// Routes a message to everybody who is to get it; gives the reasons that its publisher may be told.
-    pub(super) fn publish(&mut self, publication: Publication, is_uncertain: bool) -> Vec<ReasonCode> {
+    /// Routes a message to everybody who is to get it; gives the reasons that its publisher may be told. Of what is
+    /// refused nothing takes effect, if the publisher can be told so.
+    pub(super) fn publish(
+        &mut self,
+        publication: Publication,
+        is_uncertain: bool,
+        can_be_told: bool,
+    ) -> Vec<ReasonCode> {
         let publication = Rc::new(publication);
-        let is_retained = !publication.retain || self.retain(&publication);
+        let is_retained = publication.retain && self.retain(&publication);
+        if publication.retain && !is_retained && can_be_told {
+            return vec![ReasonCode::QuotaExceeded];
+        }
         let may_be_dropped = self.call.dropped > 0;
         let mut matched = 0;
         let clients: Vec<String> = self.sessions.keys().cloned().collect();
@@ -88,10 +97,9 @@ impl Oracle {
             matched += 1;
             self.expect_shared(&key, &publication, is_uncertain);
         }
-        match (is_retained, matched) {
-            (false, _) => vec![ReasonCode::QuotaExceeded],
-            (true, 0) => vec![ReasonCode::NoMatchingSubscribers],
-            _ if may_be_dropped => vec![ReasonCode::Success, ReasonCode::QuotaExceeded],
+        match matched {
+            0 => vec![ReasonCode::NoMatchingSubscribers],
+            _ if may_be_dropped && !is_retained => vec![ReasonCode::Success, ReasonCode::QuotaExceeded],
             _ => vec![ReasonCode::Success],
         }
     }

@@ -242,6 +242,8 @@ pub struct Line {
     pub version: ProtocolVersion,
     pub keep_alive: u16,
     pub last_heard: Time,
+    /// The broker does not read from it.
+    pub is_paused: bool,
     pub maximum_packet_size: usize,
     pub alias_maximum: u16,
     pub window: usize,
@@ -278,6 +280,7 @@ impl Line {
             version: ProtocolVersion::V311,
             keep_alive: 0,
             last_heard: now,
+            is_paused: false,
             maximum_packet_size: usize::MAX,
             alias_maximum: 0,
             window: 0,
