@@ -109,8 +109,11 @@ impl Bytes {
     /// Changes the buffer.
     #[inline]
     pub fn edit<R>(&mut self, change: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let before = self.bytes.capacity();
         let result = change(&mut self.bytes);
-        self.counted.set(allocation(self.bytes.capacity()));
+        if self.bytes.capacity() != before {
+            self.counted.set(allocation(self.bytes.capacity()));
+        }
         result
     }
 

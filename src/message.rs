@@ -169,23 +169,76 @@ impl Message {
     }
 }
 
+/// The packet that a publication came in, where it is one that receivers get too: without DUP, RETAIN and properties,
+/// in its shortest form. Nothing has to be encoded for those who speak the same version and get it with the same QoS.
+#[derive(Clone, Copy, Debug)]
+pub struct Original<'a> {
+    packet: &'a [u8],
+    is_v5: bool,
+    qos: QoS,
+    payload_length: usize,
+}
+
+impl<'a> Original<'a> {
+    /// The bytes that `publish` was decoded from; `None` if receivers get others.
+    #[inline]
+    pub fn new(packet: &'a [u8], publish: &Publish<'_>, version: ProtocolVersion) -> Option<Self> {
+        // MQTT 3.1 lets a client set DUP at QoS 0, where it says nothing.
+        let has_flags = packet.first().is_none_or(|first| first & 0b1001 != 0);
+        if has_flags || !publish.properties.is_empty() || packet.len() != publish.encoded_length(version) {
+            return None;
+        }
+        Some(Self {
+            packet,
+            is_v5: version == ProtocolVersion::V5,
+            qos: publish.delivery.qos(),
+            payload_length: publish.payload.len(),
+        })
+    }
+
+    /// The bytes for a receiver that needs nothing of its own but the Packet Identifier, if it gets these.
+    #[inline]
+    fn encoded(&self, version: ProtocolVersion, qos: QoS, retain: bool) -> Option<Encoded<'a>> {
+        let is_v5 = version == ProtocolVersion::V5;
+        if self.is_v5 != is_v5 || self.qos != qos || retain {
+            return None;
+        }
+        let payload_by_reference = self.payload_length > COPIED_PAYLOAD_MAXIMUM;
+        let payload_at = self.packet.len() - self.payload_length;
+        Some(Encoded {
+            bytes: if payload_by_reference { &self.packet[..payload_at] } else { self.packet },
+            packet_identifier_at: (payload_at - usize::from(is_v5)).saturating_sub(2),
+            length: self.packet.len(),
+            payload_by_reference,
+        })
+    }
+}
+
 /// A publication that becomes a [`Message`] when the first receiver has to keep it.
 #[derive(Debug)]
 pub struct Keepable<'a> {
     /// The publication itself.
     pub publication: Publication<'a>,
+    /// The packet that it came in.
+    original: Option<Original<'a>>,
     message: Option<Message>,
 }
 
 impl<'a> Keepable<'a> {
     /// A publication that nobody keeps yet.
-    pub const fn new(publication: Publication<'a>) -> Self {
-        Self { publication, message: None }
+    pub const fn new(publication: Publication<'a>, original: Option<Original<'a>>) -> Self {
+        Self { publication, original, message: None }
     }
 
     /// A publication that is kept already.
     pub fn kept(message: &'a Message) -> Self {
-        Self { publication: message.publication(), message: Some(message.clone()) }
+        Self { publication: message.publication(), original: None, message: Some(message.clone()) }
+    }
+
+    /// The bytes of the packet that it came in, if a receiver of this version gets these.
+    #[inline]
+    pub fn original(&self, version: ProtocolVersion, qos: QoS, retain: bool) -> Option<Encoded<'a>> {
+        self.original.as_ref()?.encoded(version, qos, retain)
     }
 
     /// The message; made on first need and then shared.

@@ -14,6 +14,8 @@ use crate::slots::ConnectionId;
 
 /// Copied packets go into pieces of about this size.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Room that a buffer for copied packets has at least.
+const TAIL_BYTES_MINIMUM: usize = 128;
 /// Slices handed to one vectored write.
 const SLICES_MAXIMUM: usize = 64;
 /// Places for chunks that an unused buffer keeps.
@@ -38,8 +40,11 @@ impl Chunk {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// What waits before the tail.
     chunks: VecDeque<Chunk>,
-    /// Bytes of the first chunk that have left.
+    /// What was copied last; more is copied behind it.
+    tail: Bytes,
+    /// Bytes of the first chunk, or else of the tail, that have left.
     written: usize,
     /// Bytes that have not left, in all chunks.
     length: usize,
@@ -81,7 +86,8 @@ impl DirtyList {
 
     fn keep_chunk(&mut self, chunk: Chunk) {
         let Chunk::Copied(mut bytes) = chunk else { return };
-        if bytes.capacity() <= 2 * CHUNK_BYTES && self.chunk_bytes + bytes.capacity() <= SPARE_BYTES_MAXIMUM {
+        let is_of_use = 0 < bytes.capacity() && bytes.capacity() <= 2 * CHUNK_BYTES;
+        if is_of_use && self.chunk_bytes + bytes.capacity() <= SPARE_BYTES_MAXIMUM {
             bytes.edit(Vec::clear);
             self.chunk_bytes += bytes.capacity();
             self.chunks.push(bytes);
@@ -93,6 +99,7 @@ impl DirtyList {
         while let Some(chunk) = waiting.chunks.pop_front() {
             self.keep_chunk(chunk);
         }
+        self.keep_chunk(Chunk::Copied(std::mem::take(&mut waiting.tail)));
         waiting.written = 0;
         waiting.shrink();
         if self.spares.len() < SPARE_BYTES_MAXIMUM / 1024 {
@@ -138,18 +145,15 @@ impl Outbox {
     }
 
     /// Queues what `encode` appends to the buffer it is given.
+    #[inline]
     pub fn push(&mut self, dirty: &mut DirtyList, encode: impl FnOnce(&mut Vec<u8>)) {
         let waiting = Self::mark(self.connection, &mut self.waiting, &mut self.is_dirty, dirty);
-        if !matches!(waiting.chunks.back(), Some(Chunk::Copied(bytes)) if bytes.len() < CHUNK_BYTES) {
-            waiting.append(Chunk::Copied(dirty.spare_chunk()));
+        if waiting.tail.len() >= CHUNK_BYTES || waiting.tail.capacity() == 0 {
+            waiting.begin_tail(dirty);
         }
-        if let Some(Chunk::Copied(bytes)) = waiting.chunks.back_mut() {
-            waiting.length += bytes.edit(|bytes| {
-                let before = bytes.len();
-                encode(bytes);
-                bytes.len() - before
-            });
-        }
+        let before = waiting.tail.len();
+        waiting.tail.edit(encode);
+        waiting.length += waiting.tail.len() - before;
     }
 
     /// Queues what `encode` appends, and behind it the payload of `message` without copying it.
@@ -162,11 +166,13 @@ impl Outbox {
         self.push(dirty, encode);
         if let Some(waiting) = &mut self.waiting {
             waiting.length += message.payload().len();
+            waiting.close_tail();
             waiting.append(Chunk::Payload(message.clone()));
         }
     }
 
     /// Marks the connection dirty and gives the place where bytes wait.
+    #[inline]
     fn mark<'a>(
         connection: ConnectionId,
         waiting: &'a mut Option<Box<Waiting>>,
@@ -239,7 +245,8 @@ impl Outbox {
     /// Asserts that the sums are right.
     pub fn check_invariants(&self) {
         if let Some(waiting) = &self.waiting {
-            let length: usize = waiting.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
+            let before_tail: usize = waiting.chunks.iter().map(|chunk| chunk.bytes().len()).sum();
+            let length = before_tail + waiting.tail.len();
             assert_eq!(length - waiting.written, waiting.length, "the outbox counts its bytes");
             assert!(waiting.length > 0 || self.is_dirty, "an outbox without bytes holds no buffer");
         }
@@ -248,12 +255,31 @@ impl Outbox {
 
 impl Waiting {
     fn audit(&self, audit: &mut Audit) {
-        audit.add(self.counted.bytes());
+        audit.add(self.counted.bytes() + self.tail.memory());
         for chunk in &self.chunks {
             match chunk {
                 Chunk::Copied(bytes) => audit.add(bytes.memory()),
                 Chunk::Payload(message) => message.audit(audit),
             }
+        }
+    }
+
+    /// Moves the tail behind the chunks, where nothing more is added to it.
+    fn close_tail(&mut self) {
+        let tail = std::mem::take(&mut self.tail);
+        if !tail.is_empty() {
+            self.append(Chunk::Copied(tail));
+        }
+    }
+
+    /// Begins a new tail with a spare buffer.
+    #[cold]
+    fn begin_tail(&mut self, dirty: &mut DirtyList) {
+        self.close_tail();
+        self.tail = dirty.spare_chunk();
+        self.tail.edit(|tail| tail.reserve(TAIL_BYTES_MINIMUM));
+        if self.counted.bytes() == 0 {
+            self.counted.set(memory::allocation(size_of::<Self>()));
         }
     }
 
@@ -276,14 +302,18 @@ impl Waiting {
     }
 
     fn write_once(&self, writer: &mut impl Write) -> io::Result<usize> {
+        if self.chunks.is_empty() {
+            return writer.write(&self.tail[self.written..]);
+        }
         let mut slices = [IoSlice::new(&[]); SLICES_MAXIMUM];
         let mut count = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+        let all = self.chunks.iter().map(Chunk::bytes).chain([&*self.tail]);
+        for (slice, bytes) in slices.iter_mut().zip(all) {
             let skipped = if count == 0 { self.written } else { 0 };
-            *slice = IoSlice::new(&chunk.bytes()[skipped..]);
+            *slice = IoSlice::new(&bytes[skipped..]);
             count += 1;
         }
-        if count == 1 { writer.write(&slices[0]) } else { writer.write_vectored(&slices[..count]) }
+        writer.write_vectored(&slices[..count])
     }
 
     fn advance(&mut self, count: usize, dirty: &mut DirtyList) {

@@ -54,12 +54,12 @@ impl Broker {
     /// [MQTT-4.5.0-1], those in `matched` if they are known already.
     pub(super) fn publish(
         &mut self,
-        publication: Publication<'_>,
+        keepable: &mut Keepable<'_>,
         publisher: Option<SessionId>,
         matched: Option<&Rc<Matched>>,
     ) -> Routed {
-        let mut keepable = Keepable::new(publication);
-        let is_retained = publication.retain && self.retain(&mut keepable);
+        let publication = keepable.publication;
+        let is_retained = publication.retain && self.retain(keepable);
         let found;
         let matched = match matched {
             Some(matched) => matched,
@@ -72,8 +72,8 @@ impl Broker {
         let mut routed = Routed { is_retained, ..Routed::default() };
         for run in matched.subscribers.chunk_by(|one, other| one.target == other.target) {
             let is_taken = match run[0].target {
-                Target::Session(session) => self.deliver_run(session, run, &mut keepable, publisher),
-                Target::Group(group) => Some(self.deliver_to_group(group, &mut keepable, None)),
+                Target::Session(session) => self.deliver_run(session, run, keepable, publisher),
+                Target::Group(group) => Some(self.deliver_to_group(group, keepable, None)),
             };
             routed.matched += usize::from(is_taken.is_some());
             routed.taken += usize::from(is_taken == Some(true));

@@ -9,7 +9,7 @@ use crate::codec::{
     Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
     ProtocolVersion, Publish, ReasonCode,
 };
-use crate::message::Publication;
+use crate::message::{Keepable, Original, Publication};
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
@@ -36,25 +36,48 @@ impl Reply {
     }
 }
 
+/// A PUBLISH that came, and what is known about it beside what it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) publish: Publish<'a>,
+    /// Its bytes, if those who subscribed can get them as they are.
+    pub(super) original: Option<Original<'a>>,
+    /// Who subscribed to its topic, if that is known.
+    pub(super) matched: Option<&'a Rc<Matched>>,
+}
+
 impl Broker {
+    #[inline]
     pub(super) fn handle_publish(
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        publish: &Publish<'_>,
-        matched: Option<&Rc<Matched>>,
+        arrival: &Arrival<'_>,
     ) -> Result<Step, Fault> {
+        let publish = &arrival.publish;
         if publish.properties.is_empty() {
             let topic = publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"))?;
-            let plain = (Properties::default(), Time::NEVER);
-            return self.take_over(id, session, publish, (topic, matched), plain);
+            return self.take_over(id, session, arrival, topic, (Properties::default(), Time::NEVER));
         }
+        self.handle_publish_with_properties(id, session, arrival)
+    }
+
+    #[inline(never)]
+    fn handle_publish_with_properties(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        arrival: &Arrival<'_>,
+    ) -> Result<Step, Fault> {
+        let publish = &arrival.publish;
         let mut aliased = std::mem::take(&mut self.aliased_topic);
         let mut forwarded = std::mem::take(&mut self.forwarded);
         // First of all, because a repeated message may bind an alias too.
         let outcome = self.resolve_topic(id, publish, &mut aliased).and_then(|topic| {
             let split = self.split_properties(publish.properties, &mut forwarded)?;
-            self.take_over(id, session, publish, (topic, None), split)
+            let arrival =
+                if publish.topic.is_some() { *arrival } else { Arrival { matched: None, ..*arrival } };
+            self.take_over(id, session, &arrival, topic, split)
         });
         self.aliased_topic = aliased;
         forwarded.clear();
@@ -126,10 +149,11 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        publish: &Publish<'_>,
-        (topic, matched): (TopicName<'_>, Option<&Rc<Matched>>),
+        arrival: &Arrival<'_>,
+        topic: TopicName<'_>,
         (properties, expires): (Properties<'_>, Time),
     ) -> Result<Step, Fault> {
+        let publish = &arrival.publish;
         if self.is_repeated(id, session, publish.delivery)? {
             return Ok(Step::Done);
         }
@@ -157,7 +181,8 @@ impl Broker {
                     // Before anybody gets it: a client that is refused may send the message again as a new one.
                     ReasonCode::QuotaExceeded
                 } else {
-                    self.publish(publication, Some(session), matched).reason_code()
+                    let mut keepable = Keepable::new(publication, arrival.original);
+                    self.publish(&mut keepable, Some(session), arrival.matched).reason_code()
                 }
             }
         };

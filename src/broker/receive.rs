@@ -3,6 +3,7 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
+use super::publish::Arrival;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
 use crate::codec::{
@@ -10,6 +11,7 @@ use crate::codec::{
     unchecked_publish,
 };
 use crate::connection::State;
+use crate::message::Original;
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
@@ -138,7 +140,7 @@ impl Broker {
                 }
                 Ok(Status::Incomplete { .. }) => return used,
                 Ok(Status::Complete(frame)) => {
-                    let outcome = self.work_off_packet(id, &frame);
+                    let outcome = self.work_off_packet(id, &frame, rest);
                     self.statistics.packets_received += u64::from(!matches!(outcome, Ok(Step::Parked)));
                     match outcome {
                         Ok(Step::Done) => {
@@ -158,7 +160,7 @@ impl Broker {
     }
 
     #[inline]
-    fn work_off_packet(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
+    fn work_off_packet(&mut self, id: ConnectionId, frame: &Frame<'_>, bytes: &[u8]) -> Result<Step, Fault> {
         let connection = &mut self.connections[id];
         connection.last_heard = self.now;
         connection.judged = self.now;
@@ -171,7 +173,9 @@ impl Broker {
         let version = connection.version;
         match connection.state {
             State::Serving(session) => match unchecked_publish(frame, version)? {
-                Some(publish) => self.work_off_publish(id, session, &publish, version),
+                Some(publish) => {
+                    self.work_off_publish(id, session, &publish, &bytes[..frame.length], version)
+                }
                 None => self.work_off_other(id, session, frame, version),
             },
             State::Greeting => match decode(frame, version) {
@@ -193,6 +197,7 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         unchecked: &UncheckedPublish<'_>,
+        packet: &[u8],
         version: ProtocolVersion,
     ) -> Result<Step, Fault> {
         let matched = self.matches.find(&self.trie, unchecked.topic);
@@ -203,7 +208,8 @@ impl Broker {
         if log_enabled!(Level::Debug) {
             self.trace(session, &Packet::Publish(publish));
         }
-        self.handle_publish(id, session, &publish, matched.as_ref())
+        let original = Original::new(packet, &publish, version);
+        self.handle_publish(id, session, &Arrival { publish, original, matched: matched.as_ref() })
     }
 
     fn work_off_other(
@@ -228,7 +234,7 @@ impl Broker {
 
     fn handle(&mut self, id: ConnectionId, session: SessionId, packet: &Packet<'_>) -> Result<Step, Fault> {
         match packet {
-            Packet::Publish(publish) => return self.handle_publish(id, session, publish, None),
+            Packet::Publish(_) => unreachable!("it goes another way"),
             Packet::PubAck(answer) => self.handle_puback(session, answer)?,
             Packet::PubRec(answer) => self.handle_pubrec(id, session, answer)?,
             Packet::PubRel(answer) => self.handle_pubrel(id, session, answer)?,

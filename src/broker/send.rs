@@ -62,14 +62,14 @@ impl Sender {
         if let Some(aliases) = &mut aliases {
             copy.naming = aliases.name(publication.topic);
         }
-        let mut encoded = encode(&mut self.encoder, &publication, version, &copy, now);
+        let mut encoded = encode(&mut self.encoder, keepable, version, &copy, now);
         if encoded.length > maximum && copy.naming != Naming::Name {
             // An alias is our own wish and must not make a packet too large that fits without.
             if let Some(aliases) = aliases {
                 aliases.unbind(copy.naming);
             }
             copy.naming = Naming::Name;
-            encoded = encode(&mut self.encoder, &publication, version, &copy, now);
+            encoded = encode(&mut self.encoder, keepable, version, &copy, now);
         }
         if encoded.length > maximum {
             return Err(Oversized);
@@ -82,15 +82,7 @@ impl Sender {
             }
         };
         if log_enabled!(Level::Debug) {
-            let packet = Packet::Publish(Publish {
-                dup: copy.dup,
-                retain: copy.retain,
-                delivery: copy.delivery,
-                topic: Some(publication.topic),
-                properties: publication.properties,
-                payload: publication.payload,
-            });
-            debug!("Sending {}", Described { packet: &packet, direction: "to", client });
+            trace(client, &publication, &copy);
         }
         if encoded.payload_by_reference {
             let message = keepable.message(&mut self.scratch);
@@ -102,18 +94,35 @@ impl Sender {
     }
 }
 
+#[cold]
+fn trace(client: &str, publication: &Publication<'_>, copy: &ReceiverCopy<'_>) {
+    let packet = Packet::Publish(Publish {
+        dup: copy.dup,
+        retain: copy.retain,
+        delivery: copy.delivery,
+        topic: Some(publication.topic),
+        properties: publication.properties,
+        payload: publication.payload,
+    });
+    debug!("Sending {}", Described { packet: &packet, direction: "to", client });
+}
+
 /// The bytes of one receiver's copy, shared with others where they can be.
+#[inline]
 fn encode<'a>(
     encoder: &'a mut Encoder,
-    publication: &Publication<'_>,
+    keepable: &Keepable<'a>,
     version: ProtocolVersion,
     copy: &ReceiverCopy<'_>,
     now: Time,
 ) -> Encoded<'a> {
-    let is_private = copy.dup || !copy.identifiers.is_empty() || copy.naming != Naming::Name;
-    if is_private {
-        encoder.private(publication, version, copy, now)
-    } else {
-        encoder.shared(publication, version, copy.delivery.qos(), copy.retain, now)
+    let publication = &keepable.publication;
+    if copy.dup || !copy.identifiers.is_empty() || copy.naming != Naming::Name {
+        return encoder.private(publication, version, copy, now);
+    }
+    let qos = copy.delivery.qos();
+    match keepable.original(version, qos, copy.retain) {
+        Some(encoded) => encoded,
+        None => encoder.shared(publication, version, qos, copy.retain, now),
     }
 }
