@@ -20,7 +20,7 @@ const TAIL_BYTES_MINIMUM: usize = 128;
 const SLICES_MAXIMUM: usize = 64;
 /// Places for chunks that an unused buffer keeps.
 const SPARE_CHUNKS_MAXIMUM: usize = 64;
-/// Capacity that the spare buffers keep in all; what is beyond goes back to the allocator.
+/// Memory that the spare buffers keep in all; what is beyond goes back to the allocator.
 const SPARE_BYTES_MAXIMUM: usize = 1024 * 1024;
 
 #[derive(Debug)]
@@ -80,16 +80,16 @@ impl DirtyList {
 
     fn spare_chunk(&mut self) -> Bytes {
         let chunk = self.chunks.pop().unwrap_or_default();
-        self.chunk_bytes -= chunk.capacity();
+        self.chunk_bytes -= chunk.memory();
         chunk
     }
 
     fn keep_chunk(&mut self, chunk: Chunk) {
         let Chunk::Copied(mut bytes) = chunk else { return };
         let is_of_use = 0 < bytes.capacity() && bytes.capacity() <= 2 * CHUNK_BYTES;
-        if is_of_use && self.chunk_bytes + bytes.capacity() <= SPARE_BYTES_MAXIMUM {
+        if is_of_use && self.chunk_bytes + bytes.memory() <= SPARE_BYTES_MAXIMUM {
             bytes.edit(Vec::clear);
-            self.chunk_bytes += bytes.capacity();
+            self.chunk_bytes += bytes.memory();
             self.chunks.push(bytes);
         }
     }

@@ -130,6 +130,12 @@ impl<M, T> Slots<M, T> {
         (slot.generation == id.generation).then_some(&mut slot.value)
     }
 
+    /// The key of who occupies a slot.
+    pub fn id_at(&self, index: u32) -> Option<Id<M>> {
+        let slot = self.slab.get(index as usize)?;
+        Some(Id { index, generation: slot.generation, mark: PhantomData })
+    }
+
     /// Takes the occupant out.
     pub fn remove(&mut self, id: Id<M>) -> Option<T> {
         self.find(id)?;

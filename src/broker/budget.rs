@@ -56,6 +56,7 @@ impl Broker {
         self.counted.set(
             self.connections.memory()
                 + self.sessions.memory()
+                + self.clients.memory()
                 + self.wheel.memory()
                 + self.trie.memory()
                 + self.retained.overhead()

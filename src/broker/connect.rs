@@ -20,7 +20,7 @@ use crate::escape::Escaped;
 use crate::memory::Counted;
 use crate::message::{Message, Publication};
 use crate::planted::{self, is_planted};
-use crate::session::{EXPIRY_NEVER, Incoming, Presence, Session, Will};
+use crate::session::{EXPIRY_NEVER, Incoming, Presence, Session, Subscriptions, Will};
 use crate::settings::Rules;
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
@@ -70,13 +70,12 @@ impl Broker {
             self.refuse(id, ReasonCode::ImplementationSpecificError, what);
             return Ok(Step::Ended);
         }
-        let client_identifier: Rc<str> = (&*claim.client_identifier).into();
-        let (session, is_present) = self.take_session(id, &client_identifier, connect);
+        let (session, is_present) = self.take_session(id, &claim.client_identifier, connect);
         self.apply(id, session, claim.user_name, connect);
         info!(
             "New client connected from {} as {} (p{}, c{}, k{}{}).",
-            self.connections[id].peer,
-            Escaped(&client_identifier),
+            self.connections[id].peer(),
+            Escaped(&claim.client_identifier),
             connect.version.level(),
             u8::from(connect.clean_start),
             connect.keep_alive,
@@ -139,7 +138,7 @@ impl Broker {
         let connection = &self.connections[id];
         let client = Client {
             connection: Some(id),
-            peer: Some(connection.peer),
+            peer: Some(connection.peer()),
             listener: connection.listener,
             client_identifier: &claim.client_identifier,
             user_name: claim.user_name,
@@ -175,27 +174,31 @@ impl Broker {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
         }
         if self.sessions.len() >= self.limits.sessions
-            && !self.clients.contains_key(&*claim.client_identifier)
+            && self.find_session(&claim.client_identifier).is_none()
         {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
         }
         Some(Ok(()))
     }
 
+    fn find_session(&self, client_identifier: &str) -> Option<SessionId> {
+        self.clients.find(client_identifier, &self.sessions)
+    }
+
     /// Finds the session of this Client Identifier or makes one; tells whether it was there.
     fn take_session(
         &mut self,
         id: ConnectionId,
-        client_identifier: &Rc<str>,
+        client_identifier: &str,
         connect: &Connect<'_>,
     ) -> (SessionId, bool) {
-        if let Some(&known) = self.clients.get(client_identifier) {
+        if let Some(known) = self.find_session(client_identifier) {
             // The older connection goes, and with it its session, if that was to end with it [MQTT-3.1.4-3].
             if let Some(older) = self.sessions[known].connection() {
                 self.end(older, ReasonCode::SessionTakenOver, "session taken over");
             }
         }
-        if let Some(&known) = self.clients.get(client_identifier) {
+        if let Some(known) = self.find_session(client_identifier) {
             if !connect.clean_start || is_planted(planted::Fault::SessionNotDiscarded) {
                 self.disarm_session(known);
                 let session = &mut self.sessions[known];
@@ -208,19 +211,20 @@ impl Broker {
             self.end_session(known);
         }
         let session = self.sessions.insert_with(|_| Session {
-            client_identifier: client_identifier.clone(),
+            client_identifier: client_identifier.into(),
             user_name: None,
             listener: self.connections[id].listener,
             presence: Presence::Connected(id),
             expiry_interval: 0,
-            subscriptions: std::collections::BTreeSet::new(),
+            subscriptions: Subscriptions::default(),
             outgoing: None,
+            window: 0,
             incoming: Incoming::default(),
             will: None,
             counted: Counted::default(),
             timer: None,
         });
-        self.clients.insert(client_identifier.clone(), session);
+        self.clients.insert(client_identifier, session);
         (session, false)
     }
 
@@ -242,7 +246,7 @@ impl Broker {
         session.count();
         session.expiry_interval = expiry_interval;
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
-        session.outgoing_mut().resume(window);
+        session.resume(window);
         let connection = &mut self.connections[id];
         connection.state = State::Serving(session_id);
         let silence = connection.silence_allowed();
@@ -326,7 +330,7 @@ impl Broker {
     pub(super) fn draw_client_identifier(&mut self, prefix: &str) -> String {
         loop {
             let drawn = format!("{prefix}{:016x}{:016x}", self.draw(), self.draw());
-            if !self.clients.contains_key(drawn.as_str()) {
+            if self.find_session(&drawn).is_none() {
                 return drawn;
             }
         }
@@ -351,7 +355,7 @@ impl Broker {
         let mut properties = PropertyBuffer::default();
         properties.push(Property::ReasonString(what));
         let code = if is_v5 { reason.value() } else { reason.return_code() };
-        info!("Client connection from {} denied: {}.", connection.peer, Escaped(what));
+        info!("Client connection from {} denied: {}.", connection.peer(), Escaped(what));
         for properties in [properties.properties(), Properties::default()] {
             let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
             // The text is left out rather than the client's limit exceeded [MQTT-3.2.2-19], or all of it.

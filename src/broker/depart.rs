@@ -51,7 +51,7 @@ impl Broker {
         let connection = &mut self.connections[id];
         match connection.state {
             State::Ending => return,
-            State::Greeting => info!("Client {} disconnected: {}.", connection.peer, Escaped(what)),
+            State::Greeting => info!("Client {} disconnected: {}.", connection.peer(), Escaped(what)),
             State::Serving(session) => {
                 if connection.version == ProtocolVersion::V5 {
                     self.say_disconnect(id, reason, what);
@@ -84,7 +84,7 @@ impl Broker {
     /// A session loses its connection, for a reason unless the end is normal. After a normal end its Will is gone
     /// [MQTT-3.1.2-10], after any other it is due when its delay or the session is over [MQTT-3.1.2-8].
     pub(super) fn part(&mut self, id: ConnectionId, session_id: SessionId, why: Option<&str>) {
-        let peer = self.connections[id].peer;
+        let peer = self.connections[id].peer();
         self.disarm_session(session_id);
         let session = &mut self.sessions[session_id];
         let client = Escaped(&session.client_identifier);
@@ -97,16 +97,13 @@ impl Broker {
             seconds => Some(Duration::from_seconds(u64::from(seconds))),
         };
         session.presence = Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.now + span) };
-        session.incoming.shrink();
         if why.is_none() && !is_planted(planted::Fault::WillNotCancelled) {
             session.will = None;
         }
         if let Some(will) = &mut session.will {
             will.due = self.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
         }
-        if session.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_idle()) {
-            session.outgoing = None;
-        }
+        session.shrink();
         if session.expiry_interval == 0 {
             self.end_session(session_id);
             return;
@@ -172,12 +169,12 @@ impl Broker {
         self.disarm_session(session_id);
         self.publish_will(session_id);
         let held = std::mem::take(&mut self.sessions[session_id].subscriptions);
-        for held in held {
+        for held in held.iter() {
             self.release(session_id, held);
         }
         self.hand_on_shared(session_id, true);
         let Some(session) = self.sessions.remove(session_id) else { return };
-        self.clients.remove(&session.client_identifier);
+        self.clients.remove(&session.client_identifier, session_id);
     }
 
     /// Ends one subscription in the trie or in its group.

@@ -27,9 +27,8 @@ mod subscribe;
 mod timers;
 mod trace;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::rc::Rc;
 
 use crate::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
 use crate::codec::{DecodeError, PropertyBuffer, ReasonCode};
@@ -37,7 +36,7 @@ use crate::connection::{Connection, Parked, State};
 use crate::limits::Limits;
 use crate::memory::Counted;
 use crate::retained::{Position, Retained};
-use crate::session::{Presence, Session};
+use crate::session::{Directory, Presence, Session};
 use crate::settings::ListenerId;
 use crate::share::Groups;
 use crate::slots::{ConnectionId, ConnectionMark, SessionId, SessionMark, Slots};
@@ -154,7 +153,7 @@ pub struct Broker {
     drawn: u64,
     connections: Slots<ConnectionMark, Connection>,
     sessions: Slots<SessionMark, Session>,
-    clients: BTreeMap<Rc<str>, SessionId>,
+    clients: Directory,
     trie: Trie<Subscriber>,
     groups: Groups,
     retained: Retained,
@@ -193,7 +192,7 @@ impl Broker {
             drawn: 0,
             connections: Slots::default(),
             sessions: Slots::default(),
-            clients: BTreeMap::new(),
+            clients: Directory::new(seed),
             trie: Trie::new(),
             groups: Groups::default(),
             retained: Retained::default(),
@@ -355,11 +354,11 @@ impl Broker {
 
     fn check_session(&self, id: SessionId, session: &Session) {
         session.check_invariants();
-        assert_eq!(self.clients.get(&session.client_identifier), Some(&id));
+        assert_eq!(self.clients.find(&session.client_identifier, &self.sessions), Some(id));
         if let Presence::Connected(connection) = session.presence {
             assert_eq!(self.connections[connection].state, State::Serving(id));
         }
-        for &held in &session.subscriptions {
+        for held in session.subscriptions.iter() {
             let is_there = match held {
                 Held::Filter(filter) => {
                     self.trie.values(filter).iter().any(|entry| entry.target == Target::Session(id))

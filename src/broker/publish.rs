@@ -206,7 +206,7 @@ impl Broker {
         let certificate = connection.certificate();
         let client = Client {
             connection: Some(id),
-            peer: Some(connection.peer),
+            peer: Some(connection.peer()),
             listener: connection.listener,
             client_identifier: &client_identifier,
             user_name: user_name.as_deref(),

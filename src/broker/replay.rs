@@ -37,7 +37,9 @@ impl Broker {
             replays.put_back(replay);
         }
         // What was stopped goes on when the outbox drains or an acknowledgement comes, the rest at the next turn.
-        if !replays.is_empty() && !is_stopped && !self.unfinished.contains(&session) {
+        if replays.is_empty() {
+            self.sessions[session].shrink();
+        } else if !is_stopped && !self.unfinished.contains(&session) {
             self.unfinished.push_back(session);
         }
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::Broker;
 use crate::access::Peer;
 use crate::codec::{Connect, ProtocolVersion, ReasonCode};
-use crate::connection::{Identity, State};
+use crate::connection::State;
 use crate::limits::Limits;
 use crate::settings::{ListenerId, Rules, UserNameSource};
 use crate::slots::ConnectionId;
@@ -73,14 +73,10 @@ impl Broker {
         if connection.state != State::Greeting {
             return;
         }
-        if let Some(peer) = introduction.peer {
-            connection.peer = peer;
-        }
         // Elsewhere it must not be mistaken for who the client is.
         let is_taken = self.rules.of(connection.listener).user_name != UserNameSource::Connect;
-        if let Some(identity) = introduction.identity.filter(|_| is_taken) {
-            connection.identity = Some(Box::new(Identity::new(identity)));
-        }
+        let peer = introduction.peer.unwrap_or_else(|| connection.peer());
+        connection.introduce(peer, introduction.identity.filter(|_| is_taken));
     }
 
     /// Whom this listener takes the client of a CONNECT for.

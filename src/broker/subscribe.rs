@@ -56,7 +56,7 @@ impl Broker {
         let certificate = connection.certificate();
         let client = Client {
             connection: Some(id),
-            peer: Some(connection.peer),
+            peer: Some(connection.peer()),
             listener: connection.listener,
             client_identifier: &client_identifier,
             user_name: user_name.as_deref(),
@@ -113,7 +113,7 @@ impl Broker {
         let target = Target::Session(session);
         let entry = Subscriber { target, terms };
         if let Some(known) = self.trie.find(filter.pattern())
-            && self.sessions[session].subscriptions.contains(&Held::Filter(known))
+            && self.sessions[session].subscriptions.contains(Held::Filter(known))
         {
             if let Some(place) =
                 self.trie.values_mut(known).iter_mut().find(|subscriber| subscriber.target == target)
@@ -138,7 +138,7 @@ impl Broker {
     ) -> Result<(), ReasonCode> {
         let known = self.find_group(share_name, filter.pattern());
         let is_member =
-            known.is_some_and(|group| self.sessions[session].subscriptions.contains(&Held::Group(group)));
+            known.is_some_and(|group| self.sessions[session].subscriptions.contains(Held::Group(group)));
         if !is_member {
             self.check_subscription_limits(session)?;
         }
@@ -201,7 +201,7 @@ impl Broker {
         };
         let Some(held) = held else { return false };
         let state = &mut self.sessions[session];
-        if !state.subscriptions.remove(&held) {
+        if !state.subscriptions.remove(held) {
             return false;
         }
         if let Held::Filter(filter) = held

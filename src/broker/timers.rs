@@ -49,7 +49,7 @@ impl Broker {
         connection.timer = None;
         match connection.state {
             State::Greeting => {
-                info!("Client {} disconnected: no CONNECT in time.", connection.peer);
+                info!("Client {} disconnected: no CONNECT in time.", connection.peer());
                 connection.begin_ending();
                 self.effects.push_back(Effect::Drop(id));
             }
@@ -64,6 +64,11 @@ impl Broker {
     fn judge_silence(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
         let Some(allowed) = connection.silence_allowed() else { return };
+        if let Some(session) = connection.session() {
+            // What a burst has left behind is given back by the way; who is busy gets it again.
+            self.sessions[session].shrink();
+        }
+        let connection = &mut self.connections[id];
         if connection.is_paused {
             self.arm_connection(id, Some(allowed));
             return;
@@ -87,7 +92,8 @@ impl Broker {
         let session = &mut self.sessions[id];
         session.timer = None;
         match session.presence {
-            Presence::Connected(_) => self.retry(id),
+            Presence::Connected(_) if session.outgoing.is_some() => self.retry(id),
+            Presence::Connected(_) => {}
             Presence::Away { .. } => self.wait_for_return(id),
         }
     }

@@ -5,6 +5,7 @@
 mod aliases;
 mod inbox;
 
+use core::net::{SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
 use crate::access::{Peer, Verdict};
@@ -52,23 +53,6 @@ impl Extension {
     pub const MEMORY: usize = memory::allocation(size_of::<Self>());
 }
 
-/// The name in the certificate that the peer has shown, which most have not.
-#[derive(Debug)]
-pub struct Identity {
-    /// The name, as the server has verified it.
-    pub name: Rc<str>,
-    /// What it takes.
-    pub counted: Counted,
-}
-
-impl Identity {
-    /// Keeps a name.
-    pub fn new(name: Rc<str>) -> Self {
-        let text = memory::allocation(name.len() + 2 * size_of::<usize>());
-        Self { name, counted: Counted::new(memory::allocation(size_of::<Self>()) + text) }
-    }
-}
-
 /// A packet that waits for answers about what it may do. Its bytes are the first in the inbox.
 #[derive(Debug)]
 pub struct Parked {
@@ -80,11 +64,42 @@ pub struct Parked {
     pub is_waiting: bool,
 }
 
+/// Where a connection comes from, the usual kind kept small.
+#[derive(Debug)]
+enum Origin {
+    V4(SocketAddrV4),
+    Other(Box<Introduced>),
+}
+
+/// A peer of another kind, or one who was introduced.
+#[derive(Debug)]
+struct Introduced {
+    peer: Peer,
+    /// The name in its certificate, as the server has verified it.
+    certificate: Option<Rc<str>>,
+    /// What it takes.
+    counted: Counted,
+}
+
+impl Origin {
+    fn new(peer: Peer, certificate: Option<Rc<str>>) -> Self {
+        if let (Peer::Internet(SocketAddr::V4(address)), None) = (peer, &certificate) {
+            return Self::V4(address);
+        }
+        let name =
+            certificate.as_ref().map_or(0, |name| memory::allocation(name.len() + 2 * size_of::<usize>()));
+        let counted = Counted::new(memory::allocation(size_of::<Introduced>()) + name);
+        Self::Other(Box::new(Introduced { peer, certificate, counted }))
+    }
+}
+
+// A hundred thousand connections that do nothing pay for every byte here.
+const _: () = assert!(size_of::<Connection>() <= 112);
+
 /// One Network Connection.
 #[derive(Debug)]
 pub struct Connection {
-    /// Where it comes from.
-    pub peer: Peer,
+    origin: Origin,
     /// The listener that it came in by.
     pub listener: ListenerId,
     /// How far it has come.
@@ -109,15 +124,13 @@ pub struct Connection {
     pub parked: Option<Box<Parked>>,
     /// What only 5.0 has.
     pub extension: Option<Box<Extension>>,
-    /// Whom a certificate has shown the peer to be.
-    pub identity: Option<Box<Identity>>,
 }
 
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(id: ConnectionId, peer: Peer, listener: ListenerId, now: Time) -> Self {
         Self {
-            peer,
+            origin: Origin::new(peer, None),
             listener,
             state: State::Greeting,
             version: ProtocolVersion::V311,
@@ -130,7 +143,6 @@ impl Connection {
             outbox: Outbox::new(id),
             parked: None,
             extension: None,
-            identity: None,
         }
     }
 
@@ -140,6 +152,14 @@ impl Connection {
         self.parked = None;
         self.is_paused = false;
         self.inbox = Inbox::default();
+    }
+
+    /// Where it comes from.
+    pub fn peer(&self) -> Peer {
+        match &self.origin {
+            Origin::V4(address) => Peer::Internet(SocketAddr::V4(*address)),
+            Origin::Other(other) => other.peer,
+        }
     }
 
     /// The session that it serves.
@@ -152,7 +172,15 @@ impl Connection {
 
     /// The name in the peer's certificate.
     pub fn certificate(&self) -> Option<Rc<str>> {
-        self.identity.as_ref().map(|identity| Rc::clone(&identity.name))
+        match &self.origin {
+            Origin::V4(_) => None,
+            Origin::Other(other) => other.certificate.clone(),
+        }
+    }
+
+    /// Who the peer is, as somebody who can be trusted has told.
+    pub fn introduce(&mut self, peer: Peer, certificate: Option<Rc<str>>) {
+        self.origin = Origin::new(peer, certificate);
     }
 
     /// The largest packet that may be sent, in bytes.
@@ -174,7 +202,9 @@ impl Connection {
     pub fn audit(&self, audit: &mut Audit) {
         self.inbox.audit(audit);
         self.outbox.audit(audit);
-        audit.add(self.identity.as_ref().map_or(0, |identity| identity.counted.bytes()));
+        if let Origin::Other(other) = &self.origin {
+            audit.add(other.counted.bytes());
+        }
         if let Some(extension) = &self.extension {
             audit.add(extension.counted.bytes() + extension.inbound_aliases.memory());
             audit.add(extension.outbound_aliases.as_ref().map_or(0, OutboundAliases::memory));

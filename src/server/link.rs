@@ -7,6 +7,9 @@ use mio::net::TcpStream;
 
 use crate::slots::ConnectionId;
 
+// One for each connection, as in the core. With its own assertions the poller adds to a socket.
+const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Link>>() <= 16);
+
 /// A socket and what the poller has said about it.
 #[derive(Debug)]
 pub(super) struct Link {

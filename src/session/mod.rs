@@ -3,30 +3,27 @@
 //! Owns what has been promised to one Client Identifier: its subscriptions, the messages on their way to it, the
 //! Packet Identifiers of both directions, its Will. Sends nothing itself.
 
+mod directory;
 mod incoming;
 mod outgoing;
 mod replays;
+mod subscriptions;
 
-use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::memory::{self, Audit, Counted};
 use crate::message::Message;
 use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
-use crate::subscription::Held;
 use crate::time::{Duration, Time};
 use crate::wheel::TimerId;
 
+pub use directory::Directory;
 pub use incoming::Incoming;
 pub use outgoing::{InFlight, Outgoing, QueueFull, Queued, Settled, Stage};
 pub use replays::{Replay, Replays};
-
-/// The smallest node of a set of subscriptions, and what one more takes in nodes two thirds full.
-const SET_NODE_BYTES: usize = 112;
-const SET_ENTRY_BYTES: usize = 14;
-/// What the directory from Client Identifier to session takes for one.
-const DIRECTORY_ENTRY_BYTES: usize = 40;
+pub use subscriptions::Subscriptions;
 
 /// A Session Expiry Interval that never ends [MQTT-3.1.2-23].
 pub const EXPIRY_NEVER: u32 = u32::MAX;
@@ -54,13 +51,40 @@ pub struct Will {
     pub due: Time,
 }
 
+/// A User Name, in one word of the session, since most have none.
+#[derive(Clone, Debug)]
+pub struct UserName(Rc<Box<str>>);
+
+impl UserName {
+    fn memory(&self) -> usize {
+        memory::allocation(size_of::<Box<str>>() + 2 * size_of::<usize>()) + memory::allocation(self.0.len())
+    }
+}
+
+impl From<&str> for UserName {
+    fn from(name: &str) -> Self {
+        Self(Rc::new(name.into()))
+    }
+}
+
+impl Deref for UserName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+// Half a million clients that are away pay for every byte here.
+const _: () = assert!(size_of::<Session>() <= 104);
+
 /// Session State.
 #[derive(Debug)]
 pub struct Session {
     /// The Client Identifier that it is known by [MQTT-3.1.3-2].
     pub client_identifier: Rc<str>,
     /// The authenticated User Name, if there is one.
-    pub user_name: Option<Rc<str>>,
+    pub user_name: Option<UserName>,
     /// The listener that its client came in by last.
     pub listener: ListenerId,
     /// Whether its client is connected.
@@ -68,9 +92,11 @@ pub struct Session {
     /// The Session Expiry Interval in seconds; zero ends the session with its connection.
     pub expiry_interval: u32,
     /// Its subscriptions.
-    pub subscriptions: BTreeSet<Held>,
+    pub subscriptions: Subscriptions,
     /// Messages on their way to the client; made when the first of QoS 1 or 2 comes.
     pub outgoing: Option<Box<Outgoing>>,
+    /// How many messages of QoS 1 and 2 its connection takes at a time [MQTT-3.3.4-9].
+    pub window: u16,
     /// QoS 2 messages on their way from the client.
     pub incoming: Incoming,
     /// The Will Message.
@@ -92,23 +118,35 @@ impl Session {
 
     /// What is on its way to the client.
     pub fn outgoing_mut(&mut self) -> &mut Outgoing {
-        self.outgoing.get_or_insert_default()
+        let window = self.window;
+        self.outgoing.get_or_insert_with(|| {
+            let mut outgoing = Box::new(Outgoing::default());
+            outgoing.resume(window);
+            outgoing
+        })
     }
 
-    /// Tells how much memory the session takes: its Client Identifier and the way to it, its subscriptions, its
+    /// A new connection, which takes so many messages of QoS 1 and 2 at a time.
+    pub fn resume(&mut self, window: u16) {
+        self.window = window;
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.resume(window);
+        }
+    }
+
+    /// Gives back what only messages on their way need, if there are none.
+    pub fn shrink(&mut self) {
+        self.incoming.shrink();
+        self.outgoing.take_if(|outgoing| outgoing.is_idle());
+    }
+
+    /// Tells how much memory the session takes: its Client Identifier, its subscriptions, its
     /// Will beside the message.
     pub fn count(&mut self) {
         let names = memory::allocation(self.client_identifier.len() + 2 * size_of::<usize>())
-            + self
-                .user_name
-                .as_ref()
-                .map_or(0, |name| memory::allocation(name.len() + 2 * size_of::<usize>()));
-        let subscriptions = match self.subscriptions.len() {
-            0 => 0,
-            count => SET_NODE_BYTES + count * SET_ENTRY_BYTES,
-        };
+            + self.user_name.as_ref().map_or(0, UserName::memory);
         let will = self.will.as_ref().map_or(0, |_| memory::allocation(size_of::<Will>()));
-        self.counted.set(names + DIRECTORY_ENTRY_BYTES + subscriptions + will);
+        self.counted.set(names + self.subscriptions.memory() + will);
     }
 
     /// Adds what it takes beside its slot to an audit.
