@@ -50,7 +50,7 @@
 //! | 3 | `proxy` | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `server` | the loop, listeners, sockets, files and the clock | below |
-//! | 5 | `config` (to come) | the configuration file: text to settings | below |
+//! | 5 | `config` | the configuration file: text to settings | below |
 //! | 5 | `options` | what the command line says | below, `config` |
 //! | 5 | `lib` | this page and the list of rooms | below, `options` |
 //! | 5 | `main` | the binary: wiring and exit codes | below, `options`, `lib` |
@@ -58,6 +58,7 @@
 pub mod access;
 pub mod broker;
 pub mod codec;
+pub mod config;
 pub mod connection;
 pub mod escape;
 #[cfg(any(test, feature = "fuzzing"))]

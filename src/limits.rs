@@ -20,7 +20,7 @@ pub const RETAINED_EXAMINED_PER_CALL: usize = 4_096;
 pub const MATCHES_MEMORY_MAXIMUM: usize = 512 * 1024;
 
 /// What a deployment may set. [`Limits::default`] is what an unconfigured broker uses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of memory that the broker may hold in all, as it counts them itself. What is shed as they run out,
     /// and in which order, is written in `broker/budget.rs`. `None` for no limit.

@@ -1,0 +1,452 @@
+//! Drafts to settings: defaults are filled in, and what has to fit together is checked.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::limits::Limits;
+use crate::settings::{
+    Address, Family, Listener, Log, LogDestination, LogKinds, LogTime, Persistence, Process, Protocol, Proxy,
+    Rules, Security, Settings, Tls, UserNameSource,
+};
+use crate::time::Duration;
+
+use super::drafts::{CommandLine, Globals, ListenerDraft, SecurityDraft, Verbosity};
+use super::settle::Settler;
+use super::values::{ALL_KINDS, NO_KINDS};
+use super::{Finding, Place};
+
+/// The port of MQTT without TLS.
+const DEFAULT_PORT: u16 = 1883;
+/// Bytes that a topic and its properties may add to a payload.
+const BESIDE_PAYLOAD: usize = 64 * 1024;
+/// Bytes of the HTTP request of a WebSocket.
+const WEBSOCKET_HEADERS: usize = 8 * 1024;
+/// What Client Identifiers that the broker draws begin with.
+const DRAWN_PREFIX: &str = "auto-";
+
+/// Everything that was said, as settings.
+pub(super) fn settings(mut settler: Settler, given: &CommandLine) -> (Settings, Vec<Finding>) {
+    let globals = std::mem::take(&mut settler.globals);
+    let mut findings = std::mem::take(&mut settler.findings);
+    let limits = limits(&globals, given);
+    let mut builder =
+        Builder { globals: &globals, common: &settler.security, limits: &limits, shared: Vec::new() };
+    let listeners = builder.listeners(&settler, given, &mut findings);
+    check_persistence(&globals, &mut findings);
+    let settings = Settings {
+        listeners,
+        limits,
+        messages: globals.messages.clone(),
+        log: log(&globals, given),
+        system_interval: Some(globals.system_interval)
+            .filter(|&seconds| seconds > 0)
+            .map(|seconds| Duration::from_seconds(seconds.into())),
+        persistence: persistence(&globals, given),
+        process: Process {
+            user: globals.user.clone(),
+            pid_file: globals.pid_file.clone().map(PathBuf::from),
+            is_daemon: given.is_daemon,
+        },
+    };
+    (settings, findings)
+}
+
+fn limits(globals: &Globals, given: &CommandLine) -> Limits {
+    let default = Limits::default();
+    let bound =
+        |said: Option<usize>, default: usize| said.filter(|&count| count < usize::MAX).unwrap_or(default);
+    let of_message = globals.message_size.map(|size| size.saturating_add(BESIDE_PAYLOAD));
+    let packet_size = match (globals.packet_size, of_message) {
+        (Some(size), Some(other)) => size.min(other),
+        (Some(size), None) | (None, Some(size)) => size,
+        (None, None) => default.packet_size,
+    };
+    Limits {
+        memory: given.memory_limit.or(globals.memory_limit),
+        packet_size,
+        connect_packet_size: default.connect_packet_size.min(packet_size),
+        connections: bound(globals.connections, default.connections),
+        sessions: bound(globals.sessions, default.sessions),
+        queue_length: globals.queue_length.unwrap_or(default.queue_length),
+        queue_bytes: globals.queue_bytes.unwrap_or(default.queue_bytes),
+        in_flight: globals.in_flight.unwrap_or(default.in_flight),
+        receive_maximum: globals.in_flight.unwrap_or(default.receive_maximum),
+        session_expiry_maximum: globals.session_expiry.unwrap_or(default.session_expiry_maximum),
+        keep_alive_maximum: globals.keep_alive.unwrap_or(default.keep_alive_maximum),
+        ..default
+    }
+}
+
+fn log(globals: &Globals, given: &CommandLine) -> Log {
+    let normal = LogKinds { error: true, warning: true, notice: true, information: true, ..NO_KINDS };
+    let mut destinations =
+        globals.log_destinations.clone().unwrap_or_else(|| vec![LogDestination::StandardError]);
+    for destination in &mut destinations {
+        if let LogDestination::Syslog(facility) = destination {
+            *facility = globals.log_facility;
+        }
+    }
+    Log {
+        destinations,
+        kinds: match given.verbosity {
+            Verbosity::Quiet => LogKinds { error: true, ..NO_KINDS },
+            Verbosity::Verbose => ALL_KINDS,
+            Verbosity::Normal => globals.log_kinds.unwrap_or(normal),
+        },
+        time: match &globals.log_format {
+            _ if !globals.has_log_time => LogTime::None,
+            Some(format) => LogTime::Format(format.clone()),
+            None => LogTime::Epoch,
+        },
+        has_connections: globals.has_connection_messages,
+    }
+}
+
+fn persistence(globals: &Globals, given: &CommandLine) -> Option<Persistence> {
+    globals.is_persistent.then(|| Persistence {
+        directory: given
+            .persistence_location
+            .as_ref()
+            .or(globals.persistence_location.as_ref())
+            .map_or_else(|| PathBuf::from("."), PathBuf::from),
+        file: globals.persistence_file.clone().unwrap_or_else(|| "mosquitto.db".to_owned()),
+        durability: globals.durability,
+        commit_delay: Duration::from_milliseconds(globals.commit_delay.into()),
+    })
+}
+
+fn check_persistence(globals: &Globals, findings: &mut Vec<Finding>) {
+    if globals.is_persistent
+        && let Some(place) = globals.said.get("persistence").or(globals.said.get("retained_persistence"))
+    {
+        let text = "sessions and messages live in memory alone for now, and end with the process";
+        findings.push(Finding::warning(place, text));
+    }
+}
+
+struct Builder<'a> {
+    globals: &'a Globals,
+    /// What is said of all listeners.
+    common: &'a SecurityDraft,
+    limits: &'a Limits,
+    /// What was made so far, for listeners that are alike to share.
+    shared: Vec<Rc<Security>>,
+}
+
+impl Builder<'_> {
+    fn listeners(
+        &mut self,
+        settler: &Settler,
+        given: &CommandLine,
+        findings: &mut Vec<Finding>,
+    ) -> Vec<Listener> {
+        let Settler { unnamed, listeners: named, .. } = settler;
+        let is_local = named.is_empty() && unnamed.place.is_none();
+        let mut listeners = Vec::new();
+        if is_local {
+            let ports = if given.ports.is_empty() { &[DEFAULT_PORT][..] } else { &given.ports };
+            let place = if given.ports.is_empty() { "default" } else { "--port" };
+            for &port in ports {
+                listeners.push(self.listener(
+                    unnamed,
+                    Address::Loopback { port },
+                    place.to_owned(),
+                    findings,
+                ));
+            }
+            return listeners;
+        }
+        if let Some(Place { file, .. }) =
+            unnamed.place.as_ref().or(named.first().and_then(|one| one.place.as_ref()))
+            && !given.ports.is_empty()
+        {
+            let place = Place { file: file.clone(), line: 0, column: 0 };
+            findings.push(Finding::warning(&place, "it has listeners of its own, so --port is ignored"));
+        }
+        let mut drafts: Vec<&ListenerDraft> = named.iter().collect();
+        if unnamed.place.is_some() || !unnamed.says_nothing() {
+            drafts.insert(0, unnamed);
+        }
+        check_unnamed(unnamed, findings);
+        check_ports(&drafts, findings);
+        for draft in drafts {
+            let place = draft.place.as_ref().or_else(|| draft.said.values().min_by_key(|place| place.line));
+            let place = place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line));
+            listeners.push(self.listener(draft, address(draft), place, findings));
+        }
+        listeners
+    }
+
+    fn listener(
+        &mut self,
+        draft: &ListenerDraft,
+        address: Address,
+        place: String,
+        findings: &mut Vec<Finding>,
+    ) -> Listener {
+        let is_local = matches!(address, Address::Loopback { .. });
+        check_websocket(draft, findings);
+        Listener {
+            place,
+            address,
+            interface: draft.interface.clone(),
+            protocol: if draft.is_websocket {
+                Protocol::WebSocket {
+                    origins: draft.origins.clone(),
+                    headers: self.globals.websocket_headers.unwrap_or(WEBSOCKET_HEADERS),
+                }
+            } else {
+                Protocol::Mqtt
+            },
+            tls: tls(draft, findings),
+            proxy: proxy(draft, findings),
+            connections: draft.connections.unwrap_or(usize::MAX),
+            is_nodelay: self.globals.is_nodelay,
+            rules: Rc::new(self.rules(draft)),
+            security: self.security(draft, is_local),
+        }
+    }
+
+    fn rules(&self, draft: &ListenerDraft) -> Rules {
+        let Self { globals, common, limits, .. } = self;
+        let drawn_prefix = draft
+            .own_drawn_prefix
+            .as_deref()
+            .or(draft.security.drawn_prefix.as_deref())
+            .or(common.drawn_prefix.as_deref());
+        Rules {
+            versions: draft.versions,
+            maximum_qos: draft.maximum_qos,
+            packet_size: limits.packet_size,
+            keep_alive_maximum: limits.keep_alive_maximum,
+            topic_alias_maximum: draft.topic_aliases,
+            mount_point: draft.mount_point.as_deref().map(Box::from),
+            allows_empty_client_identifier: draft
+                .security
+                .allows_empty_client_identifier
+                .or(common.allows_empty_client_identifier)
+                .unwrap_or(true),
+            drawn_prefix: drawn_prefix.unwrap_or(DRAWN_PREFIX).into(),
+            user_name_is_client_identifier: draft.user_name_is_client_identifier,
+            client_identifier_prefixes: globals.client_identifier_prefix.iter().cloned().collect(),
+            user_name: match (draft.identity_is_user_name, draft.subject_is_user_name) {
+                (_, true) => UserNameSource::Subject,
+                (true, false) => UserNameSource::CommonName,
+                (false, false) => UserNameSource::Connect,
+            },
+        }
+    }
+
+    /// Whoever has users but has not said whether others may come in as well does not want them; without users,
+    /// those on this machine may.
+    fn security(&mut self, draft: &ListenerDraft, is_local: bool) -> Rc<Security> {
+        let own = &draft.security;
+        let passwords = own.passwords.as_ref().or(self.common.passwords.as_ref());
+        let said = draft.own_anonymous.or(own.allows_anonymous).or(self.common.allows_anonymous);
+        let security = Security {
+            allows_anonymous: said.unwrap_or(is_local && passwords.is_none()),
+            passwords: passwords.map(PathBuf::from),
+            access: own.access.as_ref().or(self.common.access.as_ref()).map(PathBuf::from),
+            checks_retain_source: self.globals.checks_retain_source,
+        };
+        if let Some(same) = self.shared.iter().find(|other| ***other == security) {
+            return same.clone();
+        }
+        let security = Rc::new(security);
+        self.shared.push(security.clone());
+        security
+    }
+}
+
+fn address(draft: &ListenerDraft) -> Address {
+    match &draft.path {
+        Some(path) => Address::Unix { path: path.into() },
+        None => Address::Internet {
+            host: draft.host.clone(),
+            port: draft.port.unwrap_or(DEFAULT_PORT),
+            family: draft.family,
+        },
+    }
+}
+
+/// Where something was said of a listener; where the listener itself stands, failing that.
+fn place_of(draft: &ListenerDraft, keyword: &str) -> Option<Place> {
+    draft.said.get(keyword).or(draft.place.as_ref()).cloned()
+}
+
+fn complain(draft: &ListenerDraft, keyword: &str, text: &str, findings: &mut Vec<Finding>) {
+    if let Some(place) = place_of(draft, keyword) {
+        findings.push(Finding::error(&place, text));
+    }
+}
+
+fn tls(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Tls> {
+    let (certificate, key) = match (&draft.certificate, &draft.key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some(_), None) => {
+            complain(
+                draft,
+                "certfile",
+                "'certfile' without 'keyfile', expected both for a listener",
+                findings,
+            );
+            return None;
+        }
+        (None, Some(_)) => {
+            complain(
+                draft,
+                "keyfile",
+                "'keyfile' without 'certfile', expected both for a listener",
+                findings,
+            );
+            return None;
+        }
+        (None, None) => {
+            check_no_tls(draft, findings);
+            return None;
+        }
+    };
+    if !cfg!(feature = "tls") {
+        complain(draft, "certfile", "this binary was built without TLS (feature tls)", findings);
+    }
+    if draft.requires_certificate && draft.authorities.is_none() && draft.authorities_directory.is_none() {
+        let text = "'require_certificate' without 'cafile' or 'capath', expected one of them to check certificates with";
+        complain(draft, "require_certificate", text, findings);
+    }
+    Some(Tls {
+        certificate: certificate.into(),
+        key: key.into(),
+        authorities: draft.authorities.as_ref().map(PathBuf::from),
+        authorities_directory: draft.authorities_directory.as_ref().map(PathBuf::from),
+        revoked: draft.revoked.as_ref().map(PathBuf::from),
+        requires_certificate: draft.requires_certificate,
+        is_1_3_only: draft.is_1_3_only,
+    })
+}
+
+/// What somebody has said of TLS must not be passed over in silence where there is none.
+fn check_no_tls(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
+    let names_client = draft.identity_is_user_name || draft.subject_is_user_name;
+    let is_proxied = matches!(draft.proxy, Some(Proxy::V2 { .. }));
+    for (keyword, is_said) in [
+        ("cafile", draft.authorities.is_some()),
+        ("capath", draft.authorities_directory.is_some()),
+        ("crlfile", draft.revoked.is_some()),
+        ("require_certificate", draft.requires_certificate),
+        ("use_identity_as_username", draft.identity_is_user_name && !is_proxied),
+        ("use_subject_as_username", names_client && draft.subject_is_user_name),
+    ] {
+        if is_said {
+            let text =
+                format!("'{keyword}' without TLS, expected 'certfile' and 'keyfile' for the same listener");
+            complain(draft, keyword, &text, findings);
+        }
+    }
+}
+
+fn check_websocket(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
+    if draft.is_websocket && !cfg!(feature = "websocket") {
+        complain(draft, "protocol", "this binary was built without WebSocket (feature websocket)", findings);
+    }
+    if !draft.is_websocket && !draft.origins.is_empty() {
+        let text = "'websockets_origin' without 'protocol websockets', expected it for the same listener";
+        complain(draft, "websockets_origin", text, findings);
+    }
+}
+
+fn proxy(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Proxy> {
+    let requires_tls = draft.proxy_requires_tls;
+    match draft.proxy {
+        Some(Proxy::V2 { .. }) => {
+            if draft.certificate.is_some() {
+                let text =
+                    "'enable_proxy_protocol 2' and 'certfile', expected one of them: the proxy ends TLS";
+                complain(draft, "enable_proxy_protocol", text, findings);
+            }
+            Some(Proxy::V2 { requires_tls })
+        }
+        proxy => {
+            if requires_tls {
+                let text = "'proxy_protocol_v2_require_tls' without 'enable_proxy_protocol 2', expected both";
+                complain(draft, "proxy_protocol_v2_require_tls", text, findings);
+            }
+            proxy
+        }
+    }
+}
+
+/// Options before any `listener` are about a listener of their own; whoever has others surely did not mean that.
+fn check_unnamed(unnamed: &ListenerDraft, findings: &mut Vec<Finding>) {
+    if unnamed.place.is_some() {
+        return;
+    }
+    for (keyword, place) in &unnamed.said {
+        let text = if unnamed.says_nothing() {
+            format!("'{keyword}' before every 'listener' is about none of them, expected it behind one")
+        } else {
+            format!("'{keyword}' before every 'listener' makes another one at port {DEFAULT_PORT}")
+        };
+        findings.push(Finding::warning(place, text));
+    }
+}
+
+/// Finds pairs that can not be bound side by side.
+fn check_ports(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>) {
+    for (index, draft) in drafts.iter().enumerate() {
+        let Some(earlier) = drafts[..index].iter().find(|earlier| collide(earlier, draft)) else { continue };
+        let what = match &draft.path {
+            Some(path) => format!("socket '{path}'"),
+            None => format!("port {}", draft.port.unwrap_or(DEFAULT_PORT)),
+        };
+        let Some(place) = &draft.place else { continue };
+        let text = match (&earlier.place, earlier.said.first_key_value()) {
+            (Some(other), _) => {
+                format!("{what} is given twice, expected once (it was in line {})", other.line)
+            }
+            (None, Some((keyword, other))) => format!(
+                "{what} is given twice: '{keyword}' in line {} stands before every 'listener' and so makes one at port \
+                 {DEFAULT_PORT} of its own, expected behind its listener",
+                other.line
+            ),
+            (None, None) => format!("{what} is given twice, expected once"),
+        };
+        findings.push(Finding::error(place, text));
+    }
+}
+
+fn collide(one: &ListenerDraft, other: &ListenerDraft) -> bool {
+    if one.path.is_some() || other.path.is_some() {
+        return one.path == other.path;
+    }
+    let port = one.port.unwrap_or(DEFAULT_PORT);
+    port != 0
+        && port == other.port.unwrap_or(DEFAULT_PORT)
+        && (one.interface.is_none() || other.interface.is_none() || one.interface == other.interface)
+        && (hosts_overlap(one, other))
+}
+
+fn hosts_overlap(one: &ListenerDraft, other: &ListenerDraft) -> bool {
+    let (Some(first), Some(second)) = (family(one), family(other)) else {
+        return one.host.is_none() || other.host.is_none() || one.host == other.host;
+    };
+    if first != second {
+        return false;
+    }
+    let is_any = |draft: &ListenerDraft| {
+        draft
+            .host
+            .as_ref()
+            .is_none_or(|host| host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()))
+    };
+    is_any(one) || is_any(other) || one.host == other.host
+}
+
+/// The one family of addresses that a listener is bound to, if it is one.
+fn family(draft: &ListenerDraft) -> Option<Family> {
+    match draft.host.as_ref().and_then(|host| host.parse::<IpAddr>().ok()) {
+        Some(IpAddr::V4(_)) => Some(Family::V4),
+        Some(IpAddr::V6(_)) => Some(Family::V6),
+        None => Some(draft.family).filter(|&family| family != Family::Both),
+    }
+}

@@ -1,0 +1,199 @@
+//! What has been said so far, while statements are read: nothing is filled in yet.
+
+use std::collections::BTreeMap;
+
+use crate::codec::QoS;
+use crate::settings::{Durability, Family, LogDestination, LogKinds, Messages, Proxy};
+
+use super::Place;
+
+/// What the command line and the environment say beside the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Ports on the loopback addresses, for a configuration without listeners.
+    pub ports: Vec<u16>,
+    /// How much is logged, whatever the file says.
+    pub verbosity: Verbosity,
+    /// Bytes that clients and messages may take in all, whatever the file says.
+    pub memory_limit: Option<usize>,
+    /// Whether it goes into the background.
+    pub is_daemon: bool,
+    /// Where sessions and messages are kept, whatever the file says (`MOSQUITTO_PERSISTENCE_LOCATION`).
+    pub persistence_location: Option<String>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// What the configuration says.
+    #[default]
+    Normal,
+    /// Everything.
+    Verbose,
+}
+
+/// Where in a draft which keyword was said.
+pub(super) type Said = BTreeMap<&'static str, Place>;
+
+/// What is said of the whole broker.
+#[derive(Clone, Debug)]
+pub(super) struct Globals {
+    pub said: Said,
+    pub memory_limit: Option<usize>,
+    pub packet_size: Option<usize>,
+    pub message_size: Option<usize>,
+    pub connections: Option<usize>,
+    pub sessions: Option<usize>,
+    pub in_flight: Option<u16>,
+    pub queue_length: Option<usize>,
+    pub queue_bytes: Option<usize>,
+    pub session_expiry: Option<u32>,
+    pub keep_alive: Option<u16>,
+    pub messages: Messages,
+    pub is_nodelay: bool,
+    pub checks_retain_source: bool,
+    pub client_identifier_prefix: Option<Box<str>>,
+    pub websocket_headers: Option<usize>,
+    pub system_interval: u16,
+    pub log_destinations: Option<Vec<LogDestination>>,
+    pub log_facility: Option<u8>,
+    pub log_kinds: Option<LogKinds>,
+    pub log_format: Option<String>,
+    pub has_log_time: bool,
+    pub has_connection_messages: bool,
+    pub is_persistent: bool,
+    pub persistence_location: Option<String>,
+    pub persistence_file: Option<String>,
+    pub durability: Durability,
+    pub commit_delay: u8,
+    pub pid_file: Option<String>,
+    pub user: Option<String>,
+}
+
+impl Default for Globals {
+    fn default() -> Self {
+        Self {
+            said: Said::new(),
+            memory_limit: None,
+            packet_size: None,
+            message_size: None,
+            connections: None,
+            sessions: None,
+            in_flight: None,
+            queue_length: None,
+            queue_bytes: None,
+            session_expiry: None,
+            keep_alive: None,
+            messages: Messages::default(),
+            is_nodelay: false,
+            checks_retain_source: true,
+            client_identifier_prefix: None,
+            websocket_headers: None,
+            system_interval: 10,
+            log_destinations: None,
+            log_facility: None,
+            log_kinds: None,
+            log_format: None,
+            has_log_time: true,
+            has_connection_messages: true,
+            is_persistent: false,
+            persistence_location: None,
+            persistence_file: None,
+            durability: Durability::default(),
+            commit_delay: 0,
+            pid_file: None,
+            user: None,
+        }
+    }
+}
+
+/// What is said of who may come in, of the whole broker or of one listener.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct SecurityDraft {
+    pub said: Said,
+    pub allows_anonymous: Option<bool>,
+    pub passwords: Option<String>,
+    pub access: Option<String>,
+    pub allows_empty_client_identifier: Option<bool>,
+    pub drawn_prefix: Option<String>,
+}
+
+/// What is said of one listener.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ListenerDraft {
+    pub said: Said,
+    /// Where its `listener` or `port` stands; `None` for the listener that nobody has named.
+    pub place: Option<Place>,
+    pub port: Option<u16>,
+    pub host: Option<String>,
+    pub path: Option<String>,
+    pub security: SecurityDraft,
+    /// Said of this listener whether or not `per_listener_settings`.
+    pub own_anonymous: Option<bool>,
+    pub own_drawn_prefix: Option<String>,
+    pub interface: Option<String>,
+    pub family: Family,
+    pub is_websocket: bool,
+    pub origins: Vec<String>,
+    pub certificate: Option<String>,
+    pub key: Option<String>,
+    pub authorities: Option<String>,
+    pub authorities_directory: Option<String>,
+    pub revoked: Option<String>,
+    pub requires_certificate: bool,
+    pub is_1_3_only: bool,
+    pub identity_is_user_name: bool,
+    pub subject_is_user_name: bool,
+    pub proxy: Option<Proxy>,
+    pub proxy_requires_tls: bool,
+    pub connections: Option<usize>,
+    pub versions: [bool; 3],
+    pub maximum_qos: QoS,
+    pub topic_aliases: u16,
+    pub mount_point: Option<String>,
+    pub user_name_is_client_identifier: bool,
+}
+
+impl ListenerDraft {
+    pub(super) fn new(place: Option<Place>) -> Self {
+        Self {
+            said: Said::new(),
+            place,
+            port: None,
+            host: None,
+            path: None,
+            security: SecurityDraft::default(),
+            own_anonymous: None,
+            own_drawn_prefix: None,
+            interface: None,
+            family: Family::Both,
+            is_websocket: false,
+            origins: Vec::new(),
+            certificate: None,
+            key: None,
+            authorities: None,
+            authorities_directory: None,
+            revoked: None,
+            requires_certificate: false,
+            is_1_3_only: false,
+            identity_is_user_name: false,
+            subject_is_user_name: false,
+            proxy: None,
+            proxy_requires_tls: false,
+            connections: None,
+            versions: [true; 3],
+            maximum_qos: QoS::ExactlyOnce,
+            topic_aliases: 10,
+            mount_point: None,
+            user_name_is_client_identifier: false,
+        }
+    }
+
+    /// Whether nothing is said of it that differs from what holds for every listener.
+    pub(super) fn says_nothing(&self) -> bool {
+        let security = SecurityDraft { said: self.security.said.clone(), ..SecurityDraft::default() };
+        *self == Self { said: self.said.clone(), security, ..Self::new(None) }
+    }
+}
