@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brooklet::access::AllowAll;
-use brooklet::limits::Limits;
-use brooklet::options::{self, Command, Verbosity};
+use brooklet::config::{self, CommandLine, Outcome};
+use brooklet::escape::Escaped;
+use brooklet::options::{self, Command};
 use brooklet::server::Server;
+use brooklet::settings::{self, Address, Complaint, LogKinds, Settings};
 use env_logger::Target;
-use log::{Level, LevelFilter, Log, Metadata, Record, error, info};
+use log::{Level, LevelFilter, Log, Metadata, Record, error, info, warn};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The system did not give what the broker needs to run.
 const EXIT_FAILURE: u8 = 1;
@@ -34,40 +38,95 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Command::Run { ports, verbosity, memory_limit }) => {
-            start_log(verbosity);
-            let code = run(&ports, Limits { memory: memory_limit, ..Limits::default() });
-            log::logger().flush();
-            code
-        }
+        Ok(Command::Test { file, given }) => test(file.as_deref(), &with_environment(given)),
+        Ok(Command::Run { file, given }) => start(file, with_environment(given)),
         Err(message) => {
-            // As above, there is nobody else to tell.
-            let _ = writeln!(std::io::stderr(), "Error: {message}");
+            complain(&message);
             ExitCode::from(EXIT_INVALID)
         }
     }
 }
 
-fn run(ports: &[u16], limits: Limits) -> ExitCode {
-    let version = env!("CARGO_PKG_VERSION");
-    info!("brooklet version {version} starting");
-    info!(
-        "Starting in local only mode. Connections will only be possible from clients running on this machine."
-    );
-    let mut server = match Server::new(limits, Box::new(AllowAll)) {
+/// For the operator, before there is a log. As above, there is nobody else to tell.
+fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "Error: {message}");
+}
+
+fn with_environment(mut given: CommandLine) -> CommandLine {
+    given.persistence_location =
+        std::env::var("MOSQUITTO_PERSISTENCE_LOCATION").ok().filter(|path| !path.is_empty());
+    given
+}
+
+/// Reads the configuration and everything that it names.
+fn read(file: Option<&str>, given: &CommandLine) -> (Result<Settings, Vec<Complaint>>, Vec<Complaint>) {
+    let Outcome { settings, errors, warnings } = config::load(file, given);
+    let Some(settings) = settings else { return (Err(errors), warnings) };
+    let errors = config::check(&settings);
+    (if errors.is_empty() { Ok(settings) } else { Err(errors) }, warnings)
+}
+
+fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
+    let (settings, warnings) = read(file, given);
+    for warning in warnings {
+        let _ = writeln!(std::io::stderr(), "Warning: {warning}");
+    }
+    match settings {
+        Ok(_) => {
+            let _ = writeln!(std::io::stdout(), "The configuration is good.");
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            errors.iter().for_each(|error| complain(&error.to_string()));
+            ExitCode::from(EXIT_INVALID)
+        }
+    }
+}
+
+fn start(file: Option<String>, given: CommandLine) -> ExitCode {
+    let (settings, warnings) = read(file.as_deref(), &given);
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(errors) => {
+            errors.iter().for_each(|error| complain(&error.to_string()));
+            return ExitCode::from(EXIT_INVALID);
+        }
+    };
+    start_log(&settings.log);
+    info!("brooklet version {VERSION} starting");
+    match &file {
+        Some(file) => info!("Config loaded from {}.", Escaped(file)),
+        None => info!("Using default config."),
+    }
+    for warning in warnings {
+        warn!("Warning: {warning}");
+    }
+    let code = run(settings, file, given);
+    log::logger().flush();
+    code
+}
+
+fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
+    let mut server = match Server::new(settings.limits.clone(), Box::new(AllowAll)) {
         Ok(server) => server,
         Err(why) => {
             error!("Error: unable to start: {why}.");
             return ExitCode::from(EXIT_FAILURE);
         }
     };
-    for &port in ports {
-        if let Err(why) = server.listen_on_loopback(port) {
-            error!("Error: unable to listen on port {port}: {why}.");
-            return ExitCode::from(EXIT_FAILURE);
+    for listener in &settings.listeners {
+        if let Address::Loopback { port } = listener.address {
+            info!(
+                "Starting in local only mode. Connections will only be possible from clients running on this machine."
+            );
+            if let Err(why) = server.listen_on_loopback(port) {
+                error!("Error: unable to listen on port {port}: {why}.");
+                return ExitCode::from(EXIT_FAILURE);
+            }
         }
     }
-    info!("brooklet version {version} running");
+    server.reload_by(settings, Box::new(move || read_anew(file.as_deref(), &given)));
+    info!("brooklet version {VERSION} running");
     match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -77,12 +136,23 @@ fn run(ports: &[u16], limits: Limits) -> ExitCode {
     }
 }
 
+/// The configuration as it is now, for a broker that runs.
+fn read_anew(file: Option<&str>, given: &CommandLine) -> Option<Settings> {
+    let (settings, warnings) = read(file, given);
+    for warning in warnings {
+        warn!("Warning: {warning}");
+    }
+    settings.inspect_err(|errors| errors.iter().for_each(|error| error!("Error: {error}"))).ok()
+}
+
 /// Log lines go to standard error as `EPOCH: TEXT`, as log watchers for mosquitto expect them.
-fn start_log(verbosity: Verbosity) {
-    let level = match verbosity {
-        Verbosity::Quiet => LevelFilter::Error,
-        Verbosity::Normal => LevelFilter::Info,
-        Verbosity::Verbose => LevelFilter::Debug,
+fn start_log(settings: &settings::Log) {
+    let level = match settings.kinds {
+        LogKinds { debug: true, .. } => LevelFilter::Debug,
+        LogKinds { information: true, .. } | LogKinds { notice: true, .. } => LevelFilter::Info,
+        LogKinds { warning: true, .. } => LevelFilter::Warn,
+        LogKinds { error: true, .. } => LevelFilter::Error,
+        _ => LevelFilter::Off,
     };
     let waiting = Waiting::default();
     let lines = env_logger::Builder::new()

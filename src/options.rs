@@ -5,38 +5,27 @@ pub mod fuzzing;
 
 use getopts::Options as Parser;
 
+use crate::config::{CommandLine, MEMORY_LIMIT_MINIMUM, Verbosity, bytes};
 use crate::escape::Escaped;
 
 /// Ports that may be given, as in mosquitto.
 const PORTS_MAXIMUM: usize = 10;
-/// The port of MQTT without TLS.
-const DEFAULT_PORT: u16 = 1883;
-/// Less would not hold the largest packet and let anybody in.
-const MEMORY_LIMIT_MINIMUM: usize = 4 * 1024 * 1024;
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verbosity {
-    /// Errors only.
-    Quiet,
-    /// What an operator wants to know.
-    #[default]
-    Normal,
-    /// Every packet.
-    Verbose,
-}
-
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve.
     Run {
-        /// Ports on the loopback addresses.
-        ports: Vec<u16>,
-        /// How much is logged.
-        verbosity: Verbosity,
-        /// Bytes that clients and messages may take in all; `None` for no limit.
-        memory_limit: Option<usize>,
+        /// The configuration file.
+        file: Option<String>,
+        /// What is said beside it.
+        given: CommandLine,
+    },
+    /// Tell whether it could be served, and end.
+    Test {
+        /// The configuration file.
+        file: Option<String>,
+        /// What is said beside it.
+        given: CommandLine,
     },
     /// Print this text and end.
     Print(String),
@@ -44,10 +33,13 @@ pub enum Command {
 
 fn parser() -> Parser {
     let mut parser = Parser::new();
+    parser.optopt("c", "config-file", "read this file, in the form of mosquitto.conf", "FILE");
+    parser.optflag("d", "daemon", "go into the background once everything is checked");
     parser.optmulti(
         "p",
         "port",
-        "listen on this port of the loopback addresses, up to ten times (default 1883; 0 lets the system choose)",
+        "listen on this port of the loopback addresses, up to ten times (default 1883; 0 lets the system choose); \
+         ignored if the file has listeners",
         "PORT",
     );
     parser.optopt(
@@ -57,8 +49,9 @@ fn parser() -> Parser {
          it is reached stands in the README",
         "BYTES",
     );
-    parser.optflag("v", "verbose", "log every packet");
-    parser.optflag("q", "quiet", "log errors only");
+    parser.optflag("v", "verbose", "log every packet, whatever the file says");
+    parser.optflag("q", "quiet", "log errors only, whatever the file says");
+    parser.optflag("", "test-config", "check the file and what it names, touch nothing, end with 0 or 3");
     parser.optflag("", "version", "print the version and end");
     parser.optflag("h", "help", "print this help and end");
     parser
@@ -96,23 +89,25 @@ fn command(arguments: &[String]) -> Result<Command, String> {
         (false, false) => Verbosity::Normal,
     };
     let memory_limit = matches.opt_str("memory-limit").map(|text| memory_limit(&text)).transpose()?;
-    Ok(Command::Run { ports: ports(&matches.opt_strs("port"))?, verbosity, memory_limit })
+    let given = CommandLine {
+        ports: ports(&matches.opt_strs("port"))?,
+        verbosity,
+        memory_limit,
+        is_daemon: matches.opt_present("daemon"),
+        persistence_location: None,
+    };
+    let file = matches.opt_str("config-file");
+    Ok(if matches.opt_present("test-config") {
+        Command::Test { file, given }
+    } else {
+        Command::Run { file, given }
+    })
 }
 
 fn memory_limit(text: &str) -> Result<usize, String> {
-    let (digits, unit) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (text.len() - 1, 1 << 10),
-        Some(b'M' | b'm') => (text.len() - 1, 1 << 20),
-        Some(b'G' | b'g') => (text.len() - 1, 1 << 30),
-        _ => (text.len(), 1),
-    };
-    text.get(..digits)
-        .and_then(|digits| digits.parse().ok())
-        .and_then(|count: usize| count.checked_mul(unit))
-        .filter(|&bytes| bytes >= MEMORY_LIMIT_MINIMUM)
-        .ok_or_else(|| {
-            format!("Invalid size '{text}' for option 'memory-limit': 4M or more, as in 4194304, 32M or 1G.")
-        })
+    bytes(text).filter(|&bytes| bytes >= MEMORY_LIMIT_MINIMUM).ok_or_else(|| {
+        format!("Invalid size '{text}' for option 'memory-limit': 4M or more, as in 4194304, 32M or 1G.")
+    })
 }
 
 fn ports(given: &[String]) -> Result<Vec<u16>, String> {
@@ -121,9 +116,6 @@ fn ports(given: &[String]) -> Result<Vec<u16>, String> {
             "Option 'port' given {} times, at most {PORTS_MAXIMUM} are served.",
             given.len()
         ));
-    }
-    if given.is_empty() {
-        return Ok(vec![DEFAULT_PORT]);
     }
     let mut ports: Vec<u16> = Vec::new();
     for text in given {
@@ -146,26 +138,36 @@ mod tests {
         super::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
+    fn run(file: Option<&str>, given: CommandLine) -> Result<Command, String> {
+        Ok(Command::Run { file: file.map(str::to_owned), given })
+    }
+
     #[test]
-    fn nothing_given_means_port_1883() {
-        let expected = Command::Run { ports: vec![1883], verbosity: Verbosity::Normal, memory_limit: None };
-        assert_eq!(parse(""), Ok(expected));
+    fn nothing_given_means_nothing() {
+        assert_eq!(parse(""), run(None, CommandLine::default()));
     }
 
     #[test]
     fn ports_and_verbosity_are_taken() {
-        let expected = Command::Run { ports: vec![1, 2], verbosity: Verbosity::Verbose, memory_limit: None };
-        assert_eq!(parse("-p 1 --port=2 -v"), Ok(expected));
+        let given =
+            CommandLine { ports: vec![1, 2], verbosity: Verbosity::Verbose, ..CommandLine::default() };
+        assert_eq!(parse("-p 1 --port=2 -v"), run(None, given));
+    }
+
+    #[test]
+    fn a_file_is_run_or_tested() {
+        assert_eq!(parse("-c a.conf"), run(Some("a.conf"), CommandLine::default()));
+        let given = CommandLine { is_daemon: true, verbosity: Verbosity::Quiet, ..CommandLine::default() };
+        assert_eq!(parse("--config-file=a.conf -dq"), run(Some("a.conf"), given));
+        let test = Command::Test { file: Some("a.conf".to_owned()), given: CommandLine::default() };
+        assert_eq!(parse("-c a.conf --test-config"), Ok(test));
     }
 
     #[test]
     fn a_memory_limit_has_units() {
         for (text, bytes) in [("4194304", 4 << 20), ("4096K", 4 << 20), ("32m", 32 << 20), ("2G", 2 << 30)] {
-            let taken = parse(&format!("--memory-limit {text}"));
-            assert!(
-                matches!(taken, Ok(Command::Run { memory_limit: Some(limit), .. }) if limit == bytes),
-                "{text}: {taken:?}"
-            );
+            let given = CommandLine { memory_limit: Some(bytes), ..CommandLine::default() };
+            assert_eq!(parse(&format!("--memory-limit {text}")), run(None, given), "{text}");
         }
     }
 
@@ -186,6 +188,8 @@ mod tests {
             ("--memory-limit=-5M", "'-5M'"),
             ("--memory-limit=5\u{20ac}", "5"),
             ("--memory-limit 8M --memory-limit 9M", "more than once"),
+            ("-c", "Argument"),
+            ("-c a -c b", "more than once"),
             ("-p1 -p2 -p3 -p4 -p5 -p6 -p7 -p8 -p9 -p10 -p11", "11 times"),
         ] {
             let error = parse(line).unwrap_err();

@@ -42,8 +42,6 @@ pub struct Settings {
     pub limits: Limits,
     /// Where clients come in, in the order in which they were written.
     pub listeners: Vec<Listener>,
-    /// How messages are treated.
-    pub messages: Messages,
     /// What is logged, and where.
     pub log: Log,
     /// How often `$SYS` topics are brought up to date; `None` for never (`sys_interval 0`).
@@ -247,25 +245,6 @@ pub struct Security {
     pub access: Option<PathBuf>,
     /// Whether a retained message is handed over only if who published it still may (`check_retain_source`).
     pub checks_retain_source: bool,
-}
-
-/// How messages are treated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Messages {
-    /// Whether QoS 0 messages wait in a queue for a client that is away (`queue_qos0_messages`).
-    pub queues_qos_0: bool,
-    /// Whether a message leaves with the QoS of the subscription, though it came with less (`upgrade_outgoing_qos`).
-    pub upgrades_qos: bool,
-    /// Whether messages may be retained (`retain_available`).
-    pub is_retain_available: bool,
-    /// How long a retained message is kept that says nothing itself (`retain_expiry_interval`).
-    pub retained_expiry: Option<Duration>,
-}
-
-impl Default for Messages {
-    fn default() -> Self {
-        Self { queues_qos_0: false, upgrades_qos: false, is_retain_available: true, retained_expiry: None }
-    }
 }
 
 /// What is logged, and where.

@@ -17,6 +17,7 @@ mod fuzzing_chunks;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_packets;
 mod matches;
+mod operate;
 mod publish;
 mod receive;
 mod redeliver;

@@ -37,7 +37,6 @@ pub(super) fn settings(mut settler: Settler, given: &CommandLine) -> (Settings, 
     let settings = Settings {
         listeners,
         limits,
-        messages: globals.messages.clone(),
         log: log(&globals, given),
         system_interval: Some(globals.system_interval)
             .filter(|&seconds| seconds > 0)
@@ -69,11 +68,16 @@ fn limits(globals: &Globals, given: &CommandLine) -> Limits {
         connections: bound(globals.connections, default.connections),
         sessions: bound(globals.sessions, default.sessions),
         queue_length: globals.queue_length.unwrap_or(default.queue_length),
+        // Who counts messages means all of them.
+        burst_bytes: globals.queue_length.map_or(default.burst_bytes, |_| 0),
         queue_bytes: globals.queue_bytes.unwrap_or(default.queue_bytes),
         in_flight: globals.in_flight.unwrap_or(default.in_flight),
         receive_maximum: globals.in_flight.unwrap_or(default.receive_maximum),
         session_expiry_maximum: globals.session_expiry.unwrap_or(default.session_expiry_maximum),
         keep_alive_maximum: globals.keep_alive.unwrap_or(default.keep_alive_maximum),
+        retain_available: globals.is_retain_available,
+        queues_at_most_once: globals.queues_at_most_once,
+        raises_qos: globals.raises_qos,
         ..default
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::codec::QoS;
-use crate::settings::{Durability, Family, LogDestination, LogKinds, Messages, Proxy};
+use crate::settings::{Durability, Family, LogDestination, LogKinds, Proxy};
 
 use super::Place;
 
@@ -51,7 +51,9 @@ pub(super) struct Globals {
     pub queue_bytes: Option<usize>,
     pub session_expiry: Option<u32>,
     pub keep_alive: Option<u16>,
-    pub messages: Messages,
+    pub queues_at_most_once: bool,
+    pub raises_qos: bool,
+    pub is_retain_available: bool,
     pub is_nodelay: bool,
     pub checks_retain_source: bool,
     pub client_identifier_prefix: Option<Box<str>>,
@@ -86,7 +88,9 @@ impl Default for Globals {
             queue_bytes: None,
             session_expiry: None,
             keep_alive: None,
-            messages: Messages::default(),
+            queues_at_most_once: false,
+            raises_qos: false,
+            is_retain_available: true,
             is_nodelay: false,
             checks_retain_source: true,
             client_identifier_prefix: None,

@@ -1,8 +1,6 @@
 //! The table of keywords: what each is about, what it may be given, and what becomes of it. The page "Coming from
 //! mosquitto" in the README is checked against it.
 
-use crate::time::Duration;
-
 use super::drafts::{Globals, ListenerDraft, SecurityDraft};
 use super::values;
 
@@ -106,10 +104,6 @@ fn u16_of(number: i64) -> u16 {
 /// The same for a number of which zero, or less, stands for as much as there can be.
 fn u16_or_all(number: i64) -> u16 {
     if number > 0 { u16_of(number) } else { u16::MAX }
-}
-
-fn minutes(number: i64) -> Option<Duration> {
-    Some(Duration::from_seconds(u64::try_from(number).ok()? * 60))
 }
 
 /// A row of the table.
@@ -386,12 +380,12 @@ pub static KEYWORDS: &[Keyword] = &[
         })),
         "",
     ),
-    row("queue_qos0_messages", Global(Switch(|draft, is_on| draft.messages.queues_qos_0 = is_on)), ""),
-    row("retain_available", Global(Switch(|draft, is_on| draft.messages.is_retain_available = is_on)), ""),
+    row("queue_qos0_messages", Global(Switch(|draft, is_on| draft.queues_at_most_once = is_on)), ""),
+    row("retain_available", Global(Switch(|draft, is_on| draft.is_retain_available = is_on)), ""),
     row(
         "retain_expiry_interval",
-        Global(Number(1, 10_000_000, |draft, number| draft.messages.retained_expiry = minutes(number))),
-        "",
+        Ignored,
+        "retained messages are kept until they are replaced or expire by themselves",
     ),
     row("set_tcp_nodelay", Global(Switch(|draft, is_on| draft.is_nodelay = is_on)), ""),
     row(
@@ -399,7 +393,7 @@ pub static KEYWORDS: &[Keyword] = &[
         Global(Number(0, U16_MAXIMUM, |draft, number| draft.system_interval = u16_of(number))),
         "",
     ),
-    row("upgrade_outgoing_qos", Global(Switch(|draft, is_on| draft.messages.upgrades_qos = is_on)), ""),
+    row("upgrade_outgoing_qos", Global(Switch(|draft, is_on| draft.raises_qos = is_on)), ""),
     row(
         "user",
         Global(Text("the name of a user", |draft, text| {

@@ -15,7 +15,6 @@ mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod keywords;
-mod plan;
 mod settle;
 mod text;
 mod values;
@@ -27,11 +26,11 @@ use crate::escape::Escaped;
 use crate::settings::{Complaint, Settings};
 
 pub use check::check;
-pub use drafts::CommandLine;
+pub use drafts::{CommandLine, Verbosity};
 pub use files::load;
-pub use plan::{Plan, changes};
 pub use settle::{Step, settle};
 pub use text::{Statement, parse};
+pub use values::{MEMORY_LIMIT_MINIMUM, bytes};
 
 /// Where something stands: line and column count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]

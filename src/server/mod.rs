@@ -9,6 +9,8 @@
 mod clock;
 mod link;
 mod listener;
+mod operate;
+pub mod plan;
 #[cfg(feature = "signals")]
 mod signals;
 
@@ -30,6 +32,9 @@ use crate::time::{Duration, Time};
 use clock::Clock;
 use link::{Link, Reading};
 use listener::Listener;
+use operate::Configuration;
+
+pub use operate::Reader;
 
 /// Bytes read at a time, and at most from one link in a turn.
 const READ_BYTES: usize = 256 * 1024;
@@ -61,6 +66,7 @@ pub struct Server {
     dead: Vec<(ConnectionId, String)>,
     buffer: Box<[u8]>,
     dirty: Vec<ConnectionId>,
+    configuration: Option<Configuration>,
     #[cfg(feature = "signals")]
     signals: signals::Signals,
 }
@@ -86,6 +92,7 @@ impl Server {
             dead: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
             dirty: Vec::new(),
+            configuration: None,
             #[cfg(feature = "signals")]
             signals,
         })
@@ -166,7 +173,7 @@ impl Server {
         let mut is_signalled = false;
         for event in events {
             match event.token() {
-                SIGNALS => is_signalled |= self.is_signalled(),
+                SIGNALS => is_signalled |= self.heed_signals(),
                 Token(token) if token < LISTENERS_MAXIMUM => {
                     if let Some(listener) = self.listeners.get_mut(token) {
                         listener.ready();
@@ -190,14 +197,9 @@ impl Server {
         is_signalled
     }
 
-    #[cfg(feature = "signals")]
-    fn is_signalled(&mut self) -> bool {
-        self.signals.take()
-    }
-
     #[cfg(not(feature = "signals"))]
     #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "signals are a feature")]
-    fn is_signalled(&mut self) -> bool {
+    fn heed_signals(&mut self) -> bool {
         false
     }
 

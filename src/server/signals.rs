@@ -3,21 +3,42 @@
 use std::io;
 
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals as Source;
 
-/// The signals that end the broker.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// End (SIGTERM, SIGINT).
+    End,
+    /// Read the configuration anew (SIGHUP).
+    Reload,
+    /// Write down what is kept (SIGUSR1).
+    Save,
+    /// Write the subscriptions to the log (SIGUSR2).
+    ListSubscriptions,
+}
+
+/// The signals that the broker knows.
 pub(super) struct Signals(Source);
 
 impl Signals {
     pub(super) fn register(registry: &Registry, token: Token) -> io::Result<Self> {
-        let mut source = Source::new([SIGTERM, SIGINT])?;
+        let mut source = Source::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         registry.register(&mut source, token, Interest::READABLE)?;
         Ok(Self(source))
     }
 
-    /// Whether one came since the last time.
-    pub(super) fn take(&mut self) -> bool {
-        self.0.pending().count() > 0
+    /// What came since the last time. A signal that came twice may count once.
+    pub(super) fn take(&mut self) -> Vec<Signal> {
+        self.0
+            .pending()
+            .map(|number| match number {
+                SIGHUP => Signal::Reload,
+                SIGUSR1 => Signal::Save,
+                SIGUSR2 => Signal::ListSubscriptions,
+                _ => Signal::End,
+            })
+            .collect()
     }
 }

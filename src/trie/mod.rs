@@ -9,6 +9,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod listing;
 mod matching;
 mod node;
 mod pool;

@@ -34,7 +34,6 @@ pub fn changes(old: &Settings, new: &Settings) -> Plan {
         }
     };
     note(old.limits != new.limits, "Limits changed.");
-    note(old.messages != new.messages, "The treatment of messages changed.");
     note(old.log != new.log, "Log settings changed.");
     note(old.system_interval != new.system_interval, "The interval of $SYS changed.");
     let mut wait = |is_changed: bool, what: &str| {

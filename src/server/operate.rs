@@ -1,0 +1,82 @@
+//! What an operator asks of a server that runs, by signals.
+
+#[cfg(feature = "signals")]
+use log::{info, warn};
+
+use crate::settings::Settings;
+
+use super::Server;
+#[cfg(feature = "signals")]
+use super::plan::{Plan, changes};
+#[cfg(feature = "signals")]
+use super::signals::Signal;
+
+/// Filters that are written to the log at one time.
+#[cfg(feature = "signals")]
+const FILTERS_MAXIMUM: usize = 10_000;
+
+/// Reads the configuration anew. Whoever does it has said in the log what is wrong, if it is `None`.
+pub type Reader = Box<dyn FnMut() -> Option<Settings>>;
+
+/// What a server was configured with, and where to read it anew.
+pub(super) struct Configuration {
+    #[cfg_attr(not(feature = "signals"), expect(dead_code, reason = "only a signal reads it anew"))]
+    settings: Settings,
+    #[cfg_attr(not(feature = "signals"), expect(dead_code, reason = "only a signal reads it anew"))]
+    read: Reader,
+}
+
+impl Server {
+    /// Tells what the server was configured with, and how to come by the next settings.
+    pub fn reload_by(&mut self, settings: Settings, read: Reader) {
+        self.configuration = Some(Configuration { settings, read });
+    }
+
+    /// Does what signals have asked for. Tells whether the broker is to end.
+    #[cfg(feature = "signals")]
+    pub(super) fn heed_signals(&mut self) -> bool {
+        let mut is_ended = false;
+        for signal in self.signals.take() {
+            match signal {
+                Signal::End => is_ended = true,
+                Signal::Reload => self.reload(),
+                Signal::Save => info!("There is nothing to be saved: persistence is off."),
+                Signal::ListSubscriptions => {
+                    info!("Subscriptions:");
+                    for line in self.broker.subscription_tree(FILTERS_MAXIMUM) {
+                        info!("{line}");
+                    }
+                }
+            }
+        }
+        is_ended
+    }
+
+    /// All or nothing: what is wrong leaves everything as it was.
+    #[cfg(feature = "signals")]
+    fn reload(&mut self) {
+        info!("Reloading config.");
+        let Some(configuration) = &mut self.configuration else { return };
+        let Some(new) = (configuration.read)() else {
+            warn!("The configuration stays as it was.");
+            return;
+        };
+        let plan = changes(&configuration.settings, &new);
+        self.broker.set_limits(new.limits.clone());
+        configuration.settings = new;
+        report(&plan);
+    }
+}
+
+#[cfg(feature = "signals")]
+fn report(plan: &Plan) {
+    for line in &plan.applied {
+        info!("{line}");
+    }
+    for line in &plan.waiting {
+        warn!("{line}");
+    }
+    if plan.is_empty() {
+        info!("Nothing has changed.");
+    }
+}
