@@ -8,12 +8,12 @@ use std::rc::Rc;
 use log::info;
 
 use super::budget::Pressure;
-use super::rules::{Claim, Refusal};
+use super::rules::{Claim, Refusal, mounted_name};
 use super::timers::Timer;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
-    ConnAck, Connect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode,
+    ConnAck, Connect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode,
 };
 use crate::connection::{Extension, InboundAliases, OutboundAliases, State};
 use crate::escape::Escaped;
@@ -31,6 +31,8 @@ impl Broker {
         let rules = Rc::clone(self.rules.of(self.connections[id].listener));
         let identity = self.connections[id].certificate();
         self.negotiate(id, connect, &rules);
+        let mounted = connect.will.and_then(|will| mounted_name(&rules, will.topic));
+        let connect = &with_will_topic(connect, mounted.as_deref());
         let decision = match self.claim(&rules, identity.as_deref(), connect) {
             Err(refusal) => Err(refusal),
             Ok(claim) => match self.may_connect(id, &claim, identity.as_deref(), connect) {
@@ -303,7 +305,14 @@ impl Broker {
             properties.push(Property::SessionExpiryInterval(expiry_interval));
         }
         properties.push(Property::ReceiveMaximum(self.limits.receive_maximum));
-        if let Ok(size) = u32::try_from(self.limits.packet_size) {
+        if rules.maximum_qos < QoS::ExactlyOnce {
+            // [MQTT-3.2.2-9]
+            properties.push(Property::MaximumQoS(rules.maximum_qos));
+        }
+        if !self.limits.retain_available {
+            properties.push(Property::RetainAvailable(false));
+        }
+        if let Ok(size) = u32::try_from(self.limits.packet_size.min(rules.packet_size)) {
             properties.push(Property::MaximumPacketSize(size));
         }
         if connect.client_identifier.is_empty() {
@@ -381,4 +390,13 @@ impl Broker {
             (None, None) => {}
         }
     }
+}
+
+/// The CONNECT of a client whose Will has this topic in the broker.
+fn with_will_topic<'a>(connect: &Connect<'a>, topic: Option<&'a str>) -> Connect<'a> {
+    let mut connect = *connect;
+    if let (Some(will), Some(topic)) = (&mut connect.will, topic) {
+        will.topic = TopicName::trusted(topic);
+    }
+    connect
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::Broker;
 use super::budget::Pressure;
 use super::matches::{Matched, Matches};
+use super::rules::delivered_qos;
 use crate::codec::{Delivery, QoS, ReasonCode};
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
@@ -145,7 +146,7 @@ impl Broker {
         };
         let publication = keepable.publication;
         let share = Share {
-            qos: qos.min(publication.qos),
+            qos: delivered_qos(&self.limits, qos, publication.qos),
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             retain: as_published && publication.retain,
             identifiers,
@@ -189,7 +190,7 @@ impl Broker {
         };
         let identifier = member.terms.identifier();
         let share = Share {
-            qos: member.terms.qos().min(keepable.publication.qos),
+            qos: delivered_qos(limits, member.terms.qos(), keepable.publication.qos),
             retain: member.terms.retain_as_published() && keepable.publication.retain,
             identifiers: identifier.as_slice(),
             group: Some(id),
@@ -215,7 +216,12 @@ impl Broker {
             self.begin(session, keepable, share);
             return true;
         }
-        if pressure >= Pressure::Keep {
+        self.queue(session, keepable, share)
+    }
+
+    /// Lets a copy wait in the session's queue; false if there is no room for it.
+    fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
+        if self.pressure(0) >= Pressure::Keep {
             self.statistics.dropped += 1;
             return false;
         }
@@ -226,7 +232,9 @@ impl Broker {
             qos: share.qos,
             retain: share.retain,
         };
-        let is_queued = outgoing.enqueue(queued, limits, connection.is_some(), self.now).is_ok();
+        let state = &mut self.sessions[session];
+        let is_there = state.connection().is_some();
+        let is_queued = state.outgoing_mut().enqueue(queued, &self.limits, is_there, self.now).is_ok();
         self.statistics.dropped += u64::from(!is_queued);
         is_queued
     }
@@ -240,7 +248,9 @@ impl Broker {
         let (allowance, pressure) = (self.outbox_allowance(), self.pressure(0));
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &sessions[session];
-        let Presence::Connected(id) = state.presence else { return true };
+        let Presence::Connected(id) = state.presence else {
+            return !self.limits.queues_at_most_once || self.queue(session, keepable, share);
+        };
         let connection = &mut connections[id];
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
         if is_slow || pressure == Pressure::Full {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::matches::Matched;
+use super::rules::mounted_name;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
@@ -143,9 +144,33 @@ impl Broker {
         Ok(TopicName::trusted(aliased))
     }
 
+    /// Takes a message over under the name that its topic has in the broker.
+    #[inline]
+    fn take_over(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        arrival: &Arrival<'_>,
+        topic: TopicName<'_>,
+        split: (Properties<'_>, Time),
+    ) -> Result<Step, Fault> {
+        if self.rules.concern_publish {
+            self.check_publish(id, &arrival.publish)?;
+            if let Some(mounted) = mounted_name(self.rules.of(self.connections[id].listener), topic) {
+                let topic = TopicName::new(&mounted).map_err(|_| {
+                    Fault::new(ReasonCode::TopicNameInvalid, "no topic below the mount point")
+                })?;
+                // What came names another topic.
+                let arrival = Arrival { original: None, matched: None, ..*arrival };
+                return self.take_over_named(id, session, &arrival, topic, split);
+            }
+        }
+        self.take_over_named(id, session, arrival, topic, split)
+    }
+
     /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other. The
     /// properties are those that are forwarded, and the end of the message's life.
-    fn take_over(
+    fn take_over_named(
         &mut self,
         id: ConnectionId,
         session: SessionId,

@@ -109,8 +109,8 @@ impl Broker {
     }
 
     fn packet_size_limit(&self, id: ConnectionId) -> usize {
-        match self.connections.find(id).map(|connection| connection.state) {
-            Some(State::Serving(_)) => self.limits.packet_size,
+        match self.connections.find(id).map(|connection| (connection.state, connection.listener)) {
+            Some((State::Serving(_), listener)) => self.packet_size_maximum(listener),
             _ => self.limits.connect_packet_size,
         }
     }
@@ -119,13 +119,12 @@ impl Broker {
     /// connection ends, because nothing that follows is of interest.
     fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut used = 0;
+        let mut limit = self.packet_size_limit(id);
         loop {
             let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
-            let limit = match connection.state {
-                State::Serving(_) => self.limits.packet_size,
-                State::Greeting => self.limits.connect_packet_size,
-                State::Ending => return bytes.len(),
-            };
+            if connection.state == State::Ending {
+                return bytes.len();
+            }
             let most = self.limits.outbox_bytes + self.limits.outbox_answer_bytes;
             connection.is_paused |= connection.outbox.len() > most;
             if connection.is_paused {
@@ -145,6 +144,9 @@ impl Broker {
                     match outcome {
                         Ok(Step::Done) => {
                             used += frame.length;
+                            if is_greeting {
+                                limit = self.packet_size_limit(id);
+                            }
                             continue;
                         }
                         Ok(Step::Parked) => return used,

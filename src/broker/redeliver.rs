@@ -106,7 +106,11 @@ impl Broker {
             identifiers: queued.identifiers.as_slice(),
             group: queued.group,
         };
-        self.begin(session, &mut keepable, share);
+        if queued.qos == QoS::AtMostOnce {
+            self.deliver_at_most_once(session, &mut keepable, share);
+        } else {
+            self.begin(session, &mut keepable, share);
+        }
     }
 
     fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {

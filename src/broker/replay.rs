@@ -3,6 +3,7 @@
 
 use super::Broker;
 use super::deliver::Share;
+use super::rules::delivered_qos;
 use super::timers::Timer;
 use crate::codec::QoS;
 use crate::limits::{RETAINED_EXAMINED_PER_CALL, RETAINED_REPLAY_PER_CALL};
@@ -71,7 +72,7 @@ impl Broker {
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return false };
         let mut keepable = Keepable::kept(message);
-        let qos = replay.terms.qos().min(keepable.publication.qos);
+        let qos = delivered_qos(limits, replay.terms.qos(), keepable.publication.qos);
         // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
         let publisher = keepable.publication.publisher;
         if replay.terms.no_local() && publisher == Some(&state.client_identifier) {

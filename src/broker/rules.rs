@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::Broker;
+use super::{Broker, Fault};
 use crate::access::Peer;
-use crate::codec::{Connect, ProtocolVersion, ReasonCode};
+use crate::codec::{Connect, ProtocolVersion, Publish, QoS, ReasonCode, Will};
 use crate::connection::State;
 use crate::limits::Limits;
 use crate::settings::{ListenerId, Rules, UserNameSource};
 use crate::slots::ConnectionId;
+use crate::topic::{TopicFilter, TopicName};
 
 /// The rules of all listeners.
 #[derive(Debug)]
@@ -18,11 +19,14 @@ pub(super) struct RuleBook {
     said: Vec<Rc<Rules>>,
     /// What holds where nothing was said.
     unsaid: Rc<Rules>,
+    /// Whether any of them restricts or changes what is published, so that others need not look.
+    pub(super) concern_publish: bool,
 }
 
 impl RuleBook {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { said: Vec::new(), unsaid: Rc::new(Rules::within(limits)) }
+        let unsaid = Rc::new(Rules::within(limits));
+        Self { said: Vec::new(), unsaid, concern_publish: !limits.retain_available }
     }
 
     /// The rules of one listener.
@@ -32,11 +36,20 @@ impl RuleBook {
     }
 
     fn set(&mut self, listener: ListenerId, rules: Rc<Rules>) {
+        self.concern_publish |= rules.mount_point.is_some() || rules.maximum_qos < QoS::ExactlyOnce;
         let index = usize::from(listener.0);
         while self.said.len() <= index {
             self.said.push(Rc::clone(&self.unsaid));
         }
         self.said[index] = rules;
+    }
+
+    /// What the topics of each listener's clients begin with; nothing at all, if none has a mount point.
+    fn mount_points(&self) -> Vec<Option<Box<str>>> {
+        let mut mounts: Vec<_> = self.said.iter().map(|rules| rules.mount_point.clone()).collect();
+        let used = mounts.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        mounts.truncate(used);
+        mounts
     }
 }
 
@@ -64,6 +77,7 @@ impl Broker {
     /// What a listener asks of its clients from now on; those who are connected already have been asked.
     pub fn set_rules(&mut self, listener: ListenerId, rules: Rc<Rules>) {
         self.rules.set(listener, rules);
+        self.sender.mounts = self.rules.mount_points();
     }
 
     /// Who the peer of a connection is, where a PROXY header or a certificate has told. Of no effect once a CONNECT
@@ -77,6 +91,54 @@ impl Broker {
         let is_taken = self.rules.of(connection.listener).user_name != UserNameSource::Connect;
         let peer = introduction.peer.unwrap_or_else(|| connection.peer());
         connection.introduce(peer, introduction.identity.filter(|_| is_taken));
+    }
+
+    /// The largest packet that a client of this listener may send, in bytes.
+    pub(super) fn packet_size_maximum(&self, listener: ListenerId) -> usize {
+        self.limits.packet_size.min(self.rules.of(listener).packet_size)
+    }
+
+    /// What the rules say of a PUBLISH beside its topic.
+    pub(super) fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), Fault> {
+        let rules = self.rules.of(self.connections[id].listener);
+        if publish.delivery.qos() > rules.maximum_qos {
+            // [MQTT-3.2.2-11]
+            return Err(Fault::new(ReasonCode::QoSNotSupported, "a QoS above the maximum"));
+        }
+        if publish.retain && !self.limits.retain_available {
+            // [MQTT-3.2.2-14]
+            return Err(Fault::new(ReasonCode::RetainNotSupported, "a message to be retained"));
+        }
+        Ok(())
+    }
+
+    /// What the rules say of a Will: as of a PUBLISH, but before anything has taken effect.
+    fn check_will(&self, rules: &Rules, will: &Will<'_>) -> Result<(), Refusal> {
+        match () {
+            // [MQTT-3.2.2-12]
+            () if will.qos > rules.maximum_qos => {
+                Err((ReasonCode::QoSNotSupported, "the QoS of the Will is above the maximum"))
+            }
+            // [MQTT-3.2.2-13]
+            () if will.retain && !self.limits.retain_available => {
+                Err((ReasonCode::RetainNotSupported, "the Will is to be retained"))
+            }
+            // It has the name that it has in the broker, which may be longer than it was.
+            () if TopicName::new(will.topic.as_str()).is_err() => {
+                Err((ReasonCode::TopicNameInvalid, "no topic below the mount point for the Will"))
+            }
+            () => Ok(()),
+        }
+    }
+
+    /// The filter of a client with the mount point of its listener in front; `None` without one. A Share
+    /// Name stays where it is.
+    pub(super) fn mounted(&self, listener: ListenerId, filter: TopicFilter<'_>) -> Option<String> {
+        let mount = self.rules.of(listener).mount_point.as_deref()?;
+        Some(match filter.share_name() {
+            Some(share_name) => format!("$share/{share_name}/{mount}{}", filter.pattern()),
+            None => [mount, filter.pattern()].concat(),
+        })
     }
 
     /// Whom this listener takes the client of a CONNECT for.
@@ -94,6 +156,9 @@ impl Broker {
         if !is_spoken {
             let what = "this version is not spoken at this listener";
             return Err((ReasonCode::UnsupportedProtocolVersion, what));
+        }
+        if let Some(will) = &connect.will {
+            self.check_will(rules, will)?;
         }
         let user_name = match (rules.user_name, identity) {
             (UserNameSource::Connect, _) => connect.user_name,
@@ -133,6 +198,18 @@ impl Broker {
         let drawn = self.assigned.take().unwrap_or_else(|| self.draw_client_identifier(&rules.drawn_prefix));
         Ok(drawn.into())
     }
+}
+
+/// The QoS at which a message is delivered: the lower of what was granted and what it was published with
+/// [MQTT-3.8.4-8], unless the operator wants it otherwise.
+#[inline]
+pub(super) fn delivered_qos(limits: &Limits, granted: QoS, published: QoS) -> QoS {
+    if limits.raises_qos { granted } else { granted.min(published) }
+}
+
+/// The name that a client's topic has in the broker; `None` if it is the same.
+pub(super) fn mounted_name(rules: &Rules, topic: TopicName<'_>) -> Option<String> {
+    rules.mount_point.as_deref().map(|mount| [mount, topic.as_str()].concat())
 }
 
 /// Whether a text from a certificate could have come in a CONNECT: not empty, not too long and without U+0000

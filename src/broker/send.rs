@@ -7,7 +7,9 @@ use crate::codec::{Delivery, Packet, ProtocolVersion, Publish};
 use crate::connection::Connection;
 use crate::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy};
 use crate::outbox::DirtyList;
+use crate::settings::ListenerId;
 use crate::time::Time;
+use crate::topic::TopicName;
 
 /// What is needed to put a packet into any outbox, shared by all connections.
 #[derive(Debug, Default)]
@@ -16,9 +18,12 @@ pub(super) struct Sender {
     pub(super) encoder: Encoder,
     /// Where kept messages are put together.
     pub(super) scratch: Vec<u8>,
+    /// What is taken off the topics for the clients of a listener, by its number; empty, if no listener has any.
+    pub(super) mounts: Vec<Option<Box<str>>>,
 }
 
-/// The packet is larger than the client accepts, so it was not queued [MQTT-3.1.2-24].
+/// The packet is larger than the client accepts, so it was not queued [MQTT-3.1.2-24]; or there is no name for its
+/// topic below the client's mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Oversized;
 
@@ -55,21 +60,24 @@ impl Sender {
         mut copy: ReceiverCopy<'_>,
         now: Time,
     ) -> Result<(), Oversized> {
-        let publication = keepable.publication;
+        let mut publication = keepable.publication;
+        let is_mounted =
+            !self.mounts.is_empty() && self.unmount(connection.listener, &mut publication.topic)?;
         let (version, maximum) = (connection.version, connection.maximum_packet_size());
         let mut aliases =
             connection.extension.as_mut().and_then(|extension| extension.outbound_aliases.as_mut());
         if let Some(aliases) = &mut aliases {
             copy.naming = aliases.name(publication.topic);
         }
-        let mut encoded = encode(&mut self.encoder, keepable, version, &copy, now);
+        let named = if is_mounted { Named::Below(publication) } else { Named::AsItIs };
+        let mut encoded = encode(&mut self.encoder, keepable, named, version, &copy, now);
         if encoded.length > maximum && copy.naming != Naming::Name {
             // An alias is our own wish and must not make a packet too large that fits without.
             if let Some(aliases) = aliases {
                 aliases.unbind(copy.naming);
             }
             copy.naming = Naming::Name;
-            encoded = encode(&mut self.encoder, keepable, version, &copy, now);
+            encoded = encode(&mut self.encoder, keepable, named, version, &copy, now);
         }
         if encoded.length > maximum {
             return Err(Oversized);
@@ -92,6 +100,17 @@ impl Sender {
         }
         Ok(())
     }
+
+    /// Takes the mount point of a listener off a topic; tells whether it has one. What lies outside of it can not be
+    /// named to its clients: they have subscribed by another listener.
+    #[cold]
+    fn unmount(&self, listener: ListenerId, topic: &mut TopicName<'_>) -> Result<bool, Oversized> {
+        let mount = self.mounts.get(usize::from(listener.0)).and_then(Option::as_deref);
+        let Some(mount) = mount else { return Ok(false) };
+        let below = topic.as_str().strip_prefix(mount).filter(|below| !below.is_empty()).ok_or(Oversized)?;
+        *topic = TopicName::trusted(below);
+        Ok(true)
+    }
 }
 
 #[cold]
@@ -107,16 +126,29 @@ fn trace(client: &str, publication: &Publication<'_>, copy: &ReceiverCopy<'_>) {
     debug!("Sending {}", Described { packet: &packet, direction: "to", client });
 }
 
+/// Under which name a receiver knows a topic.
+#[derive(Clone, Copy)]
+enum Named<'a> {
+    /// The one that it has in the broker.
+    AsItIs,
+    /// What is left of that below the mount point of his listener.
+    Below(Publication<'a>),
+}
+
 /// The bytes of one receiver's copy, shared with others where they can be.
 #[inline]
 fn encode<'a>(
     encoder: &'a mut Encoder,
     keepable: &Keepable<'a>,
+    named: Named<'_>,
     version: ProtocolVersion,
     copy: &ReceiverCopy<'_>,
     now: Time,
 ) -> Encoded<'a> {
-    let publication = &keepable.publication;
+    let publication = match named {
+        Named::Below(publication) => return encoder.private(&publication, version, copy, now),
+        Named::AsItIs => &keepable.publication,
+    };
     if copy.dup || !copy.identifiers.is_empty() || copy.naming != Naming::Name {
         return encoder.private(publication, version, copy, now);
     }

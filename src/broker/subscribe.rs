@@ -25,12 +25,19 @@ impl Broker {
             return Ok(Step::Parked);
         }
         let identifier = subscribe.properties.subscription_identifiers().next().unwrap_or(0);
+        let listener = self.connections[id].listener;
+        let highest = self.rules.of(listener).maximum_qos;
         let verdicts = std::mem::take(&mut self.verdicts);
         let mut codes = Vec::new();
         for (wanted, verdict) in subscribe.subscriptions.iter().zip(&verdicts) {
             self.count();
             // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
-            codes.push(match self.subscribe(session, &wanted, *verdict, identifier) {
+            let mounted = self.mounted(listener, wanted.filter);
+            let outcome = named(wanted.filter, mounted.as_deref()).and_then(|filter| {
+                let wanted = Subscription { filter, qos: wanted.qos.min(highest), ..wanted };
+                self.subscribe(session, &wanted, *verdict, identifier)
+            });
+            codes.push(match outcome {
                 Ok(granted) => granted.level(),
                 Err(reason) if self.connections[id].version == ProtocolVersion::V5 => reason.value(),
                 Err(_) => ReasonCode::UnspecifiedError.value(),
@@ -54,16 +61,24 @@ impl Broker {
         let (client_identifier, user_name) = (state.client_identifier.clone(), state.user_name.clone());
         let connection = &self.connections[id];
         let certificate = connection.certificate();
+        let listener = connection.listener;
         let client = Client {
             connection: Some(id),
             peer: Some(connection.peer()),
-            listener: connection.listener,
+            listener,
             client_identifier: &client_identifier,
             user_name: user_name.as_deref(),
             certificate: certificate.as_deref(),
         };
         subscribe.subscriptions.iter().enumerate().all(|(index, wanted)| {
-            let question = Question::Subscribe { filter: wanted.filter, qos: wanted.qos };
+            let mounted = self.mounted(listener, wanted.filter);
+            let Ok(filter) = named(wanted.filter, mounted.as_deref()) else {
+                // Nobody is asked about what can not be.
+                let count = self.verdicts.len().max(index + 1);
+                self.verdicts.resize(count, Verdict::Refused(ReasonCode::TopicFilterInvalid));
+                return true;
+            };
+            let question = Question::Subscribe { filter, qos: wanted.qos };
             self.ask(index, &client, question).is_some()
         })
     }
@@ -172,12 +187,14 @@ impl Broker {
         session: SessionId,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Result<(), Fault> {
-        let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+        let connection = &self.connections[id];
+        let (is_v5, listener) = (connection.version == ProtocolVersion::V5, connection.listener);
         let mut codes = Vec::new();
         for filter in unsubscribe.filters.iter() {
-            let code = match self.unsubscribe(session, filter) {
-                true => ReasonCode::Success,
-                false => ReasonCode::NoSubscriptionExisted,
+            let mounted = self.mounted(listener, filter);
+            let code = match named(filter, mounted.as_deref()) {
+                Ok(filter) if self.unsubscribe(session, filter) => ReasonCode::Success,
+                _ => ReasonCode::NoSubscriptionExisted,
             };
             if is_v5 {
                 codes.push(code.value());
@@ -213,4 +230,9 @@ impl Broker {
         self.release(session, held);
         true
     }
+}
+
+/// A filter, or the one that stands for it below a mount point.
+fn named<'a>(filter: TopicFilter<'a>, mounted: Option<&'a str>) -> Result<TopicFilter<'a>, ReasonCode> {
+    mounted.map_or(Ok(filter), |text| TopicFilter::new(text).map_err(|_| ReasonCode::TopicFilterInvalid))
 }

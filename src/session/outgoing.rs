@@ -1,4 +1,4 @@
-//! Messages of QoS 1 and 2 on their way to one client: the queue, what is in flight, and the Packet Identifiers.
+//! Messages of QoS 1 and 2, and 0 if they wait too, on their way to one client: the queue, what is in flight, and the Packet Identifiers.
 //!
 //! Identifiers are given out in a circle, one after the other, and an entry keeps its place until all before it
 //! are settled. So the distance of two identifiers is the distance of their entries, and an acknowledgement finds
@@ -26,7 +26,7 @@ pub struct Queued {
     pub identifiers: Identifiers,
     /// The Shared Subscription that chose this client, if it was one.
     pub group: Option<GroupId>,
-    /// The QoS of this copy: 1 or 2.
+    /// The QoS of this copy: 1 or 2, or 0 where such messages wait too.
     pub qos: QoS,
     /// The RETAIN flag of this copy.
     pub retain: bool,

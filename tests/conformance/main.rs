@@ -3,6 +3,7 @@
 //! them all, and `make conformance` compares the two.
 
 mod regression;
+mod rules;
 mod v31;
 mod v311;
 mod v311_connect;

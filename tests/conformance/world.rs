@@ -57,8 +57,13 @@ impl World {
 
     /// A new Network Connection, nothing sent on it.
     pub fn open(&mut self) -> Peer {
+        self.open_at(ListenerId::default())
+    }
+
+    /// The same at a listener.
+    pub fn open_at(&mut self, listener: ListenerId) -> Peer {
         let address = Address::Internet(([127, 0, 0, 1], 50_000).into());
-        let peer = self.broker.accept(address, ListenerId::default(), self.now).expect("there is room");
+        let peer = self.broker.accept(address, listener, self.now).expect("there is room");
         self.settle();
         peer
     }
