@@ -39,8 +39,9 @@
 //! | 1a | `access` | the seam where a client is authenticated and its acts are authorised | below, `settings` |
 //! | 1a | `subscription` | what the trie holds for a subscription | below |
 //! | 1b | `retained` | the retained message of each topic | below |
-//! | 1b | `passwords` (to come) | who the users are, and whether a password is theirs | below |
-//! | 1b | `acl` (to come) | what users may do: access rules and the line that decided | below |
+//! | 1a | `scram` | what is kept in place of a password, and the proof that both sides know it | below |
+//! | 1b | `passwords` | who the users are, and whether a password is theirs | below |
+//! | 1b | `acl` | what users may do: access rules and the line that decided | below |
 //! | 1b | `session` | what outlives a connection: Packet Identifiers, messages in flight and queued, Will, expiry | below, `retained` |
 //! | 1b | `share` | which member of a Shared Subscription receives the next message | below |
 //! | 2a | `connection` | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
@@ -56,6 +57,7 @@
 //! | 5 | `main` | the binary: wiring and exit codes | below, `options`, `lib` |
 
 pub mod access;
+pub mod acl;
 pub mod broker;
 pub mod codec;
 pub mod config;
@@ -68,9 +70,12 @@ pub mod memory;
 pub mod message;
 pub mod options;
 pub mod outbox;
+pub mod passwords;
 pub mod planted;
 pub mod proxy;
 pub mod retained;
+#[cfg(feature = "passwords")]
+pub mod scram;
 pub mod server;
 pub mod session;
 pub mod settings;
