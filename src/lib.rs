@@ -47,7 +47,7 @@
 //! | 2a | `connection` | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
 //! | 2b | `broker` | the core: connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
 //! | 3 | `storage` (to come) | how durable state is written down and read again | below |
-//! | 3 | `websocket` (to come) | MQTT in WebSocket frames, bytes to bytes | below |
+//! | 3 | `websocket` | MQTT in WebSocket frames, bytes to bytes | below |
 //! | 3 | `proxy` | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `server` | the loop, listeners, sockets, files and the clock | below |
@@ -85,4 +85,6 @@ pub mod subscription;
 pub mod time;
 pub mod topic;
 pub mod trie;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 pub mod wheel;
