@@ -205,7 +205,7 @@ impl Builder<'_> {
             },
             tls: tls(draft, findings),
             proxy: proxy(draft, findings),
-            connections: draft.connections.unwrap_or(usize::MAX),
+            connections: draft.connections,
             is_nodelay: self.globals.is_nodelay,
             rules: Rc::new(self.rules(draft)),
             security: self.security(draft, is_local),
@@ -398,7 +398,8 @@ fn check_unnamed(unnamed: &ListenerDraft, findings: &mut Vec<Finding>) {
 /// Finds pairs that can not be bound side by side.
 fn check_ports(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>) {
     for (index, draft) in drafts.iter().enumerate() {
-        let Some(earlier) = drafts[..index].iter().find(|earlier| collide(earlier, draft)) else { continue };
+        let Some(other) = drafts[..index].iter().find(|other| collide(other, draft)) else { continue };
+        let (earlier, draft) = in_order(other, draft);
         let what = match &draft.path {
             Some(path) => format!("socket '{path}'"),
             None => format!("port {}", draft.port.unwrap_or(DEFAULT_PORT)),
@@ -416,6 +417,14 @@ fn check_ports(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>) {
             (None, None) => format!("{what} is given twice, expected once"),
         };
         findings.push(Finding::error(place, text));
+    }
+}
+
+/// The one that stands first in the file, and the other; the unnamed one has its place in front of the named.
+fn in_order<'a>(one: &'a ListenerDraft, other: &'a ListenerDraft) -> (&'a ListenerDraft, &'a ListenerDraft) {
+    match (&one.place, &other.place) {
+        (Some(first), Some(second)) if first.file == second.file && first.line > second.line => (other, one),
+        _ => (one, other),
     }
 }
 

@@ -168,11 +168,7 @@ pub static KEYWORDS: &[Keyword] = &[
     row("bind_address", Meaning::Special(Special::BindAddress), ""),
     row("include_dir", Meaning::Special(Special::IncludeDirectory), ""),
     row("per_listener_settings", Meaning::Special(Special::PerListenerSettings), ""),
-    row(
-        "accept_protocol_versions",
-        Listener(Text("a list of 3 (for 3.1), 4 (for 3.1.1) and 5 (for 5.0)", values::versions)),
-        "",
-    ),
+    row("accept_protocol_versions", Listener(Text(values::VERSIONS, values::versions)), ""),
     row(
         "bind_interface",
         Listener(Text("the name of a network interface", |draft, text| {
@@ -185,7 +181,7 @@ pub static KEYWORDS: &[Keyword] = &[
     row("protocol", Listener(Word("mqtt or websockets", values::protocol)), "`http_api` is not there"),
     row(
         "max_connections",
-        Listener(Number(ANY, ANY_MORE, |draft, number| draft.connections = Some(values::bound(number)))),
+        Listener(Number(ANY, ANY_MORE, |draft, number| draft.connections = values::bound(number))),
         "",
     ),
     row("max_qos", Listener(Number(0, 2, values::maximum_qos)), ""),

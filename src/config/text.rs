@@ -103,22 +103,25 @@ fn find(word: &str) -> Option<&'static Keyword> {
     })
 }
 
-/// What to say of a word that no row is about.
+/// What to say of a word that no row is about. It may be a secret in the wrong file, so of what can not be a keyword
+/// nothing is said.
 fn unknown(word: &str) -> String {
-    if let Some((name, value)) = word.split_once(['=', ':'])
-        && let Some(keyword) = find(name)
-    {
-        return format!("unknown keyword '{word}', expected '{} {value}' with a space", keyword.name);
+    const SHOWN_MAXIMUM: usize = 40;
+    let is_of_keyword = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
+    let shown: String = word.chars().take_while(is_of_keyword).take(SHOWN_MAXIMUM).collect();
+    if shown != word && find(&shown).is_some() {
+        return format!("there is no space behind '{shown}', expected one before its value");
     }
-    match nearest(word) {
-        Some(name) => format!("unknown keyword '{word}', did you mean '{name}'?"),
-        None => format!("unknown keyword '{word}', expected one of mosquitto.conf"),
+    match nearest(&shown) {
+        Some(name) => format!("unknown keyword '{shown}', did you mean '{name}'?"),
+        None if shown.is_empty() => "unknown keyword, expected one of mosquitto.conf".to_owned(),
+        None => format!("unknown keyword '{shown}', expected one of mosquitto.conf"),
     }
 }
 
 /// The keyword that takes the fewest slips of the hand to become `word`, if they are few.
 fn nearest(word: &str) -> Option<&'static str> {
-    let word: Vec<char> = word.to_lowercase().replace('-', "_").chars().take(64).collect();
+    let word: Vec<char> = word.to_ascii_lowercase().replace('-', "_").chars().collect();
     let most = (word.len() / 3).clamp(1, 4);
     KEYWORDS
         .iter()
@@ -186,11 +189,12 @@ mod tests {
         assert_eq!(complaint(b"Listener 1"), "f:1:1: unknown keyword 'Listener', did you mean 'listener'?");
         assert_eq!(
             complaint(b"port=1883"),
-            "f:1:1: unknown keyword 'port=1883', expected 'port 1883' with a space"
+            "f:1:1: there is no space behind 'port', expected one before its value"
         );
+        assert_eq!(complaint(b"\n [broker]"), "f:2:2: unknown keyword, expected one of mosquitto.conf");
         assert_eq!(
-            complaint(b"\n [broker]"),
-            "f:2:2: unknown keyword '[broker]', expected one of mosquitto.conf"
+            complaint(b"somebody:$7$101$c2VjcmV0"),
+            "f:1:1: unknown keyword 'somebody', expected one of mosquitto.conf"
         );
         assert_eq!(complaint(b"user \xc3\xa4\xe4"), "f:1:7: this is not UTF-8, expected text in UTF-8");
         assert_eq!(complaint(b"user a\0"), "f:1:7: a control character, expected text");

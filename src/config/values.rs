@@ -165,6 +165,8 @@ pub(super) fn key_form(_listener: &mut ListenerDraft, text: &str) -> Result<(), 
     if text == "pem" { Ok(()) } else { Err("pem; keys in engines are not supported".to_owned()) }
 }
 
+pub(super) const VERSIONS: &str = "a list of 3 (for 3.1), 4 (for 3.1.1) and 5 (for 5.0)";
+
 pub(super) fn versions(listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
     let mut versions = [false; 3];
     for word in text.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
@@ -172,8 +174,11 @@ pub(super) fn versions(listener: &mut ListenerDraft, text: &str) -> Result<(), S
             "3" => versions[0] = true,
             "4" => versions[1] = true,
             "5" => versions[2] = true,
-            _ => return Err("a list of 3 (for 3.1), 4 (for 3.1.1) and 5 (for 5.0)".to_owned()),
+            _ => return Err(VERSIONS.to_owned()),
         }
+    }
+    if versions == [false; 3] {
+        return Err(VERSIONS.to_owned());
     }
     listener.versions = versions;
     Ok(())

@@ -1,0 +1,115 @@
+//! The binary and its configuration file, as an operator meets them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A directory of its own for one test, which is gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("brooklet-config-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a directory can be made");
+        Self(path)
+    }
+
+    /// Writes a file and gives its path.
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("a file can be written");
+        path.to_str().expect("names are text").to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn brooklet(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_brooklet")).args(arguments).output().expect("the binary can be started")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("the broker writes text")
+}
+
+#[test]
+fn a_good_file_ends_with_0() {
+    for arguments in [
+        &["-c", "tests/config/good/docker-minimal.conf", "--test-config"][..],
+        &["--test-config", "-c", "tests/config/good/local-only.conf", "-p", "0"],
+        &["--test-config"],
+    ] {
+        let output = brooklet(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "The configuration is good.\n");
+        assert_eq!(text(&output.stderr), "");
+    }
+}
+
+#[test]
+fn a_broken_file_ends_with_3_whether_tested_or_started() {
+    let path = "tests/config/broken/misspelt.conf";
+    for arguments in [&["-c", path, "--test-config"][..], &["-c", path], &["-d", "-c", path]] {
+        let output = brooklet(arguments);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+        let error = text(&output.stderr);
+        assert_eq!(
+            error.lines().filter(|line| line.starts_with("Error: tests/config/broken/")).count(),
+            6,
+            "{error}"
+        );
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let output = brooklet(&["-c", "/no/such.conf", "--test-config"]);
+    assert_eq!(output.status.code(), Some(3));
+    let expected =
+        "Error: /no/such.conf: No such file or directory (os error 2), expected a configuration file\n";
+    assert_eq!(text(&output.stderr), expected);
+    let output = brooklet(&["-c", "tests", "--test-config"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).starts_with("Error: tests: Is a directory"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn files_that_are_named_have_to_be_there() {
+    let scratch = Scratch::new("named");
+    let path = scratch.file(
+        "a.conf",
+        "listener 1883\npassword_file /no/passwords\nacl_file /no/acl\nlog_dest file /no/where/log\npid_file /tmp\n\
+         persistence true\npersistence_location /no/where\n",
+    );
+    let output = brooklet(&["-c", &path, "--test-config"]);
+    assert_eq!(output.status.code(), Some(3));
+    let error = text(&output.stderr);
+    for part in ["/no/passwords: ", "/no/acl: ", "/no/where/log: ", "/tmp: it is a directory", "/no/where: "]
+    {
+        assert_eq!(error.matches(&format!("Error: {part}")).count(), 1, "{part}: {error}");
+    }
+}
+
+#[test]
+fn a_test_of_the_configuration_touches_nothing() {
+    let scratch = Scratch::new("touch");
+    let log = scratch.0.join("log");
+    let path = scratch.file("a.conf", &format!("listener 1\nlog_dest file {}\n", log.display()));
+    let before = fs::read_dir(&scratch.0).expect("it is there").count();
+    assert_eq!(brooklet(&["-c", &path, "--test-config"]).status.code(), Some(0));
+    assert_eq!(fs::read_dir(&scratch.0).expect("it is there").count(), before);
+}
+
+#[test]
+fn ports_of_the_command_line_yield_to_those_of_the_file() {
+    let output = brooklet(&["-c", "tests/config/good/docker-minimal.conf", "-p", "1885", "--test-config"]);
+    assert_eq!(output.status.code(), Some(0));
+    let warning =
+        "Warning: tests/config/good/docker-minimal.conf: it has listeners of its own, so --port is ignored\n";
+    assert_eq!(text(&output.stderr), warning);
+}

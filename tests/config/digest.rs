@@ -1,0 +1,171 @@
+//! Settings as a few lines of text, which say what is not as it would be without a file.
+
+use brooklet::codec::QoS;
+use brooklet::limits::Limits;
+use brooklet::settings::{
+    Address, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime, Protocol, Proxy, Rules,
+    Security, Settings, Tls, UserNameSource,
+};
+
+/// One line for each listener, then those about the whole broker.
+pub fn digest(settings: &Settings) -> Vec<String> {
+    let mut lines: Vec<String> = settings.listeners.iter().map(of_listener).collect();
+    let mut about = Vec::new();
+    of_limits(&settings.limits, &mut about);
+    if !about.is_empty() {
+        lines.push(format!("limits {}", about.join(", ")));
+    }
+    let log = of_log(&settings.log);
+    if !log.is_empty() {
+        lines.push(format!("log {}", log.join(", ")));
+    }
+    if settings.system_interval.map(|interval| interval.seconds()) != Some(10) {
+        lines.push(format!("$SYS every {:?}", settings.system_interval.map(|interval| interval.seconds())));
+    }
+    if let Some(persistence) = &settings.persistence {
+        let delay = persistence.commit_delay.milliseconds();
+        let mut line = format!("persistence {} in {}", persistence.file, persistence.directory.display());
+        if persistence.durability != Durability::Always || delay != 0 {
+            line += &format!(", {:?}, delay {delay} ms", persistence.durability);
+        }
+        lines.push(line);
+    }
+    if let Some(user) = &settings.process.user {
+        lines.push(format!("user {user}"));
+    }
+    if let Some(path) = &settings.process.pid_file {
+        lines.push(format!("pid file {}", path.display()));
+    }
+    lines
+}
+
+fn of_listener(listener: &Listener) -> String {
+    let Listener {
+        address, interface, protocol, tls, proxy, connections, is_nodelay, rules, security, ..
+    } = listener;
+    let mut words = vec![format!("listener at {address}")];
+    if let Address::Internet { family, .. } = address
+        && *family != Family::Both
+    {
+        words.push(format!("{family:?} only"));
+    }
+    words.extend(interface.as_ref().map(|interface| format!("interface {interface}")));
+    if let Protocol::WebSocket { origins, headers } = protocol {
+        words.push(format!("WebSocket with {headers} bytes of headers"));
+        words.extend(origins.iter().map(|origin| format!("origin {origin}")));
+    }
+    words.extend(tls.as_ref().map(of_tls));
+    match proxy {
+        None => {}
+        Some(Proxy::V1) => words.push("PROXY v1".to_owned()),
+        Some(Proxy::V2 { requires_tls }) => {
+            words.push(format!("PROXY v2{}", if *requires_tls { " over TLS" } else { "" }));
+        }
+    }
+    if *connections != usize::MAX {
+        words.push(format!("{connections} connections"));
+    }
+    if *is_nodelay {
+        words.push("no delay".to_owned());
+    }
+    of_rules(rules, &mut words);
+    of_security(security, &mut words);
+    words.join(", ")
+}
+
+fn of_tls(tls: &Tls) -> String {
+    let mut words = vec![format!("TLS with {} and {}", tls.certificate.display(), tls.key.display())];
+    words.extend(tls.authorities.as_ref().map(|path| format!("authorities {}", path.display())));
+    words.extend(tls.authorities_directory.as_ref().map(|path| format!("authorities in {}", path.display())));
+    words.extend(tls.revoked.as_ref().map(|path| format!("revoked {}", path.display())));
+    if tls.requires_certificate {
+        words.push("certificate required".to_owned());
+    }
+    if tls.is_1_3_only {
+        words.push("1.3 only".to_owned());
+    }
+    words.join(", ")
+}
+
+fn of_rules(rules: &Rules, words: &mut Vec<String>) {
+    if rules.versions != [true; 3] {
+        words.push(format!("versions {:?}", rules.versions));
+    }
+    if rules.maximum_qos != QoS::ExactlyOnce {
+        words.push(format!("QoS up to {}", rules.maximum_qos.level()));
+    }
+    if rules.topic_alias_maximum != 10 {
+        words.push(format!("{} topic aliases", rules.topic_alias_maximum));
+    }
+    words.extend(rules.mount_point.as_ref().map(|mount| format!("mounted at {mount}")));
+    if !rules.allows_empty_client_identifier {
+        words.push("no empty client identifiers".to_owned());
+    }
+    if &*rules.drawn_prefix != "auto-" {
+        words.push(format!("drawn identifiers {}", rules.drawn_prefix));
+    }
+    if rules.user_name_is_client_identifier {
+        words.push("user name is client identifier".to_owned());
+    }
+    if !rules.client_identifier_prefixes.is_empty() {
+        words.push(format!("client identifiers {}", rules.client_identifier_prefixes.join(" or ")));
+    }
+    if rules.user_name != UserNameSource::Connect {
+        words.push(format!("user name from {:?}", rules.user_name));
+    }
+}
+
+fn of_security(security: &Security, words: &mut Vec<String>) {
+    words.push(if security.allows_anonymous { "anonymous" } else { "not anonymous" }.to_owned());
+    words.extend(security.passwords.as_ref().map(|path| format!("passwords {}", path.display())));
+    words.extend(security.access.as_ref().map(|path| format!("access {}", path.display())));
+    if !security.checks_retain_source {
+        words.push("retained sources unchecked".to_owned());
+    }
+}
+
+fn of_limits(limits: &Limits, words: &mut Vec<String>) {
+    let usual = Limits::default();
+    let text = |limits: &Limits| {
+        format!("{limits:?}").trim_start_matches("Limits { ").trim_end_matches(" }").to_owned()
+    };
+    let (new, old) = (text(limits), text(&usual));
+    let mut usual: Vec<&str> = old.split(", ").collect();
+    for line in new.split(", ") {
+        match usual.iter().position(|other| *other == line) {
+            Some(at) => drop(usual.remove(at)),
+            None => words.push(line.replace("18446744073709551615", "any")),
+        }
+    }
+}
+
+fn of_log(log: &Log) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    if log.destinations != [LogDestination::StandardError] {
+        words.push(format!("to {:?}", log.destinations));
+    }
+    let LogKinds { error, warning, notice, information, debug, subscribe, unsubscribe, websockets, internal } =
+        log.kinds;
+    let kinds = [
+        ("error", error),
+        ("warning", warning),
+        ("notice", notice),
+        ("information", information),
+        ("debug", debug),
+        ("subscribe", subscribe),
+        ("unsubscribe", unsubscribe),
+        ("websockets", websockets),
+        ("internal", internal),
+    ];
+    let on: Vec<&str> = kinds.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| *name).collect();
+    if on != ["error", "warning", "notice", "information"] {
+        words.push(format!("kinds {on:?}"));
+    }
+    if log.time != LogTime::Epoch {
+        words.push(format!("time {:?}", log.time));
+    }
+    if !log.has_connections {
+        words.push("no connections".to_owned());
+    }
+    words
+}
