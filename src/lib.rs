@@ -54,7 +54,7 @@
 //! | 5 | `config` | the configuration file: text to settings | below |
 //! | 5 | `options` | what the command line says | below, `config` |
 //! | 5 | `lib` | this page and the list of rooms | below, `options` |
-//! | 5 | `main` | the binary: wiring and exit codes | below, `options`, `lib` |
+//! | 5 | `main` | the binary: wiring and exit codes | below, `config`, `options`, `lib` |
 
 pub mod access;
 pub mod acl;
