@@ -1,7 +1,10 @@
 //! The `brooklet` binary: flags, log, wiring and exit codes.
 
-use std::io::Write;
-use std::process::ExitCode;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{self, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +18,9 @@ use env_logger::Target;
 use log::{Level, LevelFilter, Log, Metadata, Record, error, info, warn};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Tells a broker that it is in the background already.
+const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 
 /// The system did not give what the broker needs to run.
 const EXIT_FAILURE: u8 = 1;
@@ -92,6 +98,9 @@ fn start(file: Option<String>, given: CommandLine) -> ExitCode {
             return ExitCode::from(EXIT_INVALID);
         }
     };
+    if settings.process.is_daemon && std::env::var_os(IN_BACKGROUND).is_none() {
+        return go_into_background();
+    }
     start_log(&settings.log);
     info!("brooklet version {VERSION} starting");
     match &file {
@@ -106,6 +115,28 @@ fn start(file: Option<String>, given: CommandLine) -> ExitCode {
     code
 }
 
+/// Starts the same once more, without a terminal. What can be wrong has been checked; what the system refuses
+/// afterwards is in the log.
+fn go_into_background() -> ExitCode {
+    let started = std::env::current_exe().and_then(|program| {
+        process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(IN_BACKGROUND, "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+    });
+    match started {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(why) => {
+            complain(&format!("unable to go into the background: {why}."));
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
 fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
     let mut server = match Server::new(settings.limits.clone(), Box::new(AllowAll)) {
         Ok(server) => server,
@@ -114,26 +145,44 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
             return ExitCode::from(EXIT_FAILURE);
         }
     };
+    if settings.listeners.iter().any(|listener| matches!(listener.address, Address::Loopback { .. })) {
+        info!(
+            "Starting in local only mode. Connections will only be possible from clients running on this machine."
+        );
+    }
     for listener in &settings.listeners {
         if let Address::Loopback { port } = listener.address {
-            info!(
-                "Starting in local only mode. Connections will only be possible from clients running on this machine."
-            );
             if let Err(why) = server.listen_on_loopback(port) {
                 error!("Error: unable to listen on port {port}: {why}.");
                 return ExitCode::from(EXIT_FAILURE);
             }
         }
     }
+    let pid_file = settings.process.pid_file.clone();
+    if let Err(why) = pid_file.as_deref().map_or(Ok(()), leave_number) {
+        error!("Error: unable to write the pid file: {why}.");
+        return ExitCode::from(EXIT_FAILURE);
+    }
     server.reload_by(settings, Box::new(move || read_anew(file.as_deref(), &given)));
     info!("brooklet version {VERSION} running");
-    match server.run() {
+    let outcome = server.run();
+    if let Some(path) = pid_file {
+        // Who has dropped his rights may not be able to; the number is of no use to anybody any more.
+        let _ = fs::remove_file(path);
+    }
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             error!("Error: the poller failed: {why}.");
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// Leaves the number of the process where somebody looks for it, now that it can be signalled.
+#[expect(clippy::disallowed_methods, reason = "a supervisor reads the number from a file")]
+fn leave_number(path: &Path) -> io::Result<()> {
+    fs::write(path, format!("{}\n", process::id()))
 }
 
 /// The configuration as it is now, for a broker that runs.

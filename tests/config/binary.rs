@@ -113,3 +113,23 @@ fn ports_of_the_command_line_yield_to_those_of_the_file() {
         "Warning: tests/config/good/docker-minimal.conf: it has listeners of its own, so --port is ignored\n";
     assert_eq!(text(&output.stderr), warning);
 }
+
+#[test]
+fn in_the_background_it_leaves_its_number_in_a_file() {
+    let scratch = Scratch::new("background");
+    let pid_file = scratch.0.join("pid");
+    let path = scratch.file("a.conf", &format!("pid_file {}\n", pid_file.display()));
+    let output = brooklet(&["-d", "-p", "0", "-c", &path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let number = loop {
+        match fs::read_to_string(&pid_file) {
+            Ok(number) if number.ends_with('\n') => break number,
+            _ => std::thread::yield_now(),
+        }
+    };
+    let status = Command::new("kill").arg(number.trim()).status().expect("there is a program kill");
+    assert!(status.success());
+    while pid_file.exists() {
+        std::thread::yield_now();
+    }
+}
