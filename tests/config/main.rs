@@ -3,12 +3,13 @@
 mod binary;
 mod digest;
 mod keywords;
+mod plan;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use brooklet::config::{self, CommandLine};
+use brooklet::config::{self, CommandLine, Verbosity};
 
 use digest::digest;
 
@@ -65,4 +66,28 @@ fn good_files_are_good_and_broken_ones_are_not() {
         let outcome = config::load(Some(&path), &CommandLine::default());
         assert!(outcome.settings.is_none() && !outcome.errors.is_empty(), "{path}");
     }
+}
+
+#[test]
+fn the_command_line_goes_before_the_file() {
+    let given = CommandLine {
+        ports: vec![1885, 1886],
+        verbosity: Verbosity::Quiet,
+        memory_limit: Some(5_000_000),
+        is_daemon: true,
+        persistence_location: Some("/srv".to_owned()),
+    };
+    let outcome = config::load(Some("tests/config/good/docker-volumes.conf"), &given);
+    let settings = outcome.settings.expect("it is good");
+    assert_eq!(settings.limits.memory, Some(5_000_000));
+    assert_eq!(settings.persistence.map(|persistence| persistence.directory), Some("/srv".into()));
+    assert!(settings.process.is_daemon && settings.log.kinds.error && !settings.log.kinds.warning);
+    assert_eq!(settings.listeners.len(), 1, "the file has a listener");
+    assert!(outcome.warnings.iter().any(|warning| warning.text.contains("--port")), "{:?}", outcome.warnings);
+
+    let settings = config::load(None, &given).settings.expect("it is good");
+    let places: Vec<String> =
+        settings.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    assert_eq!(places, ["port 1885 of the loopback addresses", "port 1886 of the loopback addresses"]);
+    assert!(settings.listeners.iter().all(|listener| listener.security.allows_anonymous));
 }
