@@ -71,6 +71,29 @@ impl Drop for Counted {
     }
 }
 
+/// Room for so many is never given back.
+const ROOM_KEPT: usize = 128;
+
+/// Says when a structure that has lost most of what it held is to give room back, as far as its last occupied place
+/// allows: at a quarter, so that it does not grow again at once, and then whenever half of what was left has gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shrinking {
+    removed: usize,
+}
+
+impl Shrinking {
+    /// One more was removed, and so many are left in a room for `capacity`: whether to shrink now.
+    #[inline]
+    pub const fn is_due(&mut self, left: usize, capacity: usize) -> bool {
+        self.removed += 1;
+        if capacity <= ROOM_KEPT || self.removed <= left || left > capacity / 4 {
+            return false;
+        }
+        self.removed = 0;
+        true
+    }
+}
+
 /// The truth that the count is checked against: all that is found by walking the structures, what is shared found
 /// once.
 #[derive(Debug, Default)]
@@ -152,6 +175,16 @@ mod tests {
         assert_eq!(held() - before, 40 + allocation(bytes.capacity()));
         drop((counted, bytes));
         assert_eq!(held(), before);
+    }
+
+    #[test]
+    fn shrinking_is_paid_for_by_removals() {
+        let mut shrinking = Shrinking::default();
+        let due: Vec<usize> = (200..1000).rev().filter(|&left| shrinking.is_due(left, 1000)).collect();
+        assert_eq!(due, [250], "as soon as what is left is a quarter");
+        let due: Vec<usize> = (0..200).rev().filter(|&left| shrinking.is_due(left, 1000)).collect();
+        assert_eq!(due, [124, 61, 30, 14, 6, 2, 0], "and whenever half of that has gone");
+        assert!((0..1000).all(|_| !shrinking.is_due(0, ROOM_KEPT)), "a little is no matter");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use slab::Slab;
 
-use crate::memory;
+use crate::memory::{self, Shrinking};
 
 /// Names the key of a connection.
 #[derive(Debug)]
@@ -89,12 +89,13 @@ struct Slot<T> {
 pub struct Slots<M, T> {
     slab: Slab<Slot<T>>,
     next_generation: u32,
+    shrinking: Shrinking,
     mark: PhantomData<fn() -> M>,
 }
 
 impl<M, T> Default for Slots<M, T> {
     fn default() -> Self {
-        Self { slab: Slab::new(), next_generation: 0, mark: PhantomData }
+        Self { slab: Slab::new(), next_generation: 0, shrinking: Shrinking::default(), mark: PhantomData }
     }
 }
 
@@ -140,8 +141,9 @@ impl<M, T> Slots<M, T> {
     pub fn remove(&mut self, id: Id<M>) -> Option<T> {
         self.find(id)?;
         let slot = self.slab.remove(id.index());
-        if self.slab.is_empty() {
-            self.slab = Slab::new();
+        if self.shrinking.is_due(self.slab.len(), self.slab.capacity()) {
+            // As far as the last occupied slot allows.
+            self.slab.shrink_to_fit();
         }
         Some(slot.value)
     }

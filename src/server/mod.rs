@@ -25,6 +25,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::access::{AccessControl, Peer};
 use crate::broker::{Broker, Effect, Intake};
 use crate::limits::Limits;
+use crate::memory::Shrinking;
 use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
@@ -60,6 +61,9 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// By the index of the connection.
     links: Vec<Option<Link>>,
+    /// How many of them there are.
+    open: usize,
+    shrinking: Shrinking,
     /// Links that may have more to read, though the poller will not say so again.
     again: VecDeque<ConnectionId>,
     /// Links whose socket is of no more use, and why.
@@ -88,6 +92,8 @@ impl Server {
             clock,
             listeners: Vec::new(),
             links: Vec::new(),
+            open: 0,
+            shrinking: Shrinking::default(),
             again: VecDeque::new(),
             dead: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
@@ -204,7 +210,7 @@ impl Server {
     }
 
     fn accept(&mut self, now: Time) {
-        let Self { listeners, links, broker, poll, .. } = self;
+        let Self { listeners, links, open, broker, poll, .. } = self;
         for (listener, number) in listeners.iter_mut().zip(0..) {
             for _ in 0..ACCEPTS_PER_TURN {
                 let Some((mut stream, address)) = listener.accept(now) else { break };
@@ -224,6 +230,7 @@ impl Server {
                     links.resize_with(id.index() + 1, || None);
                 }
                 links[id.index()] = Some(Link::new(stream, id));
+                *open += 1;
             }
         }
     }
@@ -321,6 +328,12 @@ impl Server {
                 // Dropping the socket closes it and takes it out of the poller.
                 self.links[id.index()] = None;
                 self.broker.closed(id, &why, now);
+                self.open -= 1;
+                if self.shrinking.is_due(self.open, self.links.capacity()) {
+                    let used = self.links.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+                    self.links.truncate(used);
+                    self.links.shrink_to_fit();
+                }
             }
         }
     }
@@ -332,7 +345,7 @@ impl Server {
         let now = self.clock.now();
         self.broker.shut_down(now);
         let end = now + FAREWELL;
-        while self.links.iter().any(Option::is_some) && self.clock.now() < end {
+        while self.open > 0 && self.clock.now() < end {
             if self.turn(events, Some(end))? {
                 break;
             }

@@ -41,7 +41,7 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
-use crate::memory;
+use crate::memory::{self, Shrinking};
 use crate::time::Time;
 
 /// Bits of one digit.
@@ -124,6 +124,7 @@ struct Level {
 #[derive(Debug)]
 pub struct Wheel<K> {
     timers: Slab<Timer<K>>,
+    shrinking: Shrinking,
     levels: [Level; LEVELS],
     /// Where the wheel stands. No timer that is armed belongs before it.
     cursor: u64,
@@ -136,6 +137,7 @@ impl<K: Copy> Wheel<K> {
     pub fn new(now: Time) -> Self {
         Self {
             timers: Slab::new(),
+            shrinking: Shrinking::default(),
             levels: std::array::from_fn(|_| Level { occupied: 0, first: [None; SLOTS] }),
             cursor: now.milliseconds(),
             latest: now.milliseconds(),
@@ -162,7 +164,11 @@ impl<K: Copy> Wheel<K> {
     /// When the timer is not armed.
     pub fn cancel(&mut self, timer: TimerId) -> K {
         self.unlink(timer);
-        self.timers.remove(timer.index()).key
+        let key = self.timers.remove(timer.index()).key;
+        if self.shrinking.is_due(self.timers.len(), self.timers.capacity()) {
+            self.timers.shrink_to_fit();
+        }
+        key
     }
 
     /// Gives an armed timer another deadline, sooner or later; it keeps its name.

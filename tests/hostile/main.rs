@@ -8,6 +8,7 @@ mod budget;
 mod connections;
 mod descriptors;
 mod messages;
+mod peak;
 mod peer;
 #[expect(dead_code, reason = "the clients' tests use the rest")]
 #[path = "../clients/server.rs"]

@@ -1,0 +1,87 @@
+//! After a peak: what was held for it is given back, not kept for the next one.
+
+use brooklet::access::{AllowAll, Peer};
+use brooklet::broker::{Broker, Effect};
+use brooklet::limits::Limits;
+use brooklet::memory;
+use brooklet::settings::ListenerId;
+use brooklet::slots::ConnectionId;
+use brooklet::time::Time;
+
+const CLIENTS: usize = 2_000;
+const RETAINED: usize = 5_000;
+/// Spare buffers, and the smallest sizes of tables.
+const ALLOWED: usize = 64 * 1024;
+
+fn packet(first_byte: u8, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    assert!(length < 16_384);
+    let low = u8::try_from(length % 128).unwrap();
+    let high = u8::try_from(length / 128).unwrap();
+    let size: &[u8] = if high > 0 { &[low | 128, high] } else { &[low] };
+    [&[first_byte], size, body].concat()
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
+}
+
+/// Sends everything and lets the broker do what is to be done.
+fn send(broker: &mut Broker, id: ConnectionId, bytes: &[u8]) {
+    broker.received(id, bytes, Time::ZERO);
+    broker.tick(Time::ZERO, usize::MAX);
+    for dirty in broker.take_dirty(Vec::new()) {
+        broker.write_to(dirty, &mut std::io::sink(), Time::ZERO).unwrap();
+    }
+    while let Some(effect) = broker.next_effect() {
+        if let Effect::Drop(id) = effect {
+            broker.closed(id, "", Time::ZERO);
+        }
+    }
+}
+
+fn connect(broker: &mut Broker, name: &str, flags: u8) -> ConnectionId {
+    let id =
+        broker.accept(Peer::Internet(([127, 0, 0, 1], 1).into()), ListenerId::default(), Time::ZERO).unwrap();
+    let body = [&string("MQTT")[..], &[4, flags, 0, 60], &string(name)].concat();
+    send(broker, id, &packet(0x10, &body));
+    id
+}
+
+#[test]
+fn a_peak_leaves_nothing_behind() {
+    let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
+    let publisher = connect(&mut broker, "publisher", 2);
+    broker.check_memory();
+    let before = memory::held();
+
+    for number in 0..RETAINED {
+        let body = [&string(&format!("kept/{number}"))[..], &[b'.'; 64]].concat();
+        send(&mut broker, publisher, &packet(0x31, &body));
+    }
+    let names: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number}")).collect();
+    for name in &names {
+        let id = connect(&mut broker, name, 0);
+        let body = [&[0, 1][..], &string(&format!("queue/{name}")), &[1], &string("more/#"), &[1]].concat();
+        send(&mut broker, id, &packet(0x82, &body));
+        let body = [&string(&format!("queue/{name}"))[..], &[0, 1], &[b'.'; 200]].concat();
+        // In flight, and then, the connection gone, in the queue.
+        send(&mut broker, publisher, &packet(0x32, &body));
+        broker.closed(id, "gone", Time::ZERO);
+        send(&mut broker, publisher, &packet(0x32, &body));
+    }
+    broker.check_memory();
+    let peak = memory::held() - before;
+    assert!(peak > CLIENTS * 1_000 + RETAINED * 100, "a peak of {peak} bytes");
+
+    for number in 0..RETAINED {
+        send(&mut broker, publisher, &packet(0x31, &string(&format!("kept/{number}"))));
+    }
+    for name in &names {
+        let id = connect(&mut broker, name, 2);
+        send(&mut broker, id, &[0xE0, 0]);
+    }
+    broker.check_memory();
+    let left = memory::held().saturating_sub(before);
+    assert!(left <= ALLOWED, "{left} bytes are left of a peak of {peak}");
+}
