@@ -168,3 +168,38 @@ fn a_client_that_is_not_read_for_its_full_outbox_may_be_silent() {
     world.pass(1);
     assert!(world.is_closed(peer), "it is read and silent");
 }
+
+/// Each subscription that ended was searched for among all who had subscribed alike, which one packet could make the
+/// work of minutes. Now everybody's place is known, so it has to stay known whoever leaves.
+#[test]
+fn who_subscribed_alike_leaves_in_any_order() {
+    const CLIENTS: usize = 20;
+    let mut world = World::new();
+    let names: Vec<String> = (0..CLIENTS).map(|number| number.to_string()).collect();
+    let filters = ["t", "$share/g/t", "$share/h/t", "t/#"];
+    let peers: Vec<_> = names.iter().map(|name| world.connect(Connect::new(V5, name).bytes())).collect();
+    for (&peer, name) in peers.iter().zip(&names) {
+        let alone = format!("$share/{name}/t");
+        let all: Vec<(&str, u8)> = filters.iter().chain([&&*alone]).map(|&filter| (filter, 0)).collect();
+        for _ in 0..2 {
+            assert_eq!(world.ask(peer, subscribe(V5, 1, &[], &all))[5..], [0; 5]);
+        }
+    }
+    let sender = world.connect(Connect::new(V5, "sender").bytes());
+    for left in (1..=CLIENTS).rev() {
+        world.send(sender, Publish::new(V5, "t", b"x").bytes());
+        let copies: usize = peers.iter().map(|&peer| world.take(peer).len()).sum();
+        assert_eq!(copies, left + 2 + left, "alone, for two groups, for those of one member");
+        let leaver = peers[7 * left % CLIENTS];
+        match left % 3 {
+            0 => world.cut(leaver),
+            1 => world.send(leaver, disconnect(0, &[])),
+            _ => {
+                let alone = format!("$share/{}/t", names[7 * left % CLIENTS]);
+                let all: Vec<&str> = filters.iter().copied().chain([&*alone]).collect();
+                assert_eq!(world.ask(leaver, unsubscribe(V5, 2, &all))[5..], [0; 5]);
+            }
+        }
+    }
+    assert_eq!(world.broker.census().subscriptions, 0);
+}

@@ -347,9 +347,8 @@ impl Broker {
         }
         for (id, group) in self.groups.iter() {
             assert!(!group.members().is_empty(), "a group without members is forgotten");
-            let is_there =
-                self.trie.values(group.filter).iter().any(|entry| entry.target == Target::Group(id));
-            assert!(is_there, "a group is in the trie");
+            let entry = self.trie.values(group.filter).get(group.position as usize);
+            assert_eq!(entry.map(|entry| entry.target), Some(Target::Group(id)), "a group is in the trie");
         }
     }
 
@@ -359,15 +358,17 @@ impl Broker {
         if let Presence::Connected(connection) = session.presence {
             assert_eq!(self.connections[connection].state, State::Serving(id));
         }
-        for held in session.subscriptions.iter() {
+        for (held, position) in session.subscriptions.iter() {
             let is_there = match held {
                 Held::Filter(filter) => {
-                    self.trie.values(filter).iter().any(|entry| entry.target == Target::Session(id))
+                    let entry = self.trie.values(filter).get(position as usize);
+                    entry.is_some_and(|entry| entry.target == Target::Session(id))
                 }
-                Held::Group(group) => self
-                    .groups
-                    .find(group)
-                    .is_some_and(|group| group.members().iter().any(|member| member.session == id)),
+                Held::Group(group) => {
+                    let group = self.groups.find(group);
+                    let member = group.and_then(|group| group.members().get(position as usize));
+                    member.is_some_and(|member| member.session == id)
+                }
             };
             assert!(is_there, "a subscription that the session holds exists");
         }

@@ -128,18 +128,15 @@ impl Broker {
         let target = Target::Session(session);
         let entry = Subscriber { target, terms };
         if let Some(known) = self.trie.find(filter.pattern())
-            && self.sessions[session].subscriptions.contains(Held::Filter(known))
+            && let Some(position) = self.sessions[session].subscriptions.position(Held::Filter(known))
         {
-            if let Some(place) =
-                self.trie.values_mut(known).iter_mut().find(|subscriber| subscriber.target == target)
-            {
-                *place = entry;
-            }
+            self.trie.values_mut(known)[position as usize] = entry;
             return Ok((known, false));
         }
         self.check_subscription_limits(session)?;
         let filter = self.trie.insert(filter.pattern(), entry);
-        self.sessions[session].subscriptions.insert(Held::Filter(filter));
+        let position = position(self.trie.values(filter).len() - 1);
+        self.sessions[session].subscriptions.insert(Held::Filter(filter), position);
         Ok((filter, true))
     }
 
@@ -152,21 +149,26 @@ impl Broker {
         terms: Terms,
     ) -> Result<(), ReasonCode> {
         let known = self.find_group(share_name, filter.pattern());
-        let is_member =
-            known.is_some_and(|group| self.sessions[session].subscriptions.contains(Held::Group(group)));
-        if !is_member {
-            self.check_subscription_limits(session)?;
+        let member = Member { session, terms };
+        if let Some(id) = known
+            && let Some(position) = self.sessions[session].subscriptions.position(Held::Group(id))
+            && let Some(group) = self.groups.find_mut(id)
+        {
+            group.replace(position as usize, member);
+            return Ok(());
         }
+        self.check_subscription_limits(session)?;
         let Self { groups, trie, .. } = self;
         let id = known.unwrap_or_else(|| {
             groups.create(share_name, |id| {
-                trie.insert(filter.pattern(), Subscriber { target: Target::Group(id), terms })
+                let filter = trie.insert(filter.pattern(), Subscriber { target: Target::Group(id), terms });
+                (filter, position(trie.values(filter).len() - 1))
             })
         });
         if let Some(group) = groups.find_mut(id) {
-            group.join(Member { session, terms });
+            let position = position(group.join(member));
+            self.sessions[session].subscriptions.insert(Held::Group(id), position);
         }
-        self.sessions[session].subscriptions.insert(Held::Group(id));
         Ok(())
     }
 
@@ -218,16 +220,14 @@ impl Broker {
         };
         let Some(held) = held else { return false };
         let state = &mut self.sessions[session];
-        if !state.subscriptions.remove(held) {
-            return false;
-        }
+        let Some(position) = state.subscriptions.remove(held) else { return false };
         if let Held::Filter(filter) = held
             && let Some(outgoing) = &mut state.outgoing
         {
             outgoing.replays.forget(filter);
         }
         state.count();
-        self.release(session, held);
+        self.release(held, position);
         true
     }
 }
@@ -235,4 +235,9 @@ impl Broker {
 /// A filter, or the one that stands for it below a mount point.
 fn named<'a>(filter: TopicFilter<'a>, mounted: Option<&'a str>) -> Result<TopicFilter<'a>, ReasonCode> {
     mounted.map_or(Ok(filter), |text| TopicFilter::new(text).map_err(|_| ReasonCode::TopicFilterInvalid))
+}
+
+/// A place among subscriptions, in the size that they are remembered with.
+pub(super) fn position(index: usize) -> u32 {
+    u32::try_from(index).expect("memory ends before the indices do")
 }

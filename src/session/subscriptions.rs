@@ -1,13 +1,15 @@
-//! The subscriptions of one session. Most sessions have one, which takes no memory of its own.
+//! The subscriptions of one session, and where each stands among those of its filter or the members of its group.
+//! That is known because a search among all who subscribed alike could take longer than anything else that a packet
+//! asks for. Most sessions have one subscription, which takes no memory of its own.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::memory;
 use crate::subscription::Held;
 
-/// The smallest node of a set, and what one more takes in nodes two thirds full.
-const NODE_BYTES: usize = 112;
-const ENTRY_BYTES: usize = 14;
+/// The smallest node of a map, and what one more takes in nodes two thirds full.
+const NODE_BYTES: usize = 160;
+const ENTRY_BYTES: usize = 21;
 
 /// What a session is subscribed to.
 #[derive(Debug, Default)]
@@ -17,9 +19,9 @@ pub struct Subscriptions(Kept);
 enum Kept {
     #[default]
     None,
-    One(Held),
+    One(Held, u32),
     #[expect(clippy::box_collection, reason = "sessions with one are many, and so take less")]
-    Several(Box<BTreeSet<Held>>),
+    Several(Box<BTreeMap<Held, u32>>),
 }
 
 impl Subscriptions {
@@ -27,7 +29,7 @@ impl Subscriptions {
     pub fn len(&self) -> usize {
         match &self.0 {
             Kept::None => 0,
-            Kept::One(_) => 1,
+            Kept::One(..) => 1,
             Kept::Several(several) => several.len(),
         }
     }
@@ -37,60 +39,67 @@ impl Subscriptions {
         self.len() == 0
     }
 
-    /// Whether this is one of them.
-    pub fn contains(&self, held: Held) -> bool {
+    /// Where this one stands, if it is one of them.
+    pub fn position(&self, held: Held) -> Option<u32> {
         match &self.0 {
-            Kept::None => false,
-            Kept::One(one) => *one == held,
-            Kept::Several(several) => several.contains(&held),
+            Kept::One(one, position) if *one == held => Some(*position),
+            Kept::None | Kept::One(..) => None,
+            Kept::Several(several) => several.get(&held).copied(),
         }
     }
 
-    /// Adds one, unless it is there already.
-    pub fn insert(&mut self, held: Held) {
+    /// Adds one, or says where it stands now.
+    pub fn insert(&mut self, held: Held, position: u32) {
         match &mut self.0 {
-            Kept::None => self.0 = Kept::One(held),
-            Kept::One(one) if *one == held => {}
-            Kept::One(one) => self.0 = Kept::Several(Box::new(BTreeSet::from([*one, held]))),
+            Kept::None => self.0 = Kept::One(held, position),
+            Kept::One(one, former) if *one == held => *former = position,
+            Kept::One(one, former) => {
+                self.0 = Kept::Several(Box::new(BTreeMap::from([(*one, *former), (held, position)])));
+            }
             Kept::Several(several) => {
-                several.insert(held);
+                several.insert(held, position);
             }
         }
     }
 
-    /// Takes one out; tells whether it was there.
-    pub fn remove(&mut self, held: Held) -> bool {
-        let is_there = self.contains(held);
+    /// Takes one out; tells where it stood.
+    pub fn remove(&mut self, held: Held) -> Option<u32> {
+        let position = self.position(held)?;
         match &mut self.0 {
-            Kept::Several(several) => {
+            Kept::Several(several) if several.len() > 1 => {
                 several.remove(&held);
-                // One may come back at once, so only none at all gives the set up.
-                if several.is_empty() {
-                    self.0 = Kept::None;
-                }
             }
-            Kept::One(_) if is_there => self.0 = Kept::None,
-            Kept::None | Kept::One(_) => {}
+            // One may come back at once, so only none at all gives the map up.
+            _ => self.0 = Kept::None,
         }
-        is_there
+        Some(position)
     }
 
-    /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Held> {
+    /// Takes the first one out.
+    pub fn pop_first(&mut self) -> Option<(Held, u32)> {
+        let (held, position) = self.iter().next()?;
+        self.remove(held);
+        Some((held, position))
+    }
+
+    /// All of them, in order, with where they stand.
+    pub fn iter(&self) -> impl Iterator<Item = (Held, u32)> {
         let (one, several) = match &self.0 {
             Kept::None => (None, None),
-            Kept::One(one) => (Some(*one), None),
-            Kept::Several(several) => (None, Some(several.iter().copied())),
+            Kept::One(one, position) => (Some((*one, *position)), None),
+            Kept::Several(several) => (None, Some(several.iter())),
         };
-        one.into_iter().chain(several.into_iter().flatten())
+        one.into_iter().chain(several.into_iter().flatten().map(|(&held, &position)| (held, position)))
     }
 
     /// Bytes that they take beside their place in the session.
     pub fn memory(&self) -> usize {
         match &self.0 {
-            Kept::None | Kept::One(_) => 0,
+            Kept::None | Kept::One(..) => 0,
             Kept::Several(several) => {
-                memory::allocation(size_of::<BTreeSet<Held>>()) + NODE_BYTES + several.len() * ENTRY_BYTES
+                memory::allocation(size_of::<BTreeMap<Held, u32>>())
+                    + NODE_BYTES
+                    + several.len() * ENTRY_BYTES
             }
         }
     }
@@ -107,19 +116,26 @@ mod tests {
         let held = ["a", "b", "c"].map(|pattern| Held::Filter(trie.insert(pattern, ())));
         let mut subscriptions = Subscriptions::default();
         for count in [1, 2, 3] {
-            for &one in &held[..count] {
-                subscriptions.insert(one);
+            for (&one, position) in held[..count].iter().zip(10..) {
+                subscriptions.insert(one, 0);
+                subscriptions.insert(one, position);
             }
             assert_eq!(subscriptions.len(), count);
-            assert_eq!(subscriptions.iter().collect::<Vec<_>>(), &held[..count]);
+            let expected: Vec<_> = held[..count].iter().copied().zip(10..).collect();
+            assert_eq!(subscriptions.iter().collect::<Vec<_>>(), expected);
         }
         for (left, &one) in held.iter().enumerate().rev() {
-            assert!(subscriptions.contains(one) && subscriptions.remove(one));
-            assert!(!subscriptions.contains(one) && !subscriptions.remove(one));
+            let position = 10 + u32::try_from(left).unwrap();
+            assert_eq!(
+                (subscriptions.position(one), subscriptions.remove(one)),
+                (Some(position), Some(position))
+            );
+            assert_eq!((subscriptions.position(one), subscriptions.remove(one)), (None, None));
             assert_eq!(subscriptions.len(), left);
         }
         assert!(subscriptions.is_empty() && subscriptions.memory() == 0);
-        subscriptions.insert(held[1]);
-        assert!(!subscriptions.remove(held[0]) && subscriptions.remove(held[1]));
+        subscriptions.insert(held[1], 7);
+        assert_eq!((subscriptions.remove(held[0]), subscriptions.pop_first()), (None, Some((held[1], 7))));
+        assert_eq!(subscriptions.pop_first(), None);
     }
 }

@@ -87,7 +87,7 @@ impl<T> Trie<T> {
         self.nodes[at].body.has_values().then_some(FilterId(at))
     }
 
-    /// The values of `filter`, in the order of their insertion; empty once the last one is removed.
+    /// The values of `filter`, a new one behind the others; empty once the last one is removed.
     pub fn values(&self, filter: FilterId) -> &[T] {
         self.nodes.find(filter.0).map_or(&[], |node| node.body.values())
     }
@@ -98,10 +98,11 @@ impl<T> Trie<T> {
         self.nodes.find_mut(filter.0).map_or(&mut [], |node| node.body.values_mut())
     }
 
-    /// Removes and returns the first value of `filter` that `is_it` accepts. Without values the filter is gone.
-    pub fn remove(&mut self, filter: FilterId, is_it: impl FnMut(&T) -> bool) -> Option<T> {
+    /// Removes and returns the value at `position` among those of `filter`; the last one takes its place, so that the
+    /// others cost nothing. Without values the filter is gone.
+    pub fn remove(&mut self, filter: FilterId, position: usize) -> Option<T> {
         self.nodes.find(filter.0)?;
-        let value = self.change(filter.0, |body| body.take_value(is_it))?;
+        let value = self.change(filter.0, |body| body.take_value(position))?;
         self.values -= 1;
         self.generation += 1;
         self.tidy(filter.0);

@@ -119,14 +119,14 @@ impl<T> Body<T> {
         }
     }
 
-    /// Removes the first value that `is_it` accepts; the others keep their order.
-    pub(super) fn take_value(&mut self, mut is_it: impl FnMut(&T) -> bool) -> Option<T> {
-        let at = self.values().iter().position(&mut is_it)?;
+    /// Removes the value at this position; the last one takes its place.
+    pub(super) fn take_value(&mut self, position: usize) -> Option<T> {
+        self.values().get(position)?;
         match self.take() {
             Self::Leaf(value) => Some(value),
             Self::Fork(_) => unreachable!("a fork has no values"),
             Self::Full(mut full) => {
-                let value = full.values.remove(at);
+                let value = full.values.swap_remove(position);
                 shrink_loosely(&mut full.values, VALUES_STEP);
                 *self = full.into_body();
                 Some(value)
