@@ -220,7 +220,7 @@ impl Oracle {
     fn check_at_most_once(&mut self, id: ConnectionId, client: &str, received: &Received<'_>) {
         let copy = self.claim(id, client, received);
         self.check_expiry(id, &copy, received, true);
-        if copy.source == Source::Own && !copy.is_optional {
+        if copy.has_order() {
             let line = self.lines.get_mut(&id).expect("it is there");
             let key = (copy.publication.publisher.clone(), copy.publication.topic.clone());
             let last = line.last.insert(key, copy.publication.number).unwrap_or(0);
@@ -267,7 +267,7 @@ impl Oracle {
         self.check_expiry(id, &copy, received, !received.dup);
         let order = self.number();
         let session = self.sessions.get_mut(client).expect("a connected client has a session");
-        if copy.source == Source::Own && !copy.is_optional {
+        if copy.has_order() {
             let publication = &copy.publication;
             let key = (publication.publisher.clone(), publication.topic.clone(), copy.qos);
             let last = session.last.insert(key, publication.number).unwrap_or(0);

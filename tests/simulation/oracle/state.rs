@@ -81,6 +81,12 @@ pub struct Copy {
 }
 
 impl Copy {
+    /// Whether it is known which publication this was, and so which ones may not come behind it. Empty ones look alike,
+    /// also one that was owed and one that the broker was free to drop.
+    pub fn has_order(&self) -> bool {
+        self.source == Source::Own && !self.is_optional && !self.publication.payload.is_empty()
+    }
+
     /// Its length on the wire, without Topic Alias.
     pub fn length(&self, version: ProtocolVersion) -> usize {
         let mut properties = PropertyBuffer::default();
