@@ -37,6 +37,12 @@ pub enum Fault {
     StaleMatches,
     /// A closed connection leaves its timer behind.
     ForgottenTimer,
+    /// Of several new subscriptions only the last one gets its retained messages.
+    RetainedForLastOnly,
+    /// A retained message is handed over twice.
+    RetainedTwice,
+    /// A message that can not be retained is delivered and refused.
+    RefusedDelivered,
 }
 
 #[cfg(feature = "planted-faults")]

@@ -204,6 +204,9 @@ impl Broker {
                 };
                 if self.can_be_told(id, publish.delivery) && !self.can_retain(&publication) {
                     // Before anybody gets it: a client that is refused may send the message again as a new one.
+                    if is_planted(planted::Fault::RefusedDelivered) {
+                        self.publish(publication, Some(session));
+                    }
                     ReasonCode::QuotaExceeded
                 } else {
                     let mut keepable = Keepable::new(publication, arrival.original);

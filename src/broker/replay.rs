@@ -8,6 +8,7 @@ use super::timers::Timer;
 use crate::codec::QoS;
 use crate::limits::{RETAINED_EXAMINED_PER_CALL, RETAINED_REPLAY_PER_CALL};
 use crate::message::{Keepable, Message};
+use crate::planted::{Fault, is_planted};
 use crate::retained::{Position, Walk};
 use crate::session::Replay;
 use crate::slots::SessionId;
@@ -21,7 +22,14 @@ impl Broker {
     /// Goes on with retained messages for new subscriptions, as far as the outbox and the window allow.
     pub(super) fn replay(&mut self, session: SessionId) {
         let Some(mut replay) = self.sessions[session].outgoing_mut().replays.take_next() else { return };
-        let (found, walk) = self.collect(&mut replay);
+        let (mut found, walk) = self.collect(&mut replay);
+        if is_planted(Fault::RetainedForLastOnly) && !self.sessions[session].outgoing_mut().replays.is_empty()
+        {
+            found.clear();
+        }
+        if is_planted(Fault::RetainedTwice) {
+            found.extend(found.last().cloned());
+        }
         let mut stopped_at = None;
         for message in found {
             if !self.replay_one(session, &replay, &message) {

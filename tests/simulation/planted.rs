@@ -15,7 +15,7 @@ use brooklet::planted::{Fault, plant};
 /// A fault that hides for longer would hide for ever.
 const SEEDS: u64 = 2_000;
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 19] = [
     Fault::LostPubrel,
     Fault::SkippedDup,
     Fault::WrongWildcard,
@@ -32,6 +32,9 @@ const FAULTS: [Fault; 16] = [
     Fault::FirstQoSWins,
     Fault::StaleMatches,
     Fault::ForgottenTimer,
+    Fault::RetainedForLastOnly,
+    Fault::RetainedTwice,
+    Fault::RefusedDelivered,
 ];
 
 /// The first seed that fails with this fault planted.
