@@ -9,7 +9,8 @@ use std::rc::Rc;
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::codec::{
-    Delivery, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS,
+    Delivery, PacketIdentifier, PlainPublish, Properties, Property, PropertyBuffer, ProtocolVersion, Publish,
+    QoS,
 };
 use crate::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::memory::{self, Audit};
@@ -169,48 +170,28 @@ impl Message {
     }
 }
 
-/// The packet that a publication came in, where it is one that receivers get too: without DUP, RETAIN and properties,
-/// in its shortest form. Nothing has to be encoded for those who speak the same version and get it with the same QoS.
+/// The packet that a publication came in, where it is one that receivers get too. Nothing has to be encoded for those
+/// who speak the same version and get it with the same QoS.
 #[derive(Clone, Copy, Debug)]
-pub struct Original<'a> {
-    packet: &'a [u8],
+struct Original<'a> {
+    encoded: Encoded<'a>,
     is_v5: bool,
     qos: QoS,
-    payload_length: usize,
 }
 
 impl<'a> Original<'a> {
-    /// The bytes that `publish` was decoded from; `None` if receivers get others.
     #[inline]
-    pub fn new(packet: &'a [u8], publish: &Publish<'_>, version: ProtocolVersion) -> Option<Self> {
-        // MQTT 3.1 lets a client set DUP at QoS 0, where it says nothing.
-        let has_flags = packet.first().is_none_or(|first| first & 0b1001 != 0);
-        if has_flags || !publish.properties.is_empty() || packet.len() != publish.encoded_length(version) {
-            return None;
-        }
-        Some(Self {
-            packet,
-            is_v5: version == ProtocolVersion::V5,
-            qos: publish.delivery.qos(),
-            payload_length: publish.payload.len(),
-        })
-    }
-
-    /// The bytes for a receiver that needs nothing of its own but the Packet Identifier, if it gets these.
-    #[inline]
-    fn encoded(&self, version: ProtocolVersion, qos: QoS, retain: bool) -> Option<Encoded<'a>> {
-        let is_v5 = version == ProtocolVersion::V5;
-        if self.is_v5 != is_v5 || self.qos != qos || retain {
-            return None;
-        }
-        let payload_by_reference = self.payload_length > COPIED_PAYLOAD_MAXIMUM;
-        let payload_at = self.packet.len() - self.payload_length;
-        Some(Encoded {
-            bytes: if payload_by_reference { &self.packet[..payload_at] } else { self.packet },
-            packet_identifier_at: (payload_at - usize::from(is_v5)).saturating_sub(2),
-            length: self.packet.len(),
+    fn new(publish: &PlainPublish<'a>) -> Self {
+        let packet = publish.packet;
+        let payload_by_reference = publish.payload.len() > COPIED_PAYLOAD_MAXIMUM;
+        let head_length = packet.len() - publish.payload.len();
+        let encoded = Encoded {
+            bytes: if payload_by_reference { &packet[..head_length] } else { packet },
+            packet_identifier_at: publish.packet_identifier_at(),
+            length: packet.len(),
             payload_by_reference,
-        })
+        };
+        Self { encoded, is_v5: publish.version == ProtocolVersion::V5, qos: publish.delivery.qos() }
     }
 }
 
@@ -226,8 +207,23 @@ pub struct Keepable<'a> {
 
 impl<'a> Keepable<'a> {
     /// A publication that nobody keeps yet.
-    pub const fn new(publication: Publication<'a>, original: Option<Original<'a>>) -> Self {
-        Self { publication, original, message: None }
+    pub const fn new(publication: Publication<'a>) -> Self {
+        Self { publication, original: None, message: None }
+    }
+
+    /// What came as `publish` on this topic.
+    #[inline]
+    pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>) -> Self {
+        let publication = Publication {
+            topic,
+            payload: publish.payload,
+            qos: publish.delivery.qos(),
+            retain: false,
+            publisher: None,
+            properties: Properties::default(),
+            expires: Time::NEVER,
+        };
+        Self { publication, original: Some(Original::new(publish)), message: None }
     }
 
     /// A publication that is kept already.
@@ -235,10 +231,13 @@ impl<'a> Keepable<'a> {
         Self { publication: message.publication(), original: None, message: Some(message.clone()) }
     }
 
-    /// The bytes of the packet that it came in, if a receiver of this version gets these.
+    /// The bytes of the packet that it came in, if these are what a receiver gets that needs no RETAIN flag and nothing
+    /// of its own but the Packet Identifier.
     #[inline]
-    pub fn original(&self, version: ProtocolVersion, qos: QoS, retain: bool) -> Option<Encoded<'a>> {
-        self.original.as_ref()?.encoded(version, qos, retain)
+    pub fn original(&self, version: ProtocolVersion, qos: QoS) -> Option<&Encoded<'a>> {
+        let original = self.original.as_ref()?;
+        let is_v5 = version == ProtocolVersion::V5;
+        (original.is_v5 == is_v5 && original.qos == qos).then_some(&original.encoded)
     }
 
     /// The message; made on first need and then shared.
@@ -271,6 +270,14 @@ pub struct ReceiverCopy<'a> {
     pub identifiers: &'a [u32],
     /// How the topic is named.
     pub naming: Naming,
+}
+
+impl ReceiverCopy<'_> {
+    /// Whether the packet says more that is this receiver's own than the Packet Identifier.
+    #[inline]
+    pub fn is_private(&self) -> bool {
+        self.dup || !self.identifiers.is_empty() || self.naming != Naming::Name
+    }
 }
 
 /// A PUBLISH ready to be queued: the bytes to copy, what to reference behind them, where the identifier goes.

@@ -39,6 +39,12 @@ impl Broker {
         }
     }
 
+    /// Whether so little of the budget is used that nothing at all is shed.
+    #[inline]
+    pub(super) fn is_relaxed(&self) -> bool {
+        self.limits.memory.is_none_or(|limit| memory::held() < limit - limit / 4)
+    }
+
     /// The fill of an outbox up to which it takes another QoS 0 message: its limit, shrinking to nothing between
     /// three quarters and nine tenths of the budget.
     pub(super) fn outbox_allowance(&self) -> usize {

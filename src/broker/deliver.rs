@@ -37,6 +37,12 @@ pub(super) struct Routed {
 }
 
 impl Routed {
+    #[inline]
+    fn count(&mut self, is_taken: Option<bool>) {
+        self.matched += usize::from(is_taken.is_some());
+        self.taken += usize::from(is_taken == Some(true));
+    }
+
     /// What the publisher of a QoS 1 or 2 message is told. Whoever is told of an error may send it again as a new
     /// message, so nothing of it may have taken effect.
     pub(super) const fn reason_code(self) -> ReasonCode {
@@ -51,33 +57,32 @@ impl Routed {
 }
 
 impl Broker {
-    /// Takes a message over: retains it if it asks for that, and delivers it to every subscriber
-    /// [MQTT-4.5.0-1], those in `matched` if they are known already.
-    pub(super) fn publish(
+    /// Takes a message over: retains it if it asks for that, and delivers it to every subscriber.
+    pub(super) fn publish(&mut self, keepable: &mut Keepable<'_>, publisher: Option<SessionId>) -> Routed {
+        let is_retained = keepable.publication.retain && self.retain(keepable);
+        let matched = self.matches_of(keepable.publication.topic);
+        let routed = self.route(keepable, publisher, &matched);
+        Routed { is_retained, ..routed }
+    }
+
+    /// Delivers a message to every subscriber [MQTT-4.5.0-1].
+    #[inline]
+    pub(super) fn route(
         &mut self,
         keepable: &mut Keepable<'_>,
         publisher: Option<SessionId>,
-        matched: Option<&Rc<Matched>>,
+        matched: &Matched,
     ) -> Routed {
-        let publication = keepable.publication;
-        let is_retained = publication.retain && self.retain(keepable);
-        let found;
-        let matched = match matched {
-            Some(matched) => matched,
-            None => {
-                found = self.matches_of(publication.topic);
-                &found
-            }
-        };
         self.sender.encoder.begin();
-        let mut routed = Routed { is_retained, ..Routed::default() };
-        for run in matched.subscribers.chunk_by(|one, other| one.target == other.target) {
-            let is_taken = match run[0].target {
-                Target::Session(session) => self.deliver_run(session, run, keepable, publisher),
-                Target::Group(group) => Some(self.deliver_to_group(group, keepable, None)),
-            };
-            routed.matched += usize::from(is_taken.is_some());
-            routed.taken += usize::from(is_taken == Some(true));
+        let mut routed = Routed::default();
+        if matched.has_runs() {
+            for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
+                routed.count(self.deliver_run(run, keepable, publisher));
+            }
+        } else {
+            for subscriber in matched.subscribers() {
+                routed.count(self.deliver_alone(subscriber, keepable, publisher));
+            }
         }
         routed
     }
@@ -116,40 +121,75 @@ impl Broker {
             && self.pressure(bytes) < Pressure::Keep
     }
 
-    /// Delivers once for all subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
+    /// Delivers for the only subscription of a session that matches, or to a group; `None` if it is one that wants
+    /// none of the client's own messages [MQTT-3.8.3-3].
+    #[inline]
+    fn deliver_alone(
+        &mut self,
+        &Subscriber { target, terms }: &Subscriber,
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+    ) -> Option<bool> {
+        let session = match target {
+            Target::Session(session) => session,
+            Target::Group(group) => return Some(self.deliver_to_group(group, keepable, None)),
+        };
+        if terms.no_local() && publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored) {
+            return None;
+        }
+        let identifier = terms.identifier();
+        let share = Share {
+            qos: delivered_qos(&self.limits, terms.qos(), keepable.publication.qos),
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            retain: terms.retain_as_published() && keepable.publication.retain,
+            identifiers: identifier.as_slice(),
+            group: None,
+        };
+        let is_plain = share.qos == QoS::AtMostOnce && identifier.is_none();
+        Some((is_plain && self.hand_on(session, keepable)) || self.deliver(session, keepable, share))
+    }
+
+    /// Puts the packet as it came into the outbox of a client that keeps up, if a QoS 0 copy is just that. Whatever
+    /// else there may be to do is left to [`Broker::deliver`].
+    #[inline]
+    fn hand_on(&mut self, session: SessionId, keepable: &Keepable<'_>) -> bool {
+        let is_relaxed = self.is_relaxed();
+        let Self { sessions, connections, sender, statistics, limits, .. } = self;
+        let Some(id) = sessions[session].connection() else { return false };
+        let connection = &mut connections[id];
+        let is_sent = is_relaxed
+            && connection.outbox.len() < limits.outbox_bytes
+            && sender.original(connection, keepable, Delivery::AtMostOnce);
+        statistics.publishes_sent += u64::from(is_sent);
+        is_sent
+    }
+
+    /// Delivers once for several subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
     /// their identifiers [MQTT-3.3.4-4]. `None` if No Local leaves none of them [MQTT-3.8.3-3].
     fn deliver_run(
         &mut self,
-        session: SessionId,
         run: &[Subscriber],
         keepable: &mut Keepable<'_>,
         publisher: Option<SessionId>,
     ) -> Option<bool> {
+        let [Subscriber { target: Target::Session(session), .. }, _, ..] = *run else {
+            return self.deliver_alone(run.first()?, keepable, publisher);
+        };
         let is_own = publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored);
         let mut wanted = run.iter().map(|entry| entry.terms).filter(|terms| !(is_own && terms.no_local()));
         let first = wanted.next()?;
         let (mut qos, mut as_published) = (first.qos(), first.retain_as_published());
-        let alone = first.identifier().map(|identifier| [identifier]);
-        let mut several: Vec<u32> = Vec::new();
+        let mut identifiers: Vec<u32> = first.identifier().into_iter().collect();
         for terms in wanted {
             qos = if is_planted(planted::Fault::FirstQoSWins) { qos } else { qos.max(terms.qos()) };
             as_published |= terms.retain_as_published();
-            if several.is_empty() {
-                several.extend(first.identifier());
-            }
-            several.extend(terms.identifier());
+            identifiers.extend(terms.identifier());
         }
-        let identifiers = match &alone {
-            _ if !several.is_empty() => several.as_slice(),
-            Some(one) => one,
-            None => &[],
-        };
-        let publication = keepable.publication;
         let share = Share {
-            qos: delivered_qos(&self.limits, qos, publication.qos),
+            qos: delivered_qos(&self.limits, qos, keepable.publication.qos),
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-            retain: as_published && publication.retain,
-            identifiers,
+            retain: as_published && keepable.publication.retain,
+            identifiers: &identifiers,
             group: None,
         };
         Some(self.deliver(session, keepable, share))
@@ -199,6 +239,7 @@ impl Broker {
     }
 
     /// Delivers one copy; false if there was no room for it.
+    #[inline]
     fn deliver(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
@@ -245,7 +286,10 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
     ) -> bool {
-        let (allowance, pressure) = (self.outbox_allowance(), self.pressure(0));
+        let (allowance, is_full) = match self.is_relaxed() {
+            true => (self.limits.outbox_bytes, false),
+            false => (self.outbox_allowance(), self.pressure(0) == Pressure::Full),
+        };
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &sessions[session];
         let Presence::Connected(id) = state.presence else {
@@ -253,7 +297,7 @@ impl Broker {
         };
         let connection = &mut connections[id];
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
-        if is_slow || pressure == Pressure::Full {
+        if is_slow || is_full {
             statistics.dropped += 1;
             return false;
         }

@@ -142,7 +142,7 @@ impl Broker {
         };
         let publication = Publication { expires, ..kept };
         if self.may_publish_will(session_id, &publication) {
-            self.publish(&mut Keepable::new(publication, None), Some(session_id), None);
+            self.publish(&mut Keepable::new(publication), Some(session_id));
         }
     }
 

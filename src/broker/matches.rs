@@ -26,13 +26,25 @@ pub(super) struct Matched {
     topic: String,
     /// That of the trie when it was asked.
     generation: u64,
-    pub(super) subscribers: Vec<Subscriber>,
+    subscribers: Vec<Subscriber>,
+    /// Some session is there more than once.
+    has_runs: bool,
 }
 
 impl Matched {
     #[inline]
     pub(super) fn topic(&self) -> TopicName<'_> {
         TopicName::trusted(&self.topic)
+    }
+
+    #[inline]
+    pub(super) fn subscribers(&self) -> &[Subscriber] {
+        &self.subscribers
+    }
+
+    #[inline]
+    pub(super) const fn has_runs(&self) -> bool {
+        self.has_runs
     }
 
     fn memory(&self) -> usize {
@@ -67,12 +79,16 @@ impl Matches {
     pub(super) fn find(&self, trie: &Trie<Subscriber>, topic: &[u8]) -> Option<Rc<Matched>> {
         let hash = hash(topic);
         let beginning = self.beginning(hash);
-        let places = self.places.get(beginning..beginning + PLACES)?;
-        places.iter().filter(|place| place.hash == hash).find_map(|place| {
-            let matched = place.matched.as_ref()?;
-            let is_true = matched.generation == trie.generation() || is_planted(Fault::StaleMatches);
-            (is_true && matched.topic.as_bytes() == topic).then(|| matched.clone())
-        })
+        for place in self.places.get(beginning..beginning + PLACES)? {
+            if place.hash == hash
+                && let Some(matched) = &place.matched
+                && matched.topic.as_bytes() == topic
+                && (matched.generation == trie.generation() || is_planted(Fault::StaleMatches))
+            {
+                return Some(matched.clone());
+            }
+        }
+        None
     }
 
     /// The subscribers of `topic`.
@@ -115,6 +131,8 @@ impl Matches {
             // A session is at most once in a filter; only several filters can bring it up twice.
             matched.subscribers.sort_by_key(|subscriber| subscriber.target);
         }
+        let pairs = matched.subscribers.windows(2);
+        matched.has_runs = pairs.into_iter().any(|pair| pair[0].target == pair[1].target);
     }
 
     /// The place for a new topic: a free one or one that is not true any more. If there is none, there are more

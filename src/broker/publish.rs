@@ -1,16 +1,14 @@
 //! PUBLISH from a client, and the second half of a QoS 2 exchange that it began.
 
-use std::rc::Rc;
-
 use super::matches::Matched;
 use super::rules::mounted_name;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
-    Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
-    ProtocolVersion, Publish, ReasonCode,
+    Acknowledgement, Delivery, Packet, PacketIdentifier, PlainPublish, Properties, Property, PropertyBuffer,
+    ProtocolVersion, Publish, ReasonCode, plain_puback_packet,
 };
-use crate::message::{Keepable, Original, Publication};
+use crate::message::{Keepable, Publication};
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
@@ -37,48 +35,63 @@ impl Reply {
     }
 }
 
-/// A PUBLISH that came, and what is known about it beside what it says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival<'a> {
-    pub(super) publish: Publish<'a>,
-    /// Its bytes, if those who subscribed can get them as they are.
-    pub(super) original: Option<Original<'a>>,
-    /// Who subscribed to its topic, if that is known.
-    pub(super) matched: Option<&'a Rc<Matched>>,
-}
-
 impl Broker {
+    /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
+    /// checked but what is so for each message. Only for topics that [`Broker::is_plain_topic`] tells.
     #[inline]
+    pub(super) fn relay(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &PlainPublish<'_>,
+        matched: &Matched,
+    ) -> Result<Step, Fault> {
+        if self.is_repeated(id, session, publish.delivery)? {
+            return Ok(Step::Done);
+        }
+        self.statistics.publishes_received += 1;
+        let mut keepable = Keepable::plain(matched.topic(), publish);
+        let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
+        match publish.delivery {
+            Delivery::AtMostOnce => {}
+            Delivery::AtLeastOnce(identifier) if reason_code == ReasonCode::Success => {
+                self.acknowledge_plainly(id, identifier)?;
+            }
+            delivery => self.conclude(id, session, delivery, reason_code)?,
+        }
+        Ok(Step::Done)
+    }
+
+    /// Queues a PUBACK of success. Only where the log does not tell of each packet.
+    #[inline]
+    fn acknowledge_plainly(&mut self, id: ConnectionId, identifier: PacketIdentifier) -> Result<(), Fault> {
+        let connection = &mut self.connections[id];
+        let puback = plain_puback_packet(identifier);
+        if connection.maximum_packet_size() < puback.len() {
+            return self.acknowledge(id, Reply::PubAck, identifier, ReasonCode::Success);
+        }
+        connection.outbox.push(&mut self.sender.dirty, |bytes| bytes.extend_from_slice(&puback));
+        Ok(())
+    }
+
+    /// Whether a topic is neither about the broker nor of too many levels, as far as one look tells.
+    #[inline]
+    pub(super) fn is_plain_topic(&self, topic: &[u8]) -> bool {
+        topic.first() != Some(&b'$') && topic.len() < self.limits.topic_levels
+    }
+
     pub(super) fn handle_publish(
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        arrival: &Arrival<'_>,
+        publish: &Publish<'_>,
     ) -> Result<Step, Fault> {
-        let publish = &arrival.publish;
-        if publish.properties.is_empty() {
-            let topic = publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"))?;
-            return self.take_over(id, session, arrival, topic, (Properties::default(), Time::NEVER));
-        }
-        self.handle_publish_with_properties(id, session, arrival)
-    }
-
-    #[inline(never)]
-    fn handle_publish_with_properties(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        arrival: &Arrival<'_>,
-    ) -> Result<Step, Fault> {
-        let publish = &arrival.publish;
         let mut aliased = std::mem::take(&mut self.aliased_topic);
         let mut forwarded = std::mem::take(&mut self.forwarded);
         // First of all, because a repeated message may bind an alias too.
         let outcome = self.resolve_topic(id, publish, &mut aliased).and_then(|topic| {
             let split = self.split_properties(publish.properties, &mut forwarded)?;
-            let arrival =
-                if publish.topic.is_some() { *arrival } else { Arrival { matched: None, ..*arrival } };
-            self.take_over(id, session, &arrival, topic, split)
+            self.take_over(id, session, publish, topic, split)
         });
         self.aliased_topic = aliased;
         forwarded.clear();
@@ -88,15 +101,25 @@ impl Broker {
 
     /// Whether a QoS 2 message was received before and not released: it is answered and not delivered again
     /// [MQTT-4.3.3-10]. What is new needs a place, which those that are not released may have taken all.
+    #[inline]
     fn is_repeated(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         delivery: Delivery,
     ) -> Result<bool, Fault> {
-        if delivery == Delivery::AtMostOnce {
+        if delivery == Delivery::AtMostOnce || self.sessions[session].incoming.is_empty() {
             return Ok(false);
         }
+        self.is_repeated_among_others(id, session, delivery)
+    }
+
+    fn is_repeated_among_others(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+    ) -> Result<bool, Fault> {
         let incoming = &self.sessions[session].incoming;
         if let Delivery::ExactlyOnce(identifier) = delivery
             && incoming.contains(identifier)
@@ -150,22 +173,20 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        arrival: &Arrival<'_>,
+        publish: &Publish<'_>,
         topic: TopicName<'_>,
         split: (Properties<'_>, Time),
     ) -> Result<Step, Fault> {
         if self.rules.concern_publish {
-            self.check_publish(id, &arrival.publish)?;
+            self.check_publish(id, publish)?;
             if let Some(mounted) = mounted_name(self.rules.of(self.connections[id].listener), topic) {
                 let topic = TopicName::new(&mounted).map_err(|_| {
                     Fault::new(ReasonCode::TopicNameInvalid, "no topic below the mount point")
                 })?;
-                // What came names another topic.
-                let arrival = Arrival { original: None, matched: None, ..*arrival };
-                return self.take_over_named(id, session, &arrival, topic, split);
+                return self.take_over_named(id, session, publish, topic, split);
             }
         }
-        self.take_over_named(id, session, arrival, topic, split)
+        self.take_over_named(id, session, publish, topic, split)
     }
 
     /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other. The
@@ -174,11 +195,10 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        arrival: &Arrival<'_>,
+        publish: &Publish<'_>,
         topic: TopicName<'_>,
         (properties, expires): (Properties<'_>, Time),
     ) -> Result<Step, Fault> {
-        let publish = &arrival.publish;
         if self.is_repeated(id, session, publish.delivery)? {
             return Ok(Step::Done);
         }
@@ -205,12 +225,11 @@ impl Broker {
                 if self.can_be_told(id, publish.delivery) && !self.can_retain(&publication) {
                     // Before anybody gets it: a client that is refused may send the message again as a new one.
                     if is_planted(planted::Fault::RefusedDelivered) {
-                        self.publish(publication, Some(session));
+                        self.publish(&mut Keepable::new(publication), Some(session));
                     }
                     ReasonCode::QuotaExceeded
                 } else {
-                    let mut keepable = Keepable::new(publication, arrival.original);
-                    self.publish(&mut keepable, Some(session), arrival.matched).reason_code()
+                    self.publish(&mut Keepable::new(publication), Some(session)).reason_code()
                 }
             }
         };

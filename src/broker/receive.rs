@@ -3,15 +3,13 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
-use super::publish::Arrival;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
 use crate::codec::{
-    DecodeError, Frame, Packet, ProtocolVersion, ReasonCode, Status, UncheckedPublish, decode, frame,
+    DecodeError, Frame, Packet, ProtocolVersion, Publish, ReasonCode, Status, decode, frame, plain_puback,
     unchecked_publish,
 };
 use crate::connection::State;
-use crate::message::Original;
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
@@ -120,98 +118,85 @@ impl Broker {
     fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut used = 0;
         let mut limit = self.packet_size_limit(id);
+        let most = self.limits.outbox_bytes + self.limits.outbox_answer_bytes;
         loop {
             let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
             if connection.state == State::Ending {
                 return bytes.len();
             }
-            let most = self.limits.outbox_bytes + self.limits.outbox_answer_bytes;
             connection.is_paused |= connection.outbox.len() > most;
             if connection.is_paused {
                 return used;
             }
+            let (state, version) = (connection.state, connection.version);
             let rest = &bytes[used..];
-            let is_greeting = connection.state == State::Greeting;
-            let fault = match frame(rest, limit) {
-                // What does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
-                _ if is_greeting && rest.first().is_some_and(|&first| first >> 4 != CONNECT) => {
-                    Fault::protocol_error("the first packet is not CONNECT")
-                }
+            let frame = match cut(rest, state, limit) {
+                Ok(Status::Complete(frame)) => frame,
                 Ok(Status::Incomplete { .. }) => return used,
-                Ok(Status::Complete(frame)) => {
-                    let outcome = self.work_off_packet(id, &frame, rest);
-                    self.statistics.packets_received += u64::from(!matches!(outcome, Ok(Step::Parked)));
-                    match outcome {
-                        Ok(Step::Done) => {
-                            used += frame.length;
-                            if is_greeting {
-                                limit = self.packet_size_limit(id);
-                            }
-                            continue;
-                        }
-                        Ok(Step::Parked) => return used,
-                        Ok(Step::Ended) => return bytes.len(),
-                        Err(fault) => fault,
-                    }
+                Err(fault) => {
+                    self.fail(id, &fault);
+                    return bytes.len();
                 }
-                Err(error) => error.into(),
             };
-            self.fail(id, &fault);
-            return bytes.len();
+            connection.last_heard = self.now;
+            connection.judged = self.now;
+            let outcome = match state {
+                State::Serving(session) => self.work_off_packet((id, session), version, &frame),
+                _ => {
+                    let outcome = self.work_off_greeting(id, &frame);
+                    limit = self.packet_size_limit(id);
+                    outcome
+                }
+            };
+            self.statistics.packets_received += u64::from(!matches!(outcome, Ok(Step::Parked)));
+            match outcome {
+                Ok(Step::Done) => used += frame.length,
+                Ok(Step::Parked) => return used,
+                Ok(Step::Ended) => return bytes.len(),
+                Err(fault) => {
+                    self.fail(id, &fault);
+                    return bytes.len();
+                }
+            }
         }
     }
 
     #[inline]
-    fn work_off_packet(&mut self, id: ConnectionId, frame: &Frame<'_>, bytes: &[u8]) -> Result<Step, Fault> {
-        let connection = &mut self.connections[id];
-        connection.last_heard = self.now;
-        connection.judged = self.now;
-        self.verdicts.clear();
-        self.assigned = None;
-        if let Some(parked) = connection.parked.take() {
-            self.verdicts = parked.verdicts;
-            self.assigned = parked.assigned;
+    fn work_off_packet(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        version: ProtocolVersion,
+        frame: &Frame<'_>,
+    ) -> Result<Step, Fault> {
+        let is_quiet = !log_enabled!(Level::Debug);
+        let Some(unchecked) = unchecked_publish(frame, version)? else {
+            return match plain_puback(frame) {
+                Some(identifier) if is_quiet => self.handle_puback(session, identifier).map(|()| Step::Done),
+                _ => self.work_off_other(id, session, frame, version),
+            };
+        };
+        if is_quiet
+            && self.is_open
+            && !self.rules.concern_publish
+            && self.is_plain_topic(unchecked.topic)
+            && let Some(publish) = unchecked.plain(version)
+            && let Some(matched) = self.matches.find(&self.trie, unchecked.topic)
+        {
+            return self.relay(id, session, &publish, &matched);
         }
-        let version = connection.version;
-        match connection.state {
-            State::Serving(session) => match unchecked_publish(frame, version)? {
-                Some(publish) => {
-                    self.work_off_publish(id, session, &publish, &bytes[..frame.length], version)
-                }
-                None => self.work_off_other(id, session, frame, version),
-            },
-            State::Greeting => match decode(frame, version) {
-                Ok(Packet::Connect(connect)) => self.handle_connect(id, &connect),
-                Ok(_) => Err(Fault::protocol_error("the first packet is not CONNECT")),
-                Err(error) => {
-                    self.refuse_undecoded(id, frame.body, error);
-                    Ok(Step::Ended)
-                }
-            },
-            State::Ending => Ok(Step::Ended),
-        }
+        self.work_off_publish(id, session, &unchecked.decode(version)?)
     }
 
-    /// A PUBLISH, whose Topic Name need not be checked if it is one of late.
-    #[inline]
+    #[inline(never)]
     fn work_off_publish(
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        unchecked: &UncheckedPublish<'_>,
-        packet: &[u8],
-        version: ProtocolVersion,
+        publish: &Publish<'_>,
     ) -> Result<Step, Fault> {
-        let matched = self.matches.find(&self.trie, unchecked.topic);
-        let publish = match &matched {
-            Some(matched) => unchecked.decode_with(matched.topic(), version)?,
-            None => unchecked.decode(version)?,
-        };
-        if log_enabled!(Level::Debug) {
-            self.trace(session, &Packet::Publish(publish));
-        }
-        let original = Original::new(packet, &publish, version);
-        self.handle_publish(id, session, &Arrival { publish, original, matched: matched.as_ref() })
+        self.take_verdicts(id);
+        self.trace(session, &Packet::Publish(*publish));
+        self.handle_publish(id, session, publish)
     }
 
     fn work_off_other(
@@ -221,6 +206,7 @@ impl Broker {
         frame: &Frame<'_>,
         version: ProtocolVersion,
     ) -> Result<Step, Fault> {
+        self.take_verdicts(id);
         let packet = decode(frame, version).map_err(|error| match error {
             // Only a CONNECT has these faults, and DISCONNECT no codes for them [MQTT-3.14.2-1].
             DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => {
@@ -228,16 +214,37 @@ impl Broker {
             }
             other => other.into(),
         })?;
-        if log_enabled!(Level::Debug) {
-            self.trace(session, &packet);
-        }
+        self.trace(session, &packet);
         self.handle(id, session, &packet)
+    }
+
+    #[inline(never)]
+    fn work_off_greeting(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
+        self.take_verdicts(id);
+        match decode(frame, self.connections[id].version) {
+            Ok(Packet::Connect(connect)) => self.handle_connect(id, &connect),
+            Ok(_) => Err(Fault::protocol_error("the first packet is not CONNECT")),
+            Err(error) => {
+                self.refuse_undecoded(id, frame.body, error);
+                Ok(Step::Ended)
+            }
+        }
+    }
+
+    /// Takes up the decisions that have come about the packet in hand.
+    fn take_verdicts(&mut self, id: ConnectionId) {
+        self.verdicts.clear();
+        self.assigned = None;
+        if let Some(parked) = self.connections[id].parked.take() {
+            self.verdicts = parked.verdicts;
+            self.assigned = parked.assigned;
+        }
     }
 
     fn handle(&mut self, id: ConnectionId, session: SessionId, packet: &Packet<'_>) -> Result<Step, Fault> {
         match packet {
-            Packet::Publish(_) => unreachable!("it goes another way"),
-            Packet::PubAck(answer) => self.handle_puback(session, answer)?,
+            Packet::Publish(publish) => return self.handle_publish(id, session, publish),
+            Packet::PubAck(answer) => self.handle_puback(session, answer.packet_identifier)?,
             Packet::PubRec(answer) => self.handle_pubrec(id, session, answer)?,
             Packet::PubRel(answer) => self.handle_pubrel(id, session, answer)?,
             Packet::PubComp(answer) => self.handle_pubcomp(session, answer)?,
@@ -257,10 +264,11 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    #[cold]
     fn trace(&self, session: SessionId, packet: &Packet<'_>) {
-        let client = &self.sessions[session].client_identifier;
-        debug!("Received {}", Described { packet, direction: "from", client });
+        if log_enabled!(Level::Debug) {
+            let client = &self.sessions[session].client_identifier;
+            debug!("Received {}", Described { packet, direction: "from", client });
+        }
     }
 
     /// A CONNECT that did not decode. A version that nobody knows is answered in the oldest form; so is what
@@ -298,4 +306,14 @@ impl Broker {
         connection.outbox.clear(&mut self.sender.dirty);
         self.effects.retain(|effect| !matches!(effect, Effect::Resume(resumed) if *resumed == id));
     }
+}
+
+/// Cuts the first packet out of what a connection has sent; it may have so many bytes.
+#[inline]
+fn cut(bytes: &[u8], state: State, limit: usize) -> Result<Status<Frame<'_>>, Fault> {
+    // What does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
+    if state == State::Greeting && bytes.first().is_some_and(|&first| first >> 4 != CONNECT) {
+        return Err(Fault::protocol_error("the first packet is not CONNECT"));
+    }
+    Ok(frame(bytes, limit)?)
 }

@@ -5,7 +5,7 @@ use super::deliver::Share;
 use super::publish::Reply;
 use super::timers::Timer;
 use super::{Broker, Fault};
-use crate::codec::{Acknowledgement, Delivery, Packet, ProtocolVersion, QoS, ReasonCode};
+use crate::codec::{Acknowledgement, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS, ReasonCode};
 use crate::message::{Keepable, Naming, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Queued, Settled, Stage};
@@ -13,12 +13,15 @@ use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 
 impl Broker {
+    #[inline]
     pub(super) fn handle_puback(
         &mut self,
         session: SessionId,
-        puback: &Acknowledgement<'_>,
+        identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
-        match self.sessions[session].outgoing_mut().acknowledge(puback.packet_identifier) {
+        let outgoing = self.sessions[session].outgoing_mut();
+        match outgoing.acknowledge(identifier) {
+            Settled::Done if outgoing.is_at_rest() => {}
             Settled::Done => self.pump(session),
             Settled::Unknown => {}
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBACK for a QoS 2 message")),
@@ -166,7 +169,15 @@ impl Broker {
 
     /// Makes sure that a redelivery is due in time for what is sent now, if this session's connection has any on a
     /// live connection. One that waits for older messages may be due much later, because their pauses have grown.
+    #[inline]
     pub(super) fn retry_later(&mut self, session: SessionId) {
+        if self.sessions[session].outgoing_mut().is_first_at(self.now) {
+            self.arm_retry(session);
+        }
+    }
+
+    #[inline(never)]
+    fn arm_retry(&mut self, session: SessionId) {
         let state = &mut self.sessions[session];
         let interval = self.limits.retry_interval;
         let Some(id) = state.connection() else { return };

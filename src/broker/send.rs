@@ -52,10 +52,48 @@ impl Sender {
     }
 
     /// Queues a PUBLISH. The encoder has been told of the publication.
+    #[inline]
     pub(super) fn publish(
         &mut self,
         connection: &mut Connection,
         client: &str,
+        keepable: &mut Keepable<'_>,
+        copy: ReceiverCopy<'_>,
+        now: Time,
+    ) -> Result<(), Oversized> {
+        if log_enabled!(Level::Debug) {
+            trace(client, &keepable.publication, &copy);
+        }
+        let is_plain = !copy.retain && !copy.is_private();
+        if is_plain && self.original(connection, keepable, copy.delivery) {
+            return Ok(());
+        }
+        self.publish_encoded(connection, keepable, copy, now)
+    }
+
+    /// Queues the packet that the publication came in, if these are the bytes that the client gets.
+    #[inline]
+    pub(super) fn original(
+        &mut self,
+        connection: &mut Connection,
+        keepable: &Keepable<'_>,
+        delivery: Delivery,
+    ) -> bool {
+        let Some(encoded) = keepable.original(connection.version, delivery.qos()) else { return false };
+        let may_differ = connection.extension.as_ref().is_some_and(|extension| {
+            extension.outbound_aliases.is_some() || encoded.length > extension.maximum_packet_size
+        });
+        if may_differ || encoded.payload_by_reference || !self.mounts.is_empty() {
+            return false;
+        }
+        connection.outbox.push(&mut self.dirty, |bytes| append(bytes, encoded, delivery));
+        true
+    }
+
+    #[inline(never)]
+    fn publish_encoded(
+        &mut self,
+        connection: &mut Connection,
         keepable: &mut Keepable<'_>,
         mut copy: ReceiverCopy<'_>,
         now: Time,
@@ -82,16 +120,7 @@ impl Sender {
         if encoded.length > maximum {
             return Err(Oversized);
         }
-        let append = |bytes: &mut Vec<u8>| {
-            let at = bytes.len() + encoded.packet_identifier_at;
-            bytes.extend_from_slice(encoded.bytes);
-            if let Delivery::AtLeastOnce(identifier) | Delivery::ExactlyOnce(identifier) = copy.delivery {
-                bytes[at..at + 2].copy_from_slice(&identifier.value().to_be_bytes());
-            }
-        };
-        if log_enabled!(Level::Debug) {
-            trace(client, &publication, &copy);
-        }
+        let append = |bytes: &mut Vec<u8>| append(bytes, &encoded, copy.delivery);
         if encoded.payload_by_reference {
             let message = keepable.message(&mut self.scratch);
             connection.outbox.push_with_payload(&mut self.dirty, append, message);
@@ -110,6 +139,16 @@ impl Sender {
         let below = topic.as_str().strip_prefix(mount).filter(|below| !below.is_empty()).ok_or(Oversized)?;
         *topic = TopicName::trusted(below);
         Ok(true)
+    }
+}
+
+/// Appends the bytes with the receiver's own Packet Identifier.
+#[inline]
+fn append(bytes: &mut Vec<u8>, encoded: &Encoded<'_>, delivery: Delivery) {
+    let at = bytes.len() + encoded.packet_identifier_at;
+    bytes.extend_from_slice(encoded.bytes);
+    if let Delivery::AtLeastOnce(identifier) | Delivery::ExactlyOnce(identifier) = delivery {
+        bytes[at..at + 2].copy_from_slice(&identifier.value().to_be_bytes());
     }
 }
 
@@ -149,12 +188,12 @@ fn encode<'a>(
         Named::Below(publication) => return encoder.private(&publication, version, copy, now),
         Named::AsItIs => &keepable.publication,
     };
-    if copy.dup || !copy.identifiers.is_empty() || copy.naming != Naming::Name {
+    if copy.is_private() {
         return encoder.private(publication, version, copy, now);
     }
     let qos = copy.delivery.qos();
-    match keepable.original(version, qos, copy.retain) {
-        Some(encoded) => encoded,
-        None => encoder.shared(publication, version, qos, copy.retain, now),
+    match keepable.original(version, qos) {
+        Some(&encoded) if !copy.retain => encoded,
+        _ => encoder.shared(publication, version, qos, copy.retain, now),
     }
 }

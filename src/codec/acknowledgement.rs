@@ -64,7 +64,7 @@ impl<'a> Acknowledgement<'a> {
     }
 
     /// Appends the packet that begins with `first_byte`, in its shortest form.
-    #[inline]
+    #[inline(never)]
     pub(super) fn encode(&self, first_byte: u8, version: ProtocolVersion, into: &mut Vec<u8>) {
         let is_plain = self.reason_code == ReasonCode::Success && self.properties.is_empty();
         if is_plain || version != ProtocolVersion::V5 {

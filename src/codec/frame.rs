@@ -22,6 +22,8 @@ pub struct Frame<'a> {
     pub first_byte: u8,
     /// Everything behind the fixed header.
     pub body: &'a [u8],
+    /// The whole packet, its fixed header included.
+    pub packet: &'a [u8],
     /// The length of the whole packet in bytes, its fixed header included.
     pub length: usize,
 }
@@ -44,15 +46,21 @@ pub fn frame(input: &[u8], maximum_packet_size: usize) -> Result<Status<Frame<'_
     if length > maximum_packet_size {
         return Err(DecodeError::PacketTooLarge);
     }
-    match input.get(1 + width..length) {
-        Some(body) => Ok(Status::Complete(Frame { first_byte, body, length })),
-        None => Ok(Status::Incomplete { needed: length }),
-    }
+    let Some(packet) = input.get(..length) else {
+        return Ok(Status::Incomplete { needed: length });
+    };
+    let (_, body) = packet.split_at(1 + width);
+    Ok(Status::Complete(Frame { first_byte, body, packet, length }))
 }
 
 /// The Remaining Length at the start of `input` and how many bytes it takes there.
 #[inline]
 fn remaining_length(input: &[u8]) -> Result<Status<(usize, usize)>, DecodeError> {
+    if let Some(&byte) = input.first()
+        && byte & 0x80 == 0
+    {
+        return Ok(Status::Complete((usize::from(byte), 1)));
+    }
     let mut value = 0;
     for (index, &byte) in input.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7F) << (7 * index);
@@ -100,10 +108,11 @@ mod tests {
 
     #[test]
     fn a_packet_is_cut_out() {
-        let expected = Frame { first_byte: 0x40, body: &[0, 1], length: 4 };
+        let expected = Frame { first_byte: 0x40, body: &[0, 1], packet: &[0x40, 2, 0, 1], length: 4 };
         assert_eq!(frame(&[0x40, 2, 0, 1, 0xC0, 0], 4), Ok(Status::Complete(expected)));
-        let long = Frame { first_byte: 0x40, body: &[0, 1], length: 7 };
-        assert_eq!(frame(&[0x40, 0x82, 0x80, 0x80, 0, 0, 1], 7), Ok(Status::Complete(long)));
+        let bytes = [0x40, 0x82, 0x80, 0x80, 0, 0, 1];
+        let long = Frame { first_byte: 0x40, body: &[0, 1], packet: &bytes, length: 7 };
+        assert_eq!(frame(&bytes, 7), Ok(Status::Complete(long)));
     }
 
     #[test]

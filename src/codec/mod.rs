@@ -44,7 +44,7 @@ pub use frame::{Frame, Status, frame};
 pub use packet_identifier::PacketIdentifier;
 pub use properties::{Properties, PropertyBuffer};
 pub use property::Property;
-pub use publish::{Delivery, Publish, UncheckedPublish};
+pub use publish::{Delivery, PlainPublish, Publish, UncheckedPublish};
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
 pub use suback::SubAck;
@@ -123,7 +123,7 @@ pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<
     let body = frame.body;
     match frame.kind() {
         kind::PUBLISH => {
-            let unchecked = UncheckedPublish::new(frame.first_byte, body)?;
+            let unchecked = UncheckedPublish::new(frame)?;
             return unchecked.decode(version).map(Packet::Publish);
         }
         // [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
@@ -153,7 +153,25 @@ pub fn unchecked_publish<'a>(
         return Ok(None);
     }
     frame.check_length(version)?;
-    UncheckedPublish::new(frame.first_byte, frame.body).map(Some)
+    UncheckedPublish::new(frame).map(Some)
+}
+
+/// The PUBACK in this frame, if it is a plain one: of success and without properties, in its shortest form.
+#[inline]
+pub fn plain_puback(frame: &Frame<'_>) -> Option<PacketIdentifier> {
+    match *frame.packet {
+        [first, 2, high, low] if first == kind::PUBACK << 4 => {
+            PacketIdentifier::new(u16::from_be_bytes([high, low]))
+        }
+        _ => None,
+    }
+}
+
+/// A plain PUBACK: of success and without properties.
+#[inline]
+pub const fn plain_puback_packet(identifier: PacketIdentifier) -> [u8; 4] {
+    let [high, low] = identifier.value().to_be_bytes();
+    [kind::PUBACK << 4, 2, high, low]
 }
 
 /// Decodes what is no message and no acknowledgement, out of the way of those.

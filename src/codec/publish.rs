@@ -3,7 +3,7 @@
 use super::properties::PropertySet;
 use super::property::identifier;
 use super::reader::{self, Reader};
-use super::{DecodeError, PacketIdentifier, Properties, ProtocolVersion, QoS, kind, writer};
+use super::{DecodeError, Frame, PacketIdentifier, Properties, ProtocolVersion, QoS, kind, writer};
 use crate::topic::TopicName;
 
 const PROPERTIES: PropertySet = PropertySet::of(&[
@@ -68,6 +68,30 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
+/// A PUBLISH without DUP, RETAIN and properties, in its shortest form: what receivers of the same version get too,
+/// byte for byte but for the Packet Identifier.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainPublish<'a> {
+    /// Quality of service and Packet Identifier.
+    pub delivery: Delivery,
+    /// The message itself.
+    pub payload: &'a [u8],
+    /// The whole packet.
+    pub packet: &'a [u8],
+    /// The version it is of.
+    pub version: ProtocolVersion,
+}
+
+impl PlainPublish<'_> {
+    /// Where in the packet the Packet Identifier stands, or at QoS 0 would stand.
+    #[inline]
+    pub fn packet_identifier_at(&self) -> usize {
+        let identifier_length = if self.delivery == Delivery::AtMostOnce { 0 } else { 2 };
+        let properties_length = usize::from(self.version == ProtocolVersion::V5);
+        self.packet.len() - self.payload.len() - properties_length - identifier_length
+    }
+}
+
 /// A PUBLISH of which nothing but the length of its Topic Name has been looked at. So whoever has checked the same
 /// bytes before need not do it again.
 #[derive(Clone, Copy, Debug)]
@@ -75,15 +99,17 @@ pub struct UncheckedPublish<'a> {
     /// The bytes of the Topic Name.
     pub topic: &'a [u8],
     first_byte: u8,
+    /// What follows the Topic Name.
     rest: &'a [u8],
+    packet: &'a [u8],
 }
 
 impl<'a> UncheckedPublish<'a> {
     #[inline]
-    pub(super) fn new(first_byte: u8, body: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(body);
+    pub(super) fn new(frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame.body);
         let topic = reader.binary()?;
-        Ok(Self { topic, first_byte, rest: reader.rest() })
+        Ok(Self { topic, first_byte: frame.first_byte, rest: reader.rest(), packet: frame.packet })
     }
 
     /// Decodes the packet with a Topic Name of the same bytes.
@@ -109,6 +135,32 @@ impl<'a> UncheckedPublish<'a> {
     #[inline]
     pub fn decode(&self, version: ProtocolVersion) -> Result<Publish<'a>, DecodeError> {
         self.decode_rest(reader::topic_name_or_empty(self.topic)?, version)
+    }
+
+    /// The packet if it is of the commonest kind: without DUP, RETAIN and properties, in its shortest form. Whatever
+    /// is not, sound or not, is left to [`UncheckedPublish::decode`].
+    #[inline]
+    pub fn plain(&self, version: ProtocolVersion) -> Option<PlainPublish<'a>> {
+        let (identifier, rest) = match self.first_byte & 0x0F {
+            0 => (0, self.rest),
+            0b0010 | 0b0100 => {
+                self.rest.split_first_chunk().map(|(two, rest)| (u16::from_be_bytes(*two), rest))?
+            }
+            _ => return None,
+        };
+        let delivery = match PacketIdentifier::new(identifier) {
+            None if self.first_byte & 0x0F == 0 => Delivery::AtMostOnce,
+            Some(identifier) if self.first_byte & 0b0010 != 0 => Delivery::AtLeastOnce(identifier),
+            Some(identifier) => Delivery::ExactlyOnce(identifier),
+            None => return None,
+        };
+        let payload = match version {
+            ProtocolVersion::V5 => rest.strip_prefix(&[0])?,
+            ProtocolVersion::V31 | ProtocolVersion::V311 => rest,
+        };
+        let body_length = 2 + self.topic.len() + self.rest.len();
+        let is_shortest = self.packet.len() == 1 + writer::integer_width(body_length) + body_length;
+        is_shortest.then_some(PlainPublish { delivery, payload, packet: self.packet, version })
     }
 
     #[inline]

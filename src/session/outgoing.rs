@@ -89,6 +89,8 @@ pub struct Outgoing {
     unsettled: usize,
     /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9].
     window: usize,
+    /// When a packet was last sent that wants an answer, on this connection.
+    sent_at: Option<Time>,
     /// Subscriptions whose retained messages are not all handed over.
     pub replays: Replays,
     counted: Counted,
@@ -100,6 +102,7 @@ impl Outgoing {
         self.sent = 0;
         self.unsettled = 0;
         self.window = usize::from(window);
+        self.sent_at = None;
         for entry in &mut self.in_flight {
             entry.retries = 0;
         }
@@ -131,7 +134,15 @@ impl Outgoing {
         self.sent
     }
 
+    /// Notes that a packet is sent now that wants an answer; tells whether it is the first one at this moment. What
+    /// was done about the time of that one is good for all others.
+    #[inline]
+    pub fn is_first_at(&mut self, now: Time) -> bool {
+        self.sent_at.replace(now) != Some(now)
+    }
+
     /// Whether there is nothing to send: nothing to send again, nothing queued, nothing retained.
+    #[inline]
     pub fn is_at_rest(&self) -> bool {
         self.sent == self.in_flight.len() && self.queue.is_empty() && self.replays.is_empty()
     }
@@ -169,8 +180,12 @@ impl Outgoing {
     /// Puts a delivery in flight, its PUBLISH having been queued with [`Outgoing::next_identifier`].
     pub fn begin(&mut self, queued: Queued, now: Time, ends_at: u64) {
         let stage = Stage::Publish(queued);
-        self.in_flight.push_back(InFlight { stage, queued_at: now, ends_at, retries: 0 });
-        self.count();
+        let entry = InFlight { stage, queued_at: now, ends_at, retries: 0 };
+        if self.in_flight.len() == self.in_flight.capacity() {
+            self.in_flight.reserve(1);
+            self.count();
+        }
+        self.in_flight.push_back(entry);
         self.sent += 1;
         self.unsettled += 1;
     }
