@@ -3,6 +3,8 @@
 //!
 //! May know the codec and time, nothing of sessions or connections.
 
+mod spares;
+
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -16,6 +18,8 @@ use crate::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::memory::{self, Audit};
 use crate::time::Time;
 use crate::topic::TopicName;
+
+pub use spares::Spares;
 
 /// A publication, borrowed from the packet or the [`Message`] that carries it.
 #[derive(Clone, Copy, Debug)]
@@ -45,20 +49,24 @@ impl Publication<'_> {
 }
 
 /// The bytes before the topic in a [`Message`]: expiry, lengths of the topic, the publisher and the properties,
-/// flags. Behind them stand topic, publisher, properties and payload.
-const HEADER_LENGTH: usize = 8 + 2 + 2 + 4 + 1;
+/// flags, padding. Behind them stand topic, publisher, properties, payload and padding.
+const HEADER_LENGTH: usize = 8 + 2 + 2 + 4 + 1 + 1;
 /// Where in it what stands.
 const EXPIRES: Range<usize> = 0..8;
 const TOPIC_LENGTH: Range<usize> = 8..10;
 const PUBLISHER_LENGTH: Range<usize> = 10..12;
 const PROPERTIES_LENGTH: Range<usize> = 12..16;
 const FLAGS: usize = 16;
+const PADDING: usize = 17;
 /// Bits of the flags beside the QoS.
 const RETAIN: u8 = 1 << 2;
 const HAS_PUBLISHER: u8 = 1 << 3;
 
 /// What counts the holders of a [`Message`].
 const COUNTERS_LENGTH: usize = 2 * size_of::<usize>();
+
+/// Bytes of an allocation that are the allocator's own.
+const ALLOCATION_HEADER_LENGTH: usize = 8;
 
 /// A publication that is kept: in a queue, in flight, retained, or as a large payload in an outbox. Immutable,
 /// one allocation, shared by counting.
@@ -76,12 +84,16 @@ impl Drop for Message {
 }
 
 impl Message {
-    /// Copies a publication into an allocation of its own; `scratch` is what it is put together in.
-    pub fn new(publication: &Publication<'_>, scratch: &mut Vec<u8>) -> Self {
-        let topic = publication.topic.as_str();
+    /// Copies a publication into an allocation of its own, a spare one if there is one.
+    pub fn new(publication: &Publication<'_>, spares: &mut Spares) -> Self {
+        let topic = publication.topic.as_str().as_bytes();
         let properties = publication.properties.bytes();
-        let publisher = publication.publisher.unwrap_or_default();
-        let mut header = [0; HEADER_LENGTH];
+        let publisher = publication.publisher.unwrap_or_default().as_bytes();
+        let length = Self::length_of(publication);
+        let mut message = spares.take(Self::memory_of(publication)).unwrap_or_else(|| Self::blank(length));
+        let bytes = Rc::get_mut(&mut message.0).expect("nobody else holds it");
+        let padding = bytes.len() - length;
+        let (header, rest) = bytes.split_at_mut(HEADER_LENGTH);
         BigEndian::write_u64(&mut header[EXPIRES], publication.expires.milliseconds());
         BigEndian::write_u16(
             &mut header[TOPIC_LENGTH],
@@ -98,23 +110,43 @@ impl Message {
         header[FLAGS] = publication.qos.level()
             | if publication.retain { RETAIN } else { 0 }
             | if publication.publisher.is_some() { HAS_PUBLISHER } else { 0 };
-        scratch.clear();
-        scratch.extend_from_slice(&header);
-        scratch.extend_from_slice(topic.as_bytes());
-        scratch.extend_from_slice(publisher.as_bytes());
-        scratch.extend_from_slice(properties);
-        scratch.extend_from_slice(publication.payload);
-        let message = Self(Rc::from(scratch.as_slice()));
-        memory::claim(message.memory());
-        if scratch.capacity() > 16 * COPIED_PAYLOAD_MAXIMUM {
-            *scratch = Vec::new();
-        }
+        header[PADDING] = u8::try_from(padding).expect("less than the allocator rounds by");
+        let (place, rest) = rest.split_at_mut(topic.len());
+        place.copy_from_slice(topic);
+        let (place, rest) = rest.split_at_mut(publisher.len());
+        place.copy_from_slice(publisher);
+        let (place, rest) = rest.split_at_mut(properties.len());
+        place.copy_from_slice(properties);
+        rest[..publication.payload.len()].copy_from_slice(publication.payload);
         message
+    }
+
+    /// Room for so many bytes, and what the allocator adds to them anyway.
+    #[inline(never)]
+    fn blank(length: usize) -> Self {
+        let unused = memory::allocation(length + COUNTERS_LENGTH) - COUNTERS_LENGTH - length;
+        let padding = unused.saturating_sub(ALLOCATION_HEADER_LENGTH);
+        let message = Self(std::iter::repeat_n(0, length + padding).collect());
+        memory::claim(message.memory());
+        message
+    }
+
+    /// Whether nobody else holds it.
+    #[inline]
+    fn is_only_holder(&mut self) -> bool {
+        Rc::get_mut(&mut self.0).is_some()
+    }
+
+    /// What stands between the header and the end of the payload.
+    #[inline]
+    fn split(&self) -> (&[u8], &[u8]) {
+        let (header, rest) = self.0.split_at(HEADER_LENGTH);
+        (header, &rest[..rest.len() - usize::from(header[PADDING])])
     }
 
     /// The publication in it.
     pub fn publication(&self) -> Publication<'_> {
-        let (header, rest) = self.0.split_at(HEADER_LENGTH);
+        let (header, rest) = self.split();
         let (topic, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[TOPIC_LENGTH])));
         let (publisher, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[PUBLISHER_LENGTH])));
         let (properties, payload) = rest.split_at(BigEndian::read_u32(&header[PROPERTIES_LENGTH]) as usize);
@@ -151,17 +183,22 @@ impl Message {
         let topic = usize::from(BigEndian::read_u16(&self.0[TOPIC_LENGTH]));
         let publisher = usize::from(BigEndian::read_u16(&self.0[PUBLISHER_LENGTH]));
         let properties = BigEndian::read_u32(&self.0[PROPERTIES_LENGTH]) as usize;
-        &self.0[HEADER_LENGTH + topic + publisher + properties..]
+        &self.split().1[topic + publisher + properties..]
     }
 
     /// What a message made of `publication` would cost in memory.
+    #[inline]
     pub fn memory_of(publication: &Publication<'_>) -> usize {
-        let length = HEADER_LENGTH
+        memory::allocation(Self::length_of(publication) + COUNTERS_LENGTH)
+    }
+
+    #[inline]
+    fn length_of(publication: &Publication<'_>) -> usize {
+        HEADER_LENGTH
             + publication.topic.as_str().len()
             + publication.publisher.map_or(0, str::len)
             + publication.properties.bytes().len()
-            + publication.payload.len();
-        memory::allocation(length + COUNTERS_LENGTH)
+            + publication.payload.len()
     }
 
     /// What it costs in memory, in bytes, its counters included.
@@ -241,8 +278,8 @@ impl<'a> Keepable<'a> {
     }
 
     /// The message; made on first need and then shared.
-    pub fn message(&mut self, scratch: &mut Vec<u8>) -> &Message {
-        self.message.get_or_insert_with(|| Message::new(&self.publication, scratch))
+    pub fn message(&mut self, spares: &mut Spares) -> &Message {
+        self.message.get_or_insert_with(|| Message::new(&self.publication, spares))
     }
 }
 
@@ -442,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_message_gives_back_what_it_was_made_of() {
-        let message = Message::new(&publication(b"hello"), &mut Vec::new());
+        let message = Message::new(&publication(b"hello"), &mut Spares::default());
         let back = message.publication();
         assert_eq!((back.topic.as_str(), back.payload, back.qos, back.retain), {
             ("a/b", b"hello".as_slice(), QoS::AtLeastOnce, true)

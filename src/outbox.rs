@@ -335,7 +335,7 @@ impl Waiting {
 mod tests {
     use super::*;
     use crate::codec::{Properties, QoS};
-    use crate::message::Publication;
+    use crate::message::{Publication, Spares};
     use crate::slots::{ConnectionMark, Slots};
     use crate::time::Time;
     use crate::topic::TopicName;
@@ -377,7 +377,7 @@ mod tests {
             properties: Properties::default(),
             expires: Time::NEVER,
         };
-        Message::new(&publication, &mut Vec::new())
+        Message::new(&publication, &mut Spares::default())
     }
 
     #[test]

@@ -38,12 +38,19 @@ impl Terms {
     }
 
     /// The granted QoS.
+    #[inline]
     pub fn qos(self) -> QoS {
         match self.0 >> IDENTIFIER_BITS & 3 {
             0 => QoS::AtMostOnce,
             1 => QoS::AtLeastOnce,
             _ => QoS::ExactlyOnce,
         }
+    }
+
+    /// Whether nothing but a QoS was asked for.
+    #[inline]
+    pub const fn are_plain(self) -> bool {
+        self.0 & !(3 << IDENTIFIER_BITS) == 0
     }
 
     /// Whether the subscriber's own messages are left out.
@@ -103,6 +110,7 @@ struct IdentifierList(Vec<u32>);
 
 impl Identifiers {
     /// Keeps `identifiers`.
+    #[inline]
     pub fn new(identifiers: &[u32]) -> Self {
         Self((!identifiers.is_empty()).then(|| Box::new(IdentifierList(identifiers.to_vec()))))
     }

@@ -76,6 +76,7 @@ impl Broker {
         let mut audit = Audit::default();
         audit.add(self.counted.bytes());
         self.sender.dirty.audit(&mut audit);
+        self.sender.spares.audit(&mut audit);
         self.retained.audit(&mut audit);
         self.connections.iter().for_each(|(_, connection)| connection.audit(&mut audit));
         self.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));

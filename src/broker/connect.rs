@@ -283,7 +283,7 @@ impl Broker {
                 .map_or(Time::NEVER, |seconds| Time::ZERO + Duration::from_seconds(u64::from(seconds))),
         };
         Box::new(Will {
-            message: Message::new(&publication, &mut self.sender.scratch),
+            message: Message::new(&publication, &mut self.sender.spares),
             delay: Duration::from_seconds(u64::from(will.properties.will_delay_interval().unwrap_or(0))),
             due: Time::NEVER,
         })

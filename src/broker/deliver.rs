@@ -10,7 +10,7 @@ use super::rules::delivered_qos;
 use crate::codec::{Delivery, QoS, ReasonCode};
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
-use crate::session::{Presence, Queued};
+use crate::session::{Outgoing, Presence, Queued};
 use crate::share::Readiness;
 use crate::slots::SessionId;
 use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
@@ -106,7 +106,7 @@ impl Broker {
         if !self.can_retain(&publication) {
             return false;
         }
-        self.retained.set(keepable.message(&mut self.sender.scratch).clone());
+        self.retained.set(keepable.message(&mut self.sender.spares).clone());
         self.sweep_later();
         true
     }
@@ -134,6 +134,10 @@ impl Broker {
             Target::Session(session) => session,
             Target::Group(group) => return Some(self.deliver_to_group(group, keepable, None)),
         };
+        let is_at_most_once = keepable.publication.qos == QoS::AtMostOnce || terms.qos() == QoS::AtMostOnce;
+        if is_at_most_once && terms.are_plain() && self.hand_on(session, keepable) {
+            return Some(true);
+        }
         if terms.no_local() && publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored) {
             return None;
         }
@@ -145,8 +149,7 @@ impl Broker {
             identifiers: identifier.as_slice(),
             group: None,
         };
-        let is_plain = share.qos == QoS::AtMostOnce && identifier.is_none();
-        Some((is_plain && self.hand_on(session, keepable)) || self.deliver(session, keepable, share))
+        Some(self.deliver(session, keepable, share))
     }
 
     /// Puts the packet as it came into the outbox of a client that keeps up, if a QoS 0 copy is just that. Whatever
@@ -239,40 +242,32 @@ impl Broker {
     }
 
     /// Delivers one copy; false if there was no room for it.
-    #[inline]
     fn deliver(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
         }
-        let pressure = self.pressure(0);
-        let Self { sessions, connections, limits, .. } = self;
-        let state = &mut sessions[session];
-        let connection = state.connection();
-        let outgoing = state.outgoing_mut();
-        if let Some(connection) = connection
-            && pressure < Pressure::Full
-            && outgoing.may_begin()
-            && connections[connection].outbox.len() < limits.outbox_bytes
-        {
-            self.begin(session, keepable, share);
-            return true;
+        if self.is_relaxed() || self.pressure(0) < Pressure::Full {
+            let Self { sessions, connections, limits, .. } = self;
+            let state = &mut sessions[session];
+            if let Some(connection) = state.connection()
+                && state.outgoing_mut().may_begin()
+                && connections[connection].outbox.len() < limits.outbox_bytes
+            {
+                self.begin(session, keepable, share);
+                return true;
+            }
         }
         self.queue(session, keepable, share)
     }
 
     /// Lets a copy wait in the session's queue; false if there is no room for it.
+    #[inline(never)]
     fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
         if self.pressure(0) >= Pressure::Keep {
             self.statistics.dropped += 1;
             return false;
         }
-        let queued = Queued {
-            message: keepable.message(&mut self.sender.scratch).clone(),
-            identifiers: Identifiers::new(share.identifiers),
-            group: share.group,
-            qos: share.qos,
-            retain: share.retain,
-        };
+        let queued = share.queued(keepable.message(&mut self.sender.spares).clone());
         let state = &mut self.sessions[session];
         let is_there = state.connection().is_some();
         let is_queued = state.outgoing_mut().enqueue(queued, &self.limits, is_there, self.now).is_ok();
@@ -316,11 +311,13 @@ impl Broker {
 
     /// Sends a QoS 1 or 2 copy to a connected client for the first time and puts it in flight. One that is too
     /// large for the client counts as delivered [MQTT-3.1.2-25].
+    #[inline]
     pub(super) fn begin(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return };
-        let identifier = state.outgoing_mut().next_identifier();
+        let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
+        let identifier = outgoing.next_identifier();
         let delivery = match share.qos {
             QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
             _ => Delivery::AtLeastOnce(identifier),
@@ -332,20 +329,27 @@ impl Broker {
             return;
         }
         statistics.publishes_sent += 1;
-        let queued = Queued {
-            message: keepable.message(&mut sender.scratch).clone(),
-            identifiers: Identifiers::new(share.identifiers),
-            group: share.group,
-            qos: share.qos,
-            retain: share.retain,
-        };
-        let ends_at = connection.outbox.end();
-        state.outgoing_mut().begin(queued, *now, ends_at);
-        self.retry_later(session);
+        let queued = share.queued(keepable.message(&mut sender.spares).clone());
+        outgoing.begin(queued, *now, connection.outbox.end());
+        if outgoing.is_first_at(*now) {
+            self.arm_retry(session);
+        }
     }
 }
 
 impl<'a> Share<'a> {
+    #[inline]
+    fn queued(self, message: Message) -> Queued {
+        Queued {
+            message,
+            identifiers: Identifiers::new(self.identifiers),
+            group: self.group,
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+
+    #[inline]
     fn with(self, delivery: Delivery) -> ReceiverCopy<'a> {
         ReceiverCopy {
             dup: false,

@@ -1,39 +1,20 @@
 //! PUBLISH from a client, and the second half of a QoS 2 exchange that it began.
 
+use log::{Level, log_enabled};
+
 use super::matches::Matched;
 use super::rules::mounted_name;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
-    Acknowledgement, Delivery, Packet, PacketIdentifier, PlainPublish, Properties, Property, PropertyBuffer,
-    ProtocolVersion, Publish, ReasonCode, plain_puback_packet,
+    Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, Properties,
+    Property, PropertyBuffer, ProtocolVersion, Publish, ReasonCode,
 };
 use crate::message::{Keepable, Publication};
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
-
-/// The four acknowledgements, as the broker sends them.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::enum_variant_names, reason = "these are the names of the standard")]
-pub(super) enum Reply {
-    PubAck,
-    PubRec,
-    PubRel,
-    PubComp,
-}
-
-impl Reply {
-    const fn packet(self, answer: Acknowledgement<'_>) -> Packet<'_> {
-        match self {
-            Self::PubAck => Packet::PubAck(answer),
-            Self::PubRec => Packet::PubRec(answer),
-            Self::PubRel => Packet::PubRel(answer),
-            Self::PubComp => Packet::PubComp(answer),
-        }
-    }
-}
 
 impl Broker {
     /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
@@ -52,26 +33,8 @@ impl Broker {
         self.statistics.publishes_received += 1;
         let mut keepable = Keepable::plain(matched.topic(), publish);
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
-        match publish.delivery {
-            Delivery::AtMostOnce => {}
-            Delivery::AtLeastOnce(identifier) if reason_code == ReasonCode::Success => {
-                self.acknowledge_plainly(id, identifier)?;
-            }
-            delivery => self.conclude(id, session, delivery, reason_code)?,
-        }
+        self.conclude(id, session, publish.delivery, reason_code)?;
         Ok(Step::Done)
-    }
-
-    /// Queues a PUBACK of success. Only where the log does not tell of each packet.
-    #[inline]
-    fn acknowledge_plainly(&mut self, id: ConnectionId, identifier: PacketIdentifier) -> Result<(), Fault> {
-        let connection = &mut self.connections[id];
-        let puback = plain_puback_packet(identifier);
-        if connection.maximum_packet_size() < puback.len() {
-            return self.acknowledge(id, Reply::PubAck, identifier, ReasonCode::Success);
-        }
-        connection.outbox.push(&mut self.sender.dirty, |bytes| bytes.extend_from_slice(&puback));
-        Ok(())
     }
 
     /// Whether a topic is neither about the broker nor of too many levels, as far as one look tells.
@@ -289,6 +252,7 @@ impl Broker {
 
     /// Answers a message as its QoS asks [MQTT-3.3.4-1]. Before 5.0 a refusal can not be told, so the answer is
     /// the usual one [MQTT-3.3.5-2].
+    #[inline]
     fn conclude(
         &mut self,
         id: ConnectionId,
@@ -310,6 +274,7 @@ impl Broker {
         delivery != Delivery::AtMostOnce && self.connections[id].version == ProtocolVersion::V5
     }
 
+    #[inline]
     fn answer_publish(
         &mut self,
         id: ConnectionId,
@@ -318,17 +283,54 @@ impl Broker {
     ) -> Result<(), Fault> {
         match delivery {
             Delivery::AtMostOnce => Ok(()),
-            Delivery::AtLeastOnce(identifier) => self.acknowledge(id, Reply::PubAck, identifier, reason_code),
-            Delivery::ExactlyOnce(identifier) => self.acknowledge(id, Reply::PubRec, identifier, reason_code),
+            Delivery::AtLeastOnce(identifier) => {
+                self.acknowledge(id, AcknowledgementKind::PubAck, identifier, reason_code)
+            }
+            Delivery::ExactlyOnce(identifier) => {
+                self.acknowledge(id, AcknowledgementKind::PubRec, identifier, reason_code)
+            }
         }
     }
 
     /// Answers with one of the four acknowledgements; a failure carries its reason in words, if the client wants
     /// that [MQTT-3.1.2-29] and can take it [MQTT-3.4.2-2].
+    #[inline]
     pub(super) fn acknowledge(
         &mut self,
         id: ConnectionId,
-        reply: Reply,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        let is_quiet = !log_enabled!(Level::Debug);
+        if is_quiet && reason_code == ReasonCode::Success && self.acknowledge_plainly(id, kind, identifier) {
+            return Ok(());
+        }
+        self.acknowledge_in_full(id, kind, identifier, reason_code)
+    }
+
+    /// Queues an acknowledgement of success; false if the client takes no packets of that size.
+    #[inline]
+    fn acknowledge_plainly(
+        &mut self,
+        id: ConnectionId,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+    ) -> bool {
+        let connection = &mut self.connections[id];
+        let packet = kind.plain(identifier);
+        let is_small_enough = packet.len() <= connection.maximum_packet_size();
+        if is_small_enough {
+            connection.outbox.push(&mut self.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
+        }
+        is_small_enough
+    }
+
+    #[inline(never)]
+    fn acknowledge_in_full(
+        &mut self,
+        id: ConnectionId,
+        kind: AcknowledgementKind,
         identifier: PacketIdentifier,
         reason_code: ReasonCode,
     ) -> Result<(), Fault> {
@@ -338,11 +340,11 @@ impl Broker {
             let text = reason_code.to_string();
             properties.push(Property::ReasonString(&text));
             let explained = Acknowledgement { properties: properties.properties(), ..plain };
-            if self.answer(id, &reply.packet(explained)).is_ok() {
+            if self.answer(id, &kind.packet(explained)).is_ok() {
                 return Ok(());
             }
         }
-        self.answer(id, &reply.packet(plain))
+        self.answer(id, &kind.packet(plain))
     }
 
     /// A PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered
@@ -351,13 +353,13 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        pubrel: &Acknowledgement<'_>,
+        identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
-        let is_known = self.sessions[session].incoming.remove(pubrel.packet_identifier);
+        let is_known = self.sessions[session].incoming.remove(identifier);
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
         let reason_code =
             if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        self.acknowledge(id, Reply::PubComp, pubrel.packet_identifier, reason_code)
+        self.acknowledge(id, AcknowledgementKind::PubComp, identifier, reason_code)
     }
 
     /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.

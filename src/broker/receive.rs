@@ -6,8 +6,8 @@ use super::budget::Pressure;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
 use crate::codec::{
-    DecodeError, Frame, Packet, ProtocolVersion, Publish, ReasonCode, Status, decode, frame, plain_puback,
-    unchecked_publish,
+    AcknowledgementKind, DecodeError, Frame, Packet, PacketIdentifier, ProtocolVersion, Publish, ReasonCode,
+    Status, decode, frame, plain_acknowledgement, unchecked_publish,
 };
 use crate::connection::State;
 use crate::planted::{self, is_planted};
@@ -161,7 +161,7 @@ impl Broker {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn work_off_packet(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -170,8 +170,8 @@ impl Broker {
     ) -> Result<Step, Fault> {
         let is_quiet = !log_enabled!(Level::Debug);
         let Some(unchecked) = unchecked_publish(frame, version)? else {
-            return match plain_puback(frame) {
-                Some(identifier) if is_quiet => self.handle_puback(session, identifier).map(|()| Step::Done),
+            return match plain_acknowledgement(frame) {
+                Some((kind, identifier)) if is_quiet => self.handle_plain(id, session, kind, identifier),
                 _ => self.work_off_other(id, session, frame, version),
             };
         };
@@ -185,6 +185,23 @@ impl Broker {
             return self.relay(id, session, &publish, &matched);
         }
         self.work_off_publish(id, session, &unchecked.decode(version)?)
+    }
+
+    #[inline]
+    fn handle_plain(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+    ) -> Result<Step, Fault> {
+        match kind {
+            AcknowledgementKind::PubAck => self.handle_puback(session, identifier)?,
+            AcknowledgementKind::PubRec => self.handle_pubrec(id, session, identifier, false)?,
+            AcknowledgementKind::PubRel => self.handle_pubrel(id, session, identifier)?,
+            AcknowledgementKind::PubComp => self.handle_pubcomp(session, identifier)?,
+        }
+        Ok(Step::Done)
     }
 
     #[inline(never)]
@@ -245,9 +262,11 @@ impl Broker {
         match packet {
             Packet::Publish(publish) => return self.handle_publish(id, session, publish),
             Packet::PubAck(answer) => self.handle_puback(session, answer.packet_identifier)?,
-            Packet::PubRec(answer) => self.handle_pubrec(id, session, answer)?,
-            Packet::PubRel(answer) => self.handle_pubrel(id, session, answer)?,
-            Packet::PubComp(answer) => self.handle_pubcomp(session, answer)?,
+            Packet::PubRec(answer) => {
+                self.handle_pubrec(id, session, answer.packet_identifier, answer.reason_code.is_error())?;
+            }
+            Packet::PubRel(answer) => self.handle_pubrel(id, session, answer.packet_identifier)?,
+            Packet::PubComp(answer) => self.handle_pubcomp(session, answer.packet_identifier)?,
             Packet::Subscribe(subscribe) => return self.handle_subscribe(id, session, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, session, unsubscribe)?,
             // [MQTT-3.12.4-1]

@@ -2,10 +2,12 @@
 //! resumed, and on a live connection of 3.1 and 3.1.1 after a pause. MQTT 5.0 forbids the latter [MQTT-4.4.0-1].
 
 use super::deliver::Share;
-use super::publish::Reply;
 use super::timers::Timer;
 use super::{Broker, Fault};
-use crate::codec::{Acknowledgement, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS, ReasonCode};
+use crate::codec::{
+    Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS,
+    ReasonCode,
+};
 use crate::message::{Keepable, Naming, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Queued, Settled, Stage};
@@ -20,7 +22,7 @@ impl Broker {
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
-        match outgoing.acknowledge(identifier) {
+        match outgoing.acknowledge(identifier, &mut self.sender.spares) {
             Settled::Done if outgoing.is_at_rest() => {}
             Settled::Done => self.pump(session),
             Settled::Unknown => {}
@@ -33,19 +35,18 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        pubrec: &Acknowledgement<'_>,
+        identifier: PacketIdentifier,
+        is_refused: bool,
     ) -> Result<(), Fault> {
-        let identifier = pubrec.packet_identifier;
-        let is_refused = pubrec.reason_code.is_error();
         let outgoing = self.sessions[session].outgoing_mut();
-        match outgoing.receive(identifier, is_refused) {
+        match outgoing.receive(identifier, is_refused, &mut self.sender.spares) {
             Settled::Done if is_refused => self.pump(session),
             Settled::Done => {
                 // [MQTT-4.3.3-4]
                 if is_planted(planted::Fault::LostPubrel) {
                     return Ok(());
                 }
-                self.acknowledge(id, Reply::PubRel, identifier, ReasonCode::Success)?;
+                self.acknowledge(id, AcknowledgementKind::PubRel, identifier, ReasonCode::Success)?;
                 let ends_at = self.connections[id].outbox.end();
                 self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at);
                 self.retry_later(session);
@@ -55,7 +56,7 @@ impl Broker {
             Settled::Unknown => {
                 let is_v5 = self.connections[id].version == ProtocolVersion::V5;
                 let reason = if is_v5 { ReasonCode::PacketIdentifierNotFound } else { ReasonCode::Success };
-                self.acknowledge(id, Reply::PubRel, identifier, reason)?;
+                self.acknowledge(id, AcknowledgementKind::PubRel, identifier, reason)?;
             }
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBREC for a QoS 1 message")),
         }
@@ -65,9 +66,11 @@ impl Broker {
     pub(super) fn handle_pubcomp(
         &mut self,
         session: SessionId,
-        pubcomp: &Acknowledgement<'_>,
+        identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
-        match self.sessions[session].outgoing_mut().complete(pubcomp.packet_identifier) {
+        let outgoing = self.sessions[session].outgoing_mut();
+        match outgoing.complete(identifier, &mut self.sender.spares) {
+            Settled::Done if outgoing.is_at_rest() => {}
             Settled::Done => self.pump(session),
             Settled::Unknown => {}
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBCOMP before PUBREC")),
@@ -177,7 +180,7 @@ impl Broker {
     }
 
     #[inline(never)]
-    fn arm_retry(&mut self, session: SessionId) {
+    pub(super) fn arm_retry(&mut self, session: SessionId) {
         let state = &mut self.sessions[session];
         let interval = self.limits.retry_interval;
         let Some(id) = state.connection() else { return };

@@ -5,7 +5,7 @@ use log::{Level, debug, log_enabled};
 use super::trace::Described;
 use crate::codec::{Delivery, Packet, ProtocolVersion, Publish};
 use crate::connection::Connection;
-use crate::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy};
+use crate::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy, Spares};
 use crate::outbox::DirtyList;
 use crate::settings::ListenerId;
 use crate::time::Time;
@@ -16,8 +16,7 @@ use crate::topic::TopicName;
 pub(super) struct Sender {
     pub(super) dirty: DirtyList,
     pub(super) encoder: Encoder,
-    /// Where kept messages are put together.
-    pub(super) scratch: Vec<u8>,
+    pub(super) spares: Spares,
     /// What is taken off the topics for the clients of a listener, by its number; empty, if no listener has any.
     pub(super) mounts: Vec<Option<Box<str>>>,
 }
@@ -122,7 +121,7 @@ impl Sender {
         }
         let append = |bytes: &mut Vec<u8>| append(bytes, &encoded, copy.delivery);
         if encoded.payload_by_reference {
-            let message = keepable.message(&mut self.scratch);
+            let message = keepable.message(&mut self.spares);
             connection.outbox.push_with_payload(&mut self.dirty, append, message);
         } else {
             connection.outbox.push(&mut self.dirty, append);

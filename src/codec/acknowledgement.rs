@@ -3,7 +3,7 @@
 use super::properties::PropertySet;
 use super::property::identifier;
 use super::reader::Reader;
-use super::{DecodeError, PacketIdentifier, Properties, ProtocolVersion, ReasonCode, writer};
+use super::{DecodeError, Packet, PacketIdentifier, Properties, ProtocolVersion, ReasonCode, kind, writer};
 
 const PROPERTIES: PropertySet = PropertySet::of(&[identifier::REASON_STRING]);
 
@@ -22,6 +22,52 @@ pub(super) const OF_A_MESSAGE: &[ReasonCode] = &[
 
 /// The Reason Codes of PUBREL and PUBCOMP [MQTT-3.6.2-1] [MQTT-3.7.2-1].
 pub(super) const OF_A_RELEASE: &[ReasonCode] = &[ReasonCode::Success, ReasonCode::PacketIdentifierNotFound];
+
+/// The four acknowledgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "these are the names of the standard")]
+pub enum AcknowledgementKind {
+    /// The answer to a message of QoS 1.
+    PubAck,
+    /// The first answer to a message of QoS 2.
+    PubRec,
+    /// The answer to PUBREC.
+    PubRel,
+    /// The answer to PUBREL.
+    PubComp,
+}
+
+impl AcknowledgementKind {
+    pub(super) const ALL: [Self; 4] = [Self::PubAck, Self::PubRec, Self::PubRel, Self::PubComp];
+
+    #[inline]
+    pub(super) const fn first_byte(self) -> u8 {
+        match self {
+            Self::PubAck => kind::PUBACK << 4,
+            Self::PubRec => kind::PUBREC << 4,
+            // [MQTT-3.6.1-1]
+            Self::PubRel => kind::PUBREL << 4 | 0b0010,
+            Self::PubComp => kind::PUBCOMP << 4,
+        }
+    }
+
+    /// The whole packet that tells of success without properties, the same in all versions.
+    #[inline]
+    pub const fn plain(self, packet_identifier: PacketIdentifier) -> [u8; 4] {
+        let [high, low] = packet_identifier.value().to_be_bytes();
+        [self.first_byte(), 2, high, low]
+    }
+
+    /// The packet of this kind that says `answer`.
+    pub const fn packet(self, answer: Acknowledgement<'_>) -> Packet<'_> {
+        match self {
+            Self::PubAck => Packet::PubAck(answer),
+            Self::PubRec => Packet::PubRec(answer),
+            Self::PubRel => Packet::PubRel(answer),
+            Self::PubComp => Packet::PubComp(answer),
+        }
+    }
+}
 
 /// What PUBACK, PUBREC, PUBREL and PUBCOMP say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,16 +109,15 @@ impl<'a> Acknowledgement<'a> {
         Ok(this)
     }
 
-    /// Appends the packet that begins with `first_byte`, in its shortest form.
-    #[inline(never)]
-    pub(super) fn encode(&self, first_byte: u8, version: ProtocolVersion, into: &mut Vec<u8>) {
+    /// Appends the packet in its shortest form.
+    #[inline]
+    pub(super) fn encode(&self, kind: AcknowledgementKind, version: ProtocolVersion, into: &mut Vec<u8>) {
         let is_plain = self.reason_code == ReasonCode::Success && self.properties.is_empty();
         if is_plain || version != ProtocolVersion::V5 {
-            into.extend_from_slice(&[first_byte, 2]);
-            writer::u16(into, self.packet_identifier.value());
+            into.extend_from_slice(&kind.plain(self.packet_identifier));
             return;
         }
-        writer::packet(into, first_byte, |into| {
+        writer::packet(into, kind.first_byte(), |into| {
             writer::u16(into, self.packet_identifier.value());
             writer::reason_code(into, self.reason_code);
             if !self.properties.is_empty() {

@@ -34,7 +34,7 @@ mod unsubscribe;
 mod version;
 mod writer;
 
-pub use acknowledgement::Acknowledgement;
+pub use acknowledgement::{Acknowledgement, AcknowledgementKind};
 pub use auth::Auth;
 pub use connack::ConnAck;
 pub use connect::{Connect, Will, connect_version};
@@ -156,22 +156,13 @@ pub fn unchecked_publish<'a>(
     UncheckedPublish::new(frame).map(Some)
 }
 
-/// The PUBACK in this frame, if it is a plain one: of success and without properties, in its shortest form.
+/// The acknowledgement in this frame, if it is a plain one: of success and without properties, in its shortest form.
+/// Whatever is not, sound or not, is left to [`decode`].
 #[inline]
-pub fn plain_puback(frame: &Frame<'_>) -> Option<PacketIdentifier> {
-    match *frame.packet {
-        [first, 2, high, low] if first == kind::PUBACK << 4 => {
-            PacketIdentifier::new(u16::from_be_bytes([high, low]))
-        }
-        _ => None,
-    }
-}
-
-/// A plain PUBACK: of success and without properties.
-#[inline]
-pub const fn plain_puback_packet(identifier: PacketIdentifier) -> [u8; 4] {
-    let [high, low] = identifier.value().to_be_bytes();
-    [kind::PUBACK << 4, 2, high, low]
+pub fn plain_acknowledgement(frame: &Frame<'_>) -> Option<(AcknowledgementKind, PacketIdentifier)> {
+    let [first, 2, high, low] = *frame.packet else { return None };
+    let kind = AcknowledgementKind::ALL.into_iter().find(|kind| kind.first_byte() == first)?;
+    Some((kind, PacketIdentifier::new(u16::from_be_bytes([high, low]))?))
 }
 
 /// Decodes what is no message and no acknowledgement, out of the way of those.
@@ -204,10 +195,10 @@ impl Packet<'_> {
             Self::Connect(connect) => connect.encode(into),
             Self::ConnAck(connack) => connack.encode(version, into),
             Self::Publish(publish) => publish.encode(version, into),
-            Self::PubAck(puback) => puback.encode(kind::PUBACK << 4, version, into),
-            Self::PubRec(pubrec) => pubrec.encode(kind::PUBREC << 4, version, into),
-            Self::PubRel(pubrel) => pubrel.encode(kind::PUBREL << 4 | 0b0010, version, into),
-            Self::PubComp(pubcomp) => pubcomp.encode(kind::PUBCOMP << 4, version, into),
+            Self::PubAck(puback) => puback.encode(AcknowledgementKind::PubAck, version, into),
+            Self::PubRec(pubrec) => pubrec.encode(AcknowledgementKind::PubRec, version, into),
+            Self::PubRel(pubrel) => pubrel.encode(AcknowledgementKind::PubRel, version, into),
+            Self::PubComp(pubcomp) => pubcomp.encode(AcknowledgementKind::PubComp, version, into),
             Self::Subscribe(subscribe) => subscribe.encode(version, into),
             Self::SubAck(suback) => suback.encode(version, into),
             Self::Unsubscribe(unsubscribe) => unsubscribe.encode(version, into),

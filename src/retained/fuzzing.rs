@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{Position, Retained, Walk};
 use crate::codec::{Properties, QoS};
 use crate::fuzzing::Input;
-use crate::message::{Message, Publication};
+use crate::message::{Message, Publication, Spares};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -51,7 +51,7 @@ fn set(input: &mut Input<'_>, retained: &mut Retained, model: &mut Model) {
         expires,
         publisher: None,
     };
-    retained.set(Message::new(&publication, &mut Vec::new()));
+    retained.set(Message::new(&publication, &mut Spares::default()));
     model.insert(text, expires);
 }
 

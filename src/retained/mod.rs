@@ -312,7 +312,7 @@ fn seek_literal(before: &[u8], wanted: &[u8], following: Option<&[u8]>, topic: &
 mod tests {
     use super::*;
     use crate::codec::{Properties, QoS};
-    use crate::message::Publication;
+    use crate::message::{Publication, Spares};
     use proptest::prelude::*;
 
     fn message(topic: &str, expires: Time) -> Message {
@@ -325,7 +325,7 @@ mod tests {
             properties: Properties::default(),
             expires,
         };
-        Message::new(&publication, &mut Vec::new())
+        Message::new(&publication, &mut Spares::default())
     }
 
     fn walk(retained: &Retained, filter: &str, budget: usize) -> Vec<String> {

@@ -23,7 +23,9 @@ impl Incoming {
     pub fn insert(&mut self, identifier: PacketIdentifier) -> bool {
         let Identifiers { sorted, counted } = &mut **self.0.get_or_insert_default();
         let identifier = identifier.value();
-        let Err(position) = sorted.binary_search(&identifier) else { return false };
+        let is_last = sorted.back().is_none_or(|&last| last < identifier);
+        let found = if is_last { Err(sorted.len()) } else { sorted.binary_search(&identifier) };
+        let Err(position) = found else { return false };
         sorted.insert(position, identifier);
         counted.set(memory::allocation(sorted.capacity() * size_of::<u16>()));
         true
@@ -31,14 +33,18 @@ impl Incoming {
 
     /// Whether the identifier was received and not released.
     pub fn contains(&self, identifier: PacketIdentifier) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|identifiers| identifiers.sorted.binary_search(&identifier.value()).is_ok())
+        let Some(Identifiers { sorted, .. }) = self.0.as_deref() else { return false };
+        let identifier = identifier.value();
+        sorted.back().is_some_and(|&last| identifier <= last) && sorted.binary_search(&identifier).is_ok()
     }
 
     /// Releases an identifier; tells whether it was there.
     pub fn remove(&mut self, identifier: PacketIdentifier) -> bool {
         let Some(identifiers) = &mut self.0 else { return false };
+        if identifiers.sorted.front() == Some(&identifier.value()) {
+            identifiers.sorted.pop_front();
+            return true;
+        }
         let Ok(position) = identifiers.sorted.binary_search(&identifier.value()) else { return false };
         identifiers.sorted.remove(position);
         true

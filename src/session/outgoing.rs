@@ -12,7 +12,7 @@ use super::Replays;
 use crate::codec::{PacketIdentifier, QoS};
 use crate::limits::Limits;
 use crate::memory::{self, Audit, Counted};
-use crate::message::Message;
+use crate::message::{Message, Spares};
 use crate::planted::{Fault, is_planted};
 use crate::subscription::{GroupId, Identifiers};
 use crate::time::Time;
@@ -153,17 +153,24 @@ impl Outgoing {
     }
 
     /// The identifier of the entry at an index.
+    #[inline]
     pub fn identifier_at(&self, index: usize) -> PacketIdentifier {
-        let circle = usize::from(self.first.max(1)) - 1 + index;
-        let value = u16::try_from(circle % usize::from(u16::MAX)).expect("a remainder of u16::MAX") + 1;
-        PacketIdentifier::new(value).expect("one or more")
+        let circle = usize::from(u16::MAX);
+        let value = usize::from(self.first.max(1)) + index;
+        let value = if value > circle { value - circle } else { value };
+        u16::try_from(value)
+            .ok()
+            .and_then(PacketIdentifier::new)
+            .expect("no more are in flight than identifiers")
     }
 
     /// Whether the window and the identifiers allow one more PUBLISH now, and nothing older waits to go first.
+    #[inline]
     pub fn may_begin(&self) -> bool {
         self.queue.is_empty() && self.has_window()
     }
 
+    #[inline]
     fn has_window(&self) -> bool {
         self.sent == self.in_flight.len()
             && self.unsettled < self.window + usize::from(is_planted(Fault::WindowOffByOne))
@@ -171,6 +178,7 @@ impl Outgoing {
     }
 
     /// The identifier that the next delivery will have.
+    #[inline]
     pub fn next_identifier(&self) -> PacketIdentifier {
         self.identifier_at(
             self.in_flight.len() - usize::from(is_planted(Fault::IdentifierReused)).min(self.in_flight.len()),
@@ -178,6 +186,7 @@ impl Outgoing {
     }
 
     /// Puts a delivery in flight, its PUBLISH having been queued with [`Outgoing::next_identifier`].
+    #[inline]
     pub fn begin(&mut self, queued: Queued, now: Time, ends_at: u64) {
         let stage = Stage::Publish(queued);
         let entry = InFlight { stage, queued_at: now, ends_at, retries: 0 };
@@ -286,10 +295,11 @@ impl Outgoing {
     }
 
     /// A PUBACK [MQTT-4.3.2-3].
-    pub fn acknowledge(&mut self, identifier: PacketIdentifier) -> Settled {
+    #[inline]
+    pub fn acknowledge(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
         let Some(index) = self.find(identifier) else { return Settled::Unknown };
         match &self.in_flight[index].stage {
-            Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce => self.settle(index),
+            Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce => self.settle(index, spares),
             Stage::Settled => Settled::Unknown,
             Stage::Publish(_) | Stage::Release => Settled::OutOfPlace,
         }
@@ -297,14 +307,19 @@ impl Outgoing {
 
     /// A PUBREC: the message is done and its PUBREL is due [MQTT-4.3.3-4], or over if the client refused it
     /// [MQTT-4.4.0-2]. A repeat asks for the PUBREL once more.
-    pub fn receive(&mut self, identifier: PacketIdentifier, is_refused: bool) -> Settled {
+    pub fn receive(
+        &mut self,
+        identifier: PacketIdentifier,
+        is_refused: bool,
+        spares: &mut Spares,
+    ) -> Settled {
         let Some(index) = self.find(identifier) else { return Settled::Unknown };
         match &self.in_flight[index].stage {
             Stage::Publish(queued) if queued.qos == QoS::ExactlyOnce => {
                 if is_refused {
-                    return self.settle(index);
+                    return self.settle(index, spares);
                 }
-                self.in_flight[index].stage = Stage::Release;
+                self.go_on(index, Stage::Release, spares);
                 Settled::Done
             }
             Stage::Release => Settled::Done,
@@ -324,10 +339,10 @@ impl Outgoing {
     }
 
     /// A PUBCOMP [MQTT-4.3.3-5].
-    pub fn complete(&mut self, identifier: PacketIdentifier) -> Settled {
+    pub fn complete(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
         let Some(index) = self.find(identifier) else { return Settled::Unknown };
         match &self.in_flight[index].stage {
-            Stage::Release => self.settle(index),
+            Stage::Release => self.settle(index, spares),
             Stage::Settled => Settled::Unknown,
             Stage::Publish(_) => Settled::OutOfPlace,
         }
@@ -368,22 +383,33 @@ impl Outgoing {
         );
     }
 
+    #[inline]
     fn find(&self, identifier: PacketIdentifier) -> Option<usize> {
-        let circle = u32::from(u16::MAX);
-        let distance = (u32::from(identifier.value()) + circle - u32::from(self.first.max(1))) % circle;
-        let index = distance as usize;
+        let (identifier, first) = (usize::from(identifier.value()), usize::from(self.first.max(1)));
+        let circle = if identifier < first { usize::from(u16::MAX) } else { 0 };
+        let index = identifier + circle - first;
         (index < self.sent).then_some(index)
     }
 
-    fn settle(&mut self, index: usize) -> Settled {
-        self.in_flight[index].stage = Stage::Settled;
+    #[inline]
+    fn settle(&mut self, index: usize, spares: &mut Spares) -> Settled {
+        self.go_on(index, Stage::Settled, spares);
         self.unsettled -= 1;
         self.forget_settled();
         Settled::Done
     }
 
+    /// Takes a delivery one step further; its message, if it was still there, is not needed any more.
+    #[inline]
+    fn go_on(&mut self, index: usize, stage: Stage, spares: &mut Spares) {
+        if let Stage::Publish(queued) = std::mem::replace(&mut self.in_flight[index].stage, stage) {
+            spares.keep(queued.message);
+        }
+    }
+
     /// Lets settled entries go from the front, those included that were settled on an earlier connection and not
     /// yet passed over on this one.
+    #[inline]
     fn forget_settled(&mut self) {
         while matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })) {
             self.first = self.identifier_at(1).value();
@@ -443,7 +469,7 @@ mod tests {
             properties: Properties::default(),
             expires,
         };
-        let message = Message::new(&publication, &mut Vec::new());
+        let message = Message::new(&publication, &mut Spares::default());
         Queued { message, identifiers: Identifiers::default(), group: None, qos, retain: false }
     }
 
@@ -461,7 +487,7 @@ mod tests {
             let identifier = begin(&mut outgoing, QoS::AtLeastOnce);
             assert_eq!(identifier.value(), expected);
             assert!(!outgoing.may_begin());
-            assert!(matches!(outgoing.acknowledge(identifier), Settled::Done));
+            assert!(matches!(outgoing.acknowledge(identifier, &mut Spares::default()), Settled::Done));
             outgoing.check_invariants();
         }
     }
@@ -472,15 +498,21 @@ mod tests {
         outgoing.resume(10);
         let once = begin(&mut outgoing, QoS::AtLeastOnce);
         let exactly = begin(&mut outgoing, QoS::ExactlyOnce);
-        assert!(matches!(outgoing.receive(once, false), Settled::OutOfPlace));
-        assert!(matches!(outgoing.acknowledge(exactly), Settled::OutOfPlace));
-        assert!(matches!(outgoing.complete(exactly), Settled::OutOfPlace));
-        assert!(matches!(outgoing.acknowledge(PacketIdentifier::new(3).unwrap()), Settled::Unknown));
-        assert!(matches!(outgoing.receive(exactly, false), Settled::Done));
-        assert!(matches!(outgoing.receive(exactly, false), Settled::Done), "a repeat asks for PUBREL again");
-        assert!(matches!(outgoing.complete(exactly), Settled::Done));
-        assert!(matches!(outgoing.complete(exactly), Settled::Unknown));
-        assert!(matches!(outgoing.acknowledge(once), Settled::Done));
+        assert!(matches!(outgoing.receive(once, false, &mut Spares::default()), Settled::OutOfPlace));
+        assert!(matches!(outgoing.acknowledge(exactly, &mut Spares::default()), Settled::OutOfPlace));
+        assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::OutOfPlace));
+        assert!(matches!(
+            outgoing.acknowledge(PacketIdentifier::new(3).unwrap(), &mut Spares::default()),
+            Settled::Unknown
+        ));
+        assert!(matches!(outgoing.receive(exactly, false, &mut Spares::default()), Settled::Done));
+        assert!(
+            matches!(outgoing.receive(exactly, false, &mut Spares::default()), Settled::Done),
+            "a repeat asks for PUBREL again"
+        );
+        assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::Done));
+        assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::Unknown));
+        assert!(matches!(outgoing.acknowledge(once, &mut Spares::default()), Settled::Done));
         assert!(outgoing.is_idle());
     }
 
@@ -491,7 +523,7 @@ mod tests {
         let first = begin(&mut outgoing, QoS::ExactlyOnce);
         let second = begin(&mut outgoing, QoS::AtLeastOnce);
         let third = begin(&mut outgoing, QoS::AtLeastOnce);
-        assert!(matches!(outgoing.receive(first, false), Settled::Done));
+        assert!(matches!(outgoing.receive(first, false, &mut Spares::default()), Settled::Done));
         outgoing.resume(2);
         assert!(!outgoing.may_begin());
         assert_eq!(outgoing.next_to_resend(), Some(0), "the PUBREL of the first");
@@ -499,8 +531,11 @@ mod tests {
         assert_eq!(outgoing.next_to_resend(), Some(1));
         outgoing.resent(Time::ZERO, 0);
         assert_eq!(outgoing.next_to_resend(), None, "the window is used up");
-        assert!(matches!(outgoing.acknowledge(third), Settled::Unknown), "not sent on this connection");
-        assert!(matches!(outgoing.acknowledge(second), Settled::Done));
+        assert!(
+            matches!(outgoing.acknowledge(third, &mut Spares::default()), Settled::Unknown),
+            "not sent on this connection"
+        );
+        assert!(matches!(outgoing.acknowledge(second, &mut Spares::default()), Settled::Done));
         assert_eq!(outgoing.next_to_resend(), Some(2));
         outgoing.check_invariants();
     }
@@ -555,10 +590,10 @@ mod tests {
                     let identifier = PacketIdentifier::new(value).unwrap();
                     let settled = match model.remove(&value).unwrap() {
                         QoS::ExactlyOnce => {
-                            prop_assert!(matches!(outgoing.receive(identifier, false), Settled::Done));
-                            outgoing.complete(identifier)
+                            prop_assert!(matches!(outgoing.receive(identifier, false, &mut Spares::default()), Settled::Done));
+                            outgoing.complete(identifier, &mut Spares::default())
                         }
-                        _ => outgoing.acknowledge(identifier),
+                        _ => outgoing.acknowledge(identifier, &mut Spares::default()),
                     };
                     prop_assert!(matches!(settled, Settled::Done));
                 }
