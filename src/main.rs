@@ -150,12 +150,13 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
             "Starting in local only mode. Connections will only be possible from clients running on this machine."
         );
     }
+    server.tell_of_itself(settings.system_interval);
     for listener in &settings.listeners {
-        if let Address::Loopback { port } = listener.address {
-            if let Err(why) = server.listen_on_loopback(port) {
-                error!("Error: unable to listen on port {port}: {why}.");
-                return ExitCode::from(EXIT_FAILURE);
-            }
+        if let Address::Loopback { port } = listener.address
+            && let Err(why) = server.listen_on_loopback(port)
+        {
+            error!("Error: unable to listen on port {port}: {why}.");
+            return ExitCode::from(EXIT_FAILURE);
         }
     }
     let pid_file = settings.process.pid_file.clone();

@@ -5,6 +5,7 @@
 
 mod spares;
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -73,11 +74,42 @@ const ALLOCATION_HEADER_LENGTH: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Message(Rc<[u8]>);
 
+thread_local! {
+    static STORED: Cell<Stored> = const { Cell::new(Stored { count: 0, bytes: 0 }) };
+}
+
+/// How much is kept in messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Messages, however many hold them.
+    pub count: u64,
+    /// Bytes of their Application Messages.
+    pub bytes: u64,
+}
+
+/// What all messages of this thread, which is one broker, amount to.
+pub fn stored() -> Stored {
+    STORED.get()
+}
+
+#[inline]
+fn count_stored(bytes: usize) {
+    let stored = STORED.get();
+    STORED.set(Stored { count: stored.count + 1, bytes: stored.bytes + bytes as u64 });
+}
+
+#[inline]
+fn discount_stored(bytes: usize) {
+    let stored = STORED.get();
+    STORED.set(Stored { count: stored.count - 1, bytes: stored.bytes - bytes as u64 });
+}
+
 impl Drop for Message {
     /// The last one to let go gives the memory back.
     #[inline]
     fn drop(&mut self) {
         if Rc::strong_count(&self.0) == 1 {
+            discount_stored(self.payload().len());
             memory::release(self.memory());
         }
     }
@@ -118,6 +150,7 @@ impl Message {
         let (place, rest) = rest.split_at_mut(properties.len());
         place.copy_from_slice(properties);
         rest[..publication.payload.len()].copy_from_slice(publication.payload);
+        count_stored(publication.payload.len());
         message
     }
 

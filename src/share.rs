@@ -148,6 +148,16 @@ impl Groups {
         id
     }
 
+    /// How many groups there are.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there is no group.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// The group, unless all its members have left.
     pub fn find(&self, id: GroupId) -> Option<&Group> {
         self.groups.get(&id)

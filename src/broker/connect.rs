@@ -249,6 +249,7 @@ impl Broker {
         session.expiry_interval = expiry_interval;
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
         session.resume(window);
+        self.connected += 1;
         let connection = &mut self.connections[id];
         connection.state = State::Serving(session_id);
         let silence = connection.silence_allowed();

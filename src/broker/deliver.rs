@@ -117,8 +117,10 @@ impl Broker {
             return true;
         }
         let bytes = Message::memory_of(publication);
+        // What the broker tells of itself is bounded by what it has to tell.
+        let is_own = publication.topic.is_about_the_broker();
         self.retained.has_room(publication.topic, bytes, &self.limits)
-            && self.pressure(bytes) < Pressure::Keep
+            && (is_own || self.pressure(bytes) < Pressure::Keep)
     }
 
     /// Delivers for the only subscription of a session that matches, or to a group; `None` if it is one that wants
@@ -163,7 +165,10 @@ impl Broker {
         let is_sent = is_relaxed
             && connection.outbox.len() < limits.outbox_bytes
             && sender.original(connection, keepable, Delivery::AtMostOnce);
-        statistics.publishes_sent += u64::from(is_sent);
+        if is_sent {
+            statistics.publishes_sent += 1;
+            statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+        }
         is_sent
     }
 
@@ -303,7 +308,10 @@ impl Broker {
             share.with(Delivery::AtMostOnce),
             *now,
         ) {
-            Ok(()) => statistics.publishes_sent += 1,
+            Ok(()) => {
+                statistics.publishes_sent += 1;
+                statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+            }
             Err(_) => statistics.oversized += 1,
         }
         true
@@ -329,6 +337,7 @@ impl Broker {
             return;
         }
         statistics.publishes_sent += 1;
+        statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
         let queued = share.queued(keepable.message(&mut sender.spares).clone());
         outgoing.begin(queued, *now, connection.outbox.end());
         if outgoing.is_first_at(*now) {

@@ -97,6 +97,7 @@ impl Broker {
             EXPIRY_NEVER => None,
             seconds => Some(Duration::from_seconds(u64::from(seconds))),
         };
+        self.connected -= 1;
         session.presence = Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.now + span) };
         if why.is_none() && !is_planted(planted::Fault::WillNotCancelled) {
             session.will = None;
@@ -118,6 +119,7 @@ impl Broker {
         let session = &mut self.sessions[session_id];
         let Presence::Away { ends } = session.presence else { return };
         if ends <= self.now {
+            self.statistics.sessions_expired += 1;
             self.end_session(session_id);
             return;
         }
@@ -183,8 +185,9 @@ impl Broker {
         match held {
             Held::Filter(filter) => self.release_entry(filter, position),
             Held::Group(id) => {
-                let Self { groups, sessions, .. } = self;
+                let Self { groups, sessions, shared_subscriptions, .. } = self;
                 let Some(group) = groups.find_mut(id) else { return };
+                *shared_subscriptions -= 1;
                 for place in group.leave(position as usize) {
                     if let Some(moved) = group.members().get(place) {
                         sessions[moved.session].subscriptions.insert(held, subscribe::position(place));

@@ -25,6 +25,7 @@ mod replay;
 mod rules;
 mod send;
 mod subscribe;
+mod sys;
 mod timers;
 mod trace;
 
@@ -49,6 +50,7 @@ use crate::wheel::Wheel;
 use matches::Matches;
 use rules::RuleBook;
 use send::Sender;
+use sys::System;
 use timers::Timer;
 
 pub use rules::Introduction;
@@ -88,7 +90,7 @@ pub struct Statistics {
     pub packets_received: u64,
     /// PUBLISH packets that came.
     pub publishes_received: u64,
-    /// PUBLISH packets queued for clients.
+    /// PUBLISH packets queued for clients, those sent again included.
     pub publishes_sent: u64,
     /// Copies of messages dropped because an outbox or a queue was full.
     pub dropped: u64,
@@ -98,6 +100,16 @@ pub struct Statistics {
     pub expired: u64,
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
+    /// Bytes of the Application Messages in `publishes_received`.
+    pub publish_bytes_received: u64,
+    /// Bytes of the Application Messages in `publishes_sent`.
+    pub publish_bytes_sent: u64,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// CONNECT packets that came.
+    pub connects: u64,
+    /// Sessions that ended because their client stayed away too long.
+    pub sessions_expired: u64,
 }
 
 /// A peer broke the rules, or we can not serve it on: its connection ends for this reason. Boxed, so that what goes
@@ -155,8 +167,12 @@ pub struct Broker {
     connections: Slots<ConnectionMark, Connection>,
     sessions: Slots<SessionMark, Session>,
     clients: Directory,
+    /// How many of the sessions have their client connected.
+    connected: usize,
     trie: Trie<Subscriber>,
     groups: Groups,
+    /// The members of all groups.
+    shared_subscriptions: usize,
     retained: Retained,
     /// Where the search for expired retained messages goes on; `None` while it is not needed.
     sweep: Option<Position>,
@@ -166,6 +182,10 @@ pub struct Broker {
     /// Sessions whose retained messages are still to be handed over.
     unfinished: VecDeque<SessionId>,
     statistics: Statistics,
+    /// When the broker began.
+    began: Time,
+    /// What is told under `$SYS`, if that is wanted.
+    system: Option<Box<System>>,
     matches: Matches,
     /// Decisions about the packet in hand.
     verdicts: Vec<Verdict>,
@@ -194,8 +214,10 @@ impl Broker {
             connections: Slots::default(),
             sessions: Slots::default(),
             clients: Directory::new(seed),
+            connected: 0,
             trie: Trie::new(),
             groups: Groups::default(),
+            shared_subscriptions: 0,
             retained: Retained::default(),
             sweep: None,
             wheel: Wheel::new(now),
@@ -203,6 +225,8 @@ impl Broker {
             effects: VecDeque::new(),
             unfinished: VecDeque::new(),
             statistics: Statistics::default(),
+            began: now,
+            system: None,
             matches: Matches::default(),
             verdicts: Vec::new(),
             assigned: None,
@@ -222,6 +246,7 @@ impl Broker {
         let id = self.connections.insert_with(|id| Connection::new(id, peer, listener, now));
         let timer = self.wheel.arm(self.now + self.limits.connect_timeout, Timer::Connection(id));
         self.connections[id].timer = Some(timer);
+        self.statistics.accepted += 1;
         Some(id)
     }
 
@@ -342,9 +367,14 @@ impl Broker {
             }
         }
         assert_eq!(self.clients.len(), self.sessions.len(), "every session has its Client Identifier");
+        let mut connected = 0;
         for (id, session) in self.sessions.iter() {
             self.check_session(id, session);
+            connected += usize::from(session.connection().is_some());
         }
+        assert_eq!(connected, self.connected, "connected clients are counted");
+        let members: usize = self.groups.iter().map(|(_, group)| group.members().len()).sum();
+        assert_eq!(members, self.shared_subscriptions, "members of groups are counted");
         for (id, group) in self.groups.iter() {
             assert!(!group.members().is_empty(), "a group without members is forgotten");
             let entry = self.trie.values(group.filter).get(group.position as usize);

@@ -31,6 +31,7 @@ impl Broker {
             return Ok(Step::Done);
         }
         self.statistics.publishes_received += 1;
+        self.statistics.publish_bytes_received += publish.payload.len() as u64;
         let mut keepable = Keepable::plain(matched.topic(), publish);
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
         self.conclude(id, session, publish.delivery, reason_code)?;
@@ -166,6 +167,7 @@ impl Broker {
             return Ok(Step::Done);
         }
         self.statistics.publishes_received += 1;
+        self.statistics.publish_bytes_received += publish.payload.len() as u64;
         if self.has_too_many_levels(topic.as_str()) {
             return Err(Fault::new(ReasonCode::TopicNameInvalid, "a topic with too many levels"));
         }
@@ -322,6 +324,7 @@ impl Broker {
         let is_small_enough = packet.len() <= connection.maximum_packet_size();
         if is_small_enough {
             connection.outbox.push(&mut self.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
+            self.sender.packets += 1;
         }
         is_small_enough
     }

@@ -239,7 +239,11 @@ impl Broker {
     fn work_off_greeting(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
         self.take_verdicts(id);
         match decode(frame, self.connections[id].version) {
-            Ok(Packet::Connect(connect)) => self.handle_connect(id, &connect),
+            Ok(Packet::Connect(connect)) => {
+                let outcome = self.handle_connect(id, &connect);
+                self.statistics.connects += u64::from(!matches!(outcome, Ok(Step::Parked)));
+                outcome
+            }
             Ok(_) => Err(Fault::protocol_error("the first packet is not CONNECT")),
             Err(error) => {
                 self.refuse_undecoded(id, frame.body, error);

@@ -165,6 +165,8 @@ impl Broker {
                     statistics.oversized += 1;
                     return false;
                 }
+                statistics.publishes_sent += 1;
+                statistics.publish_bytes_sent += queued.message.payload().len() as u64;
             }
         }
         true

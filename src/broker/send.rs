@@ -17,6 +17,8 @@ pub(super) struct Sender {
     pub(super) dirty: DirtyList,
     pub(super) encoder: Encoder,
     pub(super) spares: Spares,
+    /// Packets other than PUBLISH that were queued.
+    pub(super) packets: u64,
     /// What is taken off the topics for the clients of a listener, by its number; empty, if no listener has any.
     pub(super) mounts: Vec<Option<Box<str>>>,
 }
@@ -44,6 +46,7 @@ impl Sender {
                 outcome = Err(Oversized);
             }
         });
+        self.packets += u64::from(outcome.is_ok());
         if outcome.is_ok() && log_enabled!(Level::Debug) {
             debug!("Sending {}", Described { packet, direction: "to", client });
         }

@@ -168,6 +168,7 @@ impl Broker {
         if let Some(group) = groups.find_mut(id) {
             let position = position(group.join(member));
             self.sessions[session].subscriptions.insert(Held::Group(id), position);
+            self.shared_subscriptions += 1;
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Session(SessionId),
     /// The search for expired retained messages.
     Sweep,
+    /// What the broker tells of itself.
+    System,
 }
 
 impl Broker {
@@ -40,6 +42,7 @@ impl Broker {
                 Timer::Connection(id) => self.connection_is_due(id),
                 Timer::Session(id) => self.session_is_due(id),
                 Timer::Sweep => self.sweep(),
+                Timer::System => self.system_is_due(),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Messages that nobody holds any more. What comes after them uses their memory, because allocator and messages of
 //! QoS 1 would otherwise meet twice a message.
 
-use super::Message;
+use super::{Message, count_stored, discount_stored};
 use crate::memory::Audit;
 
 /// Sizes that are kept, in steps of [`SIZE_STEP`].
@@ -36,6 +36,7 @@ impl Spares {
             && message.is_only_holder()
         {
             self.memory += memory;
+            discount_stored(message.payload().len());
             of_size.push(message);
         }
     }
@@ -46,12 +47,19 @@ impl Spares {
     }
 }
 
+impl Drop for Spares {
+    /// A message that goes is one less that is stored, and these are none any more.
+    fn drop(&mut self) {
+        self.of_size.iter().flatten().for_each(|message| count_stored(message.payload().len()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::codec::{Properties, QoS};
     use crate::memory;
-    use crate::message::Publication;
+    use crate::message::{Publication, Stored, stored};
     use crate::time::Time;
     use crate::topic::TopicName;
 
@@ -83,11 +91,12 @@ mod tests {
             let third = Message::new(&publication(short), &mut spares);
             assert_eq!(third.payload(), short);
             assert_eq!(third.publication().payload, short);
-            let is_same_size = third.memory() == memory && length < 200;
+            assert_eq!(stored(), Stored { count: 1, bytes: short.len() as u64 });
+            let is_same_size = third.memory() == memory && memory < SIZES * SIZE_STEP;
             assert_eq!(memory::held() == held, is_same_size, "{length}");
         }
         drop(spares);
-        assert_eq!(memory::held(), before);
+        assert_eq!((memory::held(), stored()), (before, Stored::default()));
     }
 
     #[test]

@@ -101,6 +101,9 @@ pub struct Retained {
     bytes: usize,
     /// How many of them expire.
     expiring: usize,
+    /// How many of them the broker has published of itself, and their bytes, which limits do not count.
+    own: usize,
+    own_bytes: usize,
 }
 
 impl Retained {
@@ -134,11 +137,15 @@ impl Retained {
         self.messages.get(topic.as_str().as_bytes()).map(|by_topic| &by_topic.0)
     }
 
-    /// Whether a message of `bytes` bytes for `topic` fits; one that replaces another always does by count.
+    /// Whether a message of `bytes` bytes for `topic` fits; one that replaces another always does by count, and what
+    /// the broker tells of itself does anyway.
     pub fn has_room(&self, topic: TopicName<'_>, bytes: usize, limits: &Limits) -> bool {
+        if topic.is_about_the_broker() {
+            return true;
+        }
         let replaced = self.find(topic);
-        let count = self.messages.len() + usize::from(replaced.is_none());
-        let total = self.bytes - replaced.map_or(0, Message::memory) + bytes;
+        let count = self.messages.len() - self.own + usize::from(replaced.is_none());
+        let total = self.bytes - self.own_bytes - replaced.map_or(0, Message::memory) + bytes;
         count <= limits.retained_count && total <= limits.retained_bytes
     }
 
@@ -149,6 +156,10 @@ impl Retained {
         }
         self.bytes += message.memory();
         self.expiring += usize::from(message.expires() != Time::NEVER);
+        if is_own(&message) {
+            self.own += 1;
+            self.own_bytes += message.memory();
+        }
         if let Some(replaced) = self.messages.replace(ByTopic(message)) {
             self.forget(&replaced.0);
         }
@@ -168,6 +179,10 @@ impl Retained {
     fn forget(&mut self, message: &Message) {
         self.bytes -= message.memory();
         self.expiring -= usize::from(message.expires() != Time::NEVER);
+        if is_own(message) {
+            self.own -= 1;
+            self.own_bytes -= message.memory();
+        }
     }
 
     /// Hands the unexpired messages that `filter` matches to `take`, in the order of their topics, until it
@@ -237,7 +252,14 @@ impl Retained {
         assert_eq!(bytes, self.bytes, "retained bytes are counted");
         let expiring = self.messages.iter().filter(|by_topic| by_topic.0.expires() != Time::NEVER).count();
         assert_eq!(expiring, self.expiring, "expiring retained messages are counted");
+        let own = self.messages.iter().filter(|by_topic| is_own(&by_topic.0)).count();
+        assert_eq!(own, self.own, "what the broker tells of itself is counted");
     }
+}
+
+/// Whether only the broker can have published it.
+fn is_own(message: &Message) -> bool {
+    message.topic_bytes().starts_with(b"$SYS/")
 }
 
 /// What follows from looking at one topic.

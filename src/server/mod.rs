@@ -104,6 +104,11 @@ impl Server {
         })
     }
 
+    /// Publishes under `$SYS` what the broker has to tell of itself: now and then every `interval`; `None` for never.
+    pub fn tell_of_itself(&mut self, interval: Option<Duration>) {
+        self.broker.tell_of_itself(interval, clock::wall(), self.clock.now());
+    }
+
     /// Listens on both loopback addresses; on port 0 the system chooses, for both the same. Without IPv6 on this
     /// machine that half is left out.
     ///

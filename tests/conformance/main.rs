@@ -4,6 +4,7 @@
 
 mod regression;
 mod rules;
+mod sys;
 mod v31;
 mod v311;
 mod v311_connect;

@@ -1,0 +1,217 @@
+//! `$SYS`: what the broker tells of itself, by the names and in the forms that dashboards know from mosquitto.
+
+use std::collections::BTreeMap;
+
+use brooklet::limits::Limits;
+use brooklet::time::Duration;
+
+use crate::v5_connect::Doorman;
+use crate::v5_peers::*;
+use crate::wire::*;
+use crate::world::{Peer, World};
+
+/// A wall clock that is 3.5 seconds behind a multiple of ten.
+const WALL: Duration = Duration::from_milliseconds(1_700_000_003_500);
+
+fn tell(world: &mut World, seconds: u64) {
+    let now = world.now();
+    world.broker.tell_of_itself(Some(Duration::from_seconds(seconds)), WALL, now);
+    world.settle();
+}
+
+fn told(seconds: u64) -> World {
+    let mut world = World::new();
+    tell(&mut world, seconds);
+    world
+}
+
+/// All that is retained below `$SYS/broker`, asked for by a client that is there for that alone.
+fn read(world: &mut World) -> BTreeMap<String, String> {
+    let peer = client(world, "reader");
+    world.send(peer, subscribe(V5, 1, &[], &[("$SYS/broker/#", 0)]));
+    let packets = world.take(peer);
+    world.send(peer, DISCONNECT);
+    let all = packets[1..].iter().map(|packet| received(V5, packet));
+    all.map(|told| {
+        let name = told.topic.strip_prefix("$SYS/broker/").expect("a topic of the broker").to_owned();
+        assert!(told.retain);
+        (name, String::from_utf8(told.payload).expect("text"))
+    })
+    .collect()
+}
+
+/// A subscriber who has seen what is retained.
+fn watch(world: &mut World, filter: &str) -> Peer {
+    let peer = client(world, "w");
+    world.send(peer, subscribe(V5, 1, &[], &[(filter, 0)]));
+    world.take(peer);
+    peer
+}
+
+/// What came for a subscriber, by the last part of the topic.
+fn news(world: &mut World, peer: Peer) -> BTreeMap<String, String> {
+    let packets = world.take(peer);
+    let all = packets.iter().map(|packet| received(V5, packet));
+    all.map(|told| {
+        let name = told.topic.rsplit('/').next().expect("a topic has a level").to_owned();
+        (name, String::from_utf8(told.payload).expect("text"))
+    })
+    .collect()
+}
+
+#[test]
+fn all_names_are_there_from_the_start() {
+    let mut world = told(10);
+    let all = read(&mut world);
+    let mut expected: Vec<String> = "version uptime clients/total clients/connected clients/active \
+        clients/disconnected clients/inactive clients/maximum clients/expired messages/received messages/sent \
+        messages/stored store/messages/count store/messages/bytes publish/messages/received \
+        publish/messages/sent publish/messages/dropped publish/bytes/received publish/bytes/sent \
+        bytes/received bytes/sent subscriptions/count shared_subscriptions/count connections/socket/count \
+        heap/current heap/maximum"
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    expected.push("retained messages/count".into());
+    for rate in
+        "messages/received messages/sent publish/dropped publish/received publish/sent bytes/received \
+        bytes/sent sockets connections"
+            .split_whitespace()
+    {
+        expected.extend(["1min", "5min", "15min"].map(|span| format!("load/{rate}/{span}")));
+    }
+    expected.sort();
+    assert_eq!(all.keys().cloned().collect::<Vec<_>>(), expected);
+    assert_eq!(all["version"], concat!("brooklet version ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        [&all["uptime"], &all["clients/total"], &all["load/sockets/1min"]],
+        ["0 seconds", "0", "0.00"]
+    );
+}
+
+#[test]
+fn it_is_told_when_a_wall_clock_shows_a_whole_interval() {
+    let mut world = told(10);
+    let watcher = watch(&mut world, "$SYS/broker/uptime");
+    world.pass(6_499);
+    assert!(world.take(watcher).is_empty());
+    for uptime in ["6 seconds", "16 seconds"] {
+        world.pass(1);
+        let told = take_publish(&mut world, watcher);
+        assert_eq!((told.retain, &told.payload[..]), (false, uptime.as_bytes()));
+        world.pass(9_999);
+        assert!(world.take(watcher).is_empty());
+    }
+}
+
+#[test]
+fn only_what_has_changed_is_told() {
+    let mut world = told(1);
+    let watcher = watch(&mut world, "$SYS/broker/clients/+");
+    world.pass(10_000);
+    world.take(watcher);
+    world.pass(10_000);
+    assert!(world.take(watcher).is_empty());
+    let peer = client(&mut world, "a");
+    world.pass(1_000);
+    let expected = [("total", "2"), ("connected", "2"), ("active", "2"), ("maximum", "2")];
+    let expected: BTreeMap<String, String> =
+        expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    assert_eq!(news(&mut world, watcher), expected);
+    world.send(peer, DISCONNECT);
+    world.pass(1_000);
+    let names: Vec<String> = news(&mut world, watcher).into_keys().collect();
+    assert_eq!(names, ["active", "connected", "total"]);
+}
+
+#[test]
+fn the_numbers_are_those_of_what_happened() {
+    let mut world = told(1);
+    let away = world.connect(Connect::new(V5, "away").expiry(5).bytes());
+    subscribe_to(&mut world, away, "t", 1);
+    subscribe_to(&mut world, away, "$share/g/t", 0);
+    world.send(away, DISCONNECT);
+    let peer = client(&mut world, "a");
+    subscribe_to(&mut world, peer, "$share/g/t", 0);
+    world.ask(peer, Publish::new(V5, "x", b"12345").qos(1, 1).bytes());
+    world.send(peer, Publish::new(V5, "t", b"123").qos(1, 2).bytes());
+    world.take(peer);
+    world.pass(1_000);
+    let all = read(&mut world);
+    for (name, text) in [
+        ("clients/total", "2"),
+        ("clients/connected", "1"),
+        ("clients/disconnected", "1"),
+        ("publish/messages/received", "2"),
+        ("publish/bytes/received", "8"),
+        ("publish/messages/sent", "1"),
+        ("publish/bytes/sent", "3"),
+        ("subscriptions/count", "1"),
+        ("shared_subscriptions/count", "2"),
+        ("connections/socket/count", "1"),
+        ("messages/received", "8"),
+        ("messages/sent", "8"),
+    ] {
+        assert_eq!(all[name], text, "{name}");
+    }
+    let stored: u64 = all["store/messages/count"].parse().unwrap();
+    assert_eq!((stored, &all["messages/stored"]), (all.len() as u64 + 1, &all["store/messages/count"]));
+    assert_eq!(all["retained messages/count"], all.len().to_string());
+    world.pass(10_000);
+    assert_eq!(read(&mut world)["clients/expired"], "1");
+}
+
+#[test]
+fn rates_are_told_in_hundredths_and_fade() {
+    let mut world = told(10);
+    world.pass(6_500);
+    client(&mut world, "a");
+    world.pass(10_000);
+    let shown = read(&mut world)["load/connections/1min"].clone();
+    assert_eq!(shown, "0.92", "one in ten seconds is six in a minute, and a tenth of it has passed");
+    world.pass(3_600_000);
+    assert_eq!(read(&mut world)["load/publish/received/1min"], "0.00");
+}
+
+#[test]
+fn nobody_writes_there_and_limits_do_not_count_it() {
+    let mut world = World::with_limits(|limits| {
+        limits.retained_count = 1;
+        limits.retained_bytes = 200;
+    });
+    tell(&mut world, 1);
+    let peer = client(&mut world, "a");
+    for topic in ["$SYS/broker/version", "$SYS"] {
+        let puback = world.ask(peer, Publish::new(V5, topic, b"no").qos(1, 1).retain().bytes());
+        assert_eq!(puback[4], 0x87, "{topic}");
+    }
+    let mut keep = |topic: &str| world.ask(peer, Publish::new(V5, topic, b"x").qos(1, 1).retain().bytes());
+    assert_eq!(keep("a")[..2], [0x40, 3], "no matching subscribers");
+    assert_eq!(keep("b")[4], 0x97);
+    let all = read(&mut world);
+    assert_eq!(all["version"], concat!("brooklet version ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(all.len(), 54);
+}
+
+#[test]
+fn who_may_read_it_is_asked() {
+    let mut world = World::with(Limits::default(), Doorman::default());
+    tell(&mut world, 1);
+    let peer = client(&mut world, "a");
+    world.send(peer, subscribe(V5, 1, &[], &[("#", 0), ("+/broker/uptime", 0)]));
+    world.pass(5_000);
+    assert_eq!(world.take(peer).len(), 1, "wildcards do not reach what begins with $");
+}
+
+#[test]
+fn it_wakes_nobody_who_does_not_want_it() {
+    let mut world = World::new();
+    assert_eq!(world.broker.next_deadline(), None);
+    tell(&mut world, 10);
+    tell(&mut world, 60);
+    assert_eq!(world.broker.census().timers, 1);
+    let now = world.now();
+    world.broker.tell_of_itself(None, WALL, now);
+    assert_eq!(world.broker.next_deadline(), None);
+    assert_eq!(read(&mut world)["uptime"], "0 seconds");
+}
