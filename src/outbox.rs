@@ -22,6 +22,8 @@ const SLICES_MAXIMUM: usize = 64;
 const SPARE_CHUNKS_MAXIMUM: usize = 64;
 /// Memory that the spare buffers keep in all; what is beyond goes back to the allocator.
 const SPARE_BYTES_MAXIMUM: usize = 1024 * 1024;
+/// After so many turns, spare buffers go back that no turn among them has needed.
+const TURNS_REMEMBERED: u32 = 256;
 
 #[derive(Debug)]
 enum Chunk {
@@ -59,12 +61,30 @@ pub struct DirtyList {
     spares: Vec<Box<Waiting>>,
     chunks: Vec<Bytes>,
     chunk_bytes: usize,
+    /// Turns since the spare buffers were last looked at, and the most connections that one of them wrote.
+    turns: u32,
+    most: usize,
 }
 
 impl DirtyList {
     /// Takes the connections to write, in the order in which they became dirty, leaving `emptied` to be filled.
-    pub const fn take(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
+    pub fn take(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
+        self.most = self.most.max(self.connections.len());
+        self.turns += 1;
+        if self.turns == TURNS_REMEMBERED {
+            self.forget_spares(self.most);
+            (self.turns, self.most) = (0, 0);
+        }
         std::mem::replace(&mut self.connections, emptied)
+    }
+
+    /// Keeps spare buffers for so many connections. Those that lie longest go first: what a peak has left behind
+    /// keeps the allocator from giving back the pages around it.
+    fn forget_spares(&mut self, count: usize) {
+        self.spares.drain(..self.spares.len().saturating_sub(count));
+        for chunk in self.chunks.drain(..self.chunks.len().saturating_sub(count)) {
+            self.chunk_bytes -= chunk.capacity();
+        }
     }
 
     /// Whether no connection is to be written.
@@ -424,6 +444,29 @@ mod tests {
         assert!(audit.bytes() < SPARE_BYTES_MAXIMUM + 8192, "{}", audit.bytes());
         assert_eq!(dirty.spares.len(), 1);
         assert!(dirty.spares[0].chunks.capacity() <= SPARE_CHUNKS_MAXIMUM);
+    }
+
+    #[test]
+    fn spare_buffers_of_a_peak_are_forgotten() {
+        let mut dirty = DirtyList::default();
+        let mut outboxes: Vec<Outbox> = (0..100).map(|_| Outbox::new(connection())).collect();
+        for outbox in &mut outboxes {
+            outbox.push(&mut dirty, |bytes| bytes.extend_from_slice(&[0; 100]));
+        }
+        let mut turns = 0;
+        while dirty.spares.is_empty() || dirty.spares.len() > 1 {
+            dirty.take(Vec::new());
+            for outbox in &mut outboxes {
+                outbox.write_to(&mut dirty, &mut Vec::new()).unwrap();
+            }
+            outboxes.truncate(1);
+            outboxes[0].push(&mut dirty, |bytes| bytes.extend_from_slice(&[0; 100]));
+            turns += 1;
+            assert!(turns <= 2 * TURNS_REMEMBERED, "{} are still there", dirty.spares.len());
+        }
+        assert!(turns >= TURNS_REMEMBERED, "what a burst needs is not given back between bursts");
+        let bytes: usize = dirty.chunks.iter().map(Bytes::memory).sum();
+        assert_eq!(dirty.chunk_bytes, bytes, "the spare bytes are counted");
     }
 
     proptest! {

@@ -57,6 +57,9 @@ pub use rules::Introduction;
 
 /// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
 const REFUSALS_AT_ONCE: usize = 64;
+/// Room that the lists of what is to be done have from the start. A list that grows in the midst of a peak lies
+/// above everything that the peak has allocated, and an allocator that gives back from the top gives nothing back.
+pub const TASKS: usize = 1024;
 
 /// What the server has to do with a connection, beside writing its outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +206,8 @@ impl Broker {
     /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
     /// seed and the same inputs do the same, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
+        let mut sender = Sender::default();
+        sender.dirty.take(Vec::with_capacity(TASKS));
         Self {
             rules: RuleBook::new(&limits),
             limits,
@@ -221,9 +226,9 @@ impl Broker {
             retained: Retained::default(),
             sweep: None,
             wheel: Wheel::new(now),
-            sender: Sender::default(),
-            effects: VecDeque::new(),
-            unfinished: VecDeque::new(),
+            sender,
+            effects: VecDeque::with_capacity(TASKS),
+            unfinished: VecDeque::with_capacity(TASKS),
             statistics: Statistics::default(),
             began: now,
             system: None,

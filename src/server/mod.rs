@@ -23,7 +23,7 @@ use log::{info, warn};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::access::{AccessControl, Peer};
-use crate::broker::{Broker, Effect, Intake};
+use crate::broker::{Broker, Effect, Intake, TASKS};
 use crate::limits::Limits;
 use crate::memory::Shrinking;
 use crate::settings::ListenerId;
@@ -94,10 +94,10 @@ impl Server {
             links: Vec::new(),
             open: 0,
             shrinking: Shrinking::default(),
-            again: VecDeque::new(),
+            again: VecDeque::with_capacity(TASKS),
             dead: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
-            dirty: Vec::new(),
+            dirty: Vec::with_capacity(TASKS),
             configuration: None,
             #[cfg(feature = "signals")]
             signals,
