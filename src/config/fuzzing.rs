@@ -5,7 +5,7 @@ use crate::fuzzing::Input;
 use crate::settings::Address;
 
 use super::keywords::KEYWORDS;
-use super::{CommandLine, Finding, Outcome, Step, parse, settle};
+use super::{CommandLine, Finding, Outcome, Place, Statement, Step, parse, settle};
 
 /// Reads the bytes as a configuration without other files, and as choices of keywords and values.
 pub fn check(data: &[u8]) {
@@ -55,7 +55,8 @@ fn composed(data: &[u8]) -> String {
 fn read(data: &[u8]) {
     let (statements, mut findings) = parse(data, "fuzzed.conf");
     let (again, findings_again) = parse(data, "fuzzed.conf");
-    assert_eq!(format!("{statements:?}{findings:?}"), format!("{again:?}{findings_again:?}"));
+    assert_eq!(findings, findings_again);
+    assert!(statements.iter().map(parts).eq(again.iter().map(parts)));
     let steps: Vec<Step> = statements.into_iter().map(Step::Say).collect();
     let given = CommandLine { ports: vec![1, 2], ..CommandLine::default() };
     let (settings, more) = settle(&steps, &given);
@@ -75,6 +76,10 @@ fn read(data: &[u8]) {
         let is_said = String::from_utf8_lossy(data).contains("allow_anonymous");
         assert!(is_local || is_said || !listener.security.allows_anonymous, "nobody is let in by accident");
     }
+}
+
+fn parts(statement: &Statement) -> (&str, &Place, &str, &Place) {
+    (&statement.written, &statement.place, &statement.value, &statement.value_place)
 }
 
 fn check_places(data: &[u8], findings: &[Finding]) {

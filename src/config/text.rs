@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::keywords::{KEYWORDS, Keyword, Meaning};
-use super::{Finding, Place};
+use super::{COMPLAINTS_MAXIMUM, Finding, Place};
 
 /// Bytes of a line that are read; a longer one is an error.
 const LINE_MAXIMUM: usize = 16 * 1024;
@@ -84,7 +84,9 @@ fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<S
         findings.push(Finding::warning(&place, text));
     }
     let Some(keyword) = find(word) else {
-        findings.push(Finding::error(&place, unknown(word)));
+        // Nobody reads on, and to guess takes time.
+        let is_guessed = findings.len() < COMPLAINTS_MAXIMUM;
+        findings.push(Finding::error(&place, unknown(word, is_guessed)));
         return None;
     };
     let value = trimmed.trim_end_matches(is_space).to_owned();
@@ -105,14 +107,14 @@ fn find(word: &str) -> Option<&'static Keyword> {
 
 /// What to say of a word that no row is about. It may be a secret in the wrong file, so of what can not be a keyword
 /// nothing is said.
-fn unknown(word: &str) -> String {
+fn unknown(word: &str, is_guessed: bool) -> String {
     const SHOWN_MAXIMUM: usize = 40;
     let is_of_keyword = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
     let shown: String = word.chars().take_while(is_of_keyword).take(SHOWN_MAXIMUM).collect();
     if shown != word && find(&shown).is_some() {
         return format!("there is no space behind '{shown}', expected one before its value");
     }
-    match nearest(&shown) {
+    match is_guessed.then(|| nearest(&shown)).flatten() {
         Some(name) => format!("unknown keyword '{shown}', did you mean '{name}'?"),
         None if shown.is_empty() => "unknown keyword, expected one of mosquitto.conf".to_owned(),
         None => format!("unknown keyword '{shown}', expected one of mosquitto.conf"),
