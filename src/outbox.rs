@@ -83,7 +83,7 @@ impl DirtyList {
     fn forget_spares(&mut self, count: usize) {
         self.spares.drain(..self.spares.len().saturating_sub(count));
         for chunk in self.chunks.drain(..self.chunks.len().saturating_sub(count)) {
-            self.chunk_bytes -= chunk.capacity();
+            self.chunk_bytes -= chunk.memory();
         }
     }
 
