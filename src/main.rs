@@ -152,10 +152,8 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
     }
     server.tell_of_itself(settings.system_interval);
     for listener in &settings.listeners {
-        if let Address::Loopback { port } = listener.address
-            && let Err(why) = server.listen_on_loopback(port)
-        {
-            error!("Error: unable to listen on port {port}: {why}.");
+        if let Err(complaints) = server.open(listener) {
+            complaints.iter().for_each(|complaint| error!("Error: {complaint}"));
             return ExitCode::from(EXIT_FAILURE);
         }
     }

@@ -47,6 +47,15 @@ impl Broker {
         self.end(id, fault.0.reason, &fault.0.what);
     }
 
+    /// The server can not serve a connection on, because what carries its bytes has failed. The peer is told what can
+    /// still be told; the connection ends by [`Effect::Close`].
+    pub fn abandon(&mut self, id: ConnectionId, why: &str, now: Time) {
+        self.advance(now);
+        if self.connections.find(id).is_some() {
+            self.end(id, ReasonCode::ProtocolError, why);
+        }
+    }
+
     /// Ends a connection from our side, with DISCONNECT and its reason where 5.0 allows it [MQTT-3.14.0-1].
     pub(super) fn end(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let connection = &mut self.connections[id];

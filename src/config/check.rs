@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::server;
 use crate::settings::{Complaint, Listener, LogDestination, Security, Settings};
 
 /// Everything that a start with these settings would stumble over.
@@ -29,14 +30,10 @@ pub fn check(settings: &Settings) -> Vec<Complaint> {
 
 fn check_listener(listener: &Listener, complaints: &mut Vec<Complaint>) {
     let Security { passwords, access, .. } = &*listener.security;
-    let mut files = vec![("password_file", passwords.as_deref()), ("acl_file", access.as_deref())];
-    if let Some(tls) = &listener.tls {
-        files.push(("certfile", Some(&tls.certificate)));
-        files.push(("keyfile", Some(&tls.key)));
-        files.push(("cafile", tls.authorities.as_deref()));
-        files.push(("crlfile", tls.revoked.as_deref()));
-        if let Some(path) = &tls.authorities_directory {
-            expect_directory(path, "capath", complaints);
+    let files = [("password_file", passwords.as_deref()), ("acl_file", access.as_deref())];
+    for complaint in server::check(listener) {
+        if !complaints.contains(&complaint) {
+            complaints.push(complaint);
         }
     }
     for (keyword, path) in files {

@@ -7,6 +7,8 @@ use mio::net::TcpStream;
 
 use crate::slots::ConnectionId;
 
+use super::layers::Layers;
+
 // One for each connection, as in the core. With its own assertions the poller adds to a socket.
 const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Link>>() <= 16);
 
@@ -15,14 +17,24 @@ const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Link>>() <= 16)
 pub(super) struct Link {
     pub(super) stream: TcpStream,
     pub(super) id: ConnectionId,
+    /// The number of the listener that it came in by.
+    pub(super) listener: u8,
     /// The peer has closed its side: bytes that are left are followed by the end.
     is_read_closed: bool,
     /// Once everything is written, nothing more comes from us.
     is_closing: bool,
-    /// On the list of links that have more to read.
-    pub(super) is_listed: bool,
-    /// The core does not want more bytes for now.
-    pub(super) is_paused: bool,
+    pub(super) turn: Turn,
+}
+
+/// When a link is read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// When the poller speaks.
+    Waiting,
+    /// In the next turn, since it may have more: it is on the list of those.
+    Listed,
+    /// When the core wants more bytes.
+    Paused,
 }
 
 /// What one read gave.
@@ -37,8 +49,9 @@ pub(super) enum Reading {
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, id: ConnectionId) -> Self {
-        Self { stream, id, is_read_closed: false, is_closing: false, is_listed: false, is_paused: false }
+    /// A socket of the file system is a stream like any other here.
+    pub(super) const fn new(stream: TcpStream, id: ConnectionId, listener: u8) -> Self {
+        Self { stream, id, listener, is_read_closed: false, is_closing: false, turn: Turn::Waiting }
     }
 
     /// The poller says that the peer has closed its side.
@@ -73,5 +86,16 @@ impl Link {
             // If it fails the peer is gone, and the next read says so.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
+    }
+
+    /// As [`Link::finish_closing`], where layers have to say good-bye first; brings out what they have to say in any
+    /// case.
+    pub(super) fn finish_layers(&mut self, layers: &mut Layers, is_written: bool) -> io::Result<()> {
+        if self.is_closing && is_written {
+            layers.close();
+        }
+        layers.flush(&mut self.stream)?;
+        self.finish_closing(is_written && !layers.has_output());
+        Ok(())
     }
 }

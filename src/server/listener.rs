@@ -1,99 +1,85 @@
-//! Listening sockets.
+//! One listener: its sockets, and what it puts between them and MQTT.
 
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use mio::{Registry, Token};
 
-use log::{info, warn};
-use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
+use crate::settings::{self, Complaint, ListenerId};
+use crate::time::Time;
 
-use crate::time::{Duration, Time};
+use super::socket::{Socket, bind};
+use super::{tls, websocket};
 
-/// How long accepting rests when the process or the system is out of descriptors or memory. The peers wait in
-/// the backlog meanwhile, and nothing spins.
-const REST: Duration = Duration::from_milliseconds(500);
-/// How often running out of descriptors is logged.
-const WARNING_INTERVAL: Duration = Duration::from_seconds(60);
+/// Sockets that one listener may have: one for each address of its host.
+pub(super) const SOCKETS_MAXIMUM: usize = 4;
 
-/// A listening socket; edge-triggered, so it remembers whether connections may be waiting.
+/// A listener, or what is left of one while there are connections that came in by it.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: TcpListener,
-    pub(super) port: u16,
-    is_ready: bool,
-    rests_until: Time,
-    warned: Option<Time>,
+    pub(super) id: ListenerId,
+    pub(super) settings: settings::Listener,
+    pub(super) setup: Setup,
+    /// None, once it is closed.
+    pub(super) sockets: Vec<Socket>,
+    /// Connections that came in by it and are there.
+    pub(super) connections: usize,
+}
+
+/// What a listener needs beside its sockets.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) tls: Option<tls::Setup>,
+    pub(super) websocket: Option<websocket::Setup>,
+}
+
+impl Setup {
+    /// Reads the files that a listener names.
+    pub(super) fn load(settings: &settings::Listener) -> Result<Self, Vec<Complaint>> {
+        match (tls::load(settings), websocket::set_up(settings)) {
+            (Ok(tls), Ok(websocket)) => Ok(Self { tls, websocket }),
+            (tls, websocket) => Err(tls.err().into_iter().flatten().chain(websocket.err()).collect()),
+        }
+    }
+}
+
+/// Everything that is wrong with what a listener needs beside its sockets. Touches nothing.
+pub fn check(settings: &settings::Listener) -> Vec<Complaint> {
+    Setup::load(settings).err().unwrap_or_default()
 }
 
 impl Listener {
-    /// Binds and registers.
-    pub(super) fn bind(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Self> {
-        let mut socket = without_delay(TcpListener::bind(address)?)?;
-        registry.register(&mut socket, token, Interest::READABLE)?;
-        let port = socket.local_addr()?.port();
-        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-        info!("Opening {family} listen socket on port {port}.");
-        Ok(Self { socket, port, is_ready: false, rests_until: Time::ZERO, warned: None })
+    /// Binds its sockets; their tokens begin with this one.
+    pub(super) fn open(
+        id: ListenerId,
+        settings: settings::Listener,
+        setup: Setup,
+        registry: &Registry,
+        first_token: usize,
+    ) -> Result<Self, Complaint> {
+        let failed = |why: &dyn std::fmt::Display| {
+            Complaint::new(&*settings.place, format!("unable to listen at {}: {why}", settings.address))
+        };
+        let bound = bind(&settings).map_err(|error| failed(&error))?;
+        if bound.len() > SOCKETS_MAXIMUM {
+            return Err(failed(&"it has too many addresses"));
+        }
+        let tokens = (first_token..).map(Token);
+        let sockets =
+            bound.into_iter().zip(tokens).map(|(bound, token)| Socket::register(bound, registry, token));
+        let sockets = sockets.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
+        Ok(Self { id, settings, setup, sockets, connections: 0 })
     }
 
-    /// The poller says that connections wait.
-    pub(super) const fn ready(&mut self) {
-        self.is_ready = true;
+    /// Whether nothing is left of it.
+    pub(super) const fn is_gone(&self) -> bool {
+        self.sockets.is_empty() && self.connections == 0
     }
 
-    /// When accepting goes on: at once, after a rest, or not before the poller speaks.
+    /// Whether one more may come in.
+    pub(super) const fn has_room(&self) -> bool {
+        self.connections < self.settings.connections
+    }
+
+    /// When accepting goes on.
     pub(super) fn due(&self, now: Time) -> Option<Time> {
-        self.is_ready.then(|| self.rests_until.max(now))
-    }
-
-    /// Accepts one connection. `None` when none waits, or while accepting rests.
-    pub(super) fn accept(&mut self, now: Time) -> Option<(TcpStream, SocketAddr)> {
-        while self.is_ready && now >= self.rests_until {
-            match self.socket.accept() {
-                Ok(accepted) => return Some(accepted),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.is_ready = false,
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                    _ => self.rest(&error, now),
-                },
-            }
-        }
-        None
-    }
-
-    fn rest(&mut self, error: &io::Error, now: Time) {
-        self.rests_until = now + REST;
-        if self.warned.is_none_or(|warned| now.since(warned) >= WARNING_INTERVAL) {
-            self.warned = Some(now);
-            warn!("Unable to accept a connection on port {}: {error}. Clients have to wait.", self.port);
-        }
-    }
-}
-
-/// Lets the sockets that `socket` accepts send at once, which they have from it: one write a turn is all there is to
-/// send, so nothing is gained by waiting for more. Told once, it costs no system call for each connection.
-fn without_delay(socket: TcpListener) -> io::Result<TcpListener> {
-    // Only streams have a name for the option, and it is the same descriptor.
-    let stream = std::net::TcpStream::from(OwnedFd::from(socket));
-    stream.set_nodelay(true)?;
-    Ok(TcpListener::from_std(OwnedFd::from(stream).into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::Ipv4Addr;
-
-    #[test]
-    fn what_is_accepted_sends_at_once() {
-        let poll = mio::Poll::new().unwrap();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut listener = Listener::bind(address, poll.registry(), Token(0)).unwrap();
-        let _client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, listener.port)).unwrap();
-        listener.ready();
-        let (stream, _) = listener.accept(Time::ZERO).unwrap();
-        assert!(stream.nodelay().unwrap());
-        assert!(listener.accept(Time::ZERO).is_none(), "accepting does not block");
+        self.sockets.iter().filter_map(|socket| socket.due(now)).min()
     }
 }

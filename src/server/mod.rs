@@ -7,70 +7,99 @@
 //! to read.
 
 mod clock;
+mod entrance;
+mod layers;
 mod link;
 mod listener;
 mod operate;
 pub mod plan;
 #[cfg(feature = "signals")]
+mod reload;
+#[cfg(feature = "signals")]
 mod signals;
+mod socket;
+#[cfg(test)]
+#[cfg(all(feature = "signals", feature = "tls", feature = "websocket"))]
+mod tests;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+pub mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
+#[cfg(not(feature = "websocket"))]
+#[path = "without_websocket.rs"]
+mod websocket;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration as SystemDuration;
 
-use log::{info, warn};
-use mio::{Events, Interest, Poll, Token};
+use log::info;
+use mio::{Events, Poll, Token};
 
-use crate::access::{AccessControl, Peer};
+use crate::access::AccessControl;
 use crate::broker::{Broker, Effect, Intake, TASKS};
 use crate::limits::Limits;
 use crate::memory::Shrinking;
-use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
 use clock::Clock;
-use link::{Link, Reading};
-use listener::Listener;
+use layers::{Layers, Outcome, Received};
+use link::{Link, Reading, Turn};
+use listener::{Listener, SOCKETS_MAXIMUM};
 use operate::Configuration;
 
+pub use listener::check;
 pub use operate::Reader;
 
 /// Bytes read at a time, and at most from one link in a turn.
 const READ_BYTES: usize = 256 * 1024;
 /// Events taken from the poller in a turn.
 const EVENTS_PER_TURN: usize = 1024;
-/// Connections accepted from one listener in a turn.
-const ACCEPTS_PER_TURN: usize = 64;
 /// Timers that fire in a turn.
 const TIMERS_PER_TURN: usize = 1024;
 /// Time for the peers to close when the broker ends.
 const FAREWELL: Duration = Duration::from_milliseconds(1000);
 
-/// Listeners have the first tokens, then come the signals, then the links.
-const LISTENERS_MAXIMUM: usize = 32;
-const SIGNALS: Token = Token(LISTENERS_MAXIMUM);
-const FIRST_LINK: usize = LISTENERS_MAXIMUM + 1;
+/// Listeners at one time, those included that are closed and whose connections are still there.
+const LISTENERS_MAXIMUM: usize = 64;
+
+/// The sockets of listeners have the first tokens, then come the signals, then the links.
+const SIGNALS: Token = Token(LISTENERS_MAXIMUM * SOCKETS_MAXIMUM);
+const FIRST_LINK: usize = SIGNALS.0 + 1;
 
 /// A broker with its sockets.
 pub struct Server {
     poll: Poll,
     clock: Clock,
     broker: Broker,
-    listeners: Vec<Listener>,
+    /// By their numbers.
+    listeners: Vec<Option<Listener>>,
     /// By the index of the connection.
     links: Vec<Option<Link>>,
     /// How many of them there are.
     open: usize,
     shrinking: Shrinking,
+    /// What stands between a link and MQTT, by the same index; nothing of it is here for plain ones.
+    layers: Vec<Option<Box<Layers>>>,
+    /// Links whose layers have something of their own to write.
+    unflushed: Vec<ConnectionId>,
     /// Links that may have more to read, though the poller will not say so again.
     again: VecDeque<ConnectionId>,
     /// Links whose socket is of no more use, and why.
     dead: Vec<(ConnectionId, String)>,
     buffer: Box<[u8]>,
+    /// What was in a read of a link with TLS.
+    plaintext: Vec<u8>,
     dirty: Vec<ConnectionId>,
     configuration: Option<Configuration>,
+    /// The listeners of the settings, in their order, by their numbers.
+    opened: Vec<usize>,
+    /// How many listeners there were.
+    listeners_ever: u16,
     #[cfg(feature = "signals")]
     signals: signals::Signals,
 }
@@ -94,11 +123,16 @@ impl Server {
             links: Vec::new(),
             open: 0,
             shrinking: Shrinking::default(),
+            layers: Vec::new(),
+            unflushed: Vec::new(),
             again: VecDeque::with_capacity(TASKS),
             dead: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
+            plaintext: Vec::new(),
             dirty: Vec::with_capacity(TASKS),
             configuration: None,
+            opened: Vec::new(),
+            listeners_ever: 0,
             #[cfg(feature = "signals")]
             signals,
         })
@@ -107,33 +141,6 @@ impl Server {
     /// Publishes under `$SYS` what the broker has to tell of itself: now and then every `interval`; `None` for never.
     pub fn tell_of_itself(&mut self, interval: Option<Duration>) {
         self.broker.tell_of_itself(interval, clock::wall(), self.clock.now());
-    }
-
-    /// Listens on both loopback addresses; on port 0 the system chooses, for both the same. Without IPv6 on this
-    /// machine that half is left out.
-    ///
-    /// # Errors
-    ///
-    /// If a port can not be bound.
-    pub fn listen_on_loopback(&mut self, port: u16) -> io::Result<()> {
-        let port = self.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        match self.listen(SocketAddr::from((Ipv6Addr::LOCALHOST, port))) {
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                warn!("No IPv6 loopback here: {error}.");
-                Ok(())
-            }
-            outcome => outcome.map(|_| ()),
-        }
-    }
-
-    fn listen(&mut self, address: SocketAddr) -> io::Result<u16> {
-        if self.listeners.len() == LISTENERS_MAXIMUM {
-            return Err(io::Error::other("too many listeners"));
-        }
-        let listener = Listener::bind(address, self.poll.registry(), Token(self.listeners.len()))?;
-        let port = listener.port;
-        self.listeners.push(listener);
-        Ok(port)
     }
 
     /// Serves until a signal says to end.
@@ -175,7 +182,7 @@ impl Server {
             return Some(SystemDuration::ZERO);
         }
         let now = self.clock.now();
-        let accepting = self.listeners.iter().filter_map(|listener| listener.due(now)).min();
+        let accepting = self.listeners.iter().flatten().filter_map(|listener| listener.due(now)).min();
         let next = [self.broker.next_deadline(), accepting, latest].into_iter().flatten().min()?;
         Some(SystemDuration::from_millis(next.since(now).milliseconds()))
     }
@@ -185,19 +192,15 @@ impl Server {
         for event in events {
             match event.token() {
                 SIGNALS => is_signalled |= self.heed_signals(),
-                Token(token) if token < LISTENERS_MAXIMUM => {
-                    if let Some(listener) = self.listeners.get_mut(token) {
-                        listener.ready();
-                    }
-                }
+                Token(token) if token < SIGNALS.0 => self.connections_wait(token),
                 Token(token) => {
                     let Some(Some(link)) = self.links.get_mut(token - FIRST_LINK) else { continue };
                     let id = link.id;
                     if event.is_read_closed() {
                         link.read_closed();
                     }
-                    if event.is_writable() && self.broker.has_output(id) {
-                        self.broker.writable(id);
+                    if event.is_writable() {
+                        self.writable(id);
                     }
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
                         self.read(id, now);
@@ -214,29 +217,13 @@ impl Server {
         false
     }
 
-    fn accept(&mut self, now: Time) {
-        let Self { listeners, links, open, broker, poll, .. } = self;
-        for (listener, number) in listeners.iter_mut().zip(0..) {
-            for _ in 0..ACCEPTS_PER_TURN {
-                let Some((mut stream, address)) = listener.accept(now) else { break };
-                let Some(id) = broker.accept(Peer::Internet(address), ListenerId(number), now) else {
-                    info!("Client connection from {address} denied: there are too many connections.");
-                    continue;
-                };
-                info!("New connection from {address} on port {}.", listener.port);
-                let token = Token(FIRST_LINK + id.index());
-                let both = Interest::READABLE | Interest::WRITABLE;
-                if let Err(error) = poll.registry().register(&mut stream, token, both) {
-                    warn!("Client connection from {address} dropped: {error}.");
-                    broker.closed(id, "not registered", now);
-                    continue;
-                }
-                if links.len() <= id.index() {
-                    links.resize_with(id.index() + 1, || None);
-                }
-                links[id.index()] = Some(Link::new(stream, id));
-                *open += 1;
-            }
+    /// The socket of a link takes bytes again.
+    fn writable(&mut self, id: ConnectionId) {
+        if self.broker.has_output(id) {
+            self.broker.writable(id);
+        }
+        if find_layers(&mut self.layers, id).is_some_and(|layers| layers.has_output()) {
+            self.unflushed.push(id);
         }
     }
 
@@ -245,7 +232,7 @@ impl Server {
         for _ in 0..count {
             let Some(id) = self.again.pop_front() else { return };
             if let Some(link) = find(&mut self.links, id) {
-                link.is_listed = false;
+                link.turn = Turn::Waiting;
                 self.read(id, now);
             }
         }
@@ -254,7 +241,7 @@ impl Server {
     /// Reads one link once.
     fn read(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = find(&mut self.links, id) else { return };
-        if link.is_paused || link.is_listed {
+        if link.turn != Turn::Waiting {
             return;
         }
         let (count, may_have_more) = match link.read(&mut self.buffer) {
@@ -269,13 +256,41 @@ impl Server {
                 return;
             }
         };
-        if count > 0 {
-            link.is_paused = self.broker.received(id, &self.buffer[..count], now) == Intake::Paused;
+        let is_paused = count > 0 && self.take_in(id, count, now) == Intake::Paused;
+        let Some(link) = find(&mut self.links, id) else { return };
+        if is_paused {
+            link.turn = Turn::Paused;
+        } else if may_have_more {
+            self.list(id);
         }
-        if may_have_more && !link.is_paused {
-            link.is_listed = true;
-            self.again.push_back(id);
+    }
+
+    /// Hands the bytes that were read to the core, through the layers of their link.
+    fn take_in(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
+        let bytes = &mut self.buffer[..count];
+        let Some(layers) = find_layers(&mut self.layers, id) else {
+            return self.broker.received(id, bytes, now);
+        };
+        let Received { introduction, bytes, outcome } = layers.receive(bytes, &mut self.plaintext);
+        if let Some(introduction) = introduction {
+            if let Some(peer) = introduction.peer {
+                info!("A proxy brings a connection from {peer}.");
+            }
+            self.broker.introduce(id, introduction);
         }
+        let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
+        match outcome {
+            Outcome::Open => {}
+            Outcome::Closed => self.dead.push((id, "connection closed by client".to_owned())),
+            Outcome::Failed(why) => self.broker.abandon(id, &why, now),
+        }
+        if layers.has_output() {
+            self.unflushed.push(id);
+        }
+        if layers.is_done() {
+            self.layers[id.index()] = None;
+        }
+        intake
     }
 
     /// Does what the core asks for beside writing.
@@ -284,31 +299,37 @@ impl Server {
             match effect {
                 Effect::Close(id) => {
                     if let Some(link) = find(&mut self.links, id) {
-                        link.is_paused = false;
                         link.begin_closing();
-                        link.finish_closing(!self.broker.has_output(id));
-                        self.list(id);
+                        self.finish(id);
+                        self.read_on(id);
                     }
                 }
                 Effect::Drop(id) => self.dead.push((id, String::new())),
                 Effect::Resume(id) => {
-                    let is_paused = self.broker.resume(id, now) == Intake::Paused;
-                    if let Some(link) = find(&mut self.links, id) {
-                        link.is_paused = is_paused;
-                        self.list(id);
+                    if self.broker.resume(id, now) == Intake::More {
+                        self.read_on(id);
                     }
                 }
             }
         }
     }
 
+    /// Reads a link again that was not read for a while.
+    fn read_on(&mut self, id: ConnectionId) {
+        if let Some(link) = find(&mut self.links, id)
+            && link.turn == Turn::Paused
+        {
+            link.turn = Turn::Waiting;
+        }
+        self.list(id);
+    }
+
     /// Puts a link on the list of those that may have more to read.
     fn list(&mut self, id: ConnectionId) {
         if let Some(link) = find(&mut self.links, id)
-            && !link.is_listed
-            && !link.is_paused
+            && link.turn == Turn::Waiting
         {
-            link.is_listed = true;
+            link.turn = Turn::Listed;
             self.again.push_back(id);
         }
     }
@@ -318,27 +339,59 @@ impl Server {
         let mut dirty = self.broker.take_dirty(std::mem::take(&mut self.dirty));
         for id in dirty.drain(..) {
             let Some(link) = find(&mut self.links, id) else { continue };
-            match self.broker.write_to(id, &mut link.stream, now) {
-                Ok(()) => link.finish_closing(!self.broker.has_output(id)),
+            let outcome = match find_layers(&mut self.layers, id) {
+                None => self.broker.write_to(id, &mut link.stream, now),
+                Some(layers) => self.broker.write_to(id, &mut layers.writer(&mut link.stream), now),
+            };
+            match outcome {
+                Ok(()) => self.finish(id),
                 Err(error) => self.dead.push((id, error.to_string())),
             }
         }
         self.dirty = dirty;
+        for id in std::mem::take(&mut self.unflushed) {
+            self.finish(id);
+        }
+    }
+
+    /// Brings out what the layers of a link have to say. Once everything is written on a link that closes, the peer is
+    /// told that nothing more comes.
+    fn finish(&mut self, id: ConnectionId) {
+        let Some(link) = find(&mut self.links, id) else { return };
+        let is_written = !self.broker.has_output(id);
+        let outcome = match find_layers(&mut self.layers, id) {
+            None => {
+                link.finish_closing(is_written);
+                Ok(())
+            }
+            Some(layers) => link.finish_layers(layers, is_written),
+        };
+        if let Err(error) = outcome {
+            self.dead.push((id, error.to_string()));
+        }
     }
 
     /// Lets go of closed links. Their slots are free from the next turn on.
     fn reap(&mut self, now: Time) {
         for (id, why) in std::mem::take(&mut self.dead) {
-            if find(&mut self.links, id).is_some() {
-                // Dropping the socket closes it and takes it out of the poller.
-                self.links[id.index()] = None;
-                self.broker.closed(id, &why, now);
-                self.open -= 1;
-                if self.shrinking.is_due(self.open, self.links.capacity()) {
-                    let used = self.links.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-                    self.links.truncate(used);
-                    self.links.shrink_to_fit();
-                }
+            let Some(link) = find(&mut self.links, id) else { continue };
+            let listener = link.listener;
+            if let Some(layers) = find_layers(&mut self.layers, id) {
+                layers.close();
+                // Whoever has left does not miss it.
+                let _ = layers.flush(&mut link.stream);
+                self.layers[id.index()] = None;
+            }
+            // Dropping the socket closes it and takes it out of the poller.
+            self.links[id.index()] = None;
+            self.broker.closed(id, &why, now);
+            self.has_left(listener);
+            if self.shrinking.is_due(self.open, self.links.capacity()) {
+                let used = self.links.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+                self.links.truncate(used);
+                self.links.shrink_to_fit();
+                self.layers.truncate(used);
+                self.layers.shrink_to_fit();
             }
         }
     }
@@ -346,7 +399,7 @@ impl Server {
     /// Stops listening, says good-bye and gives the peers a moment to close.
     fn say_farewell(mut self, events: &mut Events) -> io::Result<()> {
         info!("brooklet version {} terminating", env!("CARGO_PKG_VERSION"));
-        self.listeners.clear();
+        self.close_all();
         let now = self.clock.now();
         self.broker.shut_down(now);
         let end = now + FAREWELL;
@@ -357,6 +410,11 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// The layers of a link, which must be there.
+fn find_layers(layers: &mut [Option<Box<Layers>>], id: ConnectionId) -> Option<&mut Layers> {
+    layers.get_mut(id.index())?.as_deref_mut()
 }
 
 fn find(links: &mut [Option<Link>], id: ConnectionId) -> Option<&mut Link> {

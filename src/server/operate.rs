@@ -1,7 +1,7 @@
 //! What an operator asks of a server that runs, by signals.
 
 #[cfg(feature = "signals")]
-use log::{info, warn};
+use log::{error, info, warn};
 
 use crate::settings::Settings;
 
@@ -62,8 +62,15 @@ impl Server {
             return;
         };
         let plan = changes(&configuration.settings, &new);
+        if let Err(complaints) = self.reload_listeners(&plan, &new.listeners) {
+            complaints.iter().for_each(|complaint| error!("Error: {complaint}"));
+            warn!("The configuration stays as it was.");
+            return;
+        }
         self.broker.set_limits(new.limits.clone());
-        configuration.settings = new;
+        if let Some(configuration) = &mut self.configuration {
+            configuration.settings = new;
+        }
         report(&plan);
     }
 }

@@ -188,6 +188,7 @@ impl Frames {
 }
 
 /// A header as it was read.
+#[derive(Clone, Copy)]
 struct Header {
     first: u8,
     mask: [u8; 4],

@@ -234,14 +234,10 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
+    use crate::websocket::testing::REQUEST;
     use proptest::prelude::*;
-
-    pub(in crate::websocket) const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: broker.example\r\n\
-        upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqttv3.1, mqtt\r\nOrigin: https://a.example\r\n\
-        Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
 
     fn demands(origins: &[&str]) -> Rc<Demands> {
         let origins = origins.iter().map(|&origin| origin.to_owned()).collect();

@@ -10,6 +10,10 @@
 
 mod frames;
 mod handshake;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 
@@ -184,6 +188,3 @@ impl WebSocket {
         !self.head.is_empty() || (self.owed == 0 && !self.answers.is_empty())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,16 +4,10 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
-use super::handshake::tests::REQUEST;
+use super::testing::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, frame};
 use super::{ANSWERS_MAXIMUM, Demands, Outcome, WebSocket};
 
 const FRAME_MAXIMUM: usize = 100_000;
-
-const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xa;
 
 /// One side of a connection after the handshake; the answer to it has been taken.
 fn open() -> WebSocket {
@@ -34,18 +28,6 @@ fn take(socket: &mut WebSocket) -> Vec<u8> {
     assert_eq!(socket.advance(head.len()), 0);
     assert!(!socket.has_answers());
     head
-}
-
-/// A frame as a client sends it.
-fn frame(opcode: u8, is_final: bool, payload: &[u8]) -> Vec<u8> {
-    let mask = [0x37, 0xfa, 0x21, u8::try_from(payload.len() % 251).unwrap()];
-    let length = match payload.len() {
-        short @ 0..126 => vec![0x80 | u8::try_from(short).unwrap()],
-        medium @ 126..0x1_0000 => [&[0xfe][..], &u16::try_from(medium).unwrap().to_be_bytes()].concat(),
-        long => [&[0xff][..], &(long as u64).to_be_bytes()].concat(),
-    };
-    let masked: Vec<u8> = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
-    [&[u8::from(is_final) << 7 | opcode], &length[..], &mask, &masked].concat()
 }
 
 /// A frame as the server sends it.

@@ -30,5 +30,7 @@ mod v5_publish;
 mod v5_subscribe;
 mod v5_topics;
 mod v5_will;
+#[cfg(feature = "websocket")]
+mod websocket;
 mod wire;
 mod world;

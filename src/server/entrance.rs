@@ -1,0 +1,165 @@
+//! Listeners that come and go, and the connections that come in by them.
+
+use std::rc::Rc;
+
+use log::{info, warn};
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+
+use crate::access::Peer;
+use crate::settings::{self, Complaint, ListenerId};
+use crate::time::Time;
+
+use super::layers::Layers;
+use super::link::Link;
+use super::listener::{Listener, SOCKETS_MAXIMUM, Setup};
+use super::{FIRST_LINK, LISTENERS_MAXIMUM, Server};
+
+/// Connections accepted from one socket in a turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+impl Server {
+    /// Opens the next listener of the settings, and tells by which name the core knows it.
+    ///
+    /// # Errors
+    ///
+    /// If it can not be bound or its files are of no use, everything that is wrong; nothing is open then.
+    pub fn open(&mut self, settings: &settings::Listener) -> Result<ListenerId, Vec<Complaint>> {
+        let setup = Setup::load(settings)?;
+        let (number, listener) = self.bind(settings, setup, &[]).map_err(|complaint| vec![complaint])?;
+        let id = listener.id;
+        self.put(number, listener);
+        self.opened.push(number);
+        Ok(id)
+    }
+
+    /// How the core knows the listeners of the settings, in their order.
+    pub fn listener_ids(&self) -> Vec<ListenerId> {
+        let opened = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());
+        opened.map(|listener| listener.id).collect()
+    }
+
+    /// Binds a listener under a number that is neither in use nor `taken`.
+    pub(super) fn bind(
+        &mut self,
+        settings: &settings::Listener,
+        setup: Setup,
+        taken: &[usize],
+    ) -> Result<(usize, Listener), Complaint> {
+        let is_free = |number: &usize| {
+            self.listeners.get(*number).is_none_or(Option::is_none) && !taken.contains(number)
+        };
+        let number = (0..LISTENERS_MAXIMUM).find(is_free);
+        let number =
+            number.ok_or_else(|| Complaint::new(&*settings.place, "there are too many listeners"))?;
+        let id = ListenerId(self.listeners_ever);
+        let next = self.listeners_ever.checked_add(1);
+        self.listeners_ever =
+            next.ok_or_else(|| Complaint::new(&*settings.place, "there were too many listeners; restart"))?;
+        let first_token = number * SOCKETS_MAXIMUM;
+        let listener = Listener::open(id, settings.clone(), setup, self.poll.registry(), first_token)?;
+        Ok((number, listener))
+    }
+
+    pub(super) fn put(&mut self, number: usize, listener: Listener) {
+        self.broker.set_rules(listener.id, Rc::clone(&listener.settings.rules));
+        if self.listeners.len() <= number {
+            self.listeners.resize_with(number + 1, || None);
+        }
+        self.listeners[number] = Some(listener);
+    }
+
+    /// Nobody comes in any more; who is there stays.
+    pub(super) fn close(&mut self, number: usize) {
+        if let Some(listener) = &mut self.listeners[number] {
+            listener.sockets.clear();
+            if listener.is_gone() {
+                self.listeners[number] = None;
+            }
+        }
+    }
+
+    /// Nobody comes in any more.
+    pub(super) fn close_all(&mut self) {
+        for number in 0..self.listeners.len() {
+            self.close(number);
+        }
+    }
+
+    /// The poller says that connections wait at the socket with this token.
+    pub(super) fn connections_wait(&mut self, token: usize) {
+        let listener = self.listeners.get_mut(token / SOCKETS_MAXIMUM).and_then(Option::as_mut);
+        if let Some(socket) = listener.and_then(|listener| listener.sockets.get_mut(token % SOCKETS_MAXIMUM))
+        {
+            socket.ready();
+        }
+    }
+
+    pub(super) fn accept(&mut self, now: Time) {
+        for number in 0..self.listeners.len() {
+            for index in 0..SOCKETS_MAXIMUM {
+                for _ in 0..ACCEPTS_PER_TURN {
+                    let Some(listener) = &mut self.listeners[number] else { break };
+                    let Some(socket) = listener.sockets.get_mut(index) else { break };
+                    let Some((stream, peer)) = socket.accept(now) else { break };
+                    if let Err(why) = self.admit(number, index, stream, peer, now) {
+                        info!("Client connection from {peer} denied: {why}.");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes a link of a socket that was accepted. If that fails the socket is closed.
+    fn admit(
+        &mut self,
+        number: usize,
+        index: usize,
+        mut stream: TcpStream,
+        peer: Peer,
+        now: Time,
+    ) -> Result<(), String> {
+        let Some(listener) = &mut self.listeners[number] else { return Ok(()) };
+        if !listener.has_room() {
+            return Err("max_connections exceeded".to_owned());
+        }
+        let layers = Layers::of(listener)?;
+        let id = self.broker.accept(peer, listener.id, now);
+        let id = id.ok_or_else(|| "there are too many connections".to_owned())?;
+        info!("New connection from {peer} on {}.", listener.sockets[index].place());
+        let token = Token(FIRST_LINK + id.index());
+        let registered =
+            self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE);
+        if let Err(error) = registered {
+            warn!("Client connection from {peer} dropped: {error}.");
+            self.broker.closed(id, "not registered", now);
+            return Ok(());
+        }
+        if self.links.len() <= id.index() {
+            self.links.resize_with(id.index() + 1, || None);
+        }
+        let number = u8::try_from(number).expect("there are fewer listeners");
+        self.links[id.index()] = Some(Link::new(stream, id, number));
+        listener.connections += 1;
+        self.open += 1;
+        if layers.is_some() {
+            if self.layers.len() <= id.index() {
+                self.layers.resize_with(id.index() + 1, || None);
+            }
+            self.layers[id.index()] = layers;
+        }
+        Ok(())
+    }
+
+    /// A connection that came in by this listener has left.
+    pub(super) fn has_left(&mut self, number: u8) {
+        self.open -= 1;
+        let place = &mut self.listeners[usize::from(number)];
+        if let Some(listener) = place {
+            listener.connections -= 1;
+            if listener.is_gone() {
+                *place = None;
+            }
+        }
+    }
+}

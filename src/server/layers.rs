@@ -1,0 +1,273 @@
+//! What stands between a socket and MQTT on a connection that is not plain: a PROXY header, TLS, WebSocket, in this
+//! order, each of them or none. A plain connection has no layers and pays nothing for them.
+//!
+//! Towards the core, all that one read gave is one piece of MQTT; towards the socket, all that the core writes in
+//! a turn leaves together. Nothing that was read stays here, except of a header, record or frame in progress; what
+//! waits to be written is bounded, and the rest waits in the core's outbox.
+
+use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
+
+use crate::access::Peer;
+use crate::broker::Introduction;
+use crate::memory::Counted;
+use crate::proxy;
+use crate::settings::UserNameSource;
+
+use super::listener::Listener;
+use super::tls::{self, Layer};
+use super::websocket::{self, Outcome as Unframed, WebSocket};
+
+/// Slices of the core that go into one frame with one call; what is beyond follows.
+const SLICES_MAXIMUM: usize = 64;
+/// What a session of TLS takes, about, in bytes.
+const TLS_MEMORY: usize = 16 * 1024;
+
+/// The layers of one connection.
+pub(super) struct Layers {
+    proxy: Option<Header>,
+    tls: Option<Layer>,
+    websocket: Option<WebSocket>,
+    closing: Closing,
+    /// What comes is of no interest any more.
+    is_over: bool,
+    /// Kept for the memory that it stands for.
+    _counted: Counted,
+}
+
+/// A PROXY header in progress.
+struct Header {
+    reader: proxy::Reader,
+    /// Whether the Common Name in it is who the client is.
+    is_named: bool,
+}
+
+/// How far our farewell has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    Not,
+    /// The Close of WebSocket is queued; that of TLS follows it.
+    Begun,
+    Queued,
+}
+
+/// What bytes of the socket led to.
+#[derive(Debug)]
+pub(super) struct Received<'a> {
+    /// What was learnt of the peer, before these bytes.
+    pub(super) introduction: Option<Introduction>,
+    /// Bytes of MQTT.
+    pub(super) bytes: &'a [u8],
+    /// What follows, after these bytes.
+    pub(super) outcome: Outcome,
+}
+
+/// Whether a connection goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It does.
+    Open,
+    /// The peer has closed it.
+    Closed,
+    /// It can not, for this reason.
+    Failed(String),
+}
+
+impl Layers {
+    /// The layers that a listener puts on its connections; `None` where they are plain.
+    pub(super) fn of(listener: &Listener) -> Result<Option<Box<Self>>, String> {
+        let Listener { settings, setup, .. } = listener;
+        if settings.proxy.is_none() && setup.tls.is_none() && setup.websocket.is_none() {
+            return Ok(None);
+        }
+        let is_named = settings.rules.user_name == UserNameSource::CommonName;
+        let proxy = settings.proxy.map(|proxy| Header { reader: proxy::Reader::new(proxy), is_named });
+        let tls = setup.tls.as_ref().map(Layer::new).transpose()?;
+        let websocket = setup.websocket.as_ref().map(websocket::open);
+        let memory = size_of::<Self>() + if tls.is_some() { TLS_MEMORY } else { 0 };
+        Ok(Some(Box::new(Self {
+            proxy,
+            tls,
+            websocket,
+            closing: Closing::Not,
+            is_over: false,
+            _counted: Counted::new(memory),
+        })))
+    }
+
+    /// Takes what was read from the socket. `plaintext` is where it is decrypted to; who calls keeps it for all
+    /// connections.
+    pub(super) fn receive<'a>(
+        &mut self,
+        mut bytes: &'a mut [u8],
+        plaintext: &'a mut Vec<u8>,
+    ) -> Received<'a> {
+        let mut introduction = None;
+        if self.is_over {
+            return Received { introduction, bytes: &[], outcome: Outcome::Open };
+        }
+        if let Some(header) = &mut self.proxy {
+            match header.receive(bytes) {
+                Ok(None) => return Received { introduction, bytes: &[], outcome: Outcome::Open },
+                Ok(Some((told, taken))) => {
+                    introduction = Some(told);
+                    self.proxy = None;
+                    bytes = &mut bytes[taken..];
+                }
+                Err(why) => {
+                    self.is_over = true;
+                    let outcome = Outcome::Failed(why.to_string());
+                    return Received { introduction, bytes: &[], outcome };
+                }
+            }
+        }
+        let mut outcome = Outcome::Open;
+        if let Some(tls) = &mut self.tls {
+            plaintext.clear();
+            outcome = match tls.receive(bytes, plaintext) {
+                tls::Outcome::Open => Outcome::Open,
+                tls::Outcome::Closed => Outcome::Closed,
+                tls::Outcome::Failed(why) => Outcome::Failed(format!("TLS: {why}")),
+            };
+            if let Some(identity) = tls.introduce() {
+                introduction.get_or_insert_default().identity = Some(identity);
+            }
+            bytes = plaintext;
+        }
+        if let Some(websocket) = &mut self.websocket {
+            let received = websocket.receive(bytes);
+            bytes = &mut bytes[..received.length];
+            match (received.outcome, &outcome) {
+                (Unframed::Failed(why), Outcome::Open | Outcome::Closed) => {
+                    outcome = Outcome::Failed(why.to_owned())
+                }
+                (Unframed::Closed, Outcome::Open) => outcome = Outcome::Closed,
+                _ => {}
+            }
+        }
+        self.is_over = outcome != Outcome::Open;
+        Received { introduction, bytes, outcome }
+    }
+
+    /// Whether there is nothing left to do: the connection is plain from here on.
+    pub(super) const fn is_done(&self) -> bool {
+        self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none() && !self.is_over
+    }
+
+    /// The way for bytes of MQTT to this socket.
+    pub(super) const fn writer<'a, S: Write>(&'a mut self, socket: &'a mut S) -> Writer<'a, S> {
+        Writer { layers: self, socket }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>], socket: &mut impl Write) -> io::Result<usize> {
+        let Self { tls, websocket, .. } = self;
+        let Some(websocket) = websocket else { return write_below(tls, slices, socket) };
+        let total = slices.iter().map(|slice| slice.len()).sum();
+        if !websocket.is_open() {
+            // There is nobody to read it.
+            return Ok(total);
+        }
+        loop {
+            let (head, length) = websocket.frame(total);
+            let mut framed = [IoSlice::new(&[]); SLICES_MAXIMUM + 1];
+            framed[0] = IoSlice::new(head);
+            let mut left = length;
+            let mut count = 1;
+            for (place, slice) in framed[1..].iter_mut().zip(slices) {
+                let length = slice.len().min(left);
+                *place = IoSlice::new(&slice[..length]);
+                left -= length;
+                count += 1;
+            }
+            let first = usize::from(head.is_empty());
+            let written = write_below(tls, &framed[first..count], socket)?;
+            let used = websocket.advance(written);
+            if used > 0 || written == 0 {
+                return Ok(used);
+            }
+        }
+    }
+
+    /// Writes what the layers have to say themselves, until that is done or the socket would block.
+    pub(super) fn flush(&mut self, socket: &mut impl Write) -> io::Result<()> {
+        let Self { tls, websocket, closing, .. } = self;
+        if let Some(websocket) = websocket {
+            while websocket.has_answers() {
+                let (head, _) = websocket.frame(0);
+                match write_below(tls, &[IoSlice::new(head)], socket) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(count) => drop(websocket.advance(count)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let is_said = websocket.as_ref().is_none_or(|websocket| !websocket.has_answers());
+        if *closing == Closing::Begun && is_said {
+            *closing = Closing::Queued;
+            if let Some(tls) = tls {
+                tls.close();
+            }
+        }
+        tls.as_mut().map_or(Ok(()), |tls| tls.flush(socket))
+    }
+
+    /// Whether something of the layers' own waits for the socket.
+    pub(super) fn has_output(&self) -> bool {
+        self.closing == Closing::Begun
+            || self.websocket.as_ref().is_some_and(WebSocket::has_answers)
+            || self.tls.as_ref().is_some_and(Layer::has_output)
+    }
+
+    /// Says good-bye in every layer, once; [`Layers::flush`] brings it out.
+    pub(super) fn close(&mut self) {
+        if self.closing != Closing::Not {
+            return;
+        }
+        self.closing = Closing::Begun;
+        if let Some(websocket) = &mut self.websocket {
+            websocket.close();
+        }
+    }
+}
+
+impl Header {
+    fn receive(&mut self, bytes: &[u8]) -> Result<Option<(Introduction, usize)>, proxy::Malformed> {
+        let Some((header, taken)) = self.reader.receive(bytes)? else { return Ok(None) };
+        let peer: Option<Peer> = header.source;
+        let identity: Option<Rc<str>> = header.common_name.filter(|_| self.is_named).map(Into::into);
+        Ok(Some((Introduction { peer, identity }, taken)))
+    }
+}
+
+fn write_below(
+    tls: &mut Option<Layer>,
+    slices: &[IoSlice<'_>],
+    socket: &mut impl Write,
+) -> io::Result<usize> {
+    match tls {
+        Some(tls) => tls.write_vectored(slices, socket),
+        None => socket.write_vectored(slices),
+    }
+}
+
+/// Takes bytes of MQTT and lets them through the layers to a socket.
+pub(super) struct Writer<'a, S> {
+    layers: &'a mut Layers,
+    socket: &'a mut S,
+}
+
+impl<S: Write> Write for Writer<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.layers.write_vectored(slices, self.socket)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.layers.flush(self.socket)
+    }
+}

@@ -1,0 +1,396 @@
+//! Listening sockets: bound as the operator says, and accepted from without spinning.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use log::{info, warn};
+use mio::net::{TcpListener, TcpStream, UnixListener};
+use mio::{Interest, Registry, Token};
+
+use crate::access::Peer;
+use crate::settings::{self, Address, Family};
+use crate::time::{Duration, Time};
+
+/// How long accepting rests when the process or the system is out of descriptors or memory. The peers wait in
+/// the backlog meanwhile, and nothing spins.
+const REST: Duration = Duration::from_milliseconds(500);
+/// How often running out of descriptors is logged.
+const WARNING_INTERVAL: Duration = Duration::from_seconds(60);
+
+/// Who may connect to a socket in the file system: its owner and his group.
+const UNIX_MODE: u32 = 0o660;
+
+/// A listening socket; edge-triggered, so it remembers whether connections may be waiting.
+#[derive(Debug)]
+pub(super) struct Socket {
+    bound: Bound,
+    is_ready: bool,
+    rests_until: Time,
+    warned: Option<Time>,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) enum Bound {
+    Internet { socket: TcpListener, port: u16 },
+    Unix { socket: UnixListener, path: PathBuf },
+}
+
+impl Socket {
+    pub(super) fn register(mut bound: Bound, registry: &Registry, token: Token) -> io::Result<Self> {
+        match &mut bound {
+            Bound::Internet { socket, .. } => registry.register(socket, token, Interest::READABLE)?,
+            Bound::Unix { socket, .. } => registry.register(socket, token, Interest::READABLE)?,
+        }
+        Ok(Self { bound, is_ready: false, rests_until: Time::ZERO, warned: None })
+    }
+
+    /// Where it listens, for the log.
+    pub(super) const fn place(&self) -> &Bound {
+        &self.bound
+    }
+
+    /// The poller says that connections wait.
+    pub(super) const fn ready(&mut self) {
+        self.is_ready = true;
+    }
+
+    /// When accepting goes on: at once, after a rest, or not before the poller speaks.
+    pub(super) fn due(&self, now: Time) -> Option<Time> {
+        self.is_ready.then(|| self.rests_until.max(now))
+    }
+
+    /// Accepts one connection. `None` when none waits, or while accepting rests.
+    pub(super) fn accept(&mut self, now: Time) -> Option<(TcpStream, Peer)> {
+        while self.is_ready && now >= self.rests_until {
+            match self.bound.accept() {
+                Ok(accepted) => return Some(accepted),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.is_ready = false,
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => self.rest(&error, now),
+                },
+            }
+        }
+        None
+    }
+
+    fn rest(&mut self, error: &io::Error, now: Time) {
+        self.rests_until = now + REST;
+        if self.warned.is_none_or(|warned| now.since(warned) >= WARNING_INTERVAL) {
+            self.warned = Some(now);
+            warn!("Unable to accept a connection on {}: {error}. Clients have to wait.", self.bound);
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internet { port, .. } => write!(formatter, "port {port}"),
+            Self::Unix { path, .. } => write!(formatter, "path {}", path.display()),
+        }
+    }
+}
+
+impl Bound {
+    /// The port that clients connect to, if there is one.
+    pub(super) const fn port(&self) -> Option<u16> {
+        match self {
+            Self::Internet { port, .. } => Some(*port),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+        match self {
+            Self::Internet { socket, .. } => {
+                let (stream, address) = socket.accept()?;
+                // A socket of IPv6 may be one of IPv4 as well, and shows its clients in disguise.
+                let address = match address.ip().to_canonical() {
+                    IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+                    IpAddr::V6(_) => address,
+                };
+                Ok((stream, Peer::Internet(address)))
+            }
+            Self::Unix { socket, .. } => {
+                let (stream, _) = socket.accept()?;
+                // Whatever is done with a stream is the same for both kinds, by the same descriptor.
+                let stream = std::net::TcpStream::from(OwnedFd::from(stream));
+                Ok((TcpStream::from_std(stream), Peer::Local))
+            }
+        }
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if let Self::Unix { path, .. } = self {
+            // If it is left behind, the next start finds that nobody answers.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Binds all sockets of a listener.
+pub(super) fn bind(listener: &settings::Listener) -> io::Result<Vec<Bound>> {
+    let interface = listener.interface.as_deref();
+    match &listener.address {
+        Address::Loopback { port } => bind_loopback(*port),
+        Address::Internet { host: None, port, family } => bind_all(*port, *family, interface),
+        Address::Internet { host: Some(host), port, family } => bind_host(host, *port, *family, interface),
+        Address::Unix { path } => bind_unix(path).map(|bound| vec![bound]),
+    }
+}
+
+/// Both loopback addresses; on port 0 the system chooses, for both the same. Without IPv6 on this machine that half
+/// is left out.
+fn bind_loopback(port: u16) -> io::Result<Vec<Bound>> {
+    let first = bind_internet(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), None)?;
+    let port = first.port().unwrap_or(port);
+    match bind_internet(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), None) {
+        Ok(second) => Ok(vec![first, second]),
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            warn!("No IPv6 loopback here: {error}.");
+            Ok(vec![first])
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// All addresses of the machine. One socket of IPv6 serves both families, unless the system parts them.
+fn bind_all(port: u16, family: Family, interface: Option<&str>) -> io::Result<Vec<Bound>> {
+    let v4 = |port| bind_internet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), interface);
+    match family {
+        Family::V4 => return Ok(vec![v4(port)?]),
+        Family::V6 => {
+            let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            return Ok(vec![announce(special(address, interface, true)?)?]);
+        }
+        Family::Both => {}
+    }
+    let first = match bind_internet(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), interface) {
+        Ok(first) => first,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+        // There is no IPv6 on this machine.
+        Err(_) => return Ok(vec![v4(port)?]),
+    };
+    let port = first.port().unwrap_or(port);
+    match v4(port) {
+        Ok(second) => Ok(vec![first, second]),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            info!("Opening ipv4 listen socket on port {port}.");
+            Ok(vec![first])
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The addresses of a host, as far as they are of this family.
+fn bind_host(host: &str, port: u16, family: Family, interface: Option<&str>) -> io::Result<Vec<Bound>> {
+    let mut addresses: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()?
+        .filter(|address| match family {
+            Family::Both => true,
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(io::Error::other(format!("{host} has no address of this family")));
+    }
+    let mut bound: Vec<Bound> = Vec::new();
+    for mut address in addresses {
+        if let Some(port) = bound.first().and_then(Bound::port) {
+            address.set_port(port);
+        }
+        bound.push(bind_internet(address, interface)?);
+    }
+    Ok(bound)
+}
+
+fn bind_internet(address: SocketAddr, interface: Option<&str>) -> io::Result<Bound> {
+    match interface {
+        None => announce(TcpListener::bind(address)?),
+        Some(_) => announce(special(address, interface, false)?),
+    }
+}
+
+fn announce(socket: TcpListener) -> io::Result<Bound> {
+    let socket = without_delay(socket)?;
+    let address = socket.local_addr()?;
+    let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+    let port = address.port();
+    info!("Opening {family} listen socket on port {port}.");
+    Ok(Bound::Internet { socket, port })
+}
+
+/// Lets the sockets that `socket` accepts send at once, which they have from it: one write a turn is all there is to
+/// send, so nothing is gained by waiting for more. Told once, it costs no system call for each connection.
+fn without_delay(socket: TcpListener) -> io::Result<TcpListener> {
+    // Only streams have a name for the option, and it is the same descriptor.
+    let stream = std::net::TcpStream::from(OwnedFd::from(socket));
+    stream.set_nodelay(true)?;
+    Ok(TcpListener::from_std(OwnedFd::from(stream).into()))
+}
+
+/// A socket with options that must be set before it is bound.
+#[cfg(feature = "socket-options")]
+fn special(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
+    use socket2::{Domain, Socket, Type};
+    /// As many as the system allows.
+    const BACKLOG: i32 = i32::MAX;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    if is_v6_only {
+        socket.set_only_v6(true)?;
+    }
+    if let Some(interface) = interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+#[cfg(not(feature = "socket-options"))]
+fn special(_address: SocketAddr, _interface: Option<&str>, _is_v6_only: bool) -> io::Result<TcpListener> {
+    Err(io::Error::other(
+        "this binary was built without bind_interface and sockets of IPv6 alone (feature `socket-options`)",
+    ))
+}
+
+/// A socket in the file system. One that is left from a broker that is gone makes room, one that somebody answers
+/// at does not. It appears under its name when its mode is right, and not before.
+fn bind_unix(path: &Path) -> io::Result<Bound> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::other("there is a file of this name that is no socket"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let interim = PathBuf::from(name);
+    if let Err(error) = fs::remove_file(&interim)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let socket = UnixListener::bind(&interim)?;
+    let outcome = fs::set_permissions(&interim, fs::Permissions::from_mode(UNIX_MODE))
+        .and_then(|()| fs::rename(&interim, path));
+    if let Err(error) = outcome {
+        // It is of no use to anybody.
+        let _ = fs::remove_file(&interim);
+        return Err(error);
+    }
+    info!("Opening unix listen socket on path {}.", path.display());
+    Ok(Bound::Unix { socket, path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    fn ready(bound: Bound) -> Socket {
+        let poll = mio::Poll::new().unwrap();
+        let mut socket = Socket::register(bound, poll.registry(), Token(0)).unwrap();
+        socket.ready();
+        socket
+    }
+
+    fn all(family: Family) -> Vec<Bound> {
+        bind_all(0, family, None).unwrap()
+    }
+
+    #[test]
+    fn what_is_accepted_sends_at_once() {
+        let mut sockets: Vec<Socket> = bind_loopback(0).unwrap().into_iter().map(ready).collect();
+        let port = sockets[0].place().port().unwrap();
+        let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (stream, peer) = sockets[0].accept(Time::ZERO).unwrap();
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(peer, Peer::Internet(client.local_addr().unwrap()));
+        assert!(sockets[0].accept(Time::ZERO).is_none(), "accepting does not block");
+        assert!(sockets.iter().all(|socket| socket.place().port() == Some(port)));
+    }
+
+    #[test]
+    fn both_families_come_in_by_one_port_and_show_their_own_address() {
+        let mut sockets: Vec<Socket> = all(Family::Both).into_iter().map(ready).collect();
+        let port = sockets[0].place().port().unwrap();
+        let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (_, peer) = sockets.iter_mut().find_map(|socket| socket.accept(Time::ZERO)).unwrap();
+        assert_eq!(peer, Peer::Internet(client.local_addr().unwrap()), "an address of IPv4");
+        let another = bind_all(port, Family::Both, None).unwrap_err();
+        assert_eq!(another.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn one_family_leaves_the_other_alone() {
+        let v4 = all(Family::V4);
+        assert!(
+            matches!(&v4[..], [Bound::Internet { socket, .. }] if socket.local_addr().unwrap().is_ipv4())
+        );
+        if cfg!(feature = "socket-options")
+            && let Ok(v6) = bind_all(0, Family::V6, None)
+        {
+            assert!(bind_all(v6[0].port().unwrap(), Family::V4, None).is_ok(), "it is free for IPv4");
+        }
+    }
+
+    #[test]
+    fn a_host_is_bound_where_it_lives() {
+        let bound = bind_host("127.0.0.1", 0, Family::Both, None).unwrap();
+        assert_eq!(bound.len(), 1);
+        assert!(bind_host("127.0.0.1", 0, Family::V6, None).is_err());
+        assert!(bind_host("host.invalid", 0, Family::Both, None).is_err());
+        assert!(!bind_host("localhost", 0, Family::V4, None).unwrap().is_empty());
+    }
+
+    #[test]
+    #[cfg(feature = "socket-options")]
+    fn an_interface_that_is_not_there_is_an_error() {
+        assert!(bind_all(0, Family::V4, Some("no-such-interface")).is_err());
+    }
+
+    #[test]
+    fn a_socket_in_the_file_system_makes_room_once_nobody_answers() {
+        let directory = std::env::temp_dir().join(format!("brooklet-unix-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("mqtt.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let mut socket = ready(bind_unix(&path).unwrap());
+        let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, UNIX_MODE);
+        let mut client = UnixStream::connect(&path).unwrap();
+        let (mut stream, peer) = socket.accept(Time::ZERO).unwrap();
+        assert_eq!(peer, Peer::Local);
+        client.write_all(b"there").unwrap();
+        stream.write_all(b"back").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let (mut there, mut back) = ([0; 5], Vec::new());
+        stream.read_exact(&mut there).unwrap();
+        client.read_to_end(&mut back).unwrap();
+        assert_eq!((&there[..], &back[..]), (&b"there"[..], &b"back"[..]));
+        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(socket);
+        assert!(!path.exists(), "it goes with its broker");
+        fs::File::create(&path).unwrap();
+        assert!(bind_unix(&path).is_err(), "nobody's file is overwritten");
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -1,0 +1,389 @@
+//! Certificates and keys, from the files that an operator names to what rustls needs. All that is wrong with them
+//! is told in one go, and nothing takes effect before all is right.
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::warn;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::settings::{Complaint, Listener, Protocol, Tls, UserNameSource};
+
+use super::Setup;
+use super::certificate::Certificate;
+
+/// Sessions that a client may resume are kept by the client, in tickets; so many it gets of one connection.
+const TICKETS: usize = 1;
+
+/// Loads what a listener needs to speak TLS; `None` if it does not.
+///
+/// # Errors
+///
+/// Everything that is wrong with its files.
+pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<Complaint>> {
+    let Some(tls) = &listener.tls else { return Ok(None) };
+    let provider = Arc::new(ring::default_provider());
+    let mut complaints = Vec::new();
+    let certificate = load_certificate(tls, &provider, &mut complaints);
+    let is_named = listener.rules.user_name != UserNameSource::Connect;
+    let verifier = load_verifier(&listener.place, tls, is_named, &provider, &mut complaints);
+    match (certificate, verifier) {
+        (Some(certificate), Some(verifier)) if complaints.is_empty() => {
+            let config = configure(listener, tls, provider, certificate, verifier);
+            let config = config.map_err(|why| vec![Complaint::new(&*listener.place, why)])?;
+            Ok(Some(Setup { config: Arc::new(config), user_name: listener.rules.user_name }))
+        }
+        _ => Err(complaints),
+    }
+}
+
+fn configure(
+    listener: &Listener,
+    tls: &Tls,
+    provider: Arc<CryptoProvider>,
+    certificate: CertifiedKey,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, String> {
+    let versions = if tls.is_1_3_only { &[&TLS13][..] } else { &[&TLS13, &TLS12] };
+    let failed = |error: rustls::Error| format!("TLS can not be set up: {error}");
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
+    let mut config = builder
+        .map_err(failed)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
+    // Who names protocols must name the one that is spoken; who names none is welcome.
+    config.alpn_protocols = match listener.protocol {
+        Protocol::Mqtt => vec![b"mqtt".to_vec()],
+        Protocol::WebSocket { .. } => vec![b"http/1.1".to_vec()],
+    };
+    // Its keys are new with each load: what was verified against other authorities is not resumed.
+    config.ticketer = ring::Ticketer::new().map_err(failed)?;
+    config.send_tls13_tickets = TICKETS;
+    Ok(config)
+}
+
+fn load_certificate(
+    tls: &Tls,
+    provider: &CryptoProvider,
+    complaints: &mut Vec<Complaint>,
+) -> Option<CertifiedKey> {
+    let chain = load_certificates(&tls.certificate, "certfile", complaints);
+    let key = load_key(&tls.key, provider, complaints);
+    let (chain, key) = (chain?, key?);
+    let Some(first) = Certificate::parse(chain.first()?) else {
+        complaints.push(complaint(&tls.certificate, "its first certificate is malformed"));
+        return None;
+    };
+    if key.public_key().is_some_and(|public_key| public_key.as_ref() != first.public_key) {
+        let what =
+            format!("the key does not belong to the first certificate of {}", tls.certificate.display());
+        complaints.push(complaint(&tls.key, what));
+        return None;
+    }
+    warn_of_dates(&tls.certificate, &first);
+    Some(CertifiedKey::new(chain, key))
+}
+
+/// A broker with an expired certificate is of use to clients without a clock, so it is only a warning.
+fn warn_of_dates(path: &Path, certificate: &Certificate<'_>) {
+    let now = epoch();
+    if certificate.not_after < now {
+        warn!("Warning: the certificate in {} has expired; most clients will refuse it.", path.display());
+    } else if certificate.not_before > now {
+        warn!("Warning: the certificate in {} is not valid yet.", path.display());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid for a time")]
+fn epoch() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+fn load_certificates(
+    path: &Path,
+    keyword: &str,
+    complaints: &mut Vec<Complaint>,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let bytes = read(path, keyword, complaints)?;
+    let certificates: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            complaints.push(complaint(
+                path,
+                format!("there is no certificate in it, PEM was expected ({keyword})"),
+            ));
+            None
+        }
+        Ok(certificates) => Some(certificates),
+        Err(error) => {
+            complaints.push(complaint(path, format!("it is malformed as PEM: {error}")));
+            None
+        }
+    }
+}
+
+fn load_key(
+    path: &Path,
+    provider: &CryptoProvider,
+    complaints: &mut Vec<Complaint>,
+) -> Option<Arc<dyn SigningKey>> {
+    let bytes = read(path, "keyfile", complaints)?;
+    let is_encrypted = [&b"ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
+        .iter()
+        .any(|mark| bytes.windows(mark.len()).any(|window| window == *mark));
+    let what = match PrivateKeyDer::from_pem_slice(&bytes) {
+        _ if is_encrypted => "the key is encrypted, one without a password was expected (keyfile)".to_owned(),
+        Ok(key) => match provider.key_provider.load_private_key(key) {
+            Ok(key) => return Some(key),
+            Err(_) => "the key is of a kind or size that is not supported, \
+                       RSA from 2048 bits on, ECDSA with P-256 or P-384, or Ed25519 was expected"
+                .to_owned(),
+        },
+        Err(PemError::NoItemsFound) => "there is no private key in it, PEM was expected (keyfile)".to_owned(),
+        Err(error) => format!("it is malformed as PEM: {error}"),
+    };
+    complaints.push(complaint(path, what));
+    None
+}
+
+/// What decides about the certificates of clients. None is asked for where neither the operator demands one nor
+/// the User Name comes from it.
+fn load_verifier(
+    place: &str,
+    tls: &Tls,
+    is_named: bool,
+    provider: &Arc<CryptoProvider>,
+    complaints: &mut Vec<Complaint>,
+) -> Option<Arc<dyn ClientCertVerifier>> {
+    let before = complaints.len();
+    let roots = load_authorities(tls, complaints);
+    let revoked = load_revoked(tls, complaints);
+    if complaints.len() > before {
+        return None;
+    }
+    if !tls.requires_certificate && (!is_named || roots.is_empty()) {
+        return Some(WebPkiClientVerifier::no_client_auth());
+    }
+    if roots.is_empty() {
+        let what = "require_certificate needs cafile or capath, which say who vouches for clients";
+        complaints.push(Complaint::new(place, what));
+        return None;
+    }
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    if !revoked.is_empty() {
+        builder =
+            builder.with_crls(revoked).only_check_end_entity_revocation().enforce_revocation_expiration();
+    }
+    if !tls.requires_certificate {
+        builder = builder.allow_unauthenticated();
+    }
+    match builder.build() {
+        Ok(verifier) => Some(verifier),
+        Err(error) => {
+            let path = tls.revoked.as_deref().unwrap_or(Path::new("crlfile"));
+            complaints.push(complaint(
+                path,
+                format!("a list in it is of no use, one of version 2 was expected: {error}"),
+            ));
+            None
+        }
+    }
+}
+
+fn load_authorities(tls: &Tls, complaints: &mut Vec<Complaint>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = &tls.authorities {
+        for certificate in load_certificates(path, "cafile", complaints).unwrap_or_default() {
+            if roots.add(certificate).is_err() {
+                complaints.push(complaint(path, "one of its certificates is malformed"));
+            }
+        }
+    }
+    if let Some(directory) = &tls.authorities_directory {
+        let before = roots.len();
+        match files_of(directory) {
+            // Whatever else lies there is not ours to judge.
+            Ok(paths) => {
+                let files = paths.iter().filter_map(|path| read(path, "capath", &mut Vec::new()));
+                for bytes in files {
+                    roots.add_parsable_certificates(
+                        CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok),
+                    );
+                }
+                if roots.len() == before {
+                    complaints.push(complaint(directory, "there is no certificate in it (capath)"));
+                }
+            }
+            Err(error) => complaints.push(unreadable(directory, "capath", &error)),
+        }
+    }
+    roots
+}
+
+/// The files of a directory, in order.
+fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries: io::Result<Vec<_>> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect();
+    let mut paths: Vec<PathBuf> = entries?.into_iter().filter(|path| path.is_file()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn load_revoked(tls: &Tls, complaints: &mut Vec<Complaint>) -> Vec<CertificateRevocationListDer<'static>> {
+    let Some(path) = &tls.revoked else { return Vec::new() };
+    let Some(bytes) = read(path, "crlfile", complaints) else { return Vec::new() };
+    let lists: Result<Vec<_>, PemError> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    match lists {
+        Ok(lists) if lists.is_empty() => {
+            complaints.push(complaint(path, "there is no list in it, PEM was expected (crlfile)"));
+            Vec::new()
+        }
+        Ok(lists) => lists,
+        Err(error) => {
+            complaints.push(complaint(path, format!("it is malformed as PEM: {error}")));
+            Vec::new()
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are files")]
+fn read(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) -> Option<Vec<u8>> {
+    match fs::read(path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            complaints.push(unreadable(path, keyword, &error));
+            None
+        }
+    }
+}
+
+fn unreadable(path: &Path, keyword: &str, error: &io::Error) -> Complaint {
+    complaint(path, format!("it can not be read ({keyword}): {error}"))
+}
+
+fn complaint(path: &Path, what: impl Display) -> Complaint {
+    Complaint::new(path.display().to_string(), what.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tls::testing::{Authority, Directory, listener};
+
+    fn complaints(listener: &Listener) -> Vec<String> {
+        load(listener).map(|_| ()).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_listener_without_tls_needs_nothing() {
+        let authority = Authority::new();
+        let mut listener = listener(&authority.issue("server", "/CN=localhost"));
+        assert!(load(&listener).unwrap().is_some());
+        listener.tls = None;
+        assert!(load(&listener).unwrap().is_none());
+    }
+
+    #[test]
+    fn every_form_of_a_key_is_read() {
+        let authority = Authority::new();
+        for kind in ["rsa-pkcs1", "ec", "ec-sec1", "ed25519"] {
+            let files = authority.issue_with_key(kind, "/CN=localhost", kind);
+            assert_eq!(load(&listener(&files)).map(|_| ()), Ok(()), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_the_oldest_version_is_shown() {
+        let authority = Authority::new();
+        let files = authority.issue_v1("old", "/CN=localhost");
+        assert_eq!(load(&listener(&files)).map(|_| ()), Ok(()));
+    }
+
+    #[test]
+    fn everything_wrong_is_told_in_one_go() {
+        let authority = Authority::new();
+        let files = authority.issue("server", "/CN=localhost");
+        let mut listener = listener(&files);
+        let directory = Directory::new();
+        let tls = listener.tls.as_mut().unwrap();
+        tls.certificate = directory.path("none.crt");
+        tls.key = directory.write("empty.key", b"");
+        tls.authorities = Some(files.certificate.with_extension("absent"));
+        tls.authorities_directory = Some(directory.path(""));
+        tls.revoked =
+            Some(directory.write("broken.crl", b"-----BEGIN X509 CRL-----\n!\n-----END X509 CRL-----\n"));
+        let told = complaints(&listener);
+        assert_eq!(told.len(), 5, "{told:#?}");
+        for (line, expected) in told.iter().zip([
+            "none.crt: it can not be read (certfile): No such file",
+            "empty.key: there is no private key in it, PEM was expected (keyfile)",
+            ".absent: it can not be read (cafile): No such file",
+            ": there is no certificate in it (capath)",
+            "broken.crl: it is malformed as PEM",
+        ]) {
+            assert!(line.contains(expected), "{line} / {expected}");
+        }
+    }
+
+    #[test]
+    fn files_that_do_not_fit_are_named() {
+        let authority = Authority::new();
+        let (one, two) = (authority.issue("one", "/CN=one"), authority.issue("two", "/CN=two"));
+        let directory = Directory::new();
+        let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        type Change = fn(&mut Tls, &Path);
+        let cases: [(Change, &Path, &str); 5] = [
+            (
+                |tls, path| tls.key = path.into(),
+                &two.key,
+                "the key does not belong to the first certificate of",
+            ),
+            (|tls, path| tls.key = path.into(), &one.certificate, "there is no private key in it"),
+            (|tls, path| tls.certificate = path.into(), &one.key, "there is no certificate in it"),
+            (
+                |tls, path| tls.certificate = path.into(),
+                &directory.write("junk.crt", junk.as_bytes()),
+                "its first certificate is malformed",
+            ),
+            (
+                |tls, path| tls.key = path.into(),
+                &one.encrypted_key(),
+                "the key is encrypted, one without a password was expected",
+            ),
+        ];
+        for (change, path, expected) in cases {
+            let mut listener = listener(&one);
+            change(listener.tls.as_mut().unwrap(), path);
+            let told = complaints(&listener);
+            assert!(told.len() == 1 && told[0].contains(expected), "{told:?} / {expected}");
+        }
+    }
+
+    #[test]
+    fn clients_need_somebody_who_vouches_for_them() {
+        let authority = Authority::new();
+        let mut listener = listener(&authority.issue("server", "/CN=localhost"));
+        let tls = listener.tls.as_mut().unwrap();
+        tls.requires_certificate = true;
+        assert_eq!(
+            complaints(&listener),
+            ["test.conf:1: require_certificate needs cafile or capath, which say who vouches for clients"]
+        );
+        let directory = Directory::new();
+        directory.write("README", b"not a certificate");
+        directory.write("0a1b2c3d.0", &authority.pem());
+        listener.tls.as_mut().unwrap().authorities_directory = Some(directory.path(""));
+        assert!(load(&listener).is_ok());
+    }
+}

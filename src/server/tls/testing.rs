@@ -1,0 +1,274 @@
+//! Certificates for tests, made by `openssl` when they are needed, so that none of them ever expires in the tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::limits::Limits;
+use crate::settings::{Address, Listener, Protocol, Rules, Security, Tls};
+
+/// What `openssl` needs to be told beside its arguments.
+const CONFIGURATION: &str = "\
+[req]
+distinguished_name = dn
+prompt = no
+[dn]
+[authority]
+basicConstraints = critical, CA:TRUE
+subjectKeyIdentifier = hash
+[leaf]
+basicConstraints = CA:FALSE
+subjectAltName = DNS:localhost, IP:127.0.0.1
+[server_only]
+basicConstraints = CA:FALSE
+extendedKeyUsage = serverAuth
+[ca]
+default_ca = this
+[this]
+database = index.txt
+serial = serial
+crlnumber = crlnumber
+new_certs_dir = .
+certificate = authority.crt
+private_key = authority.key
+default_md = sha256
+default_days = 2
+default_crl_days = 2
+unique_subject = no
+policy = anything
+x509_extensions = leaf
+[anything]
+commonName = supplied
+";
+
+/// A directory that is gone when it is dropped.
+pub(in crate::server) struct Directory(PathBuf);
+
+impl Directory {
+    pub(in crate::server) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("brooklet-{}-{number}", std::process::id()));
+        fs::create_dir(&path).expect("the directory is new");
+        Self(path)
+    }
+
+    pub(in crate::server) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests write files")]
+    pub(in crate::server) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).expect("the file can be written");
+        path
+    }
+
+    /// Runs `openssl` in it and gives back what it printed.
+    fn openssl(&self, arguments: &str) -> String {
+        let mut command = Command::new("openssl");
+        command.current_dir(&self.0).args(arguments.split('\u{1}').flat_map(|part| {
+            // A subject, which may contain spaces, stands between two marks.
+            if part.starts_with('/') { vec![part] } else { part.split_whitespace().collect() }
+        }));
+        let output = command.output().expect("there is a program `openssl`");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "openssl {arguments}: {told}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // It is only a matter of tidiness.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Somebody who issues certificates.
+pub(in crate::server) struct Authority {
+    directory: Arc<Directory>,
+}
+
+/// A certificate with its key, and who has issued it.
+#[derive(Clone)]
+pub(in crate::server) struct Files {
+    directory: Arc<Directory>,
+    pub(in crate::server) certificate: PathBuf,
+    pub(in crate::server) key: PathBuf,
+    pub(in crate::server) authority: PathBuf,
+}
+
+impl Authority {
+    pub(in crate::server) fn new() -> Self {
+        let directory = Arc::new(Directory::new());
+        directory.write("openssl.cnf", CONFIGURATION.as_bytes());
+        directory.write("index.txt", b"");
+        directory.write("serial", b"1000\n");
+        directory.write("crlnumber", b"01\n");
+        // Two authorities of one name would be taken for each other.
+        let name = directory.path("").display().to_string().replace('/', "_");
+        directory.openssl(&format!(
+            "req -x509 -config openssl.cnf -extensions authority -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+             -keyout authority.key -out authority.crt -days 2 -subj \u{1}/CN={name}",
+        ));
+        Self { directory }
+    }
+
+    pub(in crate::server) fn pem(&self) -> Vec<u8> {
+        read(&self.directory.path("authority.crt"))
+    }
+
+    /// A certificate for this subject, good for clients and servers.
+    pub(in crate::server) fn issue(&self, name: &str, subject: &str) -> Files {
+        self.issue_with_key(name, subject, "ec")
+    }
+
+    /// One with a key of this kind.
+    pub(in crate::server) fn issue_with_key(&self, name: &str, subject: &str, kind: &str) -> Files {
+        self.request(name, subject, kind);
+        self.sign(name, "-extfile openssl.cnf -extensions leaf")
+    }
+
+    /// One without extensions, as `openssl` makes them if it is told nothing.
+    pub(in crate::server) fn issue_v1(&self, name: &str, subject: &str) -> Files {
+        self.request(name, subject, "ec");
+        self.sign(name, "")
+    }
+
+    /// One that is good for servers alone.
+    pub(in crate::server) fn issue_for_servers(&self, name: &str, subject: &str) -> Files {
+        self.request(name, subject, "ec");
+        self.sign(name, "-extfile openssl.cnf -extensions server_only")
+    }
+
+    /// One that was good for a day in the past.
+    pub(in crate::server) fn issue_expired(&self, name: &str, subject: &str) -> Files {
+        self.request(name, subject, "ec");
+        self.directory.openssl(&format!(
+            "ca -batch -notext -config openssl.cnf -startdate 20200101000000Z -enddate 20200102000000Z \
+             -in {name}.csr -out {name}.crt"
+        ));
+        self.files(name)
+    }
+
+    /// A list of what is revoked, with this certificate in it.
+    pub(in crate::server) fn revoke(&self, files: &Files) -> PathBuf {
+        let path = files.certificate.display();
+        self.directory.openssl(&format!("ca -config openssl.cnf -revoke {path}"));
+        self.directory.openssl("ca -config openssl.cnf -gencrl -out revoked.crl");
+        self.directory.path("revoked.crl")
+    }
+
+    fn request(&self, name: &str, subject: &str, kind: &str) {
+        let openssl = |arguments: &str| self.directory.openssl(arguments);
+        match kind {
+            "ec" | "ec-sec1" => openssl(&format!(
+                "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve -out {name}.key"
+            )),
+            "ed25519" => openssl(&format!("genpkey -algorithm ed25519 -out {name}.key")),
+            _ => openssl(&format!("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key")),
+        };
+        match kind {
+            "ec-sec1" => openssl(&format!("ec -in {name}.key -out {name}.key")),
+            "rsa-pkcs1" => openssl(&format!("rsa -in {name}.key -traditional -out {name}.key")),
+            _ => String::new(),
+        };
+        openssl(&format!(
+            "req -new -utf8 -config openssl.cnf -key {name}.key -out {name}.csr -subj \u{1}{subject}"
+        ));
+    }
+
+    fn sign(&self, name: &str, extensions: &str) -> Files {
+        self.directory.openssl(&format!(
+            "x509 -req -in {name}.csr -CA authority.crt -CAkey authority.key -CAcreateserial -sha256 -days 2 \
+             -out {name}.crt {extensions}"
+        ));
+        self.files(name)
+    }
+
+    fn files(&self, name: &str) -> Files {
+        Files {
+            directory: Arc::clone(&self.directory),
+            certificate: self.directory.path(&format!("{name}.crt")),
+            key: self.directory.path(&format!("{name}.key")),
+            authority: self.directory.path("authority.crt"),
+        }
+    }
+
+    /// A client that trusts it, and shows this certificate if it is asked.
+    pub(in crate::server) fn client(&self, shown: Option<&Files>) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&self.pem()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.unwrap().with_root_certificates(roots);
+        let mut config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(files) => {
+                let key = PrivateKeyDer::from_pem_slice(&read(&files.key)).unwrap();
+                let chain = vec![files.certificate_der().into()];
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        config.resumption = Resumption::in_memory_sessions(8);
+        config
+    }
+}
+
+impl Files {
+    pub(in crate::server) fn certificate_der(&self) -> Vec<u8> {
+        CertificateDer::from_pem_slice(&read(&self.certificate)).unwrap().to_vec()
+    }
+
+    /// The subject as `openssl` writes it by RFC 2253.
+    pub(in crate::server) fn openssl_subject(&self) -> String {
+        let path = self.certificate.display();
+        let told = self.directory.openssl(&format!("x509 -noout -subject -nameopt RFC2253 -in {path}"));
+        told.trim_end().trim_start_matches("subject=").to_owned()
+    }
+
+    /// Its key behind a password.
+    pub(in crate::server) fn encrypted_key(&self) -> PathBuf {
+        let path = self.key.display();
+        self.directory.openssl(&format!("pkey -in {path} -aes128 -passout pass:secret -out encrypted.key"));
+        self.directory.path("encrypted.key")
+    }
+}
+
+/// A listener with TLS and this certificate, which vouches for nobody.
+pub(in crate::server) fn listener(files: &Files) -> Listener {
+    Listener {
+        place: "test.conf:1".to_owned(),
+        address: Address::Loopback { port: 0 },
+        interface: None,
+        protocol: Protocol::Mqtt,
+        tls: Some(Tls {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            authorities: None,
+            authorities_directory: None,
+            revoked: None,
+            requires_certificate: false,
+            is_1_3_only: false,
+        }),
+        proxy: None,
+        connections: usize::MAX,
+        is_nodelay: true,
+        rules: Rc::new(Rules::within(&Limits::default())),
+        security: Rc::new(Security { allows_anonymous: true, ..Security::default() }),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests read files")]
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap()
+}

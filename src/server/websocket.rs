@@ -1,0 +1,30 @@
+//! WebSocket at listeners, by the room of that name.
+
+use std::rc::Rc;
+
+use crate::settings::{Complaint, Listener, Protocol};
+use crate::websocket::Demands;
+
+pub(super) use crate::websocket::{Outcome, WebSocket};
+
+/// So long a frame is taken wherever packets must be shorter, in bytes: a client may put many of them into one.
+const FRAME_MINIMUM: usize = 64 * 1024;
+
+/// What a listener opens its WebSocket connections with.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    demands: Rc<Demands>,
+    frame_maximum: usize,
+}
+
+/// What this listener needs; `None` if it does not speak WebSocket.
+pub(super) fn set_up(listener: &Listener) -> Result<Option<Setup>, Complaint> {
+    let Protocol::WebSocket { origins, headers } = &listener.protocol else { return Ok(None) };
+    let demands = Demands { origins: origins.clone(), request_maximum: *headers };
+    let frame_maximum = listener.rules.packet_size.max(FRAME_MINIMUM);
+    Ok(Some(Setup { demands: Rc::new(demands), frame_maximum }))
+}
+
+pub(super) fn open(setup: &Setup) -> WebSocket {
+    WebSocket::new(Rc::clone(&setup.demands), setup.frame_maximum)
+}

@@ -1,0 +1,72 @@
+//! What stands in for TLS in a binary that was built without it: a listener that asks for it is refused, so there is
+//! never a layer.
+
+use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
+
+use crate::settings::{Complaint, Listener};
+
+/// What a listener speaks TLS with. There is none.
+#[derive(Clone, Debug)]
+pub enum Setup {}
+
+/// What a client's bytes led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(dead_code, reason = "nothing makes one")]
+pub(super) enum Outcome {
+    Open,
+    Closed,
+    Failed(String),
+}
+
+/// The layer of one connection. There is none.
+pub(super) enum Layer {}
+
+/// Refuses TLS.
+///
+/// # Errors
+///
+/// If the listener asks for it.
+pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<Complaint>> {
+    match listener.tls {
+        None => Ok(None),
+        Some(_) => {
+            let what = "certfile asks for TLS, which this binary was built without (feature `tls`)";
+            Err(vec![Complaint::new(&*listener.place, what)])
+        }
+    }
+}
+
+impl Layer {
+    pub(super) fn new(setup: &Setup) -> Result<Self, String> {
+        match *setup {}
+    }
+
+    pub(super) fn receive(&mut self, _ciphertext: &[u8], _plaintext: &mut Vec<u8>) -> Outcome {
+        match *self {}
+    }
+
+    pub(super) fn introduce(&mut self) -> Option<Rc<str>> {
+        match *self {}
+    }
+
+    pub(super) fn write_vectored(
+        &mut self,
+        _slices: &[IoSlice<'_>],
+        _socket: &mut impl Write,
+    ) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub(super) fn flush(&mut self, _socket: &mut impl Write) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn close(&mut self) {
+        match *self {}
+    }
+}

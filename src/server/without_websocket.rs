@@ -1,0 +1,66 @@
+//! What stands in for WebSocket in a binary that was built without it: a listener that asks for it is refused, so
+//! there is never a connection of it.
+
+use crate::settings::{Complaint, Listener, Protocol};
+
+/// What a listener opens its WebSocket connections with. There is none.
+#[derive(Clone, Debug)]
+pub(super) enum Setup {}
+
+/// One connection. There is none.
+pub(super) enum WebSocket {}
+
+/// What came of bytes from the socket.
+pub(super) struct Received {
+    pub(super) length: usize,
+    pub(super) outcome: Outcome,
+}
+
+/// Whether a connection goes on.
+#[expect(dead_code, reason = "nothing makes one")]
+pub(super) enum Outcome {
+    Open,
+    Closed,
+    Failed(&'static str),
+}
+
+/// Refuses WebSocket.
+pub(super) fn set_up(listener: &Listener) -> Result<Option<Setup>, Complaint> {
+    match listener.protocol {
+        Protocol::Mqtt => Ok(None),
+        Protocol::WebSocket { .. } => {
+            let what = "protocol websockets is what this binary was built without (feature `websocket`)";
+            Err(Complaint::new(&*listener.place, what))
+        }
+    }
+}
+
+pub(super) fn open(setup: &Setup) -> WebSocket {
+    match *setup {}
+}
+
+impl WebSocket {
+    pub(super) fn receive(&mut self, _bytes: &mut [u8]) -> Received {
+        match *self {}
+    }
+
+    pub(super) fn close(&mut self) {
+        match *self {}
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn frame(&mut self, _length: usize) -> (&[u8], usize) {
+        match *self {}
+    }
+
+    pub(super) fn advance(&mut self, _count: usize) -> usize {
+        match *self {}
+    }
+
+    pub(super) fn has_answers(&self) -> bool {
+        match *self {}
+    }
+}
