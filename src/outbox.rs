@@ -145,6 +145,7 @@ impl Outbox {
     }
 
     /// Bytes that have not left yet.
+    #[inline]
     pub fn len(&self) -> usize {
         self.waiting.as_ref().map_or(0, |waiting| waiting.length)
     }

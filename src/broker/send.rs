@@ -74,7 +74,7 @@ impl Sender {
     }
 
     /// Queues the packet that the publication came in, if these are the bytes that the client gets.
-    #[inline]
+    #[inline(always)]
     pub(super) fn original(
         &mut self,
         connection: &mut Connection,

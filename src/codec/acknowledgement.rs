@@ -25,7 +25,6 @@ pub(super) const OF_A_RELEASE: &[ReasonCode] = &[ReasonCode::Success, ReasonCode
 
 /// The four acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::enum_variant_names, reason = "these are the names of the standard")]
 pub enum AcknowledgementKind {
     /// The answer to a message of QoS 1.
     PubAck,

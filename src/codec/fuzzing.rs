@@ -1,7 +1,11 @@
 //! The body of the fuzz target for the decoder, in the library so that ordinary tests run it, too. It takes any bytes
 //! and panics if a promise is broken.
 
-use super::{Packet, ProtocolVersion, Status, decode, frame};
+use super::{
+    Acknowledgement, Frame, Packet, Properties, ProtocolVersion, Publish, ReasonCode, Status, decode, frame,
+    plain_acknowledgement, unchecked_publish,
+};
+use crate::topic::TopicName;
 
 /// The first byte picks the version; the rest is a stream of packets. Whatever decodes must encode to something no
 /// longer that decodes to the same again.
@@ -24,6 +28,7 @@ pub fn decode_stream(data: &[u8]) {
             }
             Err(_) => return,
         };
+        check_short_ways(&cut, version);
         let Ok(packet) = decode(&cut, version) else {
             return;
         };
@@ -32,6 +37,33 @@ pub fn decode_stream(data: &[u8]) {
         assert!(encoded.len() <= cut.length, "{packet:?} grew");
         check_again(&packet, version, &encoded);
         stream = stream.get(cut.length..).unwrap_or_default();
+    }
+}
+
+/// What is taken for plain must be what the way that checks everything makes of it.
+fn check_short_ways(cut: &Frame<'_>, version: ProtocolVersion) {
+    if let Some((kind, identifier)) = plain_acknowledgement(cut) {
+        let answer = kind.packet(Acknowledgement::new(identifier, ReasonCode::Success));
+        assert_eq!(decode(cut, version), Ok(answer));
+        assert_eq!(cut.packet, kind.plain(identifier));
+    }
+    let Ok(Some(unchecked)) = unchecked_publish(cut, version) else { return };
+    let text = std::str::from_utf8(unchecked.topic).unwrap_or_default();
+    if let (Ok(topic), Some(plain)) = (TopicName::new(text), unchecked.plain(version)) {
+        let publish = Publish {
+            dup: false,
+            retain: false,
+            delivery: plain.delivery,
+            topic: Some(topic),
+            properties: Properties::default(),
+            payload: plain.payload,
+        };
+        assert_eq!(decode(cut, version), Ok(Packet::Publish(publish)));
+        let mut encoded = Vec::new();
+        let identifier_at = publish.encode_head(version, &mut encoded);
+        assert_eq!(plain.packet_identifier_at(), identifier_at);
+        encoded.extend_from_slice(publish.payload);
+        assert_eq!(cut.packet, encoded);
     }
 }
 

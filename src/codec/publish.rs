@@ -112,63 +112,13 @@ impl<'a> UncheckedPublish<'a> {
         Ok(Self { topic, first_byte: frame.first_byte, rest: reader.rest(), packet: frame.packet })
     }
 
-    /// Decodes the packet with a Topic Name of the same bytes.
-    ///
-    /// # Errors
-    ///
-    /// As [`super::decode`].
-    #[inline]
-    pub fn decode_with(
-        &self,
-        topic: TopicName<'a>,
-        version: ProtocolVersion,
-    ) -> Result<Publish<'a>, DecodeError> {
-        debug_assert_eq!(topic.as_str().as_bytes(), self.topic, "another topic");
-        self.decode_rest(Some(topic), version)
-    }
-
     /// Decodes the packet.
     ///
     /// # Errors
     ///
     /// As [`super::decode`].
-    #[inline]
     pub fn decode(&self, version: ProtocolVersion) -> Result<Publish<'a>, DecodeError> {
-        self.decode_rest(reader::topic_name_or_empty(self.topic)?, version)
-    }
-
-    /// The packet if it is of the commonest kind: without DUP, RETAIN and properties, in its shortest form. Whatever
-    /// is not, sound or not, is left to [`UncheckedPublish::decode`].
-    #[inline]
-    pub fn plain(&self, version: ProtocolVersion) -> Option<PlainPublish<'a>> {
-        let (identifier, rest) = match self.first_byte & 0x0F {
-            0 => (0, self.rest),
-            0b0010 | 0b0100 => {
-                self.rest.split_first_chunk().map(|(two, rest)| (u16::from_be_bytes(*two), rest))?
-            }
-            _ => return None,
-        };
-        let delivery = match PacketIdentifier::new(identifier) {
-            None if self.first_byte & 0x0F == 0 => Delivery::AtMostOnce,
-            Some(identifier) if self.first_byte & 0b0010 != 0 => Delivery::AtLeastOnce(identifier),
-            Some(identifier) => Delivery::ExactlyOnce(identifier),
-            None => return None,
-        };
-        let payload = match version {
-            ProtocolVersion::V5 => rest.strip_prefix(&[0])?,
-            ProtocolVersion::V31 | ProtocolVersion::V311 => rest,
-        };
-        let body_length = 2 + self.topic.len() + self.rest.len();
-        let is_shortest = self.packet.len() == 1 + writer::integer_width(body_length) + body_length;
-        is_shortest.then_some(PlainPublish { delivery, payload, packet: self.packet, version })
-    }
-
-    #[inline]
-    fn decode_rest(
-        &self,
-        topic: Option<TopicName<'a>>,
-        version: ProtocolVersion,
-    ) -> Result<Publish<'a>, DecodeError> {
+        let topic = reader::topic_name_or_empty(self.topic)?;
         let mut reader = Reader::new(self.rest);
         let delivery = match (self.first_byte >> 1) & 0b11 {
             0 => Delivery::AtMostOnce,
@@ -189,6 +139,26 @@ impl<'a> UncheckedPublish<'a> {
             properties,
             payload: reader.rest(),
         })
+    }
+
+    /// The packet if it is of the commonest kind: without DUP, RETAIN and properties, in its shortest form. Whatever
+    /// is not, sound or not, is left to [`UncheckedPublish::decode`].
+    #[inline]
+    pub fn plain(&self, version: ProtocolVersion) -> Option<PlainPublish<'a>> {
+        let mut reader = Reader::new(self.rest);
+        let delivery = match self.first_byte & 0x0F {
+            0 => Delivery::AtMostOnce,
+            0b0010 => Delivery::AtLeastOnce(reader.packet_identifier().ok()?),
+            0b0100 => Delivery::ExactlyOnce(reader.packet_identifier().ok()?),
+            _ => return None,
+        };
+        let payload = match version {
+            ProtocolVersion::V5 => reader.rest().strip_prefix(&[0])?,
+            ProtocolVersion::V31 | ProtocolVersion::V311 => reader.rest(),
+        };
+        let body_length = 2 + self.topic.len() + self.rest.len();
+        let is_shortest = self.packet.len() == 1 + writer::integer_width(body_length) + body_length;
+        is_shortest.then_some(PlainPublish { delivery, payload, packet: self.packet, version })
     }
 }
 
@@ -269,7 +239,7 @@ impl Publish<'_> {
 mod tests {
     use super::*;
     use crate::codec::testing::*;
-    use crate::codec::{Packet, Property, ReasonCode};
+    use crate::codec::{Packet, Property, ReasonCode, Status, frame, unchecked_publish};
 
     fn publish<'a>(delivery: Delivery, payload: &'a [u8]) -> Publish<'a> {
         let topic = TopicName::new("a/b").ok();
@@ -326,6 +296,34 @@ mod tests {
         assert_eq!(into, b"\x09\x09\x32\xD0\x01\x00\x03a/b\x01\x02\x00");
         assert_eq!(into.get(at..at + 2), Some(&[1, 2][..]));
         assert_eq!(publish.encoded_length(V5), into.len() - 2 + payload.len());
+    }
+
+    #[test]
+    fn only_the_plain_is_taken_for_plain() {
+        let is_plain = |version, bytes: &[u8]| {
+            let Ok(Status::Complete(cut)) = frame(bytes, bytes.len()) else { panic!("no frame") };
+            let unchecked = unchecked_publish(&cut, version).ok().flatten();
+            unchecked.is_some_and(|unchecked| unchecked.plain(version).is_some())
+        };
+        for version in OLD {
+            for (bytes, expected) in [
+                (&b"\x30\x07\x00\x03a/bhi"[..], true),
+                (b"\x32\x07\x00\x03a/b\x00\x01", true),
+                (b"\x34\x07\x00\x03a/b\x00\x01", true),
+                (b"\x36\x07\x00\x03a/b\x00\x01", false),
+                (b"\x32\x07\x00\x03a/b\x00\x00", false),
+                (b"\x32\x06\x00\x03a/b\x00", false),
+                (b"\x31\x07\x00\x03a/bhi", false),
+                (b"\x38\x07\x00\x03a/bhi", false),
+                (b"\x3A\x07\x00\x03a/b\x00\x01", false),
+                (b"\x30\x87\x00\x00\x03a/bhi", false),
+            ] {
+                assert_eq!(is_plain(version, bytes), expected, "{bytes:?}");
+            }
+        }
+        assert!(is_plain(V5, b"\x32\x08\x00\x03a/b\x00\x01\x00"));
+        assert!(!is_plain(V5, b"\x32\x07\x00\x03a/b\x00\x01"), "no properties at all");
+        assert!(!is_plain(V5, b"\x30\x08\x00\x03a/b\x02\x01\x00"), "a property");
     }
 
     #[test]
