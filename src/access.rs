@@ -4,6 +4,7 @@
 
 use core::net::SocketAddr;
 use std::fmt;
+use std::rc::Rc;
 
 use crate::codec::{QoS, ReasonCode};
 use crate::settings::ListenerId;
@@ -70,6 +71,20 @@ pub enum Question<'a> {
         /// The QoS that is asked for.
         qos: QoS,
     },
+    /// May this client be given a message of this topic? Asked only of clients one of whose subscriptions was
+    /// [`Verdict::GrantedInPart`], and answered at once.
+    Receive {
+        /// The Topic Name.
+        topic: TopicName<'a>,
+    },
+    /// May a retained message that this client has once published be handed over? Answered at once.
+    BeSource {
+        /// The Topic Name.
+        topic: TopicName<'a>,
+    },
+    /// May this client, who was let in before, stay? Asked when the access control was replaced, and answered at once.
+    /// Refused as [`ReasonCode::NotAuthorized`] it loses its session, for any other reason its connection alone.
+    Stay,
 }
 
 /// A decision.
@@ -79,6 +94,9 @@ pub enum Verdict {
     Granted,
     /// Yes, but at most at this QoS; only meaningful for a subscription.
     GrantedAtMost(QoS),
+    /// Yes, at most at this QoS, but not all that the filter matches: each message is to be asked about, by
+    /// [`Question::Receive`]. Only meaningful for a subscription.
+    GrantedInPart(QoS),
     /// No, with the reason code that 5.0 clients are told.
     Refused(ReasonCode),
 }
@@ -101,6 +119,46 @@ pub trait AccessControl {
 
     /// Answers one question about one client.
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer;
+
+    /// The next decision that was promised as [`Answer::Later`], if there is one by now, and for which connection.
+    fn next_decision(&mut self) -> Option<(ConnectionId, Verdict)> {
+        None
+    }
+
+    /// Why the answer given last was a refusal, in words for the log and the client: which rule has decided. `None` if
+    /// there is no more to say than the reason code does.
+    fn why_refused(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Begins an extended authentication of a client of this listener by a method, in place of
+    /// [`Question::Connect`]; `None` for a method that there is none of.
+    fn begin(&mut self, listener: ListenerId, method: &str) -> Option<Box<dyn Exchange>> {
+        let _ = (listener, method);
+        None
+    }
+}
+
+/// An extended authentication on its way.
+pub trait Exchange: fmt::Debug {
+    /// Takes the Authentication Data that the client has sent, empty if it has sent none.
+    fn go_on(&mut self, data: &[u8]) -> Progress;
+}
+
+/// What follows from what a client has sent in an extended authentication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// This is for the client, who is to answer.
+    Challenge(Vec<u8>),
+    /// The client is authenticated.
+    Passed {
+        /// Who it is.
+        user_name: Rc<str>,
+        /// The last word to the client, if the method has one.
+        data: Vec<u8>,
+    },
+    /// It is not; the text is for the log and the client.
+    Failed(ReasonCode, &'static str),
 }
 
 /// Grants everything: for a broker that listens on loopback only.

@@ -17,6 +17,7 @@ use crate::codec::{
 };
 use crate::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::memory::{self, Audit};
+use crate::settings::ListenerId;
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -33,7 +34,7 @@ pub struct Publication<'a> {
     pub qos: QoS,
     /// The RETAIN flag it was published with.
     pub retain: bool,
-    /// The Client Identifier of who published it, where it is known and of use: kept with retained messages.
+    /// Who published it, as [`Publisher::written`] has it, where it is known and of use: kept with retained messages.
     pub publisher: Option<&'a str>,
     /// The properties that receivers get as they are: without Topic Alias, Message Expiry Interval and
     /// Subscription Identifiers.
@@ -46,6 +47,37 @@ impl Publication<'_> {
     /// Whether the Message Expiry Interval has passed.
     pub fn is_expired(&self, now: Time) -> bool {
         self.expires <= now
+    }
+}
+
+/// Who published a message, so that it can be asked later whether he still may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publisher<'a> {
+    /// The listener that he came in by.
+    pub listener: ListenerId,
+    /// The Client Identifier.
+    pub client_identifier: &'a str,
+    /// The User Name.
+    pub user_name: Option<&'a str>,
+}
+
+impl<'a> Publisher<'a> {
+    /// The most bytes that Client Identifier and User Name may take together.
+    pub const LENGTH_MAXIMUM: usize = 65_535 - "65535\0\0".len();
+
+    /// One text for all of it, parted by what no name contains [MQTT-1.5.4-2].
+    pub fn written(&self) -> String {
+        match self.user_name {
+            Some(user_name) => format!("{}\0{}\0{user_name}", self.listener.0, self.client_identifier),
+            None => format!("{}\0{}", self.listener.0, self.client_identifier),
+        }
+    }
+
+    /// Reads what [`Publisher::written`] wrote.
+    pub fn read(text: &'a str) -> Option<Self> {
+        let mut parts = text.splitn(3, '\0');
+        let listener = ListenerId(parts.next()?.parse().ok()?);
+        Some(Self { listener, client_identifier: parts.next()?, user_name: parts.next() })
     }
 }
 
@@ -133,7 +165,7 @@ impl Message {
         );
         BigEndian::write_u16(
             &mut header[PUBLISHER_LENGTH],
-            u16::try_from(publisher.len()).expect("a Client Identifier has a two-byte length"),
+            u16::try_from(publisher.len()).expect("within Publisher::LENGTH_MAXIMUM"),
         );
         BigEndian::write_u32(
             &mut header[PROPERTIES_LENGTH],
@@ -566,6 +598,14 @@ mod tests {
             let now = Time::from_milliseconds(now);
             let encoded = encoder.shared(&publication, ProtocolVersion::V5, QoS::AtMostOnce, false, now);
             assert_eq!(encoded.bytes, [0x30, 11, 0, 3, b'a', b'/', b'b', 5, 2, 0, 0, 0, seconds]);
+        }
+    }
+
+    #[test]
+    fn a_publisher_is_one_text() {
+        for user_name in [None, Some(""), Some("u")] {
+            let publisher = Publisher { listener: ListenerId(7), client_identifier: "c", user_name };
+            assert_eq!(Publisher::read(&publisher.written()), Some(publisher));
         }
     }
 

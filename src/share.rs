@@ -92,7 +92,7 @@ impl Group {
 
     /// The member whose turn it is: the next in turn of those that are readiest. A group of stalled members
     /// costs one look at each.
-    pub fn choose(&mut self, readiness: impl Fn(&Member) -> Readiness) -> Option<Member> {
+    pub fn choose(&mut self, mut readiness: impl FnMut(&Member) -> Readiness) -> Option<Member> {
         let count = self.members.len();
         let mut best = None;
         for step in 0..count {

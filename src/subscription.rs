@@ -53,6 +53,12 @@ impl Terms {
         self.0 & !(3 << IDENTIFIER_BITS) == 0
     }
 
+    /// The same at a lower QoS, if that is lower.
+    pub fn capped(self, most: QoS) -> Self {
+        let qos = u32::from(self.qos().min(most).level()) << IDENTIFIER_BITS;
+        Self(self.0 & !(3 << IDENTIFIER_BITS) | qos)
+    }
+
     /// Whether the subscriber's own messages are left out.
     pub const fn no_local(self) -> bool {
         self.0 & Self::NO_LOCAL != 0
@@ -135,6 +141,9 @@ mod tests {
                     assert_eq!(terms.no_local(), no_local);
                     assert_eq!(terms.retain_as_published(), retain_as_published);
                     assert_eq!(terms.identifier().unwrap_or(0), identifier);
+                    let capped =
+                        Terms::new(qos.min(QoS::AtLeastOnce), no_local, retain_as_published, identifier);
+                    assert_eq!(terms.capped(QoS::AtLeastOnce), capped);
                 }
             }
         }

@@ -15,22 +15,38 @@ use crate::access::{Client, Question, Verdict};
 use crate::codec::{
     ConnAck, Connect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode,
 };
-use crate::connection::{Extension, InboundAliases, OutboundAliases, State};
+use crate::connection::{AuthenticationStage, Extension, InboundAliases, OutboundAliases, State};
 use crate::escape::Escaped;
 use crate::memory::Counted;
 use crate::message::{Message, Publication};
 use crate::planted::{self, is_planted};
-use crate::session::{EXPIRY_NEVER, Incoming, Presence, Session, Subscriptions, Will};
+use crate::session::{EXPIRY_NEVER, Incoming, Presence, Reading, Session, Subscriptions, Will};
 use crate::settings::Rules;
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
 
 impl Broker {
-    pub(super) fn handle_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
+    /// Works a CONNECT off; `body` is what it was decoded from.
+    pub(super) fn handle_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        body: &[u8],
+    ) -> Result<Step, Fault> {
+        let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+        self.negotiate(id, connect, &rules);
+        match connect.properties.authentication_method() {
+            Some(method) => self.begin_authentication(id, method, connect, body),
+            None => self.decide_connect(id, connect),
+        }
+    }
+
+    /// Lets the client of a CONNECT in or refuses it. Where a method has authenticated it, the User Name in `connect`
+    /// is the one that was proved.
+    pub(super) fn decide_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
         let rules = Rc::clone(self.rules.of(self.connections[id].listener));
         let identity = self.connections[id].certificate();
-        self.negotiate(id, connect, &rules);
         let mounted = connect.will.and_then(|will| mounted_name(&rules, will.topic));
         let connect = &with_will_topic(connect, mounted.as_deref());
         let decision = match self.claim(&rules, identity.as_deref(), connect) {
@@ -49,7 +65,10 @@ impl Broker {
         };
         match decision {
             Err((reason, what)) => {
-                self.refuse(id, reason, what);
+                match self.denial.take() {
+                    Some(why) => self.refuse(id, reason, &format!("{what}: {why}")),
+                    None => self.refuse(id, reason, what),
+                }
                 Ok(Step::Ended)
             }
             Ok(claim) => self.admit(id, &claim, &rules, connect),
@@ -85,6 +104,7 @@ impl Broker {
         );
         connack.session_present = is_present;
         self.answer(id, &Packet::ConnAck(connack))?;
+        self.rest_authentication(id);
         self.pump(session);
         Ok(Step::Done)
     }
@@ -109,6 +129,7 @@ impl Broker {
                 wants_problem_information: properties.request_problem_information().unwrap_or(true),
                 inbound_aliases: InboundAliases::default(),
                 outbound_aliases: (aliases > 0).then(|| OutboundAliases::new(aliases)),
+                authentication: None,
                 expiry_is_fixed: properties.session_expiry_interval().unwrap_or(0) == 0,
                 counted: Counted::new(Extension::MEMORY),
             })
@@ -130,13 +151,6 @@ impl Broker {
         certificate: Option<&str>,
         connect: &Connect<'_>,
     ) -> Option<Result<(), Refusal>> {
-        // No method is supported [MQTT-4.12.0-1].
-        if connect.properties.authentication_method().is_some() {
-            return Some(Err((
-                ReasonCode::BadAuthenticationMethod,
-                "no Authentication Method is configured",
-            )));
-        }
         let connection = &self.connections[id];
         let client = Client {
             connection: Some(id),
@@ -146,11 +160,23 @@ impl Broker {
             user_name: claim.user_name,
             certificate,
         };
+        if connection.authentication().is_some() {
+            if claim.user_name != connect.user_name {
+                return Some(Err((ReasonCode::NotAuthorized, "certificate and method name two users")));
+            }
+            // Its method has decided.
+            if self.verdicts.is_empty() {
+                self.verdicts.push(Verdict::Granted);
+            }
+        }
         // Who has shown a certificate needs no password.
         let password = connect.password.filter(|_| certificate.is_none());
         let verdict = self.ask(0, &client, Question::Connect { password })?;
         if let Verdict::Refused(reason) = verdict {
             return Some(Err((reason, "the client is not authenticated")));
+        }
+        if !self.owns_session(claim) {
+            return Some(Err((ReasonCode::NotAuthorized, "the session is another user's")));
         }
         if let Some(will) = &connect.will {
             let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
@@ -187,6 +213,13 @@ impl Broker {
         self.clients.find(client_identifier, &self.sessions)
     }
 
+    /// Whether the session that a client would take over, if there is one, is its own. Where nobody is authenticated,
+    /// every session is everybody's.
+    fn owns_session(&self, claim: &Claim<'_>) -> bool {
+        let session = self.find_session(&claim.client_identifier).map(|known| &self.sessions[known]);
+        self.is_open || session.is_none_or(|session| session.user_name.as_deref() == claim.user_name)
+    }
+
     /// Finds the session of this Client Identifier or makes one; tells whether it was there.
     fn take_session(
         &mut self,
@@ -216,6 +249,7 @@ impl Broker {
             client_identifier: client_identifier.into(),
             user_name: None,
             listener: self.connections[id].listener,
+            reading: Reading::Free,
             presence: Presence::Connected(id),
             expiry_interval: 0,
             subscriptions: Subscriptions::default(),
@@ -238,12 +272,13 @@ impl Broker {
         user_name: Option<&str>,
         connect: &Connect<'_>,
     ) {
-        let publisher = self.sessions[session_id].client_identifier.clone();
-        let will = connect.will.as_ref().map(|will| self.keep_will(will, &publisher));
-        let expiry_interval = self.granted_expiry(connect);
         let session = &mut self.sessions[session_id];
         session.user_name = user_name.map(Into::into);
         session.listener = self.connections[id].listener;
+        let publisher = session.publisher().written();
+        let will = connect.will.as_ref().map(|will| self.keep_will(will, &publisher));
+        let expiry_interval = self.granted_expiry(connect);
+        let session = &mut self.sessions[session_id];
         session.will = will;
         session.count();
         session.expiry_interval = expiry_interval;
@@ -325,6 +360,15 @@ impl Broker {
         if keep_alive != connect.keep_alive {
             // [MQTT-3.1.2-21]
             properties.push(Property::ServerKeepAlive(keep_alive));
+        }
+        if let Some(authentication) = self.connections[id].authentication() {
+            // [MQTT-4.12.0-5]
+            properties.push(Property::AuthenticationMethod(&authentication.method));
+            if let AuthenticationStage::Passed { data, .. } = &authentication.stage
+                && !data.is_empty()
+            {
+                properties.push(Property::AuthenticationData(data));
+            }
         }
         // Only on request [MQTT-3.1.2-28], and only where it can begin a Topic Name.
         let information = format!("response/{client_identifier}");

@@ -4,13 +4,14 @@
 use std::rc::Rc;
 
 use super::Broker;
+use super::authorise::{Judge, may_receive};
 use super::budget::Pressure;
 use super::matches::{Matched, Matches};
 use super::rules::delivered_qos;
 use crate::codec::{Delivery, QoS, ReasonCode};
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
-use crate::session::{Outgoing, Presence, Queued};
+use crate::session::{Outgoing, Presence, Queued, Reading};
 use crate::share::Readiness;
 use crate::slots::SessionId;
 use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
@@ -91,7 +92,13 @@ impl Broker {
         if self.pressure(0) >= Pressure::Keep {
             self.matches = Matches::default();
         }
-        self.matches.of(&self.trie, topic)
+        let Self { matches, trie, groups, sessions, access, is_open, .. } = self;
+        let mut judge = Judge { access: &mut **access, trie, groups };
+        matches.of(trie, topic, |subscribers| {
+            if !*is_open {
+                judge.select(sessions, topic, subscribers);
+            }
+        })
     }
 
     /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there
@@ -211,8 +218,10 @@ impl Broker {
         leaving: Option<SessionId>,
     ) -> bool {
         let pressure = self.pressure(0);
-        let Self { groups, sessions, connections, limits, statistics, .. } = self;
+        let topic = keepable.publication.topic;
+        let Self { groups, sessions, connections, limits, statistics, access, .. } = self;
         let Some(group) = groups.find_mut(id) else { return false };
+        let mut most = QoS::ExactlyOnce;
         let memory = Message::memory_of(&keepable.publication);
         let chosen = group.choose(|member| {
             let session = &sessions[member.session];
@@ -223,6 +232,11 @@ impl Broker {
             let may_begin = session.outgoing.as_ref().is_none_or(|outgoing| outgoing.may_begin());
             match session.connection() {
                 _ if leaving == Some(member.session) => Readiness::Full,
+                _ if session.reading != Reading::Free
+                    && may_receive(&mut **access, session, topic).is_none() =>
+                {
+                    Readiness::Full
+                }
                 Some(connection) if connections[connection].outbox.len() >= limits.outbox_bytes => {
                     if has_room { Readiness::Busy } else { Readiness::Full }
                 }
@@ -237,8 +251,11 @@ impl Broker {
             return false;
         };
         let identifier = member.terms.identifier();
+        if self.sessions[member.session].reading != Reading::Free {
+            most = self.may_receive(member.session, topic).unwrap_or(QoS::AtMostOnce);
+        }
         let share = Share {
-            qos: delivered_qos(limits, member.terms.qos(), keepable.publication.qos),
+            qos: delivered_qos(&self.limits, member.terms.qos(), keepable.publication.qos).min(most),
             retain: member.terms.retain_as_published() && keepable.publication.retain,
             identifiers: identifier.as_slice(),
             group: Some(id),

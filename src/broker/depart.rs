@@ -2,8 +2,9 @@
 
 use log::info;
 
+use super::authorise::allowed;
 use super::{Broker, Effect, Fault, Step, subscribe};
-use crate::access::{Answer, Client, Question, Verdict};
+use crate::access::Question;
 use crate::codec::{Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode};
 use crate::connection::State;
 use crate::escape::Escaped;
@@ -159,21 +160,9 @@ impl Broker {
 
     /// Asked anew, because rights may have gone since the CONNECT. Nobody is there to wait for a later answer.
     fn may_publish_will(&mut self, session_id: SessionId, publication: &Publication<'_>) -> bool {
-        let session = &self.sessions[session_id];
-        let client = Client {
-            connection: None,
-            peer: None,
-            listener: session.listener,
-            client_identifier: &session.client_identifier,
-            user_name: session.user_name.as_deref(),
-            certificate: None,
-        };
         let question =
             Question::Publish { topic: publication.topic, qos: publication.qos, retain: publication.retain };
-        match self.access.ask(&client, question) {
-            Answer::Now(Verdict::Granted | Verdict::GrantedAtMost(_)) => true,
-            Answer::Now(Verdict::Refused(_)) | Answer::Later => false,
-        }
+        allowed(self.ask_about(session_id, question)).is_some()
     }
 
     /// Forgets a session; its Will, if it is still to come, is due now [MQTT-4.1.0-2].

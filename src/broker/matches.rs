@@ -91,9 +91,14 @@ impl Matches {
         None
     }
 
-    /// The subscribers of `topic`.
-    pub(super) fn of(&mut self, trie: &Trie<Subscriber>, topic: TopicName<'_>) -> Rc<Matched> {
-        self.find(trie, topic.as_str().as_bytes()).unwrap_or_else(|| self.walk(trie, topic))
+    /// The subscribers of `topic`. If they are not known, `select` leaves out those that may not have it.
+    pub(super) fn of(
+        &mut self,
+        trie: &Trie<Subscriber>,
+        topic: TopicName<'_>,
+        select: impl FnOnce(&mut Vec<Subscriber>),
+    ) -> Rc<Matched> {
+        self.find(trie, topic.as_str().as_bytes()).unwrap_or_else(|| self.walk(trie, topic, select))
     }
 
     /// Bytes that all of it takes.
@@ -102,7 +107,12 @@ impl Matches {
     }
 
     #[inline(never)]
-    fn walk(&mut self, trie: &Trie<Subscriber>, topic: TopicName<'_>) -> Rc<Matched> {
+    fn walk(
+        &mut self,
+        trie: &Trie<Subscriber>,
+        topic: TopicName<'_>,
+        select: impl FnOnce(&mut Vec<Subscriber>),
+    ) -> Rc<Matched> {
         if self.memory > MATCHES_MEMORY_MAXIMUM {
             *self = Self::default();
         }
@@ -111,7 +121,9 @@ impl Matches {
         let former = self.places[at].matched.take();
         self.memory -= former.as_ref().map_or(0, |former| former.memory());
         let mut matched = former.filter(|former| Rc::strong_count(former) == 1).unwrap_or_default();
-        self.fill(Rc::get_mut(&mut matched).expect("nobody else has it"), trie, topic);
+        let filled = Rc::get_mut(&mut matched).expect("nobody else has it");
+        self.fill(filled, trie, topic);
+        select(&mut filled.subscribers);
         self.memory += matched.memory();
         self.places[at] = Place { hash, matched: Some(matched.clone()) };
         matched
@@ -215,11 +227,11 @@ mod tests {
         let (mut trie, mut matches) = (Trie::new(), Matches::default());
         assert!(matches.find(&trie, b"a/b").is_none());
         let topic = TopicName::new("a/b").unwrap();
-        assert_eq!(matches.of(&trie, topic).subscribers, []);
+        assert_eq!(matches.of(&trie, topic, |_| ()).subscribers, []);
         assert!(matches.find(&trie, b"a/b").is_some() && matches.find(&trie, b"a/c").is_none());
         trie.insert("a/+", subscriber());
         assert!(matches.find(&trie, b"a/b").is_none());
-        assert_eq!(matches.of(&trie, topic).subscribers, [subscriber()]);
+        assert_eq!(matches.of(&trie, topic, |_| ()).subscribers, [subscriber()]);
         assert_eq!(sum(&matches), matches.memory);
     }
 
@@ -234,7 +246,7 @@ mod tests {
         };
         let mut walk_all = |names: &[String]| {
             for name in names {
-                let matched = matches.of(&trie, TopicName::new(name).unwrap());
+                let matched = matches.of(&trie, TopicName::new(name).unwrap(), |_| ());
                 assert_eq!((matched.topic.as_str(), matched.subscribers.len()), (name.as_str(), 1));
             }
             assert_eq!(sum(&matches), matches.memory);

@@ -6,6 +6,8 @@
 //! written, a short queue of [`Effect`]s, and the next deadline. It never asks for the time, for bytes, for a
 //! file or for chance.
 
+mod authenticate;
+mod authorise;
 mod budget;
 mod connect;
 mod deliver;
@@ -194,6 +196,8 @@ pub struct Broker {
     verdicts: Vec<Verdict>,
     /// The Client Identifier that was drawn for the CONNECT in hand before it had to wait.
     assigned: Option<String>,
+    /// Why something about the packet in hand was refused, in words.
+    denial: Option<String>,
     /// Properties of the message in hand, as they are forwarded.
     forwarded: PropertyBuffer,
     /// The topic that the message in hand named by an alias.
@@ -235,6 +239,7 @@ impl Broker {
             matches: Matches::default(),
             verdicts: Vec::new(),
             assigned: None,
+            denial: None,
             forwarded: PropertyBuffer::default(),
             aliased_topic: String::new(),
             counted: Counted::default(),
@@ -346,6 +351,9 @@ impl Broker {
         }
         match self.access.ask(client, question) {
             Answer::Now(verdict) => {
+                if self.denial.is_none() && matches!(verdict, Verdict::Refused(_)) {
+                    self.denial = self.access.why_refused();
+                }
                 self.verdicts.push(verdict);
                 Some(verdict)
             }

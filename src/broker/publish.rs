@@ -173,11 +173,14 @@ impl Broker {
         }
         let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
         let reason = match verdict {
-            Verdict::Refused(reason) => reason,
+            Verdict::Refused(reason) => {
+                self.trace_denial(session, topic);
+                reason
+            }
             // Only the broker itself speaks about itself.
             _ if topic.is_about_the_broker() => ReasonCode::NotAuthorized,
             _ => {
-                let publisher = publish.retain.then(|| self.sessions[session].client_identifier.clone());
+                let publisher = publish.retain.then(|| self.sessions[session].publisher().written());
                 let publication = Publication {
                     topic,
                     payload: publish.payload,
@@ -340,7 +343,7 @@ impl Broker {
         let plain = Acknowledgement::new(identifier, reason_code);
         if reason_code.is_error() && self.connections[id].wants_problem_information() {
             let mut properties = PropertyBuffer::default();
-            let text = reason_code.to_string();
+            let text = self.denial.take().unwrap_or_else(|| reason_code.to_string());
             properties.push(Property::ReasonString(&text));
             let explained = Acknowledgement { properties: properties.properties(), ..plain };
             if self.answer(id, &kind.packet(explained)).is_ok() {

@@ -130,7 +130,8 @@ impl Broker {
             }
             let (state, version) = (connection.state, connection.version);
             let rest = &bytes[used..];
-            let frame = match cut(rest, state, limit) {
+            let is_first = state == State::Greeting && connection.authentication().is_none();
+            let frame = match cut(rest, is_first, limit) {
                 Ok(Status::Complete(frame)) => frame,
                 Ok(Status::Incomplete { .. }) => return used,
                 Err(fault) => {
@@ -238,9 +239,13 @@ impl Broker {
     #[inline(never)]
     fn work_off_greeting(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
         self.take_verdicts(id);
-        match decode(frame, self.connections[id].version) {
+        let connection = &self.connections[id];
+        if connection.authentication().is_some() {
+            return self.work_off_between(id, decode(frame, connection.version)?);
+        }
+        match decode(frame, connection.version) {
             Ok(Packet::Connect(connect)) => {
-                let outcome = self.handle_connect(id, &connect);
+                let outcome = self.handle_connect(id, &connect, frame.body);
                 self.statistics.connects += u64::from(!matches!(outcome, Ok(Step::Parked)));
                 outcome
             }
@@ -256,6 +261,7 @@ impl Broker {
     fn take_verdicts(&mut self, id: ConnectionId) {
         self.verdicts.clear();
         self.assigned = None;
+        self.denial = None;
         if let Some(parked) = self.connections[id].parked.take() {
             self.verdicts = parked.verdicts;
             self.assigned = parked.assigned;
@@ -278,8 +284,7 @@ impl Broker {
             Packet::Disconnect(disconnect) => return self.handle_disconnect(id, session, disconnect),
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => return Err(Fault::protocol_error("a second CONNECT")),
-            // [MQTT-4.12.0-7]
-            Packet::Auth(_) => return Err(Fault::protocol_error("AUTH without an Authentication Method")),
+            Packet::Auth(auth) => self.handle_auth(id, session, auth)?,
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Err(Fault::protocol_error("a packet that only servers send"));
             }
@@ -331,11 +336,11 @@ impl Broker {
     }
 }
 
-/// Cuts the first packet out of what a connection has sent; it may have so many bytes.
+/// Cuts the next packet out of what a connection has sent; it may have so many bytes.
 #[inline]
-fn cut(bytes: &[u8], state: State, limit: usize) -> Result<Status<Frame<'_>>, Fault> {
+fn cut(bytes: &[u8], is_first: bool, limit: usize) -> Result<Status<Frame<'_>>, Fault> {
     // What does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
-    if state == State::Greeting && bytes.first().is_some_and(|&first| first >> 4 != CONNECT) {
+    if is_first && bytes.first().is_some_and(|&first| first >> 4 != CONNECT) {
         return Err(Fault::protocol_error("the first packet is not CONNECT"));
     }
     Ok(frame(bytes, limit)?)

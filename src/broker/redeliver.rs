@@ -120,7 +120,7 @@ impl Broker {
     }
 
     fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {
-        let is_sent = self.send_again(id, session, index);
+        let is_sent = self.may_send_again(session, index) && self.send_again(id, session, index);
         let ends_at = self.connections[id].outbox.end();
         let now = self.now;
         let outgoing = self.sessions[session].outgoing_mut();

@@ -7,7 +7,7 @@ use super::rules::delivered_qos;
 use super::timers::Timer;
 use crate::codec::QoS;
 use crate::limits::{RETAINED_EXAMINED_PER_CALL, RETAINED_REPLAY_PER_CALL};
-use crate::message::{Keepable, Message};
+use crate::message::{Keepable, Message, Publisher};
 use crate::planted::{Fault, is_planted};
 use crate::retained::{Position, Walk};
 use crate::session::Replay;
@@ -57,7 +57,7 @@ impl Broker {
     fn collect(&self, replay: &mut Replay) -> (Vec<Message>, Walk) {
         let mut found = Vec::new();
         let pattern = self.trie.pattern(replay.filter);
-        let Ok(filter) = TopicFilter::new(&pattern) else { return (found, Walk::Over) };
+        let filter = TopicFilter::trusted_pattern(&pattern);
         let walk = self.retained.walk(
             filter,
             &mut replay.position,
@@ -76,14 +76,18 @@ impl Broker {
 
     /// Hands one retained message over; false if it has to wait.
     fn replay_one(&mut self, session: SessionId, replay: &Replay, message: &Message) -> bool {
+        let mut keepable = Keepable::kept(message);
+        let publication = keepable.publication;
+        let publisher = publication.publisher.and_then(Publisher::read);
+        let Some(most) = self.may_replay(session, publication.topic, publisher) else { return true };
         let Self { sessions, connections, limits, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return false };
-        let mut keepable = Keepable::kept(message);
-        let qos = delivered_qos(limits, replay.terms.qos(), keepable.publication.qos);
+        let qos = delivered_qos(limits, replay.terms.qos(), publication.qos).min(most);
         // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
-        let publisher = keepable.publication.publisher;
-        if replay.terms.no_local() && publisher == Some(&state.client_identifier) {
+        let is_own =
+            publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
+        if replay.terms.no_local() && is_own {
             return true;
         }
         let is_at_most_once = qos == QoS::AtMostOnce;

@@ -1,12 +1,16 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use log::info;
+
 use super::budget::Pressure;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
-    Packet, Properties, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription,
-    UnsubAck, Unsubscribe,
+    Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck,
+    Subscribe, Subscription, UnsubAck, Unsubscribe,
 };
+use crate::escape::Escaped;
+use crate::session::Reading;
 use crate::share::Member;
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{GroupId, Held, Subscriber, Target, Terms};
@@ -50,9 +54,31 @@ impl Broker {
             properties: Properties::default(),
             codes: &codes,
         };
-        self.answer(id, &Packet::SubAck(suback))?;
+        self.answer_subscribe(id, session, suback)?;
         self.pump(session);
         Ok(Step::Done)
+    }
+
+    /// The answer carries in words why the first refused filter was, where the client wants that and can take it
+    /// [MQTT-3.9.2-1].
+    fn answer_subscribe(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        suback: SubAck<'_>,
+    ) -> Result<(), Fault> {
+        if let Some(why) = self.denial.take() {
+            info!("Client {} may not subscribe: {why}.", Escaped(&self.sessions[session].client_identifier));
+            if self.connections[id].wants_problem_information() {
+                let mut properties = PropertyBuffer::default();
+                properties.push(Property::ReasonString(&why));
+                let explained = SubAck { properties: properties.properties(), ..suback };
+                if self.answer(id, &Packet::SubAck(explained)).is_ok() {
+                    return Ok(());
+                }
+            }
+        }
+        self.answer(id, &Packet::SubAck(suback))
     }
 
     /// Gathers the decisions about all filters; false if one comes later.
@@ -93,11 +119,14 @@ impl Broker {
     ) -> Result<QoS, ReasonCode> {
         let granted = match verdict {
             Verdict::Refused(reason) => return Err(reason),
-            Verdict::GrantedAtMost(most) => wanted.qos.min(most),
+            Verdict::GrantedAtMost(most) | Verdict::GrantedInPart(most) => wanted.qos.min(most),
             Verdict::Granted => wanted.qos,
         };
         if self.has_too_many_levels(wanted.filter.pattern()) {
             return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if matches!(verdict, Verdict::GrantedInPart(_)) && self.sessions[session].reading == Reading::Free {
+            self.sessions[session].reading = Reading::Judged;
         }
         let terms = Terms::new(granted, wanted.no_local, wanted.retain_as_published, identifier);
         let (filter, is_new) = match wanted.filter.share_name() {

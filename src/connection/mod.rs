@@ -8,7 +8,7 @@ mod inbox;
 use core::net::{SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
-use crate::access::{Peer, Verdict};
+use crate::access::{Exchange, Peer, Verdict};
 use crate::codec::ProtocolVersion;
 use crate::memory::{self, Audit, Counted};
 use crate::outbox::Outbox;
@@ -42,6 +42,8 @@ pub struct Extension {
     pub inbound_aliases: InboundAliases,
     /// Aliases bound for it; without, if it accepts none [MQTT-3.1.2-27].
     pub outbound_aliases: Option<OutboundAliases>,
+    /// The extended authentication that it has chosen.
+    pub authentication: Option<Box<Authentication>>,
     /// The Session Expiry Interval of its CONNECT was zero, which a DISCONNECT can not change.
     pub expiry_is_fixed: bool,
     /// What the extension itself takes.
@@ -51,6 +53,42 @@ pub struct Extension {
 impl Extension {
     /// Bytes that one takes beside its aliases.
     pub const MEMORY: usize = memory::allocation(size_of::<Self>());
+}
+
+/// An extended authentication by AUTH packets.
+#[derive(Debug)]
+pub struct Authentication {
+    /// The Authentication Method, the same for as long as the connection lasts [MQTT-4.12.0-5].
+    pub method: Box<str>,
+    /// How far it has come.
+    pub stage: AuthenticationStage,
+    /// The body of the CONNECT while it waits for the outcome.
+    pub connect: Box<[u8]>,
+    /// What it takes beside what the method keeps.
+    pub counted: Counted,
+}
+
+/// How far an extended authentication has come.
+#[derive(Debug)]
+pub enum AuthenticationStage {
+    /// The client is to answer.
+    Challenged(Box<dyn Exchange>),
+    /// The client has proved who it is.
+    Passed {
+        /// Who it is.
+        user_name: Rc<str>,
+        /// The last word of the method, until it has been said.
+        data: Vec<u8>,
+    },
+}
+
+impl Authentication {
+    /// One whose client is to answer. `connect` is empty where no CONNECT waits.
+    pub fn new(method: &str, stage: AuthenticationStage, connect: &[u8]) -> Self {
+        let parts = memory::allocation(method.len()) + memory::allocation(connect.len());
+        let counted = Counted::new(memory::allocation(size_of::<Self>()) + parts);
+        Self { method: method.into(), stage, connect: connect.into(), counted }
+    }
 }
 
 /// A packet that waits for answers about what it may do. Its bytes are the first in the inbox.
@@ -183,6 +221,16 @@ impl Connection {
         self.origin = Origin::new(peer, certificate);
     }
 
+    /// The extended authentication that its client has chosen.
+    pub fn authentication(&self) -> Option<&Authentication> {
+        self.extension.as_ref()?.authentication.as_deref()
+    }
+
+    /// The same, to go on with.
+    pub fn authentication_mut(&mut self) -> Option<&mut Authentication> {
+        self.extension.as_mut()?.authentication.as_deref_mut()
+    }
+
     /// The largest packet that may be sent, in bytes.
     pub fn maximum_packet_size(&self) -> usize {
         self.extension.as_ref().map_or(usize::MAX, |extension| extension.maximum_packet_size)
@@ -207,6 +255,7 @@ impl Connection {
         }
         if let Some(extension) = &self.extension {
             audit.add(extension.counted.bytes() + extension.inbound_aliases.memory());
+            audit.add(extension.authentication.as_ref().map_or(0, |state| state.counted.bytes()));
             audit.add(extension.outbound_aliases.as_ref().map_or(0, OutboundAliases::memory));
         }
     }

@@ -159,6 +159,7 @@ mod tests {
             client_identifier: name.into(),
             user_name: None,
             listener: crate::settings::ListenerId::default(),
+            reading: crate::session::Reading::Free,
             presence: Presence::Away { ends: Time::NEVER },
             expiry_interval: 0,
             subscriptions: Subscriptions::default(),

@@ -13,7 +13,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::memory::{self, Audit, Counted};
-use crate::message::Message;
+use crate::message::{Message, Publisher};
 use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
@@ -38,6 +38,18 @@ pub enum Presence {
         /// When the session ends.
         ends: Time,
     },
+}
+
+/// Whether the client may be given all that its subscriptions match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// All of it.
+    #[default]
+    Free,
+    /// Each message is to be asked about.
+    Judged,
+    /// That is to be found out, because the rules may have changed.
+    Unknown,
 }
 
 /// A Will Message, kept from the CONNECT on [MQTT-3.1.2-7].
@@ -87,6 +99,8 @@ pub struct Session {
     pub user_name: Option<UserName>,
     /// The listener that its client came in by last.
     pub listener: ListenerId,
+    /// Whether the client may be given all that its subscriptions match.
+    pub reading: Reading,
     /// Whether its client is connected.
     pub presence: Presence,
     /// The Session Expiry Interval in seconds; zero ends the session with its connection.
@@ -113,6 +127,15 @@ impl Session {
         match self.presence {
             Presence::Connected(connection) => Some(connection),
             Presence::Away { .. } => None,
+        }
+    }
+
+    /// Its client, as whoever published a message.
+    pub fn publisher(&self) -> Publisher<'_> {
+        Publisher {
+            listener: self.listener,
+            client_identifier: &self.client_identifier,
+            user_name: self.user_name.as_deref(),
         }
     }
 

@@ -374,6 +374,26 @@ impl Outgoing {
         taken
     }
 
+    /// Takes out what the client may no longer be given: from the queue, and from what is to be sent again. What was
+    /// sent on this connection can not be called back. Tells how many messages it was.
+    pub fn withdraw(&mut self, mut is_barred: impl FnMut(&Message) -> bool) -> usize {
+        let before = self.queue.len();
+        self.queue.retain(|queued| !is_barred(&queued.message));
+        let mut withdrawn = before - self.queue.len();
+        self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
+        for entry in self.in_flight.iter_mut().skip(self.sent) {
+            if let Stage::Publish(queued) = &entry.stage
+                && is_barred(&queued.message)
+            {
+                entry.stage = Stage::Settled;
+                withdrawn += 1;
+            }
+        }
+        self.forget_settled();
+        self.count();
+        withdrawn
+    }
+
     /// Tells how much memory the lists take; the messages count themselves.
     fn count(&mut self) {
         self.counted.set(

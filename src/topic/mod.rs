@@ -116,6 +116,12 @@ impl<'a> TopicFilter<'a> {
         Ok(Self { whole: text, pattern_at })
     }
 
+    /// A filter whose text came out of [`TopicFilter::pattern`] and so has been checked; it has no Share Name, whatever
+    /// it begins with.
+    pub const fn trusted_pattern(text: &'a str) -> Self {
+        Self { whole: text, pattern_at: 0 }
+    }
+
     /// The text as the client sent it, a Share Name included.
     pub const fn as_str(self) -> &'a str {
         self.whole

@@ -100,8 +100,10 @@ struct Guard(ReasonCode);
 impl AccessControl for Guard {
     fn ask(&mut self, _client: &Client<'_>, question: Question<'_>) -> Answer {
         let topic = match question {
-            Question::Connect { .. } => "",
-            Question::Publish { topic, .. } => topic.as_str(),
+            Question::Connect { .. } | Question::Stay => "",
+            Question::Publish { topic, .. } | Question::Receive { topic } | Question::BeSource { topic } => {
+                topic.as_str()
+            }
             Question::Subscribe { filter, .. } => filter.pattern(),
         };
         Answer::Now(match topic.split('/').next() {

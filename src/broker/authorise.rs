@@ -1,0 +1,235 @@
+//! What clients may be given: whether a session's subscriptions are allowed wholly, so that nobody is asked about a
+//! message, or in part, so that each message is; and what becomes of everybody when the rules change.
+//!
+//! Who is barred from a topic is left out where its subscribers are looked up, so that it costs nothing while the
+//! result of that is remembered, and one test of a flag otherwise.
+
+use log::{Level, debug, info, log_enabled};
+
+use super::matches::Matches;
+use super::{Broker, Effect};
+use crate::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::codec::{QoS, ReasonCode};
+use crate::connection::State;
+use crate::escape::Escaped;
+use crate::message::Publisher;
+use crate::session::{Reading, Session, Stage};
+use crate::share::Groups;
+use crate::slots::{ConnectionId, SessionId, SessionMark, Slots};
+use crate::subscription::{Held, Subscriber, Target};
+use crate::time::Time;
+use crate::topic::{TopicFilter, TopicName};
+use crate::trie::Trie;
+
+/// The highest QoS that an answer allows; `None` if it allows nothing. What can only be answered later can not be
+/// waited for here.
+pub(super) const fn allowed(answer: Answer) -> Option<QoS> {
+    match answer {
+        Answer::Now(Verdict::Granted) => Some(QoS::ExactlyOnce),
+        Answer::Now(Verdict::GrantedAtMost(most) | Verdict::GrantedInPart(most)) => Some(most),
+        Answer::Now(Verdict::Refused(_)) | Answer::Later => None,
+    }
+}
+
+/// A client who may be away.
+fn client_of(publisher: Publisher<'_>) -> Client<'_> {
+    Client {
+        connection: None,
+        peer: None,
+        listener: publisher.listener,
+        client_identifier: publisher.client_identifier,
+        user_name: publisher.user_name,
+        certificate: None,
+    }
+}
+
+/// The highest QoS at which a session may be given messages of a topic, for one that is to be asked about.
+pub(super) fn may_receive(
+    access: &mut dyn AccessControl,
+    session: &Session,
+    topic: TopicName<'_>,
+) -> Option<QoS> {
+    allowed(access.ask(&client_of(session.publisher()), Question::Receive { topic }))
+}
+
+/// What it takes to judge sessions that a message is for.
+pub(super) struct Judge<'a> {
+    pub(super) access: &'a mut dyn AccessControl,
+    pub(super) trie: &'a Trie<Subscriber>,
+    pub(super) groups: &'a Groups,
+}
+
+impl Judge<'_> {
+    /// Leaves those out who may not have messages of this topic, and lowers the QoS of those who may have them at a
+    /// lower one. Members of groups are judged when it is their turn.
+    pub(super) fn select(
+        &mut self,
+        sessions: &mut Slots<SessionMark, Session>,
+        topic: TopicName<'_>,
+        subscribers: &mut Vec<Subscriber>,
+    ) {
+        subscribers.retain_mut(|subscriber| {
+            let Target::Session(id) = subscriber.target else { return true };
+            let session = &mut sessions[id];
+            if session.reading == Reading::Unknown {
+                self.find_out(session);
+            }
+            if session.reading == Reading::Free {
+                return true;
+            }
+            let Some(most) = may_receive(self.access, session, topic) else { return false };
+            subscriber.terms = subscriber.terms.capped(most);
+            true
+        });
+    }
+
+    /// Asks anew about all subscriptions of a session.
+    pub(super) fn find_out(&mut self, session: &mut Session) {
+        let client = client_of(session.publisher());
+        let is_free = session.subscriptions.iter().all(|(held, _)| {
+            let filter = match held {
+                Held::Filter(filter) => filter,
+                Held::Group(group) => match self.groups.find(group) {
+                    Some(group) => group.filter,
+                    None => return true,
+                },
+            };
+            let pattern = self.trie.pattern(filter);
+            let filter = TopicFilter::trusted_pattern(&pattern);
+            let question = Question::Subscribe { filter, qos: QoS::ExactlyOnce };
+            self.access.ask(&client, question) == Answer::Now(Verdict::Granted)
+        });
+        session.reading = if is_free { Reading::Free } else { Reading::Judged };
+    }
+}
+
+impl Broker {
+    /// Asks one question about the client of a session, whether it is there or not.
+    pub(super) fn ask_about(&mut self, session: SessionId, question: Question<'_>) -> Answer {
+        self.access.ask(&client_of(self.sessions[session].publisher()), question)
+    }
+
+    /// The highest QoS at which a session may be given messages of a topic; `None` if it may not.
+    pub(super) fn may_receive(&mut self, session: SessionId, topic: TopicName<'_>) -> Option<QoS> {
+        let Self { access, sessions, trie, groups, .. } = self;
+        let state = &mut sessions[session];
+        if state.reading == Reading::Unknown {
+            Judge { access: &mut **access, trie, groups }.find_out(state);
+        }
+        match state.reading {
+            Reading::Free => Some(QoS::ExactlyOnce),
+            Reading::Judged | Reading::Unknown => may_receive(&mut **access, state, topic),
+        }
+    }
+
+    /// The same for a retained message, which its publisher has to be allowed still.
+    pub(super) fn may_replay(
+        &mut self,
+        session: SessionId,
+        topic: TopicName<'_>,
+        publisher: Option<Publisher<'_>>,
+    ) -> Option<QoS> {
+        if self.is_open {
+            return Some(QoS::ExactlyOnce);
+        }
+        if let Some(publisher) = publisher {
+            allowed(self.access.ask(&client_of(publisher), Question::BeSource { topic }))?;
+        }
+        self.may_receive(session, topic)
+    }
+
+    /// Whether a message in flight from an earlier connection may be sent again.
+    pub(super) fn may_send_again(&mut self, session: SessionId, index: usize) -> bool {
+        let state = &mut self.sessions[session];
+        if state.reading == Reading::Free {
+            return true;
+        }
+        let message = match &state.outgoing_mut().in_flight()[index].stage {
+            Stage::Publish(queued) => queued.message.clone(),
+            Stage::Release | Stage::Settled => return true,
+        };
+        self.may_receive(session, message.publication().topic).is_some()
+    }
+
+    /// A line for the log about a message that was not taken. It may be one of very many.
+    pub(super) fn trace_denial(&self, session: SessionId, topic: TopicName<'_>) {
+        if log_enabled!(Level::Debug) {
+            let client = Escaped(&self.sessions[session].client_identifier);
+            let why = self.denial.as_deref().unwrap_or("not authorised");
+            debug!("Denied PUBLISH from {client} to '{}': {why}.", Escaped(topic.as_str()));
+        }
+    }
+
+    /// Takes decisions over that the access control has promised and made meanwhile.
+    pub fn take_decisions(&mut self) {
+        while let Some((id, verdict)) = self.access.next_decision() {
+            self.decide(id, verdict);
+        }
+    }
+
+    /// Other rules are in force from now on. Who may not stay loses the connection; subscriptions stay, and what they
+    /// match is judged by the new rules, what waits for clients included. Costs a look at every session and a
+    /// question for every message that waits.
+    pub fn replace_access(&mut self, access: Box<dyn AccessControl>, now: Time) {
+        self.advance(now);
+        self.is_open = access.grants_everything();
+        self.access = access;
+        self.matches = Matches::default();
+        let waiting: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in waiting {
+            self.ask_anew(id);
+        }
+        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        for id in sessions {
+            self.judge_anew(id);
+        }
+    }
+
+    /// What waits for a decision of the former access control is asked again from its beginning.
+    fn ask_anew(&mut self, id: ConnectionId) {
+        if let Some(parked) = &mut self.connections[id].parked {
+            parked.verdicts.clear();
+            if parked.is_waiting {
+                parked.is_waiting = false;
+                self.effects.push_back(Effect::Resume(id));
+            }
+        }
+    }
+
+    fn judge_anew(&mut self, id: SessionId) {
+        // One session's Will may have ended another one.
+        if self.sessions.find(id).is_none() {
+            return;
+        }
+        if let Answer::Now(Verdict::Refused(reason)) = self.ask_about(id, Question::Stay) {
+            self.turn_out(id, reason);
+            return;
+        }
+        let Self { access, sessions, is_open, statistics, .. } = self;
+        let session = &mut sessions[id];
+        if *is_open {
+            session.reading = Reading::Free;
+            return;
+        }
+        session.reading = Reading::Unknown;
+        let Some(mut outgoing) = session.outgoing.take() else { return };
+        let withdrawn = outgoing
+            .withdraw(|message| may_receive(&mut **access, session, message.publication().topic).is_none());
+        statistics.dropped += withdrawn as u64;
+        session.outgoing = Some(outgoing);
+    }
+
+    /// Ends the connection of a client who may not stay, and its session if the client is nobody any more.
+    fn turn_out(&mut self, id: SessionId, reason: ReasonCode) {
+        let client = self.sessions[id].client_identifier.clone();
+        info!("Client {} may not stay.", Escaped(&client));
+        if let Some(connection) = self.sessions[id].connection()
+            && self.connections[connection].state == State::Serving(id)
+        {
+            self.end(connection, ReasonCode::NotAuthorized, "its user or password was changed");
+        }
+        if reason == ReasonCode::NotAuthorized && self.sessions.find(id).is_some() {
+            self.end_session(id);
+        }
+    }
+}
