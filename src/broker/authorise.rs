@@ -14,6 +14,7 @@ use crate::connection::State;
 use crate::escape::Escaped;
 use crate::message::Publisher;
 use crate::session::{Reading, Session, Stage};
+use crate::settings::UserNameSource;
 use crate::share::Groups;
 use crate::slots::{ConnectionId, SessionId, SessionMark, Slots};
 use crate::subscription::{Held, Subscriber, Target};
@@ -201,7 +202,9 @@ impl Broker {
         if self.sessions.find(id).is_none() {
             return;
         }
-        if let Answer::Now(Verdict::Refused(reason)) = self.ask_about(id, Question::Stay) {
+        // A name from a certificate is vouched for by others.
+        let is_asked = self.rules.of(self.sessions[id].listener).user_name == UserNameSource::Connect;
+        if is_asked && let Answer::Now(Verdict::Refused(reason)) = self.ask_about(id, Question::Stay) {
             self.turn_out(id, reason);
             return;
         }

@@ -155,7 +155,9 @@ impl Trial {
     /// Whether the password is that of the user. Takes as long whether it is or not, and whether the user is known or
     /// not.
     pub fn passes(&self, password: &[u8]) -> bool {
-        self.secret.verifies(password) && self.is_known
+        // HMAC can not tell a key from the same one with a zero behind it.
+        let is_whole = !password.ends_with(&[0]);
+        self.secret.verifies(password) & is_whole & self.is_known
     }
 }
 

@@ -34,10 +34,11 @@ mod websocket;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration as SystemDuration;
 
 use log::info;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 
 use crate::access::AccessControl;
 use crate::broker::{Broker, Effect, Intake, TASKS};
@@ -67,14 +68,16 @@ const FAREWELL: Duration = Duration::from_milliseconds(1000);
 /// Listeners at one time, those included that are closed and whose connections are still there.
 const LISTENERS_MAXIMUM: usize = 64;
 
-/// The sockets of listeners have the first tokens, then come the signals, then the links.
+/// The sockets of listeners have the first tokens, then come the signals, other threads and the links.
 const SIGNALS: Token = Token(LISTENERS_MAXIMUM * SOCKETS_MAXIMUM);
-const FIRST_LINK: usize = SIGNALS.0 + 1;
+const WAKER: Token = Token(SIGNALS.0 + 1);
+const FIRST_LINK: usize = SIGNALS.0 + 2;
 
 /// A broker with its sockets.
 pub struct Server {
     poll: Poll,
     clock: Clock,
+    waker: Arc<Waker>,
     broker: Broker,
     /// By their numbers.
     listeners: Vec<Option<Listener>>,
@@ -117,6 +120,7 @@ impl Server {
         let signals = signals::Signals::register(poll.registry(), SIGNALS)?;
         Ok(Self {
             broker: Broker::new(limits, access, clock::seed(), clock.now()),
+            waker: Arc::new(Waker::new(poll.registry(), WAKER)?),
             poll,
             clock,
             listeners: Vec::new(),
@@ -141,6 +145,16 @@ impl Server {
     /// Publishes under `$SYS` what the broker has to tell of itself: now and then every `interval`; `None` for never.
     pub fn tell_of_itself(&mut self, interval: Option<Duration>) {
         self.broker.tell_of_itself(interval, clock::wall(), self.clock.now());
+    }
+
+    /// What other threads wake the loop by, to have it take the access control's decisions.
+    pub fn waker(&self) -> Arc<Waker> {
+        self.waker.clone()
+    }
+
+    /// Puts other rules in force: see [`Broker::replace_access`].
+    pub fn replace_access(&mut self, access: Box<dyn AccessControl>) {
+        self.broker.replace_access(access, self.clock.now());
     }
 
     /// Serves until a signal says to end.
@@ -191,6 +205,7 @@ impl Server {
         let mut is_signalled = false;
         for event in events {
             match event.token() {
+                WAKER => self.broker.take_decisions(),
                 SIGNALS => is_signalled |= self.heed_signals(),
                 Token(token) if token < SIGNALS.0 => self.connections_wait(token),
                 Token(token) => {

@@ -1,0 +1,268 @@
+//! The access control of a configured broker: per listener, whether clients may come without a name, who the users
+//! are and what they may do.
+//!
+//! Files are read completely before anything of them counts, so that a wrong one changes nothing. Passwords are
+//! verified by a thread of their own, which wakes the loop with the answer. Nothing secret is ever put into words.
+
+#[cfg(feature = "passwords")]
+mod conversation;
+mod policy;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::rc::Rc;
+
+#[cfg(feature = "passwords")]
+use crate::access::Exchange;
+use crate::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::acl::{Access, Acl, Ruling, Subject};
+use crate::codec::{QoS, ReasonCode};
+use crate::settings::{Complaint, ListenerId, Security};
+use crate::slots::ConnectionId;
+
+use policy::Policy;
+use worker::{Busy, Worker};
+
+/// Random bytes from the system.
+///
+/// # Errors
+///
+/// If the system gives none.
+#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
+pub fn random<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
+    let mut bytes = [0; COUNT];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the files of all listeners say.
+#[derive(Debug)]
+pub struct Policies {
+    policies: Vec<Policy>,
+    /// By listener: the place of its policy.
+    of_listeners: BTreeMap<ListenerId, usize>,
+}
+
+impl Policies {
+    /// Reads all files that the securities of some listeners name.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong in any of them.
+    pub fn load(securities: &[(ListenerId, Rc<Security>)]) -> Result<Self, Vec<Complaint>> {
+        let mut loaded = Self { policies: Vec::new(), of_listeners: BTreeMap::new() };
+        let mut wrong = Vec::new();
+        let mut met: Vec<(&Security, Option<usize>)> = Vec::new();
+        for (listener, security) in securities {
+            let known = met.iter().find(|(other, _)| *other == &**security).map(|(_, place)| *place);
+            let place = known.unwrap_or_else(|| {
+                let place = match Policy::load(security) {
+                    Ok(policy) => {
+                        loaded.policies.push(policy);
+                        Some(loaded.policies.len() - 1)
+                    }
+                    Err(complaints) => {
+                        wrong.extend(complaints);
+                        None
+                    }
+                };
+                met.push((security, place));
+                place
+            });
+            if let Some(place) = place {
+                loaded.of_listeners.insert(*listener, place);
+            }
+        }
+        if wrong.is_empty() { Ok(loaded) } else { Err(wrong) }
+    }
+
+    /// What an operator should know, though it can be used.
+    pub fn warnings(&self) -> impl Iterator<Item = &Complaint> {
+        self.policies.iter().flat_map(|policy| &policy.warnings)
+    }
+
+    /// Notes which users have another password than in the policies that were in force before: their connections are
+    /// to end.
+    pub fn follow(&mut self, former: &Self) {
+        for (listener, &place) in &self.of_listeners {
+            let (Some(policy), Some(before)) = (self.policies.get_mut(place), former.of(*listener)) else {
+                continue;
+            };
+            policy.former.clone_from(&before.passwords);
+        }
+    }
+
+    fn of(&self, listener: ListenerId) -> Option<&Policy> {
+        self.of_listeners.get(&listener).and_then(|&place| self.policies.get(place))
+    }
+}
+
+/// The access control of a configured broker.
+pub struct Authority {
+    policies: Rc<Policies>,
+    worker: Option<Worker>,
+    /// The rules by which the last question was refused, and how.
+    refused_by: Option<(Rc<Acl>, Ruling)>,
+    /// What the salts of users who do not exist are made of.
+    #[cfg(feature = "passwords")]
+    secret: [u8; 32],
+}
+
+impl Authority {
+    /// An access control by these policies. `wake` is called from another thread whenever there is a decision to
+    /// be taken.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread or no random bytes.
+    pub fn new(policies: Rc<Policies>, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let has_passwords = policies.policies.iter().any(|policy| policy.passwords.is_some());
+        let worker = if has_passwords { Some(Worker::start(wake)?) } else { None };
+        Ok(Self {
+            policies,
+            worker,
+            refused_by: None,
+            #[cfg(feature = "passwords")]
+            secret: random()?,
+        })
+    }
+
+    fn connect(&mut self, client: &Client<'_>, password: Option<&[u8]>) -> Answer {
+        let Some(policy) = self.policies.of(client.listener) else {
+            return refused(ReasonCode::NotAuthorized);
+        };
+        let Some(user) = client.user_name else {
+            let is_allowed = policy.security.allows_anonymous;
+            return if is_allowed { GRANTED } else { refused(ReasonCode::NotAuthorized) };
+        };
+        if client.certificate == Some(user) {
+            return GRANTED;
+        }
+        let Some(passwords) = &policy.passwords else {
+            // Nobody has said who the users are; where strangers may come in, so may those who give a name.
+            let is_allowed = policy.security.allows_anonymous;
+            return if is_allowed { GRANTED } else { refused(ReasonCode::BadUserNameOrPassword) };
+        };
+        let (Some(password), Some(trial)) = (password, passwords.trial(user)) else {
+            return refused(ReasonCode::BadUserNameOrPassword);
+        };
+        let (Some(worker), Some(connection)) = (&mut self.worker, client.connection) else {
+            return refused(ReasonCode::ServerUnavailable);
+        };
+        match worker.submit(connection, trial, password) {
+            Ok(()) => Answer::Later,
+            Err(Busy) => refused(ReasonCode::ServerBusy),
+        }
+    }
+
+    /// By the rules for the listener of a client; everything is allowed where there are none.
+    fn by_rules(&mut self, client: &Client<'_>, judge: impl FnOnce(&Acl, &Subject<'_>) -> Ruling) -> Answer {
+        let Some(policy) = self.policies.of(client.listener) else {
+            return refused(ReasonCode::NotAuthorized);
+        };
+        let Some(acl) = &policy.acl else { return GRANTED };
+        let subject = Subject { client_identifier: client.client_identifier, user_name: client.user_name };
+        let ruling = judge(acl, &subject);
+        match ruling {
+            Ruling::Allowed { maximum: QoS::ExactlyOnce, .. } => GRANTED,
+            Ruling::Allowed { maximum, .. } => Answer::Now(Verdict::GrantedAtMost(maximum)),
+            Ruling::InPart { maximum } => Answer::Now(Verdict::GrantedInPart(maximum)),
+            Ruling::Denied { .. } => {
+                self.refused_by = Some((acl.clone(), ruling));
+                refused(ReasonCode::NotAuthorized)
+            }
+        }
+    }
+
+    fn publish(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
+        let Question::Publish { topic, qos, .. } = question else {
+            return refused(ReasonCode::NotAuthorized);
+        };
+        let mut ruling = None;
+        let answer = self.by_rules(client, |acl, subject| {
+            let found = acl.decide(subject, Access::Write, topic);
+            ruling = Some(found);
+            found
+        });
+        match (answer, ruling) {
+            (Answer::Now(Verdict::GrantedAtMost(most)), Some(ruling)) if qos > most => {
+                let acl = self.policies.of(client.listener).and_then(|policy| policy.acl.clone());
+                self.refused_by = acl.map(|acl| (acl, ruling));
+                refused(ReasonCode::NotAuthorized)
+            }
+            _ => answer,
+        }
+    }
+
+    fn stay(&self, client: &Client<'_>) -> Answer {
+        let Some(policy) = self.policies.of(client.listener) else {
+            return refused(ReasonCode::NotAuthorized);
+        };
+        let is_known = match (client.user_name, &policy.passwords) {
+            (Some(user), Some(passwords)) => passwords.contains(user),
+            (None, _) | (_, None) => policy.security.allows_anonymous,
+        };
+        match (client.user_name, &policy.passwords, &policy.former) {
+            _ if !is_known => refused(ReasonCode::NotAuthorized),
+            (Some(user), Some(passwords), Some(former)) if !passwords.agrees_with(former, user) => {
+                refused(ReasonCode::BadUserNameOrPassword)
+            }
+            _ => GRANTED,
+        }
+    }
+}
+
+const GRANTED: Answer = Answer::Now(Verdict::Granted);
+
+const fn refused(reason: ReasonCode) -> Answer {
+    Answer::Now(Verdict::Refused(reason))
+}
+
+impl AccessControl for Authority {
+    fn grants_everything(&self) -> bool {
+        self.policies.policies.iter().all(Policy::grants_everything)
+    }
+
+    fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
+        self.refused_by = None;
+        match question {
+            Question::Connect { password } => self.connect(client, password),
+            Question::Publish { .. } => self.publish(client, question),
+            Question::Subscribe { filter, .. } => {
+                self.by_rules(client, |acl, subject| acl.decide_filter(subject, filter))
+            }
+            Question::Receive { topic } => {
+                self.by_rules(client, |acl, subject| acl.decide(subject, Access::Read, topic))
+            }
+            Question::BeSource { topic } => {
+                let policy = self.policies.of(client.listener);
+                if policy.is_some_and(|policy| !policy.security.checks_retain_source) {
+                    return GRANTED;
+                }
+                self.by_rules(client, |acl, subject| acl.decide(subject, Access::Write, topic))
+            }
+            Question::Stay => self.stay(client),
+        }
+    }
+
+    fn next_decision(&mut self) -> Option<(ConnectionId, Verdict)> {
+        let (connection, passes) = self.worker.as_mut()?.next_answer()?;
+        let verdict =
+            if passes { Verdict::Granted } else { Verdict::Refused(ReasonCode::BadUserNameOrPassword) };
+        Some((connection, verdict))
+    }
+
+    fn why_refused(&mut self) -> Option<String> {
+        self.refused_by.take().map(|(acl, ruling)| acl.explain(ruling).to_string())
+    }
+
+    #[cfg(feature = "passwords")]
+    fn begin(&mut self, listener: ListenerId, method: &str) -> Option<Box<dyn Exchange>> {
+        let passwords = self.policies.of(listener)?.passwords.clone()?;
+        let conversation = conversation::Conversation::begin(method, passwords, self.secret)?;
+        Some(Box::new(conversation))
+    }
+}

@@ -1,0 +1,85 @@
+//! What the files of one listener's security say, and what is to be said of the files themselves.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::acl::Acl;
+use crate::escape::Escaped;
+use crate::passwords::Passwords;
+use crate::settings::{Complaint, Security};
+
+/// Bytes of a file of passwords or rules; what is longer is none.
+const FILE_MAXIMUM: u64 = 64 * 1024 * 1024;
+
+/// Who may come in and what he may do, read.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) security: Rc<Security>,
+    pub(super) passwords: Option<Rc<Passwords>>,
+    /// The users as they were before a reload.
+    pub(super) former: Option<Rc<Passwords>>,
+    pub(super) acl: Option<Rc<Acl>>,
+    pub(super) warnings: Vec<Complaint>,
+}
+
+impl Policy {
+    pub(super) fn load(security: &Rc<Security>) -> Result<Self, Vec<Complaint>> {
+        let mut warnings = Vec::new();
+        let mut wrong = Vec::new();
+        let passwords = security.passwords.as_deref().and_then(|path| {
+            let read = read(path).and_then(|(name, bytes)| Passwords::parse(&name, &bytes));
+            warnings.extend(warning_of_mode(path));
+            read.map_err(|complaints| wrong.extend(complaints)).ok()
+        });
+        let acl = security.access.as_deref().and_then(|path| {
+            let read = read(path).and_then(|(name, bytes)| Acl::parse(&name, &bytes));
+            read.map_err(|complaints| wrong.extend(complaints)).ok()
+        });
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        warnings.extend(passwords.iter().flat_map(Passwords::warnings).cloned());
+        warnings.extend(acl.iter().flat_map(Acl::warnings).cloned());
+        if let Some(path) =
+            security.access.as_deref().filter(|_| passwords.is_none() && security.allows_anonymous)
+        {
+            let what = "rules for users whom no password file names: whoever claims a name has its rights";
+            warnings.push(Complaint::new(name_of(path), what));
+        }
+        let (passwords, acl) = (passwords.map(Rc::new), acl.map(Rc::new));
+        Ok(Self { security: security.clone(), passwords, former: None, acl, warnings })
+    }
+
+    pub(super) fn grants_everything(&self) -> bool {
+        self.security.allows_anonymous && self.passwords.is_none() && self.acl.is_none()
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    Escaped(&path.to_string_lossy()).to_string()
+}
+
+/// The name and the bytes of a file.
+#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
+fn read(path: &Path) -> Result<(String, Vec<u8>), Vec<Complaint>> {
+    let name = name_of(path);
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_MAXIMUM + 1).read_to_end(&mut bytes));
+    match read {
+        Err(why) => Err(vec![Complaint::new(name, format!("can not be read: {why}"))]),
+        Ok(count) if count as u64 > FILE_MAXIMUM => {
+            Err(vec![Complaint::new(name, "too long, expected at most 64 MiB")])
+        }
+        Ok(_) => Ok((name, bytes)),
+    }
+}
+
+/// What is to be said of a file with secrets that everybody on the machine can read.
+pub fn warning_of_mode(path: &Path) -> Option<Complaint> {
+    let mode = path.metadata().ok()?.permissions().mode() & 0o777;
+    let what = format!("everybody on this machine can read it (mode {mode:04o}), expected mode 0600");
+    (mode & 0o004 != 0).then(|| Complaint::new(name_of(path), what))
+}

@@ -1,0 +1,286 @@
+//! Real files, a real thread, and questions as the core asks them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::*;
+use crate::slots::{ConnectionMark, Slots};
+use crate::topic::{TopicFilter, TopicName};
+
+/// A directory of its own, gone at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("brooklet-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn security(passwords: Option<&Path>, access: Option<&Path>) -> Rc<Security> {
+    Rc::new(Security {
+        passwords: passwords.map(Path::to_owned),
+        access: access.map(Path::to_owned),
+        checks_retain_source: true,
+        ..Security::default()
+    })
+}
+
+fn here(security: &Rc<Security>) -> Vec<(ListenerId, Rc<Security>)> {
+    vec![(ListenerId(0), security.clone())]
+}
+
+fn authority(security: &Rc<Security>) -> (Authority, Receiver<()>) {
+    let policies = Policies::load(&here(security)).unwrap();
+    let (wake, woken) = channel();
+    let authority = Authority::new(Rc::new(policies), move || wake.send(()).unwrap_or_default());
+    (authority.unwrap(), woken)
+}
+
+fn client<'a>(connection: Option<ConnectionId>, user_name: Option<&'a str>) -> Client<'a> {
+    Client {
+        connection,
+        peer: None,
+        listener: ListenerId(0),
+        client_identifier: "c",
+        user_name,
+        certificate: None,
+    }
+}
+
+fn connection() -> ConnectionId {
+    Slots::<ConnectionMark, ()>::default().insert_with(|_| ())
+}
+
+#[test]
+fn anonymous_clients_come_in_where_they_may() {
+    let open = Rc::new(Security { allows_anonymous: true, ..Security::default() });
+    let (mut authority, _) = authority(&open);
+    assert!(authority.grants_everything());
+    let question = Question::Connect { password: None };
+    assert_eq!(authority.ask(&client(None, None), question), GRANTED);
+    assert_eq!(authority.ask(&client(None, Some("u")), question), GRANTED);
+    let (mut closed, _) = self::authority(&security(None, None));
+    assert!(!closed.grants_everything());
+    assert_eq!(closed.ask(&client(None, None), question), refused(ReasonCode::NotAuthorized));
+    assert_eq!(closed.ask(&client(None, Some("u")), question), refused(ReasonCode::BadUserNameOrPassword));
+    let elsewhere = Client { listener: ListenerId(9), ..client(None, None) };
+    assert_eq!(authority.ask(&elsewhere, question), refused(ReasonCode::NotAuthorized));
+    let certified = Client { certificate: Some("u"), ..client(None, Some("u")) };
+    assert_eq!(closed.ask(&certified, question), GRANTED);
+}
+
+#[test]
+fn rules_decide_and_say_which_did() {
+    let place = Place::new("rules");
+    let rules = place.file("acl", "user u\ntopic read r/#\ntopic deny r/x\ntopic write maxqos 1 w\n");
+    let (mut authority, _) = authority(&security(None, Some(&rules)));
+    let mut ask = |user, question| {
+        let answer = authority.ask(&client(None, user), question);
+        (answer, authority.why_refused().unwrap_or_default())
+    };
+    let file = rules.display();
+    let publish =
+        |topic, qos| Question::Publish { topic: TopicName::new(topic).unwrap(), qos, retain: false };
+    let receive = |topic| Question::Receive { topic: TopicName::new(topic).unwrap() };
+    let source = |topic| Question::BeSource { topic: TopicName::new(topic).unwrap() };
+    let subscribe =
+        |filter| Question::Subscribe { filter: TopicFilter::new(filter).unwrap(), qos: QoS::ExactlyOnce };
+    let denied = refused(ReasonCode::NotAuthorized);
+    for (user, question, answer, why) in [
+        (
+            Some("u"),
+            publish("w", QoS::AtLeastOnce),
+            Answer::Now(Verdict::GrantedAtMost(QoS::AtLeastOnce)),
+            String::new(),
+        ),
+        (Some("u"), publish("w", QoS::ExactlyOnce), denied, format!("allowed at QoS 1 and less by {file}:4")),
+        (Some("u"), publish("r/1", QoS::AtMostOnce), denied, format!("no rule of {file} allows it")),
+        (None, publish("w", QoS::AtMostOnce), denied, format!("no rule of {file} allows it")),
+        (Some("u"), receive("r/1"), GRANTED, String::new()),
+        (Some("u"), receive("r/x"), denied, format!("denied by {file}:3")),
+        (Some("u"), source("r/1"), denied, format!("no rule of {file} allows it")),
+        (Some("u"), source("w"), Answer::Now(Verdict::GrantedAtMost(QoS::AtLeastOnce)), String::new()),
+        (Some("u"), subscribe("r/1"), GRANTED, String::new()),
+        (Some("u"), subscribe("r/#"), Answer::Now(Verdict::GrantedInPart(QoS::ExactlyOnce)), String::new()),
+        (Some("u"), subscribe("r/x"), denied, format!("denied by {file}:3")),
+    ] {
+        assert_eq!(ask(user, question), (answer, why), "{user:?} {question:?}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_in_all_files_is_said() {
+    let place = Place::new("wrong");
+    let passwords = place.file("passwords", "x:plain\n");
+    let rules = place.file("acl", "topic a#\nnonsense\n");
+    let missing = place.0.join("missing");
+    let securities = [
+        (ListenerId(0), security(Some(&passwords), Some(&rules))),
+        (ListenerId(1), security(Some(&passwords), Some(&rules))),
+        (ListenerId(2), security(None, Some(&missing))),
+    ];
+    let wrong = Policies::load(&securities).unwrap_err();
+    let places: Vec<&str> = wrong.iter().map(|complaint| complaint.place.as_str()).collect();
+    let expected = [
+        format!("{}:1:3", passwords.display()),
+        format!("{}:1:7", rules.display()),
+        format!("{}:2:1", rules.display()),
+        missing.display().to_string(),
+    ];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn rules_for_users_whom_nobody_verifies_are_pointed_out() {
+    let place = Place::new("claimed");
+    let rules = place.file("acl", "user u\ntopic #\n");
+    let claimed = Rc::new(Security { allows_anonymous: true, ..(*security(None, Some(&rules))).clone() });
+    let policies = Policies::load(&here(&claimed)).unwrap();
+    assert_eq!(policies.warnings().count(), 1);
+}
+
+#[cfg(feature = "passwords")]
+mod with_passwords {
+    use super::*;
+    use crate::access::Progress;
+    use crate::passwords::Kind;
+
+    fn line(user: &str, password: &str, kind: Kind) -> String {
+        format!("{user}:{}\n", Secret::new(kind, password.as_bytes(), &[5; 64]).unwrap())
+    }
+
+    use crate::passwords::Secret;
+
+    const CHEAP: Kind = Kind::Pbkdf2 { rounds: 2 };
+
+    fn decided(authority: &mut Authority, woken: &Receiver<()>, user: &str, password: &str) -> Verdict {
+        let id = connection();
+        let question = Question::Connect { password: Some(password.as_bytes()) };
+        match authority.ask(&client(Some(id), Some(user)), question) {
+            Answer::Now(verdict) => verdict,
+            Answer::Later => {
+                woken.recv_timeout(Duration::from_secs(30)).unwrap();
+                let (connection, verdict) = authority.next_decision().unwrap();
+                assert_eq!(connection, id);
+                assert_eq!(authority.next_decision(), None);
+                verdict
+            }
+        }
+    }
+
+    #[test]
+    fn passwords_are_verified_by_the_thread() {
+        let place = Place::new("thread");
+        let text = line("ann", "pencil", CHEAP) + &line("bob", "eraser", Kind::Scram { rounds: 2 });
+        let passwords = place.file("passwords", &text);
+        let (mut authority, woken) = authority(&security(Some(&passwords), None));
+        for (user, password, expected) in [
+            ("ann", "pencil", Verdict::Granted),
+            ("bob", "eraser", Verdict::Granted),
+            ("ann", "eraser", Verdict::Refused(ReasonCode::BadUserNameOrPassword)),
+            ("ann", "pencil\0", Verdict::Refused(ReasonCode::BadUserNameOrPassword)),
+            ("eve", "pencil", Verdict::Refused(ReasonCode::BadUserNameOrPassword)),
+        ] {
+            assert_eq!(decided(&mut authority, &woken, user, password), expected, "{user} {password}");
+        }
+        let none =
+            authority.ask(&client(Some(connection()), Some("ann")), Question::Connect { password: None });
+        assert_eq!(none, refused(ReasonCode::BadUserNameOrPassword));
+    }
+
+    #[test]
+    fn no_more_than_a_megabyte_of_passwords_waits() {
+        let place = Place::new("busy");
+        let passwords = place.file("passwords", &line("ann", "pencil", Kind::Pbkdf2 { rounds: 30_000 }));
+        let (mut authority, _woken) = authority(&security(Some(&passwords), None));
+        let long = vec![b'x'; 65_535];
+        let question = Question::Connect { password: Some(&long) };
+        let answers: Vec<Answer> =
+            (0..17).map(|_| authority.ask(&client(Some(connection()), Some("ann")), question)).collect();
+        assert_eq!(answers[0], Answer::Later);
+        assert_eq!(answers[16], refused(ReasonCode::ServerBusy));
+    }
+
+    #[test]
+    fn who_is_gone_or_has_another_password_may_not_stay() {
+        let place = Place::new("stay");
+        let old = line("ann", "pencil", CHEAP) + &line("bob", "eraser", CHEAP) + &line("cay", "ink", CHEAP);
+        let new = line("ann", "pencil", CHEAP) + &line("bob", "rubber", CHEAP);
+        let security = security(Some(&place.file("passwords", &old)), None);
+        let former = Policies::load(&here(&security)).unwrap();
+        place.file("passwords", &new);
+        let mut policies = Policies::load(&here(&security)).unwrap();
+        policies.follow(&former);
+        let mut authority = Authority::new(Rc::new(policies), || ()).unwrap();
+        for (user, expected) in [
+            (Some("ann"), GRANTED),
+            (Some("bob"), refused(ReasonCode::BadUserNameOrPassword)),
+            (Some("cay"), refused(ReasonCode::NotAuthorized)),
+            (None, refused(ReasonCode::NotAuthorized)),
+        ] {
+            assert_eq!(authority.ask(&client(None, user), Question::Stay), expected, "{user:?}");
+        }
+    }
+
+    #[test]
+    fn scram_needs_a_user_with_a_verifier() {
+        let place = Place::new("scram");
+        let plain = place.file("plain", &line("ann", "pencil", CHEAP));
+        let (mut without, _) = authority(&security(Some(&plain), None));
+        assert!(without.begin(ListenerId(0), "SCRAM-SHA-256").is_none());
+        let kept = place.file("kept", &line("ann", "pencil", Kind::Scram { rounds: 2 }));
+        let (mut with, _) = authority(&security(Some(&kept), None));
+        assert!(with.begin(ListenerId(0), "SCRAM-SHA-1").is_none());
+        assert!(with.begin(ListenerId(1), "SCRAM-SHA-256").is_none());
+        let mut salts = Vec::new();
+        for user in ["ann", "eve", "eve"] {
+            let mut exchange = with.begin(ListenerId(0), "SCRAM-SHA-256").unwrap();
+            assert_eq!(exchange.go_on(b""), Progress::Challenge(Vec::new()));
+            let Progress::Challenge(text) = exchange.go_on(format!("n,,n={user},r=abc").as_bytes()) else {
+                panic!("{user} is not challenged");
+            };
+            let text = String::from_utf8(text).unwrap();
+            let salt = text.split(",s=").nth(1).unwrap().to_owned();
+            assert!(salt.ends_with(",i=2"), "{text}");
+            salts.push(salt);
+            let last = format!("c=biws,{},p={}", text.split(',').next().unwrap(), "A".repeat(43) + "=");
+            assert!(matches!(
+                exchange.go_on(last.as_bytes()),
+                Progress::Failed(ReasonCode::NotAuthorized, _)
+            ));
+        }
+        assert_eq!(salts[1], salts[2]);
+        assert_ne!(salts[0], salts[1]);
+        assert_eq!(salts[0].len(), salts[1].len());
+    }
+
+    #[test]
+    fn passwords_that_everybody_can_read_are_pointed_out() {
+        let place = Place::new("mode");
+        let passwords = place.file("passwords", &line("ann", "pencil", CHEAP));
+        let security = here(&security(Some(&passwords), None));
+        assert_eq!(Policies::load(&security).unwrap().warnings().count(), 0);
+        fs::set_permissions(&passwords, fs::Permissions::from_mode(0o644)).unwrap();
+        let policies = Policies::load(&security).unwrap();
+        let warnings: Vec<String> = policies.warnings().map(ToString::to_string).collect();
+        assert!(warnings.len() == 1 && warnings[0].contains("mode 0644"), "{warnings:?}");
+    }
+}
