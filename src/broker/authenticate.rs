@@ -42,6 +42,11 @@ impl Broker {
 
     /// A packet between a CONNECT with a method and its CONNACK: AUTH to go on or DISCONNECT [MQTT-3.1.2-30].
     pub(super) fn work_off_between(&mut self, id: ConnectionId, packet: Packet<'_>) -> Result<Step, Fault> {
+        let stage = self.connections[id].authentication().map(|authentication| &authentication.stage);
+        if matches!(stage, Some(AuthenticationStage::Passed { .. })) {
+            // The packet, CONNECT or AUTH, has had its effect, but for a decision that it had to wait for.
+            return self.decide_kept_connect(id);
+        }
         match packet {
             Packet::Auth(auth) => self.go_on_connecting(id, &auth),
             Packet::Disconnect(_) => {
@@ -64,14 +69,11 @@ impl Broker {
             return Err(Fault::protocol_error("AUTH that does not go on, before CONNACK"));
         }
         check_method(authentication, auth)?;
-        match &mut authentication.stage {
-            AuthenticationStage::Challenged(exchange) => {
-                let progress = exchange.go_on(auth.properties.authentication_data().unwrap_or_default());
-                self.proceed(id, progress)
-            }
-            // The packet had to wait for another decision about the CONNECT.
-            AuthenticationStage::Passed { .. } => self.decide_kept_connect(id),
-        }
+        let AuthenticationStage::Challenged(exchange) = &mut authentication.stage else {
+            return Err(Fault::protocol_error("AUTH after the last word of its method"));
+        };
+        let progress = exchange.go_on(auth.properties.authentication_data().unwrap_or_default());
+        self.proceed(id, progress)
     }
 
     fn proceed(&mut self, id: ConnectionId, progress: Progress) -> Result<Step, Fault> {
