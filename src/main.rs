@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use brooklet::access::AllowAll;
 use brooklet::config::{self, CommandLine, Outcome};
 use brooklet::escape::Escaped;
-use brooklet::options::{self, Command};
+use brooklet::options::{self, Command, Finished};
 use brooklet::server::Server;
 use brooklet::settings::{self, Address, Complaint, LogKinds, Settings};
 use env_logger::Target;
@@ -38,6 +38,9 @@ const LINES_PER_SECOND: u64 = 20;
 fn main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if let Some(finished) = options::subcommand(&arguments) {
+        return finish(&finished);
+    }
     match options::parse(&arguments) {
         Ok(Command::Print(text)) => {
             // Whoever closes the pipe early has read enough.
@@ -56,6 +59,15 @@ fn main() -> ExitCode {
 /// For the operator, before there is a log. As above, there is nobody else to tell.
 fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "Error: {message}");
+}
+
+/// Says what a subcommand has come to.
+fn finish(finished: &Finished) -> ExitCode {
+    let _ = std::io::stdout().write_all(finished.output.as_bytes());
+    if !finished.complaint.is_empty() {
+        complain(&finished.complaint);
+    }
+    ExitCode::from(finished.code)
 }
 
 fn with_environment(mut given: CommandLine) -> CommandLine {

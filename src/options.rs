@@ -1,12 +1,19 @@
 //! The command line.
 
+mod acl;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+#[cfg(feature = "passwords")]
+mod passwd;
+mod subcommand;
 
 use getopts::Options as Parser;
 
 use crate::config::{CommandLine, MEMORY_LIMIT_MINIMUM, Verbosity, bytes};
 use crate::escape::Escaped;
+
+use subcommand::failed;
+pub use subcommand::{Finished, subcommand};
 
 /// Ports that may be given, as in mosquitto.
 const PORTS_MAXIMUM: usize = 10;
@@ -71,7 +78,7 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     let matches = parser.parse(arguments).map_err(|fail| format!("{fail}. Try --help."))?;
     if matches.opt_present("help") {
         let brief = format!(
-            "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]",
+            "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]\n       brooklet passwd ...   change the users of a password file\n       brooklet acl ...      explain what access rules decide",
             env!("CARGO_PKG_VERSION")
         );
         return Ok(Command::Print(parser.usage(&brief)));

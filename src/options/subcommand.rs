@@ -1,0 +1,92 @@
+//! What the binary does beside serving: its first argument names it.
+
+use super::acl;
+#[cfg(feature = "passwords")]
+use super::passwd;
+
+/// What a subcommand has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// For standard output.
+    pub output: String,
+    /// For standard error, without a line feed at its end; empty if nothing went wrong.
+    pub complaint: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// An option or an argument is invalid.
+const EXIT_INVALID: u8 = 3;
+
+/// What was wrong with what was said.
+pub(super) fn failed(complaint: &str) -> Finished {
+    Finished { output: String::new(), complaint: complaint.to_owned(), code: EXIT_INVALID }
+}
+
+/// Does what the first argument names; `None` if it names nothing, so that the broker is meant.
+pub fn subcommand(arguments: &[String]) -> Option<Finished> {
+    let (name, arguments) = arguments.split_first()?;
+    match name.as_str() {
+        "acl" => Some(acl::run(arguments)),
+        #[cfg(feature = "passwords")]
+        "passwd" => Some(passwd::run(arguments)),
+        #[cfg(not(feature = "passwords"))]
+        "passwd" => Some(failed(
+            "this binary knows no hashed passwords, expected one built with the feature `passwords`",
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Finished {
+        let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        subcommand(&arguments).expect("a subcommand")
+    }
+
+    #[test]
+    fn rules_are_explained_by_their_lines() {
+        let path = std::env::temp_dir().join(format!("brooklet-acl-{}", std::process::id()));
+        std::fs::write(
+            &path,
+            "topic open\nuser ann\n  topic read maxqos 1 a/#\ntopic deny a/x\npattern write %c\n",
+        )
+        .unwrap();
+        let file = path.display();
+        for (line, output, code) in [
+            ("--client c read open", format!("allowed by {file}:1\n    topic open\n"), 0),
+            (
+                "--user ann --client c read a/1",
+                format!("allowed at QoS 1 and less by {file}:3\n    topic read maxqos 1 a/#\n"),
+                0,
+            ),
+            ("--user ann --client c read a/x", format!("denied by {file}:4\n    topic deny a/x\n"), 1),
+            ("--user ann --client c read #", format!("allowed in part by {file}\n"), 0),
+            ("--user ann --client c write a/1", format!("no rule of {file} allows it\n"), 1),
+            ("--user bob --client c write c", format!("allowed by {file}:5\n    pattern write %c\n"), 0),
+            ("--client c write $SYS/x", "denied: nobody but the broker publishes below $SYS\n".to_owned(), 1),
+        ] {
+            let finished = run(&format!("acl {file} {line}"));
+            assert_eq!(finished, Finished { output, complaint: String::new(), code }, "{line}");
+        }
+        for (line, word) in [
+            ("--client c read", "expected FILE"),
+            ("read a", "expected FILE"),
+            ("--client c eat a", "'eat'"),
+            ("--client c write +", "'+'"),
+            ("--client c read a#", "'a#'"),
+        ] {
+            let finished = run(&format!("acl {file} {line}"));
+            assert!(finished.code == 3 && finished.complaint.contains(word), "{line}: {finished:?}");
+        }
+        std::fs::write(&path, "nonsense\n").unwrap();
+        assert!(run(&format!("acl {file} --client c read a")).complaint.contains(":1:1: unknown keyword"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(run(&format!("acl {file} --client c read a")).complaint.contains("can not be read"));
+        assert!(run("acl --help").output.contains("brooklet acl"));
+        assert_eq!(subcommand(&["-v".to_owned()]), None);
+    }
+}
