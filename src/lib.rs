@@ -33,13 +33,13 @@
 //! | 0b | `trie` | the compressed tree of subscriptions: which filters match a topic | below |
 //! | 0b | `wheel` | all that waits for a moment: arm, cancel, move, expire | below |
 //! | 0b | `slots` | slabs whose keys know their occupant | below |
-//! | 1a | `message` | one publication and its encodings, shared by all who receive it | below |
-//! | 1a | `outbox` | what one connection has still to send | below, `message` |
 //! | 1a | `settings` | what an operator can say, as plain data | below |
+//! | 1a | `message` | one publication and its encodings, shared by all who receive it | below, `settings` |
+//! | 1a | `outbox` | what one connection has still to send | below, `message` |
 //! | 1a | `access` | the seam where a client is authenticated and its acts are authorised | below, `settings` |
 //! | 1a | `subscription` | what the trie holds for a subscription | below |
-//! | 1b | `retained` | the retained message of each topic | below |
 //! | 1a | `scram` | what is kept in place of a password, and the proof that both sides know it | below |
+//! | 1b | `retained` | the retained message of each topic | below |
 //! | 1b | `passwords` | who the users are, and whether a password is theirs | below |
 //! | 1b | `acl` | what users may do: access rules and the line that decided | below |
 //! | 1b | `session` | what outlives a connection: Packet Identifiers, messages in flight and queued, Will, expiry | below, `retained` |

@@ -85,8 +85,8 @@ impl Rule {
             Level::UserName => subject.user_name?,
         };
         // A name is never more than one level, and never the way to topics that begin with `$`.
-        let is_fit = !name.contains(['+', '#', '/']) && !(place == 0 && name.starts_with('$'));
-        is_fit.then_some(Part::Text(name))
+        let is_wide = name.contains(['+', '#', '/']) || (place == 0 && name.starts_with('$'));
+        (!is_wide).then_some(Part::Text(name))
     }
 
     /// All levels for one client; `None` if the rule can not be about this client.

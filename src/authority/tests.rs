@@ -1,13 +1,13 @@
 //! Real files, a real thread, and questions as the core asks them.
 
+#![expect(clippy::disallowed_methods, reason = "files are what is tested")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use super::*;
-use crate::slots::{ConnectionMark, Slots};
 use crate::topic::{TopicFilter, TopicName};
 
 /// A directory of its own, gone at the end.
@@ -63,10 +63,6 @@ fn client<'a>(connection: Option<ConnectionId>, user_name: Option<&'a str>) -> C
         user_name,
         certificate: None,
     }
-}
-
-fn connection() -> ConnectionId {
-    Slots::<ConnectionMark, ()>::default().insert_with(|_| ())
 }
 
 #[test]
@@ -161,13 +157,18 @@ fn rules_for_users_whom_nobody_verifies_are_pointed_out() {
 mod with_passwords {
     use super::*;
     use crate::access::Progress;
-    use crate::passwords::Kind;
+    use std::time::Duration;
+
+    use crate::passwords::{Kind, Secret};
+    use crate::slots::{ConnectionMark, Slots};
+
+    fn connection() -> ConnectionId {
+        Slots::<ConnectionMark, ()>::default().insert_with(|_| ())
+    }
 
     fn line(user: &str, password: &str, kind: Kind) -> String {
         format!("{user}:{}\n", Secret::new(kind, password.as_bytes(), &[5; 64]).unwrap())
     }
-
-    use crate::passwords::Secret;
 
     const CHEAP: Kind = Kind::Pbkdf2 { rounds: 2 };
 

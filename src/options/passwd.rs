@@ -265,6 +265,8 @@ fn open_directory(directory: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
+
     use super::*;
     use crate::passwords::Passwords;
 

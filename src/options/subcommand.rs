@@ -40,6 +40,8 @@ pub fn subcommand(arguments: &[String]) -> Option<Finished> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
+
     use super::*;
 
     fn run(line: &str) -> Finished {
