@@ -7,6 +7,7 @@ mod client;
 mod delivery;
 mod ends;
 mod properties;
+mod reload;
 mod server;
 mod sessions;
 mod subscriptions;

@@ -79,6 +79,12 @@ impl Server {
         line.unwrap_or_else(|| panic!("no line with {text:?} in:\n{}", lines.join("\n"))).clone()
     }
 
+    /// Waits until so many lines contain this text.
+    pub(crate) fn wait_for_lines(&self, text: &str, count: usize) {
+        let so_many = |written: &Written| written.lines.iter().filter(|line| line.contains(text)).count();
+        self.log.wait_until(|written| so_many(written) >= count || written.is_over);
+    }
+
     /// The lines so far that contain this text.
     pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
         let written = self.log.written.lock().expect("the reader has not panicked");

@@ -1,0 +1,141 @@
+//! A broker that reads its configuration anew while clients are connected.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+
+use rumqttc::QoS;
+
+use crate::client::{Client, Version, in_both_versions, run};
+use crate::server::Server;
+
+/// A configuration file of its own for one test, which is gone with it.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("brooklet-reload-{name}-{}.conf", std::process::id()));
+        let file = Self(path);
+        file.write(text);
+        file
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(&self.0, text).expect("a file can be written");
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("names are text")
+    }
+
+    fn serve(&self) -> Server {
+        let mut command = crate::server::brooklet();
+        command.args(["-c", self.path()]);
+        Server::follow(command)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn is_served(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system has a port");
+    listener.local_addr().expect("it has an address").port()
+}
+
+const OPEN: &str = "listener 0 127.0.0.1\nallow_anonymous true\n";
+
+#[test]
+fn listeners_come_and_go_and_clients_stay() {
+    in_both_versions(async |version| {
+        let file = File::new(&format!("listeners-{version:?}"), OPEN);
+        let server = file.serve();
+        let mut client = Client::connect(&server, version, "client").await;
+        let port = free_port();
+        file.write(&format!("listener {port} 127.0.0.1\nallow_anonymous true\n"));
+        server.signal("HUP");
+        server.wait_for_line("Listener at port 0 of 127.0.0.1 is gone.");
+        assert!(is_served(port) && !is_served(server.port()));
+        client.subscribe("a", QoS::AtLeastOnce).await;
+        client.publish("a", QoS::AtLeastOnce, false, "still here").await;
+        assert_eq!(client.receive().await.payload, b"still here");
+    });
+}
+
+#[test]
+fn what_is_wrong_leaves_everything_as_it_was() {
+    run(async {
+        let file = File::new("wrong", OPEN);
+        let server = file.serve();
+        let mut client = Client::connect(&server, Version::V5, "client").await;
+        let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system has a port");
+        let taken = taken.local_addr().expect("it has an address").port();
+        for (text, expected) in [
+            (
+                "listner 1883\n".to_owned(),
+                ":1:1: unknown keyword 'listner', did you mean 'listener'?".to_owned(),
+            ),
+            (format!("{OPEN}password_file /no/such\n"), "/no/such: ".to_owned()),
+            (
+                format!("{OPEN}listener {}\ncertfile /no/such\nkeyfile /no/such\n", free_port()),
+                "/no/such".to_owned(),
+            ),
+            (
+                format!("listener {taken} 127.0.0.2\nlistener {} 192.0.2.1\n", free_port()),
+                "192.0.2.1".to_owned(),
+            ),
+        ] {
+            let before = server.lines_with("The configuration stays as it was.").len();
+            file.write(&text);
+            server.signal("HUP");
+            server.wait_for_lines("The configuration stays as it was.", before + 1);
+            assert!(!server.lines_with(&expected).is_empty(), "{expected}");
+            assert!(is_served(server.port()));
+        }
+        client.subscribe("a", QoS::AtLeastOnce).await;
+        client.publish("a", QoS::AtLeastOnce, false, "still here").await;
+        assert_eq!(client.receive().await.payload, b"still here");
+    });
+}
+
+#[test]
+fn limits_hold_from_the_reload_on() {
+    run(async {
+        let file = File::new("limits", OPEN);
+        let server = file.serve();
+        let mut client = Client::connect(&server, Version::V311, "client").await;
+        client.publish("a", QoS::AtLeastOnce, false, "x".repeat(1000)).await;
+        file.write(&format!("{OPEN}max_packet_size 100\npid_file /tmp/brooklet-is-not-written\n"));
+        server.signal("HUP");
+        server.wait_for_line("Limits changed.");
+        server.wait_for_line("A change of 'pid_file' takes effect after a restart.");
+        client.publish("a", QoS::AtMostOnce, false, "x".repeat(1000)).await;
+        server.wait_for_line("packet too large");
+    });
+}
+
+#[test]
+fn the_other_signals_are_answered_in_the_log() {
+    run(async {
+        let file = File::new("signals", OPEN);
+        let server = file.serve();
+        let mut client = Client::connect(&server, Version::V5, "client").await;
+        client.subscribe("b/#", QoS::AtMostOnce).await;
+        client.subscribe("a/+", QoS::AtMostOnce).await;
+        server.signal("USR1");
+        server.wait_for_line("There is nothing to be saved: persistence is off.");
+        server.signal("USR2");
+        server.wait_for_line(": 1 at b/#");
+        assert_eq!(server.lines_with(": 1 at a/+").len(), 1);
+        server.signal("HUP");
+        server.wait_for_line("Nothing has changed.");
+    });
+}
