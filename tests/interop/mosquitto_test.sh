@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
-# Tries mosquitto_pub and mosquitto_sub against a broker on a port of this machine.
+# Tries mosquitto_pub and mosquitto_sub against a broker on a port of this machine: PORT [TRANSPORT DIRECTORY]. The
+# transport is one of tcp, tls and certificate; the directory has the certificates.
 set -uo pipefail
 
 port=$1
+transport=${2:-tcp}
+security=()
+[ "$transport" = tcp ] || security=(--cafile "$3/ca.crt")
+[ "$transport" != certificate ] || security+=(--cert "$3/client.crt" --key "$3/client.key")
 work=$(mktemp -d)
 # Twentieths of a second; what takes longer has failed.
 patience=600
 
 trap 'jobs -p | xargs -r kill -KILL 2>/dev/null; rm -rf "$work"' EXIT
 
-pub() { mosquitto_pub -h 127.0.0.1 -p "$port" -V "$version" "$@"; }
+pub() { mosquitto_pub -h localhost -p "$port" "${security[@]}" -V "$version" "$@"; }
 
 # collect FLAG...: subscribes and prints until the messages asked for are there.
-collect() { mosquitto_sub -h 127.0.0.1 -p "$port" -V "$version" -W 30 "$@"; }
+collect() { mosquitto_sub -h localhost -p "$port" "${security[@]}" -V "$version" -W 30 "$@"; }
 
 # sub NAME FLAG...: subscribes in the background and waits until that is granted. $work/NAME gets the messages as
 # `message QOS RETAIN TOPIC PAYLOAD`, between the words of the client itself.
@@ -21,7 +26,7 @@ sub() {
     shift
     # What an earlier one of this name has said is not to be taken for this one's words.
     rm -f "$work/$name"
-    stdbuf -oL mosquitto_sub -h 127.0.0.1 -p "$port" -V "$version" -W 30 -d \
+    stdbuf -oL mosquitto_sub -h localhost -p "$port" "${security[@]}" -V "$version" -W 30 -d \
         -F 'message %q %r %t %p' "$@" >"$work/$name" 2>&1 &
     subscriber=$!
     wait_for "$name" '^Subscribed '
@@ -86,7 +91,7 @@ will() {
 }
 
 persistent_session() {
-    local flags=(-c -i "sleeper$version" -q 1 -t "$topic")
+    local flags=(-c -i "s-$transport-$version" -q 1 -t "$topic")
     [ "$version" != mqttv5 ] || flags+=(-x 3600)
     sub asleep "${flags[@]}" -E || return
     wait "$subscriber"
@@ -133,13 +138,13 @@ try() {
     local name=$1 why
     shift
     number=$((number + 1))
-    topic=mosquitto/$version/$number
+    topic=mosquitto/$transport/$version/$number
     # In a file and not by $(...), which would wait for whatever is left in the background.
     if "$@" >"$work/why" 2>&1; then
-        echo "ok mosquitto $shown $name"
+        echo "ok mosquitto $transport $shown $name"
     else
         why=$(tr '\n' ' ' <"$work/why")
-        echo "FAILED mosquitto $shown $name: $why"
+        echo "FAILED mosquitto $transport $shown $name: $why"
     fi
 }
 

@@ -1,11 +1,20 @@
-// Tries JavaScript's mqtt against a broker on a port of this machine.
+// Tries JavaScript's mqtt against a broker on a port of this machine: PORT [TRANSPORT DIRECTORY]. The transport is one
+// of tcp, tls, certificate, ws and wss; the directory has the certificates.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
 const mqtt = createRequire(new URL('.tools/', import.meta.url))('mqtt')
 
-const PORT = process.argv[2]
+const [PORT, TRANSPORT = 'tcp', DIRECTORY] = process.argv.slice(2)
+const SCHEMES = { tcp: 'mqtt', tls: 'mqtts', certificate: 'mqtts', ws: 'ws', wss: 'wss' }
+const URL_OF_BROKER = `${SCHEMES[TRANSPORT]}://localhost:${PORT}/mqtt`
+const SECURITY = TRANSPORT === 'tcp' || TRANSPORT === 'ws' ? {} : { ca: readFileSync(`${DIRECTORY}/ca.crt`) }
+if (TRANSPORT === 'certificate') {
+  SECURITY.cert = readFileSync(`${DIRECTORY}/client.crt`)
+  SECURITY.key = readFileSync(`${DIRECTORY}/client.key`)
+}
 const VERSIONS = { '3.1': 3, '3.1.1': 4, '5.0': 5 }
 // Milliseconds; what takes longer has failed.
 const PATIENCE = 30_000
@@ -18,16 +27,18 @@ class Client {
     const client = new Client()
     const is5 = version === '5.0'
     const options = {
-      clientId: `mqttjs-${version}-${name}`,
+      // No more than the 23 bytes of 3.1.
+      clientId: `js-${TRANSPORT.slice(0, 4)}-${version}-${name}`,
       protocolVersion: VERSIONS[version],
       protocolId: version === '3.1' ? 'MQIsdp' : 'MQTT',
       clean: !isPersistent,
       reconnectPeriod: 0,
       resubscribe: false,
       will,
+      ...SECURITY,
       properties: is5 ? { sessionExpiryInterval: isPersistent ? 3600 : 0 } : undefined,
     }
-    client.mqtt = mqtt.connect(`mqtt://127.0.0.1:${PORT}`, options)
+    client.mqtt = mqtt.connect(URL_OF_BROKER, options)
     client.mqtt.on('message', (_topic, _payload, packet) => client.#take(packet))
     const connack = await new Promise((resolve, reject) => {
       client.mqtt.once('connect', resolve)
@@ -196,10 +207,10 @@ function withPatience(promise) {
 for (const version of Object.keys(VERSIONS)) {
   for (const [number, [name, run]] of CASES.entries()) {
     try {
-      await withPatience(run(version, `mqttjs/${version}/${number}`))
-      console.log(`ok mqtt.js ${version} ${name}`)
+      await withPatience(run(version, `mqttjs/${TRANSPORT}/${version}/${number}`))
+      console.log(`ok mqtt.js ${TRANSPORT} ${version} ${name}`)
     } catch (error) {
-      console.log(`FAILED mqtt.js ${version} ${name}: ${error.message.replaceAll(/\s+/g, ' ')}`)
+      console.log(`FAILED mqtt.js ${TRANSPORT} ${version} ${name}: ${error.message.replaceAll(/\s+/g, ' ')}`)
     }
   }
 }

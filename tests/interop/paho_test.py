@@ -1,4 +1,5 @@
-"""Tries Python's paho-mqtt against a broker on a port of this machine."""
+"""Tries Python's paho-mqtt against a broker on a port of this machine: PORT [TRANSPORT DIRECTORY]. The transport is one
+of tcp, tls, certificate, ws and wss; the directory has the certificates."""
 
 import queue
 import socket
@@ -25,7 +26,9 @@ class Client:
         self._connected, self._subscribed = queue.Queue(), queue.Queue()
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=f"paho-{version}-{name}",
+            # No more than the 23 bytes of 3.1.
+            client_id=f"p-{TRANSPORT[:4]}-{version}-{name}",
+            transport="websockets" if TRANSPORT in ("ws", "wss") else "tcp",
             protocol=VERSIONS[version],
             reconnect_on_failure=False,
             **options,
@@ -33,6 +36,11 @@ class Client:
         self._client.on_connect = lambda _c, _u, flags, code, _p: self._connected.put((flags, code))
         self._client.on_message = lambda _c, _u, message: self.messages.put(message)
         self._client.on_subscribe = lambda _c, _u, _m, codes, _p: self._subscribed.put(codes)
+        if TRANSPORT in ("tls", "certificate", "wss"):
+            shown = {}
+            if TRANSPORT == "certificate":
+                shown = {"certfile": f"{DIRECTORY}/client.crt", "keyfile": f"{DIRECTORY}/client.key"}
+            self._client.tls_set(ca_certs=f"{DIRECTORY}/ca.crt", **shown)
         if will:
             self._client.will_set(*will)
         options = {}
@@ -74,7 +82,9 @@ class Client:
         return messages
 
     def break_off(self):
-        self._client.socket().shutdown(socket.SHUT_RDWR)
+        connection = self._client.socket()
+        # That of WebSocket is only a wrapper.
+        getattr(connection, "_socket", connection).shutdown(socket.SHUT_RDWR)
 
 
 def qos(level):
@@ -171,12 +181,13 @@ def main():
     for version in VERSIONS:
         for number, (name, case) in enumerate(CASES):
             try:
-                case(version, f"paho/{version}/{number}")
-                print(f"ok paho-mqtt {version} {name}", flush=True)
+                case(version, f"paho/{TRANSPORT}/{version}/{number}")
+                print(f"ok paho-mqtt {TRANSPORT} {version} {name}", flush=True)
             except Exception as error:  # Whatever it is, the other cases are of interest, too.
                 where = traceback.extract_tb(error.__traceback__)[-1].lineno
-                print(f"FAILED paho-mqtt {version} {name}: {error!r} (line {where})", flush=True)
+                print(f"FAILED paho-mqtt {TRANSPORT} {version} {name}: {error!r} (line {where})", flush=True)
 
 
 PORT = int(sys.argv[1])
+TRANSPORT, DIRECTORY = sys.argv[2:4] if len(sys.argv) > 2 else ("tcp", None)
 main()
