@@ -78,13 +78,12 @@ impl DirtyList {
         std::mem::replace(&mut self.connections, emptied)
     }
 
-    /// Keeps spare buffers for so many connections. Those that lie longest go first: what a peak has left behind
-    /// keeps the allocator from giving back the pages around it.
+    /// Keeps spare buffers for so many connections. Those that lie longest go, and the lists of them, too: what a
+    /// peak has left behind keeps the allocator from giving back the pages around it.
     fn forget_spares(&mut self, count: usize) {
-        self.spares.drain(..self.spares.len().saturating_sub(count));
-        for chunk in self.chunks.drain(..self.chunks.len().saturating_sub(count)) {
-            self.chunk_bytes -= chunk.memory();
-        }
+        self.spares = self.spares.split_off(self.spares.len().saturating_sub(count));
+        self.chunks = self.chunks.split_off(self.chunks.len().saturating_sub(count));
+        self.chunk_bytes = self.chunks.iter().map(Bytes::memory).sum();
     }
 
     /// Whether no connection is to be written.

@@ -18,7 +18,8 @@ use crate::settings::{self, Address, Family};
 use crate::time::{Duration, Time};
 
 /// How long accepting rests when the process or the system is out of descriptors or memory. The peers wait in
-/// the backlog meanwhile, and nothing spins.
+/// the backlog meanwhile, and nothing spins. The limit of descriptors is the service manager's to raise
+/// (`LimitNOFILE=`), or the shell's; a dependency for that one call at the start would be the larger cost.
 const REST: Duration = Duration::from_milliseconds(500);
 /// How often running out of descriptors is logged.
 const WARNING_INTERVAL: Duration = Duration::from_seconds(60);
