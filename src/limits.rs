@@ -45,7 +45,7 @@ pub struct Limits {
     /// this holds only from `burst_bytes` on.
     pub queue_length: usize,
     /// Bytes in the queue of a connected client up to which its messages are not counted. A client that reads is
-    /// behind by a burst now and then; a thousand small messages of it are no backlog, and would be lost.
+    /// behind by a burst now and then, as of QoS 0 in its outbox; a thousand small messages are no backlog.
     pub burst_bytes: usize,
     /// Bytes of the messages in one session's queue. Beyond: the newest is dropped and counted.
     pub queue_bytes: usize,
@@ -100,7 +100,7 @@ impl Default for Limits {
             outbox_answer_bytes: 64 * 1024,
             outbox_refill_bytes: 256 * 1024,
             queue_length: 1_000,
-            burst_bytes: 1024 * 1024,
+            burst_bytes: 4 * 1024 * 1024,
             queue_bytes: 16 * 1024 * 1024,
             in_flight: 512,
             receive_maximum: 1_024,
