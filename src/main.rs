@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use brooklet::access::AllowAll;
-use brooklet::config::{self, CommandLine, Outcome};
+use brooklet::config::{self, Checked, CommandLine, Outcome};
 use brooklet::escape::Escaped;
 use brooklet::options::{self, Command, Finished};
 use brooklet::server::Server;
@@ -80,8 +80,8 @@ fn with_environment(mut given: CommandLine) -> CommandLine {
 fn read(file: Option<&str>, given: &CommandLine) -> (Result<Settings, Vec<Complaint>>, Vec<Complaint>) {
     let Outcome { settings, errors, warnings } = config::load(file, given);
     let Some(settings) = settings else { return (Err(errors), warnings) };
-    let errors = config::check(&settings);
-    (if errors.is_empty() { Ok(settings) } else { Err(errors) }, warnings)
+    let Checked { errors, warnings: others } = config::check(&settings);
+    (if errors.is_empty() { Ok(settings) } else { Err(errors) }, [warnings, others].concat())
 }
 
 fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
@@ -168,6 +168,10 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
             complaints.iter().for_each(|complaint| error!("Error: {complaint}"));
             return ExitCode::from(EXIT_FAILURE);
         }
+    }
+    if let Err(complaints) = server.enforce() {
+        complaints.iter().for_each(|complaint| error!("Error: {complaint}"));
+        return ExitCode::from(EXIT_FAILURE);
     }
     let pid_file = settings.process.pid_file.clone();
     if let Err(why) = pid_file.as_deref().map_or(Ok(()), leave_number) {

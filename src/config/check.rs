@@ -1,54 +1,53 @@
 //! What a start would find wrong beyond the text of the configuration: files that can not be read. It reads and
 //! touches nothing.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
+use crate::authority::Policies;
+use crate::escape::Escaped;
 use crate::server;
-use crate::settings::{Complaint, Listener, LogDestination, Security, Settings};
+use crate::settings::{Complaint, ListenerId, LogDestination, Settings};
 
-/// Everything that a start with these settings would stumble over.
-pub fn check(settings: &Settings) -> Vec<Complaint> {
-    let mut complaints = Vec::new();
-    for listener in &settings.listeners {
-        check_listener(listener, &mut complaints);
+/// What came of checking settings.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// What a start with these settings would stumble over.
+    pub errors: Vec<Complaint>,
+    /// What the operator should look at.
+    pub warnings: Vec<Complaint>,
+}
+
+/// Reads everything that the settings name.
+pub fn check(settings: &Settings) -> Checked {
+    let mut checked = Checked::default();
+    let mut securities = Vec::new();
+    for (listener, number) in settings.listeners.iter().zip(0..) {
+        securities.push((ListenerId(number), Rc::clone(&listener.security)));
+        for complaint in server::check(listener) {
+            // Listeners share files, and nobody wants to read of them twice.
+            if !checked.errors.contains(&complaint) {
+                checked.errors.push(complaint);
+            }
+        }
+    }
+    match Policies::load(&securities) {
+        Ok(policies) => checked.warnings.extend(policies.warnings().cloned()),
+        Err(complaints) => checked.errors.extend(complaints),
     }
     for destination in &settings.log.destinations {
         if let LogDestination::File(path) = destination {
-            expect_room(path, "log_dest file", &mut complaints);
+            expect_room(path, "log_dest file", &mut checked.errors);
         }
     }
     if let Some(path) = &settings.process.pid_file {
-        expect_room(path, "pid_file", &mut complaints);
+        expect_room(path, "pid_file", &mut checked.errors);
     }
     if let Some(persistence) = &settings.persistence {
-        expect_directory(&persistence.directory, "persistence_location", &mut complaints);
+        expect_directory(&persistence.directory, "persistence_location", &mut checked.errors);
     }
-    complaints
-}
-
-fn check_listener(listener: &Listener, complaints: &mut Vec<Complaint>) {
-    let Security { passwords, access, .. } = &*listener.security;
-    let files = [("password_file", passwords.as_deref()), ("acl_file", access.as_deref())];
-    for complaint in server::check(listener) {
-        if !complaints.contains(&complaint) {
-            complaints.push(complaint);
-        }
-    }
-    for (keyword, path) in files {
-        if let Some(path) = path
-            && let Err(error) = open(path)
-        {
-            complain(path, &format!("{error}, expected a file that can be read ({keyword})"), complaints);
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "whether a file can be read is seen by reading it")]
-fn open(path: &Path) -> io::Result<()> {
-    // A directory can be opened, too.
-    File::open(path)?.read(&mut [0]).map(|_| ())
+    checked
 }
 
 fn expect_directory(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) {
@@ -69,10 +68,6 @@ fn expect_room(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) {
     }
 }
 
-/// Listeners share files, and nobody wants to read of them twice.
 fn complain(path: &Path, text: &str, complaints: &mut Vec<Complaint>) {
-    let complaint = Complaint::new(path.display().to_string(), text);
-    if !complaints.contains(&complaint) {
-        complaints.push(complaint);
-    }
+    complaints.push(Complaint::new(Escaped(&path.display().to_string()).to_string(), text));
 }

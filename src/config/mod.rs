@@ -25,7 +25,7 @@ use std::rc::Rc;
 use crate::escape::Escaped;
 use crate::settings::{Complaint, Settings};
 
-pub use check::check;
+pub use check::{Checked, check};
 pub use drafts::{CommandLine, Verbosity};
 pub use files::load;
 pub use settle::{Step, settle};

@@ -15,6 +15,7 @@ mod operate;
 pub mod plan;
 #[cfg(feature = "signals")]
 mod reload;
+mod rights;
 #[cfg(feature = "signals")]
 mod signals;
 mod socket;
@@ -52,6 +53,7 @@ use layers::{Layers, Outcome, Received};
 use link::{Link, Reading, Turn};
 use listener::{Listener, SOCKETS_MAXIMUM};
 use operate::Configuration;
+use rights::Rights;
 
 pub use listener::check;
 pub use operate::Reader;
@@ -99,6 +101,7 @@ pub struct Server {
     plaintext: Vec<u8>,
     dirty: Vec<ConnectionId>,
     configuration: Option<Configuration>,
+    rights: Rights,
     /// The listeners of the settings, in their order, by their numbers.
     opened: Vec<usize>,
     /// How many listeners there were.
@@ -135,6 +138,7 @@ impl Server {
             plaintext: Vec::new(),
             dirty: Vec::with_capacity(TASKS),
             configuration: None,
+            rights: Rights::default(),
             opened: Vec::new(),
             listeners_ever: 0,
             #[cfg(feature = "signals")]

@@ -83,7 +83,5 @@ fn report(plan: &Plan) {
     for line in &plan.waiting {
         warn!("{line}");
     }
-    if plan.is_empty() {
-        info!("Nothing has changed.");
-    }
+    info!("The files were read anew{}.", if plan.is_empty() { ", no setting has changed" } else { "" });
 }

@@ -1,4 +1,4 @@
-//! Listeners that change while connections stay.
+//! Listeners that change while connections stay, and what holds for those who come in by them.
 
 use std::rc::Rc;
 
@@ -33,6 +33,12 @@ impl Server {
         if !complaints.is_empty() {
             return Err(complaints);
         }
+        let kept = plan.kept.iter().filter_map(|&(old, index)| {
+            let listener = self.listeners[self.opened[old]].as_ref()?;
+            Some((listener.id, Rc::clone(&new[index].security)))
+        });
+        let fresh = added.iter().map(|(_, listener)| (listener.id, Rc::clone(&listener.settings.security)));
+        let rights = self.prepare_rights(kept.chain(fresh).collect())?;
         let before = std::mem::replace(&mut self.opened, vec![0; new.len()]);
         for &(old, index) in &plan.kept {
             self.opened[index] = before[old];
@@ -45,6 +51,7 @@ impl Server {
             self.opened[index] = number;
             self.put(number, listener);
         }
+        self.put_in_force(rights);
         Ok(())
     }
 

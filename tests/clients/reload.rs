@@ -1,13 +1,14 @@
 //! A broker that reads its configuration anew while clients are connected.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 
 use rumqttc::QoS;
 
 use crate::client::{Client, Version, in_both_versions, run};
-use crate::server::Server;
+use crate::server::{PATIENCE, Server};
 
 /// A configuration file of its own for one test, which is gone with it.
 struct File(PathBuf);
@@ -20,6 +21,7 @@ impl File {
         file
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
     fn write(&self, text: &str) {
         fs::write(&self.0, text).expect("a file can be written");
     }
@@ -106,6 +108,48 @@ fn what_is_wrong_leaves_everything_as_it_was() {
     });
 }
 
+/// The return code of the CONNACK for a client of 3.1.1 that logs in so, and its connection.
+fn log_in(server: &Server, user: &str, password: &str) -> (u8, TcpStream) {
+    let mut body = b"\x00\x04MQTT\x04\xc2\x00\x3c".to_vec();
+    for text in [user, user, password] {
+        body.extend(u16::try_from(text.len()).expect("it is short").to_be_bytes());
+        body.extend(text.as_bytes());
+    }
+    let length = u8::try_from(body.len()).expect("it is short");
+    let mut stream = TcpStream::connect(server.address()).expect("the broker listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("the socket has timeouts");
+    stream.write_all(&[&[0x10, length], &body[..]].concat()).expect("the broker reads");
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack).expect("the broker answers");
+    (connack[3], stream)
+}
+
+#[test]
+fn users_come_and_go_with_their_file() {
+    run(async {
+        let users = File::new("users", "");
+        let mut made = crate::server::brooklet();
+        let made = made.args(["passwd", "-b", "-c", users.path(), "old", "secret"]).status();
+        assert!(made.expect("the binary can be started").success());
+        let file = File::new("passwords", &format!("listener 0 127.0.0.1\npassword_file {}\n", users.path()));
+        let server = file.serve();
+        let (code, mut old) = log_in(&server, "old", "secret");
+        assert_eq!(code, 0);
+        assert_eq!([log_in(&server, "old", "wrong").0, log_in(&server, "new", "secret").0], [4, 4]);
+        let renamed = fs::read_to_string(users.path()).expect("it is there").replace("old:", "new:");
+        users.write(&renamed);
+        server.signal("HUP");
+        server.wait_for_line("The files were read anew");
+        let mut rest = Vec::new();
+        old.read_to_end(&mut rest).expect("the broker closes in good order");
+        assert_eq!([log_in(&server, "old", "secret").0, log_in(&server, "new", "secret").0], [4, 0]);
+        users.write("new:nonsense\n");
+        server.signal("HUP");
+        server.wait_for_line("The configuration stays as it was.");
+        assert_eq!(log_in(&server, "new", "secret").0, 0);
+    });
+}
+
 #[test]
 fn limits_hold_from_the_reload_on() {
     run(async {
@@ -136,6 +180,6 @@ fn the_other_signals_are_answered_in_the_log() {
         server.wait_for_line(": 1 at b/#");
         assert_eq!(server.lines_with(": 1 at a/+").len(), 1);
         server.signal("HUP");
-        server.wait_for_line("Nothing has changed.");
+        server.wait_for_line("The files were read anew, no setting has changed.");
     });
 }

@@ -15,6 +15,7 @@ impl Scratch {
     }
 
     /// Writes a file and gives its path.
+    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
     fn file(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         fs::write(&path, text).expect("a file can be written");
