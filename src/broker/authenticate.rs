@@ -7,13 +7,10 @@ use log::info;
 
 use super::{Broker, Effect, Fault, Step};
 use crate::access::Progress;
-use crate::codec::{Auth, Connect, Frame, Packet, Property, PropertyBuffer, ReasonCode, decode};
+use crate::codec::{Auth, Connect, Packet, Property, PropertyBuffer, ReasonCode, Status, decode, frame};
 use crate::connection::{Authentication, AuthenticationStage};
 use crate::escape::Escaped;
 use crate::slots::{ConnectionId, SessionId};
-
-/// The first byte of a CONNECT.
-const CONNECT: u8 = 0x10;
 
 impl Broker {
     /// A CONNECT names a method.
@@ -22,7 +19,7 @@ impl Broker {
         id: ConnectionId,
         method: &str,
         connect: &Connect<'_>,
-        body: &[u8],
+        packet: &[u8],
     ) -> Result<Step, Fault> {
         let listener = self.connections[id].listener;
         let Some(mut exchange) = self.access.begin(listener, method) else {
@@ -33,7 +30,7 @@ impl Broker {
         };
         let progress = exchange.go_on(connect.properties.authentication_data().unwrap_or_default());
         let stage = AuthenticationStage::Challenged(exchange);
-        let authentication = Authentication::new(method, stage, body);
+        let authentication = Authentication::new(method, stage, packet);
         if let Some(extension) = &mut self.connections[id].extension {
             extension.authentication = Some(Box::new(authentication));
         }
@@ -106,8 +103,10 @@ impl Broker {
             return Ok(Step::Ended);
         };
         let user_name = user_name.clone();
-        let body = std::mem::take(&mut authentication.connect);
-        let frame = Frame { first_byte: CONNECT, body: &body, packet: &body, length: body.len() };
+        let packet = std::mem::take(&mut authentication.connect);
+        let Status::Complete(frame) = frame(&packet, packet.len())? else {
+            unreachable!("it was whole when it came");
+        };
         let Packet::Connect(connect) = decode(&frame, version)? else {
             unreachable!("it was a CONNECT when it came");
         };
@@ -121,7 +120,7 @@ impl Broker {
         if let Ok(Step::Parked) = outcome
             && let Some(authentication) = self.connections[id].authentication_mut()
         {
-            authentication.connect = body;
+            authentication.connect = packet;
         }
         outcome
     }

@@ -27,17 +27,17 @@ use crate::time::{Duration, Time};
 use crate::topic::TopicName;
 
 impl Broker {
-    /// Works a CONNECT off; `body` is what it was decoded from.
+    /// Works a CONNECT off; `packet` is what it was decoded from.
     pub(super) fn handle_connect(
         &mut self,
         id: ConnectionId,
         connect: &Connect<'_>,
-        body: &[u8],
+        packet: &[u8],
     ) -> Result<Step, Fault> {
         let rules = Rc::clone(self.rules.of(self.connections[id].listener));
         self.negotiate(id, connect, &rules);
         match connect.properties.authentication_method() {
-            Some(method) => self.begin_authentication(id, method, connect, body),
+            Some(method) => self.begin_authentication(id, method, connect, packet),
             None => self.decide_connect(id, connect),
         }
     }

@@ -245,7 +245,7 @@ impl Broker {
         }
         match decode(frame, connection.version) {
             Ok(Packet::Connect(connect)) => {
-                let outcome = self.handle_connect(id, &connect, frame.body);
+                let outcome = self.handle_connect(id, &connect, frame.packet);
                 self.statistics.connects += u64::from(!matches!(outcome, Ok(Step::Parked)));
                 outcome
             }

@@ -62,7 +62,7 @@ pub struct Authentication {
     pub method: Box<str>,
     /// How far it has come.
     pub stage: AuthenticationStage,
-    /// The body of the CONNECT while it waits for the outcome.
+    /// The CONNECT while it waits for the outcome.
     pub connect: Box<[u8]>,
     /// What it takes beside what the method keeps.
     pub counted: Counted,

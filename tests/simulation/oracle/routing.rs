@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use brooklet::codec::{Properties, Property, Publish, QoS, ReasonCode};
 use brooklet::message;
+use brooklet::settings::ListenerId;
 use brooklet::time::{Duration, Time};
 use brooklet::topic::TopicFilter;
 
@@ -15,14 +16,20 @@ pub(super) fn is_match(filter: &str, publication: &Publication) -> bool {
     TopicFilter::new(filter).expect("it was a good filter").matches(publication.name())
 }
 
-/// What a message costs in memory.
+/// What a message costs in memory. The clients have no User Names, and there is one listener.
 fn memory(publication: &Publication) -> usize {
+    let publisher = message::Publisher {
+        listener: ListenerId::default(),
+        client_identifier: &publication.publisher,
+        user_name: None,
+    };
+    let publisher = publication.retain.then(|| publisher.written());
     message::Message::memory_of(&message::Publication {
         topic: publication.name(),
         payload: &publication.payload,
         qos: publication.qos,
         retain: publication.retain,
-        publisher: publication.retain.then_some(&*publication.publisher),
+        publisher: publisher.as_deref(),
         properties: Properties::trusted(&publication.properties),
         expires: publication.expires,
     })
