@@ -2,7 +2,7 @@
 
 use brooklet::access::{AllowAll, Peer};
 use brooklet::broker::{Broker, Effect};
-use brooklet::limits::Limits;
+use brooklet::limits::{Limits, MATCHES_MEMORY_MAXIMUM};
 use brooklet::memory;
 use brooklet::settings::ListenerId;
 use brooklet::slots::ConnectionId;
@@ -10,8 +10,8 @@ use brooklet::time::Time;
 
 const CLIENTS: usize = 2_000;
 const RETAINED: usize = 5_000;
-/// Spare buffers, and the smallest sizes of tables.
-const ALLOWED: usize = 64 * 1024;
+/// Spare buffers, the smallest sizes of tables, and who gets what on the topics of late.
+const ALLOWED: usize = 64 * 1024 + MATCHES_MEMORY_MAXIMUM;
 
 fn packet(first_byte: u8, body: &[u8]) -> Vec<u8> {
     let length = body.len();
