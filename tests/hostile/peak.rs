@@ -6,7 +6,7 @@ use brooklet::limits::{Limits, MATCHES_MEMORY_MAXIMUM};
 use brooklet::memory;
 use brooklet::settings::ListenerId;
 use brooklet::slots::ConnectionId;
-use brooklet::time::Time;
+use brooklet::time::{Duration, Time};
 
 const CLIENTS: usize = 2_000;
 const RETAINED: usize = 5_000;
@@ -84,4 +84,30 @@ fn a_peak_leaves_nothing_behind() {
     broker.check_memory();
     let left = memory::held().saturating_sub(before);
     assert!(left <= ALLOWED, "{left} bytes are left of a peak of {peak}");
+}
+
+/// What many messages in flight took is given back while the client is still there, when its Keep Alive is looked at.
+#[test]
+fn a_burst_leaves_nothing_behind() {
+    const BURST: u16 = 200;
+    let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
+    let publisher = connect(&mut broker, "publisher", 2);
+    let subscriber = connect(&mut broker, "subscriber", 2);
+    send(&mut broker, subscriber, &packet(0x82, &[&[0, 1][..], &string("t"), &[1]].concat()));
+    for _ in 0..BURST {
+        send(&mut broker, publisher, &packet(0x32, &[&string("t")[..], &[0, 1], &[b'.'; 64]].concat()));
+    }
+    for identifier in 1..=BURST {
+        send(&mut broker, subscriber, &packet(0x40, &identifier.to_be_bytes()));
+    }
+    let acknowledged = memory::held();
+    let later = Time::ZERO + Duration::from_seconds(80);
+    for id in [publisher, subscriber] {
+        broker.received(id, &[0xC0, 0], later);
+    }
+    broker.tick(Time::ZERO + Duration::from_seconds(90), usize::MAX);
+    broker.check_memory();
+    assert_eq!(broker.census().connections, 2);
+    let given_back = acknowledged.saturating_sub(memory::held());
+    assert!(given_back > usize::from(BURST) * 40, "{given_back} bytes were given back");
 }
