@@ -4,6 +4,9 @@
 //! at: the connection ends. A header is at most [`HEADER_MAXIMUM`] bytes long, and no more than those are ever
 //! kept while it arrives in pieces.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fmt;
 

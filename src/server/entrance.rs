@@ -15,8 +15,10 @@ use super::link::Link;
 use super::listener::{Listener, SOCKETS_MAXIMUM, Setup};
 use super::{FIRST_LINK, LISTENERS_MAXIMUM, Server};
 
-/// Connections accepted from one socket in a turn.
+/// Connections accepted from one socket in a turn. Of those with TLS there are fewer, because each greeting is a
+/// signature of ours, and everybody else waits for that.
 const ACCEPTS_PER_TURN: usize = 64;
+const HANDSHAKES_PER_TURN: usize = 8;
 
 impl Server {
     /// Opens the next listener of the settings, and tells by which name the core knows it.
@@ -97,8 +99,11 @@ impl Server {
 
     pub(super) fn accept(&mut self, now: Time) {
         for number in 0..self.listeners.len() {
+            let has_tls =
+                self.listeners[number].as_ref().is_some_and(|listener| listener.setup.tls.is_some());
+            let most = if has_tls { HANDSHAKES_PER_TURN } else { ACCEPTS_PER_TURN };
             for index in 0..SOCKETS_MAXIMUM {
-                for _ in 0..ACCEPTS_PER_TURN {
+                for _ in 0..most {
                     let Some(listener) = &mut self.listeners[number] else { break };
                     let Some(socket) = listener.sockets.get_mut(index) else { break };
                     let Some((stream, peer)) = socket.accept(now) else { break };

@@ -20,8 +20,8 @@ use super::websocket::{self, Outcome as Unframed, WebSocket};
 
 /// Slices of the core that go into one frame with one call; what is beyond follows.
 const SLICES_MAXIMUM: usize = 64;
-/// What a session of TLS takes, about, in bytes.
-const TLS_MEMORY: usize = 16 * 1024;
+/// What an idle session of TLS takes, about, in bytes.
+const TLS_MEMORY: usize = 8 * 1024;
 
 /// The layers of one connection.
 pub(super) struct Layers {

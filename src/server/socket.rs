@@ -213,7 +213,13 @@ fn bind_host(host: &str, port: u16, family: Family, interface: Option<&str>) -> 
         if let Some(port) = bound.first().and_then(Bound::port) {
             address.set_port(port);
         }
-        bound.push(bind_internet(address, interface)?);
+        // Who names the address of all of IPv6 does not mean IPv4.
+        let is_v6_only =
+            cfg!(feature = "socket-options") && address.is_ipv6() && address.ip().is_unspecified();
+        bound.push(match is_v6_only {
+            true => announce(special(address, interface, true)?)?,
+            false => bind_internet(address, interface)?,
+        });
     }
     Ok(bound)
 }
@@ -350,6 +356,8 @@ mod tests {
             && let Ok(v6) = bind_all(0, Family::V6, None)
         {
             assert!(bind_all(v6[0].port().unwrap(), Family::V4, None).is_ok(), "it is free for IPv4");
+            let named = bind_host("::", 0, Family::Both, None).unwrap();
+            assert!(bind_host("0.0.0.0", named[0].port().unwrap(), Family::Both, None).is_ok());
         }
     }
 

@@ -9,6 +9,8 @@
 //! Nothing is compressed, since small messages do not gain from it and every connection would pay with memory.
 
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod handshake;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,5 @@
+//! PROXY headers in pieces. Run with `make fuzz TARGET=proxy`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::proxy::fuzzing::check(data));

@@ -1,0 +1,5 @@
+//! WebSocket in pieces. Run with `make fuzz TARGET=websocket`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::websocket::fuzzing::check(data));
