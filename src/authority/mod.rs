@@ -226,6 +226,10 @@ impl AccessControl for Authority {
         self.policies.policies.iter().all(Policy::grants_everything)
     }
 
+    fn grants_every_act(&self) -> bool {
+        self.policies.policies.iter().all(|policy| policy.acl.is_none())
+    }
+
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
         self.refused_by = None;
         match question {

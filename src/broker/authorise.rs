@@ -173,7 +173,8 @@ impl Broker {
     /// question for every message that waits.
     pub fn replace_access(&mut self, access: Box<dyn AccessControl>, now: Time) {
         self.advance(now);
-        self.is_open = access.grants_everything();
+        self.is_open = access.grants_every_act();
+        self.knows_nobody = access.grants_everything();
         self.access = access;
         self.matches = Matches::default();
         let waiting: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();

@@ -221,7 +221,7 @@ impl Broker {
     /// every session is everybody's.
     fn owns_session(&self, claim: &Claim<'_>) -> bool {
         let session = self.find_session(&claim.client_identifier).map(|known| &self.sessions[known]);
-        self.is_open || session.is_none_or(|session| session.user_name.as_deref() == claim.user_name)
+        self.knows_nobody || session.is_none_or(|session| session.user_name.as_deref() == claim.user_name)
     }
 
     /// Finds the session of this Client Identifier or makes one; tells whether it was there.

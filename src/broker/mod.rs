@@ -163,8 +163,10 @@ pub struct Broker {
     limits: Limits,
     rules: RuleBook,
     access: Box<dyn AccessControl>,
-    /// Nobody needs to be asked.
+    /// Nobody needs to be asked about messages.
     is_open: bool,
+    /// Nor at CONNECT, so that nobody is known.
+    knows_nobody: bool,
     now: Time,
     /// What Client Identifiers are drawn from, and how often that was done.
     seed: u64,
@@ -215,7 +217,8 @@ impl Broker {
         Self {
             rules: RuleBook::new(&limits),
             limits,
-            is_open: access.grants_everything(),
+            is_open: access.grants_every_act(),
+            knows_nobody: access.grants_everything(),
             access,
             now,
             seed,

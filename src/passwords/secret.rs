@@ -24,13 +24,13 @@ const DIGEST_LENGTH: usize = 64;
 /// Bytes of salt in hashes with SHA-512: what mosquitto has written up to 2.0 and what it writes since.
 const SALT_LENGTHS: [usize; 2] = [12, 64];
 /// Bytes of salt that are drawn for a new secret.
-pub const SALT_LENGTH: usize = 64;
+pub const SALT_LENGTH: usize = 16;
+/// As many of them as all versions of mosquitto read in hashes with SHA-512.
+const SALT_FOR_ALL: usize = 12;
 
 /// What argon2id is told for a new hash: fit for a router, where mosquitto's 46 MiB are not.
 const NEW_MEMORY_KIB: u32 = 4 * 1024;
 const NEW_PASSES: u32 = 3;
-/// Bytes of salt of a SCRAM verifier, which goes over the network in every login.
-const SCRAM_SALT_LENGTH: usize = 16;
 
 /// How a password is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,10 +114,11 @@ impl Secret {
     /// If a password can not be hashed in this way.
     pub fn new(kind: Kind, password: &[u8], salt: &[u8; SALT_LENGTH]) -> Result<Self, &'static str> {
         let whole: Box<[u8]> = salt.as_slice().into();
+        let short: Box<[u8]> = salt.iter().copied().take(SALT_FOR_ALL).collect();
         Ok(match kind {
-            Kind::Sha512 => Self::Sha512 { digest: sha512(password, salt), salt: whole },
+            Kind::Sha512 => Self::Sha512 { digest: sha512(password, &short), salt: short },
             Kind::Pbkdf2 { rounds } => {
-                Self::Pbkdf2 { rounds, digest: pbkdf2(password, salt, rounds), salt: whole }
+                Self::Pbkdf2 { rounds, digest: pbkdf2(password, &short, rounds), salt: short }
             }
             Kind::Argon2id => {
                 let params = Params::new(NEW_MEMORY_KIB, NEW_PASSES, 1, Some(DIGEST_LENGTH))
@@ -126,10 +127,7 @@ impl Secret {
                     .ok_or("argon2id does not take this password")?;
                 Self::Argon2id { params, salt: whole, digest }
             }
-            Kind::Scram { rounds } => {
-                let short = salt.first_chunk::<SCRAM_SALT_LENGTH>().map_or(salt.as_slice(), |short| short);
-                Self::Scram(Verifier::new(password, short, rounds)?)
-            }
+            Kind::Scram { rounds } => Self::Scram(Verifier::new(password, salt, rounds)?),
         })
     }
 
