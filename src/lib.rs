@@ -51,7 +51,8 @@
 //! | 3 | `proxy` | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `authority` | the access control of a configured broker: files of users and rules, a thread for passwords | below |
-//! | 4 | `server` | the loop, listeners, sockets, files and the clock | below, `authority` |
+//! | 4 | `logging` | the log: which lines are written, and where they go | below |
+//! | 4 | `server` | the loop, listeners, sockets, files and the clock | below, `authority`, `logging` |
 //! | 5 | `config` | the configuration file: text to settings | below |
 //! | 5 | `options` | what the command line says | below, `config` |
 //! | 5 | `lib` | this page and the list of rooms | below, `options` |
@@ -68,6 +69,7 @@ pub mod escape;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod limits;
+pub mod logging;
 pub mod memory;
 pub mod message;
 pub mod options;

@@ -5,17 +5,15 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{self, ExitCode, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use brooklet::access::AllowAll;
 use brooklet::config::{self, Checked, CommandLine, Outcome};
 use brooklet::escape::Escaped;
+use brooklet::logging;
 use brooklet::options::{self, Command, Finished};
-use brooklet::server::Server;
-use brooklet::settings::{self, Address, Complaint, LogKinds, Settings};
-use env_logger::Target;
-use log::{Level, LevelFilter, Log, Metadata, Record, error, info, warn};
+use brooklet::server::{Server, sandbox};
+use brooklet::settings::{Address, Complaint, Settings};
+use log::{error, info, warn};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -26,14 +24,6 @@ const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 const EXIT_FAILURE: u8 = 1;
 /// An option or a configuration is invalid.
 const EXIT_INVALID: u8 = 3;
-
-/// Bytes of a log line; what is beyond is cut off.
-const LINE_MAXIMUM: usize = 1000;
-/// Bytes of lines that wait for the end of a turn.
-const WAITING_MAXIMUM: usize = 64 * 1024;
-/// Lines about clients that may come at once, and a second in the long run; more are left out.
-const LINES_AT_ONCE: u64 = 1000;
-const LINES_PER_SECOND: u64 = 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -113,7 +103,10 @@ fn start(file: Option<String>, given: CommandLine) -> ExitCode {
     if settings.process.is_daemon && std::env::var_os(IN_BACKGROUND).is_none() {
         return go_into_background();
     }
-    start_log(&settings.log);
+    if let Err(complaint) = logging::set_up(&settings.log) {
+        complain(&complaint.to_string());
+        return ExitCode::from(EXIT_INVALID);
+    }
     info!("brooklet version {VERSION} starting");
     match &file {
         Some(file) => info!("Config loaded from {}.", Escaped(file)),
@@ -178,14 +171,28 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
         error!("Error: unable to write the pid file: {why}.");
         return ExitCode::from(EXIT_FAILURE);
     }
-    server.reload_by(settings, Box::new(move || read_anew(file.as_deref(), &given)));
-    info!("brooklet version {VERSION} running");
-    let outcome = server.run();
+    let code = serve(server, settings, file, given);
     if let Some(path) = pid_file {
         // Who has dropped his rights may not be able to; the number is of no use to anybody any more.
         let _ = fs::remove_file(path);
     }
-    match outcome {
+    code
+}
+
+/// Serves with everything bound and opened, and with no more rights than that needs.
+fn serve(mut server: Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
+    sandbox::warn_of_exposed(&settings);
+    match sandbox::drop_rights(settings.process.user.as_deref()) {
+        Ok(None) => {}
+        Ok(Some(user)) => info!("Running as user {}.", Escaped(&user)),
+        Err(complaint) => {
+            error!("Error: {complaint}");
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    }
+    server.reload_by(settings, Box::new(move || read_anew(file.as_deref(), &given)));
+    info!("brooklet version {VERSION} running");
+    match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             error!("Error: the poller failed: {why}.");
@@ -207,160 +214,4 @@ fn read_anew(file: Option<&str>, given: &CommandLine) -> Option<Settings> {
         warn!("Warning: {warning}");
     }
     settings.inspect_err(|errors| errors.iter().for_each(|error| error!("Error: {error}"))).ok()
-}
-
-/// Log lines go to standard error as `EPOCH: TEXT`, as log watchers for mosquitto expect them.
-fn start_log(settings: &settings::Log) {
-    let level = match settings.kinds {
-        LogKinds { debug: true, .. } => LevelFilter::Debug,
-        LogKinds { information: true, .. } | LogKinds { notice: true, .. } => LevelFilter::Info,
-        LogKinds { warning: true, .. } => LevelFilter::Warn,
-        LogKinds { error: true, .. } => LevelFilter::Error,
-        _ => LevelFilter::Off,
-    };
-    let waiting = Waiting::default();
-    let lines = env_logger::Builder::new()
-        .filter_level(level)
-        .target(Target::Pipe(Box::new(waiting.clone())))
-        .format(|buffer, record| {
-            let mut line = format!("{}: {}", epoch(), record.args());
-            if line.len() > LINE_MAXIMUM {
-                let end = (0..=LINE_MAXIMUM).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
-                line.truncate(end);
-            }
-            writeln!(buffer, "{line}")
-        })
-        .build();
-    // Who asks for every packet gets every line.
-    let flood = (level == LevelFilter::Info).then(Mutex::default);
-    log::set_boxed_logger(Box::new(Lines { lines, waiting, flood })).expect("there is no other logger");
-    log::set_max_level(level);
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        log::logger().flush();
-        usual(panic);
-    }));
-}
-
-/// The log. What is written down in one turn of the loop leaves with one system call at its end; a warning or an
-/// error leaves at once, and all that came before it.
-///
-/// Standard error is written as it is given: if its reader stalls and the pipe is full, the broker waits for it.
-struct Lines {
-    /// Formats, into `waiting`.
-    lines: env_logger::Logger,
-    waiting: Waiting,
-    /// Guards against too many lines about clients.
-    flood: Option<Mutex<Flood>>,
-}
-
-impl Lines {
-    /// Whether a line is to be written; if so, and others were left out before it, those are counted first.
-    fn admit(&self, record: &Record<'_>) -> bool {
-        let Some(flood) = self.flood.as_ref().filter(|_| record.level() == Level::Info) else { return true };
-        let admitted = flood.lock().unwrap_or_else(PoisonError::into_inner).admit(epoch());
-        if let Some(count @ 1..) = admitted {
-            let mut left_out = Record::builder();
-            left_out.level(Level::Info).target(record.target());
-            self.lines.log(&left_out.args(format_args!("{count} lines were left out in between.")).build());
-        }
-        admitted.is_some()
-    }
-}
-
-impl Log for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.lines.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) && self.admit(record) {
-            self.lines.log(record);
-            if record.level() <= Level::Warn || self.waiting.lock().len() > WAITING_MAXIMUM {
-                self.flush();
-            }
-        }
-    }
-
-    fn flush(&self) {
-        let mut waiting = self.waiting.lock();
-        if !waiting.is_empty() {
-            // Nobody is left to hear that it failed.
-            let _ = std::io::stderr().write_all(&waiting);
-            waiting.clear();
-        }
-    }
-}
-
-/// Lines that have not been written yet.
-#[derive(Clone, Default)]
-struct Waiting(Arc<Mutex<Vec<u8>>>);
-
-impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Write for Waiting {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What keeps a flood of lines, which clients can cause by connecting again and again, from filling a disk: lines
-/// beyond the first many are written so many a second, and the others counted.
-#[derive(Debug)]
-struct Flood {
-    /// Lines that may be written at once.
-    allowed: u64,
-    /// When that was last raised.
-    second: u64,
-    left_out: u64,
-}
-
-impl Default for Flood {
-    fn default() -> Self {
-        Self { allowed: LINES_AT_ONCE, second: 0, left_out: 0 }
-    }
-}
-
-impl Flood {
-    /// Whether one more line may be written in this second: how many were left out before it, or `None`.
-    fn admit(&mut self, second: u64) -> Option<u64> {
-        let raise = second.saturating_sub(self.second).saturating_mul(LINES_PER_SECOND);
-        self.allowed = self.allowed.saturating_add(raise).min(LINES_AT_ONCE);
-        self.second = second;
-        if self.allowed == 0 {
-            self.left_out += 1;
-            return None;
-        }
-        self.allowed -= 1;
-        Some(std::mem::take(&mut self.left_out))
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a log line says when")]
-fn epoch() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_is_cut_and_counted() {
-        let mut flood = Flood::default();
-        let admitted = (0..1_500).filter(|_| flood.admit(7).is_some()).count();
-        assert_eq!(admitted, 1_000);
-        assert_eq!(flood.admit(6), None, "a clock that is set back raises nothing");
-        assert_eq!([flood.admit(8), flood.admit(8)], [Some(501), Some(0)]);
-        assert_eq!((0..100).filter(|_| flood.admit(9).is_some()).count(), 58);
-    }
 }

@@ -48,7 +48,7 @@ impl Broker {
             Packet::Auth(auth) => self.go_on_connecting(id, &auth),
             Packet::Disconnect(_) => {
                 let connection = &mut self.connections[id];
-                info!("Client {} disconnected: before it was authenticated.", connection.peer());
+                info!(target: "connection", "Client {} disconnected: before it was authenticated.", connection.peer());
                 connection.begin_ending();
                 self.effects.push_back(Effect::Drop(id));
                 Ok(Step::Ended)
@@ -175,7 +175,7 @@ impl Broker {
                     let what = "authenticated again as another user";
                     return Err(Fault::new(ReasonCode::NotAuthorized, what));
                 }
-                info!("Client {} authenticated again.", Escaped(&self.sessions[session].client_identifier));
+                info!(target: "notice", "Client {} authenticated again.", Escaped(&self.sessions[session].client_identifier));
                 self.say_auth(id, ReasonCode::Success, &data)?;
                 if let Some(authentication) = self.connections[id].authentication_mut() {
                     authentication.stage = AuthenticationStage::Passed { user_name, data: Vec::new() };

@@ -226,7 +226,7 @@ impl Broker {
     /// Ends the connection of a client who may not stay, and its session if the client is nobody any more.
     fn turn_out(&mut self, id: SessionId, reason: ReasonCode) {
         let client = self.sessions[id].client_identifier.clone();
-        info!("Client {} may not stay.", Escaped(&client));
+        info!(target: "notice", "Client {} may not stay.", Escaped(&client));
         if let Some(connection) = self.sessions[id].connection()
             && self.connections[connection].state == State::Serving(id)
         {

@@ -93,7 +93,7 @@ impl Broker {
         }
         let (session, is_present) = self.take_session(id, &claim.client_identifier, connect);
         self.apply(id, session, claim.user_name, connect);
-        info!(
+        info!(target: "connection",
             "New client connected from {} as {} (p{}, c{}, k{}{}).",
             self.connections[id].peer(),
             Escaped(&claim.client_identifier),
@@ -413,7 +413,7 @@ impl Broker {
         let mut properties = PropertyBuffer::default();
         properties.push(Property::ReasonString(what));
         let code = if is_v5 { reason.value() } else { reason.return_code() };
-        info!("Client connection from {} denied: {}.", connection.peer(), Escaped(what));
+        info!(target: "notice", "Client connection from {} denied: {}.", connection.peer(), Escaped(what));
         for properties in [properties.properties(), Properties::default()] {
             let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
             // The text is left out rather than the client's limit exceeded [MQTT-3.2.2-19], or all of it.

@@ -62,7 +62,9 @@ impl Broker {
         let connection = &mut self.connections[id];
         match connection.state {
             State::Ending => return,
-            State::Greeting => info!("Client {} disconnected: {}.", connection.peer(), Escaped(what)),
+            State::Greeting => {
+                info!(target: "connection", "Client {} disconnected: {}.", connection.peer(), Escaped(what))
+            }
             State::Serving(session) => {
                 if connection.version == ProtocolVersion::V5 {
                     self.say_disconnect(id, reason, what);
@@ -100,8 +102,10 @@ impl Broker {
         let session = &mut self.sessions[session_id];
         let client = Escaped(&session.client_identifier);
         match why {
-            None => info!("Client {client} [{peer}] disconnected."),
-            Some(why) => info!("Client {client} [{peer}] disconnected: {}.", Escaped(why)),
+            None => info!(target: "connection", "Client {client} [{peer}] disconnected."),
+            Some(why) => {
+                info!(target: "connection", "Client {client} [{peer}] disconnected: {}.", Escaped(why))
+            }
         }
         let lifetime = match session.expiry_interval {
             EXPIRY_NEVER => None,

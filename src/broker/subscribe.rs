@@ -42,7 +42,12 @@ impl Broker {
                 self.subscribe(session, &wanted, *verdict, identifier)
             });
             codes.push(match outcome {
-                Ok(granted) => granted.level(),
+                Ok(granted) => {
+                    let (client, filter) = (&self.sessions[session].client_identifier, wanted.filter);
+                    let level = granted.level();
+                    info!(target: "subscribe", "{} {level} {}", Escaped(client), Escaped(filter.as_str()));
+                    level
+                }
                 Err(reason) if self.connections[id].version == ProtocolVersion::V5 => reason.value(),
                 Err(_) => ReasonCode::UnspecifiedError.value(),
             });
@@ -68,7 +73,8 @@ impl Broker {
         suback: SubAck<'_>,
     ) -> Result<(), Fault> {
         if let Some(why) = self.denial.take() {
-            info!("Client {} may not subscribe: {why}.", Escaped(&self.sessions[session].client_identifier));
+            let client = Escaped(&self.sessions[session].client_identifier);
+            info!(target: "notice", "Client {client} may not subscribe: {why}.");
             if self.connections[id].wants_problem_information() {
                 let mut properties = PropertyBuffer::default();
                 properties.push(Property::ReasonString(&why));
@@ -251,6 +257,8 @@ impl Broker {
         let Some(held) = held else { return false };
         let state = &mut self.sessions[session];
         let Some(position) = state.subscriptions.remove(held) else { return false };
+        let client = Escaped(&state.client_identifier);
+        info!(target: "unsubscribe", "{client} {}", Escaped(filter.as_str()));
         if let Held::Filter(filter) = held
             && let Some(outgoing) = &mut state.outgoing
         {

@@ -19,6 +19,9 @@ use std::fmt::Write as _;
 const FIGURES: usize = 25;
 const RATES: usize = 9;
 
+/// How long a line of the log waits for those who want it.
+const LINE_LIFETIME: Duration = Duration::from_seconds(20);
+
 /// The minutes over which rates are averaged.
 const SPANS: [(&str, f64); 3] = [("1min", 1.0), ("5min", 5.0), ("15min", 15.0)];
 
@@ -105,7 +108,7 @@ impl Broker {
         system.origin = Duration::from_milliseconds(origin);
         system.timer = None;
         self.system = Some(system);
-        self.announce("$SYS/broker/version", concat!("brooklet version ", env!("CARGO_PKG_VERSION")), true);
+        self.announce("$SYS/broker/version", concat!("brooklet version ", env!("CARGO_PKG_VERSION")), None);
         self.system_is_due();
     }
 
@@ -128,7 +131,7 @@ impl Broker {
         if system.uptime.replace(uptime) != Some(uptime) {
             text.clear();
             let _ = write!(text, "{uptime} seconds");
-            self.announce("$SYS/broker/uptime", text, true);
+            self.announce("$SYS/broker/uptime", text, None);
         }
         system.most_clients = system.most_clients.max(self.sessions.len() as u64);
         system.most_memory = system.most_memory.max(memory::held() as u64);
@@ -137,7 +140,7 @@ impl Broker {
             if told.replace(figure) != Some(figure) {
                 text.clear();
                 let _ = write!(text, "{figure}");
-                self.announce(topic, text, true);
+                self.announce(topic, text, None);
             }
         }
     }
@@ -205,23 +208,29 @@ impl Broker {
                 if told.replace(shown) != Some(shown) {
                     text.clear();
                     let _ = write!(text, "$SYS/broker/load/{name}/{span}");
-                    self.announce(text, &format!("{}.{:02}", shown / 100, shown % 100), true);
+                    self.announce(text, &format!("{}.{:02}", shown / 100, shown % 100), None);
                 }
             }
         }
     }
 
-    /// Publishes what the broker itself has to say, at QoS 2 to whom wants that. The topic is one of `$SYS`.
-    pub fn announce(&mut self, topic: &str, text: &str, retain: bool) {
+    /// Publishes a line of the log. It is of interest for a short while only.
+    pub fn publish_line(&mut self, topic: &str, line: &str, now: Time) {
+        self.advance(now);
+        self.announce(topic, line, Some(LINE_LIFETIME));
+    }
+
+    /// Publishes what the broker itself has to say, at QoS 2 to whom wants that: retained, unless it has a lifetime.
+    fn announce(&mut self, topic: &str, text: &str, lifetime: Option<Duration>) {
         let Ok(topic) = TopicName::new(topic) else { return };
         let publication = Publication {
             topic,
             payload: text.as_bytes(),
             qos: QoS::ExactlyOnce,
-            retain,
+            retain: lifetime.is_none(),
             publisher: None,
             properties: Properties::default(),
-            expires: Time::NEVER,
+            expires: lifetime.map_or(Time::NEVER, |lifetime| self.now + lifetime),
         };
         self.publish(&mut Keepable::new(publication), None);
     }

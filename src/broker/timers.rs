@@ -52,7 +52,7 @@ impl Broker {
         connection.timer = None;
         match connection.state {
             State::Greeting => {
-                info!("Client {} disconnected: no CONNECT in time.", connection.peer());
+                info!(target: "connection", "Client {} disconnected: no CONNECT in time.", connection.peer());
                 connection.begin_ending();
                 self.effects.push_back(Effect::Drop(id));
             }

@@ -108,7 +108,7 @@ impl Server {
                     let Some(socket) = listener.sockets.get_mut(index) else { break };
                     let Some((stream, peer)) = socket.accept(now) else { break };
                     if let Err(why) = self.admit(number, index, stream, peer, now) {
-                        info!("Client connection from {peer} denied: {why}.");
+                        info!(target: "notice", "Client connection from {peer} denied: {why}.");
                     }
                 }
             }
@@ -131,7 +131,7 @@ impl Server {
         let layers = Layers::of(listener)?;
         let id = self.broker.accept(peer, listener.id, now);
         let id = id.ok_or_else(|| "there are too many connections".to_owned())?;
-        info!("New connection from {peer} on {}.", listener.sockets[index].place());
+        info!(target: "connection", "New connection from {peer} on {}.", listener.sockets[index].place());
         let token = Token(FIRST_LINK + id.index());
         let registered =
             self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE);

@@ -11,11 +11,13 @@ mod entrance;
 mod layers;
 mod link;
 mod listener;
+mod notify;
 mod operate;
 pub mod plan;
 #[cfg(feature = "signals")]
 mod reload;
 mod rights;
+pub mod sandbox;
 #[cfg(feature = "signals")]
 mod signals;
 mod socket;
@@ -44,6 +46,7 @@ use mio::{Events, Poll, Token, Waker};
 use crate::access::AccessControl;
 use crate::broker::{Broker, Effect, Intake, TASKS};
 use crate::limits::Limits;
+use crate::logging;
 use crate::memory::Shrinking;
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
@@ -52,6 +55,7 @@ use clock::Clock;
 use layers::{Layers, Outcome, Received};
 use link::{Link, Reading, Turn};
 use listener::{Listener, SOCKETS_MAXIMUM};
+use notify::Notifier;
 use operate::Configuration;
 use rights::Rights;
 
@@ -102,6 +106,7 @@ pub struct Server {
     dirty: Vec<ConnectionId>,
     configuration: Option<Configuration>,
     rights: Rights,
+    notifier: Notifier,
     /// The listeners of the settings, in their order, by their numbers.
     opened: Vec<usize>,
     /// How many listeners there were.
@@ -139,6 +144,7 @@ impl Server {
             dirty: Vec::with_capacity(TASKS),
             configuration: None,
             rights: Rights::default(),
+            notifier: Notifier::from_environment(),
             opened: Vec::new(),
             listeners_ever: 0,
             #[cfg(feature = "signals")]
@@ -168,12 +174,15 @@ impl Server {
     /// If the poller fails.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        self.notifier.tell("READY=1");
         while !self.turn(&mut events, None)? {}
         self.say_farewell(&mut events)
     }
 
     /// One turn of the loop, waiting no longer than until `latest`. Tells whether the broker is to end.
     fn turn(&mut self, events: &mut Events, latest: Option<Time>) -> io::Result<bool> {
+        let now = self.clock.now();
+        logging::publish(|topic, line| self.broker.publish_line(topic, line, now));
         log::logger().flush();
         let timeout = self.timeout(latest);
         if let Err(error) = self.poll.poll(events, timeout)
@@ -191,6 +200,7 @@ impl Server {
         self.obey(now);
         self.write(now);
         self.reap(now);
+        self.notifier.live(now);
         Ok(is_signalled)
     }
 
@@ -201,7 +211,10 @@ impl Server {
         }
         let now = self.clock.now();
         let accepting = self.listeners.iter().flatten().filter_map(|listener| listener.due(now)).min();
-        let next = [self.broker.next_deadline(), accepting, latest].into_iter().flatten().min()?;
+        let next = [self.broker.next_deadline(), accepting, self.notifier.due(), latest]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(SystemDuration::from_millis(next.since(now).milliseconds()))
     }
 
@@ -293,7 +306,7 @@ impl Server {
         let Received { introduction, bytes, outcome } = layers.receive(bytes, &mut self.plaintext);
         if let Some(introduction) = introduction {
             if let Some(peer) = introduction.peer {
-                info!("A proxy brings a connection from {peer}.");
+                info!(target: "connection", "A proxy brings a connection from {peer}.");
             }
             self.broker.introduce(id, introduction);
         }
@@ -417,6 +430,7 @@ impl Server {
 
     /// Stops listening, says good-bye and gives the peers a moment to close.
     fn say_farewell(mut self, events: &mut Events) -> io::Result<()> {
+        self.notifier.tell("STOPPING=1");
         info!("brooklet version {} terminating", env!("CARGO_PKG_VERSION"));
         self.close_all();
         let now = self.clock.now();

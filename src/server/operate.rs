@@ -3,6 +3,8 @@
 #[cfg(feature = "signals")]
 use log::{error, info, warn};
 
+#[cfg(feature = "signals")]
+use crate::logging;
 use crate::settings::Settings;
 
 use super::Server;
@@ -39,7 +41,11 @@ impl Server {
         for signal in self.signals.take() {
             match signal {
                 Signal::End => is_ended = true,
-                Signal::Reload => self.reload(),
+                Signal::Reload => {
+                    self.notifier.tell("RELOADING=1");
+                    self.reload();
+                    self.notifier.tell("READY=1");
+                }
                 Signal::Save => info!("There is nothing to be saved: persistence is off."),
                 Signal::ListSubscriptions => {
                     info!("Subscriptions:");
@@ -56,16 +62,25 @@ impl Server {
     #[cfg(feature = "signals")]
     fn reload(&mut self) {
         info!("Reloading config.");
+        // Whoever has moved the log files away wants that even if he has made a mistake in the configuration.
+        logging::reopen().iter().for_each(|complaint| error!("Error: {complaint}"));
         let Some(configuration) = &mut self.configuration else { return };
         let Some(new) = (configuration.read)() else {
             warn!("The configuration stays as it was.");
             return;
         };
         let plan = changes(&configuration.settings, &new);
-        if let Err(complaints) = self.reload_listeners(&plan, &new.listeners) {
+        let (log, interval) = (configuration.settings.log.clone(), configuration.settings.system_interval);
+        let outcome = logging::set_up(&new.log).map_err(|complaint| vec![complaint]);
+        if let Err(complaints) = outcome.and_then(|()| self.reload_listeners(&plan, &new.listeners)) {
+            // What was open a moment ago can be opened again, or else the new log is as good.
+            let _ = logging::set_up(&log);
             complaints.iter().for_each(|complaint| error!("Error: {complaint}"));
             warn!("The configuration stays as it was.");
             return;
+        }
+        if interval != new.system_interval {
+            self.tell_of_itself(new.system_interval);
         }
         self.broker.set_limits(new.limits.clone());
         if let Some(configuration) = &mut self.configuration {

@@ -84,7 +84,10 @@ fn a_port_in_use_is_named_and_ends_with_1() {
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
-    assert!(error.contains(&format!("port {port} of the loopback addresses: Address already in use")), "{error}");
+    assert!(
+        error.contains(&format!("port {port} of the loopback addresses: Address already in use")),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,0 +1,435 @@
+//! The log: which lines are written, what stands in front of them, and where they go. Lines and kinds are those
+//! that log watchers for mosquitto expect.
+//!
+//! A line's kind follows from its level, unless its target is one of the words of [`Kind::of`]: rooms below this one
+//! say by it what they are about. What other crates say is of the kind `internal`.
+//!
+//! What is written down in one turn of the loop leaves with one system call at its end; a warning or an error leaves
+//! at once, and all that came before it. A reader that stalls does not stall the broker, where the system can be
+//! asked whether a pipe has room (feature `system`): lines wait for it up to a bound and are then lost and counted.
+
+mod flood;
+mod output;
+mod stamp;
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use env_logger::Target;
+use log::{Level, LevelFilter, Metadata, Record};
+
+use crate::settings::{Complaint, Log, LogDestination, LogKinds};
+
+use flood::Flood;
+use output::{Stream, Syslog};
+use stamp::Stamp;
+
+/// Bytes of a log line; what is beyond is cut off.
+const LINE_MAXIMUM: usize = 1000;
+/// Lines that wait to be published. Beyond: they are lost.
+const TOPIC_LINES_MAXIMUM: usize = 100;
+
+/// Kinds of lines, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+enum Kind {
+    Error = 1,
+    Warning = 1 << 1,
+    Notice = 1 << 2,
+    Information = 1 << 3,
+    Debug = 1 << 4,
+    Subscribe = 1 << 5,
+    Unsubscribe = 1 << 6,
+    Websockets = 1 << 7,
+    Internal = 1 << 8,
+    /// A notice of a client that comes or goes.
+    Connection = 1 << 9,
+}
+
+impl Kind {
+    fn of(metadata: &Metadata<'_>) -> Self {
+        match (metadata.target(), metadata.level()) {
+            ("connection", _) => Self::Connection,
+            ("notice", _) => Self::Notice,
+            ("subscribe", _) => Self::Subscribe,
+            ("unsubscribe", _) => Self::Unsubscribe,
+            ("websockets", _) => Self::Websockets,
+            (target, _) if !target.starts_with(env!("CARGO_CRATE_NAME")) => Self::Internal,
+            (_, Level::Error) => Self::Error,
+            (_, Level::Warn) => Self::Warning,
+            (_, Level::Info) => Self::Information,
+            (_, Level::Debug) => Self::Debug,
+            (_, Level::Trace) => Self::Internal,
+        }
+    }
+
+    /// What stands behind `$SYS/broker/log/`; `None` for what is never published.
+    const fn topic(self) -> Option<&'static str> {
+        match self {
+            Self::Error => Some("$SYS/broker/log/E"),
+            Self::Warning => Some("$SYS/broker/log/W"),
+            Self::Notice | Self::Connection => Some("$SYS/broker/log/N"),
+            Self::Information => Some("$SYS/broker/log/I"),
+            Self::Subscribe => Some("$SYS/broker/log/M/subscribe"),
+            Self::Unsubscribe => Some("$SYS/broker/log/M/unsubscribe"),
+            Self::Websockets => Some("$SYS/broker/log/WS"),
+            Self::Debug | Self::Internal => None,
+        }
+    }
+
+    /// The severity of syslog.
+    const fn severity(self) -> u8 {
+        match self {
+            Self::Error => 3,
+            Self::Warning => 4,
+            Self::Notice | Self::Connection | Self::Subscribe | Self::Unsubscribe => 5,
+            Self::Information => 6,
+            Self::Debug | Self::Websockets | Self::Internal => 7,
+        }
+    }
+}
+
+fn bits(log: &Log) -> u16 {
+    let LogKinds { error, warning, notice, information, debug, subscribe, unsubscribe, websockets, internal } =
+        log.kinds;
+    [
+        (error, Kind::Error),
+        (warning, Kind::Warning),
+        (notice, Kind::Notice),
+        (information, Kind::Information),
+        (debug, Kind::Debug),
+        (subscribe, Kind::Subscribe),
+        (unsubscribe, Kind::Unsubscribe),
+        (websockets, Kind::Websockets),
+        (internal, Kind::Internal),
+        (notice && log.has_connections, Kind::Connection),
+    ]
+    .into_iter()
+    .filter(|_| !log.destinations.is_empty())
+    .fold(0, |bits, (is_on, kind)| if is_on { bits | kind as u16 } else { bits })
+}
+
+/// The least important level that has a line to write.
+const fn level(bits: u16) -> LevelFilter {
+    const LATER: u16 = Kind::Error as u16 | Kind::Warning as u16;
+    match bits {
+        _ if bits & (Kind::Debug as u16 | Kind::Internal as u16) != 0 => LevelFilter::Debug,
+        _ if bits & !LATER != 0 => LevelFilter::Info,
+        _ if bits & Kind::Warning as u16 != 0 => LevelFilter::Warn,
+        0 => LevelFilter::Off,
+        _ => LevelFilter::Error,
+    }
+}
+
+/// Where lines go.
+#[derive(Debug)]
+struct Outputs {
+    streams: Vec<Stream>,
+    syslog: Option<Syslog>,
+    /// Lines to be published, each with its topic; `None` if none are.
+    topics: Option<VecDeque<(&'static str, String)>>,
+    stamp: Stamp,
+    /// Guards against too many lines about clients; who asks for every packet gets every line.
+    flood: Option<Flood>,
+    /// What is logged meanwhile comes of publishing the log, and is not published itself.
+    is_publishing: bool,
+}
+
+impl Outputs {
+    /// Opens all of them.
+    fn open(log: &Log) -> Result<Self, Complaint> {
+        let mut outputs = Self {
+            streams: Vec::new(),
+            syslog: None,
+            topics: None,
+            stamp: Stamp::new(log.time.clone()),
+            flood: (!log.kinds.debug).then(Flood::default),
+            is_publishing: false,
+        };
+        for destination in &log.destinations {
+            match destination {
+                LogDestination::StandardError => outputs.streams.push(Stream::standard_error()),
+                LogDestination::StandardOutput => outputs.streams.push(Stream::standard_output()),
+                LogDestination::File(path) => outputs.streams.push(Stream::file(path)?),
+                LogDestination::Syslog(facility) => outputs.syslog = Some(Syslog::new(*facility)),
+                LogDestination::Topic => outputs.topics = Some(VecDeque::new()),
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Whether a line is to be written; if so, and others were left out before it, those are counted first.
+    fn admit(&mut self, kind: Kind, second: u64) -> bool {
+        let (Some(flood), Kind::Connection | Kind::Notice) = (&mut self.flood, kind) else { return true };
+        let admitted = flood.admit(second);
+        if let Some(count @ 1..) = admitted {
+            self.write(kind, second, &format!("{count} lines were left out in between."));
+        }
+        admitted.is_some()
+    }
+
+    fn write(&mut self, kind: Kind, second: u64, text: &str) {
+        let mut line = [self.stamp.prefix(second), text].concat();
+        if line.len() > LINE_MAXIMUM {
+            let end = (0..=LINE_MAXIMUM).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
+            line.truncate(end);
+        }
+        if let (Some(topics), Some(topic), false) = (&mut self.topics, kind.topic(), self.is_publishing)
+            && topics.len() < TOPIC_LINES_MAXIMUM
+        {
+            topics.push_back((topic, line.clone()));
+        }
+        if let Some(syslog) = &mut self.syslog {
+            // It notes the time itself.
+            syslog.send(kind.severity(), &self.stamp.of_syslog(second), text);
+        }
+        line.push('\n');
+        self.streams.iter_mut().for_each(|stream| stream.push(line.as_bytes()));
+        if matches!(kind, Kind::Error | Kind::Warning) {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.streams.iter_mut().for_each(Stream::flush);
+    }
+}
+
+/// What one record says, put into words by `env_logger`.
+#[derive(Clone, Debug, Default)]
+struct Words(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Words {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The log of this process.
+struct Logger {
+    formatter: env_logger::Logger,
+    words: Words,
+    /// The kinds that are written.
+    kinds: AtomicU16,
+    outputs: Mutex<Outputs>,
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.kinds.load(Ordering::Relaxed) & Kind::of(metadata) as u16 != 0
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let (kind, second) = (Kind::of(record.metadata()), epoch());
+        let mut outputs = lock(&self.outputs);
+        if outputs.admit(kind, second) {
+            log::Log::log(&self.formatter, record);
+            let words = std::mem::take(&mut *lock(&self.words.0));
+            outputs.write(kind, second, &String::from_utf8_lossy(&words));
+        }
+    }
+
+    fn flush(&self) {
+        lock(&self.outputs).flush();
+    }
+}
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// A panic while a line is written leaves nothing behind that would harm the next.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a log line says when")]
+fn epoch() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Writes a log from now on, or from now on according to other settings.
+///
+/// # Errors
+///
+/// A file can not be opened; then everything is as it was.
+pub fn set_up(log: &Log) -> Result<(), Complaint> {
+    let mut outputs = Outputs::open(log)?;
+    if let Some(logger) = LOGGER.get() {
+        let mut current = lock(&logger.outputs);
+        current.flush();
+        std::mem::swap(&mut *current, &mut outputs);
+    } else {
+        begin(outputs);
+    }
+    let kinds = bits(log);
+    if let Some(logger) = LOGGER.get() {
+        logger.kinds.store(kinds, Ordering::Relaxed);
+    }
+    log::set_max_level(level(kinds));
+    Ok(())
+}
+
+fn begin(outputs: Outputs) {
+    let words = Words::default();
+    let formatter = env_logger::Builder::new()
+        .filter_level(LevelFilter::Trace)
+        .target(Target::Pipe(Box::new(words.clone())))
+        .format(|buffer, record| write!(buffer, "{}", record.args()))
+        .build();
+    let logger = Logger { formatter, words, kinds: AtomicU16::new(0), outputs: Mutex::new(outputs) };
+    let logger = LOGGER.get_or_init(|| logger);
+    log::set_logger(logger).expect("there is no other logger");
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // The panic may have come while the log is locked, so it is not waited for.
+        if let Some(mut outputs) = LOGGER.get().and_then(|logger| logger.outputs.try_lock().ok()) {
+            outputs.flush();
+        }
+        usual(panic);
+    }));
+}
+
+/// Opens the log files again, because they have been moved. What can not be opened is returned and goes on as it
+/// was.
+pub fn reopen() -> Vec<Complaint> {
+    let Some(logger) = LOGGER.get() else { return Vec::new() };
+    lock(&logger.outputs).streams.iter_mut().filter_map(|stream| stream.reopen().err()).collect()
+}
+
+/// Gives the log files to this user and group, before the broker becomes them, so that they can be opened again.
+pub fn give_to(user: u32, group: u32) {
+    let Some(logger) = LOGGER.get() else { return };
+    lock(&logger.outputs).streams.iter().for_each(|stream| stream.give_to(user, group));
+}
+
+/// Hands over the lines that are to be published, each with its topic.
+pub fn publish(mut publish: impl FnMut(&str, &str)) {
+    let Some(logger) = LOGGER.get() else { return };
+    let lines = {
+        let mut outputs = lock(&logger.outputs);
+        match &mut outputs.topics {
+            Some(topics) if !topics.is_empty() => {
+                let lines = std::mem::take(topics);
+                outputs.is_publishing = true;
+                lines
+            }
+            _ => return,
+        }
+    };
+    for (topic, line) in lines {
+        publish(topic, &line);
+    }
+    lock(&logger.outputs).is_publishing = false;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::LogTime;
+
+    fn settings(destinations: Vec<LogDestination>) -> Log {
+        let kinds = LogKinds {
+            error: true,
+            warning: true,
+            notice: true,
+            information: true,
+            debug: false,
+            subscribe: false,
+            unsubscribe: false,
+            websockets: false,
+            internal: false,
+        };
+        Log { destinations, kinds, time: LogTime::Epoch, has_connections: true }
+    }
+
+    fn kind(target: &str, level: Level) -> Kind {
+        Kind::of(&Metadata::builder().target(target).level(level).build())
+    }
+
+    #[test]
+    fn kinds_follow_from_target_and_level() {
+        for (target, level, expected) in [
+            ("brooklet::broker::depart", Level::Info, Kind::Information),
+            ("brooklet::server", Level::Warn, Kind::Warning),
+            ("brooklet", Level::Error, Kind::Error),
+            ("brooklet::broker", Level::Debug, Kind::Debug),
+            ("connection", Level::Info, Kind::Connection),
+            ("subscribe", Level::Info, Kind::Subscribe),
+            ("other", Level::Error, Kind::Internal),
+        ] {
+            assert_eq!(kind(target, level), expected, "{target} {level}");
+        }
+    }
+
+    #[test]
+    fn the_level_is_the_least_that_is_needed() {
+        let mut log = settings(vec![LogDestination::StandardError]);
+        assert_eq!(level(bits(&log)), LevelFilter::Info);
+        log.has_connections = false;
+        assert_eq!(bits(&log) & Kind::Connection as u16, 0);
+        log.kinds.debug = true;
+        assert_eq!(level(bits(&log)), LevelFilter::Debug);
+        log.kinds = LogKinds { error: true, ..none() };
+        assert_eq!(level(bits(&log)), LevelFilter::Error);
+        log.kinds = LogKinds { subscribe: true, ..none() };
+        assert_eq!(level(bits(&log)), LevelFilter::Info);
+        log.destinations.clear();
+        assert_eq!(level(bits(&log)), LevelFilter::Off);
+    }
+
+    const fn none() -> LogKinds {
+        LogKinds {
+            error: false,
+            warning: false,
+            notice: false,
+            information: false,
+            debug: false,
+            subscribe: false,
+            unsubscribe: false,
+            websockets: false,
+            internal: false,
+        }
+    }
+
+    #[test]
+    fn lines_are_cut_counted_and_published_within_bounds() {
+        let mut outputs = Outputs::open(&settings(vec![LogDestination::Topic])).expect("nothing to open");
+        outputs.write(Kind::Warning, 7, &"ö".repeat(1_000));
+        let queued = |outputs: &Outputs| outputs.topics.as_ref().map_or(0, VecDeque::len);
+        let (topic, line) = outputs.topics.as_mut().and_then(VecDeque::pop_front).expect("a line");
+        assert_eq!((topic, line.len(), &line[..5]), ("$SYS/broker/log/W", 999, "7: ö"));
+        outputs.write(Kind::Debug, 7, "never");
+        assert_eq!(queued(&outputs), 0);
+        let written = (0..1_500).filter(|_| outputs.admit(Kind::Connection, 7)).count();
+        assert_eq!((written, outputs.admit(Kind::Information, 7)), (1_000, true));
+        assert!(outputs.admit(Kind::Connection, 8));
+        assert_eq!(outputs.topics.as_ref().expect("on")[0].1, "8: 500 lines were left out in between.");
+        (0..500).for_each(|_| outputs.write(Kind::Error, 7, "x"));
+        assert_eq!(queued(&outputs), TOPIC_LINES_MAXIMUM);
+    }
+
+    #[test]
+    fn what_publishing_says_is_not_published() {
+        let mut outputs = Outputs::open(&settings(vec![LogDestination::Topic])).expect("nothing to open");
+        outputs.is_publishing = true;
+        outputs.write(Kind::Error, 7, "x");
+        assert!(outputs.topics.expect("on").is_empty());
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_opened_is_told() {
+        let log = settings(vec![LogDestination::File("/no/where/log".into())]);
+        let complaint = Outputs::open(&log).expect_err("there is no such directory").to_string();
+        assert!(complaint.starts_with("/no/where/log: unable to open the log file"), "{complaint}");
+    }
+}

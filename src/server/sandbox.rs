@@ -1,0 +1,148 @@
+//! Who the process is: a broker that was started as root becomes somebody with fewer rights once its ports are
+//! bound and its files opened, before it serves anybody. Without the feature `system` it can not, and says so.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use log::warn;
+
+use crate::escape::Escaped;
+use crate::settings::{Complaint, Settings};
+
+/// Who root becomes if the operator has not said: the first of these that there is.
+#[cfg(feature = "system")]
+const USUAL: [&str; 3] = ["mosquitto", "brooklet", "nobody"];
+
+/// Gives up the rights of root, for good, in favour of `user` or of the first of `mosquitto`, `brooklet` and `nobody`
+/// that there is. Nothing happens if the process is not root's, or if `user` is root. The log files go with it.
+/// Returns whom the process has become.
+///
+/// # Errors
+///
+/// There is no such user, or the system refuses. The process must not serve then.
+#[cfg(feature = "system")]
+pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
+    use std::ffi::CString;
+
+    use nix::unistd::{Uid, initgroups, setgid, setuid};
+
+    use crate::logging;
+
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    let Some(chosen) = choose(user)? else {
+        warn!("Running as root, because the configuration says so.");
+        return Ok(None);
+    };
+    let complaint = |what: &str, why: nix::Error| {
+        Complaint::new("user", format!("unable to {what} of '{}': {}", Escaped(&chosen.name), why.desc()))
+    };
+    logging::give_to(chosen.uid.as_raw(), chosen.gid.as_raw());
+    let name = CString::new(chosen.name.as_bytes())
+        .map_err(|_| Complaint::new("user", "a name without U+0000 is expected"))?;
+    initgroups(&name, chosen.gid).map_err(|why| complaint("take the groups", why))?;
+    setgid(chosen.gid).map_err(|why| complaint("take the group", why))?;
+    setuid(chosen.uid).map_err(|why| complaint("take the rights", why))?;
+    if setuid(Uid::from_raw(0)).is_ok() {
+        return Err(Complaint::new(
+            "user",
+            "the rights of root could be taken back, so they are not given up",
+        ));
+    }
+    Ok(Some(chosen.name))
+}
+
+/// The user that is meant; `None` for root.
+#[cfg(feature = "system")]
+fn choose(user: Option<&str>) -> Result<Option<nix::unistd::User>, Complaint> {
+    use nix::unistd::User;
+
+    let usual = USUAL;
+    let names = user.as_ref().map_or(&usual[..], std::slice::from_ref);
+    let found = names.iter().find_map(|name| User::from_name(name).ok().flatten());
+    match found {
+        Some(user) if user.uid.is_root() => Ok(None),
+        Some(user) => Ok(Some(user)),
+        None => {
+            let text =
+                format!("there is no user '{}' to become instead of root", Escaped(&names.join("', '")));
+            Err(Complaint::new("user", text))
+        }
+    }
+}
+
+/// The same where it is not possible: root stays root, unless somebody else was asked for.
+#[cfg(not(feature = "system"))]
+pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
+    // The directory of a process belongs to whom it runs as.
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    match user {
+        Some(name) if is_root && name != "root" => {
+            let text = format!(
+                "this build can not become '{}': it lacks the feature `system`. Start it as that user, or say \
+                 `user root`.",
+                Escaped(name)
+            );
+            Err(Complaint::new("user", text))
+        }
+        _ if is_root => {
+            warn!(
+                "Running as root: this build can not become another user, because it lacks the feature `system`."
+            );
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Warns of files with secrets that everybody may read.
+pub fn warn_of_exposed(settings: &Settings) {
+    for path in exposed(settings) {
+        let path = path.display().to_string();
+        warn!("Warning: File {} has world readable permissions.", Escaped(&path));
+    }
+}
+
+fn exposed(settings: &Settings) -> Vec<PathBuf> {
+    let mut secrets: Vec<&Path> = Vec::new();
+    for listener in &settings.listeners {
+        secrets.extend(listener.tls.as_ref().map(|tls| tls.key.as_path()));
+        secrets.extend(listener.security.passwords.as_deref());
+    }
+    secrets.sort_unstable();
+    secrets.dedup();
+    secrets.into_iter().filter(|path| is_exposed(path)).map(Path::to_owned).collect()
+}
+
+fn is_exposed(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at files")]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn who_may_be_read_by_everybody_is_exposed() {
+        let path = std::env::temp_dir().join(format!("brooklet-secret-{}", std::process::id()));
+        fs::write(&path, "secret").expect("written");
+        for (mode, expected) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
+            assert_eq!(is_exposed(&path), expected, "{mode:o}");
+        }
+        fs::remove_file(&path).expect("removed");
+        assert!(!is_exposed(&path), "what is not there is somebody else's complaint");
+    }
+
+    #[cfg(feature = "system")]
+    #[test]
+    fn a_user_has_to_be_there() {
+        let error = choose(Some("no-such-user")).expect_err("there is none").to_string();
+        assert_eq!(error, "user: there is no user 'no-such-user' to become instead of root");
+        assert!(choose(Some("root")).expect("there is one").is_none());
+    }
+}

@@ -1,0 +1,244 @@
+//! The binary as those who operate it meet it: its log, the user that it runs as, and what a service manager hears.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A broker with a directory of its own, where its log is.
+struct Broker {
+    process: Child,
+    directory: PathBuf,
+}
+
+impl Broker {
+    fn start(name: &str, configuration: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("brooklet-operation-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("it is ours");
+        let file = directory.join("brooklet.conf");
+        let place = directory.display().to_string();
+        let text =
+            format!("listener 0 127.0.0.1\nallow_anonymous true\n{}", configuration.replace("@", &place));
+        fs::write(&file, text).expect("a file can be written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_brooklet"));
+        command.arg("-c").arg(&file).stderr(Stdio::piped());
+        change(&mut command);
+        Self { process: command.spawn().expect("the binary can be started"), directory }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// Waits until something holds.
+    fn wait<T>(&self, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+        #[expect(clippy::disallowed_methods, reason = "a process takes its time")]
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(found) = check() {
+                return found;
+            }
+            #[expect(clippy::disallowed_methods, reason = "a process takes its time")]
+            let is_late = Instant::now() > end;
+            assert!(!is_late, "{what} does not come; the log: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn wait_for(&self, part: &str) -> String {
+        self.wait(part, || self.log().lines().find(|line| line.contains(part)).map(str::to_owned))
+    }
+
+    fn connect(&self, client_identifier: &str) -> TcpStream {
+        let _ = self.wait_for(" running");
+        let line = self.wait_for("Opening ipv4 listen socket on port");
+        let digits: String =
+            line.chars().rev().skip_while(|c| *c == '.').take_while(char::is_ascii_digit).collect();
+        let port = digits.chars().rev().collect::<String>().parse().expect("a port");
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
+        let length = u8::try_from(client_identifier.len()).expect("a short name");
+        let mut packet = vec![0x10, 12 + length, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, length];
+        packet.extend(client_identifier.bytes());
+        stream.write_all(&packet).expect("it takes bytes");
+        assert_eq!(read(&mut stream, 4), [0x20, 2, 0, 0]);
+        stream
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status();
+        assert!(status.expect("there is kill").success());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).expect("the broker answers");
+    bytes
+}
+
+#[test]
+fn a_log_file_has_the_lines_that_watchers_look_for() {
+    let broker = Broker::start(
+        "lines",
+        "log_dest file @/log\nlog_type all\nlog_timestamp_format %Y-%m-%dT%H:%M:%S\nsys_interval 0\n",
+        |command| {
+            command.env("TZ", "UTC");
+        },
+    );
+    let mut stream = broker.connect("watcher");
+    stream.write_all(&[0x82, 8, 0, 1, 0, 3, b'a', b'/', b'b', 1]).expect("it takes bytes");
+    assert_eq!(read(&mut stream, 5), [0x90, 3, 0, 1, 1]);
+    stream.write_all(&[0xA2, 7, 0, 2, 0, 3, b'a', b'/', b'b']).expect("it takes bytes");
+    assert_eq!(read(&mut stream, 4), [0xB0, 2, 0, 2]);
+    drop(stream);
+    let line = broker.wait_for("Client watcher [127.0.0.1:");
+    let shape: String = line.chars().take(21).map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    assert_eq!(shape, "9999-99-99T99:99:99: ", "{line}");
+    for part in [
+        "brooklet version ",
+        "Config loaded from ",
+        "New connection from 127.0.0.1:",
+        " as watcher (p4, c1, k0).",
+        ": watcher 1 a/b",
+        ": watcher a/b",
+        "Received SUBSCRIBE from watcher",
+        "connection closed by client",
+    ] {
+        let _ = broker.wait_for(part);
+    }
+}
+
+#[test]
+fn a_hang_up_opens_the_log_anew_though_the_configuration_be_wrong() {
+    let broker = Broker::start("reopen", "log_dest file @/log\nsys_interval 0\n", |_| {});
+    let _ = broker.wait_for(" running");
+    for (round, text) in ["listener 0 127.0.0.1\nlog_dest file @/log\n", "nonsense\n"].into_iter().enumerate()
+    {
+        let file = broker.directory.join("brooklet.conf");
+        fs::write(&file, text.replace("@", &broker.directory.display().to_string())).expect("written");
+        fs::rename(broker.directory.join("log"), broker.directory.join(format!("log.{round}")))
+            .expect("moved");
+        broker.signal("-HUP");
+        broker.wait("a new log", || (!broker.log().is_empty()).then_some(()));
+    }
+    let _ = broker.wait_for("The configuration stays as it was.");
+}
+
+#[test]
+fn lines_of_the_log_are_published_and_do_not_feed_themselves() {
+    let broker = Broker::start("topic", "log_dest file @/log\nlog_dest topic\nsys_interval 0\n", |_| {});
+    let mut watcher = broker.connect("watcher");
+    let filter = b"$SYS/broker/log/N";
+    let mut packet = vec![0x82, 22, 0, 1, 0, 17];
+    packet.extend(filter);
+    packet.push(0);
+    watcher.write_all(&packet).expect("it takes bytes");
+    assert_eq!(read(&mut watcher, 5), [0x90, 3, 0, 1, 0]);
+    drop(broker.connect("other"));
+    let mut heard = Vec::new();
+    for part in ["New connection from ", " as other (p4, c1, k0).", "Client other [127.0.0.1:"] {
+        let length = usize::from(read(&mut watcher, 2)[1]);
+        let publish = String::from_utf8_lossy(&read(&mut watcher, length)).into_owned();
+        assert!(publish.contains("$SYS/broker/log/N") && publish.contains(part), "{part}: {publish}");
+        heard.push(publish);
+    }
+    // Nothing follows of having been told.
+    watcher.write_all(&[0xC0, 0]).expect("it takes bytes");
+    assert_eq!(read(&mut watcher, 2), [0xD0, 0], "after {heard:?}");
+}
+
+#[cfg(feature = "system")]
+#[test]
+fn a_log_that_nobody_reads_stalls_nobody() {
+    // Standard error is a pipe that holds some ten thousand bytes and is never read.
+    let broker = Broker::start("stall", "log_dest file @/log\nlog_dest stderr\nlog_type all\n", |_| {});
+    let mut stream = broker.connect("talker");
+    for _ in 0..100 {
+        stream.write_all(&[0xC0, 0].repeat(100)).expect("it takes bytes");
+        assert_eq!(read(&mut stream, 200), [0xD0, 0].repeat(100));
+    }
+}
+
+#[test]
+fn a_service_manager_hears_of_start_reload_and_end() {
+    let path = std::env::temp_dir().join(format!("brooklet-manager-{}", std::process::id()));
+    let _ = fs::remove_file(&path);
+    let manager = UnixDatagram::bind(&path).expect("a socket can be bound");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    manager.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
+    let broker = Broker::start("notify", "log_dest file @/log\n", |command| {
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+    });
+    let hear = |wanted: &str| loop {
+        let mut bytes = [0; 100];
+        let count = manager.recv(&mut bytes).unwrap_or_else(|why| panic!("{wanted}: {why}"));
+        if &bytes[..count] == wanted.as_bytes() {
+            return;
+        }
+    };
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    hear("WATCHDOG=1");
+    broker.signal("-HUP");
+    hear("RELOADING=1");
+    hear("READY=1");
+    broker.signal("-TERM");
+    hear("STOPPING=1");
+    let _ = fs::remove_file(&path);
+}
+
+#[cfg(feature = "system")]
+#[test]
+fn root_becomes_somebody_else_before_it_serves() {
+    if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
+        println!("skipped: only root can become somebody else");
+        return;
+    }
+    let broker = Broker::start("root", "log_dest file @/log\nuser nobody\npid_file @/pid\n", |_| {});
+    let _ = broker.connect("a");
+    let _ = broker.wait_for("Running as user nobody.");
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.process.id())).expect("it runs");
+    let field = |name: &str| status.lines().find(|line| line.starts_with(name)).expect("a field").to_owned();
+    for name in ["Uid:", "Gid:", "Groups:"] {
+        assert!(field(name).split_whitespace().skip(1).all(|number| number != "0"), "{}", field(name));
+    }
+    assert_eq!(field("CapEff:"), "CapEff:\t0000000000000000");
+    let pid = fs::read_to_string(broker.directory.join("pid")).expect("it was written before");
+    assert_eq!(pid.trim(), broker.process.id().to_string());
+    fs::rename(broker.directory.join("log"), broker.directory.join("log.1")).expect("moved");
+    broker.signal("-HUP");
+    broker.wait("a log of his own", || (!broker.log().is_empty()).then_some(()));
+    broker.signal("-TERM");
+    broker.wait("the end of the pid file", || (!broker.directory.join("pid").exists()).then_some(()));
+}
+
+#[cfg(feature = "system")]
+#[test]
+fn root_does_not_serve_as_somebody_who_is_not_there() {
+    if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
+        println!("skipped: only root can become somebody else");
+        return;
+    }
+    let mut broker =
+        Broker::start("nobody", "log_dest file @/log\nuser no-such-user\npid_file @/pid\n", |_| {});
+    let status = broker.process.wait().expect("it ends");
+    assert_eq!(status.code(), Some(1));
+    assert!(broker.log().contains("there is no user 'no-such-user'"), "{}", broker.log());
+    assert!(!broker.directory.join("pid").exists());
+}
