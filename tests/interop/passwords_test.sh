@@ -79,6 +79,13 @@ ours_here() {
     serve "$brooklet" && let_in ann pencil bob eraser cay 'ink well'
 }
 
+# Python has all that it takes; its own lines are the result.
+scram() {
+    "$brooklet" passwd -c -b -H scram-sha-256 "$work/users" bob eraser && serve "$brooklet" || return
+    python3 tests/interop/scram_test.py "$port" >"$work/scram" || return
+    ! grep FAILED "$work/scram"
+}
+
 changed_on_hangup() {
     "$brooklet" passwd -c -b "$work/users" ann pencil && serve "$brooklet" && let_in ann pencil || return
     "$brooklet" passwd -b "$work/users" ann eraser && kill -HUP "$broker"
@@ -117,7 +124,7 @@ rules() {
 }
 
 rules=
-for case in theirs_here plain_theirs_here ours_there ours_here changed_on_hangup rules; do
+for case in theirs_here plain_theirs_here ours_there ours_here scram changed_on_hangup rules; do
     rm -f "$work/users"
     if why=$("$case" 2>&1; status=$?; [ -z "$broker" ] || stop; exit $status); then
         echo "ok passwords $version $case"
