@@ -39,10 +39,10 @@ impl Broker {
         }
     }
 
-    /// Whether so little of the budget is used that nothing at all is shed.
+    /// Whether so little of the budget would be used with `more` bytes held that nothing at all is shed.
     #[inline]
-    pub(super) fn is_relaxed(&self) -> bool {
-        self.limits.memory.is_none_or(|limit| memory::held() < limit - limit / 4)
+    pub(super) fn is_relaxed(&self, more: usize) -> bool {
+        self.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
     }
 
     /// The fill of an outbox up to which it takes another QoS 0 message: its limit, shrinking to nothing between

@@ -8,7 +8,8 @@ use super::authorise::{Judge, may_receive};
 use super::budget::Pressure;
 use super::matches::{Matched, Matches};
 use super::rules::delivered_qos;
-use crate::codec::{Delivery, QoS, ReasonCode};
+use super::send::takes_as_it_is;
+use crate::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading};
@@ -143,8 +144,8 @@ impl Broker {
             Target::Session(session) => session,
             Target::Group(group) => return Some(self.deliver_to_group(group, keepable, None)),
         };
-        let is_at_most_once = keepable.publication.qos == QoS::AtMostOnce || terms.qos() == QoS::AtMostOnce;
-        if is_at_most_once && terms.are_plain() && self.hand_on(session, keepable) {
+        let qos = delivered_qos(&self.limits, terms.qos(), keepable.publication.qos);
+        if qos == QoS::AtMostOnce && terms.are_plain() && self.hand_on(session, keepable) {
             return Some(true);
         }
         if terms.no_local() && publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored) {
@@ -152,7 +153,7 @@ impl Broker {
         }
         let identifier = terms.identifier();
         let share = Share {
-            qos: delivered_qos(&self.limits, terms.qos(), keepable.publication.qos),
+            qos,
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             retain: terms.retain_as_published() && keepable.publication.retain,
             identifiers: identifier.as_slice(),
@@ -165,7 +166,7 @@ impl Broker {
     /// else there may be to do is left to [`Broker::deliver`].
     #[inline]
     fn hand_on(&mut self, session: SessionId, keepable: &Keepable<'_>) -> bool {
-        let is_relaxed = self.is_relaxed();
+        let is_relaxed = self.is_relaxed(0);
         let Self { sessions, connections, sender, statistics, limits, .. } = self;
         let Some(id) = sessions[session].connection() else { return false };
         let connection = &mut connections[id];
@@ -177,6 +178,46 @@ impl Broker {
             statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
         }
         is_sent
+    }
+
+    /// Hands several messages on at once, if all who subscribed get them just as they came. False if one of them does
+    /// not, or may not: then nothing has happened, and the messages go one by one.
+    pub(super) fn relay_run(&mut self, run: &PlainRun<'_>, version: ProtocolVersion) -> bool {
+        let Some(matched) = self.matches.find(&self.trie, run.topic) else { return false };
+        let subscribers = matched.subscribers();
+        // A buffer that grows may become twice as large as what is in it.
+        let growth = 2 * subscribers.len() * run.bytes.len();
+        let is_possible = !matched.has_runs()
+            && self.is_relaxed(growth)
+            && subscribers.iter().all(|subscriber| self.takes_run(subscriber, run, version));
+        if !is_possible {
+            return false;
+        }
+        let Self { sessions, connections, sender, statistics, .. } = self;
+        statistics.packets_received += run.count as u64;
+        statistics.publishes_received += run.count as u64;
+        statistics.publish_bytes_received += run.payload_bytes as u64;
+        for subscriber in subscribers {
+            let Target::Session(session) = subscriber.target else { continue };
+            let Some(id) = sessions[session].connection() else { continue };
+            connections[id].outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
+            statistics.publishes_sent += run.count as u64;
+            statistics.publish_bytes_sent += run.payload_bytes as u64;
+        }
+        true
+    }
+
+    /// Whether a subscriber gets a run of QoS 0 messages as it came, or is away and gets nothing.
+    fn takes_run(&self, subscriber: &Subscriber, run: &PlainRun<'_>, version: ProtocolVersion) -> bool {
+        let Target::Session(session) = subscriber.target else { return false };
+        let Some(id) = self.sessions[session].connection() else { return !self.limits.queues_at_most_once };
+        let connection = &self.connections[id];
+        let has_same_form = (connection.version == ProtocolVersion::V5) == (version == ProtocolVersion::V5);
+        subscriber.terms.are_plain()
+            && has_same_form
+            && self.sender.mounts.is_empty()
+            && takes_as_it_is(connection, run.longest)
+            && connection.outbox.len() + run.bytes.len() <= self.limits.outbox_bytes
     }
 
     /// Delivers once for several subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
@@ -268,7 +309,7 @@ impl Broker {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
         }
-        if self.is_relaxed() || self.pressure(0) < Pressure::Full {
+        if self.is_relaxed(0) || self.pressure(0) < Pressure::Full {
             let Self { sessions, connections, limits, .. } = self;
             let state = &mut sessions[session];
             if let Some(connection) = state.connection()
@@ -303,7 +344,7 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
     ) -> bool {
-        let (allowance, is_full) = match self.is_relaxed() {
+        let (allowance, is_full) = match self.is_relaxed(0) {
             true => (self.limits.outbox_bytes, false),
             false => (self.outbox_allowance(), self.pressure(0) == Pressure::Full),
         };

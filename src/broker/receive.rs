@@ -6,16 +6,20 @@ use super::budget::Pressure;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
 use crate::codec::{
-    AcknowledgementKind, DecodeError, Frame, Packet, PacketIdentifier, ProtocolVersion, Publish, ReasonCode,
-    Status, decode, frame, plain_acknowledgement, unchecked_publish,
+    AcknowledgementKind, DecodeError, Frame, Packet, PacketIdentifier, PlainRun, ProtocolVersion, Publish,
+    ReasonCode, Status, decode, frame, plain_acknowledgement, unchecked_publish,
 };
 use crate::connection::State;
+use crate::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
 
 /// Bytes of a cut packet that are kept even when the memory budget is used up.
 const KEPT_UNDER_PRESSURE: usize = 4096;
+
+/// Bytes of messages that are handed on at once, roughly.
+const RUN_BYTES: usize = 16 * 1024;
 
 /// The upper half of the first byte of CONNECT.
 const CONNECT: u8 = 1;
@@ -116,7 +120,7 @@ impl Broker {
     /// Works off the whole packets at the front of `bytes`; tells how many bytes they took. All of them, once the
     /// connection ends, because nothing that follows is of interest.
     fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
-        let mut used = 0;
+        let (mut used, mut tried) = (0, 0);
         let mut limit = self.packet_size_limit(id);
         let most = self.limits.outbox_bytes + self.limits.outbox_answer_bytes;
         loop {
@@ -141,6 +145,17 @@ impl Broker {
             };
             connection.last_heard = self.now;
             connection.judged = self.now;
+            if let State::Serving(_) = state
+                && used >= tried
+                && PlainRun::may_begin_with(&frame, &rest[frame.length..])
+            {
+                let (length, is_done) = self.work_off_run(rest, version, limit);
+                tried = used + length;
+                if is_done {
+                    used = tried;
+                    continue;
+                }
+            }
             let outcome = match state {
                 State::Serving(session) => self.work_off_packet((id, session), version, &frame),
                 _ => {
@@ -160,6 +175,18 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Works several messages off at once, if they are of a kind for which that can be done and not only one. Tells how
+    /// many bytes need not be tried again, and whether it was done.
+    fn work_off_run(&mut self, bytes: &[u8], version: ProtocolVersion, limit: usize) -> (usize, bool) {
+        let is_changed = self.rules.concern_publish || self.limits.raises_qos;
+        if !self.is_open || is_changed || log_enabled!(Level::Debug) {
+            return (0, false);
+        }
+        let run = PlainRun::new(bytes, version, limit.min(COPIED_PAYLOAD_MAXIMUM), RUN_BYTES);
+        let is_done = run.count > 1 && self.is_plain_topic(run.topic) && self.relay_run(&run, version);
+        (run.bytes.len(), is_done)
     }
 
     #[inline(always)]

@@ -82,10 +82,10 @@ impl Sender {
         delivery: Delivery,
     ) -> bool {
         let Some(encoded) = keepable.original(connection.version, delivery.qos()) else { return false };
-        let may_differ = connection.extension.as_ref().is_some_and(|extension| {
-            extension.outbound_aliases.is_some() || encoded.length > extension.maximum_packet_size
-        });
-        if may_differ || encoded.payload_by_reference || !self.mounts.is_empty() {
+        let is_other = encoded.payload_by_reference
+            || !self.mounts.is_empty()
+            || !takes_as_it_is(connection, encoded.length);
+        if is_other {
             return false;
         }
         connection.outbox.push(&mut self.dirty, |bytes| append(bytes, encoded, delivery));
@@ -142,6 +142,14 @@ impl Sender {
         *topic = TopicName::trusted(below);
         Ok(true)
     }
+}
+
+/// Whether a client gets packets of this length without a Topic Alias, and gets them at all.
+#[inline]
+pub(super) fn takes_as_it_is(connection: &Connection, length: usize) -> bool {
+    connection.extension.as_ref().is_none_or(|extension| {
+        extension.outbound_aliases.is_none() && length <= extension.maximum_packet_size
+    })
 }
 
 /// Appends the bytes with the receiver's own Packet Identifier.

@@ -44,7 +44,7 @@ pub use frame::{Frame, Status, frame};
 pub use packet_identifier::PacketIdentifier;
 pub use properties::{Properties, PropertyBuffer};
 pub use property::Property;
-pub use publish::{Delivery, PlainPublish, Publish, UncheckedPublish};
+pub use publish::{Delivery, PlainPublish, PlainRun, Publish, UncheckedPublish};
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
 pub use suback::SubAck;

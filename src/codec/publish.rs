@@ -3,7 +3,10 @@
 use super::properties::PropertySet;
 use super::property::identifier;
 use super::reader::{self, Reader};
-use super::{DecodeError, Frame, PacketIdentifier, Properties, ProtocolVersion, QoS, kind, writer};
+use super::{
+    DecodeError, Frame, PacketIdentifier, Properties, ProtocolVersion, QoS, Status, frame, kind,
+    unchecked_publish, writer,
+};
 use crate::topic::TopicName;
 
 const PROPERTIES: PropertySet = PropertySet::of(&[
@@ -89,6 +92,61 @@ impl PlainPublish<'_> {
         let identifier_length = if self.delivery == Delivery::AtMostOnce { 0 } else { 2 };
         let properties_length = usize::from(self.version == ProtocolVersion::V5);
         self.packet.len() - self.payload.len() - properties_length - identifier_length
+    }
+}
+
+/// Plain packets of QoS 0 on one topic, one right behind the other: what a receiver of the same version gets, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainRun<'a> {
+    /// The bytes of the Topic Name, which are not checked.
+    pub topic: &'a [u8],
+    /// All packets.
+    pub bytes: &'a [u8],
+    /// How many packets there are.
+    pub count: usize,
+    /// The length of the longest of them in bytes.
+    pub longest: usize,
+    /// Bytes of all their Application Messages.
+    pub payload_bytes: usize,
+}
+
+impl<'a> PlainRun<'a> {
+    /// Whether a run of more than one packet may begin with this one, by a quick look at the bytes `behind` it.
+    #[inline]
+    pub fn may_begin_with(first: &Frame<'_>, behind: &[u8]) -> bool {
+        const FIRST_BYTE: u8 = kind::PUBLISH << 4;
+        let [FIRST_BYTE, length, body @ ..] = behind else { return false };
+        let is_longer = length & 0x80 != 0;
+        let begins_alike = || {
+            let topic = Reader::new(first.body).binary().ok()?;
+            Some(body.starts_with(first.body.get(..2 + topic.len())?))
+        };
+        first.first_byte == FIRST_BYTE && (is_longer || begins_alike().unwrap_or(false))
+    }
+
+    /// The run at the front of `input`; of no packets, if it does not begin with one of that kind. A packet over
+    /// `maximum_packet_size` ends it, and so does its own length of `enough` bytes.
+    pub fn new(input: &'a [u8], version: ProtocolVersion, maximum_packet_size: usize, enough: usize) -> Self {
+        let mut run = Self { topic: &[], bytes: &[], count: 0, longest: 0, payload_bytes: 0 };
+        while run.bytes.len() < enough {
+            let (_, rest) = input.split_at(run.bytes.len());
+            let Ok(Status::Complete(cut)) = frame(rest, maximum_packet_size) else { break };
+            let Ok(Some(unchecked)) = unchecked_publish(&cut, version) else { break };
+            if run.count > 0 && run.topic != unchecked.topic {
+                break;
+            }
+            match unchecked.plain(version) {
+                Some(plain) if plain.delivery == Delivery::AtMostOnce => {
+                    run.payload_bytes += plain.payload.len()
+                }
+                _ => break,
+            }
+            run.topic = unchecked.topic;
+            run.bytes = input.split_at(run.bytes.len() + cut.length).0;
+            run.count += 1;
+            run.longest = run.longest.max(cut.length);
+        }
+        run
     }
 }
 
@@ -239,7 +297,7 @@ impl Publish<'_> {
 mod tests {
     use super::*;
     use crate::codec::testing::*;
-    use crate::codec::{Packet, Property, ReasonCode, Status, frame, unchecked_publish};
+    use crate::codec::{Packet, Property, ReasonCode};
 
     fn publish<'a>(delivery: Delivery, payload: &'a [u8]) -> Publish<'a> {
         let topic = TopicName::new("a/b").ok();
@@ -324,6 +382,35 @@ mod tests {
         assert!(is_plain(V5, b"\x32\x08\x00\x03a/b\x00\x01\x00"));
         assert!(!is_plain(V5, b"\x32\x07\x00\x03a/b\x00\x01"), "no properties at all");
         assert!(!is_plain(V5, b"\x30\x08\x00\x03a/b\x02\x01\x00"), "a property");
+    }
+
+    #[test]
+    fn a_run_ends_with_its_topic_and_with_its_kind() {
+        let one = b"\x30\x07\x00\x03a/bhi";
+        let other = b"\x30\x08\x00\x03a/bhey";
+        for (next, is_of_it) in [
+            (&b"\x30\x07\x00\x03a/c.."[..], false),
+            (b"\x31\x07\x00\x03a/b..", false),
+            (b"\x32\x07\x00\x03a/b\x00\x01", false),
+            (b"\x30\x07\x00\x03a/b.", false),
+            (b"\x30\x07\x00\x04a/b..", false),
+            (b"\x30\x87\x00\x00\x03a/b..", false),
+            (b"\xC0\x00", false),
+            (b"", false),
+            (b"\x30\x05\x00\x03a/b", true),
+        ] {
+            let input = [one, &other[..], next].concat();
+            let run = PlainRun::new(&input, V311, 20, 1000);
+            let Ok(Status::Complete(first)) = frame(&input, 20) else { panic!("no frame") };
+            assert!(PlainRun::may_begin_with(&first, &input[first.length..]));
+            let behind = if is_of_it { next.len() } else { 0 };
+            assert_eq!((run.count, run.bytes.len()), (2 + usize::from(is_of_it), 19 + behind), "{next:?}");
+            assert_eq!((run.topic, run.longest), (&b"a/b"[..], 10));
+        }
+        let input = [one, &other[..], one].concat();
+        assert_eq!(PlainRun::new(&input, V311, 9, 1000).count, 1, "the second is too long");
+        assert_eq!(PlainRun::new(&input, V311, 20, 10).count, 2, "the second makes it long enough");
+        assert_eq!(PlainRun::new(&input, V5, 20, 1000).count, 0, "another version");
     }
 
     #[test]
