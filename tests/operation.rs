@@ -1,5 +1,7 @@
 //! The binary as those who operate it meet it: its log, the user that it runs as, and what a service manager hears.
 
+#![expect(clippy::disallowed_methods, reason = "processes take their time, and leave files behind")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -39,13 +41,11 @@ impl Broker {
 
     /// Waits until something holds.
     fn wait<T>(&self, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-        #[expect(clippy::disallowed_methods, reason = "a process takes its time")]
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(found) = check() {
                 return found;
             }
-            #[expect(clippy::disallowed_methods, reason = "a process takes its time")]
             let is_late = Instant::now() > end;
             assert!(!is_late, "{what} does not come; the log: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));

@@ -360,7 +360,7 @@ mod tests {
     fn kinds_follow_from_target_and_level() {
         for (target, level, expected) in [
             ("brooklet::broker::depart", Level::Info, Kind::Information),
-            ("brooklet::server", Level::Warn, Kind::Warning),
+            ("brooklet::broker::matches", Level::Warn, Kind::Warning),
             ("brooklet", Level::Error, Kind::Error),
             ("brooklet::broker", Level::Debug, Kind::Debug),
             ("connection", Level::Info, Kind::Connection),
