@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use log::info;
+
 use super::Broker;
 use super::authorise::{Judge, may_receive};
 use super::budget::Pressure;
@@ -10,6 +12,7 @@ use super::matches::{Matched, Matches};
 use super::rules::delivered_qos;
 use super::send::takes_as_it_is;
 use crate::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
+use crate::escape::Escaped;
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading};
@@ -327,15 +330,26 @@ impl Broker {
     #[inline(never)]
     fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
         if self.pressure(0) >= Pressure::Keep {
-            self.statistics.dropped += 1;
-            return false;
+            return self.lose(session);
         }
         let queued = share.queued(keepable.message(&mut self.sender.spares).clone());
         let state = &mut self.sessions[session];
         let is_there = state.connection().is_some();
         let is_queued = state.outgoing_mut().enqueue(queued, &self.limits, is_there, self.now).is_ok();
-        self.statistics.dropped += u64::from(!is_queued);
-        is_queued
+        is_queued || self.lose(session)
+    }
+
+    /// Drops a message for which there is no room in the session's queue, and says so until the queue drains. Always
+    /// false.
+    #[cold]
+    fn lose(&mut self, session: SessionId) -> bool {
+        self.statistics.dropped += 1;
+        let state = &mut self.sessions[session];
+        if state.outgoing.as_mut().is_some_and(|outgoing| outgoing.lose()) {
+            let client = Escaped(&state.client_identifier);
+            info!(target: "notice", "Outgoing messages are being dropped for client {client}.");
+        }
+        false
     }
 
     pub(super) fn deliver_at_most_once(

@@ -83,6 +83,8 @@ pub struct Outgoing {
     in_flight: VecDeque<InFlight>,
     /// Identifier of the first entry in flight.
     first: u16,
+    /// Messages have been dropped since the queue was last empty.
+    is_losing: bool,
     /// Entries before this index were sent on this connection.
     sent: usize,
     /// How many of those are not settled.
@@ -237,6 +239,11 @@ impl Outgoing {
         Ok(())
     }
 
+    /// A message is dropped; tells whether it is the first since the queue was last empty.
+    pub const fn lose(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_losing, true)
+    }
+
     fn forget_expired(&mut self, now: Time) {
         if self.queue_expires > now {
             return;
@@ -259,6 +266,7 @@ impl Outgoing {
         self.queue_bytes -= queued.message.memory();
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
+            self.is_losing = false;
             self.count();
         }
         Some(queued)
@@ -573,6 +581,21 @@ mod tests {
         assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, false, at(5)).is_ok());
         assert_eq!(outgoing.queue_length(), 2);
         outgoing.check_invariants();
+    }
+
+    #[test]
+    fn a_loss_is_new_once_until_the_queue_is_empty() {
+        let mut outgoing = Outgoing::default();
+        outgoing.resume(2);
+        for _ in 0..2 {
+            let queued = queued(QoS::AtLeastOnce, Time::NEVER);
+            assert!(outgoing.enqueue(queued, &Limits::default(), false, Time::ZERO).is_ok());
+        }
+        assert_eq!([outgoing.lose(), outgoing.lose()], [true, false]);
+        assert!(outgoing.next_to_begin().is_some());
+        assert!(!outgoing.lose(), "one still waits");
+        assert!(outgoing.next_to_begin().is_some());
+        assert!(outgoing.lose());
     }
 
     #[test]
