@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -39,11 +40,39 @@ const SHORT_NAMES: [(&[u8], &str); 14] = [
 pub(super) struct Certificate<'a> {
     /// The SubjectPublicKeyInfo with its header.
     pub(super) public_key: &'a [u8],
+    /// The SubjectPublicKeyInfo without it.
+    pub(super) key: &'a [u8],
+    /// It says nothing of its version, so it is of the first and has no extensions.
+    pub(super) is_version_1: bool,
+    /// What is signed.
+    pub(super) signed: &'a [u8],
+    /// How it is signed.
+    pub(super) algorithm: &'a [u8],
+    pub(super) signature: &'a [u8],
+    /// The name of who has signed it.
+    pub(super) issuer: &'a [u8],
     /// Seconds since 1970.
     pub(super) not_before: i64,
     /// Seconds since 1970.
     pub(super) not_after: i64,
     subject: &'a [u8],
+}
+
+/// A public key and what it is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PublicKey<'a> {
+    pub(super) algorithm: &'a [u8],
+    pub(super) bits: &'a [u8],
+}
+
+impl<'a> PublicKey<'a> {
+    /// Reads a SubjectPublicKeyInfo without its header.
+    pub(super) fn parse(info: &'a [u8]) -> Option<Self> {
+        let mut fields = Reader(info);
+        let algorithm = fields.take(SEQUENCE)?;
+        let bits = fields.take_whole_bits()?;
+        fields.0.is_empty().then_some(Self { algorithm, bits })
+    }
 }
 
 /// One attribute of a subject.
@@ -63,24 +92,31 @@ impl<'a> Certificate<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut outer = Reader(bytes);
         let mut certificate = Reader(outer.take(SEQUENCE)?);
-        if !outer.0.is_empty() {
-            return None;
-        }
-        let mut fields = Reader(certificate.take(SEQUENCE)?);
-        if fields.0.first() == Some(&VERSION) {
+        let signed = certificate.next_item().filter(|item| item.tag == SEQUENCE)?;
+        let algorithm = certificate.take(SEQUENCE)?;
+        let signature = certificate.take_whole_bits()?;
+        let mut fields = Reader(signed.contents);
+        let is_version_1 = fields.0.first() != Some(&VERSION);
+        if !is_version_1 {
             fields.take(VERSION)?;
         }
         fields.take(INTEGER)?;
-        // The algorithm of the signature, and the issuer.
-        fields.take(SEQUENCE)?;
-        fields.take(SEQUENCE)?;
+        // It is said twice, and only one of them is signed.
+        let is_consistent = fields.take(SEQUENCE)? == algorithm;
+        let issuer = fields.take(SEQUENCE)?;
         let mut validity = Reader(fields.take(SEQUENCE)?);
-        let not_before = validity.take_time()?;
-        let not_after = validity.take_time()?;
+        let (not_before, not_after) = (validity.take_time()?, validity.take_time()?);
         let subject = fields.take(SEQUENCE)?;
-        let public_key = fields.next_item()?;
-        (public_key.tag == SEQUENCE).then_some(Self {
-            public_key: public_key.whole,
+        let key = fields.next_item().filter(|item| item.tag == SEQUENCE)?;
+        let is_all = outer.0.is_empty() && certificate.0.is_empty();
+        (is_all && is_consistent).then_some(Self {
+            public_key: key.whole,
+            key: key.contents,
+            is_version_1,
+            signed: signed.whole,
+            algorithm,
+            signature,
+            issuer,
             not_before,
             not_after,
             subject,
@@ -251,6 +287,14 @@ impl<'a> Reader<'a> {
         Some(Item { tag, contents, whole })
     }
 
+    /// The bytes of a bit string that is made of bytes.
+    fn take_whole_bits(&mut self) -> Option<&'a [u8]> {
+        match self.take(BIT_STRING)?.split_first()? {
+            (0, bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// A moment in seconds since 1970.
     fn take_time(&mut self) -> Option<i64> {
         let Item { tag, contents, .. } = self.next_item()?;
@@ -324,7 +368,8 @@ mod tests {
             item(SEQUENCE, &subject.concat()),
             item(SEQUENCE, b"key"),
         ];
-        item(SEQUENCE, &item(SEQUENCE, &fields.concat()))
+        let signature = [item(SEQUENCE, &[]), item(BIT_STRING, &[0, 1, 2])].concat();
+        item(SEQUENCE, &[item(SEQUENCE, &fields.concat()), signature].concat())
     }
 
     #[test]
@@ -344,6 +389,7 @@ mod tests {
         assert_eq!(certificate.public_key, item(SEQUENCE, b"key"));
         assert_eq!((certificate.not_before, certificate.not_after), (1_709_251_199, 2_524_608_000));
         assert_eq!((certificate.common_name(), certificate.subject()), (None, Some(String::new())));
+        assert_eq!((certificate.is_version_1, certificate.signature), (true, &[1, 2][..]));
     }
 
     #[test]

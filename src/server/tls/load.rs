@@ -22,6 +22,7 @@ use crate::settings::{Complaint, Listener, Protocol, Tls, UserNameSource};
 
 use super::Setup;
 use super::certificate::Certificate;
+use super::verifier::Verifier;
 
 /// Sessions that a client may resume are kept by the client, in tickets; so many it gets of one connection.
 const TICKETS: usize = 1;
@@ -181,8 +182,11 @@ fn load_verifier(
         complaints.push(Complaint::new(place, what));
         return None;
     }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    if !revoked.is_empty() {
+    let authorities = Arc::new(roots);
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities), Arc::clone(provider));
+    let has_lists = !revoked.is_empty();
+    if has_lists {
         builder =
             builder.with_crls(revoked).only_check_end_entity_revocation().enforce_revocation_expiration();
     }
@@ -190,7 +194,10 @@ fn load_verifier(
         builder = builder.allow_unauthenticated();
     }
     match builder.build() {
-        Ok(verifier) => Some(verifier),
+        Ok(inner) => {
+            let algorithms = provider.signature_verification_algorithms;
+            Some(Arc::new(Verifier { inner, authorities, algorithms, has_lists }))
+        }
         Err(error) => {
             let path = tls.revoked.as_deref().unwrap_or(Path::new("crlfile"));
             complaints.push(complaint(
@@ -306,7 +313,7 @@ mod tests {
     #[test]
     fn a_certificate_of_the_oldest_version_is_shown() {
         let authority = Authority::new();
-        let files = authority.issue_v1("old", "/CN=localhost");
+        let files = authority.issue_v1("old", "/CN=localhost", "ec");
         assert_eq!(load(&listener(&files)).map(|_| ()), Ok(()));
     }
 

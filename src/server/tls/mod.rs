@@ -9,6 +9,7 @@ mod load;
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod verifier;
 
 use std::fmt;
 use std::io::{self, BufRead as _, IoSlice, Write};

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::limits::Limits;
 use crate::settings::{Address, Listener, Protocol, Rules, Security, Tls};
@@ -109,13 +111,17 @@ pub(in crate::server) struct Files {
 
 impl Authority {
     pub(in crate::server) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Two authorities of one name would be taken for each other.
+        Self::with_name(&format!("authority {}", COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn with_name(name: &str) -> Self {
         let directory = Arc::new(Directory::new());
         directory.write("openssl.cnf", CONFIGURATION.as_bytes());
         directory.write("index.txt", b"");
         directory.write("serial", b"1000\n");
         directory.write("crlnumber", b"01\n");
-        // Two authorities of one name would be taken for each other.
-        let name = directory.path("").display().to_string().replace('/', "_");
         directory.openssl(&format!(
             "req -x509 -config openssl.cnf -extensions authority -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
              -keyout authority.key -out authority.crt -days 2 -subj \u{1}/CN={name}",
@@ -138,10 +144,16 @@ impl Authority {
         self.sign(name, "-extfile openssl.cnf -extensions leaf")
     }
 
-    /// One without extensions, as `openssl` makes them if it is told nothing.
-    pub(in crate::server) fn issue_v1(&self, name: &str, subject: &str) -> Files {
-        self.request(name, subject, "ec");
+    /// One without extensions, as `openssl` makes them if it is told nothing, with a key of this kind.
+    pub(in crate::server) fn issue_v1(&self, name: &str, subject: &str, kind: &str) -> Files {
+        self.request(name, subject, kind);
         self.sign(name, "")
+    }
+
+    /// Somebody else of the same name.
+    pub(in crate::server) fn impostor(&self) -> Self {
+        let told = self.directory.openssl("x509 -in authority.crt -noout -subject -nameopt RFC2253");
+        Self::with_name(told.trim_end().trim_start_matches("subject=CN="))
     }
 
     /// One that is good for servers alone.
@@ -206,17 +218,28 @@ impl Authority {
 
     /// A client that trusts it, and shows this certificate if it is asked.
     pub(in crate::server) fn client(&self, shown: Option<&Files>) -> ClientConfig {
+        self.client_of(&[&TLS12, &TLS13], shown)
+    }
+
+    /// One that speaks these versions.
+    pub(in crate::server) fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        shown: Option<&Files>,
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&self.pem()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
         let builder = builder.unwrap().with_root_certificates(roots);
         let mut config = match shown {
             None => builder.with_no_client_auth(),
             Some(files) => {
                 let key = PrivateKeyDer::from_pem_slice(&read(&files.key)).unwrap();
-                let chain = vec![files.certificate_der().into()];
-                builder.with_client_auth_cert(chain, key).unwrap()
+                let key = provider.key_provider.load_private_key(key).unwrap();
+                let shown = CertifiedKey::new(vec![files.certificate_der().into()], key);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
             }
         };
         config.resumption = Resumption::in_memory_sessions(8);

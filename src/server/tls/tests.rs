@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, Read as _, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use super::testing::{Authority, Files, listener};
@@ -301,16 +302,50 @@ fn what_is_not_tls_is_found_at_once() {
 #[test]
 fn the_newest_version_can_be_demanded() {
     let authority = Authority::new();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let old =
-        ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS12]);
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(&authority.pem()).unwrap()).unwrap();
-    let config = Arc::new(old.unwrap().with_root_certificates(roots).with_no_client_auth());
+    let config = Arc::new(authority.client_of(&[&TLS12], None));
     assert_eq!(Pair::new(&config, &server(&authority, |_| ())).exchange(usize::MAX), Outcome::Open);
     let strict = server(&authority, |listener| listener.tls.as_mut().unwrap().is_1_3_only = true);
     assert_eq!(
         Pair::new(&config, &strict).exchange(usize::MAX),
         Outcome::Failed("the client offers no version of TLS that is spoken here".to_owned())
     );
+}
+
+#[test]
+fn certificates_of_the_oldest_version_are_judged_as_far_as_they_can_be() {
+    let authority = Authority::new();
+    let rsa = authority.issue_v1("rsa", "/CN=old", "rsa");
+    let ec = authority.issue_v1("ec", "/CN=old", "ec");
+    let setup = server(&authority, |listener| demand(listener, &ec, UserNameSource::CommonName));
+    for files in [&rsa, &ec] {
+        for version in [&TLS12, &TLS13] {
+            let mut pair = Pair::new(&Arc::new(authority.client_of(&[version], Some(files))), &setup);
+            assert_eq!(pair.exchange(usize::MAX), Outcome::Open);
+            assert_eq!(pair.layer.introduce().as_deref(), Some("old"));
+        }
+    }
+    // Somebody else's key behind a certificate of ours.
+    let mut stolen = ec.clone();
+    stolen.key = authority.issue("thief", "/CN=thief").key;
+    let forged = authority.impostor().issue_v1("forged", "/CN=old", "ec");
+    let unknown = Authority::new().issue_v1("unknown", "/CN=old", "ec");
+    for (files, expected) in [
+        (&stolen, "the client's certificate is not signed by the one whom it names"),
+        (&forged, "the client's certificate is not signed by the one whom it names"),
+        (&unknown, "the client's certificate was issued by nobody of cafile or capath"),
+    ] {
+        for version in [&TLS12, &TLS13] {
+            let mut pair = Pair::new(&Arc::new(authority.client_of(&[version], Some(files))), &setup);
+            assert_eq!(pair.exchange(usize::MAX), Outcome::Failed(expected.to_owned()));
+            assert_eq!(pair.layer.introduce(), None);
+        }
+    }
+    let revoked = authority.issue("revoked", "/CN=revoked");
+    let list = authority.revoke(&revoked);
+    let strict = server(&authority, |listener| {
+        demand(listener, &ec, UserNameSource::CommonName);
+        listener.tls.as_mut().unwrap().revoked = Some(list);
+    });
+    let outcome = Pair::new(&Arc::new(authority.client(Some(&ec))), &strict).exchange(usize::MAX);
+    assert!(matches!(outcome, Outcome::Failed(why) if why.contains("not covered by crlfile")));
 }
