@@ -1,72 +1,15 @@
 //! Configuration files as people have them, and broken ones: what becomes of each stands in `expected.txt`.
 
 mod binary;
+#[cfg(all(feature = "tls", feature = "websocket"))]
 mod digest;
 mod keywords;
+#[cfg(all(feature = "tls", feature = "websocket"))]
 mod plan;
-
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+#[cfg(all(feature = "tls", feature = "websocket"))]
+mod table;
 
 use brooklet::config::{self, CommandLine, Verbosity};
-
-use digest::digest;
-
-/// Everything that is to be said of a file: what its settings are, and what is wrong with it.
-fn report(path: &str) -> String {
-    let outcome = config::load(Some(path), &CommandLine::default());
-    let mut lines = outcome.settings.map(|settings| digest(&settings)).unwrap_or_default();
-    lines.extend(outcome.errors.iter().map(|error| format!("error {error}")));
-    lines.extend(outcome.warnings.iter().map(|warning| format!("warning {warning}")));
-    lines.join("\n")
-}
-
-/// The files of a directory of ours, without those that others include, by what they are called here.
-fn files(directory: &str) -> Vec<String> {
-    let path = Path::new("tests/config").join(directory);
-    let entries = fs::read_dir(path).expect("the directory is there");
-    let paths = entries.map(|entry| entry.expect("an entry can be read").path());
-    let mut files: Vec<String> = paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
-        .map(|path| path.to_str().expect("names are text").to_owned())
-        .collect();
-    files.sort();
-    files
-}
-
-/// The table: a section for each file, under its path.
-fn expected() -> BTreeMap<String, String> {
-    let text = fs::read_to_string("tests/config/expected.txt").expect("the table is there");
-    let sections = text.split("\n\n").filter_map(|section| section.trim().split_once('\n'));
-    sections.map(|(path, rest)| (path.trim_start_matches("== ").to_owned(), rest.to_owned())).collect()
-}
-
-#[test]
-fn every_file_becomes_what_the_table_says() {
-    let mut expected = expected();
-    let mut wrong = String::new();
-    for path in files("good").into_iter().chain(files("broken")) {
-        let report = report(&path);
-        if expected.remove(&path).as_deref() != Some(&report) {
-            wrong += &format!("== {path}\n{report}\n\n");
-        }
-    }
-    assert!(expected.is_empty(), "there are no files for these: {:?}", expected.keys());
-    assert!(wrong.is_empty(), "the table should say:\n\n{wrong}");
-}
-
-#[test]
-fn good_files_are_good_and_broken_ones_are_not() {
-    assert!(files("good").len() >= 40 && files("broken").len() >= 15);
-    for path in files("good") {
-        assert!(config::load(Some(&path), &CommandLine::default()).settings.is_some(), "{path}");
-    }
-    for path in files("broken") {
-        let outcome = config::load(Some(&path), &CommandLine::default());
-        assert!(outcome.settings.is_none() && !outcome.errors.is_empty(), "{path}");
-    }
-}
 
 #[test]
 fn the_command_line_goes_before_the_file() {
@@ -90,4 +33,21 @@ fn the_command_line_goes_before_the_file() {
         settings.listeners.iter().map(|listener| listener.address.to_string()).collect();
     assert_eq!(places, ["port 1885 of the loopback addresses", "port 1886 of the loopback addresses"]);
     assert!(settings.listeners.iter().all(|listener| listener.security.allows_anonymous));
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn without_tls_certificates_are_refused() {
+    let errors = config::load(Some("tests/config/good/tls-server.conf"), &CommandLine::default()).errors;
+    let expected = "tests/config/good/tls-server.conf:3:1: this binary was built without TLS (feature tls)";
+    assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+}
+
+#[cfg(not(feature = "websocket"))]
+#[test]
+fn without_websocket_its_listeners_are_refused() {
+    let errors =
+        config::load(Some("tests/config/good/docker-websocket.conf"), &CommandLine::default()).errors;
+    let expected = "tests/config/good/docker-websocket.conf:10:1: this binary was built without WebSocket (feature websocket)";
+    assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }
