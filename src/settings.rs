@@ -69,8 +69,6 @@ pub struct Listener {
     pub proxy: Option<Proxy>,
     /// Connections at one time (`max_connections`). Beyond: the newest is dropped.
     pub connections: usize,
-    /// Whether small segments leave at once (`set_tcp_nodelay`).
-    pub is_nodelay: bool,
     /// What the core asks of clients that come in here.
     pub rules: Rc<Rules>,
     /// Who may come in here and what he may do; listeners share one unless `per_listener_settings` parts them.

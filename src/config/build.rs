@@ -206,7 +206,6 @@ impl Builder<'_> {
             tls: tls(draft, findings),
             proxy: proxy(draft, findings),
             connections: draft.connections,
-            is_nodelay: self.globals.is_nodelay,
             rules: Rc::new(self.rules(draft)),
             security: self.security(draft, is_local),
         }

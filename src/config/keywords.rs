@@ -383,7 +383,7 @@ pub static KEYWORDS: &[Keyword] = &[
         Ignored,
         "retained messages are kept until they are replaced or expire by themselves",
     ),
-    row("set_tcp_nodelay", Global(Switch(|draft, is_on| draft.is_nodelay = is_on)), ""),
+    row("set_tcp_nodelay", Ignored, "what is to be sent is sent at once in any case"),
     row(
         "sys_interval",
         Global(Number(0, U16_MAXIMUM, |draft, number| draft.system_interval = u16_of(number))),

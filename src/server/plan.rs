@@ -89,8 +89,4 @@ fn compare(old: &Listener, new: &Listener, plan: &mut Plan) {
         "what is spoken there changed, for those that connect from now on.",
     );
     note(old.connections != new.connections, "how many may be connected changed.");
-    note(
-        old.is_nodelay != new.is_nodelay,
-        "the delay of small segments changed, for those that connect from now on.",
-    );
 }

@@ -40,9 +40,7 @@ pub fn digest(settings: &Settings) -> Vec<String> {
 }
 
 fn of_listener(listener: &Listener) -> String {
-    let Listener {
-        address, interface, protocol, tls, proxy, connections, is_nodelay, rules, security, ..
-    } = listener;
+    let Listener { address, interface, protocol, tls, proxy, connections, rules, security, .. } = listener;
     let mut words = vec![format!("listener at {address}")];
     if let Address::Internet { family, .. } = address
         && *family != Family::Both
@@ -64,9 +62,6 @@ fn of_listener(listener: &Listener) -> String {
     }
     if *connections != usize::MAX {
         words.push(format!("{connections} connections"));
-    }
-    if *is_nodelay {
-        words.push("no delay".to_owned());
     }
     of_rules(rules, &mut words);
     of_security(security, &mut words);

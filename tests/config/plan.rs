@@ -57,7 +57,6 @@ fn what_is_applied_and_what_waits_is_told() {
         ("listener 1", "listener 1\nprotocol websockets", "what is spoken there changed", ""),
         ("listener 1", "listener 1\nenable_proxy_protocol 1", "what is spoken there changed", ""),
         ("listener 1", "listener 1\nmax_connections 3", "how many may be connected changed.", ""),
-        ("listener 1", "listener 1\nset_tcp_nodelay true", "small segments changed", ""),
         ("listener 1", "listener 1\ncertfile /c\nkeyfile /k", "TLS changed", ""),
     ] {
         let plan = plan(old, new);

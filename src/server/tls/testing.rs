@@ -285,7 +285,6 @@ pub(in crate::server) fn listener(files: &Files) -> Listener {
         }),
         proxy: None,
         connections: usize::MAX,
-        is_nodelay: true,
         rules: Rc::new(Rules::within(&Limits::default())),
         security: Rc::new(Security { allows_anonymous: true, ..Security::default() }),
     }
