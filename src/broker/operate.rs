@@ -7,6 +7,7 @@ use crate::limits::Limits;
 impl Broker {
     /// Other limits hold from now on. Who or what is beyond them already stays.
     pub fn set_limits(&mut self, limits: Limits) {
+        self.rules.concern_publish |= !limits.retain_available;
         self.limits = limits;
     }
 

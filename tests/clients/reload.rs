@@ -131,7 +131,9 @@ fn users_come_and_go_with_their_file() {
         let mut made = crate::server::brooklet();
         let made = made.args(["passwd", "-b", "-c", users.path(), "old", "secret"]).status();
         assert!(made.expect("the binary can be started").success());
-        let file = File::new("passwords", &format!("listener 0 127.0.0.1\npassword_file {}\n", users.path()));
+        // Started as root it would become somebody else, who could not read the file again.
+        let text = format!("user root\nlistener 0 127.0.0.1\npassword_file {}\n", users.path());
+        let file = File::new("passwords", &text);
         let server = file.serve();
         let (code, mut old) = log_in(&server, "old", "secret");
         assert_eq!(code, 0);

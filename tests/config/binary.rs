@@ -121,18 +121,25 @@ fn ports_of_the_command_line_yield_to_those_of_the_file() {
 fn in_the_background_it_leaves_its_number_in_a_file() {
     let scratch = Scratch::new("background");
     let pid_file = scratch.0.join("pid");
-    let path = scratch.file("a.conf", &format!("pid_file {}\n", pid_file.display()));
+    // Started as root it would become somebody else, who could not remove the file.
+    let path = scratch.file("a.conf", &format!("user root\npid_file {}\n", pid_file.display()));
     let output = brooklet(&["-d", "-p", "0", "-c", &path]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let number = loop {
-        match fs::read_to_string(&pid_file) {
-            Ok(number) if number.ends_with('\n') => break number,
-            _ => std::thread::yield_now(),
+    let number = || fs::read_to_string(&pid_file).ok().filter(|number| number.ends_with('\n'));
+    wait_until(|| number().is_some());
+    let status = Command::new("kill").arg(number().expect("it was there").trim()).status();
+    assert!(status.expect("there is a program kill").success());
+    wait_until(|| !pid_file.exists());
+}
+
+/// Waits for what takes a moment, but not for ever.
+#[cfg(feature = "signals")]
+fn wait_until(condition: impl Fn() -> bool) {
+    let is_there = (0..6_000).any(|_| {
+        condition() || {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            false
         }
-    };
-    let status = Command::new("kill").arg(number.trim()).status().expect("there is a program kill");
-    assert!(status.success());
-    while pid_file.exists() {
-        std::thread::yield_now();
-    }
+    });
+    assert!(is_there, "waited in vain");
 }
