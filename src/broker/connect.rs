@@ -18,7 +18,7 @@ use crate::codec::{
 use crate::connection::{AuthenticationStage, Extension, InboundAliases, OutboundAliases, State};
 use crate::escape::Escaped;
 use crate::memory::Counted;
-use crate::message::{Message, Publication};
+use crate::message::{Message, Publication, Publisher};
 use crate::planted::{self, is_planted};
 use crate::session::{EXPIRY_NEVER, Incoming, Presence, Reading, Session, Subscriptions, Will};
 use crate::settings::Rules;
@@ -155,6 +155,11 @@ impl Broker {
         certificate: Option<&str>,
         connect: &Connect<'_>,
     ) -> Option<Result<(), Refusal>> {
+        let names = claim.client_identifier.len() + claim.user_name.map_or(0, str::len);
+        if names > Publisher::LENGTH_MAXIMUM {
+            let what = "Client Identifier and User Name are too long together";
+            return Some(Err((ReasonCode::ClientIdentifierNotValid, what)));
+        }
         let connection = &self.connections[id];
         let client = Client {
             connection: Some(id),

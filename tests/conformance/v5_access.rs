@@ -213,6 +213,19 @@ fn a_session_is_taken_over_by_its_own_user_alone() {
     assert_eq!(received(V5, &packets[1]).payload, b"m");
 }
 
+/// A retained message keeps both names of its publisher, whose lengths are written down in two bytes.
+#[test]
+fn names_that_are_too_long_together_are_refused() {
+    let limits = Limits { connect_packet_size: 200_000, ..Limits::default() };
+    let mut world = World::with(limits, Ruled::new("pattern readwrite #\n"));
+    let connect =
+        |length: usize| Connect::new(V5, &"c".repeat(40_000)).user_name(&"u".repeat(length)).bytes();
+    assert_refused(&mut world, connect(25_529), 0x85);
+    let peer = world.connect(connect(25_528));
+    let puback = world.ask(peer, Publish::new(V5, "t", b"m").retain().qos(1, 1).bytes());
+    assert_eq!(puback[..4], [0x40, 3, 0, 1]);
+}
+
 #[test]
 fn rules_that_change_hold_for_subscriptions_that_are_there() {
     let mut world = world(RULES);
