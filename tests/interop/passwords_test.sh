@@ -19,7 +19,8 @@ serve() {
     local round
     for ((round = 0; round < 20; round++)); do
         port=$((20000 + RANDOM % 20000))
-        printf 'listener %s 127.0.0.1\nallow_anonymous false\npassword_file %s\n%s\n' \
+        # Who started this owns the files and goes on reading them.
+        printf 'listener %s 127.0.0.1\nuser root\nallow_anonymous false\npassword_file %s\n%s\n' \
             "$port" "$work/users" "${rules:+acl_file $rules}" >"$work/conf"
         "$@" -c "$work/conf" >"$work/log" 2>&1 &
         broker=$!
@@ -67,8 +68,6 @@ plain_theirs_here() {
 ours_there() {
     "$brooklet" passwd -c -b "$work/users" ann pencil && "$brooklet" passwd -b -H sha512 "$work/users" bob eraser &&
         "$brooklet" passwd -b "$work/users" cay gone && "$brooklet" passwd -D "$work/users" cay || return
-    # mosquitto gives up the rights of root before it reads.
-    chmod 644 "$work/users"
     serve mosquitto && let_in ann pencil bob eraser
 }
 
