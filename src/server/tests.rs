@@ -48,12 +48,21 @@ struct Running {
 impl Running {
     /// With one listener, on a loopback port unless `make` says otherwise.
     fn start(name: Option<&'static str>, make: impl FnOnce() -> Listener + Send + 'static) -> Self {
+        Self::start_within(30, name, make)
+    }
+
+    /// One that waits so many seconds for a CONNECT.
+    fn start_within(
+        seconds: u64,
+        name: Option<&'static str>,
+        make: impl FnOnce() -> Listener + Send + 'static,
+    ) -> Self {
         let (orders, received) = channel();
         let (tell, told) = channel();
         let is_ended = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_ended);
         let serve = move || {
-            let limits = Limits { connect_timeout: Duration::from_seconds(30), ..Limits::default() };
+            let limits = Limits { connect_timeout: Duration::from_seconds(seconds), ..Limits::default() };
             let mut server = Server::new(limits, Box::new(Doorman(name))).unwrap();
             server.open(&make()).unwrap();
             tell.send(port_of(&server, 0)).unwrap();
@@ -431,4 +440,36 @@ fn a_reload_changes_listeners_and_lets_connections_be() {
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, running.port)).is_err(), "it is closed");
     before.write_all(&[0xc0, 0]).unwrap();
     expect(&mut before, &[0xd0, 0]);
+}
+
+#[test]
+fn who_never_comes_to_the_point_is_closed_in_every_layer() {
+    let files = Authority::new().issue("server", "/CN=localhost");
+    let changes: [(fn(&mut Listener), &[u8]); 4] = [
+        (|_| (), b"\x16\x03\x01\x02\x00\x01"),
+        (with_websocket, b""),
+        (
+            |listener| {
+                listener.tls = None;
+                with_websocket(listener);
+            },
+            b"GET / HTTP/1.1\r\nX: ",
+        ),
+        (
+            |listener| {
+                listener.tls = None;
+                listener.proxy = Some(Proxy::V1);
+            },
+            b"PROXY TCP4 192.0.2.1 ",
+        ),
+    ];
+    for (change, begun) in changes {
+        let running = Running::start_within(0, None, make(&files, change));
+        let mut client = running.connect();
+        // The broker may have closed already.
+        let _ = client.write_all(begun);
+        let mut told = Vec::new();
+        let _ = client.read_to_end(&mut told);
+        assert!(!told.starts_with(&CONNACK), "{told:02x?}");
+    }
 }
