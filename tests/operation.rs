@@ -124,6 +124,7 @@ fn a_log_file_has_the_lines_that_watchers_look_for() {
     }
 }
 
+#[cfg(feature = "signals")]
 #[test]
 fn a_hang_up_opens_the_log_anew_though_the_configuration_be_wrong() {
     let broker = Broker::start("reopen", "log_dest file @/log\nsys_interval 0\n", |_| {});
@@ -175,6 +176,7 @@ fn a_log_that_nobody_reads_stalls_nobody() {
     }
 }
 
+#[cfg(feature = "signals")]
 #[test]
 fn a_service_manager_hears_of_start_reload_and_end() {
     let path = std::env::temp_dir().join(format!("brooklet-manager-{}", std::process::id()));
@@ -203,7 +205,7 @@ fn a_service_manager_hears_of_start_reload_and_end() {
     let _ = fs::remove_file(&path);
 }
 
-#[cfg(feature = "system")]
+#[cfg(all(feature = "signals", feature = "system"))]
 #[test]
 fn root_becomes_somebody_else_before_it_serves() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
