@@ -442,10 +442,13 @@ fn a_reload_changes_listeners_and_lets_connections_be() {
     expect(&mut before, &[0xd0, 0]);
 }
 
+/// What makes a listener another one.
+type Change = fn(&mut Listener);
+
 #[test]
 fn who_never_comes_to_the_point_is_closed_in_every_layer() {
     let files = Authority::new().issue("server", "/CN=localhost");
-    let changes: [(fn(&mut Listener), &[u8]); 4] = [
+    let changes: [(Change, &[u8]); 4] = [
         (|_| (), b"\x16\x03\x01\x02\x00\x01"),
         (with_websocket, b""),
         (
