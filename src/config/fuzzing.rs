@@ -7,6 +7,9 @@ use crate::settings::Address;
 use super::keywords::KEYWORDS;
 use super::{CommandLine, Finding, Outcome, Place, Statement, Step, parse, settle};
 
+/// Bytes of a text that is composed, roughly: enough for keywords to meet, and few enough for many tries.
+const COMPOSED_MAXIMUM: usize = 512;
+
 /// Reads the bytes as a configuration without other files, and as choices of keywords and values.
 pub fn check(data: &[u8]) {
     read(data);
@@ -43,7 +46,7 @@ fn composed(data: &[u8]) -> String {
     ];
     let mut input = Input::new(data);
     let mut text = String::new();
-    while !input.is_empty() && text.len() < 2 * 1024 {
+    while !input.is_empty() && text.len() < COMPOSED_MAXIMUM {
         let keyword = &KEYWORDS[input.below(KEYWORDS.len())];
         // Families go on behind their name.
         let end = if keyword.name.ends_with('_') { "x" } else { "" };
@@ -64,7 +67,8 @@ fn read(data: &[u8]) {
     check_places(data, &findings);
     let outcome = Outcome::new(settings, findings.clone());
     for complaint in outcome.errors.iter().chain(&outcome.warnings) {
-        assert!(!complaint.to_string().contains(['\n', '\r', '\0']), "{complaint:?}");
+        let is_line = complaint.to_string().bytes().all(|byte| !matches!(byte, b'\n' | b'\r' | 0));
+        assert!(is_line, "{complaint:?}");
     }
     assert_eq!(outcome.settings.is_none(), findings.iter().any(|finding| finding.is_error));
     let Some(settings) = outcome.settings else { return };
