@@ -15,6 +15,11 @@ use brooklet::server::{Server, sandbox};
 use brooklet::settings::{Address, Complaint, Settings};
 use log::{error, info, warn};
 
+/// That of the C library does not give back pages between survivors, of which a broker always has some.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Tells a broker that it is in the background already.

@@ -80,7 +80,7 @@ impl DirtyList {
 
     /// Keeps spare buffers for so many connections. Those that lie longest go, and the lists of them, too: what a
     /// peak has left behind keeps the allocator from giving back the pages around it.
-    fn forget_spares(&mut self, count: usize) {
+    pub fn forget_spares(&mut self, count: usize) {
         self.spares = self.spares.split_off(self.spares.len().saturating_sub(count));
         self.chunks = self.chunks.split_off(self.chunks.len().saturating_sub(count));
         self.chunk_bytes = self.chunks.iter().map(Bytes::memory).sum();

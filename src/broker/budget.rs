@@ -11,7 +11,24 @@
 //! Nothing that was acknowledged is thrown away, and nothing aborts.
 
 use super::Broker;
+use super::matches::Matches;
+use super::timers::Timer;
 use crate::memory::{self, Audit};
+use crate::message::Spares;
+use crate::time::Duration;
+
+/// Less than this is no peak: about what the broker keeps of late for speed alone.
+const PEAK_MINIMUM: usize = 2 * 1024 * 1024;
+/// How long after a peak what it has left behind is forgotten: not in the midst of the work that ends it.
+const PEAK_REMEMBERED: Duration = Duration::from_seconds(10);
+
+/// The most memory that was held since the last peak was forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Peak {
+    highest: usize,
+    /// More than half of it has been given back; a timer waits to forget it.
+    is_over: bool,
+}
 
 /// How far the budget is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +72,28 @@ impl Broker {
         // In 64 KiB steps of the allowance, which keeps the product small.
         let allowed = most / 65_536 * left / (to - from).max(1) * 65_536;
         if left == to - from { most } else { allowed }
+    }
+
+    /// Notices that a peak is over.
+    #[inline]
+    pub(super) fn watch_peak(&mut self) {
+        let held = memory::held();
+        let highest = self.peak.highest.max(held);
+        self.peak.highest = highest;
+        if !self.peak.is_over && highest >= PEAK_MINIMUM && held < highest / 2 {
+            self.peak.is_over = true;
+            self.wheel.arm(self.now + PEAK_REMEMBERED, Timer::Peak);
+        }
+    }
+
+    /// Gives back what is kept for speed alone. What of it was allocated in the midst of a peak lies above everything
+    /// that has been freed since, and keeps an allocator that gives back from the top from giving back anything.
+    pub(super) fn forget_peak(&mut self) {
+        self.sender.spares = Spares::default();
+        self.sender.dirty.forget_spares(0);
+        self.matches = Matches::default();
+        self.count();
+        self.peak = Peak { highest: memory::held(), is_over: false };
     }
 
     /// Counts what grows without counting itself: slabs, the wheel, the trie and the sets.

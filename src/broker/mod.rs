@@ -49,6 +49,7 @@ use crate::time::Time;
 use crate::trie::Trie;
 use crate::wheel::Wheel;
 
+use budget::Peak;
 use matches::Matches;
 use rules::RuleBook;
 use send::Sender;
@@ -206,6 +207,7 @@ pub struct Broker {
     aliased_topic: String,
     /// The memory of what does not count itself.
     counted: Counted,
+    peak: Peak,
 }
 
 impl Broker {
@@ -246,6 +248,7 @@ impl Broker {
             forwarded: PropertyBuffer::default(),
             aliased_topic: String::new(),
             counted: Counted::default(),
+            peak: Peak::default(),
         }
     }
 

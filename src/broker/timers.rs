@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Sweep,
     /// What the broker tells of itself.
     System,
+    /// What a peak has left behind.
+    Peak,
 }
 
 impl Broker {
@@ -30,6 +32,7 @@ impl Broker {
     /// is.
     pub fn tick(&mut self, now: Time, budget: usize) {
         self.advance(now);
+        self.watch_peak();
         for _ in 0..self.unfinished.len() {
             let Some(session) = self.unfinished.pop_front() else { break };
             if self.sessions.find(session).is_some() {
@@ -43,6 +46,7 @@ impl Broker {
                 Timer::Session(id) => self.session_is_due(id),
                 Timer::Sweep => self.sweep(),
                 Timer::System => self.system_is_due(),
+                Timer::Peak => self.forget_peak(),
             }
         }
     }
