@@ -23,28 +23,26 @@ const USUAL: [&str; 3] = ["mosquitto", "brooklet", "nobody"];
 /// There is no such user, or the system refuses. The process must not serve then.
 #[cfg(feature = "system")]
 pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
-    use std::ffi::CString;
-
-    use nix::unistd::{Uid, initgroups, setgid, setuid};
+    use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
     use crate::logging;
 
     if !Uid::effective().is_root() {
         return Ok(None);
     }
-    let Some(chosen) = choose(user)? else {
+    let Some(chosen) = choose(user, &read_accounts("/etc/passwd")?)? else {
         warn!("Running as root, because the configuration says so.");
         return Ok(None);
     };
     let complaint = |what: &str, why: nix::Error| {
         Complaint::new("user", format!("unable to {what} of '{}': {}", Escaped(&chosen.name), why.desc()))
     };
-    logging::give_to(chosen.uid.as_raw(), chosen.gid.as_raw());
-    let name = CString::new(chosen.name.as_bytes())
-        .map_err(|_| Complaint::new("user", "a name without U+0000 is expected"))?;
-    initgroups(&name, chosen.gid).map_err(|why| complaint("take the groups", why))?;
-    setgid(chosen.gid).map_err(|why| complaint("take the group", why))?;
-    setuid(chosen.uid).map_err(|why| complaint("take the rights", why))?;
+    logging::give_to(chosen.user, chosen.group);
+    let groups: Vec<Gid> =
+        groups_of(&chosen, &read_accounts("/etc/group")?).into_iter().map(Gid::from_raw).collect();
+    setgroups(&groups).map_err(|why| complaint("take the groups", why))?;
+    setgid(Gid::from_raw(chosen.group)).map_err(|why| complaint("take the group", why))?;
+    setuid(Uid::from_raw(chosen.user)).map_err(|why| complaint("take the rights", why))?;
     if setuid(Uid::from_raw(0)).is_ok() {
         return Err(Complaint::new(
             "user",
@@ -54,23 +52,57 @@ pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
     Ok(Some(chosen.name))
 }
 
+/// A user of this machine.
+#[cfg(feature = "system")]
+#[derive(Debug, PartialEq, Eq)]
+struct Account {
+    name: String,
+    user: u32,
+    group: u32,
+}
+
+/// Reads the users or the groups of this machine. They are looked up in its own files alone: what other services there
+/// may be to ask is made for people, and the libraries that ask them would stay for as long as the broker runs.
+#[cfg(feature = "system")]
+fn read_accounts(path: &str) -> Result<String, Complaint> {
+    fs::read_to_string(path).map_err(|why| Complaint::new(path, format!("unable to read it: {why}")))
+}
+
 /// The user that is meant; `None` for root.
 #[cfg(feature = "system")]
-fn choose(user: Option<&str>) -> Result<Option<nix::unistd::User>, Complaint> {
-    use nix::unistd::User;
-
+fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, Complaint> {
     let usual = USUAL;
     let names = user.as_ref().map_or(&usual[..], std::slice::from_ref);
-    let found = names.iter().find_map(|name| User::from_name(name).ok().flatten());
-    match found {
-        Some(user) if user.uid.is_root() => Ok(None),
-        Some(user) => Ok(Some(user)),
+    let find = |name: &&str| accounts.lines().filter_map(account).find(|account| account.name == **name);
+    match names.iter().find_map(find) {
+        Some(account) if account.user == 0 => Ok(None),
+        Some(account) => Ok(Some(account)),
         None => {
             let text =
                 format!("there is no user '{}' to become instead of root", Escaped(&names.join("', '")));
             Err(Complaint::new("user", text))
         }
     }
+}
+
+/// One line of the users: name, password, user number, group number, and what is of no interest here.
+#[cfg(feature = "system")]
+fn account(line: &str) -> Option<Account> {
+    let mut parts = line.split(':');
+    let name = parts.next().filter(|name| !name.is_empty())?.to_owned();
+    let mut numbers = parts.skip(1).map(str::parse);
+    Some(Account { name, user: numbers.next()?.ok()?, group: numbers.next()?.ok()? })
+}
+
+/// The group of a user and those that name him: each line has a name, a password, a number and the members.
+#[cfg(feature = "system")]
+fn groups_of(account: &Account, groups: &str) -> Vec<u32> {
+    let naming = groups.lines().filter_map(|line| {
+        let mut parts = line.split(':').skip(2);
+        let number = parts.next()?.parse().ok()?;
+        parts.next()?.split(',').any(|member| member == account.name).then_some(number)
+    });
+    std::iter::once(account.group).chain(naming).collect()
 }
 
 /// The same where it is not possible: root stays root, unless somebody else was asked for.
@@ -141,8 +173,14 @@ mod tests {
     #[cfg(feature = "system")]
     #[test]
     fn a_user_has_to_be_there() {
-        let error = choose(Some("no-such-user")).expect_err("there is none").to_string();
+        let users = "root:x:0:0:root:/root:/bin/sh\n\nbad\n:x:7:7\nmosquitto:x:a:1::\nbrooklet:x:12:34:,,,:/:/bin/false";
+        let error = choose(Some("no-such-user"), users).expect_err("there is none").to_string();
         assert_eq!(error, "user: there is no user 'no-such-user' to become instead of root");
-        assert!(choose(Some("root")).expect("there is one").is_none());
+        assert!(choose(Some("root"), users).expect("there is one").is_none());
+        let account = choose(None, users).expect("there is one").expect("it is not root");
+        assert_eq!(account, Account { name: "brooklet".to_owned(), user: 12, group: 34 });
+        let groups =
+            "root:x:0:\nkeys:x:5:daemon,brooklet\nalmost:x:6:brooklets\nbad:x:-1:brooklet\nssl:x:9:brooklet";
+        assert_eq!(groups_of(&account, groups), [34, 5, 9]);
     }
 }
