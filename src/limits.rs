@@ -29,6 +29,9 @@ pub struct Limits {
     pub connect_packet_size: usize,
     /// Largest packet from a connected client, in bytes. Larger: 0x95 and the connection ends.
     pub packet_size: usize,
+    /// Largest payload of a message, in bytes. Larger: the message is not taken and the connection stays; who sends it
+    /// is answered 0x97 where a QoS 1 or 2 PUBLISH of 5.0 can be, and a Will ends the connection with 0x95.
+    pub payload_size: usize,
     /// Connections at one time. Beyond: the newest is refused with 0x97.
     pub connections: usize,
     /// Sessions at one time, connected or not. Beyond: a CONNECT that needs a new one is refused with 0x97.
@@ -94,6 +97,7 @@ impl Default for Limits {
             memory: None,
             connect_packet_size: 64 * 1024,
             packet_size: 2_000_000,
+            payload_size: usize::MAX,
             connections: 1_000_000,
             sessions: 1_000_000,
             outbox_bytes: 4 * 1024 * 1024,

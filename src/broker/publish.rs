@@ -1,6 +1,6 @@
 //! PUBLISH from a client, and the second half of a QoS 2 exchange that it began.
 
-use log::{Level, log_enabled};
+use log::{Level, info, log_enabled};
 
 use super::matches::Matched;
 use super::rules::mounted_name;
@@ -10,6 +10,7 @@ use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, Properties,
     Property, PropertyBuffer, ProtocolVersion, Publish, ReasonCode,
 };
+use crate::escape::Escaped;
 use crate::message::{Keepable, Publication};
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
@@ -143,6 +144,9 @@ impl Broker {
     ) -> Result<Step, Fault> {
         if self.rules.concern_publish {
             self.check_publish(id, publish)?;
+            if publish.payload.len() > self.limits.payload_size {
+                return self.leave_out(id, session, publish, topic);
+            }
             if let Some(mounted) = mounted_name(self.rules.of(self.connections[id].listener), topic) {
                 let topic = TopicName::new(&mounted).map_err(|_| {
                     Fault::new(ReasonCode::TopicNameInvalid, "no topic below the mount point")
@@ -151,6 +155,24 @@ impl Broker {
             }
         }
         self.take_over_named(id, session, publish, topic, split)
+    }
+
+    /// Answers a message whose payload is above the maximum, of which nothing else takes effect.
+    fn leave_out(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+    ) -> Result<Step, Fault> {
+        if self.is_repeated(id, session, publish.delivery)? {
+            return Ok(Step::Done);
+        }
+        let client = Escaped(&self.sessions[session].client_identifier);
+        let (length, topic) = (publish.payload.len(), Escaped(topic.as_str()));
+        info!(target: "notice", "Dropped too large PUBLISH from {client} ('{topic}', ... ({length} bytes)).");
+        self.conclude(id, session, publish.delivery, ReasonCode::QuotaExceeded)?;
+        Ok(Step::Done)
     }
 
     /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other. The

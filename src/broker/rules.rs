@@ -26,7 +26,12 @@ pub(super) struct RuleBook {
 impl RuleBook {
     pub(super) fn new(limits: &Limits) -> Self {
         let unsaid = Rc::new(Rules::within(limits));
-        Self { said: Vec::new(), unsaid, concern_publish: !limits.retain_available }
+        Self { said: Vec::new(), unsaid, concern_publish: Self::is_about_publish(limits) }
+    }
+
+    /// Whether limits restrict what is published.
+    pub(super) fn is_about_publish(limits: &Limits) -> bool {
+        !limits.retain_available || limits.payload_size < usize::MAX
     }
 
     /// The rules of one listener.
@@ -122,6 +127,9 @@ impl Broker {
             // [MQTT-3.2.2-13]
             () if will.retain && !self.limits.retain_available => {
                 Err((ReasonCode::RetainNotSupported, "the Will is to be retained"))
+            }
+            () if will.payload.len() > self.limits.payload_size => {
+                Err((ReasonCode::PacketTooLarge, "the payload of the Will is above the maximum"))
             }
             // It has the name that it has in the broker, which may be longer than it was.
             () if TopicName::new(will.topic.as_str()).is_err() => {

@@ -56,14 +56,14 @@ fn limits(globals: &Globals, given: &CommandLine) -> Limits {
     let bound =
         |said: Option<usize>, default: usize| said.filter(|&count| count < usize::MAX).unwrap_or(default);
     let of_message = globals.message_size.map(|size| size.saturating_add(BESIDE_PAYLOAD));
-    let packet_size = match (globals.packet_size, of_message) {
-        (Some(size), Some(other)) => size.min(other),
-        (Some(size), None) | (None, Some(size)) => size,
-        (None, None) => default.packet_size,
-    };
+    // Whoever allows large payloads and says nothing of packets means that they fit.
+    let packet_size = globals
+        .packet_size
+        .unwrap_or_else(|| of_message.map_or(default.packet_size, |size| size.max(default.packet_size)));
     Limits {
         memory: given.memory_limit.or(globals.memory_limit),
         packet_size,
+        payload_size: globals.message_size.unwrap_or(default.payload_size),
         connect_packet_size: default.connect_packet_size.min(packet_size),
         connections: bound(globals.connections, default.connections),
         sessions: bound(globals.sessions, default.sessions),

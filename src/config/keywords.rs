@@ -339,7 +339,7 @@ pub static KEYWORDS: &[Keyword] = &[
         Global(Number(0, 268_435_455, |draft, number| {
             draft.message_size = usize::try_from(number).ok().filter(|&size| size > 0)
         })),
-        "a bound of the packet: 64 KiB more, for topic and properties; beyond it the connection ends",
+        "a 5.0 publisher of QoS 1 or 2 is told 0x97; raises `max_packet_size` where that is not said",
     ),
     row(
         "persistence",

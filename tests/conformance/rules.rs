@@ -101,6 +101,31 @@ fn without_retained_messages_asking_for_one_ends_the_connection() {
 }
 
 #[test]
+fn the_largest_payload_is_enforced_to_the_byte() {
+    let mut world = World::with_limits(|limits| limits.payload_size = 10);
+    let (peer, reader) = (client(&mut world, "a"), client(&mut world, "c"));
+    let old = world.connect(Connect::new(V311, "b").bytes());
+    subscribe_to(&mut world, reader, "x", 2);
+    let (fits, too_large) = ([b'x'; 10], [b'x'; 11]);
+    // Who can be told is told, at once; for all others the answer is as it always is.
+    for (qos, kind) in [(1, 0x40), (2, 0x50)] {
+        let message = |version, payload: &[u8]| Publish::new(version, "x", payload).qos(qos, 7).bytes();
+        let answer = world.ask(peer, message(V5, &too_large));
+        assert_eq!((answer[0], &answer[2..5]), (kind, &[0, 7, 0x97][..]));
+        assert_eq!(world.ask(old, message(V311, &too_large)), [kind, 2, 0, 7]);
+        assert!(world.take(reader).is_empty());
+    }
+    world.send(peer, Publish::new(V5, "x", &too_large).bytes());
+    world.send(old, Publish::new(V311, "x", &too_large).bytes());
+    assert!(world.take(reader).is_empty());
+    world.send(old, Publish::new(V311, "x", &fits).bytes());
+    world.send(peer, Publish::new(V5, "x", &fits).bytes());
+    assert_eq!(world.take(reader).len(), 2);
+    assert_refused(&mut world, Connect::new(V5, "d").will("x", &too_large, 0, false, &[]).bytes(), 0x95);
+    let _ = client(&mut world, "e");
+}
+
+#[test]
 fn the_largest_packet_is_told_and_enforced() {
     let mut world = world(|rules| rules.packet_size = 100);
     let (packet, _) = answer(&mut world, STRICT, &Connect::new(V5, "a"));
