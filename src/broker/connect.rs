@@ -182,7 +182,7 @@ impl Broker {
         let password = connect.password.filter(|_| certificate.is_none());
         let verdict = self.ask(0, &client, Question::Connect { password })?;
         if let Verdict::Refused(reason) = verdict {
-            return Some(Err((reason, "the client is not authenticated")));
+            return Some(Err((reason, unauthenticated(reason, claim.user_name))));
         }
         if !self.owns_session(claim) {
             return Some(Err((ReasonCode::NotAuthorized, "the session is another user's")));
@@ -453,4 +453,13 @@ fn with_will_topic<'a>(connect: &Connect<'a>, topic: Option<&'a str>) -> Connect
         will.topic = TopicName::trusted(topic);
     }
     connect
+}
+
+/// Why a client is not let in, in words that the client may read: they tell nobody which names there are.
+fn unauthenticated(reason: ReasonCode, user_name: Option<&str>) -> &'static str {
+    match (reason, user_name) {
+        (ReasonCode::BadUserNameOrPassword, _) => "the User Name or the password is wrong",
+        (ReasonCode::NotAuthorized, None) => "clients without a User Name are not let in",
+        _ => "the client is not authenticated",
+    }
 }

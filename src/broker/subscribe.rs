@@ -59,7 +59,9 @@ impl Broker {
             properties: Properties::default(),
             codes: &codes,
         };
-        self.answer_subscribe(id, session, suback)?;
+        let refused = verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
+        let refused = refused.and_then(|index| subscribe.subscriptions.iter().nth(index));
+        self.answer_subscribe(id, session, suback, refused.map(|refused| refused.filter))?;
         self.pump(session);
         Ok(Step::Done)
     }
@@ -71,10 +73,12 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         suback: SubAck<'_>,
+        refused: Option<TopicFilter<'_>>,
     ) -> Result<(), Fault> {
         if let Some(why) = self.denial.take() {
             let client = Escaped(&self.sessions[session].client_identifier);
-            info!(target: "notice", "Client {client} may not subscribe: {why}.");
+            let filter = Escaped(refused.map_or("", |filter| filter.as_str()));
+            info!(target: "notice", "Denied SUBSCRIBE from {client} to '{filter}': {why}.");
             if self.connections[id].wants_problem_information() {
                 let mut properties = PropertyBuffer::default();
                 properties.push(Property::ReasonString(&why));

@@ -1,5 +1,5 @@
-//! What a start would find wrong beyond the text of the configuration: files that can not be read. It reads and
-//! touches nothing.
+//! What a start would find wrong beyond the text of the configuration: files that can not be read, a user that there
+//! is not. It reads and touches nothing.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::authority::Policies;
 use crate::escape::Escaped;
-use crate::server;
+use crate::server::{self, sandbox};
 use crate::settings::{Complaint, ListenerId, LogDestination, Settings};
 
 /// What came of checking settings.
@@ -44,6 +44,7 @@ pub fn check(settings: &Settings) -> Checked {
     if let Some(path) = &settings.process.pid_file {
         expect_room(path, "pid_file", &mut checked.errors);
     }
+    checked.errors.extend(sandbox::check_user(settings.process.user.as_deref()).err());
     if let Some(persistence) = &settings.persistence {
         expect_directory(&persistence.directory, "persistence_location", &mut checked.errors);
     }

@@ -46,7 +46,9 @@ impl Server {
                     self.reload();
                     self.notifier.tell("READY=1");
                 }
-                Signal::Save => info!("There is nothing to be saved: persistence is off."),
+                Signal::Save => {
+                    info!("There is nothing to be saved: sessions and messages live in memory alone.")
+                }
                 Signal::ListSubscriptions => {
                     info!("Subscriptions:");
                     for line in self.broker.subscription_tree(FILTERS_MAXIMUM) {

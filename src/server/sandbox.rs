@@ -68,6 +68,20 @@ fn read_accounts(path: &str) -> Result<String, Complaint> {
     fs::read_to_string(path).map_err(|why| Complaint::new(path, format!("unable to read it: {why}")))
 }
 
+/// Tells beforehand whether [`drop_rights`] would find somebody to become.
+///
+/// # Errors
+///
+/// There is no such user, or the build knows none.
+#[cfg(feature = "system")]
+pub fn check_user(user: Option<&str>) -> Result<(), Complaint> {
+    if nix::unistd::Uid::effective().is_root() {
+        choose(user, &read_accounts("/etc/passwd")?).map(drop)
+    } else {
+        Ok(())
+    }
+}
+
 /// The user that is meant; `None` for root.
 #[cfg(feature = "system")]
 fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, Complaint> {
@@ -108,28 +122,33 @@ fn groups_of(account: &Account, groups: &str) -> Vec<u32> {
 /// The same where it is not possible: root stays root, unless somebody else was asked for.
 #[cfg(not(feature = "system"))]
 pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
-    // The directory of a process belongs to whom it runs as.
-    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
-    match user {
-        Some(name) if is_root && name != "root" => {
-            let text = format!(
-                "this build can not become '{}': it lacks the feature `system`. Start it as that user, or say \
-                 `user root`.",
-                Escaped(name)
-            );
-            Err(Complaint::new("user", text))
-        }
-        _ if is_root => {
-            warn!(
-                "Running as root: this build can not become another user, because it lacks the feature `system`."
-            );
-            Ok(None)
-        }
-        _ => Ok(None),
+    check_user(user)?;
+    if is_root() {
+        warn!(
+            "Running as root: this build can not become another user, because it lacks the feature `system`."
+        );
     }
+    Ok(None)
 }
 
-/// Warns of files with secrets that everybody may read.
+/// As above.
+#[cfg(not(feature = "system"))]
+pub fn check_user(user: Option<&str>) -> Result<(), Complaint> {
+    let Some(name) = user.filter(|name| *name != "root" && is_root()) else { return Ok(()) };
+    let text = format!(
+        "this build can not become '{}': it lacks the feature `system`. Start it as that user, or say `user root`.",
+        Escaped(name)
+    );
+    Err(Complaint::new("user", text))
+}
+
+#[cfg(not(feature = "system"))]
+fn is_root() -> bool {
+    // The directory of a process belongs to whom it runs as.
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Warns of private keys that everybody may read; of password files who reads them does.
 pub fn warn_of_exposed(settings: &Settings) {
     for path in exposed(settings) {
         let path = path.display().to_string();
@@ -138,11 +157,8 @@ pub fn warn_of_exposed(settings: &Settings) {
 }
 
 fn exposed(settings: &Settings) -> Vec<PathBuf> {
-    let mut secrets: Vec<&Path> = Vec::new();
-    for listener in &settings.listeners {
-        secrets.extend(listener.tls.as_ref().map(|tls| tls.key.as_path()));
-        secrets.extend(listener.security.passwords.as_deref());
-    }
+    let keys = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let mut secrets: Vec<&Path> = keys.map(|tls| tls.key.as_path()).collect();
     secrets.sort_unstable();
     secrets.dedup();
     secrets.into_iter().filter(|path| is_exposed(path)).map(Path::to_owned).collect()

@@ -97,6 +97,18 @@ fn files_that_are_named_have_to_be_there() {
 }
 
 #[test]
+fn a_user_to_become_has_to_be_there() {
+    let scratch = Scratch::new("user");
+    let path = scratch.file("a.conf", "user no-such-user\n");
+    let own = fs::metadata("/proc/self").map_or(1, |own| std::os::unix::fs::MetadataExt::uid(&own));
+    // Nobody else becomes anybody.
+    let code = if own == 0 { 3 } else { 0 };
+    let output = brooklet(&["-c", &path, "--test-config"]);
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr).contains("'no-such-user'"), own == 0);
+}
+
+#[test]
 fn a_test_of_the_configuration_touches_nothing() {
     let scratch = Scratch::new("touch");
     let log = scratch.0.join("log");
