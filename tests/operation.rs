@@ -95,6 +95,28 @@ fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_refused_subscription_is_named_with_what_refused_it() {
+    let rules = std::env::temp_dir().join(format!("brooklet-operation-rules-{}", std::process::id()));
+    fs::write(&rules, "topic read a/#\ntopic deny a/secret\n").expect("a file can be written");
+    let place = rules.display();
+    let broker =
+        Broker::start("denied", &format!("user root\nlog_dest file @/log\nacl_file {place}\n"), |_| {});
+    let mut stream = broker.connect("watcher");
+    // Of two filters the second is refused.
+    stream
+        .write_all(&[
+            0x82, 19, 0, 1, 0, 3, b'a', b'/', b'b', 0, 0, 8, b'a', b'/', b's', b'e', b'c', b'r', b'e', b't',
+            0,
+        ])
+        .expect("it takes bytes");
+    assert_eq!(read(&mut stream, 6), [0x90, 4, 0, 1, 0, 0x80]);
+    let line = broker.wait_for("Denied SUBSCRIBE");
+    let expected = format!("Denied SUBSCRIBE from watcher to 'a/secret': denied by {place}:2.");
+    assert!(line.ends_with(&expected), "{line}");
+    let _ = fs::remove_file(&rules);
+}
+
+#[test]
 fn a_log_file_has_the_lines_that_watchers_look_for() {
     let broker = Broker::start(
         "lines",

@@ -291,3 +291,31 @@ fn who_may_not_stay_goes_and_who_is_nobody_loses_the_session() {
         assert_eq!(connack.session_present, is_present, "{name}");
     }
 }
+
+/// Refuses everybody for one reason.
+struct Closed(ReasonCode);
+
+impl AccessControl for Closed {
+    fn ask(&mut self, _: &Client<'_>, _: Question<'_>) -> Answer {
+        Answer::Now(Verdict::Refused(self.0))
+    }
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why_and_not_which_names_there_are() {
+    for (reason, connect, why) in [
+        (
+            ReasonCode::BadUserNameOrPassword,
+            Connect::new(V5, "a").user_name("u"),
+            "the User Name or the password is wrong",
+        ),
+        (ReasonCode::NotAuthorized, Connect::new(V5, "a"), "clients without a User Name are not let in"),
+        (ReasonCode::NotAuthorized, Connect::new(V5, "a").user_name("u"), "the client is not authenticated"),
+    ] {
+        let mut world = World::with(Limits::default(), Closed(reason));
+        let (_, connack) = greet(&mut world, &connect);
+        assert_eq!(connack.code, reason.value());
+        let told = connack.property(0x1F).expect("a Reason String");
+        assert_eq!(String::from_utf8_lossy(&told[2..]), why);
+    }
+}
