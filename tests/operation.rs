@@ -264,7 +264,10 @@ fn root_does_not_serve_as_somebody_who_is_not_there() {
     let mut broker =
         Broker::start("nobody", "log_dest file @/log\nuser no-such-user\npid_file @/pid\n", |_| {});
     let status = broker.process.wait().expect("it ends");
-    assert_eq!(status.code(), Some(1));
-    assert!(broker.log().contains("there is no user 'no-such-user'"), "{}", broker.log());
+    assert_eq!(status.code(), Some(3));
+    let mut told = String::new();
+    let _ = broker.process.stderr.take().expect("it was asked for").read_to_string(&mut told);
+    assert!(told.contains("there is no user 'no-such-user'"), "{told}");
+    assert!(broker.log().is_empty(), "nothing has begun");
     assert!(!broker.directory.join("pid").exists());
 }
