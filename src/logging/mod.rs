@@ -1,7 +1,7 @@
 //! The log: which lines are written, what stands in front of them, and where they go. Lines and kinds are those
 //! that log watchers for mosquitto expect.
 //!
-//! A line's kind follows from its level, unless its target is one of the words of [`Kind::of`]: rooms below this one
+//! A line's kind follows from its level, unless its target is one of the words of `Kind::of`: rooms below this one
 //! say by it what they are about. What other crates say is of the kind `internal`.
 //!
 //! What is written down in one turn of the loop leaves with one system call at its end; a warning or an error leaves
