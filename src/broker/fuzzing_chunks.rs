@@ -111,4 +111,27 @@ mod tests {
     fn any_stream_is_answered_the_same_however_it_is_cut() {
         crate::fuzzing::try_out("chunked", 400, super::cut);
     }
+
+    /// Messages of one topic and PUBACKs are worked off several at once; but not where one of them lets something go
+    /// that stands before the answer to the next, or that the next one answers.
+    #[test]
+    fn runs_are_answered_the_same_however_they_are_cut() {
+        for (topic, receive_maximum) in [(b't', 1), (b't', 200), (b'u', 200)] {
+            // The client has subscribed to t.
+            let mut stream = b"\x10\x11\0\x04MQTT\x05\x02\0\0\x03\x21\0".to_vec();
+            stream.extend_from_slice(&[receive_maximum, 0, 1, b'c']);
+            stream.extend_from_slice(b"\x82\x07\0\x01\0\0\x01t\x01");
+            for identifier in 1..=100 {
+                stream.extend_from_slice(&[0x32, 7, 0, 1, topic, 0, identifier, 0, b'x']);
+            }
+            for identifier in 1..=50 {
+                stream.extend_from_slice(&[0x40, 2, 0, identifier]);
+            }
+            let whole = super::outcome(std::iter::once(stream.as_slice()));
+            assert!(!whole.is_ended && whole.sent.len() > 500);
+            for length in [1, 9, 30] {
+                assert!(super::outcome(stream.chunks(length)) == whole, "pieces of {length}");
+            }
+        }
+    }
 }

@@ -153,6 +153,8 @@ impl From<DecodeError> for Fault {
 enum Step {
     /// It has been worked off.
     Done,
+    /// So have others of its kind behind it, all of them together of so many bytes. The others are counted.
+    Several(usize),
     /// It waits for a decision; nothing of it has taken effect.
     Parked,
     /// It was the last one of its connection.

@@ -7,15 +7,19 @@ use super::rules::mounted_name;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
-    Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, Properties,
-    Property, PropertyBuffer, ProtocolVersion, Publish, ReasonCode,
+    Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, PlainPublishes,
+    Properties, Property, PropertyBuffer, ProtocolVersion, Publish, ReasonCode,
 };
 use crate::escape::Escaped;
 use crate::message::{Keepable, Publication};
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
+use crate::subscription::{Subscriber, Target};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
+
+/// Messages of QoS 1 that are answered together, at most.
+const ANSWERS_AT_ONCE: usize = 64;
 
 impl Broker {
     /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
@@ -37,6 +41,77 @@ impl Broker {
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
         self.conclude(id, session, publish.delivery, reason_code)?;
         Ok(Step::Done)
+    }
+
+    /// Plain messages of QoS 1 on such a topic: what is the same for all is looked up once, and they are answered
+    /// together.
+    #[inline(never)]
+    pub(super) fn relay_answered(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publishes: PlainPublishes<'_>,
+        matched: &Matched,
+    ) -> Result<Step, Fault> {
+        let most = if self.may_answer_later(id, session, matched) { ANSWERS_AT_ONCE } else { 1 };
+        let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
+        let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
+        let mut last = None;
+        for ((publish, identifier), answer) in publishes.zip(&mut answers[..most]) {
+            if count == 0 {
+                // What others wait for does not change by messages of QoS 1.
+                self.is_repeated(id, session, publish.delivery)?;
+            }
+            let mut keepable = Keepable::plain(matched.topic(), &publish);
+            let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
+            *answer = AcknowledgementKind::PubAck.plain(identifier);
+            (count, length, payload_bytes) =
+                (count + 1, length + publish.packet.len(), payload_bytes + publish.payload.len());
+            if reason_code != ReasonCode::Success {
+                last = Some((identifier, reason_code));
+                break;
+            }
+        }
+        self.statistics.packets_received += count as u64 - 1;
+        self.statistics.publishes_received += count as u64;
+        self.statistics.publish_bytes_received += payload_bytes as u64;
+        let plain = answers.split_at(count - usize::from(last.is_some())).0;
+        self.acknowledge_together(id, plain)?;
+        if let Some((identifier, reason_code)) = last {
+            self.acknowledge(id, AcknowledgementKind::PubAck, identifier, reason_code)?;
+        }
+        Ok(Step::Several(length))
+    }
+
+    /// Whether the answers to several messages may come behind the last one. Not so for a client that may be among those
+    /// who get them: what it is sent must not depend on how its bytes were cut.
+    fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
+        let is_known_not_to_subscribe = |subscriber: &Subscriber| match subscriber.target {
+            Target::Session(other) => other != session,
+            Target::Group(_) => self.sessions[session].subscriptions.is_empty(),
+        };
+        self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
+            && matched.subscribers().iter().all(is_known_not_to_subscribe)
+    }
+
+    /// Queues acknowledgements of success.
+    #[inline]
+    fn acknowledge_together(
+        &mut self,
+        id: ConnectionId,
+        answers: &[[u8; AcknowledgementKind::PLAIN_LENGTH]],
+    ) -> Result<(), Fault> {
+        let connection = &mut self.connections[id];
+        if answers.is_empty() {
+            return Ok(());
+        }
+        if connection.maximum_packet_size() < AcknowledgementKind::PLAIN_LENGTH {
+            return Err(too_large("PUBACK"));
+        }
+        let bytes = answers.as_flattened();
+        connection.outbox.push(&mut self.sender.dirty, |outbox| outbox.extend_from_slice(bytes));
+        self.sender.packets += answers.len() as u64;
+        Ok(())
     }
 
     /// Whether a topic is neither about the broker nor of too many levels, as far as one look tells.
@@ -395,12 +470,7 @@ impl Broker {
         let Self { connections, sessions, sender, .. } = self;
         let connection = &mut connections[id];
         let client = connection.session().map_or("", |session| &sessions[session].client_identifier);
-        sender.packet(connection, client, packet).map_err(|_| {
-            Fault::new(
-                ReasonCode::PacketTooLarge,
-                format!("{} exceeds the Maximum Packet Size", packet.name()),
-            )
-        })
+        sender.packet(connection, client, packet).map_err(|_| too_large(packet.name()))
     }
 
     /// Whether a topic or filter has more levels than the limit.
@@ -409,4 +479,10 @@ impl Broker {
         text.len() >= self.limits.topic_levels
             && text.bytes().filter(|&byte| byte == b'/').count() >= self.limits.topic_levels
     }
+}
+
+/// A client whose Maximum Packet Size leaves no room for an answer.
+#[cold]
+fn too_large(name: &str) -> Fault {
+    Fault::new(ReasonCode::PacketTooLarge, format!("{name} exceeds the Maximum Packet Size"))
 }

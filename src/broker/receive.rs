@@ -6,8 +6,8 @@ use super::budget::Pressure;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
 use crate::codec::{
-    AcknowledgementKind, DecodeError, Frame, Packet, PacketIdentifier, PlainRun, ProtocolVersion, Publish,
-    ReasonCode, Status, decode, frame, plain_acknowledgement, unchecked_publish,
+    AcknowledgementKind, DecodeError, Delivery, Frame, Packet, PacketIdentifier, PlainPublishes, PlainRun,
+    ProtocolVersion, Publish, ReasonCode, Status, decode, frame, plain_acknowledgement, unchecked_publish,
 };
 use crate::connection::State;
 use crate::limits::COPIED_PAYLOAD_MAXIMUM;
@@ -157,7 +157,9 @@ impl Broker {
                 }
             }
             let outcome = match state {
-                State::Serving(session) => self.work_off_packet((id, session), version, &frame),
+                State::Serving(session) => {
+                    self.work_off_packet((id, session), version, &frame, (rest, limit))
+                }
                 _ => {
                     let outcome = self.work_off_greeting(id, &frame);
                     limit = self.packet_size_limit(id);
@@ -167,6 +169,7 @@ impl Broker {
             self.statistics.packets_received += u64::from(!matches!(outcome, Ok(Step::Parked)));
             match outcome {
                 Ok(Step::Done) => used += frame.length,
+                Ok(Step::Several(length)) => used += length,
                 Ok(Step::Parked) => return used,
                 Ok(Step::Ended) => return bytes.len(),
                 Err(fault) => {
@@ -189,17 +192,20 @@ impl Broker {
         (run.bytes.len(), is_done)
     }
 
+    /// Works off the packet in `frame`, the first one in `rest`; of some kinds those behind it, too, where none may have
+    /// more bytes than `limit`.
     #[inline(always)]
     fn work_off_packet(
         &mut self,
         (id, session): (ConnectionId, SessionId),
         version: ProtocolVersion,
         frame: &Frame<'_>,
+        (rest, limit): (&[u8], usize),
     ) -> Result<Step, Fault> {
         let is_quiet = !log_enabled!(Level::Debug);
         let Some(unchecked) = unchecked_publish(frame, version)? else {
             return match plain_acknowledgement(frame) {
-                Some((kind, identifier)) if is_quiet => self.handle_plain(id, session, kind, identifier),
+                Some(plain) if is_quiet => self.handle_plain(id, session, plain, rest),
                 _ => self.work_off_other(id, session, frame, version),
             };
         };
@@ -210,6 +216,10 @@ impl Broker {
             && let Some(publish) = unchecked.plain(version)
             && let Some(matched) = self.matches.find(&self.trie, unchecked.topic)
         {
+            if let Delivery::AtLeastOnce(identifier) = publish.delivery {
+                let alike = PlainPublishes::new((publish, identifier), unchecked.topic, rest, limit);
+                return self.relay_answered(id, session, alike, &matched);
+            }
             return self.relay(id, session, &publish, &matched);
         }
         self.work_off_publish(id, session, &unchecked.decode(version)?)
@@ -220,11 +230,11 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        kind: AcknowledgementKind,
-        identifier: PacketIdentifier,
+        (kind, identifier): (AcknowledgementKind, PacketIdentifier),
+        rest: &[u8],
     ) -> Result<Step, Fault> {
         match kind {
-            AcknowledgementKind::PubAck => self.handle_puback(session, identifier)?,
+            AcknowledgementKind::PubAck => return self.handle_pubacks(session, rest),
             AcknowledgementKind::PubRec => self.handle_pubrec(id, session, identifier, false)?,
             AcknowledgementKind::PubRel => self.handle_pubrel(id, session, identifier)?,
             AcknowledgementKind::PubComp => self.handle_pubcomp(session, identifier)?,

@@ -3,10 +3,10 @@
 
 use super::deliver::Share;
 use super::timers::Timer;
-use super::{Broker, Fault};
+use super::{Broker, Fault, Step};
 use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS,
-    ReasonCode,
+    ReasonCode, plain_pubacks,
 };
 use crate::message::{Keepable, Naming, ReceiverCopy};
 use crate::planted::{self, is_planted};
@@ -14,8 +14,35 @@ use crate::session::{Outgoing, Queued, Settled, Stage};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 
+/// A PUBACK that answers something else.
+const PUBACK_OUT_OF_PLACE: &str = "PUBACK for a QoS 2 message";
+
 impl Broker {
+    /// The plain PUBACKs at the front of `bytes`, at least one. Only one, if something waits for it: the next may already
+    /// answer what that one lets go.
     #[inline]
+    pub(super) fn handle_pubacks(&mut self, session: SessionId, bytes: &[u8]) -> Result<Step, Fault> {
+        let outgoing = self.sessions[session].outgoing_mut();
+        let is_at_rest = outgoing.is_at_rest();
+        let mut count = 0;
+        for identifier in plain_pubacks(bytes) {
+            match outgoing.acknowledge(identifier, &mut self.sender.spares) {
+                Settled::Done if !is_at_rest => {
+                    self.pump(session);
+                    return Ok(Step::Done);
+                }
+                Settled::Done => {}
+                Settled::Unknown if !is_at_rest => return Ok(Step::Done),
+                Settled::Unknown => {}
+                Settled::OutOfPlace if count > 0 => break,
+                Settled::OutOfPlace => return Err(Fault::protocol_error(PUBACK_OUT_OF_PLACE)),
+            }
+            count += 1;
+        }
+        self.statistics.packets_received += count as u64 - 1;
+        Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH))
+    }
+
     pub(super) fn handle_puback(
         &mut self,
         session: SessionId,
@@ -26,7 +53,7 @@ impl Broker {
             Settled::Done if outgoing.is_at_rest() => {}
             Settled::Done => self.pump(session),
             Settled::Unknown => {}
-            Settled::OutOfPlace => return Err(Fault::protocol_error("PUBACK for a QoS 2 message")),
+            Settled::OutOfPlace => return Err(Fault::protocol_error(PUBACK_OUT_OF_PLACE)),
         }
         Ok(())
     }

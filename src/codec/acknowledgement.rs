@@ -37,6 +37,9 @@ pub enum AcknowledgementKind {
 }
 
 impl AcknowledgementKind {
+    /// Bytes of a plain one.
+    pub const PLAIN_LENGTH: usize = 4;
+
     pub(super) const ALL: [Self; 4] = [Self::PubAck, Self::PubRec, Self::PubRel, Self::PubComp];
 
     #[inline]
@@ -52,7 +55,7 @@ impl AcknowledgementKind {
 
     /// The whole packet that tells of success without properties, the same in all versions.
     #[inline]
-    pub const fn plain(self, packet_identifier: PacketIdentifier) -> [u8; 4] {
+    pub const fn plain(self, packet_identifier: PacketIdentifier) -> [u8; Self::PLAIN_LENGTH] {
         let [high, low] = packet_identifier.value().to_be_bytes();
         [self.first_byte(), 2, high, low]
     }

@@ -44,7 +44,7 @@ pub use frame::{Frame, Status, frame};
 pub use packet_identifier::PacketIdentifier;
 pub use properties::{Properties, PropertyBuffer};
 pub use property::Property;
-pub use publish::{Delivery, PlainPublish, PlainRun, Publish, UncheckedPublish};
+pub use publish::{Delivery, PlainPublish, PlainPublishes, PlainRun, Publish, UncheckedPublish};
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
 pub use suback::SubAck;
@@ -163,6 +163,16 @@ pub fn plain_acknowledgement(frame: &Frame<'_>) -> Option<(AcknowledgementKind, 
     let [first, 2, high, low] = *frame.packet else { return None };
     let kind = AcknowledgementKind::ALL.into_iter().find(|kind| kind.first_byte() == first)?;
     Some((kind, PacketIdentifier::new(u16::from_be_bytes([high, low]))?))
+}
+
+/// The Packet Identifiers of the plain PUBACKs that stand one behind the other at the front of `input`.
+#[inline]
+pub fn plain_pubacks(input: &[u8]) -> impl Iterator<Item = PacketIdentifier> {
+    const FIRST_BYTE: u8 = AcknowledgementKind::PubAck.first_byte();
+    input.as_chunks().0.iter().map_while(|packet| match *packet {
+        [FIRST_BYTE, 2, high, low] => PacketIdentifier::new(u16::from_be_bytes([high, low])),
+        _ => None,
+    })
 }
 
 /// Decodes what is no message and no acknowledgement, out of the way of those.

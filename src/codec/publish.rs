@@ -21,6 +21,8 @@ const PROPERTIES: PropertySet = PropertySet::of(&[
 
 const DUP: u8 = 0b1000;
 const RETAIN: u8 = 0b0001;
+/// The first byte of a plain one of QoS 1.
+const AT_LEAST_ONCE: u8 = kind::PUBLISH << 4 | 0b0010;
 
 /// The quality of service together with the Packet Identifier that it asks for: QoS 0 has none [MQTT-2.2.1-2].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,6 +149,56 @@ impl<'a> PlainRun<'a> {
             run.longest = run.longest.max(cut.length);
         }
         run
+    }
+}
+
+/// Plain packets of QoS 1 on one topic, one right behind the other.
+#[derive(Clone, Debug)]
+pub struct PlainPublishes<'a> {
+    topic: &'a [u8],
+    version: ProtocolVersion,
+    maximum_packet_size: usize,
+    /// The one to be told next.
+    next: Option<(PlainPublish<'a>, PacketIdentifier)>,
+    /// What stands behind that.
+    rest: &'a [u8],
+}
+
+impl<'a> PlainPublishes<'a> {
+    /// The `first` one and those of its kind behind it in `input`, which begins with it. A packet over
+    /// `maximum_packet_size` ends them.
+    #[inline]
+    pub fn new(
+        first: (PlainPublish<'a>, PacketIdentifier),
+        topic: &'a [u8],
+        input: &'a [u8],
+        maximum_packet_size: usize,
+    ) -> Self {
+        let rest = input.get(first.0.packet.len()..).unwrap_or_default();
+        Self { topic, version: first.0.version, maximum_packet_size, next: Some(first), rest }
+    }
+
+    #[inline]
+    fn cut(&mut self) -> Option<(PlainPublish<'a>, PacketIdentifier)> {
+        let Ok(Status::Complete(cut)) = frame(self.rest, self.maximum_packet_size) else { return None };
+        if cut.first_byte != AT_LEAST_ONCE {
+            return None;
+        }
+        let unchecked = UncheckedPublish::new(&cut).ok().filter(|unchecked| unchecked.topic == self.topic)?;
+        let plain = unchecked.plain(self.version)?;
+        let identifier = plain.delivery.packet_identifier()?;
+        self.rest = self.rest.get(cut.length..)?;
+        Some((plain, identifier))
+    }
+}
+
+impl<'a> Iterator for PlainPublishes<'a> {
+    type Item = (PlainPublish<'a>, PacketIdentifier);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next.take();
+        next.or_else(|| self.cut())
     }
 }
 
@@ -382,6 +434,28 @@ mod tests {
         assert!(is_plain(V5, b"\x32\x08\x00\x03a/b\x00\x01\x00"));
         assert!(!is_plain(V5, b"\x32\x07\x00\x03a/b\x00\x01"), "no properties at all");
         assert!(!is_plain(V5, b"\x30\x08\x00\x03a/b\x02\x01\x00"), "a property");
+    }
+
+    #[test]
+    fn alike_are_those_of_one_topic_of_quality_1() {
+        let first = b"\x32\x06\0\x01t\0\x01x";
+        let others: [&[u8]; 5] = [
+            b"\x32\x06\0\x01u\0\x02x",
+            b"\x3A\x06\0\x01t\0\x02x",
+            b"\x34\x06\0\x01t\0\x02x",
+            b"\x32\x06\0\x01t\0\0x",
+            b"\x32\x07\0\x01t\0\x02xy",
+        ];
+        for other in others {
+            let input = [&first[..], b"\x32\x05\0\x01t\0\x03", other, first].concat();
+            let Ok(Status::Complete(cut)) = frame(&input, 8) else { panic!("it is whole") };
+            let unchecked = unchecked_publish(&cut, V311).unwrap().unwrap();
+            let plain = unchecked.plain(V311).unwrap();
+            let identifier = plain.delivery.packet_identifier().unwrap();
+            let alike = PlainPublishes::new((plain, identifier), unchecked.topic, &input, 8);
+            let told: Vec<_> = alike.map(|(plain, identifier)| (plain.payload, identifier.value())).collect();
+            assert_eq!(told, [(&b"x"[..], 1), (b"", 3)], "before {other:02x?}");
+        }
     }
 
     #[test]
