@@ -141,7 +141,7 @@ impl Drop for Message {
     #[inline]
     fn drop(&mut self) {
         if Rc::strong_count(&self.0) == 1 {
-            discount_stored(self.payload().len());
+            discount_stored(self.payload_length());
             memory::release(self.memory());
         }
     }
@@ -175,12 +175,16 @@ impl Message {
             | if publication.retain { RETAIN } else { 0 }
             | if publication.publisher.is_some() { HAS_PUBLISHER } else { 0 };
         header[PADDING] = u8::try_from(padding).expect("less than the allocator rounds by");
-        let (place, rest) = rest.split_at_mut(topic.len());
+        let (place, mut rest) = rest.split_at_mut(topic.len());
         place.copy_from_slice(topic);
-        let (place, rest) = rest.split_at_mut(publisher.len());
-        place.copy_from_slice(publisher);
-        let (place, rest) = rest.split_at_mut(properties.len());
-        place.copy_from_slice(properties);
+        for part in [publisher, properties] {
+            // Most have neither, and to copy nothing is not free.
+            if !part.is_empty() {
+                let (place, behind) = rest.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest = behind;
+            }
+        }
         rest[..publication.payload.len()].copy_from_slice(publication.payload);
         count_stored(publication.payload.len());
         message
@@ -249,6 +253,16 @@ impl Message {
         let publisher = usize::from(BigEndian::read_u16(&self.0[PUBLISHER_LENGTH]));
         let properties = BigEndian::read_u32(&self.0[PROPERTIES_LENGTH]) as usize;
         &self.split().1[topic + publisher + properties..]
+    }
+
+    /// The length of the Application Message in bytes.
+    #[inline]
+    fn payload_length(&self) -> usize {
+        let (header, rest) = self.0.split_at(HEADER_LENGTH);
+        let others = usize::from(BigEndian::read_u16(&header[TOPIC_LENGTH]))
+            + usize::from(BigEndian::read_u16(&header[PUBLISHER_LENGTH]))
+            + BigEndian::read_u32(&header[PROPERTIES_LENGTH]) as usize;
+        rest.len() - usize::from(header[PADDING]) - others
     }
 
     /// What a message made of `publication` would cost in memory.

@@ -95,8 +95,7 @@ impl Group {
     pub fn choose(&mut self, mut readiness: impl FnMut(&Member) -> Readiness) -> Option<Member> {
         let count = self.members.len();
         let mut best = None;
-        for step in 0..count {
-            let position = (self.next + step) % count;
+        for position in (self.next..count).chain(0..self.next) {
             let member = self.members[position];
             let ready = readiness(&member);
             if best.is_none_or(|(known, _)| ready > known) {
@@ -110,7 +109,7 @@ impl Group {
         if readiness == Readiness::Full {
             return None;
         }
-        self.next = (position + 1) % count;
+        self.next = if position + 1 == count { 0 } else { position + 1 };
         Some(self.members[position])
     }
 }

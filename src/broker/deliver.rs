@@ -5,20 +5,22 @@ use std::rc::Rc;
 
 use log::info;
 
-use super::Broker;
 use super::authorise::{Judge, may_receive};
 use super::budget::Pressure;
 use super::matches::{Matched, Matches};
 use super::rules::delivered_qos;
-use super::send::takes_as_it_is;
+use super::send::{Sender, takes_as_it_is};
+use super::{Broker, Statistics};
 use crate::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
+use crate::connection::Connection;
 use crate::escape::Escaped;
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
-use crate::session::{Outgoing, Presence, Queued, Reading};
+use crate::session::{Outgoing, Presence, Queued, Reading, Session};
 use crate::share::Readiness;
-use crate::slots::SessionId;
+use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
+use crate::time::Time;
 use crate::topic::TopicName;
 
 /// One receiver's copy before it has a Packet Identifier.
@@ -266,28 +268,28 @@ impl Broker {
         let Self { groups, sessions, connections, limits, statistics, access, .. } = self;
         let Some(group) = groups.find_mut(id) else { return false };
         let mut most = QoS::ExactlyOnce;
-        let memory = Message::memory_of(&keepable.publication);
+        let publication = &keepable.publication;
         let chosen = group.choose(|member| {
             let session = &sessions[member.session];
+            let outgoing = session.outgoing.as_deref();
+            if leaving == Some(member.session)
+                || session.reading != Reading::Free && may_receive(&mut **access, session, topic).is_none()
+            {
+                return Readiness::Full;
+            }
+            let keeps_up =
+                |connection: ConnectionId| connections[connection].outbox.len() < limits.outbox_bytes;
+            if session.connection().is_some_and(keeps_up) && outgoing.is_none_or(Outgoing::may_begin) {
+                return Readiness::Ready;
+            }
+            let memory = Message::memory_of(publication);
             let is_connected = session.connection().is_some();
-            let outgoing = session.outgoing.as_ref();
             let has_room = pressure < Pressure::Keep
                 && outgoing.is_none_or(|outgoing| outgoing.has_room(memory, limits, is_connected));
-            let may_begin = session.outgoing.as_ref().is_none_or(|outgoing| outgoing.may_begin());
-            match session.connection() {
-                _ if leaving == Some(member.session) => Readiness::Full,
-                _ if session.reading != Reading::Free
-                    && may_receive(&mut **access, session, topic).is_none() =>
-                {
-                    Readiness::Full
-                }
-                Some(connection) if connections[connection].outbox.len() >= limits.outbox_bytes => {
-                    if has_room { Readiness::Busy } else { Readiness::Full }
-                }
-                Some(_) if may_begin => Readiness::Ready,
-                Some(_) if has_room => Readiness::Busy,
-                None if has_room => Readiness::Away,
-                _ => Readiness::Full,
+            match is_connected {
+                _ if !has_room => Readiness::Full,
+                true => Readiness::Busy,
+                false => Readiness::Away,
             }
         });
         let Some(member) = chosen else {
@@ -312,18 +314,8 @@ impl Broker {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
         }
-        if self.is_relaxed(0) || self.pressure(0) < Pressure::Full {
-            let Self { sessions, connections, limits, .. } = self;
-            let state = &mut sessions[session];
-            if let Some(connection) = state.connection()
-                && state.outgoing_mut().may_begin()
-                && connections[connection].outbox.len() < limits.outbox_bytes
-            {
-                self.begin(session, keepable, share);
-                return true;
-            }
-        }
-        self.queue(session, keepable, share)
+        let is_affordable = self.is_relaxed(0) || self.pressure(0) < Pressure::Full;
+        is_affordable && self.begin_at_once(session, keepable, share) || self.queue(session, keepable, share)
     }
 
     /// Lets a copy wait in the session's queue; false if there is no room for it.
@@ -389,33 +381,60 @@ impl Broker {
         true
     }
 
-    /// Sends a QoS 1 or 2 copy to a connected client for the first time and puts it in flight. One that is too
-    /// large for the client counts as delivered [MQTT-3.1.2-25].
+    /// Begins a delivery of QoS 1 or 2 if the client is there, keeps up, and nothing older waits. False if not.
     #[inline]
+    fn begin_at_once(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
+        let Self { sessions, connections, sender, statistics, limits, now, .. } = self;
+        let state = &mut sessions[session];
+        let Some(id) = state.connection() else { return false };
+        let connection = &mut connections[id];
+        if !state.outgoing_mut().may_begin() || connection.outbox.len() >= limits.outbox_bytes {
+            return false;
+        }
+        if begin_on(state, connection, sender, statistics, *now, keepable, share) {
+            self.arm_retry(session);
+        }
+        true
+    }
+
+    /// Begins the delivery of a copy that has waited for its turn.
     pub(super) fn begin(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return };
-        let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
-        let identifier = outgoing.next_identifier();
-        let delivery = match share.qos {
-            QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
-            _ => Delivery::AtLeastOnce(identifier),
-        };
-        let connection = &mut connections[id];
-        if sender.publish(connection, &state.client_identifier, keepable, share.with(delivery), *now).is_err()
-        {
-            statistics.oversized += 1;
-            return;
-        }
-        statistics.publishes_sent += 1;
-        statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
-        let queued = share.queued(keepable.message(&mut sender.spares).clone());
-        outgoing.begin(queued, *now, connection.outbox.end());
-        if outgoing.is_first_at(*now) {
+        if begin_on(state, &mut connections[id], sender, statistics, *now, keepable, share) {
             self.arm_retry(session);
         }
     }
+}
+
+/// Sends a QoS 1 or 2 copy to a connected client for the first time and puts it in flight; tells whether it is the
+/// first at this moment. One that is too large for the client counts as delivered [MQTT-3.1.2-25].
+#[inline]
+fn begin_on(
+    state: &mut Session,
+    connection: &mut Connection,
+    sender: &mut Sender,
+    statistics: &mut Statistics,
+    now: Time,
+    keepable: &mut Keepable<'_>,
+    share: Share<'_>,
+) -> bool {
+    let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
+    let identifier = outgoing.next_identifier();
+    let delivery = match share.qos {
+        QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
+        _ => Delivery::AtLeastOnce(identifier),
+    };
+    if sender.publish(connection, &state.client_identifier, keepable, share.with(delivery), now).is_err() {
+        statistics.oversized += 1;
+        return false;
+    }
+    statistics.publishes_sent += 1;
+    statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+    let queued = share.queued(keepable.message(&mut sender.spares).clone());
+    outgoing.begin(queued, now, connection.outbox.end());
+    outgoing.is_first_at(now)
 }
 
 impl<'a> Share<'a> {

@@ -36,7 +36,7 @@ impl Spares {
             && message.is_only_holder()
         {
             self.memory += memory;
-            discount_stored(message.payload().len());
+            discount_stored(message.payload_length());
             of_size.push(message);
         }
     }
