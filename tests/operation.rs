@@ -8,6 +8,7 @@ use std::net::TcpStream;
 #[cfg(feature = "system")]
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
+#[cfg(feature = "signals")]
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -74,6 +75,7 @@ impl Broker {
         stream
     }
 
+    #[cfg(feature = "signals")]
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.process.id().to_string()]).status();
         assert!(status.expect("there is kill").success());
