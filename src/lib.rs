@@ -39,10 +39,11 @@
 //! | 1a | `access` | the seam where a client is authenticated and its acts are authorised | below, `settings` |
 //! | 1a | `subscription` | what the trie holds for a subscription | below |
 //! | 1a | `scram` | what is kept in place of a password, and the proof that both sides know it | below |
+//! | 1b | `journal` | what must become durable, and who waits for that | below |
 //! | 1b | `retained` | the retained message of each topic | below |
 //! | 1b | `passwords` | who the users are, and whether a password is theirs | below |
 //! | 1b | `acl` | what users may do: access rules and the line that decided | below |
-//! | 1b | `session` | what outlives a connection: Packet Identifiers, messages in flight and queued, Will, expiry | below, `retained` |
+//! | 1b | `session` | what outlives a connection: Packet Identifiers, messages in flight and queued, Will, expiry | below, `journal`, `retained` |
 //! | 1b | `share` | which member of a Shared Subscription receives the next message | below |
 //! | 2a | `connection` | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
 //! | 2b | `broker` | the core: connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
@@ -68,6 +69,7 @@ pub mod connection;
 pub mod escape;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod journal;
 pub mod limits;
 pub mod logging;
 pub mod memory;

@@ -3,6 +3,7 @@
 //!
 //! May know the codec and time, nothing of sessions or connections.
 
+mod portable;
 mod spares;
 
 use std::cell::Cell;
@@ -21,6 +22,7 @@ use crate::settings::ListenerId;
 use crate::time::Time;
 use crate::topic::TopicName;
 
+pub use portable::Portable;
 pub use spares::Spares;
 
 /// A publication, borrowed from the packet or the [`Message`] that carries it.
@@ -147,45 +149,85 @@ impl Drop for Message {
     }
 }
 
+/// Bytes of a publication and its header.
+#[inline]
+fn length_of(publication: &Publication<'_>) -> usize {
+    HEADER_LENGTH
+        + publication.topic.as_str().len()
+        + publication.publisher.map_or(0, str::len)
+        + publication.properties.bytes().len()
+        + publication.payload.len()
+}
+
+/// Writes a publication into its place, which may be a little larger.
+#[inline]
+fn write(publication: &Publication<'_>, bytes: &mut [u8]) {
+    let topic = publication.topic.as_str().as_bytes();
+    let properties = publication.properties.bytes();
+    let publisher = publication.publisher.unwrap_or_default().as_bytes();
+    let padding = bytes.len() - length_of(publication);
+    let (header, rest) = bytes.split_at_mut(HEADER_LENGTH);
+    BigEndian::write_u64(&mut header[EXPIRES], publication.expires.milliseconds());
+    BigEndian::write_u16(
+        &mut header[TOPIC_LENGTH],
+        u16::try_from(topic.len()).expect("checked by TopicName"),
+    );
+    BigEndian::write_u16(
+        &mut header[PUBLISHER_LENGTH],
+        u16::try_from(publisher.len()).expect("within Publisher::LENGTH_MAXIMUM"),
+    );
+    BigEndian::write_u32(
+        &mut header[PROPERTIES_LENGTH],
+        u32::try_from(properties.len()).expect("a packet is shorter than 2^28 bytes"),
+    );
+    header[FLAGS] = publication.qos.level()
+        | if publication.retain { RETAIN } else { 0 }
+        | if publication.publisher.is_some() { HAS_PUBLISHER } else { 0 };
+    header[PADDING] = u8::try_from(padding).expect("less than the allocator rounds by");
+    let (place, mut rest) = rest.split_at_mut(topic.len());
+    place.copy_from_slice(topic);
+    for part in [publisher, properties] {
+        // Most have neither, and to copy nothing is not free.
+        if !part.is_empty() {
+            let (place, behind) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = behind;
+        }
+    }
+    rest[..publication.payload.len()].copy_from_slice(publication.payload);
+}
+
+/// The header, and what stands between it and the end of the payload.
+#[inline]
+fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (header, rest) = bytes.split_at(HEADER_LENGTH);
+    (header, &rest[..rest.len() - usize::from(header[PADDING])])
+}
+
+/// The publication that [`write`] has written.
+fn read(bytes: &[u8]) -> Publication<'_> {
+    let (header, rest) = split(bytes);
+    let (topic, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[TOPIC_LENGTH])));
+    let (publisher, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[PUBLISHER_LENGTH])));
+    let (properties, payload) = rest.split_at(BigEndian::read_u32(&header[PROPERTIES_LENGTH]) as usize);
+    let text = |bytes| std::str::from_utf8(bytes).expect("it was a text when it came in");
+    Publication {
+        topic: TopicName::trusted(text(topic)),
+        payload,
+        qos: QoS::from_u8(header[FLAGS] & 3).expect("written by this room"),
+        retain: header[FLAGS] & RETAIN != 0,
+        publisher: (header[FLAGS] & HAS_PUBLISHER != 0).then(|| text(publisher)),
+        properties: Properties::trusted(properties),
+        expires: Time::from_milliseconds(BigEndian::read_u64(&header[EXPIRES])),
+    }
+}
+
 impl Message {
     /// Copies a publication into an allocation of its own, a spare one if there is one.
     pub fn new(publication: &Publication<'_>, spares: &mut Spares) -> Self {
-        let topic = publication.topic.as_str().as_bytes();
-        let properties = publication.properties.bytes();
-        let publisher = publication.publisher.unwrap_or_default().as_bytes();
-        let length = Self::length_of(publication);
+        let length = length_of(publication);
         let mut message = spares.take(Self::memory_of(publication)).unwrap_or_else(|| Self::blank(length));
-        let bytes = Rc::get_mut(&mut message.0).expect("nobody else holds it");
-        let padding = bytes.len() - length;
-        let (header, rest) = bytes.split_at_mut(HEADER_LENGTH);
-        BigEndian::write_u64(&mut header[EXPIRES], publication.expires.milliseconds());
-        BigEndian::write_u16(
-            &mut header[TOPIC_LENGTH],
-            u16::try_from(topic.len()).expect("checked by TopicName"),
-        );
-        BigEndian::write_u16(
-            &mut header[PUBLISHER_LENGTH],
-            u16::try_from(publisher.len()).expect("within Publisher::LENGTH_MAXIMUM"),
-        );
-        BigEndian::write_u32(
-            &mut header[PROPERTIES_LENGTH],
-            u32::try_from(properties.len()).expect("a packet is shorter than 2^28 bytes"),
-        );
-        header[FLAGS] = publication.qos.level()
-            | if publication.retain { RETAIN } else { 0 }
-            | if publication.publisher.is_some() { HAS_PUBLISHER } else { 0 };
-        header[PADDING] = u8::try_from(padding).expect("less than the allocator rounds by");
-        let (place, mut rest) = rest.split_at_mut(topic.len());
-        place.copy_from_slice(topic);
-        for part in [publisher, properties] {
-            // Most have neither, and to copy nothing is not free.
-            if !part.is_empty() {
-                let (place, behind) = rest.split_at_mut(part.len());
-                place.copy_from_slice(part);
-                rest = behind;
-            }
-        }
-        rest[..publication.payload.len()].copy_from_slice(publication.payload);
+        write(publication, Rc::get_mut(&mut message.0).expect("nobody else holds it"));
         count_stored(publication.payload.len());
         message
     }
@@ -206,29 +248,14 @@ impl Message {
         Rc::get_mut(&mut self.0).is_some()
     }
 
-    /// What stands between the header and the end of the payload.
-    #[inline]
-    fn split(&self) -> (&[u8], &[u8]) {
-        let (header, rest) = self.0.split_at(HEADER_LENGTH);
-        (header, &rest[..rest.len() - usize::from(header[PADDING])])
-    }
-
     /// The publication in it.
     pub fn publication(&self) -> Publication<'_> {
-        let (header, rest) = self.split();
-        let (topic, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[TOPIC_LENGTH])));
-        let (publisher, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[PUBLISHER_LENGTH])));
-        let (properties, payload) = rest.split_at(BigEndian::read_u32(&header[PROPERTIES_LENGTH]) as usize);
-        let text = |bytes| std::str::from_utf8(bytes).expect("it was a text when it came in");
-        Publication {
-            topic: TopicName::trusted(text(topic)),
-            payload,
-            qos: QoS::from_u8(header[FLAGS] & 3).expect("written by Message::new"),
-            retain: header[FLAGS] & RETAIN != 0,
-            publisher: (header[FLAGS] & HAS_PUBLISHER != 0).then(|| text(publisher)),
-            properties: Properties::trusted(properties),
-            expires: self.expires(),
-        }
+        read(&self.0)
+    }
+
+    /// A copy that may go to another thread.
+    pub fn portable(&self) -> Portable {
+        Portable::copied(&self.0)
     }
 
     /// Adds what it takes to an audit.
@@ -252,7 +279,7 @@ impl Message {
         let topic = usize::from(BigEndian::read_u16(&self.0[TOPIC_LENGTH]));
         let publisher = usize::from(BigEndian::read_u16(&self.0[PUBLISHER_LENGTH]));
         let properties = BigEndian::read_u32(&self.0[PROPERTIES_LENGTH]) as usize;
-        &self.split().1[topic + publisher + properties..]
+        &split(&self.0).1[topic + publisher + properties..]
     }
 
     /// The length of the Application Message in bytes.
@@ -268,16 +295,7 @@ impl Message {
     /// What a message made of `publication` would cost in memory.
     #[inline]
     pub fn memory_of(publication: &Publication<'_>) -> usize {
-        memory::allocation(Self::length_of(publication) + COUNTERS_LENGTH)
-    }
-
-    #[inline]
-    fn length_of(publication: &Publication<'_>) -> usize {
-        HEADER_LENGTH
-            + publication.topic.as_str().len()
-            + publication.publisher.map_or(0, str::len)
-            + publication.properties.bytes().len()
-            + publication.payload.len()
+        memory::allocation(length_of(publication) + COUNTERS_LENGTH)
     }
 
     /// What it costs in memory, in bytes, its counters included.

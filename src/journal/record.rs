@@ -1,0 +1,234 @@
+//! What is written down, as plain data that may go to another thread: records on the way out, what was restored on
+//! the way in.
+
+use std::num::NonZeroU64;
+
+use crate::codec::{PacketIdentifier, QoS};
+use crate::message::Portable;
+use crate::settings::ListenerId;
+use crate::subscription::Identifiers;
+use crate::time::{Duration, Time};
+
+/// Names a session in the store. Never given to another one while the store knows anything of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionNumber(pub NonZeroU64);
+
+/// Names a message in the store. Those that came later have greater numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageNumber(pub NonZeroU64);
+
+/// One change of what is kept. Written twice in the same order, a run of records leaves what it leaves written once.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A session is there, or another than before under its number. What belongs to it stays.
+    Session(Box<StoredSession>),
+    /// A session is gone, and its subscriptions and Packet Identifiers with it. Its messages are settled one by one.
+    SessionEnded(SessionNumber),
+    /// A subscription is there, or other than before.
+    Subscribed(SessionNumber, StoredSubscription),
+    /// The subscription with this Topic Filter is gone.
+    Unsubscribed(SessionNumber, String),
+    /// A message has come that these sessions are to get.
+    Message(StoredMessage),
+    /// A session needs a message no longer. If it was the last one, the message is forgotten.
+    Settled {
+        /// The message.
+        message: MessageNumber,
+        /// The session.
+        session: SessionNumber,
+        /// No other session needs it.
+        is_last: bool,
+    },
+    /// A QoS 2 message with this Packet Identifier has come from the client of a session.
+    Received(SessionNumber, PacketIdentifier),
+    /// It was released.
+    Released(SessionNumber, PacketIdentifier),
+    /// A QoS 2 delivery to the client of a session has, or is about to have, this Packet Identifier.
+    Delivery(SessionNumber, StoredDelivery),
+    /// The delivery with this Packet Identifier is over.
+    Completed(SessionNumber, PacketIdentifier),
+    /// The message is retained for its topic, in place of another.
+    Retained(Portable),
+    /// Nothing is retained for this topic.
+    Cleared(String),
+}
+
+/// What is kept of a session.
+#[derive(Clone, Debug)]
+pub struct StoredSession {
+    /// Its number.
+    pub number: SessionNumber,
+    /// Its Client Identifier.
+    pub client_identifier: String,
+    /// The authenticated User Name, if there is one.
+    pub user_name: Option<String>,
+    /// The listener that its client came in by last.
+    pub listener: ListenerId,
+    /// The Session Expiry Interval in seconds.
+    pub expiry_interval: u32,
+    /// Whether its client is connected.
+    pub presence: StoredPresence,
+    /// The Will Message that is still to come.
+    pub will: Option<StoredWill>,
+}
+
+/// Whether the client of a session was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredPresence {
+    /// It was, so it may have been sent any message of QoS 1.
+    Connected,
+    /// It was not.
+    Away {
+        /// When the session ends.
+        ends: Time,
+        /// It may have been sent messages up to this one.
+        sent_until: Option<MessageNumber>,
+    },
+}
+
+/// A Will Message.
+#[derive(Clone, Debug)]
+pub struct StoredWill {
+    /// The message; its expiry is a span from [`Time::ZERO`] on, which begins when it is published.
+    pub message: Portable,
+    /// The Will Delay Interval.
+    pub delay: Duration,
+    /// When it is due; [`Time::NEVER`] while its client is connected.
+    pub due: Time,
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSubscription {
+    /// The whole Topic Filter, with the Share Name if it has one.
+    pub filter: String,
+    /// The granted QoS.
+    pub qos: QoS,
+    /// No Local.
+    pub no_local: bool,
+    /// Retain As Published.
+    pub retain_as_published: bool,
+    /// The Subscription Identifier; zero for none.
+    pub identifier: u32,
+    /// Its retained messages were not all handed over.
+    pub owes_retained: bool,
+}
+
+/// A message and those who are to get it.
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    /// Its number.
+    pub number: MessageNumber,
+    /// The message.
+    pub message: Portable,
+    /// Who gets it; at least one.
+    pub recipients: Vec<Recipient>,
+}
+
+/// Who gets a message, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The session.
+    pub session: SessionNumber,
+    /// The form of its copy.
+    pub form: CopyForm,
+}
+
+/// The form of one copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyForm {
+    /// Its QoS.
+    pub qos: QoS,
+    /// Its RETAIN flag.
+    pub retain: bool,
+    /// Its Subscription Identifiers.
+    pub identifiers: Identifiers,
+}
+
+/// A QoS 2 delivery on its way to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredDelivery {
+    /// Its Packet Identifier.
+    pub identifier: PacketIdentifier,
+    /// The message.
+    pub message: MessageNumber,
+    /// The PUBREC has come, so the message itself is settled and only the PUBREL is still to be answered.
+    pub is_released: bool,
+}
+
+/// Records that become durable together or not at all, and what is to be read when they are.
+#[derive(Debug)]
+pub struct Batch {
+    /// Its number; each is greater by one than that of the batch before.
+    pub number: u64,
+    /// The moment at which it was closed: what the times in it are relative to.
+    pub now: Time,
+    /// In the order in which they came about. None, if something is only to be read.
+    pub records: Vec<Record>,
+    /// What is to be read behind them.
+    pub fetches: Vec<Fetch>,
+}
+
+/// Messages that wait for a session, to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// The session.
+    pub session: SessionNumber,
+    /// Which of its messages, in their order.
+    pub messages: Vec<MessageNumber>,
+}
+
+/// The answer to a [`Fetch`].
+#[derive(Debug)]
+pub struct Page {
+    /// What was asked.
+    pub fetch: Fetch,
+    /// What was found, in the same order; a message that is not there is left out.
+    pub copies: Vec<StoredCopy>,
+}
+
+/// One session's copy of a message.
+#[derive(Clone, Debug)]
+pub struct StoredCopy {
+    /// The message's number.
+    pub number: MessageNumber,
+    /// The message.
+    pub message: Portable,
+    /// The form of the copy.
+    pub form: CopyForm,
+}
+
+/// What is read when the broker starts: all sessions first, then the rest in any order, but messages in that of their
+/// numbers and behind the deliveries.
+#[derive(Clone, Debug)]
+pub enum Restored {
+    /// A session.
+    Session(Box<StoredSession>),
+    /// A subscription of a session.
+    Subscription(SessionNumber, StoredSubscription),
+    /// A QoS 2 message has come from its client and was not released.
+    Received(SessionNumber, PacketIdentifier),
+    /// A QoS 2 delivery to its client that is not over. With the copy, unless it is released. Those of one session
+    /// come in the order of their messages.
+    Delivery(SessionNumber, StoredDelivery, Option<Box<StoredCopy>>),
+    /// A message that waits.
+    Waiting {
+        /// Its number.
+        message: MessageNumber,
+        /// Bytes of topic, properties and payload together.
+        length: usize,
+        /// Who still needs it; never nobody.
+        sessions: Vec<SessionNumber>,
+    },
+    /// A retained message.
+    Retained(Portable),
+}
+
+/// The numbers that are to be given next: greater than any that the store knows of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextNumbers {
+    /// For sessions.
+    pub session: SessionNumber,
+    /// For messages.
+    pub message: MessageNumber,
+}
