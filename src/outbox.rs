@@ -213,6 +213,11 @@ impl Outbox {
         }
     }
 
+    /// Nothing is written now; the connection stays out of the dirty list until [`Outbox::wake`] or the next push.
+    pub fn rest(&mut self) {
+        self.is_dirty = false;
+    }
+
     /// Writes until everything has left or the writer would block; tells how many bytes left. A connection that
     /// would block stays out of the dirty list until [`Outbox::wake`] or the next push.
     ///

@@ -43,6 +43,14 @@ pub enum Fault {
     RetainedTwice,
     /// A message that can not be retained is delivered and refused.
     RefusedDelivered,
+    /// A message is acknowledged before it is durable.
+    EarlyAnswer,
+    /// A PUBREL is sent before it is durable that the message is done.
+    EarlyPubrel,
+    /// A QoS 2 message is sent before its Packet Identifier is durable.
+    IdentifierNotDurable,
+    /// What a session needs no longer stays in the store.
+    NeverSettled,
 }
 
 #[cfg(feature = "planted-faults")]

@@ -13,7 +13,7 @@ use crate::codec::{QoS, ReasonCode};
 use crate::connection::State;
 use crate::escape::Escaped;
 use crate::message::Publisher;
-use crate::session::{Reading, Session, Stage};
+use crate::session::{Reading, Session};
 use crate::settings::UserNameSource;
 use crate::share::Groups;
 use crate::slots::{ConnectionId, SessionId, SessionMark, Slots};
@@ -145,10 +145,8 @@ impl Broker {
         if state.reading == Reading::Free {
             return true;
         }
-        let message = match &state.outgoing_mut().in_flight()[index].stage {
-            Stage::Publish(queued) => queued.message.clone(),
-            Stage::Release | Stage::Settled => return true,
-        };
+        let Some(queued) = state.outgoing_mut().in_flight()[index].queued() else { return true };
+        let message = queued.message.clone();
         self.may_receive(session, message.publication().topic).is_some()
     }
 
@@ -221,6 +219,7 @@ impl Broker {
             .withdraw(|message| may_receive(&mut **access, session, message.publication().topic).is_none());
         statistics.dropped += withdrawn as u64;
         session.outgoing = Some(outgoing);
+        self.settle_gone(id);
     }
 
     /// Ends the connection of a client who may not stay, and its session if the client is nobody any more.

@@ -98,6 +98,9 @@ impl Broker {
 
     /// Counts what grows without counting itself: slabs, the wheel, the trie and the sets.
     pub(super) fn count(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.count();
+        }
         self.counted.set(
             self.connections.memory()
                 + self.sessions.memory()
@@ -117,6 +120,9 @@ impl Broker {
         self.sender.dirty.audit(&mut audit);
         self.sender.spares.audit(&mut audit);
         self.retained.audit(&mut audit);
+        if let Some(journal) = &self.journal {
+            journal.audit(&mut audit);
+        }
         self.connections.iter().for_each(|(_, connection)| connection.audit(&mut audit));
         self.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));
         self.groups.iter().for_each(|(_, group)| audit.add(group.memory()));

@@ -91,8 +91,10 @@ impl Broker {
             self.refuse(id, ReasonCode::ImplementationSpecificError, what);
             return Ok(Step::Ended);
         }
+        let was_kept = self.find_session(&claim.client_identifier).is_some_and(|known| self.is_kept(known));
         let (session, is_present) = self.take_session(id, &claim.client_identifier, connect);
         self.apply(id, session, claim.user_name, connect);
+        self.keep_connected(id, session, was_kept);
         info!(target: "connection",
             "New client connected from {} as {} (p{}, c{}, k{}{}).",
             self.connections[id].peer(),
@@ -214,6 +216,11 @@ impl Broker {
             && self.find_session(&claim.client_identifier).is_none()
         {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
+        }
+        let is_to_be_kept = self.granted_expiry(connect) > 0;
+        if is_to_be_kept && !self.has_storage_room() && self.find_session(&claim.client_identifier).is_none()
+        {
+            return Some(Err((ReasonCode::QuotaExceeded, "there is too little room on disk")));
         }
         Some(Ok(()))
     }

@@ -14,6 +14,7 @@ use super::{Broker, Statistics};
 use crate::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
 use crate::connection::Connection;
 use crate::escape::Escaped;
+use crate::journal::MessageNumber;
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading, Session};
@@ -30,6 +31,10 @@ pub(super) struct Share<'a> {
     pub(super) retain: bool,
     pub(super) identifiers: &'a [u32],
     pub(super) group: Option<GroupId>,
+    /// The number under which the copy is kept already.
+    pub(super) number: Option<MessageNumber>,
+    /// It may have been sent before.
+    pub(super) dup: bool,
 }
 
 /// What became of a publication.
@@ -65,7 +70,18 @@ impl Routed {
 
 impl Broker {
     /// Takes a message over: retains it if it asks for that, and delivers it to every subscriber.
-    pub(super) fn publish(&mut self, keepable: &mut Keepable<'_>, publisher: Option<SessionId>) -> Routed {
+    pub(super) fn publish(
+        &mut self,
+        keepable: &mut Keepable<'_>,
+        publisher: Option<(ConnectionId, SessionId)>,
+    ) -> Routed {
+        self.begin_message(publisher.map(|(connection, _)| connection));
+        let publisher = publisher.map(|(_, session)| session);
+        self.publish_of(keepable, publisher)
+    }
+
+    /// The same for a message that nobody waits for an answer to.
+    pub(super) fn publish_of(&mut self, keepable: &mut Keepable<'_>, publisher: Option<SessionId>) -> Routed {
         let is_retained = keepable.publication.retain && self.retain(keepable);
         let matched = self.matches_of(keepable.publication.topic);
         let routed = self.route(keepable, publisher, &matched);
@@ -94,7 +110,7 @@ impl Broker {
         routed
     }
 
-    fn matches_of(&mut self, topic: TopicName<'_>) -> Rc<Matched> {
+    pub(super) fn matches_of(&mut self, topic: TopicName<'_>) -> Rc<Matched> {
         if self.pressure(0) >= Pressure::Keep {
             self.matches = Matches::default();
         }
@@ -113,13 +129,16 @@ impl Broker {
         let publication = keepable.publication;
         if publication.payload.is_empty() {
             // It is never stored itself [MQTT-3.3.1-7].
-            self.retained.clear(publication.topic);
+            if self.retained.clear(publication.topic) {
+                self.keep_retained(publication.topic, publication.qos);
+            }
             return true;
         }
         if !self.can_retain(&publication) {
             return false;
         }
         self.retained.set(keepable.message(&mut self.sender.spares).clone());
+        self.keep_retained(publication.topic, publication.qos);
         self.sweep_later();
         true
     }
@@ -163,6 +182,8 @@ impl Broker {
             retain: terms.retain_as_published() && keepable.publication.retain,
             identifiers: identifier.as_slice(),
             group: None,
+            number: None,
+            dup: false,
         };
         Some(self.deliver(session, keepable, share))
     }
@@ -252,6 +273,8 @@ impl Broker {
             retain: as_published && keepable.publication.retain,
             identifiers: &identifiers,
             group: None,
+            number: None,
+            dup: false,
         };
         Some(self.deliver(session, keepable, share))
     }
@@ -305,6 +328,8 @@ impl Broker {
             retain: member.terms.retain_as_published() && keepable.publication.retain,
             identifiers: identifier.as_slice(),
             group: Some(id),
+            number: None,
+            dup: false,
         };
         self.deliver(member.session, keepable, share)
     }
@@ -324,11 +349,27 @@ impl Broker {
         if self.pressure(0) >= Pressure::Keep {
             return self.lose(session);
         }
-        let queued = share.queued(keepable.message(&mut self.sender.spares).clone());
+        let message = keepable.message(&mut self.sender.spares).clone();
+        let bytes = message.memory();
         let state = &mut self.sessions[session];
         let is_there = state.connection().is_some();
-        let is_queued = state.outgoing_mut().enqueue(queued, &self.limits, is_there, self.now).is_ok();
-        is_queued || self.lose(session)
+        let outgoing = state.outgoing_mut();
+        if !outgoing.make_room(bytes, &self.limits, is_there, self.now) {
+            return self.lose(session);
+        }
+        let waits_in_store = !is_there || outgoing.backlog.is_some();
+        let number = self.keep_copy(session, keepable, share);
+        let outgoing = self.sessions[session].outgoing_mut();
+        match number {
+            Some(number) if waits_in_store => outgoing.push_stored(number, bytes),
+            _ => outgoing.push(Share { number, ..share }.queued(message)),
+        }
+        self.settle_gone(session);
+        if is_there && number.is_some() {
+            // It may only have to wait until its Packet Identifier is durable.
+            self.pump(session);
+        }
+        true
     }
 
     /// Drops a message for which there is no room in the session's queue, and says so until the queue drains. Always
@@ -384,32 +425,59 @@ impl Broker {
     /// Begins a delivery of QoS 1 or 2 if the client is there, keeps up, and nothing older waits. False if not.
     #[inline]
     fn begin_at_once(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
-        let Self { sessions, connections, sender, statistics, limits, now, .. } = self;
+        let must_prepare = self.must_prepare(session, share.qos);
+        let Self { sessions, connections, limits, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return false };
-        let connection = &mut connections[id];
-        if !state.outgoing_mut().may_begin() || connection.outbox.len() >= limits.outbox_bytes {
+        if connections[id].outbox.len() >= limits.outbox_bytes {
             return false;
         }
-        if begin_on(state, connection, sender, statistics, *now, keepable, share) {
-            self.arm_retry(session);
+        let outgoing = state.outgoing_mut();
+        if !(if must_prepare { outgoing.may_prepare() } else { outgoing.may_begin() }) {
+            return false;
         }
+        self.begin(session, keepable, share);
         true
     }
 
-    /// Begins the delivery of a copy that has waited for its turn.
+    /// Begins the delivery of a copy whose turn it is.
+    #[inline]
     pub(super) fn begin(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
+        if self.must_prepare(session, share.qos) {
+            self.prepare(session, keepable, share);
+            return;
+        }
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return };
-        if begin_on(state, &mut connections[id], sender, statistics, *now, keepable, share) {
-            self.arm_retry(session);
+        match begin_on(state, &mut connections[id], sender, statistics, *now, keepable, share) {
+            Begun::First => self.arm_retry(session),
+            Begun::Behind => {}
+            Begun::Oversized => {
+                self.sessions[session].outgoing_mut().let_go(share.number);
+                return;
+            }
+        }
+        if self.journal.is_some()
+            && share.number.is_none()
+            && let Some(number) = self.keep_copy(session, keepable, share)
+        {
+            self.sessions[session].outgoing_mut().number_last(number);
         }
     }
 }
 
-/// Sends a QoS 1 or 2 copy to a connected client for the first time and puts it in flight; tells whether it is the
-/// first at this moment. One that is too large for the client counts as delivered [MQTT-3.1.2-25].
+/// What became of a delivery that was to begin.
+enum Begun {
+    /// It is the first one at this moment.
+    First,
+    /// Others have begun at this moment.
+    Behind,
+    /// It is too large for the client, and counts as delivered [MQTT-3.1.2-25].
+    Oversized,
+}
+
+/// Sends a QoS 1 or 2 copy to a connected client for the first time and puts it in flight.
 #[inline]
 fn begin_on(
     state: &mut Session,
@@ -419,7 +487,7 @@ fn begin_on(
     now: Time,
     keepable: &mut Keepable<'_>,
     share: Share<'_>,
-) -> bool {
+) -> Begun {
     let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
     let identifier = outgoing.next_identifier();
     let delivery = match share.qos {
@@ -428,31 +496,32 @@ fn begin_on(
     };
     if sender.publish(connection, &state.client_identifier, keepable, share.with(delivery), now).is_err() {
         statistics.oversized += 1;
-        return false;
+        return Begun::Oversized;
     }
     statistics.publishes_sent += 1;
     statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
     let queued = share.queued(keepable.message(&mut sender.spares).clone());
     outgoing.begin(queued, now, connection.outbox.end());
-    outgoing.is_first_at(now)
+    if outgoing.is_first_at(now) { Begun::First } else { Begun::Behind }
 }
 
 impl<'a> Share<'a> {
     #[inline]
-    fn queued(self, message: Message) -> Queued {
+    pub(super) fn queued(self, message: Message) -> Queued {
         Queued {
             message,
             identifiers: Identifiers::new(self.identifiers),
             group: self.group,
             qos: self.qos,
             retain: self.retain,
+            number: self.number,
         }
     }
 
     #[inline]
     fn with(self, delivery: Delivery) -> ReceiverCopy<'a> {
         ReceiverCopy {
-            dup: false,
+            dup: self.dup,
             retain: self.retain,
             delivery,
             identifiers: self.identifiers,

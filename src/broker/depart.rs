@@ -8,6 +8,7 @@ use crate::access::Question;
 use crate::codec::{Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode};
 use crate::connection::State;
 use crate::escape::Escaped;
+use crate::journal::Urgency;
 use crate::message::{Keepable, Publication};
 use crate::planted::{self, is_planted};
 use crate::session::{EXPIRY_NEVER, Presence, Queued};
@@ -125,6 +126,7 @@ impl Broker {
             return;
         }
         self.hand_on_shared(session_id, false);
+        self.keep_away(session_id);
         self.wait_for_return(session_id);
     }
 
@@ -151,6 +153,7 @@ impl Broker {
     /// Publishes a Will, if there is one and its client may still publish it.
     pub(super) fn publish_will(&mut self, session_id: SessionId) {
         let Some(will) = self.sessions[session_id].will.take() else { return };
+        self.keep_session(session_id, Urgency::Lazy);
         let kept = will.message.publication();
         let expires = match kept.expires {
             Time::NEVER => Time::NEVER,
@@ -158,7 +161,8 @@ impl Broker {
         };
         let publication = Publication { expires, ..kept };
         if self.may_publish_will(session_id, &publication) {
-            self.publish(&mut Keepable::new(publication), Some(session_id));
+            self.begin_message(None);
+            self.publish_of(&mut Keepable::new(publication), Some(session_id));
         }
     }
 
@@ -174,16 +178,18 @@ impl Broker {
         self.disarm_session(session_id);
         self.publish_will(session_id);
         while let Some((held, position)) = self.sessions[session_id].subscriptions.pop_first() {
-            self.release(held, position);
+            self.release_subscription(held, position);
         }
         self.hand_on_shared(session_id, true);
+        let outgoing = self.sessions[session_id].outgoing.take();
+        self.forget_kept(session_id, outgoing);
         let Some(session) = self.sessions.remove(session_id) else { return };
         self.clients.remove(&session.client_identifier, session_id);
     }
 
     /// Ends one subscription, which stands at this place in the trie or in its group. However many others there are of
     /// the same filter, it costs no more: a client may end hundreds of thousands at once.
-    pub(super) fn release(&mut self, held: Held, position: u32) {
+    pub(super) fn release_subscription(&mut self, held: Held, position: u32) {
         match held {
             Held::Filter(filter) => self.release_entry(filter, position),
             Held::Group(id) => {
@@ -249,6 +255,7 @@ impl Broker {
         }
         let mut keepable = Keepable::kept(&queued.message);
         self.sender.encoder.begin();
+        self.begin_message(None);
         self.deliver_to_group(group, &mut keepable, Some(leaving));
     }
 

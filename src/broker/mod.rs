@@ -18,12 +18,14 @@ pub mod fuzzing;
 mod fuzzing_chunks;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_packets;
+mod keep;
 mod matches;
 mod operate;
 mod publish;
 mod receive;
 mod redeliver;
 mod replay;
+mod restore;
 mod rules;
 mod send;
 mod subscribe;
@@ -37,6 +39,7 @@ use std::io;
 use crate::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
 use crate::codec::{DecodeError, PropertyBuffer, ReasonCode};
 use crate::connection::{Connection, Parked, State};
+use crate::journal::Journal;
 use crate::limits::Limits;
 use crate::memory::Counted;
 use crate::retained::{Position, Retained};
@@ -141,6 +144,12 @@ impl Fault {
     }
 }
 
+/// A client whose Maximum Packet Size leaves no room for an answer.
+#[cold]
+fn too_large(name: &str) -> Fault {
+    Fault::new(ReasonCode::PacketTooLarge, format!("{name} exceeds the Maximum Packet Size"))
+}
+
 impl From<DecodeError> for Fault {
     #[cold]
     fn from(error: DecodeError) -> Self {
@@ -196,6 +205,8 @@ pub struct Broker {
     began: Time,
     /// What is told under `$SYS`, if that is wanted.
     system: Option<Box<System>>,
+    /// What is to be written down, if anything is.
+    journal: Option<Box<Journal>>,
     matches: Matches,
     /// Decisions about the packet in hand.
     verdicts: Vec<Verdict>,
@@ -243,6 +254,7 @@ impl Broker {
             statistics: Statistics::default(),
             began: now,
             system: None,
+            journal: None,
             matches: Matches::default(),
             verdicts: Vec::new(),
             assigned: None,
@@ -308,6 +320,10 @@ impl Broker {
     pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
         self.advance(now);
         let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
+        if self.journal.as_ref().is_some_and(|journal| journal.is_corked(id)) {
+            connection.outbox.rest();
+            return Ok(());
+        }
         let count = connection.outbox.write_to(&mut self.sender.dirty, writer)?;
         self.statistics.bytes_sent += count as u64;
         let is_awaited = connection.parked.as_ref().is_some_and(|parked| parked.is_waiting);

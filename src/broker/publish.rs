@@ -4,13 +4,14 @@ use log::{Level, info, log_enabled};
 
 use super::matches::Matched;
 use super::rules::mounted_name;
-use super::{Broker, Fault, Step};
+use super::{Broker, Fault, Step, too_large};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, PlainPublishes,
     Properties, Property, PropertyBuffer, ProtocolVersion, Publish, ReasonCode,
 };
 use crate::escape::Escaped;
+use crate::journal::{Awaited, Record, Urgency};
 use crate::message::{Keepable, Publication};
 use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
@@ -38,6 +39,7 @@ impl Broker {
         self.statistics.publishes_received += 1;
         self.statistics.publish_bytes_received += publish.payload.len() as u64;
         let mut keepable = Keepable::plain(matched.topic(), publish);
+        self.begin_message(Some(id));
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
         self.conclude(id, session, publish.delivery, reason_code)?;
         Ok(Step::Done)
@@ -165,7 +167,8 @@ impl Broker {
             && incoming.contains(identifier)
             && !is_planted(planted::Fault::RepeatedDelivery)
         {
-            self.answer_publish(id, delivery, ReasonCode::Success)?;
+            let awaited = self.recorded(session);
+            self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
             return Ok(true);
         }
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
@@ -287,14 +290,20 @@ impl Broker {
                     properties,
                     expires,
                 };
-                if self.can_be_told(id, publish.delivery) && !self.can_retain(&publication) {
+                if self.is_unanswered(id, publish.delivery) || self.lacks_room(session, &publication) {
+                    if !self.can_be_told(id, publish.delivery) {
+                        self.leave_unanswered(id);
+                        return Ok(Step::Done);
+                    }
+                    ReasonCode::QuotaExceeded
+                } else if self.can_be_told(id, publish.delivery) && !self.can_retain(&publication) {
                     // Before anybody gets it: a client that is refused may send the message again as a new one.
                     if is_planted(planted::Fault::RefusedDelivered) {
-                        self.publish(&mut Keepable::new(publication), Some(session));
+                        self.publish(&mut Keepable::new(publication), Some((id, session)));
                     }
                     ReasonCode::QuotaExceeded
                 } else {
-                    self.publish(&mut Keepable::new(publication), Some(session)).reason_code()
+                    self.publish(&mut Keepable::new(publication), Some((id, session))).reason_code()
                 }
             }
         };
@@ -362,13 +371,21 @@ impl Broker {
         delivery: Delivery,
         reason: ReasonCode,
     ) -> Result<(), Fault> {
+        let mut awaited = self.take_awaited();
         if let Delivery::ExactlyOnce(identifier) = delivery {
             // A refused identifier is free at once [MQTT-4.3.3-9].
             if !(self.can_be_told(id, delivery) && reason.is_error()) {
                 self.sessions[session].incoming.insert(identifier);
+                if self.is_kept(session) {
+                    self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
+                    awaited = self.recorded(session);
+                }
             }
         }
-        self.answer_publish(id, delivery, reason)
+        if is_planted(planted::Fault::EarlyAnswer) {
+            awaited = Awaited::Nothing;
+        }
+        self.answer_publish(id, delivery, reason, awaited)
     }
 
     /// Whether the publisher hears what became of its message.
@@ -382,15 +399,32 @@ impl Broker {
         id: ConnectionId,
         delivery: Delivery,
         reason_code: ReasonCode,
+        awaited: Awaited,
     ) -> Result<(), Fault> {
         match delivery {
             Delivery::AtMostOnce => Ok(()),
             Delivery::AtLeastOnce(identifier) => {
-                self.acknowledge(id, AcknowledgementKind::PubAck, identifier, reason_code)
+                self.acknowledge_when(id, awaited, AcknowledgementKind::PubAck, identifier, reason_code)
             }
             Delivery::ExactlyOnce(identifier) => {
-                self.acknowledge(id, AcknowledgementKind::PubRec, identifier, reason_code)
+                self.acknowledge_when(id, awaited, AcknowledgementKind::PubRec, identifier, reason_code)
             }
+        }
+    }
+
+    /// Whether a message of a connection is left unanswered because one before it was, so that all of them come again
+    /// in their order.
+    #[inline]
+    fn is_unanswered(&self, id: ConnectionId, delivery: Delivery) -> bool {
+        delivery != Delivery::AtMostOnce
+            && self.journal.as_ref().is_some_and(|journal| journal.is_unanswered(id))
+    }
+
+    /// Leaves a message unanswered that there is no room for, as versions before 5.0 have no word for that. Nothing of
+    /// it has taken effect; its client sends it again on another connection.
+    fn leave_unanswered(&mut self, id: ConnectionId) {
+        if let Some(journal) = &mut self.journal {
+            journal.leave_unanswered(id);
         }
     }
 
@@ -459,10 +493,14 @@ impl Broker {
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
         let is_known = self.sessions[session].incoming.remove(identifier);
+        if is_known {
+            self.record(session, Urgency::Urgent, |number| Record::Released(number, identifier));
+        }
+        let awaited = self.recorded(session);
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
         let reason_code =
             if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        self.acknowledge(id, AcknowledgementKind::PubComp, identifier, reason_code)
+        self.acknowledge_when(id, awaited, AcknowledgementKind::PubComp, identifier, reason_code)
     }
 
     /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.
@@ -479,10 +517,4 @@ impl Broker {
         text.len() >= self.limits.topic_levels
             && text.bytes().filter(|&byte| byte == b'/').count() >= self.limits.topic_levels
     }
-}
-
-/// A client whose Maximum Packet Size leaves no room for an answer.
-#[cold]
-fn too_large(name: &str) -> Fault {
-    Fault::new(ReasonCode::PacketTooLarge, format!("{name} exceeds the Maximum Packet Size"))
 }

@@ -3,6 +3,7 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
+use super::keep::must_pause;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
 use crate::codec::{
@@ -128,7 +129,7 @@ impl Broker {
             if connection.state == State::Ending {
                 return bytes.len();
             }
-            connection.is_paused |= connection.outbox.len() > most;
+            connection.is_paused |= connection.outbox.len() > most || must_pause(&mut self.journal, id);
             if connection.is_paused {
                 return used;
             }
@@ -212,11 +213,14 @@ impl Broker {
         if is_quiet
             && self.is_open
             && !self.rules.concern_publish
+            && self.takes_all(id)
             && self.is_plain_topic(unchecked.topic)
             && let Some(publish) = unchecked.plain(version)
             && let Some(matched) = self.matches.find(&self.trie, unchecked.topic)
         {
-            if let Delivery::AtLeastOnce(identifier) = publish.delivery {
+            if let Delivery::AtLeastOnce(identifier) = publish.delivery
+                && self.journal.is_none()
+            {
                 let alike = PlainPublishes::new((publish, identifier), unchecked.topic, rest, limit);
                 return self.relay_answered(id, session, alike, &matched);
             }
@@ -369,6 +373,9 @@ impl Broker {
             self.wheel.cancel(timer);
         }
         connection.outbox.clear(&mut self.sender.dirty);
+        if let Some(journal) = &mut self.journal {
+            journal.forget(id);
+        }
         self.effects.retain(|effect| !matches!(effect, Effect::Resume(resumed) if *resumed == id));
     }
 }

@@ -8,6 +8,7 @@ use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS,
     ReasonCode, plain_pubacks,
 };
+use crate::journal::{Awaited, Record, Urgency};
 use crate::message::{Keepable, Naming, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Queued, Settled, Stage};
@@ -22,6 +23,11 @@ impl Broker {
     /// answer what that one lets go.
     #[inline]
     pub(super) fn handle_pubacks(&mut self, session: SessionId, bytes: &[u8]) -> Result<Step, Fault> {
+        if self.is_kept(session) {
+            let Some(identifier) = plain_pubacks(bytes).next() else { return Ok(Step::Done) };
+            self.handle_puback(session, identifier)?;
+            return Ok(Step::Done);
+        }
         let outgoing = self.sessions[session].outgoing_mut();
         let is_at_rest = outgoing.is_at_rest();
         let mut count = 0;
@@ -55,6 +61,7 @@ impl Broker {
             Settled::Unknown => {}
             Settled::OutOfPlace => return Err(Fault::protocol_error(PUBACK_OUT_OF_PLACE)),
         }
+        self.settle_gone(session);
         Ok(())
     }
 
@@ -66,27 +73,54 @@ impl Broker {
         is_refused: bool,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
+        let number = outgoing.number_in_flight(identifier);
         match outgoing.receive(identifier, is_refused, &mut self.sender.spares) {
-            Settled::Done if is_refused => self.pump(session),
+            Settled::Done if is_refused => {
+                self.record(session, Urgency::Lazy, |number| Record::Completed(number, identifier));
+                self.settle_gone(session);
+                self.pump(session);
+            }
             Settled::Done => {
+                if let Some(message) = number {
+                    // Before the message is settled, which would end the delivery.
+                    self.record_delivery(session, identifier, message, true);
+                }
+                self.settle_gone(session);
                 // [MQTT-4.3.3-4]
                 if is_planted(planted::Fault::LostPubrel) {
                     return Ok(());
                 }
-                self.acknowledge(id, AcknowledgementKind::PubRel, identifier, ReasonCode::Success)?;
-                let ends_at = self.connections[id].outbox.end();
-                self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at);
-                self.retry_later(session);
+                self.release(id, session, identifier)?;
             }
             // An identifier that nothing is in flight with is answered all the same, or the client would wait.
             Settled::Unknown if is_refused => {}
             Settled::Unknown => {
                 let is_v5 = self.connections[id].version == ProtocolVersion::V5;
                 let reason = if is_v5 { ReasonCode::PacketIdentifierNotFound } else { ReasonCode::Success };
-                self.acknowledge(id, AcknowledgementKind::PubRel, identifier, reason)?;
+                let awaited = self.recorded(session);
+                self.acknowledge_when(id, awaited, AcknowledgementKind::PubRel, identifier, reason)?;
             }
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBREC for a QoS 1 message")),
         }
+        Ok(())
+    }
+
+    /// Sends the PUBREL that answers a PUBREC, as soon as that is durable: after a crash the message itself must not be
+    /// sent again.
+    fn release(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        identifier: PacketIdentifier,
+    ) -> Result<(), Fault> {
+        let (awaited, batch) = match is_planted(planted::Fault::EarlyPubrel) {
+            false if self.is_kept(session) => (self.recorded(session), self.awaited_batch()),
+            _ => (Awaited::Nothing, 0),
+        };
+        self.acknowledge_when(id, awaited, AcknowledgementKind::PubRel, identifier, ReasonCode::Success)?;
+        let ends_at = self.connections[id].outbox.end();
+        self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at, batch);
+        self.retry_later(session);
         Ok(())
     }
 
@@ -97,8 +131,13 @@ impl Broker {
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
         match outgoing.complete(identifier, &mut self.sender.spares) {
-            Settled::Done if outgoing.is_at_rest() => {}
-            Settled::Done => self.pump(session),
+            Settled::Done => {
+                let is_at_rest = outgoing.is_at_rest();
+                self.record(session, Urgency::Lazy, |number| Record::Completed(number, identifier));
+                if !is_at_rest {
+                    self.pump(session);
+                }
+            }
             Settled::Unknown => {}
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBCOMP before PUBREC")),
         }
@@ -108,29 +147,41 @@ impl Broker {
     /// Tops the outbox of a connected client up: first what an earlier connection left unacknowledged, in its
     /// order, then the queue, then retained messages of new subscriptions.
     pub(super) fn pump(&mut self, session: SessionId) {
+        let is_replay_next = self.send_waiting(session);
+        self.settle_gone(session);
+        if is_replay_next {
+            self.fetch_more(session);
+            self.replay(session);
+        }
+    }
+
+    /// Sends what waits, as far as that may be now; tells whether retained messages are next.
+    fn send_waiting(&mut self, session: SessionId) -> bool {
+        let (durable, prepares) = (self.durable_batch(), self.must_prepare(session, QoS::ExactlyOnce));
         loop {
             let Self { sessions, connections, limits, .. } = self;
             let state = &mut sessions[session];
-            let Some(id) = state.connection() else { return };
-            let Some(outgoing) = &mut state.outgoing else { return };
+            let Some(id) = state.connection() else { return false };
+            let Some(outgoing) = &mut state.outgoing else { return false };
             if outgoing.is_at_rest() || connections[id].outbox.len() >= limits.outbox_refill_bytes {
-                return;
+                return false;
             }
-            if let Some(index) = outgoing.next_to_resend() {
+            if let Some(index) = outgoing.next_to_resend(durable) {
                 self.resend_next(id, session, index);
                 continue;
             }
-            let Some(queued) = outgoing.next_to_begin() else { break };
+            let Some(queued) = outgoing.next_to_begin(prepares) else { return true };
             self.begin_queued(session, &queued);
         }
-        self.replay(session);
     }
 
     fn begin_queued(&mut self, session: SessionId, queued: &Queued) {
         if queued.message.expires() <= self.now && !is_planted(planted::Fault::ExpiredDelivered) {
             self.statistics.expired += 1;
+            self.sessions[session].outgoing_mut().let_go(queued.number);
             return;
         }
+        let sent_until = self.sessions[session].outgoing_mut().sent_until;
         let mut keepable = Keepable::kept(&queued.message);
         self.sender.encoder.begin();
         let share = Share {
@@ -138,9 +189,12 @@ impl Broker {
             retain: queued.retain,
             identifiers: queued.identifiers.as_slice(),
             group: queued.group,
+            number: queued.number,
+            dup: queued.qos != QoS::AtMostOnce && queued.number.is_some() && queued.number <= sent_until,
         };
         if queued.qos == QoS::AtMostOnce {
             self.deliver_at_most_once(session, &mut keepable, share);
+            self.sessions[session].outgoing_mut().let_go(queued.number);
         } else {
             self.begin(session, &mut keepable, share);
         }
@@ -174,13 +228,14 @@ impl Broker {
                 let pubrel = Packet::PubRel(Acknowledgement::new(identifier, ReasonCode::Success));
                 let _ = sender.packet(connection, &state.client_identifier, &pubrel);
             }
-            Stage::Publish(queued) => {
+            Stage::Prepared(queued) | Stage::Publish(queued) => {
+                let is_first = matches!(outgoing.in_flight()[index].stage, Stage::Prepared(_));
                 let delivery = match queued.qos {
                     QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
                     _ => Delivery::AtLeastOnce(identifier),
                 };
                 let copy = ReceiverCopy {
-                    dup: !is_planted(planted::Fault::SkippedDup),
+                    dup: !is_first && !is_planted(planted::Fault::SkippedDup),
                     retain: queued.retain,
                     delivery,
                     identifiers: queued.identifiers.as_slice(),
@@ -231,6 +286,7 @@ impl Broker {
         let interval = self.limits.retry_interval;
         let sent = self.connections[id].outbox.sent();
         let mut next = Time::NEVER;
+        let durable = self.durable_batch();
         for index in 0..self.sessions[session].outgoing_mut().sent() {
             let entry = self.sessions[session].outgoing_mut().entry_mut(index);
             if matches!(entry.stage, Stage::Settled) {
@@ -238,7 +294,7 @@ impl Broker {
             }
             let mut due = entry.queued_at + interval.doubled(u32::from(entry.retries));
             if due <= self.now {
-                if entry.ends_at <= sent {
+                if entry.ends_at <= sent && entry.awaited <= durable {
                     entry.retries = entry.retries.saturating_add(1);
                     let retries = u32::from(entry.retries);
                     self.send_again(id, session, index);

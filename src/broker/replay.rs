@@ -6,6 +6,7 @@ use super::deliver::Share;
 use super::rules::delivered_qos;
 use super::timers::Timer;
 use crate::codec::QoS;
+use crate::journal::Urgency;
 use crate::limits::{RETAINED_EXAMINED_PER_CALL, RETAINED_REPLAY_PER_CALL};
 use crate::message::{Keepable, Message, Publisher};
 use crate::planted::{Fault, is_planted};
@@ -41,6 +42,9 @@ impl Broker {
         if let Some(position) = stopped_at {
             replay.position = position;
         }
+        if !is_stopped && walk == Walk::Over {
+            self.keep_replayed(session, &replay);
+        }
         let replays = &mut self.sessions[session].outgoing_mut().replays;
         if is_stopped || walk == Walk::Paused {
             replays.put_back(replay);
@@ -50,6 +54,14 @@ impl Broker {
             self.sessions[session].shrink();
         } else if !is_stopped && !self.unfinished.contains(&session) {
             self.unfinished.push_back(session);
+        }
+    }
+
+    /// A subscription has got its retained messages. If that is lost, they come again after a crash.
+    fn keep_replayed(&mut self, session: SessionId, replay: &Replay) {
+        if self.is_kept(session) {
+            let pattern = self.trie.pattern(replay.filter);
+            self.keep_subscription(session, &pattern, replay.terms, false, Urgency::Lazy);
         }
     }
 
@@ -80,6 +92,7 @@ impl Broker {
         let publication = keepable.publication;
         let publisher = publication.publisher.and_then(Publisher::read);
         let Some(most) = self.may_replay(session, publication.topic, publisher) else { return true };
+        let must_prepare = self.must_prepare(session, QoS::ExactlyOnce);
         let Self { sessions, connections, limits, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return false };
@@ -91,14 +104,27 @@ impl Broker {
             return true;
         }
         let is_at_most_once = qos == QoS::AtMostOnce;
-        let may_begin = is_at_most_once || state.outgoing_mut().may_begin();
+        let may_begin = is_at_most_once
+            || if must_prepare && qos == QoS::ExactlyOnce {
+                state.outgoing_mut().may_prepare()
+            } else {
+                state.outgoing_mut().may_begin()
+            };
         if !may_begin || connections[id].outbox.len() >= limits.outbox_refill_bytes {
             return false;
         }
         self.sender.encoder.begin();
+        self.begin_message(None);
         let identifier = replay.terms.identifier();
         // A retained message for a new subscription says that it is one, whatever Retain As Published says.
-        let share = Share { qos, retain: true, identifiers: identifier.as_slice(), group: None };
+        let share = Share {
+            qos,
+            retain: true,
+            identifiers: identifier.as_slice(),
+            group: None,
+            number: None,
+            dup: false,
+        };
         if is_at_most_once {
             self.deliver_at_most_once(session, &mut keepable, share);
         } else {
@@ -118,7 +144,12 @@ impl Broker {
     /// Looks through a limited number of retained messages for expired ones.
     pub(super) fn sweep(&mut self) {
         let Some(mut position) = self.sweep.take() else { return };
-        let walk = self.retained.expire(&mut position, self.now, RETAINED_EXAMINED_PER_CALL);
+        let Self { retained, journal, now, .. } = self;
+        let walk = retained.expire(&mut position, *now, RETAINED_EXAMINED_PER_CALL, |topic| {
+            if let Some(journal) = journal {
+                journal.retain(topic.as_str(), Urgency::Lazy, *now);
+            }
+        });
         if walk == Walk::Paused {
             self.sweep = Some(position);
             self.wheel.arm(self.now + Duration::from_milliseconds(1), Timer::Sweep);

@@ -10,6 +10,7 @@ use crate::codec::{
     Subscribe, Subscription, UnsubAck, Unsubscribe,
 };
 use crate::escape::Escaped;
+use crate::journal::{Awaited, Record, Urgency};
 use crate::session::Reading;
 use crate::share::Member;
 use crate::slots::{ConnectionId, SessionId};
@@ -61,7 +62,8 @@ impl Broker {
         };
         let refused = verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
         let refused = refused.and_then(|index| subscribe.subscriptions.iter().nth(index));
-        self.answer_subscribe(id, session, suback, refused.map(|refused| refused.filter))?;
+        let awaited = self.recorded(session);
+        self.answer_subscribe(id, session, suback, (refused.map(|refused| refused.filter), awaited))?;
         self.pump(session);
         Ok(Step::Done)
     }
@@ -73,7 +75,7 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         suback: SubAck<'_>,
-        refused: Option<TopicFilter<'_>>,
+        (refused, awaited): (Option<TopicFilter<'_>>, Awaited),
     ) -> Result<(), Fault> {
         if let Some(why) = self.denial.take() {
             let client = Escaped(&self.sessions[session].client_identifier);
@@ -83,12 +85,12 @@ impl Broker {
                 let mut properties = PropertyBuffer::default();
                 properties.push(Property::ReasonString(&why));
                 let explained = SubAck { properties: properties.properties(), ..suback };
-                if self.answer(id, &Packet::SubAck(explained)).is_ok() {
+                if self.answer_when(id, awaited, &Packet::SubAck(explained)).is_ok() {
                     return Ok(());
                 }
             }
         }
-        self.answer(id, &Packet::SubAck(suback))
+        self.answer_when(id, awaited, &Packet::SubAck(suback))
     }
 
     /// Gathers the decisions about all filters; false if one comes later.
@@ -141,7 +143,9 @@ impl Broker {
         let terms = Terms::new(granted, wanted.no_local, wanted.retain_as_published, identifier);
         let (filter, is_new) = match wanted.filter.share_name() {
             Some(share_name) => {
-                return self.join(session, share_name, wanted.filter, terms).map(|()| granted);
+                self.join(session, share_name, wanted.filter, terms)?;
+                self.keep_subscription(session, wanted.filter.as_str(), terms, false, Urgency::Urgent);
+                return Ok(granted);
             }
             None => self.subscribe_alone(session, wanted.filter, terms)?,
         };
@@ -150,7 +154,9 @@ impl Broker {
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        if wants_retained && !self.retained.is_empty() {
+        let owes_retained = wants_retained && !self.retained.is_empty();
+        self.keep_subscription(session, wanted.filter.as_str(), terms, owes_retained, Urgency::Urgent);
+        if owes_retained {
             self.sessions[session].outgoing_mut().replays.begin(filter, terms);
         }
         Ok(granted)
@@ -158,7 +164,7 @@ impl Broker {
 
     /// An ordinary subscription; the same filter again takes the place of the one before [MQTT-3.8.4-3]. Tells
     /// where it is and whether it is new.
-    fn subscribe_alone(
+    pub(super) fn subscribe_alone(
         &mut self,
         session: SessionId,
         filter: TopicFilter<'_>,
@@ -180,7 +186,7 @@ impl Broker {
     }
 
     /// Membership in a Shared Subscription. Retained messages are not sent for it.
-    fn join(
+    pub(super) fn join(
         &mut self,
         session: SessionId,
         share_name: &str,
@@ -219,7 +225,8 @@ impl Broker {
     fn check_subscription_limits(&self, session: SessionId) -> Result<(), ReasonCode> {
         let is_full = self.sessions[session].subscriptions.len() >= self.limits.subscriptions_per_session
             || self.trie.len() >= self.limits.subscriptions
-            || self.pressure(0) >= Pressure::Keep;
+            || self.pressure(0) >= Pressure::Keep
+            || !self.has_storage_room() && self.is_kept(session);
         if is_full { Err(ReasonCode::QuotaExceeded) } else { Ok(()) }
     }
 
@@ -248,7 +255,8 @@ impl Broker {
             properties: Properties::default(),
             codes: &codes,
         };
-        self.answer(id, &Packet::UnsubAck(unsuback))
+        let awaited = self.recorded(session);
+        self.answer_when(id, awaited, &Packet::UnsubAck(unsuback))
     }
 
     /// Ends the subscription with exactly this filter [MQTT-3.10.4-1]; what was queued for it is still delivered,
@@ -269,7 +277,9 @@ impl Broker {
             outgoing.replays.forget(filter);
         }
         state.count();
-        self.release(held, position);
+        let text = filter.as_str();
+        self.record(session, Urgency::Urgent, |number| Record::Unsubscribed(number, text.to_owned()));
+        self.release_subscription(held, position);
         true
     }
 }

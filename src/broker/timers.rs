@@ -105,14 +105,16 @@ impl Broker {
         }
     }
 
-    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. All sessions end with
-    /// it, so all Wills are due, delayed or not; they are published first, while those who subscribed to them are
-    /// still there.
+    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. All sessions that are
+    /// not kept end with it, so their Wills are due, delayed or not; they are published first, while those who
+    /// subscribed to them are still there.
     pub fn shut_down(&mut self, now: Time) {
         self.advance(now);
         let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
-            self.publish_will(session);
+            if !self.is_kept(session) {
+                self.publish_will(session);
+            }
         }
         let connections: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
         for id in connections {

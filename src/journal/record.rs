@@ -30,7 +30,8 @@ pub enum Record {
     Unsubscribed(SessionNumber, String),
     /// A message has come that these sessions are to get.
     Message(StoredMessage),
-    /// A session needs a message no longer. If it was the last one, the message is forgotten.
+    /// A session needs a message no longer. If it was the last one, the message is forgotten. A delivery of it that is
+    /// not released is over with it.
     Settled {
         /// The message.
         message: MessageNumber,
@@ -217,7 +218,7 @@ pub enum Restored {
         message: MessageNumber,
         /// Bytes of topic, properties and payload together.
         length: usize,
-        /// Who still needs it; never nobody.
+        /// Who still needs it, those included who have a delivery of it that is not released; never nobody.
         sessions: Vec<SessionNumber>,
     },
     /// A retained message.

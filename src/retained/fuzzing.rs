@@ -66,7 +66,8 @@ fn clear(input: &mut Input<'_>, retained: &mut Retained, model: &mut Model) {
 fn expire(input: &mut Input<'_>, retained: &mut Retained, model: &mut Model, now: Time) {
     let budget = input.below(5) + 1;
     let mut position = Position::default();
-    let is_over = (0..CALLS_MAXIMUM).any(|_| retained.expire(&mut position, now, budget) == Walk::Over);
+    let is_over =
+        (0..CALLS_MAXIMUM).any(|_| retained.expire(&mut position, now, budget, |_| {}) == Walk::Over);
     assert!(is_over, "the search for expired messages ends");
     model.retain(|_, expires| *expires > now);
 }

@@ -216,8 +216,14 @@ impl Retained {
         Walk::Paused
     }
 
-    /// Forgets the expired ones among the next `budget` messages.
-    pub fn expire(&mut self, position: &mut Position, now: Time, budget: usize) -> Walk {
+    /// Forgets the expired ones among the next `budget` messages, and tells their topics.
+    pub fn expire(
+        &mut self,
+        position: &mut Position,
+        now: Time,
+        budget: usize,
+        mut tell: impl FnMut(TopicName<'_>),
+    ) -> Walk {
         let mut expired: Vec<Box<[u8]>> = Vec::new();
         let mut last = None;
         let mut seen = 0;
@@ -236,6 +242,9 @@ impl Retained {
             _ => Bound::Unbounded,
         };
         for topic in expired {
+            if let Ok(topic) = std::str::from_utf8(&topic) {
+                tell(TopicName::trusted(topic));
+            }
             self.remove(&topic);
         }
         walk
@@ -425,8 +434,8 @@ mod tests {
         });
         assert_eq!(found, ["b"]);
         let mut position = Position::default();
-        assert_eq!(retained.expire(&mut position, now, 2), Walk::Paused);
-        assert_eq!(retained.expire(&mut position, now, 2), Walk::Over);
+        assert_eq!(retained.expire(&mut position, now, 2, |_| {}), Walk::Paused);
+        assert_eq!(retained.expire(&mut position, now, 2, |_| {}), Walk::Over);
         assert_eq!(retained.len(), 1);
         retained.check_invariants();
     }

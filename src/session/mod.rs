@@ -3,6 +3,7 @@
 //! Owns what has been promised to one Client Identifier: its subscriptions, the messages on their way to it, the
 //! Packet Identifiers of both directions, its Will. Sends nothing itself.
 
+mod backlog;
 mod directory;
 mod incoming;
 mod outgoing;
@@ -19,6 +20,7 @@ use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 use crate::wheel::TimerId;
 
+pub use backlog::Backlog;
 pub use directory::Directory;
 pub use incoming::Incoming;
 pub use outgoing::{InFlight, Outgoing, QueueFull, Queued, Settled, Stage};

@@ -6,10 +6,14 @@
 //! the 65,534 behind it, gets nothing more until it does. The standards oblige clients to acknowledge in order
 //! [MQTT-4.6.0-2], so only a broken one pays it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
-use super::Replays;
+use super::{Backlog, Replays};
 use crate::codec::{PacketIdentifier, QoS};
+use crate::journal::MessageNumber;
 use crate::limits::Limits;
 use crate::memory::{self, Audit, Counted};
 use crate::message::{Message, Spares};
@@ -30,13 +34,17 @@ pub struct Queued {
     pub qos: QoS,
     /// The RETAIN flag of this copy.
     pub retain: bool,
+    /// The number under which the message is kept for the session, if it is.
+    pub number: Option<MessageNumber>,
 }
 
-const _: () = assert!(size_of::<Queued>() <= 32, "a backlog pays for every byte here");
+const _: () = assert!(size_of::<Queued>() <= 40, "a backlog pays for every byte here");
 
 /// How far a delivery has come.
 #[derive(Clone, Debug)]
 pub enum Stage {
+    /// The PUBLISH has its Packet Identifier, and may be sent once that is durable.
+    Prepared(Queued),
     /// The PUBLISH is not answered: by PUBACK for QoS 1, by PUBREC for QoS 2.
     Publish(Queued),
     /// The PUBREL is not answered by PUBCOMP. The message itself is done [MQTT-4.3.3-6].
@@ -56,6 +64,18 @@ pub struct InFlight {
     pub ends_at: u64,
     /// How often it was sent again on this connection.
     pub retries: u8,
+    /// The batch that must be durable before its next packet is sent; zero if there is none.
+    pub awaited: u64,
+}
+
+impl InFlight {
+    /// The message, while it is still needed.
+    pub const fn queued(&self) -> Option<&Queued> {
+        match &self.stage {
+            Stage::Prepared(queued) | Stage::Publish(queued) => Some(queued),
+            Stage::Release | Stage::Settled => None,
+        }
+    }
 }
 
 /// What an acknowledgement from the client did.
@@ -95,6 +115,12 @@ pub struct Outgoing {
     sent_at: Option<Time>,
     /// Subscriptions whose retained messages are not all handed over.
     pub replays: Replays,
+    /// What waits behind the queue, in the store.
+    pub backlog: Option<Box<Backlog>>,
+    /// Kept messages that the session needs no longer, until somebody asks for them.
+    gone: Vec<MessageNumber>,
+    /// Up to this one, messages may have been sent on an earlier connection.
+    pub sent_until: Option<MessageNumber>,
     counted: Counted,
 }
 
@@ -113,17 +139,21 @@ impl Outgoing {
 
     /// Whether everything is done and nothing waits.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.in_flight.is_empty() && self.replays.is_empty()
+        self.queue.is_empty()
+            && self.in_flight.is_empty()
+            && self.replays.is_empty()
+            && self.backlog.is_none()
+            && self.gone.is_empty()
     }
 
-    /// Messages waiting in the queue.
+    /// Messages waiting in the queue and behind it.
     pub fn queue_length(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.len())
     }
 
-    /// Bytes of the messages waiting in the queue.
-    pub const fn queue_bytes(&self) -> usize {
-        self.queue_bytes
+    /// Bytes of the messages waiting in the queue and behind it.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
     }
 
     /// Deliveries in flight, settled ones in between included.
@@ -146,7 +176,10 @@ impl Outgoing {
     /// Whether there is nothing to send: nothing to send again, nothing queued, nothing retained.
     #[inline]
     pub fn is_at_rest(&self) -> bool {
-        self.sent == self.in_flight.len() && self.queue.is_empty() && self.replays.is_empty()
+        self.sent == self.in_flight.len()
+            && self.queue.is_empty()
+            && self.replays.is_empty()
+            && self.backlog.is_none()
     }
 
     /// The entry at an index.
@@ -169,7 +202,30 @@ impl Outgoing {
     /// Whether the window and the identifiers allow one more PUBLISH now, and nothing older waits to go first.
     #[inline]
     pub fn may_begin(&self) -> bool {
-        self.queue.is_empty() && self.has_window()
+        self.queue.is_empty() && self.backlog.is_none() && self.has_window()
+    }
+
+    /// The same for a PUBLISH that has to wait until its Packet Identifier is durable.
+    pub fn may_prepare(&self) -> bool {
+        self.queue.is_empty() && self.backlog.is_none() && self.has_window_for_prepared()
+    }
+
+    fn has_window_for_prepared(&self) -> bool {
+        let unsent = self.in_flight.len() - self.sent;
+        self.unsettled + unsent < self.window && self.in_flight.len() < usize::from(u16::MAX)
+    }
+
+    /// Puts a delivery in flight with [`Outgoing::next_identifier`], whose PUBLISH is sent when this batch is durable.
+    pub fn prepare(&mut self, queued: Queued, now: Time, awaited: u64) {
+        let stage = Stage::Prepared(queued);
+        self.in_flight.push_back(InFlight { stage, queued_at: now, ends_at: 0, retries: 0, awaited });
+        self.count();
+    }
+
+    /// Whether the first waiting message is one to be prepared, and may be now.
+    fn may_prepare_next(&self) -> bool {
+        let is_of_the_kind = |queued: &Queued| queued.qos == QoS::ExactlyOnce && queued.number.is_some();
+        self.queue.front().is_some_and(is_of_the_kind) && self.has_window_for_prepared()
     }
 
     #[inline]
@@ -191,7 +247,7 @@ impl Outgoing {
     #[inline]
     pub fn begin(&mut self, queued: Queued, now: Time, ends_at: u64) {
         let stage = Stage::Publish(queued);
-        let entry = InFlight { stage, queued_at: now, ends_at, retries: 0 };
+        let entry = InFlight { stage, queued_at: now, ends_at, retries: 0, awaited: 0 };
         if self.in_flight.len() == self.in_flight.capacity() {
             self.in_flight.reserve(1);
             self.count();
@@ -203,9 +259,10 @@ impl Outgoing {
 
     /// Whether one more message of so many bytes may wait for a client that is there or away.
     pub fn has_room(&self, bytes: usize, limits: &Limits, is_connected: bool) -> bool {
-        let total = self.queue_bytes + bytes;
-        (self.queue.len() < limits.queue_length || (is_connected && total <= limits.burst_bytes))
-            && (self.queue.is_empty() || total <= limits.queue_bytes)
+        let total = self.queue_bytes() + bytes;
+        let is_first = self.queue.is_empty() && self.backlog.is_none();
+        (self.queue_length() < limits.queue_length || (is_connected && total <= limits.burst_bytes))
+            && (is_first || total <= limits.queue_bytes)
     }
 
     /// Lets a message wait behind all others. Expired ones make room for it.
@@ -220,23 +277,123 @@ impl Outgoing {
         is_connected: bool,
         now: Time,
     ) -> Result<(), QueueFull> {
-        let bytes = queued.message.memory();
+        if !self.make_room(queued.message.memory(), limits, is_connected, now) {
+            return Err(QueueFull);
+        }
+        self.push(queued);
+        Ok(())
+    }
+
+    /// Whether one more message of so many bytes may wait, once expired ones have made room for it.
+    pub fn make_room(&mut self, bytes: usize, limits: &Limits, is_connected: bool, now: Time) -> bool {
         if !self.has_room(bytes, limits, is_connected) {
             self.forget_expired(now);
         }
-        if !self.has_room(bytes, limits, is_connected) {
-            return Err(QueueFull);
-        }
+        self.has_room(bytes, limits, is_connected)
+    }
+
+    /// Puts a message behind all others in the queue.
+    pub fn push(&mut self, queued: Queued) {
         let expires = queued.message.expires();
         self.queue_expires = if self.queue.is_empty() { expires } else { self.queue_expires.min(expires) };
-        self.queue_bytes += bytes;
+        self.queue_bytes += queued.message.memory();
         if is_planted(Fault::QueueReordered) {
             self.queue.push_front(queued);
         } else {
             self.queue.push_back(queued);
         }
         self.count();
-        Ok(())
+    }
+
+    /// Lets a kept message of so many bytes wait behind all others, in the store.
+    pub fn push_stored(&mut self, number: MessageNumber, bytes: usize) {
+        self.backlog.get_or_insert_default().push(number, bytes);
+    }
+
+    /// Lets what waits in the queue wait in the store, for a client that is away.
+    pub fn put_away(&mut self) {
+        let waiting = std::mem::take(&mut self.queue);
+        let (kept, staying): (VecDeque<Queued>, _) =
+            waiting.into_iter().partition(|queued| queued.number.is_some());
+        self.queue = staying;
+        for queued in kept.into_iter().rev() {
+            let Some(number) = queued.number else { continue };
+            self.queue_bytes -= queued.message.memory();
+            self.backlog.get_or_insert_default().push_front(number, queued.message.memory());
+        }
+        if let Some(backlog) = &mut self.backlog {
+            backlog.is_fetching = false;
+        }
+        self.count();
+    }
+
+    /// The message last put in flight or in the queue is kept under this number.
+    pub fn number_last(&mut self, number: MessageNumber) {
+        if let Some(InFlight { stage: Stage::Publish(queued), .. }) = self.in_flight.back_mut() {
+            queued.number = Some(number);
+        }
+    }
+
+    /// The last message that its client may have been sent.
+    pub fn last_sent(&self) -> Option<MessageNumber> {
+        let sent = self.in_flight.iter().rev().find_map(|entry| match &entry.stage {
+            Stage::Publish(queued) => queued.number,
+            Stage::Prepared(_) | Stage::Release | Stage::Settled => None,
+        });
+        sent.max(self.sent_until)
+    }
+
+    /// The session needs this message no longer.
+    pub fn let_go(&mut self, number: Option<MessageNumber>) {
+        self.gone.extend(number);
+    }
+
+    /// Takes one of the kept messages that the session needs no longer.
+    pub fn pop_gone(&mut self) -> Option<MessageNumber> {
+        self.gone.pop()
+    }
+
+    /// Messages that wait in the queue itself.
+    pub fn waiting_here(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The number of the message that is in flight with this identifier, if it is kept and still needed.
+    pub fn number_in_flight(&self, identifier: PacketIdentifier) -> Option<MessageNumber> {
+        self.in_flight[self.find(identifier)?].queued()?.number
+    }
+
+    /// All kept messages that the session needs, which is over.
+    pub fn into_numbers(mut self) -> VecDeque<MessageNumber> {
+        let mut numbers = self.backlog.take().map(|backlog| backlog.into_numbers()).unwrap_or_default();
+        numbers.extend(self.queue.iter().filter_map(|queued| queued.number));
+        numbers.extend(self.in_flight.iter().filter_map(|entry| entry.queued()?.number));
+        numbers.extend(self.gone);
+        numbers
+    }
+
+    /// Whether a kept message is in flight.
+    pub fn is_in_flight(&self, number: MessageNumber) -> bool {
+        self.in_flight.iter().any(|entry| entry.queued().is_some_and(|queued| queued.number == Some(number)))
+    }
+
+    /// Puts a delivery of an earlier run in flight, behind those that were restored before; where identifiers are
+    /// missing in between, what had them is done. False if there can be no such delivery.
+    pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {
+        if self.in_flight.is_empty() {
+            self.first = identifier.value();
+        }
+        let circle = usize::from(u16::MAX);
+        let first = usize::from(self.first);
+        let index = (usize::from(identifier.value()) + circle - first) % circle;
+        if index < self.in_flight.len() {
+            return false;
+        }
+        let entry = |stage| InFlight { stage, queued_at: Time::ZERO, ends_at: 0, retries: 0, awaited: 0 };
+        self.in_flight.resize_with(index, || entry(Stage::Settled));
+        self.in_flight.push_back(entry(stage));
+        self.count();
+        true
     }
 
     /// A message is dropped; tells whether it is the first since the queue was last empty.
@@ -248,7 +405,14 @@ impl Outgoing {
         if self.queue_expires > now {
             return;
         }
-        self.queue.retain(|queued| queued.message.expires() > now);
+        let gone = &mut self.gone;
+        self.queue.retain(|queued| {
+            let is_alive = queued.message.expires() > now;
+            if !is_alive {
+                gone.extend(queued.number);
+            }
+            is_alive
+        });
         self.queue_expires = Time::NEVER;
         self.queue_bytes = 0;
         for queued in &self.queue {
@@ -257,9 +421,9 @@ impl Outgoing {
         }
     }
 
-    /// Takes the first waiting message, if it may be sent now.
-    pub fn next_to_begin(&mut self) -> Option<Queued> {
-        if !self.has_window() {
+    /// Takes the first waiting message, if it may be sent now, or prepared.
+    pub fn next_to_begin(&mut self, prepares: bool) -> Option<Queued> {
+        if !(self.has_window() || prepares && self.may_prepare_next()) {
             return None;
         }
         let queued = self.queue.pop_front()?;
@@ -273,13 +437,15 @@ impl Outgoing {
     }
 
     /// The index of the first unsettled delivery that has not been sent on this connection, if it may be now. A
-    /// PUBREL may always be, a PUBLISH only within the window [MQTT-3.3.4-10].
-    pub fn next_to_resend(&mut self) -> Option<usize> {
+    /// PUBREL may always be, a PUBLISH only within the window [MQTT-3.3.4-10]; neither before what it says is durable,
+    /// as all batches up to `durable` are.
+    pub fn next_to_resend(&mut self, durable: u64) -> Option<usize> {
         while let Some(entry) = self.in_flight.get(self.sent) {
             match entry.stage {
                 Stage::Settled => self.sent += 1,
-                Stage::Publish(_) if self.unsettled >= self.window => return None,
-                Stage::Publish(_) | Stage::Release => return Some(self.sent),
+                _ if entry.awaited > durable => return None,
+                Stage::Publish(_) | Stage::Prepared(_) if self.unsettled >= self.window => return None,
+                Stage::Publish(_) | Stage::Prepared(_) | Stage::Release => return Some(self.sent),
             }
         }
         None
@@ -290,6 +456,10 @@ impl Outgoing {
         let entry = &mut self.in_flight[self.sent];
         entry.queued_at = now;
         entry.ends_at = ends_at;
+        entry.stage = match std::mem::replace(&mut entry.stage, Stage::Settled) {
+            Stage::Prepared(queued) => Stage::Publish(queued),
+            stage => stage,
+        };
         self.sent += 1;
         self.unsettled += 1;
     }
@@ -297,7 +467,7 @@ impl Outgoing {
     /// The delivery that [`Outgoing::next_to_resend`] named is over without being sent again, because the client
     /// no longer accepts packets of that size [MQTT-3.1.2-25].
     pub fn give_up(&mut self) {
-        self.in_flight[self.sent].stage = Stage::Settled;
+        self.set_stage(self.sent, Stage::Settled);
         self.sent += 1;
         self.forget_settled();
     }
@@ -309,7 +479,7 @@ impl Outgoing {
         match &self.in_flight[index].stage {
             Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce => self.settle(index, spares),
             Stage::Settled => Settled::Unknown,
-            Stage::Publish(_) | Stage::Release => Settled::OutOfPlace,
+            Stage::Publish(_) | Stage::Prepared(_) | Stage::Release => Settled::OutOfPlace,
         }
     }
 
@@ -332,17 +502,19 @@ impl Outgoing {
             }
             Stage::Release => Settled::Done,
             Stage::Settled => Settled::Unknown,
-            Stage::Publish(_) => Settled::OutOfPlace,
+            Stage::Publish(_) | Stage::Prepared(_) => Settled::OutOfPlace,
         }
     }
 
     /// Notes when the PUBREL that answers a PUBREC was queued.
-    pub fn released(&mut self, identifier: PacketIdentifier, now: Time, ends_at: u64) {
+    /// It leaves when this batch is durable.
+    pub fn released(&mut self, identifier: PacketIdentifier, now: Time, ends_at: u64, awaited: u64) {
         if let Some(index) = self.find(identifier) {
             let entry = &mut self.in_flight[index];
             entry.queued_at = now;
             entry.ends_at = ends_at;
             entry.retries = 0;
+            entry.awaited = awaited;
         }
     }
 
@@ -352,7 +524,7 @@ impl Outgoing {
         match &self.in_flight[index].stage {
             Stage::Release => self.settle(index, spares),
             Stage::Settled => Settled::Unknown,
-            Stage::Publish(_) => Settled::OutOfPlace,
+            Stage::Publish(_) | Stage::Prepared(_) => Settled::OutOfPlace,
         }
     }
 
@@ -367,7 +539,7 @@ impl Outgoing {
                 && queued.group.is_some_and(&mut wanted)
             {
                 taken.push(queued.clone());
-                self.in_flight[index].stage = Stage::Settled;
+                self.set_stage(index, Stage::Settled);
             }
         }
         if self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
@@ -377,6 +549,7 @@ impl Outgoing {
             self.queue = staying;
             self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
             self.count();
+            self.gone.extend(moving.iter().filter_map(|queued| queued.number));
             taken.extend(moving);
         }
         taken
@@ -386,14 +559,19 @@ impl Outgoing {
     /// sent on this connection can not be called back. Tells how many messages it was.
     pub fn withdraw(&mut self, mut is_barred: impl FnMut(&Message) -> bool) -> usize {
         let before = self.queue.len();
-        self.queue.retain(|queued| !is_barred(&queued.message));
+        let gone = &mut self.gone;
+        self.queue.retain(|queued| {
+            let stays = !is_barred(&queued.message);
+            if !stays {
+                gone.extend(queued.number);
+            }
+            stays
+        });
         let mut withdrawn = before - self.queue.len();
         self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
-        for entry in self.in_flight.iter_mut().skip(self.sent) {
-            if let Stage::Publish(queued) = &entry.stage
-                && is_barred(&queued.message)
-            {
-                entry.stage = Stage::Settled;
+        for index in self.sent..self.in_flight.len() {
+            if self.in_flight[index].queued().is_some_and(|queued| is_barred(&queued.message)) {
+                self.set_stage(index, Stage::Settled);
                 withdrawn += 1;
             }
         }
@@ -431,8 +609,16 @@ impl Outgoing {
     #[inline]
     fn go_on(&mut self, index: usize, stage: Stage, spares: &mut Spares) {
         if let Stage::Publish(queued) = std::mem::replace(&mut self.in_flight[index].stage, stage) {
+            self.gone.extend(queued.number);
             spares.keep(queued.message);
         }
+    }
+
+    /// The same for what has not been sent on this connection.
+    fn set_stage(&mut self, index: usize, stage: Stage) {
+        let entry = &mut self.in_flight[index];
+        self.gone.extend(entry.queued().and_then(|queued| queued.number));
+        entry.stage = stage;
     }
 
     /// Lets settled entries go from the front, those included that were settled on an earlier connection and not
@@ -448,10 +634,11 @@ impl Outgoing {
 
     /// Adds what it takes to an audit.
     pub fn audit(&self, audit: &mut Audit) {
-        audit.add(self.counted.bytes() + self.replays.memory());
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
+        audit.add(self.counted.bytes() + self.replays.memory() + backlog);
         self.queue.iter().for_each(|queued| queued.message.audit(audit));
         for entry in &self.in_flight {
-            if let Stage::Publish(queued) = &entry.stage {
+            if let Some(queued) = entry.queued() {
                 queued.message.audit(audit);
             }
         }
@@ -475,173 +662,5 @@ impl Outgoing {
             !matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })),
             "settled entries leave from the front"
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::Properties;
-    use crate::message::Publication;
-    use crate::topic::TopicName;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    fn queued(qos: QoS, expires: Time) -> Queued {
-        let publication = Publication {
-            topic: TopicName::new("t").unwrap(),
-            payload: b"payload",
-            qos,
-            retain: false,
-            publisher: None,
-            properties: Properties::default(),
-            expires,
-        };
-        let message = Message::new(&publication, &mut Spares::default());
-        Queued { message, identifiers: Identifiers::default(), group: None, qos, retain: false }
-    }
-
-    fn begin(outgoing: &mut Outgoing, qos: QoS) -> PacketIdentifier {
-        let identifier = outgoing.next_identifier();
-        outgoing.begin(queued(qos, Time::NEVER), Time::ZERO, 0);
-        identifier
-    }
-
-    #[test]
-    fn identifiers_go_round_and_leave_out_zero() {
-        let mut outgoing = Outgoing::default();
-        outgoing.resume(1);
-        for expected in (1..=u16::MAX).chain(1..3) {
-            let identifier = begin(&mut outgoing, QoS::AtLeastOnce);
-            assert_eq!(identifier.value(), expected);
-            assert!(!outgoing.may_begin());
-            assert!(matches!(outgoing.acknowledge(identifier, &mut Spares::default()), Settled::Done));
-            outgoing.check_invariants();
-        }
-    }
-
-    #[test]
-    fn answers_out_of_place_are_told_from_unknown_ones() {
-        let mut outgoing = Outgoing::default();
-        outgoing.resume(10);
-        let once = begin(&mut outgoing, QoS::AtLeastOnce);
-        let exactly = begin(&mut outgoing, QoS::ExactlyOnce);
-        assert!(matches!(outgoing.receive(once, false, &mut Spares::default()), Settled::OutOfPlace));
-        assert!(matches!(outgoing.acknowledge(exactly, &mut Spares::default()), Settled::OutOfPlace));
-        assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::OutOfPlace));
-        assert!(matches!(
-            outgoing.acknowledge(PacketIdentifier::new(3).unwrap(), &mut Spares::default()),
-            Settled::Unknown
-        ));
-        assert!(matches!(outgoing.receive(exactly, false, &mut Spares::default()), Settled::Done));
-        assert!(
-            matches!(outgoing.receive(exactly, false, &mut Spares::default()), Settled::Done),
-            "a repeat asks for PUBREL again"
-        );
-        assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::Done));
-        assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::Unknown));
-        assert!(matches!(outgoing.acknowledge(once, &mut Spares::default()), Settled::Done));
-        assert!(outgoing.is_idle());
-    }
-
-    #[test]
-    fn a_resumed_session_sends_again_in_order_and_within_the_window() {
-        let mut outgoing = Outgoing::default();
-        outgoing.resume(10);
-        let first = begin(&mut outgoing, QoS::ExactlyOnce);
-        let second = begin(&mut outgoing, QoS::AtLeastOnce);
-        let third = begin(&mut outgoing, QoS::AtLeastOnce);
-        assert!(matches!(outgoing.receive(first, false, &mut Spares::default()), Settled::Done));
-        outgoing.resume(2);
-        assert!(!outgoing.may_begin());
-        assert_eq!(outgoing.next_to_resend(), Some(0), "the PUBREL of the first");
-        outgoing.resent(Time::ZERO, 0);
-        assert_eq!(outgoing.next_to_resend(), Some(1));
-        outgoing.resent(Time::ZERO, 0);
-        assert_eq!(outgoing.next_to_resend(), None, "the window is used up");
-        assert!(
-            matches!(outgoing.acknowledge(third, &mut Spares::default()), Settled::Unknown),
-            "not sent on this connection"
-        );
-        assert!(matches!(outgoing.acknowledge(second, &mut Spares::default()), Settled::Done));
-        assert_eq!(outgoing.next_to_resend(), Some(2));
-        outgoing.check_invariants();
-    }
-
-    #[test]
-    fn expired_messages_make_room() {
-        let limits = Limits { queue_length: 2, ..Limits::default() };
-        let mut outgoing = Outgoing::default();
-        let at = Time::from_milliseconds;
-        for expires in [at(5), Time::NEVER] {
-            let queued = queued(QoS::AtLeastOnce, expires);
-            assert!(outgoing.enqueue(queued, &limits, false, Time::ZERO).is_ok());
-        }
-        assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, false, at(4)).is_err());
-        assert!(outgoing.enqueue(queued(QoS::AtLeastOnce, Time::NEVER), &limits, false, at(5)).is_ok());
-        assert_eq!(outgoing.queue_length(), 2);
-        outgoing.check_invariants();
-    }
-
-    #[test]
-    fn a_loss_is_new_once_until_the_queue_is_empty() {
-        let mut outgoing = Outgoing::default();
-        outgoing.resume(2);
-        for _ in 0..2 {
-            let queued = queued(QoS::AtLeastOnce, Time::NEVER);
-            assert!(outgoing.enqueue(queued, &Limits::default(), false, Time::ZERO).is_ok());
-        }
-        assert_eq!([outgoing.lose(), outgoing.lose()], [true, false]);
-        assert!(outgoing.next_to_begin().is_some());
-        assert!(!outgoing.lose(), "one still waits");
-        assert!(outgoing.next_to_begin().is_some());
-        assert!(outgoing.lose());
-    }
-
-    #[test]
-    fn a_burst_for_a_client_that_is_there_is_not_counted() {
-        let one = queued(QoS::AtLeastOnce, Time::NEVER);
-        let burst_bytes = 3 * one.message.memory();
-        let limits = Limits { queue_length: 1, burst_bytes, ..Limits::default() };
-        let mut outgoing = Outgoing::default();
-        let mut is_queued =
-            |is_connected| outgoing.enqueue(one.clone(), &limits, is_connected, Time::ZERO).is_ok();
-        assert_eq!([false, false].map(&mut is_queued), [true, false], "away, each message counts");
-        assert_eq!([true, true, true].map(&mut is_queued), [true, true, false], "there, their bytes do");
-        assert!(!is_queued(false), "what waits stays, and nothing is added");
-        outgoing.check_invariants();
-    }
-
-    proptest! {
-        /// The naive model is a map of the deliveries that are not settled.
-        #[test]
-        fn any_order_of_acknowledgements_settles_what_it_names(
-            window in 1_u16..20,
-            steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..300),
-        ) {
-            let mut outgoing = Outgoing::default();
-            outgoing.resume(window);
-            let mut model: BTreeMap<u16, QoS> = BTreeMap::new();
-            for (is_exactly, index) in steps {
-                prop_assert_eq!(outgoing.may_begin(), model.len() < usize::from(window));
-                if outgoing.may_begin() {
-                    let qos = if is_exactly { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-                    let identifier = begin(&mut outgoing, qos).value();
-                    prop_assert_eq!(model.insert(identifier, qos), None, "an identifier in use");
-                } else {
-                    let value = *model.keys().nth(index.index(model.len())).unwrap();
-                    let identifier = PacketIdentifier::new(value).unwrap();
-                    let settled = match model.remove(&value).unwrap() {
-                        QoS::ExactlyOnce => {
-                            prop_assert!(matches!(outgoing.receive(identifier, false, &mut Spares::default()), Settled::Done));
-                            outgoing.complete(identifier, &mut Spares::default())
-                        }
-                        _ => outgoing.acknowledge(identifier, &mut Spares::default()),
-                    };
-                    prop_assert!(matches!(settled, Settled::Done));
-                }
-                outgoing.check_invariants();
-            }
-        }
     }
 }

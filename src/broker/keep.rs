@@ -1,0 +1,522 @@
+//! What is kept: every change that must survive is handed to the journal here, and what waits for the store goes on.
+//! Without a journal all of it does nothing.
+
+use log::{info, warn};
+
+use super::deliver::Share;
+use super::{Broker, Effect, Fault, too_large};
+use crate::codec::{Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, QoS, ReasonCode};
+use crate::connection::State;
+use crate::escape::Escaped;
+use crate::journal::{
+    Answer, Awaited, Batch, CopyForm, Fetch, Journal, MessageNumber, NextNumbers, Pace, Page, Record,
+    StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
+};
+use crate::message::{Keepable, Publication};
+use crate::planted::{self, is_planted};
+use crate::session::{Outgoing, Presence, Queued, Reading};
+use crate::slots::{ConnectionId, SessionId};
+use crate::subscription::{Identifiers, Target, Terms};
+use crate::time::Time;
+use crate::topic::TopicName;
+
+/// A session asks for more of what waits in the store when fewer messages than this wait here.
+const FETCH_BELOW: usize = 32;
+
+impl Broker {
+    /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
+    pub fn begin_journal(&mut self, next: NextNumbers, pace: Pace) {
+        self.journal = Some(Box::new(Journal::new(next, pace)));
+    }
+
+    /// When [`Broker::take_batch`] is to be called. `None` while there is nothing to be written down, or a batch is
+    /// with the store.
+    pub fn batch_due(&self) -> Option<Time> {
+        self.journal.as_ref()?.batch_due()
+    }
+
+    /// Whether everything that is to be written down is durable.
+    pub fn is_written_down(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.is_empty())
+    }
+
+    /// Closes the batch that has gathered, which is to become durable as a whole. `None` if there is none, or one is
+    /// with the store.
+    pub fn take_batch(&mut self, now: Time) -> Option<Batch> {
+        self.advance(now);
+        let journal = self.journal.as_mut().filter(|journal| !journal.is_closed())?;
+        let changed = journal.take_changed();
+        let retained = if journal.has_room() { journal.take_retained() } else { Default::default() };
+        let sessions = changed.iter().filter_map(|&session| self.stored_session(session)).collect();
+        let retained = retained.iter().map(|topic| self.stored_retained(topic)).collect();
+        let now = self.now;
+        let batch = self.journal.as_mut()?.close(sessions, retained, now);
+        if batch.is_none() {
+            self.go_on();
+        }
+        batch
+    }
+
+    /// The batch with this number is durable.
+    pub fn durable(&mut self, number: u64, now: Time) {
+        self.advance(now);
+        let Some(journal) = &mut self.journal else { return };
+        journal.is_durable(number);
+        self.go_on();
+    }
+
+    /// Lets everything go on that has waited for what is durable now.
+    fn go_on(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        for id in journal.take_uncorked() {
+            if let Some(connection) = self.connections.find_mut(id) {
+                connection.outbox.wake(&mut self.sender.dirty);
+            }
+        }
+        for id in journal.answers.connections() {
+            self.release_answers(id);
+        }
+        while let Some(session) = self.journal.as_mut().and_then(|journal| journal.next_to_go_on()) {
+            if self.sessions.find(session).is_some() {
+                self.pump(session);
+            }
+        }
+        let Some(journal) = &mut self.journal else { return };
+        if !journal.is_full() {
+            self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
+        }
+    }
+
+    /// What waits for a client has been read from the store.
+    pub fn page(&mut self, page: &Page, now: Time) {
+        self.advance(now);
+        let Some(journal) = &self.journal else { return };
+        let Some(session) = journal.session_of(page.fetch.session) else { return };
+        let copies: Vec<Queued> = page
+            .copies
+            .iter()
+            .map(|copy| Queued {
+                message: copy.message.message(&mut self.sender.spares),
+                identifiers: copy.form.identifiers.clone(),
+                group: None,
+                qos: copy.form.qos,
+                retain: copy.form.retain,
+                number: Some(copy.number),
+            })
+            .collect();
+        let bytes = copies.iter().map(|queued| queued.message.memory()).sum();
+        let Some(outgoing) = self.sessions[session].outgoing.as_deref_mut() else { return };
+        let Some(backlog) = &mut outgoing.backlog else { return };
+        if !backlog.take_page(&page.fetch.messages, bytes) {
+            return;
+        }
+        outgoing.backlog.take_if(|backlog| backlog.is_empty());
+        if copies.len() < page.fetch.messages.len() {
+            let lost = page.fetch.messages.len() - copies.len();
+            let client = Escaped(&self.sessions[session].client_identifier);
+            warn!("{lost} messages for client {client} are missing in the store.");
+        }
+        let is_judged = self.sessions[session].reading != Reading::Free;
+        for queued in copies {
+            let is_barred =
+                is_judged && self.may_receive(session, queued.message.publication().topic).is_none();
+            let outgoing = self.sessions[session].outgoing_mut();
+            if is_barred {
+                outgoing.let_go(queued.number);
+                self.statistics.dropped += 1;
+            } else {
+                outgoing.push(queued);
+            }
+        }
+        self.pump(session);
+    }
+
+    /// The store takes new messages from now on, or takes none. Those who were not answered while it took none have
+    /// to send again, which they do on a new connection.
+    pub fn set_storage_room(&mut self, has_room: bool, now: Time) {
+        self.advance(now);
+        let Some(journal) = &mut self.journal else { return };
+        if !journal.set_room(has_room) {
+            return;
+        }
+        if !has_room {
+            warn!("There is no room for new messages on disk: they are refused until there is.");
+            return;
+        }
+        info!(target: "notice", "There is room on disk again.");
+        for id in journal.take_unanswered() {
+            if self.connections.find(id).is_some() {
+                self.end(id, ReasonCode::ServerBusy, "its messages are to be sent again");
+            }
+        }
+    }
+
+    /// Whether no message of this connection has to be left out for want of room on disk.
+    #[inline]
+    pub(super) fn takes_all(&self, id: ConnectionId) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
+    }
+
+    /// Whether the store takes new messages, or there is none.
+    #[inline]
+    pub(super) fn has_storage_room(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.has_room())
+    }
+
+    /// Whether a message of QoS 1 or 2 asks for more than the store has room for.
+    pub(super) fn lacks_room(&mut self, session: SessionId, publication: &Publication<'_>) -> bool {
+        if self.has_storage_room() || publication.qos == QoS::AtMostOnce {
+            return false;
+        }
+        let matched = self.matches_of(publication.topic);
+        let is_for_kept = matched.subscribers().iter().any(|subscriber| match subscriber.target {
+            Target::Session(receiver) => self.is_kept(receiver),
+            Target::Group(_) => true,
+        });
+        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
+        publication.retain || is_for_kept || is_exactly_once
+    }
+
+    /// Whether a session is kept.
+    #[inline]
+    pub(super) fn is_kept(&self, session: SessionId) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
+    }
+
+    /// Whether anything is said to a client before what it says is durable.
+    fn holds(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.holds())
+    }
+
+    /// A session is other than before.
+    pub(super) fn keep_session(&mut self, session: SessionId, urgency: Urgency) {
+        let now = self.now;
+        if let Some(journal) = &mut self.journal {
+            journal.change(session, urgency, now);
+        }
+    }
+
+    /// A client was let in: its session is kept, if it is to outlive the connection; the client is not told before
+    /// that is durable, or that its former session is gone.
+    pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, was_kept: bool) {
+        let (now, outlives) = (self.now, self.sessions[session].expiry_interval > 0);
+        let Some(journal) = &mut self.journal else { return };
+        if outlives {
+            journal.keep(session);
+        }
+        if outlives || was_kept {
+            journal.change(session, Urgency::Urgent, now);
+            journal.hurry(Urgency::Urgent, now);
+            journal.cork(id);
+        }
+    }
+
+    /// A session has lost its connection, and outlives it.
+    pub(super) fn keep_away(&mut self, session: SessionId) {
+        if !self.is_kept(session) {
+            return;
+        }
+        self.settle_gone(session);
+        if let Some(outgoing) = &mut self.sessions[session].outgoing {
+            outgoing.put_away();
+        }
+        self.keep_session(session, Urgency::Lazy);
+    }
+
+    /// A session is over.
+    pub(super) fn forget_kept(&mut self, session: SessionId, outgoing: Option<Box<Outgoing>>) {
+        let now = self.now;
+        if let Some(journal) = &mut self.journal {
+            let messages = outgoing.map(|outgoing| outgoing.into_numbers()).unwrap_or_default();
+            journal.end(session, messages, now);
+        }
+    }
+
+    /// Writes something down about a session, if it is kept.
+    pub(super) fn record(
+        &mut self,
+        session: SessionId,
+        urgency: Urgency,
+        record: impl FnOnce(crate::journal::SessionNumber) -> Record,
+    ) {
+        let now = self.now;
+        let Some(journal) = &mut self.journal else { return };
+        if let Some(number) = journal.number_of(session) {
+            journal.record(record(number), urgency, now);
+        }
+    }
+
+    /// A subscription is there, or other than before.
+    pub(super) fn keep_subscription(
+        &mut self,
+        session: SessionId,
+        filter: &str,
+        terms: Terms,
+        owes_retained: bool,
+        urgency: Urgency,
+    ) {
+        self.record(session, urgency, |number| {
+            let subscription = StoredSubscription {
+                filter: filter.to_owned(),
+                qos: terms.qos(),
+                no_local: terms.no_local(),
+                retain_as_published: terms.retain_as_published(),
+                identifier: terms.identifier().unwrap_or(0),
+                owes_retained,
+            };
+            Record::Subscribed(number, subscription)
+        });
+    }
+
+    /// The retained message of a topic is other than before.
+    pub(super) fn keep_retained(&mut self, topic: TopicName<'_>, qos: QoS) {
+        let now = self.now;
+        if let Some(journal) = &mut self.journal {
+            let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
+            journal.retain(topic.as_str(), urgency, now);
+        }
+    }
+
+    /// Another message is in hand, from the client of this connection if it is one's.
+    #[inline]
+    pub(super) fn begin_message(&mut self, publisher: Option<ConnectionId>) {
+        if let Some(journal) = &mut self.journal {
+            journal.begin_message(publisher);
+        }
+    }
+
+    /// Keeps a session's copy of the message in hand, if the session is kept, and tells its number. A copy that is
+    /// kept already has one.
+    pub(super) fn keep_copy(
+        &mut self,
+        session: SessionId,
+        keepable: &mut Keepable<'_>,
+        share: Share<'_>,
+    ) -> Option<MessageNumber> {
+        let Self { journal, sender, now, .. } = self;
+        let journal = journal.as_mut()?;
+        if share.number.is_some() {
+            return share.number;
+        }
+        let number = journal.number_of(session)?;
+        let form = CopyForm {
+            qos: share.qos,
+            retain: share.retain,
+            identifiers: Identifiers::new(share.identifiers),
+        };
+        let message = journal.messages.add(keepable.message(&mut sender.spares), number, form);
+        let urgency = if share.qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
+        journal.hurry(urgency, *now);
+        Some(message)
+    }
+
+    /// Whether a PUBLISH of this QoS to a session has to wait until its Packet Identifier is durable: after a crash, no
+    /// other message may have the identifier that the client may have seen with this one.
+    pub(super) fn must_prepare(&self, session: SessionId, qos: QoS) -> bool {
+        qos == QoS::ExactlyOnce
+            && self.holds()
+            && self.is_kept(session)
+            && !is_planted(planted::Fault::IdentifierNotDurable)
+    }
+
+    /// Gives a QoS 2 copy its Packet Identifier; it is sent when that is durable.
+    pub(super) fn prepare(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
+        let Some(message) = self.keep_copy(session, keepable, share) else { return };
+        let Self { sessions, journal, sender, now, .. } = self;
+        let Some(journal) = journal else { return };
+        let outgoing = sessions[session].outgoing_mut();
+        let identifier = outgoing.next_identifier();
+        let queued =
+            Share { number: Some(message), ..share }.queued(keepable.message(&mut sender.spares).clone());
+        outgoing.prepare(queued, *now, journal.awaited_batch());
+        journal.suspend(session);
+        self.record_delivery(session, identifier, message, false);
+    }
+
+    /// A QoS 2 delivery to a kept session has its Packet Identifier, or has come to its second half.
+    pub(super) fn record_delivery(
+        &mut self,
+        session: SessionId,
+        identifier: PacketIdentifier,
+        message: MessageNumber,
+        is_released: bool,
+    ) {
+        let delivery = StoredDelivery { identifier, message, is_released };
+        self.record(session, Urgency::Urgent, |number| Record::Delivery(number, delivery));
+    }
+
+    /// What a packet waits for before which it may not leave.
+    pub(super) fn awaited_batch(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |journal| journal.awaited_batch())
+    }
+
+    /// All batches up to this one are durable, as far as it matters.
+    pub(super) fn durable_batch(&self) -> u64 {
+        match &self.journal {
+            Some(journal) if !is_planted(planted::Fault::EarlyPubrel) => journal.durable(),
+            _ => u64::MAX,
+        }
+    }
+
+    /// What the answer to the message in hand waits for.
+    pub(super) fn take_awaited(&mut self) -> Awaited {
+        self.journal.as_mut().map_or(Awaited::Nothing, |journal| journal.take_awaited())
+    }
+
+    /// What an answer waits for that promises what was recorded of a session, if that is kept.
+    pub(super) fn recorded(&self, session: SessionId) -> Awaited {
+        match &self.journal {
+            Some(journal) if journal.number_of(session).is_some() => journal.recorded(),
+            _ => Awaited::Nothing,
+        }
+    }
+
+    /// Settles what a session needs no longer.
+    #[inline]
+    pub(super) fn settle_gone(&mut self, session: SessionId) {
+        if self.journal.is_some() {
+            self.settle_gone_of(session);
+        }
+    }
+
+    fn settle_gone_of(&mut self, session: SessionId) {
+        let Self { journal, sessions, now, .. } = self;
+        let Some(journal) = journal else { return };
+        let Some(number) = journal.number_of(session) else { return };
+        let Some(outgoing) = &mut sessions[session].outgoing else { return };
+        let mut publishers = Vec::new();
+        while let Some(message) = outgoing.pop_gone() {
+            if !is_planted(planted::Fault::NeverSettled) {
+                publishers.extend(journal.settle(message, number, *now));
+            }
+        }
+        for publisher in publishers {
+            self.release_answers(publisher);
+        }
+    }
+
+    /// Queues the answers of a connection that need not wait any more.
+    fn release_answers(&mut self, id: ConnectionId) {
+        let Self { journal, connections, sender, .. } = self;
+        let Some(journal) = journal else { return };
+        let Some(connection) = connections.find_mut(id) else { return };
+        if connection.state == State::Ending {
+            journal.answers.forget(id);
+            return;
+        }
+        while let Some(answer) = journal.next_answer(id) {
+            connection.outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(answer.bytes()));
+            sender.packets += 1;
+        }
+    }
+
+    /// Whether an answer has to wait: for what it promises, or for those before it.
+    #[inline]
+    fn must_wait(&self, id: ConnectionId, awaited: Awaited) -> bool {
+        self.journal.as_ref().is_some_and(|journal| {
+            journal.holds() && (journal.answers.are_waiting(id) || !journal.is_there(awaited))
+        })
+    }
+
+    /// Answers as soon as what the answer promises is so.
+    pub(super) fn answer_when(
+        &mut self,
+        id: ConnectionId,
+        awaited: Awaited,
+        packet: &Packet<'_>,
+    ) -> Result<(), Fault> {
+        if !self.must_wait(id, awaited) {
+            return self.answer(id, packet);
+        }
+        let connection = &self.connections[id];
+        let mut bytes = Vec::new();
+        packet.encode(connection.version, &mut bytes);
+        if bytes.len() > connection.maximum_packet_size() {
+            return Err(too_large(packet.name()));
+        }
+        self.hold(id, awaited, Answer::Packet(bytes.into()));
+        Ok(())
+    }
+
+    /// Acknowledges as soon as what that promises is so.
+    #[inline]
+    pub(super) fn acknowledge_when(
+        &mut self,
+        id: ConnectionId,
+        awaited: Awaited,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        if !self.must_wait(id, awaited) {
+            return self.acknowledge(id, kind, identifier, reason_code);
+        }
+        let is_small_enough = self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH;
+        if reason_code == ReasonCode::Success && is_small_enough {
+            self.hold(id, awaited, Answer::Plain(kind.plain(identifier)));
+            return Ok(());
+        }
+        self.answer_when(id, awaited, &kind.packet(Acknowledgement::new(identifier, reason_code)))
+    }
+
+    fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer) {
+        if let Some(journal) = &mut self.journal {
+            journal.answers.hold(id, awaited, answer);
+        }
+    }
+
+    /// Asks for what waits in the store for a client that will need it soon.
+    pub(super) fn fetch_more(&mut self, session: SessionId) {
+        let Self { journal, sessions, now, .. } = self;
+        let Some(journal) = journal else { return };
+        let Some(number) = journal.number_of(session) else { return };
+        let Some(outgoing) = &mut sessions[session].outgoing else { return };
+        if outgoing.waiting_here() >= FETCH_BELOW {
+            return;
+        }
+        if let Some(messages) = outgoing.backlog.as_mut().and_then(|backlog| backlog.next_page()) {
+            journal.fetch(Fetch { session: number, messages }, *now);
+        }
+    }
+
+    /// A session as the store keeps it.
+    fn stored_session(&self, id: SessionId) -> Option<Record> {
+        let number = self.journal.as_ref()?.number_of(id)?;
+        let session = self.sessions.find(id)?;
+        let sent_until = session.outgoing.as_ref().and_then(|outgoing| outgoing.last_sent());
+        let presence = match session.presence {
+            Presence::Connected(_) => StoredPresence::Connected,
+            Presence::Away { ends } => StoredPresence::Away { ends, sent_until },
+        };
+        let will = session.will.as_ref().map(|will| StoredWill {
+            message: will.message.portable(),
+            delay: will.delay,
+            due: will.due,
+        });
+        Some(Record::Session(Box::new(StoredSession {
+            number,
+            client_identifier: (*session.client_identifier).to_owned(),
+            user_name: session.user_name.as_deref().map(str::to_owned),
+            listener: session.listener,
+            expiry_interval: session.expiry_interval,
+            presence,
+            will,
+        })))
+    }
+
+    /// What is retained for a topic, as the store keeps it.
+    fn stored_retained(&self, topic: &str) -> Record {
+        match self.retained.find(TopicName::trusted(topic)) {
+            Some(message) => Record::Retained(message.portable()),
+            None => Record::Cleared(topic.to_owned()),
+        }
+    }
+}
+
+/// Whether a connection may not be read from now, because too much waits to be written down.
+#[inline]
+pub(super) fn must_pause(journal: &mut Option<Box<Journal>>, id: ConnectionId) -> bool {
+    let Some(journal) = journal.as_mut().filter(|journal| journal.is_full()) else { return false };
+    journal.pause(id);
+    true
+}

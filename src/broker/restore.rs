@@ -1,0 +1,187 @@
+//! The start of a broker that goes on where an earlier run has ended.
+
+use std::collections::BTreeSet;
+
+use log::warn;
+
+use super::Broker;
+use crate::escape::Escaped;
+use crate::journal::{
+    MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
+    StoredSubscription,
+};
+use crate::memory::{self, Counted};
+use crate::message::Portable;
+use crate::session::{
+    EXPIRY_NEVER, Incoming, Outgoing, Presence, Queued, Reading, Session, Stage, Subscriptions, Will,
+};
+use crate::slots::SessionId;
+use crate::subscription::Terms;
+use crate::time::{Duration, Time};
+use crate::topic::TopicFilter;
+
+/// What a message in the store is taken to need here beside its bytes.
+const MESSAGE_OVERHEAD: usize = 64;
+
+impl Broker {
+    /// Takes over what an earlier run has left. To be called behind [`Broker::begin_journal`], in the order that
+    /// [`Restored`] tells, before the first connection.
+    pub fn restore(&mut self, restored: Restored, now: Time) {
+        self.advance(now);
+        match restored {
+            Restored::Session(stored) => self.restore_session(&stored),
+            Restored::Subscription(number, stored) => self.restore_subscription(number, &stored),
+            Restored::Received(number, identifier) => {
+                if let Some(session) = self.kept(number) {
+                    self.sessions[session].incoming.insert(identifier);
+                }
+            }
+            Restored::Delivery(number, delivery, copy) => {
+                self.restore_delivery(number, delivery, copy.as_deref());
+            }
+            Restored::Waiting { message, length, sessions } => {
+                self.restore_waiting(message, length, &sessions);
+            }
+            Restored::Retained(message) => self.restore_retained(&message),
+        }
+    }
+
+    /// Everything has been restored: time goes on for sessions and Wills. Those who were connected have lost their
+    /// connections.
+    pub fn finish_restore(&mut self, now: Time) {
+        self.advance(now);
+        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        for session in sessions {
+            if self.sessions.find(session).is_none() {
+                continue;
+            }
+            self.sessions[session].count();
+            self.sessions[session].shrink();
+            self.wait_for_return(session);
+        }
+        self.sweep_later();
+    }
+
+    fn kept(&self, number: SessionNumber) -> Option<SessionId> {
+        self.journal.as_ref()?.session_of(number)
+    }
+
+    fn restore_session(&mut self, stored: &StoredSession) {
+        let Self { sessions, clients, journal, sender, is_open, now, .. } = self;
+        let Some(journal) = journal else { return };
+        if clients.find(&stored.client_identifier, sessions).is_some() {
+            return;
+        }
+        let lifetime = match stored.expiry_interval {
+            EXPIRY_NEVER => None,
+            seconds => Some(Duration::from_seconds(u64::from(seconds))),
+        };
+        let (ends, sent_until) = match stored.presence {
+            StoredPresence::Connected => {
+                (lifetime.map_or(Time::NEVER, |span| *now + span), Some(MessageNumber::LAST))
+            }
+            StoredPresence::Away { ends, sent_until } => (ends, sent_until),
+        };
+        let will = stored.will.as_ref().map(|will| {
+            let due = match will.due {
+                Time::NEVER => *now + lifetime.map_or(will.delay, |span| will.delay.min(span)),
+                due => due,
+            };
+            Box::new(Will { message: will.message.message(&mut sender.spares), delay: will.delay, due })
+        });
+        let mut outgoing = Box::new(Outgoing::default());
+        outgoing.sent_until = sent_until.map(|sent_until| sent_until.min(journal.messages.last()));
+        let id = sessions.insert_with(|_| Session {
+            client_identifier: stored.client_identifier.as_str().into(),
+            user_name: stored.user_name.as_deref().map(Into::into),
+            listener: stored.listener,
+            reading: if *is_open { Reading::Free } else { Reading::Unknown },
+            presence: Presence::Away { ends },
+            expiry_interval: stored.expiry_interval,
+            subscriptions: Subscriptions::default(),
+            outgoing: Some(outgoing),
+            window: 0,
+            incoming: Incoming::default(),
+            will,
+            counted: Counted::default(),
+            timer: None,
+        });
+        clients.insert(&stored.client_identifier, id);
+        journal.adopt(id, stored.number);
+    }
+
+    fn restore_subscription(&mut self, number: SessionNumber, stored: &StoredSubscription) {
+        let Some(session) = self.kept(number) else { return };
+        let client = Escaped(&self.sessions[session].client_identifier);
+        let Ok(filter) = TopicFilter::new(&stored.filter) else {
+            warn!("A subscription of client {client} in the store has no Topic Filter.");
+            return;
+        };
+        let terms = Terms::new(stored.qos, stored.no_local, stored.retain_as_published, stored.identifier);
+        let outcome = match filter.share_name() {
+            Some(share_name) => self.join(session, share_name, filter, terms).map(|()| None),
+            None => self.subscribe_alone(session, filter, terms).map(|(filter, _)| Some(filter)),
+        };
+        match outcome {
+            Ok(Some(filter)) if stored.owes_retained => {
+                self.sessions[session].outgoing_mut().replays.begin(filter, terms);
+            }
+            Ok(_) => {}
+            Err(reason) => {
+                let client = Escaped(&self.sessions[session].client_identifier);
+                warn!("A subscription of client {client} is lost: {reason}.");
+            }
+        }
+    }
+
+    fn restore_delivery(
+        &mut self,
+        number: SessionNumber,
+        delivery: StoredDelivery,
+        copy: Option<&StoredCopy>,
+    ) {
+        let Some(session) = self.kept(number) else { return };
+        let stage = match copy {
+            Some(copy) if !delivery.is_released => Stage::Publish(Queued {
+                message: copy.message.message(&mut self.sender.spares),
+                identifiers: copy.form.identifiers.clone(),
+                group: None,
+                qos: copy.form.qos,
+                retain: copy.form.retain,
+                number: Some(copy.number),
+            }),
+            _ => Stage::Release,
+        };
+        let outgoing = self.sessions[session].outgoing_mut();
+        if !outgoing.restore(delivery.identifier, stage) {
+            let client = Escaped(&self.sessions[session].client_identifier);
+            warn!("A delivery to client {client} in the store has a Packet Identifier out of its order.");
+        }
+    }
+
+    /// A message in flight is one that its session still needs, too; so sessions with such a delivery are among those
+    /// that are counted, but it does not wait in their queues.
+    fn restore_waiting(&mut self, message: MessageNumber, length: usize, needed_by: &[SessionNumber]) {
+        let Some(journal) = &mut self.journal else { return };
+        let sessions: BTreeSet<SessionId> =
+            needed_by.iter().filter_map(|&number| journal.session_of(number)).collect();
+        let count = sessions.len();
+        journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
+        let bytes = memory::allocation(length + MESSAGE_OVERHEAD);
+        for session in sessions {
+            let outgoing = self.sessions[session].outgoing_mut();
+            if !outgoing.is_in_flight(message) {
+                outgoing.push_stored(message, bytes);
+            }
+        }
+    }
+
+    fn restore_retained(&mut self, message: &Portable) {
+        let publication = message.publication();
+        if publication.is_expired(self.now) {
+            return;
+        }
+        let message = message.message(&mut self.sender.spares);
+        self.retained.set(message);
+    }
+}

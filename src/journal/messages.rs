@@ -1,0 +1,223 @@
+//! Messages that sessions are to get who are kept: on their way to the store, and there.
+//!
+//! Of a message in the store only its number is here, in the queue of each session that needs it; if several do, how
+//! many.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
+
+use super::record::{CopyForm, MessageNumber, Recipient, Record, SessionNumber, StoredMessage};
+use crate::memory::Audit;
+use crate::message::Message;
+use crate::slots::ConnectionId;
+
+/// What one entry of the map takes, in nodes two thirds full.
+const NEEDED_BYTES: usize = 24;
+
+/// One message that is not durable.
+#[derive(Debug)]
+struct Pending {
+    /// Taken away when nobody needs it any more.
+    message: Option<Message>,
+    /// Who is to get it, until it is written down.
+    recipients: Vec<Recipient>,
+    /// How many still need it.
+    needed_by: u32,
+    /// Whose answer waits for it.
+    publisher: Option<ConnectionId>,
+}
+
+/// What follows from a session that needs a message no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The store has it, so that is to be written down; whether the session was the last one.
+    pub to_be_written: Option<bool>,
+    /// The connection whose answer has waited for it, if nobody needs it any more.
+    pub publisher: Option<ConnectionId>,
+}
+
+/// The messages that kept sessions need.
+#[derive(Debug)]
+pub struct Messages {
+    /// In the order of their numbers, without gaps.
+    pending: VecDeque<Pending>,
+    /// How many of them are in the batch that is with the store.
+    closed: usize,
+    /// The number of the next one.
+    next: MessageNumber,
+    /// The message in hand has the last number.
+    is_in_hand: bool,
+    /// Whose the message in hand is.
+    publisher: Option<ConnectionId>,
+    /// Bytes of the pending ones.
+    bytes: usize,
+    /// How many sessions need a message that the store has, where that is more than one.
+    needed: BTreeMap<MessageNumber, u32>,
+}
+
+impl Messages {
+    /// None yet; this will be the number of the first.
+    pub const fn new(next: MessageNumber) -> Self {
+        Self {
+            pending: VecDeque::new(),
+            closed: 0,
+            next,
+            is_in_hand: false,
+            publisher: None,
+            bytes: 0,
+            needed: BTreeMap::new(),
+        }
+    }
+
+    /// No message has a greater number yet.
+    pub const fn last(&self) -> MessageNumber {
+        self.next
+    }
+
+    /// Bytes of the messages that are not durable.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Another message is in hand.
+    #[inline]
+    pub const fn begin(&mut self, publisher: Option<ConnectionId>) {
+        self.publisher = publisher;
+        self.is_in_hand = false;
+    }
+
+    /// The number of the message in hand, if a kept session gets it. It is in hand no longer.
+    pub fn take_in_hand(&mut self) -> Option<MessageNumber> {
+        std::mem::take(&mut self.is_in_hand).then(|| self.number_of(self.pending.len() - 1))
+    }
+
+    /// A session gets the message in hand; tells its number.
+    pub fn add(&mut self, message: &Message, session: SessionNumber, form: CopyForm) -> MessageNumber {
+        if !self.is_in_hand {
+            self.is_in_hand = true;
+            self.bytes += message.memory();
+            self.pending.push_back(Pending {
+                message: Some(message.clone()),
+                recipients: Vec::new(),
+                needed_by: 0,
+                publisher: self.publisher,
+            });
+            self.next = self.next.next();
+        }
+        let index = self.pending.len() - 1;
+        let pending = &mut self.pending[index];
+        pending.recipients.push(Recipient { session, form });
+        pending.needed_by += 1;
+        self.number_of(index)
+    }
+
+    /// The store has a message that so many sessions need.
+    pub fn restore(&mut self, number: MessageNumber, needed_by: u32) {
+        if needed_by > 1 {
+            self.needed.insert(number, needed_by);
+        }
+    }
+
+    /// A session needs a message no longer.
+    pub fn settle(&mut self, number: MessageNumber, session: SessionNumber) -> Settlement {
+        let Some(index) = self.index_of(number) else {
+            return Settlement { to_be_written: Some(self.settle_stored(number)), publisher: None };
+        };
+        let is_closed = index < self.closed;
+        let pending = &mut self.pending[index];
+        pending.needed_by -= 1;
+        if !is_closed {
+            pending.recipients.retain(|recipient| recipient.session != session);
+        }
+        let is_last = pending.needed_by == 0;
+        let mut publisher = None;
+        if is_last && let Some(message) = pending.message.take() {
+            self.bytes -= message.memory();
+            publisher = pending.publisher;
+        }
+        Settlement { to_be_written: is_closed.then_some(is_last), publisher }
+    }
+
+    /// Whether that was the last session that needed it.
+    fn settle_stored(&mut self, number: MessageNumber) -> bool {
+        let Some(needed) = self.needed.get_mut(&number) else { return true };
+        *needed -= 1;
+        if *needed == 1 {
+            self.needed.remove(&number);
+        }
+        false
+    }
+
+    /// Whether a message is durable, or needed by nobody.
+    pub fn is_safe(&self, number: MessageNumber) -> bool {
+        self.index_of(number).is_none_or(|index| self.pending[index].message.is_none())
+    }
+
+    /// Writes those of the open batch down that somebody needs.
+    pub fn close(&mut self, records: &mut Vec<Record>) {
+        let first = self.first().get();
+        for (number, pending) in (first..).zip(&mut self.pending).skip(self.closed) {
+            let Some(message) = &pending.message else { continue };
+            records.push(Record::Message(StoredMessage {
+                number: MessageNumber(NonZeroU64::new(number).expect("they begin with one")),
+                message: message.portable(),
+                recipients: std::mem::take(&mut pending.recipients),
+            }));
+        }
+        self.closed = self.pending.len();
+        self.is_in_hand = false;
+    }
+
+    /// The batch that was closed last is durable.
+    pub fn closed_are_durable(&mut self) {
+        for _ in 0..std::mem::take(&mut self.closed) {
+            let number = MessageNumber(self.first());
+            let Some(pending) = self.pending.pop_front() else { return };
+            if let Some(message) = &pending.message {
+                self.bytes -= message.memory();
+            }
+            self.restore(number, pending.needed_by);
+        }
+    }
+
+    fn first(&self) -> NonZeroU64 {
+        let first = self.next.0.get() - self.pending.len() as u64;
+        NonZeroU64::new(first).expect("they begin with one")
+    }
+
+    fn index_of(&self, number: MessageNumber) -> Option<usize> {
+        let behind = self.next.0.get() - number.0.get();
+        self.pending.len().checked_sub(usize::try_from(behind).ok()?)
+    }
+
+    fn number_of(&self, index: usize) -> MessageNumber {
+        let number = self.first().get() + index as u64;
+        MessageNumber(NonZeroU64::new(number).expect("they begin with one"))
+    }
+
+    /// Bytes that it takes beside the messages, if most are for one session.
+    pub fn overhead(&self) -> usize {
+        self.pending.capacity() * (size_of::<Pending>() + size_of::<Recipient>())
+            + self.needed.len() * NEEDED_BYTES
+    }
+
+    /// Adds the messages to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        self.pending.iter().flat_map(|pending| &pending.message).for_each(|message| message.audit(audit));
+    }
+}
+
+impl MessageNumber {
+    /// Greater than every other one.
+    pub const LAST: Self = Self(NonZeroU64::MAX);
+
+    /// The one behind it.
+    ///
+    /// # Panics
+    ///
+    /// After more messages than anybody lives to see.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add(1).expect("nobody lives to see so many messages"))
+    }
+}
