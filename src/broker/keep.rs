@@ -144,6 +144,7 @@ impl Broker {
             return;
         }
         info!(target: "notice", "There is room on disk again.");
+        journal.hurry(Urgency::Lazy, self.now);
         for id in journal.take_unanswered() {
             if self.connections.find(id).is_some() {
                 self.end(id, ReasonCode::ServerBusy, "its messages are to be sent again");
@@ -304,7 +305,8 @@ impl Broker {
             retain: share.retain,
             identifiers: Identifiers::new(share.identifiers),
         };
-        let message = journal.messages.add(keepable.message(&mut sender.spares), number, form);
+        let message =
+            journal.messages.add(keepable.message(&mut sender.spares), number, form, share.group.is_some());
         let urgency = if share.qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
         journal.hurry(urgency, *now);
         Some(message)

@@ -27,6 +27,18 @@ struct Pending {
     publisher: Option<ConnectionId>,
 }
 
+/// What is known of the message in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InHand {
+    /// No kept session gets it, as far as is known.
+    #[default]
+    Unknown,
+    /// It has this number for all kept sessions that get it.
+    One(MessageNumber),
+    /// It has several.
+    Several,
+}
+
 /// What follows from a session that needs a message no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
@@ -45,8 +57,8 @@ pub struct Messages {
     closed: usize,
     /// The number of the next one.
     next: MessageNumber,
-    /// The message in hand has the last number.
-    is_in_hand: bool,
+    /// What is known of the message in hand.
+    in_hand: InHand,
     /// Whose the message in hand is.
     publisher: Option<ConnectionId>,
     /// Bytes of the pending ones.
@@ -62,7 +74,7 @@ impl Messages {
             pending: VecDeque::new(),
             closed: 0,
             next,
-            is_in_hand: false,
+            in_hand: InHand::Unknown,
             publisher: None,
             bytes: 0,
             needed: BTreeMap::new(),
@@ -83,18 +95,29 @@ impl Messages {
     #[inline]
     pub const fn begin(&mut self, publisher: Option<ConnectionId>) {
         self.publisher = publisher;
-        self.is_in_hand = false;
+        self.in_hand = InHand::Unknown;
     }
 
-    /// The number of the message in hand, if a kept session gets it. It is in hand no longer.
-    pub fn take_in_hand(&mut self) -> Option<MessageNumber> {
-        std::mem::take(&mut self.is_in_hand).then(|| self.number_of(self.pending.len() - 1))
+    /// What is known of the message in hand. It is in hand no longer.
+    pub fn take_in_hand(&mut self) -> InHand {
+        std::mem::take(&mut self.in_hand)
     }
 
-    /// A session gets the message in hand; tells its number.
-    pub fn add(&mut self, message: &Message, session: SessionNumber, form: CopyForm) -> MessageNumber {
-        if !self.is_in_hand {
-            self.is_in_hand = true;
+    /// A session gets the message in hand; tells its number. What a session gets as a member of a Shared Subscription
+    /// is a message of its own, because it may get the same one beside that.
+    pub fn add(
+        &mut self,
+        message: &Message,
+        session: SessionNumber,
+        form: CopyForm,
+        is_shared: bool,
+    ) -> MessageNumber {
+        let may_join = matches!(self.in_hand, InHand::One(_)) && !is_shared;
+        if !may_join {
+            self.in_hand = match self.in_hand {
+                InHand::Unknown if !is_shared => InHand::One(self.next),
+                _ => InHand::Several,
+            };
             self.bytes += message.memory();
             self.pending.push_back(Pending {
                 message: Some(message.clone()),
@@ -165,7 +188,7 @@ impl Messages {
             }));
         }
         self.closed = self.pending.len();
-        self.is_in_hand = false;
+        self.in_hand = InHand::Unknown;
     }
 
     /// The batch that was closed last is durable.
@@ -186,8 +209,8 @@ impl Messages {
     }
 
     fn index_of(&self, number: MessageNumber) -> Option<usize> {
-        let behind = self.next.0.get() - number.0.get();
-        self.pending.len().checked_sub(usize::try_from(behind).ok()?)
+        let index = number.0.get().checked_sub(self.first().get())?;
+        usize::try_from(index).ok().filter(|&index| index < self.pending.len())
     }
 
     fn number_of(&self, index: usize) -> MessageNumber {

@@ -15,7 +15,7 @@ use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 
 pub use answers::{Answer, Answers, Awaited};
-pub use messages::Messages;
+pub use messages::{InHand, Messages};
 pub use record::{
     Batch, CopyForm, Fetch, MessageNumber, NextNumbers, Page, Recipient, Record, Restored, SessionNumber,
     StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession, StoredSubscription, StoredWill,
@@ -315,12 +315,12 @@ impl Journal {
     /// hand no longer.
     pub fn take_awaited(&mut self) -> Awaited {
         let is_retained = std::mem::take(&mut self.is_retained_in_hand);
-        let message = self.messages.take_in_hand();
-        match message {
+        match self.messages.take_in_hand() {
             _ if !self.pace.holds => Awaited::Nothing,
             _ if is_retained => Awaited::Batch(self.open),
-            Some(number) => Awaited::Message(number),
-            None => Awaited::Nothing,
+            InHand::One(number) => Awaited::Message(number),
+            InHand::Several => Awaited::Batch(self.open),
+            InHand::Unknown => Awaited::Nothing,
         }
     }
 
@@ -438,7 +438,7 @@ impl Journal {
 
     /// Whether everything is written down.
     pub fn is_empty(&self) -> bool {
-        self.due == Time::NEVER && !self.is_closed() && self.leftovers.is_empty()
+        self.due == Time::NEVER && !self.is_closed() && self.leftovers.is_empty() && self.retained.is_empty()
     }
 
     /// Tells how much memory it takes beside the messages, which count themselves.
