@@ -47,13 +47,14 @@
 //! | 1b | `share` | which member of a Shared Subscription receives the next message | below |
 //! | 2a | `connection` | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
 //! | 2b | `broker` | the core: connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
-//! | 3 | `storage` (to come) | how durable state is written down and read again | below |
 //! | 3 | `websocket` | MQTT in WebSocket frames, bytes to bytes | below |
 //! | 3 | `proxy` | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `authority` | the access control of a configured broker: files of users and rules, a thread for passwords | below |
 //! | 4 | `logging` | the log: which lines are written, and where they go | below |
-//! | 4 | `server` | the loop, listeners, sockets, files and the clock | below, `authority`, `logging` |
+//! | 4 | `storage` | how durable state is written down and read again | below |
+//! | 4 | `keeper` | the thread that makes batches durable while the loop goes on | below, `storage` |
+//! | 4 | `server` | the loop, listeners, sockets, files and the clock | below, `authority`, `logging`, `storage`, `keeper` |
 //! | 5 | `config` | the configuration file: text to settings | below |
 //! | 5 | `options` | what the command line says | below, `config` |
 //! | 5 | `lib` | this page and the list of rooms | below, `options` |
@@ -70,6 +71,8 @@ pub mod escape;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod journal;
+#[cfg(feature = "persistence")]
+pub mod keeper;
 pub mod limits;
 pub mod logging;
 pub mod memory;
@@ -87,6 +90,8 @@ pub mod session;
 pub mod settings;
 pub mod share;
 pub mod slots;
+#[cfg(feature = "persistence")]
+pub mod storage;
 pub mod subscription;
 pub mod time;
 pub mod topic;

@@ -319,6 +319,18 @@ pub struct Persistence {
     pub durability: Durability,
     /// How long a commit waits for company (`commit_delay`), at most 20 ms.
     pub commit_delay: Duration,
+    /// What becomes of a file that is damaged (`persistence_damaged`).
+    pub on_damage: OnDamage,
+}
+
+/// What becomes of a file that is damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It is left as it is, and the broker does not start.
+    #[default]
+    Refuse,
+    /// It is moved away, and the broker starts without what it holds.
+    SetAside,
 }
 
 /// What an acknowledgement means.

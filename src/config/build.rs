@@ -117,6 +117,7 @@ fn persistence(globals: &Globals, given: &CommandLine) -> Option<Persistence> {
         file: globals.persistence_file.clone().unwrap_or_else(|| "mosquitto.db".to_owned()),
         durability: globals.durability,
         commit_delay: Duration::from_milliseconds(globals.commit_delay.into()),
+        on_damage: globals.on_damage,
     })
 }
 

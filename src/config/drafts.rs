@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::codec::QoS;
-use crate::settings::{Durability, Family, LogDestination, LogKinds, Proxy};
+use crate::settings::{Durability, Family, LogDestination, LogKinds, OnDamage, Proxy};
 
 use super::Place;
 
@@ -69,6 +69,7 @@ pub(super) struct Globals {
     pub persistence_file: Option<String>,
     pub durability: Durability,
     pub commit_delay: u8,
+    pub on_damage: OnDamage,
     pub pid_file: Option<String>,
     pub user: Option<String>,
 }
@@ -105,6 +106,7 @@ impl Default for Globals {
             persistence_file: None,
             durability: Durability::default(),
             commit_delay: 0,
+            on_damage: OnDamage::default(),
             pid_file: None,
             user: None,
         }

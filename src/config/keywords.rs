@@ -114,7 +114,7 @@ const fn row(name: &'static str, meaning: Meaning, note: &'static str) -> Keywor
 use Meaning::{Family, Global, Ignored, Listener, PartOf, Refused, Security};
 use Value::{List, Number, Switch, Text, Word, WordList};
 
-/// All keywords of mosquitto.conf, and two of our own.
+/// All keywords of mosquitto.conf, and three of our own.
 pub static KEYWORDS: &[Keyword] = &[
     row(
         "acl_file",
@@ -421,6 +421,11 @@ pub static KEYWORDS: &[Keyword] = &[
         "commit_delay",
         Global(Number(0, 20, |draft, number| draft.commit_delay = u8::try_from(number).unwrap_or(0))),
         "Brooklet's own: milliseconds that a commit waits for company",
+    ),
+    row(
+        "persistence_damaged",
+        Global(Word("refuse or set_aside", values::on_damage)),
+        "Brooklet's own: what becomes of a file that is damaged",
     ),
     row(
         "allow_duplicate_messages",

@@ -1,7 +1,7 @@
 //! What keywords may be given, beyond switches, numbers and plain texts. An error says what was expected.
 
 use crate::codec::QoS;
-use crate::settings::{Durability, Family, LogDestination, LogKinds, Proxy};
+use crate::settings::{Durability, Family, LogDestination, LogKinds, OnDamage, Proxy};
 use crate::topic::TopicName;
 
 use super::drafts::{Globals, ListenerDraft};
@@ -128,6 +128,15 @@ pub(super) fn durability(globals: &mut Globals, text: &str) -> Result<(), String
         "every_second" => Durability::EverySecond,
         "none" => Durability::None,
         _ => return Err("always, every_second or none".to_owned()),
+    };
+    Ok(())
+}
+
+pub(super) fn on_damage(globals: &mut Globals, text: &str) -> Result<(), String> {
+    globals.on_damage = match text {
+        "refuse" => OnDamage::Refuse,
+        "set_aside" => OnDamage::SetAside,
+        _ => return Err("refuse or set_aside".to_owned()),
     };
     Ok(())
 }

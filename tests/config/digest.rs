@@ -3,8 +3,8 @@
 use brooklet::codec::QoS;
 use brooklet::limits::Limits;
 use brooklet::settings::{
-    Address, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime, Protocol, Proxy, Rules,
-    Security, Settings, Tls, UserNameSource,
+    Address, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Protocol, Proxy,
+    Rules, Security, Settings, Tls, UserNameSource,
 };
 
 /// One line for each listener, then those about the whole broker.
@@ -27,6 +27,9 @@ pub fn digest(settings: &Settings) -> Vec<String> {
         let mut line = format!("persistence {} in {}", persistence.file, persistence.directory.display());
         if persistence.durability != Durability::Always || delay != 0 {
             line += &format!(", {:?}, delay {delay} ms", persistence.durability);
+        }
+        if persistence.on_damage != OnDamage::Refuse {
+            line += &format!(", if damaged {:?}", persistence.on_damage);
         }
         lines.push(line);
     }

@@ -1,0 +1,1 @@
+//! The thread that makes batches durable while the loop goes on.

@@ -1,0 +1,109 @@
+//! The file and its directory, before the engine sees them and after it has given up on them.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::OpenError;
+
+/// Messages are nobody's business but the broker's.
+const MODE: u32 = 0o600;
+
+/// What everybody may do with a file that is not the owner or of the group.
+const WORLD: u32 = 0o007;
+
+/// What a database of mosquitto begins with.
+const MOSQUITTO: &[u8] = b"\x00\xB5\x00mosquitto db";
+
+/// What the engine puts beside the file.
+const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
+
+/// Sees to it that there is a file that the engine can open. An existing one is not opened, because to close it again
+/// would take away the locks that this process may have on it.
+pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
+    check_directory(path)?;
+    let in_words = |why| OpenError::File { path: path.to_owned(), why };
+    match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(in_words(error)),
+    }
+    let file = fs::metadata(path).map_err(in_words)?;
+    if !file.is_file() {
+        return Err(in_words(io::Error::other("it is not a file")));
+    }
+    if file.mode() & WORLD != 0 {
+        let mode = file.mode() & !WORLD;
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(in_words)?;
+    }
+    access(path, AccessFlags::R_OK | AccessFlags::W_OK).map_err(|why| in_words(why.into()))
+}
+
+/// The engine puts files of its own beside the one that is named, so the directory itself must be open to it.
+fn check_directory(path: &Path) -> Result<(), OpenError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let in_words = |why: String| OpenError::Directory { path: directory.to_owned(), why };
+    let found = fs::metadata(directory).map_err(|error| {
+        in_words(format!(
+            "{error}, expected the directory of persistence_location; make it for the broker's user"
+        ))
+    })?;
+    if !found.is_dir() {
+        return Err(in_words("it is not a directory, expected that of persistence_location".to_owned()));
+    }
+    let rights = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    access(directory, rights).map_err(|why| {
+        in_words(format!("the broker's user can not write into it ({}); give it to that user", why.desc()))
+    })
+}
+
+/// What a file is that the engine takes for none of its own; `None` if that can not be seen.
+#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
+pub(super) fn foreign(path: &Path) -> Option<&'static str> {
+    let mut beginning = [0; MOSQUITTO.len()];
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut beginning)).ok()?;
+    (beginning == MOSQUITTO)
+        .then_some("a database of mosquitto, which `brooklet import` can bring into a new file")
+}
+
+/// Moves a file away, and with it what the engine has put beside it. Tells where it lies then. Nobody may have it
+/// open.
+///
+/// # Errors
+///
+/// It can not be moved.
+pub fn set_aside(path: &Path, wall: u64) -> Result<PathBuf, OpenError> {
+    let names = (0u32..).map(|count| beside(path, &aside_name(wall, count)));
+    let aside =
+        names.into_iter().find(|name| !name.exists()).expect("four thousand million names are enough");
+    let rename = |from: &Path, to: &Path| match fs::rename(from, to) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(OpenError::File { path: from.to_owned(), why: error })
+        }
+        _ => Ok(()),
+    };
+    // What belongs to the file goes first: left behind it would be taken for a part of the next one.
+    for companion in COMPANIONS {
+        rename(&beside(path, companion), &beside(&aside, companion))?;
+    }
+    rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn aside_name(wall: u64, count: u32) -> String {
+    if count == 0 { format!(".damaged-{wall}") } else { format!(".damaged-{wall}-{count}") }
+}
+
+/// The path with something behind its name.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}

@@ -1,0 +1,307 @@
+//! What is read: everything when the broker starts, single messages while it runs.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, Row, Rows, TransactionBehavior};
+
+use super::StoreError;
+use super::rows::{
+    self, Clocks, Outcome, Recipients, key, message_number, packet_identifier, publication,
+    publication_columns, session_number,
+};
+use super::write::{Marks, forget};
+use crate::journal::{
+    Fetch, MessageNumber, NextNumbers, Page, Restored, SessionNumber, StoredCopy, StoredDelivery,
+};
+
+/// Reads what waits for a session.
+pub(super) fn fetch(connection: &Connection, fetch: &Fetch, clocks: Clocks) -> Outcome<Page> {
+    let mut copies = Vec::new();
+    for message in &fetch.messages {
+        copies.extend(copy(connection, *message, fetch.session, clocks)?);
+    }
+    Ok(Page { fetch: fetch.clone(), copies })
+}
+
+/// A session's copy of a message, if the message is there and the session is one of its recipients.
+fn copy(
+    connection: &Connection,
+    message: MessageNumber,
+    session: SessionNumber,
+    clocks: Clocks,
+) -> Outcome<Option<StoredCopy>> {
+    let text = concat!("SELECT recipients, ", publication_columns!(), " FROM msg WHERE id = ?");
+    let mut statement = connection.prepare_cached(text)?;
+    let mut rows = statement.query([key(message.0)])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    for recipient in Recipients::new(row.get_ref(0)?.as_blob()?) {
+        let recipient = recipient?;
+        if recipient.session == session {
+            let expires = clocks.read(row.get(1)?);
+            let message_of = publication(row, 1, expires)?;
+            return Ok(Some(StoredCopy { number: message, message: message_of, form: recipient.form }));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads everything, and forgets what nobody needs any more.
+pub(super) fn load(
+    connection: &mut Connection,
+    clocks: Clocks,
+    before: Marks,
+    each: impl FnMut(Restored),
+) -> Outcome<(NextNumbers, Marks)> {
+    let mut loading = Loading {
+        connection,
+        clocks,
+        each,
+        sessions: Vec::new(),
+        in_delivery: BTreeSet::new(),
+        marks: before,
+        needless: Needless::default(),
+    };
+    loading.sessions()?;
+    loading.subscriptions()?;
+    loading.received()?;
+    loading.deliveries()?;
+    loading.messages()?;
+    loading.retained()?;
+    let Loading { marks, needless, .. } = loading;
+    match needless.forget(connection, marks, before) {
+        // It can be forgotten some other time, and the numbers will be written down before they are used.
+        Err(StoreError::Full) => Ok((marks.next(), before)),
+        outcome => outcome.map(|()| (marks.next(), marks)),
+    }
+}
+
+/// What is being read.
+struct Loading<'a, Each> {
+    connection: &'a Connection,
+    clocks: Clocks,
+    each: Each,
+    /// All that there are, in order.
+    sessions: Vec<SessionNumber>,
+    /// Messages that are handed out with a delivery, and the sessions.
+    in_delivery: BTreeSet<(MessageNumber, SessionNumber)>,
+    marks: Marks,
+    needless: Needless,
+}
+
+impl<Each: FnMut(Restored)> Loading<'_, Each> {
+    fn has_session(&self, session: SessionNumber) -> bool {
+        self.sessions.binary_search(&session).is_ok()
+    }
+
+    fn sessions(&mut self) -> Outcome<()> {
+        let mut statement = self.connection.prepare("SELECT * FROM session ORDER BY id")?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let session = rows::session(row, self.clocks)?;
+            self.sessions.push(session.number);
+            self.marks = self.marks.beyond_stored_session(&session);
+            (self.each)(Restored::Session(Box::new(session)));
+        }
+        Ok(())
+    }
+
+    fn subscriptions(&mut self) -> Outcome<()> {
+        let text = "SELECT session, filter, flags, identifier FROM sub ORDER BY session, filter";
+        let mut statement = self.connection.prepare(text)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let session = session_number(row, 0)?;
+            self.marks = self.marks.beyond_session(session);
+            if self.has_session(session) {
+                (self.each)(Restored::Subscription(session, rows::subscription(row, 1)?));
+            }
+        }
+        Ok(())
+    }
+
+    fn received(&mut self) -> Outcome<()> {
+        let text = "SELECT session, identifier FROM in2 ORDER BY session, identifier";
+        let mut statement = self.connection.prepare(text)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let session = session_number(row, 0)?;
+            self.marks = self.marks.beyond_session(session);
+            if self.has_session(session) {
+                (self.each)(Restored::Received(session, packet_identifier(row, 1)?));
+            }
+        }
+        Ok(())
+    }
+
+    fn deliveries(&mut self) -> Outcome<()> {
+        let text = "SELECT session, identifier, msg, is_released FROM out2 ORDER BY session, msg";
+        let mut statement = self.connection.prepare(text)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let session = session_number(row, 0)?;
+            let delivery = StoredDelivery {
+                identifier: packet_identifier(row, 1)?,
+                message: message_number(row, 2)?,
+                is_released: row.get(3)?,
+            };
+            self.marks = self.marks.beyond_session(session).beyond_message(delivery.message);
+            if !self.has_session(session) {
+                continue;
+            }
+            let copy = if delivery.is_released { None } else { self.copy_in_delivery(session, &delivery)? };
+            if delivery.is_released || copy.is_some() {
+                (self.each)(Restored::Delivery(session, delivery, copy));
+            } else {
+                self.needless.deliveries.push((key(session.0), delivery.identifier.value()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The copy that goes with a delivery, unless it was settled.
+    fn copy_in_delivery(
+        &mut self,
+        session: SessionNumber,
+        delivery: &StoredDelivery,
+    ) -> Outcome<Option<Box<StoredCopy>>> {
+        let settled = self
+            .connection
+            .prepare_cached("SELECT 1 FROM done WHERE msg = ? AND session = ?")?
+            .query_row([key(delivery.message.0), key(session.0)], |_| Ok(()))
+            .optional()?;
+        if settled.is_some() {
+            return Ok(None);
+        }
+        let copy = copy(self.connection, delivery.message, session, self.clocks)?;
+        if copy.is_some() {
+            self.in_delivery.insert((delivery.message, session));
+        }
+        Ok(copy.map(Box::new))
+    }
+
+    fn messages(&mut self) -> Outcome<()> {
+        // The lengths of columns are known without what is in them, so a large payload is not read.
+        let text = "SELECT id, recipients, expires, \
+            octet_length(topic) + octet_length(properties) + octet_length(payload) FROM msg ORDER BY id";
+        let mut statement = self.connection.prepare(text)?;
+        let mut rows = statement.query(())?;
+        let text = "SELECT msg, session FROM done ORDER BY msg, session";
+        let mut statement = self.connection.prepare(text)?;
+        let mut done = Done::new(statement.query(())?)?;
+        while let Some(row) = rows.next()? {
+            let message = message_number(row, 0)?;
+            self.marks = self.marks.beyond_message(message);
+            self.message(message, done.of(message)?, row)?;
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: MessageNumber, done: &[SessionNumber], row: &Row<'_>) -> Outcome<()> {
+        let mut sessions = Vec::new();
+        let mut is_in_delivery = false;
+        for recipient in Recipients::new(row.get_ref(1)?.as_blob()?) {
+            let session = recipient?.session;
+            self.marks = self.marks.beyond_session(session);
+            if done.binary_search(&session).is_ok() || !self.has_session(session) {
+                continue;
+            }
+            if self.in_delivery.contains(&(message, session)) {
+                is_in_delivery = true;
+            } else {
+                sessions.push(session);
+            }
+        }
+        // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
+        let waits = !sessions.is_empty() && self.clocks.is_ahead(row.get(2)?);
+        if waits {
+            let length = row.get(3)?;
+            (self.each)(Restored::Waiting { message, length, sessions });
+        } else if !is_in_delivery {
+            self.needless.messages.push(key(message.0));
+        }
+        Ok(())
+    }
+
+    fn retained(&mut self) -> Outcome<()> {
+        let text = concat!("SELECT id, ", publication_columns!(), " FROM retained ORDER BY id");
+        let mut statement = self.connection.prepare(text)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let expires: Option<i64> = row.get(1)?;
+            if self.clocks.is_ahead(expires) {
+                (self.each)(Restored::Retained(publication(row, 1, self.clocks.read(expires))?));
+            } else {
+                self.needless.retained.push(row.get(0)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who has settled what, in the order of the messages.
+struct Done<'a> {
+    rows: Rows<'a>,
+    next: Option<(MessageNumber, SessionNumber)>,
+    /// Those of one message.
+    sessions: Vec<SessionNumber>,
+}
+
+impl<'a> Done<'a> {
+    fn new(rows: Rows<'a>) -> Outcome<Self> {
+        let mut done = Self { rows, next: None, sessions: Vec::new() };
+        done.advance()?;
+        Ok(done)
+    }
+
+    fn advance(&mut self) -> Outcome<()> {
+        self.next = match self.rows.next()? {
+            Some(row) => Some((message_number(row, 0)?, session_number(row, 1)?)),
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// The sessions that have settled a message, in order. It comes behind the one that was asked for before.
+    fn of(&mut self, message: MessageNumber) -> Outcome<&[SessionNumber]> {
+        self.sessions.clear();
+        while let Some((next, session)) = self.next.filter(|(next, _)| *next <= message) {
+            if next == message {
+                self.sessions.push(session);
+            }
+            self.advance()?;
+        }
+        Ok(&self.sessions)
+    }
+}
+
+/// What nobody needs any more.
+#[derive(Debug, Default)]
+struct Needless {
+    messages: Vec<i64>,
+    retained: Vec<i64>,
+    /// Sessions and Packet Identifiers.
+    deliveries: Vec<(i64, u16)>,
+}
+
+impl Needless {
+    fn forget(self, connection: &mut Connection, marks: Marks, before: Marks) -> Outcome<()> {
+        let is_empty = self.messages.is_empty() && self.retained.is_empty() && self.deliveries.is_empty();
+        if is_empty && marks == before {
+            return Ok(());
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for message in self.messages {
+            forget(&transaction, message)?;
+        }
+        for retained in self.retained {
+            transaction.prepare_cached("DELETE FROM retained WHERE id = ?")?.execute([retained])?;
+        }
+        for delivery in self.deliveries {
+            let text = "DELETE FROM out2 WHERE session = ? AND identifier = ?";
+            transaction.prepare_cached(text)?.execute(delivery)?;
+        }
+        marks.write(before, &transaction)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! How durable state is written down and read again: one SQLite database, which one [`Store`] owns. No other room
+//! knows that it is one.
+//!
+//! A batch of records is one transaction. A message is one row whatever the number of its recipients: they stand in
+//! the row, and who needs it no longer is noted beside it until nobody does. As sessions settle messages in any order,
+//! these notes are kept one by one (the table `done`); a mark per session, up to which all is settled, would save few
+//! of them and is left out.
+//!
+//! There is no thread and no clock in here. Moments are handed in twice, as the broker counts them and as a clock on
+//! the wall shows them, because only the latter mean anything after a restart.
+
+mod error;
+mod file;
+mod load;
+mod rows;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::journal::{Batch, Fetch, NextNumbers, Page, Restored};
+use crate::settings::OnDamage;
+use crate::time::Time;
+
+pub use error::{OpenError, StoreError};
+pub use file::set_aside;
+pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Urgency, Written};
+
+use rows::Clocks;
+use write::Marks;
+
+/// Statements that stay prepared: more than there are.
+const STATEMENTS_MAXIMUM: usize = 48;
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// What becomes of a file that is damaged.
+    pub on_damage: OnDamage,
+    /// Milliseconds since 1970: what the name of a file set aside ends with.
+    pub wall: u64,
+}
+
+/// The durable state of a broker, on disk.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    connection: Connection,
+    /// Numbers that may have been given so far.
+    marks: Marks,
+    written: Written,
+    /// Where a damaged file was put that lay in the way.
+    set_aside: Option<PathBuf>,
+}
+
+impl Store {
+    /// Opens the store in a file, which is made if there is none. Nobody else can use it until this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the directory or the file, in words for the operator.
+    pub fn open(path: &Path, opening: Opening) -> Result<Self, OpenError> {
+        match Self::open_as_it_is(path) {
+            Err(OpenError::Damaged { .. }) if opening.on_damage == OnDamage::SetAside => {
+                let set_aside = file::set_aside(path, opening.wall)?;
+                let mut store = Self::open_as_it_is(path)?;
+                store.set_aside = Some(set_aside);
+                Ok(store)
+            }
+            other => other,
+        }
+    }
+
+    fn open_as_it_is(path: &Path) -> Result<Self, OpenError> {
+        file::prepare(path)?;
+        let connection = schema::connect(path)?;
+        let in_words = |error: StoreError| error.about(path);
+        let marks = Marks::read(&connection).map_err(in_words)?;
+        let written = upkeep::begin(&connection).map_err(in_words)?;
+        Ok(Self { path: path.to_owned(), connection, marks, written, set_aside: None })
+    }
+
+    /// Where a damaged file was put that lay in the way when the store was opened.
+    pub fn was_set_aside(&self) -> Option<&Path> {
+        self.set_aside.as_deref()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a batch durable, as a whole or not at all. Doing it twice is no different from doing it once.
+    ///
+    /// `wall` are the milliseconds since 1970 at the moment [`Batch::now`].
+    ///
+    /// # Errors
+    ///
+    /// Nothing of the batch is durable, or it is and could not be seen to be. It may be tried again, if the disk is
+    /// [full](StoreError::Full) with this store, else behind [`Store::reopen`].
+    pub fn commit(&mut self, batch: &Batch, wall: u64) -> Result<(), StoreError> {
+        if batch.records.is_empty() {
+            return Ok(());
+        }
+        let marks = write::commit(&mut self.connection, batch, Clocks::new(batch.now, wall), self.marks)?;
+        self.marks = marks;
+        upkeep::count(&self.connection, &mut self.written)
+    }
+
+    /// Reads what waits for a session. `now` and `wall` are the same moment, as in [`Store::commit`].
+    ///
+    /// # Errors
+    ///
+    /// It can not be read.
+    pub fn fetch(&self, fetch: &Fetch, now: Time, wall: u64) -> Result<Page, StoreError> {
+        load::fetch(&self.connection, fetch, Clocks::new(now, wall))
+    }
+
+    /// Reads everything, in the order that [`Restored`] tells, and forgets what nobody needs any more: messages that
+    /// are settled or whose sessions are gone, messages and retained messages that have expired.
+    ///
+    /// # Errors
+    ///
+    /// It can not be read. What was handed to `each` before is worth nothing then.
+    pub fn load(
+        &mut self,
+        now: Time,
+        wall: u64,
+        each: impl FnMut(Restored),
+    ) -> Result<NextNumbers, StoreError> {
+        let (next, marks) = load::load(&mut self.connection, Clocks::new(now, wall), self.marks, each)?;
+        self.marks = marks;
+        Ok(next)
+    }
+
+    /// Opens the file again after an error. What stands in the journal is brought into the file itself, because a
+    /// system that failed to write something may hold it to be written ever after.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`]'s; the store can only be opened again then, or dropped.
+    pub fn reopen(&mut self) -> Result<(), OpenError> {
+        // Two connections to one file would be in each other's way.
+        self.connection =
+            Connection::open_in_memory().map_err(|error| StoreError::from(error).about(&self.path))?;
+        self.connection = schema::connect(&self.path)?;
+        upkeep::empty_journal(&self.connection).map_err(|error| error.about(&self.path))?;
+        self.marks = Marks::read(&self.connection).map_err(|error| error.about(&self.path))?;
+        Ok(())
+    }
+
+    /// Brings the journal into the file, if it has grown so much that this is due. It takes a while, so it is done
+    /// where nobody waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`]'s; nothing is lost. A disk that is full is none: the journal can wait.
+    pub fn checkpoint(&mut self, urgency: Urgency) -> Result<(), StoreError> {
+        upkeep::checkpoint(&self.connection, &mut self.written, urgency)
+    }
+
+    /// Gives some unused pages of the file back. Tells whether there are more to be given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::checkpoint`]'s.
+    pub fn vacuum_slice(&mut self) -> Result<bool, StoreError> {
+        upkeep::vacuum_slice(&self.connection, &mut self.written)
+    }
+
+    /// Bounds the file, in pages.
+    #[cfg(test)]
+    pub(crate) fn bound(&self, pages: u32) {
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(())).expect("set");
+    }
+
+    /// What was written since the store was opened.
+    pub fn written(&self) -> Written {
+        self.written
+    }
+}

@@ -1,0 +1,280 @@
+//! What stands in rows: moments, publications and the recipients of a message, to and fro.
+
+use std::num::NonZeroU64;
+
+use rusqlite::Row;
+use rusqlite::types::ValueRef;
+
+use super::StoreError;
+use crate::codec::{PacketIdentifier, Properties, QoS};
+use crate::journal::{
+    CopyForm, MessageNumber, Recipient, SessionNumber, StoredPresence, StoredSession, StoredSubscription,
+    StoredWill,
+};
+use crate::message::{Portable, Publication};
+use crate::settings::ListenerId;
+use crate::subscription::Identifiers;
+use crate::time::{Duration, Time};
+use crate::topic::TopicName;
+
+/// What reading a row comes to.
+pub(super) type Outcome<T> = Result<T, StoreError>;
+
+/// One moment on both clocks, by which all others are read and written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    now: Time,
+    /// Milliseconds since 1970.
+    wall: u64,
+}
+
+impl Clocks {
+    /// `now` is when the clock on the wall shows `wall`.
+    pub(super) const fn new(now: Time, wall: u64) -> Self {
+        Self { now, wall }
+    }
+
+    /// A moment as it is written; null is never.
+    pub(super) fn written(self, time: Time) -> Option<i64> {
+        if time == Time::NEVER {
+            return None;
+        }
+        let ahead = time.since(self.now).milliseconds();
+        let behind = self.now.since(time).milliseconds();
+        let wall = self.wall.saturating_add(ahead).saturating_sub(behind);
+        Some(i64::try_from(wall).unwrap_or(i64::MAX))
+    }
+
+    /// A moment that was written.
+    pub(super) fn read(self, written: Option<i64>) -> Time {
+        let Some(written) = written else { return Time::NEVER };
+        let wall = u64::try_from(written).unwrap_or(0);
+        let ahead = Duration::from_milliseconds(wall.saturating_sub(self.wall));
+        let behind = Duration::from_milliseconds(self.wall.saturating_sub(wall));
+        self.now + ahead - behind
+    }
+
+    /// Whether a moment that was written is still to come.
+    pub(super) fn is_ahead(self, written: Option<i64>) -> bool {
+        written.is_none_or(|written| u64::try_from(written).is_ok_and(|written| written > self.wall))
+    }
+}
+
+/// A span as it is written.
+pub(super) fn span(duration: Duration) -> i64 {
+    i64::try_from(duration.milliseconds()).unwrap_or(i64::MAX)
+}
+
+/// A number as it is written.
+pub(super) fn key(number: NonZeroU64) -> i64 {
+    i64::try_from(number.get()).expect("numbers are given one by one, and none is read that is half as large")
+}
+
+/// The largest number that is believed: beyond, there would be too few left.
+const NUMBER_MAXIMUM: i64 = i64::MAX / 2;
+
+fn number(row: &Row<'_>, column: usize, what: &str) -> Outcome<NonZeroU64> {
+    let value = row.get_ref(column)?.as_i64()?;
+    let number = u64::try_from(value).ok().and_then(NonZeroU64::new).filter(|_| value <= NUMBER_MAXIMUM);
+    number.ok_or_else(|| StoreError::nonsense(what))
+}
+
+pub(super) fn session_number(row: &Row<'_>, column: usize) -> Outcome<SessionNumber> {
+    number(row, column, "the number of a session").map(SessionNumber)
+}
+
+pub(super) fn message_number(row: &Row<'_>, column: usize) -> Outcome<MessageNumber> {
+    number(row, column, "the number of a message").map(MessageNumber)
+}
+
+pub(super) fn packet_identifier(row: &Row<'_>, column: usize) -> Outcome<PacketIdentifier> {
+    let value = row.get_ref(column)?.as_i64()?;
+    let identifier = u16::try_from(value).ok().and_then(PacketIdentifier::new);
+    identifier.ok_or_else(|| StoreError::nonsense("a Packet Identifier"))
+}
+
+/// A number with bits in it.
+pub(super) fn flags(row: &Row<'_>, column: usize) -> Outcome<u8> {
+    let value = row.get_ref(column)?.as_i64()?;
+    u8::try_from(value).map_err(|_| StoreError::nonsense("flags"))
+}
+
+/// The QoS in the lowest two bits.
+pub(super) fn qos_of(flags: u8) -> Outcome<QoS> {
+    QoS::from_u8(flags & QOS).ok_or_else(|| StoreError::nonsense("a QoS"))
+}
+
+/// The bits of a QoS in all flags, and the others in those of publications and copies.
+const QOS: u8 = 3;
+const RETAIN: u8 = 1 << 2;
+const HAS_IDENTIFIERS: u8 = 1 << 3;
+
+/// The columns of a publication, in their order, in a statement that reads one.
+macro_rules! publication_columns {
+    () => {
+        "expires, flags, topic, publisher, properties, payload"
+    };
+}
+pub(super) use publication_columns;
+
+/// The flags of a publication.
+pub(super) fn publication_flags(publication: &Publication<'_>) -> u8 {
+    publication.qos.level() | if publication.retain { RETAIN } else { 0 }
+}
+
+/// Reads the columns of a publication, of which `column` is the first. When it expires has been read already.
+pub(super) fn publication(row: &Row<'_>, column: usize, expires: Time) -> Outcome<Portable> {
+    let flags = flags(row, column + 1)?;
+    let topic = TopicName::new(row.get_ref(column + 2)?.as_str()?);
+    let properties = Properties::trusted(row.get_ref(column + 4)?.as_blob()?);
+    let length: usize = properties.encoded().map(|(_, bytes)| bytes.len()).sum();
+    if length != properties.bytes().len() {
+        return Err(StoreError::nonsense("properties"));
+    }
+    Ok(Portable::new(&Publication {
+        topic: topic.map_err(|_| StoreError::nonsense("a Topic Name"))?,
+        payload: row.get_ref(column + 5)?.as_blob()?,
+        qos: qos_of(flags)?,
+        retain: flags & RETAIN != 0,
+        publisher: row.get_ref(column + 3)?.as_str_or_null()?,
+        properties,
+        expires,
+    }))
+}
+
+/// Writes the recipients of a message, one behind the other: session, flags and, if there are any, how many
+/// Subscription Identifiers and which.
+pub(super) fn write_recipients(recipients: &[Recipient], bytes: &mut Vec<u8>) {
+    bytes.clear();
+    for Recipient { session, form } in recipients {
+        let identifiers = form.identifiers.as_slice();
+        write_number(session.0.get(), bytes);
+        bytes.push(
+            form.qos.level()
+                | if form.retain { RETAIN } else { 0 }
+                | if identifiers.is_empty() { 0 } else { HAS_IDENTIFIERS },
+        );
+        if !identifiers.is_empty() {
+            write_number(identifiers.len() as u64, bytes);
+            identifiers.iter().for_each(|identifier| write_number(u64::from(*identifier), bytes));
+        }
+    }
+}
+
+/// Seven bits in each byte, the lowest first; the eighth says that there are more.
+fn write_number(mut number: u64, bytes: &mut Vec<u8>) {
+    while number > 0x7F {
+        bytes.push((number & 0x7F) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push((number & 0x7F) as u8);
+}
+
+/// Reads the recipients of a message.
+pub(super) struct Recipients<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Recipients<'a> {
+    /// What [`write_recipients`] has written.
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    fn read(&mut self) -> Option<Recipient> {
+        let session = SessionNumber(NonZeroU64::new(self.number()?)?);
+        let (&flags, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        let count = if flags & HAS_IDENTIFIERS == 0 { 0 } else { self.number()? };
+        let identifiers: Option<Vec<u32>> = (0..count).map(|_| u32::try_from(self.number()?).ok()).collect();
+        let identifiers = Identifiers::new(&identifiers?);
+        let form = CopyForm { qos: QoS::from_u8(flags & QOS)?, retain: flags & RETAIN != 0, identifiers };
+        Some(Recipient { session, form })
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..63).step_by(7) {
+            let (&byte, rest) = self.bytes.split_first()?;
+            self.bytes = rest;
+            number |= u64::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+impl Iterator for Recipients<'_> {
+    type Item = Outcome<Recipient>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let recipient = self.read();
+        if recipient.is_none() {
+            self.bytes = &[];
+        }
+        Some(recipient.ok_or_else(|| StoreError::nonsense("the recipients of a message")))
+    }
+}
+
+/// The bits of a subscription beside its QoS.
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+const OWES_RETAINED: u8 = 1 << 4;
+
+/// The flags of a subscription.
+pub(super) fn subscription_flags(subscription: &StoredSubscription) -> u8 {
+    subscription.qos.level()
+        | if subscription.no_local { NO_LOCAL } else { 0 }
+        | if subscription.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 }
+        | if subscription.owes_retained { OWES_RETAINED } else { 0 }
+}
+
+/// Reads `filter, flags, identifier`, of which `column` is the first.
+pub(super) fn subscription(row: &Row<'_>, column: usize) -> Outcome<StoredSubscription> {
+    let flags = flags(row, column + 1)?;
+    Ok(StoredSubscription {
+        filter: row.get(column)?,
+        qos: qos_of(flags)?,
+        no_local: flags & NO_LOCAL != 0,
+        retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
+        identifier: row.get(column + 2)?,
+        owes_retained: flags & OWES_RETAINED != 0,
+    })
+}
+
+/// Reads a session, whose columns are all that there are, in their order.
+pub(super) fn session(row: &Row<'_>, clocks: Clocks) -> Outcome<StoredSession> {
+    let presence = if row.get(5)? {
+        let sent_until = match row.get_ref(7)? {
+            ValueRef::Null => None,
+            _ => Some(message_number(row, 7)?),
+        };
+        StoredPresence::Away { ends: clocks.read(row.get(6)?), sent_until }
+    } else {
+        StoredPresence::Connected
+    };
+    let delay: Option<u64> = row.get(8)?;
+    let will = delay.map(|delay| {
+        let expires: Option<u64> = row.get(10)?;
+        let expires = expires.map_or(Time::NEVER, Time::from_milliseconds);
+        Ok::<_, StoreError>(StoredWill {
+            message: publication(row, 10, expires)?,
+            delay: Duration::from_milliseconds(delay),
+            due: clocks.read(row.get(9)?),
+        })
+    });
+    Ok(StoredSession {
+        number: session_number(row, 0)?,
+        client_identifier: row.get(1)?,
+        user_name: row.get(2)?,
+        listener: ListenerId(row.get(3)?),
+        expiry_interval: row.get(4)?,
+        presence,
+        will: will.transpose()?,
+    })
+}

@@ -1,0 +1,127 @@
+//! The connection to the file: how it is set up, which tables there are, and how older layouts become the present one.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::{OpenError, STATEMENTS_MAXIMUM, StoreError, file};
+
+/// Marks a file as a broker's store.
+const APPLICATION: i64 = 0x42_72_6B_6C;
+
+/// Bytes that the engine keeps in memory, in KiB.
+const CACHE_KIB: i64 = 1024;
+
+/// What leads from each version of the layout to the next; the first one begins with an empty file. What was once
+/// released never changes.
+const STEPS: [&str; 1] = [VERSION_1];
+
+/// Every publication has the columns from `expires` to `payload`, see [`rows`](super::rows). Moments are milliseconds
+/// since 1970, and null is never.
+const VERSION_1: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session (
+        id INTEGER PRIMARY KEY, client_identifier TEXT NOT NULL, user_name TEXT, listener INTEGER NOT NULL,
+        expiry_interval INTEGER NOT NULL, is_away INTEGER NOT NULL, ends INTEGER, sent_until INTEGER,
+        will_delay INTEGER, will_due INTEGER,
+        expires INTEGER, flags INTEGER, topic TEXT, publisher TEXT, properties BLOB, payload BLOB
+    );
+    CREATE TABLE sub (
+        session INTEGER NOT NULL, filter TEXT NOT NULL, flags INTEGER NOT NULL, identifier INTEGER NOT NULL,
+        PRIMARY KEY (session, filter)
+    ) WITHOUT ROWID;
+    CREATE TABLE msg (
+        id INTEGER PRIMARY KEY, recipients BLOB NOT NULL,
+        expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL, publisher TEXT, properties BLOB NOT NULL,
+        payload BLOB NOT NULL
+    );
+    CREATE TABLE done (
+        msg INTEGER NOT NULL, session INTEGER NOT NULL, PRIMARY KEY (msg, session)
+    ) WITHOUT ROWID;
+    CREATE TABLE in2 (
+        session INTEGER NOT NULL, identifier INTEGER NOT NULL, PRIMARY KEY (session, identifier)
+    ) WITHOUT ROWID;
+    CREATE TABLE out2 (
+        session INTEGER NOT NULL, identifier INTEGER NOT NULL, msg INTEGER NOT NULL, is_released INTEGER NOT NULL,
+        PRIMARY KEY (session, identifier)
+    ) WITHOUT ROWID;
+    CREATE TABLE retained (
+        id INTEGER PRIMARY KEY,
+        expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL UNIQUE, publisher TEXT,
+        properties BLOB NOT NULL, payload BLOB NOT NULL
+    );
+";
+
+/// Opens the file, takes it for this process alone and brings it to the present layout.
+pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let in_words = |error: rusqlite::Error| refusal(path, error);
+    let mut connection = Connection::open_with_flags(path, flags).map_err(in_words)?;
+    let version = identify(&connection, path)?;
+    set_up(&connection).map_err(in_words)?;
+    migrate(&mut connection, version).map_err(in_words)?;
+    Ok(connection)
+}
+
+/// Why the engine has not opened the file.
+fn refusal(path: &Path, error: rusqlite::Error) -> OpenError {
+    use rusqlite::ErrorCode::{DatabaseBusy, NotADatabase};
+
+    match error.sqlite_error_code() {
+        Some(DatabaseBusy) => OpenError::Locked(path.to_owned()),
+        Some(NotADatabase) if let Some(what) = file::foreign(path) => {
+            OpenError::Foreign(path.to_owned(), what)
+        }
+        _ => StoreError::from(error).about(path),
+    }
+}
+
+/// Locks the file and tells the version of its layout, zero for an empty one. Nothing is written, because it may be
+/// somebody else's.
+fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
+    let number = |query: &str| {
+        connection.query_row(query, (), |row| row.get::<_, i64>(0)).map_err(|error| refusal(path, error))
+    };
+    connection.busy_timeout(std::time::Duration::ZERO).map_err(|error| refusal(path, error))?;
+    // Before anything else: then the engine needs no memory shared with other processes, on disk or otherwise.
+    connection
+        .query_row("PRAGMA locking_mode = EXCLUSIVE", (), |_| Ok(()))
+        .map_err(|error| refusal(path, error))?;
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    match application {
+        APPLICATION if version > known => {
+            Err(OpenError::Newer { path: path.to_owned(), versions: (version, known) })
+        }
+        APPLICATION => Ok(version),
+        0 if version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 => Ok(0),
+        _ => Err(OpenError::Foreign(path.to_owned(), "a database of another program")),
+    }
+}
+
+/// The order matters: the size of pages and the way to give them back are chosen before the first is written.
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAXIMUM);
+    connection.pragma_update(None, "page_size", super::upkeep::PAGE_SIZE)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // Whoever waits for a commit does not wait for a checkpoint: these are done between commits.
+    connection.query_row("PRAGMA wal_autocheckpoint = 0", (), |_| Ok(()))?;
+    let journal_size_limit = format!("PRAGMA journal_size_limit = {}", super::JOURNAL_BYTES_MAXIMUM);
+    connection.query_row(&journal_size_limit, (), |_| Ok(()))?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// Takes the steps that are left. Each is one transaction, so a crash is between two of them.
+fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
+    for (step, reached) in STEPS.iter().zip(1..).filter(|(_, reached)| *reached > version) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", reached)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Files that are not as they should be.
+
+#![expect(clippy::disallowed_methods, reason = "tests look at files")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::records::{message, portable, session};
+use super::{Directory, WALL, batch, open};
+use crate::journal::{Record, Restored};
+use crate::settings::OnDamage;
+use crate::storage::{OpenError, Opening, Store, StoreError};
+use crate::time::Time;
+
+fn mode(path: &std::path::Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+#[test]
+fn messages_are_nobody_elses_business() {
+    let directory = Directory::new();
+    let mut store = directory.store();
+    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), WALL).expect("there is room");
+    let journal = directory.0.join("store.db-wal");
+    assert_eq!((mode(&directory.file()), mode(&journal)), (0o600, 0o600));
+    drop(store);
+    fs::set_permissions(directory.file(), fs::Permissions::from_mode(0o664)).expect("changed");
+    drop(directory.store());
+    assert_eq!(mode(&directory.file()), 0o660, "the group is the operator's decision");
+}
+
+#[test]
+fn a_second_broker_is_refused() {
+    let directory = Directory::new();
+    let store = directory.store();
+    let error = open(&directory.file()).expect_err("it is locked");
+    assert!(matches!(error, OpenError::Locked(_)), "{error}");
+    assert!(error.to_string().contains("is another broker running on it?"), "{error}");
+    drop(store);
+    drop(directory.store());
+}
+
+#[test]
+fn a_directory_that_can_not_be_used_is_named() {
+    let directory = Directory::new();
+    let missing = directory.0.join("missing").join("store.db");
+    let error = open(&missing).expect_err("there is no directory").to_string();
+    assert!(error.contains("/missing: No such file or directory"), "{error}");
+    assert!(error.contains("persistence_location"), "{error}");
+    fs::write(directory.0.join("file"), "").expect("written");
+    let error = open(&directory.0.join("file").join("store.db")).expect_err("it is no directory").to_string();
+    assert!(error.contains("not a directory"), "{error}");
+    fs::create_dir(directory.file()).expect("made");
+    let error = open(&directory.file()).expect_err("it is a directory").to_string();
+    assert!(error.contains("it is not a file"), "{error}");
+}
+
+#[test]
+fn a_file_of_a_later_version_is_refused() {
+    let directory = Directory::new();
+    drop(directory.store());
+    let connection = rusqlite::Connection::open(directory.file()).expect("opened");
+    connection.pragma_update(None, "user_version", 99).expect("written");
+    drop(connection);
+    let before = fs::read(directory.file()).expect("read");
+    let error = open(&directory.file()).expect_err("it is newer");
+    assert!(matches!(error, OpenError::Newer { versions: (99, 1), .. }), "{error}");
+    assert_eq!(fs::read(directory.file()).expect("read"), before);
+}
+
+#[test]
+fn a_file_of_somebody_else_is_left_alone() {
+    let directory = Directory::new();
+    let opening = Opening { on_damage: OnDamage::SetAside, wall: WALL };
+    let of_mosquitto = [b"\x00\xB5\x00mosquitto db".as_slice(), &[0; 5000]].concat();
+    fs::write(directory.file(), &of_mosquitto).expect("written");
+    let error = Store::open(&directory.file(), opening).expect_err("it is mosquitto's");
+    assert!(matches!(error, OpenError::Foreign(..)), "{error}");
+    assert!(error.to_string().contains("brooklet import"), "{error}");
+    assert_eq!(fs::read(directory.file()).expect("read"), of_mosquitto);
+
+    fs::remove_file(directory.file()).expect("removed");
+    let connection = rusqlite::Connection::open(directory.file()).expect("opened");
+    connection.execute_batch("CREATE TABLE theirs (a)").expect("written");
+    drop(connection);
+    let before = fs::read(directory.file()).expect("read");
+    let error = Store::open(&directory.file(), opening).expect_err("it is another program's");
+    assert!(matches!(error, OpenError::Foreign(..)), "{error}");
+    assert_eq!(fs::read(directory.file()).expect("read"), before);
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_set_aside() {
+    let directory = Directory::new();
+    fs::write(directory.file(), [b'x'; 5000]).expect("written");
+    let error = open(&directory.file()).expect_err("it is damaged");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("persistence_damaged set_aside"), "{error}");
+    assert_eq!(fs::read(directory.file()).expect("read"), [b'x'; 5000]);
+
+    fs::write(directory.0.join("store.db.damaged-5"), "an older one").expect("written");
+    let store = Store::open(&directory.file(), Opening { on_damage: OnDamage::SetAside, wall: 5 });
+    let store = store.expect("the damaged one is out of the way");
+    let aside = directory.0.join("store.db.damaged-5-1");
+    assert_eq!(store.was_set_aside(), Some(aside.as_path()));
+    assert_eq!(fs::read(aside).expect("read"), [b'x'; 5000]);
+    drop(store);
+    assert_eq!(directory.store().was_set_aside(), None);
+}
+
+#[test]
+fn damage_inside_is_found_when_it_is_loaded() {
+    let directory = Directory::new();
+    let mut store = directory.store();
+    let records =
+        (1..200).map(|number| Record::Retained(portable(&format!("t/{number}"), &[7; 500], Time::NEVER)));
+    store.commit(&batch(records.collect()), WALL).expect("there is room");
+    drop(store);
+    let mut bytes = fs::read(directory.file()).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8192].fill(0xFF);
+    fs::write(directory.file(), &bytes).expect("written");
+    let mut store = directory.store();
+    let error = store.load(Time::ZERO, WALL, |_| {}).expect_err("it is damaged");
+    assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_over_when_there_is_room() {
+    let directory = Directory::new();
+    let mut store = directory.store();
+    store.bound(40);
+    let long = |number| Record::Message(message(number, &[7; 3000], Time::NEVER, &[1]));
+    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), WALL).expect("there is room");
+    let mut written = 0;
+    let full = loop {
+        match store.commit(&batch(vec![long(written + 1), long(written + 2)]), WALL) {
+            Ok(()) => written += 2,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full, StoreError::Full);
+    let count = |store: &mut Store| {
+        let mut count = 0;
+        let each = |restored| count += u64::from(matches!(restored, Restored::Waiting { .. }));
+        store.load(Time::ZERO, WALL, each).expect("it can be read");
+        count
+    };
+    assert!(written > 10);
+    assert_eq!(count(&mut store), written, "nothing of the batch that failed");
+    store.bound(1000);
+    store.commit(&batch(vec![long(written + 1), long(written + 2)]), WALL).expect("there is room again");
+    assert_eq!(count(&mut store), written + 2);
+}

@@ -1,0 +1,53 @@
+//! The store, held against a model, and against files that are not as they should be.
+
+mod files;
+mod model;
+mod property;
+mod records;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::journal::{Batch, Record};
+use crate::settings::OnDamage;
+use crate::storage::{OpenError, Opening, Store};
+use crate::time::Time;
+
+/// What the clock on the wall shows in tests, where it does not matter.
+const WALL: u64 = 1_700_000_000_000;
+
+/// A directory that goes with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("brooklet-storage-{}-{count}", std::process::id()));
+        fs::create_dir(&path).expect("a new directory");
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("store.db")
+    }
+
+    fn store(&self) -> Store {
+        open(&self.file()).expect("it can be opened")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open(path: &Path) -> Result<Store, OpenError> {
+    Store::open(path, Opening { on_damage: OnDamage::Refuse, wall: WALL })
+}
+
+fn batch(records: Vec<Record>) -> Batch {
+    Batch { number: 1, now: Time::ZERO, records, fetches: Vec::new() }
+}

@@ -1,0 +1,193 @@
+//! What a store should hold and hand out, written down as plainly as can be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::journal::{
+    Recipient, Record, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
+    StoredSubscription, StoredWill,
+};
+use crate::message::Portable;
+use crate::message::Publication;
+use crate::time::{Duration, Time};
+
+/// Moments in here are those of the clock on the wall.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Model {
+    pub(super) sessions: BTreeMap<u64, StoredSession>,
+    subscriptions: BTreeMap<(u64, String), StoredSubscription>,
+    received: BTreeSet<(u64, u16)>,
+    deliveries: BTreeMap<(u64, u16), StoredDelivery>,
+    pub(super) messages: BTreeMap<u64, (Portable, Vec<Recipient>)>,
+    pub(super) settled: BTreeSet<(u64, u64)>,
+    retained: BTreeMap<String, Portable>,
+}
+
+/// The same message, but when it expires is told otherwise.
+fn shifted(message: &Portable, shift: impl Fn(Time) -> Time) -> Portable {
+    let publication = message.publication();
+    Portable::new(&Publication { expires: shift(publication.expires), ..publication })
+}
+
+/// The same session on another clock.
+fn shifted_session(session: &StoredSession, shift: impl Fn(Time) -> Time) -> StoredSession {
+    let presence = match session.presence {
+        StoredPresence::Away { ends, sent_until } => StoredPresence::Away { ends: shift(ends), sent_until },
+        connected => connected,
+    };
+    let will = session.will.as_ref().map(|will| StoredWill { due: shift(will.due), ..will.clone() });
+    StoredSession { presence, will, ..session.clone() }
+}
+
+/// From one clock to another.
+fn shift(from: u64, to: u64) -> impl Fn(Time) -> Time {
+    move |time| match time {
+        Time::NEVER => Time::NEVER,
+        time => time + Duration::from_milliseconds(to) - Duration::from_milliseconds(from),
+    }
+}
+
+impl Model {
+    /// The broker's `now` is `wall` on the wall.
+    pub(super) fn apply(&mut self, record: &Record, now: u64, wall: u64) {
+        let shift = shift(now, wall);
+        match record {
+            Record::Session(session) => {
+                self.sessions.insert(session.number.0.get(), shifted_session(session, shift));
+            }
+            Record::SessionEnded(session) => {
+                let session = session.0.get();
+                self.sessions.remove(&session);
+                self.subscriptions.retain(|key, _| key.0 != session);
+                self.received.retain(|key| key.0 != session);
+                self.deliveries.retain(|key, _| key.0 != session);
+            }
+            Record::Subscribed(session, subscription) => {
+                let key = (session.0.get(), subscription.filter.clone());
+                self.subscriptions.insert(key, subscription.clone());
+            }
+            Record::Unsubscribed(session, filter) => {
+                self.subscriptions.remove(&(session.0.get(), filter.clone()));
+            }
+            Record::Message(message) => {
+                let content = (shifted(&message.message, shift), message.recipients.clone());
+                self.messages.insert(message.number.0.get(), content);
+            }
+            Record::Settled { message, is_last: true, .. } => {
+                self.messages.remove(&message.0.get());
+            }
+            Record::Settled { message, session, is_last: false } => {
+                self.settled.insert((message.0.get(), session.0.get()));
+            }
+            Record::Received(session, identifier) => {
+                self.received.insert((session.0.get(), identifier.value()));
+            }
+            Record::Released(session, identifier) => {
+                self.received.remove(&(session.0.get(), identifier.value()));
+            }
+            Record::Delivery(session, delivery) => {
+                self.deliveries.insert((session.0.get(), delivery.identifier.value()), *delivery);
+            }
+            Record::Completed(session, identifier) => {
+                self.deliveries.remove(&(session.0.get(), identifier.value()));
+            }
+            Record::Retained(message) => {
+                let topic = message.publication().topic.as_str().to_owned();
+                self.retained.insert(topic, shifted(message, shift));
+            }
+            Record::Cleared(topic) => {
+                self.retained.remove(topic);
+            }
+        }
+    }
+
+    /// Whether a session that is there still needs a message.
+    fn needs(&self, message: u64, session: SessionNumber) -> bool {
+        self.sessions.contains_key(&session.0.get()) && !self.settled.contains(&(message, session.0.get()))
+    }
+
+    /// The copy that a delivery is about.
+    fn copy(&self, session: u64, delivery: &StoredDelivery) -> Option<StoredCopy> {
+        let number = delivery.message.0.get();
+        let (message, recipients) = self.messages.get(&number)?;
+        let recipient = recipients.iter().find(|recipient| recipient.session.0.get() == session)?;
+        let form = self.needs(number, recipient.session).then(|| recipient.form.clone())?;
+        Some(StoredCopy { number: delivery.message, message: message.clone(), form })
+    }
+
+    /// What is to be handed out, in words and in order, if the broker's `now` is `wall` on the wall.
+    pub(super) fn restored(&self, now: u64, wall: u64) -> Vec<String> {
+        let (shift, mut all) = (shift(wall, now), Vec::new());
+        let is_ahead = |message: &Portable| message.publication().expires > Time::from_milliseconds(wall);
+        for session in self.sessions.values() {
+            all.push(Restored::Session(Box::new(shifted_session(session, &shift))));
+        }
+        for ((session, _), subscription) in &self.subscriptions {
+            if let Some(session) = self.sessions.get(session) {
+                all.push(Restored::Subscription(session.number, subscription.clone()));
+            }
+        }
+        for (session, identifier) in &self.received {
+            if let Some(session) = self.sessions.get(session) {
+                let identifier = crate::codec::PacketIdentifier::new(*identifier).expect("it is one");
+                all.push(Restored::Received(session.number, identifier));
+            }
+        }
+        let mut in_delivery = BTreeSet::new();
+        let mut deliveries: Vec<_> = self.deliveries.iter().collect();
+        deliveries.sort_by_key(|((session, identifier), delivery)| (*session, delivery.message, *identifier));
+        for ((session, _), delivery) in deliveries {
+            let Some(stored) = self.sessions.get(session) else { continue };
+            let copy = self.copy(*session, delivery).filter(|_| !delivery.is_released).map(|copy| {
+                in_delivery.insert((delivery.message.0.get(), *session));
+                Box::new(StoredCopy { message: shifted(&copy.message, &shift), ..copy })
+            });
+            if delivery.is_released || copy.is_some() {
+                all.push(Restored::Delivery(stored.number, *delivery, copy));
+            }
+        }
+        for (number, (message, recipients)) in &self.messages {
+            let publication = message.publication();
+            let length = publication.topic.as_str().len()
+                + publication.properties.bytes().len()
+                + publication.payload.len();
+            let sessions: Vec<SessionNumber> = recipients
+                .iter()
+                .map(|recipient| recipient.session)
+                .filter(|session| self.needs(*number, *session))
+                .filter(|session| !in_delivery.contains(&(*number, session.0.get())))
+                .collect();
+            if !sessions.is_empty() && is_ahead(message) {
+                all.push(Restored::Waiting {
+                    message: super::records::message_number(*number),
+                    length,
+                    sessions,
+                });
+            }
+        }
+        let mut words: Vec<String> = all.iter().map(in_words).collect();
+        words.extend(
+            self.retained
+                .values()
+                .filter(|message| is_ahead(message))
+                .map(|message| in_words(&Restored::Retained(shifted(message, &shift)))),
+        );
+        words
+    }
+}
+
+/// The same for what a store has handed out; retained messages have no order, so they are put into that of topics.
+pub(super) fn in_words_of_all(all: &[Restored]) -> Vec<String> {
+    let is_retained = |restored: &&Restored| matches!(restored, Restored::Retained(_));
+    let mut words: Vec<String> = all.iter().filter(|restored| !is_retained(restored)).map(in_words).collect();
+    let mut retained: Vec<&Restored> = all.iter().filter(is_retained).collect();
+    retained.sort_by_key(|restored| match restored {
+        Restored::Retained(message) => message.publication().topic.as_str().to_owned(),
+        _ => String::new(),
+    });
+    words.extend(retained.into_iter().map(in_words));
+    words
+}
+
+fn in_words(restored: &Restored) -> String {
+    format!("{restored:?}")
+}

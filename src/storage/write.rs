@@ -1,0 +1,337 @@
+//! Batches of records on their way into the tables.
+
+use std::num::NonZeroU64;
+
+use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
+
+use super::StoreError;
+use super::rows::{Clocks, key, publication_flags, span, write_recipients};
+use crate::journal::{
+    Batch, MessageNumber, NextNumbers, Record, SessionNumber, StoredDelivery, StoredMessage, StoredPresence,
+    StoredSession, StoredSubscription,
+};
+use crate::message::Portable;
+use crate::time::Time;
+
+/// Numbers that are reserved at a time.
+const RESERVED: u64 = 4096;
+
+/// All numbers that were ever given are below these. They are written down before they are reached, some thousand at a
+/// time, so that a number is not given twice even if nothing is left of what had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks {
+    session: NonZeroU64,
+    message: NonZeroU64,
+}
+
+impl Marks {
+    /// The marks that are written down.
+    pub(super) fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let mark = |name: &str| -> Result<NonZeroU64, StoreError> {
+            let mut statement = connection.prepare("SELECT value FROM meta WHERE name = ?")?;
+            let mut rows = statement.query([name])?;
+            let Some(row) = rows.next()? else { return Ok(NonZeroU64::MIN) };
+            Ok(super::rows::session_number(row, 0)?.0)
+        };
+        Ok(Self { session: mark("next_session")?, message: mark("next_message")? })
+    }
+
+    /// The marks, raised beyond a number of a session.
+    pub(super) fn beyond_session(self, SessionNumber(number): SessionNumber) -> Self {
+        Self { session: raised(self.session, number), ..self }
+    }
+
+    /// The same for a message.
+    pub(super) fn beyond_message(self, MessageNumber(number): MessageNumber) -> Self {
+        Self { message: raised(self.message, number), ..self }
+    }
+
+    /// The same for the numbers that a session mentions.
+    pub(super) fn beyond_stored_session(self, session: &StoredSession) -> Self {
+        let marks = self.beyond_session(session.number);
+        match session.presence {
+            StoredPresence::Away { sent_until: Some(message), .. } => marks.beyond_message(message),
+            _ => marks,
+        }
+    }
+
+    /// The marks, raised beyond every number of a record.
+    fn beyond(self, record: &Record) -> Self {
+        match record {
+            Record::Session(session) => self.beyond_stored_session(session),
+            Record::Message(message) => message
+                .recipients
+                .iter()
+                .fold(self.beyond_message(message.number), |marks, to| marks.beyond_session(to.session)),
+            Record::Settled { message, session, .. } => {
+                self.beyond_message(*message).beyond_session(*session)
+            }
+            Record::Delivery(session, delivery) => {
+                self.beyond_session(*session).beyond_message(delivery.message)
+            }
+            Record::SessionEnded(session)
+            | Record::Subscribed(session, _)
+            | Record::Unsubscribed(session, _)
+            | Record::Received(session, _)
+            | Record::Released(session, _)
+            | Record::Completed(session, _) => self.beyond_session(*session),
+            Record::Retained(_) | Record::Cleared(_) => self,
+        }
+    }
+
+    /// What is to be given next.
+    pub(super) const fn next(self) -> NextNumbers {
+        NextNumbers { session: SessionNumber(self.session), message: MessageNumber(self.message) }
+    }
+
+    /// Writes down what is new.
+    pub(super) fn write(self, before: Self, connection: &Connection) -> Result<(), StoreError> {
+        for (name, mark, before) in
+            [("next_session", self.session, before.session), ("next_message", self.message, before.message)]
+        {
+            if mark != before {
+                let mut statement =
+                    connection.prepare_cached("REPLACE INTO meta (name, value) VALUES (?, ?)")?;
+                statement.execute(params![name, key(mark)])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
+    if number < mark { mark } else { number.saturating_add(RESERVED) }
+}
+
+/// Makes a batch durable. Returns the marks that are written down then.
+pub(super) fn commit(
+    connection: &mut Connection,
+    batch: &Batch,
+    clocks: Clocks,
+    before: Marks,
+) -> Result<Marks, StoreError> {
+    let marks = batch.records.iter().fold(before, Marks::beyond);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut writing =
+        Writing { transaction: &transaction, clocks, settled: Vec::new(), recipients: Vec::new() };
+    for record in &batch.records {
+        writing.write(record)?;
+    }
+    writing.settle()?;
+    marks.write(before, &transaction)?;
+    transaction.commit()?;
+    Ok(marks)
+}
+
+/// A transaction that records go into.
+struct Writing<'a> {
+    transaction: &'a Transaction<'a>,
+    clocks: Clocks,
+    /// Which sessions need which messages no longer, and whether each was the last. They are applied behind all else,
+    /// which changes nothing because a message comes once and before that, and in the order of the messages, which
+    /// touches each page once.
+    settled: Vec<Settled>,
+    /// For the recipients of one message after the other.
+    recipients: Vec<u8>,
+}
+
+/// What a session has no need of any more. In the order of messages, and those behind which the message goes in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Settled {
+    message: MessageNumber,
+    stays: bool,
+    session: SessionNumber,
+}
+
+impl Writing<'_> {
+    fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+        match record {
+            Record::Session(session) => self.session(session),
+            Record::SessionEnded(session) => self.session_ended(*session),
+            Record::Subscribed(session, subscription) => self.subscribed(*session, subscription),
+            Record::Unsubscribed(session, filter) => {
+                let mut statement = self.statement("DELETE FROM sub WHERE session = ? AND filter = ?")?;
+                statement.execute(params![key(session.0), filter])?;
+                Ok(())
+            }
+            Record::Message(message) => self.message(message),
+            &Record::Settled { message, session, is_last } => {
+                self.settled.push(Settled { message, stays: !is_last, session });
+                Ok(())
+            }
+            Record::Received(session, identifier) => {
+                let mut statement = self.statement("REPLACE INTO in2 (session, identifier) VALUES (?, ?)")?;
+                statement.execute(params![key(session.0), identifier.value()])?;
+                Ok(())
+            }
+            Record::Released(session, identifier) => {
+                let mut statement = self.statement("DELETE FROM in2 WHERE session = ? AND identifier = ?")?;
+                statement.execute(params![key(session.0), identifier.value()])?;
+                Ok(())
+            }
+            Record::Delivery(session, delivery) => self.delivery(*session, delivery),
+            Record::Completed(session, identifier) => {
+                let mut statement =
+                    self.statement("DELETE FROM out2 WHERE session = ? AND identifier = ?")?;
+                statement.execute(params![key(session.0), identifier.value()])?;
+                Ok(())
+            }
+            Record::Retained(message) => self.retained(message),
+            Record::Cleared(topic) => {
+                self.statement("DELETE FROM retained WHERE topic = ?")?.execute([topic])?;
+                Ok(())
+            }
+        }
+    }
+
+    fn statement(&self, text: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.transaction.prepare_cached(text)
+    }
+
+    fn session(&self, session: &StoredSession) -> Result<(), StoreError> {
+        let (is_away, ends, sent_until) = match session.presence {
+            StoredPresence::Connected => (false, None, None),
+            StoredPresence::Away { ends, sent_until } => {
+                (true, self.clocks.written(ends), sent_until.map(|message| key(message.0)))
+            }
+        };
+        let will = session.will.as_ref();
+        let message = will.map(|will| will.message.publication());
+        // A span and no moment, since nobody knows yet when it begins.
+        let expires =
+            message.as_ref().map(|message| message.expires).filter(|expires| *expires != Time::NEVER);
+        let mut statement = self.statement(
+            "REPLACE INTO session (id, client_identifier, user_name, listener, expiry_interval, is_away, ends, \
+             sent_until, will_delay, will_due, expires, flags, topic, publisher, properties, payload) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        statement.execute(params![
+            key(session.number.0),
+            session.client_identifier,
+            session.user_name,
+            session.listener.0,
+            session.expiry_interval,
+            is_away,
+            ends,
+            sent_until,
+            will.map(|will| span(will.delay)),
+            will.and_then(|will| self.clocks.written(will.due)),
+            expires.map(|expires| span(expires.since(Time::ZERO))),
+            message.as_ref().map(publication_flags),
+            message.as_ref().map(|message| message.topic.as_str()),
+            message.as_ref().and_then(|message| message.publisher),
+            message.as_ref().map(|message| message.properties.bytes()),
+            message.as_ref().map(|message| message.payload),
+        ])?;
+        Ok(())
+    }
+
+    fn session_ended(&self, session: SessionNumber) -> Result<(), StoreError> {
+        for text in [
+            "DELETE FROM session WHERE id = ?",
+            "DELETE FROM sub WHERE session = ?",
+            "DELETE FROM in2 WHERE session = ?",
+            "DELETE FROM out2 WHERE session = ?",
+        ] {
+            self.statement(text)?.execute([key(session.0)])?;
+        }
+        Ok(())
+    }
+
+    fn subscribed(
+        &self,
+        session: SessionNumber,
+        subscription: &StoredSubscription,
+    ) -> Result<(), StoreError> {
+        let mut statement =
+            self.statement("REPLACE INTO sub (session, filter, flags, identifier) VALUES (?, ?, ?, ?)")?;
+        statement.execute(params![
+            key(session.0),
+            subscription.filter,
+            super::rows::subscription_flags(subscription),
+            subscription.identifier,
+        ])?;
+        Ok(())
+    }
+
+    fn message(&mut self, stored: &StoredMessage) -> Result<(), StoreError> {
+        let mut recipients = std::mem::take(&mut self.recipients);
+        write_recipients(&stored.recipients, &mut recipients);
+        let message = stored.message.publication();
+        let mut statement = self.statement(
+            "REPLACE INTO msg (id, recipients, expires, flags, topic, publisher, properties, payload) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        statement.execute(params![
+            key(stored.number.0),
+            recipients,
+            self.clocks.written(message.expires),
+            publication_flags(&message),
+            message.topic.as_str(),
+            message.publisher,
+            message.properties.bytes(),
+            message.payload,
+        ])?;
+        drop(statement);
+        self.recipients = recipients;
+        Ok(())
+    }
+
+    fn delivery(&self, session: SessionNumber, delivery: &StoredDelivery) -> Result<(), StoreError> {
+        let mut statement =
+            self.statement("REPLACE INTO out2 (session, identifier, msg, is_released) VALUES (?, ?, ?, ?)")?;
+        statement.execute(params![
+            key(session.0),
+            delivery.identifier.value(),
+            key(delivery.message.0),
+            delivery.is_released,
+        ])?;
+        Ok(())
+    }
+
+    /// In the place of the one before, so that the index of topics stays as it is.
+    fn retained(&self, message: &Portable) -> Result<(), StoreError> {
+        let message = message.publication();
+        let mut statement = self.statement(
+            "INSERT INTO retained (expires, flags, topic, publisher, properties, payload) \
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE SET expires = excluded.expires, \
+             flags = excluded.flags, publisher = excluded.publisher, properties = excluded.properties, \
+             payload = excluded.payload",
+        )?;
+        statement.execute(params![
+            self.clocks.written(message.expires),
+            publication_flags(&message),
+            message.topic.as_str(),
+            message.publisher,
+            message.properties.bytes(),
+            message.payload,
+        ])?;
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.settled.sort_unstable();
+        let mut forgotten = None;
+        for settled in &self.settled {
+            if !settled.stays {
+                forgotten = Some(settled.message);
+                forget(self.transaction, key(settled.message.0))?;
+            } else if forgotten != Some(settled.message) {
+                // Only of a message that is there, since nobody would ever take the note away.
+                let mut statement = self.statement(
+                    "INSERT OR IGNORE INTO done (msg, session) \
+                     SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)",
+                )?;
+                statement.execute(params![key(settled.message.0), key(settled.session.0)])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Forgets a message and who has needed it no longer.
+pub(super) fn forget(connection: &Connection, message: i64) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM msg WHERE id = ?")?.execute([message])?;
+    connection.prepare_cached("DELETE FROM done WHERE msg = ?")?.execute([message])?;
+    Ok(())
+}
