@@ -11,7 +11,7 @@ use super::rows::{
 };
 use super::write::{Marks, forget};
 use crate::journal::{
-    Fetch, MessageNumber, NextNumbers, Page, Restored, SessionNumber, StoredCopy, StoredDelivery,
+    Fetch, MessageNumber, Page, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
 };
 
 /// Reads what waits for a session.
@@ -49,29 +49,22 @@ fn copy(
 pub(super) fn load(
     connection: &mut Connection,
     clocks: Clocks,
-    before: Marks,
+    marks: Marks,
     each: impl FnMut(Restored),
-) -> Outcome<(NextNumbers, Marks)> {
-    let mut loading = Loading {
-        connection,
-        clocks,
-        each,
-        sessions: Vec::new(),
-        in_delivery: BTreeSet::new(),
-        marks: before,
-        needless: Needless::default(),
-    };
+) -> Outcome<()> {
+    let (sessions, in_delivery, needless) = (Vec::new(), BTreeSet::new(), Needless::default());
+    let mut loading = Loading { connection, clocks, marks, each, sessions, in_delivery, needless };
     loading.sessions()?;
     loading.subscriptions()?;
     loading.received()?;
     loading.deliveries()?;
     loading.messages()?;
     loading.retained()?;
-    let Loading { marks, needless, .. } = loading;
-    match needless.forget(connection, marks, before) {
-        // It can be forgotten some other time, and the numbers will be written down before they are used.
-        Err(StoreError::Full) => Ok((marks.next(), before)),
-        outcome => outcome.map(|()| (marks.next(), marks)),
+    let needless = loading.needless;
+    match needless.forget(connection) {
+        // It can be forgotten some other time.
+        Err(StoreError::Full) => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -79,12 +72,13 @@ pub(super) fn load(
 struct Loading<'a, Each> {
     connection: &'a Connection,
     clocks: Clocks,
+    /// No number may be beyond these.
+    marks: Marks,
     each: Each,
     /// All that there are, in order.
     sessions: Vec<SessionNumber>,
     /// Messages that are handed out with a delivery, and the sessions.
     in_delivery: BTreeSet<(MessageNumber, SessionNumber)>,
-    marks: Marks,
     needless: Needless,
 }
 
@@ -98,8 +92,11 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let session = rows::session(row, self.clocks)?;
+            self.marks.check_session(session.number)?;
+            if let StoredPresence::Away { sent_until: Some(message), .. } = session.presence {
+                self.marks.check_message(message)?;
+            }
             self.sessions.push(session.number);
-            self.marks = self.marks.beyond_stored_session(&session);
             (self.each)(Restored::Session(Box::new(session)));
         }
         Ok(())
@@ -111,7 +108,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let session = session_number(row, 0)?;
-            self.marks = self.marks.beyond_session(session);
+            self.marks.check_session(session)?;
             if self.has_session(session) {
                 (self.each)(Restored::Subscription(session, rows::subscription(row, 1)?));
             }
@@ -125,7 +122,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let session = session_number(row, 0)?;
-            self.marks = self.marks.beyond_session(session);
+            self.marks.check_session(session)?;
             if self.has_session(session) {
                 (self.each)(Restored::Received(session, packet_identifier(row, 1)?));
             }
@@ -144,7 +141,8 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
                 message: message_number(row, 2)?,
                 is_released: row.get(3)?,
             };
-            self.marks = self.marks.beyond_session(session).beyond_message(delivery.message);
+            self.marks.check_session(session)?;
+            self.marks.check_message(delivery.message)?;
             if !self.has_session(session) {
                 continue;
             }
@@ -190,7 +188,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         let mut done = Done::new(statement.query(())?)?;
         while let Some(row) = rows.next()? {
             let message = message_number(row, 0)?;
-            self.marks = self.marks.beyond_message(message);
+            self.marks.check_message(message)?;
             self.message(message, done.of(message)?, row)?;
         }
         Ok(())
@@ -198,26 +196,20 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
 
     fn message(&mut self, message: MessageNumber, done: &[SessionNumber], row: &Row<'_>) -> Outcome<()> {
         let mut sessions = Vec::new();
-        let mut is_in_delivery = false;
+        // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
+        let is_ahead = self.clocks.is_ahead(row.get(2)?);
         for recipient in Recipients::new(row.get_ref(1)?.as_blob()?) {
             let session = recipient?.session;
-            self.marks = self.marks.beyond_session(session);
-            if done.binary_search(&session).is_ok() || !self.has_session(session) {
-                continue;
-            }
-            if self.in_delivery.contains(&(message, session)) {
-                is_in_delivery = true;
-            } else {
+            self.marks.check_session(session)?;
+            let is_needed = done.binary_search(&session).is_err() && self.has_session(session);
+            if is_needed && (is_ahead || self.in_delivery.contains(&(message, session))) {
                 sessions.push(session);
             }
         }
-        // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
-        let waits = !sessions.is_empty() && self.clocks.is_ahead(row.get(2)?);
-        if waits {
-            let length = row.get(3)?;
-            (self.each)(Restored::Waiting { message, length, sessions });
-        } else if !is_in_delivery {
+        if sessions.is_empty() {
             self.needless.messages.push(key(message.0));
+        } else {
+            (self.each)(Restored::Waiting { message, length: row.get(3)?, sessions });
         }
         Ok(())
     }
@@ -284,9 +276,8 @@ struct Needless {
 }
 
 impl Needless {
-    fn forget(self, connection: &mut Connection, marks: Marks, before: Marks) -> Outcome<()> {
-        let is_empty = self.messages.is_empty() && self.retained.is_empty() && self.deliveries.is_empty();
-        if is_empty && marks == before {
+    fn forget(self, connection: &mut Connection) -> Outcome<()> {
+        if self.messages.is_empty() && self.retained.is_empty() && self.deliveries.is_empty() {
             return Ok(());
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -300,7 +291,6 @@ impl Needless {
             let text = "DELETE FROM out2 WHERE session = ? AND identifier = ?";
             transaction.prepare_cached(text)?.execute(delivery)?;
         }
-        marks.write(before, &transaction)?;
         transaction.commit()?;
         Ok(())
     }

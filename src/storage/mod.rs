@@ -121,8 +121,14 @@ impl Store {
         load::fetch(&self.connection, fetch, Clocks::new(now, wall))
     }
 
+    /// The numbers that are to be given next. What is handed out by [`Store::load`] has none of them.
+    pub const fn next_numbers(&self) -> NextNumbers {
+        self.marks.next()
+    }
+
     /// Reads everything, in the order that [`Restored`] tells, and forgets what nobody needs any more: messages that
-    /// are settled or whose sessions are gone, messages and retained messages that have expired.
+    /// are settled or whose sessions are gone, messages and retained messages that have expired. Returns the
+    /// [numbers](Store::next_numbers) that are to be given next.
     ///
     /// # Errors
     ///
@@ -133,9 +139,8 @@ impl Store {
         wall: u64,
         each: impl FnMut(Restored),
     ) -> Result<NextNumbers, StoreError> {
-        let (next, marks) = load::load(&mut self.connection, Clocks::new(now, wall), self.marks, each)?;
-        self.marks = marks;
-        Ok(next)
+        load::load(&mut self.connection, Clocks::new(now, wall), self.marks, each)?;
+        Ok(self.next_numbers())
     }
 
     /// Opens the file again after an error. What stands in the journal is brought into the file itself, because a

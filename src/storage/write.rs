@@ -37,28 +37,24 @@ impl Marks {
     }
 
     /// The marks, raised beyond a number of a session.
-    pub(super) fn beyond_session(self, SessionNumber(number): SessionNumber) -> Self {
+    fn beyond_session(self, SessionNumber(number): SessionNumber) -> Self {
         Self { session: raised(self.session, number), ..self }
     }
 
     /// The same for a message.
-    pub(super) fn beyond_message(self, MessageNumber(number): MessageNumber) -> Self {
+    fn beyond_message(self, MessageNumber(number): MessageNumber) -> Self {
         Self { message: raised(self.message, number), ..self }
-    }
-
-    /// The same for the numbers that a session mentions.
-    pub(super) fn beyond_stored_session(self, session: &StoredSession) -> Self {
-        let marks = self.beyond_session(session.number);
-        match session.presence {
-            StoredPresence::Away { sent_until: Some(message), .. } => marks.beyond_message(message),
-            _ => marks,
-        }
     }
 
     /// The marks, raised beyond every number of a record.
     fn beyond(self, record: &Record) -> Self {
         match record {
-            Record::Session(session) => self.beyond_stored_session(session),
+            Record::Session(session) => match session.presence {
+                StoredPresence::Away { sent_until: Some(message), .. } => {
+                    self.beyond_session(session.number).beyond_message(message)
+                }
+                _ => self.beyond_session(session.number),
+            },
             Record::Message(message) => message
                 .recipients
                 .iter()
@@ -79,13 +75,23 @@ impl Marks {
         }
     }
 
+    /// No session can have a number that was not given.
+    pub(super) fn check_session(self, SessionNumber(number): SessionNumber) -> Result<(), StoreError> {
+        if number < self.session { Ok(()) } else { Err(StoreError::nonsense("the number of a session")) }
+    }
+
+    /// The same for a message.
+    pub(super) fn check_message(self, MessageNumber(number): MessageNumber) -> Result<(), StoreError> {
+        if number < self.message { Ok(()) } else { Err(StoreError::nonsense("the number of a message")) }
+    }
+
     /// What is to be given next.
     pub(super) const fn next(self) -> NextNumbers {
         NextNumbers { session: SessionNumber(self.session), message: MessageNumber(self.message) }
     }
 
     /// Writes down what is new.
-    pub(super) fn write(self, before: Self, connection: &Connection) -> Result<(), StoreError> {
+    fn write(self, before: Self, connection: &Connection) -> Result<(), StoreError> {
         for (name, mark, before) in
             [("next_session", self.session, before.session), ("next_message", self.message, before.message)]
         {

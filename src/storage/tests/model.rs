@@ -154,9 +154,9 @@ impl Model {
                 .iter()
                 .map(|recipient| recipient.session)
                 .filter(|session| self.needs(*number, *session))
-                .filter(|session| !in_delivery.contains(&(*number, session.0.get())))
+                .filter(|session| is_ahead(message) || in_delivery.contains(&(*number, session.0.get())))
                 .collect();
-            if !sessions.is_empty() && is_ahead(message) {
+            if !sessions.is_empty() {
                 all.push(Restored::Waiting {
                     message: super::records::message_number(*number),
                     length,
