@@ -56,6 +56,9 @@ pub struct Store {
     written: Written,
     /// Where a damaged file was put that lay in the way.
     set_aside: Option<PathBuf>,
+    /// What the next commits fail with.
+    #[cfg(test)]
+    pub(crate) faults: std::collections::VecDeque<StoreError>,
 }
 
 impl Store {
@@ -82,7 +85,15 @@ impl Store {
         let in_words = |error: StoreError| error.about(path);
         let marks = Marks::read(&connection).map_err(in_words)?;
         let written = upkeep::begin(&connection).map_err(in_words)?;
-        Ok(Self { path: path.to_owned(), connection, marks, written, set_aside: None })
+        Ok(Self {
+            path: path.to_owned(),
+            connection,
+            marks,
+            written,
+            set_aside: None,
+            #[cfg(test)]
+            faults: Default::default(),
+        })
     }
 
     /// Where a damaged file was put that lay in the way when the store was opened.
@@ -106,6 +117,10 @@ impl Store {
     pub fn commit(&mut self, batch: &Batch, wall: u64) -> Result<(), StoreError> {
         if batch.records.is_empty() {
             return Ok(());
+        }
+        #[cfg(test)]
+        if let Some(fault) = self.faults.pop_front() {
+            return Err(fault);
         }
         let marks = write::commit(&mut self.connection, batch, Clocks::new(batch.now, wall), self.marks)?;
         self.marks = marks;

@@ -23,7 +23,7 @@ const SPARE_PAGES: u64 = 256;
 const SPARE_SHARE: u64 = 4;
 
 /// Pages that are given back at one time.
-const SLICE_PAGES: u64 = 64;
+const SLICE_PAGES: u64 = 256;
 
 /// What a store has written since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

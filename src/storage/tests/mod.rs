@@ -1,6 +1,7 @@
 //! The store, held against a model, and against files that are not as they should be.
 
 mod files;
+mod flags;
 mod model;
 mod property;
 mod records;

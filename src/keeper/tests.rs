@@ -1,0 +1,198 @@
+//! The thread, from the loop's side.
+
+use std::fs;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use crate::codec::{Properties, QoS};
+use crate::journal::{
+    Batch, CopyForm, Fetch, MessageNumber, Recipient, Record, Restored, SessionNumber, StoredMessage,
+    StoredPresence, StoredSession,
+};
+use crate::keeper::{Kept, Storage, has_room};
+use crate::message::{Portable, Publication};
+use crate::settings::{ListenerId, OnDamage};
+use crate::storage::{Opening, Store, StoreError};
+use crate::subscription::Identifiers;
+use crate::time::Time;
+use crate::topic::TopicName;
+
+const SESSION: SessionNumber = SessionNumber(NonZeroU64::MIN);
+
+/// A file that goes with the test, and its directory.
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("brooklet-keeper-{}-{count}", std::process::id()));
+        fs::create_dir(&path).expect("a new directory");
+        Self(path)
+    }
+
+    fn store(&self) -> Store {
+        let opening = Opening { on_damage: OnDamage::Refuse, wall: 0 };
+        Store::open(&self.0.join("store.db"), opening).expect("it can be opened")
+    }
+
+    /// The numbers of the messages that wait in it.
+    fn waiting(&self) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        let each = |restored| {
+            if let Restored::Waiting { message, .. } = restored {
+                numbers.push(message.0.get());
+            }
+        };
+        self.store().load(Time::ZERO, 0, each).expect("it can be read");
+        numbers
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A storage, and what hears when it wakes the loop.
+fn start(store: Store) -> (Storage, Receiver<()>) {
+    let (waking, woken) = channel();
+    let wake = move || {
+        let _ = waking.send(());
+    };
+    (Storage::start(store, wake).expect("there is a thread"), woken)
+}
+
+fn number(number: u64) -> MessageNumber {
+    MessageNumber(NonZeroU64::new(number).expect("not zero"))
+}
+
+/// A message for the one session, which is read behind it.
+fn batch(count: u64) -> Batch {
+    let session = StoredSession {
+        number: SESSION,
+        client_identifier: "client".to_owned(),
+        user_name: None,
+        listener: ListenerId(0),
+        expiry_interval: 60,
+        presence: StoredPresence::Connected,
+        will: None,
+    };
+    let message = Portable::new(&Publication {
+        topic: TopicName::new("t").expect("a topic"),
+        payload: b"payload",
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        publisher: None,
+        properties: Properties::default(),
+        expires: Time::NEVER,
+    });
+    let form = CopyForm { qos: QoS::AtLeastOnce, retain: false, identifiers: Identifiers::default() };
+    let recipients = vec![Recipient { session: SESSION, form }];
+    let records = vec![
+        Record::Session(Box::new(session)),
+        Record::Message(StoredMessage { number: number(count), message, recipients }),
+    ];
+    let fetches = vec![Fetch { session: SESSION, messages: vec![number(count + 1), number(count)] }];
+    Batch { number: count, now: Time::ZERO, records, fetches }
+}
+
+/// The number of a batch that is durable, and of the messages that were read.
+fn durable(kept: Option<Kept>) -> (u64, Vec<u64>) {
+    match kept {
+        Some(Kept::Durable { number, pages, .. }) => {
+            let copies = pages.iter().flat_map(|page| &page.copies);
+            (number, copies.map(|copy| copy.number.0.get()).collect())
+        }
+        other => panic!("it is not durable: {other:?}"),
+    }
+}
+
+#[test]
+fn batches_become_durable_and_the_loop_is_woken() {
+    let file = File::new();
+    let (mut storage, woken) = start(file.store());
+    assert!(storage.is_idle() && storage.next_answer().is_none());
+    for count in 1..4 {
+        storage.hand_over(batch(count), 0);
+        assert!(!storage.is_idle());
+        woken.recv().expect("it wakes");
+        let Some(Kept::Durable { statistics, .. }) = &storage.next_answer() else { panic!("it is durable") };
+        assert_eq!(statistics.commits, count);
+        assert!(statistics.bytes >= count * 4096 && statistics.longest >= statistics.median);
+        assert!(storage.is_idle() && storage.next_answer().is_none());
+    }
+    storage.hand_over(batch(4), 0);
+    let mut left = storage.finish().into_iter();
+    assert_eq!(durable(left.next()), (4, vec![4]));
+    assert!(left.next().is_none());
+    assert_eq!(file.waiting(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_tried_until_there_is_room() {
+    let file = File::new();
+    let mut store = file.store();
+    store.faults = vec![StoreError::Full; 3].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(1), 0);
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    assert!(!storage.is_idle());
+    storage.hand_over(batch(2), 0);
+    for count in 1..3 {
+        woken.recv().expect("it wakes");
+        assert_eq!(durable(storage.next_answer()), (count, vec![count]));
+    }
+    assert!(storage.is_idle());
+}
+
+#[test]
+fn a_full_disk_does_not_keep_the_broker_from_ending() {
+    let file = File::new();
+    let mut store = file.store();
+    store.faults = vec![StoreError::Full; 1_000_000].into();
+    let (mut storage, _woken) = start(store);
+    storage.hand_over(batch(1), 0);
+    let left = storage.finish();
+    assert!(matches!(&left[..], [Kept::Full, Kept::Failed(why)] if why.contains("no space")), "{left:?}");
+    assert_eq!(file.waiting(), []);
+}
+
+#[test]
+fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
+    let file = File::new();
+    let mut store = file.store();
+    let fault = || StoreError::Other("disk I/O error".to_owned());
+    store.faults = vec![fault(), StoreError::Full].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(1), 0);
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    woken.recv().expect("it wakes");
+    assert_eq!(durable(storage.next_answer()), (1, vec![1]));
+    storage.finish();
+
+    let mut store = file.store();
+    store.faults = vec![fault(), fault()].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(2), 0);
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Failed(why)) if why == "disk I/O error"));
+    assert!(storage.is_idle());
+    storage.hand_over(batch(3), 0);
+    // The thread has ended, so nothing is kept any more and that is told.
+    let next = std::iter::repeat_with(|| storage.next_answer()).flatten().next();
+    assert!(matches!(next, Some(Kept::Failed(_))));
+    drop(storage);
+    assert_eq!(file.waiting(), [1]);
+}
+
+#[test]
+fn room_is_where_there_is_some() {
+    assert!(has_room(Path::new("/no/such/place")), "the commit will tell");
+    assert!(!has_room(Path::new("/proc")), "there is none at all");
+}
