@@ -195,12 +195,17 @@ fn serve(mut server: Server, settings: Settings, file: Option<String>, given: Co
             return ExitCode::from(EXIT_FAILURE);
         }
     }
+    #[cfg(feature = "persistence")]
+    if let Some(Err(complaint)) = settings.persistence.as_ref().map(|persistence| server.keep(persistence)) {
+        error!("Error: {complaint}");
+        return ExitCode::from(EXIT_FAILURE);
+    }
     server.reload_by(settings, Box::new(move || read_anew(file.as_deref(), &given)));
     info!("brooklet version {VERSION} running");
     match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            error!("Error: the poller failed: {why}.");
+            error!("Error: {why}.");
             ExitCode::from(EXIT_FAILURE)
         }
     }

@@ -1,9 +1,10 @@
 //! What is kept: every change that must survive is handed to the journal here, and what waits for the store goes on.
 //! Without a journal all of it does nothing.
 
-use log::{info, warn};
+use log::{Level, debug, info, log_enabled, warn};
 
 use super::deliver::Share;
+use super::trace::Described;
 use super::{Broker, Effect, Fault, too_large};
 use crate::codec::{Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, QoS, ReasonCode};
 use crate::connection::State;
@@ -38,6 +39,13 @@ impl Broker {
     /// Whether everything that is to be written down is durable.
     pub fn is_written_down(&self) -> bool {
         self.journal.as_ref().is_none_or(|journal| journal.is_empty())
+    }
+
+    /// What there is to be written down is due now, however long it could wait.
+    pub fn write_down(&mut self, now: Time) {
+        if let Some(journal) = &mut self.journal {
+            journal.write_down(now);
+        }
     }
 
     /// Closes the batch that has gathered, which is to become durable as a whole. `None` if there is none, or one is
@@ -436,7 +444,7 @@ impl Broker {
         if bytes.len() > connection.maximum_packet_size() {
             return Err(too_large(packet.name()));
         }
-        self.hold(id, awaited, Answer::Packet(bytes.into()));
+        self.hold(id, awaited, Answer::Packet(bytes.into()), packet);
         Ok(())
     }
 
@@ -454,14 +462,20 @@ impl Broker {
             return self.acknowledge(id, kind, identifier, reason_code);
         }
         let is_small_enough = self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH;
+        let packet = kind.packet(Acknowledgement::new(identifier, reason_code));
         if reason_code == ReasonCode::Success && is_small_enough {
-            self.hold(id, awaited, Answer::Plain(kind.plain(identifier)));
+            self.hold(id, awaited, Answer::Plain(kind.plain(identifier)), &packet);
             return Ok(());
         }
-        self.answer_when(id, awaited, &kind.packet(Acknowledgement::new(identifier, reason_code)))
+        self.answer_when(id, awaited, &packet)
     }
 
-    fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer) {
+    fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer, packet: &Packet<'_>) {
+        if log_enabled!(Level::Debug) {
+            let session = self.connections[id].session();
+            let client = session.map_or("", |session| &self.sessions[session].client_identifier);
+            debug!("Sending {}", Described { packet, direction: "to", client });
+        }
         if let Some(journal) = &mut self.journal {
             journal.answers.hold(id, awaited, answer);
         }

@@ -60,6 +60,7 @@ use sys::System;
 use timers::Timer;
 
 pub use rules::Introduction;
+pub use sys::StorageFigures;
 
 /// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
 const REFUSALS_AT_ONCE: usize = 64;
@@ -207,6 +208,8 @@ pub struct Broker {
     system: Option<Box<System>>,
     /// What is to be written down, if anything is.
     journal: Option<Box<Journal>>,
+    /// What the store has told of itself.
+    storage: StorageFigures,
     matches: Matches,
     /// Decisions about the packet in hand.
     verdicts: Vec<Verdict>,
@@ -255,6 +258,7 @@ impl Broker {
             began: now,
             system: None,
             journal: None,
+            storage: StorageFigures::default(),
             matches: Matches::default(),
             verdicts: Vec::new(),
             assigned: None,

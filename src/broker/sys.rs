@@ -17,6 +17,8 @@ use std::fmt::Write as _;
 
 /// How many numbers are told as they are, and of how many a rate.
 const FIGURES: usize = 25;
+/// Those that are told where there is a store.
+const STORAGE_FIGURES: usize = 6;
 const RATES: usize = 9;
 
 /// How long a line of the log waits for those who want it.
@@ -35,7 +37,7 @@ pub(super) struct System {
     /// When numbers were last taken.
     taken: Time,
     /// The numbers that were last published.
-    told: [Option<u64>; FIGURES],
+    told: [Option<u64>; FIGURES + STORAGE_FIGURES],
     uptime: Option<u64>,
     rates: [Rate; RATES],
     most_clients: u64,
@@ -88,6 +90,21 @@ fn hundredths(average: f64) -> u64 {
     (average * 100.0).round() as u64
 }
 
+/// What a store has written, and how long that took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StorageFigures {
+    /// Bytes since the start.
+    pub bytes: u64,
+    /// Commits since the start.
+    pub commits: u64,
+    /// How long half of the commits took at most, in microseconds.
+    pub median: u64,
+    /// How long 99 of 100 took.
+    pub percentile_99: u64,
+    /// How long the longest took.
+    pub longest: u64,
+}
+
 impl Broker {
     /// Tells of the broker under `$SYS` at once and then every `interval`, or never again. `wall` is the time since
     /// 1970 that a clock shows at the moment `now`: whole intervals of it are when it is told.
@@ -105,7 +122,7 @@ impl Broker {
                 origin: Duration::ZERO,
                 timer: None,
                 taken: self.now,
-                told: [None; FIGURES],
+                told: [None; FIGURES + STORAGE_FIGURES],
                 uptime: None,
                 rates: [Rate::default(); RATES],
                 most_clients: 0,
@@ -144,7 +161,8 @@ impl Broker {
         }
         system.most_clients = system.most_clients.max(self.sessions.len() as u64);
         system.most_memory = system.most_memory.max(memory::held() as u64);
-        let figures = self.figures(system);
+        let figures = self.figures(system).into_iter().chain(self.storage_figures().into_iter().flatten());
+        let figures: Vec<(&str, u64)> = figures.collect();
         for ((topic, figure), told) in figures.into_iter().zip(&mut system.told) {
             if told.replace(figure) != Some(figure) {
                 text.clear();
@@ -188,6 +206,24 @@ impl Broker {
             ("$SYS/broker/heap/current", memory::held() as u64),
             ("$SYS/broker/heap/maximum", system.most_memory),
         ]
+    }
+
+    /// The numbers that are told where there is a store.
+    fn storage_figures(&self) -> Option<[(&'static str, u64); STORAGE_FIGURES]> {
+        let (journal, figures) = (self.journal.as_ref()?, &self.storage);
+        Some([
+            ("$SYS/broker/storage/bytes/written", figures.bytes),
+            ("$SYS/broker/storage/commits/count", figures.commits),
+            ("$SYS/broker/storage/commits/microseconds/p50", figures.median),
+            ("$SYS/broker/storage/commits/microseconds/p99", figures.percentile_99),
+            ("$SYS/broker/storage/commits/microseconds/maximum", figures.longest),
+            ("$SYS/broker/storage/queue/count", journal.depth() as u64),
+        ])
+    }
+
+    /// What the store has written meanwhile.
+    pub fn set_storage_figures(&mut self, figures: StorageFigures) {
+        self.storage = figures;
     }
 
     /// All packets that were queued for clients.

@@ -33,6 +33,7 @@ pub(super) fn settings(mut settler: Settler, given: &CommandLine) -> (Settings, 
     let mut builder =
         Builder { globals: &globals, common: &settler.security, limits: &limits, shared: Vec::new() };
     let listeners = builder.listeners(&settler, given, &mut findings);
+    #[cfg(not(feature = "persistence"))]
     check_persistence(&globals, &mut findings);
     let settings = Settings {
         listeners,
@@ -114,19 +115,22 @@ fn persistence(globals: &Globals, given: &CommandLine) -> Option<Persistence> {
             .as_ref()
             .or(globals.persistence_location.as_ref())
             .map_or_else(|| PathBuf::from("."), PathBuf::from),
-        file: globals.persistence_file.clone().unwrap_or_else(|| "mosquitto.db".to_owned()),
+        file: globals.persistence_file.clone().unwrap_or_else(|| "brooklet.db".to_owned()),
         durability: globals.durability,
         commit_delay: Duration::from_milliseconds(globals.commit_delay.into()),
         on_damage: globals.on_damage,
     })
 }
 
+/// A build that can not keep anything says so, rather than to lose what was entrusted to it.
+#[cfg(not(feature = "persistence"))]
 fn check_persistence(globals: &Globals, findings: &mut Vec<Finding>) {
     if globals.is_persistent
         && let Some(place) = globals.said.get("persistence").or(globals.said.get("retained_persistence"))
     {
-        let text = "sessions and messages live in memory alone for now, and end with the process";
-        findings.push(Finding::warning(place, text));
+        let text =
+            "this build keeps nothing on disk, expected 'false' or a build with the feature persistence";
+        findings.push(Finding::error(place, text));
     }
 }
 

@@ -344,12 +344,12 @@ pub static KEYWORDS: &[Keyword] = &[
     row(
         "persistence",
         Global(Switch(|draft, is_on| draft.is_persistent = is_on)),
-        "read, but sessions and messages still live in memory alone",
+        "what was acknowledged is on disk, in a file of Brooklet's own: see \"What survives\"",
     ),
     row(
         "retained_persistence",
         Global(Switch(|draft, is_on| draft.is_persistent = is_on)),
-        "as `persistence`",
+        "as `persistence`: sessions are kept as well",
     ),
     row(
         "persistence_file",
@@ -357,7 +357,7 @@ pub static KEYWORDS: &[Keyword] = &[
             draft.persistence_file = Some(text.to_owned());
             Ok(())
         })),
-        "as `persistence`",
+        "`brooklet.db` without",
     ),
     row(
         "persistence_location",
@@ -365,7 +365,7 @@ pub static KEYWORDS: &[Keyword] = &[
             draft.persistence_location = Some(text.to_owned());
             Ok(())
         })),
-        "as `persistence`",
+        "",
     ),
     row("persistent_client_expiration", Global(Word("a duration", values::expiration)), ""),
     row(
@@ -414,7 +414,7 @@ pub static KEYWORDS: &[Keyword] = &[
     ),
     row(
         "durability",
-        Global(Word("always, every_second or none", values::durability)),
+        Global(Word("always, everysec or none", values::durability)),
         "Brooklet's own: what an acknowledgement means",
     ),
     row(

@@ -125,9 +125,9 @@ pub(super) fn log_kind(globals: &mut Globals, text: &str) -> Result<(), String> 
 pub(super) fn durability(globals: &mut Globals, text: &str) -> Result<(), String> {
     globals.durability = match text {
         "always" => Durability::Always,
-        "every_second" => Durability::EverySecond,
+        "everysec" => Durability::EverySecond,
         "none" => Durability::None,
-        _ => return Err("always, every_second or none".to_owned()),
+        _ => return Err("always, everysec or none".to_owned()),
     };
     Ok(())
 }

@@ -86,6 +86,11 @@ impl Messages {
         self.next
     }
 
+    /// How many messages are not durable.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Bytes of the messages that are not durable.
     pub const fn bytes(&self) -> usize {
         self.bytes

@@ -368,6 +368,18 @@ impl Journal {
         self.due = self.due.min(now + wait);
     }
 
+    /// Whatever there is to be written down is due now.
+    pub fn write_down(&mut self, now: Time) {
+        if self.due != Time::NEVER || !self.retained.is_empty() {
+            self.due = now;
+        }
+    }
+
+    /// Messages that are not durable.
+    pub fn depth(&self) -> usize {
+        self.messages.pending()
+    }
+
     /// Whether a batch is with the store.
     pub const fn is_closed(&self) -> bool {
         self.open > self.durable + 1

@@ -1,13 +1,18 @@
 //! The world around the core: the poll loop, listeners, sockets and the clock.
 //!
-//! One turn of the loop goes through fixed phases: poll, read the clock, accept and read, let time pass, write
-//! every dirty connection once, reap what is closed. What costs a system call is paid once a turn for each
+//! One turn of the loop goes through fixed phases: poll, read the clock, accept and read, let time pass, hand over
+//! what is to be durable, write every dirty connection once, reap what is closed. What costs a system call is paid once a turn for each
 //! connection that has something to say, however many messages it says; the lines of the log leave together, too.
 //! A socket is registered once, for both directions, edge-triggered; so the loop remembers which links have more
 //! to read.
 
 mod clock;
 mod entrance;
+#[cfg(feature = "persistence")]
+mod keeping;
+#[cfg(not(feature = "persistence"))]
+#[path = "without_persistence.rs"]
+mod keeping;
 mod layers;
 mod link;
 mod listener;
@@ -52,6 +57,7 @@ use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
 use clock::Clock;
+use keeping::Keeping;
 use layers::{Layers, Outcome, Received};
 use link::{Link, Reading, Turn};
 use listener::{Listener, SOCKETS_MAXIMUM};
@@ -107,6 +113,8 @@ pub struct Server {
     configuration: Option<Configuration>,
     rights: Rights,
     notifier: Notifier,
+    /// The way to the disk, if anything is kept.
+    keeping: Option<Keeping>,
     /// The listeners of the settings, in their order, by their numbers.
     opened: Vec<usize>,
     /// How many listeners there were.
@@ -145,6 +153,7 @@ impl Server {
             configuration: None,
             rights: Rights::default(),
             notifier: Notifier::from_environment(),
+            keeping: None,
             opened: Vec::new(),
             listeners_ever: 0,
             #[cfg(feature = "signals")]
@@ -193,11 +202,14 @@ impl Server {
         let now = self.clock.now();
         // Those that are listed in this turn have had their share of it, and may end before the next.
         let again = self.again.len();
+        self.look_for_room(now);
+        self.take_kept(now)?;
         let is_signalled = self.take_events(events, now);
         self.accept(now);
         self.read_again(again, now);
         self.broker.tick(now, TIMERS_PER_TURN);
         self.obey(now);
+        self.hand_over(now);
         self.write(now);
         self.reap(now);
         self.notifier.live(now);
@@ -211,7 +223,7 @@ impl Server {
         }
         let now = self.clock.now();
         let accepting = self.listeners.iter().flatten().filter_map(|listener| listener.due(now)).min();
-        let next = [self.broker.next_deadline(), accepting, self.notifier.due(), latest]
+        let next = [self.broker.next_deadline(), accepting, self.notifier.due(), self.keeping_due(), latest]
             .into_iter()
             .flatten()
             .min()?;
@@ -441,7 +453,7 @@ impl Server {
                 break;
             }
         }
-        Ok(())
+        self.finish_keeping(events)
     }
 }
 

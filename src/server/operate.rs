@@ -47,7 +47,12 @@ impl Server {
                     self.notifier.tell("READY=1");
                 }
                 Signal::Save => {
-                    info!("There is nothing to be saved: sessions and messages live in memory alone.")
+                    if self.keeping.is_some() {
+                        info!("Writing down what has not been yet.");
+                        self.broker.write_down(self.clock.now());
+                    } else {
+                        info!("There is nothing to be saved: sessions and messages live in memory alone.");
+                    }
                 }
                 Signal::ListSubscriptions => {
                     info!("Subscriptions:");

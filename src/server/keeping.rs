@@ -1,0 +1,170 @@
+//! Durable state: the storage thread between the core and the disk. The core says what is to be written down and when;
+//! here it is handed over, and what has become of it comes back.
+
+use std::io;
+use std::path::PathBuf;
+
+use log::{error, info, warn};
+use mio::Events;
+
+use super::{Server, clock};
+use crate::broker::StorageFigures;
+use crate::escape::Escaped;
+use crate::journal::{Pace, Restored};
+use crate::keeper::{Kept, Storage, has_room};
+use crate::settings::{Complaint, Durability, Persistence};
+use crate::storage::{Opening, Store};
+use crate::time::{Duration, Time};
+
+/// How old the knowledge may be of how much room there is on disk, while there is something to be stored.
+const ROOM_KNOWN: Duration = Duration::from_milliseconds(100);
+/// How often a disk without room is looked at.
+const ROOM_AWAITED: Duration = Duration::from_milliseconds(250);
+/// How long what nobody waits for may stay unwritten.
+const LAZY: Duration = Duration::from_milliseconds(1000);
+/// The same where nothing is promised.
+const RELAXED: Duration = Duration::from_seconds(60);
+/// How long the broker's end waits for the disk.
+const PATIENCE: Duration = Duration::from_seconds(10);
+
+/// The way to the disk.
+pub(super) struct Keeping {
+    storage: Storage,
+    directory: PathBuf,
+    /// When it was last known how much room there is.
+    looked: Time,
+    has_room: bool,
+    /// A batch has met a full disk, whatever the system says of it.
+    is_stuck: bool,
+}
+
+impl Server {
+    /// Goes on where the last run has ended, and keeps from now on what must survive. To be called before the first
+    /// turn.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the directory or the file, in words for the operator.
+    pub fn keep(&mut self, persistence: &Persistence) -> Result<(), Complaint> {
+        let path = persistence.directory.join(&persistence.file);
+        let place = Escaped(&path.display().to_string()).to_string();
+        let (now, wall) = (self.clock.now(), clock::wall().milliseconds());
+        let complain = |error: &dyn std::fmt::Display| Complaint::new(&*place, error.to_string());
+        let opening = Opening { on_damage: persistence.on_damage, wall };
+        let mut store = Store::open(&path, opening).map_err(|error| complain(&error))?;
+        if let Some(aside) = store.was_set_aside() {
+            let aside = Escaped(&aside.display().to_string()).to_string();
+            warn!(
+                "Warning: {place} was damaged. It was moved to {aside}; the broker begins without what it holds."
+            );
+        }
+        self.broker.begin_journal(store.next_numbers(), pace(persistence));
+        let broker = &mut self.broker;
+        let mut retained = 0;
+        let restore = |restored| {
+            retained += usize::from(matches!(restored, Restored::Retained(_)));
+            broker.restore(restored, now);
+        };
+        store.load(now, wall, restore).map_err(|error| complain(&error))?;
+        self.broker.finish_restore(now);
+        let census = self.broker.census();
+        info!(
+            "Restored {} sessions, {} subscriptions and {retained} retained messages from {place}.",
+            census.sessions, census.subscriptions,
+        );
+        let waker = self.waker();
+        let wake = move || {
+            if let Err(why) = waker.wake() {
+                error!("Error: the loop can not be woken: {why}.");
+            }
+        };
+        let storage = Storage::start(store, wake).map_err(|error| complain(&error))?;
+        let directory = persistence.directory.clone();
+        let has_room = has_room(&directory);
+        self.broker.set_storage_room(has_room, now);
+        self.keeping = Some(Keeping { storage, directory, looked: now, has_room, is_stuck: false });
+        Ok(())
+    }
+
+    /// Takes what has become of what was handed over.
+    ///
+    /// # Errors
+    ///
+    /// Nothing can be made durable any more, so nothing may be acknowledged.
+    pub(super) fn take_kept(&mut self, now: Time) -> io::Result<()> {
+        let Some(keeping) = &mut self.keeping else { return Ok(()) };
+        while let Some(kept) = keeping.storage.next_answer() {
+            match kept {
+                Kept::Durable { number, pages, statistics } => {
+                    keeping.is_stuck = false;
+                    self.broker.set_storage_figures(StorageFigures {
+                        bytes: statistics.bytes,
+                        commits: statistics.commits,
+                        median: statistics.median,
+                        percentile_99: statistics.percentile_99,
+                        longest: statistics.longest,
+                    });
+                    self.broker.durable(number, now);
+                    pages.iter().for_each(|page| self.broker.page(page, now));
+                }
+                Kept::Full => keeping.is_stuck = true,
+                Kept::Failed(why) => return Err(io::Error::other(format!("the storage failed: {why}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the core knows whether there is room, before it takes anything.
+    pub(super) fn look_for_room(&mut self, now: Time) {
+        let Some(keeping) = &mut self.keeping else { return };
+        if now.since(keeping.looked) >= ROOM_KNOWN {
+            keeping.looked = now;
+            keeping.has_room = has_room(&keeping.directory);
+        }
+        self.broker.set_storage_room(keeping.has_room && !keeping.is_stuck, now);
+    }
+
+    /// Hands over what is to be written down now.
+    pub(super) fn hand_over(&mut self, now: Time) {
+        let Some(keeping) = &mut self.keeping else { return };
+        if keeping.storage.is_idle()
+            && self.broker.batch_due().is_some_and(|due| due <= now)
+            && let Some(batch) = self.broker.take_batch(now)
+        {
+            keeping.storage.hand_over(batch, clock::wall().milliseconds());
+        }
+    }
+
+    /// When there is something to do about durable state, if nothing happens before.
+    pub(super) fn keeping_due(&self) -> Option<Time> {
+        let keeping = self.keeping.as_ref()?;
+        let looking = (!keeping.has_room || keeping.is_stuck).then(|| keeping.looked + ROOM_AWAITED);
+        [self.broker.batch_due(), looking].into_iter().flatten().min()
+    }
+
+    /// Writes everything down that is to survive the end, as long as the disk allows it.
+    pub(super) fn finish_keeping(&mut self, events: &mut Events) -> io::Result<()> {
+        let end = self.clock.now() + PATIENCE;
+        while self.keeping.is_some() && !self.broker.is_written_down() {
+            let now = self.clock.now();
+            if now >= end {
+                warn!("Warning: the disk has not taken everything; what was acknowledged is there.");
+                break;
+            }
+            self.broker.write_down(now);
+            self.turn(events, Some(end))?;
+        }
+        if let Some(keeping) = self.keeping.take() {
+            keeping.storage.finish();
+        }
+        Ok(())
+    }
+}
+
+fn pace(persistence: &Persistence) -> Pace {
+    match persistence.durability {
+        Durability::Always => Pace { holds: true, urgent: persistence.commit_delay, lazy: LAZY },
+        Durability::EverySecond => Pace { holds: false, urgent: LAZY, lazy: LAZY },
+        Durability::None => Pace { holds: false, urgent: RELAXED, lazy: RELAXED },
+    }
+}

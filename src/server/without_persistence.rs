@@ -1,0 +1,30 @@
+//! What stands in for durable state in a build that has none: nothing is kept, and nothing waits for that.
+
+use std::io;
+
+use mio::Events;
+
+use super::Server;
+use crate::time::Time;
+
+/// No way to the disk.
+pub(super) enum Keeping {}
+
+#[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "the feature does something here")]
+impl Server {
+    pub(super) fn take_kept(&mut self, _now: Time) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn look_for_room(&mut self, _now: Time) {}
+
+    pub(super) fn hand_over(&mut self, _now: Time) {}
+
+    pub(super) fn keeping_due(&self) -> Option<Time> {
+        self.keeping.as_ref().map(|never| match *never {})
+    }
+
+    pub(super) fn finish_keeping(&mut self, _events: &mut Events) -> io::Result<()> {
+        Ok(())
+    }
+}
