@@ -7,6 +7,9 @@
 //! to read.
 
 mod clock;
+#[cfg(feature = "signals")]
+mod contents;
+mod differences;
 mod entrance;
 #[cfg(feature = "persistence")]
 mod keeping;

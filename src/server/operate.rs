@@ -9,6 +9,8 @@ use crate::settings::Settings;
 
 use super::Server;
 #[cfg(feature = "signals")]
+use super::contents::Contents;
+#[cfg(feature = "signals")]
 use super::plan::{Plan, changes};
 #[cfg(feature = "signals")]
 use super::signals::Signal;
@@ -26,12 +28,19 @@ pub(super) struct Configuration {
     settings: Settings,
     #[cfg_attr(not(feature = "signals"), expect(dead_code, reason = "only a signal reads it anew"))]
     read: Reader,
+    #[cfg(feature = "signals")]
+    contents: Contents,
 }
 
 impl Server {
     /// Tells what the server was configured with, and how to come by the next settings.
     pub fn reload_by(&mut self, settings: Settings, read: Reader) {
-        self.configuration = Some(Configuration { settings, read });
+        self.configuration = Some(Configuration {
+            #[cfg(feature = "signals")]
+            contents: Contents::of(&settings),
+            settings,
+            read,
+        });
     }
 
     /// Does what signals have asked for. Tells whether the broker is to end.
@@ -76,7 +85,7 @@ impl Server {
             warn!("The configuration stays as it was.");
             return;
         };
-        let plan = changes(&configuration.settings, &new);
+        let mut plan = changes(&configuration.settings, &new);
         let (log, interval) = (configuration.settings.log.clone(), configuration.settings.system_interval);
         let outcome = logging::set_up(&new.log).map_err(|complaint| vec![complaint]);
         if let Err(complaints) = outcome.and_then(|()| self.reload_listeners(&plan, &new.listeners)) {
@@ -91,6 +100,9 @@ impl Server {
         }
         self.broker.set_limits(new.limits.clone());
         if let Some(configuration) = &mut self.configuration {
+            let contents = Contents::of(&new);
+            plan.applied.extend(configuration.contents.differences(&contents));
+            configuration.contents = contents;
             configuration.settings = new;
         }
         report(&plan);

@@ -2,6 +2,10 @@
 
 use crate::settings::{Listener, Settings};
 
+use super::differences::{
+    differences, of_entrance, of_interval, of_limits, of_log, of_persistence, of_process, of_rights,
+};
+
 /// What is to be done to come from one configuration to another while clients stay connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -28,23 +32,18 @@ impl Plan {
 pub fn changes(old: &Settings, new: &Settings) -> Plan {
     let mut plan = Plan::default();
     compare_listeners(old, new, &mut plan);
-    let mut note = |is_changed: bool, what: &str| {
-        if is_changed {
-            plan.applied.push(what.to_owned());
-        }
-    };
-    note(old.limits != new.limits, "Limits changed.");
-    note(old.log != new.log, "Log settings changed.");
-    note(old.system_interval != new.system_interval, "The interval of $SYS changed.");
-    let mut wait = |is_changed: bool, what: &str| {
-        if is_changed {
-            plan.waiting.push(format!("A change of {what} takes effect after a restart."));
-        }
-    };
-    wait(old.persistence != new.persistence, "persistence");
-    wait(old.process.user != new.process.user, "'user'");
-    wait(old.process.pid_file != new.process.pid_file, "'pid_file'");
+    note(differences(&old.limits, &new.limits, of_limits), &mut plan.applied);
+    note(differences(&old.log, &new.log, of_log), &mut plan.applied);
+    note(differences(old, new, of_interval), &mut plan.applied);
+    let kept = differences(&old.persistence, &new.persistence, of_persistence);
+    let process = differences(&old.process, &new.process, of_process);
+    let waiting = kept.into_iter().chain(process);
+    plan.waiting = waiting.map(|line| format!("{line}, which takes effect after a restart.")).collect();
     plan
+}
+
+fn note(differences: Vec<String>, lines: &mut Vec<String>) {
+    lines.extend(differences.into_iter().map(|line| line + "."));
 }
 
 fn compare_listeners(old: &Settings, new: &Settings, plan: &mut Plan) {
@@ -76,17 +75,10 @@ fn is_same_socket(one: &Listener, other: &Listener) -> bool {
 
 /// What is told to new clients alone, or to all, of a listener that stays.
 fn compare(old: &Listener, new: &Listener, plan: &mut Plan) {
-    let mut note = |is_changed: bool, what: &str| {
-        if is_changed {
-            plan.applied.push(format!("Listener at {}: {what}", new.address));
-        }
-    };
-    note(old.security != new.security, "who may come in changed.");
-    note(old.rules != new.rules, "what clients may ask for changed, for those that connect from now on.");
-    note(old.tls != new.tls, "TLS changed, for those that connect from now on.");
-    note(
-        (&old.protocol, old.proxy) != (&new.protocol, new.proxy),
-        "what is spoken there changed, for those that connect from now on.",
-    );
-    note(old.connections != new.connections, "how many may be connected changed.");
+    for line in differences(old, new, of_rights) {
+        plan.applied.push(format!("Listener at {}: {line}.", new.address));
+    }
+    for line in differences(old, new, of_entrance) {
+        plan.applied.push(format!("Listener at {}: {line}, for those who connect from now on.", new.address));
+    }
 }

@@ -141,7 +141,8 @@ fn users_come_and_go_with_their_file() {
         let renamed = fs::read_to_string(users.path()).expect("it is there").replace("old:", "new:");
         users.write(&renamed);
         server.signal("HUP");
-        server.wait_for_line("The files were read anew");
+        server.wait_for_line(&format!("{} was changed.", users.path()));
+        server.wait_for_line("The files were read anew.");
         let mut rest = Vec::new();
         old.read_to_end(&mut rest).expect("the broker closes in good order");
         assert_eq!([log_in(&server, "old", "secret").0, log_in(&server, "new", "secret").0], [4, 0]);
@@ -161,8 +162,10 @@ fn limits_hold_from_the_reload_on() {
         client.publish("a", QoS::AtLeastOnce, false, "x".repeat(1000)).await;
         file.write(&format!("{OPEN}max_packet_size 100\npid_file /tmp/brooklet-is-not-written\n"));
         server.signal("HUP");
-        server.wait_for_line("Limits changed.");
-        server.wait_for_line("A change of 'pid_file' takes effect after a restart.");
+        server.wait_for_line("max_packet_size was 2000000 and is 100 now.");
+        server.wait_for_line(
+            "pid_file was none and is /tmp/brooklet-is-not-written now, which takes effect after a restart.",
+        );
         client.publish("a", QoS::AtMostOnce, false, "x".repeat(1000)).await;
         server.wait_for_line("packet too large");
     });

@@ -46,18 +46,36 @@ fn listeners_come_and_go_by_their_sockets() {
 #[test]
 fn what_is_applied_and_what_waits_is_told() {
     for (old, new, applied, waiting) in [
-        ("", "max_queued_messages 5", "Limits changed.", ""),
-        ("", "log_type debug", "Log settings changed.", ""),
-        ("", "sys_interval 0", "The interval of $SYS changed.", ""),
-        ("", "persistence true", "", "A change of persistence takes effect after a restart."),
-        ("user a", "user b", "", "A change of 'user' takes effect after a restart."),
-        ("", "pid_file /a", "", "A change of 'pid_file' takes effect after a restart."),
-        ("listener 1", "listener 1\nallow_anonymous true", "who may come in changed.", ""),
-        ("listener 1", "listener 1\nmount_point a/", "what clients may ask for changed", ""),
-        ("listener 1", "listener 1\nprotocol websockets", "what is spoken there changed", ""),
-        ("listener 1", "listener 1\nenable_proxy_protocol 1", "what is spoken there changed", ""),
-        ("listener 1", "listener 1\nmax_connections 3", "how many may be connected changed.", ""),
-        ("listener 1", "listener 1\ncertfile /c\nkeyfile /k", "TLS changed", ""),
+        ("", "max_queued_messages 5", "max_queued_messages was 1000 behind 4194304 bytes and is 5 now.", ""),
+        ("max_packet_size 500", "max_packet_size 400", "max_packet_size was 500 and is 400 now.", ""),
+        (
+            "",
+            "max_inflight_messages 512",
+            "max_inflight_messages was 512 out and 1024 in and is 512 now.",
+            "",
+        ),
+        ("", "persistent_client_expiration 1d", "expiration was none and is 86400s now.", ""),
+        ("memory_limit 8M", "", "memory_limit was 8388608 and is none now.", ""),
+        ("log_type error", "log_type debug", "log_type was error and is debug now.", ""),
+        ("", "log_dest file /a", "log_dest was stderr and is file /a now.", ""),
+        ("", "sys_interval 0", "sys_interval was 10 and is 0 now.", ""),
+        (
+            "",
+            "persistence true",
+            "",
+            "persistence was false and is true now, which takes effect after a restart.",
+        ),
+        ("user a", "user b", "", "user was a and is b now, which takes effect after a restart."),
+        ("", "pid_file /a", "", "pid_file was none and is /a now, which takes effect after a restart."),
+        ("listener 1", "listener 1\nallow_anonymous true", "allow_anonymous was false and is true now.", ""),
+        ("listener 1", "listener 1\nmount_point a/", "mount_point was none and is a/ now, for those who", ""),
+        (
+            "listener 1",
+            "listener 1\nenable_proxy_protocol 1",
+            "enable_proxy_protocol was none and is 1 now",
+            "",
+        ),
+        ("listener 1", "listener 1\nmax_connections 3", "max_connections was none and is 3 now.", ""),
     ] {
         let plan = plan(old, new);
         for (lines, expected) in [(&plan.applied, applied), (&plan.waiting, waiting)] {
@@ -66,4 +84,16 @@ fn what_is_applied_and_what_waits_is_told() {
         }
         assert!(!plan.is_empty());
     }
+}
+
+#[test]
+fn every_keyword_of_a_listener_is_named() {
+    let plan = plan("listener 1", "listener 1\nprotocol websockets\ncertfile /c\nkeyfile /k");
+    for part in
+        ["protocol was mqtt and is websockets", "certfile was none and is /c", "keyfile was none and is /k"]
+    {
+        let naming = plan.applied.iter().filter(|line| line.contains(part));
+        assert_eq!(naming.count(), 1, "{part}: {plan:?}");
+    }
+    assert!(plan.applied.iter().all(|line| line.starts_with("Listener at port 1: ")), "{plan:?}");
 }

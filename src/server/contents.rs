@@ -1,0 +1,109 @@
+//! What stood in the files that settings name when they were read, so that a reload can tell which of them has
+//! changed. What stands in them is others' business, and of secrets nothing but a number is kept.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::escape::Escaped;
+use crate::settings::Settings;
+
+/// What stands in files, as a number for each; `None` for what can not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contents(BTreeMap<PathBuf, Option<u64>>);
+
+impl Contents {
+    /// Of all files that are read anew by a reload.
+    pub(super) fn of(settings: &Settings) -> Self {
+        let mut files = Self::default();
+        for listener in &settings.listeners {
+            let security = &listener.security;
+            files.add(security.passwords.iter().chain(&security.access));
+            if let Some(tls) = &listener.tls {
+                files.add([&tls.certificate, &tls.key]);
+                files.add(tls.authorities.iter().chain(&tls.authorities_directory).chain(&tls.revoked));
+            }
+        }
+        files
+    }
+
+    fn add<'a>(&mut self, paths: impl IntoIterator<Item = &'a PathBuf>) {
+        for path in paths {
+            self.0.entry(path.clone()).or_insert_with(|| print(path).ok());
+        }
+    }
+
+    /// A line for each file that was named before, too, and holds something else now.
+    pub(super) fn differences(&self, new: &Self) -> Vec<String> {
+        let is_other =
+            |path: &Path, now: u64| self.0.get(path).copied().flatten().is_some_and(|was| was != now);
+        let changed = new.0.iter().filter(|(path, now)| now.is_some_and(|now| is_other(path, now)));
+        changed.map(|(path, _)| format!("{} was changed.", Escaped(&path.display().to_string()))).collect()
+    }
+}
+
+/// The number of a file, or of a directory with all its files.
+#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
+fn print(path: &Path) -> io::Result<u64> {
+    let mut writer = Printer(DefaultHasher::new());
+    if !path.is_dir() {
+        io::copy(&mut File::open(path)?, &mut writer)?;
+        return Ok(writer.0.finish());
+    }
+    let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = entries.collect::<io::Result<Vec<_>>>()?;
+    paths.retain(|path| path.is_file());
+    paths.sort_unstable();
+    for path in paths {
+        path.hash(&mut writer.0);
+        io::copy(&mut File::open(path)?, &mut writer)?;
+    }
+    Ok(writer.0.finish())
+}
+
+/// Takes bytes for their number.
+struct Printer(DefaultHasher);
+
+impl Write for Printer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files are what is tested")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_directories_are_compared_by_what_stands_in_them() {
+        let place = std::env::temp_dir().join(format!("brooklet-contents-{}", std::process::id()));
+        let directory = place.join("d");
+        fs::create_dir_all(&directory).unwrap();
+        let paths = [place.join("a"), place.join("b"), directory.clone()];
+        let read = || {
+            let mut contents = Contents::default();
+            contents.add(&paths);
+            contents
+        };
+        fs::write(&paths[0], "one").unwrap();
+        let first = read();
+        assert_eq!(first.0[&paths[1]], None, "it is not there");
+        fs::write(&paths[0], "one").unwrap();
+        fs::write(&paths[1], "new").unwrap();
+        let second = read();
+        assert_eq!(first.differences(&second), [""; 0], "what was not read is not known to have changed");
+        fs::write(&paths[0], "two").unwrap();
+        fs::write(directory.join("c"), "").unwrap();
+        let expected = [&paths[0], &directory].map(|path| format!("{} was changed.", path.display()));
+        assert_eq!(second.differences(&read()), expected);
+        fs::remove_dir_all(&place).unwrap();
+    }
+}
