@@ -167,6 +167,30 @@ fn a_hang_up_opens_the_log_anew_though_the_configuration_be_wrong() {
     let _ = broker.wait_for("The configuration stays as it was.");
 }
 
+/// A listener goes from one address to another of the same port, which no two can have side by side.
+#[cfg(feature = "signals")]
+#[test]
+fn a_listener_moves_to_another_address_of_its_port_or_stays() {
+    let broker = Broker::start("move", "log_dest file @/log\n", |_| {});
+    let mut stream = broker.connect("stays");
+    let port = stream.peer_addr().expect("it is connected").port();
+    let file = broker.directory.join("brooklet.conf");
+    let log = format!("allow_anonymous true\nlog_dest file {}/log\n", broker.directory.display());
+    // What is wrong shows when the listener has made way already.
+    fs::write(&file, format!("listener {port} 0.0.0.0\nlistener 0 192.0.2.1\n{log}")).expect("written");
+    broker.signal("-HUP");
+    let _ = broker.wait_for("The configuration stays as it was.");
+    assert!(
+        TcpStream::connect(("127.0.0.1", port)).is_ok() && TcpStream::connect(("127.0.0.2", port)).is_err()
+    );
+    fs::write(&file, format!("listener {port} 0.0.0.0\n{log}")).expect("written");
+    broker.signal("-HUP");
+    let _ = broker.wait_for("The files were read anew.");
+    assert!(TcpStream::connect(("127.0.0.2", port)).is_ok());
+    stream.write_all(&[0xC0, 0]).expect("it takes bytes");
+    assert_eq!(read(&mut stream, 2), [0xD0, 0]);
+}
+
 #[test]
 fn lines_of_the_log_are_published_and_do_not_feed_themselves() {
     let broker = Broker::start("topic", "log_dest file @/log\nlog_dest topic\nsys_interval 0\n", |_| {});

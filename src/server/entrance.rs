@@ -12,7 +12,7 @@ use crate::time::Time;
 
 use super::layers::Layers;
 use super::link::Link;
-use super::listener::{Listener, SOCKETS_MAXIMUM, Setup};
+use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
 use super::{FIRST_LINK, LISTENERS_MAXIMUM, Server};
 
 /// Connections accepted from one socket in a turn. Of those with TLS there are fewer, because each greeting is a
@@ -28,9 +28,10 @@ impl Server {
     /// If it can not be bound or its files are of no use, everything that is wrong; nothing is open then.
     pub fn open(&mut self, settings: &settings::Listener) -> Result<ListenerId, Vec<Complaint>> {
         let setup = Setup::load(settings)?;
-        let (number, listener) = self.bind(settings, setup, &[]).map_err(|complaint| vec![complaint])?;
-        let id = listener.id;
-        self.put(number, listener);
+        let (number, id) = self.reserve(settings, &[]).map_err(|complaint| vec![complaint])?;
+        let sockets = listen(settings, self.poll.registry(), number * SOCKETS_MAXIMUM)
+            .map_err(|why| vec![unbound(settings, &why)])?;
+        self.put(number, Listener { id, settings: settings.clone(), setup, sockets, connections: 0 });
         self.opened.push(number);
         Ok(id)
     }
@@ -41,13 +42,12 @@ impl Server {
         opened.map(|listener| listener.id).collect()
     }
 
-    /// Binds a listener under a number that is neither in use nor `taken`.
-    pub(super) fn bind(
+    /// A number for a listener that is neither in use nor `taken`, and the name by which the core will know it.
+    pub(super) fn reserve(
         &mut self,
         settings: &settings::Listener,
-        setup: Setup,
         taken: &[usize],
-    ) -> Result<(usize, Listener), Complaint> {
+    ) -> Result<(usize, ListenerId), Complaint> {
         let is_free = |number: &usize| {
             self.listeners.get(*number).is_none_or(Option::is_none) && !taken.contains(number)
         };
@@ -58,9 +58,7 @@ impl Server {
         let next = self.listeners_ever.checked_add(1);
         self.listeners_ever =
             next.ok_or_else(|| Complaint::new(&*settings.place, "there were too many listeners; restart"))?;
-        let first_token = number * SOCKETS_MAXIMUM;
-        let listener = Listener::open(id, settings.clone(), setup, self.poll.registry(), first_token)?;
-        Ok((number, listener))
+        Ok((number, id))
     }
 
     pub(super) fn put(&mut self, number: usize, listener: Listener) {

@@ -1,8 +1,10 @@
 //! One listener: its sockets, and what it puts between them and MQTT.
 
+use std::io;
+
 use mio::{Registry, Token};
 
-use crate::settings::{self, Complaint, ListenerId};
+use crate::settings::{self, Address, Complaint, ListenerId};
 use crate::time::Time;
 
 use super::socket::{Socket, bind};
@@ -45,27 +47,45 @@ pub fn check(settings: &settings::Listener) -> Vec<Complaint> {
     Setup::load(settings).err().unwrap_or_default()
 }
 
+/// Binds the sockets of a listener; their tokens begin with this one.
+pub(super) fn listen(
+    settings: &settings::Listener,
+    registry: &Registry,
+    first_token: usize,
+) -> io::Result<Vec<Socket>> {
+    let bound = bind(settings)?;
+    if bound.len() > SOCKETS_MAXIMUM {
+        return Err(io::Error::other("it has too many addresses"));
+    }
+    let tokens = (first_token..).map(Token);
+    bound.into_iter().zip(tokens).map(|(bound, token)| Socket::register(bound, registry, token)).collect()
+}
+
+/// That a listener can not be bound.
+pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> Complaint {
+    Complaint::new(&*settings.place, format!("unable to listen at {}: {why}", settings.address))
+}
+
 impl Listener {
-    /// Binds its sockets; their tokens begin with this one.
-    pub(super) fn open(
-        id: ListenerId,
-        settings: settings::Listener,
-        setup: Setup,
-        registry: &Registry,
-        first_token: usize,
-    ) -> Result<Self, Complaint> {
-        let failed = |why: &dyn std::fmt::Display| {
-            Complaint::new(&*settings.place, format!("unable to listen at {}: {why}", settings.address))
+    /// Whether its sockets may keep another listener from being bound.
+    pub(super) fn is_in_the_way_of(&self, other: &settings::Listener) -> bool {
+        let (Address::Internet { port, .. } | Address::Loopback { port }) = other.address else {
+            return false;
         };
-        let bound = bind(&settings).map_err(|error| failed(&error))?;
-        if bound.len() > SOCKETS_MAXIMUM {
-            return Err(failed(&"it has too many addresses"));
+        self.sockets.iter().any(|socket| socket.place().port() == Some(port))
+    }
+
+    /// Stops listening, so that another may where it did. Tells what to listen at if nothing comes of that: at the same
+    /// port, even where the system has chosen it.
+    pub(super) fn make_way(&mut self) -> settings::Listener {
+        let mut settings = self.settings.clone();
+        if let (Address::Internet { port, .. } | Address::Loopback { port }, Some(bound)) =
+            (&mut settings.address, self.sockets.iter().find_map(|socket| socket.place().port()))
+        {
+            *port = bound;
         }
-        let tokens = (first_token..).map(Token);
-        let sockets =
-            bound.into_iter().zip(tokens).map(|(bound, token)| Socket::register(bound, registry, token));
-        let sockets = sockets.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-        Ok(Self { id, settings, setup, sockets, connections: 0 })
+        self.sockets.clear();
+        settings
     }
 
     /// Whether nothing is left of it.

@@ -1,6 +1,6 @@
 //! What a reload changes: two settings side by side.
 
-use crate::settings::{Listener, Settings};
+use crate::settings::{Address, Listener, Settings};
 
 use super::differences::{
     differences, of_entrance, of_interval, of_limits, of_log, of_persistence, of_process, of_rights,
@@ -70,7 +70,8 @@ fn compare_listeners(old: &Settings, new: &Settings, plan: &mut Plan) {
 
 /// Whether the socket that is bound for one serves the other.
 fn is_same_socket(one: &Listener, other: &Listener) -> bool {
-    one.address == other.address && one.interface == other.interface
+    let is_unix = matches!(one.address, Address::Unix { .. });
+    one.address == other.address && (is_unix || one.interface == other.interface)
 }
 
 /// What is told to new clients alone, or to all, of a listener that stays.

@@ -1,12 +1,22 @@
 //! Listeners that change while connections stay, and what holds for those who come in by them.
 
+use std::io;
 use std::rc::Rc;
 
-use crate::settings::{self, Complaint};
+use crate::settings::{self, Complaint, ListenerId};
 
 use super::Server;
-use super::listener::{Listener, Setup};
+use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
 use super::plan::Plan;
+use super::socket::Socket;
+
+/// A listener that is new, before it is bound.
+struct Added {
+    /// Its place in the new settings.
+    index: usize,
+    number: usize,
+    id: ListenerId,
+}
 
 impl Server {
     /// Brings the listeners from the old settings to the new ones; connections stay.
@@ -21,24 +31,14 @@ impl Server {
     ) -> Result<(), Vec<Complaint>> {
         let mut setups = load_all(new)?;
         let mut setup_of = |index: usize| setups[index].take().expect("each is used once");
-        let mut added: Vec<(usize, Listener)> = Vec::new();
-        let mut complaints = Vec::new();
-        for &index in &plan.added {
-            let taken: Vec<usize> = added.iter().map(|(number, _)| *number).collect();
-            match self.bind(&new[index], setup_of(index), &taken) {
-                Ok(listener) => added.push(listener),
-                Err(complaint) => complaints.push(complaint),
-            }
-        }
-        if !complaints.is_empty() {
-            return Err(complaints);
-        }
+        let reserved = self.reserve_all(plan, new)?;
         let kept = plan.kept.iter().filter_map(|&(old, index)| {
             let listener = self.listeners[self.opened[old]].as_ref()?;
             Some((listener.id, Rc::clone(&new[index].security)))
         });
-        let fresh = added.iter().map(|(_, listener)| (listener.id, Rc::clone(&listener.settings.security)));
+        let fresh = reserved.iter().map(|added| (added.id, Rc::clone(&new[added.index].security)));
         let rights = self.prepare_rights(kept.chain(fresh).collect())?;
+        let bound = self.bind_all(plan, new, &reserved)?;
         let before = std::mem::replace(&mut self.opened, vec![0; new.len()]);
         for &(old, index) in &plan.kept {
             self.opened[index] = before[old];
@@ -47,12 +47,82 @@ impl Server {
         for &old in &plan.removed {
             self.close(before[old]);
         }
-        for (&index, (number, listener)) in plan.added.iter().zip(added) {
+        for (Added { index, number, id }, sockets) in reserved.into_iter().zip(bound) {
+            let (settings, setup) = (new[index].clone(), setup_of(index));
             self.opened[index] = number;
-            self.put(number, listener);
+            self.put(number, Listener { id, settings, setup, sockets, connections: 0 });
         }
         self.put_in_force(rights);
         Ok(())
+    }
+
+    fn reserve_all(&mut self, plan: &Plan, new: &[settings::Listener]) -> Result<Vec<Added>, Vec<Complaint>> {
+        let mut reserved: Vec<Added> = Vec::new();
+        for &index in &plan.added {
+            let taken: Vec<usize> = reserved.iter().map(|added| added.number).collect();
+            let (number, id) = self.reserve(&new[index], &taken).map_err(|complaint| vec![complaint])?;
+            reserved.push(Added { index, number, id });
+        }
+        Ok(reserved)
+    }
+
+    /// Binds the sockets of all that is new. A listener that is to go and is in the way goes first; if anything can not
+    /// be bound all the same, it comes back.
+    fn bind_all(
+        &mut self,
+        plan: &Plan,
+        new: &[settings::Listener],
+        reserved: &[Added],
+    ) -> Result<Vec<Vec<Socket>>, Vec<Complaint>> {
+        let mut bound = Vec::new();
+        let mut complaints = Vec::new();
+        let mut cleared = Vec::new();
+        for added in reserved {
+            let (settings, first_token) = (&new[added.index], added.number * SOCKETS_MAXIMUM);
+            let mut outcome = listen(settings, self.poll.registry(), first_token);
+            // For any other reason it could not be bound afterwards either, and nor could the one that made way.
+            if outcome.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::AddrInUse) {
+                self.clear_way(plan, settings, &mut cleared);
+                outcome = listen(settings, self.poll.registry(), first_token);
+            }
+            match outcome {
+                Ok(sockets) => bound.push(sockets),
+                Err(why) => complaints.push(unbound(settings, &why)),
+            }
+        }
+        if complaints.is_empty() {
+            return Ok(bound);
+        }
+        // They may be where the former ones were.
+        drop(bound);
+        for (number, settings) in cleared {
+            match listen(&settings, self.poll.registry(), number * SOCKETS_MAXIMUM) {
+                Ok(sockets) => {
+                    if let Some(listener) = &mut self.listeners[number] {
+                        listener.sockets = sockets;
+                    }
+                }
+                Err(why) => complaints.push(unbound(&settings, &why)),
+            }
+        }
+        Err(complaints)
+    }
+
+    /// Closes the sockets of listeners that are to go and may keep this one from being bound.
+    fn clear_way(
+        &mut self,
+        plan: &Plan,
+        settings: &settings::Listener,
+        cleared: &mut Vec<(usize, settings::Listener)>,
+    ) {
+        for &old in &plan.removed {
+            let number = self.opened[old];
+            if let Some(listener) = &mut self.listeners[number]
+                && listener.is_in_the_way_of(settings)
+            {
+                cleared.push((number, listener.make_way()));
+            }
+        }
     }
 
     /// Serves those who come from now on by other settings, with the same sockets.
