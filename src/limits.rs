@@ -79,8 +79,8 @@ pub struct Limits {
     pub raises_qos: bool,
     /// Longest Session Expiry Interval granted, in seconds; `u32::MAX` is for ever.
     pub session_expiry_maximum: u32,
-    /// Longest Keep Alive granted, in seconds; a 5.0 client is told by Server Keep Alive. Zero, which asks for
-    /// none at all, is granted only where this is `u16::MAX`.
+    /// Longest Keep Alive granted, in seconds. Beyond: a 5.0 client is told by Server Keep Alive, others can not be and
+    /// are refused. Zero, which asks for none at all, is granted only where this is `u16::MAX`.
     pub keep_alive_maximum: u16,
     /// Time for the CONNECT to arrive.
     pub connect_timeout: Duration,

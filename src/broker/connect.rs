@@ -8,7 +8,7 @@ use std::rc::Rc;
 use log::info;
 
 use super::budget::Pressure;
-use super::rules::{Claim, Refusal, mounted_name};
+use super::rules::{Claim, Refusal, granted_keep_alive, mounted_name};
 use super::timers::Timer;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
@@ -115,13 +115,9 @@ impl Broker {
     fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>, rules: &Rules) {
         let is_v5 = connect.version == ProtocolVersion::V5;
         let properties = connect.properties;
-        let longest = rules.keep_alive_maximum;
         let connection = &mut self.connections[id];
         connection.version = connect.version;
-        connection.keep_alive = match connect.keep_alive {
-            0 if longest < u16::MAX => longest,
-            wanted => wanted.min(longest),
-        };
+        connection.keep_alive = granted_keep_alive(rules, connect.keep_alive);
         connection.extension = is_v5.then(|| {
             let aliases = properties.topic_alias_maximum().unwrap_or(0);
             Box::new(Extension {

@@ -165,6 +165,12 @@ impl Broker {
             let what = "this version is not spoken at this listener";
             return Err((ReasonCode::UnsupportedProtocolVersion, what));
         }
+        if connect.version != ProtocolVersion::V5
+            && granted_keep_alive(rules, connect.keep_alive) != connect.keep_alive
+        {
+            let what = "a Keep Alive above the maximum, of which this version can not be told";
+            return Err((ReasonCode::ClientIdentifierNotValid, what));
+        }
         if let Some(will) = &connect.will {
             self.check_will(rules, will)?;
         }
@@ -213,6 +219,12 @@ impl Broker {
 #[inline]
 pub(super) fn delivered_qos(limits: &Limits, granted: QoS, published: QoS) -> QoS {
     if limits.raises_qos { granted } else { granted.min(published) }
+}
+
+/// The Keep Alive that is in force for a client that wants this one; 5.0 can tell of another [MQTT-3.1.2-21].
+pub(super) fn granted_keep_alive(rules: &Rules, wanted: u16) -> u16 {
+    let longest = rules.keep_alive_maximum;
+    if wanted == 0 && longest < u16::MAX { longest } else { wanted.min(longest) }
 }
 
 /// The name that a client's topic has in the broker; `None` if it is the same.

@@ -161,6 +161,10 @@ fn keep_alive_and_topic_aliases_have_bounds_of_their_own() {
     let (packet, _) = answer(&mut world, STRICT, &Connect::new(V5, "a").keep_alive(10));
     let connack = ConnAck::new(&packet);
     assert_eq!((connack.property(0x13), connack.property(0x22)), (None, Some(&[0, 3][..])));
+    for (wanted, code) in [(0, 2), (11, 2), (10, 0)] {
+        let (packet, _) = answer(&mut world, STRICT, &Connect::new(V311, "a").keep_alive(wanted));
+        assert_eq!(packet, [0x20, 2, 0, code], "who can not be told of another one is refused");
+    }
     let peer = connect_at(&mut world, STRICT, &Connect::new(V5, "a"));
     world.send(peer, Publish::new(V5, "x", b"").property(&u16_property(0x23, 3)).bytes());
     assert!(!world.is_closed(peer));

@@ -150,10 +150,17 @@ fn draw_greeting(world: &mut World, device: usize) -> Greeting {
         is_given.then(|| chance.pick(values))
     };
     let narrow = |value: u32| u16::try_from(value).expect("a small number");
+    let clean_start = chance.percent(plan.clean_start);
+    let mut keep_alive = if chance.percent(plan.keep_alive) { chance.pick(&[1, 5, 60]) } else { 0 };
+    let longest = plan.limits.keep_alive_maximum;
+    // Most of those who can not be told of another one keep to the limit.
+    if version != ProtocolVersion::V5 && longest < u16::MAX && !chance.percent(10) {
+        keep_alive = longest;
+    }
     Greeting {
         version,
-        clean_start: chance.percent(plan.clean_start),
-        keep_alive: if chance.percent(plan.keep_alive) { chance.pick(&[1, 5, 60]) } else { 0 },
+        clean_start,
+        keep_alive,
         expiry: optional(chance, 80, &[0, 1, 5, 60, 3_600, u32::MAX, u32::MAX]),
         receive_maximum: optional(chance, plan.receive_maximum, &[1, 2, 3, 10]).map(narrow),
         maximum_packet_size: optional(chance, plan.small_packets, &[60, 64, 70, 80, 120]),
@@ -305,7 +312,7 @@ fn calm(world: &mut World) {
     exchange(world);
     for device in 0..world.devices.len() {
         if world.oracle.has_session(&world.devices[device].name) {
-            let greeting = peaceful(ProtocolVersion::V5, false);
+            let greeting = peaceful(false);
             world.connect(device, &greeting);
             exchange(world);
         }
@@ -316,9 +323,10 @@ fn calm(world: &mut World) {
     }
 }
 
-const fn peaceful(version: ProtocolVersion, clean_start: bool) -> Greeting {
+/// Of the version that can be told of what limits make of it.
+const fn peaceful(clean_start: bool) -> Greeting {
     Greeting {
-        version,
+        version: ProtocolVersion::V5,
         clean_start,
         keep_alive: 0,
         expiry: if clean_start { None } else { Some(1_000_000) },
@@ -335,7 +343,7 @@ fn clean_up(world: &mut World) {
         leave_for_good(world, device);
     }
     world.pass(1);
-    world.connect(0, &peaceful(ProtocolVersion::V311, true));
+    world.connect(0, &peaceful(true));
     exchange(world);
     for topic in world.oracle.retained_topics() {
         let topic =
@@ -362,7 +370,7 @@ fn clean_up(world: &mut World) {
 }
 
 fn leave_for_good(world: &mut World, device: usize) {
-    world.connect(device, &peaceful(ProtocolVersion::V311, true));
+    world.connect(device, &peaceful(true));
     exchange(world);
     let Some(link) = world.devices[device].link else { return };
     let packet = world.devices[device].disconnect(ReasonCode::Success, None);

@@ -77,7 +77,14 @@ impl Oracle {
         let line = self.lines.get_mut(&id).expect("it is there");
         assert_eq!(line.progress, Progress::Greeting, "a device sends one CONNECT");
         line.version = connect.version;
-        if self.sessions.len() >= self.limits.sessions && !self.sessions.contains_key(&client) {
+        let keep_alive = match connect.keep_alive {
+            0 if self.limits.keep_alive_maximum < u16::MAX => self.limits.keep_alive_maximum,
+            wanted => wanted.min(self.limits.keep_alive_maximum),
+        };
+        let can_not_be_told = connect.version != ProtocolVersion::V5 && keep_alive != connect.keep_alive;
+        let is_one_too_many =
+            self.sessions.len() >= self.limits.sessions && !self.sessions.contains_key(&client);
+        if can_not_be_told || is_one_too_many {
             if connect.version != ProtocolVersion::V5 {
                 line.version = ProtocolVersion::V311;
             }
@@ -117,10 +124,7 @@ impl Oracle {
         if let Some(size) = properties.maximum_packet_size() {
             line.maximum_packet_size = usize::try_from(size).expect("it is small");
         }
-        line.keep_alive = match connect.keep_alive {
-            0 if self.limits.keep_alive_maximum < u16::MAX => self.limits.keep_alive_maximum,
-            wanted => wanted.min(self.limits.keep_alive_maximum),
-        };
+        line.keep_alive = keep_alive;
         self.owe(id, Answer::ConnAck { is_present, is_refused: false });
     }
 
