@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::codec::QoS;
 use crate::escape::Escaped;
-use crate::limits::Limits;
+use crate::limits::{Limits, OUTBOUND_TOPIC_ALIAS_MAXIMUM};
 use crate::time::Duration;
 
 /// What is wrong with what the operator has said: one line for him.
@@ -187,6 +187,8 @@ pub struct Rules {
     pub keep_alive_maximum: u16,
     /// The Topic Alias Maximum told to 5.0 clients (`max_topic_alias`).
     pub topic_alias_maximum: u16,
+    /// Topic Aliases that one client is sent, if it accepts as many (`max_topic_alias_broker`).
+    pub outbound_topic_alias_maximum: u16,
     /// What is put in front of every topic of these clients, and taken off again (`mount_point`).
     pub mount_point: Option<Box<str>>,
     /// Whether clients may leave their Client Identifier to the broker (`allow_zero_length_clientid`).
@@ -210,6 +212,7 @@ impl Rules {
             packet_size: limits.packet_size,
             keep_alive_maximum: limits.keep_alive_maximum,
             topic_alias_maximum: limits.topic_alias_maximum,
+            outbound_topic_alias_maximum: OUTBOUND_TOPIC_ALIAS_MAXIMUM,
             mount_point: None,
             allows_empty_client_identifier: true,
             drawn_prefix: "auto-".into(),

@@ -119,7 +119,8 @@ impl Broker {
         connection.version = connect.version;
         connection.keep_alive = granted_keep_alive(rules, connect.keep_alive);
         connection.extension = is_v5.then(|| {
-            let aliases = properties.topic_alias_maximum().unwrap_or(0);
+            let accepted = properties.topic_alias_maximum().unwrap_or(0);
+            let aliases = accepted.min(rules.outbound_topic_alias_maximum);
             Box::new(Extension {
                 maximum_packet_size: properties
                     .maximum_packet_size()

@@ -229,6 +229,7 @@ impl Builder<'_> {
             packet_size: limits.packet_size,
             keep_alive_maximum: limits.keep_alive_maximum,
             topic_alias_maximum: draft.topic_aliases,
+            outbound_topic_alias_maximum: draft.outbound_topic_aliases,
             mount_point: draft.mount_point.as_deref().map(Box::from),
             allows_empty_client_identifier: draft
                 .security

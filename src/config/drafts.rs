@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::codec::QoS;
+use crate::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
 use crate::settings::{Durability, Family, LogDestination, LogKinds, OnDamage, Proxy};
 
 use super::Place;
@@ -156,6 +157,7 @@ pub(super) struct ListenerDraft {
     pub versions: [bool; 3],
     pub maximum_qos: QoS,
     pub topic_aliases: u16,
+    pub outbound_topic_aliases: u16,
     pub mount_point: Option<String>,
     pub user_name_is_client_identifier: bool,
 }
@@ -190,6 +192,7 @@ impl ListenerDraft {
             versions: [true; 3],
             maximum_qos: QoS::ExactlyOnce,
             topic_aliases: 10,
+            outbound_topic_aliases: OUTBOUND_TOPIC_ALIAS_MAXIMUM,
             mount_point: None,
             user_name_is_client_identifier: false,
         }

@@ -3,6 +3,7 @@
 
 use super::drafts::{Globals, ListenerDraft, SecurityDraft};
 use super::values;
+use crate::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
 
 /// One keyword.
 #[derive(Debug)]
@@ -192,6 +193,13 @@ pub static KEYWORDS: &[Keyword] = &[
         "",
     ),
     row(
+        "max_topic_alias_broker",
+        Listener(Number(0, U16_MAXIMUM, |draft, number| {
+            draft.outbound_topic_aliases = u16_of(number).min(OUTBOUND_TOPIC_ALIAS_MAXIMUM);
+        })),
+        "32 without, and at most",
+    ),
+    row(
         "mount_point",
         Listener(Text("the beginning of a topic, without wildcards", values::mount_point)),
         "",
@@ -378,11 +386,7 @@ pub static KEYWORDS: &[Keyword] = &[
     ),
     row("queue_qos0_messages", Global(Switch(|draft, is_on| draft.queues_at_most_once = is_on)), ""),
     row("retain_available", Global(Switch(|draft, is_on| draft.is_retain_available = is_on)), ""),
-    row(
-        "retain_expiry_interval",
-        Ignored,
-        "retained messages are kept until they are replaced or expire by themselves",
-    ),
+    row("retain_expiry_interval", Ignored, "retained messages that have expired are looked for all the time"),
     row("set_tcp_nodelay", Ignored, "what is to be sent is sent at once in any case"),
     row(
         "sys_interval",
@@ -437,7 +441,6 @@ pub static KEYWORDS: &[Keyword] = &[
     row("store_clean_interval", Ignored, "mosquitto has dropped it as well"),
     row("retry_interval", Ignored, "mosquitto has dropped it as well"),
     row("max_inflight_bytes", Ignored, "how much waits for one client is bounded by bytes in any case"),
-    row("max_topic_alias_broker", Ignored, "a client's Topic Alias Maximum counts, up to 32"),
     row("ciphers", Ignored, "TLS is spoken with strong cipher suites alone"),
     row("ciphers_tls1.3", Ignored, "TLS is spoken with strong cipher suites alone"),
     row("dhparamfile", Ignored, "TLS is spoken with elliptic curves alone"),

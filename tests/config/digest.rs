@@ -95,6 +95,9 @@ fn of_rules(rules: &Rules, words: &mut Vec<String>) {
     if rules.topic_alias_maximum != 10 {
         words.push(format!("{} topic aliases", rules.topic_alias_maximum));
     }
+    if rules.outbound_topic_alias_maximum != 32 {
+        words.push(format!("{} topic aliases to clients", rules.outbound_topic_alias_maximum));
+    }
     words.extend(rules.mount_point.as_ref().map(|mount| format!("mounted at {mount}")));
     if !rules.allows_empty_client_identifier {
         words.push("no empty client identifiers".to_owned());

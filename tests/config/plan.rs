@@ -75,6 +75,12 @@ fn what_is_applied_and_what_waits_is_told() {
             "enable_proxy_protocol was none and is 1 now",
             "",
         ),
+        (
+            "listener 1",
+            "listener 1\nmax_topic_alias_broker 9",
+            "max_topic_alias_broker was 32 and is 9 now",
+            "",
+        ),
         ("listener 1", "listener 1\nmax_connections 3", "max_connections was none and is 3 now.", ""),
     ] {
         let plan = plan(old, new);

@@ -177,6 +177,24 @@ fn keep_alive_and_topic_aliases_have_bounds_of_their_own() {
 }
 
 #[test]
+fn a_listener_bounds_the_topic_aliases_that_clients_are_sent() {
+    for (most, is_bound) in [(0, false), (1, true)] {
+        let mut world = world(|rules| rules.outbound_topic_alias_maximum = most);
+        let peer = connect_at(&mut world, STRICT, &Connect::new(V5, "a").property(&u16_property(0x22, 9)));
+        subscribe_to(&mut world, peer, "#", 0);
+        let sender = client(&mut world, "b");
+        let mut sizes = Vec::new();
+        for topic in ["one", "one", "two"] {
+            world.send(sender, Publish::new(V5, topic, b"").bytes());
+            sizes.push(world.take(peer).iter().map(Vec::len).sum::<usize>());
+        }
+        let whole = Publish::new(V5, "one", b"").bytes().len();
+        let expected = if is_bound { [whole + 3, whole, whole] } else { [whole; 3] };
+        assert_eq!(sizes, expected, "{most}: the first with name and alias, the second by the alias alone");
+    }
+}
+
+#[test]
 fn client_identifiers_have_rules() {
     let unnamed = |level| Connect::new(level, "");
     let mut world = world(|rules| rules.allows_empty_client_identifier = false);
