@@ -66,8 +66,11 @@ fn finish(finished: &Finished) -> ExitCode {
 }
 
 fn with_environment(mut given: CommandLine) -> CommandLine {
-    given.persistence_location =
-        std::env::var("MOSQUITTO_PERSISTENCE_LOCATION").ok().filter(|path| !path.is_empty());
+    let said = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    given.persistence_location = said("MOSQUITTO_PERSISTENCE_LOCATION");
+    given.user_number = said("PUID");
+    given.group_number = said("PGID");
+    given.file_mask = said("UMASK_SET");
     given
 }
 
@@ -107,6 +110,10 @@ fn start(file: Option<String>, given: CommandLine) -> ExitCode {
     };
     if settings.process.is_daemon && std::env::var_os(IN_BACKGROUND).is_none() {
         return go_into_background();
+    }
+    if let Err(complaint) = settings.process.file_mask.map_or(Ok(()), sandbox::set_file_mask) {
+        complain(&complaint.to_string());
+        return ExitCode::from(EXIT_INVALID);
     }
     if let Err(complaint) = logging::set_up(&settings.log) {
         complain(&complaint.to_string());
@@ -187,7 +194,7 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
 /// Serves with everything bound and opened, and with no more rights than that needs.
 fn serve(mut server: Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
     sandbox::warn_of_exposed(&settings);
-    match sandbox::drop_rights(settings.process.user.as_deref()) {
+    match sandbox::drop_rights(&settings.process) {
         Ok(None) => {}
         Ok(Some(user)) => info!("Running as user {}.", Escaped(&user)),
         Err(complaint) => {

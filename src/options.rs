@@ -58,6 +58,13 @@ fn parser() -> Parser {
     );
     parser.optflag("v", "verbose", "log every packet, whatever the file says");
     parser.optflag("q", "quiet", "log errors only, whatever the file says");
+    parser.optopt(
+        "",
+        "tls-keylog",
+        "write the keys of all TLS connections to this file, for tools that look for faults; whoever can read it can \
+         read everything",
+        "FILE",
+    );
     parser.optflag("", "test-config", "check the file and what it names, touch nothing, end with 0 or 3");
     parser.optflag("", "version", "print the version and end");
     parser.optflag("h", "help", "print this help and end");
@@ -101,7 +108,8 @@ fn command(arguments: &[String]) -> Result<Command, String> {
         verbosity,
         memory_limit,
         is_daemon: matches.opt_present("daemon"),
-        persistence_location: None,
+        key_log: matches.opt_str("tls-keylog"),
+        ..CommandLine::default()
     };
     let file = matches.opt_str("config-file");
     Ok(if matches.opt_present("test-config") {
@@ -176,6 +184,12 @@ mod tests {
             let given = CommandLine { memory_limit: Some(bytes), ..CommandLine::default() };
             assert_eq!(parse(&format!("--memory-limit {text}")), run(None, given), "{text}");
         }
+    }
+
+    #[test]
+    fn keys_are_written_only_where_asked_to() {
+        let given = CommandLine { key_log: Some("/k".to_owned()), ..CommandLine::default() };
+        assert_eq!(parse("--tls-keylog /k"), run(None, given));
     }
 
     #[test]

@@ -156,6 +156,9 @@ pub struct Tls {
     pub requires_certificate: bool,
     /// Whether only TLS 1.3 is spoken (`tls_version tlsv1.3`); 1.2 as well otherwise.
     pub is_1_3_only: bool,
+    /// Where the keys of its connections are written to, so that somebody who looks for a fault can read them
+    /// (`--tls-keylog`).
+    pub key_log: Option<PathBuf>,
 }
 
 /// A PROXY header in front of a connection.
@@ -353,6 +356,12 @@ pub enum Durability {
 pub struct Process {
     /// Whom it becomes after binding, if it was started as root (`user`); `None` where the operator has not said.
     pub user: Option<String>,
+    /// The number of that user (`PUID`), which goes before the name.
+    pub user_number: Option<u32>,
+    /// The number of his group (`PGID`), in place of his own.
+    pub group_number: Option<u32>,
+    /// The rights that files it makes do not give, at most 0o777 (`UMASK_SET`).
+    pub file_mask: Option<u32>,
     /// Where its number is written (`pid_file`).
     pub pid_file: Option<PathBuf>,
     /// Whether it goes into the background (`-d`).

@@ -165,6 +165,10 @@ fn a_hang_up_opens_the_log_anew_though_the_configuration_be_wrong() {
         broker.wait("a new log", || (!broker.log().is_empty()).then_some(()));
     }
     let _ = broker.wait_for("The configuration stays as it was.");
+    fs::rename(broker.directory.join("log"), broker.directory.join("log.2")).expect("moved");
+    broker.signal("-RTMIN");
+    broker.wait("a log that was opened alone", || broker.directory.join("log").exists().then_some(()));
+    assert_eq!(broker.log(), "", "nothing else was done");
 }
 
 /// A listener goes from one address to another of the same port, which no two can have side by side.
@@ -278,6 +282,25 @@ fn root_becomes_somebody_else_before_it_serves() {
     broker.wait("a log of his own", || (!broker.log().is_empty()).then_some(()));
     broker.signal("-TERM");
     broker.wait("the end of the pid file", || (!broker.directory.join("pid").exists()).then_some(()));
+}
+
+#[cfg(feature = "system")]
+#[test]
+fn containers_say_by_numbers_whom_root_becomes_and_what_files_do_not_give() {
+    if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
+        println!("skipped: only root can become somebody else");
+        return;
+    }
+    let broker = Broker::start("numbers", "log_dest file @/log\nuser nobody\n", |command| {
+        command.envs([("PUID", "41883"), ("PGID", "41884"), ("UMASK_SET", "0077")]);
+    });
+    let _ = broker.wait_for("Running as user 41883.");
+    let log = fs::metadata(broker.directory.join("log")).expect("it is there");
+    assert_eq!((log.uid(), log.gid(), log.mode() & 0o777), (41_883, 41_884, 0o600));
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.process.id())).expect("it runs");
+    for line in ["Uid:\t41883\t41883\t41883", "Gid:\t41884\t41884\t41884", "Umask:\t0077"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
 }
 
 #[cfg(feature = "system")]

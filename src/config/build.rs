@@ -1,6 +1,7 @@
 //! Drafts to settings: defaults are filled in, and what has to fit together is checked.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -30,8 +31,18 @@ pub(super) fn settings(mut settler: Settler, given: &CommandLine) -> (Settings, 
     let globals = std::mem::take(&mut settler.globals);
     let mut findings = std::mem::take(&mut settler.findings);
     let limits = limits(&globals, given);
-    let mut builder =
-        Builder { globals: &globals, common: &settler.security, limits: &limits, shared: Vec::new() };
+    let mut builder = Builder {
+        globals: &globals,
+        common: &settler.security,
+        limits: &limits,
+        key_log: given.key_log.as_deref(),
+        shared: Vec::new(),
+    };
+    if let Some(path) = &given.key_log {
+        let place = Place { file: "--tls-keylog".into(), line: 0, column: 0 };
+        let text = format!("whoever can read '{path}' can read what is said by TLS, passwords included");
+        findings.push(Finding::warning(&place, text));
+    }
     let listeners = builder.listeners(&settler, given, &mut findings);
     #[cfg(not(feature = "persistence"))]
     check_persistence(&globals, &mut findings);
@@ -43,11 +54,7 @@ pub(super) fn settings(mut settler: Settler, given: &CommandLine) -> (Settings, 
             .filter(|&seconds| seconds > 0)
             .map(|seconds| Duration::from_seconds(seconds.into())),
         persistence: persistence(&globals, given),
-        process: Process {
-            user: globals.user.clone(),
-            pid_file: globals.pid_file.clone().map(PathBuf::from),
-            is_daemon: given.is_daemon,
-        },
+        process: process(&globals, given, &mut findings),
     };
     (settings, findings)
 }
@@ -122,6 +129,38 @@ fn persistence(globals: &Globals, given: &CommandLine) -> Option<Persistence> {
     })
 }
 
+fn process(globals: &Globals, given: &CommandLine, findings: &mut Vec<Finding>) -> Process {
+    Process {
+        user: globals.user.clone(),
+        user_number: number("PUID", given.user_number.as_deref(), 10, 1..=u32::MAX - 1, findings),
+        group_number: number("PGID", given.group_number.as_deref(), 10, 1..=u32::MAX - 1, findings),
+        file_mask: number("UMASK_SET", given.file_mask.as_deref(), 8, 0..=0o777, findings),
+        pid_file: globals.pid_file.clone().map(PathBuf::from),
+        is_daemon: given.is_daemon,
+    }
+}
+
+/// A number from the environment, where it is set.
+fn number(
+    name: &str,
+    said: Option<&str>,
+    radix: u32,
+    range: RangeInclusive<u32>,
+    findings: &mut Vec<Finding>,
+) -> Option<u32> {
+    let said = said?;
+    let number = u32::from_str_radix(said, radix).ok().filter(|number| range.contains(number));
+    if number.is_none() {
+        let expected = match radix {
+            8 => "rights in octal, as in 0022",
+            _ => "a number from 1 on; `user root` in the configuration stays root",
+        };
+        let place = Place { file: name.into(), line: 0, column: 0 };
+        findings.push(Finding::error(&place, format!("'{said}' in the environment, expected {expected}")));
+    }
+    number
+}
+
 /// A build that can not keep anything says so, rather than to lose what was entrusted to it.
 #[cfg(not(feature = "persistence"))]
 fn check_persistence(globals: &Globals, findings: &mut Vec<Finding>) {
@@ -139,6 +178,8 @@ struct Builder<'a> {
     /// What is said of all listeners.
     common: &'a SecurityDraft,
     limits: &'a Limits,
+    /// Where the keys of TLS connections go.
+    key_log: Option<&'a str>,
     /// What was made so far, for listeners that are alike to share.
     shared: Vec<Rc<Security>>,
 }
@@ -208,7 +249,7 @@ impl Builder<'_> {
             } else {
                 Protocol::Mqtt
             },
-            tls: tls(draft, findings),
+            tls: tls(draft, self.key_log, findings),
             proxy: proxy(draft, findings),
             connections: draft.connections,
             rules: Rc::new(self.rules(draft)),
@@ -290,7 +331,7 @@ fn complain(draft: &ListenerDraft, keyword: &str, text: &str, findings: &mut Vec
     }
 }
 
-fn tls(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Tls> {
+fn tls(draft: &ListenerDraft, key_log: Option<&str>, findings: &mut Vec<Finding>) -> Option<Tls> {
     let (certificate, key) = match (&draft.certificate, &draft.key) {
         (Some(certificate), Some(key)) => (certificate, key),
         (Some(_), None) => {
@@ -331,6 +372,7 @@ fn tls(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Tls> {
         revoked: draft.revoked.as_ref().map(PathBuf::from),
         requires_certificate: draft.requires_certificate,
         is_1_3_only: draft.is_1_3_only,
+        key_log: key_log.map(PathBuf::from),
     })
 }
 

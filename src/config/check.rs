@@ -44,7 +44,7 @@ pub fn check(settings: &Settings) -> Checked {
     if let Some(path) = &settings.process.pid_file {
         expect_room(path, "pid_file", &mut checked.errors);
     }
-    checked.errors.extend(sandbox::check_user(settings.process.user.as_deref()).err());
+    checked.errors.extend(sandbox::check_user(&settings.process).err());
     if let Some(persistence) = &settings.persistence {
         expect_directory(&persistence.directory, "persistence_location", &mut checked.errors);
     }

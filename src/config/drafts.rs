@@ -21,6 +21,14 @@ pub struct CommandLine {
     pub is_daemon: bool,
     /// Where sessions and messages are kept, whatever the file says (`MOSQUITTO_PERSISTENCE_LOCATION`).
     pub persistence_location: Option<String>,
+    /// The number of the user to become instead of root, whatever the file says (`PUID`).
+    pub user_number: Option<String>,
+    /// The number of his group (`PGID`).
+    pub group_number: Option<String>,
+    /// The rights that new files do not give, in octal (`UMASK_SET`).
+    pub file_mask: Option<String>,
+    /// Where the keys of TLS connections are written to, for somebody who looks for a fault.
+    pub key_log: Option<String>,
 }
 
 /// How much is logged.

@@ -67,6 +67,9 @@ pub(super) fn log_destination(globals: &mut Globals, text: &str) -> Result<(), S
             }
             LogDestination::File(rest.trim().into())
         }
+        "dlt" => {
+            return Err("stdout, stderr, syslog, topic, none or 'file PATH'; DLT is not there".to_owned());
+        }
         _ => return Err("stdout, stderr, syslog, topic, none or 'file PATH'".to_owned()),
     };
     if !destinations.contains(&destination) {

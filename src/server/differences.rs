@@ -171,9 +171,9 @@ pub(super) fn of_persistence(persistence: &Option<Persistence>) -> Said {
     said
 }
 
-/// What waits for a restart, too. Whether it is in the background is the command line's.
+/// What waits for a restart, too. The rest is the command line's and the environment's.
 pub(super) fn of_process(process: &Process) -> Said {
-    let Process { user, pid_file, is_daemon: _ } = process;
+    let Process { user, user_number: _, group_number: _, file_mask: _, pid_file, is_daemon: _ } = process;
     vec![("user", or_none(user.as_deref().map(Escaped))), ("pid_file", path(pid_file.as_deref()))]
 }
 

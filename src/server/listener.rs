@@ -4,7 +4,7 @@ use std::io;
 
 use mio::{Registry, Token};
 
-use crate::settings::{self, Address, Complaint, ListenerId};
+use crate::settings::{self, Complaint, ListenerId};
 use crate::time::Time;
 
 use super::socket::{Socket, bind};
@@ -67,27 +67,6 @@ pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> Complai
 }
 
 impl Listener {
-    /// Whether its sockets may keep another listener from being bound.
-    pub(super) fn is_in_the_way_of(&self, other: &settings::Listener) -> bool {
-        let (Address::Internet { port, .. } | Address::Loopback { port }) = other.address else {
-            return false;
-        };
-        self.sockets.iter().any(|socket| socket.place().port() == Some(port))
-    }
-
-    /// Stops listening, so that another may where it did. Tells what to listen at if nothing comes of that: at the same
-    /// port, even where the system has chosen it.
-    pub(super) fn make_way(&mut self) -> settings::Listener {
-        let mut settings = self.settings.clone();
-        if let (Address::Internet { port, .. } | Address::Loopback { port }, Some(bound)) =
-            (&mut settings.address, self.sockets.iter().find_map(|socket| socket.place().port()))
-        {
-            *port = bound;
-        }
-        self.sockets.clear();
-        settings
-    }
-
     /// Whether nothing is left of it.
     pub(super) const fn is_gone(&self) -> bool {
         self.sockets.is_empty() && self.connections == 0

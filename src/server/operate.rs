@@ -55,6 +55,7 @@ impl Server {
                     self.reload();
                     self.notifier.tell("READY=1");
                 }
+                Signal::ReopenLogs => reopen_logs(),
                 Signal::Save => {
                     if self.keeping.is_some() {
                         info!("Writing down what has not been yet.");
@@ -79,7 +80,7 @@ impl Server {
     fn reload(&mut self) {
         info!("Reloading config.");
         // Whoever has moved the log files away wants that even if he has made a mistake in the configuration.
-        logging::reopen().iter().for_each(|complaint| error!("Error: {complaint}"));
+        reopen_logs();
         let Some(configuration) = &mut self.configuration else { return };
         let Some(new) = (configuration.read)() else {
             warn!("The configuration stays as it was.");
@@ -107,6 +108,11 @@ impl Server {
         }
         report(&plan);
     }
+}
+
+#[cfg(feature = "signals")]
+fn reopen_logs() {
+    logging::reopen().iter().for_each(|complaint| error!("Error: {complaint}"));
 }
 
 #[cfg(feature = "signals")]

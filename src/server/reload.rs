@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
-use crate::settings::{self, Complaint, ListenerId};
+use crate::settings::{self, Address, Complaint, ListenerId};
 
 use super::Server;
 use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
@@ -132,6 +132,29 @@ impl Server {
             listener.settings = settings.clone();
             listener.setup = setup;
         }
+    }
+}
+
+impl Listener {
+    /// Whether its sockets may keep another listener from being bound.
+    fn is_in_the_way_of(&self, other: &settings::Listener) -> bool {
+        let (Address::Internet { port, .. } | Address::Loopback { port }) = other.address else {
+            return false;
+        };
+        self.sockets.iter().any(|socket| socket.place().port() == Some(port))
+    }
+
+    /// Stops listening, so that another may where it did. Tells what to listen at if nothing comes of that: at the same
+    /// port, even where the system has chosen it.
+    fn make_way(&mut self) -> settings::Listener {
+        let mut settings = self.settings.clone();
+        if let (Address::Internet { port, .. } | Address::Loopback { port }, Some(bound)) =
+            (&mut settings.address, self.sockets.iter().find_map(|socket| socket.place().port()))
+        {
+            *port = bound;
+        }
+        self.sockets.clear();
+        settings
     }
 }
 

@@ -8,21 +8,22 @@ use std::path::{Path, PathBuf};
 use log::warn;
 
 use crate::escape::Escaped;
-use crate::settings::{Complaint, Settings};
+use crate::settings::{Complaint, Process, Settings};
 
 /// Who root becomes if the operator has not said: the first of these that there is.
 #[cfg(feature = "system")]
 const USUAL: [&str; 3] = ["mosquitto", "brooklet", "nobody"];
 
-/// Gives up the rights of root, for good, in favour of `user` or of the first of `mosquitto`, `brooklet` and `nobody`
-/// that there is. Nothing happens if the process is not root's, or if `user` is root. The log files go with it.
+/// Gives up the rights of root, for good, in favour of the user that `process` names, by number or by name, or of the
+/// first of `mosquitto`, `brooklet` and `nobody` that there is. Nothing happens if the process is not root's, or if
+/// that user is root. The log files go with it.
 /// Returns whom the process has become.
 ///
 /// # Errors
 ///
 /// There is no such user, or the system refuses. The process must not serve then.
 #[cfg(feature = "system")]
-pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
+pub fn drop_rights(process: &Process) -> Result<Option<String>, Complaint> {
     use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
     use crate::logging;
@@ -30,7 +31,7 @@ pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
-    let Some(chosen) = choose(user, &read_accounts("/etc/passwd")?)? else {
+    let Some(chosen) = wanted(process, &read_accounts("/etc/passwd")?)? else {
         warn!("Running as root, because the configuration says so.");
         return Ok(None);
     };
@@ -74,15 +75,30 @@ fn read_accounts(path: &str) -> Result<String, Complaint> {
 ///
 /// There is no such user, or the build knows none.
 #[cfg(feature = "system")]
-pub fn check_user(user: Option<&str>) -> Result<(), Complaint> {
+pub fn check_user(process: &Process) -> Result<(), Complaint> {
     if nix::unistd::Uid::effective().is_root() {
-        choose(user, &read_accounts("/etc/passwd")?).map(drop)
+        wanted(process, &read_accounts("/etc/passwd")?).map(drop)
     } else {
         Ok(())
     }
 }
 
-/// The user that is meant; `None` for root.
+/// Whom root is to become; `None` for root. Who is known by his number alone has the group of that number unless
+/// another one is named.
+#[cfg(feature = "system")]
+fn wanted(process: &Process, accounts: &str) -> Result<Option<Account>, Complaint> {
+    let &Process { user_number, group_number, .. } = process;
+    let chosen = match user_number {
+        None => choose(process.user.as_deref(), accounts)?,
+        Some(number) => {
+            let known = accounts.lines().filter_map(account).find(|account| account.user == number);
+            Some(known.unwrap_or_else(|| Account { name: number.to_string(), user: number, group: number }))
+        }
+    };
+    Ok(chosen.map(|account| Account { group: group_number.unwrap_or(account.group), ..account }))
+}
+
+/// The user of this name, or of the first usual one that there is; `None` for root.
 #[cfg(feature = "system")]
 fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, Complaint> {
     let usual = USUAL;
@@ -121,8 +137,8 @@ fn groups_of(account: &Account, groups: &str) -> Vec<u32> {
 
 /// The same where it is not possible: root stays root, unless somebody else was asked for.
 #[cfg(not(feature = "system"))]
-pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
-    check_user(user)?;
+pub fn drop_rights(process: &Process) -> Result<Option<String>, Complaint> {
+    check_user(process)?;
     if is_root() {
         warn!(
             "Running as root: this build can not become another user, because it lacks the feature `system`."
@@ -133,11 +149,14 @@ pub fn drop_rights(user: Option<&str>) -> Result<Option<String>, Complaint> {
 
 /// As above.
 #[cfg(not(feature = "system"))]
-pub fn check_user(user: Option<&str>) -> Result<(), Complaint> {
-    let Some(name) = user.filter(|name| *name != "root" && is_root()) else { return Ok(()) };
+pub fn check_user(process: &Process) -> Result<(), Complaint> {
+    let named = process.user.clone().filter(|name| name != "root");
+    let number = process.user_number.or(process.group_number);
+    let wanted = number.map(|number| number.to_string()).or(named);
+    let Some(name) = wanted.filter(|_| is_root()) else { return Ok(()) };
     let text = format!(
         "this build can not become '{}': it lacks the feature `system`. Start it as that user, or say `user root`.",
-        Escaped(name)
+        Escaped(&name)
     );
     Err(Complaint::new("user", text))
 }
@@ -146,6 +165,24 @@ pub fn check_user(user: Option<&str>) -> Result<(), Complaint> {
 fn is_root() -> bool {
     // The directory of a process belongs to whom it runs as.
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// From here on, files that the process makes do not give these rights, whatever is asked for.
+///
+/// # Errors
+///
+/// This build can not.
+#[cfg(feature = "system")]
+pub fn set_file_mask(mask: u32) -> Result<(), Complaint> {
+    use nix::sys::stat::{Mode, umask};
+    umask(Mode::from_bits_truncate(mask));
+    Ok(())
+}
+
+/// As above.
+#[cfg(not(feature = "system"))]
+pub fn set_file_mask(_mask: u32) -> Result<(), Complaint> {
+    Err(Complaint::new("UMASK_SET", "this build can not heed it: it lacks the feature `system`"))
 }
 
 /// Warns of private keys that everybody may read; of password files who reads them does.
@@ -195,6 +232,17 @@ mod tests {
         assert!(choose(Some("root"), users).expect("there is one").is_none());
         let account = choose(None, users).expect("there is one").expect("it is not root");
         assert_eq!(account, Account { name: "brooklet".to_owned(), user: 12, group: 34 });
+        let numbers = |user_number, group_number| Process { user_number, group_number, ..Process::default() };
+        for (process, expected) in [
+            (numbers(None, None), ("brooklet", 12, 34)),
+            (numbers(None, Some(5)), ("brooklet", 12, 5)),
+            (numbers(Some(12), None), ("brooklet", 12, 34)),
+            (numbers(Some(9), None), ("9", 9, 9)),
+            (numbers(Some(9), Some(8)), ("9", 9, 8)),
+        ] {
+            let account = wanted(&process, users).expect("there is one").expect("it is not root");
+            assert_eq!((account.name.as_str(), account.user, account.group), expected);
+        }
         let groups =
             "root:x:0:\nkeys:x:5:daemon,brooklet\nalmost:x:6:brooklets\nbad:x:-1:brooklet\nssl:x:9:brooklet";
         assert_eq!(groups_of(&account, groups), [34, 5, 9]);

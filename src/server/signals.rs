@@ -17,6 +17,8 @@ pub(super) enum Signal {
     Save,
     /// Write the subscriptions to the log (SIGUSR2).
     ListSubscriptions,
+    /// Open the log files again (SIGRTMIN).
+    ReopenLogs,
 }
 
 /// The signals that the broker knows.
@@ -24,7 +26,7 @@ pub(super) struct Signals(Source);
 
 impl Signals {
     pub(super) fn register(registry: &Registry, token: Token) -> io::Result<Self> {
-        let mut source = Source::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+        let mut source = Source::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, libc::SIGRTMIN()])?;
         registry.register(&mut source, token, Interest::READABLE)?;
         Ok(Self(source))
     }
@@ -37,7 +39,8 @@ impl Signals {
                 SIGHUP => Signal::Reload,
                 SIGUSR1 => Signal::Save,
                 SIGUSR2 => Signal::ListSubscriptions,
-                _ => Signal::End,
+                SIGTERM | SIGINT => Signal::End,
+                _ => Signal::ReopenLogs,
             })
             .collect()
     }

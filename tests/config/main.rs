@@ -19,6 +19,7 @@ fn the_command_line_goes_before_the_file() {
         memory_limit: Some(5_000_000),
         is_daemon: true,
         persistence_location: Some("/srv".to_owned()),
+        ..CommandLine::default()
     };
     let outcome = config::load(Some("tests/config/good/docker-volumes.conf"), &given);
     let settings = outcome.settings.expect("it is good");
@@ -33,6 +34,34 @@ fn the_command_line_goes_before_the_file() {
         settings.listeners.iter().map(|listener| listener.address.to_string()).collect();
     assert_eq!(places, ["port 1885 of the loopback addresses", "port 1886 of the loopback addresses"]);
     assert!(settings.listeners.iter().all(|listener| listener.security.allows_anonymous));
+}
+
+#[test]
+fn the_environment_is_checked_like_the_file() {
+    let said = |text: &str| Some(text.to_owned());
+    let given = CommandLine {
+        user_number: said("1883"),
+        group_number: said("7"),
+        file_mask: said("0027"),
+        ..CommandLine::default()
+    };
+    let process = config::load(None, &given).settings.expect("it is good").process;
+    let numbers = (process.user_number, process.group_number, process.file_mask);
+    assert_eq!(numbers, (Some(1883), Some(7), Some(0o27)));
+    let given = CommandLine {
+        user_number: said("0"),
+        group_number: said("staff"),
+        file_mask: said("8"),
+        ..CommandLine::default()
+    };
+    let errors = config::load(None, &given).errors;
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let expected = [
+        "PUID: '0' in the environment, expected a number from 1 on; `user root` in the configuration stays root",
+        "PGID: 'staff' in the environment, expected a number from 1 on; `user root` in the configuration stays root",
+        "UMASK_SET: '8' in the environment, expected rights in octal, as in 0022",
+    ];
+    assert_eq!(errors, expected);
 }
 
 #[cfg(not(feature = "tls"))]

@@ -22,6 +22,7 @@ use crate::settings::{Complaint, Listener, Protocol, Tls, UserNameSource};
 
 use super::Setup;
 use super::certificate::Certificate;
+use super::key_log::KeyLog;
 use super::verifier::Verifier;
 
 /// Sessions that a client may resume are kept by the client, in tickets; so many it gets of one connection.
@@ -71,6 +72,9 @@ fn configure(
     // Its keys are new with each load: what was verified against other authorities is not resumed.
     config.ticketer = ring::Ticketer::new().map_err(failed)?;
     config.send_tls13_tickets = TICKETS;
+    if let Some(path) = &tls.key_log {
+        config.key_log = Arc::new(KeyLog::new(path));
+    }
     Ok(config)
 }
 

@@ -4,6 +4,7 @@
 //! one read and one write. What waits in it for the socket is bounded; beyond that the core's outbox waits.
 
 mod certificate;
+mod key_log;
 mod load;
 #[cfg(test)]
 pub(super) mod testing;

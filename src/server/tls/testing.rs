@@ -282,6 +282,7 @@ pub(in crate::server) fn listener(files: &Files) -> Listener {
             revoked: None,
             requires_certificate: false,
             is_1_3_only: false,
+            key_log: None,
         }),
         proxy: None,
         connections: usize::MAX,

@@ -133,6 +133,20 @@ fn bytes_arrive_however_the_ciphertext_is_cut() {
 }
 
 #[test]
+fn keys_are_written_where_the_operator_wants_them() {
+    let authority = Authority::new();
+    let path = std::env::temp_dir().join(format!("brooklet-tls-keys-{}", std::process::id()));
+    let setup = server(&authority, |listener| {
+        listener.tls.as_mut().unwrap().key_log = Some(path.clone());
+    });
+    let mut pair = Pair::new(&Arc::new(authority.client(None)), &setup);
+    pair.exchange(usize::MAX);
+    let keys = std::fs::read_to_string(&path).unwrap();
+    assert!(keys.lines().any(|line| line.starts_with("SERVER_TRAFFIC_SECRET_0 ")), "{keys}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn ciphertext_that_nobody_takes_is_bounded() {
     let authority = Authority::new();
     let mut pair = Pair::new(&Arc::new(authority.client(None)), &server(&authority, |_| ()));

@@ -1,0 +1,88 @@
+//! The keys of connections in a file, in the form that network analysers read. Nobody gets them who has not been named
+//! by the operator, and the file is made when there is something to be written, for its owner alone.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use log::error;
+
+/// Who may read the file: its owner.
+const MODE: u32 = 0o600;
+
+/// A file of keys.
+#[derive(Debug)]
+pub(super) struct KeyLog {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Closed,
+    Open(File),
+    /// It could not be written, which has been said.
+    Failed,
+}
+
+impl KeyLog {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), state: Mutex::new(State::Closed) }
+    }
+
+    fn write(&self, state: &mut State, line: &str) -> io::Result<()> {
+        if let State::Closed = state {
+            *state = State::Open(OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path)?);
+        }
+        match state {
+            State::Open(file) => file.write_all(line.as_bytes()),
+            State::Closed | State::Failed => Ok(()),
+        }
+    }
+}
+
+impl rustls::KeyLog for KeyLog {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let mut line = label.to_owned();
+        for bytes in [client_random, secret] {
+            line.push(' ');
+            for byte in bytes {
+                // A text takes everything.
+                let _ = write!(line, "{byte:02x}");
+            }
+        }
+        line.push('\n');
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(why) = self.write(&mut state, &line) {
+            *state = State::Failed;
+            error!("Error: unable to write the keys of TLS connections to {}: {why}.", self.path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::KeyLog as _;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn keys_are_for_the_owner_of_the_file_and_come_behind_each_other() {
+        let path = std::env::temp_dir().join(format!("brooklet-keys-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let keys = KeyLog::new(&path);
+        assert!(!path.exists(), "it is made when there is something to be written");
+        keys.log("CLIENT_RANDOM", &[0, 255], &[16]);
+        KeyLog::new(&path).log("EXPORTER_SECRET", &[1], &[2, 3]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "CLIENT_RANDOM 00ff 10\nEXPORTER_SECRET 01 0203\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_file(&path).unwrap();
+        let nowhere = KeyLog::new(Path::new("/no/where/keys"));
+        nowhere.log("CLIENT_RANDOM", &[0], &[1]);
+        assert!(matches!(*nowhere.state.lock().unwrap(), State::Failed));
+    }
+}
