@@ -50,7 +50,19 @@ struct Waiting {
     written: usize,
     /// Bytes that have not left, in all chunks.
     length: usize,
+    /// Packets that have not left, about: a write that ends in the middle may end in any packet.
+    packets: u64,
+    left: Left,
     counted: Counted,
+}
+
+/// What a socket has not taken when it was last written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Packets, about.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
 }
 
 /// The connections whose outbox is to be written in this turn, and the buffers that wait to be used again.
@@ -120,6 +132,8 @@ impl DirtyList {
         }
         self.keep_chunk(Chunk::Copied(std::mem::take(&mut waiting.tail)));
         waiting.written = 0;
+        waiting.packets = 0;
+        waiting.left = Left::default();
         waiting.shrink();
         if self.spares.len() < SPARE_BYTES_MAXIMUM / 1024 {
             self.spares.push(waiting);
@@ -159,6 +173,11 @@ impl Outbox {
         self.sent
     }
 
+    /// What its socket has not taken.
+    pub fn left(&self) -> Left {
+        self.waiting.as_ref().map_or_else(Left::default, |waiting| waiting.left)
+    }
+
     /// Position behind the last byte queued, comparable with [`Outbox::sent`].
     pub fn end(&self) -> u64 {
         self.sent + self.len() as u64
@@ -173,7 +192,9 @@ impl Outbox {
         }
         let before = waiting.tail.len();
         waiting.tail.edit(encode);
-        waiting.length += waiting.tail.len() - before;
+        let added = waiting.tail.len() - before;
+        waiting.length += added;
+        waiting.packets += u64::from(added > 0);
     }
 
     /// Queues what `encode` appends, and behind it the payload of `message` without copying it.
@@ -247,6 +268,7 @@ impl Outbox {
         if waiting.length == 0 {
             dirty.keep_waiting(waiting);
         } else {
+            waiting.leave(total);
             self.waiting = Some(waiting);
         }
         outcome.map(|()| total)
@@ -341,6 +363,13 @@ impl Waiting {
         writer.write_vectored(&slices[..count])
     }
 
+    /// Notes what is left after a write of so many bytes: of the packets as much as of the bytes.
+    fn leave(&mut self, written: usize) {
+        let (bytes, all) = (self.length as u64, (self.length + written) as u64);
+        self.packets = (self.packets * bytes).div_ceil(all.max(1));
+        self.left = Left { packets: self.packets, bytes };
+    }
+
     fn advance(&mut self, count: usize, dirty: &mut DirtyList) {
         self.length -= count;
         self.written += count;
@@ -433,6 +462,26 @@ mod tests {
         outbox.clear(&mut dirty);
         assert!(outbox.is_empty());
         outbox.check_invariants();
+    }
+
+    #[test]
+    fn what_the_socket_has_not_taken_is_known() {
+        let mut dirty = DirtyList::default();
+        let mut outbox = Outbox::new(connection());
+        for _ in 0..3 {
+            outbox.push(&mut dirty, |bytes| bytes.extend_from_slice(b"0123456789"));
+        }
+        assert_eq!(outbox.left(), Left::default(), "nobody has tried");
+        let mut writer = Throttled { taken: Vec::new(), allowance: 15 };
+        outbox.write_to(&mut dirty, &mut writer).unwrap();
+        assert_eq!(outbox.left(), Left { packets: 2, bytes: 15 });
+        outbox.push(&mut dirty, |bytes| bytes.extend_from_slice(b"0123456789"));
+        outbox.write_to(&mut dirty, &mut writer).unwrap();
+        assert_eq!(outbox.left(), Left { packets: 3, bytes: 25 });
+        writer.allowance = 100;
+        outbox.write_to(&mut dirty, &mut writer).unwrap();
+        outbox.push(&mut dirty, |bytes| bytes.push(0));
+        assert_eq!(outbox.left(), Left::default());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::timers::Timer;
 use crate::codec::{Properties, QoS};
 use crate::memory;
 use crate::message::{self, Keepable, Publication};
+use crate::outbox::Left;
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
 use crate::wheel::TimerId;
@@ -16,7 +17,7 @@ use crate::wheel::TimerId;
 use std::fmt::Write as _;
 
 /// How many numbers are told as they are, and of how many a rate.
-const FIGURES: usize = 25;
+const FIGURES: usize = 27;
 /// Those that are told where there is a store.
 const STORAGE_FIGURES: usize = 6;
 const RATES: usize = 9;
@@ -153,16 +154,17 @@ impl Broker {
     }
 
     fn tell_figures(&mut self, system: &mut System, text: &mut String) {
+        system.most_clients = system.most_clients.max(self.sessions.len() as u64);
+        system.most_memory = system.most_memory.max(memory::held() as u64);
+        let figures = self.figures(system);
         let uptime = self.now.since(self.began).seconds();
         if system.uptime.replace(uptime) != Some(uptime) {
             text.clear();
             let _ = write!(text, "{uptime} seconds");
             self.announce("$SYS/broker/uptime", text, None);
         }
-        system.most_clients = system.most_clients.max(self.sessions.len() as u64);
-        system.most_memory = system.most_memory.max(memory::held() as u64);
-        let figures = self.figures(system).into_iter().chain(self.storage_figures().into_iter().flatten());
-        let figures: Vec<(&str, u64)> = figures.collect();
+        let figures: Vec<(&str, u64)> =
+            figures.into_iter().chain(self.storage_figures().into_iter().flatten()).collect();
         for ((topic, figure), told) in figures.into_iter().zip(&mut system.told) {
             if told.replace(figure) != Some(figure) {
                 text.clear();
@@ -179,6 +181,7 @@ impl Broker {
         let connected = self.connected as u64;
         let stored = message::stored();
         let shared = self.shared_subscriptions as u64;
+        let left = self.left();
         [
             ("$SYS/broker/clients/total", clients),
             ("$SYS/broker/clients/connected", connected),
@@ -199,6 +202,8 @@ impl Broker {
             ("$SYS/broker/publish/bytes/sent", statistics.publish_bytes_sent),
             ("$SYS/broker/bytes/received", statistics.bytes_received),
             ("$SYS/broker/bytes/sent", statistics.bytes_sent),
+            ("$SYS/broker/packet/out/count", left.packets),
+            ("$SYS/broker/packet/out/bytes", left.bytes),
             ("$SYS/broker/subscriptions/count", (self.trie.len() - self.groups.len()) as u64),
             ("$SYS/broker/shared_subscriptions/count", shared),
             ("$SYS/broker/retained messages/count", self.retained.len() as u64),
@@ -224,6 +229,16 @@ impl Broker {
     /// What the store has written meanwhile.
     pub fn set_storage_figures(&mut self, figures: StorageFigures) {
         self.storage = figures;
+    }
+
+    /// What the sockets of all clients have not taken. A look at each connection now and then is less than a sum that
+    /// every packet would have to keep.
+    fn left(&self) -> Left {
+        let all = self.connections.iter().map(|(_, connection)| connection.outbox.left());
+        all.fold(Left::default(), |sum, left| Left {
+            packets: sum.packets + left.packets,
+            bytes: sum.bytes + left.bytes,
+        })
     }
 
     /// All packets that were queued for clients.

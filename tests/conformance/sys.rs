@@ -68,7 +68,7 @@ fn all_names_are_there_from_the_start() {
         messages/stored store/messages/count store/messages/bytes publish/messages/received \
         publish/messages/sent publish/messages/dropped publish/bytes/received publish/bytes/sent \
         bytes/received bytes/sent subscriptions/count shared_subscriptions/count connections/socket/count \
-        heap/current heap/maximum"
+        heap/current heap/maximum packet/out/count packet/out/bytes"
         .split_whitespace()
         .map(str::to_owned)
         .collect();
@@ -87,6 +87,24 @@ fn all_names_are_there_from_the_start() {
         [&all["uptime"], &all["clients/total"], &all["load/sockets/1min"]],
         ["0 seconds", "0", "0.00"]
     );
+}
+
+#[test]
+fn what_sockets_do_not_take_is_told_until_they_do() {
+    let mut world = told(10);
+    let reader = client(&mut world, "slow");
+    subscribe_to(&mut world, reader, "x", 0);
+    world.stall(reader, true);
+    let sender = client(&mut world, "sender");
+    for _ in 0..3 {
+        world.send(sender, Publish::new(V5, "x", b"1234").bytes());
+    }
+    for (is_stalled, expected) in [(true, ["3", "30"]), (false, ["0", "0"])] {
+        world.stall(reader, is_stalled);
+        world.pass_seconds(10);
+        let all = read(&mut world);
+        assert_eq!([&all["packet/out/count"], &all["packet/out/bytes"]], expected);
+    }
 }
 
 #[test]
@@ -190,7 +208,7 @@ fn nobody_writes_there_and_limits_do_not_count_it() {
     assert_eq!(keep("b")[4], 0x97);
     let all = read(&mut world);
     assert_eq!(all["version"], concat!("brooklet version ", env!("CARGO_PKG_VERSION")));
-    assert_eq!(all.len(), 54);
+    assert_eq!(all.len(), 56);
 }
 
 #[test]
