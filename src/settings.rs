@@ -4,6 +4,7 @@
 //! It holds what was decided, not what was written: defaults are filled in, and paths are as given. What mosquitto
 //! calls each of them stands in its description.
 
+use core::net::IpAddr;
 use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -67,6 +68,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether a PROXY header comes first, and which (`enable_proxy_protocol`).
     pub proxy: Option<Proxy>,
+    /// From where connections with such a header are taken (`proxy_trusted_source`): from everywhere, if there are none.
+    pub proxies: Vec<Network>,
     /// Connections at one time (`max_connections`). Beyond: the newest is dropped.
     pub connections: usize,
     /// What the core asks of clients that come in here.
@@ -171,6 +174,44 @@ pub enum Proxy {
         /// Whether only clients that reached the proxy by TLS may come in (`proxy_protocol_v2_require_tls`).
         requires_tls: bool,
     },
+}
+
+/// Addresses that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// One of them.
+    address: IpAddr,
+    /// How many bits they share, at most 32 or 128.
+    length: u8,
+}
+
+impl Network {
+    /// Reads `ADDRESS` or `ADDRESS/LENGTH`; `None` if it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, length) =
+            text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length =
+            length.map_or(Some(most), |length| length.parse().ok().filter(|&length| length <= most))?;
+        Some(Self { address, length })
+    }
+
+    /// Whether an address is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let differing = match (self.address, address) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+            (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+            _ => return false,
+        };
+        differing >= u32::from(self.length)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.address, self.length)
+    }
 }
 
 /// One of the listeners, by its place in [`Settings::listeners`].
@@ -366,4 +407,30 @@ pub struct Process {
     pub pid_file: Option<PathBuf>,
     /// Whether it goes into the background (`-d`).
     pub is_daemon: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_has_the_addresses_that_begin_like_it() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("10.1.2.3/31", "10.1.2.2", "10.1.2.4"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.0"),
+            ("0.0.0.0/0", "255.1.2.3", "::1"),
+            ("fd00::/8", "fdff::1", "fe00::"),
+            ("::1", "::1", "127.0.0.1"),
+        ] {
+            let parsed = Network::parse(network).unwrap();
+            assert!(parsed.contains(inside.parse().unwrap()), "{inside} in {network}");
+            assert!(!parsed.contains(outside.parse().unwrap()), "{outside} in {network}");
+            assert!(parsed.to_string().starts_with(network.split('/').next().unwrap()));
+        }
+        for wrong in ["", "/8", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0/8", "localhost", "10.0.0.0/-1"]
+        {
+            assert_eq!(Network::parse(wrong), None, "{wrong}");
+        }
+    }
 }

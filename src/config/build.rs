@@ -251,6 +251,7 @@ impl Builder<'_> {
             },
             tls: tls(draft, self.key_log, findings),
             proxy: proxy(draft, findings),
+            proxies: draft.proxies.clone(),
             connections: draft.connections,
             rules: Rc::new(self.rules(draft)),
             security: self.security(draft, is_local),
@@ -408,6 +409,17 @@ fn check_websocket(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
 
 fn proxy(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Proxy> {
     let requires_tls = draft.proxy_requires_tls;
+    if draft.proxy.is_none() && !draft.proxies.is_empty() {
+        let text = "'proxy_trusted_source' without 'enable_proxy_protocol', expected both";
+        complain(draft, "proxy_trusted_source", text, findings);
+    }
+    if let Some(place) = draft.said.get("enable_proxy_protocol")
+        && draft.proxies.is_empty()
+        && !is_local(draft)
+    {
+        let text = "whoever reaches this listener can claim to be any address, as no 'proxy_trusted_source' is given";
+        findings.push(Finding::warning(place, text));
+    }
     match draft.proxy {
         Some(Proxy::V2 { .. }) => {
             if draft.certificate.is_some() {
@@ -425,6 +437,14 @@ fn proxy(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Proxy> {
             proxy
         }
     }
+}
+
+/// Whether a listener can be reached from this machine alone.
+fn is_local(draft: &ListenerDraft) -> bool {
+    let is_loopback = |host: &String| {
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    draft.path.is_some() || draft.host.as_ref().is_some_and(is_loopback)
 }
 
 /// Options before any `listener` are about a listener of their own; whoever has others surely did not mean that.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::codec::QoS;
 use crate::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
-use crate::settings::{Durability, Family, LogDestination, LogKinds, OnDamage, Proxy};
+use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnDamage, Proxy};
 
 use super::Place;
 
@@ -161,6 +161,7 @@ pub(super) struct ListenerDraft {
     pub subject_is_user_name: bool,
     pub proxy: Option<Proxy>,
     pub proxy_requires_tls: bool,
+    pub proxies: Vec<Network>,
     pub connections: usize,
     pub versions: [bool; 3],
     pub maximum_qos: QoS,
@@ -196,6 +197,7 @@ impl ListenerDraft {
             subject_is_user_name: false,
             proxy: None,
             proxy_requires_tls: false,
+            proxies: Vec::new(),
             connections: usize::MAX,
             versions: [true; 3],
             maximum_qos: QoS::ExactlyOnce,

@@ -115,7 +115,7 @@ const fn row(name: &'static str, meaning: Meaning, note: &'static str) -> Keywor
 use Meaning::{Family, Global, Ignored, Listener, PartOf, Refused, Security};
 use Value::{List, Number, Switch, Text, Word, WordList};
 
-/// All keywords of mosquitto.conf, and three of our own.
+/// All keywords of mosquitto.conf, and some of our own.
 pub static KEYWORDS: &[Keyword] = &[
     row(
         "acl_file",
@@ -222,6 +222,11 @@ pub static KEYWORDS: &[Keyword] = &[
         "proxy_protocol_v2_require_tls",
         Listener(Switch(|draft, is_on| draft.proxy_requires_tls = is_on)),
         "",
+    ),
+    row(
+        "proxy_trusted_source",
+        Listener(WordList("an address, as in 10.0.0.1 or 10.0.0.0/8", values::trusted_source)),
+        "Brooklet's own: where PROXY headers may come from; everywhere, without",
     ),
     row(
         "certfile",

@@ -1,7 +1,7 @@
 //! What keywords may be given, beyond switches, numbers and plain texts. An error says what was expected.
 
 use crate::codec::QoS;
-use crate::settings::{Durability, Family, LogDestination, LogKinds, OnDamage, Proxy};
+use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnDamage, Proxy};
 use crate::topic::TopicName;
 
 use super::drafts::{Globals, ListenerDraft};
@@ -209,6 +209,12 @@ pub(super) fn mount_point(listener: &mut ListenerDraft, text: &str) -> Result<()
         return Err("the beginning of a topic, without wildcards".to_owned());
     }
     listener.mount_point = Some(text.to_owned());
+    Ok(())
+}
+
+pub(super) fn trusted_source(listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
+    let network = Network::parse(text).ok_or("an address, as in 10.0.0.1 or 10.0.0.0/8")?;
+    listener.proxies.push(network);
     Ok(())
 }
 

@@ -35,8 +35,8 @@ fn bound(number: usize) -> String {
     or_none(Some(number).filter(|&number| number < usize::MAX))
 }
 
-fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let words: Vec<String> = words.into_iter().map(|word| Escaped(word).to_string()).collect();
+fn list(words: impl IntoIterator<Item = impl ToString>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| Escaped(&word.to_string()).to_string()).collect();
     if words.is_empty() { NONE.to_owned() } else { words.join(" ") }
 }
 
@@ -198,15 +198,14 @@ pub(super) fn of_entrance(listener: &Listener) -> Said {
         protocol,
         tls,
         proxy,
+        proxies,
         connections: _,
         rules,
         security: _,
     } = listener;
     let (name, origins, headers) = match protocol {
         Protocol::Mqtt => ("mqtt", NONE.to_owned(), NONE.to_owned()),
-        Protocol::WebSocket { origins, headers } => {
-            ("websockets", list(origins.iter().map(String::as_str)), headers.to_string())
-        }
+        Protocol::WebSocket { origins, headers } => ("websockets", list(origins), headers.to_string()),
     };
     let (header, requires_tls) = match proxy {
         None => (NONE, false),
@@ -219,6 +218,7 @@ pub(super) fn of_entrance(listener: &Listener) -> Said {
         ("websockets_headers_size", headers),
         ("enable_proxy_protocol", header.to_owned()),
         ("proxy_protocol_v2_require_tls", requires_tls.to_string()),
+        ("proxy_trusted_source", list(proxies)),
     ];
     said.extend(of_tls(tls.as_ref()));
     said.extend(of_rules(rules));
@@ -268,7 +268,7 @@ fn of_rules(rules: &Rules) -> Said {
         ("allow_zero_length_clientid", allows_empty_client_identifier.to_string()),
         ("auto_id_prefix", Escaped(drawn_prefix).to_string()),
         ("use_username_as_clientid", user_name_is_client_identifier.to_string()),
-        ("clientid_prefixes", list(client_identifier_prefixes.iter().map(|prefix| &**prefix))),
+        ("clientid_prefixes", list(client_identifier_prefixes)),
         ("use_identity_as_username", (*user_name == UserNameSource::CommonName).to_string()),
         ("use_subject_as_username", (*user_name == UserNameSource::Subject).to_string()),
     ]

@@ -126,6 +126,9 @@ impl Server {
         if !listener.has_room() {
             return Err("max_connections exceeded".to_owned());
         }
+        if !listener.trusts(peer) {
+            return Err("PROXY headers are not taken from there".to_owned());
+        }
         let layers = Layers::of(listener)?;
         let id = self.broker.accept(peer, listener.id, now);
         let id = id.ok_or_else(|| "there are too many connections".to_owned())?;

@@ -4,6 +4,7 @@ use std::io;
 
 use mio::{Registry, Token};
 
+use crate::access::Peer;
 use crate::settings::{self, Complaint, ListenerId};
 use crate::time::Time;
 
@@ -75,6 +76,17 @@ impl Listener {
     /// Whether one more may come in.
     pub(super) const fn has_room(&self) -> bool {
         self.connections < self.settings.connections
+    }
+
+    /// Whether connections are taken from there at all. Who reaches a socket in the file system may use it.
+    pub(super) fn trusts(&self, peer: Peer) -> bool {
+        let proxies = &self.settings.proxies;
+        match peer {
+            Peer::Internet(address) if !proxies.is_empty() => {
+                proxies.iter().any(|network| network.contains(address.ip()))
+            }
+            Peer::Internet(_) | Peer::Local => true,
+        }
     }
 
     /// When accepting goes on.

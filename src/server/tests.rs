@@ -18,7 +18,7 @@ use super::tls::testing::{Authority, Directory, Files, listener};
 use crate::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::codec::ReasonCode;
 use crate::limits::Limits;
-use crate::settings::{Address, Listener, Protocol, Proxy, Rules, UserNameSource};
+use crate::settings::{Address, Listener, Network, Protocol, Proxy, Rules, UserNameSource};
 use crate::time::Duration;
 use crate::websocket::testing::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, frame};
 
@@ -363,6 +363,29 @@ fn a_proxy_names_its_clients() {
     let mut answer = Vec::new();
     direct.read_to_end(&mut answer).unwrap();
     assert!(answer.is_empty());
+}
+
+#[test]
+fn proxies_elsewhere_are_not_listened_to() {
+    let files = Authority::new().issue("server", "/CN=localhost");
+    for (network, is_trusted) in [("10.0.0.0/8", false), ("127.0.0.0/8", true)] {
+        let running = Running::start(
+            None,
+            make(&files, move |listener| {
+                listener.tls = None;
+                listener.proxy = Some(Proxy::V1);
+                listener.proxies =
+                    vec![Network::parse("192.0.2.1").unwrap(), Network::parse(network).unwrap()];
+            }),
+        );
+        let mut proxy = running.connect();
+        // What is written to a connection that was closed may fail or not.
+        let greeting = [b"PROXY UNKNOWN\r\n", &connect_packet("a")[..]].concat();
+        let _ = proxy.write_all(&greeting);
+        let mut answer = [0; 4];
+        let is_answered = proxy.read_exact(&mut answer).is_ok();
+        assert_eq!((is_answered, answer == CONNACK), (is_trusted, is_trusted), "{network}");
+    }
 }
 
 #[test]

@@ -43,7 +43,8 @@ pub fn digest(settings: &Settings) -> Vec<String> {
 }
 
 fn of_listener(listener: &Listener) -> String {
-    let Listener { address, interface, protocol, tls, proxy, connections, rules, security, .. } = listener;
+    let Listener { address, interface, protocol, tls, proxy, proxies, connections, rules, security, .. } =
+        listener;
     let mut words = vec![format!("listener at {address}")];
     if let Address::Internet { family, .. } = address
         && *family != Family::Both
@@ -63,6 +64,7 @@ fn of_listener(listener: &Listener) -> String {
             words.push(format!("PROXY v2{}", if *requires_tls { " over TLS" } else { "" }));
         }
     }
+    words.extend(proxies.iter().map(|network| format!("from {network}")));
     if *connections != usize::MAX {
         words.push(format!("{connections} connections"));
     }

@@ -285,6 +285,7 @@ pub(in crate::server) fn listener(files: &Files) -> Listener {
             key_log: None,
         }),
         proxy: None,
+        proxies: Vec::new(),
         connections: usize::MAX,
         rules: Rc::new(Rules::within(&Limits::default())),
         security: Rc::new(Security { allows_anonymous: true, ..Security::default() }),
