@@ -2,7 +2,7 @@
 //! what to do with. An answer may come later; the connection that waits for it is not read meanwhile, everybody
 //! else goes on.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::fmt;
 use std::rc::Rc;
 
@@ -18,6 +18,16 @@ pub enum Peer {
     Internet(SocketAddr),
     /// A peer on this machine without an address of its own.
     Local,
+}
+
+impl Peer {
+    /// The address, where there is one.
+    pub const fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Internet(address) => Some(address.ip()),
+            Self::Local => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

@@ -4,6 +4,7 @@
 //! Files are read completely before anything of them counts, so that a wrong one changes nothing. Passwords are
 //! verified by a thread of their own, which wakes the loop with the answer. Nothing secret is ever put into words.
 
+mod attempts;
 #[cfg(feature = "passwords")]
 mod conversation;
 mod policy;
@@ -14,17 +15,22 @@ mod worker;
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::rc::Rc;
+use std::time::Instant;
+
+use log::info;
 
 #[cfg(feature = "passwords")]
 use crate::access::Exchange;
-use crate::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
 use crate::acl::{Access, Acl, Ruling, Subject};
 use crate::codec::{QoS, ReasonCode};
 use crate::settings::{Complaint, ListenerId, Security};
 use crate::slots::ConnectionId;
+use crate::time::Time;
 
+use attempts::{Attempts, Limit};
 use policy::Policy;
-use worker::{Busy, Worker};
+use worker::{Busy, Candidate, Worker};
 
 /// Random bytes from the system.
 ///
@@ -100,12 +106,28 @@ impl Policies {
     }
 }
 
+/// What a question was refused by.
+enum RefusedBy {
+    /// By these rules, and how.
+    Rule(Rc<Acl>, Ruling),
+    /// Too many wrong passwords before.
+    Attempts,
+}
+
+#[expect(clippy::disallowed_methods, reason = "attempts are limited in time")]
+fn beginning() -> Instant {
+    Instant::now()
+}
+
 /// The access control of a configured broker.
 pub struct Authority {
     policies: Rc<Policies>,
     worker: Option<Worker>,
-    /// The rules by which the last question was refused, and how.
-    refused_by: Option<(Rc<Acl>, Ruling)>,
+    attempts: Attempts,
+    /// Where the time of attempts begins.
+    began: Instant,
+    /// Why the last question was refused, where there is more to say than that.
+    refused_by: Option<RefusedBy>,
     /// What the salts of users who do not exist are made of.
     #[cfg(feature = "passwords")]
     secret: [u8; 32],
@@ -124,6 +146,8 @@ impl Authority {
         Ok(Self {
             policies,
             worker,
+            attempts: Attempts::default(),
+            began: beginning(),
             refused_by: None,
             #[cfg(feature = "passwords")]
             secret: random()?,
@@ -149,13 +173,34 @@ impl Authority {
         let (Some(password), Some(trial)) = (password, passwords.trial(user)) else {
             return refused(ReasonCode::BadUserNameOrPassword);
         };
+        let address = client.peer.and_then(Peer::address);
+        if address.is_some_and(|address| !self.attempts.may_try(address, user, self.now())) {
+            self.refused_by = Some(RefusedBy::Attempts);
+            return refused(ReasonCode::ConnectionRateExceeded);
+        }
         let (Some(worker), Some(connection)) = (&mut self.worker, client.connection) else {
             return refused(ReasonCode::ServerUnavailable);
         };
-        match worker.submit(connection, trial, password) {
+        match worker.submit(Candidate { connection, address, user: user.into() }, trial, password) {
             Ok(()) => Answer::Later,
             Err(Busy) => refused(ReasonCode::ServerBusy),
         }
+    }
+
+    fn now(&self) -> Time {
+        Time::from_milliseconds(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A password was wrong. One line tells of many that come after it.
+    fn note_wrong(&mut self, candidate: &Candidate) {
+        let Some(address) = candidate.address else { return };
+        let whose = match self.attempts.note_wrong(address, &candidate.user, self.now()) {
+            Some(Limit::Address) => "all users",
+            Some(Limit::User) => "one user",
+            None => return,
+        };
+        // Not which one: people type passwords where their name belongs.
+        info!(target: "notice", "Too many wrong passwords from {address}: those of {whose} are refused for up to a minute.");
     }
 
     /// By the rules for the listener of a client; everything is allowed where there are none.
@@ -171,7 +216,7 @@ impl Authority {
             Ruling::Allowed { maximum, .. } => Answer::Now(Verdict::GrantedAtMost(maximum)),
             Ruling::InPart { maximum } => Answer::Now(Verdict::GrantedInPart(maximum)),
             Ruling::Denied { .. } => {
-                self.refused_by = Some((acl.clone(), ruling));
+                self.refused_by = Some(RefusedBy::Rule(acl.clone(), ruling));
                 refused(ReasonCode::NotAuthorized)
             }
         }
@@ -190,7 +235,7 @@ impl Authority {
         match (answer, ruling) {
             (Answer::Now(Verdict::GrantedAtMost(most)), Some(ruling)) if qos > most => {
                 let acl = self.policies.of(client.listener).and_then(|policy| policy.acl.clone());
-                self.refused_by = acl.map(|acl| (acl, ruling));
+                self.refused_by = acl.map(|acl| RefusedBy::Rule(acl, ruling));
                 refused(ReasonCode::NotAuthorized)
             }
             _ => answer,
@@ -253,14 +298,19 @@ impl AccessControl for Authority {
     }
 
     fn next_decision(&mut self) -> Option<(ConnectionId, Verdict)> {
-        let (connection, passes) = self.worker.as_mut()?.next_answer()?;
-        let verdict =
-            if passes { Verdict::Granted } else { Verdict::Refused(ReasonCode::BadUserNameOrPassword) };
-        Some((connection, verdict))
+        let (candidate, passes) = self.worker.as_mut()?.next_answer()?;
+        if passes {
+            return Some((candidate.connection, Verdict::Granted));
+        }
+        self.note_wrong(&candidate);
+        Some((candidate.connection, Verdict::Refused(ReasonCode::BadUserNameOrPassword)))
     }
 
     fn why_refused(&mut self) -> Option<String> {
-        self.refused_by.take().map(|(acl, ruling)| acl.explain(ruling).to_string())
+        self.refused_by.take().map(|refused_by| match refused_by {
+            RefusedBy::Rule(acl, ruling) => acl.explain(ruling).to_string(),
+            RefusedBy::Attempts => "too many wrong passwords came from its address".to_owned(),
+        })
     }
 
     #[cfg(feature = "passwords")]

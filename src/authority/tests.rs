@@ -208,6 +208,39 @@ mod with_passwords {
     }
 
     #[test]
+    fn who_guesses_too_often_is_not_verified_any_more() {
+        let place = Place::new("guess");
+        let text = line("ann", "pencil", CHEAP) + &line("bob", "eraser", CHEAP);
+        let (mut authority, woken) = authority(&security(Some(&place.file("passwords", &text)), None));
+        let mut try_from = |peer: Option<[u8; 4]>, user: &str, password: &str| {
+            let peer = peer.map(|address| Peer::Internet((address, 50_000).into()));
+            let question = Question::Connect { password: Some(password.as_bytes()) };
+            let answer = authority.ask(&Client { peer, ..client(Some(connection()), Some(user)) }, question);
+            if answer == Answer::Later {
+                woken.recv_timeout(Duration::from_secs(30)).unwrap();
+                return authority.next_decision().unwrap().1;
+            }
+            let why = authority.why_refused().unwrap_or_default();
+            assert_eq!(why, "too many wrong passwords came from its address");
+            match answer {
+                Answer::Now(verdict) => verdict,
+                Answer::Later => unreachable!("it was just looked at"),
+            }
+        };
+        for here in [Some([192, 0, 2, 1]), None] {
+            for _ in 0..10 {
+                let verdict = try_from(here, "ann", "wrong");
+                assert_eq!(verdict, Verdict::Refused(ReasonCode::BadUserNameOrPassword));
+            }
+            let limited = Verdict::Refused(ReasonCode::ConnectionRateExceeded);
+            let expected = if here.is_some() { limited } else { Verdict::Granted };
+            assert_eq!(try_from(here, "ann", "pencil"), expected, "whoever is on this machine may go on");
+            assert_eq!(try_from(here, "bob", "eraser"), Verdict::Granted);
+        }
+        assert_eq!(try_from(Some([192, 0, 2, 2]), "ann", "pencil"), Verdict::Granted);
+    }
+
+    #[test]
     fn no_more_than_a_megabyte_of_passwords_waits() {
         let place = Place::new("busy");
         let passwords = place.file("passwords", &line("ann", "pencil", Kind::Pbkdf2 { rounds: 30_000 }));

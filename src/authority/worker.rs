@@ -1,6 +1,7 @@
 //! The thread that verifies passwords, one after the other: a hash may take a tenth of a second and many megabytes,
 //! which neither the loop nor a small machine can spare more than once at a time.
 
+use core::net::IpAddr;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
@@ -17,14 +18,23 @@ const BYTES_MAXIMUM: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
+/// Whose password it is.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) connection: ConnectionId,
+    /// Where it comes from; `None` from this machine, without an address.
+    pub(super) address: Option<IpAddr>,
+    pub(super) user: Box<str>,
+}
+
 struct Job {
-    connection: ConnectionId,
+    candidate: Candidate,
     trial: Trial,
     password: Vec<u8>,
 }
 
 struct Answer {
-    connection: ConnectionId,
+    candidate: Candidate,
     passes: bool,
     /// Of the password.
     bytes: usize,
@@ -51,7 +61,7 @@ impl Worker {
                 job.password.fill(0);
                 // Kept from being left out as of no use.
                 std::hint::black_box(&job.password);
-                if answering.send(Answer { connection: job.connection, passes, bytes }).is_err() {
+                if answering.send(Answer { candidate: job.candidate, passes, bytes }).is_err() {
                     return;
                 }
                 wake();
@@ -61,16 +71,11 @@ impl Worker {
     }
 
     /// Has a password verified.
-    pub(super) fn submit(
-        &mut self,
-        connection: ConnectionId,
-        trial: Trial,
-        password: &[u8],
-    ) -> Result<(), Busy> {
+    pub(super) fn submit(&mut self, candidate: Candidate, trial: Trial, password: &[u8]) -> Result<(), Busy> {
         if self.bytes + password.len() > BYTES_MAXIMUM {
             return Err(Busy);
         }
-        match self.jobs.try_send(Job { connection, trial, password: password.to_vec() }) {
+        match self.jobs.try_send(Job { candidate, trial, password: password.to_vec() }) {
             Ok(()) => {
                 self.bytes += password.len();
                 Ok(())
@@ -80,9 +85,9 @@ impl Worker {
     }
 
     /// The next answer: whose password it was, and whether it was right.
-    pub(super) fn next_answer(&mut self) -> Option<(ConnectionId, bool)> {
-        let Answer { connection, passes, bytes } = self.answers.try_recv().ok()?;
+    pub(super) fn next_answer(&mut self) -> Option<(Candidate, bool)> {
+        let Answer { candidate, passes, bytes } = self.answers.try_recv().ok()?;
         self.bytes -= bytes;
-        Some((connection, passes))
+        Some((candidate, passes))
     }
 }
