@@ -193,7 +193,6 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
 
 /// Serves with everything bound and opened, and with no more rights than that needs.
 fn serve(mut server: Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
-    sandbox::warn_of_exposed(&settings);
     match sandbox::drop_rights(&settings.process) {
         Ok(None) => {}
         Ok(Some(user)) => info!("Running as user {}.", Escaped(&user)),

@@ -244,15 +244,19 @@ fn a_service_manager_hears_of_start_reload_and_end() {
     let hear = |wanted: &str| loop {
         let mut bytes = [0; 100];
         let count = manager.recv(&mut bytes).unwrap_or_else(|why| panic!("{wanted}: {why}"));
-        if &bytes[..count] == wanted.as_bytes() {
-            return;
+        if bytes[..count].starts_with(wanted.as_bytes()) {
+            return String::from_utf8_lossy(&bytes[wanted.len()..count]).into_owned();
         }
     };
     hear("READY=1");
     hear("WATCHDOG=1");
     hear("WATCHDOG=1");
     broker.signal("-HUP");
-    hear("RELOADING=1");
+    let since = hear("RELOADING=1");
+    if cfg!(feature = "system") {
+        let since = since.strip_prefix("\nMONOTONIC_USEC=").expect("the moment").parse::<u64>();
+        assert!(since.is_ok_and(|since| since > 0));
+    }
     hear("READY=1");
     broker.signal("-TERM");
     hear("STOPPING=1");

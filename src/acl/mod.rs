@@ -20,7 +20,7 @@ use crate::escape::Escaped;
 use crate::settings::Complaint;
 use crate::topic::{TopicFilter, TopicName};
 
-use rule::{Grant, Part, Rule};
+use rule::{Grant, Level, Part, Rule};
 
 /// Who wants something.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +101,12 @@ impl Acl {
     /// What the operator should know of the file, though it can be used.
     pub fn warnings(&self) -> &[Complaint] {
         &self.warnings
+    }
+
+    /// Whether any rule gives somebody rights by his User Name.
+    pub fn is_about_users(&self) -> bool {
+        let is_named = |rule: &Rule| rule.levels.iter().any(|level| matches!(level, Level::UserName));
+        !self.users.is_empty() || self.patterns.iter().any(is_named)
     }
 
     /// Decides about one topic; never [`Ruling::InPart`].

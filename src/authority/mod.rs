@@ -30,6 +30,7 @@ use crate::time::Time;
 
 use attempts::{Attempts, Limit};
 use policy::Policy;
+pub use policy::warning_of_mode;
 use worker::{Busy, Candidate, Worker};
 
 /// Random bytes from the system.

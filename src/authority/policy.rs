@@ -43,8 +43,9 @@ impl Policy {
         }
         warnings.extend(passwords.iter().flat_map(Passwords::warnings).cloned());
         warnings.extend(acl.iter().flat_map(Acl::warnings).cloned());
-        if let Some(path) =
-            security.access.as_deref().filter(|_| passwords.is_none() && security.allows_anonymous)
+        let is_open = passwords.is_none() && security.allows_anonymous;
+        if let (Some(path), true) =
+            (security.access.as_deref(), is_open && acl.as_ref().is_some_and(Acl::is_about_users))
         {
             let what = "rules for users whom no password file names: whoever claims a name has its rights";
             warnings.push(Complaint::new(name_of(path), what));

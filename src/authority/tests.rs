@@ -147,10 +147,19 @@ fn all_that_is_wrong_in_all_files_is_said() {
 #[test]
 fn rules_for_users_whom_nobody_verifies_are_pointed_out() {
     let place = Place::new("claimed");
-    let rules = place.file("acl", "user u\ntopic #\n");
-    let claimed = Rc::new(Security { allows_anonymous: true, ..(*security(None, Some(&rules))).clone() });
-    let policies = Policies::load(&here(&claimed)).unwrap();
-    assert_eq!(policies.warnings().count(), 1);
+    for (text, expected) in [
+        ("user u\ntopic #\n", Some("whoever claims a name")),
+        ("pattern read in/%u/#\n", Some("whoever claims a name")),
+        ("", Some("no rules")),
+        ("topic #\npattern in/%c\n", None),
+    ] {
+        let rules = place.file("acl", text);
+        let claimed = Rc::new(Security { allows_anonymous: true, ..(*security(None, Some(&rules))).clone() });
+        let policies = Policies::load(&here(&claimed)).unwrap();
+        let warnings: Vec<String> = policies.warnings().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), usize::from(expected.is_some()), "{text}: {warnings:?}");
+        assert!(expected.is_none_or(|part| warnings[0].contains(part)), "{text}: {warnings:?}");
+    }
 }
 
 #[cfg(feature = "passwords")]

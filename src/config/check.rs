@@ -1,11 +1,12 @@
 //! What a start would find wrong beyond the text of the configuration: files that can not be read, a user that there
 //! is not. It reads and touches nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::authority::Policies;
+use crate::authority::{Policies, warning_of_mode};
 use crate::escape::Escaped;
 use crate::server::{self, sandbox};
 use crate::settings::{Complaint, ListenerId, LogDestination, Settings};
@@ -32,6 +33,9 @@ pub fn check(settings: &Settings) -> Checked {
             }
         }
     }
+    let keys: BTreeSet<&Path> =
+        settings.listeners.iter().filter_map(|listener| Some(&*listener.tls.as_ref()?.key)).collect();
+    checked.warnings.extend(keys.into_iter().filter_map(warning_of_mode));
     match Policies::load(&securities) {
         Ok(policies) => checked.warnings.extend(policies.warnings().cloned()),
         Err(complaints) => checked.errors.extend(complaints),

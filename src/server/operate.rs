@@ -51,7 +51,7 @@ impl Server {
             match signal {
                 Signal::End => is_ended = true,
                 Signal::Reload => {
-                    self.notifier.tell("RELOADING=1");
+                    self.notifier.reloading();
                     self.reload();
                     self.notifier.tell("READY=1");
                 }

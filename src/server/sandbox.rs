@@ -2,13 +2,13 @@
 //! bound and its files opened, before it serves anybody. Without the feature `system` it can not, and says so.
 
 use std::fs;
+#[cfg(not(feature = "system"))]
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 
 use log::warn;
 
 use crate::escape::Escaped;
-use crate::settings::{Complaint, Process, Settings};
+use crate::settings::{Complaint, Process};
 
 /// Who root becomes if the operator has not said: the first of these that there is.
 #[cfg(feature = "system")]
@@ -185,45 +185,9 @@ pub fn set_file_mask(_mask: u32) -> Result<(), Complaint> {
     Err(Complaint::new("UMASK_SET", "this build can not heed it: it lacks the feature `system`"))
 }
 
-/// Warns of private keys that everybody may read; of password files who reads them does.
-pub fn warn_of_exposed(settings: &Settings) {
-    for path in exposed(settings) {
-        let path = path.display().to_string();
-        warn!("Warning: File {} has world readable permissions.", Escaped(&path));
-    }
-}
-
-fn exposed(settings: &Settings) -> Vec<PathBuf> {
-    let keys = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    let mut secrets: Vec<&Path> = keys.map(|tls| tls.key.as_path()).collect();
-    secrets.sort_unstable();
-    secrets.dedup();
-    secrets.into_iter().filter(|path| is_exposed(path)).map(Path::to_owned).collect()
-}
-
-fn is_exposed(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
-}
-
-#[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests look at files")]
+#[cfg(all(test, feature = "system"))]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn who_may_be_read_by_everybody_is_exposed() {
-        let path = std::env::temp_dir().join(format!("brooklet-secret-{}", std::process::id()));
-        fs::write(&path, "secret").expect("written");
-        for (mode, expected) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
-            assert_eq!(is_exposed(&path), expected, "{mode:o}");
-        }
-        fs::remove_file(&path).expect("removed");
-        assert!(!is_exposed(&path), "what is not there is somebody else's complaint");
-    }
-
-    #[cfg(feature = "system")]
     #[test]
     fn a_user_has_to_be_there() {
         let users = "root:x:0:0:root:/root:/bin/sh\n\nbad\n:x:7:7\nmosquitto:x:a:1::\nbrooklet:x:12:34:,,,:/:/bin/false";

@@ -96,6 +96,22 @@ fn files_that_are_named_have_to_be_there() {
     }
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn keys_that_everybody_can_read_are_pointed_out() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new("mode");
+    let key = scratch.file("key", "no key");
+    let listener = format!("certfile {key}\nkeyfile {key}\n");
+    let path = scratch.file("a.conf", &format!("listener 1883\n{listener}listener 1884\n{listener}"));
+    for (mode, count) in [(0o644, 1), (0o640, 0)] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("it is ours");
+        let told = text(&brooklet(&["-c", &path, "--test-config"]).stderr);
+        let warning = format!("Warning: {key}: everybody on this machine can read it (mode 0644)");
+        assert_eq!(told.matches(&warning).count(), count, "{mode:o}: {told}");
+    }
+}
+
 #[test]
 fn a_user_to_become_has_to_be_there() {
     let scratch = Scratch::new("user");
