@@ -108,7 +108,8 @@ fn start(file: Option<String>, given: CommandLine) -> ExitCode {
             return ExitCode::from(EXIT_INVALID);
         }
     };
-    if settings.process.is_daemon && std::env::var_os(IN_BACKGROUND).is_none() {
+    // Said of the feature as well, so that the smallest binary need not know how processes are started.
+    if cfg!(feature = "system") && settings.process.is_daemon && std::env::var_os(IN_BACKGROUND).is_none() {
         return go_into_background();
     }
     if let Err(complaint) = settings.process.file_mask.map_or(Ok(()), sandbox::set_file_mask) {

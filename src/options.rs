@@ -96,6 +96,10 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     if let Some(unexpected) = matches.free.first() {
         return Err(format!("Unexpected argument '{unexpected}': options begin with '-'. Try --help."));
     }
+    let is_daemon = matches.opt_present("daemon");
+    if is_daemon && !cfg!(feature = "system") {
+        return Err("Option 'daemon' in a binary that was built without the feature `system`.".to_owned());
+    }
     let verbosity = match (matches.opt_present("quiet"), matches.opt_present("verbose")) {
         (true, true) => return Err("Options 'quiet' and 'verbose' exclude each other.".to_owned()),
         (true, false) => Verbosity::Quiet,
@@ -107,7 +111,7 @@ fn command(arguments: &[String]) -> Result<Command, String> {
         ports: ports(&matches.opt_strs("port"))?,
         verbosity,
         memory_limit,
-        is_daemon: matches.opt_present("daemon"),
+        is_daemon,
         key_log: matches.opt_str("tls-keylog"),
         ..CommandLine::default()
     };
@@ -172,10 +176,19 @@ mod tests {
     #[test]
     fn a_file_is_run_or_tested() {
         assert_eq!(parse("-c a.conf"), run(Some("a.conf"), CommandLine::default()));
-        let given = CommandLine { is_daemon: true, verbosity: Verbosity::Quiet, ..CommandLine::default() };
-        assert_eq!(parse("--config-file=a.conf -dq"), run(Some("a.conf"), given));
+        let given = CommandLine { verbosity: Verbosity::Quiet, ..CommandLine::default() };
+        assert_eq!(parse("--config-file=a.conf -q"), run(Some("a.conf"), given));
         let test = Command::Test { file: Some("a.conf".to_owned()), given: CommandLine::default() };
         assert_eq!(parse("-c a.conf --test-config"), Ok(test));
+    }
+
+    #[test]
+    fn going_into_the_background_takes_the_feature() {
+        let given = CommandLine { is_daemon: true, ..CommandLine::default() };
+        match parse("-d") {
+            Ok(command) => assert_eq!((Ok(command), true), (run(None, given), cfg!(feature = "system"))),
+            Err(error) => assert!(!cfg!(feature = "system") && error.contains("`system`"), "{error}"),
+        }
     }
 
     #[test]
