@@ -49,6 +49,7 @@
 //! | 2b | `broker` | the core: connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
 //! | 3 | `websocket` | MQTT in WebSocket frames, bytes to bytes | below |
 //! | 3 | `proxy` | the PROXY header in front of a connection, bytes to bytes | below |
+//! | 3 | `import` | what a database of mosquitto holds, as records of ours | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `authority` | the access control of a configured broker: files of users and rules, a thread for passwords | below |
 //! | 4 | `logging` | the log: which lines are written, and where they go | below |
@@ -70,6 +71,7 @@ pub mod connection;
 pub mod escape;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod import;
 pub mod journal;
 #[cfg(feature = "persistence")]
 pub mod keeper;

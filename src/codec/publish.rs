@@ -73,6 +73,20 @@ pub struct Publish<'a> {
     pub payload: &'a [u8],
 }
 
+impl<'a> Properties<'a> {
+    /// A block as it stands in a PUBLISH, with its length in front and nothing behind it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a PUBLISH with this block would be refused for.
+    pub fn of_publish(block: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(block);
+        let properties = reader.properties(ProtocolVersion::V5, PROPERTIES)?;
+        reader.finish()?;
+        Ok(properties)
+    }
+}
+
 /// A PUBLISH without DUP, RETAIN and properties, in its shortest form: what receivers of the same version get too,
 /// byte for byte but for the Packet Identifier.
 #[derive(Clone, Copy, Debug)]
