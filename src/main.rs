@@ -10,7 +10,7 @@ use brooklet::access::AllowAll;
 use brooklet::config::{self, Checked, CommandLine, Outcome};
 use brooklet::escape::Escaped;
 use brooklet::logging;
-use brooklet::options::{self, Command, Finished};
+use brooklet::options::{self, Command, Finished, with_environment};
 use brooklet::server::{Server, sandbox};
 use brooklet::settings::{Address, Complaint, Settings};
 use log::{error, info, warn};
@@ -63,15 +63,6 @@ fn finish(finished: &Finished) -> ExitCode {
         complain(&finished.complaint);
     }
     ExitCode::from(finished.code)
-}
-
-fn with_environment(mut given: CommandLine) -> CommandLine {
-    let said = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-    given.persistence_location = said("MOSQUITTO_PERSISTENCE_LOCATION");
-    given.user_number = said("PUID");
-    given.group_number = said("PGID");
-    given.file_mask = said("UMASK_SET");
-    given
 }
 
 /// Reads the configuration and everything that it names.

@@ -3,6 +3,8 @@
 mod acl;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+#[cfg(feature = "persistence")]
+mod import;
 #[cfg(feature = "passwords")]
 mod passwd;
 mod subcommand;
@@ -85,7 +87,7 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     let matches = parser.parse(arguments).map_err(|fail| format!("{fail}. Try --help."))?;
     if matches.opt_present("help") {
         let brief = format!(
-            "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]\n       brooklet passwd ...   change the users of a password file\n       brooklet acl ...      explain what access rules decide",
+            "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]\n       brooklet passwd ...   change the users of a password file\n       brooklet acl ...      explain what access rules decide\n       brooklet import ...   take over what a mosquitto has kept",
             env!("CARGO_PKG_VERSION")
         );
         return Ok(Command::Print(parser.usage(&brief)));
@@ -121,6 +123,16 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     } else {
         Command::Run { file, given }
     })
+}
+
+/// Adds what the environment says.
+pub fn with_environment(mut given: CommandLine) -> CommandLine {
+    let said = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    given.persistence_location = said("MOSQUITTO_PERSISTENCE_LOCATION");
+    given.user_number = said("PUID");
+    given.group_number = said("PGID");
+    given.file_mask = said("UMASK_SET");
+    given
 }
 
 fn memory_limit(text: &str) -> Result<usize, String> {

@@ -355,6 +355,9 @@ pub enum LogTime {
     Format(String),
 }
 
+/// The file that a broker keeps its state in, if it is told no other (`persistence_file`).
+pub const PERSISTENCE_FILE: &str = "brooklet.db";
+
 /// Where sessions and messages are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persistence {

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use crate::limits::Limits;
 use crate::settings::{
-    Address, Family, Listener, Log, LogDestination, LogKinds, LogTime, Persistence, Process, Protocol, Proxy,
-    Rules, Security, Settings, Tls, UserNameSource,
+    Address, Family, Listener, Log, LogDestination, LogKinds, LogTime, PERSISTENCE_FILE, Persistence,
+    Process, Protocol, Proxy, Rules, Security, Settings, Tls, UserNameSource,
 };
 use crate::time::Duration;
 
@@ -122,7 +122,7 @@ fn persistence(globals: &Globals, given: &CommandLine) -> Option<Persistence> {
             .as_ref()
             .or(globals.persistence_location.as_ref())
             .map_or_else(|| PathBuf::from("."), PathBuf::from),
-        file: globals.persistence_file.clone().unwrap_or_else(|| "brooklet.db".to_owned()),
+        file: globals.persistence_file.clone().unwrap_or_else(|| PERSISTENCE_FILE.to_owned()),
         durability: globals.durability,
         commit_delay: Duration::from_milliseconds(globals.commit_delay.into()),
         on_damage: globals.on_damage,

@@ -1,6 +1,8 @@
 //! What the binary does beside serving: its first argument names it.
 
 use super::acl;
+#[cfg(feature = "persistence")]
+use super::import;
 #[cfg(feature = "passwords")]
 use super::passwd;
 
@@ -28,6 +30,12 @@ pub fn subcommand(arguments: &[String]) -> Option<Finished> {
     let (name, arguments) = arguments.split_first()?;
     match name.as_str() {
         "acl" => Some(acl::run(arguments)),
+        #[cfg(feature = "persistence")]
+        "import" => Some(import::run(arguments)),
+        #[cfg(not(feature = "persistence"))]
+        "import" => Some(failed(
+            "this binary keeps nothing on disk, expected one built with the feature `persistence`",
+        )),
         #[cfg(feature = "passwords")]
         "passwd" => Some(passwd::run(arguments)),
         #[cfg(not(feature = "passwords"))]

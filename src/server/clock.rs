@@ -24,7 +24,7 @@ impl Clock {
 
 /// The time since 1970, as a clock on the wall shows it.
 #[expect(clippy::disallowed_methods, reason = "the server is where time comes from")]
-pub(super) fn wall() -> Duration {
+pub fn wall() -> Duration {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     Duration::from_milliseconds(u64::try_from(since).unwrap_or(u64::MAX))
 }

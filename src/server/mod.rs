@@ -60,6 +60,7 @@ use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
 use clock::Clock;
+pub use clock::wall;
 use keeping::Keeping;
 use layers::{Layers, Outcome, Received};
 use link::{Link, Reading, Turn};
