@@ -354,7 +354,7 @@ impl<'a> Tables<'a> {
             return Ok(());
         };
         let progress = match (entry.direction, entry.state, qos, packet_identifier) {
-            // To be answered with PUBREC, or answered: [states](super).
+            // The table at the top of the room has all states.
             (0, 7 | 10 | 11, QoS::ExactlyOnce, Some(packet_identifier)) => {
                 let content = self.find(index.content(&entry.content), wall);
                 self.incoming.push(Incoming { session, packet_identifier, content });

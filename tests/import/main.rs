@@ -1,0 +1,217 @@
+//! What mosquitto has kept, in the hands of its clients: its databases are imported into a store, a broker goes on with
+//! that, and the clients come back. `write.py` has written the databases.
+
+#![cfg(feature = "persistence")]
+#![expect(clippy::disallowed_methods, reason = "a test may read files")]
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+
+use brooklet::access::{AllowAll, Peer};
+use brooklet::broker::{Broker, Effect};
+use brooklet::codec::{
+    Acknowledgement, Connect, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
+    ProtocolVersion, Publish, ReasonCode, Status, decode, frame,
+};
+use brooklet::import::Import;
+use brooklet::journal::{Batch, Pace};
+use brooklet::limits::Limits;
+use brooklet::settings::{ListenerId, OnDamage};
+use brooklet::slots::ConnectionId;
+use brooklet::storage::{Opening, Store};
+use brooklet::time::{Duration, Time};
+use brooklet::topic::TopicName;
+
+/// Some minutes after the databases were written, in milliseconds since 1970.
+const WALL: u64 = 1_795_428_200_000;
+
+/// A broker with a store; its clock begins where the import was.
+struct World {
+    broker: Broker,
+    store: Store,
+    directory: PathBuf,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl World {
+    fn of(database: &str) -> Self {
+        let name = format!("brooklet-{database}-{}-{:?}", std::process::id(), std::thread::current().id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(database))
+            .expect("a database");
+        let opening = Opening { on_damage: OnDamage::Refuse, wall: WALL };
+        let mut store = Store::open(&directory.join("store"), opening).expect("a store");
+        let now = Time::from_milliseconds(WALL);
+        let next = store.load(now, WALL, |_| panic!("it is new")).expect("nothing");
+        let mut records = Vec::new();
+        let Ok(()) = Import::read(&bytes, WALL).expect("it is whole").records(next, &ListenerId, |record| {
+            records.push(record);
+            Ok::<(), Infallible>(())
+        });
+        store.commit(&Batch { number: 1, now, records, fetches: Vec::new() }, WALL).expect("there is room");
+
+        // The clock of a broker begins at zero.
+        let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
+        let mut all = Vec::new();
+        let next = store.load(Time::ZERO, WALL, |restored| all.push(restored)).expect("it is whole");
+        let at_once = Duration::ZERO;
+        broker.begin_journal(next, Pace { holds: true, urgent: at_once, lazy: at_once });
+        all.into_iter().for_each(|restored| broker.restore(restored, Time::ZERO));
+        broker.finish_restore(Time::ZERO);
+        Self { broker, store, directory }
+    }
+
+    fn settle(&mut self) -> Vec<u8> {
+        let mut output = Vec::new();
+        loop {
+            while self.broker.has_work() {
+                for peer in self.broker.take_dirty(Vec::new()) {
+                    self.broker.write_to(peer, &mut output, Time::ZERO).expect("a vector takes all");
+                }
+                while let Some(effect) = self.broker.next_effect() {
+                    assert!(matches!(effect, Effect::Resume(_)), "{effect:?}");
+                }
+                self.broker.tick(Time::ZERO, 1000);
+                self.broker.check_invariants();
+            }
+            let Some(batch) = self.broker.take_batch(Time::ZERO) else { return output };
+            self.store.commit(&batch, WALL).expect("there is room");
+            for fetch in &batch.fetches {
+                let page = self.store.fetch(fetch, Time::ZERO, WALL).expect("it can be read");
+                self.broker.page(&page, Time::ZERO);
+            }
+            self.broker.durable(batch.number, Time::ZERO);
+        }
+    }
+
+    /// A client comes back; with what it is told.
+    fn resume(&mut self, client_identifier: &str, version: ProtocolVersion) -> (ConnectionId, Vec<String>) {
+        let address = Peer::Internet(([127, 0, 0, 1], 50_000).into());
+        let peer = self.broker.accept(address, ListenerId(18_830), Time::ZERO).expect("there is room");
+        let mut properties = PropertyBuffer::default();
+        if version == ProtocolVersion::V5 {
+            properties.push(Property::SessionExpiryInterval(3600));
+        }
+        let connect = Connect {
+            version,
+            clean_start: false,
+            keep_alive: 0,
+            properties: properties.properties(),
+            client_identifier,
+            will: None,
+            user_name: Some("ann"),
+            password: None,
+        };
+        let said = self.tell(peer, version, &Packet::Connect(connect));
+        (peer, said)
+    }
+
+    /// A client sends a packet; with what it is told.
+    fn tell(&mut self, peer: ConnectionId, version: ProtocolVersion, packet: &Packet<'_>) -> Vec<String> {
+        let mut bytes = Vec::new();
+        packet.encode(version, &mut bytes);
+        self.broker.received(peer, &bytes, Time::ZERO);
+        let output = self.settle();
+        let mut rest = output.as_slice();
+        let mut said = Vec::new();
+        while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
+            rest = rest.split_at(cut.length).1;
+            said.push(said_of(&decode(&cut, version).expect("the broker knows how to write")));
+        }
+        said
+    }
+}
+
+fn said_of(packet: &Packet<'_>) -> String {
+    match packet {
+        Packet::ConnAck(connack) => format!("CONNACK {} {}", connack.code, connack.session_present),
+        Packet::Publish(publish) => {
+            let identifier = publish.delivery.packet_identifier().map_or(0, PacketIdentifier::value);
+            let identifiers: Vec<u32> = publish.properties.subscription_identifiers().collect();
+            format!(
+                "PUBLISH {identifier} {} {:?} q{}{}{} {identifiers:?}",
+                publish.topic.map_or("", |topic| topic.as_str()),
+                String::from_utf8_lossy(publish.payload),
+                publish.delivery.qos().level(),
+                if publish.retain { "r" } else { "" },
+                if publish.dup { "d" } else { "" },
+            )
+        }
+        Packet::PubRec(of) => format!("PUBREC {}", of.packet_identifier),
+        Packet::PubRel(of) => format!("PUBREL {}", of.packet_identifier),
+        Packet::PubComp(of) => format!("PUBCOMP {}", of.packet_identifier),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn of(identifier: u16) -> Acknowledgement<'static> {
+    Acknowledgement {
+        packet_identifier: PacketIdentifier::new(identifier).expect("not zero"),
+        reason_code: ReasonCode::Success,
+        properties: Properties::default(),
+    }
+}
+
+#[test]
+fn a_session_goes_on_where_it_was() {
+    let mut world = World::of("queued.db");
+    let version = ProtocolVersion::V5;
+    let (five, said) = world.resume("five", version);
+    let expected = [
+        "CONNACK 0 true",
+        "PUBREL 2",
+        r#"PUBLISH 3 q/0 "message 0" q1d [9]"#,
+        r#"PUBLISH 4 q/2 "message 2" q1d [9]"#,
+        r#"PUBLISH 5 q/3 "message 3" q2 [9]"#,
+        r#"PUBLISH 6 q/4 "message 4" q1 [9]"#,
+        r#"PUBLISH 7 q/twice "twice" q1 [10]"#,
+        r#"PUBLISH 8 q/twice "twice" q2 [9]"#,
+        r#"PUBLISH 9 q/long "long" q1 [9]"#,
+        r#"PUBLISH 10 q/new "new" q2 [9]"#,
+    ];
+    assert_eq!(said, expected);
+    assert!(world.tell(five, version, &Packet::PubComp(of(2))).is_empty());
+    assert_eq!(world.tell(five, version, &Packet::PubRec(of(5))), ["PUBREL 5"]);
+    let (_, said) = world.resume("late", ProtocolVersion::V311);
+    let expected =
+        ["CONNACK 0 true", r#"PUBLISH 1 q/new "new" q2d []"#, r#"PUBLISH 2 old "retained" q1rd []"#];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_message_of_qos_0_waits_where_it_did() {
+    let mut world = World::of("queued.db");
+    let (_, said) = world.resume("away", ProtocolVersion::V311);
+    assert_eq!(said.len(), 10, "{said:#?}");
+    assert_eq!(said[1], r#"PUBLISH 1 q/0 "message 0" q1 []"#);
+    assert_eq!(said[6], r#"PUBLISH 0 z "of no account" q0 []"#);
+    assert_eq!(said[9], r#"PUBLISH 8 q/new "new" q1 []"#);
+}
+
+/// Whether it sends again or releases, nobody gets anything twice.
+#[test]
+fn who_has_not_released_a_message_can() {
+    let mut world = World::of("unreleased.db");
+    let version = ProtocolVersion::V5;
+    let (sender, said) = world.resume("sender", version);
+    assert_eq!(said, ["CONNACK 0 true"]);
+    assert_eq!(world.tell(sender, version, &Packet::PubRel(of(77))), ["PUBCOMP 77"]);
+    let again = Packet::Publish(Publish {
+        dup: true,
+        retain: true,
+        delivery: Delivery::ExactlyOnce(of(79).packet_identifier),
+        topic: TopicName::new("in/b").ok(),
+        properties: Properties::default(),
+        payload: b"",
+    });
+    assert_eq!(world.tell(sender, version, &again), ["PUBREC 79"]);
+    let (_, said) = world.resume("one", version);
+    let expected = ["CONNACK 0 true", r#"PUBLISH 1 in/a "kept" q2 [1, 2]"#, r#"PUBLISH 2 in/b "" q1 [1]"#];
+    assert_eq!(said, expected);
+}
