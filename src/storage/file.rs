@@ -25,10 +25,10 @@ const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
 /// Sees to it that there is a file that the engine can open. An existing one is not opened, because to close it again
 /// would take away the locks that this process may have on it.
 pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
-    check_directory(path)?;
+    let directory = check_directory(path)?;
     let in_words = |why| OpenError::File { path: path.to_owned(), why };
     match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
-        Ok(_) => return Ok(()),
+        Ok(_) => return keep_names(directory).map_err(in_words),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(in_words(error)),
     }
@@ -43,8 +43,15 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     access(path, AccessFlags::R_OK | AccessFlags::W_OK).map_err(|why| in_words(why.into()))
 }
 
-/// The engine puts files of its own beside the one that is named, so the directory itself must be open to it.
-fn check_directory(path: &Path) -> Result<(), OpenError> {
+/// Makes the names in a directory durable: a file is of no use after a power cut if nobody finds it.
+#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
+fn keep_names(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+/// The directory of a file. The engine puts files of its own beside the one that is named, so the directory itself must
+/// be open to it.
+fn check_directory(path: &Path) -> Result<&Path, OpenError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -61,7 +68,8 @@ fn check_directory(path: &Path) -> Result<(), OpenError> {
     let rights = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
     access(directory, rights).map_err(|why| {
         in_words(format!("the broker's user can not write into it ({}); give it to that user", why.desc()))
-    })
+    })?;
+    Ok(directory)
 }
 
 /// What a file is that the engine takes for none of its own; `None` if that can not be seen.

@@ -40,6 +40,25 @@ fn a_second_broker_is_refused() {
     drop(directory.store());
 }
 
+/// Names the file to the other process.
+const FILE: &str = "BROOKLET_TEST_FILE";
+
+#[test]
+fn another_process_is_refused() {
+    if let Some(path) = std::env::var_os(FILE) {
+        let error = open(path.as_ref()).expect_err("it is locked");
+        return assert!(matches!(error, OpenError::Locked(_)), "{error}");
+    }
+    let directory = Directory::new();
+    let store = directory.store();
+    let mut other = std::process::Command::new(std::env::current_exe().expect("it has a name"));
+    other.args(["--exact", "storage::tests::files::another_process_is_refused"]);
+    let output = other.env(FILE, directory.file()).output().expect("it runs");
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.contains("1 passed"), "{output}");
+    drop(store);
+}
+
 #[test]
 fn a_directory_that_can_not_be_used_is_named() {
     let directory = Directory::new();

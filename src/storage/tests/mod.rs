@@ -5,6 +5,7 @@ mod flags;
 mod model;
 mod property;
 mod records;
+mod upkeep;
 
 use std::fs;
 use std::path::{Path, PathBuf};
