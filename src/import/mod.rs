@@ -63,6 +63,8 @@ pub struct Brought {
     pub queued: usize,
     /// Messages of QoS 2 that their senders have not released.
     pub unreleased: usize,
+    /// Sessions among all that may have no User Name: what stands there for one may be left from a session before.
+    pub doubtful: usize,
 }
 
 /// Gives the numbers of an import, and the listeners that go by a port in it.
@@ -145,6 +147,7 @@ impl<'a> Import<'a> {
             subscriptions: self.tables.subscriptions.len(),
             queued: self.tables.outgoing.iter().filter(is_message).count(),
             unreleased: self.tables.incoming.len(),
+            doubtful: self.tables.doubtful,
         }
     }
 

@@ -142,6 +142,10 @@ pub(super) struct Tables<'a> {
     /// The contents that are retained.
     pub(super) retained: Vec<usize>,
     pub(super) left_out: LeftOut,
+    /// Sessions whose User Names may be those of others.
+    pub(super) doubtful: usize,
+    /// What the session before was said to have for a User Name, but has not.
+    repeated: Option<&'a [u8]>,
 }
 
 /// The chunks, by their kinds.
@@ -275,13 +279,7 @@ impl<'a> Tables<'a> {
         if client_identifier.is_empty() {
             return damaged(client.at, "a session without a Client Identifier");
         }
-        // Version 2.0.11 writes the User Name of the session before, and what lies behind it in its memory, for a
-        // session that has none.
-        let user_name = match client.user_name {
-            [] => None,
-            bytes if bytes.contains(&0) => None,
-            bytes => Some(text(bytes, client.at, "a User Name that is no text")?),
-        };
+        let user_name = self.user_name(client)?;
         let is_of_a_bridge = client.port == 0 && client.ends == 0;
         let expiry_interval = match client.expiry_interval {
             // Those of bridges have no listener, and are for ever from version 2.0.15 on.
@@ -310,6 +308,28 @@ impl<'a> Tables<'a> {
             ends,
         });
         Ok(Some(self.sessions.len() - 1))
+    }
+
+    /// The User Name of a session. For one that has none, mosquitto 2.0.11 writes that of the session before again, with
+    /// the two bytes of its length swapped each time: once with what lies behind it in memory, then as if it were a
+    /// name.
+    fn user_name(&mut self, client: &Client<'a>) -> Result<Option<&'a str>, ImportError> {
+        let (name, rest) = match client.user_name.iter().position(|&byte| byte == 0) {
+            Some(end) => client.user_name.split_at(end),
+            None => (client.user_name, &[][..]),
+        };
+        if !rest.is_empty() {
+            self.repeated = Some(name);
+            return Ok(None);
+        }
+        if name.is_empty() {
+            self.repeated = None;
+            return Ok(None);
+        }
+        if self.repeated.take() == Some(name) {
+            self.doubtful += 1;
+        }
+        text(name, client.at, "a User Name that is no text").map(Some)
     }
 
     fn take_subscription(

@@ -200,7 +200,7 @@ fn what_waits_and_what_is_on_its_way_comes_in_the_order_of_each_queue() {
         ],
     );
     assert_eq!(read(QUEUED).left_out(), &BTreeMap::from([(Reason::MessageExpired, 2)]));
-    let brought = Brought { retained: 1, sessions: 3, subscriptions: 6, queued: 19, unreleased: 0 };
+    let brought = Brought { retained: 1, sessions: 3, subscriptions: 6, queued: 19, ..Brought::default() };
     assert_eq!(read(QUEUED).brought(), brought);
 }
 
@@ -253,6 +253,23 @@ fn a_running_broker_leaves_sessions_that_have_not_begun_to_end() {
             r#"message 1 out/1 "over the bridge" q1 to 1:q1[]"#,
         ],
     );
+}
+
+#[test]
+fn a_user_name_that_may_be_left_from_another_session_is_told() {
+    let mut chunks = chunks(RUNNING);
+    let hour = chunks.iter().position(|(kind, body)| *kind == 6 && body.ends_with(b"hourann")).unwrap();
+    let named = |identifier: &[u8; 4]| {
+        let mut body = chunks[hour].1.clone();
+        body[24..28].copy_from_slice(identifier);
+        (6, body)
+    };
+    // Behind `nobody`, which has what is left from `hour`.
+    let behind = [named(b"same"), named(b"last")];
+    chunks.splice(hour + 2..hour + 2, behind);
+    let file = database(6, &chunks);
+    assert_eq!((read(RUNNING).brought().doubtful, read(&file).brought().doubtful), (0, 1));
+    assert!(lines(&read(&file))[3].starts_with("session 4 same user Some(\"ann\")"));
 }
 
 #[test]
@@ -438,7 +455,7 @@ fn what_can_not_be_is_left_out_alone() {
         let import = read(&bytes);
         (import.brought(), import.left_out().clone())
     };
-    let whole = Brought { retained: 1, sessions: 3, subscriptions: 6, queued: 19, unreleased: 0 };
+    let whole = Brought { retained: 1, sessions: 3, subscriptions: 6, queued: 19, ..Brought::default() };
     let expired = (Reason::MessageExpired, 2);
     // The topic of a message of three sessions becomes a filter; then its number is one that nobody asks for.
     let without = Brought { queued: 16, ..whole };

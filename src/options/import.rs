@@ -176,6 +176,13 @@ fn summary(import: &Import<'_>, file: &Path, store: &Path) -> String {
     ] {
         let _ = writeln!(text, "{count:>8} {what}");
     }
+    if brought.doubtful > 0 {
+        let _ = writeln!(
+            text,
+            "{:>8} of the sessions may belong to clients without a User Name: mosquitto 2.0 writes the one before again",
+            brought.doubtful
+        );
+    }
     if !import.left_out().is_empty() {
         text += "Left out:\n";
     }
