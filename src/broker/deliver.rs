@@ -426,22 +426,29 @@ impl Broker {
     #[inline]
     fn begin_at_once(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
         let must_prepare = self.must_prepare(session, share.qos);
-        let Self { sessions, connections, limits, .. } = self;
+        let Self { sessions, connections, sender, statistics, limits, now, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return false };
-        if connections[id].outbox.len() >= limits.outbox_bytes {
+        let connection = &mut connections[id];
+        if connection.outbox.len() >= limits.outbox_bytes {
             return false;
         }
-        let outgoing = state.outgoing_mut();
-        if !(if must_prepare { outgoing.may_prepare() } else { outgoing.may_begin() }) {
+        if must_prepare {
+            let is_possible = state.outgoing_mut().may_prepare();
+            if is_possible {
+                self.prepare(session, keepable, share);
+            }
+            return is_possible;
+        }
+        if !state.outgoing_mut().may_begin() {
             return false;
         }
-        self.begin(session, keepable, share);
+        let begun = begin_on(state, connection, sender, statistics, *now, keepable, share);
+        self.has_begun(session, keepable, share, begun);
         true
     }
 
     /// Begins the delivery of a copy whose turn it is.
-    #[inline]
     pub(super) fn begin(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
         if self.must_prepare(session, share.qos) {
             self.prepare(session, keepable, share);
@@ -450,7 +457,14 @@ impl Broker {
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &mut sessions[session];
         let Some(id) = state.connection() else { return };
-        match begin_on(state, &mut connections[id], sender, statistics, *now, keepable, share) {
+        let begun = begin_on(state, &mut connections[id], sender, statistics, *now, keepable, share);
+        self.has_begun(session, keepable, share, begun);
+    }
+
+    /// Does what follows from a delivery that was to begin.
+    #[inline]
+    fn has_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>, begun: Begun) {
+        match begun {
             Begun::First => self.arm_retry(session),
             Begun::Behind => {}
             Begun::Oversized => {

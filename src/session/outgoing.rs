@@ -609,7 +609,9 @@ impl Outgoing {
     #[inline]
     fn go_on(&mut self, index: usize, stage: Stage, spares: &mut Spares) {
         if let Stage::Publish(queued) = std::mem::replace(&mut self.in_flight[index].stage, stage) {
-            self.gone.extend(queued.number);
+            if let Some(number) = queued.number {
+                self.gone.push(number);
+            }
             spares.keep(queued.message);
         }
     }
