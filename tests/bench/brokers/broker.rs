@@ -48,6 +48,34 @@ dynamic_filters = true
     without_limits: "",
 };
 
+/// What brooklet needs to be told where memory alone will not do; otherwise it runs by flags.
+const BROOKLET_ON_DISK: Configuration = Configuration {
+    text: "\
+listener {port} 127.0.0.1
+allow_anonymous true
+user root
+persistence true
+persistence_location {directory}
+log_type error
+",
+    without_limits: "\
+max_queued_messages 0
+max_queued_bytes 0
+",
+};
+
+const MOSQUITTO_ON_DISK: Configuration = Configuration {
+    text: "\
+listener {port} 127.0.0.1
+allow_anonymous true
+user root
+persistence true
+persistence_location {directory}/
+log_type error
+",
+    without_limits: MOSQUITTO.without_limits,
+};
+
 /// The text of a configuration file, where `{port}` is the port.
 #[derive(Clone, Copy, Debug)]
 pub struct Configuration {
@@ -62,6 +90,14 @@ pub struct Configuration {
 pub enum OwnLimits {
     Kept,
     Lifted,
+}
+
+/// Where a broker keeps what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    Memory,
+    /// A directory of its own, empty at first.
+    Disk,
 }
 
 /// What a broker can do.
@@ -82,6 +118,8 @@ pub struct Broker {
     /// For the shell; `{port}` and `{configuration}` stand for what they say.
     pub command: String,
     pub configuration: Option<Configuration>,
+    /// The same where it is to keep what it acknowledges on disk, if it can.
+    pub on_disk: Option<(String, Configuration)>,
     pub ability: Ability,
 }
 
@@ -93,6 +131,7 @@ impl Broker {
                 name: name.trim().to_owned(),
                 command: command.trim().to_owned(),
                 configuration: None,
+                on_disk: None,
                 ability: Ability::V5,
             }),
             Some((name, _)) => Err(format!("the command of {name} does not say {{port}}")),
@@ -130,31 +169,56 @@ impl Broker {
                 return Err(format!("{name} is not known; write {name}=COMMAND, with {{port}} for the port"));
             }
         };
-        Ok(Some(Self { name: name.to_owned(), command, configuration, ability }))
+        let on_disk = match name {
+            "brooklet" => {
+                let command = format!("{} -c {{configuration}}", env!("CARGO_BIN_EXE_brooklet"));
+                cfg!(feature = "persistence").then_some((command, BROOKLET_ON_DISK))
+            }
+            "mosquitto" => Some((command.clone(), MOSQUITTO_ON_DISK)),
+            _ => None,
+        };
+        Ok(Some(Self { name: name.to_owned(), command, configuration, on_disk, ability }))
     }
 
     /// Starts it on a free port and waits until it takes connections. It runs on the given processor, if any.
-    pub fn start(&self, processor: Option<usize>, own_limits: OwnLimits) -> Result<Process, Fault> {
+    pub fn start(
+        &self,
+        processor: Option<usize>,
+        own_limits: OwnLimits,
+        storage: Storage,
+    ) -> Result<Process, Fault> {
         let port = free_port()?;
-        let command = self.command_for(port, own_limits)?;
+        let command = self.command_for(port, own_limits, storage)?;
         let pin = processor.map_or(String::new(), |processor| format!("taskset -c {processor} "));
-        self.spawn(Command::new("sh").args(["-c", &format!("exec {pin}{command}")]), port)
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {pin}{command}")]);
+        self.spawn(shell, port)
     }
 
     /// Starts it without a shell in between, so that the time until it takes connections is its own.
     pub fn start_alone(&self) -> Result<Process, Fault> {
         let port = free_port()?;
-        let command = self.command_for(port, OwnLimits::Kept)?;
+        let command = self.command_for(port, OwnLimits::Kept, Storage::Memory)?;
         let mut words = command.split_whitespace();
         let program = words.next().ok_or_else(|| format!("{} has no command", self.name))?;
-        self.spawn(Command::new(program).args(words), port)
+        let mut command = Command::new(program);
+        command.args(words);
+        self.spawn(command, port)
     }
 
     /// The command line for a port; a configuration is written for it.
-    fn command_for(&self, port: u16, own_limits: OwnLimits) -> Result<String, Fault> {
-        let mut command = self.command.replace("{port}", &port.to_string());
-        if let Some(configuration) = self.configuration {
+    fn command_for(&self, port: u16, own_limits: OwnLimits, storage: Storage) -> Result<String, Fault> {
+        let (command, configuration) = match (storage, &self.on_disk) {
+            (Storage::Memory, _) => (&self.command, self.configuration),
+            (Storage::Disk, Some((command, configuration))) => (command, Some(*configuration)),
+            (Storage::Disk, None) => return Err("it keeps nothing on disk".to_owned()),
+        };
+        let mut command = command.replace("{port}", &port.to_string());
+        if let Some(configuration) = configuration {
             let mut text = configuration.text.replace("{port}", &port.to_string());
+            if storage == Storage::Disk {
+                text = text.replace("{directory}", &fresh_directory(&self.name)?);
+            }
             if own_limits == OwnLimits::Lifted {
                 text += configuration.without_limits;
             }
@@ -165,26 +229,31 @@ impl Broker {
         Ok(command)
     }
 
-    fn spawn(&self, command: &mut Command, port: u16) -> Result<Process, Fault> {
+    fn spawn(&self, mut command: Command, port: u16) -> Result<Process, Fault> {
         let log = File::create(format!("{SCRATCH}/{}.log", self.name))
             .and_then(|file| Ok((file.try_clone()?, file)))
             .map_err(|error| format!("can not write a log: {error}"))?;
+        command.stdin(Stdio::null()).stdout(log.0).stderr(log.1);
         let start = Instant::now();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.0)
-            .stderr(log.1)
-            .spawn()
-            .map_err(|error| format!("can not start {}: {error}", self.name))?;
-        let mut process = Process { child, port, started_in: Duration::ZERO };
+        let child = command.spawn().map_err(|error| format!("can not start {}: {error}", self.name))?;
+        let mut process = Process { command, child, port, started_in: Duration::ZERO };
         process.wait_until_it_listens(start)?;
         Ok(process)
     }
 }
 
+/// A directory for what a broker of this name keeps, without what an earlier one has kept.
+fn fresh_directory(name: &str) -> Result<String, Fault> {
+    let path = format!("{SCRATCH}/{name}-data");
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).map_err(|error| format!("can not make {path}: {error}"))?;
+    Ok(path)
+}
+
 /// A broker that runs, until it is dropped.
 #[derive(Debug)]
 pub struct Process {
+    command: Command,
     child: Child,
     pub port: u16,
     /// From when it was started until it took a connection.
@@ -217,6 +286,24 @@ impl Process {
         Ok(())
     }
 
+    /// Asks it to end, and starts it again once it has. The moment at which it was started.
+    pub fn restart(&mut self) -> Result<Instant, Fault> {
+        let identifier = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", "TERM", &identifier]).status();
+        let ended =
+            status.and_then(|_| self.child.wait()).map_err(|error| format!("it does not end: {error}"));
+        ended?;
+        let start = Instant::now();
+        self.child = self.command.spawn().map_err(|error| format!("can not start it again: {error}"))?;
+        self.wait_until_it_listens(start)?;
+        Ok(start)
+    }
+
+    /// Bytes that it has caused to be written to a device.
+    pub fn written(&self) -> Result<f64, Fault> {
+        number_in(&format!("/proc/{}/io", self.child.id()), "write_bytes:")
+    }
+
     /// Time that all its threads have had a processor.
     pub fn processor_time(&self) -> Result<Duration, Fault> {
         processor_time(&format!("/proc/{}/task", self.child.id()))
@@ -226,8 +313,8 @@ impl Process {
     pub fn memory(&self) -> Result<Memory, Fault> {
         let directory = format!("/proc/{}", self.child.id());
         Ok(Memory {
-            resident: kibibytes(&format!("{directory}/status"), "VmRSS:")? * 1024.0,
-            private_dirty: kibibytes(&format!("{directory}/smaps_rollup"), "Private_Dirty:")? * 1024.0,
+            resident: number_in(&format!("{directory}/status"), "VmRSS:")? * 1024.0,
+            private_dirty: number_in(&format!("{directory}/smaps_rollup"), "Private_Dirty:")? * 1024.0,
         })
     }
 }
@@ -259,7 +346,7 @@ fn processor_time(tasks: &str) -> Result<Duration, Fault> {
     Ok(Duration::from_nanos(sum))
 }
 
-fn kibibytes(path: &str, field: &str) -> Result<f64, Fault> {
+fn number_in(path: &str, field: &str) -> Result<f64, Fault> {
     let text = fs::read_to_string(path).map_err(|error| format!("can not read {path}: {error}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(field));
     let count = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());

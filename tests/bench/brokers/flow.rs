@@ -44,6 +44,11 @@ pub struct Flow {
     pub publishers: usize,
     pub subscribers: usize,
     pub pattern: Pattern,
+    /// Deliveries that a closed loop keeps outstanding, all publishers together; without, as many as keep a broker
+    /// busy.
+    pub window: Option<usize>,
+    /// The subscribers' sessions outlive their connections.
+    pub is_kept: bool,
 }
 
 impl Flow {
@@ -74,7 +79,8 @@ impl Flow {
 
     /// Deliveries that each publisher keeps outstanding in a closed loop.
     fn share(&self) -> usize {
-        let outstanding = OUTSTANDING_MESSAGES.min(OUTSTANDING_BYTES / self.payload);
+        let busy = OUTSTANDING_MESSAGES.min(OUTSTANDING_BYTES / self.payload);
+        let outstanding = self.window.unwrap_or(busy);
         (outstanding / self.publishers / self.receivers()).max(1)
     }
 
@@ -154,7 +160,8 @@ impl Load {
     /// Connects and subscribes everybody; the clients' numbers begin with `first`, and so do those of pairs.
     pub fn prepare(flow: Flow, network: &mut Network, first: usize) -> Result<Self, Fault> {
         let mut agent = Agent::new(flow.version);
-        agent.connect(network, first, flow.subscribers + flow.publishers, true)?;
+        agent.connect(network, first, flow.subscribers, !flow.is_kept)?;
+        agent.connect(network, first + flow.subscribers, flow.publishers, true)?;
         for subscriber in 0..flow.subscribers {
             let filter = flow.filter(first + subscriber);
             agent.subscribe(network, first + subscriber, flow.qos, &[filter])?;

@@ -17,6 +17,7 @@ mod broker;
 mod chart;
 mod churn;
 mod crowd;
+mod durable;
 mod flow;
 mod held;
 mod memory;
@@ -113,16 +114,16 @@ fn run_scenario(settings: &Settings, scenario: &Scenario, report: &mut Report) {
     let mut failed = vec![false; settings.brokers.len()];
     for _ in 0..settings.repetitions {
         for (number, broker) in settings.brokers.iter().enumerate() {
-            if failed[number] || !scenario.is_for(broker.ability) {
+            if failed[number] || !scenario.is_for(broker) {
                 continue;
             }
             let processor = settings.processors.map(|(of_broker, _)| of_broker);
             let process = if scenario.is_about_the_start() {
                 broker.start_alone()
             } else {
-                broker.start(processor, scenario.own_limits())
+                broker.start(processor, scenario.own_limits(), scenario.storage())
             };
-            match process.and_then(|process| scenario.run(&process, settings.effort)) {
+            match process.and_then(|mut process| scenario.run(&mut process, settings.effort)) {
                 Ok(outcome) => {
                     tell(scenario, &broker.name, &outcome);
                     report.add(scenario.name, number, outcome);
@@ -150,6 +151,7 @@ fn tell(scenario: &Scenario, broker: &str, outcome: &Outcome) {
                 Kind::Bytes => "bytes resident, dirty",
                 Kind::Kibibytes => "KiB resident, dirty",
                 Kind::Milliseconds => "ms",
+                Kind::Written => "bytes written",
             };
             format!("{} ({unit})", values.join(", "))
         })

@@ -122,7 +122,7 @@ fn append_publish(out: &mut Vec<u8>, flags: u8, topic: &str, identifier: u16) {
 }
 
 /// Waits for so many deliveries, as long as some come.
-fn receive(agent: &mut Agent, network: &mut Network, count: usize) -> Result<Tally, Fault> {
+pub fn receive(agent: &mut Agent, network: &mut Network, count: usize) -> Result<Tally, Fault> {
     let mut quiet_since = Instant::now();
     while agent.deliveries < count && quiet_since.elapsed() < Duration::from_secs(2) {
         let before = agent.deliveries;

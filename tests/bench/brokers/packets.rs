@@ -196,11 +196,20 @@ pub struct Template {
 impl Template {
     /// `payload` is a length in bytes, at least that of a stamp.
     pub fn new(version: Version, qos: u8, topic: &str, payload: usize, stream: usize) -> Self {
+        Self::with_flags(version, qos << 1, topic, payload, stream)
+    }
+
+    /// The same for a message that is to be retained.
+    pub fn retained(version: Version, qos: u8, topic: &str, payload: usize, stream: usize) -> Self {
+        Self::with_flags(version, qos << 1 | 1, topic, payload, stream)
+    }
+
+    fn with_flags(version: Version, flags: u8, topic: &str, payload: usize, stream: usize) -> Self {
         let body = vec![b'.'; payload.max(STAMP_BYTES)];
-        let bytes = publish(version, qos << 1, topic, &body);
+        let bytes = publish(version, flags, topic, &body);
         let payload_at = bytes.len() - body.len();
         let before_payload = usize::from(version == Version::V5);
-        let identifier_at = (qos > 0).then(|| payload_at - before_payload - 2);
+        let identifier_at = (flags & 6 != 0).then(|| payload_at - before_payload - 2);
         let stream = u32::try_from(stream).expect("streams are few");
         Self { bytes, identifier_at, payload_at, stream }
     }

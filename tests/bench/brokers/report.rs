@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::agent::IN_FLIGHT_MAXIMUM;
+use crate::broker::{Configuration, Storage};
 use crate::flow::{OUTSTANDING_BYTES, OUTSTANDING_MESSAGES};
 use crate::scenarios::{Figure, Kind, Outcome, grouped};
 use crate::settings::Settings;
@@ -100,6 +101,8 @@ impl Report {
         text += &self.memory_table();
         text += "\n## Time\n\n";
         text += &self.time_table();
+        text += "\n## Written\n\nBytes written to the device for each message.\n\n";
+        text += &self.written_table();
         text += "\n## Lost, duplicated, reordered\n\n";
         text += &self.integrity();
         text += "\n## Brokers\n\n";
@@ -188,6 +191,11 @@ impl Report {
         self.table(&self.head(), rows.map(|row| self.cells(row, |v| digits(v[0]))))
     }
 
+    fn written_table(&self) -> String {
+        let rows = self.rows_of(&[Kind::Written]);
+        self.table(&self.head(), rows.map(|row| self.cells(row, |v| format!("{:.0}", v[0]))))
+    }
+
     /// The name of a row, what `show` makes of each broker's medians, and the ratios.
     fn cells(&self, row: &Row, show: impl Fn(&[f64]) -> String) -> Vec<String> {
         let medians: Vec<_> = (0..self.brokers.len()).map(|broker| row.medians(broker)).collect();
@@ -251,16 +259,24 @@ fn commands(settings: &Settings) -> String {
     let mut text = String::new();
     for broker in &settings.brokers {
         let _ = writeln!(text, "- {}: `{}`", broker.name, without_directories(&broker.command));
-        let Some(configuration) = broker.configuration else { continue };
-        text += "\n  ```text\n";
-        text.extend(configuration.text.lines().map(|line| format!("  {line}\n")));
-        if !configuration.without_limits.is_empty() {
-            text += "  # and wherever the broker's own limits are not what is measured:\n";
-            text.extend(configuration.without_limits.lines().map(|line| format!("  {line}\n")));
+        text += &broker.configuration.map_or_else(String::new, quoted);
+        let is_on_disk = settings.scenarios.iter().any(|scenario| scenario.storage() == Storage::Disk);
+        if let Some((command, configuration)) = broker.on_disk.as_ref().filter(|_| is_on_disk) {
+            let _ = writeln!(text, "  on disk: `{}`", without_directories(command));
+            text += &quoted(*configuration);
         }
-        text += "  ```\n\n";
     }
     text
+}
+
+fn quoted(configuration: Configuration) -> String {
+    let mut text = "\n  ```text\n".to_owned();
+    text.extend(configuration.text.lines().map(|line| format!("  {line}\n")));
+    if !configuration.without_limits.is_empty() {
+        text += "  # and wherever the broker's own limits are not what is measured:\n";
+        text.extend(configuration.without_limits.lines().map(|line| format!("  {line}\n")));
+    }
+    text + "  ```\n\n"
 }
 
 fn load_average() -> String {

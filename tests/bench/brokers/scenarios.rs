@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::broker::{Ability, OwnLimits, Process, own_processor_time};
+use crate::broker::{Ability, Broker, OwnLimits, Process, Storage, own_processor_time};
 use crate::churn::{Cycle, churn};
 use crate::crowd::{self, Crowd};
+use crate::durable::Durable;
 use crate::flow::{Flow, Load, Pattern};
 use crate::held::Held;
 use crate::memory;
@@ -43,6 +44,8 @@ pub enum Kind {
     Kibibytes,
     /// Milliseconds.
     Milliseconds,
+    /// Bytes written to the device for each message.
+    Written,
 }
 
 /// One row of a report, for one broker.
@@ -73,6 +76,8 @@ enum Work {
     AmongSubscriptions(Flow, usize),
     Churn(Cycle),
     Held(Held),
+    /// With a broker that keeps on disk what it acknowledges.
+    Durable(Durable),
 }
 
 /// Something to measure.
@@ -84,6 +89,17 @@ pub struct Scenario {
     work: Work,
 }
 
+const fn plain(
+    version: Version,
+    qos: u8,
+    payload: usize,
+    pattern: Pattern,
+    publishers: usize,
+    subscribers: usize,
+) -> Flow {
+    Flow { version, qos, payload, publishers, subscribers, pattern, window: None, is_kept: false }
+}
+
 const fn flow(
     version: Version,
     qos: u8,
@@ -92,32 +108,27 @@ const fn flow(
     publishers: usize,
     subscribers: usize,
 ) -> Work {
-    Work::Closed(Flow { version, qos, payload, publishers, subscribers, pattern })
+    Work::Closed(plain(version, qos, payload, pattern, publishers, subscribers))
 }
 
 const fn paced(pairs: usize, rate: u32) -> Work {
-    let flow =
-        Flow { version: V311, qos: 0, payload: 64, publishers: pairs, subscribers: pairs, pattern: Pairs };
-    Work::Open(flow, rate)
+    Work::Open(plain(V311, 0, 64, Pairs, pairs, pairs), rate)
 }
 
 /// What one greedy pair does to another one at a modest rate.
 const fn beside(rate: u32) -> Work {
-    let flow = Flow { version: V311, qos: 0, payload: 64, publishers: 1, subscribers: 1, pattern: Pairs };
-    Work::Beside(flow, rate)
+    Work::Beside(plain(V311, 0, 64, Pairs, 1, 1), rate)
 }
 
 /// Five pairs are busy, however many connections there are.
 const fn among_connections(count: usize) -> Work {
-    let flow = Flow { version: V311, qos: 0, payload: 64, publishers: 5, subscribers: 5, pattern: Pairs };
-    Work::AmongConnections(flow, count)
+    Work::AmongConnections(plain(V311, 0, 64, Pairs, 5, 5), count)
 }
 
 /// A thousand topics of six levels, and as many subscriptions that share their levels.
 const fn among_subscriptions(count: usize) -> Work {
     let pattern = AmongSites { topics: 1_000 };
-    let flow = Flow { version: V311, qos: 0, payload: 16, publishers: 1, subscribers: 1, pattern };
-    Work::AmongSubscriptions(flow, count)
+    Work::AmongSubscriptions(plain(V311, 0, 16, pattern, 1, 1), count)
 }
 
 const fn central(name: &'static str, work: Work) -> Scenario {
@@ -129,7 +140,7 @@ const fn further(name: &'static str, work: Work) -> Scenario {
 }
 
 /// All scenarios, in the order of the report.
-pub const ALL: [Scenario; 43] = [
+pub const ALL: [Scenario; 50] = [
     central("1:1 QoS 0, 16 B", flow(V311, 0, 16, OneTopic, 1, 1)),
     central("1:1 QoS 1, 16 B", flow(V311, 1, 16, OneTopic, 1, 1)),
     central("fan-out 1:100 QoS 0, 64 B", flow(V311, 0, 64, OneTopic, 1, 100)),
@@ -176,6 +187,13 @@ pub const ALL: [Scenario; 43] = [
     central("offline messages", Work::Held(Held::Offline(100_000))),
     central("stalled subscriber", Work::Held(Held::Stalled)),
     further("fan-out 1:1000 QoS 0, 16 KiB, readers of mixed speed", Work::Held(Held::MixedSpeed)),
+    central("durable relay QoS 1, 256 B, 1 outstanding", Work::Durable(Durable::Relay(1))),
+    central("durable relay QoS 1, 256 B, 16 outstanding", Work::Durable(Durable::Relay(16))),
+    central("durable relay QoS 1, 256 B, 256 outstanding", Work::Durable(Durable::Relay(256))),
+    central("durable queue of an absent client, QoS 1, 256 B", Work::Durable(Durable::Queue)),
+    central("durable relay beside QoS 0 at 1,000/s", Work::Durable(Durable::Beside)),
+    further("durable start with all there is", Work::Durable(Durable::Start)),
+    further("durable backlog of 1,000,000", Work::Durable(Durable::Backlog(1_000_000))),
 ];
 
 impl Scenario {
@@ -195,7 +213,7 @@ impl Scenario {
     }
 
     /// Whether a broker of that ability can do it.
-    pub fn is_for(&self, ability: Ability) -> bool {
+    fn is_within(&self, ability: Ability) -> bool {
         let speaks_5 = match self.work {
             Work::Closed(flow) | Work::Open(flow, _) => flow.version == V5,
             _ => false,
@@ -208,6 +226,19 @@ impl Scenario {
         matches!(self.work, Work::Held(Held::Nothing))
     }
 
+    /// Where the broker is to keep what it keeps.
+    pub const fn storage(&self) -> Storage {
+        match self.work {
+            Work::Durable(_) => Storage::Disk,
+            _ => Storage::Memory,
+        }
+    }
+
+    /// Whether a broker can do it.
+    pub fn is_for(&self, broker: &Broker) -> bool {
+        self.is_within(broker.ability) && (self.storage() == Storage::Memory || broker.on_disk.is_some())
+    }
+
     /// Whether a broker's own limits are part of what is measured.
     pub const fn own_limits(&self) -> OwnLimits {
         match self.work {
@@ -217,7 +248,7 @@ impl Scenario {
     }
 
     /// Measures a broker that has just been started.
-    pub fn run(&self, process: &Process, effort: Effort) -> Result<Outcome, Fault> {
+    pub fn run(&self, process: &mut Process, effort: Effort) -> Result<Outcome, Fault> {
         let mut network = Network::new(process.port)?;
         match self.work {
             Work::Closed(flow) => self.run_closed(process, &mut network, flow, effort),
@@ -236,6 +267,7 @@ impl Scenario {
             Work::Beside(flow, rate) => self.run_open(process, &mut network, flow, rate, effort),
             Work::Churn(cycle) => self.run_churn(process, &mut network, cycle, effort),
             Work::Held(held) => held.run(self.name, process, &mut network, effort),
+            Work::Durable(durable) => durable.run(self.name, process, network, effort),
         }
     }
 
@@ -282,16 +314,12 @@ impl Scenario {
             return Err("nothing was delivered".to_owned());
         }
         let count = stretch.deliveries as f64;
-        let at = |permille: usize| {
-            let place = (latencies.len() * permille).div_ceil(1000).max(1) - 1;
-            latencies[place] as f64 / 1000.0
-        };
         // The generator looks at the clock all the time, so its own processor time says nothing here.
         let values = vec![microseconds(broker) / count, count / stretch.time.as_secs_f64(), f64::NAN];
         let latency = Figure {
             row: self.name.split(", broker").next().unwrap_or_default().to_owned(),
             kind: Kind::Latency,
-            values: vec![at(500), at(990), at(999), at(1000)],
+            values: percentiles(&latencies),
         };
         let mut figures = vec![latency];
         if rival.is_none() {
@@ -325,7 +353,16 @@ impl Scenario {
     }
 }
 
-fn microseconds(time: Duration) -> f64 {
+/// p50, p99, p99.9 and the maximum in µs, of nanoseconds in order, of which there are some.
+pub fn percentiles(latencies: &[u64]) -> Vec<f64> {
+    let at = |permille: usize| {
+        let place = (latencies.len() * permille).div_ceil(1000).max(1) - 1;
+        latencies[place] as f64 / 1000.0
+    };
+    vec![at(500), at(990), at(999), at(1000)]
+}
+
+pub fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
