@@ -4,9 +4,11 @@ TARGET ?= decode
 SEEDS ?= 1000
 SEED ?= 0
 SECS ?= 60
+ROUNDS ?= 100
+RUNS ?= 20
 BUILT = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run test check fuzz bench interop size conformance sim
+.PHONY: help run test check fuzz bench interop size conformance sim crash powercut
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,6 +28,14 @@ fuzz: ## Fuzz one TARGET (decode) for SECS seconds (60)
 
 sim: ## Run SEEDS seeds (1000) of the simulator from SEED (0) on
 	SEEDS=$(SEEDS) SEED=$(SEED) cargo test --release --test simulation -- --nocapture
+
+crash: ## Kill the broker in ROUNDS rounds (100) from SEED (0) on, with clients who know what they were promised
+	ROUNDS=$(ROUNDS) SEED=$(SEED) cargo test --release --test crash outlives_the_broker -- --nocapture
+
+powercut: ## Cut its power in RUNS rounds (20) from SEED (0) on; installs strace where it may
+	@command -v strace >/dev/null || { apt-get update -qq && apt-get install -y -qq strace; }
+	RUNS=$(RUNS) SEED=$(SEED) cargo test --release --test crash outlives_a_power_cut -- --nocapture
+	cargo test --release --test crash a_disk_that_flushes_nothing -- --ignored
 
 bench: ## Run the benchmarks
 	cargo bench

@@ -1,0 +1,84 @@
+//! What was acknowledged outlives the broker: the real binary, killed again and again while clients publish, subscribe
+//! and leave, and an oracle that knows what every client was promised.
+//!
+//! `make crash ROUNDS=n SEED=k` runs `n` rounds from seed `k` on; `cargo test` runs a few. A round draws its clients'
+//! acts from its seed; when the broker meets them, and where the kill hits it, no seed can say. So a round that fails
+//! prints its seed, keeps its directory with the broker's file, logs and the clients' story, and is tried several times.
+
+mod broker;
+#[path = "../simulation/chance.rs"]
+#[expect(dead_code, reason = "the simulator uses the rest")]
+mod chance;
+mod client;
+mod disk;
+mod full;
+mod ledger;
+mod link;
+#[path = "../hostile/peer.rs"]
+#[expect(dead_code, reason = "the hostile tests use the rest")]
+mod peer;
+mod refusals;
+mod round;
+#[path = "../clients/server.rs"]
+#[expect(dead_code, reason = "the clients' tests use the rest")]
+mod server;
+#[path = "../conformance/wire.rs"]
+#[expect(dead_code, reason = "the conformance tests use the rest")]
+mod wire;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
+
+use round::{Outcome, Round};
+
+/// Rounds of a plain `cargo test`, without and with power cuts.
+const ROUNDS: u64 = 10;
+const RUNS: u64 = 1;
+/// A broker that never flushes is found out within so many rounds.
+const RUNS_WITHOUT_FLUSHES: u64 = 20;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"))
+}
+
+/// Runs rounds one after another and says what they were about.
+fn run(count: u64, round: impl Fn(u64) -> Outcome) {
+    let first = number("SEED").unwrap_or(0);
+    let mut sum = Outcome::default();
+    for seed in first..first + count {
+        sum.add(&round(seed));
+    }
+    println!("{count} rounds from {first} on: {sum:?}");
+    assert!(sum.deliveries > sum.messages, "the rounds are about something");
+}
+
+#[test]
+fn what_was_acknowledged_outlives_the_broker() {
+    run(number("ROUNDS").unwrap_or(ROUNDS), |seed| Round::new(seed).run());
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_power_cut() {
+    if has_strace() {
+        run(number("RUNS").unwrap_or(RUNS), |seed| Round::new(seed).run_with_power_cuts(true));
+    }
+}
+
+#[test]
+#[ignore = "it takes its time, and what it proves changes with the harness alone"]
+fn a_disk_that_flushes_nothing_is_found_out() {
+    let is_fine = |seed| {
+        let round = AssertUnwindSafe(|| Round::new(seed).run_with_power_cuts(false));
+        catch_unwind(round).is_ok()
+    };
+    assert!(has_strace() && !(0..RUNS_WITHOUT_FLUSHES).all(is_fine));
+}
+
+fn has_strace() -> bool {
+    let version = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
+    let is_there = version.is_ok_and(|status| status.success());
+    if !is_there {
+        println!("SKIPPED, for want of strace, which writes down what the broker does to its disk");
+    }
+    is_there
+}

@@ -1,0 +1,104 @@
+//! Where the broker does not start: on a file that another one has, on one that is damaged, and without a place to put
+//! it. What it says then, and that it touches nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::broker::Place;
+use crate::peer::Peer;
+use crate::wire::{Connect, V5};
+
+/// The configuration can not be used.
+const INVALID: i32 = 3;
+/// The system refuses something.
+const REFUSED: i32 = 1;
+
+/// The exit code of a broker that does not come to serve, and what it says. One that serves all the same is killed,
+/// and has no code.
+fn ends(mut command: Command) -> (Option<i32>, String) {
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary can be started");
+    let stderr = child.stderr.take().expect("standard error is a pipe");
+    let mut said = String::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        said += &line;
+        said.push('\n');
+        if line.contains(" running") {
+            child.kill().expect("a child can be killed");
+        }
+    }
+    let status = child.wait().expect("a child can be waited for");
+    (status.code(), said)
+}
+
+/// What is in the directory, names and contents.
+#[expect(clippy::disallowed_methods, reason = "this is about files")]
+fn contents(place: &Place) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(place.data()).expect("it is a directory");
+    let paths = entries.map(|entry| entry.expect("it can be read").path());
+    let mut files: Vec<_> =
+        paths.map(|path| (path.display().to_string(), fs::read(path).expect("it can be read"))).collect();
+    files.sort();
+    files
+}
+
+/// A place with a file in which there is something.
+fn used() -> Place {
+    let mut place = Place::new("used", "");
+    let server = place.start();
+    let mut peer = Peer::connect_as(server.address(), &Connect::new(V5, "keeper").resume().expiry(1_000));
+    assert_eq!(peer.subscribe("a/#", 1), 1);
+    peer.disconnect();
+    server.signal("KILL");
+    server.wait_for_end();
+    place
+}
+
+#[test]
+fn a_second_broker_on_the_same_file_is_refused() {
+    let mut place = Place::new("second", "");
+    let server = place.start();
+    let (code, said) = ends(place.command());
+    assert_eq!(code, Some(REFUSED), "{said}");
+    assert!(said.contains("another broker"), "{said}");
+    Peer::connect(server.address(), "first").disconnect();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this is about files")]
+fn a_damaged_file_is_refused_and_left_as_it_is() {
+    let mut place = used();
+    let (path, _) = contents(&place).into_iter().next().expect("there is a file");
+    for damage in [
+        &b"no database at all, but a text of some length, so that it is not taken for an empty one"[..],
+        b"\0\0",
+    ] {
+        fs::write(&path, damage.repeat(100)).expect("it can be written");
+        let before = contents(&place);
+        let (code, said) = ends(place.command());
+        assert_eq!(code, Some(REFUSED), "{said}");
+        assert!(said.contains(&path), "{said}");
+        assert_eq!(contents(&place), before);
+    }
+}
+
+#[test]
+fn a_place_that_can_not_be_used_is_refused_by_start_and_by_check() {
+    let mut place = Place::new("nowhere", "");
+    fs::remove_dir_all(place.data()).expect("it is ours");
+    refuse(&mut place);
+    // A directory that may not be written to says nothing to root, who may do everything. A file in its place does.
+    fs::copy(place.configuration(), place.data()).expect("it can be written");
+    refuse(&mut place);
+}
+
+fn refuse(place: &mut Place) {
+    for flags in [&[][..], &["--test-config"]] {
+        let mut command = place.command();
+        command.args(flags);
+        let (code, said) = ends(command);
+        assert_eq!(code, Some(INVALID), "{flags:?}: {said}");
+        let named = place.data().display().to_string();
+        assert!(said.contains("persistence_location") && said.contains(&named), "{flags:?}: {said}");
+    }
+}

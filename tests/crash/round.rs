@@ -1,0 +1,325 @@
+//! One round: a dozen clients, and several brokers one after another on one directory, all but the last of them killed.
+
+use std::time::{Duration, Instant};
+
+use crate::broker::Place;
+use crate::chance::Chance;
+use crate::client::{Character, Client, Memory, number_of};
+use crate::disk::{Cut, Disk};
+use crate::ledger::Ledger;
+use crate::link::Link;
+use crate::server::Server;
+use crate::wire::{Connect, V5, V311, received, subscribe};
+
+/// Longer than anything takes that is not stuck.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What a broker that owes nothing may still send comes within this.
+const QUIET: Duration = Duration::from_millis(30);
+/// How many brokers live before the last one, at least and at most.
+const LIVES: (u64, u64) = (3, 5);
+/// The longest life of a broker under load in microseconds, and of one below `strace`.
+const LIFE: u64 = 150_000;
+const LIFE_TRACED: u64 = 500_000;
+/// The longest life of a broker that is killed while it starts, or not long after, in the same way.
+const START: u64 = 30_000;
+const START_TRACED: u64 = 150_000;
+/// So many of the states that a power cut can leave are tried each time, beside the one that the round goes on with.
+const FUTURES: usize = 3;
+/// More messages than that are not begun in one life, so that the last life can deliver what is left.
+const MESSAGES_A_LIFE: usize = 600;
+
+/// What came of a round.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub kills: usize,
+    /// States after a power cut that were tried.
+    pub cuts: usize,
+    pub messages: usize,
+    pub deliveries: usize,
+}
+
+impl Outcome {
+    pub const fn add(&mut self, other: &Self) {
+        self.kills += other.kills;
+        self.cuts += other.cuts;
+        self.messages += other.messages;
+        self.deliveries += other.deliveries;
+    }
+}
+
+pub struct Round {
+    seed: u64,
+    place: Place,
+    configuration: String,
+    chance: Chance,
+    topics: Vec<String>,
+    ledger: Ledger,
+    clients: Vec<Client>,
+    kills: usize,
+    cuts: usize,
+}
+
+impl Round {
+    pub fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let configuration = "max_queued_messages 0\n".to_owned();
+        let topics = (0..5).map(|number| format!("open/{number}/x"));
+        let topics = topics.chain((0..2).map(|number| format!("shared/{number}"))).collect();
+        let clients = characters(&mut chance).into_iter().enumerate();
+        let clients = clients.map(|(index, character)| Client::new(Memory::new(index, character))).collect();
+        Self {
+            seed,
+            place: Place::new(&format!("round-{seed}"), &configuration),
+            configuration,
+            chance,
+            topics,
+            ledger: Ledger::default(),
+            clients,
+            kills: 0,
+            cuts: 0,
+        }
+    }
+
+    /// Kills broker after broker. What the process has written is there.
+    pub fn run(mut self) -> Outcome {
+        for _ in 0..self.chance.between(LIVES.0, LIVES.1) {
+            if self.chance.percent(25) {
+                self.start_and_kill();
+            }
+            self.start_live_and_end();
+        }
+        self.finish()
+    }
+
+    /// Cuts the power again and again: of what the process has written, the disk has what was flushed, and any part of
+    /// the rest. What may be there is tried several times, each time with clients who know the same.
+    pub fn run_with_power_cuts(mut self, hears_flushes: bool) -> Outcome {
+        self.place.is_traced = true;
+        for _ in 0..self.chance.between(LIVES.0, LIVES.1) {
+            let mut disk = Disk::of(&self.place.data());
+            if self.chance.percent(25) {
+                self.start_and_kill();
+            } else {
+                self.start_live_and_end();
+            }
+            let directory = self.place.data();
+            let text = directory.to_str().expect("it is ours");
+            disk.follow(&self.place.read_trace(), text, hears_flushes);
+            disk.check_against(&directory);
+            for _ in 0..FUTURES {
+                let cut = self.chance.pick(&Cut::ALL);
+                let seed = self.chance.next();
+                let future = self.fork();
+                disk.write_after(cut, &mut Chance::new(seed), &future.place.data());
+                future.place.keep("cut", &[format!("{cut:?}, {} bytes not flushed", disk.unflushed())]);
+                self.cuts += 1;
+                future.finish();
+            }
+            let cut = self.chance.pick(&Cut::ALL);
+            disk.write_after(cut, &mut self.chance, &directory);
+        }
+        self.place.is_traced = false;
+        self.finish()
+    }
+
+    /// The same clients, who know the same, and a directory of their own.
+    fn fork(&mut self) -> Self {
+        let clients = self.clients.iter().map(|client| Client::new(client.memory.clone()));
+        Self {
+            seed: self.seed,
+            place: Place::new(&format!("future-{}", self.seed), &self.configuration),
+            configuration: self.configuration.clone(),
+            chance: Chance::new(self.chance.next()),
+            topics: self.topics.clone(),
+            ledger: self.ledger.clone(),
+            clients: clients.collect(),
+            kills: 0,
+            cuts: 0,
+        }
+    }
+
+    /// Lets a last broker live until all is done.
+    fn finish(mut self) -> Outcome {
+        let server = self.place.start();
+        self.check_retained(&server);
+        self.settle(&server);
+        self.check_retained(&server);
+        self.place.keep_log(&server.lines_with(""));
+        Outcome {
+            kills: self.kills,
+            cuts: self.cuts,
+            messages: self.ledger.published(),
+            deliveries: self.ledger.deliveries(),
+        }
+    }
+
+    fn start_and_kill(&mut self) {
+        self.kills += 1;
+        let longest = if self.place.is_traced { START_TRACED } else { START };
+        self.place.start_and_kill(Duration::from_micros(self.chance.between(0, longest)));
+    }
+
+    fn start_live_and_end(&mut self) {
+        let server = self.place.start();
+        self.check_retained(&server);
+        self.live(&server);
+        self.end(server);
+    }
+
+    /// A life under load, of a length that the seed knows.
+    #[expect(clippy::disallowed_methods, reason = "the broker lives in real time")]
+    fn live(&mut self, server: &Server) {
+        let longest = if self.place.is_traced { LIFE_TRACED } else { LIFE };
+        let end = Instant::now() + Duration::from_micros(self.chance.between(0, longest));
+        let messages = self.ledger.published() + MESSAGES_A_LIFE;
+        while Instant::now() < end {
+            let index = self.chance.below(self.clients.len());
+            let is_enough = self.ledger.published() > messages;
+            self.act(index, server.port(), is_enough);
+            self.turn_all();
+        }
+    }
+
+    /// One act of one client.
+    fn act(&mut self, index: usize, port: u16, is_enough: bool) {
+        let client = &mut self.clients[index];
+        let may_begin_anew = client.memory.character.shared.is_none();
+        if !client.is_connected() {
+            if self.chance.percent(30) {
+                client.connect(port, may_begin_anew && self.chance.percent(5));
+            }
+        } else if self.chance.percent(2) {
+            client.leave(self.chance.percent(50), &mut self.ledger);
+        } else if !is_enough {
+            client.act(&mut self.chance, &self.topics, &mut self.ledger);
+        }
+    }
+
+    /// Everybody takes in what has come, and answers some of it.
+    fn turn_all(&mut self) {
+        let mut is_idle = true;
+        for client in &mut self.clients {
+            let answers = self.chance.below(4);
+            is_idle &= !client.turn(answers, &mut self.ledger);
+        }
+        if is_idle {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// Kills the broker, or now and then asks it to end.
+    fn end(&mut self, server: Server) {
+        let lines = if cfg!(feature = "signals") && self.chance.percent(10) {
+            server.signal("TERM");
+            server.wait_for_end().1
+        } else {
+            self.kills += 1;
+            server.signal("KILL");
+            server.wait_for_end().1
+        };
+        self.place.keep_log(&lines);
+        for client in &mut self.clients {
+            client.mourn(&mut self.ledger);
+        }
+        self.ledger.broker_died();
+    }
+
+    /// All clients come and stay until everything is done that was begun, and nothing that was promised is missing.
+    #[expect(clippy::disallowed_methods, reason = "the broker lives in real time")]
+    fn settle(&mut self, server: &Server) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_settled() {
+            if Instant::now() > end {
+                self.place.keep_log(&server.lines_with(""));
+                let clients: Vec<String> = self.clients.iter().map(Client::describe).collect();
+                let missing = self.ledger.missing();
+                panic!("never done:\n{}\n{}", clients.join("\n"), missing.join("\n"));
+            }
+            for client in self.clients.iter_mut().filter(|client| !client.is_connected()) {
+                client.connect(server.port(), false);
+            }
+            self.turn_all();
+        }
+        let end = Instant::now() + QUIET;
+        while Instant::now() < end {
+            self.turn_all();
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.clients.iter().all(Client::is_settled) && self.ledger.missing().is_empty()
+    }
+
+    /// What is retained is what was acknowledged last, or what was sent after it.
+    #[expect(clippy::disallowed_methods, reason = "the broker lives in real time")]
+    fn check_retained(&mut self, server: &Server) {
+        let mut link = Link::open(server.port());
+        link.send(&Connect::new(V5, "auditor").bytes());
+        link.send(&subscribe(V5, 1, &[], &[("retained/#", 1)]));
+        let mut seen = std::collections::BTreeMap::new();
+        let end = Instant::now() + PATIENCE;
+        let mut is_subscribed = false;
+        loop {
+            for packet in link.packets() {
+                is_subscribed |= packet[0] == 0x90;
+                if packet[0] >> 4 == 3 {
+                    let message = received(V5, &packet);
+                    seen.insert(message.topic, number_of(&message.payload));
+                }
+            }
+            let of = |topic: &str| seen.get(topic).copied().flatten();
+            let wrong =
+                self.ledger.retained_topics().find(|topic| !self.ledger.may_be_retained(topic, of(topic)));
+            match wrong {
+                None if is_subscribed => return,
+                Some(topic) if Instant::now() > end => {
+                    let expected = self.ledger.describe_retained(topic);
+                    panic!("{topic} has {:?} retained, not {expected}", of(topic));
+                }
+                _ => std::thread::sleep(Duration::from_micros(200)),
+            }
+        }
+    }
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the round of SEED={} has failed", self.seed);
+            self.place.keep("story", self.ledger.story());
+        }
+    }
+}
+
+/// Who takes part: sessions that are kept in both versions, members of shared subscriptions, and publishers without
+/// a session.
+fn characters(chance: &mut Chance) -> Vec<Character> {
+    let mut characters = Vec::new();
+    for (level, is_kept, shared, count) in [
+        (V311, true, None, 3),
+        (V5, true, None, 3),
+        (V311, false, None, 1),
+        (V5, false, None, 1),
+        (V5, true, Some("$share/group/shared/#"), 2),
+        (V5, true, Some("$share/other/shared/+"), 2),
+    ] {
+        for _ in 0..count {
+            let index = characters.len();
+            let filters = (0..5).map(|number| match (index + number) % 3 {
+                // Each covers one topic alone, so that no two overlap.
+                0 => format!("open/{number}/x"),
+                1 => format!("open/{number}/#"),
+                _ => format!("+/{number}/x"),
+            });
+            characters.push(Character {
+                name: format!("client-{index}"),
+                level,
+                is_kept,
+                receive_maximum: (chance.percent(50)).then(|| chance.pick(&[1, 3, 10])),
+                filters: filters.chain([format!("retained/{}/+", (index + 1) % 3)]).collect(),
+                shared: shared.map(str::to_owned),
+            });
+        }
+    }
+    characters
+}
