@@ -217,6 +217,8 @@ impl Broker {
             journal.change(session, Urgency::Urgent, now);
             journal.hurry(Urgency::Urgent, now);
             journal.cork(id);
+        } else {
+            journal.cork_for_ends(id, now);
         }
     }
 

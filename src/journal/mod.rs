@@ -60,6 +60,8 @@ pub struct Journal {
     open: u64,
     /// All batches up to this one are durable.
     durable: u64,
+    /// The batch with the latest end of a session.
+    ended: u64,
     /// When the open batch is to be closed; [`Time::NEVER`] while there is nothing in it.
     due: Time,
     next_session: SessionNumber,
@@ -101,6 +103,7 @@ impl Journal {
             pace,
             open: 1,
             durable: 0,
+            ended: 0,
             due: Time::NEVER,
             next_session: next.session,
             numbers: Vec::new(),
@@ -214,6 +217,7 @@ impl Journal {
             self.leftovers.push_back((number, messages));
         }
         self.record(Record::SessionEnded(number), Urgency::Lazy, now);
+        self.ended = self.open;
     }
 
     /// Something is to be written down.
@@ -261,6 +265,17 @@ impl Journal {
     pub fn cork(&mut self, id: ConnectionId) {
         if self.pace.holds {
             self.corked.insert(id, self.open);
+        }
+    }
+
+    /// A connection without a kept session gets nothing before every session is gone for good that has ended: its
+    /// client may have had one.
+    pub fn cork_for_ends(&mut self, id: ConnectionId, now: Time) {
+        if self.pace.holds && self.ended > self.durable {
+            self.corked.insert(id, self.ended);
+            if self.ended == self.open {
+                self.hurry(Urgency::Urgent, now);
+            }
         }
     }
 

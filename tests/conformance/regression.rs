@@ -1,13 +1,15 @@
 //! What went wrong once, as an exchange of packets; found by the simulator.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use brooklet::access::{AccessControl, Answer, Client, Peer as Address, Question, Verdict};
 use brooklet::broker::{Broker, Effect};
+use brooklet::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
 use brooklet::limits::Limits;
 use brooklet::settings::ListenerId;
-use brooklet::time::Time;
+use brooklet::time::{Duration, Time};
 
 use crate::wire::*;
 use crate::world::World;
@@ -122,4 +124,34 @@ fn a_topic_alias_is_left_out_where_it_is_too_much() {
     world.send(publisher, Publish::new(V5, "t", b"x").bytes());
     world.send(publisher, Publish::new(V5, "t", &[0; 54]).bytes());
     assert_eq!(world.take(a).last().map(Vec::len), Some(60));
+}
+
+#[test]
+fn who_begins_anew_twice_is_not_told_before_his_session_is_gone_for_good() {
+    let mut world = World::new();
+    let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
+    let pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::from_seconds(1) };
+    world.broker.begin_journal(NextNumbers { session, message }, pace);
+    let mut batches = 0;
+    let mut commit = |world: &mut World| {
+        batches += 1;
+        assert!(world.broker.take_batch(world.now()).is_some());
+        world.broker.durable(batches, world.now());
+        world.settle();
+    };
+    let kept = world.open();
+    world.send(kept, Connect::new(V311, "a").resume().bytes());
+    commit(&mut world);
+    assert_eq!(world.take(kept).len(), 1);
+    world.cut(kept);
+    // The first one leaves before its CONNACK, the second one finds no session any more.
+    let first = world.open();
+    world.send(first, Connect::new(V311, "a").bytes());
+    world.cut(first);
+    let second = world.open();
+    world.send(second, Connect::new(V311, "a").bytes());
+    assert_eq!(world.take(second).len(), 0, "the store still has the session");
+    assert!(world.broker.batch_due().is_some_and(|due| due <= world.now()));
+    commit(&mut world);
+    assert_eq!(world.take_one(second), [0x20, 2, 0, 0]);
 }
