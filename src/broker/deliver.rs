@@ -482,6 +482,7 @@ impl Broker {
 }
 
 /// What became of a delivery that was to begin.
+#[derive(Clone, Copy)]
 enum Begun {
     /// It is the first one at this moment.
     First,

@@ -34,14 +34,17 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Bytes that must be free for new messages to be taken: what it takes to settle those that are there, with a journal
 /// that has to be copied before it can begin anew.
 const ROOM_BYTES: u64 = 2 * JOURNAL_BYTES_MAXIMUM + 8 * 1024 * 1024;
+/// The share of a small disk that is enough.
+const ROOM_SHARE: u64 = 8;
 
 /// Whether the file system that a path lies on has so much room that new messages can be taken. Where that can not be
 /// told, the next commit will.
 #[allow(clippy::useless_conversion, reason = "the numbers are narrower on machines of 32 bits")]
 pub fn has_room(path: &Path) -> bool {
     nix::sys::statvfs::statvfs(path).map_or(true, |system| {
-        let (blocks, block) = (u64::from(system.blocks_available()), u64::from(system.fragment_size()));
-        blocks.saturating_mul(block) >= ROOM_BYTES
+        let bytes = |blocks: u64| blocks.saturating_mul(u64::from(system.fragment_size()));
+        let enough = ROOM_BYTES.min(bytes(u64::from(system.blocks())) / ROOM_SHARE);
+        bytes(u64::from(system.blocks_available())) >= enough
     })
 }
 
