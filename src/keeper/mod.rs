@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use crate::journal::{Batch, Page};
-use crate::storage::{JOURNAL_BYTES_MAXIMUM, Store, StoreError, Urgency};
+use crate::storage::{JOURNAL_BYTES_MAXIMUM, Pause, Store, StoreError};
 
 use times::Times;
 
@@ -185,7 +185,7 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
     fn run(mut self) {
         loop {
             let outcome = self.next().and_then(|job| self.keep(&job));
-            match outcome.and_then(|()| self.put_into_shape(Urgency::Busy)) {
+            match outcome.and_then(|()| self.put_into_shape(Pause::BetweenBatches)) {
                 Ok(_) => {}
                 Err(End::NothingLeft) => return,
                 Err(End::Failed(why)) => return (self.answer)(Kept::Failed(why)),
@@ -203,17 +203,17 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
             match self.batches.recv_timeout(IDLE) {
                 Ok(job) => return Ok(job),
                 Err(RecvTimeoutError::Disconnected) => return Err(End::NothingLeft),
-                Err(RecvTimeoutError::Timeout) => has_more = self.put_into_shape(Urgency::Idle)?,
+                Err(RecvTimeoutError::Timeout) => has_more = self.put_into_shape(Pause::Idle)?,
             }
         }
         self.batches.recv().map_err(|_| End::NothingLeft)
     }
 
     /// Does what the store wants done where nobody waits. Tells whether there is more of it.
-    fn put_into_shape(&mut self, urgency: Urgency) -> Result<bool, End> {
-        let outcome = self.store.checkpoint(urgency).and_then(|()| match urgency {
-            Urgency::Busy => Ok(false),
-            Urgency::Idle => self.store.vacuum_slice(),
+    fn put_into_shape(&mut self, pause: Pause) -> Result<bool, End> {
+        let outcome = self.store.checkpoint(pause).and_then(|()| match pause {
+            Pause::BetweenBatches => Ok(false),
+            Pause::Idle => self.store.vacuum_slice(),
         });
         match outcome {
             Ok(has_more) => Ok(has_more),

@@ -83,11 +83,7 @@ pub(super) fn foreign(path: &Path) -> Option<&'static str> {
 
 /// Moves a file away, and with it what the engine has put beside it. Tells where it lies then. Nobody may have it
 /// open.
-///
-/// # Errors
-///
-/// It can not be moved.
-pub fn set_aside(path: &Path, wall: u64) -> Result<PathBuf, OpenError> {
+pub(super) fn set_aside(path: &Path, wall: u64) -> Result<PathBuf, OpenError> {
     let names = (0u32..).map(|count| beside(path, &aside_name(wall, count)));
     let aside =
         names.into_iter().find(|name| !name.exists()).expect("four thousand million names are enough");

@@ -28,8 +28,7 @@ use crate::settings::OnDamage;
 use crate::time::Time;
 
 pub use error::{OpenError, StoreError};
-pub use file::set_aside;
-pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Urgency, Written};
+pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
 
 use rows::Clocks;
 use write::Marks;
@@ -64,16 +63,22 @@ pub struct Store {
 impl Store {
     /// Opens the store in a file, which is made if there is none. Nobody else can use it until this is dropped.
     ///
+    /// If a damaged file is to be set aside, all of it is read for that, because it is too late when half of what it
+    /// holds was handed out.
+    ///
     /// # Errors
     ///
     /// What is wrong with the directory or the file, in words for the operator.
     pub fn open(path: &Path, opening: Opening) -> Result<Self, OpenError> {
-        match Self::open_as_it_is(path) {
-            Err(OpenError::Damaged { .. }) if opening.on_damage == OnDamage::SetAside => {
+        if opening.on_damage == OnDamage::Refuse {
+            return Self::open_as_it_is(path);
+        }
+        let read = |mut store: Self| store.load(Time::ZERO, opening.wall, |_| {}).map(|_| store);
+        match Self::open_as_it_is(path).and_then(read) {
+            Err(OpenError::Damaged { .. }) => {
                 let set_aside = file::set_aside(path, opening.wall)?;
-                let mut store = Self::open_as_it_is(path)?;
-                store.set_aside = Some(set_aside);
-                Ok(store)
+                let store = Self::open_as_it_is(path)?;
+                Ok(Self { set_aside: Some(set_aside), ..store })
             }
             other => other,
         }
@@ -147,14 +152,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// It can not be read. What was handed to `each` before is worth nothing then.
+    /// It can not be read: why, in words for the operator. What was handed to `each` before is worth nothing then.
     pub fn load(
         &mut self,
         now: Time,
         wall: u64,
         each: impl FnMut(Restored),
-    ) -> Result<NextNumbers, StoreError> {
-        load::load(&mut self.connection, Clocks::new(now, wall), self.marks, each)?;
+    ) -> Result<NextNumbers, OpenError> {
+        load::load(&mut self.connection, Clocks::new(now, wall), self.marks, each)
+            .map_err(|error| error.about(&self.path))?;
         Ok(self.next_numbers())
     }
 
@@ -180,8 +186,8 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::commit`]'s; nothing is lost. A disk that is full is none: the journal can wait.
-    pub fn checkpoint(&mut self, urgency: Urgency) -> Result<(), StoreError> {
-        upkeep::checkpoint(&self.connection, &mut self.written, urgency)
+    pub fn checkpoint(&mut self, pause: Pause) -> Result<(), StoreError> {
+        upkeep::checkpoint(&self.connection, &mut self.written, pause)
     }
 
     /// Gives some unused pages of the file back. Tells whether there are more to be given back.

@@ -14,8 +14,9 @@ const FRAME_SIZE: u64 = PAGE_SIZE + 24;
 /// Bytes that the journal keeps on disk when it is empty. One transaction may be larger for a while.
 pub const JOURNAL_BYTES_MAXIMUM: u64 = 8 * 1024 * 1024;
 
-/// Pages in the journal from which on it goes back into the file: between two commits, and where nobody waits at all.
-const JOURNAL_PAGES_BUSY: u64 = 1000;
+/// Pages in the journal from which on it goes back into the file: between two batches, and where there is none. Not
+/// sooner, since a page that changes often goes back once for many times that it is in the journal.
+const JOURNAL_PAGES_BETWEEN: u64 = 1000;
 const JOURNAL_PAGES_IDLE: u64 = 250;
 
 /// Unused pages that are kept, because they will be needed again, and how many of the pages of a file may be.
@@ -45,12 +46,12 @@ struct Journal {
     copied: u64,
 }
 
-/// How urgent it is that the journal goes back into the file.
+/// Where the journal may go back into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
-    /// Somebody may wait.
-    Busy,
-    /// Nobody does.
+pub enum Pause {
+    /// Between two batches: the next one waits.
+    BetweenBatches,
+    /// Where there is none.
     Idle,
 }
 
@@ -83,12 +84,12 @@ fn run(connection: &Connection, text: &str) -> Result<Journal, StoreError> {
 pub(super) fn checkpoint(
     connection: &Connection,
     written: &mut Written,
-    urgency: Urgency,
+    pause: Pause,
 ) -> Result<(), StoreError> {
     let before = written.journal;
-    let due = match urgency {
-        Urgency::Busy => JOURNAL_PAGES_BUSY,
-        Urgency::Idle => JOURNAL_PAGES_IDLE,
+    let due = match pause {
+        Pause::BetweenBatches => JOURNAL_PAGES_BETWEEN,
+        Pause::Idle => JOURNAL_PAGES_IDLE,
     };
     if before.pages - before.copied.min(before.pages) < due {
         return Ok(());

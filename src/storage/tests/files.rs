@@ -141,7 +141,15 @@ fn damage_inside_is_found_when_it_is_loaded() {
     fs::write(directory.file(), &bytes).expect("written");
     let mut store = directory.store();
     let error = store.load(Time::ZERO, WALL, |_| {}).expect_err("it is damaged");
-    assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    drop(store);
+    let opening = Opening { on_damage: OnDamage::SetAside, wall: WALL };
+    let mut store = Store::open(&directory.file(), opening).expect("the damaged one is out of the way");
+    assert!(store.was_set_aside().is_some());
+    store.load(Time::ZERO, WALL, |_| panic!("there is nothing in it")).expect("it is new");
+    drop(store);
+    let store = Store::open(&directory.file(), opening).expect("nothing is wrong with it");
+    assert_eq!(store.was_set_aside(), None);
 }
 
 #[test]

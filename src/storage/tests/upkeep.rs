@@ -5,7 +5,7 @@ use std::fs;
 use super::records::{message, message_number, portable, session, session_number};
 use super::{Directory, WALL, batch};
 use crate::journal::Record;
-use crate::storage::Urgency;
+use crate::storage::Pause;
 use crate::time::Time;
 
 #[test]
@@ -27,7 +27,8 @@ fn numbers_are_not_given_twice_though_nothing_is_left_of_them() {
     let mut store = directory.store();
     let next = store.next_numbers();
     assert!(next.session > session_number(5) && next.message > message_number(10_000), "{next:?}");
-    assert_eq!(store.load(Time::ZERO, WALL, |_| panic!("nothing is left")), Ok(next));
+    let loaded = store.load(Time::ZERO, WALL, |_| panic!("nothing is left")).expect("it can be read");
+    assert_eq!(loaded, next);
 }
 
 /// Bytes of the file and of the journal.
@@ -44,7 +45,7 @@ fn the_journal_does_not_grow_for_ever() {
         let retained = |number| portable(&format!("t/{number}"), &[round; 3000], Time::NEVER);
         let records = (0..200).map(|number| Record::Retained(retained(number))).collect();
         store.commit(&batch(records), WALL).expect("there is room");
-        store.checkpoint(Urgency::Busy).expect("it can be written");
+        store.checkpoint(Pause::BetweenBatches).expect("it can be written");
     }
     let (file, journal) = sizes(&directory);
     assert!(file > 200 * 3000, "it was brought into the file");
@@ -62,7 +63,7 @@ fn pages_that_are_not_used_are_given_back() {
     let session = session_number(1);
     let settled = |number| Record::Settled { message: message_number(number), session, is_last: true };
     store.commit(&batch((1..1500).map(settled).collect()), WALL).expect("there is room");
-    store.checkpoint(Urgency::Idle).expect("it can be written");
+    store.checkpoint(Pause::Idle).expect("it can be written");
     let (before, _) = sizes(&directory);
     let mut slices = 1;
     while store.vacuum_slice().expect("it can be written") {
