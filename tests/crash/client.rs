@@ -209,7 +209,7 @@ impl Client {
             let length = (!chance.percent(30)).then_some(20);
             return self.publish(&topic, qos, length, ledger);
         }
-        let length = if chance.percent(3) { 9_000 } else { chance.below(500) };
+        let length = if chance.percent(5) { 20_000 } else { chance.below(500) };
         let topic = &topics[chance.below(topics.len())];
         self.publish(topic, qos, Some(length), ledger);
     }

@@ -255,9 +255,16 @@ impl Disk {
         }
     }
 
-    /// Bytes that were written and not flushed.
-    pub fn unflushed(&self) -> usize {
-        let changes = self.files.values().flat_map(|file| &file.changes);
+    /// Whether a power cut leaves nothing to chance.
+    pub fn is_certain(&self) -> bool {
+        let is_certain = |file: &File| file.changes.is_empty() && file.is_named;
+        self.files.values().all(is_certain) && self.removed.is_empty() && self.unfinished.is_none()
+    }
+
+    /// Bytes that were written and not flushed, in the files that this chooses by their names.
+    pub fn unflushed(&self, chooses: impl Fn(&str) -> bool) -> usize {
+        let chosen = self.files.iter().filter(|(name, _)| chooses(name));
+        let changes = chosen.flat_map(|(_, file)| &file.changes);
         changes.map(|change| if let Change::Write(_, bytes) = change { bytes.len() } else { 0 }).sum()
     }
 }

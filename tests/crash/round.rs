@@ -23,17 +23,21 @@ const LIFE_TRACED: u64 = 500_000;
 /// The longest life of a broker that is killed while it starts, or not long after, in the same way.
 const START: u64 = 30_000;
 const START_TRACED: u64 = 150_000;
+/// A broker that idles brings its journal into the file; how long, in milliseconds, it is left alone for that.
+const IDLE: (u64, u64) = (950, 1_200);
 /// So many of the states that a power cut can leave are tried each time, beside the one that the round goes on with.
 const FUTURES: usize = 3;
 /// More messages than that are not begun in one life, so that the last life can deliver what is left.
 const MESSAGES_A_LIFE: usize = 600;
 
 /// What came of a round.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
     pub kills: usize,
     /// States after a power cut that were tried.
     pub cuts: usize,
+    /// Those of them with changes of the file itself that were not flushed, as a checkpoint makes them.
+    pub cuts_in_file: usize,
     pub messages: usize,
     pub deliveries: usize,
 }
@@ -42,6 +46,7 @@ impl Outcome {
     pub const fn add(&mut self, other: &Self) {
         self.kills += other.kills;
         self.cuts += other.cuts;
+        self.cuts_in_file += other.cuts_in_file;
         self.messages += other.messages;
         self.deliveries += other.deliveries;
     }
@@ -55,8 +60,7 @@ pub struct Round {
     topics: Vec<String>,
     ledger: Ledger,
     clients: Vec<Client>,
-    kills: usize,
-    cuts: usize,
+    outcome: Outcome,
 }
 
 impl Round {
@@ -75,8 +79,7 @@ impl Round {
             topics,
             ledger: Ledger::default(),
             clients,
-            kills: 0,
-            cuts: 0,
+            outcome: Outcome::default(),
         }
     }
 
@@ -106,20 +109,30 @@ impl Round {
             let text = directory.to_str().expect("it is ours");
             disk.follow(&self.place.read_trace(), text, hears_flushes);
             disk.check_against(&directory);
-            for _ in 0..FUTURES {
-                let cut = self.chance.pick(&Cut::ALL);
-                let seed = self.chance.next();
-                let future = self.fork();
-                disk.write_after(cut, &mut Chance::new(seed), &future.place.data());
-                future.place.keep("cut", &[format!("{cut:?}, {} bytes not flushed", disk.unflushed())]);
-                self.cuts += 1;
-                future.finish();
-            }
+            self.try_futures(&disk);
             let cut = self.chance.pick(&Cut::ALL);
             disk.write_after(cut, &mut self.chance, &directory);
         }
         self.place.is_traced = false;
         self.finish()
+    }
+
+    /// Lets the round come to its end after several of the states that a power cut can leave.
+    fn try_futures(&mut self, disk: &Disk) {
+        let in_journal = disk.unflushed(|name| name.ends_with("-wal"));
+        let in_file = disk.unflushed(|name| !name.ends_with("-wal"));
+        for _ in 0..if disk.is_certain() { 0 } else { FUTURES } {
+            let cut = self.chance.pick(&Cut::ALL);
+            let seed = self.chance.next();
+            let future = self.fork();
+            disk.write_after(cut, &mut Chance::new(seed), &future.place.data());
+            let note =
+                format!("{cut:?}, not flushed: {in_journal} bytes of the journal, {in_file} of the file");
+            future.place.keep("cut", &[note]);
+            self.outcome.cuts += 1;
+            self.outcome.cuts_in_file += usize::from(in_file > 0);
+            future.finish();
+        }
     }
 
     /// The same clients, who know the same, and a directory of their own.
@@ -133,8 +146,7 @@ impl Round {
             topics: self.topics.clone(),
             ledger: self.ledger.clone(),
             clients: clients.collect(),
-            kills: 0,
-            cuts: 0,
+            outcome: Outcome::default(),
         }
     }
 
@@ -145,16 +157,13 @@ impl Round {
         self.settle(&server);
         self.check_retained(&server);
         self.place.keep_log(&server.lines_with(""));
-        Outcome {
-            kills: self.kills,
-            cuts: self.cuts,
-            messages: self.ledger.published(),
-            deliveries: self.ledger.deliveries(),
-        }
+        self.outcome.messages = self.ledger.published();
+        self.outcome.deliveries = self.ledger.deliveries();
+        self.outcome
     }
 
     fn start_and_kill(&mut self) {
-        self.kills += 1;
+        self.outcome.kills += 1;
         let longest = if self.place.is_traced { START_TRACED } else { START };
         self.place.start_and_kill(Duration::from_micros(self.chance.between(0, longest)));
     }
@@ -163,6 +172,9 @@ impl Round {
         let server = self.place.start();
         self.check_retained(&server);
         self.live(&server);
+        if self.place.is_traced && self.chance.percent(30) {
+            std::thread::sleep(Duration::from_millis(self.chance.between(IDLE.0, IDLE.1)));
+        }
         self.end(server);
     }
 
@@ -213,7 +225,7 @@ impl Round {
             server.signal("TERM");
             server.wait_for_end().1
         } else {
-            self.kills += 1;
+            self.outcome.kills += 1;
             server.signal("KILL");
             server.wait_for_end().1
         };
