@@ -161,23 +161,38 @@ fn run_queue(name: &str, process: &Process, network: &mut Network, effort: Effor
     Ok(Outcome { figures, tally })
 }
 
+/// A relay of the same size to a session that is not kept shows what of it is the disk's doing.
 fn run_beside(network: &mut Network, effort: Effort) -> Result<Outcome, Fault> {
     let mut load = Load::prepare(lively(), network, 0)?;
-    let mut rival = Load::prepare(relay(BESIDE), network, 2)?;
-    let mut figures = Vec::new();
-    for (row, is_beside) in
-        [("QoS 0 at 1,000/s alone", false), ("QoS 0 at 1,000/s beside a durable relay", true)]
-    {
-        load.run_paced(is_beside.then_some(&mut rival), network, RATE, effort.time / 5)?;
-        let (_, mut latencies) =
-            load.run_paced(is_beside.then_some(&mut rival), network, RATE, effort.time)?;
-        latencies.sort_unstable();
-        if latencies.is_empty() {
-            return Err("nothing was delivered".to_owned());
-        }
-        figures.push(Figure { row: row.to_owned(), kind: Kind::Latency, values: percentiles(&latencies) });
+    let mut fleeting = Load::prepare(Flow { is_kept: false, ..relay(BESIDE) }, network, 2)?;
+    let alone = measure_beside("alone", &mut load, None, network, effort)?;
+    let beside = "beside a relay that is not kept";
+    let beside_fleeting = measure_beside(beside, &mut load, Some(&mut fleeting), network, effort)?;
+    for client in [2, 3] {
+        network.close(client);
     }
+    let mut durable = Load::prepare(relay(BESIDE), network, 4)?;
+    let beside = "beside a durable relay";
+    let beside_durable = measure_beside(beside, &mut load, Some(&mut durable), network, effort)?;
+    let figures = vec![alone, beside_fleeting, beside_durable];
     Ok(Outcome { figures, tally: load.tally() })
+}
+
+fn measure_beside(
+    beside: &str,
+    load: &mut Load,
+    mut rival: Option<&mut Load>,
+    network: &mut Network,
+    effort: Effort,
+) -> Result<Figure, Fault> {
+    load.run_paced(rival.as_deref_mut(), network, RATE, effort.time / 5)?;
+    let (_, mut latencies) = load.run_paced(rival, network, RATE, effort.time)?;
+    latencies.sort_unstable();
+    if latencies.is_empty() {
+        return Err("nothing was delivered".to_owned());
+    }
+    let row = format!("QoS 0 at 1,000/s {beside}");
+    Ok(Figure { row, kind: Kind::Latency, values: percentiles(&latencies) })
 }
 
 fn run_start(process: &mut Process, mut network: Network, effort: Effort) -> Result<Outcome, Fault> {
