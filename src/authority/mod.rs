@@ -4,16 +4,20 @@
 //! Files are read completely before anything of them counts, so that a wrong one changes nothing. Passwords are
 //! verified by a thread of their own, which wakes the loop with the answer. Nothing secret is ever put into words.
 
+#[cfg(not(feature = "passwords"))]
+mod absent;
 mod attempts;
 #[cfg(feature = "passwords")]
 mod conversation;
 mod policy;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "passwords")]
 mod worker;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -28,10 +32,13 @@ use crate::settings::{Complaint, ListenerId, Security};
 use crate::slots::ConnectionId;
 use crate::time::Time;
 
+#[cfg(not(feature = "passwords"))]
+use absent::Worker;
 use attempts::{Attempts, Limit};
 use policy::Policy;
 pub use policy::warning_of_mode;
-use worker::{Busy, Candidate, Worker};
+#[cfg(feature = "passwords")]
+use worker::Worker;
 
 /// Random bytes from the system.
 ///
@@ -106,6 +113,19 @@ impl Policies {
         self.of_listeners.get(&listener).and_then(|&place| self.policies.get(place))
     }
 }
+
+/// Whose password is to be verified.
+#[derive(Debug)]
+struct Candidate {
+    connection: ConnectionId,
+    /// Where it comes from; `None` from this machine, without an address.
+    address: Option<IpAddr>,
+    user: Box<str>,
+}
+
+/// So many passwords wait that no more may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Busy;
 
 /// What a question was refused by.
 enum RefusedBy {

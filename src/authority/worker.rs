@@ -1,31 +1,17 @@
 //! The thread that verifies passwords, one after the other: a hash may take a tenth of a second and many megabytes,
 //! which neither the loop nor a small machine can spare more than once at a time.
 
-use core::net::IpAddr;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 
+use super::{Busy, Candidate};
 use crate::passwords::Trial;
-use crate::slots::ConnectionId;
 
 /// Passwords that may wait. Who comes beyond is told that the server is busy.
 const JOBS_MAXIMUM: usize = 256;
 /// Bytes of all passwords that may wait.
 const BYTES_MAXIMUM: usize = 1024 * 1024;
-
-/// So many wait that no more may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Busy;
-
-/// Whose password it is.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) connection: ConnectionId,
-    /// Where it comes from; `None` from this machine, without an address.
-    pub(super) address: Option<IpAddr>,
-    pub(super) user: Box<str>,
-}
 
 struct Job {
     candidate: Candidate,

@@ -165,7 +165,7 @@ fn number(
 #[cfg(not(feature = "persistence"))]
 fn check_persistence(globals: &Globals, findings: &mut Vec<Finding>) {
     if globals.is_persistent
-        && let Some(place) = globals.said.get("persistence").or(globals.said.get("retained_persistence"))
+        && let Some(place) = globals.said.place("persistence").or(globals.said.place("retained_persistence"))
     {
         let text =
             "this build keeps nothing on disk, expected 'false' or a build with the feature persistence";
@@ -221,7 +221,7 @@ impl Builder<'_> {
         check_unnamed(unnamed, findings);
         check_ports(&drafts, findings);
         for draft in drafts {
-            let place = draft.place.as_ref().or_else(|| draft.said.values().min_by_key(|place| place.line));
+            let place = draft.place.as_ref().or_else(|| draft.said.first().map(|(_, place)| place));
             let place = place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line));
             listeners.push(self.listener(draft, address(draft), place, findings));
         }
@@ -323,7 +323,7 @@ fn address(draft: &ListenerDraft) -> Address {
 
 /// Where something was said of a listener; where the listener itself stands, failing that.
 fn place_of(draft: &ListenerDraft, keyword: &str) -> Option<Place> {
-    draft.said.get(keyword).or(draft.place.as_ref()).cloned()
+    draft.said.place(keyword).or(draft.place.as_ref()).cloned()
 }
 
 fn complain(draft: &ListenerDraft, keyword: &str, text: &str, findings: &mut Vec<Finding>) {
@@ -413,7 +413,7 @@ fn proxy(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Proxy> {
         let text = "'proxy_trusted_source' without 'enable_proxy_protocol', expected both";
         complain(draft, "proxy_trusted_source", text, findings);
     }
-    if let Some(place) = draft.said.get("enable_proxy_protocol")
+    if let Some(place) = draft.said.place("enable_proxy_protocol")
         && draft.proxies.is_empty()
         && !is_local(draft)
     {
@@ -452,7 +452,7 @@ fn check_unnamed(unnamed: &ListenerDraft, findings: &mut Vec<Finding>) {
     if unnamed.place.is_some() {
         return;
     }
-    for (keyword, place) in &unnamed.said {
+    for (keyword, place) in unnamed.said.iter() {
         let text = if unnamed.says_nothing() {
             format!("'{keyword}' before every 'listener' is about none of them, expected it behind one")
         } else {
@@ -472,7 +472,7 @@ fn check_ports(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>) {
             None => format!("port {}", draft.port.unwrap_or(DEFAULT_PORT)),
         };
         let Some(place) = &draft.place else { continue };
-        let text = match (&earlier.place, earlier.said.first_key_value()) {
+        let text = match (&earlier.place, earlier.said.first()) {
             (Some(other), _) => {
                 format!("{what} is given twice, expected once (it was in line {})", other.line)
             }

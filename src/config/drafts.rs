@@ -1,7 +1,5 @@
 //! What has been said so far, while statements are read: nothing is filled in yet.
 
-use std::collections::BTreeMap;
-
 use crate::codec::QoS;
 use crate::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
 use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnDamage, Proxy};
@@ -44,7 +42,38 @@ pub enum Verbosity {
 }
 
 /// Where in a draft which keyword was said.
-pub(super) type Said = BTreeMap<&'static str, Place>;
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Said(Vec<(&'static str, Place)>);
+
+impl Said {
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Notes where a keyword was said; the place before, if it was said already.
+    pub(super) fn insert(&mut self, keyword: &'static str, place: Place) -> Option<Place> {
+        match self.0.iter_mut().find(|(said, _)| *said == keyword) {
+            Some((_, earlier)) => Some(std::mem::replace(earlier, place)),
+            None => {
+                self.0.push((keyword, place));
+                None
+            }
+        }
+    }
+
+    pub(super) fn place(&self, keyword: &str) -> Option<&Place> {
+        self.iter().find(|(said, _)| *said == keyword).map(|(_, place)| place)
+    }
+
+    /// What stands in the first line, and where.
+    pub(super) fn first(&self) -> Option<(&'static str, &Place)> {
+        self.iter().min_by_key(|(_, place)| place.line)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &Place)> {
+        self.0.iter().map(|(keyword, place)| (*keyword, place))
+    }
+}
 
 /// What is said of the whole broker.
 #[derive(Clone, Debug)]

@@ -67,24 +67,25 @@ fn include(directory: &Path, place: &Place, steps: &mut Vec<Step>, findings: &mu
 
 /// The files of a directory that are meant, in the order in which they count.
 fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
+    let mut paths: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let is_meant = path.extension().is_some_and(|extension| extension == "conf");
         if is_meant && !path.is_dir() {
-            paths.push(path);
+            let place = paths.partition_point(|other| order(other).lt(order(&path)));
+            paths.insert(place, path);
         }
         if paths.len() > INCLUDED_MAXIMUM {
             return Err(io::Error::other(format!("more than {INCLUDED_MAXIMUM} files")));
         }
     }
-    paths.sort_by_cached_key(|path| order(path.file_name().unwrap_or_default().as_encoded_bytes()));
     Ok(paths)
 }
 
 /// Letters count without their case first, and of two that are alike the capital is the first.
-fn order(name: &[u8]) -> Vec<(u8, u8)> {
-    name.iter().map(|letter| (letter.to_ascii_uppercase(), *letter)).collect()
+fn order(path: &Path) -> impl Iterator<Item = (u8, u8)> {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.iter().map(|letter| (letter.to_ascii_uppercase(), *letter))
 }
 
 fn read(path: &Path, findings: &mut Vec<Finding>) -> Vec<Statement> {
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn capitals_come_before_their_own_letter_only() {
         let mut names = ["b", "a", "B", "A", "10", "9", "aB", "ab", "_"];
-        names.sort_by_cached_key(|name| order(name.as_bytes()));
+        names.sort_by(|one, other| order(Path::new(one)).cmp(order(Path::new(other))));
         assert_eq!(names, ["10", "9", "A", "a", "aB", "ab", "B", "b", "_"]);
     }
 }

@@ -197,7 +197,7 @@ impl Settler {
                 self.findings.push(Finding::warning(&statement.place, text));
             }
             None if is_on => {
-                if let Some((name, earlier)) = self.security.said.iter().min_by_key(|(_, place)| place.line) {
+                if let Some((name, earlier)) = self.security.said.first() {
                     let text =
                         format!("expected before '{name}' of line {}, which it is about", earlier.line);
                     return Err(Finding::error(&statement.place, text));

@@ -195,16 +195,17 @@ fn bind_all(port: u16, family: Family, interface: Option<&str>) -> io::Result<Ve
 
 /// The addresses of a host, as far as they are of this family.
 fn bind_host(host: &str, port: u16, family: Family, interface: Option<&str>) -> io::Result<Vec<Bound>> {
-    let mut addresses: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()?
-        .filter(|address| match family {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in (host, port).to_socket_addrs()? {
+        let is_meant = match family {
             Family::Both => true,
             Family::V4 => address.is_ipv4(),
             Family::V6 => address.is_ipv6(),
-        })
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
+        };
+        if is_meant && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
     if addresses.is_empty() {
         return Err(io::Error::other(format!("{host} has no address of this family")));
     }
