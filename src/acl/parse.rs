@@ -83,8 +83,7 @@ impl Acl {
 
     fn warn_of_pattern(&mut self, rule: &Rule, number: u32) {
         let is_named = |level: &Level| matches!(level, Level::ClientIdentifier | Level::UserName);
-        let is_mixed =
-            |level: &Level| matches!(level, Level::Text(text) if text.contains("%c") || text.contains("%u"));
+        let is_mixed = |level: &Level| matches!(level, Level::Text(text) if text.as_bytes().windows(2).any(|pair| matches!(pair, b"%c" | b"%u")));
         let place = format!("{}:{number}", self.file);
         if rule.levels.iter().any(is_mixed) {
             let what = "%c and %u stand for a name only where they are a whole level; taken as text here";

@@ -15,7 +15,6 @@ mod tests;
 #[cfg(feature = "passwords")]
 mod worker;
 
-use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -56,8 +55,8 @@ pub fn random<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
 #[derive(Debug)]
 pub struct Policies {
     policies: Vec<Policy>,
-    /// By listener: the place of its policy.
-    of_listeners: BTreeMap<ListenerId, usize>,
+    /// For each listener the place of its policy, in the order of the listeners.
+    of_listeners: Vec<(ListenerId, usize)>,
 }
 
 impl Policies {
@@ -67,7 +66,7 @@ impl Policies {
     ///
     /// All that is wrong in any of them.
     pub fn load(securities: &[(ListenerId, Rc<Security>)]) -> Result<Self, Vec<Complaint>> {
-        let mut loaded = Self { policies: Vec::new(), of_listeners: BTreeMap::new() };
+        let mut loaded = Self { policies: Vec::new(), of_listeners: Vec::new() };
         let mut wrong = Vec::new();
         let mut met: Vec<(&Security, Option<usize>)> = Vec::new();
         for (listener, security) in securities {
@@ -86,8 +85,8 @@ impl Policies {
                 met.push((security, place));
                 place
             });
-            if let Some(place) = place {
-                loaded.of_listeners.insert(*listener, place);
+            if let (Some(place), Err(position)) = (place, loaded.position(*listener)) {
+                loaded.of_listeners.insert(position, (*listener, place));
             }
         }
         if wrong.is_empty() { Ok(loaded) } else { Err(wrong) }
@@ -101,8 +100,8 @@ impl Policies {
     /// Notes which users have another password than in the policies that were in force before: their connections are
     /// to end.
     pub fn follow(&mut self, former: &Self) {
-        for (listener, &place) in &self.of_listeners {
-            let (Some(policy), Some(before)) = (self.policies.get_mut(place), former.of(*listener)) else {
+        for &(listener, place) in &self.of_listeners {
+            let (Some(policy), Some(before)) = (self.policies.get_mut(place), former.of(listener)) else {
                 continue;
             };
             policy.former.clone_from(&before.passwords);
@@ -110,7 +109,13 @@ impl Policies {
     }
 
     fn of(&self, listener: ListenerId) -> Option<&Policy> {
-        self.of_listeners.get(&listener).and_then(|&place| self.policies.get(place))
+        let position = self.position(listener).ok()?;
+        self.policies.get(self.of_listeners.get(position)?.1)
+    }
+
+    /// Where a listener stands, or would stand.
+    fn position(&self, listener: ListenerId) -> Result<usize, usize> {
+        self.of_listeners.binary_search_by_key(&listener, |&(listener, _)| listener)
     }
 }
 

@@ -31,7 +31,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     }
     let (settings, more) = settle(&steps, given);
     findings.extend(more);
-    Outcome::new(settings, findings)
+    Outcome::new(settings, &findings)
 }
 
 /// The directory that a statement includes.

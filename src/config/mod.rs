@@ -93,31 +93,38 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn new(settings: Settings, mut findings: Vec<Finding>) -> Self {
+    fn new(settings: Settings, findings: &[Finding]) -> Self {
         let mut files: Vec<Rc<str>> = Vec::new();
-        for finding in &findings {
+        for finding in findings {
             if !files.contains(&finding.place.file) {
                 files.push(finding.place.file.clone());
             }
         }
-        findings.sort_by_key(|Finding { place, .. }| {
-            (files.iter().position(|file| *file == place.file), place.line, place.column)
-        });
-        let (errors, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.is_error);
+        let errors = complaints(findings, &files, true);
         Self {
             settings: errors.is_empty().then_some(settings),
-            errors: complaints(&errors),
-            warnings: complaints(&warnings),
+            errors,
+            warnings: complaints(findings, &files, false),
         }
     }
 }
 
-fn complaints(findings: &[&Finding]) -> Vec<Complaint> {
-    let mut complaints: Vec<Complaint> =
-        findings.iter().take(COMPLAINTS_MAXIMUM).map(|finding| finding.complaint()).collect();
-    if let Some(left) = findings.len().checked_sub(COMPLAINTS_MAXIMUM).filter(|&left| left > 0)
-        && let Some(last) = findings.last()
-    {
+/// The first findings of one kind, in the order of the files and their lines, and how many more there are.
+fn complaints(findings: &[Finding], files: &[Rc<str>], are_errors: bool) -> Vec<Complaint> {
+    let key = |Finding { place, .. }: &Finding| {
+        (files.iter().position(|file| *file == place.file), place.line, place.column)
+    };
+    let mut first: Vec<&Finding> = Vec::new();
+    let mut left = 0_usize;
+    for finding in findings.iter().filter(|finding| finding.is_error == are_errors) {
+        first.insert(first.partition_point(|other| key(other) <= key(finding)), finding);
+        if first.len() > COMPLAINTS_MAXIMUM {
+            first.pop();
+            left += 1;
+        }
+    }
+    let mut complaints: Vec<Complaint> = first.iter().map(|finding| finding.complaint()).collect();
+    if let Some(last) = first.last().filter(|_| left > 0) {
         complaints.push(Complaint::new(last.place.file.to_string(), format!("{left} more were left out")));
     }
     complaints

@@ -139,7 +139,7 @@ impl Settler {
     fn open_listener(&mut self, statement: &Statement) -> Result<(), Finding> {
         const EXPECTED: &str = "a port and perhaps an address, or '0 PATH'";
         let mut words = words(&statement.value);
-        let port = number(words.next().unwrap_or_default(), 0, 65_535)
+        let port = number_of(words.next().unwrap_or_default(), 0, 65_535)
             .and_then(|port| u16::try_from(port).ok())
             .ok_or_else(|| wrong(statement, EXPECTED))?;
         let host = words.next();
@@ -161,8 +161,7 @@ impl Settler {
     }
 
     fn say_port(&mut self, statement: &Statement) -> Result<(), Finding> {
-        let port = number(first_word(statement, &mut self.findings), 1, 65_535);
-        let port = port.ok_or_else(|| wrong(statement, "a number from 1 to 65535"))?;
+        let port = number(statement, 1, 65_535, &mut self.findings)?;
         if let Some(earlier) = self.unnamed.said.insert("port", statement.place.clone()) {
             self.findings.push(said_before(statement, &earlier));
         }
@@ -189,8 +188,7 @@ impl Settler {
     }
 
     fn say_per_listener(&mut self, statement: &Statement) -> Result<(), Finding> {
-        let is_on = switch(first_word(statement, &mut self.findings));
-        let is_on = is_on.ok_or_else(|| wrong(statement, "true or false"))?;
+        let is_on = switch(statement, &mut self.findings)?;
         match &self.per_listener {
             Some(earlier) if !is_on => {
                 let text = format!("it stays true, as it was said in line {}", earlier.line);
@@ -240,55 +238,82 @@ fn give<D: Draft>(
     statement: &Statement,
     findings: &mut Vec<Finding>,
 ) {
-    if let Err(finding) = set(draft, value, statement, findings) {
-        findings.push(finding);
-        return;
-    }
-    let is_list = matches!(value, Value::List(..) | Value::WordList(..));
-    if let Some(earlier) = draft.said().insert(statement.keyword.name, statement.place.clone())
-        && !is_list
-    {
-        match value {
-            Value::Text(..) => findings.push(given_twice(statement, &earlier)),
-            _ => findings.push(said_before(statement, &earlier)),
+    match set(draft, value, statement, findings) {
+        Ok(()) => {
+            let is_list = matches!(value, Value::List(..) | Value::WordList(..));
+            let is_text = matches!(value, Value::Text(..));
+            let earlier = draft.said().insert(statement.keyword.name, statement.place.clone());
+            findings.extend(earlier.filter(|_| !is_list).map(|earlier| match is_text {
+                true => given_twice(statement, &earlier),
+                false => said_before(statement, &earlier),
+            }));
         }
+        Err(finding) => findings.push(finding),
     }
 }
 
-fn set<D: Draft>(
+fn set<D>(
     draft: &mut D,
     value: &'static Value<D>,
     statement: &Statement,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Finding> {
-    match *value {
+    let taken = match *value {
         Value::Switch(set) => {
-            let is_on = switch(first_word(statement, findings));
-            set(draft, is_on.ok_or_else(|| wrong(statement, "true or false"))?);
+            set(draft, switch(statement, findings)?);
             Ok(())
         }
         Value::Number(least, most, take) => {
-            let number = number(first_word(statement, findings), least, most);
-            take(draft, number.ok_or_else(|| wrong(statement, &range(least, most)))?);
+            take(draft, number(statement, least, most, findings)?);
             Ok(())
         }
         Value::Word(expected, take) | Value::WordList(expected, take) => {
-            match first_word(statement, findings) {
-                "" => Err(wrong(statement, expected)),
-                word => take(draft, word).map_err(|expected| wrong(statement, &expected)),
-            }
+            take(draft, word(statement, expected, findings)?)
         }
         Value::Text(expected, take) | Value::List(expected, take) => {
-            if statement.value.is_empty() {
-                return Err(wrong(statement, expected));
-            }
-            if statement.value.contains(" #") || statement.value.contains("\t#") {
-                let text = "'#' begins no comment behind a value but is part of it; comments have lines of their own";
-                findings.push(Finding::warning(&statement.value_place, text));
-            }
-            take(draft, &statement.value).map_err(|expected| wrong(statement, &expected))
+            take(draft, text(statement, expected, findings)?)
         }
+    };
+    taken.map_err(|expected| wrong(statement, &expected))
+}
+
+fn switch(statement: &Statement, findings: &mut Vec<Finding>) -> Result<bool, Finding> {
+    match first_word(statement, findings) {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(wrong(statement, "true or false")),
     }
+}
+
+fn number(statement: &Statement, least: i64, most: i64, findings: &mut Vec<Finding>) -> Result<i64, Finding> {
+    number_of(first_word(statement, findings), least, most)
+        .ok_or_else(|| wrong(statement, &range(least, most)))
+}
+
+fn word<'a>(
+    statement: &'a Statement,
+    expected: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<&'a str, Finding> {
+    match first_word(statement, findings) {
+        "" => Err(wrong(statement, expected)),
+        word => Ok(word),
+    }
+}
+
+fn text<'a>(
+    statement: &'a Statement,
+    expected: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<&'a str, Finding> {
+    if statement.value.is_empty() {
+        return Err(wrong(statement, expected));
+    }
+    if statement.value.as_bytes().windows(2).any(|pair| matches!(pair, b" #" | b"\t#")) {
+        let text = "'#' begins no comment behind a value but is part of it; comments have lines of their own";
+        findings.push(Finding::warning(&statement.value_place, text));
+    }
+    Ok(&statement.value)
 }
 
 /// The words of a value, up to what was meant for a comment.
@@ -311,15 +336,7 @@ fn more_than_expected(statement: &Statement, more: &str) -> Finding {
     Finding::warning(&statement.value_place, text)
 }
 
-fn switch(word: &str) -> Option<bool> {
-    match word {
-        "true" | "1" => Some(true),
-        "false" | "0" => Some(false),
-        _ => None,
-    }
-}
-
-fn number(word: &str, least: i64, most: i64) -> Option<i64> {
+fn number_of(word: &str, least: i64, most: i64) -> Option<i64> {
     word.parse().ok().filter(|number| (least..=most).contains(number))
 }
 
