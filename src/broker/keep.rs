@@ -478,8 +478,11 @@ impl Broker {
             let client = session.map_or("", |session| &self.sessions[session].client_identifier);
             debug!("Sending {}", Described { packet, direction: "to", client });
         }
+        let now = self.now;
         if let Some(journal) = &mut self.journal {
             journal.answers.hold(id, awaited, answer);
+            // What it waits for may have been nobody's until now.
+            journal.hurry(Urgency::Urgent, now);
         }
     }
 

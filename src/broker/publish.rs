@@ -128,6 +128,8 @@ impl Broker {
         session: SessionId,
         publish: &Publish<'_>,
     ) -> Result<Step, Fault> {
+        // Before anything can refuse it: the answer to a refusal waits for nothing.
+        self.begin_message(Some(id));
         let mut aliased = std::mem::take(&mut self.aliased_topic);
         let mut forwarded = std::mem::take(&mut self.forwarded);
         // First of all, because a repeated message may bind an alias too.

@@ -201,7 +201,9 @@ impl Broker {
     }
 
     fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {
-        let is_sent = self.may_send_again(session, index) && self.send_again(id, session, index);
+        let is_sent = !self.has_expired_unsent(session, index)
+            && self.may_send_again(session, index)
+            && self.send_again(id, session, index);
         let ends_at = self.connections[id].outbox.end();
         let now = self.now;
         let outgoing = self.sessions[session].outgoing_mut();
@@ -211,6 +213,15 @@ impl Broker {
         }
         outgoing.resent(now, ends_at);
         self.retry_later(session);
+    }
+
+    /// Whether a message has expired while its Packet Identifier was written down [MQTT-3.3.2-5].
+    fn has_expired_unsent(&mut self, session: SessionId, index: usize) -> bool {
+        let outgoing = self.sessions[session].outgoing_mut();
+        let Stage::Prepared(queued) = &outgoing.in_flight()[index].stage else { return false };
+        let has_expired = queued.message.expires() <= self.now;
+        self.statistics.expired += u64::from(has_expired);
+        has_expired
     }
 
     /// Sends a PUBLISH again with DUP [MQTT-3.3.1-1], or a PUBREL. False if a PUBLISH no longer fits into the

@@ -90,7 +90,7 @@ impl Broker {
             Box::new(Will { message: will.message.message(&mut sender.spares), delay: will.delay, due })
         });
         let mut outgoing = Box::new(Outgoing::default());
-        outgoing.sent_until = sent_until.map(|sent_until| sent_until.min(journal.messages.last()));
+        outgoing.sent_until = sent_until.min(journal.messages.last());
         let id = sessions.insert_with(|_| Session {
             client_identifier: stored.client_identifier.as_str().into(),
             user_name: stored.user_name.as_deref().map(Into::into),

@@ -81,9 +81,12 @@ impl Messages {
         }
     }
 
-    /// No message has a greater number yet.
-    pub const fn last(&self) -> MessageNumber {
-        self.next
+    /// The greatest number that a message has, if there was one.
+    pub const fn last(&self) -> Option<MessageNumber> {
+        match NonZeroU64::new(self.next.0.get() - 1) {
+            Some(number) => Some(MessageNumber(number)),
+            None => None,
+        }
     }
 
     /// How many messages are not durable.
