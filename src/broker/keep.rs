@@ -27,7 +27,7 @@ const FETCH_BELOW: usize = 32;
 impl Broker {
     /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
     pub fn begin_journal(&mut self, next: NextNumbers, pace: Pace) {
-        self.journal = Some(Box::new(Journal::new(next, pace)));
+        self.journal = Journal::begin(next, pace);
     }
 
     /// When [`Broker::take_batch`] is to be called. `None` while there is nothing to be written down, or a batch is
@@ -536,7 +536,7 @@ impl Broker {
 
 /// Whether a connection may not be read from now, because too much waits to be written down.
 #[inline]
-pub(super) fn must_pause(journal: &mut Option<Box<Journal>>, id: ConnectionId) -> bool {
+pub(super) fn must_pause(journal: &mut Option<crate::journal::OpenJournal>, id: ConnectionId) -> bool {
     let Some(journal) = journal.as_mut().filter(|journal| journal.is_full()) else { return false };
     journal.pause(id);
     true

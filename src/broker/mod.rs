@@ -39,7 +39,7 @@ use std::io;
 use crate::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
 use crate::codec::{DecodeError, PropertyBuffer, ReasonCode};
 use crate::connection::{Connection, Parked, State};
-use crate::journal::Journal;
+use crate::journal::OpenJournal;
 use crate::limits::Limits;
 use crate::memory::Counted;
 use crate::retained::{Position, Retained};
@@ -207,7 +207,7 @@ pub struct Broker {
     /// What is told under `$SYS`, if that is wanted.
     system: Option<Box<System>>,
     /// What is to be written down, if anything is.
-    journal: Option<Box<Journal>>,
+    journal: Option<OpenJournal>,
     /// What the store has told of itself.
     storage: StorageFigures,
     matches: Matches,

@@ -96,7 +96,44 @@ pub struct Journal {
     counted: Counted,
 }
 
+/// A journal, where there is one.
+#[cfg(feature = "persistence")]
+pub type OpenJournal = Box<Journal>;
+
+/// What stands for a journal in a binary that keeps nothing: there is none.
+#[cfg(not(feature = "persistence"))]
+#[derive(Debug)]
+pub enum OpenJournal {}
+
+#[cfg(not(feature = "persistence"))]
+impl std::ops::Deref for OpenJournal {
+    type Target = Journal;
+
+    fn deref(&self) -> &Journal {
+        match *self {}
+    }
+}
+
+#[cfg(not(feature = "persistence"))]
+impl std::ops::DerefMut for OpenJournal {
+    fn deref_mut(&mut self) -> &mut Journal {
+        match *self {}
+    }
+}
+
 impl Journal {
+    /// Begins one that goes on with these numbers.
+    #[cfg(feature = "persistence")]
+    pub fn begin(next: NextNumbers, pace: Pace) -> Option<OpenJournal> {
+        Some(Box::new(Self::new(next, pace)))
+    }
+
+    /// As above, in a binary that keeps nothing.
+    #[cfg(not(feature = "persistence"))]
+    pub const fn begin(_next: NextNumbers, _pace: Pace) -> Option<OpenJournal> {
+        None
+    }
+
     /// An empty journal that goes on with these numbers.
     pub fn new(next: NextNumbers, pace: Pace) -> Self {
         Self {
