@@ -43,9 +43,13 @@ const ROOM_SHARE: u64 = 8;
 pub fn has_room(path: &Path) -> bool {
     nix::sys::statvfs::statvfs(path).map_or(true, |system| {
         let bytes = |blocks: u64| blocks.saturating_mul(u64::from(system.fragment_size()));
-        let enough = ROOM_BYTES.min(bytes(u64::from(system.blocks())) / ROOM_SHARE);
-        bytes(u64::from(system.blocks_available())) >= enough
+        is_enough(bytes(u64::from(system.blocks_available())), bytes(u64::from(system.blocks())))
     })
+}
+
+/// Whether so many bytes of so many are enough.
+fn is_enough(available: u64, all: u64) -> bool {
+    available >= ROOM_BYTES.min(all / ROOM_SHARE)
 }
 
 /// What has become of what was handed over.

@@ -11,7 +11,7 @@ use crate::journal::{
     Batch, CopyForm, Fetch, MessageNumber, Recipient, Record, Restored, SessionNumber, StoredMessage,
     StoredPresence, StoredSession,
 };
-use crate::keeper::{Kept, Storage, has_room};
+use crate::keeper::{Kept, Storage, has_room, is_enough};
 use crate::message::{Portable, Publication};
 use crate::settings::{ListenerId, OnDamage};
 use crate::storage::{Opening, Store, StoreError};
@@ -193,6 +193,15 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
 
 #[test]
 fn room_is_where_there_is_some() {
+    const MIB: u64 = 1024 * 1024;
+    for (available, all, expected) in [
+        (24 * MIB, 1000 * MIB, true),
+        (24 * MIB - 1, 1000 * MIB, false),
+        (4 * MIB, 32 * MIB, true),
+        (4 * MIB - 1, 32 * MIB, false),
+        (0, 32 * MIB, false),
+    ] {
+        assert_eq!(is_enough(available, all), expected, "{available} of {all}");
+    }
     assert!(has_room(Path::new("/no/such/place")), "the commit will tell");
-    assert!(!has_room(Path::new("/proc")), "there is none at all");
 }

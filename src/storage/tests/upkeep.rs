@@ -68,9 +68,10 @@ fn pages_that_are_not_used_are_given_back() {
     let mut slices = 1;
     while store.vacuum_slice().expect("it can be written") {
         slices += 1;
+        assert!(slices < 20, "it comes to an end");
     }
     drop(store);
     let after = fs::metadata(directory.file()).expect("it is there").len();
-    assert!((3..20).contains(&slices), "{slices}");
+    assert!(slices > 2, "not all at one time");
     assert!(before > 1400 * 4096 && after < 300 * 4096, "{before} {after}");
 }
