@@ -172,11 +172,11 @@ impl Store {
     /// As [`Store::open`]'s; the store can only be opened again then, or dropped.
     pub fn reopen(&mut self) -> Result<(), OpenError> {
         // Two connections to one file would be in each other's way.
-        self.connection =
-            Connection::open_in_memory().map_err(|error| StoreError::from(error).about(&self.path))?;
+        let in_words = |error: StoreError| error.about(&self.path);
+        self.connection = Connection::open_in_memory().map_err(|error| in_words(error.into()))?;
         self.connection = schema::connect(&self.path)?;
-        upkeep::empty_journal(&self.connection).map_err(|error| error.about(&self.path))?;
-        self.marks = Marks::read(&self.connection).map_err(|error| error.about(&self.path))?;
+        upkeep::empty_journal(&self.connection, &mut self.written).map_err(in_words)?;
+        self.marks = Marks::read(&self.connection).map_err(in_words)?;
         Ok(())
     }
 

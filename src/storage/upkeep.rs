@@ -64,9 +64,10 @@ pub(super) fn begin(connection: &Connection) -> Result<Written, StoreError> {
 pub(super) fn count(connection: &Connection, written: &mut Written) -> Result<(), StoreError> {
     written.commits += 1;
     let journal = run(connection, "PRAGMA wal_checkpoint(NOOP)")?;
-    let before = written.journal.pages;
+    let before = written.journal;
     // A journal whose pages are all in the file begins anew.
-    let new = if journal.pages < before { journal.pages } else { journal.pages - before };
+    let has_begun_anew = before.copied == before.pages || journal.pages < before.pages;
+    let new = if has_begun_anew { journal.pages } else { journal.pages - before.pages };
     written.bytes += new * FRAME_SIZE;
     written.journal = journal;
     Ok(())
@@ -106,8 +107,9 @@ pub(super) fn checkpoint(
 }
 
 /// Brings the journal into the file whatever its length, and empties it.
-pub(super) fn empty_journal(connection: &Connection) -> Result<(), StoreError> {
-    run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").map(drop)
+pub(super) fn empty_journal(connection: &Connection, written: &mut Written) -> Result<(), StoreError> {
+    written.journal = run(connection, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+    Ok(())
 }
 
 /// Gives some unused pages back. Tells whether there are more.

@@ -54,6 +54,30 @@ fn the_journal_does_not_grow_for_ever() {
 }
 
 #[test]
+fn what_is_written_is_counted() {
+    let directory = Directory::new();
+    let mut store = directory.store();
+    let mut before = store.written();
+    assert_eq!((before.commits, before.bytes), (0, 0));
+    for (commits, pages) in (1..).zip([300u64, 600, 1, 200]) {
+        let number = |page| commits * 1000 + page;
+        let records =
+            (0..pages).map(|page| Record::Message(message(number(page), &[7; 3000], Time::NEVER, &[1])));
+        store.commit(&batch(records.collect()), WALL).expect("there is room");
+        let written = store.written();
+        let bytes = written.bytes - before.bytes;
+        assert_eq!(written.commits, commits);
+        assert!((pages * 4096..(pages + 20) * 4130).contains(&bytes), "{bytes} for {pages}");
+        store.checkpoint(Pause::Idle).expect("it can be written");
+        before = store.written();
+    }
+    store.reopen().expect("it can be opened again");
+    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), WALL).expect("there is room");
+    let bytes = store.written().bytes - before.bytes;
+    assert!((4096..20 * 4130).contains(&bytes), "{bytes}");
+}
+
+#[test]
 fn pages_that_are_not_used_are_given_back() {
     let directory = Directory::new();
     let mut store = directory.store();
