@@ -54,13 +54,13 @@ fn run(count: u64, round: impl Fn(u64) -> Outcome) {
 
 #[test]
 fn what_was_acknowledged_outlives_the_broker() {
-    run(number("ROUNDS").unwrap_or(ROUNDS), |seed| Round::new(seed).run());
+    run(number("ROUNDS").unwrap_or(ROUNDS), |seed| Round::new("kill", seed).run());
 }
 
 #[test]
 fn what_was_acknowledged_outlives_a_power_cut() {
     if has_strace() {
-        run(number("RUNS").unwrap_or(RUNS), |seed| Round::new(seed).run_with_power_cuts(true));
+        run(number("RUNS").unwrap_or(RUNS), |seed| Round::new("cut", seed).run_with_power_cuts(true));
     }
 }
 
@@ -68,7 +68,7 @@ fn what_was_acknowledged_outlives_a_power_cut() {
 #[ignore = "it takes its time, and what it proves changes with the harness alone"]
 fn a_disk_that_flushes_nothing_is_found_out() {
     let is_fine = |seed| {
-        let round = AssertUnwindSafe(|| Round::new(seed).run_with_power_cuts(false));
+        let round = AssertUnwindSafe(|| Round::new("no-flush", seed).run_with_power_cuts(false));
         catch_unwind(round).is_ok()
     };
     assert!(has_strace() && !(0..RUNS_WITHOUT_FLUSHES).all(is_fine));

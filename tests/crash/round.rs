@@ -53,7 +53,7 @@ impl Outcome {
 }
 
 pub struct Round {
-    seed: u64,
+    name: String,
     place: Place,
     configuration: String,
     chance: Chance,
@@ -64,16 +64,19 @@ pub struct Round {
 }
 
 impl Round {
-    pub fn new(seed: u64) -> Self {
+    /// `name` parts its directory from those of other rounds with the same seed.
+    pub fn new(name: &str, seed: u64) -> Self {
+        let name = format!("{name}-{seed}");
         let mut chance = Chance::new(seed);
-        let configuration = "max_queued_messages 0\n".to_owned();
+        let delay = chance.pick(&[0, 0, 1, 10]);
+        let configuration = format!("max_queued_messages 0\ncommit_delay {delay}\n");
         let topics = (0..5).map(|number| format!("open/{number}/x"));
         let topics = topics.chain((0..2).map(|number| format!("shared/{number}"))).collect();
         let clients = characters(&mut chance).into_iter().enumerate();
         let clients = clients.map(|(index, character)| Client::new(Memory::new(index, character))).collect();
         Self {
-            seed,
-            place: Place::new(&format!("round-{seed}"), &configuration),
+            place: Place::new(&name, &configuration),
+            name,
             configuration,
             chance,
             topics,
@@ -139,8 +142,8 @@ impl Round {
     fn fork(&mut self) -> Self {
         let clients = self.clients.iter().map(|client| Client::new(client.memory.clone()));
         Self {
-            seed: self.seed,
-            place: Place::new(&format!("future-{}", self.seed), &self.configuration),
+            name: self.name.clone(),
+            place: Place::new(&format!("{}-future", self.name), &self.configuration),
             configuration: self.configuration.clone(),
             chance: Chance::new(self.chance.next()),
             topics: self.topics.clone(),
@@ -297,7 +300,7 @@ impl Round {
 impl Drop for Round {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("the round of SEED={} has failed", self.seed);
+            println!("the round {} has failed", self.name);
             self.place.keep("story", self.ledger.story());
         }
     }
