@@ -87,6 +87,10 @@ impl Place {
     /// Starts a broker and kills it while it starts, or not long after.
     pub fn start_and_kill(&mut self, after: Duration) {
         let mut child = self.command().stderr(Stdio::piped()).spawn().expect("the binary can be started");
+        // A tracer whose broker is gone before it has begun never ends.
+        while self.is_traced && self.read_trace().is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         std::thread::sleep(after);
         child.kill().expect("a child can be killed");
         child.wait_with_output().expect("a child can be waited for");
