@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::broker::Place;
 use crate::peer::Peer;
+#[cfg(feature = "signals")]
 use crate::wire::{Connect, V5};
 
 /// The configuration can not be used.
@@ -32,6 +33,7 @@ fn ends(mut command: Command) -> (Option<i32>, String) {
 }
 
 /// What is in the directory, names and contents.
+#[cfg(feature = "signals")]
 #[expect(clippy::disallowed_methods, reason = "this is about files")]
 fn contents(place: &Place) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(place.data()).expect("it is a directory");
