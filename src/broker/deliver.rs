@@ -473,10 +473,14 @@ impl Broker {
             }
         }
         if self.journal.is_some()
-            && share.number.is_none()
             && let Some(number) = self.keep_copy(session, keepable, share)
         {
-            self.sessions[session].outgoing_mut().number_last(number);
+            let outgoing = self.sessions[session].outgoing_mut();
+            outgoing.number_last(number);
+            if share.qos == QoS::ExactlyOnce {
+                let identifier = outgoing.identifier_at(outgoing.in_flight().len() - 1);
+                self.record_delivery(session, identifier, number, false);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::planted::{Fault, is_planted};
 use crate::retained::{Position, Walk};
 use crate::session::Replay;
 use crate::slots::SessionId;
+use crate::subscription::Held;
 use crate::time::Duration;
 use crate::topic::TopicFilter;
 
@@ -59,10 +60,15 @@ impl Broker {
 
     /// A subscription has got its retained messages. If that is lost, they come again after a crash.
     fn keep_replayed(&mut self, session: SessionId, replay: &Replay) {
-        if self.is_kept(session) {
-            let pattern = self.trie.pattern(replay.filter);
-            self.keep_subscription(session, &pattern, replay.terms, false, Urgency::Lazy);
+        if !self.is_kept(session) {
+            return;
         }
+        let pattern = self.trie.pattern(replay.filter);
+        // Its terms may have changed since without beginning the retained messages anew.
+        let position = self.sessions[session].subscriptions.position(Held::Filter(replay.filter));
+        let entry = position.and_then(|position| self.trie.values(replay.filter).get(position as usize));
+        let Some(terms) = entry.map(|entry| entry.terms) else { return };
+        self.keep_subscription(session, &pattern, terms, false, Urgency::Lazy);
     }
 
     /// The next retained messages of a subscription, a limited number of them.

@@ -8,7 +8,7 @@ use super::Broker;
 use crate::escape::Escaped;
 use crate::journal::{
     MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
-    StoredSubscription,
+    StoredSubscription, Urgency,
 };
 use crate::memory::{self, Counted};
 use crate::message::Portable;
@@ -108,6 +108,10 @@ impl Broker {
         });
         clients.insert(&stored.client_identifier, id);
         journal.adopt(id, stored.number);
+        if stored.presence == StoredPresence::Connected {
+            // Or each crash would begin the Session Expiry Interval anew.
+            journal.change(id, Urgency::Lazy, *now);
+        }
     }
 
     fn restore_subscription(&mut self, number: SessionNumber, stored: &StoredSubscription) {
