@@ -420,6 +420,19 @@ impl Broker {
             connection.outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(answer.bytes()));
             sender.packets += 1;
         }
+        if let State::Serving(session) = connection.state
+            && !journal.answers.are_waiting(id)
+            && self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.replays.is_empty())
+        {
+            self.unfinished.push_back(session);
+        }
+    }
+
+    /// Whether answers to the client of a session wait. Retained messages are not handed over before the SUBACK.
+    pub(super) fn are_answers_waiting(&self, session: SessionId) -> bool {
+        let journal = self.journal.as_ref();
+        let connection = self.sessions[session].connection();
+        journal.zip(connection).is_some_and(|(journal, id)| journal.answers.are_waiting(id))
     }
 
     /// Whether an answer has to wait: for what it promises, or for those before it.

@@ -23,6 +23,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
 impl Broker {
     /// Goes on with retained messages for new subscriptions, as far as the outbox and the window allow.
     pub(super) fn replay(&mut self, session: SessionId) {
+        if self.are_answers_waiting(session) {
+            return;
+        }
         let Some(mut replay) = self.sessions[session].outgoing_mut().replays.take_next() else { return };
         let (mut found, walk) = self.collect(&mut replay);
         if is_planted(Fault::RetainedForLastOnly) && !self.sessions[session].outgoing_mut().replays.is_empty()

@@ -105,14 +105,16 @@ impl Broker {
         }
     }
 
-    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. All sessions that are
-    /// not kept end with it, so their Wills are due, delayed or not; they are published first, while those who
-    /// subscribed to them are still there.
+    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. Wills are
+    /// published first, while those who subscribed to them are still there: delayed ones, too, unless their sessions are
+    /// kept and so do not end.
     pub fn shut_down(&mut self, now: Time) {
         self.advance(now);
         let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
-            if !self.is_kept(session) {
+            let will = self.sessions[session].will.as_ref();
+            let is_delayed = will.is_some_and(|will| will.delay > Duration::ZERO);
+            if !(is_delayed && self.is_kept(session)) {
                 self.publish_will(session);
             }
         }

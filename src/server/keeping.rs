@@ -12,7 +12,7 @@ use crate::broker::StorageFigures;
 use crate::escape::Escaped;
 use crate::journal::{Pace, Restored};
 use crate::keeper::{Kept, Storage, has_room};
-use crate::settings::{Complaint, Durability, Persistence};
+use crate::settings::{Durability, Persistence};
 use crate::storage::{Opening, Store};
 use crate::time::{Duration, Time};
 
@@ -45,13 +45,12 @@ impl Server {
     /// # Errors
     ///
     /// What is wrong with the directory or the file, in words for the operator.
-    pub fn keep(&mut self, persistence: &Persistence) -> Result<(), Complaint> {
+    pub fn keep(&mut self, persistence: &Persistence) -> Result<(), String> {
         let path = persistence.directory.join(&persistence.file);
         let place = Escaped(&path.display().to_string()).to_string();
         let (now, wall) = (self.clock.now(), clock::wall().milliseconds());
-        let complain = |error: &dyn std::fmt::Display| Complaint::new(&*place, error.to_string());
         let opening = Opening { on_damage: persistence.on_damage, wall };
-        let mut store = Store::open(&path, opening).map_err(|error| complain(&error))?;
+        let mut store = Store::open(&path, opening).map_err(|error| error.to_string())?;
         if let Some(aside) = store.was_set_aside() {
             let aside = Escaped(&aside.display().to_string()).to_string();
             warn!(
@@ -65,7 +64,7 @@ impl Server {
             retained += usize::from(matches!(restored, Restored::Retained(_)));
             broker.restore(restored, now);
         };
-        store.load(now, wall, restore).map_err(|error| complain(&error))?;
+        store.load(now, wall, restore).map_err(|error| error.to_string())?;
         self.broker.finish_restore(now);
         let census = self.broker.census();
         info!(
@@ -78,7 +77,8 @@ impl Server {
                 error!("Error: the loop can not be woken: {why}.");
             }
         };
-        let storage = Storage::start(store, wake).map_err(|error| complain(&error))?;
+        let storage =
+            Storage::start(store, wake).map_err(|error| format!("no thread for the storage: {error}"))?;
         let directory = persistence.directory.clone();
         let has_room = has_room(&directory);
         self.broker.set_storage_room(has_room, now);
