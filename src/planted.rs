@@ -51,6 +51,18 @@ pub enum Fault {
     IdentifierNotDurable,
     /// What a session needs no longer stays in the store.
     NeverSettled,
+    /// A PUBCOMP is sent before it is durable that the identifier is free.
+    EarlyPubcomp,
+    /// A SUBACK is sent before the subscription is durable.
+    EarlySuback,
+    /// A CONNACK is sent before the session is durable.
+    EarlyConnack,
+    /// A retained message does not get into the store.
+    RetainedNotKept,
+    /// What may have been sent before a crash does not say so when it comes again.
+    UnmarkedRepeat,
+    /// A crash begins the Session Expiry Interval anew.
+    ExpiryBeginsAnew,
 }
 
 #[cfg(feature = "planted-faults")]

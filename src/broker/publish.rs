@@ -498,7 +498,8 @@ impl Broker {
         if is_known {
             self.record(session, Urgency::Urgent, |number| Record::Released(number, identifier));
         }
-        let awaited = self.recorded(session);
+        let is_early = is_planted(planted::Fault::EarlyPubcomp);
+        let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
         let reason_code =
             if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };

@@ -12,6 +12,7 @@ use crate::journal::{
 };
 use crate::memory::{self, Counted};
 use crate::message::Portable;
+use crate::planted::{Fault, is_planted};
 use crate::session::{
     EXPIRY_NEVER, Incoming, Outgoing, Presence, Queued, Reading, Session, Stage, Subscriptions, Will,
 };
@@ -90,7 +91,9 @@ impl Broker {
             Box::new(Will { message: will.message.message(&mut sender.spares), delay: will.delay, due })
         });
         let mut outgoing = Box::new(Outgoing::default());
-        outgoing.sent_until = sent_until.min(journal.messages.last());
+        if !is_planted(Fault::UnmarkedRepeat) {
+            outgoing.sent_until = sent_until.min(journal.messages.last());
+        }
         let id = sessions.insert_with(|_| Session {
             client_identifier: stored.client_identifier.as_str().into(),
             user_name: stored.user_name.as_deref().map(Into::into),
@@ -108,7 +111,7 @@ impl Broker {
         });
         clients.insert(&stored.client_identifier, id);
         journal.adopt(id, stored.number);
-        if stored.presence == StoredPresence::Connected {
+        if stored.presence == StoredPresence::Connected && !is_planted(Fault::ExpiryBeginsAnew) {
             // Or each crash would begin the Session Expiry Interval anew.
             journal.change(id, Urgency::Lazy, *now);
         }

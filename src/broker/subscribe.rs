@@ -11,6 +11,7 @@ use crate::codec::{
 };
 use crate::escape::Escaped;
 use crate::journal::{Awaited, Record, Urgency};
+use crate::planted::{self, is_planted};
 use crate::session::Reading;
 use crate::share::Member;
 use crate::slots::{ConnectionId, SessionId};
@@ -62,7 +63,8 @@ impl Broker {
         };
         let refused = verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
         let refused = refused.and_then(|index| subscribe.subscriptions.iter().nth(index));
-        let awaited = self.recorded(session);
+        let is_early = is_planted(planted::Fault::EarlySuback);
+        let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
         self.answer_subscribe(id, session, suback, (refused.map(|refused| refused.filter), awaited))?;
         self.pump(session);
         Ok(Step::Done)

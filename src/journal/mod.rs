@@ -11,6 +11,7 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::memory::{self, Audit, Counted};
+use crate::planted::{Fault, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 
@@ -265,7 +266,7 @@ impl Journal {
 
     /// The retained message of a topic is other than before.
     pub fn retain(&mut self, topic: &str, urgency: Urgency, now: Time) {
-        if topic.starts_with("$SYS/") {
+        if topic.starts_with("$SYS/") || is_planted(Fault::RetainedNotKept) {
             return;
         }
         if !self.retained.contains(topic) {
@@ -300,7 +301,7 @@ impl Journal {
 
     /// A connection gets nothing before what is now in the open batch is durable.
     pub fn cork(&mut self, id: ConnectionId) {
-        if self.pace.holds {
+        if self.pace.holds && !is_planted(Fault::EarlyConnack) {
             self.corked.insert(id, self.open);
         }
     }

@@ -1,13 +1,16 @@
-//! The deterministic simulator: the real core and the real codec, model clients of all versions, links with faults
-//! and a clock that is moved, all drawn from a seed; an oracle checks after every step.
+//! The deterministic simulator: the real core and the real codec, model clients of all versions, links with faults, a
+//! disk that is slow or full, crashes of the broker and a clock that is moved, all drawn from a seed; an oracle checks
+//! after every step.
 //!
 //! `make sim SEEDS=n SEED=k` runs `n` seeds from `k` on; `cargo test` runs a few hundred.
 
 mod chance;
 mod device;
+mod disk;
 mod oracle;
 mod plan;
 mod run;
+mod store;
 mod world;
 
 use run::{Replay, run};

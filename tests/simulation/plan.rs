@@ -50,6 +50,25 @@ pub enum Act {
     Unstall,
     Decide,
     Ping,
+    Crash,
+    Fill,
+    Empty,
+}
+
+/// What a seed with a store asks of its disk.
+#[derive(Clone, Debug)]
+pub struct DiskPlan {
+    /// Whether the broker promises only what is durable.
+    pub holds: bool,
+    /// Milliseconds that a batch waits: one that somebody waits for, and one that nobody does.
+    pub urgent: u64,
+    pub lazy: u64,
+    /// Milliseconds that a batch takes at most, most of the time.
+    pub longest: u64,
+    /// How often it takes seconds.
+    pub slow: u64,
+    /// How often it is written twice.
+    pub repeated: u64,
 }
 
 /// Chances are in percent, zero where the feature is off.
@@ -90,6 +109,7 @@ pub struct Plan {
     pub refusals: u64,
     pub unordered: u64,
     pub longest_pass: u64,
+    pub disk: Option<DiskPlan>,
 }
 
 /// On in half of the seeds, with a chance up to `most` percent.
@@ -141,8 +161,34 @@ impl Plan {
             refusals: feature(chance, 20),
             unordered: feature(chance, 30),
             longest_pass: chance.pick(&[10, 100, 1_500, 1_500, 5_000, 40_000]),
+            disk: disk(chance),
         }
+        .with_disk_acts(chance)
     }
+
+    /// Where there is a disk, it may be full, and the broker may crash.
+    fn with_disk_acts(mut self, chance: &mut Chance) -> Self {
+        if self.disk.as_ref().is_some_and(|disk| disk.holds) {
+            self.acts.push((Act::Crash, feature(chance, 4)));
+        }
+        if self.disk.is_some() {
+            let often = if chance.percent(30) { chance.between(1, 3) } else { 0 };
+            self.acts.extend([(Act::Fill, often), (Act::Empty, often)]);
+        }
+        self
+    }
+}
+
+/// Two seeds of three have a disk, if the broker can keep anything.
+fn disk(chance: &mut Chance) -> Option<DiskPlan> {
+    (cfg!(feature = "persistence") && chance.percent(66)).then(|| DiskPlan {
+        holds: chance.percent(90),
+        urgent: chance.pick(&[0, 0, 5, 20]),
+        lazy: chance.pick(&[0, 10, 250, 1_000]),
+        longest: chance.pick(&[0, 3, 50, 50]),
+        slow: feature(chance, 5),
+        repeated: feature(chance, 30),
+    })
 }
 
 fn versions(chance: &mut Chance) -> Vec<ProtocolVersion> {

@@ -3,9 +3,11 @@
 
 mod chance;
 mod device;
+mod disk;
 mod oracle;
 mod plan;
 mod run;
+mod store;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +17,7 @@ use brooklet::planted::{Fault, plant};
 /// A fault that hides for longer would hide for ever.
 const SEEDS: u64 = 2_000;
 
-const FAULTS: [Fault; 19] = [
+const FAULTS: [Fault; 29] = [
     Fault::LostPubrel,
     Fault::SkippedDup,
     Fault::WrongWildcard,
@@ -35,6 +37,16 @@ const FAULTS: [Fault; 19] = [
     Fault::RetainedForLastOnly,
     Fault::RetainedTwice,
     Fault::RefusedDelivered,
+    Fault::EarlyAnswer,
+    Fault::EarlyPubrel,
+    Fault::IdentifierNotDurable,
+    Fault::NeverSettled,
+    Fault::EarlyPubcomp,
+    Fault::EarlySuback,
+    Fault::EarlyConnack,
+    Fault::RetainedNotKept,
+    Fault::UnmarkedRepeat,
+    Fault::ExpiryBeginsAnew,
 ];
 
 /// The first seed that fails with this fault planted.

@@ -72,6 +72,9 @@ fn step(world: &mut World, act: Act) {
             world.pass(milliseconds);
         }
         Act::Decide => world.decide(false),
+        Act::Crash => world.crash(),
+        Act::Fill => world.set_storage_room(false),
+        Act::Empty => world.set_storage_room(true),
         Act::Publish | Act::Subscribe | Act::Unsubscribe | Act::Acknowledge | Act::Disconnect | Act::Ping => {
             device_act(world, device, act);
         }
@@ -298,6 +301,7 @@ fn exchange(world: &mut World) {
         for device in 0..world.devices.len() {
             acknowledge(world, device);
         }
+        world.settle();
         if !world.is_moving() {
             return;
         }
@@ -309,6 +313,7 @@ fn exchange(world: &mut World) {
 fn calm(world: &mut World) {
     world.is_calm = true;
     world.plan.unordered = 0;
+    world.set_storage_room(true);
     exchange(world);
     for device in 0..world.devices.len() {
         if world.oracle.has_session(&world.devices[device].name) {

@@ -14,8 +14,10 @@ use brooklet::time::{Duration, Time};
 
 use crate::chance::{Chance, Trace};
 use crate::device::{Device, Greeting};
+use crate::disk::Disk;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
+use crate::store::Epoch;
 
 /// What is due in one call of the clock; small, so that the rest has to be remembered.
 const TICK_BUDGET: usize = 2;
@@ -96,6 +98,10 @@ pub struct World {
     pub is_calm: bool,
     /// Numbers the payloads.
     pub drafts: u64,
+    pub disk: Option<Disk>,
+    pub epoch: Epoch,
+    /// What the broker draws its numbers from; another one after each crash.
+    pub generation: u64,
 }
 
 impl World {
@@ -105,9 +111,10 @@ impl World {
         let gate = Gate { chance: Chance::new(seed + 1), later: plan.later, waiting: BTreeSet::new() };
         let gate = Rc::new(RefCell::new(gate));
         let access = Box::new(Access(Rc::clone(&gate)));
+        let disk = plan.disk.clone().map(|plan| Disk::new(plan, Chance::new(seed + 2)));
         let window = plan.limits.receive_maximum.min(16);
         let devices = (0..plan.devices).map(|number| Device::new(format!("d{number}"), window)).collect();
-        Self {
+        let mut world = Self {
             broker: Broker::new(plan.limits.clone(), access, seed, Time::ZERO),
             now: Time::ZERO,
             oracle: Oracle::new(plan.limits.clone(), plan.is_tight, plan.small_packets > 0),
@@ -119,18 +126,34 @@ impl World {
             links: BTreeMap::new(),
             is_calm: false,
             drafts: 0,
-        }
+            disk,
+            epoch: Epoch::new(Time::ZERO, Time::ZERO),
+            generation: seed,
+        };
+        world.begin_disk();
+        world
+    }
+
+    /// The decisions of the same gate, for one more broker.
+    pub fn access(&self) -> Box<dyn AccessControl> {
+        Box::new(Access(Rc::clone(&self.gate)))
+    }
+
+    /// The broker's own time.
+    pub fn clock(&self) -> Time {
+        self.epoch.to_broker(self.now)
     }
 
     /// Calls the core and tells the oracle what came of it; `told` says what happened beside packets.
-    fn call<R>(
+    pub fn call<R>(
         &mut self,
         id: Option<ConnectionId>,
         act: impl FnOnce(&mut Broker, Time) -> R,
         told: impl FnOnce(&mut Oracle),
     ) -> R {
         let before: Statistics = self.broker.statistics().clone();
-        let outcome = act(&mut self.broker, self.now);
+        let clock = self.clock();
+        let outcome = act(&mut self.broker, clock);
         let after = self.broker.statistics().clone();
         self.oracle.begin_call(&before, &after, self.now);
         if let Some(id) = id {
@@ -144,7 +167,7 @@ impl World {
 
     /// A device opens a connection and greets; an older one of it is left to itself.
     pub fn connect(&mut self, device: usize, greeting: &Greeting) {
-        let accepted = self.broker.accept(Peer::Local, ListenerId::default(), self.now);
+        let accepted = self.broker.accept(Peer::Local, ListenerId::default(), self.clock());
         let Some(id) = accepted else { return };
         self.oracle.opened(id, self.now);
         if let Some(older) = self.devices[device].link {
@@ -249,6 +272,16 @@ impl World {
         }
     }
 
+    /// All connections are gone, and what was on its way.
+    pub fn lose_links(&mut self) {
+        for link in std::mem::take(&mut self.links).into_values() {
+            if let Some(device) = link.device {
+                self.devices[device].disconnected();
+            }
+        }
+        self.gate.borrow_mut().waiting.clear();
+    }
+
     fn close(&mut self, id: ConnectionId) {
         self.gate.borrow_mut().waiting.remove(&id);
         self.call(None, |broker, now| broker.closed(id, "closed", now), |oracle| oracle.closed(id));
@@ -293,8 +326,8 @@ impl World {
     /// Time passes, from one deadline of the core to the next.
     pub fn pass(&mut self, milliseconds: u64) {
         let end = self.now + Duration::from_milliseconds(milliseconds);
-        while let Some(deadline) = self.broker.next_deadline().filter(|&deadline| deadline <= end) {
-            self.now = self.now.max(deadline);
+        while let Some(next) = self.next_event().filter(|&next| next <= end) {
+            self.now = self.now.max(next);
             self.tick();
             self.settle();
         }
@@ -303,13 +336,32 @@ impl World {
         self.settle();
     }
 
+    /// When something is due next, in the broker or below it.
+    fn next_event(&self) -> Option<Time> {
+        let deadline = self.broker.next_deadline().map(|deadline| self.epoch.to_world(deadline));
+        let (mut done, mut batch) = (None, None);
+        if let Some(disk) = &self.disk {
+            done = disk.done_at();
+            batch = self.broker.batch_due().map(|due| self.epoch.to_world(due));
+        }
+        deadline.into_iter().chain(done).chain(batch).min()
+    }
+
     /// Time passes in the core; who departs with it, and what that does, belongs to the same call.
     fn tick(&mut self) {
+        self.call_ending(|broker, clock| {
+            broker.tick(clock, TICK_BUDGET);
+            while broker.next_deadline().is_some_and(|deadline| deadline <= clock) {
+                broker.tick(clock, TICK_BUDGET);
+            }
+        });
+    }
+
+    /// Calls the core for something that may end connections.
+    pub fn call_ending(&mut self, act: impl FnOnce(&mut Broker, Time)) {
         let before = self.broker.statistics().clone();
-        self.broker.tick(self.now, TICK_BUDGET);
-        while self.broker.next_deadline().is_some_and(|deadline| deadline <= self.now) {
-            self.broker.tick(self.now, TICK_BUDGET);
-        }
+        let clock = self.clock();
+        act(&mut self.broker, clock);
         let mut effects = Vec::new();
         while let Some(effect) = self.broker.next_effect() {
             effects.push(effect);
@@ -317,7 +369,7 @@ impl World {
         let after = self.broker.statistics().clone();
         self.oracle.begin_call(&before, &after, self.now);
         effects.iter().for_each(|&effect| self.oracle.ends(effect));
-        self.oracle.pass();
+        self.oracle.pass(&[]);
         self.oracle.end_call();
         self.trace.note_number(self.now.milliseconds());
         effects.into_iter().for_each(|effect| self.obey(effect));
@@ -329,7 +381,8 @@ impl World {
             assert!(round < 10_000, "the broker never comes to rest");
             self.broker.check_invariants();
             self.broker.check_memory();
-            if !self.broker.has_work() {
+            let has_written = self.serve_disk();
+            if !has_written && !self.broker.has_work() {
                 break;
             }
             self.write_dirty();
@@ -340,17 +393,19 @@ impl World {
             self.tick();
         }
         self.oracle.check_census(self.broker.census());
+        self.check_store();
         for id in self.links() {
             self.check_link(id);
         }
     }
 
     fn write_dirty(&mut self) {
+        let clock = self.clock();
         for id in self.broker.take_dirty(Vec::new()) {
             let Some(link) = self.links.get_mut(&id).filter(|link| !link.is_closed) else { continue };
             let before = link.down.len();
             let broker = &mut self.broker;
-            broker.write_to(id, link, self.now).expect("a link does not fail");
+            broker.write_to(id, link, clock).expect("a link does not fail");
             let bytes: Vec<u8> = link.down.iter().skip(before).copied().collect();
             self.trace.note(&bytes);
             self.oracle.written(id, &bytes);
@@ -389,9 +444,10 @@ impl World {
         if is_partial {
             self.oracle.check_keep_alive(id);
         }
-        if !link.is_blocked {
+        if !link.is_blocked && !self.oracle.is_corked(id) {
             assert!(!self.broker.has_output(id), "bytes for {id:?} were forgotten");
-            self.oracle.check_at_rest(id);
+            let is_store_busy = self.is_store_busy();
+            self.oracle.check_at_rest(id, is_store_busy);
         }
     }
 }
@@ -405,6 +461,6 @@ impl World {
         });
         let at_devices =
             self.devices.iter().any(|device| device.link.is_some() && !device.acknowledgements.is_empty());
-        on_links || at_devices || self.broker.has_work()
+        on_links || at_devices || self.broker.has_work() || self.is_store_busy()
     }
 }

@@ -42,13 +42,16 @@ impl Oracle {
             Progress::Serving => {
                 let allowed = u64::from(line.keep_alive) * 1500;
                 let client = &line.client;
+                let is_unanswered = line.is_unanswered && self.has_storage_room;
                 assert!(
-                    line.keep_alive > 0 && silence >= allowed && !line.is_paused,
+                    is_unanswered || (line.keep_alive > 0 && silence >= allowed && !line.is_paused),
                     "the broker ends {client:?} without a reason"
                 );
+                let reason =
+                    if is_unanswered { ReasonCode::ServerBusy } else { ReasonCode::KeepAliveTimeout };
                 self.depart(id, false);
                 let line = self.lines.get_mut(&id).expect("it is closed later");
-                line.progress = Progress::Ending(Some(ReasonCode::KeepAliveTimeout));
+                line.progress = Progress::Ending(Some(reason));
             }
         }
     }
@@ -61,11 +64,11 @@ impl Oracle {
         self.lines.remove(&id);
     }
 
-    /// Time has passed: Wills are due, then sessions are over.
-    pub fn pass(&mut self) {
-        let clients: Vec<String> = self.sessions.keys().cloned().collect();
+    /// Time has passed: Wills are due, then sessions are over; first for these clients, in this order.
+    pub fn pass(&mut self, first: &[String]) {
+        let clients: Vec<String> = first.iter().chain(self.sessions.keys()).cloned().collect();
         for client in clients {
-            let session = &self.sessions[&client];
+            let Some(session) = self.sessions.get(&client) else { continue };
             if session.connection.is_some() {
                 continue;
             }
@@ -174,7 +177,7 @@ impl Oracle {
                     shared.is_optional = true;
                 }
                 Some(_) => {}
-                None => shared.is_optional |= !has_others || is_exact,
+                None => shared.is_optional |= !has_others || is_exact || shared.is_bound,
             }
             shared.candidates.remove(client);
         }

@@ -6,11 +6,17 @@ use brooklet::codec::{
 };
 use brooklet::slots::ConnectionId;
 use brooklet::time::Time;
+use brooklet::topic::TopicFilter;
 
 use super::Oracle;
-use super::state::{Answer, Group, Progress, Session, Terms};
+use super::room::Admission;
+use super::state::{Answer, Debt, Group, Key, Progress, Session, Subject, Terms};
 
 const QUEUED: &[ReasonCode] = &[ReasonCode::Success];
+
+fn key_of(filter: TopicFilter<'_>) -> Key {
+    (filter.share_name().map(ToOwned::to_owned), filter.pattern().to_owned())
+}
 
 impl Oracle {
     /// The core has worked off so many more packets of this connection.
@@ -65,15 +71,21 @@ impl Oracle {
     }
 
     fn owe(&mut self, id: ConnectionId, answer: Answer) {
-        self.lines.get_mut(&id).expect("it is there").answers.push_back(answer);
+        self.owe_about(id, answer, Subject::Nothing);
     }
 
-    fn session(&mut self, client: &str) -> &mut Session {
+    fn owe_about(&mut self, id: ConnectionId, answer: Answer, subject: Subject) {
+        let debt = Debt { answer, subject, batch: self.batch() };
+        self.lines.get_mut(&id).expect("it is there").answers.push_back(debt);
+    }
+
+    pub(super) fn session(&mut self, client: &str) -> &mut Session {
         self.sessions.get_mut(client).expect("a connected client has a session")
     }
 
     fn handle_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) {
         let client = connect.client_identifier.to_owned();
+        let expiry = self.granted_expiry(connect);
         let line = self.lines.get_mut(&id).expect("it is there");
         assert_eq!(line.progress, Progress::Greeting, "a device sends one CONNECT");
         line.version = connect.version;
@@ -82,8 +94,8 @@ impl Oracle {
             wanted => wanted.min(self.limits.keep_alive_maximum),
         };
         let can_not_be_told = connect.version != ProtocolVersion::V5 && keep_alive != connect.keep_alive;
-        let is_one_too_many =
-            self.sessions.len() >= self.limits.sessions && !self.sessions.contains_key(&client);
+        let is_full = self.sessions.len() >= self.limits.sessions || (expiry > 0 && !self.has_storage_room);
+        let is_one_too_many = is_full && !self.sessions.contains_key(&client);
         if can_not_be_told || is_one_too_many {
             if connect.version != ProtocolVersion::V5 {
                 line.version = ProtocolVersion::V311;
@@ -103,18 +115,17 @@ impl Oracle {
         let is_present = self.sessions.contains_key(&client);
         let will = connect.will.as_ref().map(|will| self.will(&client, will));
         let properties = connect.properties;
-        let is_v5 = connect.version == ProtocolVersion::V5;
-        let longest = self.limits.session_expiry_maximum;
-        let session = self.sessions.entry(client.clone()).or_default();
+        let number = self.number();
+        let session = self.sessions.entry(client.clone()).or_insert_with(|| Session::new(number));
         session.connection = Some(id);
+        session.greeting = number;
+        session.version = connect.version;
         session.ends = Time::NEVER;
         session.will = will;
-        session.expiry = match properties.session_expiry_interval() {
-            _ if !is_v5 && connect.clean_start => 0,
-            _ if !is_v5 => u32::MAX,
-            interval => interval.unwrap_or(0),
-        }
-        .min(longest);
+        session.expiry = expiry;
+        session.is_kept |= session.expiry > 0;
+        let size = properties.maximum_packet_size().unwrap_or(u32::MAX);
+        session.maximum_packet_size = usize::try_from(size).expect("it fits");
         let line = self.lines.get_mut(&id).expect("it is there");
         line.progress = Progress::Serving;
         line.client = Some(client);
@@ -126,6 +137,16 @@ impl Oracle {
         }
         line.keep_alive = keep_alive;
         self.owe(id, Answer::ConnAck { is_present, is_refused: false });
+    }
+
+    /// For how long the session of this client outlives its connection.
+    fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {
+        let wanted = match connect.properties.session_expiry_interval() {
+            interval if connect.version == ProtocolVersion::V5 => interval.unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => u32::MAX,
+        };
+        wanted.min(self.limits.session_expiry_maximum)
     }
 
     fn handle_publish(&mut self, id: ConnectionId, client: &str, publish: &Publish<'_>) {
@@ -151,8 +172,13 @@ impl Oracle {
             return;
         }
         let publication = self.publication(client, &topic, publish);
+        let subject = Subject::Publication(publication.number);
         let can_be_told = is_v5 && publish.delivery != Delivery::AtMostOnce;
-        let mut reasons = self.publish(publication, is_uncertain, can_be_told);
+        let mut reasons = match self.admit(id, &publication) {
+            Admission::Taken => self.publish(publication, is_uncertain, can_be_told),
+            Admission::Refused(reason) => vec![reason],
+            Admission::Unanswered => return,
+        };
         if is_uncertain {
             // Perhaps it was refused before and counts now, perhaps it is a repeat.
             reasons.push(ReasonCode::Success);
@@ -163,7 +189,7 @@ impl Oracle {
         let session = self.session(client);
         match publish.delivery {
             Delivery::AtMostOnce => {}
-            Delivery::AtLeastOnce(_) => self.owe(id, Answer::PubAck(identifier, reasons)),
+            Delivery::AtLeastOnce(_) => self.owe_about(id, Answer::PubAck(identifier, reasons), subject),
             Delivery::ExactlyOnce(_) => {
                 if reasons.iter().any(|reason| !reason.is_error()) {
                     session.incoming.insert(identifier);
@@ -171,7 +197,7 @@ impl Oracle {
                 if reasons.len() > 1 && reasons.iter().any(|reason| reason.is_error()) {
                     session.uncertain.insert(identifier);
                 }
-                self.owe(id, Answer::PubRec(identifier, reasons));
+                self.owe_about(id, Answer::PubRec(identifier, reasons), subject);
             }
         }
     }
@@ -221,6 +247,7 @@ impl Oracle {
         let identifier = subscribe.properties.subscription_identifiers().next();
         let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
         let mut codes = Vec::new();
+        let mut changes = Vec::new();
         for wanted in subscribe.subscriptions.iter() {
             let terms = Terms {
                 qos: wanted.qos,
@@ -228,14 +255,18 @@ impl Oracle {
                 as_published: wanted.retain_as_published,
                 identifier,
             };
-            let is_granted = self.subscribe(client, &wanted, terms);
+            let is_granted = self.subscribe(client, &wanted, terms.clone());
+            if is_granted {
+                changes.push((key_of(wanted.filter), Some(terms)));
+            }
             codes.push(match is_granted {
                 true => wanted.qos.level(),
                 false if is_v5 => ReasonCode::QuotaExceeded.value(),
                 false => ReasonCode::UnspecifiedError.value(),
             });
         }
-        self.owe(id, Answer::SubAck(subscribe.packet_identifier.value(), codes));
+        let answer = Answer::SubAck(subscribe.packet_identifier.value(), codes);
+        self.owe_about(id, answer, Subject::Subscriptions(changes));
     }
 
     /// False if a limit forbids it.
@@ -248,7 +279,8 @@ impl Oracle {
         };
         let memberships = self.groups.values().filter(|group| group.members.contains_key(client)).count();
         let held = memberships + self.sessions[client].subscriptions.len();
-        let is_full = held >= self.limits.subscriptions_per_session
+        let is_full = (!self.has_storage_room && self.sessions[client].is_kept)
+            || held >= self.limits.subscriptions_per_session
             || self.subscription_count() >= self.limits.subscriptions;
         if is_new && is_full {
             return false;
@@ -278,7 +310,9 @@ impl Oracle {
     fn handle_unsubscribe(&mut self, id: ConnectionId, client: &str, unsubscribe: &Unsubscribe<'_>) {
         let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
         let mut codes = Vec::new();
+        let mut changes = Vec::new();
         for filter in unsubscribe.filters.iter() {
+            changes.push((key_of(filter), None));
             let pattern = filter.pattern().to_owned();
             let was_there = match filter.share_name() {
                 Some(share_name) => self.leave(client, &(share_name.to_owned(), pattern)),
@@ -292,7 +326,8 @@ impl Oracle {
                 codes.push(code.value());
             }
         }
-        self.owe(id, Answer::UnsubAck(unsubscribe.packet_identifier.value(), codes));
+        let answer = Answer::UnsubAck(unsubscribe.packet_identifier.value(), codes);
+        self.owe_about(id, answer, Subject::Subscriptions(changes));
     }
 
     fn handle_disconnect(&mut self, id: ConnectionId, client: &str, disconnect: &Disconnect<'_>) {

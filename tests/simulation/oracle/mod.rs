@@ -5,11 +5,15 @@
 //! standards or a stated limit leave the broker a choice, an expectation is `optional`; everything else is owed.
 
 mod departures;
+mod durable;
 mod input;
 mod output;
 mod replays;
+mod restart;
+mod room;
 mod routing;
 mod state;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -21,7 +25,7 @@ use brooklet::slots::ConnectionId;
 use brooklet::time::Time;
 
 pub use state::Line;
-use state::{Copy, Group, Publication, Session, Shared, Source};
+use state::{Answer, Copy, Group, Progress, Publication, Session, Shared, Source};
 
 /// The account of one call of the core.
 #[derive(Default)]
@@ -46,6 +50,10 @@ pub struct Oracle {
     /// Messages for groups, of which one member gets each.
     shared: Vec<Shared>,
     retained: BTreeMap<String, Rc<Publication>>,
+    history: durable::History,
+    has_storage_room: bool,
+    /// What is durable, if there is a store.
+    durable: Option<durable::Durable>,
     /// Counts publications, groups and deliveries, so that each has its number.
     numbers: u64,
     call: Call,
@@ -67,6 +75,9 @@ impl Oracle {
             groups: BTreeMap::new(),
             shared: Vec::new(),
             retained: BTreeMap::new(),
+            history: durable::History::new(),
+            durable: None,
+            has_storage_room: true,
             numbers: 0,
             call: Call::default(),
             is_told: false,
@@ -104,6 +115,9 @@ impl Oracle {
     pub fn begin_call(&mut self, before: &Statistics, after: &Statistics, now: Time) {
         self.now = now;
         self.call = Call { dropped: after.dropped - before.dropped, plausible: 0 };
+        if self.is_told && self.call.dropped > 0 {
+            println!("{:6} dropped {}", now.milliseconds(), self.call.dropped);
+        }
     }
 
     /// Everything that the core did in one call has been told.
@@ -134,14 +148,30 @@ impl Oracle {
         self.groups.len() + self.sessions.values().map(|session| session.subscriptions.len()).sum::<usize>()
     }
 
+    /// Whether nothing is sent on this connection yet, because its client's session is not durable.
+    pub fn is_corked(&self, id: ConnectionId) -> bool {
+        let first = self.lines.get(&id).and_then(|line| line.answers.front());
+        first.is_some_and(|debt| {
+            matches!(debt.answer, Answer::ConnAck { is_refused: false, .. }) && !self.is_durable(debt.batch)
+        })
+    }
+
     /// The outbox of this connection is empty, everything has been worked off, and the peer takes bytes: nothing
-    /// may wait that could go.
-    pub fn check_at_rest(&mut self, id: ConnectionId) {
+    /// may wait that could go. While the store is busy, what is not durable may.
+    pub fn check_at_rest(&mut self, id: ConnectionId, is_store_busy: bool) {
         let now = self.now;
-        let Some(line) = self.lines.get_mut(&id) else { return };
+        let Some(line) = self.lines.get(&id) else { return };
+        let is_ending = matches!(line.progress, Progress::Ending(_)) && self.durable.is_some();
+        let mut due = line.answers.iter().filter(|debt| match debt.answer {
+            Answer::PingResp | Answer::ConnAck { .. } => true,
+            // Whoever is sent away need not hear what is not durable yet.
+            _ => !is_ending && (!is_store_busy || self.is_durable(debt.batch)),
+        });
+        let overdue = due.next();
+        assert!(overdue.is_none(), "{id:?} waits for {overdue:?} of {:?}", line.answers);
+        let line = self.lines.get_mut(&id).expect("it is there");
         line.empty_at = now;
         line.settled.clear();
-        assert!(line.answers.is_empty(), "{id:?} waits for {:?}", line.answers);
         let maximum = line.maximum_packet_size;
         let version = line.version;
         let is_excused = |copy: &Copy| {
@@ -151,7 +181,7 @@ impl Oracle {
             panic!("a QoS 0 message for {:?} is lost: {lost:?}", line.client);
         }
         line.at_most_once.clear();
-        let Some(client) = line.serves() else { return };
+        let Some(client) = line.serves().filter(|_| !is_store_busy) else { return };
         let session = self.sessions.get_mut(client).expect("a connected client has a session");
         let in_flight = session.in_flight.values().filter(|flight| flight.line == Some(id)).count();
         if in_flight >= line.window {
@@ -244,6 +274,7 @@ impl Copy {
             publication,
             is_optional: false,
             may_be_repeat: false,
+            is_repeat: false,
             source: Source::Replay,
         }
     }

@@ -7,8 +7,9 @@ use brooklet::slots::ConnectionId;
 use brooklet::time::Duration;
 
 use super::Oracle;
+use super::durable::Sent;
 use super::routing::split;
-use super::state::{Answer, Copy, Flight, Progress, Publication, Source};
+use super::state::{Answer, Copy, Debt, Flight, Line, Progress, Publication, Source};
 
 /// A PUBLISH as its receiver understands it.
 pub(super) struct Received<'a> {
@@ -72,6 +73,8 @@ impl Oracle {
     fn check(&mut self, id: ConnectionId, packet: &Packet<'_>) {
         let line = self.lines.get_mut(&id).expect("it is there");
         assert!(!line.is_finished, "{} behind DISCONNECT", packet.name());
+        let is_greeted = !line.answers.iter().any(|debt| matches!(debt.answer, Answer::ConnAck { .. }));
+        assert!(is_greeted || matches!(packet, Packet::ConnAck(_)), "{} before CONNACK", packet.name());
         match packet {
             Packet::Publish(publish) => self.check_publish(id, publish),
             Packet::PubRel(pubrel) => self.check_pubrel(id, pubrel),
@@ -85,8 +88,10 @@ impl Oracle {
 
     fn check_answer(&mut self, id: ConnectionId, packet: &Packet<'_>) {
         let limits = self.limits.clone();
+        let has_store = self.durable.is_some();
         let line = self.lines.get_mut(&id).expect("it is there");
-        let expected = line.answers.pop_front();
+        let debt = line.take_debt(packet, has_store);
+        let expected = debt.as_ref().map(|debt| debt.answer.clone());
         let is_right = match (packet, &expected) {
             (Packet::ConnAck(connack), Some(Answer::ConnAck { is_present, is_refused })) => {
                 let is_v5 = line.version == ProtocolVersion::V5;
@@ -124,7 +129,9 @@ impl Oracle {
             (Packet::PingResp, Some(Answer::PingResp)) => true,
             _ => false,
         };
-        assert!(is_right, "{:?} gets {packet:?}, not {expected:?}", line.client);
+        let line = &self.lines[&id];
+        assert!(is_right, "{:?} gets {packet:?}, not {expected:?} of {:?}", line.client, line.answers);
+        debt.iter().for_each(|debt| self.check_promise(id, debt));
     }
 
     /// Whether messages on this connection still belong to the client's session. A connection that ends may carry
@@ -141,10 +148,13 @@ impl Oracle {
         let identifier = pubrel.packet_identifier.value();
         let repeats = self.repeats_on_live_lines(id);
         let served = self.served(id);
+        let has_store = self.durable.is_some();
+        if let Some(client) = &served {
+            self.check_released(client, identifier);
+        }
         let line = self.lines.get_mut(&id).expect("it is there");
         let flight = served.and_then(|client| self.sessions.get_mut(&client)?.in_flight.get_mut(&identifier));
-        if line.answers.front() == Some(&Answer::PubRel(identifier, pubrel.reason_code)) {
-            line.answers.pop_front();
+        if line.is_answered(&Answer::PubRel(identifier, pubrel.reason_code), has_store) {
             if let Some(flight) = flight {
                 flight.line = Some(id);
             }
@@ -264,8 +274,10 @@ impl Oracle {
         }
         let copy = self.claim(id, client, received);
         assert!(copy.may_be_repeat || !received.dup, "DUP on the first copy for {client}: {copy:?}");
+        assert!(received.dup || !copy.is_repeat, "a repeat for {client} that does not say so: {copy:?}");
         self.check_expiry(id, &copy, received, !received.dup);
         let order = self.number();
+        self.note_sent(client, &Sent { identifier: number, copy: &copy, order });
         let session = self.sessions.get_mut(client).expect("a connected client has a session");
         if copy.has_order() {
             let publication = &copy.publication;
@@ -411,6 +423,7 @@ impl Oracle {
                 identifiers: terms.identifiers(),
                 is_optional: false,
                 may_be_repeat: true,
+                is_repeat: false,
                 source: Source::Shared(shared.number),
             };
             received.is(&copy, version).then_some(copy)
@@ -423,5 +436,43 @@ impl Oracle {
         if let Some(shared) = self.shared.iter_mut().find(|shared| shared.number == number) {
             shared.is_settled = true;
         }
+    }
+}
+
+impl Answer {
+    /// Whether this packet could be the answer, whatever is in it.
+    fn is_like(&self, packet: &Packet<'_>) -> bool {
+        matches!(
+            (self, packet),
+            (Self::ConnAck { .. }, Packet::ConnAck(_))
+                | (Self::PubAck(..), Packet::PubAck(_))
+                | (Self::PubRec(..), Packet::PubRec(_))
+                | (Self::PubRel(..), Packet::PubRel(_))
+                | (Self::PubComp(..), Packet::PubComp(_))
+                | (Self::SubAck(..), Packet::SubAck(_))
+                | (Self::UnsubAck(..), Packet::UnsubAck(_))
+                | (Self::PingResp, Packet::PingResp)
+        )
+    }
+}
+
+impl Line {
+    /// The answer that this packet is, crossed out. Where answers wait for a store, one may overtake those of other
+    /// kinds, but never one of its own [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+    fn take_debt(&mut self, packet: &Packet<'_>, has_store: bool) -> Option<Debt> {
+        let index = self.answers.iter().position(|debt| debt.answer.is_like(packet))?;
+        if index > 0 && !has_store { None } else { self.answers.remove(index) }
+    }
+
+    /// Crosses an answer out, if it is the next one of its kind.
+    fn is_answered(&mut self, answer: &Answer, has_store: bool) -> bool {
+        let is_same_kind =
+            |debt: &Debt| std::mem::discriminant(&debt.answer) == std::mem::discriminant(answer);
+        let Some(index) = self.answers.iter().position(is_same_kind) else { return false };
+        let is_next = (index == 0 || has_store) && self.answers[index].answer == *answer;
+        if is_next {
+            self.answers.remove(index);
+        }
+        is_next
     }
 }

@@ -12,6 +12,9 @@ use brooklet::topic::TopicFilter;
 use super::Oracle;
 use super::state::{Copy, Publication, Session, Shared, Source, Terms};
 
+/// By how much the broker may take a message that it has not in memory for larger than it is.
+const ESTIMATE_ERROR: usize = 100;
+
 pub(super) fn is_match(filter: &str, publication: &Publication) -> bool {
     TopicFilter::new(filter).expect("it was a good filter").matches(publication.name())
 }
@@ -138,7 +141,9 @@ impl Oracle {
         let waiting: Vec<&Rc<Publication>> =
             session.pending.iter().map(|copy| &copy.publication).chain(elsewhere).collect();
         let bytes: usize = waiting.iter().map(|publication| memory(publication)).sum();
-        let total = bytes + memory(&copy.publication);
+        // Of what waits in a store since before a crash, the size is only known roughly.
+        let error = if self.durable.is_some() { waiting.len() * ESTIMATE_ERROR } else { 0 };
+        let total = bytes + memory(&copy.publication) + error;
         let is_burst = session.connection.is_some() && total <= self.limits.burst_bytes;
         (waiting.len() >= self.limits.queue_length && !is_burst)
             || (!waiting.is_empty() && total > self.limits.queue_bytes)
@@ -158,6 +163,7 @@ impl Oracle {
             candidates,
             holder: None,
             is_settled: false,
+            is_bound: false,
             is_optional: is_uncertain || is_weak || self.call.dropped > 0 || self.has_small_packets,
         });
         self.call.plausible += u64::from(self.is_tight);
@@ -167,7 +173,9 @@ impl Oracle {
     fn retain(&mut self, publication: &Rc<Publication>) -> bool {
         let is_cleared = publication.payload.is_empty();
         if is_cleared {
-            self.retained.remove(&publication.topic);
+            if self.retained.remove(&publication.topic).is_some() {
+                self.note_retained(&publication.topic, None);
+            }
         } else {
             let others = self.retained.values().filter(|kept| kept.topic != publication.topic);
             let (count, bytes) =
@@ -178,6 +186,7 @@ impl Oracle {
                 return false;
             }
             self.retained.insert(publication.topic.clone(), publication.clone());
+            self.note_retained(&publication.topic, Some(publication.clone()));
         }
         self.change_replays(publication);
         true
@@ -203,6 +212,7 @@ fn copy_for(client: &str, session: &Session, publication: &Rc<Publication>) -> O
         identifiers,
         is_optional: false,
         may_be_repeat: false,
+        is_repeat: false,
         source: Source::Own,
     })
 }

@@ -77,6 +77,8 @@ pub struct Copy {
     pub is_optional: bool,
     /// It may have been lost on its way after it had been sent, and so come with DUP at first sight.
     pub may_be_repeat: bool,
+    /// It was sent, and the broker has forgotten what became of that: it comes with DUP.
+    pub is_repeat: bool,
     pub source: Source,
 }
 
@@ -136,7 +138,7 @@ pub struct Owed {
     pub is_due: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replay {
     pub number: u64,
     pub filter: String,
@@ -163,16 +165,25 @@ pub struct HandOver {
     pub reason: Reason,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Will {
     pub publication: Publication,
     pub delay: u32,
     pub due: Time,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Session {
+    /// One that was gone and comes again has another number.
+    pub number: u64,
+    /// It was to outlive one of its connections.
+    pub is_kept: bool,
     pub connection: Option<ConnectionId>,
+    /// Rises with each CONNECT.
+    pub greeting: u64,
+    /// Of the last connection.
+    pub version: ProtocolVersion,
+    pub maximum_packet_size: usize,
     /// In seconds.
     pub expiry: u32,
     pub ends: Time,
@@ -192,7 +203,31 @@ pub struct Session {
     pub last: BTreeMap<(String, String, QoS), u64>,
 }
 
-#[derive(Debug)]
+impl Session {
+    pub fn new(number: u64) -> Self {
+        Self {
+            number,
+            is_kept: false,
+            connection: None,
+            greeting: 0,
+            version: ProtocolVersion::V311,
+            maximum_packet_size: usize::MAX,
+            expiry: 0,
+            ends: Time::NEVER,
+            will: None,
+            subscriptions: BTreeMap::new(),
+            incoming: BTreeSet::new(),
+            uncertain: BTreeSet::new(),
+            pending: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            replays: Vec::new(),
+            handed_over: Vec::new(),
+            last: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
 pub struct Group {
     /// A group that was gone and comes again has another number.
     pub number: u64,
@@ -200,7 +235,7 @@ pub struct Group {
 }
 
 /// A message of which one member of a group gets a copy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shared {
     pub number: u64,
     pub publication: Rc<Publication>,
@@ -212,6 +247,8 @@ pub struct Shared {
     /// Its holder has acknowledged it.
     pub is_settled: bool,
     pub is_optional: bool,
+    /// Whose it is was written down, so it goes to nobody else.
+    pub is_bound: bool,
 }
 
 /// A packet that the broker owes as an answer.
@@ -229,6 +266,28 @@ pub enum Answer {
     SubAck(u16, Vec<u8>),
     UnsubAck(u16, Vec<u8>),
     PingResp,
+}
+
+/// The subscription that a filter names: with its Share Name, if it has one.
+pub type Key = (Option<String>, String);
+
+/// What an answer says to have happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Nothing,
+    /// The message with this number was taken over.
+    Publication(u64),
+    /// These subscriptions were made, or ended where there are no terms.
+    Subscriptions(Vec<(Key, Option<Terms>)>),
+}
+
+/// An answer that the broker owes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debt {
+    pub answer: Answer,
+    pub subject: Subject,
+    /// The batch that what it answers went into.
+    pub batch: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,7 +314,7 @@ pub struct Line {
     pub window: usize,
     /// Packets on their way to the broker.
     pub sent: VecDeque<Vec<u8>>,
-    pub answers: VecDeque<Answer>,
+    pub answers: VecDeque<Debt>,
     /// Copies of QoS 0 not seen on the wire yet.
     pub at_most_once: VecDeque<Copy>,
     /// Publications of QoS 1 and 2 that were sent on it and are not done.
@@ -275,6 +334,8 @@ pub struct Line {
     /// Bytes from the broker that are no whole packet yet.
     pub tap: Vec<u8>,
     pub is_finished: bool,
+    /// A message on it was left without an answer, because there was no room for it on disk.
+    pub is_unanswered: bool,
 }
 
 impl Line {
@@ -302,6 +363,7 @@ impl Line {
             last: BTreeMap::new(),
             tap: Vec::new(),
             is_finished: false,
+            is_unanswered: false,
         }
     }
 

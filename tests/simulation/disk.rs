@@ -1,0 +1,212 @@
+//! The disk below the broker: it takes a batch at a time and makes it durable late; it may be full; and when the
+//! broker crashes, it is all that the next one begins with.
+
+use std::collections::BTreeMap;
+
+use brooklet::broker::{Broker, Statistics};
+use brooklet::journal::{Batch, NextNumbers, Pace, Restored};
+use brooklet::time::{Duration, Time};
+
+use crate::chance::Chance;
+use crate::plan::DiskPlan;
+use crate::store::{Epoch, Store};
+use crate::world::World;
+
+/// How far a new broker's clock may have come when it begins.
+const LATEST_BEGINNING: u64 = 5_000;
+
+/// A batch that is being written.
+struct Writing {
+    batch: Batch,
+    /// When it was closed and when it will be durable, in the world's time.
+    closed: Time,
+    done: Time,
+}
+
+pub struct Disk {
+    pub plan: DiskPlan,
+    pub store: Store,
+    chance: Chance,
+    busy: Option<Writing>,
+    has_room: bool,
+    /// Since it was last compared with what it is to hold.
+    has_changed: bool,
+}
+
+impl Disk {
+    pub fn new(plan: DiskPlan, chance: Chance) -> Self {
+        Self { plan, store: Store::default(), chance, busy: None, has_room: true, has_changed: false }
+    }
+
+    /// When the batch that is being written is durable.
+    pub fn done_at(&self) -> Option<Time> {
+        self.busy.as_ref().map(|writing| writing.done)
+    }
+
+    fn take(&mut self, batch: Batch, now: Time, is_calm: bool) {
+        let longest = if self.chance.percent(self.plan.slow) { 3_000 } else { self.plan.longest };
+        let wait = if is_calm { 0 } else { self.chance.between(0, longest) };
+        self.busy = Some(Writing { batch, closed: now, done: now + Duration::from_milliseconds(wait) });
+    }
+
+    /// Makes a batch durable; it may be written twice, since nobody can tell how far an attempt that failed has come.
+    fn write(&mut self, writing: &Writing) {
+        self.has_changed = true;
+        self.store.apply(&writing.batch, writing.closed);
+        if self.chance.percent(self.plan.repeated) {
+            self.store.apply(&writing.batch, writing.closed);
+        }
+    }
+
+    /// A new broker's time and what it begins with.
+    fn begin(&mut self, now: Time) -> (Epoch, NextNumbers, Vec<Restored>) {
+        let here = Time::from_milliseconds(self.chance.between(0, LATEST_BEGINNING));
+        let epoch = Epoch::new(here.min(now), now);
+        let (next, restored) = self.store.restore(epoch, now, &mut self.chance);
+        (epoch, next, restored)
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            holds: self.plan.holds,
+            urgent: Duration::from_milliseconds(self.plan.urgent),
+            lazy: Duration::from_milliseconds(self.plan.lazy),
+        }
+    }
+}
+
+impl World {
+    /// Whether the store has work that somebody may wait for.
+    pub fn is_store_busy(&self) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let soon = self.clock() + Duration::from_milliseconds(disk.plan.urgent);
+        disk.busy.is_some() || self.broker.batch_due().is_some_and(|due| due <= soon)
+    }
+
+    /// Does what the store has to do now, if there is anything.
+    pub fn serve_disk(&mut self) -> bool {
+        let now = self.now;
+        let Some(disk) = &mut self.disk else { return false };
+        if disk.busy.as_ref().is_some_and(|writing| writing.done <= now || self.is_calm) {
+            self.finish_batch();
+            return true;
+        }
+        let clock = self.epoch.to_broker(now);
+        if self.broker.batch_due().is_none_or(|due| due > clock && !self.is_calm) {
+            return false;
+        }
+        self.oracle.batch_is_closed(disk.has_room);
+        match self.broker.take_batch(clock) {
+            Some(batch) => {
+                self.trace.note_number(batch.number);
+                self.trace.note_number(batch.records.len() as u64);
+                disk.take(batch, now, self.is_calm);
+            }
+            None => self.oracle.batch_is_durable(),
+        }
+        true
+    }
+
+    fn finish_batch(&mut self) {
+        let epoch = self.epoch;
+        let Some(disk) = &mut self.disk else { return };
+        let Some(writing) = disk.busy.take() else { return };
+        disk.write(&writing);
+        let batch = writing.batch;
+        let pages: Vec<_> = batch.fetches.iter().map(|fetch| disk.store.fetch(fetch, epoch)).collect();
+        self.oracle.batch_is_durable();
+        self.call(
+            None,
+            |broker, clock| {
+                broker.durable(batch.number, clock);
+                pages.iter().for_each(|page| broker.page(page, clock));
+            },
+            |_| (),
+        );
+    }
+
+    /// With everything written down, the store holds what the devices were promised, and nothing else.
+    pub fn check_store(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        if disk.has_changed && self.broker.is_written_down() {
+            disk.has_changed = false;
+            self.oracle.check_store(&disk.store);
+        }
+    }
+
+    /// There is room on the disk, or there is none.
+    pub fn set_storage_room(&mut self, has_room: bool) {
+        let Some(disk) = &mut self.disk else { return };
+        disk.has_room = has_room;
+        self.oracle.set_storage_room(has_room);
+        self.call_ending(|broker, clock| broker.set_storage_room(has_room, clock));
+    }
+
+    /// The broker's process is gone, and all connections with it. After a while another one begins.
+    pub fn crash(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        if let Some(writing) = disk.busy.take()
+            && disk.chance.percent(50)
+        {
+            disk.write(&writing);
+            self.oracle.batch_is_durable();
+        }
+        let down = if disk.chance.percent(20) { 70_000 } else { 1_000 };
+        self.now = self.now + Duration::from_milliseconds(disk.chance.between(0, down));
+        self.lose_links();
+        let Some(disk) = &mut self.disk else { return };
+        let (epoch, next, restored) = disk.begin(self.now);
+        let pace = disk.pace();
+        disk.has_room = true;
+        let retained = payloads(&disk.store);
+        let order = clients(&restored);
+        self.oracle.crash(&retained, self.now);
+        self.oracle.set_storage_room(true);
+        self.epoch = epoch;
+        let clock = self.clock();
+        self.broker = self.new_broker(clock);
+        self.broker.begin_journal(next, pace);
+        self.restore(restored, &order, clock);
+        self.settle();
+    }
+
+    fn restore(&mut self, restored: Vec<Restored>, order: &[String], clock: Time) {
+        for restored in restored {
+            self.broker.restore(restored, clock);
+        }
+        self.broker.finish_restore(clock);
+        let after = self.broker.statistics().clone();
+        self.oracle.begin_call(&Statistics::default(), &after, self.now);
+        self.oracle.pass(order);
+        self.oracle.end_call();
+    }
+
+    fn new_broker(&mut self, clock: Time) -> Broker {
+        self.generation += 1;
+        Broker::new(self.plan.limits.clone(), self.access(), self.generation, clock)
+    }
+
+    /// The broker of a world that begins has nothing to go on with.
+    pub fn begin_disk(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        let (_, next, _) = disk.begin(self.now);
+        self.broker.begin_journal(next, disk.pace());
+        self.oracle.begin_durability(disk.plan.holds);
+    }
+}
+
+fn payloads(store: &Store) -> BTreeMap<String, Vec<u8>> {
+    let payload = |(topic, message): (&String, &brooklet::message::Portable)| {
+        (topic.clone(), message.publication().payload.to_vec())
+    };
+    store.retained.iter().map(payload).collect()
+}
+
+/// The clients of the sessions that are restored, in their order.
+fn clients(restored: &[Restored]) -> Vec<String> {
+    let sessions = restored.iter().filter_map(|restored| match restored {
+        Restored::Session(session) => Some(session.client_identifier.clone()),
+        _ => None,
+    });
+    sessions.collect()
+}

@@ -1,0 +1,435 @@
+//! The store as the seam describes it, in plain maps: what became durable, and nothing else. It keeps the time of the
+//! world, since a broker's own time begins anew with each process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+
+use brooklet::codec::PacketIdentifier;
+use brooklet::journal::{
+    Batch, Fetch, MessageNumber, NextNumbers, Page, Recipient, Record, Restored, SessionNumber, StoredCopy,
+    StoredDelivery, StoredMessage, StoredPresence, StoredSession, StoredSubscription,
+};
+use brooklet::message::{Portable, Publication};
+use brooklet::time::{Duration, Time};
+
+use crate::chance::Chance;
+
+/// How a broker's time and the world's belong together.
+#[derive(Clone, Copy, Debug)]
+pub struct Epoch(Duration);
+
+impl Epoch {
+    /// When the broker's time is `here`, the world's is `there`, which is not before it.
+    pub const fn new(here: Time, there: Time) -> Self {
+        Self(there.since(here))
+    }
+
+    pub fn to_world(self, time: Time) -> Time {
+        if time == Time::NEVER { time } else { time + self.0 }
+    }
+
+    /// What was before the broker's time began was at its beginning.
+    pub fn to_broker(self, time: Time) -> Time {
+        if time == Time::NEVER { time } else { time - self.0 }
+    }
+}
+
+/// A message that somebody still needs.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub message: Portable,
+    /// Those who have not settled it.
+    pub open: Vec<Recipient>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    pub sessions: BTreeMap<SessionNumber, StoredSession>,
+    pub subscriptions: BTreeMap<(SessionNumber, String), StoredSubscription>,
+    pub messages: BTreeMap<MessageNumber, Kept>,
+    pub received: BTreeSet<(SessionNumber, PacketIdentifier)>,
+    pub deliveries: BTreeMap<(SessionNumber, PacketIdentifier), StoredDelivery>,
+    pub retained: BTreeMap<String, Portable>,
+}
+
+impl Store {
+    /// Makes a batch durable at this moment of the world.
+    pub fn apply(&mut self, batch: &Batch, world: Time) {
+        let epoch = Epoch::new(batch.now, world);
+        for record in &batch.records {
+            self.put(record, epoch);
+        }
+        self.check();
+    }
+
+    fn put(&mut self, record: &Record, epoch: Epoch) {
+        match record {
+            Record::Session(session) => {
+                self.sessions.insert(session.number, moved(session, |time| epoch.to_world(time)));
+            }
+            Record::SessionEnded(number) => self.end_session(*number),
+            Record::Subscribed(session, subscription) => {
+                self.subscriptions.insert((*session, subscription.filter.clone()), subscription.clone());
+            }
+            Record::Unsubscribed(session, filter) => {
+                self.subscriptions.remove(&(*session, filter.clone()));
+            }
+            Record::Message(StoredMessage { number, message, recipients }) => {
+                assert!(!recipients.is_empty(), "{number:?} is kept for nobody");
+                let message = expiring(message, |time| epoch.to_world(time));
+                self.messages.insert(*number, Kept { message, open: recipients.clone() });
+            }
+            Record::Settled { message, session, is_last } => self.settle(*message, *session, *is_last),
+            Record::Received(session, identifier) => {
+                self.received.insert((*session, *identifier));
+            }
+            Record::Released(session, identifier) => {
+                self.received.remove(&(*session, *identifier));
+            }
+            Record::Delivery(session, delivery) => {
+                self.deliveries.insert((*session, delivery.identifier), *delivery);
+            }
+            Record::Completed(session, identifier) => {
+                self.deliveries.remove(&(*session, *identifier));
+            }
+            Record::Retained(message) => {
+                let topic = message.publication().topic.as_str().to_owned();
+                self.retained.insert(topic, expiring(message, |time| epoch.to_world(time)));
+            }
+            Record::Cleared(topic) => {
+                self.retained.remove(topic);
+            }
+        }
+    }
+
+    fn end_session(&mut self, number: SessionNumber) {
+        self.sessions.remove(&number);
+        self.subscriptions.retain(|(session, _), _| *session != number);
+        self.received.retain(|(session, _)| *session != number);
+        self.deliveries.retain(|(session, _), _| *session != number);
+    }
+
+    fn settle(&mut self, number: MessageNumber, session: SessionNumber, is_last: bool) {
+        self.deliveries.retain(|(owner, _), delivery| {
+            *owner != session || delivery.message != number || delivery.is_released
+        });
+        let Some(kept) = self.messages.get_mut(&number) else { return };
+        kept.open.retain(|recipient| recipient.session != session);
+        let is_done = kept.open.is_empty();
+        assert_eq!(is_done, is_last, "{number:?} is still for {:?}", kept.open);
+        if is_done {
+            self.messages.remove(&number);
+        }
+    }
+
+    /// Asserts that what belongs to somebody belongs to somebody who is there.
+    fn check(&self) {
+        let owners = self.subscriptions.keys().map(|(session, _)| session);
+        let owners = owners.chain(self.received.iter().map(|(session, _)| session));
+        let owners = owners.chain(self.deliveries.keys().map(|(session, _)| session));
+        for owner in owners {
+            assert!(self.sessions.contains_key(owner), "{owner:?} has something and is not there");
+        }
+        for ((session, identifier), delivery) in &self.deliveries {
+            let needs = |kept: &Kept| kept.open.iter().any(|recipient| recipient.session == *session);
+            let is_there = self.messages.get(&delivery.message).is_some_and(needs);
+            assert!(is_there || delivery.is_released, "{identifier} of {session:?} has no message");
+        }
+    }
+
+    /// The answer to a fetch, in the time of a broker.
+    pub fn fetch(&self, fetch: &Fetch, epoch: Epoch) -> Page {
+        let copy = |number: &MessageNumber| self.copy(*number, fetch.session, epoch);
+        Page { fetch: fetch.clone(), copies: fetch.messages.iter().filter_map(copy).collect() }
+    }
+
+    fn copy(&self, number: MessageNumber, session: SessionNumber, epoch: Epoch) -> Option<StoredCopy> {
+        let Kept { message, open } = self.messages.get(&number)?;
+        let form = open.iter().find(|recipient| recipient.session == session)?.form.clone();
+        let message = expiring(message, |time| epoch.to_broker(time));
+        Some(StoredCopy { number, message, form })
+    }
+
+    /// Everything, for a broker that starts, in an order that the seam allows; what nobody needs any more is
+    /// forgotten.
+    pub fn restore(&mut self, epoch: Epoch, now: Time, chance: &mut Chance) -> (NextNumbers, Vec<Restored>) {
+        let next = self.next_numbers();
+        self.forget_needless(now);
+        let mut restored: Vec<Restored> = self
+            .sessions
+            .values()
+            .map(|session| Restored::Session(Box::new(moved(session, |time| epoch.to_broker(time)))))
+            .collect();
+        shuffle(&mut restored, chance);
+        let mut unordered = self.unordered(epoch);
+        shuffle(&mut unordered, chance);
+        let mut ordered = self.ordered(epoch);
+        ordered.reverse();
+        while !(unordered.is_empty() && ordered.is_empty()) {
+            let is_next = unordered.is_empty() || chance.percent(50);
+            restored.extend(if is_next { ordered.pop() } else { unordered.pop() });
+        }
+        (next, restored)
+    }
+
+    /// Forgets what nobody gets: because nobody is there, or because it has expired and was not begun.
+    fn forget_needless(&mut self, now: Time) {
+        let Self { sessions, messages, deliveries, retained, .. } = self;
+        messages.retain(|number, kept| {
+            let is_expired = kept.message.publication().is_expired(now);
+            kept.open.retain(|recipient| {
+                let has_begun = deliveries.iter().any(|((session, _), delivery)| {
+                    *session == recipient.session && delivery.message == *number && !delivery.is_released
+                });
+                sessions.contains_key(&recipient.session) && (has_begun || !is_expired)
+            });
+            !kept.open.is_empty()
+        });
+        retained.retain(|_, message| !message.publication().is_expired(now));
+    }
+
+    /// What may come in any order.
+    fn unordered(&self, epoch: Epoch) -> Vec<Restored> {
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions = subscriptions.map(|((session, _), kept)| (*session, kept.clone()));
+        let mut unordered: Vec<Restored> =
+            subscriptions.map(|(session, kept)| Restored::Subscription(session, kept)).collect();
+        unordered.extend(
+            self.received.iter().map(|&(session, identifier)| Restored::Received(session, identifier)),
+        );
+        unordered.extend(
+            self.retained
+                .values()
+                .map(|message| Restored::Retained(expiring(message, |time| epoch.to_broker(time)))),
+        );
+        unordered
+    }
+
+    /// What may not: deliveries in the order of their messages, then what waits.
+    fn ordered(&self, epoch: Epoch) -> Vec<Restored> {
+        let mut deliveries: Vec<(SessionNumber, StoredDelivery)> =
+            self.deliveries.iter().map(|(&(session, _), delivery)| (session, *delivery)).collect();
+        deliveries.sort_by_key(|(session, delivery)| (delivery.message, *session));
+        let waiting = self.messages.iter().map(|(&message, kept)| {
+            let sessions = kept.open.iter().map(|recipient| recipient.session).collect();
+            Restored::Waiting { message, length: length(&kept.message.publication()), sessions }
+        });
+        let waiting: Vec<Restored> = waiting.collect();
+        let begun = deliveries.iter().map(|&(session, delivery)| {
+            let copy = || self.copy(delivery.message, session, epoch).map(Box::new);
+            Restored::Delivery(session, delivery, if delivery.is_released { None } else { copy() })
+        });
+        begun.chain(waiting).collect()
+    }
+
+    fn next_numbers(&self) -> NextNumbers {
+        let recipients = self.messages.values().flat_map(|kept| &kept.open);
+        let session = recipients.map(|recipient| recipient.session);
+        let session = session.chain(self.sessions.keys().copied()).max().map_or(0, |last| last.0.get());
+        let sent = self.sessions.values().filter_map(|session| match session.presence {
+            StoredPresence::Away { sent_until, .. } => sent_until,
+            StoredPresence::Connected => None,
+        });
+        let message = sent.chain(self.messages.keys().copied());
+        let message = message.chain(self.deliveries.values().map(|delivery| delivery.message));
+        let message = message.max().map_or(0, |last| last.0.get());
+        let behind = |last: u64| NonZeroU64::MIN.saturating_add(last);
+        NextNumbers { session: SessionNumber(behind(session)), message: MessageNumber(behind(message)) }
+    }
+}
+
+fn length(publication: &Publication<'_>) -> usize {
+    publication.topic.as_str().len() + publication.properties.bytes().len() + publication.payload.len()
+}
+
+/// The same session at another time.
+fn moved(session: &StoredSession, moved: impl Fn(Time) -> Time) -> StoredSession {
+    let mut session = session.clone();
+    if let StoredPresence::Away { ends, .. } = &mut session.presence {
+        *ends = moved(*ends);
+    }
+    if let Some(will) = &mut session.will {
+        will.due = moved(will.due);
+    }
+    session
+}
+
+/// The same message at another time.
+fn expiring(message: &Portable, moved: impl Fn(Time) -> Time) -> Portable {
+    let publication = message.publication();
+    Portable::new(&Publication { expires: moved(publication.expires), ..publication })
+}
+
+fn shuffle<T>(list: &mut [T], chance: &mut Chance) {
+    for last in (1..list.len()).rev() {
+        list.swap(last, chance.below(last + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brooklet::codec::QoS;
+    use brooklet::journal::{CopyForm, StoredWill};
+    use brooklet::settings::ListenerId;
+    use brooklet::subscription::Identifiers;
+    use brooklet::topic::TopicName;
+
+    const SESSIONS: u64 = 4;
+
+    fn number(value: u64) -> NonZeroU64 {
+        NonZeroU64::new(value).unwrap()
+    }
+
+    fn seconds(value: u64) -> Time {
+        Time::ZERO + Duration::from_seconds(value)
+    }
+
+    fn message(expires: Time) -> Portable {
+        Portable::new(&Publication {
+            topic: TopicName::new("t").unwrap(),
+            payload: b"payload",
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            publisher: None,
+            properties: brooklet::codec::Properties::default(),
+            expires,
+        })
+    }
+
+    fn session(name: u64, presence: StoredPresence) -> Record {
+        let will = StoredWill { message: message(seconds(7)), delay: Duration::ZERO, due: seconds(20) };
+        Record::Session(Box::new(StoredSession {
+            number: SessionNumber(number(name)),
+            client_identifier: format!("c{name}"),
+            user_name: None,
+            listener: ListenerId::default(),
+            expiry_interval: 60,
+            presence,
+            will: Some(will),
+        }))
+    }
+
+    fn sent(name: u64, expires: Time, to: &[u64]) -> Record {
+        let form = CopyForm { qos: QoS::ExactlyOnce, retain: false, identifiers: Identifiers::default() };
+        let to = to.iter().map(|&to| Recipient { session: SessionNumber(number(to)), form: form.clone() });
+        let (number, message) = (MessageNumber(number(name)), message(expires));
+        Record::Message(StoredMessage { number, message, recipients: to.collect() })
+    }
+
+    fn delivery(to: u64, identifier: u16, name: u64, is_released: bool) -> Record {
+        let (message, identifier) = (MessageNumber(number(name)), PacketIdentifier::new(identifier).unwrap());
+        Record::Delivery(SessionNumber(number(to)), StoredDelivery { identifier, message, is_released })
+    }
+
+    fn batch(now: Time, records: Vec<Record>) -> Batch {
+        Batch { number: 1, now, records, fetches: Vec::new() }
+    }
+
+    fn is_open(store: &Store, message: MessageNumber, session: SessionNumber) -> bool {
+        let kept = store.messages.get(&message);
+        kept.is_some_and(|kept| kept.open.iter().any(|recipient| recipient.session == session))
+    }
+
+    /// Something that may happen next to what the store holds.
+    fn drawn(store: &Store, next: u64, chance: &mut Chance) -> Record {
+        let name = chance.between(1, SESSIONS);
+        let owner = SessionNumber(number(name));
+        let identifier = PacketIdentifier::new(u16::try_from(chance.between(1, 3)).unwrap()).unwrap();
+        let message = MessageNumber(number(chance.between(1, next)));
+        let is_there = store.sessions.contains_key(&owner);
+        match chance.below(8) {
+            0 => session(name, StoredPresence::Connected),
+            1 => Record::SessionEnded(owner),
+            2 if is_there => Record::Received(owner, identifier),
+            3 => Record::Released(owner, identifier),
+            4 if is_there && is_open(store, message, owner) => {
+                delivery(name, identifier.value(), message.0.get(), chance.percent(30))
+            }
+            5 => Record::Completed(owner, identifier),
+            6 if is_open(store, message, owner) => {
+                let is_last = store.messages[&message].open.len() == 1;
+                Record::Settled { message, session: owner, is_last }
+            }
+            _ => sent(next, Time::NEVER, &[name, name % SESSIONS + 1]),
+        }
+    }
+
+    #[test]
+    fn a_batch_written_twice_leaves_what_it_leaves_once() {
+        for seed in 0..200 {
+            let mut chance = Chance::new(seed);
+            let mut store = Store::default();
+            for round in 0..8 {
+                let mut once = store.clone();
+                let mut records = Vec::new();
+                for step in 1..=10 {
+                    let record = drawn(&once, round * 10 + step, &mut chance);
+                    once.put(&record, Epoch::new(Time::ZERO, Time::ZERO));
+                    records.push(record);
+                }
+                let batch = batch(Time::ZERO, records);
+                store.apply(&batch, Time::ZERO);
+                assert_eq!(format!("{store:?}"), format!("{once:?}"), "seed {seed}");
+                store.apply(&batch, Time::ZERO);
+                assert_eq!(format!("{store:?}"), format!("{once:?}"), "seed {seed}, twice");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_restored_comes_in_its_order_and_in_the_time_of_the_new_broker() {
+        let mut store = Store::default();
+        let away = StoredPresence::Away { ends: seconds(30), sent_until: Some(MessageNumber(number(50))) };
+        let records = vec![
+            session(1, away),
+            session(2, StoredPresence::Connected),
+            sent(3, seconds(15), &[1, 2]),
+            sent(4, seconds(12), &[1, 2]),
+            sent(5, Time::NEVER, &[9]),
+            sent(6, Time::NEVER, &[2]),
+            delivery(2, 7, 4, false),
+            delivery(2, 8, 2, true),
+        ];
+        // Ten seconds of the old broker's time are a hundred of the world's.
+        store.apply(&batch(seconds(10), records), seconds(100));
+        for seed in 0..20 {
+            let epoch = Epoch::new(seconds(1), seconds(103));
+            let mut store = store.clone();
+            let (next, restored) = store.restore(epoch, seconds(103), &mut Chance::new(seed));
+            assert_eq!(next.message, MessageNumber(number(51)));
+            assert_eq!(next.session, SessionNumber(number(10)));
+            let told: Vec<String> = restored.iter().map(tell).collect();
+            let (sessions, rest) = told.split_at(2);
+            assert!(sessions.iter().all(|told| told.starts_with("session")), "{told:?}");
+            // The fourth has expired for the one who has not been sent it, the fifth was for somebody unknown.
+            assert_eq!(rest, ["released 8", "delivery 7 of 4", "3 for 2", "4 for 1", "6 for 1"]);
+        }
+    }
+
+    fn tell(restored: &Restored) -> String {
+        match restored {
+            Restored::Session(session) => {
+                let will = session.will.as_ref().unwrap();
+                assert_eq!(will.due, seconds(8), "the Will is due at 110 of the world's time");
+                assert_eq!(will.message.publication().expires, seconds(7), "a span has no epoch");
+                if let StoredPresence::Away { ends, .. } = session.presence {
+                    assert_eq!(ends, seconds(18));
+                }
+                format!("session {}", session.client_identifier)
+            }
+            Restored::Delivery(_, delivery, copy) => match copy {
+                None => format!("released {}", delivery.identifier.value()),
+                Some(copy) => {
+                    assert_eq!(copy.message.publication().expires, Time::ZERO);
+                    format!("delivery {} of {}", delivery.identifier.value(), copy.number.0)
+                }
+            },
+            Restored::Waiting { message, length, sessions } => {
+                assert_eq!(*length, "tpayload".len());
+                format!("{} for {}", message.0, sessions.len())
+            }
+            other => panic!("not stored: {other:?}"),
+        }
+    }
+}
