@@ -364,11 +364,8 @@ impl Broker {
             Some(number) if waits_in_store => outgoing.push_stored(number, bytes),
             _ => outgoing.push(Share { number, ..share }.queued(message)),
         }
+        // Nothing is sent here: what is next in the queue would be encoded in the place of the message in hand.
         self.settle_gone(session);
-        if is_there && number.is_some() {
-            // It may only have to wait until its Packet Identifier is durable.
-            self.pump(session);
-        }
         true
     }
 

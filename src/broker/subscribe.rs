@@ -157,7 +157,12 @@ impl Broker {
             RetainHandling::DoNotSend => false,
         };
         let owes_retained = wants_retained && !self.retained.is_empty();
-        self.keep_subscription(session, wanted.filter.as_str(), terms, owes_retained, Urgency::Urgent);
+        let still_owes = self.sessions[session]
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| outgoing.replays.are_owed(filter));
+        let owes = owes_retained || still_owes;
+        self.keep_subscription(session, wanted.filter.as_str(), terms, owes, Urgency::Urgent);
         if owes_retained {
             self.sessions[session].outgoing_mut().replays.begin(filter, terms);
         }

@@ -49,6 +49,12 @@ impl Replays {
         self.count();
     }
 
+    /// Whether retained messages are still to be handed over for a subscription.
+    pub fn are_owed(&self, filter: FilterId) -> bool {
+        self.turns.contains_key(&filter)
+            || self.current.as_ref().is_some_and(|current| current.filter == filter)
+    }
+
     /// A subscription has ended.
     pub fn forget(&mut self, filter: FilterId) {
         self.current.take_if(|current| current.filter == filter);
