@@ -1,11 +1,19 @@
 //! What once went wrong, each case by name. Most were found by fuzzing; they stay for ever.
 
+#[path = "simulation/chance.rs"]
+#[expect(dead_code, reason = "the simulator uses the rest")]
+mod chance;
+#[path = "simulation/store.rs"]
+mod store;
 #[path = "conformance/wire.rs"]
 #[expect(dead_code, reason = "these tests need a part of it")]
 mod wire;
 #[path = "conformance/world.rs"]
 #[expect(dead_code, reason = "these tests need a part of it")]
 mod world;
+
+/// Nothing is kept here.
+const KEEPS: bool = false;
 
 use brooklet::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
 use brooklet::broker::{Broker, Effect, Intake};

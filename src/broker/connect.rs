@@ -13,7 +13,8 @@ use super::timers::Timer;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
-    ConnAck, Connect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode,
+    ConnAck, Connect, Packet, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion, QoS,
+    ReasonCode,
 };
 use crate::connection::{AuthenticationStage, Extension, InboundAliases, OutboundAliases, State};
 use crate::escape::Escaped;
@@ -401,6 +402,13 @@ impl Broker {
                 return drawn;
             }
         }
+    }
+
+    /// Where the Packet Identifiers of a session go on that was restored. Those of QoS 1 messages are not written down:
+    /// a client that answers late for one that it got before must not settle another message by that.
+    pub(super) fn draw_packet_identifier(&mut self) -> PacketIdentifier {
+        let [high, low, ..] = self.draw().to_be_bytes();
+        PacketIdentifier::new(u16::from_be_bytes([high, low])).unwrap_or(PacketIdentifier::FIRST)
     }
 
     /// The next number of the seed's sequence. It is a hash, so that a client can not tell from its own identifier

@@ -83,6 +83,15 @@ impl Broker {
         }
         for id in journal.answers.connections() {
             self.release_answers(id);
+            if let Some(State::Serving(session)) =
+                self.connections.find(id).map(|connection| connection.state)
+                && self.sessions[session]
+                    .outgoing
+                    .as_ref()
+                    .is_some_and(|outgoing| !outgoing.replays.is_empty())
+            {
+                self.pump(session);
+            }
         }
         while let Some(session) = self.journal.as_mut().and_then(|journal| journal.next_to_go_on()) {
             if self.sessions.find(session).is_some() {

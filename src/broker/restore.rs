@@ -68,6 +68,7 @@ impl Broker {
     }
 
     fn restore_session(&mut self, stored: &StoredSession) {
+        let first = self.draw_packet_identifier();
         let Self { sessions, clients, journal, sender, is_open, now, .. } = self;
         let Some(journal) = journal else { return };
         if clients.find(&stored.client_identifier, sessions).is_some() {
@@ -91,6 +92,7 @@ impl Broker {
             Box::new(Will { message: will.message.message(&mut sender.spares), delay: will.delay, due })
         });
         let mut outgoing = Box::new(Outgoing::default());
+        outgoing.begin_at(first);
         if !is_planted(Fault::UnmarkedRepeat) {
             outgoing.sent_until = sent_until.min(journal.messages.last());
         }

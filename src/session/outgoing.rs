@@ -377,6 +377,11 @@ impl Outgoing {
         self.in_flight.iter().any(|entry| entry.queued().is_some_and(|queued| queued.number == Some(number)))
     }
 
+    /// The first delivery is to have this Packet Identifier.
+    pub fn begin_at(&mut self, identifier: PacketIdentifier) {
+        self.first = identifier.value();
+    }
+
     /// Puts a delivery of an earlier run in flight, behind those that were restored before; where identifiers are
     /// missing in between, what had them is done. False if there can be no such delivery.
     pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {

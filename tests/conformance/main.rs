@@ -36,3 +36,12 @@ mod v5_will;
 mod websocket;
 mod wire;
 mod world;
+
+#[path = "../simulation/chance.rs"]
+#[expect(dead_code, reason = "the simulator uses the rest")]
+mod chance;
+#[path = "../simulation/store.rs"]
+mod store;
+
+/// Whether everything is kept that can be: not here, but in `tests/kept.rs`.
+const KEEPS: bool = false;

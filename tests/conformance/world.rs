@@ -2,13 +2,17 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
 use brooklet::access::{AccessControl, AllowAll, Peer as Address, Verdict};
 use brooklet::broker::{Broker, Effect, Intake};
+use brooklet::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
 use brooklet::limits::Limits;
 use brooklet::settings::ListenerId;
 use brooklet::slots::ConnectionId;
 use brooklet::time::{Duration, Time};
+
+use crate::store::{Epoch, Store};
 
 /// One end of a Network Connection to the broker.
 pub type Peer = ConnectionId;
@@ -31,6 +35,8 @@ pub struct World {
     closed: BTreeSet<Peer>,
     /// Peers whose socket takes nothing.
     stalled: BTreeSet<Peer>,
+    /// What is durable, where anything is kept.
+    store: Store,
 }
 
 impl World {
@@ -46,8 +52,15 @@ impl World {
 
     pub fn with(limits: Limits, access: impl AccessControl + 'static) -> Self {
         WORLDS.set(WORLDS.get() + 1);
+        let mut broker = Broker::new(limits, Box::new(access), 1, Time::ZERO);
+        if crate::KEEPS {
+            let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
+            let pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO };
+            broker.begin_journal(NextNumbers { session, message }, pace);
+        }
         Self {
-            broker: Broker::new(limits, Box::new(access), 1, Time::ZERO),
+            broker,
+            store: Store::default(),
             now: Time::ZERO,
             output: BTreeMap::new(),
             closed: BTreeSet::new(),
@@ -166,7 +179,7 @@ impl World {
     /// Does what a server does, until nothing is left to do, and checks the core after each step.
     pub fn settle(&mut self) {
         self.broker.check_invariants();
-        while self.broker.has_work() {
+        while self.broker.has_work() || self.commits() {
             for peer in self.broker.take_dirty(Vec::new()) {
                 if self.stalled.contains(&peer) {
                     self.broker.write_to(peer, &mut Stalled, self.now).expect("it only blocks");
@@ -185,6 +198,21 @@ impl World {
                 self.broker.check_memory();
             }
         }
+    }
+
+    /// Makes durable what is to be, where anything is kept and no test does that itself.
+    fn commits(&mut self) -> bool {
+        if !crate::KEEPS || self.broker.batch_due().is_none() {
+            return false;
+        }
+        if let Some(batch) = self.broker.take_batch(self.now) {
+            self.store.write(&batch, self.now);
+            self.broker.durable(batch.number, self.now);
+            for fetch in &batch.fetches {
+                self.broker.page(&self.store.fetch(fetch, Epoch::new(Time::ZERO, Time::ZERO)), self.now);
+            }
+        }
+        true
     }
 
     fn obey(&mut self, effect: Effect) {

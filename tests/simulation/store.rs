@@ -53,13 +53,18 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes a batch durable at this moment of the world.
+    /// Makes a batch durable at this moment of the world, and looks at everything.
     pub fn apply(&mut self, batch: &Batch, world: Time) {
+        self.write(batch, world);
+        self.check();
+    }
+
+    /// Makes a batch durable at this moment of the world.
+    pub fn write(&mut self, batch: &Batch, world: Time) {
         let epoch = Epoch::new(batch.now, world);
         for record in &batch.records {
             self.put(record, epoch);
         }
-        self.check();
     }
 
     fn put(&mut self, record: &Record, epoch: Epoch) {
