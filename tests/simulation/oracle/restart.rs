@@ -120,11 +120,17 @@ impl Session {
             })
             .collect();
         let mut again = Vec::new();
+        let (version, maximum) = (self.version, self.maximum_packet_size);
         for replay in &mut self.replays {
             replay.may_be_repeat = true;
             let number = replay.number;
             for (topic, owed) in &mut replay.owed {
                 let is_there = retained.get(topic).is_some_and(|kept| {
+                    // What was too large for the client that was there counts as handed over.
+                    let copy = Copy::of_replay(kept.clone(), &replay.terms);
+                    if copy.length(version) > maximum {
+                        return false;
+                    }
                     let is_sent_once = replay.terms.qos.min(kept.qos) == QoS::AtMostOnce;
                     owed.acceptable.iter().any(|known| known.number == kept.number) && !is_sent_once
                 });
