@@ -268,6 +268,7 @@ impl Broker {
             expiry_interval: 0,
             subscriptions: Subscriptions::default(),
             outgoing: None,
+            next_identifier: None,
             window: 0,
             incoming: Incoming::default(),
             will: None,

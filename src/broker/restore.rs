@@ -105,6 +105,7 @@ impl Broker {
             expiry_interval: stored.expiry_interval,
             subscriptions: Subscriptions::default(),
             outgoing: Some(outgoing),
+            next_identifier: Some(first),
             window: 0,
             incoming: Incoming::default(),
             will,

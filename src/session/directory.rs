@@ -164,6 +164,7 @@ mod tests {
             expiry_interval: 0,
             subscriptions: Subscriptions::default(),
             outgoing: None,
+            next_identifier: None,
             window: 0,
             incoming: Incoming::default(),
             will: None,

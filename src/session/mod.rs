@@ -13,6 +13,7 @@ mod subscriptions;
 use std::ops::Deref;
 use std::rc::Rc;
 
+use crate::codec::PacketIdentifier;
 use crate::memory::{self, Audit, Counted};
 use crate::message::{Message, Publisher};
 use crate::settings::ListenerId;
@@ -111,6 +112,9 @@ pub struct Session {
     pub subscriptions: Subscriptions,
     /// Messages on their way to the client; made when the first of QoS 1 or 2 comes.
     pub outgoing: Option<Box<Outgoing>>,
+    /// The Packet Identifier to go on with when the next of them comes. A client may answer twice what it was sent
+    /// twice, and late: what it names must not be another message by then.
+    pub next_identifier: Option<PacketIdentifier>,
     /// How many messages of QoS 1 and 2 its connection takes at a time [MQTT-3.3.4-9].
     pub window: u16,
     /// QoS 2 messages on their way from the client.
@@ -143,9 +147,10 @@ impl Session {
 
     /// What is on its way to the client.
     pub fn outgoing_mut(&mut self) -> &mut Outgoing {
-        let window = self.window;
+        let (window, next_identifier) = (self.window, self.next_identifier);
         self.outgoing.get_or_insert_with(|| {
             let mut outgoing = Box::new(Outgoing::default());
+            outgoing.begin_at(next_identifier.unwrap_or(PacketIdentifier::FIRST));
             outgoing.resume(window);
             outgoing
         })
@@ -162,7 +167,9 @@ impl Session {
     /// Gives back what only messages on their way need, if there are none.
     pub fn shrink(&mut self) {
         self.incoming.shrink();
-        self.outgoing.take_if(|outgoing| outgoing.is_idle());
+        if let Some(outgoing) = self.outgoing.take_if(|outgoing| outgoing.is_idle()) {
+            self.next_identifier = Some(outgoing.next_identifier());
+        }
     }
 
     /// Tells how much memory the session takes: its Client Identifier, its subscriptions, its

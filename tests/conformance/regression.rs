@@ -155,3 +155,23 @@ fn who_begins_anew_twice_is_not_told_before_his_session_is_gone_for_good() {
     commit(&mut world);
     assert_eq!(world.take_one(second), [0x20, 2, 0, 0]);
 }
+
+#[test]
+fn an_answer_given_twice_settles_no_other_message() {
+    let mut world = World::new();
+    let publisher = world.connect(Connect::new(V311, "publisher").bytes());
+    world.send(publisher, Publish::new(V311, "r", b"kept").retain().bytes());
+    let a = world.connect(Connect::new(V311, "a").bytes());
+    world.ask(a, subscribe(V311, 1, &[], &[("t", 1)]));
+    let mut identifiers = Vec::new();
+    for identifier in [1, 2] {
+        world.send(publisher, Publish::new(V311, "t", b"m").qos(1, identifier).bytes());
+        let publish = world.take_one(a);
+        identifiers.push(publish[5..7].to_vec());
+        world.send(a, [&[0x40, 2], &publish[5..7]].concat());
+        // Once its retained messages are handed over, an idle session keeps as little as it can.
+        world.send(a, subscribe(V311, 9, &[], &[("r", 0)]));
+        world.take(a);
+    }
+    assert_ne!(identifiers[0], identifiers[1], "the first one may be answered once more");
+}
