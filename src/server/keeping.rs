@@ -16,8 +16,9 @@ use crate::settings::{Durability, Persistence};
 use crate::storage::{Opening, Store};
 use crate::time::{Duration, Time};
 
-/// How old the knowledge may be of how much room there is on disk, while there is something to be stored.
-const ROOM_KNOWN: Duration = Duration::from_milliseconds(100);
+/// How old the knowledge may be of how much room there is on disk. A message that is taken in spite of a full disk keeps
+/// its client waiting, and all answers behind its own; to ask the system takes about a microsecond.
+const ROOM_KNOWN: Duration = Duration::from_milliseconds(1);
 /// How often a disk without room is looked at.
 const ROOM_AWAITED: Duration = Duration::from_milliseconds(250);
 /// How long what nobody waits for may stay unwritten.
