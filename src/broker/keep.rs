@@ -11,9 +11,10 @@ use crate::connection::State;
 use crate::escape::Escaped;
 use crate::journal::{
     Answer, Awaited, Batch, CopyForm, Fetch, Journal, MessageNumber, NextNumbers, Pace, Page, Record,
-    StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
+    SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill,
+    Urgency,
 };
-use crate::message::{Keepable, Publication};
+use crate::message::{Keepable, Publication, Spares};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading};
 use crate::slots::{ConnectionId, SessionId};
@@ -109,18 +110,8 @@ impl Broker {
         self.advance(now);
         let Some(journal) = &self.journal else { return };
         let Some(session) = journal.session_of(page.fetch.session) else { return };
-        let copies: Vec<Queued> = page
-            .copies
-            .iter()
-            .map(|copy| Queued {
-                message: copy.message.message(&mut self.sender.spares),
-                identifiers: copy.form.identifiers.clone(),
-                group: None,
-                qos: copy.form.qos,
-                retain: copy.form.retain,
-                number: Some(copy.number),
-            })
-            .collect();
+        let copies: Vec<Queued> =
+            page.copies.iter().map(|copy| queued(copy, &mut self.sender.spares)).collect();
         let bytes = copies.iter().map(|queued| queued.message.memory()).sum();
         let Some(outgoing) = self.sessions[session].outgoing.as_deref_mut() else { return };
         let Some(backlog) = &mut outgoing.backlog else { return };
@@ -257,7 +248,7 @@ impl Broker {
         &mut self,
         session: SessionId,
         urgency: Urgency,
-        record: impl FnOnce(crate::journal::SessionNumber) -> Record,
+        record: impl FnOnce(SessionNumber) -> Record,
     ) {
         let now = self.now;
         let Some(journal) = &mut self.journal else { return };
@@ -486,12 +477,12 @@ impl Broker {
             return self.acknowledge(id, kind, identifier, reason_code);
         }
         let is_small_enough = self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH;
-        let packet = kind.packet(Acknowledgement::new(identifier, reason_code));
         if reason_code == ReasonCode::Success && is_small_enough {
+            let packet = kind.packet(Acknowledgement::new(identifier, reason_code));
             self.hold(id, awaited, Answer::Plain(kind.plain(identifier)), &packet);
             return Ok(());
         }
-        self.answer_when(id, awaited, &packet)
+        self.acknowledge_in_full(id, awaited, kind, identifier, reason_code)
     }
 
     fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer, packet: &Packet<'_>) {
@@ -553,6 +544,18 @@ impl Broker {
             Some(message) => Record::Retained(message.portable()),
             None => Record::Cleared(topic.to_owned()),
         }
+    }
+}
+
+/// A copy that was read from the store, as it waits here.
+pub(super) fn queued(copy: &StoredCopy, spares: &mut Spares) -> Queued {
+    Queued {
+        message: copy.message.message(spares),
+        identifiers: copy.form.identifiers.clone(),
+        group: None,
+        qos: copy.form.qos,
+        retain: copy.form.retain,
+        number: Some(copy.number),
     }
 }
 

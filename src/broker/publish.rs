@@ -444,7 +444,7 @@ impl Broker {
         if is_quiet && reason_code == ReasonCode::Success && self.acknowledge_plainly(id, kind, identifier) {
             return Ok(());
         }
-        self.acknowledge_in_full(id, kind, identifier, reason_code)
+        self.acknowledge_in_full(id, Awaited::Nothing, kind, identifier, reason_code)
     }
 
     /// Queues an acknowledgement of success; false if the client takes no packets of that size.
@@ -466,9 +466,10 @@ impl Broker {
     }
 
     #[inline(never)]
-    fn acknowledge_in_full(
+    pub(super) fn acknowledge_in_full(
         &mut self,
         id: ConnectionId,
+        awaited: Awaited,
         kind: AcknowledgementKind,
         identifier: PacketIdentifier,
         reason_code: ReasonCode,
@@ -479,11 +480,11 @@ impl Broker {
             let text = self.denial.take().unwrap_or_else(|| reason_code.to_string());
             properties.push(Property::ReasonString(&text));
             let explained = Acknowledgement { properties: properties.properties(), ..plain };
-            if self.answer(id, &kind.packet(explained)).is_ok() {
+            if self.answer_when(id, awaited, &kind.packet(explained)).is_ok() {
                 return Ok(());
             }
         }
-        self.answer(id, &kind.packet(plain))
+        self.answer_when(id, awaited, &kind.packet(plain))
     }
 
     /// A PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use log::warn;
 
 use super::Broker;
+use super::keep::queued;
 use crate::escape::Escaped;
 use crate::journal::{
     MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
@@ -14,7 +15,7 @@ use crate::memory::{self, Counted};
 use crate::message::Portable;
 use crate::planted::{Fault, is_planted};
 use crate::session::{
-    EXPIRY_NEVER, Incoming, Outgoing, Presence, Queued, Reading, Session, Stage, Subscriptions, Will,
+    EXPIRY_NEVER, Incoming, Outgoing, Presence, Reading, Session, Stage, Subscriptions, Will,
 };
 use crate::slots::SessionId;
 use crate::subscription::Terms;
@@ -152,14 +153,7 @@ impl Broker {
     ) {
         let Some(session) = self.kept(number) else { return };
         let stage = match copy {
-            Some(copy) if !delivery.is_released => Stage::Publish(Queued {
-                message: copy.message.message(&mut self.sender.spares),
-                identifiers: copy.form.identifiers.clone(),
-                group: None,
-                qos: copy.form.qos,
-                retain: copy.form.retain,
-                number: Some(copy.number),
-            }),
+            Some(copy) if !delivery.is_released => Stage::Publish(queued(copy, &mut self.sender.spares)),
             _ => Stage::Release,
         };
         let outgoing = self.sessions[session].outgoing_mut();

@@ -24,7 +24,7 @@ use crate::wheel::TimerId;
 pub use backlog::Backlog;
 pub use directory::Directory;
 pub use incoming::Incoming;
-pub use outgoing::{InFlight, Outgoing, QueueFull, Queued, Settled, Stage};
+pub use outgoing::{InFlight, Outgoing, Queued, Settled, Stage};
 pub use replays::{Replay, Replays};
 pub use subscriptions::Subscriptions;
 

@@ -89,10 +89,6 @@ pub enum Settled {
     OutOfPlace,
 }
 
-/// The queue is at its limit in messages or bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueFull;
-
 /// All that is on its way to one client.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -263,25 +259,6 @@ impl Outgoing {
         let is_first = self.queue.is_empty() && self.backlog.is_none();
         (self.queue_length() < limits.queue_length || (is_connected && total <= limits.burst_bytes))
             && (is_first || total <= limits.queue_bytes)
-    }
-
-    /// Lets a message wait behind all others. Expired ones make room for it.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueFull`] at a limit; the queue is as it was.
-    pub fn enqueue(
-        &mut self,
-        queued: Queued,
-        limits: &Limits,
-        is_connected: bool,
-        now: Time,
-    ) -> Result<(), QueueFull> {
-        if !self.make_room(queued.message.memory(), limits, is_connected, now) {
-            return Err(QueueFull);
-        }
-        self.push(queued);
-        Ok(())
     }
 
     /// Whether one more message of so many bytes may wait, once expired ones have made room for it.
