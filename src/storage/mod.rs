@@ -6,8 +6,9 @@
 //! these notes are kept one by one (the table `done`); a mark per session, up to which all is settled, would save few
 //! of them and is left out.
 //!
-//! There is no thread and no clock in here. Moments are handed in twice, as the broker counts them and as a clock on
-//! the wall shows them, because only the latter mean anything after a restart.
+//! There is no clock in here, and no thread but the caller's, which lets others run between the rows of a long
+//! transaction. Moments are handed in twice, as the broker counts them and as a clock on the wall shows them, because
+//! only the latter mean anything after a restart.
 
 mod error;
 mod file;
