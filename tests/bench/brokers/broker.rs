@@ -22,6 +22,7 @@ log_type error
 ",
     without_limits: "\
 max_queued_messages 0
+max_queued_bytes 0
 max_inflight_messages 0
 ",
 };
@@ -127,16 +128,24 @@ impl Broker {
     /// The broker that `entry` stands for: a name that is known here, or `NAME=COMMAND`.
     pub fn parse(entry: &str) -> Result<Self, Fault> {
         match entry.split_once('=') {
-            Some((name, command)) if command.contains("{port}") => Ok(Self {
-                name: name.trim().to_owned(),
-                command: command.trim().to_owned(),
-                configuration: None,
-                on_disk: None,
-                ability: Ability::V5,
-            }),
-            Some((name, _)) => Err(format!("the command of {name} does not say {{port}}")),
+            Some((name, command)) => Self::of_command(name.trim(), command.trim()),
             None => Self::known(entry.trim())?.ok_or_else(|| format!("{entry} is not installed")),
         }
+    }
+
+    /// A broker that is given its port, or a configuration in mosquitto's words.
+    fn of_command(name: &str, command: &str) -> Result<Self, Fault> {
+        let is_configured = command.contains("{configuration}");
+        if !is_configured && !command.contains("{port}") {
+            return Err(format!("the command of {name} says neither {{port}} nor {{configuration}}"));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            configuration: is_configured.then_some(MOSQUITTO),
+            on_disk: is_configured.then(|| (command.to_owned(), MOSQUITTO_ON_DISK)),
+            ability: Ability::V5,
+        })
     }
 
     /// All brokers known here that are installed.

@@ -32,7 +32,7 @@ pub enum Command {
 const VALUES: [(&str, &str, &str); 5] = [
     (
         "brokers",
-        "entries separated by ;, each NAME=COMMAND with {port} in it, or one of brooklet, floor, mosquitto, rumqttd",
+        "entries separated by ;, each NAME=COMMAND with {port} or {configuration} in it, or one of brooklet, floor, mosquitto, rumqttd",
         "ENTRIES",
     ),
     ("scenarios", "parts of scenarios' names, separated by ;", "NAMES"),
