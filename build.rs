@@ -97,6 +97,7 @@ const NEEDED_LATER: [&str; 13] = [
     "4cell4once",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "this is not the core")]
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     let variable = |name| env::var(name).unwrap_or_default();

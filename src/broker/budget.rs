@@ -92,6 +92,7 @@ impl Broker {
         self.sender.spares = Spares::default();
         self.sender.dirty.forget_spares(0);
         self.matches = Matches::default();
+        self.tell_all_anew();
         self.count();
         self.peak = Peak { highest: memory::held(), is_over: false };
     }

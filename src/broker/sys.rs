@@ -45,6 +45,17 @@ pub(super) struct System {
     most_memory: u64,
 }
 
+impl System {
+    /// Has everything published again, whether it has changed or not.
+    fn forget_told(&mut self) {
+        self.told = [None; FIGURES + STORAGE_FIGURES];
+        self.uptime = None;
+        for rate in &mut self.rates {
+            rate.told = Default::default();
+        }
+    }
+}
+
 /// How fast one number grows, in a minute.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rate {
@@ -135,7 +146,24 @@ impl Broker {
         system.origin = Duration::from_milliseconds(origin);
         system.timer = None;
         self.system = Some(system);
+        self.announce_version();
+        self.system_is_due();
+    }
+
+    fn announce_version(&mut self) {
         self.announce("$SYS/broker/version", concat!("brooklet version ", env!("CARGO_PKG_VERSION")), None);
+    }
+
+    /// Tells everything once more, in new memory. What was told in the midst of a peak may be all that is left above
+    /// what has been freed since.
+    pub(super) fn tell_all_anew(&mut self) {
+        let Some(system) = &mut self.system else { return };
+        self.retained.clear_own();
+        system.forget_told();
+        if let Some(timer) = system.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        self.announce_version();
         self.system_is_due();
     }
 

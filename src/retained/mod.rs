@@ -165,6 +165,16 @@ impl Retained {
         }
     }
 
+    /// Forgets what the broker has published of itself.
+    pub fn clear_own(&mut self) {
+        let behind: (Bound<&[u8]>, _) = (Bound::Included(OWN), Bound::Unbounded);
+        let own = self.messages.range::<[u8], _>(behind).map(|by_topic| &by_topic.0).filter(|m| is_own(m));
+        let own: Vec<Message> = own.cloned().collect();
+        for message in own {
+            self.remove(message.topic_bytes());
+        }
+    }
+
     /// Forgets what was retained for `topic` [MQTT-3.3.1-6]; tells whether there was anything.
     pub fn clear(&mut self, topic: TopicName<'_>) -> bool {
         self.remove(topic.as_str().as_bytes())
@@ -266,9 +276,12 @@ impl Retained {
     }
 }
 
+/// What topics begin with that only the broker publishes to.
+const OWN: &[u8] = b"$SYS/";
+
 /// Whether only the broker can have published it.
 fn is_own(message: &Message) -> bool {
-    message.topic_bytes().starts_with(b"$SYS/")
+    message.topic_bytes().starts_with(OWN)
 }
 
 /// What follows from looking at one topic.

@@ -222,6 +222,24 @@ fn who_may_read_it_is_asked() {
 }
 
 #[test]
+fn behind_a_peak_everything_is_told_once_more() {
+    let mut world = told(60);
+    let watching = watch(&mut world, "$SYS/broker/+");
+    let publisher = client(&mut world, "p");
+    for payload in [&[0; 64 * 1024][..], &[]] {
+        for number in 0..40 {
+            let topic = format!("large/{number}");
+            world.send(publisher, Publish::new(V5, &topic, payload).retain().bytes());
+        }
+    }
+    world.pass(5_000);
+    assert_eq!(news(&mut world, watching).get("version"), None, "not in the midst of the work that ends it");
+    world.pass(11_000);
+    assert!(news(&mut world, watching).contains_key("version"));
+    assert!(read(&mut world).len() > 30, "nothing is missing");
+}
+
+#[test]
 fn it_wakes_nobody_who_does_not_want_it() {
     let mut world = World::new();
     assert_eq!(world.broker.next_deadline(), None);
