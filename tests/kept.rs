@@ -4,6 +4,8 @@
 
 #![cfg(feature = "persistence")]
 
+#[path = "conformance/mosquitto.rs"]
+mod mosquitto;
 #[path = "conformance/rules.rs"]
 mod rules;
 #[path = "conformance/v31.rs"]

@@ -118,6 +118,7 @@ impl Broker {
         let properties = connect.properties;
         let connection = &mut self.connections[id];
         connection.version = connect.version;
+        connection.is_bridge = connect.is_bridge;
         connection.keep_alive = granted_keep_alive(rules, connect.keep_alive);
         connection.extension = is_v5.then(|| {
             let accepted = properties.topic_alias_maximum().unwrap_or(0);

@@ -82,6 +82,7 @@ pub(super) fn connect(input: &mut Input<'_>, version: ProtocolVersion, into: &mu
     };
     let connect = Connect {
         version,
+        is_bridge: version != ProtocolVersion::V5 && input.once_in(8),
         clean_start,
         keep_alive: input.pick(&[0, 1, 10, 60, u16::MAX]),
         properties: properties.properties(),

@@ -31,7 +31,7 @@ impl Broker {
             return Ok(Step::Parked);
         }
         let identifier = subscribe.properties.subscription_identifiers().next().unwrap_or(0);
-        let listener = self.connections[id].listener;
+        let (listener, is_bridge) = (self.connections[id].listener, self.connections[id].is_bridge);
         let highest = self.rules.of(listener).maximum_qos;
         let verdicts = std::mem::take(&mut self.verdicts);
         let mut codes = Vec::new();
@@ -40,7 +40,13 @@ impl Broker {
             // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
             let mounted = self.mounted(listener, wanted.filter);
             let outcome = named(wanted.filter, mounted.as_deref()).and_then(|filter| {
-                let wanted = Subscription { filter, qos: wanted.qos.min(highest), ..wanted };
+                let wanted = Subscription {
+                    filter,
+                    qos: wanted.qos.min(highest),
+                    no_local: wanted.no_local || is_bridge,
+                    retain_as_published: wanted.retain_as_published || is_bridge,
+                    ..wanted
+                };
                 self.subscribe(session, &wanted, *verdict, identifier)
             });
             codes.push(match outcome {

@@ -29,6 +29,10 @@ const WILL_PROPERTIES: PropertySet = PropertySet::of(&[
 /// The longest Client Identifier of MQTT 3.1, in characters.
 const CLIENT_IDENTIFIER_MAXIMUM_V31: usize = 23;
 
+/// The bit of the protocol level by which mosquitto's bridges tell what they are. No standard knows it; MQTT 5.0 has
+/// options for what it stands for.
+const BRIDGE: u8 = 0b1000_0000;
+
 const RESERVED: u8 = 0b0000_0001;
 const CLEAN_START: u8 = 0b0000_0010;
 const WILL: u8 = 0b0000_0100;
@@ -58,6 +62,9 @@ pub struct Will<'a> {
 pub struct Connect<'a> {
     /// The version that the connection speaks from here on.
     pub version: ProtocolVersion,
+    /// Whether the client is a bridge that wants none of its own messages back and RETAIN as it was published; before
+    /// MQTT 5.0 only.
+    pub is_bridge: bool,
     /// Whether an old session is dropped; called Clean Session before MQTT 5.0.
     pub clean_start: bool,
     /// Seconds; zero turns it off.
@@ -77,16 +84,18 @@ pub struct Connect<'a> {
 /// Peeks at the body of a CONNECT that did not decode, so that it can be refused in the form of its own version.
 /// `None` if the Protocol Name and the level are none of ours.
 pub fn connect_version(body: &[u8]) -> Option<ProtocolVersion> {
-    protocol_version(&mut Reader::new(body)).ok()
+    protocol_version(&mut Reader::new(body)).ok().map(|(version, _)| version)
 }
 
-/// [MQTT-3.1.2-1] [MQTT-3.1.2-2]
-fn protocol_version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
+/// The version, and whether the client is a bridge [MQTT-3.1.2-1] [MQTT-3.1.2-2].
+fn protocol_version(reader: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), DecodeError> {
+    const V31_BRIDGE: u8 = 3 | BRIDGE;
+    const V311_BRIDGE: u8 = 4 | BRIDGE;
     let name = reader.binary()?;
     match (name, reader.u8()?) {
-        (b"MQIsdp", 3) => Ok(ProtocolVersion::V31),
-        (b"MQTT", 4) => Ok(ProtocolVersion::V311),
-        (b"MQTT", 5) => Ok(ProtocolVersion::V5),
+        (b"MQIsdp", level @ (3 | V31_BRIDGE)) => Ok((ProtocolVersion::V31, level == V31_BRIDGE)),
+        (b"MQTT", level @ (4 | V311_BRIDGE)) => Ok((ProtocolVersion::V311, level == V311_BRIDGE)),
+        (b"MQTT", 5) => Ok((ProtocolVersion::V5, false)),
         _ => Err(DecodeError::UnsupportedProtocolVersion),
     }
 }
@@ -94,7 +103,7 @@ fn protocol_version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeEr
 impl<'a> Connect<'a> {
     pub(super) fn decode(frame: &Frame<'a>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame.body);
-        let version = protocol_version(&mut reader)?;
+        let (version, is_bridge) = protocol_version(&mut reader)?;
         frame.check_length(version)?;
         frame.check_flags(0, version)?;
         let flags = reader.u8()?;
@@ -112,6 +121,7 @@ impl<'a> Connect<'a> {
         check_client_identifier(client_identifier, clean_start, version)?;
         Ok(Self {
             version,
+            is_bridge,
             clean_start,
             keep_alive,
             properties,
@@ -125,7 +135,7 @@ impl<'a> Connect<'a> {
     pub(super) fn encode(&self, into: &mut Vec<u8>) {
         writer::packet(into, kind::CONNECT << 4, |into| {
             writer::string(into, self.version.name());
-            into.push(self.version.level());
+            into.push(self.version.level() | if self.is_bridge { BRIDGE } else { 0 });
             into.push(self.connect_flags());
             writer::u16(into, self.keep_alive);
             self.properties.encode(self.version, into);
@@ -223,6 +233,7 @@ mod tests {
     fn plain(version: ProtocolVersion) -> Connect<'static> {
         Connect {
             version,
+            is_bridge: false,
             clean_start: true,
             keep_alive: 60,
             properties: Properties::default(),
@@ -254,6 +265,9 @@ mod tests {
         assert_golden_connect(b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x3C\x00\x00", unnamed);
         let unnamed = Connect { clean_start: false, client_identifier: "", ..plain(V5) };
         assert_golden_connect(b"\x10\x0D\x00\x04MQTT\x05\x00\x00\x3C\x00\x00\x00", unnamed);
+        let bridge = |version| Connect { is_bridge: true, ..plain(version) };
+        assert_golden_connect(b"\x10\x0F\x00\x06MQIsdp\x83\x02\x00\x3C\x00\x01c", bridge(V31));
+        assert_golden_connect(b"\x10\x0D\x00\x04MQTT\x84\x02\x00\x3C\x00\x01c", bridge(V311));
     }
 
     #[test]
@@ -315,6 +329,7 @@ mod tests {
             V5,
             &[
                 (b"\x10\x0D\x00\x04MQTT\x06\x02\x00\x3C\x00\x01c", UNSUPPORTED, "level 6"),
+                (b"\x10\x0E\x00\x04MQTT\x85\x02\x00\x3C\x00\x00\x01c", UNSUPPORTED, "a bridge of 5.0"),
                 (b"\x10\x0D\x00\x04MQTT\x03\x02\x00\x3C\x00\x01c", UNSUPPORTED, "MQTT of level 3"),
                 (b"\x10\x0F\x00\x06MQIsdp\x04\x02\x00\x3C\x00\x01c", UNSUPPORTED, "MQIsdp of level 4"),
                 (b"\x10\x0D\x00\x04mqtt\x04\x02\x00\x3C\x00\x01c", UNSUPPORTED, "another name"),

@@ -111,8 +111,9 @@ fn delivery() -> impl Strategy<Value = Delivery> {
 fn connect() -> impl Strategy<Value = Packet<'static>> {
     let will = proptest::option::of((qos(), any::<bool>(), topic(), bytes()));
     let login = proptest::option::of((text(), proptest::option::of(bytes())));
-    (select(ALL.to_vec()), any::<bool>(), any::<u16>(), "[a-z]{1,23}", will, login).prop_map(
-        |(version, clean_start, keep_alive, name, will, login)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (select(ALL.to_vec()), flags, any::<u16>(), "[a-z]{1,23}", will, login).prop_map(
+        |(version, (clean_start, is_bridge), keep_alive, name, will, login)| {
             let will = will.map(|(qos, retain, topic, payload)| Will {
                 qos,
                 retain,
@@ -122,6 +123,7 @@ fn connect() -> impl Strategy<Value = Packet<'static>> {
             });
             Packet::Connect(Connect {
                 version,
+                is_bridge: is_bridge && version != V5,
                 clean_start,
                 keep_alive,
                 properties: Properties::default(),

@@ -144,6 +144,8 @@ pub struct Connection {
     pub state: State,
     /// The version that its CONNECT named.
     pub version: ProtocolVersion,
+    /// Whether its client is a bridge, which gets none of its own messages and RETAIN as it was published.
+    pub is_bridge: bool,
     /// The Keep Alive in force, in seconds; zero turns it off.
     pub keep_alive: u16,
     /// Whether reading has been suspended, because an answer is awaited or the peer does not read.
@@ -172,6 +174,7 @@ impl Connection {
             listener,
             state: State::Greeting,
             version: ProtocolVersion::V311,
+            is_bridge: false,
             keep_alive: 0,
             is_paused: false,
             last_heard: now,

@@ -85,7 +85,7 @@ fn mqtt31_client_identifiers_have_1_to_23_characters() {
 #[test]
 fn mqtt31_name_and_level_belong_together() {
     for (name, level) in
-        [("MQIsdp", 4), ("MQIsdp", 5), ("MQIsdp", 2), ("MQTT", 3), ("mqisdp", 3), ("MQIsdp", 0x83)]
+        [("MQIsdp", 4), ("MQIsdp", 5), ("MQIsdp", 2), ("MQTT", 3), ("mqisdp", 3), ("MQIsdp", 0x84)]
     {
         let mut world = World::new();
         let peer = world.open();

@@ -115,7 +115,7 @@ fn mqtt311_3_1_2_1() {
 
 #[test]
 fn mqtt311_3_1_2_2() {
-    for level in [0, 1, 2, 3, 6, 7, 0x83, 0x84, 255] {
+    for level in [0, 1, 2, 3, 6, 7, 0x83, 0x86, 255] {
         let mut world = World::new();
         let connect = Connect { level, ..Connect::new(V311, "a") };
         let (peer, connack) = answer(&mut world, &connect.bytes());

@@ -100,6 +100,7 @@ impl World {
         }
         let connect = Connect {
             version,
+            is_bridge: false,
             clean_start: false,
             keep_alive: 0,
             properties: properties.properties(),

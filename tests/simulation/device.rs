@@ -149,6 +149,7 @@ impl Device {
         });
         let connect = Connect {
             version: greeting.version,
+            is_bridge: false,
             clean_start: greeting.clean_start,
             keep_alive: greeting.keep_alive,
             properties: properties.properties(),

@@ -1,0 +1,59 @@
+//! What the standards leave open and clients of mosquitto rely on, as an exchange of packets.
+
+use crate::wire::*;
+use crate::world::World;
+
+/// A bridge of mosquitto's sets the highest bit of the protocol level.
+fn bridge(level: u8) -> Connect {
+    let mut connect = Connect::new(level, "bridge");
+    connect.level |= 0x80;
+    connect
+}
+
+#[test]
+fn a_bridge_is_let_in_as_one_of_its_version() {
+    for level in [V31, V311] {
+        let mut world = World::new();
+        let peer = world.open();
+        assert_eq!(world.ask(peer, bridge(level).bytes()), [0x20, 2, 0, 0], "{level}");
+        assert_eq!(world.ask(peer, PINGREQ), PINGRESP, "{level}");
+    }
+}
+
+#[test]
+fn a_bridge_gets_nothing_back_that_it_brought() {
+    for level in [V31, V311] {
+        let mut world = World::new();
+        let a = world.connect(bridge(level).bytes());
+        let other = world.connect(Connect::new(V311, "other").bytes());
+        world.ask(a, subscribe(level, 1, &[], &[("#", 1)]));
+        assert_eq!(world.ask(a, Publish::new(level, "t", b"own").qos(1, 1).bytes()), acknowledge(0x40, 1));
+        world.send(other, Publish::new(V311, "t", b"foreign").bytes());
+        assert_eq!(received(level, &world.take_one(a)).payload, b"foreign", "{level}");
+    }
+}
+
+#[test]
+fn a_bridge_is_told_what_is_to_be_retained() {
+    for level in [V31, V311] {
+        let mut world = World::new();
+        let a = world.connect(bridge(level).bytes());
+        let other = world.connect(Connect::new(V311, "other").bytes());
+        world.ask(a, subscribe(level, 1, &[], &[("t", 0), ("u", 0)]));
+        for (topic, is_retained) in [("t", true), ("u", false)] {
+            let publish = Publish::new(V311, topic, b"x");
+            world.send(other, if is_retained { publish.retain() } else { publish }.bytes());
+            assert_eq!(received(level, &world.take_one(a)).retain, is_retained, "{level} {topic}");
+        }
+    }
+}
+
+/// Members of a group that come by a bridge take their turn like others.
+#[test]
+fn a_bridge_may_share_a_subscription() {
+    let mut world = World::new();
+    let a = world.connect(bridge(V311).bytes());
+    assert_eq!(world.ask(a, subscribe(V311, 1, &[], &[("$share/g/t", 0)])), [0x90, 3, 0, 1, 0]);
+    let publish = Publish::new(V311, "t", b"x").bytes();
+    assert_eq!(world.ask(a, &publish), publish);
+}
