@@ -212,6 +212,18 @@ impl Outbox {
         }
     }
 
+    /// Moves what was pushed last, in one piece and behind position `from`, in front of what was pushed behind position
+    /// `to`. [`Outbox::end`] has told both, and nothing has left since.
+    pub fn bring_forward(&mut self, from: u64, to: u64) {
+        let end = self.end();
+        let behind = |position| usize::try_from(end - position).expect("it is in memory");
+        let (length, all) = (behind(from), behind(to));
+        let Some(waiting) = &mut self.waiting else { return };
+        let kept = waiting.tail.len() - length;
+        let moved = waiting.tail.edit(|tail| tail.split_off(kept));
+        waiting.insert(&moved, all - length);
+    }
+
     /// Marks the connection dirty and gives the place where bytes wait.
     #[inline]
     fn mark<'a>(
@@ -327,6 +339,27 @@ impl Waiting {
         self.tail.edit(|tail| tail.reserve(TAIL_BYTES_MINIMUM));
         if self.counted.bytes() == 0 {
             self.counted.set(memory::allocation(size_of::<Self>()));
+        }
+    }
+
+    /// Puts bytes in front of the last `behind` ones, the first of which have been copied.
+    fn insert(&mut self, inserted: &[u8], mut behind: usize) {
+        let insert =
+            |bytes: &mut Bytes, at| bytes.edit(|bytes| drop(bytes.splice(at..at, inserted.iter().copied())));
+        if let Some(at) = self.tail.len().checked_sub(behind) {
+            insert(&mut self.tail, at);
+            return;
+        }
+        behind -= self.tail.len();
+        for chunk in self.chunks.iter_mut().rev() {
+            let length = chunk.bytes().len();
+            match chunk {
+                Chunk::Copied(bytes) if behind <= length => {
+                    insert(bytes, length - behind);
+                    return;
+                }
+                _ => behind -= length,
+            }
         }
     }
 

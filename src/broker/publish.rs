@@ -8,7 +8,7 @@ use super::{Broker, Fault, Step, too_large};
 use crate::access::{Client, Question, Verdict};
 use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, PlainPublishes,
-    Properties, Property, PropertyBuffer, ProtocolVersion, Publish, ReasonCode,
+    Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode,
 };
 use crate::escape::Escaped;
 use crate::journal::{Awaited, Record, Urgency};
@@ -40,8 +40,9 @@ impl Broker {
         self.statistics.publish_bytes_received += publish.payload.len() as u64;
         let mut keepable = Keepable::plain(matched.topic(), publish);
         self.begin_message(Some(id));
+        let before = self.connections[id].outbox.end();
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
-        self.conclude(id, session, publish.delivery, reason_code)?;
+        self.conclude(id, session, publish.delivery, (reason_code, before))?;
         Ok(Step::Done)
     }
 
@@ -251,7 +252,8 @@ impl Broker {
         let client = Escaped(&self.sessions[session].client_identifier);
         let (length, topic) = (publish.payload.len(), Escaped(topic.as_str()));
         info!(target: "notice", "Dropped too large PUBLISH from {client} ('{topic}', ... ({length} bytes)).");
-        self.conclude(id, session, publish.delivery, ReasonCode::QuotaExceeded)?;
+        let before = self.connections[id].outbox.end();
+        self.conclude(id, session, publish.delivery, (ReasonCode::QuotaExceeded, before))?;
         Ok(Step::Done)
     }
 
@@ -274,6 +276,7 @@ impl Broker {
             return Err(Fault::new(ReasonCode::TopicNameInvalid, "a topic with too many levels"));
         }
         let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
+        let before = self.connections[id].outbox.end();
         let reason = match verdict {
             Verdict::Refused(reason) => {
                 self.trace_denial(session, topic);
@@ -309,7 +312,7 @@ impl Broker {
                 }
             }
         };
-        self.conclude(id, session, publish.delivery, reason)?;
+        self.conclude(id, session, publish.delivery, (reason, before))?;
         Ok(Step::Done)
     }
 
@@ -364,14 +367,14 @@ impl Broker {
     }
 
     /// Answers a message as its QoS asks [MQTT-3.3.4-1]. Before 5.0 a refusal can not be told, so the answer is
-    /// the usual one [MQTT-3.3.5-2].
+    /// the usual one [MQTT-3.3.5-2]. The outbox ended at `before` when the message came.
     #[inline]
     fn conclude(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         delivery: Delivery,
-        reason: ReasonCode,
+        (reason, before): (ReasonCode, u64),
     ) -> Result<(), Fault> {
         let mut awaited = self.take_awaited();
         if let Delivery::ExactlyOnce(identifier) = delivery {
@@ -387,7 +390,15 @@ impl Broker {
         if is_planted(planted::Fault::EarlyAnswer) {
             awaited = Awaited::Nothing;
         }
-        self.answer_publish(id, delivery, reason, awaited)
+        let after = self.connections[id].outbox.end();
+        self.answer_publish(id, delivery, reason, awaited)?;
+        let outbox = &mut self.connections[id].outbox;
+        if delivery.qos() == QoS::ExactlyOnce && before < after && after < outbox.end() {
+            // In front of the client's own copy: it knows that order from brokers that hand a message on when it is
+            // released.
+            outbox.bring_forward(after, before);
+        }
+        Ok(())
     }
 
     /// Whether the publisher hears what became of its message.

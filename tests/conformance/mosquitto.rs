@@ -57,3 +57,25 @@ fn a_bridge_may_share_a_subscription() {
     let publish = Publish::new(V311, "t", b"x").bytes();
     assert_eq!(world.ask(a, &publish), publish);
 }
+
+/// mosquitto hands a QoS 2 message on only when it is released, so that its clients see the PUBREC before the copy
+/// that they subscribed to themselves.
+#[test]
+fn a_message_is_answered_before_it_comes_back() {
+    for level in [V311, V5] {
+        for (filter_qos, length) in [(0, 1), (2, 1), (0, 10_000), (1, 10_000), (2, 100_000)] {
+            let mut world = World::new();
+            let a = world.connect(Connect::new(level, "a").bytes());
+            world.ask(a, subscribe(level, 1, &[], &[("t", filter_qos)]));
+            for identifier in [1, 2] {
+                world.send(a, Publish::new(level, "t", &vec![7; length]).qos(2, identifier).bytes());
+            }
+            let packets = world.take(a);
+            let kinds: Vec<u8> = packets.iter().map(|packet| packet[0] >> 4).collect();
+            assert_eq!(kinds, [5, 3, 5, 3], "{level} {filter_qos} {length}");
+            assert_eq!((&*packets[0], &*packets[2]), (&*acknowledge(0x50, 1), &*acknowledge(0x50, 2)));
+            let payload = received(level, &packets[3]).payload;
+            assert_eq!((payload.len(), payload.iter().all(|&byte| byte == 7)), (length, true));
+        }
+    }
+}
