@@ -25,7 +25,8 @@ pub struct Limits {
     /// Bytes of memory that the broker may hold in all, as it counts them itself. What is shed as they run out,
     /// and in which order, is written in `broker/budget.rs`. `None` for no limit.
     pub memory: Option<usize>,
-    /// Largest packet before the CONNECT was accepted, in bytes. Larger: 0x95 and the connection ends.
+    /// Largest packet before the CONNECT was accepted, in bytes: any of its fields may be as long as the standards let
+    /// it be. Larger: the connection ends.
     pub connect_packet_size: usize,
     /// Largest packet from a connected client, in bytes. Larger: 0x95 and the connection ends.
     pub packet_size: usize,
@@ -95,7 +96,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: None,
-            connect_packet_size: 64 * 1024,
+            connect_packet_size: 128 * 1024,
             packet_size: 2_000_000,
             payload_size: usize::MAX,
             connections: 1_000_000,

@@ -79,3 +79,16 @@ fn a_message_is_answered_before_it_comes_back() {
         }
     }
 }
+
+/// The Will, the name and the password of a CONNECT may be as long as the standards let them be.
+#[test]
+fn a_connect_may_have_long_fields() {
+    let long = vec![b'x'; 65_535];
+    for level in [V31, V311, V5] {
+        let mut world = World::new();
+        let connect = Connect::new(level, "a").will("w", &long, 1, false, &[]);
+        world.connect(connect.user_name("u").password(&long[..60_000]).bytes());
+    }
+    let mut world = World::new();
+    world.connect(Connect::new(V311, &"x".repeat(65_000)).bytes());
+}

@@ -241,7 +241,7 @@ fn topics_of_separators_alone_end_the_connection() {
         peer.send(&Publish::new(V311, &slashes, b"").bytes());
         assert!(peer.is_closed());
         let mut peer = Peer::open(target.address());
-        peer.send(&promise(0x10, 14 + 65_535));
+        peer.send(&promise(0x10, 14 + 2 * 65_535));
         // It is larger than what may come before a CONNECT is accepted.
         let _ = peer.try_send(&field(&slashes));
         assert!(peer.is_closed());
