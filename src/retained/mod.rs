@@ -276,12 +276,12 @@ impl Retained {
     }
 }
 
-/// What topics begin with that only the broker publishes to.
+/// Before everything that only the broker publishes to.
 const OWN: &[u8] = b"$SYS/";
 
 /// Whether only the broker can have published it.
 fn is_own(message: &Message) -> bool {
-    message.topic_bytes().starts_with(OWN)
+    message.publication().topic.is_about_the_broker()
 }
 
 /// What follows from looking at one topic.

@@ -77,9 +77,17 @@ impl<'a> TopicName<'a> {
         self.0
     }
 
-    /// Whether only the broker itself may publish to it: `$SYS` and what is below.
+    /// Whether only the broker itself may publish to it: `$SYS` and what is below, but for what bridges tell there of
+    /// their connections.
     pub fn is_about_the_broker(self) -> bool {
         self.0.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            && !self.is_about_a_bridge()
+    }
+
+    /// Whether it is `$SYS/broker/connection/NAME/state`, where bridges of mosquitto's tell whether they are connected.
+    fn is_about_a_bridge(self) -> bool {
+        let rest = self.0.strip_prefix("$SYS/broker/connection/");
+        rest.and_then(|rest| rest.strip_suffix("/state")).is_some_and(|name| !name.contains('/'))
     }
 
     /// Whether the name begins with `$`, so that a leading wildcard does not match it [MQTT-4.7.2-1].
@@ -226,9 +234,11 @@ mod tests {
 
     #[test]
     fn only_sys_itself_and_what_is_below_is_about_the_broker() {
-        for (name, expected) in [("$SYS", true), ("$SYS/a", true), ("$SYSTEM/a", false), ("a/$SYS/a", false)]
-        {
-            assert_eq!(TopicName::new(name).unwrap().is_about_the_broker(), expected, "{name}");
+        for name in ["$SYS", "$SYS/a", "$SYS/broker/connection/state", "$SYS/broker/connection/a/b/state"] {
+            assert!(TopicName::new(name).unwrap().is_about_the_broker(), "{name}");
+        }
+        for name in ["$SYSTEM/a", "a/$SYS/a", "$SYS/broker/connection/a/state"] {
+            assert!(!TopicName::new(name).unwrap().is_about_the_broker(), "{name}");
         }
     }
 

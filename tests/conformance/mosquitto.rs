@@ -48,6 +48,25 @@ fn a_bridge_is_told_what_is_to_be_retained() {
     }
 }
 
+/// Unless it is told not to, a bridge tells below `$SYS` whether it is connected, by its Will, too.
+#[test]
+fn a_bridge_tells_of_its_connection() {
+    const STATE: &str = "$SYS/broker/connection/bridge/state";
+    let mut world = World::new();
+    let a = world.connect(bridge(V311).will(STATE, b"0", 1, true, &[]).bytes());
+    let state = Publish::new(V311, STATE, b"1").qos(1, 1).retain();
+    assert_eq!(world.ask(a, state.bytes()), acknowledge(0x40, 1));
+    let watcher = world.connect(Connect::new(V5, "watcher").bytes());
+    world.send(watcher, subscribe(V5, 1, &[], &[("$SYS/broker/connection/+/state", 0)]));
+    assert_eq!(received(V5, &world.take(watcher)[1]).payload, b"1");
+    world.cut(a);
+    assert_eq!(received(V5, &world.take_one(watcher)).payload, b"0");
+    for other in ["$SYS/broker/connection/a/b/state", "$SYS/broker/connection/state", "$SYS/broker/uptime"] {
+        let puback = world.ask(watcher, Publish::new(V5, other, b"no").qos(1, 1).bytes());
+        assert_eq!(puback[4], 0x87, "{other}");
+    }
+}
+
 /// Members of a group that come by a bridge take their turn like others.
 #[test]
 fn a_bridge_may_share_a_subscription() {
