@@ -85,7 +85,7 @@ impl<'a> TopicName<'a> {
     }
 
     /// Whether it is `$SYS/broker/connection/NAME/state`, where bridges of mosquitto's tell whether they are connected.
-    fn is_about_a_bridge(self) -> bool {
+    pub fn is_about_a_bridge(self) -> bool {
         let rest = self.0.strip_prefix("$SYS/broker/connection/");
         rest.and_then(|rest| rest.strip_suffix("/state")).is_some_and(|name| !name.contains('/'))
     }

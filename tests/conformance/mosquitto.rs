@@ -1,7 +1,24 @@
 //! What the standards leave open and clients of mosquitto rely on, as an exchange of packets.
 
+use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::codec::ReasonCode;
+use brooklet::limits::Limits;
+
 use crate::wire::*;
 use crate::world::World;
+
+/// Lets nobody publish below `$SYS` or to `secret`.
+struct Strict;
+
+impl AccessControl for Strict {
+    fn ask(&mut self, _client: &Client<'_>, question: Question<'_>) -> Answer {
+        let is_refused = match question {
+            Question::Publish { topic, .. } => topic.is_reserved() || topic.as_str() == "secret",
+            _ => false,
+        };
+        Answer::Now(if is_refused { Verdict::Refused(ReasonCode::NotAuthorized) } else { Verdict::Granted })
+    }
+}
 
 /// A bridge of mosquitto's sets the highest bit of the protocol level.
 fn bridge(level: u8) -> Connect {
@@ -64,6 +81,24 @@ fn a_bridge_tells_of_its_connection() {
     for other in ["$SYS/broker/connection/a/b/state", "$SYS/broker/connection/state", "$SYS/broker/uptime"] {
         let puback = world.ask(watcher, Publish::new(V5, other, b"no").qos(1, 1).bytes());
         assert_eq!(puback[4], 0x87, "{other}");
+    }
+}
+
+/// Rules seldom speak of what a bridge tells there. It is let in all the same, and its Will is not published.
+#[test]
+fn a_bridge_that_may_not_tell_of_its_connection_is_let_in() {
+    const STATE: &str = "$SYS/broker/connection/bridge/state";
+    let mut world = World::with(Limits::default(), Strict);
+    let watcher = world.connect(Connect::new(V5, "watcher").bytes());
+    world.ask(watcher, subscribe(V5, 1, &[], &[("$SYS/#", 0)]));
+    let a = world.connect(bridge(V311).will(STATE, b"0", 1, true, &[]).bytes());
+    assert_eq!(world.ask(a, Publish::new(V311, STATE, b"1").qos(1, 1).bytes()), acknowledge(0x40, 1));
+    world.cut(a);
+    assert!(world.take(watcher).is_empty());
+    for topic in ["secret", "$SYS/broker/uptime"] {
+        let peer = world.open();
+        let connect = Connect::new(V5, "a").will(topic, b"x", 0, false, &[]);
+        assert_eq!(world.ask(peer, connect.bytes())[3], 0x87, "{topic}");
     }
 }
 
