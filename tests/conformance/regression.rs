@@ -1,15 +1,19 @@
 //! What went wrong once, as an exchange of packets; found by the simulator.
 
 use std::cell::Cell;
+#[cfg(feature = "persistence")]
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use brooklet::access::{AccessControl, Answer, Client, Peer as Address, Question, Verdict};
 use brooklet::broker::{Broker, Effect};
+#[cfg(feature = "persistence")]
 use brooklet::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
 use brooklet::limits::Limits;
 use brooklet::settings::ListenerId;
-use brooklet::time::{Duration, Time};
+#[cfg(feature = "persistence")]
+use brooklet::time::Duration;
+use brooklet::time::Time;
 
 use crate::wire::*;
 use crate::world::World;
@@ -126,6 +130,7 @@ fn a_topic_alias_is_left_out_where_it_is_too_much() {
     assert_eq!(world.take(a).last().map(Vec::len), Some(60));
 }
 
+#[cfg(feature = "persistence")]
 #[test]
 fn who_begins_anew_twice_is_not_told_before_his_session_is_gone_for_good() {
     let mut world = World::new();
