@@ -8,7 +8,8 @@ use brooklet::codec::QoS;
 use brooklet::time::{Duration, Time};
 
 use super::Oracle;
-use super::state::{Copy, Publication, Reason, Session};
+use super::routing::is_match;
+use super::state::{Copy, Owed, Publication, Reason, Session};
 
 impl Oracle {
     /// The broker crashes, and another one begins at this moment with what is durable. The store has these messages
@@ -82,9 +83,14 @@ impl Session {
             if let Some(will) = &mut self.will {
                 will.due = (now + Duration::from_seconds(u64::from(will.delay))).min(self.ends);
             }
+            let (version, maximum) = (self.version, self.maximum_packet_size);
             for copy in &mut self.pending {
                 copy.may_be_repeat = true;
-                copy.is_optional |= copy.length(self.version) > self.maximum_packet_size;
+                copy.is_optional |= copy.length(version) > maximum;
+            }
+            for flight in self.in_flight.values_mut() {
+                // It may have been given up as too large, and the next connection may take larger ones.
+                flight.copy.is_optional |= flight.copy.length(version) > maximum;
             }
         }
         self.last.clear();
@@ -125,16 +131,23 @@ impl Session {
             replay.may_be_repeat = true;
             let number = replay.number;
             for (topic, owed) in &mut replay.owed {
-                let is_there = retained.get(topic).is_some_and(|kept| {
-                    // What was too large for the client that was there counts as handed over.
-                    let copy = Copy::of_replay(kept.clone(), &replay.terms);
-                    if copy.length(version) > maximum {
-                        return false;
-                    }
-                    let is_sent_once = replay.terms.qos.min(kept.qos) == QoS::AtMostOnce;
-                    owed.acceptable.iter().any(|known| known.number == kept.number) && !is_sent_once
+                let kept = retained.get(topic);
+                let is_there =
+                    kept.is_some_and(|kept| owed.acceptable.iter().any(|known| known.number == kept.number));
+                // What was sent at QoS 0, or too large for the client that was there, counts as handed over.
+                let is_weak = owed.acceptable.iter().any(|known| {
+                    let copy = Copy::of_replay(known.clone(), &replay.terms);
+                    copy.qos == QoS::AtMostOnce || copy.length(version) > maximum
                 });
-                owed.is_due &= is_there && !served.contains(&(number, topic.clone()));
+                owed.is_due &= is_there && !is_weak && !served.contains(&(number, topic.clone()));
+            }
+            // The subscription may have been made anew since, without asking for what is retained; and what is retained
+            // may be older than the subscription.
+            replay.terms = self.subscriptions.get(&replay.filter).unwrap_or(&replay.terms).clone();
+            for kept in retained.values().filter(|kept| is_match(&replay.filter, kept)) {
+                let owed = replay.owed.entry(kept.topic.clone());
+                let owed = owed.or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
+                owed.acceptable.push(kept.clone());
             }
             let mut second = replay.clone();
             second.owed.values_mut().for_each(|owed| owed.is_due = false);

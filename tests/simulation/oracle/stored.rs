@@ -166,7 +166,7 @@ fn check_identifiers(store: &Store, number: SessionNumber, session: &Session) {
     for (identifier, flight) in &session.in_flight {
         let is_released = flight.released_at.is_some();
         let is_exact = flight.copy.qos == brooklet::codec::QoS::ExactlyOnce;
-        if !is_released && !session.fits(&flight.copy) {
+        if !is_released && (flight.copy.is_optional || !session.fits(&flight.copy)) {
             // It may have become too large for its client, and so be done [MQTT-3.1.2-25].
             continue;
         }
