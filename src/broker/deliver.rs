@@ -346,7 +346,9 @@ impl Broker {
     /// Lets a copy wait in the session's queue; false if there is no room for it.
     #[inline(never)]
     fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
-        if self.pressure(0) >= Pressure::Keep {
+        // What nobody is promised does not take the room that is left on disk.
+        let is_left_out = share.qos == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
+        if self.pressure(0) >= Pressure::Keep || is_left_out {
             return self.lose(session);
         }
         let message = keepable.message(&mut self.sender.spares).clone();

@@ -37,7 +37,7 @@ impl Broker {
         self.journal.as_ref()?.batch_due()
     }
 
-    /// Whether everything that is to be written down is durable.
+    /// Whether everything is durable that is to be written down and that there is room for.
     pub fn is_written_down(&self) -> bool {
         self.journal.as_ref().is_none_or(|journal| journal.is_empty())
     }
@@ -55,7 +55,7 @@ impl Broker {
         self.advance(now);
         let journal = self.journal.as_mut().filter(|journal| !journal.is_closed())?;
         let changed = journal.take_changed();
-        let retained = if journal.has_room() { journal.take_retained() } else { Default::default() };
+        let retained = journal.take_retained();
         let sessions = changed.iter().filter_map(|&session| self.stored_session(session)).collect();
         let retained = retained.iter().map(|topic| self.stored_retained(topic)).collect();
         let now = self.now;
@@ -284,7 +284,7 @@ impl Broker {
         let now = self.now;
         if let Some(journal) = &mut self.journal {
             let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
-            journal.retain(topic.as_str(), urgency, now);
+            journal.retain(topic.as_str(), self.retained.find(topic).is_some(), urgency, now);
         }
     }
 

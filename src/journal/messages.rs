@@ -19,9 +19,11 @@ const NEEDED_BYTES: usize = 24;
 struct Pending {
     /// Taken away when nobody needs it any more.
     message: Option<Message>,
-    /// Who is to get it, until it is written down.
+    /// Who is to get it, until it is written down. Those are among them whom [`Messages::settled`] tells.
     recipients: Vec<Recipient>,
-    /// How many still need it.
+    /// How many were to get it.
+    count: u32,
+    /// How many of them still need it.
     needed_by: u32,
     /// Whose answer waits for it.
     publisher: Option<ConnectionId>,
@@ -61,8 +63,12 @@ pub struct Messages {
     in_hand: InHand,
     /// Whose the message in hand is.
     publisher: Option<ConnectionId>,
-    /// Bytes of the pending ones.
+    /// Who needs a message of the open batch no longer that others need. To look for them there each time would take
+    /// too long, if all who get a message acknowledge it before it is written down.
+    settled: Vec<(MessageNumber, SessionNumber)>,
+    /// Bytes of the pending ones, and how many are to get them in all.
     bytes: usize,
+    recipients: usize,
     /// How many sessions need a message that the store has, where that is more than one.
     needed: BTreeMap<MessageNumber, u32>,
 }
@@ -76,7 +82,9 @@ impl Messages {
             next,
             in_hand: InHand::Unknown,
             publisher: None,
+            settled: Vec::new(),
             bytes: 0,
+            recipients: 0,
             needed: BTreeMap::new(),
         }
     }
@@ -94,9 +102,9 @@ impl Messages {
         self.pending.len()
     }
 
-    /// Bytes of the messages that are not durable.
+    /// Bytes of the messages that are not durable, and of what tells who gets them.
     pub const fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.recipients * size_of::<Recipient>()
     }
 
     /// Another message is in hand.
@@ -130,6 +138,7 @@ impl Messages {
             self.pending.push_back(Pending {
                 message: Some(message.clone()),
                 recipients: Vec::new(),
+                count: 0,
                 needed_by: 0,
                 publisher: self.publisher,
             });
@@ -138,7 +147,9 @@ impl Messages {
         let index = self.pending.len() - 1;
         let pending = &mut self.pending[index];
         pending.recipients.push(Recipient { session, form });
+        pending.count += 1;
         pending.needed_by += 1;
+        self.recipients += 1;
         self.number_of(index)
     }
 
@@ -157,16 +168,26 @@ impl Messages {
         let is_closed = index < self.closed;
         let pending = &mut self.pending[index];
         pending.needed_by -= 1;
-        if !is_closed {
-            pending.recipients.retain(|recipient| recipient.session != session);
-        }
         let is_last = pending.needed_by == 0;
-        let mut publisher = None;
-        if is_last && let Some(message) = pending.message.take() {
-            self.bytes -= message.memory();
-            publisher = pending.publisher;
+        if !is_last {
+            if !is_closed {
+                self.settled.push((number, session));
+            }
+            return Settlement { to_be_written: is_closed.then_some(false), publisher: None };
         }
-        Settlement { to_be_written: is_closed.then_some(is_last), publisher }
+        let publisher = pending.publisher;
+        self.let_go(index);
+        Settlement { to_be_written: is_closed.then_some(true), publisher }
+    }
+
+    /// Nobody needs a pending message here any more.
+    fn let_go(&mut self, index: usize) {
+        let pending = &mut self.pending[index];
+        pending.recipients = Vec::new();
+        if let Some(message) = pending.message.take() {
+            self.bytes -= message.memory();
+            self.recipients -= pending.count as usize;
+        }
     }
 
     /// Whether that was the last session that needed it.
@@ -186,14 +207,19 @@ impl Messages {
 
     /// Writes those of the open batch down that somebody needs.
     pub fn close(&mut self, records: &mut Vec<Record>) {
+        let mut settled = std::mem::take(&mut self.settled);
+        settled.sort_unstable();
+        let mut settled = settled.as_slice();
         let first = self.first().get();
         for (number, pending) in (first..).zip(&mut self.pending).skip(self.closed) {
             let Some(message) = &pending.message else { continue };
-            records.push(Record::Message(StoredMessage {
-                number: MessageNumber(NonZeroU64::new(number).expect("they begin with one")),
-                message: message.portable(),
-                recipients: std::mem::take(&mut pending.recipients),
-            }));
+            let number = MessageNumber(NonZeroU64::new(number).expect("they begin with one"));
+            let mut recipients = std::mem::take(&mut pending.recipients);
+            settled = &settled[settled.partition_point(|&(other, _)| other < number)..];
+            if settled.first().is_some_and(|&(other, _)| other == number) {
+                recipients.retain(|to| settled.binary_search(&(number, to.session)).is_err());
+            }
+            records.push(Record::Message(StoredMessage { number, message: message.portable(), recipients }));
         }
         self.closed = self.pending.len();
         self.in_hand = InHand::Unknown;
@@ -203,10 +229,8 @@ impl Messages {
     pub fn closed_are_durable(&mut self) {
         for _ in 0..std::mem::take(&mut self.closed) {
             let number = MessageNumber(self.first());
+            self.let_go(0);
             let Some(pending) = self.pending.pop_front() else { return };
-            if let Some(message) = &pending.message {
-                self.bytes -= message.memory();
-            }
             self.restore(number, pending.needed_by);
         }
     }
@@ -226,9 +250,11 @@ impl Messages {
         MessageNumber(NonZeroU64::new(number).expect("they begin with one"))
     }
 
-    /// Bytes that it takes beside the messages, if most are for one session.
+    /// Bytes that it takes beside the messages.
     pub fn overhead(&self) -> usize {
-        self.pending.capacity() * (size_of::<Pending>() + size_of::<Recipient>())
+        self.pending.capacity() * size_of::<Pending>()
+            + self.recipients * size_of::<Recipient>()
+            + self.settled.capacity() * size_of::<(MessageNumber, SessionNumber)>()
             + self.needed.len() * NEEDED_BYTES
     }
 

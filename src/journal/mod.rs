@@ -7,6 +7,8 @@
 mod answers;
 mod messages;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,9 +24,9 @@ pub use record::{
     StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession, StoredSubscription, StoredWill,
 };
 
-/// Bytes of messages that wait for their batch before those who publish have to wait, too.
+/// Bytes that wait for their batch before those who send have to wait, too.
 const PENDING_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
-/// Bytes of messages with which a batch is closed before its time.
+/// Bytes with which a batch is closed before its time.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Messages of sessions that have ended, settled with one batch.
 const LEFTOVERS_PER_BATCH: usize = 4096;
@@ -78,6 +80,8 @@ pub struct Journal {
     pub messages: Messages,
     /// Topics whose retained message is other than the store has it.
     retained: BTreeSet<Box<str>>,
+    /// The same, where that is promised to nobody and needs room: it can wait until there is some.
+    unpromised: BTreeSet<Box<str>>,
     /// The message in hand is retained, which its publisher is promised.
     is_retained_in_hand: bool,
     /// What sessions have left behind that ended.
@@ -151,6 +155,7 @@ impl Journal {
             fetches: Vec::new(),
             messages: Messages::new(next.message),
             retained: BTreeSet::new(),
+            unpromised: BTreeSet::new(),
             is_retained_in_hand: false,
             leftovers: VecDeque::new(),
             leftover_bytes: 0,
@@ -191,8 +196,12 @@ impl Journal {
 
     /// Whether so much waits to be written down that those who send have to wait, too.
     pub fn is_full(&self) -> bool {
-        let records = self.records.len() * RECORD_BYTES;
-        self.messages.bytes() + records + self.answers.memory() > PENDING_BYTES_MAXIMUM
+        self.pending_bytes() > PENDING_BYTES_MAXIMUM
+    }
+
+    /// Bytes that wait to be written down, or for that.
+    fn pending_bytes(&self) -> usize {
+        self.messages.bytes() + self.records.len() * RECORD_BYTES + self.answers.memory()
     }
 
     /// A connection is not read from until there is room again.
@@ -249,7 +258,6 @@ impl Journal {
         let Some(number) = self.numbers.get_mut(session.index()).and_then(Option::take) else { return };
         self.sessions.remove(&number);
         self.changed.remove(&session);
-        self.suspended.retain(|&(_, suspended)| suspended != session);
         if !messages.is_empty() {
             self.leftover_bytes += memory::allocation(messages.capacity() * size_of::<MessageNumber>());
             self.leftovers.push_back((number, messages));
@@ -264,13 +272,17 @@ impl Journal {
         self.hurry(urgency, now);
     }
 
-    /// The retained message of a topic is other than before.
-    pub fn retain(&mut self, topic: &str, urgency: Urgency, now: Time) {
+    /// The retained message of a topic is other than before; `is_new` tells that there is one.
+    pub fn retain(&mut self, topic: &str, is_new: bool, urgency: Urgency, now: Time) {
         if topic.starts_with("$SYS/") || is_planted(Fault::RetainedNotKept) {
             return;
         }
-        if !self.retained.contains(topic) {
-            self.retained.insert(topic.into());
+        let topics = match urgency {
+            Urgency::Lazy if is_new => &mut self.unpromised,
+            _ => &mut self.retained,
+        };
+        if !topics.contains(topic) {
+            topics.insert(topic.into());
         }
         self.is_retained_in_hand |= urgency == Urgency::Urgent;
         self.hurry(urgency, now);
@@ -414,7 +426,7 @@ impl Journal {
     /// Makes sure that the open batch is closed in time.
     pub fn hurry(&mut self, urgency: Urgency, now: Time) {
         let wait = match urgency {
-            _ if self.messages.bytes() > BATCH_BYTES => Duration::ZERO,
+            _ if self.pending_bytes() > BATCH_BYTES => Duration::ZERO,
             Urgency::Urgent => self.pace.urgent,
             Urgency::Lazy => self.pace.lazy,
         };
@@ -423,7 +435,7 @@ impl Journal {
 
     /// Whatever there is to be written down is due now.
     pub fn write_down(&mut self, now: Time) {
-        if self.due != Time::NEVER || !self.retained.is_empty() {
+        if self.due != Time::NEVER || self.has_retained() {
             self.due = now;
         }
     }
@@ -448,9 +460,18 @@ impl Journal {
         std::mem::take(&mut self.changed)
     }
 
-    /// Topics whose retained message is other than the store has it.
+    /// Topics whose retained message is other than the store has it, and can be written down.
     pub fn take_retained(&mut self) -> BTreeSet<Box<str>> {
-        std::mem::take(&mut self.retained)
+        let mut retained = std::mem::take(&mut self.retained);
+        if self.has_room {
+            retained.append(&mut self.unpromised);
+        }
+        retained
+    }
+
+    /// Whether there are such.
+    fn has_retained(&self) -> bool {
+        !self.retained.is_empty() || self.has_room && !self.unpromised.is_empty()
     }
 
     /// Closes the open batch: `sessions` come first, `retained` last. `None` if there is nothing in it, because nobody
@@ -501,9 +522,9 @@ impl Journal {
         self.messages.closed_are_durable();
     }
 
-    /// Whether everything is written down.
+    /// Whether everything is written down that there is room for.
     pub fn is_empty(&self) -> bool {
-        self.due == Time::NEVER && !self.is_closed() && self.leftovers.is_empty() && self.retained.is_empty()
+        self.due == Time::NEVER && !self.is_closed() && self.leftovers.is_empty() && !self.has_retained()
     }
 
     /// Tells how much memory it takes beside the messages, which count themselves.
@@ -511,7 +532,8 @@ impl Journal {
         self.counted.set(
             memory::allocation(size_of::<Self>())
                 + memory::allocation(self.numbers.capacity() * size_of::<Option<SessionNumber>>())
-                + (self.sessions.len() + self.changed.len() + self.retained.len()) * ENTRY_BYTES
+                + (self.sessions.len() + self.changed.len()) * ENTRY_BYTES
+                + (self.retained.len() + self.unpromised.len()) * ENTRY_BYTES
                 + (self.corked.len() + self.paused.len() + self.unanswered.len() + self.suspended.len())
                     * ENTRY_BYTES
                 + self.records.capacity() * RECORD_BYTES

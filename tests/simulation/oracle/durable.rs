@@ -15,7 +15,7 @@ use super::state::{
     Answer, Copy, Debt, Flight, Group, Key, Publication, Replay, Session, Shared, Source, Subject, Terms,
 };
 
-/// What was retained for a topic, one after the other, since it was last written down.
+/// What was retained for a topic, one after the other, since it was last written down; never empty.
 pub(super) type History = BTreeMap<String, Vec<Option<Rc<Publication>>>>;
 
 /// What a batch leaves behind.
@@ -115,22 +115,18 @@ impl Oracle {
         }
     }
 
-    /// The batch that has gathered goes to the store, with what is retained if there is room.
+    /// The batch that has gathered goes to the store. Where there is no room, what is retained at QoS 0 stays behind.
     pub fn batch_is_closed(&mut self, has_room: bool) {
-        if has_room {
-            self.history = self.current_history();
+        let promised = std::mem::take(&mut self.promised);
+        for (topic, history) in &mut self.history {
+            if has_room || promised.contains(topic) {
+                history.drain(..history.len() - 1);
+            }
         }
         let snapshot = self.snapshot();
         let durable = self.durable.as_mut().expect("there is a store");
         durable.open += 1;
         durable.closed = Some(snapshot);
-    }
-
-    pub(super) fn current_history(&self) -> History {
-        let last = |(topic, history): (&String, &Vec<Option<Rc<Publication>>>)| {
-            (topic.clone(), history.last().cloned().into_iter().collect())
-        };
-        self.history.iter().map(last).collect()
     }
 
     pub fn batch_is_durable(&mut self) {
@@ -151,6 +147,9 @@ impl Oracle {
     /// What is retained for a topic has changed.
     pub(super) fn note_retained(&mut self, topic: &str, publication: Option<Rc<Publication>>) {
         if self.durable.is_some() {
+            if publication.as_ref().is_none_or(|publication| publication.qos > QoS::AtMostOnce) {
+                self.promised.insert(topic.to_owned());
+            }
             self.history.entry(topic.to_owned()).or_insert_with(|| vec![None]).push(publication);
         }
     }

@@ -51,6 +51,8 @@ pub struct Oracle {
     shared: Vec<Shared>,
     retained: BTreeMap<String, Rc<Publication>>,
     history: durable::History,
+    /// The topics whose history the next batch ends, whatever the room.
+    promised: BTreeSet<String>,
     has_storage_room: bool,
     /// What is durable, if there is a store.
     durable: Option<durable::Durable>,
@@ -76,6 +78,7 @@ impl Oracle {
             shared: Vec::new(),
             retained: BTreeMap::new(),
             history: durable::History::new(),
+            promised: BTreeSet::new(),
             durable: None,
             has_storage_room: true,
             numbers: 0,

@@ -23,6 +23,7 @@ impl Oracle {
         self.groups = last.groups;
         self.shared = last.shared;
         self.history = last.history;
+        self.promised.clear();
         self.adopt_retained(retained);
         self.lose_passing_sessions();
         self.durable = Some(durable.begin_anew(self.snapshot()));

@@ -1,0 +1,160 @@
+//! What went wrong once between the broker and its store: batches that come late, a disk without room, a crash.
+
+use std::num::NonZeroU64;
+
+use brooklet::journal::{Batch, MessageNumber, NextNumbers, Pace, SessionNumber};
+use brooklet::limits::Limits;
+use brooklet::time::{Duration, Time};
+
+use crate::chance::Chance;
+use crate::store::{Epoch, Store};
+use crate::wire::*;
+use crate::world::World;
+
+const PACE: Pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::from_seconds(1) };
+
+/// A broker whose batches become durable when the test says so.
+struct Kept {
+    world: World,
+    store: Store,
+    /// With the store, and not durable.
+    closed: Option<Batch>,
+}
+
+impl Kept {
+    fn with(limits: Limits) -> Self {
+        let mut world = World::with(limits, brooklet::access::AllowAll);
+        let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
+        world.broker.begin_journal(NextNumbers { session, message }, PACE);
+        Self { world, store: Store::default(), closed: None }
+    }
+
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    /// The batch that gathers goes to the store.
+    fn close(&mut self) {
+        assert!(self.closed.is_none(), "one at a time");
+        self.closed = self.world.broker.take_batch(self.world.now());
+        self.world.settle();
+    }
+
+    /// It is durable.
+    fn finish(&mut self) {
+        let Some(batch) = self.closed.take() else { return };
+        let now = self.world.now();
+        self.store.write(&batch, now);
+        self.world.broker.durable(batch.number, now);
+        let epoch = Epoch::new(Time::ZERO, Time::ZERO);
+        for fetch in &batch.fetches {
+            self.world.broker.page(&self.store.fetch(fetch, epoch), now);
+        }
+        self.world.settle();
+    }
+
+    fn commit(&mut self) {
+        self.close();
+        self.finish();
+    }
+
+    /// Another broker begins with what is durable.
+    fn crash(self) -> Self {
+        let Self { mut store, world, .. } = self;
+        drop(world);
+        let mut kept = Self::new();
+        let now = kept.world.now();
+        let (next, restored) = store.restore(Epoch::new(now, now), now, &mut Chance::new(1));
+        kept.world.broker.begin_journal(next, PACE);
+        restored.into_iter().for_each(|restored| kept.world.broker.restore(restored, now));
+        kept.world.broker.finish_restore(now);
+        Self { store, ..kept }
+    }
+
+    fn has_room(&mut self, has_room: bool) {
+        self.world.broker.set_storage_room(has_room, self.world.now());
+        self.world.settle();
+    }
+
+    /// The payloads of what a new client finds retained.
+    fn retained(&mut self) -> Vec<Vec<u8>> {
+        let peer = self.world.connect(Connect::new(V5, "looks").bytes());
+        self.world.send(peer, subscribe(V5, 1, &[], &[("#", 0)]));
+        let packets = self.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
+        packets.map(|packet| received(V5, &packet).payload).collect()
+    }
+
+    /// A session with a subscription of QoS 2 that is away.
+    fn leave_sleeper(&mut self) {
+        let peer = self.world.open();
+        self.world.send(peer, Connect::new(V5, "sleeper").resume().expiry(1_000).bytes());
+        self.world.send(peer, subscribe(V5, 1, &[], &[("t", 2)]));
+        self.commit();
+        assert_eq!(self.world.take(peer).len(), 2, "CONNACK and SUBACK");
+        self.world.cut(peer);
+        self.commit();
+    }
+}
+
+#[test]
+fn what_was_retained_just_before_the_disk_was_full_is_there_when_it_is_acknowledged() {
+    let mut kept = Kept::new();
+    let peer = kept.world.connect(Connect::new(V5, "p").bytes());
+    kept.world.send(peer, Publish::new(V5, "gone", b"gone").retain().qos(1, 1).bytes());
+    kept.commit();
+    assert_eq!(kept.world.take(peer).len(), 1);
+    // These wait while another batch is with the store, and then there is no more room.
+    kept.world.send(peer, Publish::new(V5, "x", b"x").qos(2, 2).retain().bytes());
+    kept.close();
+    kept.world.send(peer, Publish::new(V5, "new", b"new").retain().qos(1, 3).bytes());
+    kept.world.send(peer, Publish::new(V5, "gone", b"").retain().qos(1, 4).bytes());
+    kept.world.send(peer, Publish::new(V5, "unpromised", b"0").retain().bytes());
+    kept.has_room(false);
+    kept.finish();
+    kept.commit();
+    assert_eq!(kept.world.take(peer).len(), 3, "all are acknowledged");
+    assert_eq!(kept.crash().retained(), [b"new", &b"x"[..]], "so this is what a crash has to leave");
+}
+
+#[test]
+fn what_is_not_retained_any_more_needs_no_room() {
+    let mut kept = Kept::new();
+    let peer = kept.world.connect(Connect::new(V5, "p").bytes());
+    kept.world.send(peer, Publish::new(V5, "a", b"a").retain().bytes());
+    kept.commit();
+    kept.has_room(false);
+    kept.world.send(peer, Publish::new(V5, "a", b"").retain().bytes());
+    kept.commit();
+    assert!(kept.store.retained.is_empty());
+    assert!(kept.world.broker.is_written_down());
+}
+
+#[test]
+fn an_end_does_not_wait_for_what_there_is_no_room_for() {
+    let mut kept = Kept::new();
+    let peer = kept.world.connect(Connect::new(V5, "p").bytes());
+    kept.has_room(false);
+    kept.world.send(peer, Publish::new(V5, "a", b"a").retain().bytes());
+    kept.commit();
+    assert!(kept.world.broker.is_written_down(), "nothing more can be");
+    kept.has_room(true);
+    assert!(!kept.world.broker.is_written_down());
+    kept.commit();
+    assert!(kept.world.broker.is_written_down() && kept.store.retained.contains_key("a"));
+}
+
+#[test]
+fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
+    let mut kept = Kept::with(Limits { queues_at_most_once: true, ..Limits::default() });
+    kept.leave_sleeper();
+    let peer = kept.world.connect(Connect::new(V5, "p").bytes());
+    kept.has_room(false);
+    kept.world.send(peer, Publish::new(V5, "t", b"0").bytes());
+    kept.world.pass_seconds(2);
+    kept.commit();
+    assert!(kept.store.messages.is_empty(), "there is no room for it");
+    kept.has_room(true);
+    kept.world.send(peer, Publish::new(V5, "t", b"1").bytes());
+    kept.commit();
+    assert_eq!(kept.store.messages.len(), 1);
+}
