@@ -6,8 +6,11 @@ use crate::codec::QoS;
 use crate::slots::SessionId;
 use crate::trie::FilterId;
 
-/// The largest Subscription Identifier, and so the bits that it takes.
+/// The bits that a Subscription Identifier takes.
 const IDENTIFIER_BITS: u32 = 28;
+
+/// The largest Subscription Identifier.
+pub const IDENTIFIER_MAXIMUM: u32 = (1 << IDENTIFIER_BITS) - 1;
 
 /// One Shared Subscription: a Share Name with a Topic Filter. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +34,7 @@ impl Terms {
 
     /// Packs them. The identifier is at most 2^28 - 1, as the codec has checked; zero stands for none.
     pub fn new(qos: QoS, no_local: bool, retain_as_published: bool, identifier: u32) -> Self {
-        assert!(identifier >> IDENTIFIER_BITS == 0, "the codec limits Subscription Identifiers");
+        assert!(identifier <= IDENTIFIER_MAXIMUM, "the codec limits Subscription Identifiers");
         let flags = if no_local { Self::NO_LOCAL } else { 0 }
             | if retain_as_published { Self::RETAIN_AS_PUBLISHED } else { 0 };
         Self(identifier | u32::from(qos.level()) << IDENTIFIER_BITS | flags)
@@ -71,7 +74,7 @@ impl Terms {
 
     /// The Subscription Identifier.
     pub const fn identifier(self) -> Option<u32> {
-        match self.0 & ((1 << IDENTIFIER_BITS) - 1) {
+        match self.0 & IDENTIFIER_MAXIMUM {
             0 => None,
             identifier => Some(identifier),
         }
@@ -135,7 +138,7 @@ mod tests {
     fn terms_keep_what_was_asked() {
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
             for (no_local, retain_as_published) in [(false, false), (true, false), (false, true)] {
-                for identifier in [0, 1, 268_435_455] {
+                for identifier in [0, 1, IDENTIFIER_MAXIMUM] {
                     let terms = Terms::new(qos, no_local, retain_as_published, identifier);
                     assert_eq!(terms.qos(), qos);
                     assert_eq!(terms.no_local(), no_local);

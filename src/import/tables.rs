@@ -9,7 +9,7 @@ use byteorder::{BigEndian, ByteOrder, LittleEndian};
 use super::chunk::{Chunk, Chunks, Client, Content, Entry, Subscription};
 use super::reader::{ImportError, Native};
 use crate::codec::{PacketIdentifier, Properties, QoS};
-use crate::subscription::Identifiers;
+use crate::subscription::{IDENTIFIER_MAXIMUM, Identifiers};
 use crate::topic::{TopicFilter, TopicName};
 
 /// Why something of a database is not brought.
@@ -339,7 +339,6 @@ impl<'a> Tables<'a> {
     ) -> Result<(), ImportError> {
         const NO_LOCAL: u8 = 1 << 2;
         const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
-        const IDENTIFIER_MAXIMUM: u32 = 268_435_455;
         let at = subscription.at;
         let qos = qos(subscription.qos, at)?;
         if subscription.identifier > IDENTIFIER_MAXIMUM {

@@ -13,7 +13,7 @@ use crate::journal::{
 };
 use crate::message::{Portable, Publication};
 use crate::settings::ListenerId;
-use crate::subscription::Identifiers;
+use crate::subscription::{IDENTIFIER_MAXIMUM, Identifiers};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
 
@@ -186,7 +186,11 @@ impl<'a> Recipients<'a> {
         let (&flags, rest) = self.bytes.split_first()?;
         self.bytes = rest;
         let count = if flags & HAS_IDENTIFIERS == 0 { 0 } else { self.number()? };
-        let identifiers: Option<Vec<u32>> = (0..count).map(|_| u32::try_from(self.number()?).ok()).collect();
+        let mut identifier = || {
+            let identifier = u32::try_from(self.number()?).ok();
+            identifier.filter(|identifier| (1..=IDENTIFIER_MAXIMUM).contains(identifier))
+        };
+        let identifiers: Option<Vec<u32>> = (0..count).map(|_| identifier()).collect();
         let identifiers = Identifiers::new(&identifiers?);
         let form = CopyForm { qos: QoS::from_u8(flags & QOS)?, retain: flags & RETAIN != 0, identifiers };
         Some(Recipient { session, form })
@@ -237,12 +241,16 @@ pub(super) fn subscription_flags(subscription: &StoredSubscription) -> u8 {
 /// Reads `filter, flags, identifier`, of which `column` is the first.
 pub(super) fn subscription(row: &Row<'_>, column: usize) -> Outcome<StoredSubscription> {
     let flags = flags(row, column + 1)?;
+    let identifier: u32 = row.get(column + 2)?;
+    if identifier > IDENTIFIER_MAXIMUM {
+        return Err(StoreError::nonsense("a Subscription Identifier"));
+    }
     Ok(StoredSubscription {
         filter: row.get(column)?,
         qos: qos_of(flags)?,
         no_local: flags & NO_LOCAL != 0,
         retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
-        identifier: row.get(column + 2)?,
+        identifier,
         owes_retained: flags & OWES_RETAINED != 0,
     })
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::records::{message, portable, session};
+use super::records::{message, portable, session, session_number, subscription};
 use super::{Directory, WALL, batch, open};
 use crate::journal::{Record, Restored};
 use crate::settings::OnDamage;
@@ -150,6 +150,31 @@ fn damage_inside_is_found_when_it_is_loaded() {
     drop(store);
     let store = Store::open(&directory.file(), opening).expect("nothing is wrong with it");
     assert_eq!(store.was_set_aside(), None);
+}
+
+#[test]
+fn a_subscription_identifier_that_can_not_be_is_damage() {
+    for damage in [
+        "UPDATE sub SET identifier = 268435456",
+        "UPDATE msg SET recipients = x'0109018080808001'",
+        "UPDATE msg SET recipients = x'01090100'",
+    ] {
+        let directory = Directory::new();
+        let mut store = directory.store();
+        let records = vec![
+            Record::Session(Box::new(session(1))),
+            Record::Subscribed(session_number(1), subscription("a/#")),
+            Record::Message(message(1, b"m", Time::NEVER, &[1])),
+        ];
+        store.commit(&batch(records), WALL).expect("there is room");
+        store.load(Time::ZERO, WALL, |_| {}).expect("nothing is wrong with it");
+        drop(store);
+        let connection = rusqlite::Connection::open(directory.file()).expect("opened");
+        assert_eq!(connection.execute(damage, ()).expect("written"), 1);
+        drop(connection);
+        let error = directory.store().load(Time::ZERO, WALL, |_| {}).expect_err("it is damaged");
+        assert!(error.to_string().contains("damaged"), "{damage}: {error}");
+    }
 }
 
 #[test]
