@@ -31,7 +31,8 @@ const PATIENCE: Duration = Duration::from_seconds(10);
 /// The way to the disk.
 pub(super) struct Keeping {
     storage: Storage,
-    directory: PathBuf,
+    /// Where the file lies, which may be a link to another disk.
+    path: PathBuf,
     /// When it was last known how much room there is.
     looked: Time,
     has_room: bool,
@@ -80,10 +81,9 @@ impl Server {
         };
         let storage =
             Storage::start(store, wake).map_err(|error| format!("no thread for the storage: {error}"))?;
-        let directory = persistence.directory.clone();
-        let has_room = has_room(&directory);
+        let has_room = has_room(&path);
         self.broker.set_storage_room(has_room, now);
-        self.keeping = Some(Keeping { storage, directory, looked: now, has_room, is_stuck: false });
+        self.keeping = Some(Keeping { storage, path, looked: now, has_room, is_stuck: false });
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Server {
         let Some(keeping) = &mut self.keeping else { return };
         if now.since(keeping.looked) >= ROOM_KNOWN {
             keeping.looked = now;
-            keeping.has_room = has_room(&keeping.directory);
+            keeping.has_room = has_room(&keeping.path);
         }
         self.broker.set_storage_room(keeping.has_room && !keeping.is_stuck, now);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::escape::Escaped;
 
@@ -102,6 +102,8 @@ impl fmt::Display for Shown<'_> {
 pub enum StoreError {
     /// There is no room. The same may be tried again when there is.
     Full,
+    /// The system has refused to write, which may be for want of room that only its user has not.
+    Unwritten(String),
     /// What is in the file makes no sense.
     Damaged(String),
     /// Anything else.
@@ -115,7 +117,7 @@ impl StoreError {
         match self {
             Self::Full => OpenError::Failed { path, why: "no space left on the device".to_owned() },
             Self::Damaged(why) => OpenError::Damaged { path, why },
-            Self::Other(why) => OpenError::Failed { path, why },
+            Self::Unwritten(why) | Self::Other(why) => OpenError::Failed { path, why },
         }
     }
 
@@ -130,7 +132,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Full => formatter.write_str("no space left on the device"),
             Self::Damaged(why) => write!(formatter, "the file is damaged: {}", Escaped(why)),
-            Self::Other(why) => Escaped(why).fmt(formatter),
+            Self::Unwritten(why) | Self::Other(why) => Escaped(why).fmt(formatter),
         }
     }
 }
@@ -148,8 +150,11 @@ impl From<rusqlite::Error> for StoreError {
             | Error::Utf8Error(..) => return Self::Damaged(error.to_string()),
             _ => {}
         }
+        let is_of_write =
+            error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
+            _ if is_of_write => Self::Unwritten(error.to_string()),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
             _ => Self::Other(error.to_string()),
         }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,9 @@ const WORLD: u32 = 0o007;
 
 /// What a database of mosquitto begins with.
 const MOSQUITTO: &[u8] = b"\x00\xB5\x00mosquitto db";
+
+/// More bytes than may be left where no page of the journal could be written.
+const PROBE_LENGTH: usize = 8192;
 
 /// What the engine puts beside the file.
 const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
@@ -70,6 +73,17 @@ fn check_directory(path: &Path) -> Result<&Path, OpenError> {
         in_words(format!("the broker's user can not write into it ({}); give it to that user", why.desc()))
     })?;
     Ok(directory)
+}
+
+/// Whether the system would write beside a file, but for what its user may take of the disk. The engine knows a disk
+/// that is full, and takes this for one that has failed.
+pub(super) fn lacks_quota(path: &Path) -> bool {
+    let probe = beside(path, ".probe");
+    let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&probe);
+    let outcome = file.and_then(|mut file| file.write_all(&[0; PROBE_LENGTH]));
+    // It may not be there.
+    let _ = fs::remove_file(&probe);
+    outcome.is_err_and(|error| matches!(error.kind(), ErrorKind::QuotaExceeded | ErrorKind::StorageFull))
 }
 
 /// What a file is that the engine takes for none of its own; `None` if that can not be seen.

@@ -63,7 +63,7 @@ pub(super) fn load(
     let needless = loading.needless;
     match needless.forget(connection) {
         // It can be forgotten some other time.
-        Err(StoreError::Full) => Ok(()),
+        Err(StoreError::Full | StoreError::Unwritten(_)) => Ok(()),
         outcome => outcome,
     }
 }
@@ -180,7 +180,8 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
     fn messages(&mut self) -> Outcome<()> {
         // The lengths of columns are known without what is in them, so a large payload is not read.
         let text = "SELECT id, recipients, expires, \
-            octet_length(topic) + octet_length(properties) + octet_length(payload) FROM msg ORDER BY id";
+            octet_length(topic) + ifnull(octet_length(publisher), 0) + octet_length(properties) \
+            + octet_length(payload) FROM msg ORDER BY id";
         let mut statement = self.connection.prepare(text)?;
         let mut rows = statement.query(())?;
         let text = "SELECT msg, session FROM done ORDER BY msg, session";

@@ -128,8 +128,9 @@ impl Store {
         if let Some(fault) = self.faults.pop_front() {
             return Err(fault);
         }
-        let marks = write::commit(&mut self.connection, batch, Clocks::new(batch.now, wall), self.marks)?;
-        self.marks = marks;
+        let clocks = Clocks::new(batch.now, wall);
+        let outcome = write::commit(&mut self.connection, batch, clocks, self.marks);
+        self.marks = outcome.map_err(|error| self.judged(error))?;
         upkeep::count(&self.connection, &mut self.written)
     }
 
@@ -186,9 +187,18 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::commit`]'s; nothing is lost. A disk that is full is none: the journal can wait.
+    /// As [`Store::commit`]'s; nothing is lost.
     pub fn checkpoint(&mut self, pause: Pause) -> Result<(), StoreError> {
-        upkeep::checkpoint(&self.connection, &mut self.written, pause)
+        let outcome = upkeep::checkpoint(&self.connection, &mut self.written, pause);
+        outcome.map_err(|error| self.judged(error))
+    }
+
+    /// An error of the engine; it can not tell that there is no more room for this user.
+    fn judged(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Unwritten(_) if file::lacks_quota(&self.path) => StoreError::Full,
+            error => error,
+        }
     }
 
     /// Gives some unused pages of the file back. Tells whether there are more to be given back.
@@ -197,7 +207,8 @@ impl Store {
     ///
     /// As [`Store::checkpoint`]'s.
     pub fn vacuum_slice(&mut self) -> Result<bool, StoreError> {
-        upkeep::vacuum_slice(&self.connection, &mut self.written)
+        let outcome = upkeep::vacuum_slice(&self.connection, &mut self.written);
+        outcome.map_err(|error| self.judged(error))
     }
 
     /// Bounds the file, in pages.

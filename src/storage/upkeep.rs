@@ -95,15 +95,10 @@ pub(super) fn checkpoint(
     if before.pages - before.copied.min(before.pages) < due {
         return Ok(());
     }
-    match run(connection, "PRAGMA wal_checkpoint(PASSIVE)") {
-        Ok(journal) => {
-            written.bytes += journal.copied.saturating_sub(before.copied) * PAGE_SIZE;
-            written.journal = journal;
-            Ok(())
-        }
-        Err(StoreError::Full) => Ok(()),
-        Err(error) => Err(error),
-    }
+    let journal = run(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+    written.bytes += journal.copied.saturating_sub(before.copied) * PAGE_SIZE;
+    written.journal = journal;
+    Ok(())
 }
 
 /// Brings the journal into the file whatever its length, and empties it.

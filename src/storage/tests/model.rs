@@ -147,9 +147,7 @@ impl Model {
         }
         for (number, (message, recipients)) in &self.messages {
             let publication = message.publication();
-            let length = publication.topic.as_str().len()
-                + publication.properties.bytes().len()
-                + publication.payload.len();
+            let length = publication.length();
             let sessions: Vec<SessionNumber> = recipients
                 .iter()
                 .map(|recipient| recipient.session)

@@ -68,7 +68,8 @@ impl Maker {
             5..8 => {
                 self.number += 1 + u64::from(draft.choice % 3);
                 let others = (1..6).filter(|other| *other != draft.session && draft.choice >> other & 1 == 1);
-                let identifiers: Vec<u32> = (0..u32::from(draft.choice % 3)).map(|n| n * 100_000).collect();
+                let identifiers: Vec<u32> =
+                    (0..u32::from(draft.choice % 3)).map(|n| 1 + n * 100_000).collect();
                 let recipients = std::iter::once(draft.session)
                     .chain(others)
                     .map(|session| recipient(session, &identifiers))
