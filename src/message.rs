@@ -46,6 +46,17 @@ pub struct Publication<'a> {
 }
 
 impl Publication<'_> {
+    /// Bytes of what it is made of: topic, publisher, properties and payload.
+    #[inline]
+    pub fn length(&self) -> usize {
+        self.topic.as_str().len()
+            + self.publisher.map_or(0, str::len)
+            + self.properties.bytes().len()
+            + self.payload.len()
+    }
+}
+
+impl Publication<'_> {
     /// Whether the Message Expiry Interval has passed.
     pub fn is_expired(&self, now: Time) -> bool {
         self.expires <= now
@@ -152,11 +163,7 @@ impl Drop for Message {
 /// Bytes of a publication and its header.
 #[inline]
 fn length_of(publication: &Publication<'_>) -> usize {
-    HEADER_LENGTH
-        + publication.topic.as_str().len()
-        + publication.publisher.map_or(0, str::len)
-        + publication.properties.bytes().len()
-        + publication.payload.len()
+    HEADER_LENGTH + publication.length()
 }
 
 /// Writes a publication into its place, which may be a little larger.
@@ -295,7 +302,13 @@ impl Message {
     /// What a message made of `publication` would cost in memory.
     #[inline]
     pub fn memory_of(publication: &Publication<'_>) -> usize {
-        memory::allocation(length_of(publication) + COUNTERS_LENGTH)
+        Self::memory_of_length(publication.length())
+    }
+
+    /// The same for one of so many bytes, see [`Publication::length`].
+    #[inline]
+    pub const fn memory_of_length(length: usize) -> usize {
+        memory::allocation(HEADER_LENGTH + length + COUNTERS_LENGTH)
     }
 
     /// What it costs in memory, in bytes, its counters included.

@@ -11,8 +11,8 @@ use crate::journal::{
     MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
     StoredSubscription, Urgency,
 };
-use crate::memory::{self, Counted};
-use crate::message::Portable;
+use crate::memory::Counted;
+use crate::message::{Message, Portable};
 use crate::planted::{Fault, is_planted};
 use crate::session::{
     EXPIRY_NEVER, Incoming, Outgoing, Presence, Reading, Session, Stage, Subscriptions, Will,
@@ -21,9 +21,6 @@ use crate::slots::SessionId;
 use crate::subscription::Terms;
 use crate::time::{Duration, Time};
 use crate::topic::TopicFilter;
-
-/// What a message in the store is taken to need here beside its bytes.
-const MESSAGE_OVERHEAD: usize = 64;
 
 impl Broker {
     /// Takes over what an earlier run has left. To be called behind [`Broker::begin_journal`], in the order that
@@ -171,7 +168,7 @@ impl Broker {
             needed_by.iter().filter_map(|&number| journal.session_of(number)).collect();
         let count = sessions.len();
         journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
-        let bytes = memory::allocation(length + MESSAGE_OVERHEAD);
+        let bytes = Message::memory_of_length(length);
         for session in sessions {
             let outgoing = self.sessions[session].outgoing_mut();
             if !outgoing.is_in_flight(message) {

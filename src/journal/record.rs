@@ -216,7 +216,7 @@ pub enum Restored {
     Waiting {
         /// Its number.
         message: MessageNumber,
-        /// Bytes of topic, properties and payload together.
+        /// [Its length](crate::message::Publication::length).
         length: usize,
         /// Who still needs it, those included who have a delivery of it that is not released; never nobody.
         sessions: Vec<SessionNumber>,

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use brooklet::journal::{Batch, MessageNumber, NextNumbers, Pace, SessionNumber};
 use brooklet::limits::Limits;
+use brooklet::message::Message;
 use brooklet::time::{Duration, Time};
 
 use crate::chance::Chance;
@@ -60,9 +61,13 @@ impl Kept {
 
     /// Another broker begins with what is durable.
     fn crash(self) -> Self {
+        self.crash_into(Limits::default())
+    }
+
+    fn crash_into(self, limits: Limits) -> Self {
         let Self { mut store, world, .. } = self;
         drop(world);
-        let mut kept = Self::new();
+        let mut kept = Self::with(limits);
         let now = kept.world.now();
         let (next, restored) = store.restore(Epoch::new(now, now), now, &mut Chance::new(1));
         kept.world.broker.begin_journal(next, PACE);
@@ -157,4 +162,24 @@ fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
     kept.world.send(peer, Publish::new(V5, "t", b"1").bytes());
     kept.commit();
     assert_eq!(kept.store.messages.len(), 1);
+}
+
+#[test]
+fn a_queue_is_as_long_after_a_crash_as_before() {
+    const PAYLOAD: [u8; 100] = [7; 100];
+    let limits = Limits { queue_bytes: 3 * Message::memory_of_length(101), ..Limits::default() };
+    let mut kept = Kept::with(limits.clone());
+    kept.leave_sleeper();
+    let publish = |kept: &mut Kept, count: u16| {
+        let peer = kept.world.connect(Connect::new(V5, "p").bytes());
+        for number in 1..=count {
+            kept.world.send(peer, Publish::new(V5, "t", &PAYLOAD).qos(1, number).bytes());
+            kept.commit();
+        }
+        kept.world.take(peer).iter().map(|answer| answer.get(4).copied().unwrap_or(0)).collect::<Vec<u8>>()
+    };
+    assert_eq!(publish(&mut kept, 2), [0, 0]);
+    let mut kept = kept.crash_into(limits);
+    assert_eq!(publish(&mut kept, 2), [0, 0x97], "there is room for three");
+    assert_eq!(kept.store.messages.len(), 3);
 }

@@ -217,7 +217,7 @@ impl Store {
         deliveries.sort_by_key(|(session, delivery)| (delivery.message, *session));
         let waiting = self.messages.iter().map(|(&message, kept)| {
             let sessions = kept.open.iter().map(|recipient| recipient.session).collect();
-            Restored::Waiting { message, length: length(&kept.message.publication()), sessions }
+            Restored::Waiting { message, length: kept.message.publication().length(), sessions }
         });
         let waiting: Vec<Restored> = waiting.collect();
         let begun = deliveries.iter().map(|&(session, delivery)| {
@@ -241,10 +241,6 @@ impl Store {
         let behind = |last: u64| NonZeroU64::MIN.saturating_add(last);
         NextNumbers { session: SessionNumber(behind(session)), message: MessageNumber(behind(message)) }
     }
-}
-
-fn length(publication: &Publication<'_>) -> usize {
-    publication.topic.as_str().len() + publication.properties.bytes().len() + publication.payload.len()
 }
 
 /// The same session at another time.

@@ -28,7 +28,7 @@ impl Oracle {
         self.lose_passing_sessions();
         self.durable = Some(durable.begin_anew(self.snapshot()));
         for session in self.sessions.values_mut() {
-            session.lose_broker(now, &self.retained);
+            session.lose_broker(now, &self.retained, &mut self.numbers);
         }
     }
 
@@ -77,7 +77,7 @@ impl Oracle {
 
 impl Session {
     /// The client finds itself without a broker, and the next broker finds the session.
-    fn lose_broker(&mut self, now: Time, retained: &BTreeMap<String, Rc<Publication>>) {
+    fn lose_broker(&mut self, now: Time, retained: &BTreeMap<String, Rc<Publication>>, numbers: &mut u64) {
         if self.connection.take().is_some() {
             let lifetime = Duration::from_seconds(u64::from(self.expiry));
             self.ends = if self.expiry == u32::MAX { Time::NEVER } else { now + lifetime };
@@ -96,7 +96,7 @@ impl Session {
         }
         self.last.clear();
         self.handle_lost_flights();
-        self.begin_replays_anew(retained);
+        self.begin_replays_anew(retained, numbers);
     }
 
     /// A QoS 2 delivery keeps its Packet Identifier; one of QoS 1 begins anew.
@@ -116,8 +116,10 @@ impl Session {
         self.pending.make_contiguous().sort_by_key(|copy| copy.publication.number);
     }
 
-    /// Who was owed retained messages gets all of them, perhaps a second time.
-    fn begin_replays_anew(&mut self, retained: &BTreeMap<String, Rc<Publication>>) {
+    /// Who was owed retained messages gets all of them, perhaps a second time. Those of the first time go by the terms
+    /// that the subscription had then; for the second one it may have been made anew meanwhile, without asking for what
+    /// is retained, and what is retained may be older than the subscription.
+    fn begin_replays_anew(&mut self, retained: &BTreeMap<String, Rc<Publication>>, numbers: &mut u64) {
         let served: BTreeSet<(u64, String)> = self
             .handed_over
             .drain(..)
@@ -142,16 +144,18 @@ impl Session {
                 });
                 owed.is_due &= is_there && !is_weak && !served.contains(&(number, topic.clone()));
             }
-            // The subscription may have been made anew since, without asking for what is retained; and what is retained
-            // may be older than the subscription.
-            replay.terms = self.subscriptions.get(&replay.filter).unwrap_or(&replay.terms).clone();
+            let mut second = replay.clone();
+            *numbers += 1;
+            second.number = *numbers;
+            second.terms = self.subscriptions.get(&replay.filter).unwrap_or(&replay.terms).clone();
+            let is_same = second.terms == replay.terms;
+            let not_due = if is_same { &mut second } else { &mut *replay };
+            not_due.owed.values_mut().for_each(|owed| owed.is_due = false);
             for kept in retained.values().filter(|kept| is_match(&replay.filter, kept)) {
-                let owed = replay.owed.entry(kept.topic.clone());
+                let owed = second.owed.entry(kept.topic.clone());
                 let owed = owed.or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
                 owed.acceptable.push(kept.clone());
             }
-            let mut second = replay.clone();
-            second.owed.values_mut().for_each(|owed| owed.is_due = false);
             again.push(second);
         }
         self.replays.extend(again);
