@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
@@ -80,7 +80,7 @@ fn check_directory(path: &Path) -> Result<&Path, OpenError> {
 pub(super) fn lacks_quota(path: &Path) -> bool {
     let probe = beside(path, ".probe");
     let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&probe);
-    let outcome = file.and_then(|mut file| file.write_all(&[0; PROBE_LENGTH]));
+    let outcome = file.and_then(|file| file.write_all_at(&[0; PROBE_LENGTH], 0));
     // It may not be there.
     let _ = fs::remove_file(&probe);
     outcome.is_err_and(|error| matches!(error.kind(), ErrorKind::QuotaExceeded | ErrorKind::StorageFull))

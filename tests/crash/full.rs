@@ -198,6 +198,35 @@ fn a_full_disk_refuses_what_it_can_not_store_and_loses_nothing() {
     }
 }
 
+/// The system says at some writes that the user has no more room. These are tried again, four times a second.
+#[test]
+fn a_quota_that_is_used_up_is_waited_for() {
+    if !crate::has_strace() {
+        return;
+    }
+    let mut place = Place::new("quota", "max_queued_messages 0\n");
+    let broker = place.command();
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-o", "/dev/null", "-e", "trace=pwrite64", "-e"]);
+    command.arg("inject=pwrite64:error=EDQUOT:when=200..205");
+    for name in ["brooklet.db-wal", "brooklet.db.probe"] {
+        command.arg("-P").arg(place.data().join(name));
+    }
+    command.arg(broker.get_program()).args(broker.get_args()).stdin(Stdio::null()).env_remove("RUST_LOG");
+    let server = Server::follow(command);
+    let mut peer = Peer::connect_as(server.address(), &Connect::new(V5, "sleeper").resume().expiry(1_000));
+    assert_eq!(peer.subscribe("full/#", 1), 1);
+    peer.disconnect();
+    let mut publisher = Publisher::connect(&server, V5, "publisher");
+    for number in 1..=60 {
+        publisher.publish();
+        assert_eq!(publisher.answer(NOTICED_WITHIN), Some((number, 0)));
+    }
+    server.signal("TERM");
+    let (status, log) = server.wait_for_end();
+    assert!(status == Some(0) && log.iter().any(|line| line.contains("There is no room")), "{log:?}");
+}
+
 fn qos_0_goes_on(server: &Server) {
     let mut peer = Peer::connect(server.address(), "lively");
     assert_eq!(peer.subscribe("lively", 0), 0);
