@@ -24,6 +24,8 @@ use crate::topic::TopicName;
 
 /// A session asks for more of what waits in the store when fewer messages than this wait here.
 const FETCH_BELOW: usize = 32;
+/// And these have fewer bytes than this.
+const FETCH_BELOW_BYTES: usize = 256 * 1024;
 
 impl Broker {
     /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
@@ -505,7 +507,8 @@ impl Broker {
         let Some(journal) = journal else { return };
         let Some(number) = journal.number_of(session) else { return };
         let Some(outgoing) = &mut sessions[session].outgoing else { return };
-        if outgoing.waiting_here() >= FETCH_BELOW {
+        let (count, bytes) = outgoing.waiting_here();
+        if count >= FETCH_BELOW || bytes >= FETCH_BELOW_BYTES {
             return;
         }
         if let Some(messages) = outgoing.backlog.as_mut().and_then(|backlog| backlog.next_page()) {

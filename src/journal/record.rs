@@ -182,7 +182,7 @@ pub struct Fetch {
 /// The answer to a [`Fetch`].
 #[derive(Debug)]
 pub struct Page {
-    /// What was asked.
+    /// What was asked; if the messages are large, the first of them alone.
     pub fetch: Fetch,
     /// What was found, in the same order; a message that is not there is left out.
     pub copies: Vec<StoredCopy>,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::journal::MessageNumber;
 use crate::memory::{self, Counted};
 
-/// Messages read from the store at a time.
+/// Messages read from the store at a time, if they are not large.
 const PAGE_LENGTH: usize = 64;
 
 /// Messages of one session that wait in the store, behind those in its queue.

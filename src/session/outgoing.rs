@@ -330,9 +330,9 @@ impl Outgoing {
         self.gone.pop()
     }
 
-    /// Messages that wait in the queue itself.
-    pub fn waiting_here(&self) -> usize {
-        self.queue.len()
+    /// How many messages wait in the queue itself, and their bytes.
+    pub fn waiting_here(&self) -> (usize, usize) {
+        (self.queue.len(), self.queue_bytes)
     }
 
     /// The number of the message that is in flight with this identifier, if it is kept and still needed.

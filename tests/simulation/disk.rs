@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use brooklet::broker::{Broker, Statistics};
-use brooklet::journal::{Batch, NextNumbers, Pace, Restored};
+use brooklet::journal::{Batch, Fetch, NextNumbers, Pace, Page, Restored};
 use brooklet::time::{Duration, Time};
 
 use crate::chance::Chance;
@@ -56,6 +56,15 @@ impl Disk {
         if self.chance.percent(self.plan.repeated) {
             self.store.apply(&writing.batch, writing.closed);
         }
+    }
+
+    /// Reads what waits for a session, and not always all that was asked for.
+    fn fetch(&mut self, fetch: &Fetch, epoch: Epoch) -> Page {
+        let mut fetch = fetch.clone();
+        if self.chance.percent(self.plan.repeated) {
+            fetch.messages.truncate(1 + self.chance.below(fetch.messages.len()));
+        }
+        self.store.fetch(&fetch, epoch)
     }
 
     /// A new broker's time and what it begins with.
@@ -113,7 +122,7 @@ impl World {
         let Some(writing) = disk.busy.take() else { return };
         disk.write(&writing);
         let batch = writing.batch;
-        let pages: Vec<_> = batch.fetches.iter().map(|fetch| disk.store.fetch(fetch, epoch)).collect();
+        let pages: Vec<_> = batch.fetches.iter().map(|fetch| disk.fetch(fetch, epoch)).collect();
         self.oracle.batch_is_durable();
         self.call(
             None,

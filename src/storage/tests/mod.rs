@@ -3,6 +3,7 @@
 mod files;
 mod flags;
 mod model;
+mod pages;
 mod property;
 mod records;
 mod upkeep;

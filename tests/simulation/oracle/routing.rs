@@ -12,9 +12,6 @@ use brooklet::topic::TopicFilter;
 use super::Oracle;
 use super::state::{Copy, Publication, Session, Shared, Source, Terms};
 
-/// By how much the broker may take a message that it has not in memory for larger than it is.
-const ESTIMATE_ERROR: usize = 100;
-
 pub(super) fn is_match(filter: &str, publication: &Publication) -> bool {
     TopicFilter::new(filter).expect("it was a good filter").matches(publication.name())
 }
@@ -141,9 +138,7 @@ impl Oracle {
         let waiting: Vec<&Rc<Publication>> =
             session.pending.iter().map(|copy| &copy.publication).chain(elsewhere).collect();
         let bytes: usize = waiting.iter().map(|publication| memory(publication)).sum();
-        // Of what waits in a store since before a crash, the size is only known roughly.
-        let error = if self.durable.is_some() { waiting.len() * ESTIMATE_ERROR } else { 0 };
-        let total = bytes + memory(&copy.publication) + error;
+        let total = bytes + memory(&copy.publication);
         let is_burst = session.connection.is_some() && total <= self.limits.burst_bytes;
         (waiting.len() >= self.limits.queue_length && !is_burst)
             || (!waiting.is_empty() && total > self.limits.queue_bytes)
