@@ -349,9 +349,11 @@ impl Outgoing {
         numbers
     }
 
-    /// Whether a kept message is in flight.
+    /// Whether a kept message is in flight. They are in the order of their numbers after a restart, when this is asked
+    /// about each one that waits, and most of those are behind them all.
     pub fn is_in_flight(&self, number: MessageNumber) -> bool {
-        self.in_flight.iter().any(|entry| entry.queued().is_some_and(|queued| queued.number == Some(number)))
+        let from_last = self.in_flight.iter().rev().filter_map(|entry| entry.queued()?.number);
+        from_last.take_while(|&known| known >= number).any(|known| known == number)
     }
 
     /// The first delivery is to have this Packet Identifier.

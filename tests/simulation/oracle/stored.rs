@@ -112,9 +112,11 @@ impl Oracle {
 
 fn is_same(message: &Portable, publication: &Publication) -> bool {
     let stored = message.publication();
+    // Which of several empty ones has been dropped can not be seen, and those that were sent look alike.
+    let has_same_qos = stored.qos == publication.qos || publication.payload.is_empty();
     stored.topic.as_str() == publication.topic
         && stored.payload == publication.payload
-        && stored.qos == publication.qos
+        && has_same_qos
         && stored.properties.bytes() == publication.properties
         && stored.expires == publication.expires
 }
