@@ -135,8 +135,11 @@ impl Oracle {
             .iter()
             .filter(|shared| shared.holder.is_none() && shared.candidates.contains_key(client))
             .map(|shared| &shared.publication);
+        // What was handed over before a crash waits like any other message.
+        let replays = session.replays.iter().filter(|replay| replay.may_be_repeat);
+        let owed = replays.flat_map(|replay| replay.owed.values()).flat_map(|owed| &owed.acceptable);
         let waiting: Vec<&Rc<Publication>> =
-            session.pending.iter().map(|copy| &copy.publication).chain(elsewhere).collect();
+            session.pending.iter().map(|copy| &copy.publication).chain(elsewhere).chain(owed).collect();
         let bytes: usize = waiting.iter().map(|publication| memory(publication)).sum();
         let total = bytes + memory(&copy.publication);
         let is_burst = session.connection.is_some() && total <= self.limits.burst_bytes;
