@@ -363,7 +363,9 @@ impl Broker {
         let number = self.keep_copy(session, keepable, share);
         let outgoing = self.sessions[session].outgoing_mut();
         match number {
-            Some(number) if waits_in_store => outgoing.push_stored(number, bytes),
+            Some(number) if waits_in_store => {
+                outgoing.push_stored(number, bytes, keepable.publication.expires)
+            }
             _ => outgoing.push(Share { number, ..share }.queued(message)),
         }
         // Nothing is sent here: what is next in the queue would be encoded in the place of the message in hand.

@@ -38,8 +38,8 @@ impl Broker {
             Restored::Delivery(number, delivery, copy) => {
                 self.restore_delivery(number, delivery, copy.as_deref());
             }
-            Restored::Waiting { message, length, sessions } => {
-                self.restore_waiting(message, length, &sessions);
+            Restored::Waiting { message, length, expires, sessions } => {
+                self.restore_waiting(message, Message::memory_of_length(length), expires, &sessions);
             }
             Restored::Retained(message) => self.restore_retained(&message),
         }
@@ -162,17 +162,22 @@ impl Broker {
 
     /// A message in flight is one that its session still needs, too; so sessions with such a delivery are among those
     /// that are counted, but it does not wait in their queues.
-    fn restore_waiting(&mut self, message: MessageNumber, length: usize, needed_by: &[SessionNumber]) {
+    fn restore_waiting(
+        &mut self,
+        message: MessageNumber,
+        bytes: usize,
+        expires: Time,
+        needed_by: &[SessionNumber],
+    ) {
         let Some(journal) = &mut self.journal else { return };
         let sessions: BTreeSet<SessionId> =
             needed_by.iter().filter_map(|&number| journal.session_of(number)).collect();
         let count = sessions.len();
         journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
-        let bytes = Message::memory_of_length(length);
         for session in sessions {
             let outgoing = self.sessions[session].outgoing_mut();
             if !outgoing.is_in_flight(message) {
-                outgoing.push_stored(message, bytes);
+                outgoing.push_stored(message, bytes, expires);
             }
         }
     }

@@ -218,6 +218,8 @@ pub enum Restored {
         message: MessageNumber,
         /// [Its length](crate::message::Publication::length).
         length: usize,
+        /// When it has expired.
+        expires: Time,
         /// Who still needs it, those included who have a delivery of it that is not released; never nobody.
         sessions: Vec<SessionNumber>,
     },

@@ -283,8 +283,8 @@ impl Outgoing {
     }
 
     /// Lets a kept message of so many bytes wait behind all others, in the store.
-    pub fn push_stored(&mut self, number: MessageNumber, bytes: usize) {
-        self.backlog.get_or_insert_default().push(number, bytes);
+    pub fn push_stored(&mut self, number: MessageNumber, bytes: usize, expires: Time) {
+        self.backlog.get_or_insert_default().push(number, bytes, expires);
     }
 
     /// Lets what waits in the queue wait in the store, for a client that is away.
@@ -296,7 +296,8 @@ impl Outgoing {
         for queued in kept.into_iter().rev() {
             let Some(number) = queued.number else { continue };
             self.queue_bytes -= queued.message.memory();
-            self.backlog.get_or_insert_default().push_front(number, queued.message.memory());
+            let Queued { message, .. } = queued;
+            self.backlog.get_or_insert_default().push_front(number, message.memory(), message.expires());
         }
         if let Some(backlog) = &mut self.backlog {
             backlog.is_fetching = false;
@@ -386,6 +387,10 @@ impl Outgoing {
     }
 
     fn forget_expired(&mut self, now: Time) {
+        if let Some(backlog) = &mut self.backlog {
+            self.gone.extend(backlog.take_expired(now));
+        }
+        self.backlog.take_if(|backlog| backlog.is_empty());
         if self.queue_expires > now {
             return;
         }

@@ -220,7 +220,8 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         if sessions.is_empty() {
             self.needless.messages.push(key(message.0));
         } else {
-            (self.each)(Restored::Waiting { message, length: row.get(3)?, sessions });
+            let expires = self.clocks.read(row.get(2)?);
+            (self.each)(Restored::Waiting { message, length: row.get(3)?, expires, sessions });
         }
         Ok(())
     }

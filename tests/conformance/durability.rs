@@ -183,3 +183,38 @@ fn a_queue_is_as_long_after_a_crash_as_before() {
     assert_eq!(publish(&mut kept, 2), [0, 0x97], "there is room for three");
     assert_eq!(kept.store.messages.len(), 3);
 }
+
+#[test]
+fn what_has_expired_in_the_store_makes_room_for_what_comes() {
+    let limits = Limits { queue_length: 2, ..Limits::default() };
+    for crashes in [false, true] {
+        let mut kept = Kept::with(limits.clone());
+        kept.leave_sleeper();
+        let publish = |kept: &mut Kept, payload: &[u8], expires: bool| {
+            let peer = kept.world.connect(Connect::new(V5, "p").bytes());
+            let message = Publish::new(V5, "t", payload).qos(1, 1);
+            let message = if expires { message.property(&[0x02, 0, 0, 0, 5]) } else { message };
+            kept.world.send(peer, message.bytes());
+            kept.commit();
+            kept.world.take_one(peer).get(4).copied().unwrap_or(0)
+        };
+        assert_eq!(publish(&mut kept, b"1", true), 0);
+        assert_eq!(publish(&mut kept, b"2", false), 0);
+        assert_eq!(publish(&mut kept, b"3", false), 0x97, "there is room for two");
+        if crashes {
+            kept = kept.crash_into(limits.clone());
+        }
+        kept.world.pass_seconds(6);
+        assert_eq!(publish(&mut kept, b"4", false), 0, "the first one is gone");
+        kept.world.pass_seconds(2);
+        kept.commit();
+        assert_eq!(kept.store.messages.len(), 2);
+        let sleeper = kept.world.open();
+        kept.world.send(sleeper, Connect::new(V5, "sleeper").resume().expiry(1_000).bytes());
+        kept.commit();
+        kept.commit();
+        let packets = kept.world.take(sleeper).into_iter().filter(|packet| packet[0] >> 4 == 3);
+        let payloads: Vec<Vec<u8>> = packets.map(|packet| received(V5, &packet).payload).collect();
+        assert_eq!(payloads, [b"2", b"4"]);
+    }
+}

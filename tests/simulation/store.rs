@@ -217,7 +217,9 @@ impl Store {
         deliveries.sort_by_key(|(session, delivery)| (delivery.message, *session));
         let waiting = self.messages.iter().map(|(&message, kept)| {
             let sessions = kept.open.iter().map(|recipient| recipient.session).collect();
-            Restored::Waiting { message, length: kept.message.publication().length(), sessions }
+            let publication = kept.message.publication();
+            let expires = epoch.to_broker(publication.expires);
+            Restored::Waiting { message, length: publication.length(), expires, sessions }
         });
         let waiting: Vec<Restored> = waiting.collect();
         let begun = deliveries.iter().map(|&(session, delivery)| {
@@ -426,7 +428,7 @@ mod tests {
                     format!("delivery {} of {}", delivery.identifier.value(), copy.number.0)
                 }
             },
-            Restored::Waiting { message, length, sessions } => {
+            Restored::Waiting { message, length, sessions, .. } => {
                 assert_eq!(*length, "tpayload".len());
                 format!("{} for {}", message.0, sessions.len())
             }

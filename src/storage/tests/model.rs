@@ -158,6 +158,7 @@ impl Model {
                 all.push(Restored::Waiting {
                     message: super::records::message_number(*number),
                     length,
+                    expires: shifted(message, &shift).publication().expires,
                     sessions,
                 });
             }
