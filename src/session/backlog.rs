@@ -115,8 +115,9 @@ impl Backlog {
         }
         self.numbers.drain(..page.len());
         self.numbers.shrink_to(2 * self.numbers.len());
-        let has_left = |one: &mut Expiring| page.last().is_some_and(|&last| one.number <= last);
-        while self.expiring.pop_front_if(has_left).is_some() {}
+        let has_left = |one: &&Expiring| page.last().is_some_and(|&last| one.number <= last);
+        let left = self.expiring.iter().take_while(has_left).count();
+        self.expiring.drain(..left);
         self.expiring.shrink_to(2 * self.expiring.len());
         self.bytes = if self.is_empty() { 0 } else { self.bytes.saturating_sub(bytes) };
         self.is_fetching = false;
