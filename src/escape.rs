@@ -19,9 +19,28 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// What may be shown of a word where a keyword was expected: it may be a secret in the wrong file, so what can not
+/// belong to a keyword is left out, and all that stands behind it.
+pub fn keyword_in(word: &str) -> &str {
+    const SHOWN_MAXIMUM: usize = 40;
+    let is_of_keyword = |letter: u8| letter.is_ascii_alphanumeric() || b"_-.".contains(&letter);
+    let end = word.bytes().take(SHOWN_MAXIMUM).take_while(|&letter| is_of_keyword(letter)).count();
+    word.get(..end).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_word_no_more_is_shown_than_a_keyword_has() {
+        for (word, shown) in
+            [("topc", "topc"), ("ann:pencil", "ann"), ("\u{e4}b", ""), ("", ""), ("a.b-c_1", "a.b-c_1")]
+        {
+            assert_eq!(keyword_in(word), shown);
+        }
+        assert_eq!(keyword_in(&"x".repeat(100)).len(), 40);
+    }
 
     #[test]
     fn a_line_break_does_not_break_the_line() {

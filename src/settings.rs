@@ -36,6 +36,41 @@ impl fmt::Display for Complaint {
     }
 }
 
+/// Complaints that are told of one file; one that is not of the expected kind has one in every line.
+pub const COMPLAINTS_MAXIMUM: usize = 100;
+
+/// The first complaints about a file, and how many more there are.
+#[derive(Clone, Debug)]
+pub struct Complaints<'a> {
+    file: &'a str,
+    first: Vec<Complaint>,
+    left: usize,
+}
+
+impl<'a> Complaints<'a> {
+    /// None so far about this file.
+    pub const fn about(file: &'a str) -> Self {
+        Self { file, first: Vec::new(), left: 0 }
+    }
+
+    /// One more, about what stands at `position` of the file, such as `line:column`.
+    pub fn push(&mut self, position: impl fmt::Display, text: impl Into<String>) {
+        if self.first.len() < COMPLAINTS_MAXIMUM {
+            self.first.push(Complaint::new(format!("{}:{position}", self.file), text));
+        } else {
+            self.left += 1;
+        }
+    }
+
+    /// All that are told.
+    pub fn told(mut self) -> Vec<Complaint> {
+        if self.left > 0 {
+            self.first.push(Complaint::new(self.file, format!("{} more were left out", self.left)));
+        }
+        self.first
+    }
+}
+
 /// Everything that a configuration and a command line can say.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::rule::{Grant, Level, Rule};
 use super::{Acl, Rules};
 use crate::codec::QoS;
-use crate::escape::Escaped;
-use crate::settings::Complaint;
+use crate::escape::{Escaped, keyword_in};
+use crate::settings::{Complaint, Complaints};
 use crate::topic::TopicFilter;
 
 /// Whom the next rule is for.
@@ -36,19 +36,27 @@ impl Acl {
             warnings: Vec::new(),
         };
         let mut section = Section::Anonymous;
-        let mut wrong = Vec::new();
+        let (mut wrong, mut warnings) = (Complaints::about(file), Complaints::about(file));
         for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1_u32..) {
-            if let Err(Wrong { column, what }) = acl.take_line(line, number, &mut section) {
-                wrong.push(Complaint::new(format!("{file}:{number}:{column}"), what));
+            if let Err(Wrong { column, what }) = acl.take_line(line, number, &mut section, &mut warnings) {
+                wrong.push(format_args!("{number}:{column}"), what);
             }
         }
+        acl.warnings = warnings.told();
         if acl.anonymous.is_empty() && acl.users.is_empty() && acl.patterns.is_empty() {
             acl.warnings.push(Complaint::new(file, "no rules, so nobody may do anything"));
         }
+        let wrong = wrong.told();
         if wrong.is_empty() { Ok(acl) } else { Err(wrong) }
     }
 
-    fn take_line(&mut self, line: &[u8], number: u32, section: &mut Section) -> Result<(), Wrong> {
+    fn take_line(
+        &mut self,
+        line: &[u8],
+        number: u32,
+        section: &mut Section,
+        warnings: &mut Complaints<'_>,
+    ) -> Result<(), Wrong> {
         let line = std::str::from_utf8(line)
             .map_err(|error| Wrong { column: error.valid_up_to() + 1, what: "not UTF-8".to_owned() })?;
         let mut words = Words { line: line.trim_end(), at: 0 };
@@ -70,28 +78,29 @@ impl Acl {
             }
             "pattern" => {
                 let rule = topic_rule(&mut words, number, true)?;
-                self.warn_of_pattern(&rule, number);
+                warn_of_pattern(&rule, number, warnings);
                 self.patterns.push(rule);
                 Ok(())
             }
             other => {
-                let what = format!("unknown keyword '{}', expected user, topic or pattern", Escaped(other));
+                let what = match keyword_in(other) {
+                    "" => "unknown keyword, expected user, topic or pattern".to_owned(),
+                    shown => format!("unknown keyword '{shown}', expected user, topic or pattern"),
+                };
                 Err(Wrong { column, what })
             }
         }
     }
+}
 
-    fn warn_of_pattern(&mut self, rule: &Rule, number: u32) {
-        let is_named = |level: &Level| matches!(level, Level::ClientIdentifier | Level::UserName);
-        let is_mixed = |level: &Level| matches!(level, Level::Text(text) if text.as_bytes().windows(2).any(|pair| matches!(pair, b"%c" | b"%u")));
-        let place = format!("{}:{number}", self.file);
-        if rule.levels.iter().any(is_mixed) {
-            let what = "%c and %u stand for a name only where they are a whole level; taken as text here";
-            self.warnings.push(Complaint::new(place, what));
-        } else if !rule.levels.iter().any(is_named) {
-            let what = "a pattern without %c and %u; it is the same for everybody";
-            self.warnings.push(Complaint::new(place, what));
-        }
+fn warn_of_pattern(rule: &Rule, number: u32, warnings: &mut Complaints<'_>) {
+    let is_named = |level: &Level| matches!(level, Level::ClientIdentifier | Level::UserName);
+    let is_mixed = |level: &Level| matches!(level, Level::Text(text) if text.as_bytes().windows(2).any(|pair| matches!(pair, b"%c" | b"%u")));
+    if rule.levels.iter().any(is_mixed) {
+        warnings
+            .push(number, "%c and %u stand for a name only where they are a whole level; taken as text here");
+    } else if !rule.levels.iter().any(is_named) {
+        warnings.push(number, "a pattern without %c and %u; it is the same for everybody");
     }
 }
 

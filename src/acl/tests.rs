@@ -144,10 +144,16 @@ fn what_is_wrong_is_said_with_its_place() {
         ("topic read maxqos 3 a", "file:1:19: '3' is no QoS"),
         ("topic read $share/g/a", "file:1:12: rules are about topics"),
         ("Topic a", "file:1:1: unknown keyword 'Topic', expected user, topic or pattern"),
+        // A line of a password file, in the wrong place.
+        ("ann:pencil", "file:1:1: unknown keyword 'ann', expected user, topic or pattern"),
+        (":pencil", "file:1:1: unknown keyword, expected user, topic or pattern"),
     ] {
         let wrong = Acl::parse("file", text.as_bytes()).unwrap_err();
         assert!(wrong.len() == 1 && wrong[0].to_string().starts_with(expected), "{text}: {wrong:?}");
     }
+    let wrong = Acl::parse("file", &b"x\n".repeat(1_000)).unwrap_err();
+    assert_eq!((wrong.len(), wrong[100].to_string()), (101, "file: 900 more were left out".to_owned()));
+    assert_eq!(parse(&"pattern a\n".repeat(1_000)).warnings().len(), 101);
     let wrong = Acl::parse("file", b"x\ntopic \xFF\ntopic a b").unwrap_err();
     let places: Vec<&str> = wrong.iter().map(|complaint| complaint.place.as_str()).collect();
     assert_eq!(places, ["file:1:1", "file:2:7", "file:3:7"]);

@@ -23,7 +23,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::escape::Escaped;
-use crate::settings::{Complaint, Settings};
+use crate::settings::{COMPLAINTS_MAXIMUM, Complaint, Settings};
 
 pub use check::{Checked, check};
 pub use drafts::{CommandLine, Verbosity};
@@ -77,9 +77,6 @@ impl Finding {
         Complaint::new(place, Escaped(&self.text).to_string())
     }
 }
-
-/// Complaints of one kind that are reported; a file that is none of ours has one in every line.
-const COMPLAINTS_MAXIMUM: usize = 100;
 
 /// What came of reading a configuration.
 #[derive(Clone, Debug)]

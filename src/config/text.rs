@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use super::keywords::{KEYWORDS, Keyword, Meaning};
-use super::{COMPLAINTS_MAXIMUM, Finding, Place};
+use super::{Finding, Place};
+use crate::escape::keyword_in;
+use crate::settings::COMPLAINTS_MAXIMUM;
 
 /// Bytes of a line that are read; a longer one is an error.
 const LINE_MAXIMUM: usize = 16 * 1024;
@@ -105,16 +107,13 @@ fn find(word: &str) -> Option<&'static Keyword> {
     })
 }
 
-/// What to say of a word that no row is about. It may be a secret in the wrong file, so of what can not be a keyword
-/// nothing is said.
+/// What to say of a word that no row is about.
 fn unknown(word: &str, is_guessed: bool) -> String {
-    const SHOWN_MAXIMUM: usize = 40;
-    let is_of_keyword = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
-    let shown: String = word.chars().take_while(is_of_keyword).take(SHOWN_MAXIMUM).collect();
-    if shown != word && find(&shown).is_some() {
+    let shown = keyword_in(word);
+    if shown != word && find(shown).is_some() {
         return format!("there is no space behind '{shown}', expected one before its value");
     }
-    match is_guessed.then(|| nearest(&shown)).flatten() {
+    match is_guessed.then(|| nearest(shown)).flatten() {
         Some(name) => format!("unknown keyword '{shown}', did you mean '{name}'?"),
         None if shown.is_empty() => "unknown keyword, expected one of mosquitto.conf".to_owned(),
         None => format!("unknown keyword '{shown}', expected one of mosquitto.conf"),

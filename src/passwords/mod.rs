@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::escape::Escaped;
-use crate::settings::Complaint;
+use crate::settings::{Complaint, Complaints};
 use crate::topic::LENGTH_MAXIMUM;
 
 #[cfg(not(feature = "passwords"))]
@@ -39,12 +39,14 @@ impl Passwords {
     /// All that is wrong, in the order of the lines.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<Complaint>> {
         let mut passwords = Self::default();
-        let mut wrong = Vec::new();
+        let (mut wrong, mut warnings) = (Complaints::about(file), Complaints::about(file));
         for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1_usize..) {
-            if let Err((column, what)) = passwords.take_line(line, file, number) {
-                wrong.push(Complaint::new(format!("{file}:{number}:{column}"), what));
+            if let Err((column, what)) = passwords.take_line(line, number, &mut warnings) {
+                wrong.push(format_args!("{number}:{column}"), what);
             }
         }
+        let wrong = wrong.told();
+        passwords.warnings = warnings.told();
         if passwords.users.is_empty() && wrong.is_empty() {
             passwords.warnings.push(Complaint::new(file, "no users, so nobody can log in with a password"));
         }
@@ -52,7 +54,12 @@ impl Passwords {
     }
 
     /// Takes one line; what is wrong comes with its column.
-    fn take_line(&mut self, line: &[u8], file: &str, number: usize) -> Result<(), (usize, String)> {
+    fn take_line(
+        &mut self,
+        line: &[u8],
+        number: usize,
+        warnings: &mut Complaints<'_>,
+    ) -> Result<(), (usize, String)> {
         let line = match std::str::from_utf8(line) {
             Ok(line) => line.trim_end(),
             Err(error) => return Err((error.valid_up_to() + 1, "not UTF-8".to_owned())),
@@ -62,8 +69,7 @@ impl Passwords {
         }
         let Some((name, hash)) = line.split_once(':') else {
             // Such a line is nobody's, so that going on without it lets nobody in.
-            let place = format!("{file}:{number}");
-            self.warnings.push(Complaint::new(place, "no ':' in this line, expected name:hash; left out"));
+            warnings.push(number, "no ':' in this line, expected name:hash; left out");
             return Ok(());
         };
         let name = check_name(name).map_err(|what| (1, what.to_owned()))?;

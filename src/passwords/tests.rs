@@ -69,6 +69,13 @@ fn a_line_without_a_colon_is_nobody() {
 }
 
 #[test]
+fn a_file_of_another_kind_costs_a_bounded_number_of_lines() {
+    let wrong = parse(&"a:b\n".repeat(1_000)).unwrap_err();
+    assert_eq!((wrong.len(), wrong[100].as_str()), (101, "file: 900 more were left out"));
+    assert_eq!(parse(&"a\n".repeat(1_000)).unwrap().warnings().len(), 102, "and that there are no users");
+}
+
+#[test]
 fn all_that_is_wrong_is_said_without_what_it_was() {
     let salt = "AAAAAAAAAAAAAAAA";
     let digest = "A".repeat(86) + "==";
