@@ -35,7 +35,7 @@ use crate::time::Time;
 use absent::Worker;
 use attempts::{Attempts, Limit};
 use policy::Policy;
-pub use policy::warning_of_mode;
+pub use policy::{read_file, unreadable, warning_of_mode};
 #[cfg(feature = "passwords")]
 use worker::Worker;
 

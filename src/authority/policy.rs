@@ -1,7 +1,7 @@
 //! What the files of one listener's security say, and what is to be said of the files themselves.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -29,13 +29,14 @@ impl Policy {
     pub(super) fn load(security: &Rc<Security>) -> Result<Self, Vec<Complaint>> {
         let mut warnings = Vec::new();
         let mut wrong = Vec::new();
+        let read = |path: &Path, keyword| read_file(path, keyword).map_err(|complaint| vec![complaint]);
         let passwords = security.passwords.as_deref().and_then(|path| {
-            let read = read(path).and_then(|(name, bytes)| Passwords::parse(&name, &bytes));
+            let read = read(path, "password_file").and_then(|bytes| Passwords::parse(&name_of(path), &bytes));
             warnings.extend(warning_of_mode(path));
             read.map_err(|complaints| wrong.extend(complaints)).ok()
         });
         let acl = security.access.as_deref().and_then(|path| {
-            let read = read(path).and_then(|(name, bytes)| Acl::parse(&name, &bytes));
+            let read = read(path, "acl_file").and_then(|bytes| Acl::parse(&name_of(path), &bytes));
             read.map_err(|complaints| wrong.extend(complaints)).ok()
         });
         if !wrong.is_empty() {
@@ -63,19 +64,32 @@ fn name_of(path: &Path) -> String {
     Escaped(&path.to_string_lossy()).to_string()
 }
 
-/// The name and the bytes of a file.
+/// The bytes of the file that `keyword` names.
+///
+/// # Errors
+///
+/// It can not be read, or is longer than any file of its kind.
 #[expect(clippy::disallowed_methods, reason = "this floor may open files")]
-fn read(path: &Path) -> Result<(String, Vec<u8>), Vec<Complaint>> {
-    let name = name_of(path);
+pub fn read_file(path: &Path, keyword: &str) -> Result<Vec<u8>, Complaint> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_MAXIMUM + 1).read_to_end(&mut bytes));
     match read {
-        Err(why) => Err(vec![Complaint::new(name, format!("can not be read: {why}"))]),
+        Err(why) => Err(unreadable(path, keyword, &why)),
         Ok(count) if count as u64 > FILE_MAXIMUM => {
-            Err(vec![Complaint::new(name, "too long, expected at most 64 MiB")])
+            Err(Complaint::new(name_of(path), format!("too long, expected at most 64 MiB ({keyword})")))
         }
-        Ok(_) => Ok((name, bytes)),
+        Ok(_) => Ok(bytes),
     }
+}
+
+/// That the file or the directory that `keyword` names can not be read, and what is to be done where that is known.
+pub fn unreadable(path: &Path, keyword: &str, why: &io::Error) -> Complaint {
+    let advice = match (why.kind(), keyword) {
+        (io::ErrorKind::NotFound, "password_file") => "; make one with `brooklet passwd -c`",
+        (io::ErrorKind::PermissionDenied, _) => "; give it to the broker's user",
+        _ => "",
+    };
+    Complaint::new(name_of(path), format!("it can not be read ({keyword}): {why}{advice}"))
 }
 
 /// What is to be said of a file with secrets that everybody on the machine can read.

@@ -1,9 +1,12 @@
 //! `brooklet acl`: says what the rules of a file make of one client and one topic, and which line decides.
 
+use std::path::Path;
+
 use getopts::Options as Parser;
 
 use super::{Finished, failed};
 use crate::acl::{Access, Acl, Ruling, Subject};
+use crate::authority::read_file;
 use crate::escape::Escaped;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -42,9 +45,8 @@ pub(super) fn run(arguments: &[String]) -> Finished {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
 fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Result<Finished, String> {
-    let bytes = std::fs::read(file).map_err(|why| format!("{}: can not be read: {why}", Escaped(file)))?;
+    let bytes = read_file(Path::new(file), "acl_file").map_err(|complaint| complaint.to_string())?;
     let acl = Acl::parse(file, &bytes)
         .map_err(|wrong| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let wrong = |error| format!("'{}' is no topic: {error}", Escaped(topic));

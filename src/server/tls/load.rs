@@ -18,6 +18,7 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::authority::{read_file, unreadable};
 use crate::settings::{Complaint, Listener, Protocol, Tls, UserNameSource};
 
 use super::Setup;
@@ -268,19 +269,8 @@ fn load_revoked(tls: &Tls, complaints: &mut Vec<Complaint>) -> Vec<CertificateRe
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "certificates are files")]
 fn read(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) -> Option<Vec<u8>> {
-    match fs::read(path) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            complaints.push(unreadable(path, keyword, &error));
-            None
-        }
-    }
-}
-
-fn unreadable(path: &Path, keyword: &str, error: &io::Error) -> Complaint {
-    complaint(path, format!("it can not be read ({keyword}): {error}"))
+    read_file(path, keyword).map_err(|complaint| complaints.push(complaint)).ok()
 }
 
 fn complaint(path: &Path, what: impl Display) -> Complaint {
@@ -345,6 +335,8 @@ mod tests {
         ]) {
             assert!(line.contains(expected), "{line} / {expected}");
         }
+        listener.tls.as_mut().unwrap().key = "/dev/zero".into();
+        assert!(complaints(&listener)[1].ends_with("expected at most 64 MiB (keyfile)"), "it has an end");
     }
 
     #[test]
