@@ -146,10 +146,10 @@ pub trait AccessControl {
         None
     }
 
-    /// Begins an extended authentication of a client of this listener by a method, in place of
+    /// Begins an extended authentication of a client of this listener, who comes from there, by a method, in place of
     /// [`Question::Connect`]; `None` for a method that there is none of.
-    fn begin(&mut self, listener: ListenerId, method: &str) -> Option<Box<dyn Exchange>> {
-        let _ = (listener, method);
+    fn begin(&mut self, listener: ListenerId, peer: Peer, method: &str) -> Option<Box<dyn Exchange>> {
+        let _ = (listener, peer, method);
         None
     }
 }

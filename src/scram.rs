@@ -298,6 +298,22 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
     mac.finalize().into_bytes().into()
 }
 
+/// What a client answers to a challenge who has begun with `bare`, without the first three letters.
+#[cfg(test)]
+pub(crate) fn answer(bare: &str, challenge: &str, password: &str) -> String {
+    let part = |mark: &str| challenge.split(',').find_map(|part| part.strip_prefix(mark)).unwrap();
+    let (salt, rounds) = (Base64::decode_vec(part("s=")).unwrap(), part("i=").parse().unwrap());
+    let mut salted = [0; 32];
+    pbkdf2_hmac::<Sha256>(password.as_bytes(), &salt, rounds, &mut salted);
+    let mut proof = hmac(&salted, &[b"Client Key"]);
+    let stored_key: Key = Sha256::digest(proof).into();
+    let without_proof = format!("c=biws,r={}", part("r="));
+    let said = [bare, challenge, &without_proof].join(",");
+    let signature = hmac(&stored_key, &[said.as_bytes()]);
+    proof.iter_mut().zip(signature).for_each(|(byte, mask)| *byte ^= mask);
+    format!("{without_proof},p={}", Base64::encode_string(&proof))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -337,6 +353,11 @@ mod tests {
         let passed = Step::Passed { user: "user".to_owned(), proof: PROOF.to_owned() };
         assert_eq!(exchange.go_on(LAST.as_bytes(), find), passed);
         assert!(matches!(exchange.go_on(LAST.as_bytes(), find), Step::Failed(_)), "it is over");
+    }
+
+    #[test]
+    fn the_tests_answer_as_the_standard_does() {
+        assert_eq!(answer(FIRST.strip_prefix("n,,").unwrap(), CHALLENGE, "pencil"), LAST);
     }
 
     #[test]

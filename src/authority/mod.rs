@@ -9,6 +9,7 @@ mod absent;
 mod attempts;
 #[cfg(feature = "passwords")]
 mod conversation;
+mod guard;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,7 @@ mod worker;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
-
-use log::info;
+use std::sync::OnceLock;
 
 #[cfg(feature = "passwords")]
 use crate::access::Exchange;
@@ -29,11 +28,12 @@ use crate::acl::{Access, Acl, Ruling, Subject};
 use crate::codec::{QoS, ReasonCode};
 use crate::settings::{Complaint, ListenerId, Security};
 use crate::slots::ConnectionId;
-use crate::time::Time;
 
 #[cfg(not(feature = "passwords"))]
 use absent::Worker;
-use attempts::{Attempts, Limit};
+#[cfg(feature = "passwords")]
+use conversation::Conversation;
+use guard::Guard;
 use policy::Policy;
 pub use policy::{read_file, unreadable, warning_of_mode};
 #[cfg(feature = "passwords")]
@@ -49,6 +49,16 @@ pub fn random<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
     let mut bytes = [0; COUNT];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What decides by which user's secret somebody is judged who is none. The same for as long as the process lives: if
+/// it changed with a reload, whoever asks before and after it would see whose answers stay as they were.
+fn secret() -> io::Result<[u8; 32]> {
+    static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
+    match SECRET.get() {
+        Some(secret) => Ok(*secret),
+        None => random().map(|drawn| *SECRET.get_or_init(|| drawn)),
+    }
 }
 
 /// What the files of all listeners say.
@@ -140,22 +150,14 @@ enum RefusedBy {
     Attempts,
 }
 
-#[expect(clippy::disallowed_methods, reason = "attempts are limited in time")]
-fn beginning() -> Instant {
-    Instant::now()
-}
-
 /// The access control of a configured broker.
 pub struct Authority {
     policies: Rc<Policies>,
     worker: Option<Worker>,
-    attempts: Attempts,
-    /// Where the time of attempts begins.
-    began: Instant,
+    guard: Guard,
     /// Why the last question was refused, where there is more to say than that.
     refused_by: Option<RefusedBy>,
-    /// What the salts of users who do not exist are made of.
-    #[cfg(feature = "passwords")]
+    /// What users who do not exist are judged by.
     secret: [u8; 32],
 }
 
@@ -169,15 +171,7 @@ impl Authority {
     pub fn new(policies: Rc<Policies>, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         let has_passwords = policies.policies.iter().any(|policy| policy.passwords.is_some());
         let worker = if has_passwords { Some(Worker::start(wake)?) } else { None };
-        Ok(Self {
-            policies,
-            worker,
-            attempts: Attempts::default(),
-            began: beginning(),
-            refused_by: None,
-            #[cfg(feature = "passwords")]
-            secret: random()?,
-        })
+        Ok(Self { policies, worker, guard: Guard::new(), refused_by: None, secret: secret()? })
     }
 
     fn connect(&mut self, client: &Client<'_>, password: Option<&[u8]>) -> Answer {
@@ -196,11 +190,11 @@ impl Authority {
             let is_allowed = policy.security.allows_anonymous;
             return if is_allowed { GRANTED } else { refused(ReasonCode::BadUserNameOrPassword) };
         };
-        let (Some(password), Some(trial)) = (password, passwords.trial(user)) else {
+        let (Some(password), Some(trial)) = (password, passwords.trial(user, &self.secret)) else {
             return refused(ReasonCode::BadUserNameOrPassword);
         };
         let address = client.peer.and_then(Peer::address);
-        if address.is_some_and(|address| !self.attempts.may_try(address, user, self.now())) {
+        if !self.guard.may_try(address, user) {
             self.refused_by = Some(RefusedBy::Attempts);
             return refused(ReasonCode::ConnectionRateExceeded);
         }
@@ -211,22 +205,6 @@ impl Authority {
             Ok(()) => Answer::Later,
             Err(Busy) => refused(ReasonCode::ServerBusy),
         }
-    }
-
-    fn now(&self) -> Time {
-        Time::from_milliseconds(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// A password was wrong. One line tells of many that come after it.
-    fn note_wrong(&mut self, candidate: &Candidate) {
-        let Some(address) = candidate.address else { return };
-        let whose = match self.attempts.note_wrong(address, &candidate.user, self.now()) {
-            Some(Limit::Address) => "all users",
-            Some(Limit::User) => "one user",
-            None => return,
-        };
-        // Not which one: people type passwords where their name belongs.
-        info!(target: "notice", "Too many wrong passwords from {address}: those of {whose} are refused for up to a minute.");
     }
 
     /// By the rules for the listener of a client; everything is allowed where there are none.
@@ -286,6 +264,9 @@ impl Authority {
     }
 }
 
+/// Why somebody is refused whose password is not even looked at.
+const TOO_MANY_WRONG: &str = "too many wrong passwords came from its address";
+
 const GRANTED: Answer = Answer::Now(Verdict::Granted);
 
 const fn refused(reason: ReasonCode) -> Answer {
@@ -324,25 +305,32 @@ impl AccessControl for Authority {
     }
 
     fn next_decision(&mut self) -> Option<(ConnectionId, Verdict)> {
-        let (candidate, passes) = self.worker.as_mut()?.next_answer()?;
-        if passes {
-            return Some((candidate.connection, Verdict::Granted));
+        let (Candidate { connection, address, user }, passes) = self.worker.as_mut()?.next_answer()?;
+        // Asked again: whoever sends a hundred guesses at once has only as many as one who sends them in turn.
+        let may_try = self.guard.may_try(address, &user);
+        if !passes {
+            self.guard.note_wrong(address, &user);
         }
-        self.note_wrong(&candidate);
-        Some((candidate.connection, Verdict::Refused(ReasonCode::BadUserNameOrPassword)))
+        let verdict = match (may_try, passes) {
+            (true, true) => Verdict::Granted,
+            (true, false) => Verdict::Refused(ReasonCode::BadUserNameOrPassword),
+            (false, _) => Verdict::Refused(ReasonCode::ConnectionRateExceeded),
+        };
+        Some((connection, verdict))
     }
 
     fn why_refused(&mut self) -> Option<String> {
         self.refused_by.take().map(|refused_by| match refused_by {
             RefusedBy::Rule(acl, ruling) => acl.explain(ruling).to_string(),
-            RefusedBy::Attempts => "too many wrong passwords came from its address".to_owned(),
+            RefusedBy::Attempts => TOO_MANY_WRONG.to_owned(),
         })
     }
 
     #[cfg(feature = "passwords")]
-    fn begin(&mut self, listener: ListenerId, method: &str) -> Option<Box<dyn Exchange>> {
+    fn begin(&mut self, listener: ListenerId, peer: Peer, method: &str) -> Option<Box<dyn Exchange>> {
         let passwords = self.policies.of(listener)?.passwords.clone()?;
-        let conversation = conversation::Conversation::begin(method, passwords, self.secret)?;
+        let (guard, address) = (self.guard.clone(), peer.address());
+        let conversation = Conversation::begin(method, passwords, self.secret, guard, address)?;
         Some(Box::new(conversation))
     }
 }

@@ -169,6 +169,7 @@ mod with_passwords {
     use std::time::Duration;
 
     use crate::passwords::{Kind, Secret};
+    use crate::scram;
     use crate::slots::{ConnectionMark, Slots};
 
     fn connection() -> ConnectionId {
@@ -250,6 +251,83 @@ mod with_passwords {
     }
 
     #[test]
+    fn many_guesses_at_once_are_no_more_than_in_turn() {
+        let place = Place::new("burst");
+        let text = line("ann", "pencil", CHEAP);
+        let (mut authority, woken) = authority(&security(Some(&place.file("passwords", &text)), None));
+        let peer = Some(Peer::Internet(([192, 0, 2, 1], 50_000).into()));
+        let mut connections = Slots::<ConnectionMark, ()>::default();
+        for number in 0..=20 {
+            let client = Client { peer, ..client(Some(connections.insert_with(|_| ())), Some("ann")) };
+            let password: &[u8] = if number == 20 { b"pencil" } else { b"wrong" };
+            assert_eq!(authority.ask(&client, Question::Connect { password: Some(password) }), Answer::Later);
+        }
+        let verdicts = (0..=20).map(|_| {
+            woken.recv_timeout(Duration::from_secs(30)).unwrap();
+            authority.next_decision().unwrap().1
+        });
+        let (wrong, limited) = (ReasonCode::BadUserNameOrPassword, ReasonCode::ConnectionRateExceeded);
+        let expected = (0..=20).map(|number| Verdict::Refused(if number < 10 { wrong } else { limited }));
+        assert!(verdicts.eq(expected), "the right one among them, too");
+    }
+
+    /// What comes of one exchange.
+    fn by_scram(authority: &mut Authority, peer: Peer, user: &str, password: &str) -> Progress {
+        let mut exchange = authority.begin(ListenerId(0), peer, "SCRAM-SHA-256").unwrap();
+        let first = format!("n={user},r=abc");
+        let Progress::Challenge(text) = exchange.go_on(format!("n,,{first}").as_bytes()) else {
+            return exchange.go_on(b"");
+        };
+        let text = String::from_utf8(text).unwrap();
+        exchange.go_on(scram::answer(&first, &text, password).as_bytes())
+    }
+
+    #[test]
+    fn guesses_by_scram_count_as_well() {
+        let place = Place::new("scram-guess");
+        let kept = place.file("kept", &line("ann", "pencil", Kind::Scram { rounds: 2 }));
+        let (mut authority, woken) = authority(&security(Some(&kept), None));
+        let peer = Peer::Internet(([192, 0, 2, 1], 50_000).into());
+        assert!(matches!(by_scram(&mut authority, peer, "ann", "pencil"), Progress::Passed { .. }));
+        for _ in 0..10 {
+            let progress = by_scram(&mut authority, peer, "ann", "wrong");
+            assert!(matches!(progress, Progress::Failed(ReasonCode::NotAuthorized, _)), "{progress:?}");
+        }
+        let mut exchange = authority.begin(ListenerId(0), peer, "SCRAM-SHA-256").unwrap();
+        let progress = exchange.go_on(b"n,,n=ann,r=abc");
+        assert!(matches!(progress, Progress::Failed(ReasonCode::ConnectionRateExceeded, _)), "{progress:?}");
+        let question = Question::Connect { password: Some(b"pencil") };
+        let here = Client { peer: Some(peer), ..client(Some(connection()), Some("ann")) };
+        assert_eq!(authority.ask(&here, question), refused(ReasonCode::ConnectionRateExceeded));
+        assert!(matches!(by_scram(&mut authority, Peer::Local, "ann", "pencil"), Progress::Passed { .. }));
+        assert_eq!(decided(&mut authority, &woken, "ann", "pencil"), Verdict::Granted);
+    }
+
+    #[test]
+    fn a_reload_does_not_show_who_exists() {
+        let place = Place::new("decoys");
+        let text =
+            line("ann", "pencil", Kind::Scram { rounds: 2 }) + &line("bob", "ink", Kind::Scram { rounds: 3 });
+        let kept = place.file("kept", &text);
+        let challenges = || -> Vec<String> {
+            let (mut authority, _) = authority(&security(Some(&kept), None));
+            let mut challenge = |user: String| {
+                let mut exchange = authority.begin(ListenerId(0), Peer::Local, "SCRAM-SHA-256").unwrap();
+                let Progress::Challenge(text) = exchange.go_on(format!("n,,n={user},r=abc").as_bytes())
+                else {
+                    panic!("{user} is not challenged");
+                };
+                String::from_utf8(text).unwrap().split_once(",s=").unwrap().1.to_owned()
+            };
+            (0..50).map(|number| challenge(format!("nobody{number}"))).collect()
+        };
+        let before = challenges();
+        assert_eq!(challenges(), before);
+        let of_bob = before.iter().filter(|challenge| challenge.ends_with("i=3")).count();
+        assert!((1..50).contains(&of_bob), "strangers have rounds as users have them: {of_bob} of 50");
+    }
+
+    #[test]
     fn no_more_than_a_megabyte_of_passwords_waits() {
         let place = Place::new("busy");
         let passwords = place.file("passwords", &line("ann", "pencil", Kind::Pbkdf2 { rounds: 30_000 }));
@@ -288,14 +366,14 @@ mod with_passwords {
         let place = Place::new("scram");
         let plain = place.file("plain", &line("ann", "pencil", CHEAP));
         let (mut without, _) = authority(&security(Some(&plain), None));
-        assert!(without.begin(ListenerId(0), "SCRAM-SHA-256").is_none());
+        assert!(without.begin(ListenerId(0), Peer::Local, "SCRAM-SHA-256").is_none());
         let kept = place.file("kept", &line("ann", "pencil", Kind::Scram { rounds: 2 }));
         let (mut with, _) = authority(&security(Some(&kept), None));
-        assert!(with.begin(ListenerId(0), "SCRAM-SHA-1").is_none());
-        assert!(with.begin(ListenerId(1), "SCRAM-SHA-256").is_none());
+        assert!(with.begin(ListenerId(0), Peer::Local, "SCRAM-SHA-1").is_none());
+        assert!(with.begin(ListenerId(1), Peer::Local, "SCRAM-SHA-256").is_none());
         let mut salts = Vec::new();
         for user in ["ann", "eve", "eve"] {
-            let mut exchange = with.begin(ListenerId(0), "SCRAM-SHA-256").unwrap();
+            let mut exchange = with.begin(ListenerId(0), Peer::Local, "SCRAM-SHA-256").unwrap();
             assert_eq!(exchange.go_on(b""), Progress::Challenge(Vec::new()));
             let Progress::Challenge(text) = exchange.go_on(format!("n,,n={user},r=abc").as_bytes()) else {
                 panic!("{user} is not challenged");

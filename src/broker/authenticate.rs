@@ -21,8 +21,8 @@ impl Broker {
         connect: &Connect<'_>,
         packet: &[u8],
     ) -> Result<Step, Fault> {
-        let listener = self.connections[id].listener;
-        let Some(mut exchange) = self.access.begin(listener, method) else {
+        let connection = &self.connections[id];
+        let Some(mut exchange) = self.access.begin(connection.listener, connection.peer(), method) else {
             // [MQTT-4.12.0-1]
             let what = "the Authentication Method is not supported here";
             self.refuse(id, ReasonCode::BadAuthenticationMethod, what);
@@ -145,7 +145,7 @@ impl Broker {
     ) -> Result<(), Fault> {
         let Self { connections, access, .. } = self;
         let connection = &mut connections[id];
-        let listener = connection.listener;
+        let (listener, peer) = (connection.listener, connection.peer());
         let Some(authentication) = connection.authentication_mut() else {
             // [MQTT-4.12.0-7]
             return Err(Fault::protocol_error("AUTH without an Authentication Method"));
@@ -155,7 +155,7 @@ impl Broker {
         let progress = match (&mut authentication.stage, auth.reason_code) {
             // [MQTT-4.12.1-1]
             (stage @ AuthenticationStage::Passed { .. }, ReasonCode::ReAuthenticate) => {
-                let Some(mut exchange) = access.begin(listener, &authentication.method) else {
+                let Some(mut exchange) = access.begin(listener, peer, &authentication.method) else {
                     let what = "the Authentication Method is no longer supported";
                     return Err(Fault::new(ReasonCode::NotAuthorized, what));
                 };

@@ -105,10 +105,16 @@ impl Job {
             ([file, name, password], false, false, true) => {
                 (file, Change::Set { user: user(name)?, password: Some(password.clone()) })
             }
-            _ => {
-                return Err(
-                    "these options and arguments do not go together. Try brooklet passwd --help.".to_owned()
-                );
+            (_, is_delete, is_update, _) => {
+                let expected = match () {
+                    () if is_delete => "-D FILE USER",
+                    () if is_update => "-U FILE",
+                    () if is_batch => "[-c] -b FILE USER PASSWORD",
+                    () => "[-c] FILE USER",
+                };
+                return Err(format!(
+                    "these options and arguments do not go together, expected {expected}. Try brooklet passwd --help."
+                ));
             }
         };
         Ok(Self { file: file.into(), is_new, kind: kind(matches)?, change })
@@ -130,7 +136,10 @@ impl Job {
 
     fn read(&self) -> Result<String, String> {
         fs::read_to_string(&self.file).map_err(|why| {
-            format!("{}: can not be read: {why}; -c creates a file", Escaped(&self.file.to_string_lossy()))
+            let is_missing =
+                why.kind() == io::ErrorKind::NotFound && matches!(self.change, Change::Set { .. });
+            let advice = if is_missing { "; -c creates it" } else { "" };
+            format!("{}: can not be read: {why}{advice}", Escaped(&self.file.to_string_lossy()))
         })
     }
 }
@@ -279,7 +288,7 @@ mod tests {
     }
 
     fn passes(path: &Path, user: &str, password: &str) -> bool {
-        read(path).trial(user).is_some_and(|trial| trial.passes(password.as_bytes()))
+        read(path).trial(user, b"key").is_some_and(|trial| trial.passes(password.as_bytes()))
     }
 
     /// A file that is gone at the end.
@@ -301,7 +310,13 @@ mod tests {
     fn users_come_change_and_go() {
         let place = Place::new("users");
         let file = place.0.display();
-        assert_eq!(passwd(&format!("-b {file} ann x")).code, EXIT_FAILURE, "there is no file yet");
+        let missing = passwd(&format!("-b {file} ann x"));
+        assert!(
+            missing.code == EXIT_FAILURE && missing.complaint.ends_with("; -c creates it"),
+            "{missing:?}"
+        );
+        let missing = passwd(&format!("-D {file} ann"));
+        assert!(missing.code == EXIT_FAILURE && !missing.complaint.contains("-c"), "{missing:?}");
         assert_eq!(passwd(&format!("-c -b {file} ann pencil")).complaint, "");
         assert_eq!(place.0.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(&place.0, format!("# kept\n{}", fs::read_to_string(&place.0).unwrap())).unwrap();
@@ -347,10 +362,11 @@ mod tests {
     #[test]
     fn what_does_not_go_together_is_refused() {
         for (line, word) in [
-            ("file", "together"),
-            ("-b file user", "together"),
-            ("-c -D file user", "together"),
-            ("-U -D file", "together"),
+            ("file", "expected [-c] FILE USER"),
+            ("-b file user", "expected [-c] -b FILE USER PASSWORD"),
+            ("-c -D file user", "expected -D FILE USER"),
+            ("-U -D file", "expected -D FILE USER"),
+            ("-U file user", "expected -U FILE"),
             ("-H md5 file user", "'md5'"),
             ("-I 0 file user", "'0'"),
             ("-H sha512 -I 3 file user", "rounds"),

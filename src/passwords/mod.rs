@@ -103,11 +103,12 @@ impl Passwords {
     }
 
     /// What is to be done to verify a password of `user`. For a name that nobody has it is just as much work, with the
-    /// secret of some user, always the same for one name; so the time tells no names. `None` without any users.
-    pub fn trial(&self, user: &str) -> Option<Trial> {
+    /// secret of some user, always the same for one name; so the time tells no names. Which one it is nobody can foresee
+    /// who does not know `key`: else he would see it where hashes differ in cost. `None` without any users.
+    pub fn trial(&self, user: &str, key: &[u8]) -> Option<Trial> {
         let (place, is_known) = match self.users.get(user) {
             Some(&place) => (place, true),
-            None => (pick(user, self.secrets.len())?, false),
+            None => (pick(user, key, self.secrets.len())?, false),
         };
         Some(Trial { secret: self.secrets.get(place)?.clone(), is_known })
     }
@@ -118,10 +119,10 @@ impl Passwords {
     }
 }
 
-/// One of `count` places, by the hash of a name.
-fn pick(name: &str, count: usize) -> Option<usize> {
+/// One of `count` places, if there are any: always the same for one name and one key.
+pub fn pick(name: &str, key: &[u8], count: usize) -> Option<usize> {
     let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
+    (key, name).hash(&mut hasher);
     let count = u64::try_from(count).ok().filter(|&count| count > 0)?;
     usize::try_from(hasher.finish() % count).ok()
 }
