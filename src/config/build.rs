@@ -474,12 +474,12 @@ fn check_ports(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>) {
         let Some(place) = &draft.place else { continue };
         let text = match (&earlier.place, earlier.said.first()) {
             (Some(other), _) => {
-                format!("{what} is given twice, expected once (it was in line {})", other.line)
+                format!("{what} is given twice, expected once (it was in {})", other.line_for(place))
             }
             (None, Some((keyword, other))) => format!(
-                "{what} is given twice: '{keyword}' in line {} stands before every 'listener' and so makes one at port \
+                "{what} is given twice: '{keyword}' in {} stands before every 'listener' and so makes one at port \
                  {DEFAULT_PORT} of its own, expected behind its listener",
-                other.line
+                other.line_for(place)
             ),
             (None, None) => format!("{what} is given twice, expected once"),
         };

@@ -49,6 +49,17 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    /// The line, for a text about what stands at `other`; with its file, if that is another one.
+    fn line_for(&self, other: &Self) -> String {
+        if self.file == other.file {
+            format!("line {}", self.line)
+        } else {
+            format!("line {} of {}", self.line, Escaped(&self.file))
+        }
+    }
+}
+
 /// Something that the operator should know of what he wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

@@ -104,8 +104,9 @@ impl Settler {
             (Some(_), None) if self.unnamed.place.is_some() => &mut self.unnamed.security,
             (Some(whose), None) => {
                 let text = format!(
-                    "'{}' is about no listener, expected it behind one, as 'per_listener_settings' is true (line {})",
-                    statement.written, whose.line
+                    "'{}' is about no listener, expected it behind one, as 'per_listener_settings' is true ({})",
+                    statement.written,
+                    whose.line_for(&statement.place)
                 );
                 self.findings.push(Finding::error(&statement.place, text));
                 return;
@@ -191,13 +192,13 @@ impl Settler {
         let is_on = switch(statement, &mut self.findings)?;
         match &self.per_listener {
             Some(earlier) if !is_on => {
-                let text = format!("it stays true, as it was said in line {}", earlier.line);
+                let text = format!("it stays true, as it was said in {}", earlier.line_for(&statement.place));
                 self.findings.push(Finding::warning(&statement.place, text));
             }
             None if is_on => {
                 if let Some((name, earlier)) = self.security.said.first() {
-                    let text =
-                        format!("expected before '{name}' of line {}, which it is about", earlier.line);
+                    let earlier = earlier.line_for(&statement.place);
+                    let text = format!("expected before '{name}' of {earlier}, which it is about");
                     return Err(Finding::error(&statement.place, text));
                 }
                 self.per_listener = Some(statement.place.clone());
@@ -286,8 +287,8 @@ fn switch(statement: &Statement, findings: &mut Vec<Finding>) -> Result<bool, Fi
 }
 
 fn number(statement: &Statement, least: i64, most: i64, findings: &mut Vec<Finding>) -> Result<i64, Finding> {
-    number_of(first_word(statement, findings), least, most)
-        .ok_or_else(|| wrong(statement, &range(least, most)))
+    let word = first_word(statement, findings);
+    number_of(word, least, most).ok_or_else(|| wrong(statement, &range(word, least, most)))
 }
 
 fn word<'a>(
@@ -340,8 +341,14 @@ fn number_of(word: &str, least: i64, most: i64) -> Option<i64> {
     word.parse().ok().filter(|number| (least..=most).contains(number))
 }
 
-fn range(least: i64, most: i64) -> String {
-    match (least < -1, most > 0x7FFF_0000) {
+/// What a number is expected to be. Bounds that nobody meets by intention are named to those alone who have met them.
+fn range(word: &str, least: i64, most: i64) -> String {
+    let is_digits = |word: &str| !word.is_empty() && word.bytes().all(|letter| letter.is_ascii_digit());
+    let (is_below, is_above) = match word.parse::<i64>() {
+        Ok(number) => (number < least, number > most),
+        Err(_) => (word.strip_prefix('-').is_some_and(is_digits), is_digits(word)),
+    };
+    match (least < -1 && !is_below, most > 0x7FFF_0000 && !is_above) {
         (true, true) => "a number".to_owned(),
         (false, true) => format!("a number from {least} on"),
         (true, false) => format!("a number up to {most}"),
@@ -362,12 +369,13 @@ fn wrong(statement: &Statement, expected: &str) -> Finding {
 }
 
 fn given_twice(statement: &Statement, earlier: &Place) -> Finding {
-    let text =
-        format!("'{}' is given twice, expected once (it was in line {})", statement.written, earlier.line);
+    let earlier = earlier.line_for(&statement.place);
+    let text = format!("'{}' is given twice, expected once (it was in {earlier})", statement.written);
     Finding::error(&statement.place, text)
 }
 
 fn said_before(statement: &Statement, earlier: &Place) -> Finding {
-    let text = format!("'{}' was given in line {} already; this one counts", statement.written, earlier.line);
+    let earlier = earlier.line_for(&statement.place);
+    let text = format!("'{}' was given in {earlier} already; this one counts", statement.written);
     Finding::warning(&statement.place, text)
 }
