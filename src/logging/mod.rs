@@ -172,11 +172,8 @@ impl Outputs {
     }
 
     fn write(&mut self, kind: Kind, second: u64, text: &str) {
-        let mut line = [self.stamp.prefix(second), text].concat();
-        if line.len() > LINE_MAXIMUM {
-            let end = (0..=LINE_MAXIMUM).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
-            line.truncate(end);
-        }
+        let line = [self.stamp.prefix(second), text].concat();
+        let mut line = cut(&line).to_owned();
         if let (Some(topics), Some(topic), false) = (&mut self.topics, kind.topic(), self.is_publishing)
             && topics.len() < TOPIC_LINES_MAXIMUM
         {
@@ -196,6 +193,12 @@ impl Outputs {
     fn flush(&mut self) {
         self.streams.iter_mut().for_each(Stream::flush);
     }
+}
+
+/// As much of a line as is written.
+fn cut(line: &str) -> &str {
+    let end = (0..=LINE_MAXIMUM.min(line.len())).rev().find(|&end| line.is_char_boundary(end));
+    end.and_then(|end| line.get(..end)).unwrap_or_default()
 }
 
 /// What one record says, put into words by `env_logger`.

@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use super::cut;
 use crate::escape::Escaped;
 use crate::settings::Complaint;
 
@@ -175,7 +176,9 @@ impl Syslog {
 
     pub(super) fn send(&mut self, severity: u8, stamp: &str, text: &str) {
         let priority = self.facility * 8 + severity;
-        let line = format!("<{priority}>{stamp} {}[{}]: {text}", env!("CARGO_PKG_NAME"), std::process::id());
+        // It takes no line of any length either, and would lose it whole.
+        let (name, process, text) = (env!("CARGO_PKG_NAME"), std::process::id(), cut(text));
+        let line = format!("<{priority}>{stamp} {name}[{process}]: {text}");
         // It may have been started anew since the last line.
         for _ in 0..2 {
             if self.socket.is_none() {
@@ -253,6 +256,10 @@ mod tests {
             assert_eq!(&bytes[..count], line.as_bytes(), "start {start}");
             fs::remove_file(&device).expect("removed");
         }
+        let listener = UnixDatagram::bind(&device).expect("bound");
+        syslog.send(4, "Jan  2 03:04:05", &"ö".repeat(400_000));
+        listener.set_nonblocking(true).expect("set");
+        assert!(listener.recv(&mut [0; 2_000]).expect("a line") < 1_100);
         fs::remove_dir_all(&directory).expect("removed");
         assert_eq!(Syslog::new(None).facility, 3);
     }
