@@ -19,6 +19,7 @@ pub use subcommand::{Finished, subcommand};
 
 /// Ports that may be given, as in mosquitto.
 const PORTS_MAXIMUM: usize = 10;
+
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -96,7 +97,10 @@ fn command(arguments: &[String]) -> Result<Command, String> {
         return Ok(Command::Print(format!("brooklet version {}\n", env!("CARGO_PKG_VERSION"))));
     }
     if let Some(unexpected) = matches.free.first() {
-        return Err(format!("Unexpected argument '{unexpected}': options begin with '-'. Try --help."));
+        return Err(format!(
+            "Unexpected argument '{unexpected}', expected passwd, acl or import in the first place, or options, which \
+             begin with '-'. Try --help."
+        ));
     }
     let is_daemon = matches.opt_present("daemon");
     if is_daemon && !cfg!(feature = "system") {
@@ -118,6 +122,9 @@ fn command(arguments: &[String]) -> Result<Command, String> {
         ..CommandLine::default()
     };
     let file = matches.opt_str("config-file");
+    if file.as_deref() == Some("") {
+        return Err("The name for option 'config-file' is empty, expected that of a file.".to_owned());
+    }
     Ok(if matches.opt_present("test-config") {
         Command::Test { file, given }
     } else {
@@ -236,6 +243,8 @@ mod tests {
             ("--memory-limit 8M --memory-limit 9M", "more than once"),
             ("-c", "Argument"),
             ("-c a -c b", "more than once"),
+            ("--config-file=", "'config-file' is empty"),
+            ("psswd file", "expected passwd, acl or import"),
             ("-p1 -p2 -p3 -p4 -p5 -p6 -p7 -p8 -p9 -p10 -p11", "11 times"),
         ] {
             let error = parse(line).unwrap_err();
