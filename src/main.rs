@@ -171,8 +171,9 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
         return ExitCode::from(EXIT_FAILURE);
     }
     let pid_file = settings.process.pid_file.clone();
-    if let Err(why) = pid_file.as_deref().map_or(Ok(()), leave_number) {
-        error!("Error: unable to write the pid file: {why}.");
+    if let Some((path, Err(why))) = pid_file.as_deref().map(|path| (path, leave_number(path))) {
+        let path = path.display().to_string();
+        error!("Error: {}: unable to write the pid file: {why}.", Escaped(&path));
         return ExitCode::from(EXIT_FAILURE);
     }
     let code = serve(server, settings, file, given);

@@ -5,7 +5,7 @@ use std::io;
 use mio::{Registry, Token};
 
 use crate::access::Peer;
-use crate::settings::{self, Complaint, ListenerId};
+use crate::settings::{self, Address, Complaint, ListenerId};
 use crate::time::Time;
 
 use super::socket::{Socket, bind};
@@ -62,9 +62,25 @@ pub(super) fn listen(
     bound.into_iter().zip(tokens).map(|(bound, token)| Socket::register(bound, registry, token)).collect()
 }
 
-/// That a listener can not be bound.
+/// That a listener can not be bound, and what is to be done about it where that is known.
 pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> Complaint {
-    Complaint::new(&*settings.place, format!("unable to listen at {}: {why}", settings.address))
+    /// Below, ports are for root.
+    const PORT_FOR_ALL: u16 = 1024;
+    let advice = match (why.kind(), &settings.address) {
+        (io::ErrorKind::AddrInUse, Address::Unix { .. }) => "; another broker answers there",
+        (io::ErrorKind::AddrInUse, _) => "; another program, or another broker, listens there",
+        (io::ErrorKind::AddrNotAvailable, _) => "; this machine has no such address",
+        (io::ErrorKind::PermissionDenied, Address::Internet { port, .. } | Address::Loopback { port })
+            if *port < PORT_FOR_ALL =>
+        {
+            "; ports below 1024 are for root and for who has CAP_NET_BIND_SERVICE"
+        }
+        (io::ErrorKind::PermissionDenied, Address::Unix { .. }) => {
+            "; the broker's user can not write into its directory"
+        }
+        _ => "",
+    };
+    Complaint::new(&*settings.place, format!("unable to listen at {}: {why}{advice}", settings.address))
 }
 
 impl Listener {

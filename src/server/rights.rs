@@ -54,7 +54,7 @@ impl Server {
         // If the poller is gone, so is the loop.
         let wake = move || drop(waker.wake());
         let authority = Authority::new(Rc::clone(&policies), wake).map_err(|why| {
-            vec![Complaint::new("password_file", format!("no thread to verify passwords: {why}"))]
+            vec![Complaint::new("access", format!("unable to prepare the verification of users: {why}"))]
         })?;
         Ok(Prepared { rights: Rights { policies: Some(policies), securities }, authority })
     }

@@ -157,12 +157,21 @@ fn bind_loopback(port: u16) -> io::Result<Vec<Bound>> {
     let port = first.port().unwrap_or(port);
     match bind_internet(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), None) {
         Ok(second) => Ok(vec![first, second]),
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+        Err(error) if tells_of_the_machine(&error) => {
             warn!("No IPv6 loopback here: {error}.");
             Ok(vec![first])
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether an address can not be bound because this machine has no such addresses, rather than because others have the
+/// port or descriptors have run out.
+fn tells_of_the_machine(error: &io::Error) -> bool {
+    /// Of the system and of the process; on Linux they are the same for every kind of processor.
+    const OUT_OF_DESCRIPTORS: [i32; 2] = [23, 24];
+    let is_out = error.raw_os_error().is_some_and(|number| OUT_OF_DESCRIPTORS.contains(&number));
+    !is_out && error.kind() != io::ErrorKind::AddrInUse
 }
 
 /// All addresses of the machine. One socket of IPv6 serves both families, unless the system parts them.
@@ -178,9 +187,9 @@ fn bind_all(port: u16, family: Family, interface: Option<&str>) -> io::Result<Ve
     }
     let first = match bind_internet(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), interface) {
         Ok(first) => first,
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
         // There is no IPv6 on this machine.
-        Err(_) => return Ok(vec![v4(port)?]),
+        Err(error) if tells_of_the_machine(&error) => return Ok(vec![v4(port)?]),
+        Err(error) => return Err(error),
     };
     let port = first.port().unwrap_or(port);
     match v4(port) {
@@ -262,7 +271,8 @@ fn special(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io
         socket.set_only_v6(true)?;
     }
     if let Some(interface) = interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
+        let bound = socket.bind_device(Some(interface.as_bytes()));
+        bound.map_err(|why| io::Error::new(why.kind(), format!("interface {interface}: {why}")))?;
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -374,7 +384,15 @@ mod tests {
     #[test]
     #[cfg(feature = "socket-options")]
     fn an_interface_that_is_not_there_is_an_error() {
-        assert!(bind_all(0, Family::V4, Some("no-such-interface")).is_err());
+        let error = bind_all(0, Family::V4, Some("no-such-interface")).unwrap_err();
+        assert!(error.to_string().starts_with("interface no-such-interface: "), "{error}");
+    }
+
+    #[test]
+    fn want_of_descriptors_is_no_want_of_addresses() {
+        assert!(!tells_of_the_machine(&io::Error::from_raw_os_error(24)));
+        assert!(!tells_of_the_machine(&io::ErrorKind::AddrInUse.into()));
+        assert!(tells_of_the_machine(&io::ErrorKind::AddrNotAvailable.into()));
     }
 
     #[test]
