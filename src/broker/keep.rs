@@ -286,7 +286,7 @@ impl Broker {
         let now = self.now;
         if let Some(journal) = &mut self.journal {
             let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
-            journal.retain(topic.as_str(), self.retained.find(topic).is_some(), urgency, now);
+            journal.retain(topic, self.retained.find(topic).is_some(), urgency, now);
         }
     }
 

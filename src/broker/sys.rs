@@ -1,6 +1,7 @@
 //! `$SYS`: what the broker tells of itself, by the names that mosquitto gave. All of it is retained and published
 //! only when it has changed, at moments that a wall clock shows as whole intervals; nothing is put into words for
-//! what has not. Who may read it is asked about like any other topic, and no client may publish there.
+//! what has not. Who may read it is asked about like any other topic, and no client may publish there, but for bridges
+//! of mosquitto, which say there whether they are connected.
 //!
 //! What it takes in memory is bounded by the number of names, so limits of retained messages do not count it.
 

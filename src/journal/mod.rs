@@ -16,6 +16,7 @@ use crate::memory::{self, Audit, Counted};
 use crate::planted::{Fault, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
+use crate::topic::TopicName;
 
 pub use answers::{Answer, Answers, Awaited};
 pub use messages::{InHand, Messages};
@@ -273,10 +274,11 @@ impl Journal {
     }
 
     /// The retained message of a topic is other than before; `is_new` tells that there is one.
-    pub fn retain(&mut self, topic: &str, is_new: bool, urgency: Urgency, now: Time) {
-        if topic.starts_with("$SYS/") || is_planted(Fault::RetainedNotKept) {
+    pub fn retain(&mut self, topic: TopicName<'_>, is_new: bool, urgency: Urgency, now: Time) {
+        if topic.is_about_the_broker() || is_planted(Fault::RetainedNotKept) {
             return;
         }
+        let topic = topic.as_str();
         let topics = match urgency {
             Urgency::Lazy if is_new => &mut self.unpromised,
             _ => &mut self.retained,

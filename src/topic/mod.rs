@@ -87,7 +87,8 @@ impl<'a> TopicName<'a> {
     /// Whether it is `$SYS/broker/connection/NAME/state`, where bridges of mosquitto's tell whether they are connected.
     pub fn is_about_a_bridge(self) -> bool {
         let rest = self.0.strip_prefix("$SYS/broker/connection/");
-        rest.and_then(|rest| rest.strip_suffix("/state")).is_some_and(|name| !name.contains('/'))
+        rest.and_then(|rest| rest.strip_suffix("/state"))
+            .is_some_and(|name| !name.is_empty() && !name.contains('/'))
     }
 
     /// Whether the name begins with `$`, so that a leading wildcard does not match it [MQTT-4.7.2-1].
@@ -234,11 +235,19 @@ mod tests {
 
     #[test]
     fn only_sys_itself_and_what_is_below_is_about_the_broker() {
-        for name in ["$SYS", "$SYS/a", "$SYS/broker/connection/state", "$SYS/broker/connection/a/b/state"] {
-            assert!(TopicName::new(name).unwrap().is_about_the_broker(), "{name}");
-        }
-        for name in ["$SYSTEM/a", "a/$SYS/a", "$SYS/broker/connection/a/state"] {
-            assert!(!TopicName::new(name).unwrap().is_about_the_broker(), "{name}");
+        for (name, expected) in [
+            ("$SYS", true),
+            ("$SYS/a", true),
+            ("$SYSTEM/a", false),
+            ("a/$SYS/a", false),
+            ("$SYS/broker/connection/hall.gateway/state", false),
+            ("$SYS/broker/connection/a/b/state", true),
+            ("$SYS/broker/connection//state", true),
+            ("$SYS/broker/connection/state", true),
+            ("$SYS/broker/connection/a/other", true),
+            ("$SYS/broker/connections/a/state", true),
+        ] {
+            assert_eq!(TopicName::new(name).unwrap().is_about_the_broker(), expected, "{name}");
         }
     }
 

@@ -212,6 +212,23 @@ fn nobody_writes_there_and_limits_do_not_count_it() {
 }
 
 #[test]
+fn bridges_say_there_whether_they_are_connected() {
+    let mut world = World::with_limits(|limits| limits.retained_count = 1);
+    tell(&mut world, 1);
+    let watcher = watch(&mut world, "$SYS/broker/connection/+/state");
+    let state = "$SYS/broker/connection/hall.gateway/state";
+    let bridge = world.connect(Connect::new(V5, "hall.gateway").will(state, b"0", 1, true, &[]).bytes());
+    world.take(bridge);
+    let puback = world.ask(bridge, Publish::new(V5, state, b"1").qos(1, 1).retain().bytes());
+    assert_eq!(puback[..2], [0x40, 2], "it is taken");
+    assert_eq!(news(&mut world, watcher)["state"], "1");
+    let other = Publish::new(V5, "$SYS/broker/connection/other/state", b"1").qos(1, 2).retain();
+    assert_eq!(world.ask(bridge, other.bytes())[4], 0x97, "it counts as whatever clients have retained");
+    world.cut(bridge);
+    assert_eq!(news(&mut world, watcher)["state"], "0");
+}
+
+#[test]
 fn who_may_read_it_is_asked() {
     let mut world = World::with(Limits::default(), Doorman::default());
     tell(&mut world, 1);
