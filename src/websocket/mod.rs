@@ -164,7 +164,11 @@ impl WebSocket {
     /// frame in progress. A frame is never left before it is whole.
     pub fn frame(&mut self, length: usize) -> (&[u8], usize) {
         if self.owed == 0 {
-            self.head.append(&mut self.answers);
+            // Answers wait for those before them to leave, else their bound would be none for a client that sends
+            // Pings and reads nothing.
+            if self.head.is_empty() {
+                std::mem::swap(&mut self.head, &mut self.answers);
+            }
             if length > 0 {
                 push_header(&mut self.head, BINARY, length);
                 self.owed = length;

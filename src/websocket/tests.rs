@@ -153,6 +153,25 @@ fn a_flood_of_pings_is_answered_within_bounds() {
 }
 
 #[test]
+fn pings_that_come_one_by_one_are_bounded_as_well() {
+    let mut socket = open();
+    for _ in 0..1_000 {
+        receive(&mut socket, &frame(PING, true, &[7; 125]));
+        assert!(socket.frame(0).0.len() <= ANSWERS_MAXIMUM + 127, "nothing has left");
+    }
+    socket.close();
+    let mut answers = Vec::new();
+    while socket.has_answers() {
+        let head = socket.frame(0).0.to_vec();
+        socket.advance(head.len());
+        answers.extend(head);
+    }
+    let frames = read_frames(&answers);
+    assert!((9..30).contains(&frames.len()), "{} answers", frames.len());
+    assert_eq!(frames.last().map(|(opcode, _)| *opcode), Some(CLOSE), "the last word is not lost");
+}
+
+#[test]
 fn an_answer_waits_for_the_frame_in_progress() {
     let mut socket = open();
     assert_eq!(socket.frame(5).1, 5);
