@@ -216,6 +216,23 @@ const UNSAFE: &str = concat!("un", "safe");
 const GETTER: &str = concat!("fn ", "get_");
 const HOMES: [&str; 3] = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/")];
 
+/// Finds links to headings and files that there are not.
+fn check_links(text: &str, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+    let anchor = |heading: &str| heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    let headings: BTreeSet<String> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    let wrong = |link: &str| match link.strip_prefix('#') {
+        Some(heading) if !headings.contains(heading) => {
+            Some(format!("a link to #{heading}, of which there is no heading"))
+        }
+        None if !link.contains("://") && !is_there(link) => {
+            Some(format!("a link to {link}, which is not there"))
+        }
+        _ => None,
+    };
+    links.filter_map(wrong).collect()
+}
+
 /// The text with comments blanked; lines keep their numbers. A `//` inside of a literal ends its line too.
 fn without_comments(text: &str) -> String {
     text.lines()
@@ -343,6 +360,13 @@ fn rooms_know_only_what_the_table_lets_them_know() {
         wrong.extend(of_file.into_iter().map(|what| format!("src/{}: {what}", path.display())));
     }
     assert_nothing_wrong(&wrong);
+}
+
+#[test]
+fn links_of_the_readme_lead_somewhere() {
+    let text = fs::read_to_string(root().join("README.md")).expect("there is a README");
+    let is_there = |place: &str| root().join(place).exists();
+    assert_nothing_wrong(&check_links(&text, is_there));
 }
 
 #[test]
@@ -501,6 +525,17 @@ fn leftovers_in_a_source_are_found() {
     for text in bad {
         assert_eq!(check_rust(&text).len(), 1, "{text}");
     }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_found() {
+    let text =
+        "# A\n## Two words\n[a](#two-words) [b](#words) [c](there) [d](gone) [e](https://a.example/)\n";
+    let wrong = check_links(text, |place| place == "there");
+    assert_eq!(
+        wrong,
+        ["a link to #words, of which there is no heading", "a link to gone, which is not there"]
+    );
 }
 
 #[test]
