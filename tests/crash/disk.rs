@@ -282,9 +282,11 @@ impl Call {
         let (name, rest) = text.split_once('(')?;
         let (arguments, result) = rest.rsplit_once(") = ").or_else(|| rest.rsplit_once(')'))?;
         let result = result.trim_start_matches([' ', '=']);
-        let result = result.split(['<', ' ']).next()?.to_owned();
+        // An error that has no name is what a call left in the register that was cut off by a kill.
+        let is_cut_off = result.contains("(errno ");
+        let result = if is_cut_off { "?" } else { result.split(['<', ' ']).next()? };
         let arguments = arguments.split(", ").map(str::to_owned).collect();
-        Some(Self { name: name.to_owned(), arguments, result })
+        Some(Self { name: name.to_owned(), arguments, result: result.to_owned() })
     }
 
     /// The path that it is about: of its first descriptor, or the text that it begins with.
@@ -349,6 +351,21 @@ mod tests {
         for expected in [&[1, 2][..], &[1, 2, 0], &[1, 2, 3]] {
             assert!(some.iter().any(|content| content == expected), "{expected:?}");
         }
+        assert!(
+            matches!(&disk.unfinished, Some((name, Change::Write(3, bytes))) if name == "a" && *bytes == [4])
+        );
+    }
+
+    #[test]
+    fn a_call_that_was_cut_off_may_have_been_done() {
+        let mut disk = Disk::default();
+        let last =
+            "10 pwrite64(3<\\x2f\\x64\\x2f\\x61>, \"\\x04\", 1, 3) = -1 (errno 18446744073709551598)\n";
+        disk.follow(
+            &LOG.replace("10 pwrite64(3<\\x2f\\x64\\x2f\\x61>, \"\\x04\", 1, 3 <unfinished ...>\n", last),
+            "/d",
+            true,
+        );
         assert!(
             matches!(&disk.unfinished, Some((name, Change::Write(3, bytes))) if name == "a" && *bytes == [4])
         );
