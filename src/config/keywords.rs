@@ -330,7 +330,7 @@ pub static KEYWORDS: &[Keyword] = &[
     row(
         "max_packet_size",
         Global(Number(20, ANY_MORE, |draft, number| draft.packet_size = usize::try_from(number).ok())),
-        "before a CONNECT was accepted 64 KiB at most",
+        "before a CONNECT was accepted 128 KiB at most",
     ),
     row(
         "max_queued_bytes",
