@@ -274,6 +274,7 @@ impl Copy {
             qos: terms.qos.min(publication.qos),
             retain: true,
             identifiers: terms.identifiers(),
+            unseen_identifiers: BTreeSet::new(),
             publication,
             is_optional: false,
             may_be_repeat: false,

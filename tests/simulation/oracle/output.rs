@@ -1,5 +1,7 @@
 //! What the broker sends, held against what it owes and against the client's side of the standards.
 
+use std::collections::BTreeSet;
+
 use brooklet::codec::{
     Acknowledgement, Packet, PacketIdentifier, Property, ProtocolVersion, Publish, QoS, Status, decode, frame,
 };
@@ -36,7 +38,9 @@ impl Received<'_> {
     pub(super) fn is(&self, copy: &Copy, version: ProtocolVersion) -> bool {
         self.qos == copy.qos
             && self.retain == copy.retain
-            && (version != ProtocolVersion::V5 || self.identifiers == copy.identifiers)
+            && (version != ProtocolVersion::V5
+                || self.identifiers == copy.identifiers
+                || copy.unseen_identifiers.contains(&self.identifiers))
             && self.carries(&copy.publication, version)
     }
 }
@@ -266,6 +270,9 @@ impl Oracle {
                 line.resent = flight.order;
                 flight.line = Some(id);
             }
+            if version == ProtocolVersion::V5 {
+                flight.copy.show_identifiers(&received.identifiers);
+            }
             let copy = flight.copy.clone();
             line.unsettled.insert(number);
             self.check_window(id);
@@ -315,7 +322,8 @@ impl Oracle {
     fn claim(&mut self, id: ConnectionId, client: &str, received: &Received<'_>) -> Copy {
         self.deliveries += 1;
         let version = self.lines[&id].version;
-        self.claim_own(id, client, received, version, false)
+        let mut copy = self
+            .claim_own(id, client, received, version, false)
             .or_else(|| {
                 let copy = self.claim_own(id, client, received, version, true)?;
                 self.note_optional(client, received, version);
@@ -335,7 +343,11 @@ impl Oracle {
                     &received.payload[..received.payload.len().min(12)],
                     like.map(|shared| (shared.group, &shared.candidates, &shared.holder)).collect::<Vec<_>>(),
                 )
-            })
+            });
+        if version == ProtocolVersion::V5 {
+            copy.show_identifiers(&received.identifiers);
+        }
+        copy
     }
 
     fn claim_own(
@@ -415,19 +427,23 @@ impl Oracle {
         version: ProtocolVersion,
     ) -> Option<Copy> {
         let shared = &self.shared[index];
-        shared.candidates.get(client)?.iter().find_map(|terms| {
+        let mut like = shared.candidates.get(client)?.iter().filter_map(|terms| {
             let copy = Copy {
                 publication: shared.publication.clone(),
                 qos: terms.qos.min(shared.publication.qos),
                 retain: terms.as_published && shared.publication.retain,
                 identifiers: terms.identifiers(),
+                unseen_identifiers: BTreeSet::new(),
                 is_optional: false,
                 may_be_repeat: true,
                 is_repeat: false,
                 source: Source::Shared(shared.number),
             };
             received.is(&copy, version).then_some(copy)
-        })
+        });
+        let mut copy = like.next()?;
+        like.for_each(|other| copy.or_like(other));
+        Some(copy)
     }
 
     /// The client has answered a delivery for the last time.

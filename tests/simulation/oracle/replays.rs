@@ -97,8 +97,9 @@ impl Session {
                 received.is(&copy, version).then_some(copy)
             });
             let Some(copy) = found else { continue };
-            let (copy, candidates) = meant.get_or_insert((copy, Vec::new()));
-            copy.may_be_repeat |= replay.may_be_repeat;
+            let (first, candidates) = meant.get_or_insert_with(|| (copy.clone(), Vec::new()));
+            first.may_be_repeat |= replay.may_be_repeat;
+            first.or_like(copy);
             candidates.push(replay.number);
         }
         meant

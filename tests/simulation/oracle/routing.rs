@@ -1,6 +1,6 @@
 //! Who is to get a message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use brooklet::codec::{Properties, Property, Publish, QoS, ReasonCode};
@@ -208,6 +208,7 @@ fn copy_for(client: &str, session: &Session, publication: &Rc<Publication>) -> O
         qos: highest.min(publication.qos),
         retain: publication.retain && wanted.iter().any(|terms| terms.as_published),
         identifiers,
+        unseen_identifiers: BTreeSet::new(),
         is_optional: false,
         may_be_repeat: false,
         is_repeat: false,

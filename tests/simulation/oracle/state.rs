@@ -73,6 +73,8 @@ pub struct Copy {
     pub retain: bool,
     /// Sorted.
     pub identifiers: Vec<u32>,
+    /// Others that it may have instead: only versions that can not see them have had a look at it.
+    pub unseen_identifiers: BTreeSet<Vec<u32>>,
     /// The broker may have dropped it.
     pub is_optional: bool,
     /// It may have been lost on its way after it had been sent, and so come with DUP at first sight.
@@ -89,14 +91,30 @@ impl Copy {
         self.source == Source::Own && !self.is_optional && !self.publication.payload.is_empty()
     }
 
-    /// Its length on the wire, without Topic Alias.
+    /// This copy, though what was seen does not tell it from one with the identifiers of another.
+    pub fn or_like(&mut self, other: Self) {
+        if other.identifiers != self.identifiers {
+            self.unseen_identifiers.insert(other.identifiers);
+        }
+    }
+
+    /// Somebody has seen which identifiers it has.
+    pub fn show_identifiers(&mut self, seen: &[u32]) {
+        self.identifiers = seen.to_vec();
+        self.unseen_identifiers.clear();
+    }
+
+    /// Its greatest length on the wire, without Topic Alias.
     pub fn length(&self, version: ProtocolVersion) -> usize {
         let mut properties = PropertyBuffer::default();
         properties.push_encoded(&self.publication.properties);
         if let Some(interval) = self.publication.interval {
             properties.push(Property::MessageExpiryInterval(interval));
         }
-        for &identifier in &self.identifiers {
+        // Where there is a choice, it is of one identifier or none, and the highest one is the longest.
+        let identifiers =
+            self.unseen_identifiers.last().map_or(&self.identifiers, |unseen| unseen.max(&self.identifiers));
+        for &identifier in identifiers {
             properties.push(Property::SubscriptionIdentifier(identifier));
         }
         let delivery = match self.qos {
