@@ -7,7 +7,7 @@ use brooklet::time::{Duration, Time};
 
 use super::Oracle;
 use super::routing::split;
-use super::state::{Progress, Publication, Will};
+use super::state::{Omission, Progress, Publication, Will};
 
 impl Oracle {
     pub(super) fn will(&mut self, client: &str, will: &brooklet::codec::Will<'_>) -> Will {
@@ -42,7 +42,7 @@ impl Oracle {
             Progress::Serving => {
                 let allowed = u64::from(line.keep_alive) * 1500;
                 let client = &line.client;
-                let is_unanswered = line.is_unanswered && self.has_storage_room;
+                let is_unanswered = line.omission != Omission::Never && self.has_storage_room;
                 assert!(
                     is_unanswered || (line.keep_alive > 0 && silence >= allowed && !line.is_paused),
                     "the broker ends {client:?} without a reason"

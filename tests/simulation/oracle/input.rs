@@ -75,8 +75,14 @@ impl Oracle {
     }
 
     fn owe_about(&mut self, id: ConnectionId, answer: Answer, subject: Subject) {
-        let debt = Debt { answer, subject, batch: self.batch() };
+        let debt = Debt { answer, subject, batch: self.batch(), is_optional: false };
         self.lines.get_mut(&id).expect("it is there").answers.push_back(debt);
+    }
+
+    /// Whether the last packet is answered can not be seen.
+    fn make_answer_optional(&mut self, id: ConnectionId) {
+        let line = self.lines.get_mut(&id).expect("it is there");
+        line.answers.back_mut().expect("it was just owed").is_optional = true;
     }
 
     pub(super) fn session(&mut self, client: &str) -> &mut Session {
@@ -174,9 +180,17 @@ impl Oracle {
         let publication = self.publication(client, &topic, publish);
         let subject = Subject::Publication(publication.number);
         let can_be_told = is_v5 && publish.delivery != Delivery::AtMostOnce;
-        let mut reasons = match self.admit(id, &publication) {
+        let admission = self.admit(id, &publication, is_uncertain);
+        let mut reasons = match admission {
             Admission::Taken => self.publish(publication, is_uncertain, can_be_told),
+            Admission::PerhapsTaken => self.publish(publication, true, can_be_told),
             Admission::Refused(reason) => vec![reason],
+            Admission::Unanswered if is_uncertain => {
+                // It may count already, and a repeat is answered whatever room there is.
+                self.owe(id, Answer::PubRec(identifier, QUEUED.to_vec()));
+                self.make_answer_optional(id);
+                return;
+            }
             Admission::Unanswered => return,
         };
         if is_uncertain {
@@ -194,11 +208,15 @@ impl Oracle {
                 if reasons.iter().any(|reason| !reason.is_error()) {
                     session.incoming.insert(identifier);
                 }
-                if reasons.len() > 1 && reasons.iter().any(|reason| reason.is_error()) {
+                let is_perhaps_refused = reasons.len() > 1 && reasons.iter().any(|reason| reason.is_error());
+                if is_perhaps_refused || matches!(admission, Admission::PerhapsTaken) {
                     session.uncertain.insert(identifier);
                 }
                 self.owe_about(id, Answer::PubRec(identifier, reasons), subject);
             }
+        }
+        if matches!(admission, Admission::PerhapsTaken) {
+            self.make_answer_optional(id);
         }
     }
 

@@ -170,11 +170,12 @@ impl Oracle {
             // Whoever is sent away need not hear what is not durable yet.
             _ => !is_ending && (!is_store_busy || self.is_durable(debt.batch)),
         });
-        let overdue = due.next();
+        let overdue = due.find(|debt| !debt.is_optional);
         assert!(overdue.is_none(), "{id:?} waits for {overdue:?} of {:?}", line.answers);
         let line = self.lines.get_mut(&id).expect("it is there");
         line.empty_at = now;
         line.settled.clear();
+        line.answers.retain(|debt| !debt.is_optional || is_store_busy);
         let maximum = line.maximum_packet_size;
         let version = line.version;
         let is_excused = |copy: &Copy| {

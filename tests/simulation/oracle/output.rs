@@ -470,14 +470,32 @@ impl Answer {
                 | (Self::PingResp, Packet::PingResp)
         )
     }
+
+    /// Whether this packet has the Packet Identifier of this PUBACK or PUBREC.
+    fn is_about_message_of(&self, packet: &Packet<'_>) -> bool {
+        match (self, packet) {
+            (Self::PubAck(identifier, _), Packet::PubAck(answer))
+            | (Self::PubRec(identifier, _), Packet::PubRec(answer)) => {
+                answer.packet_identifier.value() == *identifier
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Line {
     /// The answer that this packet is, crossed out. Where answers wait for a store, one may overtake those of other
     /// kinds, but never one of its own [MQTT-4.6.0-2] [MQTT-4.6.0-3].
     fn take_debt(&mut self, packet: &Packet<'_>, has_store: bool) -> Option<Debt> {
-        let index = self.answers.iter().position(|debt| debt.answer.is_like(packet))?;
-        if index > 0 && !has_store { None } else { self.answers.remove(index) }
+        // What was left out before it will not come any more.
+        let is_left_out = |debt: &Debt| debt.is_optional && !debt.answer.is_about_message_of(packet);
+        while let Some(index) = self.answers.iter().position(|debt| debt.answer.is_like(packet)) {
+            if !is_left_out(&self.answers[index]) {
+                return if index > 0 && !has_store { None } else { self.answers.remove(index) };
+            }
+            self.answers.remove(index);
+        }
+        None
     }
 
     /// Crosses an answer out, if it is the next one of its kind.

@@ -5,7 +5,7 @@ use brooklet::slots::ConnectionId;
 
 use super::Oracle;
 use super::routing::is_match;
-use super::state::{Publication, Session};
+use super::state::{Omission, Publication, Session};
 
 /// What becomes of a message that there may be no room for.
 pub(super) enum Admission {
@@ -14,6 +14,8 @@ pub(super) enum Admission {
     Refused(ReasonCode),
     /// There is no word for a refusal, so there is no answer.
     Unanswered,
+    /// Taken, unless one before it on the connection was left without an answer.
+    PerhapsTaken,
 }
 
 impl Oracle {
@@ -22,17 +24,31 @@ impl Oracle {
         self.has_storage_room = has_room;
     }
 
-    /// Whether a message from this connection can be kept, if it has to be.
-    pub(super) fn admit(&mut self, id: ConnectionId, publication: &Publication) -> Admission {
+    /// Whether a message from this connection can be kept, if it has to be. One that is uncertain may be a repeat.
+    pub(super) fn admit(
+        &mut self,
+        id: ConnectionId,
+        publication: &Publication,
+        is_uncertain: bool,
+    ) -> Admission {
         let lacks_room = self.lacks_room(publication);
+        let has_storage_room = self.has_storage_room;
         let line = self.lines.get_mut(&id).expect("it is there");
-        if publication.qos == QoS::AtMostOnce || !(lacks_room || line.is_unanswered) {
+        if line.omission == Omission::Perhaps && has_storage_room {
+            // Otherwise it would have ended when there was room again.
+            line.omission = Omission::Never;
+        }
+        if publication.qos == QoS::AtMostOnce || !(lacks_room || line.omission != Omission::Never) {
             return Admission::Taken;
         }
         if line.version == ProtocolVersion::V5 {
             return Admission::Refused(ReasonCode::QuotaExceeded);
         }
-        line.is_unanswered = true;
+        if line.omission == Omission::Perhaps && !lacks_room {
+            return Admission::PerhapsTaken;
+        }
+        let omission = if is_uncertain { Omission::Perhaps } else { Omission::Certain };
+        line.omission = line.omission.max(omission);
         Admission::Unanswered
     }
 

@@ -306,6 +306,17 @@ pub struct Debt {
     pub subject: Subject,
     /// The batch that what it answers went into.
     pub batch: u64,
+    /// Whether what it answers was left without an answer can not be seen.
+    pub is_optional: bool,
+}
+
+/// Whether a message on a connection was left without an answer, because there was no room for it on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Omission {
+    Never,
+    /// Unless it was a repeat, which needs no room.
+    Perhaps,
+    Certain,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,8 +363,7 @@ pub struct Line {
     /// Bytes from the broker that are no whole packet yet.
     pub tap: Vec<u8>,
     pub is_finished: bool,
-    /// A message on it was left without an answer, because there was no room for it on disk.
-    pub is_unanswered: bool,
+    pub omission: Omission,
 }
 
 impl Line {
@@ -381,7 +391,7 @@ impl Line {
             last: BTreeMap::new(),
             tap: Vec::new(),
             is_finished: false,
-            is_unanswered: false,
+            omission: Omission::Never,
         }
     }
 
