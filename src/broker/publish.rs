@@ -42,7 +42,7 @@ impl Broker {
         self.begin_message(Some(id));
         let before = self.connections[id].outbox.end();
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
-        self.conclude(id, session, publish.delivery, (reason_code, before))?;
+        self.conclude(id, session, publish.delivery, reason_code, before)?;
         Ok(Step::Done)
     }
 
@@ -253,7 +253,7 @@ impl Broker {
         let (length, topic) = (publish.payload.len(), Escaped(topic.as_str()));
         info!(target: "notice", "Dropped too large PUBLISH from {client} ('{topic}', ... ({length} bytes)).");
         let before = self.connections[id].outbox.end();
-        self.conclude(id, session, publish.delivery, (ReasonCode::QuotaExceeded, before))?;
+        self.conclude(id, session, publish.delivery, ReasonCode::QuotaExceeded, before)?;
         Ok(Step::Done)
     }
 
@@ -312,7 +312,7 @@ impl Broker {
                 }
             }
         };
-        self.conclude(id, session, publish.delivery, (reason, before))?;
+        self.conclude(id, session, publish.delivery, reason, before)?;
         Ok(Step::Done)
     }
 
@@ -374,7 +374,8 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         delivery: Delivery,
-        (reason, before): (ReasonCode, u64),
+        reason: ReasonCode,
+        before: u64,
     ) -> Result<(), Fault> {
         let mut awaited = self.take_awaited();
         if let Delivery::ExactlyOnce(identifier) = delivery {

@@ -167,9 +167,9 @@ impl Retained {
 
     /// Forgets what the broker has published of itself.
     pub fn clear_own(&mut self) {
-        let behind: (Bound<&[u8]>, _) = (Bound::Included(OWN), Bound::Unbounded);
-        let own = self.messages.range::<[u8], _>(behind).map(|by_topic| &by_topic.0).filter(|m| is_own(m));
-        let own: Vec<Message> = own.cloned().collect();
+        let below = (Bound::Included(OWN), Bound::Excluded(BEHIND_OWN));
+        let all = self.messages.range::<[u8], _>(below).map(|by_topic| &by_topic.0);
+        let own: Vec<Message> = all.filter(|message| is_own(message)).cloned().collect();
         for message in own {
             self.remove(message.topic_bytes());
         }
@@ -276,8 +276,9 @@ impl Retained {
     }
 }
 
-/// Before everything that only the broker publishes to.
+/// Everything that only the broker publishes to lies between these.
 const OWN: &[u8] = b"$SYS/";
+const BEHIND_OWN: &[u8] = &[b'$', b'S', b'Y', b'S', AFTER_SEPARATOR];
 
 /// Whether only the broker can have published it.
 fn is_own(message: &Message) -> bool {
