@@ -176,7 +176,7 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
         error!("Error: {}: unable to write the pid file: {why}.", Escaped(&path));
         return ExitCode::from(EXIT_FAILURE);
     }
-    let code = serve(server, settings, file, given);
+    let code = serve(&mut server, settings, file, given);
     if let Some(path) = pid_file {
         // Who has dropped his rights may not be able to; the number is of no use to anybody any more.
         let _ = fs::remove_file(path);
@@ -185,7 +185,7 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
 }
 
 /// Serves with everything bound and opened, and with no more rights than that needs.
-fn serve(mut server: Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
+fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
     match sandbox::drop_rights(&settings.process) {
         Ok(None) => {}
         Ok(Some(user)) => info!("Running as user {}.", Escaped(&user)),

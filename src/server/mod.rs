@@ -185,7 +185,7 @@ impl Server {
     /// # Errors
     ///
     /// If the poller fails.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.notifier.tell("READY=1");
         while !self.turn(&mut events, None)? {}
@@ -445,7 +445,7 @@ impl Server {
     }
 
     /// Stops listening, says good-bye and gives the peers a moment to close.
-    fn say_farewell(mut self, events: &mut Events) -> io::Result<()> {
+    fn say_farewell(&mut self, events: &mut Events) -> io::Result<()> {
         self.notifier.tell("STOPPING=1");
         info!("brooklet version {} terminating", env!("CARGO_PKG_VERSION"));
         self.close_all();

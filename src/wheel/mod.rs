@@ -125,7 +125,8 @@ struct Level {
 pub struct Wheel<K> {
     timers: Slab<Timer<K>>,
     shrinking: Shrinking,
-    levels: [Level; LEVELS],
+    /// On their own, as they are most of what a broker is, and it is moved until it has its place.
+    levels: Box<[Level; LEVELS]>,
     /// Where the wheel stands. No timer that is armed belongs before it.
     cursor: u64,
     /// The latest moment that was handed in, at or after the cursor.
@@ -138,7 +139,7 @@ impl<K: Copy> Wheel<K> {
         Self {
             timers: Slab::new(),
             shrinking: Shrinking::default(),
-            levels: std::array::from_fn(|_| Level { occupied: 0, first: [None; SLOTS] }),
+            levels: Box::new(std::array::from_fn(|_| Level { occupied: 0, first: [None; SLOTS] })),
             cursor: now.milliseconds(),
             latest: now.milliseconds(),
         }
