@@ -53,7 +53,7 @@ impl Broker {
             return Intake::Paused;
         }
         connection.is_paused = false;
-        (connection.last_heard, connection.judged) = (now, now);
+        connection.last_heard = now;
         self.received(id, &[], now)
     }
 
@@ -145,7 +145,6 @@ impl Broker {
                 }
             };
             connection.last_heard = self.now;
-            connection.judged = self.now;
             if let State::Serving(_) = state
                 && used >= tried
                 && PlainRun::may_begin_with(&frame, &rest[frame.length..])

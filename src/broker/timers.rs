@@ -86,9 +86,7 @@ impl Broker {
             self.arm_connection(id, Some(left));
             return;
         }
-        let since = connection.judged;
-        connection.judged = self.now;
-        if connection.inbox.has_progressed(since, self.now) {
+        if connection.inbox.has_progressed(connection.last_heard, self.now) {
             self.arm_connection(id, Some(PROGRESS_INTERVAL));
             return;
         }

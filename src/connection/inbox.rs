@@ -15,7 +15,9 @@ pub struct Inbox(Option<Box<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: Bytes,
-    /// Bytes that came since progress was last judged.
+    /// When progress was last judged.
+    judged: Time,
+    /// Bytes that came since.
     fresh: u64,
 }
 
@@ -83,11 +85,12 @@ impl Inbox {
         audit.add(self.0.as_ref().map_or(0, |held| held.bytes.memory()));
     }
 
-    /// Whether a packet in progress grew by at least 1 KiB a second over the time `since`; the next judgement is
-    /// about what comes from now on.
-    pub fn has_progressed(&mut self, since: Time, now: Time) -> bool {
+    /// Whether a packet in progress grew by at least 1 KiB a second since it was last judged or, if that is later, since
+    /// the peer was `heard`; the next judgement is about what comes from now on.
+    pub fn has_progressed(&mut self, heard: Time, now: Time) -> bool {
         let Some(held) = &mut self.0 else { return false };
         let fresh = std::mem::take(&mut held.fresh);
+        let since = std::mem::replace(&mut held.judged, now).max(heard);
         let span: Duration = now.since(since);
         fresh > 0 && fresh * 1000 >= span.milliseconds() * PROGRESS_BYTES_PER_SECOND
     }
@@ -114,8 +117,12 @@ mod tests {
         inbox.append(&[0; 4096]);
         let at = Time::from_milliseconds;
         assert!(inbox.has_progressed(at(0), at(4_000)));
-        assert!(!inbox.has_progressed(at(4_000), at(5_000)));
+        inbox.append(&[0; 600]);
+        assert!(inbox.has_progressed(at(0), at(4_500)), "what was judged is not judged again");
+        assert!(!inbox.has_progressed(at(0), at(5_000)));
         inbox.append(&[0; 1023]);
-        assert!(!inbox.has_progressed(at(5_000), at(6_000)));
+        assert!(!inbox.has_progressed(at(0), at(6_000)));
+        inbox.append(&[0; 1023]);
+        assert!(inbox.has_progressed(at(6_001), at(7_000)), "the peer was heard since");
     }
 }

@@ -132,7 +132,7 @@ impl Origin {
 }
 
 // A hundred thousand connections that do nothing pay for every byte here.
-const _: () = assert!(size_of::<Connection>() <= 112);
+const _: () = assert!(size_of::<Connection>() <= 104);
 
 /// One Network Connection.
 #[derive(Debug)]
@@ -152,8 +152,6 @@ pub struct Connection {
     pub is_paused: bool,
     /// When the last whole packet came, or, if that is later, when reading from the peer began again.
     pub last_heard: Time,
-    /// When the progress of a packet cut in half was last judged.
-    pub judged: Time,
     /// The connect timeout, then the Keep Alive, then the linger time.
     pub timer: Option<TimerId>,
     /// What came and waits.
@@ -178,7 +176,6 @@ impl Connection {
             keep_alive: 0,
             is_paused: false,
             last_heard: now,
-            judged: now,
             timer: None,
             inbox: Inbox::default(),
             outbox: Outbox::new(id),
