@@ -181,7 +181,7 @@ impl Broker {
         }
         // Who has shown a certificate needs no password.
         let password = connect.password.filter(|_| certificate.is_none());
-        let verdict = self.ask(0, &client, Question::Connect { password })?;
+        let verdict = self.ask(0, id, &client, Question::Connect { password })?;
         if let Verdict::Refused(reason) = verdict {
             return Some(Err((reason, unauthenticated(reason, claim.user_name))));
         }
@@ -191,7 +191,7 @@ impl Broker {
         if let Some(will) = &connect.will {
             let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
             let is_ours = will.topic.is_about_the_broker();
-            match self.ask(1, &client, question)? {
+            match self.ask(1, id, &client, question)? {
                 // It is not published then; but mosquitto lets such a bridge in, whose rules seldom speak of it.
                 Verdict::Refused(_) if will.topic.is_about_a_bridge() => self.denial = None,
                 Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorised"))),

@@ -372,12 +372,50 @@ impl Broker {
         self.now = self.now.max(now);
     }
 
-    /// Asks for the decision number `index` about the packet in hand; `None` if it will come later.
-    fn ask(&mut self, index: usize, client: &Client<'_>, question: Question<'_>) -> Option<Verdict> {
+    /// Asks for the decision number `index` about the CONNECT in hand; `None` if it will come later.
+    fn ask(
+        &mut self,
+        index: usize,
+        id: ConnectionId,
+        client: &Client<'_>,
+        question: Question<'_>,
+    ) -> Option<Verdict> {
+        match self.verdicts.get(index) {
+            Some(&verdict) => Some(verdict),
+            None => {
+                let answer = self.access.ask(client, question);
+                self.take_answer(id, answer)
+            }
+        }
+    }
+
+    /// As [`Broker::ask`], about another packet, of which the client is known by its session.
+    fn ask_of(
+        &mut self,
+        index: usize,
+        (id, session): (ConnectionId, SessionId),
+        question: Question<'_>,
+    ) -> Option<Verdict> {
         if let Some(&verdict) = self.verdicts.get(index) {
             return Some(verdict);
         }
-        match self.access.ask(client, question) {
+        let (connection, session) = (&self.connections[id], &self.sessions[session]);
+        let certificate = connection.certificate();
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: &session.client_identifier,
+            user_name: session.user_name.as_deref(),
+            certificate: certificate.as_deref(),
+        };
+        let answer = self.access.ask(&client, question);
+        self.take_answer(id, answer)
+    }
+
+    /// Notes an answer about the packet in hand. One that comes later is waited for.
+    fn take_answer(&mut self, id: ConnectionId, answer: Answer) -> Option<Verdict> {
+        match answer {
             Answer::Now(verdict) => {
                 if self.denial.is_none() && matches!(verdict, Verdict::Refused(_)) {
                     self.denial = self.access.why_refused();
@@ -387,8 +425,7 @@ impl Broker {
             }
             Answer::Later => {
                 let verdicts = std::mem::take(&mut self.verdicts);
-                let connection = client.connection.expect("only a connection's packets are asked about here");
-                let connection = &mut self.connections[connection];
+                let connection = &mut self.connections[id];
                 connection.parked = Some(Box::new(Parked { verdicts, assigned: None, is_waiting: true }));
                 connection.is_paused = true;
                 None

@@ -5,7 +5,7 @@ use log::{Level, info, log_enabled};
 use super::matches::Matched;
 use super::rules::mounted_name;
 use super::{Broker, Fault, Step, too_large};
-use crate::access::{Client, Question, Verdict};
+use crate::access::{Question, Verdict};
 use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, PlainPublishes,
     Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode,
@@ -326,20 +326,8 @@ impl Broker {
         if self.is_open {
             return Some(Verdict::Granted);
         }
-        let session = &self.sessions[session];
-        let (client_identifier, user_name) = (session.client_identifier.clone(), session.user_name.clone());
-        let connection = &self.connections[id];
-        let certificate = connection.certificate();
-        let client = Client {
-            connection: Some(id),
-            peer: Some(connection.peer()),
-            listener: connection.listener,
-            client_identifier: &client_identifier,
-            user_name: user_name.as_deref(),
-            certificate: certificate.as_deref(),
-        };
         let question = Question::Publish { topic, qos: publish.delivery.qos(), retain: publish.retain };
-        self.ask(0, &client, question)
+        self.ask_of(0, (id, session), question)
     }
 
     /// What receivers get as it is, apart from what is the broker's to know.

@@ -4,7 +4,7 @@ use log::info;
 
 use super::budget::Pressure;
 use super::{Broker, Fault, Step};
-use crate::access::{Client, Question, Verdict};
+use crate::access::{Question, Verdict};
 use crate::codec::{
     Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck,
     Subscribe, Subscription, UnsubAck, Unsubscribe,
@@ -103,19 +103,7 @@ impl Broker {
 
     /// Gathers the decisions about all filters; false if one comes later.
     fn ask_to_subscribe(&mut self, id: ConnectionId, session: SessionId, subscribe: &Subscribe<'_>) -> bool {
-        let state = &self.sessions[session];
-        let (client_identifier, user_name) = (state.client_identifier.clone(), state.user_name.clone());
-        let connection = &self.connections[id];
-        let certificate = connection.certificate();
-        let listener = connection.listener;
-        let client = Client {
-            connection: Some(id),
-            peer: Some(connection.peer()),
-            listener,
-            client_identifier: &client_identifier,
-            user_name: user_name.as_deref(),
-            certificate: certificate.as_deref(),
-        };
+        let listener = self.connections[id].listener;
         subscribe.subscriptions.iter().enumerate().all(|(index, wanted)| {
             let mounted = self.mounted(listener, wanted.filter);
             let Ok(filter) = named(wanted.filter, mounted.as_deref()) else {
@@ -125,7 +113,7 @@ impl Broker {
                 return true;
             };
             let question = Question::Subscribe { filter, qos: wanted.qos };
-            self.ask(index, &client, question).is_some()
+            self.ask_of(index, (id, session), question).is_some()
         })
     }
 

@@ -97,7 +97,7 @@ const _: () = assert!(size_of::<Session>() <= 104);
 #[derive(Debug)]
 pub struct Session {
     /// The Client Identifier that it is known by [MQTT-3.1.3-2].
-    pub client_identifier: Rc<str>,
+    pub client_identifier: Box<str>,
     /// The authenticated User Name, if there is one.
     pub user_name: Option<UserName>,
     /// The listener that its client came in by last.
@@ -175,7 +175,7 @@ impl Session {
     /// Tells how much memory the session takes: its Client Identifier, its subscriptions, its
     /// Will beside the message.
     pub fn count(&mut self) {
-        let names = memory::allocation(self.client_identifier.len() + 2 * size_of::<usize>())
+        let names = memory::allocation(self.client_identifier.len())
             + self.user_name.as_ref().map_or(0, UserName::memory);
         let will = self.will.as_ref().map_or(0, |_| memory::allocation(size_of::<Will>()));
         self.counted.set(names + self.subscriptions.memory() + will);
