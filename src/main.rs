@@ -25,6 +25,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Tells a broker that it is in the background already.
 const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 
+/// What glibc reads its settings from, and those that have it keep no freed block aside: such blocks lie in the midst of
+/// free pages and keep it from giving them back.
+const TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0");
+/// Tells a broker that it was started with them, though a system that grants it capabilities has taken them away.
+const IS_TUNED: &str = "BROOKLET_IS_TUNED";
+
 /// The system did not give what the broker needs to run.
 const EXIT_FAILURE: u8 = 1;
 /// An option or a configuration is invalid.
@@ -43,11 +49,31 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Test { file, given }) => test(file.as_deref(), &with_environment(given)),
-        Ok(Command::Run { file, given }) => start(file, with_environment(given)),
+        Ok(Command::Run { file, given }) => {
+            if cfg!(all(feature = "system", target_env = "gnu", not(feature = "mimalloc"))) {
+                tune_allocator();
+            }
+            start(file, with_environment(given))
+        }
         Err(message) => {
             complain(&message);
             ExitCode::from(EXIT_INVALID)
         }
+    }
+}
+
+/// Has this process begin once more with an allocator that gives memory back after a peak; glibc reads its settings at
+/// the start alone. Whoever has set some himself keeps them, and if it can not be, the broker runs as it is.
+fn tune_allocator() {
+    let (name, settings) = TUNABLES;
+    if std::env::var_os(name).is_some() || std::env::var_os(IS_TUNED).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        let mut arguments = std::env::args_os();
+        let mut command = process::Command::new(program);
+        command.arg0(arguments.next().unwrap_or_default()).args(arguments);
+        let _ = command.env(name, settings).env(IS_TUNED, "1").exec();
     }
 }
 
