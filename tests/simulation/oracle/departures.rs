@@ -99,14 +99,7 @@ impl Oracle {
         }
         for replay in &mut session.replays {
             replay.may_be_repeat = true;
-            for owed in replay.owed.values_mut() {
-                let sent_once = |qos: QoS| replay.terms.qos.min(qos) == QoS::AtMostOnce;
-                let is_weak = owed.acceptable.iter().any(|publication| {
-                    let copy = super::Copy::of_replay(publication.clone(), &replay.terms);
-                    sent_once(publication.qos) || copy.length(version) > maximum
-                });
-                owed.is_due &= !is_weak;
-            }
+            replay.give_up_weak(version, maximum);
         }
         for flight in session.in_flight.values_mut() {
             let is_too_large = flight.line != Some(id) && flight.copy.length(version) > maximum;

@@ -214,7 +214,8 @@ impl Oracle {
                     && owed
                         .acceptable
                         .iter()
-                        .all(|publication| !is_excused(&Copy::of_replay(publication.clone(), &replay.terms)))
+                        .flat_map(|publication| replay.copies(publication))
+                        .all(|copy| !is_excused(&copy))
             })
             .map(|(replay, topic, _)| (replay.number, topic.clone()))
             .collect();

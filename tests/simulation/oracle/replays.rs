@@ -26,7 +26,8 @@ impl Oracle {
             })
             .collect();
         let number = self.number();
-        let replay = Replay { number, filter: filter.to_owned(), terms, owed, may_be_repeat: false };
+        let filter = filter.to_owned();
+        let replay = Replay { number, filter, terms, former_terms: Vec::new(), owed, may_be_repeat: false };
         self.sessions.get_mut(client).expect("it is there").replays.push(replay);
     }
 
@@ -92,14 +93,12 @@ impl Session {
         let mut meant: Option<(Copy, Vec<u64>)> = None;
         for replay in &self.replays {
             let Some(owed) = replay.owed.get(&received.topic) else { continue };
-            let found = owed.acceptable.iter().find_map(|publication| {
-                let copy = Copy::of_replay(publication.clone(), &replay.terms);
-                received.is(&copy, version).then_some(copy)
-            });
-            let Some(copy) = found else { continue };
+            let copies = owed.acceptable.iter().flat_map(|publication| replay.copies(publication));
+            let mut like = copies.filter(|copy| received.is(copy, version)).peekable();
+            let Some(copy) = like.peek() else { continue };
             let (first, candidates) = meant.get_or_insert_with(|| (copy.clone(), Vec::new()));
             first.may_be_repeat |= replay.may_be_repeat;
-            first.or_like(copy);
+            like.for_each(|copy| first.or_like(copy));
             candidates.push(replay.number);
         }
         meant

@@ -9,7 +9,7 @@ use brooklet::time::{Duration, Time};
 
 use super::Oracle;
 use super::routing::is_match;
-use super::state::{Copy, Owed, Publication, Reason, Session};
+use super::state::{Copy, Owed, Publication, Reason, Replay, Session, Terms};
 
 impl Oracle {
     /// The broker crashes, and another one begins at this moment with what is durable. The store has these messages
@@ -27,8 +27,8 @@ impl Oracle {
         self.adopt_retained(retained);
         self.lose_passing_sessions();
         self.durable = Some(durable.begin_anew(self.snapshot()));
-        for session in self.sessions.values_mut() {
-            session.lose_broker(now, &self.retained, &mut self.numbers);
+        for (client, session) in &mut self.sessions {
+            session.lose_broker(client, now, &self.retained, &mut self.numbers);
         }
     }
 
@@ -77,7 +77,13 @@ impl Oracle {
 
 impl Session {
     /// The client finds itself without a broker, and the next broker finds the session.
-    fn lose_broker(&mut self, now: Time, retained: &BTreeMap<String, Rc<Publication>>, numbers: &mut u64) {
+    fn lose_broker(
+        &mut self,
+        client: &str,
+        now: Time,
+        retained: &BTreeMap<String, Rc<Publication>>,
+        numbers: &mut u64,
+    ) {
         if self.connection.take().is_some() {
             let lifetime = Duration::from_seconds(u64::from(self.expiry));
             self.ends = if self.expiry == u32::MAX { Time::NEVER } else { now + lifetime };
@@ -96,7 +102,7 @@ impl Session {
         }
         self.last.clear();
         self.handle_lost_flights();
-        self.begin_replays_anew(retained, numbers);
+        self.begin_replays_anew(client, retained, numbers);
     }
 
     /// A QoS 2 delivery keeps its Packet Identifier; one of QoS 1 begins anew.
@@ -118,8 +124,14 @@ impl Session {
 
     /// Who was owed retained messages gets all of them, perhaps a second time. Those of the first time go by the terms
     /// that the subscription had then; for the second one it may have been made anew meanwhile, without asking for what
-    /// is retained, and what is retained may be older than the subscription.
-    fn begin_replays_anew(&mut self, retained: &BTreeMap<String, Rc<Publication>>, numbers: &mut u64) {
+    /// is retained, and what is retained may be older than the subscription. What is owed is owed once: if what was
+    /// handed over by the former terms was written down, that is what comes.
+    fn begin_replays_anew(
+        &mut self,
+        client: &str,
+        retained: &BTreeMap<String, Rc<Publication>>,
+        numbers: &mut u64,
+    ) {
         let served: BTreeSet<(u64, String)> = self
             .handed_over
             .drain(..)
@@ -129,28 +141,21 @@ impl Session {
             })
             .collect();
         let mut again = Vec::new();
-        let (version, maximum) = (self.version, self.maximum_packet_size);
         for replay in &mut self.replays {
             replay.may_be_repeat = true;
-            let number = replay.number;
-            for (topic, owed) in &mut replay.owed {
-                let kept = retained.get(topic);
-                let is_there =
-                    kept.is_some_and(|kept| owed.acceptable.iter().any(|known| known.number == kept.number));
-                // What was sent at QoS 0, or too large for the client that was there, counts as handed over.
-                let is_weak = owed.acceptable.iter().any(|known| {
-                    let copy = Copy::of_replay(known.clone(), &replay.terms);
-                    copy.qos == QoS::AtMostOnce || copy.length(version) > maximum
-                });
-                owed.is_due &= is_there && !is_weak && !served.contains(&(number, topic.clone()));
-            }
+            replay.give_up_weak(self.version, self.maximum_packet_size);
             let mut second = replay.clone();
+            replay.owed.values_mut().for_each(|owed| owed.is_due = false);
             *numbers += 1;
             second.number = *numbers;
-            second.terms = self.subscriptions.get(&replay.filter).unwrap_or(&replay.terms).clone();
-            let is_same = second.terms == replay.terms;
-            let not_due = if is_same { &mut second } else { &mut *replay };
-            not_due.owed.values_mut().for_each(|owed| owed.is_due = false);
+            second.take_terms(self.subscriptions.get(&replay.filter));
+            for (topic, owed) in &mut second.owed {
+                let is_there = retained.get(topic).is_some_and(|kept| {
+                    owed.acceptable.iter().any(|known| known.number == kept.number)
+                        && !(second.terms.no_local && kept.publisher == client)
+                });
+                owed.is_due &= is_there && !served.contains(&(replay.number, topic.clone()));
+            }
             for kept in retained.values().filter(|kept| is_match(&replay.filter, kept)) {
                 let owed = second.owed.entry(kept.topic.clone());
                 let owed = owed.or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
@@ -159,5 +164,126 @@ impl Session {
             again.push(second);
         }
         self.replays.extend(again);
+    }
+}
+
+impl Replay {
+    /// Goes on by the terms that the subscription has now, if there is one.
+    fn take_terms(&mut self, terms: Option<&Terms>) {
+        let Some(terms) = terms.filter(|terms| **terms != self.terms) else { return };
+        self.former_terms.push(std::mem::replace(&mut self.terms, terms.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use brooklet::broker::Statistics;
+    use brooklet::codec::{
+        ConnAck, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion,
+        Publish, RetainHandling, Subscription,
+    };
+    use brooklet::limits::Limits;
+    use brooklet::slots::{ConnectionId, Slots};
+    use brooklet::topic::{TopicFilter, TopicName};
+
+    use super::*;
+    use crate::device::{Device, Greeting};
+
+    const TOPIC: &str = "b/c";
+    const PAYLOAD: &[u8] = b"retained";
+    const FIRST: Delivery = Delivery::AtLeastOnce(PacketIdentifier::FIRST);
+
+    fn is_worked_off(oracle: &mut Oracle, id: ConnectionId, packet: Vec<u8>) {
+        let statistics = Statistics::default();
+        oracle.sent(id, packet);
+        oracle.begin_call(&statistics, &statistics, Time::ZERO);
+        oracle.processed(id, 1);
+        oracle.end_call();
+    }
+
+    fn is_written(oracle: &mut Oracle, id: ConnectionId, packet: &Packet<'_>) {
+        oracle.written(id, &encoded(packet));
+    }
+
+    fn encoded(packet: &Packet<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        packet.encode(ProtocolVersion::V5, &mut bytes);
+        bytes
+    }
+
+    fn connects(oracle: &mut Oracle, device: &mut Device, id: ConnectionId) {
+        let greeting = Greeting {
+            version: ProtocolVersion::V5,
+            clean_start: false,
+            keep_alive: 0,
+            expiry: Some(60),
+            receive_maximum: None,
+            maximum_packet_size: None,
+            alias_maximum: None,
+            will: None,
+        };
+        oracle.opened(id, Time::ZERO);
+        is_worked_off(oracle, id, device.connect(id, &greeting));
+    }
+
+    /// A subscription of QoS 1 was owed what is retained, and before any of that was seen it was made anew at QoS 0
+    /// without asking for it; all that was written down, and then the broker crashed.
+    fn crashed() -> (Oracle, ConnectionId) {
+        let mut slots = Slots::default();
+        let [first, second] = [(), ()].map(|()| slots.insert_with(|_| ()));
+        let limits = Limits::default();
+        let answer = [
+            Property::ReceiveMaximum(limits.receive_maximum),
+            Property::TopicAliasMaximum(limits.topic_alias_maximum),
+        ];
+        let mut oracle = Oracle::new(limits, false, false);
+        oracle.begin_durability(true);
+        let mut device = Device::new("d".to_owned(), 10);
+        connects(&mut oracle, &mut device, first);
+        is_worked_off(&mut oracle, first, encoded(&retained(false, FIRST)));
+        let filter = TopicFilter::new(TOPIC).expect("good");
+        let asking = Subscription::new(filter, QoS::AtLeastOnce);
+        let mut anew = Subscription::new(filter, QoS::AtMostOnce);
+        anew.retain_handling = RetainHandling::DoNotSend;
+        is_worked_off(&mut oracle, first, device.subscribe(&[asking, anew], None));
+        oracle.batch_is_closed(true);
+        oracle.batch_is_durable();
+        oracle.crash(&[(TOPIC.to_owned(), PAYLOAD.to_vec())].into(), Time::ZERO);
+        connects(&mut oracle, &mut device, second);
+        oracle.batch_is_closed(true);
+        oracle.batch_is_durable();
+        let mut properties = PropertyBuffer::default();
+        answer.into_iter().for_each(|property| properties.push(property));
+        let properties = properties.properties();
+        let connack = ConnAck { session_present: true, code: 0, properties };
+        is_written(&mut oracle, second, &Packet::ConnAck(connack));
+        (oracle, second)
+    }
+
+    const fn retained(dup: bool, delivery: Delivery) -> Packet<'static> {
+        Packet::Publish(Publish {
+            dup,
+            retain: true,
+            delivery,
+            topic: Some(TopicName::trusted(TOPIC)),
+            properties: Properties::trusted(&[]),
+            payload: PAYLOAD,
+        })
+    }
+
+    #[test]
+    fn what_a_crash_leaves_to_be_handed_over_comes_by_the_terms_of_then_or_of_now() {
+        for (dup, delivery) in [(true, FIRST), (false, Delivery::AtMostOnce)] {
+            let (mut oracle, id) = crashed();
+            is_written(&mut oracle, id, &retained(dup, delivery));
+            oracle.check_at_rest(id, false);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the retained message of b/c for d is missing")]
+    fn what_a_crash_leaves_to_be_handed_over_comes() {
+        let (mut oracle, id) = crashed();
+        oracle.check_at_rest(id, false);
     }
 }

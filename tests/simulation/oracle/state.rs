@@ -161,8 +161,28 @@ pub struct Replay {
     pub number: u64,
     pub filter: String,
     pub terms: Terms,
+    /// By which its messages may have been handed over before a crash, and so come now.
+    pub former_terms: Vec<Terms>,
     pub owed: BTreeMap<String, Owed>,
     pub may_be_repeat: bool,
+}
+
+impl Replay {
+    /// What may come of this message, one by one.
+    pub fn copies(&self, publication: &Rc<Publication>) -> impl Iterator<Item = Copy> {
+        let all_terms = std::iter::once(&self.terms).chain(&self.former_terms);
+        all_terms.map(|terms| Copy::of_replay(publication.clone(), terms))
+    }
+
+    /// The connection is gone: what may have been sent at QoS 0, or was too large for the client, counts as handed over.
+    pub fn give_up_weak(&mut self, version: ProtocolVersion, maximum: usize) {
+        let mut owed = std::mem::take(&mut self.owed);
+        for owed in owed.values_mut() {
+            let mut copies = owed.acceptable.iter().flat_map(|publication| self.copies(publication));
+            owed.is_due &= !copies.any(|copy| copy.qos == QoS::AtMostOnce || copy.length(version) > maximum);
+        }
+        self.owed = owed;
+    }
 }
 
 /// What explains a copy that looks like a retained message for a new subscription.
