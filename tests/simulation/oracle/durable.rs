@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use brooklet::codec::QoS;
+use brooklet::codec::{Acknowledgement, QoS};
 use brooklet::slots::ConnectionId;
 
 use super::Oracle;
@@ -180,6 +180,26 @@ impl Oracle {
         let known = durable.last.same(client, session).and_then(|known| known.in_flight.get(&identifier));
         let is_durable = known.is_some_and(|flight| flight.released_at.is_some());
         assert!(is_durable, "PUBREL {identifier} to {client}, and the message may come again");
+    }
+
+    /// A client hears what became of its QoS 2 message, which went into this batch: nobody need guess any more, and after
+    /// a crash that leaves the batch neither.
+    pub(super) fn end_uncertainty(&mut self, id: ConnectionId, answer: &Acknowledgement<'_>, batch: u64) {
+        let Some(client) = self.lines[&id].client.as_deref() else { return };
+        let Some(session) = self.sessions.get_mut(client).filter(|session| session.connection == Some(id))
+        else {
+            return;
+        };
+        session.end_uncertainty(answer);
+        let number = session.number;
+        let Some(durable) = &mut self.durable else { return };
+        let count = durable.count();
+        let last = Some(&mut durable.last).filter(|_| batch <= count);
+        let closed = durable.closed.as_mut().filter(|_| batch <= durable.open);
+        for snapshot in last.into_iter().chain(closed) {
+            let known = snapshot.sessions.get_mut(client).filter(|known| known.number == number);
+            known.into_iter().for_each(|known| known.end_uncertainty(answer));
+        }
     }
 
     /// An answer leaves: a crash must not be able to take back what it says.

@@ -110,15 +110,6 @@ impl Oracle {
                 answer.packet_identifier.value() == *identifier && reasons.contains(&answer.reason_code)
             }
             (Packet::PubRec(answer), Some(Answer::PubRec(identifier, reasons))) => {
-                if let Some(client) = line.client.as_deref().filter(|_| answer.reason_code.is_error()) {
-                    // The identifier is free at once [MQTT-4.3.3-9].
-                    if let Some(session) = self.sessions.get_mut(client)
-                        && session.connection == Some(id)
-                        && session.uncertain.remove(identifier)
-                    {
-                        session.incoming.remove(identifier);
-                    }
-                }
                 answer.packet_identifier.value() == *identifier && reasons.contains(&answer.reason_code)
             }
             (Packet::PubComp(answer), Some(Answer::PubComp(identifier, reason))) => {
@@ -135,6 +126,9 @@ impl Oracle {
         };
         let line = &self.lines[&id];
         assert!(is_right, "{:?} gets {packet:?}, not {expected:?} of {:?}", line.client, line.answers);
+        if let (Packet::PubRec(answer), Some(debt)) = (packet, &debt) {
+            self.end_uncertainty(id, answer, debt.batch);
+        }
         debt.iter().for_each(|debt| self.check_promise(id, debt));
     }
 

@@ -179,8 +179,8 @@ impl Replay {
 mod tests {
     use brooklet::broker::Statistics;
     use brooklet::codec::{
-        ConnAck, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion,
-        Publish, RetainHandling, Subscription,
+        Acknowledgement, ConnAck, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
+        ProtocolVersion, Publish, ReasonCode, RetainHandling, Subscription,
     };
     use brooklet::limits::Limits;
     use brooklet::slots::{ConnectionId, Slots};
@@ -188,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::device::{Device, Greeting};
+    use crate::oracle::state::Answer;
 
     const TOPIC: &str = "b/c";
     const PAYLOAD: &[u8] = b"retained";
@@ -285,5 +286,27 @@ mod tests {
     fn what_a_crash_leaves_to_be_handed_over_comes() {
         let (mut oracle, id) = crashed();
         oracle.check_at_rest(id, false);
+    }
+
+    #[test]
+    fn a_pubrec_says_what_became_of_a_message_also_after_a_crash() {
+        for (reason_code, counts) in [(ReasonCode::Success, true), (ReasonCode::QuotaExceeded, false)] {
+            let (mut oracle, id) = crashed();
+            let identifier = PacketIdentifier::FIRST;
+            let published = retained(false, Delivery::ExactlyOnce(identifier));
+            is_worked_off(&mut oracle, id, encoded(&published));
+            oracle.session("d").uncertain.insert(identifier.value());
+            let debt = oracle.lines.get_mut(&id).and_then(|line| line.answers.back_mut());
+            debt.expect("a PUBREC is owed").answer = Answer::PubRec(identifier.value(), vec![reason_code]);
+            oracle.batch_is_closed(true);
+            oracle.batch_is_durable();
+            is_written(&mut oracle, id, &Packet::PubRec(Acknowledgement::new(identifier, reason_code)));
+            let is_known = |session: &Session| {
+                session.uncertain.is_empty() && session.incoming.contains(&identifier.value()) == counts
+            };
+            assert!(is_known(oracle.session("d")), "{reason_code:?}");
+            oracle.crash(&[(TOPIC.to_owned(), PAYLOAD.to_vec())].into(), Time::ZERO);
+            assert!(is_known(oracle.session("d")), "{reason_code:?} after a crash");
+        }
     }
 }

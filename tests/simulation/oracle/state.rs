@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use brooklet::codec::{
-    Delivery, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS,
-    ReasonCode,
+    Acknowledgement, Delivery, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion,
+    Publish, QoS, ReasonCode,
 };
 use brooklet::slots::ConnectionId;
 use brooklet::time::Time;
@@ -261,6 +261,15 @@ impl Session {
             replays: Vec::new(),
             handed_over: Vec::new(),
             last: BTreeMap::new(),
+        }
+    }
+
+    /// This PUBREC says whether a QoS 2 message counts; if it was refused, its identifier is free at once
+    /// [MQTT-4.3.3-9].
+    pub fn end_uncertainty(&mut self, answer: &Acknowledgement<'_>) {
+        let identifier = answer.packet_identifier.value();
+        if self.uncertain.remove(&identifier) && answer.reason_code.is_error() {
+            self.incoming.remove(&identifier);
         }
     }
 }
