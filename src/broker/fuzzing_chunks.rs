@@ -14,10 +14,15 @@ use crate::time::Time;
 /// Packets of one stream: so few that no outbox reaches the fill at which the moment of a write counts.
 const PACKETS_MAXIMUM: usize = 16;
 
+/// The client that gets every message at QoS 2.
+const LISTENER: &[u8] = b"\x10\x14\0\x04MQTT\x04\x02\0\0\0\x08listener\x82\x06\0\x01\0\x01#\x02";
+
 /// What a broker did.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     sent: Vec<u8>,
+    /// What it sent to somebody else, who gets every message.
+    heard: Vec<u8>,
     is_ended: bool,
     census: Census,
 }
@@ -75,7 +80,10 @@ fn outcome<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
     let limits = Limits { retained_count: 0, ..Limits::default() };
     let mut broker = Broker::new(limits, Box::new(AllowAll), 1, now);
     let id = broker.accept(Peer::Local, ListenerId::default(), now).expect("there is room");
-    let mut outcome = Outcome { sent: Vec::new(), is_ended: false, census: broker.census() };
+    let mut outcome =
+        Outcome { sent: Vec::new(), heard: Vec::new(), is_ended: false, census: broker.census() };
+    let listener = broker.accept(Peer::Local, ListenerId::default(), now).expect("there is room");
+    broker.received(listener, LISTENER, now);
     for piece in pieces {
         if outcome.is_ended {
             break;
@@ -91,11 +99,12 @@ fn outcome<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
 fn settle(broker: &mut Broker, id: ConnectionId, outcome: &mut Outcome) {
     while broker.has_work() {
         for dirty in broker.take_dirty(Vec::new()) {
-            broker.write_to(dirty, &mut outcome.sent, Time::ZERO).expect("a vector takes all");
+            let written = if dirty == id { &mut outcome.sent } else { &mut outcome.heard };
+            broker.write_to(dirty, written, Time::ZERO).expect("a vector takes all");
         }
         while let Some(effect) = broker.next_effect() {
             match effect {
-                Effect::Close(_) | Effect::Drop(_) => outcome.is_ended = true,
+                Effect::Close(ended) | Effect::Drop(ended) => outcome.is_ended |= ended == id,
                 Effect::Resume(_) => {
                     broker.resume(id, Time::ZERO);
                 }
@@ -112,26 +121,50 @@ mod tests {
         crate::fuzzing::try_out("chunked", 400, super::cut);
     }
 
+    /// A client that has subscribed to t, and packets of it.
+    fn stream(receive_maximum: u8, qos: u8, packets: &[u8]) -> Vec<u8> {
+        let mut stream = b"\x10\x11\0\x04MQTT\x05\x02\0\0\x03\x21\0".to_vec();
+        stream.extend_from_slice(&[receive_maximum, 0, 1, b'c']);
+        stream.extend_from_slice(b"\x82\x07\0\x01\0\0\x01t");
+        stream.push(qos);
+        stream.extend_from_slice(packets);
+        stream
+    }
+
+    fn assert_answered_alike(stream: &[u8], lengths: &[usize]) {
+        let whole = super::outcome(std::iter::once(stream));
+        assert!(!whole.is_ended && whole.sent.len() >= 400 && whole.heard.len() > 500);
+        for &length in lengths {
+            assert!(super::outcome(stream.chunks(length)) == whole, "pieces of {length}");
+        }
+    }
+
     /// Messages of one topic and PUBACKs are worked off several at once; but not where one of them lets something go
     /// that stands before the answer to the next, or that the next one answers.
     #[test]
     fn runs_are_answered_the_same_however_they_are_cut() {
         for (topic, receive_maximum) in [(b't', 1), (b't', 200), (b'u', 200)] {
-            // The client has subscribed to t.
-            let mut stream = b"\x10\x11\0\x04MQTT\x05\x02\0\0\x03\x21\0".to_vec();
-            stream.extend_from_slice(&[receive_maximum, 0, 1, b'c']);
-            stream.extend_from_slice(b"\x82\x07\0\x01\0\0\x01t\x01");
-            for identifier in 1..=100 {
-                stream.extend_from_slice(&[0x32, 7, 0, 1, topic, 0, identifier, 0, b'x']);
-            }
-            for identifier in 1..=50 {
-                stream.extend_from_slice(&[0x40, 2, 0, identifier]);
-            }
-            let whole = super::outcome(std::iter::once(stream.as_slice()));
-            assert!(!whole.is_ended && whole.sent.len() > 500);
-            for length in [1, 9, 30] {
-                assert!(super::outcome(stream.chunks(length)) == whole, "pieces of {length}");
-            }
+            let publishes = (1..=100).flat_map(|identifier| [0x32, 7, 0, 1, topic, 0, identifier, 0, b'x']);
+            let pubacks = (1..=50).flat_map(|identifier| [0x40, 2, 0, identifier]);
+            let packets: Vec<u8> = publishes.chain(pubacks).collect();
+            assert_answered_alike(&stream(receive_maximum, 1, &packets), &[1, 9, 30]);
+        }
+    }
+
+    /// The same for all packets of QoS 2, with repeats of some and identifiers that nobody knows in between.
+    #[test]
+    fn runs_of_qos_2_are_answered_the_same_however_they_are_cut() {
+        for (topic, receive_maximum) in [(b't', 1), (b't', 200), (b'u', 200)] {
+            let identifiers = || (1..=100).flat_map(|number| [number, (number / 10).max(1)]);
+            let publishes = identifiers().flat_map(|number| [0x34, 7, 0, 1, topic, 0, number, 0, b'x']);
+            let answers = |first: u8| identifiers().flat_map(move |number| [first, 2, 0, number]);
+            let packets: Vec<u8> =
+                publishes.chain(answers(0x62)).chain(answers(0x50)).chain(answers(0x62)).collect();
+            let completes: Vec<u8> = if receive_maximum > 1 { answers(0x70).collect() } else { Vec::new() };
+            assert_answered_alike(
+                &stream(receive_maximum, 2, &[packets, completes].concat()),
+                &[1, 4, 9, 30],
+            );
         }
     }
 }

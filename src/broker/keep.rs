@@ -439,7 +439,7 @@ impl Broker {
 
     /// Whether an answer has to wait: for what it promises, or for those before it.
     #[inline]
-    fn must_wait(&self, id: ConnectionId, awaited: Awaited) -> bool {
+    pub(super) fn must_wait(&self, id: ConnectionId, awaited: Awaited) -> bool {
         self.journal.as_ref().is_some_and(|journal| {
             journal.holds() && (journal.answers.are_waiting(id) || !journal.is_there(awaited))
         })

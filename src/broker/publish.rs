@@ -8,7 +8,7 @@ use super::{Broker, Fault, Step, too_large};
 use crate::access::{Question, Verdict};
 use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, PlainPublishes,
-    Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode,
+    Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode, plain_acknowledgements,
 };
 use crate::escape::Escaped;
 use crate::journal::{Awaited, Record, Urgency};
@@ -19,8 +19,8 @@ use crate::subscription::{Subscriber, Target};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
 
-/// Messages of QoS 1 that are answered together, at most.
-const ANSWERS_AT_ONCE: usize = 64;
+/// Packets that are answered together, at most.
+pub(super) const ANSWERS_AT_ONCE: usize = 64;
 
 impl Broker {
     /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
@@ -46,8 +46,8 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    /// Plain messages of QoS 1 on such a topic: what is the same for all is looked up once, and they are answered
-    /// together.
+    /// Plain messages of QoS 1 or 2 on such a topic, the first of which [`Broker::is_new`]: what is the same for all is
+    /// looked up once, and they are answered together.
     #[inline(never)]
     pub(super) fn relay_answered(
         &mut self,
@@ -56,65 +56,62 @@ impl Broker {
         publishes: PlainPublishes<'_>,
         matched: &Matched,
     ) -> Result<Step, Fault> {
-        let most = if self.may_answer_later(id, session, matched) { ANSWERS_AT_ONCE } else { 1 };
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
         let mut last = None;
-        for ((publish, identifier), answer) in publishes.zip(&mut answers[..most]) {
-            if count == 0 {
-                // What others wait for does not change by messages of QoS 1.
-                self.is_repeated(id, session, publish.delivery)?;
-            }
+        for (publish, answer) in publishes.zip(&mut answers) {
+            *answer = match publish.delivery {
+                Delivery::AtMostOnce => break,
+                Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),
+                Delivery::ExactlyOnce(_) if count > 0 && !self.is_new(id, session, publish.delivery) => break,
+                Delivery::ExactlyOnce(identifier) => AcknowledgementKind::PubRec.plain(identifier),
+            };
             let mut keepable = Keepable::plain(matched.topic(), &publish);
             let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
-            *answer = AcknowledgementKind::PubAck.plain(identifier);
             (count, length, payload_bytes) =
                 (count + 1, length + publish.packet.len(), payload_bytes + publish.payload.len());
             if reason_code != ReasonCode::Success {
-                last = Some((identifier, reason_code));
+                last = Some((publish.delivery, reason_code));
                 break;
+            }
+            if let Delivery::ExactlyOnce(identifier) = publish.delivery {
+                self.sessions[session].incoming.insert(identifier);
             }
         }
         self.statistics.packets_received += count as u64 - 1;
         self.statistics.publishes_received += count as u64;
         self.statistics.publish_bytes_received += payload_bytes as u64;
-        let plain = answers.split_at(count - usize::from(last.is_some())).0;
-        self.acknowledge_together(id, plain)?;
-        if let Some((identifier, reason_code)) = last {
-            self.acknowledge(id, AcknowledgementKind::PubAck, identifier, reason_code)?;
+        self.acknowledge_together(id, answers.split_at(count - usize::from(last.is_some())).0);
+        if let Some((delivery, reason_code)) = last {
+            let before = self.connections[id].outbox.end();
+            self.conclude(id, session, delivery, reason_code, before)?;
         }
         Ok(Step::Several(length))
     }
 
     /// Whether the answers to several messages may come behind the last one. Not so for a client that may be among those
     /// who get them: what it is sent must not depend on how its bytes were cut.
-    fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
+    pub(super) fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
         let is_known_not_to_subscribe = |subscriber: &Subscriber| match subscriber.target {
             Target::Session(other) => other != session,
             Target::Group(_) => self.sessions[session].subscriptions.is_empty(),
         };
-        self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
-            && matched.subscribers().iter().all(is_known_not_to_subscribe)
+        self.may_answer_together(id, session) && matched.subscribers().iter().all(is_known_not_to_subscribe)
     }
 
-    /// Queues acknowledgements of success.
+    /// Queues acknowledgements of success, for a client that [`Broker::may_answer_together`].
     #[inline]
     fn acknowledge_together(
         &mut self,
         id: ConnectionId,
         answers: &[[u8; AcknowledgementKind::PLAIN_LENGTH]],
-    ) -> Result<(), Fault> {
-        let connection = &mut self.connections[id];
+    ) {
         if answers.is_empty() {
-            return Ok(());
-        }
-        if connection.maximum_packet_size() < AcknowledgementKind::PLAIN_LENGTH {
-            return Err(too_large("PUBACK"));
+            return;
         }
         let bytes = answers.as_flattened();
-        connection.outbox.push(&mut self.sender.dirty, |outbox| outbox.extend_from_slice(bytes));
+        self.connections[id].outbox.push(&mut self.sender.dirty, |outbox| outbox.extend_from_slice(bytes));
         self.sender.packets += answers.len() as u64;
-        Ok(())
     }
 
     /// Whether a topic is neither about the broker nor of too many levels, as far as one look tells.
@@ -144,6 +141,20 @@ impl Broker {
         outcome
     }
 
+    /// Whether a message is no repeat of one that was received and not released, and those that were have left it a place.
+    #[inline]
+    pub(super) fn is_new(&self, id: ConnectionId, session: SessionId, delivery: Delivery) -> bool {
+        let incoming = &self.sessions[session].incoming;
+        if delivery == Delivery::AtMostOnce || incoming.is_empty() {
+            return true;
+        }
+        let is_repeat =
+            matches!(delivery, Delivery::ExactlyOnce(identifier) if incoming.contains(identifier));
+        let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+        let has_place = !is_v5 || incoming.len() < usize::from(self.limits.receive_maximum);
+        has_place && !is_repeat
+    }
+
     /// Whether a QoS 2 message was received before and not released: it is answered and not delivered again
     /// [MQTT-4.3.3-10]. What is new needs a place, which those that are not released may have taken all.
     #[inline]
@@ -153,35 +164,23 @@ impl Broker {
         session: SessionId,
         delivery: Delivery,
     ) -> Result<bool, Fault> {
-        if delivery == Delivery::AtMostOnce || self.sessions[session].incoming.is_empty() {
+        if self.is_new(id, session, delivery) {
             return Ok(false);
         }
-        self.is_repeated_among_others(id, session, delivery)
-    }
-
-    fn is_repeated_among_others(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        delivery: Delivery,
-    ) -> Result<bool, Fault> {
-        let incoming = &self.sessions[session].incoming;
         if let Delivery::ExactlyOnce(identifier) = delivery
-            && incoming.contains(identifier)
-            && !is_planted(planted::Fault::RepeatedDelivery)
+            && self.sessions[session].incoming.contains(identifier)
         {
+            if is_planted(planted::Fault::RepeatedDelivery) {
+                return Ok(false);
+            }
             let awaited = self.recorded(session);
             self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
             return Ok(true);
         }
-        let is_v5 = self.connections[id].version == ProtocolVersion::V5;
-        if is_v5 && incoming.len() >= usize::from(self.limits.receive_maximum) {
-            return Err(Fault::new(
-                ReasonCode::ReceiveMaximumExceeded,
-                "more QoS 1 and 2 messages at a time than the Receive Maximum",
-            ));
-        }
-        Ok(false)
+        Err(Fault::new(
+            ReasonCode::ReceiveMaximumExceeded,
+            "more QoS 1 and 2 messages at a time than the Receive Maximum",
+        ))
     }
 
     /// The topic of a PUBLISH, by name or by alias; an alias that comes with a name is bound to it.
@@ -505,6 +504,39 @@ impl Broker {
         let reason_code =
             if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         self.acknowledge_when(id, awaited, AcknowledgementKind::PubComp, identifier, reason_code)
+    }
+
+    /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs [MQTT-4.3.3-11], as far as nothing else is to be
+    /// said; tells how many.
+    pub(super) fn complete_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
+        if !self.may_answer_together(id, session) {
+            return 0;
+        }
+        let Self { sessions, connections, sender, .. } = self;
+        let incoming = &mut sessions[session].incoming;
+        let connection = &mut connections[id];
+        let must_be_known = connection.version == ProtocolVersion::V5;
+        let mut count = 0;
+        connection.outbox.push(&mut sender.dirty, |answers| {
+            for identifier in plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(ANSWERS_AT_ONCE)
+            {
+                if !incoming.remove(identifier) && must_be_known {
+                    break;
+                }
+                answers.extend_from_slice(&AcknowledgementKind::PubComp.plain(identifier));
+                count += 1;
+            }
+        });
+        sender.packets += count as u64;
+        count
+    }
+
+    /// Whether plain answers to several packets of a client may be queued in one piece: none of them has to wait, and the
+    /// client takes packets of their length.
+    pub(super) fn may_answer_together(&self, id: ConnectionId, session: SessionId) -> bool {
+        !self.is_kept(session)
+            && !self.must_wait(id, Awaited::Nothing)
+            && self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
     }
 
     /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.

@@ -217,10 +217,12 @@ impl Broker {
             && let Some(publish) = unchecked.plain(version)
             && let Some(matched) = self.matches.find(&self.trie, unchecked.topic)
         {
-            if let Delivery::AtLeastOnce(identifier) = publish.delivery
+            if publish.delivery != Delivery::AtMostOnce
                 && self.journal.is_none()
+                && self.may_answer_later(id, session, &matched)
+                && self.is_new(id, session, publish.delivery)
             {
-                let alike = PlainPublishes::new((publish, identifier), unchecked.topic, rest, limit);
+                let alike = PlainPublishes::new(publish, unchecked.topic, rest, limit);
                 return self.relay_answered(id, session, alike, &matched);
             }
             return self.relay(id, session, &publish, &matched);
@@ -228,6 +230,7 @@ impl Broker {
         self.work_off_publish(id, session, &unchecked.decode(version)?)
     }
 
+    /// Works off a plain acknowledgement, and those of its kind behind it as far as that is the same as one by one.
     #[inline]
     fn handle_plain(
         &mut self,
@@ -236,8 +239,19 @@ impl Broker {
         (kind, identifier): (AcknowledgementKind, PacketIdentifier),
         rest: &[u8],
     ) -> Result<Step, Fault> {
+        let count = match kind {
+            AcknowledgementKind::PubAck | AcknowledgementKind::PubComp => {
+                self.settle_together(kind, session, rest)
+            }
+            AcknowledgementKind::PubRec => self.release_together(id, session, rest),
+            AcknowledgementKind::PubRel => self.complete_together(id, session, rest),
+        };
+        if count > 0 {
+            self.statistics.packets_received += count as u64 - 1;
+            return Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH));
+        }
         match kind {
-            AcknowledgementKind::PubAck => return self.handle_pubacks(session, rest),
+            AcknowledgementKind::PubAck => self.handle_puback(session, identifier)?,
             AcknowledgementKind::PubRec => self.handle_pubrec(id, session, identifier, false)?,
             AcknowledgementKind::PubRel => self.handle_pubrel(id, session, identifier)?,
             AcknowledgementKind::PubComp => self.handle_pubcomp(session, identifier)?,

@@ -2,11 +2,12 @@
 //! resumed, and on a live connection of 3.1 and 3.1.1 after a pause. MQTT 5.0 forbids the latter [MQTT-4.4.0-1].
 
 use super::deliver::Share;
+use super::publish::ANSWERS_AT_ONCE;
 use super::timers::Timer;
-use super::{Broker, Fault, Step};
+use super::{Broker, Fault};
 use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS,
-    ReasonCode, plain_pubacks,
+    ReasonCode, plain_acknowledgements,
 };
 use crate::journal::{Awaited, Record, Urgency};
 use crate::message::{Keepable, Naming, ReceiverCopy};
@@ -15,38 +16,65 @@ use crate::session::{Outgoing, Queued, Settled, Stage};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 
-/// A PUBACK that answers something else.
-const PUBACK_OUT_OF_PLACE: &str = "PUBACK for a QoS 2 message";
-
 impl Broker {
-    /// The plain PUBACKs at the front of `bytes`, at least one. Only one, if something waits for it: the next may already
-    /// answer what that one lets go.
+    /// Works off the plain PUBACKs or PUBCOMPs at the front of `bytes` as far as nothing but the deliveries that they end
+    /// depends on them; tells how many.
     #[inline]
-    pub(super) fn handle_pubacks(&mut self, session: SessionId, bytes: &[u8]) -> Result<Step, Fault> {
+    pub(super) fn settle_together(
+        &mut self,
+        kind: AcknowledgementKind,
+        session: SessionId,
+        bytes: &[u8],
+    ) -> usize {
         if self.is_kept(session) {
-            let Some(identifier) = plain_pubacks(bytes).next() else { return Ok(Step::Done) };
-            self.handle_puback(session, identifier)?;
-            return Ok(Step::Done);
+            return 0;
         }
         let outgoing = self.sessions[session].outgoing_mut();
-        let is_at_rest = outgoing.is_at_rest();
+        // What waits may go after the first one already, and the next may answer it.
+        if !outgoing.is_at_rest() {
+            return 0;
+        }
         let mut count = 0;
-        for identifier in plain_pubacks(bytes) {
-            match outgoing.acknowledge(identifier, &mut self.sender.spares) {
-                Settled::Done if !is_at_rest => {
-                    self.pump(session);
-                    return Ok(Step::Done);
-                }
-                Settled::Done => {}
-                Settled::Unknown if !is_at_rest => return Ok(Step::Done),
-                Settled::Unknown => {}
-                Settled::OutOfPlace if count > 0 => break,
-                Settled::OutOfPlace => return Err(Fault::protocol_error(PUBACK_OUT_OF_PLACE)),
+        for identifier in plain_acknowledgements(kind, bytes) {
+            let settled = match kind {
+                AcknowledgementKind::PubAck => outgoing.acknowledge(identifier, &mut self.sender.spares),
+                _ => outgoing.complete(identifier, &mut self.sender.spares),
+            };
+            if matches!(settled, Settled::OutOfPlace) {
+                break;
             }
             count += 1;
         }
-        self.statistics.packets_received += count as u64 - 1;
-        Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH))
+        count
+    }
+
+    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as far as each is the first answer
+    /// to its message or the same once more; tells how many.
+    pub(super) fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
+        if !self.may_answer_together(id, session) || is_planted(planted::Fault::LostPubrel) {
+            return 0;
+        }
+        let Self { sessions, connections, sender, now, .. } = self;
+        let outgoing = sessions[session].outgoing_mut();
+        let outbox = &mut connections[id].outbox;
+        let (mut count, mut ends_at) = (0, outbox.end());
+        outbox.push(&mut sender.dirty, |answers| {
+            for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(ANSWERS_AT_ONCE)
+            {
+                if !matches!(outgoing.receive(identifier, false, &mut sender.spares), Settled::Done) {
+                    break;
+                }
+                let answer = AcknowledgementKind::PubRel.plain(identifier);
+                answers.extend_from_slice(&answer);
+                (count, ends_at) = (count + 1, ends_at + answer.len() as u64);
+                outgoing.released(identifier, *now, ends_at, 0);
+            }
+        });
+        sender.packets += count as u64;
+        if count > 0 {
+            self.retry_later(session);
+        }
+        count
     }
 
     pub(super) fn handle_puback(
@@ -59,7 +87,7 @@ impl Broker {
             Settled::Done if outgoing.is_at_rest() => {}
             Settled::Done => self.pump(session),
             Settled::Unknown => {}
-            Settled::OutOfPlace => return Err(Fault::protocol_error(PUBACK_OUT_OF_PLACE)),
+            Settled::OutOfPlace => return Err(Fault::protocol_error("PUBACK for a QoS 2 message")),
         }
         self.settle_gone(session);
         Ok(())

@@ -165,12 +165,18 @@ pub fn plain_acknowledgement(frame: &Frame<'_>) -> Option<(AcknowledgementKind, 
     Some((kind, PacketIdentifier::new(u16::from_be_bytes([high, low]))?))
 }
 
-/// The Packet Identifiers of the plain PUBACKs that stand one behind the other at the front of `input`.
+/// The Packet Identifiers of the plain acknowledgements of one kind that stand one behind the other at the front of
+/// `input`.
 #[inline]
-pub fn plain_pubacks(input: &[u8]) -> impl Iterator<Item = PacketIdentifier> {
-    const FIRST_BYTE: u8 = AcknowledgementKind::PubAck.first_byte();
-    input.as_chunks().0.iter().map_while(|packet| match *packet {
-        [FIRST_BYTE, 2, high, low] => PacketIdentifier::new(u16::from_be_bytes([high, low])),
+pub fn plain_acknowledgements(
+    kind: AcknowledgementKind,
+    input: &[u8],
+) -> impl Iterator<Item = PacketIdentifier> {
+    let first_byte = kind.first_byte();
+    input.as_chunks().0.iter().map_while(move |packet| match *packet {
+        [first, 2, high, low] if first == first_byte => {
+            PacketIdentifier::new(u16::from_be_bytes([high, low]))
+        }
         _ => None,
     })
 }

@@ -21,8 +21,6 @@ const PROPERTIES: PropertySet = PropertySet::of(&[
 
 const DUP: u8 = 0b1000;
 const RETAIN: u8 = 0b0001;
-/// The first byte of a plain one of QoS 1.
-const AT_LEAST_ONCE: u8 = kind::PUBLISH << 4 | 0b0010;
 
 /// The quality of service together with the Packet Identifier that it asks for: QoS 0 has none [MQTT-2.2.1-2].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,14 +164,15 @@ impl<'a> PlainRun<'a> {
     }
 }
 
-/// Plain packets of QoS 1 on one topic, one right behind the other.
+/// Plain packets on one topic and of one QoS, one right behind the other.
 #[derive(Clone, Debug)]
 pub struct PlainPublishes<'a> {
+    first_byte: u8,
     topic: &'a [u8],
     version: ProtocolVersion,
     maximum_packet_size: usize,
     /// The one to be told next.
-    next: Option<(PlainPublish<'a>, PacketIdentifier)>,
+    next: Option<PlainPublish<'a>>,
     /// What stands behind that.
     rest: &'a [u8],
 }
@@ -183,31 +182,31 @@ impl<'a> PlainPublishes<'a> {
     /// `maximum_packet_size` ends them.
     #[inline]
     pub fn new(
-        first: (PlainPublish<'a>, PacketIdentifier),
+        first: PlainPublish<'a>,
         topic: &'a [u8],
         input: &'a [u8],
         maximum_packet_size: usize,
     ) -> Self {
-        let rest = input.get(first.0.packet.len()..).unwrap_or_default();
-        Self { topic, version: first.0.version, maximum_packet_size, next: Some(first), rest }
+        let first_byte = kind::PUBLISH << 4 | first.delivery.qos().level() << 1;
+        let rest = input.get(first.packet.len()..).unwrap_or_default();
+        Self { first_byte, topic, version: first.version, maximum_packet_size, next: Some(first), rest }
     }
 
     #[inline]
-    fn cut(&mut self) -> Option<(PlainPublish<'a>, PacketIdentifier)> {
+    fn cut(&mut self) -> Option<PlainPublish<'a>> {
         let Ok(Status::Complete(cut)) = frame(self.rest, self.maximum_packet_size) else { return None };
-        if cut.first_byte != AT_LEAST_ONCE {
+        if cut.first_byte != self.first_byte {
             return None;
         }
         let unchecked = UncheckedPublish::new(&cut).ok().filter(|unchecked| unchecked.topic == self.topic)?;
         let plain = unchecked.plain(self.version)?;
-        let identifier = plain.delivery.packet_identifier()?;
         self.rest = self.rest.get(cut.length..)?;
-        Some((plain, identifier))
+        Some(plain)
     }
 }
 
 impl<'a> Iterator for PlainPublishes<'a> {
-    type Item = (PlainPublish<'a>, PacketIdentifier);
+    type Item = PlainPublish<'a>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
@@ -451,23 +450,31 @@ mod tests {
     }
 
     #[test]
-    fn alike_are_those_of_one_topic_of_quality_1() {
-        let first = b"\x32\x06\0\x01t\0\x01x";
-        let others: [&[u8]; 5] = [
+    fn alike_are_those_of_one_topic_and_one_quality() {
+        let others: [&[u8]; 6] = [
             b"\x32\x06\0\x01u\0\x02x",
             b"\x3A\x06\0\x01t\0\x02x",
             b"\x34\x06\0\x01t\0\x02x",
+            b"\x30\x04\0\x01tx",
             b"\x32\x06\0\x01t\0\0x",
             b"\x32\x07\0\x01t\0\x02xy",
         ];
-        for other in others {
-            let input = [&first[..], b"\x32\x05\0\x01t\0\x03", other, first].concat();
+        for (other, exactly_once) in others.into_iter().flat_map(|other| [(other, false), (other, true)]) {
+            let mut other = other.to_vec();
+            let mut first = b"\x32\x06\0\x01t\0\x01x".to_vec();
+            let mut second = b"\x32\x05\0\x01t\0\x03".to_vec();
+            if exactly_once {
+                for packet in [&mut first, &mut second, &mut other] {
+                    packet[0] ^= 0b0110;
+                }
+            }
+            let input = [&*first, &second, &other, &first].concat();
             let Ok(Status::Complete(cut)) = frame(&input, 8) else { panic!("it is whole") };
             let unchecked = unchecked_publish(&cut, V311).unwrap().unwrap();
             let plain = unchecked.plain(V311).unwrap();
-            let identifier = plain.delivery.packet_identifier().unwrap();
-            let alike = PlainPublishes::new((plain, identifier), unchecked.topic, &input, 8);
-            let told: Vec<_> = alike.map(|(plain, identifier)| (plain.payload, identifier.value())).collect();
+            let alike = PlainPublishes::new(plain, unchecked.topic, &input, 8);
+            let identifier = |plain: &PlainPublish<'_>| plain.delivery.packet_identifier().unwrap().value();
+            let told: Vec<_> = alike.map(|plain| (plain.payload, identifier(&plain))).collect();
             assert_eq!(told, [(&b"x"[..], 1), (b"", 3)], "before {other:02x?}");
         }
     }
