@@ -38,7 +38,7 @@ impl Broker {
         for identifier in plain_acknowledgements(kind, bytes) {
             let settled = match kind {
                 AcknowledgementKind::PubAck => outgoing.acknowledge(identifier, &mut self.sender.spares),
-                _ => outgoing.complete(identifier, &mut self.sender.spares),
+                _ => outgoing.complete(identifier),
             };
             if matches!(settled, Settled::OutOfPlace) {
                 break;
@@ -158,7 +158,7 @@ impl Broker {
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
-        match outgoing.complete(identifier, &mut self.sender.spares) {
+        match outgoing.complete(identifier) {
             Settled::Done => {
                 let is_at_rest = outgoing.is_at_rest();
                 self.record(session, Urgency::Lazy, |number| Record::Completed(number, identifier));

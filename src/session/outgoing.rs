@@ -466,7 +466,11 @@ impl Outgoing {
     pub fn acknowledge(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
         let Some(index) = self.find(identifier) else { return Settled::Unknown };
         match &self.in_flight[index].stage {
-            Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce => self.settle(index, spares),
+            Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce => {
+                let former = self.settle(index);
+                self.let_message_go(former, spares);
+                Settled::Done
+            }
             Stage::Settled => Settled::Unknown,
             Stage::Publish(_) | Stage::Prepared(_) | Stage::Release => Settled::OutOfPlace,
         }
@@ -483,10 +487,11 @@ impl Outgoing {
         let Some(index) = self.find(identifier) else { return Settled::Unknown };
         match &self.in_flight[index].stage {
             Stage::Publish(queued) if queued.qos == QoS::ExactlyOnce => {
-                if is_refused {
-                    return self.settle(index, spares);
-                }
-                self.go_on(index, Stage::Release, spares);
+                let former = match is_refused {
+                    true => self.settle(index),
+                    false => self.replace_stage(index, Stage::Release),
+                };
+                self.let_message_go(former, spares);
                 Settled::Done
             }
             Stage::Release => Settled::Done,
@@ -508,10 +513,13 @@ impl Outgoing {
     }
 
     /// A PUBCOMP [MQTT-4.3.3-5].
-    pub fn complete(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
+    pub fn complete(&mut self, identifier: PacketIdentifier) -> Settled {
         let Some(index) = self.find(identifier) else { return Settled::Unknown };
         match &self.in_flight[index].stage {
-            Stage::Release => self.settle(index, spares),
+            Stage::Release => {
+                self.settle(index);
+                Settled::Done
+            }
             Stage::Settled => Settled::Unknown,
             Stage::Publish(_) | Stage::Prepared(_) => Settled::OutOfPlace,
         }
@@ -586,23 +594,43 @@ impl Outgoing {
         (index < self.sent).then_some(index)
     }
 
+    /// A delivery that was sent on this connection is over; tells how far it had come.
     #[inline]
-    fn settle(&mut self, index: usize, spares: &mut Spares) -> Settled {
-        self.go_on(index, Stage::Settled, spares);
+    fn settle(&mut self, index: usize) -> Option<Stage> {
         self.unsettled -= 1;
+        if index > 0 {
+            return self.replace_stage(index, Stage::Settled);
+        }
+        // Clients answer in order [MQTT-4.6.0-2], so it is nearly always the first one.
+        let former = self.pop_first();
         self.forget_settled();
-        Settled::Done
+        former
     }
 
-    /// Takes a delivery one step further; its message, if it was still there, is not needed any more.
     #[inline]
-    fn go_on(&mut self, index: usize, stage: Stage, spares: &mut Spares) {
-        if let Stage::Publish(queued) = std::mem::replace(&mut self.in_flight[index].stage, stage) {
+    fn replace_stage(&mut self, index: usize, stage: Stage) -> Option<Stage> {
+        Some(std::mem::replace(&mut self.in_flight.get_mut(index)?.stage, stage))
+    }
+
+    /// The message of a delivery that has gone on is not needed any more.
+    #[inline(always)]
+    fn let_message_go(&mut self, former: Option<Stage>, spares: &mut Spares) {
+        if let Some(Stage::Publish(queued)) = former {
             if let Some(number) = queued.number {
                 self.gone.push(number);
             }
             spares.keep(queued.message);
         }
+    }
+
+    /// Takes the first delivery out, whose identifier is free from now.
+    #[inline]
+    fn pop_first(&mut self) -> Option<Stage> {
+        let first = self.in_flight.pop_front()?;
+        self.first = self.identifier_at(1).value();
+        // It may not have been passed over yet on this connection, if it was settled on an earlier one.
+        self.sent = self.sent.saturating_sub(1);
+        Some(first.stage)
     }
 
     /// The same for what has not been sent on this connection.
@@ -612,14 +640,11 @@ impl Outgoing {
         entry.stage = stage;
     }
 
-    /// Lets settled entries go from the front, those included that were settled on an earlier connection and not
-    /// yet passed over on this one.
+    /// Lets settled entries go from the front.
     #[inline]
     fn forget_settled(&mut self) {
         while matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })) {
-            self.first = self.identifier_at(1).value();
-            self.in_flight.pop_front();
-            self.sent = self.sent.saturating_sub(1);
+            self.pop_first();
         }
     }
 

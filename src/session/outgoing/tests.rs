@@ -57,7 +57,7 @@ fn answers_out_of_place_are_told_from_unknown_ones() {
     let exactly = begin(&mut outgoing, QoS::ExactlyOnce);
     assert!(matches!(outgoing.receive(once, false, &mut Spares::default()), Settled::OutOfPlace));
     assert!(matches!(outgoing.acknowledge(exactly, &mut Spares::default()), Settled::OutOfPlace));
-    assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::OutOfPlace));
+    assert!(matches!(outgoing.complete(exactly), Settled::OutOfPlace));
     assert!(matches!(
         outgoing.acknowledge(PacketIdentifier::new(3).unwrap(), &mut Spares::default()),
         Settled::Unknown
@@ -67,8 +67,8 @@ fn answers_out_of_place_are_told_from_unknown_ones() {
         matches!(outgoing.receive(exactly, false, &mut Spares::default()), Settled::Done),
         "a repeat asks for PUBREL again"
     );
-    assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::Done));
-    assert!(matches!(outgoing.complete(exactly, &mut Spares::default()), Settled::Unknown));
+    assert!(matches!(outgoing.complete(exactly), Settled::Done));
+    assert!(matches!(outgoing.complete(exactly), Settled::Unknown));
     assert!(matches!(outgoing.acknowledge(once, &mut Spares::default()), Settled::Done));
     assert!(outgoing.is_idle());
 }
@@ -162,7 +162,7 @@ proptest! {
                 let settled = match model.remove(&value).unwrap() {
                     QoS::ExactlyOnce => {
                         prop_assert!(matches!(outgoing.receive(identifier, false, &mut Spares::default()), Settled::Done));
-                        outgoing.complete(identifier, &mut Spares::default())
+                        outgoing.complete(identifier)
                     }
                     _ => outgoing.acknowledge(identifier, &mut Spares::default()),
                 };
