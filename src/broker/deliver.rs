@@ -110,6 +110,25 @@ impl Broker {
         routed
     }
 
+    /// Who alone gets the messages of this QoS on a topic, and at which QoS, if there is nothing more to say about it
+    /// than that it is 1 or 2.
+    pub(super) fn only_receiver(&self, qos: QoS, matched: &Matched) -> Option<(SessionId, QoS)> {
+        let [Subscriber { target: Target::Session(session), terms }] = *matched.subscribers() else {
+            return None;
+        };
+        let qos = delivered_qos(&self.limits, terms.qos(), qos);
+        (qos != QoS::AtMostOnce && terms.are_plain()).then_some((session, qos))
+    }
+
+    /// Does what [`Broker::route`] does for such a receiver, if the delivery may begin at once. False if it may not, or
+    /// that is to be asked more closely.
+    #[inline]
+    pub(super) fn begin_alone(&mut self, session: SessionId, qos: QoS, keepable: &mut Keepable<'_>) -> bool {
+        self.sender.encoder.begin();
+        let share = Share { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
+        self.is_relaxed(0) && self.begin_at_once(session, keepable, share)
+    }
+
     pub(super) fn matches_of(&mut self, topic: TopicName<'_>) -> Rc<Matched> {
         if self.pressure(0) >= Pressure::Keep {
             self.matches = Matches::default();

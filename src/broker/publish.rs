@@ -56,6 +56,7 @@ impl Broker {
         publishes: PlainPublishes<'_>,
         matched: &Matched,
     ) -> Result<Step, Fault> {
+        let only = self.only_receiver(publishes.qos(), matched);
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
         let mut last = None;
@@ -67,7 +68,11 @@ impl Broker {
                 Delivery::ExactlyOnce(identifier) => AcknowledgementKind::PubRec.plain(identifier),
             };
             let mut keepable = Keepable::plain(matched.topic(), &publish);
-            let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
+            let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
+            let reason_code = match is_begun {
+                true => ReasonCode::Success,
+                false => self.route(&mut keepable, Some(session), matched).reason_code(),
+            };
             (count, length, payload_bytes) =
                 (count + 1, length + publish.packet.len(), payload_bytes + publish.payload.len());
             if reason_code != ReasonCode::Success {

@@ -167,7 +167,7 @@ impl<'a> PlainRun<'a> {
 /// Plain packets on one topic and of one QoS, one right behind the other.
 #[derive(Clone, Debug)]
 pub struct PlainPublishes<'a> {
-    first_byte: u8,
+    qos: QoS,
     topic: &'a [u8],
     version: ProtocolVersion,
     maximum_packet_size: usize,
@@ -187,15 +187,21 @@ impl<'a> PlainPublishes<'a> {
         input: &'a [u8],
         maximum_packet_size: usize,
     ) -> Self {
-        let first_byte = kind::PUBLISH << 4 | first.delivery.qos().level() << 1;
+        let qos = first.delivery.qos();
         let rest = input.get(first.packet.len()..).unwrap_or_default();
-        Self { first_byte, topic, version: first.version, maximum_packet_size, next: Some(first), rest }
+        Self { qos, topic, version: first.version, maximum_packet_size, next: Some(first), rest }
+    }
+
+    /// The QoS of all of them.
+    #[inline]
+    pub const fn qos(&self) -> QoS {
+        self.qos
     }
 
     #[inline]
     fn cut(&mut self) -> Option<PlainPublish<'a>> {
         let Ok(Status::Complete(cut)) = frame(self.rest, self.maximum_packet_size) else { return None };
-        if cut.first_byte != self.first_byte {
+        if cut.first_byte != kind::PUBLISH << 4 | self.qos.level() << 1 {
             return None;
         }
         let unchecked = UncheckedPublish::new(&cut).ok().filter(|unchecked| unchecked.topic == self.topic)?;
