@@ -482,7 +482,7 @@ impl Broker {
     }
 
     /// Does what follows from a delivery that was to begin.
-    #[inline]
+    #[inline(always)]
     fn has_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>, begun: Begun) {
         match begun {
             Begun::First => self.arm_retry(session),
@@ -492,15 +492,20 @@ impl Broker {
                 return;
             }
         }
-        if self.journal.is_some()
-            && let Some(number) = self.keep_copy(session, keepable, share)
-        {
-            let outgoing = self.sessions[session].outgoing_mut();
-            outgoing.number_last(number);
-            if share.qos == QoS::ExactlyOnce {
-                let identifier = outgoing.identifier_at(outgoing.in_flight().len() - 1);
-                self.record_delivery(session, identifier, number, false);
-            }
+        if self.journal.is_some() {
+            self.keep_begun(session, keepable, share);
+        }
+    }
+
+    /// Keeps the copy whose delivery has begun last.
+    #[inline(never)]
+    fn keep_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
+        let Some(number) = self.keep_copy(session, keepable, share) else { return };
+        let outgoing = self.sessions[session].outgoing_mut();
+        outgoing.number_last(number);
+        if share.qos == QoS::ExactlyOnce {
+            let identifier = outgoing.identifier_at(outgoing.in_flight().len() - 1);
+            self.record_delivery(session, identifier, number, false);
         }
     }
 }

@@ -23,10 +23,12 @@ impl Incoming {
     pub fn insert(&mut self, identifier: PacketIdentifier) -> bool {
         let Identifiers { sorted, counted } = &mut **self.0.get_or_insert_default();
         let identifier = identifier.value();
-        let is_last = sorted.back().is_none_or(|&last| last < identifier);
-        let found = if is_last { Err(sorted.len()) } else { sorted.binary_search(&identifier) };
-        let Err(position) = found else { return false };
-        sorted.insert(position, identifier);
+        if sorted.back().is_none_or(|&last| last < identifier) {
+            sorted.push_back(identifier);
+        } else {
+            let Err(position) = sorted.binary_search(&identifier) else { return false };
+            sorted.insert(position, identifier);
+        }
         counted.set(memory::allocation(sorted.capacity() * size_of::<u16>()));
         true
     }

@@ -641,7 +641,7 @@ impl Outgoing {
     }
 
     /// Lets settled entries go from the front.
-    #[inline]
+    #[inline(always)]
     fn forget_settled(&mut self) {
         while matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })) {
             self.pop_first();
