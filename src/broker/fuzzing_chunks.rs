@@ -167,4 +167,18 @@ mod tests {
             );
         }
     }
+
+    /// A PUBACK for a message of QoS 2 ends the connection, however many that are in place stand before it.
+    #[test]
+    fn an_answer_out_of_place_ends_a_run() {
+        let publishes: Vec<u8> = [(0x32, 1), (0x32, 2), (0x34, 3)]
+            .into_iter()
+            .flat_map(|(first, identifier)| [first, 7, 0, 1, b't', 0, identifier, 0, b'x'])
+            .collect();
+        let pubacks: Vec<u8> = (1..=3).flat_map(|number| [0x40, 2, 0, number]).collect();
+        let stream = stream(200, 2, &[publishes, pubacks].concat());
+        let whole = super::outcome(std::iter::once(&*stream));
+        assert!(whole.is_ended && !super::outcome(std::iter::once(&stream[..stream.len() - 4])).is_ended);
+        assert!(super::outcome(stream.chunks(4)) == whole);
+    }
 }
