@@ -9,11 +9,8 @@ pub const COPIED_PAYLOAD_MAXIMUM: usize = 2_048;
 /// Outbound Topic Aliases that one connection may hold, whatever its client would allow.
 pub const OUTBOUND_TOPIC_ALIAS_MAXIMUM: u16 = 32;
 
-/// Retained messages that one call hands to one session; the rest follows as its outbox drains.
-pub const RETAINED_REPLAY_PER_CALL: usize = 256;
-
-/// Retained topics that one call examines while it looks for matches.
-pub const RETAINED_EXAMINED_PER_CALL: usize = 4_096;
+/// Retained topics that one call examines while it looks for those that have expired.
+pub const RETAINED_EXAMINED_PER_CALL: usize = 1_024;
 
 /// Bytes that the broker may take to remember who gets what on the topics of late. Beyond: it begins to remember
 /// anew.
@@ -22,6 +19,9 @@ pub const MATCHES_MEMORY_MAXIMUM: usize = 512 * 1024;
 /// What a deployment may set. [`Limits::default`] is what an unconfigured broker uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Steps of work in one turn, each about a tenth of a microsecond. Beyond: what is left goes on in the next turn, see
+    /// `broker/work.rs`.
+    pub steps_per_turn: usize,
     /// Bytes of memory that the broker may hold in all, as it counts them itself. What is shed as they run out,
     /// and in which order, is written in `broker/budget.rs`. `None` for no limit.
     pub memory: Option<usize>,
@@ -61,8 +61,12 @@ pub struct Limits {
     pub topic_alias_maximum: u16,
     /// Levels of a Topic Name or Topic Filter. Beyond: 0x90 and the connection ends; a filter is refused.
     pub topic_levels: usize,
-    /// Subscriptions of one session. Beyond: the filter is refused with 0x97.
+    /// Subscriptions of one session (`max_subscriptions`). Beyond: the filter is refused with 0x97. What a session had
+    /// before, from an earlier run or an import, it keeps.
     pub subscriptions_per_session: usize,
+    /// Subscriptions of one session that count for a message (`max_matching_subscriptions`). Beyond: the session gets it
+    /// at the highest QoS among them all, without the identifiers of the others, which are counted.
+    pub matches_per_session: usize,
     /// Subscriptions of all sessions. Beyond: the filter is refused with 0x97.
     pub subscriptions: usize,
     /// Retained messages. Beyond: a new topic's message is delivered but not retained; answered 0x97 where a
@@ -95,6 +99,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            steps_per_turn: 32_768,
             memory: None,
             connect_packet_size: 128 * 1024,
             packet_size: 2_000_000,
@@ -111,7 +116,8 @@ impl Default for Limits {
             receive_maximum: 1_024,
             topic_alias_maximum: 10,
             topic_levels: 200,
-            subscriptions_per_session: 1_000_000,
+            subscriptions_per_session: 10_000,
+            matches_per_session: 1_000,
             subscriptions: 4_000_000,
             retained_count: 1_000_000,
             retained_bytes: 1024 * 1024 * 1024,

@@ -24,15 +24,32 @@ pub struct Member {
 /// How well a member could take a message now; the greater the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Readiness {
-    /// Can not even queue it.
+    /// Its session is over.
+    Gone,
+    /// Cannot even queue it.
     Full,
-    /// Not connected; it would wait in the session.
-    Away,
-    /// Connected, but it would wait in the session's queue.
-    Busy,
+    /// It would wait in the session.
+    Waiting,
     /// Connected with room to send at once.
     Ready,
 }
+
+/// What came of looking for a member.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice {
+    /// This one is to get the message.
+    Member(Member),
+    /// No member has room.
+    Full,
+    /// There is no member.
+    Gone,
+}
+
+/// Connected members that are looked at in search of one that is ready, while others have room.
+const LOOKS_MAXIMUM: usize = 64;
+
+/// Places at which other members may have come to stand.
+pub type Moved = [usize; 3];
 
 /// One Share Name with one Topic Filter.
 #[derive(Debug)]
@@ -43,23 +60,45 @@ pub struct Group {
     pub filter: FilterId,
     /// Where the group stands among those who subscribed to it.
     pub position: u32,
+    /// Those who are connected come first.
     members: Vec<Member>,
+    connected: usize,
+    /// Whose turn it is among those who are connected, and among the others.
     next: usize,
+    next_absent: usize,
     counted: Counted,
 }
 
 impl Group {
+    fn new(share_name: Rc<str>, filter: FilterId, position: u32) -> Self {
+        Self {
+            share_name,
+            filter,
+            position,
+            members: Vec::new(),
+            connected: 0,
+            next: 0,
+            next_absent: 0,
+            counted: Counted::default(),
+        }
+    }
+
     /// Bytes that the group takes.
     pub const fn memory(&self) -> usize {
         self.counted.bytes()
     }
 
-    /// All members, in the order of their turns.
+    /// All members, those who are connected first.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// Adds a member; tells where it stands.
+    /// How many members are connected.
+    pub const fn connected(&self) -> usize {
+        self.connected
+    }
+
+    /// Adds a member that is not connected; tells where it stands.
     pub fn join(&mut self, member: Member) -> usize {
         self.members.push(member);
         self.counted.set(
@@ -76,9 +115,22 @@ impl Group {
         self.members[position] = member;
     }
 
-    /// Takes the member out that stands there. Others may have come to stand at the places that are returned, so that
-    /// nobody else is touched and nobody loses his turn.
-    pub fn leave(&mut self, position: usize) -> [usize; 2] {
+    /// The member that stands there is connected.
+    pub fn connect(&mut self, position: usize) -> Moved {
+        if position < self.connected {
+            return [position; 3];
+        }
+        let place = self.connected;
+        self.members.swap(position, place);
+        self.connected += 1;
+        [position, place, place]
+    }
+
+    /// The member that stands there is not connected any more.
+    pub fn disconnect(&mut self, position: usize) -> Moved {
+        if position >= self.connected {
+            return [position; 3];
+        }
         let mut gap = position;
         if position < self.next {
             // The last one has not had its turn, so it may not come among those who have.
@@ -86,31 +138,59 @@ impl Group {
             gap = self.next;
             self.members.swap(position, gap);
         }
-        self.members.swap_remove(gap);
-        [position, gap]
+        self.connected -= 1;
+        self.members.swap(gap, self.connected);
+        self.next = if self.next >= self.connected { 0 } else { self.next };
+        [position, gap, self.connected]
     }
 
-    /// The member whose turn it is: the next in turn of those that are readiest. A group of stalled members
-    /// costs one look at each.
-    pub fn choose(&mut self, mut readiness: impl FnMut(&Member) -> Readiness) -> Option<Member> {
-        let count = self.members.len();
-        let mut best = None;
-        for position in (self.next..count).chain(0..self.next) {
-            let member = self.members[position];
-            let ready = readiness(&member);
-            if best.is_none_or(|(known, _)| ready > known) {
-                best = Some((ready, position));
-            }
+    /// Takes the member out that stands there. The others keep their turns.
+    pub fn leave(&mut self, position: usize) -> Moved {
+        let moved = self.disconnect(position);
+        self.members.swap_remove(moved[2]);
+        moved
+    }
+
+    /// The member whose turn it is: one that is ready, if there is one among the next few that are connected; else one
+    /// that has room; else one that is not connected and has room. Tells also how many were looked at.
+    pub fn choose(&mut self, mut readiness: impl FnMut(&Member) -> Readiness) -> (Choice, usize) {
+        let (mut looks, mut best) = (0, Readiness::Gone);
+        let mut waiting = None;
+        for position in (self.next..self.connected).chain(0..self.next) {
+            let ready = readiness(&self.members[position]);
+            (looks, best) = (looks + 1, best.max(ready));
             if ready == Readiness::Ready {
-                break;
+                return (self.turn_of(position), looks);
+            }
+            if ready == Readiness::Waiting && waiting.is_none() {
+                waiting = Some(position);
+            }
+            if let Some(waiting) = waiting
+                && looks >= LOOKS_MAXIMUM
+            {
+                return (self.turn_of(waiting), looks);
             }
         }
-        let (readiness, position) = best?;
-        if readiness == Readiness::Full {
-            return None;
+        if let Some(waiting) = waiting {
+            return (self.turn_of(waiting), looks);
         }
-        self.next = if position + 1 == count { 0 } else { position + 1 };
-        Some(self.members[position])
+        let absent = self.members.len() - self.connected;
+        for offset in 0..absent {
+            let position = self.connected + (self.next_absent + offset) % absent;
+            let ready = readiness(&self.members[position]);
+            (looks, best) = (looks + 1, best.max(ready));
+            if ready >= Readiness::Waiting {
+                self.next_absent = (self.next_absent + offset + 1) % absent;
+                return (Choice::Member(self.members[position]), looks);
+            }
+        }
+        (if best == Readiness::Gone { Choice::Gone } else { Choice::Full }, looks)
+    }
+
+    /// A connected member has its turn.
+    fn turn_of(&mut self, position: usize) -> Choice {
+        self.next = if position + 1 == self.connected { 0 } else { position + 1 };
+        Choice::Member(self.members[position])
     }
 }
 
@@ -141,9 +221,7 @@ impl Groups {
         let share_name: Rc<str> = share_name.into();
         let (filter, position) = insert(id);
         self.known.insert((filter, share_name.clone()), id);
-        let group =
-            Group { share_name, filter, position, members: Vec::new(), next: 0, counted: Counted::default() };
-        self.groups.insert(id, group);
+        self.groups.insert(id, Group::new(share_name, filter, position));
         id
     }
 
@@ -195,61 +273,90 @@ mod tests {
     fn group(count: usize) -> (Group, Vec<SessionId>) {
         let mut sessions: Slots<SessionMark, ()> = Slots::default();
         let ids: Vec<SessionId> = (0..count).map(|_| sessions.insert_with(|_| ())).collect();
-        let filter = Trie::new().insert("a", ());
-        let mut group = Group {
-            share_name: "g".into(),
-            filter,
-            position: 0,
-            members: Vec::new(),
-            next: 0,
-            counted: Counted::default(),
-        };
+        let mut group = Group::new("g".into(), Trie::new().insert("a", ()), 0);
         for (position, &session) in ids.iter().enumerate() {
             let terms = Terms::new(QoS::AtLeastOnce, false, false, 0);
             assert_eq!(group.join(Member { session, terms }), position);
+            group.connect(position);
         }
         (group, ids)
+    }
+
+    fn chosen(group: &mut Group, readiness: impl FnMut(&Member) -> Readiness) -> Option<SessionId> {
+        match group.choose(readiness).0 {
+            Choice::Member(member) => Some(member.session),
+            Choice::Full | Choice::Gone => None,
+        }
     }
 
     #[test]
     fn members_take_turns() {
         let (mut group, ids) = group(3);
-        let mut chosen = || group.choose(|_| Readiness::Ready).map(|member| member.session);
+        let mut chosen = || chosen(&mut group, |_| Readiness::Ready);
         assert_eq!([chosen(), chosen(), chosen(), chosen()], [ids[0], ids[1], ids[2], ids[0]].map(Some));
     }
 
     #[test]
-    fn the_readiest_is_preferred_and_nobody_full_is_chosen() {
+    fn the_readiest_is_preferred_and_a_full_one_is_not_chosen() {
         let (mut group, ids) = group(3);
-        let chosen =
-            group.choose(|member| if member.session == ids[2] { Readiness::Busy } else { Readiness::Away });
-        assert_eq!(chosen.map(|member| member.session), Some(ids[2]));
-        assert!(group.choose(|_| Readiness::Full).is_none());
+        let only = |number: usize, ready| {
+            let id = ids[number];
+            move |member: &Member| if member.session == id { ready } else { Readiness::Full }
+        };
+        assert_eq!(chosen(&mut group, only(2, Readiness::Waiting)), Some(ids[2]));
+        let last = |member: &Member| match member.session == ids[1] {
+            true => Readiness::Ready,
+            false => Readiness::Waiting,
+        };
+        assert_eq!(chosen(&mut group, last), Some(ids[1]));
+        assert!(matches!(group.choose(|_| Readiness::Full), (Choice::Full, 3)));
+        assert!(matches!(group.choose(|_| Readiness::Gone), (Choice::Gone, 3)));
     }
 
-    /// Whoever leaves, before or behind those whose turn is next, the others get one message each before anybody gets
-    /// a second one.
     #[test]
-    fn one_who_leaves_does_not_cost_another_his_turn() {
-        for chosen in 0..5 {
-            for leaver in 0..5 {
-                let (mut group, ids) = group(5);
-                let mut served: Vec<SessionId> =
-                    (0..chosen).filter_map(|_| Some(group.choose(|_| Readiness::Ready)?.session)).collect();
-                let before: Vec<SessionId> = group.members().iter().map(|member| member.session).collect();
-                let places = group.leave(leaver);
-                for (place, member) in group.members().iter().enumerate() {
-                    assert!(member.session == before[place] || places.contains(&place), "it was told of");
-                }
-                served.extend(
-                    (0..4 - served.iter().filter(|&&id| id != ids[leaver]).count())
-                        .filter_map(|_| Some(group.choose(|_| Readiness::Ready)?.session)),
-                );
-                served.retain(|&id| id != ids[leaver]);
-                served.sort_unstable();
-                served.dedup();
-                assert_eq!(served.len(), 4, "{chosen} were served when {leaver} left");
+    fn one_who_is_connected_is_preferred_and_absent_ones_take_turns() {
+        let (mut group, ids) = group(3);
+        for id in [ids[0], ids[1]] {
+            let place = group.members().iter().position(|member| member.session == id).unwrap();
+            group.disconnect(place);
+        }
+        assert_eq!((group.connected(), chosen(&mut group, |_| Readiness::Waiting)), (1, Some(ids[2])));
+        let absent = |member: &Member| match member.session == ids[2] {
+            true => Readiness::Full,
+            false => Readiness::Waiting,
+        };
+        let turns = [0; 3].map(|_| chosen(&mut group, absent).unwrap());
+        assert!(turns[0] != turns[1] && turns[0] == turns[2] && !turns.contains(&ids[2]));
+    }
+
+    #[test]
+    fn a_search_among_very_many_stops_where_there_is_room() {
+        let (mut group, _) = group(10 * LOOKS_MAXIMUM);
+        assert_eq!(group.choose(|_| Readiness::Waiting).1, LOOKS_MAXIMUM);
+    }
+
+    /// Whoever leaves or is disconnected, before or after those whose turn is next, the others get one message each before
+    /// any gets a second one.
+    #[test]
+    fn one_that_goes_does_not_cost_another_its_turn() {
+        for (served_before, goes, leaves) in (0..5)
+            .flat_map(|served| (0..5).flat_map(move |goes| [(served, goes, false), (served, goes, true)]))
+        {
+            let (mut group, ids) = group(5);
+            let mut served: Vec<SessionId> =
+                (0..served_before).filter_map(|_| chosen(&mut group, |_| Readiness::Ready)).collect();
+            let before: Vec<SessionId> = group.members().iter().map(|member| member.session).collect();
+            let places = if leaves { group.leave(goes) } else { group.disconnect(goes) };
+            assert_eq!((group.connected(), group.members().len()), (4, if leaves { 4 } else { 5 }));
+            for (place, member) in group.members().iter().enumerate() {
+                assert!(member.session == before[place] || places.contains(&place), "it was told of");
             }
+            let left = 4 - served.iter().filter(|&&id| id != ids[goes]).count();
+            served.extend((0..left).filter_map(|_| chosen(&mut group, |_| Readiness::Ready)));
+            served.retain(|&id| id != ids[goes]);
+            served.sort_unstable();
+            served.dedup();
+            assert_eq!(served.len(), 4, "{served_before} were served when {goes} went");
         }
     }
 }

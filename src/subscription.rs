@@ -17,6 +17,9 @@ pub const IDENTIFIER_MAXIMUM: u32 = (1 << IDENTIFIER_BITS) - 1;
 pub struct GroupId(NonZeroU32);
 
 impl GroupId {
+    /// The smallest of all.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
     /// The key with this number.
     pub const fn new(number: NonZeroU32) -> Self {
         Self(number)
@@ -60,6 +63,14 @@ impl Terms {
     pub fn capped(self, most: QoS) -> Self {
         let qos = u32::from(self.qos().min(most).level()) << IDENTIFIER_BITS;
         Self(self.0 & !(3 << IDENTIFIER_BITS) | qos)
+    }
+
+    /// What another subscription of the same session adds: its QoS, if that is higher, and RETAIN as published; and the
+    /// client's own messages, unless both leave them out.
+    pub fn joined(self, other: Self) -> Self {
+        let no_local = self.no_local() && other.no_local();
+        let as_published = self.retain_as_published() || other.retain_as_published();
+        Self::new(self.qos().max(other.qos()), no_local, as_published, self.identifier().unwrap_or(0))
     }
 
     /// Whether the subscriber's own messages are left out.

@@ -6,7 +6,8 @@
 
 use log::{Level, debug, info, log_enabled};
 
-use super::matches::Matches;
+use super::matches::{Matches, Select};
+use super::work::steps;
 use super::{Broker, Effect};
 use crate::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::codec::{QoS, ReasonCode};
@@ -60,32 +61,45 @@ pub(super) struct Judge<'a> {
     pub(super) groups: &'a Groups,
 }
 
-impl Judge<'_> {
-    /// Leaves those out who may not have messages of this topic, and lowers the QoS of those who may have them at a
-    /// lower one. Members of groups are judged when it is their turn.
-    pub(super) fn select(
-        &mut self,
-        sessions: &mut Slots<SessionMark, Session>,
-        topic: TopicName<'_>,
-        subscribers: &mut Vec<Subscriber>,
-    ) {
-        subscribers.retain_mut(|subscriber| {
-            let Target::Session(id) = subscriber.target else { return true };
-            let session = &mut sessions[id];
-            if session.reading == Reading::Unknown {
-                self.find_out(session);
-            }
-            if session.reading == Reading::Free {
-                return true;
-            }
-            let Some(most) = may_receive(self.access, session, topic) else { return false };
-            subscriber.terms = subscriber.terms.capped(most);
-            true
-        });
+/// Judges those who are found for a topic: those who may not have its messages are left out, and the QoS of those who may
+/// have them at a lower one is lowered. Members of groups are judged when it is their turn.
+pub(super) struct Selecting<'a> {
+    pub(super) judge: Judge<'a>,
+    pub(super) sessions: &'a mut Slots<SessionMark, Session>,
+    /// All may have everything.
+    pub(super) is_open: bool,
+}
+
+impl Select for Selecting<'_> {
+    fn steps(&self) -> usize {
+        if self.is_open { 0 } else { steps::QUESTION }
     }
 
+    fn admits(&mut self, topic: TopicName<'_>, subscriber: &mut Subscriber) -> bool {
+        let Target::Session(id) = subscriber.target else { return true };
+        let Some(session) = self.sessions.find_mut(id) else { return false };
+        if session.reading == Reading::Unknown {
+            self.judge.find_out(session);
+        }
+        if session.reading == Reading::Free {
+            return true;
+        }
+        let Some(most) = may_receive(self.judge.access, session, topic) else { return false };
+        subscriber.terms = subscriber.terms.capped(most);
+        true
+    }
+}
+
+/// A session with more subscriptions is asked about for each message, since to ask about all of them would take long.
+const ASKED_AT_ONCE: usize = 64;
+
+impl Judge<'_> {
     /// Asks anew about all subscriptions of a session.
     pub(super) fn find_out(&mut self, session: &mut Session) {
+        if session.subscriptions.len() > ASKED_AT_ONCE {
+            session.reading = Reading::Judged;
+            return;
+        }
         let client = client_of(session.publisher());
         let is_free = session.subscriptions.iter().all(|(held, _)| {
             let filter = match held {

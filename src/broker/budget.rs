@@ -56,6 +56,11 @@ impl Broker {
         }
     }
 
+    /// Whether so much of the budget is used that load is shed.
+    pub fn is_under_pressure(&self) -> bool {
+        !self.is_relaxed(0)
+    }
+
     /// Whether so little of the budget would be used with `more` bytes held that nothing at all is shed.
     #[inline]
     pub(super) fn is_relaxed(&self, more: usize) -> bool {
@@ -109,7 +114,8 @@ impl Broker {
                 + self.wheel.memory()
                 + self.trie.memory()
                 + self.retained.overhead()
-                + self.matches.memory(),
+                + self.matches.memory()
+                + self.work.memory(),
         );
     }
 
@@ -127,6 +133,8 @@ impl Broker {
         self.connections.iter().for_each(|(_, connection)| connection.audit(&mut audit));
         self.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));
         self.groups.iter().for_each(|(_, group)| audit.add(group.memory()));
+        self.matches.remembered().for_each(|matched| matched.audit(&mut audit));
+        self.work.audit(&mut audit);
         assert_eq!(audit.bytes(), memory::held(), "what is counted is what is there");
     }
 }

@@ -109,6 +109,9 @@ impl Broker {
         self.answer(id, &Packet::ConnAck(connack))?;
         self.rest_authentication(id);
         self.pump(session);
+        if self.has_unlinked(&claim.client_identifier) {
+            self.wait_for_predecessor(id);
+        }
         Ok(Step::Done)
     }
 
@@ -213,8 +216,7 @@ impl Broker {
         if self.connections.len() > self.limits.connections {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
         }
-        if self.sessions.len() >= self.limits.sessions
-            && self.find_session(&claim.client_identifier).is_none()
+        if self.clients.len() >= self.limits.sessions && self.find_session(&claim.client_identifier).is_none()
         {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
         }
@@ -257,6 +259,7 @@ impl Broker {
                 session.presence = Presence::Connected(id);
                 // Back before the Will Delay Interval is over [MQTT-3.1.3-9].
                 session.will = None;
+                self.tell_groups(known, true);
                 return (known, true);
             }
             // [MQTT-3.1.2-4]

@@ -1,15 +1,15 @@
 //! A message on its way to those who subscribed: at once where the client keeps up, through the session's queue
 //! where it does not or is away.
 
-use std::rc::Rc;
-
 use log::info;
 
-use super::authorise::{Judge, may_receive};
+use super::authorise::may_receive;
 use super::budget::Pressure;
-use super::matches::{Matched, Matches};
+use super::distribution::Published;
+use super::matches::Matched;
 use super::rules::delivered_qos;
 use super::send::{Sender, takes_as_it_is};
+use super::work::steps;
 use super::{Broker, Statistics};
 use crate::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
 use crate::connection::Connection;
@@ -18,11 +18,10 @@ use crate::journal::MessageNumber;
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading, Session};
-use crate::share::Readiness;
+use crate::share::{Choice, Readiness};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
 use crate::time::Time;
-use crate::topic::TopicName;
 
 /// One receiver's copy before it has a Packet Identifier.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +44,17 @@ pub(super) struct Routed {
     /// Those that got it or will, or for whom it was too large or expired.
     taken: usize,
     /// It replaced or cleared the retained message of its topic.
-    is_retained: bool,
+    pub(super) is_retained: bool,
 }
 
 impl Routed {
+    /// Nothing yet of a message that was or was not retained.
+    pub(super) fn with(is_retained: bool) -> Self {
+        Self { is_retained, ..Self::default() }
+    }
+
     #[inline]
-    fn count(&mut self, is_taken: Option<bool>) {
+    pub(super) fn count(&mut self, is_taken: Option<bool>) {
         self.matched += usize::from(is_taken.is_some());
         self.taken += usize::from(is_taken == Some(true));
     }
@@ -69,26 +73,25 @@ impl Routed {
 }
 
 impl Broker {
-    /// Takes a message over: retains it if it asks for that, and delivers it to every subscriber.
+    /// Accepts a message from a client: retains it if it asks for that, and delivers it to every subscriber
+    /// [MQTT-4.5.0-1].
     pub(super) fn publish(
         &mut self,
         keepable: &mut Keepable<'_>,
-        publisher: Option<(ConnectionId, SessionId)>,
-    ) -> Routed {
-        self.begin_message(publisher.map(|(connection, _)| connection));
-        let publisher = publisher.map(|(_, session)| session);
-        self.publish_of(keepable, publisher)
-    }
-
-    /// The same for a message that nobody waits for an answer to.
-    pub(super) fn publish_of(&mut self, keepable: &mut Keepable<'_>, publisher: Option<SessionId>) -> Routed {
+        (id, session): (ConnectionId, SessionId),
+    ) -> Published {
+        self.begin_message(Some(id));
         let is_retained = keepable.publication.retain && self.retain(keepable);
-        let matched = self.matches_of(keepable.publication.topic);
-        let routed = self.route(keepable, publisher, &matched);
-        Routed { is_retained, ..routed }
+        self.distribute(keepable, Some(session), is_retained)
     }
 
-    /// Delivers a message to every subscriber [MQTT-4.5.0-1].
+    /// Whether all subscribers of a topic can be served with what is left of the share in progress.
+    #[inline]
+    pub(super) fn fits_share(&self, matched: &Matched, qos: QoS) -> bool {
+        matched.subscribers().len() * steps::delivery(qos) <= self.work.left()
+    }
+
+    /// Delivers a message to every subscriber, all of whom [fit the share](Broker::fits_share).
     #[inline]
     pub(super) fn route(
         &mut self,
@@ -97,6 +100,7 @@ impl Broker {
         matched: &Matched,
     ) -> Routed {
         self.sender.encoder.begin();
+        self.work.take(matched.subscribers().len() * steps::delivery(keepable.publication.qos));
         let mut routed = Routed::default();
         if matched.has_runs() {
             for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
@@ -129,22 +133,9 @@ impl Broker {
         self.is_relaxed(0) && self.begin_at_once(session, keepable, share)
     }
 
-    pub(super) fn matches_of(&mut self, topic: TopicName<'_>) -> Rc<Matched> {
-        if self.pressure(0) >= Pressure::Keep {
-            self.matches = Matches::default();
-        }
-        let Self { matches, trie, groups, sessions, access, is_open, .. } = self;
-        let mut judge = Judge { access: &mut **access, trie, groups };
-        matches.of(trie, topic, |subscribers| {
-            if !*is_open {
-                judge.select(sessions, topic, subscribers);
-            }
-        })
-    }
-
     /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there
     /// is no room.
-    fn retain(&mut self, keepable: &mut Keepable<'_>) -> bool {
+    pub(super) fn retain(&mut self, keepable: &mut Keepable<'_>) -> bool {
         let publication = keepable.publication;
         if publication.payload.is_empty() {
             // It is never stored itself [MQTT-3.3.1-7].
@@ -185,7 +176,7 @@ impl Broker {
     ) -> Option<bool> {
         let session = match target {
             Target::Session(session) => session,
-            Target::Group(group) => return Some(self.deliver_to_group(group, keepable, None)),
+            Target::Group(group) => return self.deliver_to_group(group, keepable, None),
         };
         let qos = delivered_qos(&self.limits, terms.qos(), keepable.publication.qos);
         if qos == QoS::AtMostOnce && terms.are_plain() && self.hand_on(session, keepable) {
@@ -204,7 +195,7 @@ impl Broker {
             number: None,
             dup: false,
         };
-        Some(self.deliver(session, keepable, share))
+        self.deliver(session, keepable, share)
     }
 
     /// Puts the packet as it came into the outbox of a client that keeps up, if a QoS 0 copy is just that. Whatever
@@ -232,12 +223,15 @@ impl Broker {
         let subscribers = matched.subscribers();
         // A buffer that grows may become twice as large as what is in it.
         let growth = 2 * subscribers.len() * run.bytes.len();
+        let taken = subscribers.len() * (1 + run.bytes.len() / steps::BYTES_PER_STEP);
         let is_possible = !matched.has_runs()
+            && taken <= self.work.left()
             && self.is_relaxed(growth)
             && subscribers.iter().all(|subscriber| self.takes_run(subscriber, run, version));
         if !is_possible {
             return false;
         }
+        self.work.take(taken);
         let Self { sessions, connections, sender, statistics, .. } = self;
         statistics.packets_received += run.count as u64;
         statistics.publishes_received += run.count as u64;
@@ -267,7 +261,7 @@ impl Broker {
 
     /// Delivers once for several subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
     /// their identifiers [MQTT-3.3.4-4]. `None` if No Local leaves none of them [MQTT-3.8.3-3].
-    fn deliver_run(
+    pub(super) fn deliver_run(
         &mut self,
         run: &[Subscriber],
         keepable: &mut Keepable<'_>,
@@ -295,7 +289,7 @@ impl Broker {
             number: None,
             dup: false,
         };
-        Some(self.deliver(session, keepable, share))
+        self.deliver(session, keepable, share)
     }
 
     /// Delivers to the member of a Shared Subscription whose turn it is; `leaving` is out of the question.
@@ -304,19 +298,20 @@ impl Broker {
         id: GroupId,
         keepable: &mut Keepable<'_>,
         leaving: Option<SessionId>,
-    ) -> bool {
+    ) -> Option<bool> {
         let pressure = self.pressure(0);
         let topic = keepable.publication.topic;
-        let Self { groups, sessions, connections, limits, statistics, access, .. } = self;
-        let Some(group) = groups.find_mut(id) else { return false };
+        let Self { groups, sessions, connections, limits, access, work, .. } = self;
+        let group = groups.find_mut(id)?;
         let mut most = QoS::ExactlyOnce;
         let publication = &keepable.publication;
-        let chosen = group.choose(|member| {
+        let (choice, looks) = group.choose(|member| {
             let session = &sessions[member.session];
             let outgoing = session.outgoing.as_deref();
-            if leaving == Some(member.session)
-                || session.reading != Reading::Free && may_receive(&mut **access, session, topic).is_none()
-            {
+            if session.presence == Presence::Over || leaving == Some(member.session) {
+                return Readiness::Gone;
+            }
+            if session.reading != Reading::Free && may_receive(&mut **access, session, topic).is_none() {
                 return Readiness::Full;
             }
             let keeps_up =
@@ -328,15 +323,16 @@ impl Broker {
             let is_connected = session.connection().is_some();
             let has_room = pressure < Pressure::Keep
                 && outgoing.is_none_or(|outgoing| outgoing.has_room(memory, limits, is_connected));
-            match is_connected {
-                _ if !has_room => Readiness::Full,
-                true => Readiness::Busy,
-                false => Readiness::Away,
-            }
+            if has_room { Readiness::Waiting } else { Readiness::Full }
         });
-        let Some(member) = chosen else {
-            statistics.dropped += 1;
-            return false;
+        work.take(looks);
+        let member = match choice {
+            Choice::Member(member) => member,
+            Choice::Gone => return None,
+            Choice::Full => {
+                self.statistics.dropped += 1;
+                return Some(false);
+            }
         };
         let identifier = member.terms.identifier();
         if self.sessions[member.session].reading != Reading::Free {
@@ -353,22 +349,28 @@ impl Broker {
         self.deliver(member.session, keepable, share)
     }
 
-    /// Delivers one copy; false if there was no room for it.
-    fn deliver(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
+    /// Delivers one copy; false if there was no room for it, `None` if the session is over.
+    fn deliver(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
         }
         let is_affordable = self.is_relaxed(0) || self.pressure(0) < Pressure::Full;
-        is_affordable && self.begin_at_once(session, keepable, share) || self.queue(session, keepable, share)
+        match is_affordable && self.begin_at_once(session, keepable, share) {
+            true => Some(true),
+            false => self.queue(session, keepable, share),
+        }
     }
 
-    /// Lets a copy wait in the session's queue; false if there is no room for it.
+    /// Lets a copy wait in the session's queue; false if there is no room for it, `None` if the session is over.
     #[inline(never)]
-    fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
+    fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
+        if self.sessions[session].presence == Presence::Over {
+            return None;
+        }
         // What nobody is promised does not take the room that is left on disk.
         let is_left_out = share.qos == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
         if self.pressure(0) >= Pressure::Keep || is_left_out {
-            return self.lose(session);
+            return Some(self.lose(session));
         }
         let message = keepable.message(&mut self.sender.spares).clone();
         let bytes = message.memory();
@@ -376,7 +378,7 @@ impl Broker {
         let is_there = state.connection().is_some();
         let outgoing = state.outgoing_mut();
         if !outgoing.make_room(bytes, &self.limits, is_there, self.now) {
-            return self.lose(session);
+            return Some(self.lose(session));
         }
         let waits_in_store = !is_there || outgoing.backlog.is_some();
         let number = self.keep_copy(session, keepable, share);
@@ -389,7 +391,7 @@ impl Broker {
         }
         // Nothing is sent here: what is next in the queue would be encoded in the place of the message in hand.
         self.settle_gone(session);
-        true
+        Some(true)
     }
 
     /// Drops a message for which there is no room in the session's queue, and says so until the queue drains. Always
@@ -410,21 +412,26 @@ impl Broker {
         session: SessionId,
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
-    ) -> bool {
+    ) -> Option<bool> {
         let (allowance, is_full) = match self.is_relaxed(0) {
             true => (self.limits.outbox_bytes, false),
             false => (self.outbox_allowance(), self.pressure(0) == Pressure::Full),
         };
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &sessions[session];
-        let Presence::Connected(id) = state.presence else {
-            return !self.limits.queues_at_most_once || self.queue(session, keepable, share);
+        let id = match state.presence {
+            Presence::Connected(id) => id,
+            Presence::Over => return None,
+            Presence::Away { .. } if self.limits.queues_at_most_once => {
+                return self.queue(session, keepable, share);
+            }
+            Presence::Away { .. } => return Some(true),
         };
         let connection = &mut connections[id];
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
         if is_slow || is_full {
             statistics.dropped += 1;
-            return false;
+            return Some(false);
         }
         match sender.publish(
             connection,
@@ -439,7 +446,7 @@ impl Broker {
             }
             Err(_) => statistics.oversized += 1,
         }
-        true
+        Some(true)
     }
 
     /// Begins a delivery of QoS 1 or 2 if the client is there, keeps up, and nothing older waits. False if not.

@@ -3,7 +3,7 @@
 use log::info;
 
 use super::authorise::allowed;
-use super::{Broker, Effect, Fault, Step, subscribe};
+use super::{Broker, Effect, Fault, Step};
 use crate::access::Question;
 use crate::codec::{Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode};
 use crate::connection::State;
@@ -11,13 +11,14 @@ use crate::escape::Escaped;
 use crate::journal::Urgency;
 use crate::message::{Keepable, Publication};
 use crate::planted::{self, is_planted};
-use crate::session::{EXPIRY_NEVER, Presence, Queued};
+use crate::session::{EXPIRY_NEVER, Presence};
 use crate::slots::{ConnectionId, SessionId};
-use crate::subscription::{GroupId, Held, Target};
 use crate::time::{Duration, Time};
-use crate::trie::FilterId;
 
 use super::timers::Timer;
+
+/// How soon a Will is tried again for which there was no room.
+const WILL_RETRY: Duration = Duration::from_milliseconds(100);
 
 impl Broker {
     pub(super) fn handle_disconnect(
@@ -99,6 +100,7 @@ impl Broker {
     /// [MQTT-3.1.2-10], after any other it is due when its delay or the session is over [MQTT-3.1.2-8].
     pub(super) fn part(&mut self, id: ConnectionId, session_id: SessionId, why: Option<&str>) {
         let peer = self.connections[id].peer();
+        self.detach_operation(id, session_id);
         self.disarm_session(session_id);
         let session = &mut self.sessions[session_id];
         let client = Escaped(&session.client_identifier);
@@ -121,11 +123,12 @@ impl Broker {
             will.due = self.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
         }
         session.shrink();
-        if session.expiry_interval == 0 {
+        self.tell_groups(session_id, false);
+        if self.sessions[session_id].expiry_interval == 0 {
             self.end_session(session_id);
             return;
         }
-        self.hand_on_shared(session_id, false);
+        self.move_shared(session_id);
         self.keep_away(session_id);
         self.wait_for_return(session_id);
     }
@@ -140,30 +143,35 @@ impl Broker {
             return;
         }
         let due = session.will.as_ref().map_or(Time::NEVER, |will| will.due);
-        if due <= self.now {
-            self.publish_will(session_id);
-        }
-        let due = if due <= self.now { ends } else { due.min(ends) };
+        let due = match due <= self.now {
+            false => due.min(ends),
+            true if self.publish_will(session_id) => ends,
+            true => ends.min(self.now + WILL_RETRY),
+        };
         if due != Time::NEVER {
             let timer = self.wheel.arm(due, Timer::Session(session_id));
             self.sessions[session_id].timer = Some(timer);
         }
     }
 
-    /// Publishes a Will, if there is one and its client may still publish it.
-    pub(super) fn publish_will(&mut self, session_id: SessionId) {
-        let Some(will) = self.sessions[session_id].will.take() else { return };
-        self.keep_session(session_id, Urgency::Lazy);
+    /// Publishes a Will, if there is one and its client may still publish it. False if it has to wait, because too many
+    /// messages do that no connection waits for.
+    pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
+        let Some(will) = self.sessions[session_id].will.take() else { return true };
         let kept = will.message.publication();
         let expires = match kept.expires {
             Time::NEVER => Time::NEVER,
             span => self.now + span.since(Time::ZERO),
         };
         let publication = Publication { expires, ..kept };
-        if self.may_publish_will(session_id, &publication) {
-            self.begin_message(None);
-            self.publish_of(&mut Keepable::new(publication), Some(session_id));
+        if self.may_publish_will(session_id, &publication)
+            && !self.publish_unlinked(&mut Keepable::new(publication), Some(session_id))
+        {
+            self.sessions[session_id].will = Some(will);
+            return false;
         }
+        self.keep_session(session_id, Urgency::Lazy);
+        true
     }
 
     /// Asked anew, because rights may have gone since the CONNECT. Nobody is there to wait for a later answer.
@@ -171,92 +179,6 @@ impl Broker {
         let question =
             Question::Publish { topic: publication.topic, qos: publication.qos, retain: publication.retain };
         allowed(self.ask_about(session_id, question)).is_some()
-    }
-
-    /// Forgets a session; its Will, if it is still to come, is due now [MQTT-4.1.0-2].
-    pub(super) fn end_session(&mut self, session_id: SessionId) {
-        self.disarm_session(session_id);
-        self.publish_will(session_id);
-        while let Some((held, position)) = self.sessions[session_id].subscriptions.pop_first() {
-            self.release_subscription(held, position);
-        }
-        self.hand_on_shared(session_id, true);
-        let outgoing = self.sessions[session_id].outgoing.take();
-        self.forget_kept(session_id, outgoing);
-        let Some(session) = self.sessions.remove(session_id) else { return };
-        self.clients.remove(&session.client_identifier, session_id);
-    }
-
-    /// Ends one subscription, which stands at this place in the trie or in its group. However many others there are of
-    /// the same filter, it costs no more: a client may end hundreds of thousands at once.
-    pub(super) fn release_subscription(&mut self, held: Held, position: u32) {
-        match held {
-            Held::Filter(filter) => self.release_entry(filter, position),
-            Held::Group(id) => {
-                let Self { groups, sessions, shared_subscriptions, .. } = self;
-                let Some(group) = groups.find_mut(id) else { return };
-                *shared_subscriptions -= 1;
-                for place in group.leave(position as usize) {
-                    if let Some(moved) = group.members().get(place) {
-                        sessions[moved.session].subscriptions.insert(held, subscribe::position(place));
-                    }
-                }
-                if group.members().is_empty() {
-                    let (filter, position) = (group.filter, group.position);
-                    self.groups.remove(id);
-                    self.release_entry(filter, position);
-                }
-            }
-        }
-    }
-
-    /// Takes an entry out of the trie, and tells the owner of the one that took its place.
-    fn release_entry(&mut self, filter: FilterId, position: u32) {
-        let removed = self.trie.remove(filter, position as usize);
-        assert!(removed.is_some(), "a subscription that is held exists");
-        let Some(moved) = self.trie.values(filter).get(position as usize) else { return };
-        match moved.target {
-            Target::Session(session) => {
-                self.sessions[session].subscriptions.insert(Held::Filter(filter), position);
-            }
-            Target::Group(group) => {
-                if let Some(group) = self.groups.find_mut(group) {
-                    group.position = position;
-                }
-            }
-        }
-    }
-
-    /// Gives what Shared Subscriptions chose this session for to other members who are there: what still waits,
-    /// and at the end of the session also what was sent at QoS 1 and not acknowledged.
-    fn hand_on_shared(&mut self, session_id: SessionId, is_over: bool) {
-        let Some(mut outgoing) = self.sessions[session_id].outgoing.take() else { return };
-        let moving = outgoing.take_shared(is_over, |group| self.has_other_member(group, session_id, is_over));
-        self.sessions[session_id].outgoing = Some(outgoing);
-        for queued in moving {
-            self.redirect(session_id, &queued);
-        }
-    }
-
-    fn has_other_member(&self, group: GroupId, leaving: SessionId, or_away: bool) -> bool {
-        self.groups.find(group).is_some_and(|group| {
-            group.members().iter().any(|member| {
-                member.session != leaving && (or_away || self.sessions[member.session].connection().is_some())
-            })
-        })
-    }
-
-    fn redirect(&mut self, leaving: SessionId, queued: &Queued) {
-        let Some(group) = queued.group else { return };
-        // [MQTT-3.3.2-5]
-        if queued.message.expires() <= self.now {
-            self.statistics.expired += 1;
-            return;
-        }
-        let mut keepable = Keepable::kept(&queued.message);
-        self.sender.encoder.begin();
-        self.begin_message(None);
-        self.deliver_to_group(group, &mut keepable, Some(leaving));
     }
 
     pub(super) fn disarm_session(&mut self, session_id: SessionId) {

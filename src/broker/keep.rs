@@ -16,7 +16,7 @@ use crate::journal::{
 };
 use crate::message::{Keepable, Publication, Spares};
 use crate::planted::{self, is_planted};
-use crate::session::{Outgoing, Presence, Queued, Reading};
+use crate::session::{Presence, Queued, Reading};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{Identifiers, Target, Terms};
 use crate::time::Time;
@@ -179,10 +179,12 @@ impl Broker {
         if self.has_storage_room() || publication.qos == QoS::AtMostOnce {
             return false;
         }
-        let matched = self.matches_of(publication.topic);
-        let is_for_kept = matched.subscribers().iter().any(|subscriber| match subscriber.target {
-            Target::Session(receiver) => self.is_kept(receiver),
-            Target::Group(_) => true,
+        // Where very many match, some of them are kept.
+        let is_for_kept = self.look_up(publication.topic).map_or(true, |matched| {
+            matched.subscribers().iter().any(|subscriber| match subscriber.target {
+                Target::Session(receiver) => self.is_kept(receiver),
+                Target::Group(_) => true,
+            })
         });
         let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
         publication.retain || is_for_kept || is_exactly_once
@@ -234,15 +236,6 @@ impl Broker {
             outgoing.put_away();
         }
         self.keep_session(session, Urgency::Lazy);
-    }
-
-    /// A session is over.
-    pub(super) fn forget_kept(&mut self, session: SessionId, outgoing: Option<Box<Outgoing>>) {
-        let now = self.now;
-        if let Some(journal) = &mut self.journal {
-            let messages = outgoing.map(|outgoing| outgoing.into_numbers()).unwrap_or_default();
-            journal.end(session, messages, now);
-        }
     }
 
     /// Writes something down about a session, if it is kept.
@@ -426,7 +419,7 @@ impl Broker {
             && !journal.answers.are_waiting(id)
             && self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.replays.is_empty())
         {
-            self.unfinished.push_back(session);
+            self.list(session);
         }
     }
 
@@ -523,6 +516,7 @@ impl Broker {
         let sent_until = session.outgoing.as_ref().and_then(|outgoing| outgoing.last_sent());
         let presence = match session.presence {
             Presence::Connected(_) => StoredPresence::Connected,
+            Presence::Over => return None,
             Presence::Away { ends } => StoredPresence::Away { ends, sent_until },
         };
         let will = session.will.as_ref().map(|will| StoredWill {

@@ -4,14 +4,16 @@
 //! A topic is looked for by its bytes as they came. Only checked Topic Names get in here, so that bytes which are
 //! found need not be checked again.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::work::{Work, steps};
 use crate::limits::MATCHES_MEMORY_MAXIMUM;
-use crate::memory;
+use crate::memory::{self, Audit, Counted};
 use crate::planted::{Fault, is_planted};
-use crate::subscription::Subscriber;
+use crate::subscription::{Subscriber, Target, Terms};
 use crate::topic::TopicName;
-use crate::trie::{FilterId, Trie};
+use crate::trie::{FilterId, Search, Trie};
 
 /// Neighbouring places that a topic may take.
 const PLACES: usize = 4;
@@ -19,6 +21,11 @@ const PLACES: usize = 4;
 const BEGINNINGS_MINIMUM: usize = 16;
 /// The most such beginnings; a power of two, as all their numbers.
 const BEGINNINGS_MAXIMUM: usize = 4096;
+
+/// A topic with more subscribers is not remembered: to deliver to them takes far longer than to find them.
+const SUBSCRIBERS_REMEMBERED: usize = 8 * 1024;
+/// Up to so many subscriptions are put in order at once.
+const SORTED_AT_ONCE: usize = 1024;
 
 /// The subscribers of one topic, those of one session next to each other.
 #[derive(Debug, Default)]
@@ -29,6 +36,7 @@ pub(super) struct Matched {
     subscribers: Vec<Subscriber>,
     /// Some session is there more than once.
     has_runs: bool,
+    counted: Counted,
 }
 
 impl Matched {
@@ -47,10 +55,220 @@ impl Matched {
         self.has_runs
     }
 
-    fn memory(&self) -> usize {
-        memory::allocation(size_of::<Self>() + 2 * size_of::<usize>())
-            + memory::allocation(self.topic.capacity())
-            + memory::allocation(self.subscribers.capacity() * size_of::<Subscriber>())
+    /// What it takes. It counts itself, because it may be used longer than it is remembered.
+    pub(super) const fn memory(&self) -> usize {
+        self.counted.bytes()
+    }
+
+    /// Adds what it takes to an audit.
+    pub(super) fn audit(self: &Rc<Self>, audit: &mut Audit) {
+        audit.add_shared(Rc::as_ptr(self).addr(), self.counted.bytes());
+    }
+
+    fn count(&mut self) {
+        self.counted.set(
+            memory::allocation(size_of::<Self>() + 2 * size_of::<usize>())
+                + memory::allocation(self.topic.capacity())
+                + memory::allocation(self.subscribers.capacity() * size_of::<Subscriber>()),
+        );
+    }
+}
+
+/// What decides about those who are found.
+pub(super) trait Select {
+    /// Steps that each of them takes; none, if all are admitted.
+    fn steps(&self) -> usize;
+
+    /// Whether this one gets messages of the topic; it may lower the QoS.
+    fn admits(&mut self, topic: TopicName<'_>, subscriber: &mut Subscriber) -> bool;
+}
+
+/// Who is admitted, and how many subscriptions of one session count.
+pub(super) struct Selection<'a> {
+    pub(super) select: &'a mut dyn Select,
+    /// Subscriptions of one session that count for a message. Beyond: the session gets the message at the highest QoS
+    /// among them all, without the identifiers of the others.
+    pub(super) matches_per_session: usize,
+    /// How many were beyond.
+    pub(super) surplus: &'a mut u64,
+}
+
+/// A search for subscribers that takes more than one turn, because there are very many.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    topic: String,
+    stage: Stage,
+    /// Those who were found; in the end those who are admitted, in order.
+    found: Vec<Subscriber>,
+    /// How many filters matched.
+    filters: usize,
+    counted: Counted,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The trie is searched.
+    Search(Option<Search>),
+    /// All were found and are put in order. More than a few are sorted by this map, since that can be interrupted; the
+    /// number tells the subscriptions of one session apart.
+    Sort(BTreeMap<(Target, usize), Terms>),
+    /// They are in this order again.
+    Collect(BTreeMap<(Target, usize), Terms>),
+    /// So many have been judged, and so many of them were admitted.
+    Select { judged: usize, admitted: usize, run: usize },
+}
+
+/// What an entry of the sorting map takes, in nodes two thirds full.
+const SORT_ENTRY_BYTES: usize = (size_of::<(Target, usize)>() + size_of::<Terms>()) * 3 / 2;
+
+impl Lookup {
+    /// One that has not begun.
+    pub(super) fn new(topic: TopicName<'_>) -> Self {
+        Self {
+            topic: topic.as_str().to_owned(),
+            stage: Stage::Search(None),
+            found: Vec::new(),
+            filters: 0,
+            counted: Counted::default(),
+        }
+    }
+
+    /// These filters match; `rest` is still to be searched. Their values are taken at once, because their numbers are
+    /// good only until the trie changes.
+    fn gather(
+        &mut self,
+        trie: &Trie<Subscriber>,
+        filters: &[FilterId],
+        rest: Option<Search>,
+        work: &mut Work,
+    ) {
+        for &filter in filters {
+            let values = trie.values(filter);
+            self.found.extend_from_slice(values);
+            work.take(values.len() / steps::COPIED_PER_STEP);
+        }
+        self.filters += filters.len();
+        self.stage = match rest {
+            Some(rest) => Stage::Search(Some(rest)),
+            None if self.filters > 1 => Stage::Sort(BTreeMap::new()),
+            // A session is at most once in a filter; only several filters can bring it up twice.
+            None => Stage::Select { judged: 0, admitted: 0, run: 0 },
+        };
+    }
+
+    /// Bytes that it takes.
+    pub(super) const fn memory(&self) -> usize {
+        self.counted.bytes()
+    }
+
+    fn count(&mut self) {
+        let stage = match &self.stage {
+            Stage::Search(rest) => rest.as_ref().map_or(0, Search::memory),
+            Stage::Sort(map) | Stage::Collect(map) => map.len() * SORT_ENTRY_BYTES,
+            Stage::Select { .. } => 0,
+        };
+        self.counted.set(
+            memory::allocation(size_of::<Self>())
+                + memory::allocation(self.topic.capacity())
+                + memory::allocation(self.found.capacity() * size_of::<Subscriber>())
+                + stage,
+        );
+    }
+
+    /// Takes the next steps; tells whether they were the last.
+    fn go_on(
+        &mut self,
+        trie: &Trie<Subscriber>,
+        filters: &mut Vec<FilterId>,
+        work: &mut Work,
+        selection: &mut Selection<'_>,
+    ) -> bool {
+        loop {
+            match &mut self.stage {
+                Stage::Search(rest) => {
+                    let rest = rest.take();
+                    let before = work.left().max(1);
+                    let mut left = before;
+                    filters.clear();
+                    let rest = trie.search(TopicName::trusted(&self.topic), rest, &mut left, filters);
+                    work.take(before - left + 1);
+                    self.gather(trie, filters, rest, work);
+                }
+                Stage::Sort(map) => {
+                    while !work.is_over()
+                        && let Some(Subscriber { target, terms }) = self.found.pop()
+                    {
+                        map.insert((target, self.found.len()), terms);
+                        work.take(1);
+                    }
+                    if self.found.is_empty() {
+                        self.stage = Stage::Collect(std::mem::take(map));
+                    }
+                }
+                Stage::Collect(map) => {
+                    while !work.is_over()
+                        && let Some(((target, _), terms)) = map.pop_first()
+                    {
+                        self.found.push(Subscriber { target, terms });
+                        work.take(1);
+                    }
+                    if map.is_empty() {
+                        self.stage = Stage::Select { judged: 0, admitted: 0, run: 0 };
+                    }
+                }
+                Stage::Select { .. } => {
+                    let is_done = self.select(work, selection);
+                    self.count();
+                    return is_done;
+                }
+            }
+            if work.is_over() {
+                self.count();
+                return false;
+            }
+        }
+    }
+
+    /// What was found.
+    fn finish(self, generation: u64) -> Rc<Matched> {
+        let Self { topic, found, filters, .. } = self;
+        let has_runs = filters > 1;
+        let mut matched =
+            Matched { topic, generation, subscribers: found, has_runs, counted: Counted::default() };
+        matched.count();
+        Rc::new(matched)
+    }
+
+    /// Judges those who are left.
+    fn select(&mut self, work: &mut Work, selection: &mut Selection<'_>) -> bool {
+        let Stage::Select { judged, admitted, run } = &mut self.stage else { return false };
+        let topic = TopicName::trusted(&self.topic);
+        while let Some(&subscriber) = self.found.get(*judged) {
+            if work.is_over() {
+                return false;
+            }
+            let mut one = subscriber;
+            *judged += 1;
+            let steps = selection.select.steps();
+            work.take(steps + usize::from(*judged % steps::COPIED_PER_STEP == 0));
+            if steps > 0 && !selection.select.admits(topic, &mut one) {
+                continue;
+            }
+            let last = admitted.checked_sub(1).and_then(|last| self.found.get_mut(last));
+            match last.filter(|last| last.target == one.target) {
+                Some(last) if *run >= selection.matches_per_session => {
+                    last.terms = last.terms.joined(one.terms);
+                    *selection.surplus += 1;
+                }
+                other => {
+                    *run = if other.is_some() { *run + 1 } else { 1 };
+                    self.found[*admitted] = one;
+                    *admitted += 1;
+                }
+            }
+        }
+        self.found.truncate(*admitted);
+        true
     }
 }
 
@@ -91,50 +309,110 @@ impl Matches {
         None
     }
 
-    /// The subscribers of `topic`. If they are not known, `select` leaves out those that may not have it.
-    pub(super) fn of(
+    /// The subscribers of `topic`, or a search for them that the share in progress was too small for.
+    pub(super) fn look_up(
         &mut self,
         trie: &Trie<Subscriber>,
         topic: TopicName<'_>,
-        select: impl FnOnce(&mut Vec<Subscriber>),
-    ) -> Rc<Matched> {
-        self.find(trie, topic.as_str().as_bytes()).unwrap_or_else(|| self.walk(trie, topic, select))
-    }
-
-    /// Bytes that all of it takes.
-    pub(super) const fn memory(&self) -> usize {
-        memory::allocation(self.places.capacity() * size_of::<Place>()) + self.memory
-    }
-
-    #[inline(never)]
-    fn walk(
-        &mut self,
-        trie: &Trie<Subscriber>,
-        topic: TopicName<'_>,
-        select: impl FnOnce(&mut Vec<Subscriber>),
-    ) -> Rc<Matched> {
-        if self.memory > MATCHES_MEMORY_MAXIMUM {
-            *self = Self::default();
+        work: &mut Work,
+        mut selection: Selection<'_>,
+    ) -> Result<Rc<Matched>, Box<Lookup>> {
+        if let Some(known) = self.find(trie, topic.as_str().as_bytes()) {
+            return Ok(known);
         }
-        let hash = hash(topic.as_str().as_bytes());
-        let at = self.make_room(hash, trie.generation());
+        let before = work.left().max(1);
+        let mut left = before;
+        self.filters.clear();
+        let rest = trie.search(topic, None, &mut left, &mut self.filters);
+        work.take(before - left + 1);
+        let count: usize = self.filters.iter().map(|&filter| trie.values(filter).len()).sum();
+        let taken = count * (1 + selection.select.steps());
+        let most = SORTED_AT_ONCE.min(selection.matches_per_session);
+        if rest.is_none() && count <= most && taken <= work.left() {
+            work.take(taken);
+            return Ok(self.remember_few(trie, topic, selection.select));
+        }
+        let mut lookup = Box::new(Lookup::new(topic));
+        lookup.gather(trie, &self.filters, rest, work);
+        if !lookup.go_on(trie, &mut self.filters, work, &mut selection) {
+            return Err(lookup);
+        }
+        let matched = lookup.finish(trie.generation());
+        if matched.subscribers.len() <= SUBSCRIBERS_REMEMBERED {
+            self.remember(matched.clone());
+        }
+        Ok(matched)
+    }
+
+    /// Goes on with a search; gives it back while it is not over.
+    pub(super) fn go_on(
+        &mut self,
+        mut lookup: Box<Lookup>,
+        trie: &Trie<Subscriber>,
+        work: &mut Work,
+        mut selection: Selection<'_>,
+    ) -> Result<Rc<Matched>, Box<Lookup>> {
+        // What it has found is not remembered, because the trie may have changed since it began.
+        match lookup.go_on(trie, &mut self.filters, work, &mut selection) {
+            true => Ok(lookup.finish(trie.generation())),
+            false => Err(lookup),
+        }
+    }
+
+    /// Bytes that the places take.
+    pub(super) const fn memory(&self) -> usize {
+        memory::allocation(self.places.capacity() * size_of::<Place>())
+    }
+
+    /// All that is remembered.
+    pub(super) fn remembered(&self) -> impl Iterator<Item = &Rc<Matched>> {
+        self.places.iter().filter_map(|place| place.matched.as_ref())
+    }
+
+    /// Remembers the subscribers of `filters`, in the place of a topic that has to go.
+    #[inline(never)]
+    fn remember_few(
+        &mut self,
+        trie: &Trie<Subscriber>,
+        topic: TopicName<'_>,
+        select: &mut dyn Select,
+    ) -> Rc<Matched> {
+        let (hash, at) = self.make_place(topic.as_str().as_bytes(), trie.generation());
         let former = self.places[at].matched.take();
         self.memory -= former.as_ref().map_or(0, |former| former.memory());
         let mut matched = former.filter(|former| Rc::strong_count(former) == 1).unwrap_or_default();
-        let filled = Rc::get_mut(&mut matched).expect("nobody else has it");
+        let filled = Rc::get_mut(&mut matched).expect("it is held here alone");
         self.fill(filled, trie, topic);
-        select(&mut filled.subscribers);
+        if select.steps() > 0 {
+            filled.subscribers.retain_mut(|subscriber| select.admits(topic, subscriber));
+        }
+        filled.count();
         self.memory += matched.memory();
         self.places[at] = Place { hash, matched: Some(matched.clone()) };
         matched
+    }
+
+    fn remember(&mut self, matched: Rc<Matched>) {
+        let (hash, at) = self.make_place(matched.topic.as_bytes(), matched.generation);
+        self.memory += matched.memory();
+        let former = std::mem::replace(&mut self.places[at], Place { hash, matched: Some(matched) });
+        self.memory -= former.matched.map_or(0, |former| former.memory());
+    }
+
+    /// A place for a topic, and its hash.
+    fn make_place(&mut self, topic: &[u8], generation: u64) -> (u64, usize) {
+        if self.memory > MATCHES_MEMORY_MAXIMUM {
+            self.places = Vec::new();
+            self.memory = 0;
+        }
+        let hash = hash(topic);
+        (hash, self.make_room(hash, generation))
     }
 
     fn fill(&mut self, matched: &mut Matched, trie: &Trie<Subscriber>, topic: TopicName<'_>) {
         matched.topic.clear();
         matched.topic.push_str(topic.as_str());
         matched.generation = trie.generation();
-        self.filters.clear();
-        trie.matches(topic, &mut self.filters);
         matched.subscribers.clear();
         for &filter in &self.filters {
             matched.subscribers.extend_from_slice(trie.values(filter));
@@ -211,11 +489,90 @@ mod tests {
     use super::*;
     use crate::codec::QoS;
     use crate::slots::{SessionMark, Slots};
-    use crate::subscription::{Target, Terms};
 
     fn subscriber() -> Subscriber {
         let session = Slots::<SessionMark, ()>::default().insert_with(|_| ());
         Subscriber { target: Target::Session(session), terms: Terms::new(QoS::AtMostOnce, false, false, 0) }
+    }
+
+    /// Lets all pass.
+    struct All;
+
+    impl Select for All {
+        fn steps(&self) -> usize {
+            0
+        }
+
+        fn admits(&mut self, _topic: TopicName<'_>, _subscriber: &mut Subscriber) -> bool {
+            true
+        }
+    }
+
+    /// Looks a topic up in shares of so many steps; tells also how many it took.
+    fn look_up(
+        matches: &mut Matches,
+        trie: &Trie<Subscriber>,
+        topic: &str,
+        (budget, most): (usize, usize),
+    ) -> (Rc<Matched>, usize, u64) {
+        let (mut work, mut surplus, mut shares) = (Work::new(budget), 0, 1);
+        let topic = TopicName::new(topic).unwrap();
+        let mut next = {
+            let select = &mut All;
+            let selection = Selection { select, matches_per_session: most, surplus: &mut surplus };
+            matches.look_up(trie, topic, &mut work, selection)
+        };
+        while let Err(lookup) = next {
+            assert!(shares < 1_000_000, "it ends");
+            work.end_turn();
+            shares += 1;
+            let select = &mut All;
+            let selection = Selection { select, matches_per_session: most, surplus: &mut surplus };
+            next = matches.go_on(lookup, trie, &mut work, selection);
+        }
+        (next.unwrap(), shares, surplus)
+    }
+
+    fn at_once(matches: &mut Matches, trie: &Trie<Subscriber>, topic: &str) -> Rc<Matched> {
+        let (matched, shares, surplus) = look_up(matches, trie, topic, (1 << 20, 1_000));
+        assert_eq!((shares, surplus), (1, 0));
+        matched
+    }
+
+    /// However small the shares are, those are found who are found at once.
+    #[test]
+    fn a_lookup_in_shares_finds_what_one_at_once_finds() {
+        let mut sessions = Slots::<SessionMark, ()>::default();
+        let ids = [0; 40].map(|_| sessions.insert_with(|_| ()));
+        let mut trie = Trie::new();
+        for (number, &id) in ids.iter().enumerate() {
+            for filter in
+                ["a/b/c", "+/b/c", "a/+/c", "+/+/c", "a/#", "#", "a/b/+", "x"].iter().take(number % 8 + 1)
+            {
+                let terms = Terms::new(QoS::AtLeastOnce, false, false, u32::try_from(number).unwrap() + 1);
+                trie.insert(filter, Subscriber { target: Target::Session(id), terms });
+            }
+        }
+        let all = at_once(&mut Matches::default(), &trie, "a/b/c");
+        let (few, shares, _) = look_up(&mut Matches::default(), &trie, "a/b/c", (1, 1_000));
+        assert_eq!((few.subscribers(), few.has_runs()), (all.subscribers(), true));
+        assert!(shares > 3, "{shares}");
+        let (bounded, _, surplus) = look_up(&mut Matches::default(), &trie, "a/b/c", (1, 2));
+        assert_eq!(all.subscribers().len() - bounded.subscribers().len(), usize::try_from(surplus).unwrap());
+        let runs = bounded.subscribers().chunk_by(|one, other| one.target == other.target);
+        assert_eq!(runs.map(<[Subscriber]>::len).max(), Some(2));
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_of_a_session_counts_for_its_qos() {
+        let subscriber = subscriber();
+        let mut trie = Trie::new();
+        for (filter, qos) in [("a", QoS::AtMostOnce), ("+", QoS::AtMostOnce), ("#", QoS::ExactlyOnce)] {
+            trie.insert(filter, Subscriber { terms: Terms::new(qos, false, false, 7), ..subscriber });
+        }
+        let (matched, _, surplus) = look_up(&mut Matches::default(), &trie, "a", (1 << 20, 1));
+        let terms = Terms::new(QoS::ExactlyOnce, false, false, 7);
+        assert_eq!((matched.subscribers(), surplus), (&[Subscriber { terms, ..subscriber }][..], 2));
     }
 
     fn sum(matches: &Matches) -> usize {
@@ -226,12 +583,11 @@ mod tests {
     fn a_topic_is_known_until_the_subscriptions_change() {
         let (mut trie, mut matches) = (Trie::new(), Matches::default());
         assert!(matches.find(&trie, b"a/b").is_none());
-        let topic = TopicName::new("a/b").unwrap();
-        assert_eq!(matches.of(&trie, topic, |_| ()).subscribers, []);
+        assert_eq!(at_once(&mut matches, &trie, "a/b").subscribers, []);
         assert!(matches.find(&trie, b"a/b").is_some() && matches.find(&trie, b"a/c").is_none());
         trie.insert("a/+", subscriber());
         assert!(matches.find(&trie, b"a/b").is_none());
-        assert_eq!(matches.of(&trie, topic, |_| ()).subscribers, [subscriber()]);
+        assert_eq!(at_once(&mut matches, &trie, "a/b").subscribers, [subscriber()]);
         assert_eq!(sum(&matches), matches.memory);
     }
 
@@ -246,11 +602,11 @@ mod tests {
         };
         let mut walk_all = |names: &[String]| {
             for name in names {
-                let matched = matches.of(&trie, TopicName::new(name).unwrap(), |_| ());
+                let matched = at_once(&mut matches, &trie, name);
                 assert_eq!((matched.topic.as_str(), matched.subscribers.len()), (name.as_str(), 1));
             }
             assert_eq!(sum(&matches), matches.memory);
-            (known(&matches, few), matches.memory())
+            (known(&matches, few), matches.memory() + matches.memory)
         };
         walk_all(few);
         assert!(walk_all(few).0 > 950);

@@ -12,6 +12,8 @@ mod budget;
 mod connect;
 mod deliver;
 mod depart;
+mod distribution;
+mod ending;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -21,6 +23,7 @@ mod fuzzing_packets;
 mod keep;
 mod matches;
 mod operate;
+mod operation;
 mod publish;
 mod receive;
 mod redeliver;
@@ -32,6 +35,7 @@ mod subscribe;
 mod sys;
 mod timers;
 mod trace;
+mod work;
 
 use std::collections::VecDeque;
 use std::io;
@@ -58,6 +62,7 @@ use rules::RuleBook;
 use send::Sender;
 use sys::System;
 use timers::Timer;
+use work::Work;
 
 pub use rules::Introduction;
 pub use sys::StorageFigures;
@@ -110,6 +115,8 @@ pub struct Statistics {
     pub expired: u64,
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
+    /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
+    pub surplus_matches: u64,
     /// Bytes of the Application Messages in `publishes_received`.
     pub publish_bytes_received: u64,
     /// Bytes of the Application Messages in `publishes_sent`.
@@ -167,6 +174,8 @@ enum Step {
     Several(usize),
     /// It waits for a decision; nothing of it has taken effect.
     Parked,
+    /// Some of it has taken effect, and the rest does in later turns.
+    Suspended,
     /// It was the last one of its connection.
     Ended,
 }
@@ -199,8 +208,8 @@ pub struct Broker {
     wheel: Wheel<Timer>,
     sender: Sender,
     effects: VecDeque<Effect>,
-    /// Sessions whose retained messages are still to be handed over.
-    unfinished: VecDeque<SessionId>,
+    /// What a turn may cost, and what waits for the next ones.
+    work: Work,
     statistics: Statistics,
     /// When the broker began.
     began: Time,
@@ -232,6 +241,7 @@ impl Broker {
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
         let mut sender = Sender::default();
         sender.dirty.take(Vec::with_capacity(TASKS));
+        let work = Work::new(limits.steps_per_turn);
         Self {
             rules: RuleBook::new(&limits),
             limits,
@@ -253,7 +263,7 @@ impl Broker {
             wheel: Wheel::new(now),
             sender,
             effects: VecDeque::with_capacity(TASKS),
-            unfinished: VecDeque::with_capacity(TASKS),
+            work,
             statistics: Statistics::default(),
             began: now,
             system: None,
@@ -291,7 +301,28 @@ impl Broker {
 
     /// Whether a connection is to be written or something is to go on at once.
     pub fn has_work(&self) -> bool {
-        !self.sender.dirty.is_empty() || !self.effects.is_empty() || !self.unfinished.is_empty()
+        !self.sender.dirty.is_empty() || !self.effects.is_empty() || self.work.is_waiting()
+    }
+
+    /// So many peers have something to say in this turn: each gets its share of it.
+    pub fn share_input(&mut self, among: usize) {
+        self.work.share_input(among);
+    }
+
+    /// Whether more of what comes in may be handed over in this turn. What is handed over in spite of that waits for its
+    /// turn here.
+    pub fn takes_input(&self) -> bool {
+        self.work.takes_input()
+    }
+
+    /// So many steps have been taken for what comes in outside of the core: see `broker/work.rs` for what a step is.
+    pub fn take_steps(&mut self, steps: usize) {
+        self.work.take(steps);
+    }
+
+    /// The most steps that a turn has taken so far, at most [`Limits::steps_per_turn`].
+    pub fn heaviest_turn(&self) -> usize {
+        self.work.heaviest()
     }
 
     /// Takes the next effect.
@@ -330,7 +361,8 @@ impl Broker {
         }
         let count = connection.outbox.write_to(&mut self.sender.dirty, writer)?;
         self.statistics.bytes_sent += count as u64;
-        let is_awaited = connection.parked.as_ref().is_some_and(|parked| parked.is_waiting);
+        let is_awaited =
+            connection.is_deferred || connection.parked.as_ref().is_some_and(|parked| parked.is_waiting);
         if connection.is_paused && !is_awaited && connection.outbox.len() <= self.limits.outbox_refill_bytes {
             self.effects.push_back(Effect::Resume(id));
         }
@@ -359,7 +391,7 @@ impl Broker {
     pub fn census(&self) -> Census {
         Census {
             connections: self.connections.len(),
-            sessions: self.sessions.len(),
+            sessions: self.clients.len(),
             subscriptions: self.trie.len(),
             retained: self.retained.len(),
             timers: self.wheel.len(),
@@ -444,12 +476,13 @@ impl Broker {
                 assert_eq!(self.sessions[session].presence, Presence::Connected(id));
             }
         }
-        assert_eq!(self.clients.len(), self.sessions.len(), "every session has its Client Identifier");
-        let mut connected = 0;
+        let (mut connected, mut living) = (0, 0);
         for (id, session) in self.sessions.iter() {
             self.check_session(id, session);
             connected += usize::from(session.connection().is_some());
+            living += usize::from(session.presence != Presence::Over);
         }
+        assert_eq!(self.clients.len(), living, "every session has its Client Identifier");
         assert_eq!(connected, self.connected, "connected clients are counted");
         let members: usize = self.groups.iter().map(|(_, group)| group.members().len()).sum();
         assert_eq!(members, self.shared_subscriptions, "members of groups are counted");
@@ -462,7 +495,9 @@ impl Broker {
 
     fn check_session(&self, id: SessionId, session: &Session) {
         session.check_invariants();
-        assert_eq!(self.clients.find(&session.client_identifier, &self.sessions), Some(id));
+        if session.presence != Presence::Over {
+            assert_eq!(self.clients.find(&session.client_identifier, &self.sessions), Some(id));
+        }
         if let Presence::Connected(connection) = session.presence {
             assert_eq!(self.connections[connection].state, State::Serving(id));
         }

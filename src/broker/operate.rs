@@ -9,6 +9,7 @@ impl Broker {
     /// Other limits hold from now on. Who or what is beyond them already stays.
     pub fn set_limits(&mut self, limits: Limits) {
         self.rules.concern_publish |= RuleBook::is_about_publish(&limits);
+        self.work.set_budget(limits.steps_per_turn);
         self.limits = limits;
     }
 

@@ -2,8 +2,10 @@
 
 use log::{Level, info, log_enabled};
 
+use super::distribution::Published;
 use super::matches::Matched;
 use super::rules::mounted_name;
+use super::work::steps;
 use super::{Broker, Fault, Step, too_large};
 use crate::access::{Question, Verdict};
 use crate::codec::{
@@ -57,10 +59,12 @@ impl Broker {
         matched: &Matched,
     ) -> Result<Step, Fault> {
         let only = self.only_receiver(publishes.qos(), matched);
+        let share = matched.subscribers().len() * steps::delivery(publishes.qos()) + steps::PACKET;
+        let most = (self.work.left() / share).max(1);
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
         let mut last = None;
-        for (publish, answer) in publishes.zip(&mut answers) {
+        for (publish, answer) in publishes.zip(&mut answers).take(most) {
             *answer = match publish.delivery {
                 Delivery::AtMostOnce => break,
                 Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),
@@ -70,7 +74,10 @@ impl Broker {
             let mut keepable = Keepable::plain(matched.topic(), &publish);
             let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
             let reason_code = match is_begun {
-                true => ReasonCode::Success,
+                true => {
+                    self.work.take(share);
+                    ReasonCode::Success
+                }
                 false => self.route(&mut keepable, Some(session), matched).reason_code(),
             };
             (count, length, payload_bytes) =
@@ -308,11 +315,17 @@ impl Broker {
                 } else if self.can_be_told(id, publish.delivery) && !self.can_retain(&publication) {
                     // Before anybody gets it: a client that is refused may send the message again as a new one.
                     if is_planted(planted::Fault::RefusedDelivered) {
-                        self.publish(&mut Keepable::new(publication), Some((id, session)));
+                        self.publish(&mut Keepable::new(publication), (id, session));
                     }
                     ReasonCode::QuotaExceeded
                 } else {
-                    self.publish(&mut Keepable::new(publication), Some((id, session))).reason_code()
+                    match self.publish(&mut Keepable::new(publication), (id, session)) {
+                        Published::Wholly(routed) => routed.reason_code(),
+                        Published::InPart(rest) => {
+                            self.suspend_publish(id, session, publish.delivery, rest);
+                            return Ok(Step::Done);
+                        }
+                    }
                 }
             }
         };
@@ -369,10 +382,25 @@ impl Broker {
         reason: ReasonCode,
         before: u64,
     ) -> Result<(), Fault> {
-        let mut awaited = self.take_awaited();
+        let awaited = self.take_awaited();
+        self.conclude_with(id, session, delivery, (reason, awaited), before)
+    }
+
+    /// The same, where it is known what the answer waits for.
+    #[inline]
+    pub(super) fn conclude_with(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        (reason, mut awaited): (ReasonCode, Awaited),
+        before: u64,
+    ) -> Result<(), Fault> {
         if let Delivery::ExactlyOnce(identifier) = delivery {
             // A refused identifier is free at once [MQTT-4.3.3-9].
-            if !(self.can_be_told(id, delivery) && reason.is_error()) {
+            if self.can_be_told(id, delivery) && reason.is_error() {
+                self.sessions[session].incoming.remove(identifier);
+            } else {
                 self.sessions[session].incoming.insert(identifier);
                 if self.is_kept(session) {
                     self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));

@@ -5,7 +5,8 @@ use log::{Level, debug, log_enabled};
 use super::budget::Pressure;
 use super::keep::must_pause;
 use super::trace::Described;
-use super::{Broker, Effect, Fault, Intake, Step};
+use super::work::steps;
+use super::{Broker, Fault, Intake, Step};
 use crate::codec::{
     AcknowledgementKind, DecodeError, Delivery, Frame, Packet, PacketIdentifier, PlainPublishes, PlainRun,
     ProtocolVersion, Publish, ReasonCode, Status, decode, frame, plain_acknowledgement, unchecked_publish,
@@ -35,10 +36,12 @@ impl Broker {
             connection.inbox.append(bytes);
             return Intake::Paused;
         }
+        self.work.begin_input();
         self.take_in(id, bytes);
         let Some(connection) = self.connections.find(id) else { return Intake::More };
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
-        if waiting > KEPT_UNDER_PRESSURE && self.pressure(0) == Pressure::Full {
+        let is_its_own = !connection.is_deferred && waiting > KEPT_UNDER_PRESSURE;
+        if is_its_own && self.pressure(0) == Pressure::Full {
             self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
             return Intake::More;
         }
@@ -49,7 +52,7 @@ impl Broker {
     /// [`Effect::Resume`].
     pub fn resume(&mut self, id: ConnectionId, now: Time) -> Intake {
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
-        if connection.parked.as_ref().is_some_and(|parked| parked.is_waiting) {
+        if connection.is_deferred || connection.parked.as_ref().is_some_and(|parked| parked.is_waiting) {
             return Intake::Paused;
         }
         connection.is_paused = false;
@@ -57,7 +60,7 @@ impl Broker {
         self.received(id, &[], now)
     }
 
-    fn take_in(&mut self, id: ConnectionId, mut bytes: &[u8]) {
+    pub(super) fn take_in(&mut self, id: ConnectionId, mut bytes: &[u8]) {
         loop {
             let limit = self.packet_size_limit(id);
             let Some(connection) = self.connections.find_mut(id) else { return };
@@ -93,7 +96,9 @@ impl Broker {
     fn may_keep(&mut self, id: ConnectionId, more: usize) -> bool {
         let Some(connection) = self.connections.find(id) else { return false };
         let growth = connection.inbox.growth(more);
-        if connection.inbox.len() + more <= KEPT_UNDER_PRESSURE || self.pressure(growth) < Pressure::Full {
+        // Bytes that wait for their turn are not the peer's fault, and no more of them are read.
+        let is_kept = connection.is_deferred || connection.inbox.len() + more <= KEPT_UNDER_PRESSURE;
+        if is_kept || self.pressure(growth) < Pressure::Full {
             return true;
         }
         self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
@@ -133,6 +138,10 @@ impl Broker {
             if connection.is_paused {
                 return used;
             }
+            if self.work.is_over() && used < bytes.len() {
+                self.defer(id);
+                return used;
+            }
             let (state, version) = (connection.state, connection.version);
             let rest = &bytes[used..];
             let is_first = state == State::Greeting && connection.authentication().is_none();
@@ -156,21 +165,24 @@ impl Broker {
                     continue;
                 }
             }
+            self.work.take(steps::PACKET + frame.length / steps::BYTES_PER_STEP);
             let outcome = match state {
-                State::Serving(session) => {
-                    self.work_off_packet((id, session), version, &frame, (rest, limit))
-                }
+                State::Serving(session) => match self.go_on_packet(id, session, &frame) {
+                    Some(outcome) => outcome,
+                    None => self.work_off_packet((id, session), version, &frame, (rest, limit)),
+                },
                 _ => {
                     let outcome = self.work_off_greeting(id, &frame);
                     limit = self.packet_size_limit(id);
                     outcome
                 }
             };
-            self.statistics.packets_received += u64::from(!matches!(outcome, Ok(Step::Parked)));
+            let is_kept = matches!(outcome, Ok(Step::Parked | Step::Suspended));
+            self.statistics.packets_received += u64::from(!is_kept);
             match outcome {
                 Ok(Step::Done) => used += frame.length,
                 Ok(Step::Several(length)) => used += length,
-                Ok(Step::Parked) => return used,
+                Ok(Step::Parked | Step::Suspended) => return used,
                 Ok(Step::Ended) => return bytes.len(),
                 Err(fault) => {
                     self.fail(id, &fault);
@@ -216,6 +228,7 @@ impl Broker {
             && self.is_plain_topic(unchecked.topic)
             && let Some(publish) = unchecked.plain(version)
             && let Some(matched) = self.matches.find(&self.trie, unchecked.topic)
+            && self.fits_share(&matched, publish.delivery.qos())
         {
             if publish.delivery != Delivery::AtMostOnce
                 && self.journal.is_none()
@@ -332,7 +345,7 @@ impl Broker {
             Packet::PubRel(answer) => self.handle_pubrel(id, session, answer.packet_identifier)?,
             Packet::PubComp(answer) => self.handle_pubcomp(session, answer.packet_identifier)?,
             Packet::Subscribe(subscribe) => return self.handle_subscribe(id, session, subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, session, unsubscribe)?,
+            Packet::Unsubscribe(unsubscribe) => return self.handle_unsubscribe(id, session, unsubscribe),
             // [MQTT-3.12.4-1]
             Packet::PingReq => self.answer(id, &Packet::PingResp)?,
             Packet::Disconnect(disconnect) => return self.handle_disconnect(id, session, disconnect),
@@ -389,7 +402,6 @@ impl Broker {
         if let Some(journal) = &mut self.journal {
             journal.forget(id);
         }
-        self.effects.retain(|effect| !matches!(effect, Effect::Resume(resumed) if *resumed == id));
     }
 }
 

@@ -4,6 +4,7 @@
 use super::deliver::Share;
 use super::publish::ANSWERS_AT_ONCE;
 use super::timers::Timer;
+use super::work::steps;
 use super::{Broker, Fault};
 use crate::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS,
@@ -15,6 +16,16 @@ use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Queued, Settled, Stage};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
+
+/// What is next for a client, once nothing more can be sent to it now.
+enum Next {
+    /// Nothing, until it acknowledges or reads.
+    Nothing,
+    /// Retained messages of new subscriptions.
+    Retained,
+    /// More of the same, in a later turn.
+    Later,
+}
 
 impl Broker {
     /// Works off the plain PUBACKs or PUBCOMPs at the front of `bytes` as far as nothing but the deliveries that they end
@@ -175,30 +186,61 @@ impl Broker {
     /// Tops the outbox of a connected client up: first what an earlier connection left unacknowledged, in its
     /// order, then the queue, then retained messages of new subscriptions.
     pub(super) fn pump(&mut self, session: SessionId) {
-        let is_replay_next = self.send_waiting(session);
+        let next = self.send_waiting(session);
         self.settle_gone(session);
-        if is_replay_next {
-            self.fetch_more(session);
-            self.replay(session);
+        match next {
+            Next::Nothing => {}
+            Next::Retained => {
+                self.fetch_more(session);
+                self.send_retained(session);
+            }
+            Next::Later => self.list(session),
         }
     }
 
-    /// Sends what waits, as far as that may be now; tells whether retained messages are next.
-    fn send_waiting(&mut self, session: SessionId) -> bool {
+    /// More could be sent to a session: it goes on in a later turn.
+    pub(super) fn list(&mut self, session: SessionId) {
+        let Some(outgoing) = &mut self.sessions[session].outgoing else { return };
+        if !outgoing.is_listed {
+            outgoing.is_listed = true;
+            self.work.sessions.push_back(session);
+        }
+    }
+
+    /// Goes on with one of those sessions; tells whether there was one.
+    pub(super) fn go_on_session(&mut self) -> bool {
+        let Some(id) = self.work.sessions.pop_front() else { return false };
+        self.work.begin_share(self.work.sessions.len());
+        self.work.take(steps::PACKET);
+        if let Some(session) = self.sessions.find_mut(id) {
+            if let Some(outgoing) = &mut session.outgoing {
+                outgoing.is_listed = false;
+            }
+            self.pump(id);
+        }
+        true
+    }
+
+    /// Sends what waits, as far as that may be now; tells what is next.
+    fn send_waiting(&mut self, session: SessionId) -> Next {
         let (durable, prepares) = (self.durable_batch(), self.must_prepare(session, QoS::ExactlyOnce));
         loop {
             let Self { sessions, connections, limits, .. } = self;
             let state = &mut sessions[session];
-            let Some(id) = state.connection() else { return false };
-            let Some(outgoing) = &mut state.outgoing else { return false };
+            let Some(id) = state.connection() else { return Next::Nothing };
+            let Some(outgoing) = &mut state.outgoing else { return Next::Nothing };
             if outgoing.is_at_rest() || connections[id].outbox.len() >= limits.outbox_refill_bytes {
-                return false;
+                return Next::Nothing;
             }
+            if self.work.is_over() {
+                return Next::Later;
+            }
+            self.work.take(steps::delivery(QoS::AtLeastOnce));
             if let Some(index) = outgoing.next_to_resend(durable) {
                 self.resend_next(id, session, index);
                 continue;
             }
-            let Some(queued) = outgoing.next_to_begin(prepares) else { return true };
+            let Some(queued) = outgoing.next_to_begin(prepares) else { return Next::Retained };
             self.begin_queued(session, &queued);
         }
     }
@@ -326,7 +368,9 @@ impl Broker {
         let sent = self.connections[id].outbox.sent();
         let mut next = Time::NEVER;
         let durable = self.durable_batch();
-        for index in 0..self.sessions[session].outgoing_mut().sent() {
+        let sent_before = self.sessions[session].outgoing_mut().sent();
+        self.work.take(sent_before / steps::COPIED_PER_STEP);
+        for index in 0..sent_before {
             let entry = self.sessions[session].outgoing_mut().entry_mut(index);
             if matches!(entry.stage, Stage::Settled) {
                 continue;

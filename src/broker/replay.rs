@@ -5,12 +5,13 @@ use super::Broker;
 use super::deliver::Share;
 use super::rules::delivered_qos;
 use super::timers::Timer;
+use super::work::steps;
 use crate::codec::QoS;
 use crate::journal::Urgency;
-use crate::limits::{RETAINED_EXAMINED_PER_CALL, RETAINED_REPLAY_PER_CALL};
+use crate::limits::RETAINED_EXAMINED_PER_CALL;
 use crate::message::{Keepable, Message, Publisher};
 use crate::planted::{Fault, is_planted};
-use crate::retained::{Position, Walk};
+use crate::retained::{Position, Taken, Walk};
 use crate::session::Replay;
 use crate::slots::SessionId;
 use crate::subscription::Held;
@@ -20,45 +21,86 @@ use crate::topic::TopicFilter;
 /// How often expired retained messages are looked for, while there are any that expire.
 const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
 
+/// Why retained messages do not go on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopped {
+    /// The client takes no more until it reads or acknowledges.
+    NoRoom,
+    /// There is more for the next turn.
+    ShareIsOver,
+}
+
 impl Broker {
-    /// Goes on with retained messages for new subscriptions, as far as the outbox and the window allow.
-    pub(super) fn replay(&mut self, session: SessionId) {
+    /// Goes on with retained messages for new subscriptions, as far as the outbox, the window and the share in progress
+    /// allow. A walk that stops goes on where it was, and none begins before there is room for what it finds.
+    pub(super) fn send_retained(&mut self, session: SessionId) {
         if self.are_answers_waiting(session) {
             return;
         }
-        let Some(mut replay) = self.sessions[session].outgoing_mut().replays.take_next() else { return };
-        let (mut found, walk) = self.collect(&mut replay);
-        if is_planted(Fault::RetainedForLastOnly) && !self.sessions[session].outgoing_mut().replays.is_empty()
+        while let Some(state) = self.sessions.find_mut(session)
+            && let Some(mut replay) = state.outgoing_mut().replays.take_next()
         {
-            found.clear();
-        }
-        if is_planted(Fault::RetainedTwice) {
-            found.extend(found.last().cloned());
-        }
-        let mut stopped_at = None;
-        for message in found {
-            if !self.replay_one(session, &replay, &message) {
-                stopped_at = Some(Position::at(&message));
-                break;
+            if is_planted(Fault::RetainedForLastOnly)
+                && !self.sessions[session].outgoing_mut().replays.is_empty()
+            {
+                continue;
             }
-        }
-        let is_stopped = stopped_at.is_some();
-        if let Some(position) = stopped_at {
-            replay.position = position;
-        }
-        if !is_stopped && walk == Walk::Over {
+            let stopped = self.send_retained_of(session, &mut replay);
+            if let Some(stopped) = stopped {
+                self.sessions[session].outgoing_mut().replays.put_back(replay);
+                if stopped == Stopped::ShareIsOver {
+                    self.list(session);
+                }
+                // Otherwise it goes on when the outbox drains or an acknowledgement comes.
+                return;
+            }
             self.keep_replayed(session, &replay);
         }
-        let replays = &mut self.sessions[session].outgoing_mut().replays;
-        if is_stopped || walk == Walk::Paused {
-            replays.put_back(replay);
+        if let Some(state) = self.sessions.find_mut(session) {
+            state.shrink();
         }
-        // What was stopped goes on when the outbox drains or an acknowledgement comes, the rest at the next turn.
-        if replays.is_empty() {
-            self.sessions[session].shrink();
-        } else if !is_stopped && !self.unfinished.contains(&session) {
-            self.unfinished.push_back(session);
+    }
+
+    /// Goes on with the retained messages of one subscription; `None` if it has got all of them.
+    fn send_retained_of(&mut self, session: SessionId, replay: &mut Replay) -> Option<Stopped> {
+        if !self.has_room_for_retained(session, replay.terms.qos()) {
+            return Some(Stopped::NoRoom);
         }
+        if self.work.is_over() {
+            return Some(Stopped::ShareIsOver);
+        }
+        let pattern = self.trie.pattern(replay.filter);
+        let filter = TopicFilter::trusted_pattern(&pattern);
+        let before = self.work.left();
+        let mut left = before;
+        // Nothing of what follows looks at the retained messages; so they can be lent out.
+        let retained = std::mem::take(&mut self.retained);
+        let mut position = std::mem::take(&mut replay.position);
+        let mut stopped = Stopped::ShareIsOver;
+        let walk = retained.walk(filter, &mut position, self.now, &mut left, |message| {
+            if !self.send_retained_one(session, replay, message) {
+                stopped = Stopped::NoRoom;
+                return Taken::No;
+            }
+            if self.work.is_over() { Taken::YesAndStop } else { Taken::Yes }
+        });
+        self.retained = retained;
+        replay.position = position;
+        self.work.take(before - left);
+        (walk == Walk::Paused).then_some(stopped)
+    }
+
+    /// Whether one more retained message may go to a client now that would get it at this QoS at most.
+    fn has_room_for_retained(&mut self, session: SessionId, qos: QoS) -> bool {
+        let prepares = self.must_prepare(session, qos);
+        let state = &mut self.sessions[session];
+        let Some(id) = state.connection() else { return false };
+        let may_begin = match qos {
+            QoS::AtMostOnce => true,
+            QoS::ExactlyOnce if prepares => state.outgoing_mut().may_prepare(),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => state.outgoing_mut().may_begin(),
+        };
+        may_begin && self.connections[id].outbox.len() < self.limits.outbox_refill_bytes
     }
 
     /// A subscription has got its retained messages. If that is lost, they come again after a crash.
@@ -74,56 +116,24 @@ impl Broker {
         self.keep_subscription(session, &pattern, terms, false, Urgency::Lazy);
     }
 
-    /// The next retained messages of a subscription, a limited number of them.
-    fn collect(&self, replay: &mut Replay) -> (Vec<Message>, Walk) {
-        let mut found = Vec::new();
-        let pattern = self.trie.pattern(replay.filter);
-        let filter = TopicFilter::trusted_pattern(&pattern);
-        let walk = self.retained.walk(
-            filter,
-            &mut replay.position,
-            self.now,
-            RETAINED_EXAMINED_PER_CALL,
-            |message| {
-                let has_room = found.len() < RETAINED_REPLAY_PER_CALL;
-                if has_room {
-                    found.push(message.clone());
-                }
-                has_room
-            },
-        );
-        (found, walk)
-    }
-
-    /// Hands one retained message over; false if it has to wait.
-    fn replay_one(&mut self, session: SessionId, replay: &Replay, message: &Message) -> bool {
+    /// Sends one retained message; false if it has to wait.
+    fn send_retained_one(&mut self, session: SessionId, replay: &Replay, message: &Message) -> bool {
         let mut keepable = Keepable::kept(message);
         let publication = keepable.publication;
         let publisher = publication.publisher.and_then(Publisher::read);
         let Some(most) = self.may_replay(session, publication.topic, publisher) else { return true };
-        let must_prepare = self.must_prepare(session, QoS::ExactlyOnce);
-        let Self { sessions, connections, limits, .. } = self;
-        let state = &mut sessions[session];
-        let Some(id) = state.connection() else { return false };
-        let qos = delivered_qos(limits, replay.terms.qos(), publication.qos).min(most);
+        let state = &self.sessions[session];
+        let qos = delivered_qos(&self.limits, replay.terms.qos(), publication.qos).min(most);
         // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
         let is_own =
             publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
         if replay.terms.no_local() && is_own {
             return true;
         }
-        let is_at_most_once = qos == QoS::AtMostOnce;
-        let may_begin = is_at_most_once
-            || if must_prepare && qos == QoS::ExactlyOnce {
-                state.outgoing_mut().may_prepare()
-            } else {
-                state.outgoing_mut().may_begin()
-            };
-        if !may_begin || connections[id].outbox.len() >= limits.outbox_refill_bytes {
+        if !self.has_room_for_retained(session, qos) {
             return false;
         }
-        self.sender.encoder.begin();
-        self.begin_message(None);
+        self.work.take(steps::delivery(qos));
         let identifier = replay.terms.identifier();
         // A retained message for a new subscription says that it is one, whatever Retain As Published says.
         let share = Share {
@@ -134,10 +144,15 @@ impl Broker {
             number: None,
             dup: false,
         };
-        if is_at_most_once {
-            self.deliver_at_most_once(session, &mut keepable, share);
-        } else {
-            self.begin(session, &mut keepable, share);
+        let copies = if is_planted(Fault::RetainedTwice) { 2 } else { 1 };
+        for _ in 0..copies {
+            self.sender.encoder.begin();
+            self.begin_message(None);
+            if qos == QoS::AtMostOnce {
+                self.deliver_at_most_once(session, &mut keepable, share);
+            } else {
+                self.begin(session, &mut keepable, share);
+            }
         }
         true
     }
@@ -153,6 +168,7 @@ impl Broker {
     /// Looks through a limited number of retained messages for expired ones.
     pub(super) fn sweep(&mut self) {
         let Some(mut position) = self.sweep.take() else { return };
+        self.work.take(RETAINED_EXAMINED_PER_CALL);
         let Self { retained, journal, now, .. } = self;
         let walk = retained.expire(&mut position, *now, RETAINED_EXAMINED_PER_CALL, |topic| {
             if let Some(journal) = journal {

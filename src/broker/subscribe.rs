@@ -3,11 +3,14 @@
 use log::info;
 
 use super::budget::Pressure;
+use super::ending::tell_places;
+use super::operation::FilterWork;
+use super::work::steps;
 use super::{Broker, Fault, Step};
 use crate::access::{Question, Verdict};
 use crate::codec::{
-    Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubAck,
-    Subscribe, Subscription, UnsubAck, Unsubscribe,
+    Filters, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling,
+    SubAck, Subscribe, Subscription, Subscriptions, UnsubAck, Unsubscribe,
 };
 use crate::escape::Escaped;
 use crate::journal::{Awaited, Record, Urgency};
@@ -19,59 +22,133 @@ use crate::subscription::{GroupId, Held, Subscriber, Target, Terms};
 use crate::topic::TopicFilter;
 use crate::trie::FilterId;
 
+/// Filters of a packet that are worked on before it is asked whether the share of its connection is used up.
+const FILTERS_AT_ONCE: usize = 16;
+
+/// Whether the filters of a SUBSCRIBE were asked about.
+enum Asked {
+    /// All of them were.
+    Wholly,
+    /// The rest is for a later turn.
+    InPart,
+    /// A decision comes later.
+    Later,
+}
+
 impl Broker {
-    /// Every filter is decided upon before the first takes effect, so that a decision may come later.
     pub(super) fn handle_subscribe(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         subscribe: &Subscribe<'_>,
     ) -> Result<Step, Fault> {
-        if !self.ask_to_subscribe(id, session, subscribe) {
-            return Ok(Step::Parked);
-        }
         let identifier = subscribe.properties.subscription_identifiers().next().unwrap_or(0);
+        let bytes = subscribe.subscriptions.bytes();
+        let filters = FilterWork::new(subscribe.packet_identifier, Some(identifier), bytes.len());
+        self.work_on_filters((id, session), Box::new(filters), bytes)
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Result<Step, Fault> {
+        let bytes = unsubscribe.filters.bytes();
+        let filters = FilterWork::new(unsubscribe.packet_identifier, None, bytes.len());
+        self.work_on_filters((id, session), Box::new(filters), bytes)
+    }
+
+    /// Works on the filters of a packet, which are at the end of `bytes`, as far as the share of the connection goes; the
+    /// answer leaves after the last.
+    pub(super) fn work_on_filters(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        mut filters: Box<FilterWork>,
+        bytes: &[u8],
+    ) -> Result<Step, Fault> {
+        let Some(identifier) = filters.subscription_identifier else {
+            return self.unsubscribe_all((id, session), filters, bytes);
+        };
+        match self.ask_to_subscribe((id, session), &mut filters, bytes) {
+            Asked::Wholly => {}
+            Asked::InPart => return Ok(self.suspend_filters(id, filters)),
+            Asked::Later => return Ok(Step::Parked),
+        }
+        let rest = Subscriptions::from_end(bytes, filters.undone);
+        for (number, (wanted, undone)) in rest.enumerate() {
+            if self.is_time_to_stop(number) {
+                return Ok(self.suspend_filters(id, filters));
+            }
+            let verdict = self.verdicts.get(filters.followed).copied().unwrap_or(Verdict::Granted);
+            filters.followed += 1;
+            filters.undone = undone;
+            // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
+            filters.codes.push(self.subscribe_one((id, session), &wanted, verdict, identifier));
+        }
+        self.finish_subscribe((id, session), &filters, bytes)
+    }
+
+    /// Whether the share of the connection is used up. A few filters are always worked on at once.
+    fn is_time_to_stop(&self, number: usize) -> bool {
+        number > 0 && number.is_multiple_of(FILTERS_AT_ONCE) && self.work.is_over()
+    }
+
+    /// Makes one subscription; returns its code.
+    fn subscribe_one(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        wanted: &Subscription<'_>,
+        verdict: Verdict,
+        identifier: u32,
+    ) -> u8 {
+        self.count();
+        self.work.take(filter_steps(wanted.filter));
         let (listener, is_bridge) = (self.connections[id].listener, self.connections[id].is_bridge);
         let highest = self.rules.of(listener).maximum_qos;
-        let verdicts = std::mem::take(&mut self.verdicts);
-        let mut codes = Vec::new();
-        for (wanted, verdict) in subscribe.subscriptions.iter().zip(&verdicts) {
-            self.count();
-            // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
-            let mounted = self.mounted(listener, wanted.filter);
-            let outcome = named(wanted.filter, mounted.as_deref()).and_then(|filter| {
-                let wanted = Subscription {
-                    filter,
-                    qos: wanted.qos.min(highest),
-                    no_local: wanted.no_local || is_bridge,
-                    retain_as_published: wanted.retain_as_published || is_bridge,
-                    ..wanted
-                };
-                self.subscribe(session, &wanted, *verdict, identifier)
-            });
-            codes.push(match outcome {
-                Ok(granted) => {
-                    let (client, filter) = (&self.sessions[session].client_identifier, wanted.filter);
-                    let level = granted.level();
-                    info!(target: "subscribe", "{} {level} {}", Escaped(client), Escaped(filter.as_str()));
-                    level
-                }
-                Err(reason) if self.connections[id].version == ProtocolVersion::V5 => reason.value(),
-                Err(_) => ReasonCode::UnspecifiedError.value(),
-            });
+        let mounted = self.mounted(listener, wanted.filter);
+        let outcome = named(wanted.filter, mounted.as_deref()).and_then(|filter| {
+            let wanted = Subscription {
+                filter,
+                qos: wanted.qos.min(highest),
+                no_local: wanted.no_local || is_bridge,
+                retain_as_published: wanted.retain_as_published || is_bridge,
+                ..*wanted
+            };
+            self.subscribe(session, &wanted, verdict, identifier)
+        });
+        match outcome {
+            Ok(granted) => {
+                let (client, filter) = (&self.sessions[session].client_identifier, wanted.filter);
+                let level = granted.level();
+                info!(target: "subscribe", "{} {level} {}", Escaped(client), Escaped(filter.as_str()));
+                level
+            }
+            Err(reason) if self.connections[id].version == ProtocolVersion::V5 => reason.value(),
+            Err(_) => ReasonCode::UnspecifiedError.value(),
         }
+    }
+
+    /// Answers a SUBSCRIBE whose filters have all been worked on.
+    fn finish_subscribe(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        filters: &FilterWork,
+        bytes: &[u8],
+    ) -> Result<Step, Fault> {
         self.sessions[session].count();
         // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
         let suback = SubAck {
-            packet_identifier: subscribe.packet_identifier,
+            packet_identifier: filters.packet_identifier,
             properties: Properties::default(),
-            codes: &codes,
+            codes: &filters.codes,
         };
-        let refused = verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
-        let refused = refused.and_then(|index| subscribe.subscriptions.iter().nth(index));
+        let refused = self.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
+        let refused = refused.and_then(|index| Subscriptions::from_end(bytes, filters.length).nth(index));
+        let refused = refused.map(|(refused, _)| refused.filter);
         let is_early = is_planted(planted::Fault::EarlySuback);
         let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
-        self.answer_subscribe(id, session, suback, (refused.map(|refused| refused.filter), awaited))?;
+        self.answer_subscribe(id, session, suback, (refused, awaited))?;
         self.pump(session);
         Ok(Step::Done)
     }
@@ -101,20 +178,41 @@ impl Broker {
         self.answer_when(id, awaited, &Packet::SubAck(suback))
     }
 
-    /// Gathers the decisions about all filters; false if one comes later.
-    fn ask_to_subscribe(&mut self, id: ConnectionId, session: SessionId, subscribe: &Subscribe<'_>) -> bool {
+    /// Gathers the decisions about the filters: every one is decided upon before the first takes effect, so that a
+    /// decision may come later.
+    fn ask_to_subscribe(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        filters: &mut FilterWork,
+        bytes: &[u8],
+    ) -> Asked {
+        if self.is_open {
+            filters.unasked = 0;
+        }
         let listener = self.connections[id].listener;
-        subscribe.subscriptions.iter().enumerate().all(|(index, wanted)| {
+        let first = if filters.unasked == filters.length { 0 } else { self.verdicts.len() };
+        for (number, (wanted, unasked)) in Subscriptions::from_end(bytes, filters.unasked).enumerate() {
+            if self.is_time_to_stop(number) {
+                return Asked::InPart;
+            }
+            self.work.take(steps::QUESTION);
             let mounted = self.mounted(listener, wanted.filter);
-            let Ok(filter) = named(wanted.filter, mounted.as_deref()) else {
-                // Nobody is asked about what can not be.
-                let count = self.verdicts.len().max(index + 1);
-                self.verdicts.resize(count, Verdict::Refused(ReasonCode::TopicFilterInvalid));
-                return true;
-            };
-            let question = Question::Subscribe { filter, qos: wanted.qos };
-            self.ask_of(index, (id, session), question).is_some()
-        })
+            match named(wanted.filter, mounted.as_deref()) {
+                Ok(filter) => {
+                    let question = Question::Subscribe { filter, qos: wanted.qos };
+                    if self.ask_of(first + number, (id, session), question).is_none() {
+                        return Asked::Later;
+                    }
+                }
+                // There is no question about what cannot be.
+                Err(reason) if self.verdicts.len() <= first + number => {
+                    self.verdicts.push(Verdict::Refused(reason));
+                }
+                Err(_) => {}
+            }
+            filters.unasked = unasked;
+        }
+        Asked::Wholly
     }
 
     /// Makes or replaces one subscription; the granted QoS is the lower of asked and allowed [MQTT-3.8.4-7].
@@ -204,18 +302,21 @@ impl Broker {
             return Ok(());
         }
         self.check_subscription_limits(session)?;
-        let Self { groups, trie, .. } = self;
+        let Self { groups, trie, sessions, .. } = self;
         let id = known.unwrap_or_else(|| {
             groups.create(share_name, |id| {
                 let filter = trie.insert(filter.pattern(), Subscriber { target: Target::Group(id), terms });
                 (filter, position(trie.values(filter).len() - 1))
             })
         });
-        if let Some(group) = groups.find_mut(id) {
-            let position = position(group.join(member));
-            self.sessions[session].subscriptions.insert(Held::Group(id), position);
-            self.shared_subscriptions += 1;
+        let Some(group) = groups.find_mut(id) else { return Ok(()) };
+        let place = group.join(member);
+        sessions[session].subscriptions.insert(Held::Group(id), position(place));
+        if sessions[session].connection().is_some() {
+            let places = group.connect(place);
+            tell_places(sessions, group.members(), id, places);
         }
+        self.shared_subscriptions += 1;
         Ok(())
     }
 
@@ -231,33 +332,38 @@ impl Broker {
         if is_full { Err(ReasonCode::QuotaExceeded) } else { Ok(()) }
     }
 
-    pub(super) fn handle_unsubscribe(
+    fn unsubscribe_all(
         &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        unsubscribe: &Unsubscribe<'_>,
-    ) -> Result<(), Fault> {
+        (id, session): (ConnectionId, SessionId),
+        mut filters: Box<FilterWork>,
+        bytes: &[u8],
+    ) -> Result<Step, Fault> {
         let connection = &self.connections[id];
         let (is_v5, listener) = (connection.version == ProtocolVersion::V5, connection.listener);
-        let mut codes = Vec::new();
-        for filter in unsubscribe.filters.iter() {
+        for (number, (filter, undone)) in Filters::from_end(bytes, filters.undone).enumerate() {
+            if self.is_time_to_stop(number) {
+                return Ok(self.suspend_filters(id, filters));
+            }
+            self.work.take(filter_steps(filter));
             let mounted = self.mounted(listener, filter);
             let code = match named(filter, mounted.as_deref()) {
                 Ok(filter) if self.unsubscribe(session, filter) => ReasonCode::Success,
                 _ => ReasonCode::NoSubscriptionExisted,
             };
+            filters.undone = undone;
             if is_v5 {
-                codes.push(code.value());
+                filters.codes.push(code.value());
             }
         }
         // Answered even if nothing was removed [MQTT-3.10.4-5].
         let unsuback = UnsubAck {
-            packet_identifier: unsubscribe.packet_identifier,
+            packet_identifier: filters.packet_identifier,
             properties: Properties::default(),
-            codes: &codes,
+            codes: &filters.codes,
         };
         let awaited = self.recorded(session);
-        self.answer_when(id, awaited, &Packet::UnsubAck(unsuback))
+        self.answer_when(id, awaited, &Packet::UnsubAck(unsuback))?;
+        Ok(Step::Done)
     }
 
     /// Ends the subscription with exactly this filter [MQTT-3.10.4-1]; what was queued for it is still delivered,
@@ -283,6 +389,11 @@ impl Broker {
         self.release_subscription(held, position);
         true
     }
+}
+
+/// The steps that it takes to find a filter and to change what is known of it.
+fn filter_steps(filter: TopicFilter<'_>) -> usize {
+    steps::SUBSCRIPTION + filter.as_str().len() / steps::BYTES_PER_STEP
 }
 
 /// A filter, or the one that stands for it below a mount point.

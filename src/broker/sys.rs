@@ -183,7 +183,7 @@ impl Broker {
     }
 
     fn tell_figures(&mut self, system: &mut System, text: &mut String) {
-        system.most_clients = system.most_clients.max(self.sessions.len() as u64);
+        system.most_clients = system.most_clients.max(self.clients.len() as u64);
         system.most_memory = system.most_memory.max(memory::held() as u64);
         let figures = self.figures(system);
         let uptime = self.now.since(self.began).seconds();
@@ -206,7 +206,7 @@ impl Broker {
     /// The numbers that are told as they are.
     fn figures(&self, system: &System) -> [(&'static str, u64); FIGURES] {
         let statistics = &self.statistics;
-        let clients = self.sessions.len() as u64;
+        let clients = self.clients.len() as u64;
         let connected = self.connected as u64;
         let stored = message::stored();
         let shared = self.shared_subscriptions as u64;
@@ -321,7 +321,7 @@ impl Broker {
             properties: Properties::default(),
             expires: lifetime.map_or(Time::NEVER, |lifetime| self.now + lifetime),
         };
-        self.publish(&mut Keepable::new(publication), None);
+        self.publish_unlinked(&mut Keepable::new(publication), None);
     }
 }
 

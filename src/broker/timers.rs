@@ -2,6 +2,7 @@
 
 use log::info;
 
+use super::work::steps;
 use super::{Broker, Effect};
 use crate::codec::ReasonCode;
 use crate::connection::State;
@@ -28,19 +29,35 @@ pub(super) enum Timer {
 }
 
 impl Broker {
-    /// Time has passed. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells whether more
-    /// is.
+    /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells whether
+    /// more is. Then goes on with what earlier turns have left over; [`Broker::has_work`] tells whether they have left more.
     pub fn tick(&mut self, now: Time, budget: usize) {
         self.advance(now);
         self.watch_peak();
-        for _ in 0..self.unfinished.len() {
-            let Some(session) = self.unfinished.pop_front() else { break };
-            if self.sessions.find(session).is_some() {
-                self.pump(session);
+        self.take_timers(budget);
+        loop {
+            let kinds = [
+                self.go_on_connection(),
+                self.go_on_session(),
+                self.go_on_unlinked(),
+                self.go_on_ending(),
+                self.go_on_moving(),
+            ];
+            if kinds == [false; 5] || !self.work.may_go_on() {
+                break;
             }
         }
+        self.work.end_turn();
+    }
+
+    fn take_timers(&mut self, budget: usize) {
         for _ in 0..budget {
+            if !self.work.takes_timers() {
+                return;
+            }
             let Some(timer) = self.wheel.expire(self.now) else { return };
+            self.work.begin_share(1);
+            self.work.take(steps::PACKET);
             match timer {
                 Timer::Connection(id) => self.connection_is_due(id),
                 Timer::Session(id) => self.session_is_due(id),
@@ -100,6 +117,7 @@ impl Broker {
             Presence::Connected(_) if session.outgoing.is_some() => self.retry(id),
             Presence::Connected(_) => {}
             Presence::Away { .. } => self.wait_for_return(id),
+            Presence::Over => {}
         }
     }
 
@@ -108,6 +126,8 @@ impl Broker {
     /// kept and so do not end.
     pub fn shut_down(&mut self, now: Time) {
         self.advance(now);
+        // There is no later turn to leave anything for.
+        self.work.set_budget(usize::MAX / 2);
         let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
             let will = self.sessions[session].will.as_ref();

@@ -124,8 +124,23 @@ impl<'a> Subscriptions<'a> {
 
     /// The subscriptions, in their order.
     pub fn iter(&self) -> impl Iterator<Item = Subscription<'a>> + use<'a> {
-        let mut reader = Reader::new(self.bytes);
-        std::iter::from_fn(move || Subscription::read(&mut reader).ok())
+        Self::from_end(self.bytes, self.bytes.len()).map(|(subscription, _)| subscription)
+    }
+
+    /// The end of the packet, which holds them.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The subscriptions in the last `length` bytes of a SUBSCRIBE that has been checked, each with the length of those
+    /// that follow.
+    pub fn from_end(
+        bytes: &'a [u8],
+        length: usize,
+    ) -> impl Iterator<Item = (Subscription<'a>, usize)> + use<'a> {
+        let start = bytes.len().saturating_sub(length);
+        let mut reader = Reader::new(bytes.split_at(start).1);
+        std::iter::from_fn(move || Some((Subscription::read(&mut reader).ok()?, reader.rest().len())))
     }
 }
 

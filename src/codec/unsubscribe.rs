@@ -37,8 +37,23 @@ impl<'a> Filters<'a> {
 
     /// The filters, in their order.
     pub fn iter(&self) -> impl Iterator<Item = TopicFilter<'a>> + use<'a> {
-        let mut reader = Reader::new(self.bytes);
-        std::iter::from_fn(move || reader.topic_filter().ok())
+        Self::from_end(self.bytes, self.bytes.len()).map(|(filter, _)| filter)
+    }
+
+    /// The end of the packet, which holds them.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The filters in the last `length` bytes of an UNSUBSCRIBE that has been checked, each with the length of those that
+    /// follow.
+    pub fn from_end(
+        bytes: &'a [u8],
+        length: usize,
+    ) -> impl Iterator<Item = (TopicFilter<'a>, usize)> + use<'a> {
+        let start = bytes.len().saturating_sub(length);
+        let mut reader = Reader::new(bytes.split_at(start).1);
+        std::iter::from_fn(move || Some((reader.topic_filter().ok()?, reader.rest().len())))
     }
 }
 

@@ -79,6 +79,8 @@ fn limits(globals: &Globals, given: &CommandLine) -> Limits {
         // Who counts messages means all of them.
         burst_bytes: globals.queue_length.map_or(default.burst_bytes, |_| 0),
         queue_bytes: globals.queue_bytes.unwrap_or(default.queue_bytes),
+        subscriptions_per_session: globals.subscriptions.unwrap_or(default.subscriptions_per_session),
+        matches_per_session: globals.matches.unwrap_or(default.matches_per_session),
         in_flight: globals.in_flight.unwrap_or(default.in_flight),
         receive_maximum: globals.in_flight.unwrap_or(default.receive_maximum),
         session_expiry_maximum: globals.session_expiry.unwrap_or(default.session_expiry_maximum),

@@ -343,6 +343,16 @@ pub static KEYWORDS: &[Keyword] = &[
         "",
     ),
     row(
+        "max_subscriptions",
+        Global(Number(ANY, ANY_MORE, |draft, number| draft.subscriptions = Some(values::bound(number)))),
+        "Brooklet's own: subscriptions of one session, 10,000 without",
+    ),
+    row(
+        "max_matching_subscriptions",
+        Global(Number(1, ANY_MORE, |draft, number| draft.matches = Some(values::bound(number)))),
+        "Brooklet's own: subscriptions of one session that count for a message, 1,000 without",
+    ),
+    row(
         "memory_limit",
         Global(Word("a number of bytes, with K, M or G for units, or 0 for no limit", values::memory_limit)),
         "at least 4M; counts what clients and messages take; K, M and G are units",

@@ -150,6 +150,8 @@ pub struct Connection {
     pub keep_alive: u16,
     /// Whether reading has been suspended, because an answer is awaited or the peer does not read.
     pub is_paused: bool,
+    /// Whether it waits for its turn to go on with what has come.
+    pub is_deferred: bool,
     /// When the last whole packet came, or, if that is later, when reading from the peer began again.
     pub last_heard: Time,
     /// The connect timeout, then the Keep Alive, then the linger time.
@@ -175,6 +177,7 @@ impl Connection {
             is_bridge: false,
             keep_alive: 0,
             is_paused: false,
+            is_deferred: false,
             last_heard: now,
             timer: None,
             inbox: Inbox::default(),
@@ -189,6 +192,7 @@ impl Connection {
         self.state = State::Ending;
         self.parked = None;
         self.is_paused = false;
+        self.is_deferred = false;
         self.inbox = Inbox::default();
     }
 

@@ -267,6 +267,14 @@ impl Journal {
         self.ended = self.open;
     }
 
+    /// A session that has ended leaves more messages behind that it needs no longer.
+    pub fn leave_behind(&mut self, session: SessionNumber, messages: VecDeque<MessageNumber>) {
+        if !messages.is_empty() {
+            self.leftover_bytes += memory::allocation(messages.capacity() * size_of::<MessageNumber>());
+            self.leftovers.push_back((session, messages));
+        }
+    }
+
     /// Something is to be written down.
     pub fn record(&mut self, record: Record, urgency: Urgency, now: Time) {
         self.records.push(record);

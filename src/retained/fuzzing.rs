@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Position, Retained, Walk};
+use super::{Position, Retained, Taken, Walk};
 use crate::codec::{Properties, QoS};
 use crate::fuzzing::Input;
 use crate::message::{Message, Publication, Spares};
@@ -87,13 +87,13 @@ fn walk(input: &mut Input<'_>, retained: &Retained, model: &Model, now: Time) {
     let mut position = Position::default();
     let mut asked = 0_u32;
     let is_over = (0..CALLS_MAXIMUM).any(|_| {
-        let walk = retained.walk(filter, &mut position, now, budget, |message| {
+        let walk = retained.walk(filter, &mut position, now, &mut { budget }, |message| {
             asked += 1;
-            let is_taken = refusals >> (asked % 8) & 1 == 0 || asked.is_multiple_of(8);
-            if is_taken {
-                found.push(message.publication().topic.to_string());
+            if refusals >> (asked % 8) & 1 == 1 && !asked.is_multiple_of(8) {
+                return Taken::No;
             }
-            is_taken
+            found.push(message.publication().topic.to_string());
+            if asked.is_multiple_of(3) { Taken::YesAndStop } else { Taken::Yes }
         });
         walk == Walk::Over
     });

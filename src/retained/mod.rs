@@ -82,6 +82,17 @@ impl Position {
     }
 }
 
+/// What became of a message that a walk has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was taken, and so may be the next one.
+    Yes,
+    /// It was taken, and the walk goes on after it another time.
+    YesAndStop,
+    /// It was not taken; the walk goes on with it another time.
+    No,
+}
+
 /// Why a walk stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
@@ -195,33 +206,50 @@ impl Retained {
         }
     }
 
-    /// Hands the unexpired messages that `filter` matches to `take`, in the order of their topics, until it
-    /// returns false, which leaves that message for the next walk. Looks at no more than `budget` topics.
+    /// Hands the unexpired messages that `filter` matches to `take`, in the order of their topics, until it says to stop, and
+    /// goes on from there the next time. Looks at no more than `budget` topics, of which it leaves what it did not need.
     pub fn walk(
         &self,
         filter: TopicFilter<'_>,
         position: &mut Position,
         now: Time,
-        budget: usize,
-        mut take: impl FnMut(&Message) -> bool,
+        budget: &mut usize,
+        mut take: impl FnMut(&Message) -> Taken,
     ) -> Walk {
         let pattern = filter.pattern().as_bytes();
         let mut range = self.messages.range::<[u8], _>((position.as_bound(), Bound::Unbounded));
-        for _ in 0..budget {
+        let mut last: Option<&[u8]> = None;
+        while *budget > 0 {
+            *budget -= 1;
             let Some(ByTopic(message)) = range.next() else { return Walk::Over };
             let topic = message.topic_bytes();
             match seek(pattern, topic) {
-                Seek::Match if message.expires() > now && !take(message) => {
-                    position.0 = Bound::Included(topic.into());
-                    return Walk::Paused;
-                }
-                Seek::Match | Seek::Next => position.0 = Bound::Excluded(topic.into()),
+                Seek::Match if message.expires() > now => match take(message) {
+                    Taken::Yes => {}
+                    Taken::YesAndStop => {
+                        position.0 = Bound::Excluded(topic.into());
+                        return Walk::Paused;
+                    }
+                    Taken::No => {
+                        position.0 = Bound::Included(topic.into());
+                        return Walk::Paused;
+                    }
+                },
+                Seek::Match | Seek::Next => {}
                 Seek::To(next) => {
                     position.0 = Bound::Included(next.into());
                     range = self.messages.range::<[u8], _>((position.as_bound(), Bound::Unbounded));
+                    last = None;
+                    // To search for it takes longer than to go to the next one.
+                    *budget = budget.saturating_sub(1);
+                    continue;
                 }
                 Seek::Over => return Walk::Over,
             }
+            last = Some(topic);
+        }
+        if let Some(topic) = last {
+            position.0 = Bound::Excluded(topic.into());
         }
         Walk::Paused
     }
@@ -378,9 +406,9 @@ mod tests {
         let mut position = Position::default();
         let mut found = Vec::new();
         for _ in 0..10_000 {
-            let walk = retained.walk(filter, &mut position, Time::ZERO, budget, |message| {
+            let walk = retained.walk(filter, &mut position, Time::ZERO, &mut { budget }, |message| {
                 found.push(message.publication().topic.to_string());
-                true
+                if found.len() % 2 == 0 { Taken::Yes } else { Taken::YesAndStop }
             });
             if walk == Walk::Over {
                 return found;
@@ -442,9 +470,9 @@ mod tests {
         let mut found = Vec::new();
         let now = Time::from_milliseconds(5);
         let filter = TopicFilter::new("#").unwrap();
-        let _ = retained.walk(filter, &mut Position::default(), now, 10, |message| {
+        let _ = retained.walk(filter, &mut Position::default(), now, &mut 10, |message| {
             found.push(message.publication().topic.to_string());
-            true
+            Taken::Yes
         });
         assert_eq!(found, ["b"]);
         let mut position = Position::default();
@@ -460,11 +488,11 @@ mod tests {
         retained.set(message("a", Time::NEVER));
         let filter = TopicFilter::new("+").unwrap();
         let mut position = Position::default();
-        assert_eq!(retained.walk(filter, &mut position, Time::ZERO, 10, |_| false), Walk::Paused);
+        assert_eq!(retained.walk(filter, &mut position, Time::ZERO, &mut 10, |_| Taken::No), Walk::Paused);
         let mut found = 0;
-        let taken = retained.walk(filter, &mut position, Time::ZERO, 10, |_| {
+        let taken = retained.walk(filter, &mut position, Time::ZERO, &mut 10, |_| {
             found += 1;
-            true
+            Taken::Yes
         });
         assert_eq!((taken, found), (Walk::Over, 1));
     }

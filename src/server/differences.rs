@@ -44,6 +44,7 @@ fn list(words: impl IntoIterator<Item = impl ToString>) -> String {
 /// follow from others.
 pub(super) fn of_limits(limits: &Limits) -> Said {
     let &Limits {
+        steps_per_turn: _,
         memory,
         connect_packet_size: _,
         packet_size,
@@ -60,7 +61,8 @@ pub(super) fn of_limits(limits: &Limits) -> Said {
         receive_maximum,
         topic_alias_maximum: _,
         topic_levels: _,
-        subscriptions_per_session: _,
+        subscriptions_per_session,
+        matches_per_session,
         subscriptions: _,
         retained_count: _,
         retained_bytes: _,
@@ -91,6 +93,8 @@ pub(super) fn of_limits(limits: &Limits) -> Said {
         ("max_queued_messages", queue_length),
         ("max_queued_bytes", bound(queue_bytes)),
         ("max_inflight_messages", in_flight),
+        ("max_subscriptions", bound(subscriptions_per_session)),
+        ("max_matching_subscriptions", bound(matches_per_session)),
         ("retain_available", retain_available.to_string()),
         ("queue_qos0_messages", queues_at_most_once.to_string()),
         ("upgrade_outgoing_qos", raises_qos.to_string()),

@@ -1,7 +1,8 @@
 //! The world around the core: the poll loop, listeners, sockets and the clock.
 //!
-//! One turn of the loop goes through fixed phases: poll, read the clock, accept and read, let time pass, hand over
-//! what is to be durable, write every dirty connection once, reap what is closed. What costs a system call is paid once a turn for each
+//! One turn of the loop goes through fixed phases: poll, read the clock, read and accept, let time pass, hand over
+//! what is to be durable, write dirty connections once, reap what is closed. Each phase does so much of its work that a
+//! turn takes a few milliseconds; the rest is done in the next turns, in its order. What costs a system call is paid once a turn for each
 //! connection that has something to say, however many messages it says; the lines of the log leave together, too.
 //! A socket is registered once, for both directions, edge-triggered; so the loop remembers which links have more
 //! to read.
@@ -72,8 +73,22 @@ use rights::Rights;
 pub use listener::check;
 pub use operate::Reader;
 
-/// Bytes read at a time, and at most from one link in a turn.
+/// Bytes read at a time, and at most from one link in a turn; fewer, if many links have something to say, or if memory
+/// runs out: what was read and has to wait is kept.
 const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES_OF_MANY: usize = 16 * 1024;
+const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
+/// So many links are many.
+const MANY: usize = 32;
+/// Steps that a read takes, beside those for its bytes, and how much longer those take where they are decrypted.
+const READ_STEPS: usize = 16;
+const BYTES_PER_STEP: usize = 1024;
+const DECRYPTION: usize = 4;
+/// Connections that are written in a turn, beside those that are answered, and bytes after which no other is begun.
+const WRITES_PER_TURN: usize = 512;
+const WRITTEN_BYTES_PER_TURN: u64 = 4 * 1024 * 1024;
+/// Links that are closed in a turn.
+const REAPED_PER_TURN: usize = 256;
 /// Events taken from the poller in a turn.
 const EVENTS_PER_TURN: usize = 1024;
 /// Timers that fire in a turn.
@@ -109,11 +124,17 @@ pub struct Server {
     /// Links that may have more to read, though the poller will not say so again.
     again: VecDeque<ConnectionId>,
     /// Links whose socket is of no more use, and why.
-    dead: Vec<(ConnectionId, String)>,
+    dead: VecDeque<(ConnectionId, String)>,
     buffer: Box<[u8]>,
+    /// How much of it is used in this turn.
+    room: usize,
     /// What was in a read of a link with TLS.
     plaintext: Vec<u8>,
     dirty: Vec<ConnectionId>,
+    /// Connections that are to be written, in the order in which they became so.
+    writing: VecDeque<ConnectionId>,
+    /// Links that were read in this turn: their answers leave before all others.
+    answered: Vec<ConnectionId>,
     configuration: Option<Configuration>,
     rights: Rights,
     notifier: Notifier,
@@ -150,10 +171,13 @@ impl Server {
             layers: Vec::new(),
             unflushed: Vec::new(),
             again: VecDeque::with_capacity(TASKS),
-            dead: Vec::new(),
+            dead: VecDeque::new(),
             buffer: vec![0; READ_BYTES].into(),
+            room: READ_BYTES,
             plaintext: Vec::new(),
             dirty: Vec::with_capacity(TASKS),
+            writing: VecDeque::with_capacity(TASKS),
+            answered: Vec::with_capacity(TASKS),
             configuration: None,
             rights: Rights::default(),
             notifier: Notifier::from_environment(),
@@ -206,11 +230,13 @@ impl Server {
         let now = self.clock.now();
         // Those that are listed in this turn have had their share of it, and may end before the next.
         let again = self.again.len();
+        self.share_turn(again + events.iter().count());
         self.look_for_room(now);
         self.take_kept(now)?;
+        // They have waited longer.
+        self.read_again(again, now);
         let is_signalled = self.take_events(events, now);
         self.accept(now);
-        self.read_again(again, now);
         self.broker.tick(now, TIMERS_PER_TURN);
         self.obey(now);
         self.hand_over(now);
@@ -222,7 +248,8 @@ impl Server {
 
     /// How long the poller may sleep; `None` for as long as nothing happens.
     fn timeout(&self, latest: Option<Time>) -> Option<SystemDuration> {
-        if !self.again.is_empty() || self.broker.has_work() {
+        let is_busy = !(self.again.is_empty() && self.writing.is_empty() && self.dead.is_empty());
+        if is_busy || self.broker.has_work() {
             return Some(SystemDuration::ZERO);
         }
         let now = self.clock.now();
@@ -275,6 +302,16 @@ impl Server {
         }
     }
 
+    /// So many links may have something to say in this turn.
+    fn share_turn(&mut self, links: usize) {
+        self.broker.share_input(links);
+        self.room = match links {
+            _ if self.broker.is_under_pressure() => READ_BYTES_UNDER_PRESSURE,
+            0..=MANY => READ_BYTES,
+            _ => READ_BYTES_OF_MANY,
+        };
+    }
+
     /// Reads the links that had more than their share in an earlier turn.
     fn read_again(&mut self, count: usize, now: Time) {
         for _ in 0..count {
@@ -286,24 +323,31 @@ impl Server {
         }
     }
 
-    /// Reads one link once.
+    /// Reads one link once, if this turn takes more of what comes; else in the next one.
     fn read(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = find(&mut self.links, id) else { return };
         if link.turn != Turn::Waiting {
             return;
         }
-        let (count, may_have_more) = match link.read(&mut self.buffer) {
+        if !self.broker.takes_input() {
+            self.list(id);
+            return;
+        }
+        let (count, may_have_more) = match link.read(&mut self.buffer[..self.room]) {
             Ok(Reading::More(count)) => (count, true),
             Ok(Reading::Last(count)) => (count, false),
             Ok(Reading::End) => {
-                self.dead.push((id, "connection closed by client".to_owned()));
+                self.dead.push_back((id, "connection closed by client".to_owned()));
                 return;
             }
             Err(error) => {
-                self.dead.push((id, error.to_string()));
+                self.dead.push_back((id, error.to_string()));
                 return;
             }
         };
+        let effort = if find_layers(&mut self.layers, id).is_some() { DECRYPTION } else { 1 };
+        self.broker.take_steps(READ_STEPS + effort * count / BYTES_PER_STEP);
+        self.answered.push(id);
         let is_paused = count > 0 && self.take_in(id, count, now) == Intake::Paused;
         let Some(link) = find(&mut self.links, id) else { return };
         if is_paused {
@@ -329,7 +373,7 @@ impl Server {
         let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
         match outcome {
             Outcome::Open => {}
-            Outcome::Closed => self.dead.push((id, "connection closed by client".to_owned())),
+            Outcome::Closed => self.dead.push_back((id, "connection closed by client".to_owned())),
             Outcome::Failed(why) => self.broker.abandon(id, &why, now),
         }
         if layers.has_output() {
@@ -352,7 +396,7 @@ impl Server {
                         self.read_on(id);
                     }
                 }
-                Effect::Drop(id) => self.dead.push((id, String::new())),
+                Effect::Drop(id) => self.dead.push_back((id, String::new())),
                 Effect::Resume(id) => {
                     if self.broker.resume(id, now) == Intake::More {
                         self.read_on(id);
@@ -382,23 +426,41 @@ impl Server {
         }
     }
 
-    /// Writes every dirty connection once.
+    /// Writes dirty connections once: those that were read in this turn, so that an answer waits for no delivery to others,
+    /// and as many of the rest as this turn has time for.
     fn write(&mut self, now: Time) {
         let mut dirty = self.broker.take_dirty(std::mem::take(&mut self.dirty));
-        for id in dirty.drain(..) {
-            let Some(link) = find(&mut self.links, id) else { continue };
-            let outcome = match find_layers(&mut self.layers, id) {
-                None => self.broker.write_to(id, &mut link.stream, now),
-                Some(layers) => self.broker.write_to(id, &mut layers.writer(&mut link.stream), now),
-            };
-            match outcome {
-                Ok(()) => self.finish(id),
-                Err(error) => self.dead.push((id, error.to_string())),
+        self.writing.extend(dirty.drain(..));
+        self.dirty = dirty;
+        let mut answered = std::mem::take(&mut self.answered);
+        for id in answered.drain(..) {
+            if self.broker.has_output(id) {
+                self.write_one(id, now);
             }
         }
-        self.dirty = dirty;
+        self.answered = answered;
+        let before = self.broker.statistics().bytes_sent;
+        for _ in 0..WRITES_PER_TURN {
+            if self.broker.statistics().bytes_sent - before >= WRITTEN_BYTES_PER_TURN {
+                break;
+            }
+            let Some(id) = self.writing.pop_front() else { break };
+            self.write_one(id, now);
+        }
         for id in std::mem::take(&mut self.unflushed) {
             self.finish(id);
+        }
+    }
+
+    fn write_one(&mut self, id: ConnectionId, now: Time) {
+        let Some(link) = find(&mut self.links, id) else { return };
+        let outcome = match find_layers(&mut self.layers, id) {
+            None => self.broker.write_to(id, &mut link.stream, now),
+            Some(layers) => self.broker.write_to(id, &mut layers.writer(&mut link.stream), now),
+        };
+        match outcome {
+            Ok(()) => self.finish(id),
+            Err(error) => self.dead.push_back((id, error.to_string())),
         }
     }
 
@@ -415,13 +477,14 @@ impl Server {
             Some(layers) => link.finish_layers(layers, is_written),
         };
         if let Err(error) = outcome {
-            self.dead.push((id, error.to_string()));
+            self.dead.push_back((id, error.to_string()));
         }
     }
 
     /// Lets go of closed links. Their slots are free from the next turn on.
     fn reap(&mut self, now: Time) {
-        for (id, why) in std::mem::take(&mut self.dead) {
+        for _ in 0..REAPED_PER_TURN {
+            let Some((id, why)) = self.dead.pop_front() else { return };
             let Some(link) = find(&mut self.links, id) else { continue };
             let listener = link.listener;
             if let Some(layers) = find_layers(&mut self.layers, id) {

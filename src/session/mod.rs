@@ -24,7 +24,7 @@ use crate::wheel::TimerId;
 pub use backlog::Backlog;
 pub use directory::Directory;
 pub use incoming::Incoming;
-pub use outgoing::{InFlight, Outgoing, Queued, Settled, Stage};
+pub use outgoing::{InFlight, Leftover, Outgoing, Queued, Settled, Stage};
 pub use replays::{Replay, Replays};
 pub use subscriptions::Subscriptions;
 
@@ -41,6 +41,8 @@ pub enum Presence {
         /// When the session ends.
         ends: Time,
     },
+    /// The session is over and about to be freed: it gets nothing more.
+    Over,
 }
 
 /// Whether the client may be given all that its subscriptions match.
@@ -132,7 +134,7 @@ impl Session {
     pub const fn connection(&self) -> Option<ConnectionId> {
         match self.presence {
             Presence::Connected(connection) => Some(connection),
-            Presence::Away { .. } => None,
+            Presence::Away { .. } | Presence::Over => None,
         }
     }
 

@@ -89,6 +89,15 @@ pub enum Settled {
     OutOfPlace,
 }
 
+/// Something that a session has left.
+#[derive(Debug)]
+pub struct Leftover {
+    /// A message, if it was one.
+    pub queued: Option<Queued>,
+    /// Whether another member of its Shared Subscription may have it.
+    pub may_move: bool,
+}
+
 /// All that is on its way to one client.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -113,6 +122,8 @@ pub struct Outgoing {
     pub replays: Replays,
     /// What waits behind the queue, in the store.
     pub backlog: Option<Box<Backlog>>,
+    /// The session is on the list of those to which more could be sent.
+    pub is_listed: bool,
     /// Kept messages that the session needs no longer, until somebody asks for them.
     gone: Vec<MessageNumber>,
     /// Up to this one, messages may have been sent on an earlier connection.
@@ -140,6 +151,7 @@ impl Outgoing {
             && self.replays.is_empty()
             && self.backlog.is_none()
             && self.gone.is_empty()
+            && !self.is_listed
     }
 
     /// Messages waiting in the queue and behind it.
@@ -341,15 +353,6 @@ impl Outgoing {
         self.in_flight[self.find(identifier)?].queued()?.number
     }
 
-    /// All kept messages that the session needs, which is over.
-    pub fn into_numbers(mut self) -> VecDeque<MessageNumber> {
-        let mut numbers = self.backlog.take().map(|backlog| backlog.into_numbers()).unwrap_or_default();
-        numbers.extend(self.queue.iter().filter_map(|queued| queued.number));
-        numbers.extend(self.in_flight.iter().filter_map(|entry| entry.queued()?.number));
-        numbers.extend(self.gone);
-        numbers
-    }
-
     /// Whether a kept message is in flight. They are in the order of their numbers after a restart, when this is asked
     /// about each one that waits, and most of those are behind them all.
     pub fn is_in_flight(&self, number: MessageNumber) -> bool {
@@ -525,31 +528,40 @@ impl Outgoing {
         }
     }
 
-    /// Takes out the messages that may go to another member of their Shared Subscription: those that wait, and,
-    /// if the session is over, those of QoS 1 in flight. A QoS 2 delivery once begun is nobody else's
-    /// [MQTT-4.8.2-5].
-    pub fn take_shared(&mut self, is_over: bool, mut wanted: impl FnMut(GroupId) -> bool) -> Vec<Queued> {
-        let mut taken = Vec::new();
-        for index in 0..if is_over { self.in_flight.len() } else { 0 } {
-            if let Stage::Publish(queued) = &self.in_flight[index].stage
-                && queued.qos == QoS::AtLeastOnce
-                && queued.group.is_some_and(&mut wanted)
-            {
-                taken.push(queued.clone());
-                self.set_stage(index, Stage::Settled);
-            }
+    /// Takes out those waiting messages that may go to another member of their Shared Subscription.
+    pub fn take_shared(&mut self, mut wanted: impl FnMut(GroupId) -> bool) -> VecDeque<Queued> {
+        if !self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
+            return VecDeque::new();
         }
-        if self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
-            let (moving, staying): (VecDeque<Queued>, VecDeque<Queued>) = std::mem::take(&mut self.queue)
-                .into_iter()
-                .partition(|queued| queued.group.is_some_and(&mut wanted));
-            self.queue = staying;
-            self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
-            self.count();
-            self.gone.extend(moving.iter().filter_map(|queued| queued.number));
-            taken.extend(moving);
+        let (moving, staying): (VecDeque<Queued>, VecDeque<Queued>) = std::mem::take(&mut self.queue)
+            .into_iter()
+            .partition(|queued| queued.group.is_some_and(&mut wanted));
+        self.queue = staying;
+        self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
+        self.count();
+        self.gone.extend(moving.iter().filter_map(|queued| queued.number));
+        moving
+    }
+
+    /// Takes out the next message of a session that is over: those in flight, then those that wait.
+    pub fn pop_leftover(&mut self) -> Option<Leftover> {
+        (self.sent, self.unsettled) = (0, 0);
+        if let Some(entry) = self.in_flight.pop_front() {
+            self.forget_settled();
+            return Some(match entry.stage {
+                // A QoS 2 delivery once begun is no other member's [MQTT-4.8.2-5].
+                Stage::Publish(queued) => {
+                    Leftover { may_move: queued.qos == QoS::AtLeastOnce, queued: Some(queued) }
+                }
+                Stage::Prepared(queued) => Leftover { may_move: false, queued: Some(queued) },
+                Stage::Release | Stage::Settled => Leftover { may_move: false, queued: None },
+            });
         }
-        taken
+        if let Some(queued) = self.queue.pop_front() {
+            self.queue_bytes -= queued.message.memory();
+            return Some(Leftover { may_move: true, queued: Some(queued) });
+        }
+        self.replays.take_next().map(|_| Leftover { may_move: false, queued: None })
     }
 
     /// Takes out what the client may no longer be given: from the queue, and from what is to be sent again. What was

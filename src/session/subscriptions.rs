@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::memory;
-use crate::subscription::Held;
+use crate::subscription::{GroupId, Held};
 
 /// The smallest node of a map, and what one more takes in nodes hardly more than half full: filters that are new come
 /// in rising order, and a node that is split at its end stays as it is.
@@ -74,6 +74,21 @@ impl Subscriptions {
             _ => self.0 = Kept::None,
         }
         Some(position)
+    }
+
+    /// The Shared Subscriptions among them.
+    pub fn groups(&self) -> impl Iterator<Item = GroupId> {
+        let (one, several) = match &self.0 {
+            Kept::None => (None, None),
+            Kept::One(one, _) => (Some(*one), None),
+            // They stand after all others.
+            Kept::Several(several) => (None, Some(several.range(Held::Group(GroupId::FIRST)..))),
+        };
+        let all = one.into_iter().chain(several.into_iter().flatten().map(|(&held, _)| held));
+        all.filter_map(|held| match held {
+            Held::Filter(_) => None,
+            Held::Group(group) => Some(group),
+        })
     }
 
     /// Takes the first one out.

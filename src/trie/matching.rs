@@ -5,6 +5,7 @@
 
 use super::node::Body;
 use super::{FilterId, ROOT, Trie};
+use crate::memory;
 use crate::planted::{Fault, is_planted};
 use crate::topic::TopicName;
 
@@ -14,6 +15,20 @@ const FEW: usize = 16;
 impl<T> Trie<T> {
     /// Appends every filter that matches `name`, in no particular order.
     pub fn matches(&self, name: TopicName<'_>, into: &mut Vec<FilterId>) {
+        let rest = self.search(name, None, &mut { usize::MAX }, into);
+        assert!(rest.is_none(), "a search without a limit finds all");
+    }
+
+    /// Appends filters that match `name`, each once, and looks at no more than `budget` nodes, of which it leaves what it
+    /// did not need. Returns what is left to be searched, if anything is. That can be gone on with when the trie has
+    /// changed: filters that were there all the time are found, of others it is not said.
+    pub fn search(
+        &self,
+        name: TopicName<'_>,
+        rest: Option<Search>,
+        budget: &mut usize,
+        into: &mut Vec<FilterId>,
+    ) -> Option<Search> {
         let mut walk = Walk {
             trie: self,
             name: name.as_str().as_bytes(),
@@ -21,20 +36,82 @@ impl<T> Trie<T> {
             level_ends: Stack::new(),
             into,
         };
-        // A name that begins with `$` is not matched by a leading wildcard [MQTT-4.7.2-1].
-        let mut at = if name.is_reserved() && !is_planted(Fault::WrongWildcard) {
-            walk.literal(&self.nodes[ROOT].body, 0)
-        } else {
-            walk.branch(ROOT, 0)
+        let mut at = match rest {
+            Some(rest) => {
+                walk.restore(&rest);
+                None
+            }
+            // A name that begins with `$` is not matched by a leading wildcard [MQTT-4.7.2-1].
+            None if name.is_reserved() && !is_planted(Fault::WrongWildcard) => {
+                walk.literal(&self.nodes[ROOT].body, 0)
+            }
+            None => walk.branch(ROOT, 0),
         };
         while let Some(place) = at.or_else(|| walk.pending.pop()) {
+            if *budget == 0 {
+                return Some(walk.save(place));
+            }
+            *budget -= 1;
             at = walk.follow(place);
         }
+        None
+    }
+
+    /// Where the text that begins with `path` and goes on with `key` lies: a node and how much of its label comes before
+    /// `key`.
+    fn locate(&self, path: &[u8], key: u8) -> Option<(u32, u32)> {
+        let (mut at, mut rest) = (ROOT, path);
+        while let Some(&next) = rest.first() {
+            at = self.nodes[at].body.child(next)?;
+            let label = self.label(at);
+            if let Some(after) = rest.strip_prefix(label) {
+                rest = after;
+                continue;
+            }
+            let tail = label.strip_prefix(rest)?;
+            let offset = u32::try_from(rest.len()).ok()?;
+            return (tail.first() == Some(&key)).then_some((at, offset));
+        }
+        Some((self.nodes[at].body.child(key)?, 0))
     }
 }
 
-/// A node whose label is to be compared next, and how many bytes of the name its parent covers.
-type Place = (u32, usize);
+/// A node whose label is to be compared next, from an offset on, and how many bytes of the name are covered before that.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    node: u32,
+    /// Zero, unless the trie has changed since the place was found.
+    offset: u32,
+    covered: usize,
+}
+
+/// What is left of a search that was stopped.
+#[derive(Debug)]
+pub struct Search {
+    /// The generation of the trie in which `places` hold.
+    generation: u64,
+    /// The text above the last of the places. The texts above the others are its beginnings.
+    path: Vec<u8>,
+    places: Vec<SavedPlace>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SavedPlace {
+    node: u32,
+    offset: u32,
+    covered: usize,
+    /// How much of the path is above it, and the byte that follows.
+    above: usize,
+    key: u8,
+}
+
+impl Search {
+    /// Bytes that it takes.
+    pub fn memory(&self) -> usize {
+        memory::allocation(self.path.capacity())
+            + memory::allocation(self.places.capacity() * size_of::<SavedPlace>())
+    }
+}
 
 struct Walk<'a, T> {
     trie: &'a Trie<T>,
@@ -47,9 +124,51 @@ struct Walk<'a, T> {
 }
 
 impl<T> Walk<'_, T> {
+    /// What is left to be searched: `next`, and what is pending.
+    fn save(&self, next: Place) -> Search {
+        let mut path = Vec::new();
+        let mut places = Vec::new();
+        // The last one lies deepest, so its path holds those of all others.
+        for (number, place) in self.pending.as_slice().iter().chain([&next]).enumerate() {
+            let mut text = self.trie.path(self.trie.nodes[place.node].parent);
+            let label = self.trie.label(place.node);
+            let (before, after) = label.split_at(place.offset as usize);
+            text.extend_from_slice(before);
+            let is_last = number == self.pending.length;
+            places.push(SavedPlace {
+                node: place.node,
+                offset: place.offset,
+                covered: place.covered,
+                above: text.len(),
+                key: after[0],
+            });
+            if is_last {
+                path = text;
+            }
+        }
+        Search { generation: self.trie.generation, path, places }
+    }
+
+    /// Goes on where a search was stopped. Places whose filters are all gone are left out.
+    fn restore(&mut self, rest: &Search) {
+        for place in &rest.places {
+            let found = if rest.generation == self.trie.generation {
+                Some((place.node, place.offset))
+            } else {
+                self.trie.locate(&rest.path[..place.above], place.key)
+            };
+            if let Some((node, offset)) = found {
+                self.pending.push(Place { node, offset, covered: place.covered });
+            }
+        }
+    }
+
     /// Compares the label of a node with the name and goes on to its children.
-    fn follow(&mut self, (node, mut covered): Place) -> Option<Place> {
+    fn follow(&mut self, Place { node, offset, mut covered }: Place) -> Option<Place> {
         let mut label = self.trie.label(node);
+        if offset > 0 {
+            label = label.split_at(offset as usize).1;
+        }
         if self.name.get(covered..).is_some_and(|ahead| ahead.starts_with(label)) {
             return self.arrived(node, covered + label.len());
         }
@@ -103,7 +222,7 @@ impl<T> Walk<'_, T> {
             for child in body.children().iter().take_while(|child| child.key <= b'+') {
                 match child.key {
                     b'#' => self.found(child.node()),
-                    b'+' => self.pending.push((child.node(), covered)),
+                    b'+' => self.pending.push(Place { node: child.node(), offset: 0, covered }),
                     _ => {}
                 }
             }
@@ -114,7 +233,7 @@ impl<T> Walk<'_, T> {
     /// The edge for the next byte of the name; after its end, the one that may lead to `/#`.
     fn literal(&self, body: &Body<T>, covered: usize) -> Option<Place> {
         let key = self.name.get(covered).copied().unwrap_or(b'/');
-        Some((body.child(key)?, covered))
+        Some(Place { node: body.child(key)?, offset: 0, covered })
     }
 
     fn found(&mut self, node: u32) {

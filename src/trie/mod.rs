@@ -5,7 +5,7 @@
 //! nodes are in one arena and know their parents. What a filter carries is the caller's business; values here
 //! are opaque.
 //!
-//! It may know `topic` and `std` only.
+//! It may know `topic`, `memory` and `std` only.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -18,6 +18,8 @@ mod tests;
 
 use node::{Body, Child, INLINE_MAXIMUM, Label, Node};
 use pool::Pool;
+
+pub use matching::Search;
 
 /// The root has an empty label and no values, and is its own parent.
 const ROOT: u32 = 0;
@@ -111,14 +113,18 @@ impl<T> Trie<T> {
 
     /// The text of `filter`, which must have values.
     pub fn pattern(&self, filter: FilterId) -> String {
+        String::from_utf8(self.path(filter.0)).expect("a filter with values was inserted as text")
+    }
+
+    /// The text from the root to a node, its label included.
+    fn path(&self, mut at: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut at = filter.0;
         while at != ROOT {
             bytes.extend(self.label(at).iter().rev());
             at = self.nodes[at].parent;
         }
         bytes.reverse();
-        String::from_utf8(bytes).expect("a filter with values was inserted as text")
+        bytes
     }
 
     /// A number that changes whenever a result of [`Self::matches`] or [`Self::values`] may have changed.

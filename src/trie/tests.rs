@@ -365,4 +365,44 @@ proptest! {
         }
         assert_empty(&trie);
     }
+
+    /// Filters that are there from the first step of a search to its last are found once, whatever comes and goes in
+    /// between; others once at most.
+    #[test]
+    fn a_search_in_steps_finds_what_stays(
+        before in prop::collection::vec(pattern(), 1..60),
+        name in name(),
+        budget in 1_usize..4,
+        between in prop::collection::vec(prop::collection::vec(operation(), 0..6), 0..40),
+    ) {
+        let mut trie = Trie::new();
+        let mut model = Model::new();
+        for (value, pattern) in (0..).zip(before) {
+            apply(Operation::Insert(pattern), value, &mut trie, &mut model);
+        }
+        let name = TopicName::new(&name).unwrap();
+        let matches = |pattern: &String| TopicFilter::new(pattern).unwrap().matches(name);
+        let mut staying: Vec<String> = model.keys().filter(|&one| matches(one)).cloned().collect();
+        let (mut found, mut rest, mut between) = (Vec::new(), None, between.into_iter());
+        for _ in 0..10_000 {
+            let mut filters = Vec::new();
+            rest = trie.search(name, rest, &mut { budget }, &mut filters);
+            // Their numbers are good until the trie changes.
+            found.extend(filters.into_iter().map(|filter| trie.pattern(filter)));
+            if rest.is_none() {
+                break;
+            }
+            for operation in between.next().unwrap_or_default() {
+                apply(operation, 7, &mut trie, &mut model);
+                staying.retain(|pattern| model.contains_key(pattern));
+            }
+        }
+        prop_assert!(rest.is_none(), "it ends");
+        let count = found.len();
+        found.sort();
+        found.dedup();
+        prop_assert_eq!(found.len(), count, "each is found once");
+        prop_assert!(found.iter().all(matches));
+        prop_assert!(staying.iter().all(|pattern| found.contains(pattern)), "{:?} of {:?}", found, staying);
+    }
 }

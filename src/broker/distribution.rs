@@ -1,0 +1,332 @@
+//! A message whose recipients are more than one turn can serve.
+//!
+//! - Its recipients are those who are found when it comes. It is retained before they are looked up, so a subscription
+//!   that is made meanwhile gets it as a retained message if it does not get it otherwise. While they are looked up,
+//!   which takes several turns only where very many filters match, a subscription that comes or goes may count or not.
+//! - A client that unsubscribes or subscribes anew afterwards still gets it, on the terms of before. A client that loses
+//!   its connection gets it as any absent client does; one whose session ends does not get it. A member of a Shared
+//!   Subscription is chosen when its turn comes.
+//! - Its publisher is not read from until the last recipient has been served, and answered then. So messages of one
+//!   publisher keep their order. If the publisher's connection ends, the rest goes on without it, before its Will, and a
+//!   new connection of the same client is not read from until it is done.
+//! - What the access control says holds for those who are served after it has changed.
+//! - Between two turns other messages may take their places in the store. So each turn's recipients share a row of their
+//!   own there, and the answer waits for the batch of the last one. Only then is it noted that a QoS 2 message has come:
+//!   if the broker crashes before, the publisher sends it again, and recipients of the first turns get it twice.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use log::info;
+
+use super::authorise::{Judge, Selecting};
+use super::budget::Pressure;
+use super::deliver::Routed;
+use super::matches::{Lookup, Matched, Matches, Selection};
+use super::operation::Operation;
+use super::work::{Work, steps};
+use super::{Broker, Fault};
+use crate::codec::Delivery;
+use crate::escape::Escaped;
+use crate::journal::Awaited;
+use crate::memory::{self, Audit, Counted};
+use crate::message::{Keepable, Message};
+use crate::slots::{ConnectionId, SessionId};
+use crate::subscription::{Subscriber, Target};
+use crate::topic::TopicName;
+use crate::trie::Trie;
+
+/// How far it has come.
+#[derive(Debug)]
+enum Stage {
+    /// Its recipients are being looked up; the search is somewhere else only while it goes on.
+    Lookup(Option<Box<Lookup>>),
+    /// They are known; those before `next` have been served.
+    Recipients { matched: Rc<Matched>, next: usize },
+}
+
+/// A message on its way to many.
+#[derive(Debug)]
+pub(super) struct Distribution {
+    message: Message,
+    publisher: Option<SessionId>,
+    stage: Stage,
+    routed: Routed,
+    /// Something that its answer promises has been recorded in an earlier turn.
+    is_recorded: bool,
+}
+
+/// Messages of one publisher that no connection waits for, which are served one after the other.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// `None` for what the broker tells of itself.
+    publisher: Option<SessionId>,
+    /// The Client Identifier of the publisher, whose session may be over.
+    client: Option<Box<str>>,
+    messages: VecDeque<Distribution>,
+    counted: Counted,
+}
+
+impl Chain {
+    /// One that begins with this message.
+    fn new(client: Option<Box<str>>, first: Distribution) -> Self {
+        let mut chain = Self {
+            publisher: first.publisher,
+            client,
+            messages: [first].into(),
+            counted: Counted::default(),
+        };
+        chain.count();
+        chain
+    }
+
+    fn push(&mut self, distribution: Distribution) {
+        self.messages.push_back(distribution);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.counted.set(
+            memory::allocation(self.messages.capacity() * size_of::<Distribution>())
+                + self.client.as_ref().map_or(0, |client| memory::allocation(client.len())),
+        );
+    }
+
+    /// Adds what it takes to an audit, beside its own place.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        audit.add(self.counted.bytes());
+        self.messages.iter().for_each(|one| one.audit(audit));
+    }
+}
+
+/// What became of a publication.
+pub(super) enum Published {
+    /// All have been served.
+    Wholly(Routed),
+    /// The rest goes on in later turns.
+    InPart(Box<Distribution>),
+}
+
+impl Distribution {
+    /// Adds what it takes to an audit, beside its own place.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        self.message.audit(audit);
+        match &self.stage {
+            Stage::Lookup(lookup) => audit.add(lookup.as_ref().map_or(0, |lookup| lookup.memory())),
+            Stage::Recipients { matched, .. } => matched.audit(audit),
+        }
+    }
+}
+
+impl Broker {
+    /// Delivers a message to all who subscribed, as many as the share in progress allows for.
+    pub(super) fn distribute(
+        &mut self,
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+        is_retained: bool,
+    ) -> Published {
+        let stage = match self.look_up(keepable.publication.topic) {
+            Ok(matched) if self.fits_share(&matched, keepable.publication.qos) => {
+                let mut routed = self.route(keepable, publisher, &matched);
+                routed.is_retained = is_retained;
+                return Published::Wholly(routed);
+            }
+            Ok(matched) => Stage::Recipients { matched, next: 0 },
+            Err(lookup) => Stage::Lookup(Some(lookup)),
+        };
+        let message = keepable.message(&mut self.sender.spares).clone();
+        let routed = Routed::with(is_retained);
+        let mut distribution =
+            Box::new(Distribution { message, publisher, stage, routed, is_recorded: false });
+        match self.serve_more(&mut distribution) {
+            true => Published::Wholly(distribution.routed),
+            false => Published::InPart(distribution),
+        }
+    }
+
+    /// The subscribers of a topic, or a search for them that the share in progress was too small for.
+    pub(super) fn look_up(&mut self, topic: TopicName<'_>) -> Result<Rc<Matched>, Box<Lookup>> {
+        self.forget_matches_under_pressure();
+        self.with_selection(|matches, trie, work, selection| matches.look_up(trie, topic, work, selection))
+    }
+
+    /// Calls something that looks for subscribers with what it takes to judge them.
+    fn with_selection<R>(
+        &mut self,
+        search: impl FnOnce(&mut Matches, &Trie<Subscriber>, &mut Work, Selection<'_>) -> R,
+    ) -> R {
+        let Self { matches, trie, groups, sessions, access, is_open, limits, statistics, work, .. } = self;
+        let judge = Judge { access: &mut **access, trie, groups };
+        let mut select = Selecting { judge, sessions, is_open: *is_open };
+        let selection = Selection {
+            select: &mut select,
+            matches_per_session: limits.matches_per_session,
+            surplus: &mut statistics.surplus_matches,
+        };
+        search(matches, trie, work, selection)
+    }
+
+    /// Serves more of the recipients, as many as the share in progress allows for; tells whether these were the last.
+    /// Another message is not begun meanwhile.
+    fn serve_more(&mut self, distribution: &mut Distribution) -> bool {
+        let message = distribution.message.clone();
+        let mut keepable = Keepable::kept(&message);
+        if let Stage::Lookup(lookup) = &mut distribution.stage
+            && let Some(search) = lookup.take()
+        {
+            let outcome = self.with_selection(|matches, trie, work, selection| {
+                matches.go_on(search, trie, work, selection)
+            });
+            match outcome {
+                Ok(matched) => distribution.stage = Stage::Recipients { matched, next: 0 },
+                Err(search) => *lookup = Some(search),
+            }
+        }
+        let Stage::Recipients { matched, next } = &mut distribution.stage else { return false };
+        let matched = Rc::clone(matched);
+        self.sender.encoder.begin();
+        let subscribers = matched.subscribers();
+        while let Some(rest) = subscribers.get(*next..).filter(|rest| !rest.is_empty()) {
+            if self.work.is_over() {
+                return false;
+            }
+            let length = rest.iter().take_while(|other| other.target == rest[0].target).count();
+            let (run, _) = rest.split_at(length);
+            *next += length;
+            self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
+            if self.is_there(rest[0].target) {
+                let is_taken = self.deliver_run(run, &mut keepable, distribution.publisher);
+                distribution.routed.count(is_taken);
+            }
+        }
+        true
+    }
+
+    /// Whether a recipient has not been forgotten since it was found.
+    fn is_there(&self, target: Target) -> bool {
+        match target {
+            Target::Session(session) => self.sessions.find(session).is_some(),
+            Target::Group(group) => self.groups.find(group).is_some(),
+        }
+    }
+
+    /// A message of a client is not served to all yet: its connection is not read from until it is.
+    pub(super) fn suspend_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Box<Distribution>,
+    ) {
+        distribution.is_recorded |= self.take_awaited() != Awaited::Nothing;
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            // On another connection it would be taken for a new one.
+            self.sessions[session].incoming.insert(identifier);
+        }
+        self.work.operations.insert(id, Operation::Publish(delivery, distribution));
+        self.defer(id);
+    }
+
+    /// Goes on with the message of a client; tells whether it has been served to all, and answered.
+    pub(super) fn resume_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Box<Distribution>,
+    ) -> Result<bool, Fault> {
+        self.begin_message(Some(id));
+        if !self.serve_more(&mut distribution) {
+            self.suspend_publish(id, session, delivery, distribution);
+            return Ok(false);
+        }
+        let awaited = match self.take_awaited() {
+            // What its earlier parts promise may be in an earlier batch, and that is durable by then, too.
+            _ if distribution.is_recorded => Awaited::Batch(self.awaited_batch()),
+            awaited => awaited,
+        };
+        // Its own copy may have left already, so nothing is moved before that.
+        let end = self.connections[id].outbox.end();
+        self.conclude_with(id, session, delivery, (distribution.routed.reason_code(), awaited), end)?;
+        Ok(true)
+    }
+
+    /// The connection of a client has ended: its message goes on without it.
+    pub(super) fn detach_publish(&mut self, session: SessionId, distribution: Distribution) {
+        if self.work.has_room_for_unlinked() {
+            self.push_unlinked(distribution);
+            return;
+        }
+        self.statistics.dropped += 1;
+        let client = Escaped(&self.sessions[session].client_identifier);
+        info!(target: "notice", "The rest of a message of client {client}, which has left, is dropped.");
+    }
+
+    /// Publishes a message that no connection waits for. False if too many of them wait.
+    pub(super) fn publish_unlinked(
+        &mut self,
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+    ) -> bool {
+        if !self.work.has_room_for_unlinked() {
+            return false;
+        }
+        self.begin_message(None);
+        let is_retained = keepable.publication.retain && self.retain(keepable);
+        let is_first = self.work.unlinked.iter().all(|chain| chain.publisher != publisher);
+        if is_first {
+            if let Published::InPart(rest) = self.distribute(keepable, publisher, is_retained) {
+                self.push_unlinked(*rest);
+            }
+            return true;
+        }
+        let message = keepable.message(&mut self.sender.spares).clone();
+        let stage = Stage::Lookup(Some(Box::new(Lookup::new(keepable.publication.topic))));
+        let routed = Routed::with(is_retained);
+        self.push_unlinked(Distribution { message, publisher, stage, routed, is_recorded: false });
+        true
+    }
+
+    fn push_unlinked(&mut self, distribution: Distribution) {
+        let publisher = distribution.publisher;
+        self.work.unlinked_count += 1;
+        if let Some(chain) = self.work.unlinked.iter_mut().find(|chain| chain.publisher == publisher) {
+            chain.push(distribution);
+            return;
+        }
+        let client = publisher.map(|session| self.sessions[session].client_identifier.clone());
+        self.work.unlinked.push_back(Chain::new(client, distribution));
+    }
+
+    /// Goes on with one of the messages that no connection waits for; tells whether there was one. Publishers take turns.
+    pub(super) fn go_on_unlinked(&mut self) -> bool {
+        let Some(mut chain) = self.work.unlinked.pop_front() else { return false };
+        self.work.begin_share(self.work.unlinked.len());
+        self.work.take(steps::PACKET);
+        self.begin_message(None);
+        if let Some(mut distribution) = chain.messages.pop_front() {
+            if self.serve_more(&mut distribution) {
+                self.work.unlinked_count -= 1;
+            } else {
+                chain.messages.push_front(distribution);
+            }
+        }
+        if !chain.messages.is_empty() {
+            self.work.unlinked.push_back(chain);
+        }
+        true
+    }
+
+    /// Whether a message of this client goes on without a connection.
+    pub(super) fn has_unlinked(&self, client: &str) -> bool {
+        self.work.unlinked.iter().any(|chain| chain.client.as_deref() == Some(client))
+    }
+
+    /// Lets go of what is remembered for speed alone, if memory runs out.
+    pub(super) fn forget_matches_under_pressure(&mut self) {
+        if self.pressure(0) >= Pressure::Keep {
+            self.matches = Matches::default();
+        }
+    }
+}

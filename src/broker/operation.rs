@@ -1,0 +1,189 @@
+//! What a packet has begun and not finished when the share of its connection was used up. The connection is not read from
+//! until it is; a packet that has taken effect only in part stays the first one in the inbox.
+
+use super::distribution::Distribution;
+use super::work::steps;
+use super::{Broker, Effect, Fault, Step};
+use crate::access::Verdict;
+use crate::codec::{Delivery, Frame, PacketIdentifier};
+use crate::connection::State;
+use crate::memory::{self, Audit, Counted};
+use crate::slots::{ConnectionId, SessionId};
+
+/// What goes on in a later turn.
+#[derive(Debug)]
+pub(super) enum Operation {
+    /// A message that was taken and goes out to those who are left.
+    Publish(Delivery, Box<Distribution>),
+    /// A SUBSCRIBE or UNSUBSCRIBE, of which some filters have been worked on.
+    Filters(Box<FilterWork>),
+    /// Nothing, until a message of the client's former connection is served to all.
+    Successor,
+}
+
+impl Operation {
+    /// Adds what it takes to an audit, beside its place.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        match self {
+            Self::Publish(_, distribution) => distribution.audit(audit),
+            Self::Filters(filters) => audit.add(filters.counted.bytes()),
+            Self::Successor => {}
+        }
+    }
+}
+
+/// How far a SUBSCRIBE or UNSUBSCRIBE has come.
+#[derive(Debug)]
+pub(super) struct FilterWork {
+    pub(super) packet_identifier: PacketIdentifier,
+    /// What a SUBSCRIBE asks for beside its filters; `None` for an UNSUBSCRIBE.
+    pub(super) subscription_identifier: Option<u32>,
+    /// Bytes of the filters.
+    pub(super) length: usize,
+    /// Bytes of those that were not asked about yet, at the end of the packet, and of those that were not worked on.
+    pub(super) unasked: usize,
+    pub(super) undone: usize,
+    /// The decisions, as far as there are any, and how many have been followed.
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) followed: usize,
+    /// The codes of the filters that have been worked on.
+    pub(super) codes: Vec<u8>,
+    /// Why the first one that was refused was, in words.
+    pub(super) denial: Option<String>,
+    counted: Counted,
+}
+
+impl FilterWork {
+    /// A packet none of whose filters has been looked at. They take so many bytes.
+    pub(super) fn new(
+        packet_identifier: PacketIdentifier,
+        subscription_identifier: Option<u32>,
+        length: usize,
+    ) -> Self {
+        Self {
+            packet_identifier,
+            subscription_identifier,
+            length,
+            unasked: length,
+            undone: length,
+            verdicts: Vec::new(),
+            followed: 0,
+            codes: Vec::new(),
+            denial: None,
+            counted: Counted::default(),
+        }
+    }
+}
+
+impl Broker {
+    /// The share of a connection is used up: it goes on in a later turn, and is not read from until then.
+    pub(super) fn defer(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id];
+        connection.is_paused = true;
+        if !connection.is_deferred {
+            connection.is_deferred = true;
+            self.work.connections.push_back(id);
+        }
+    }
+
+    /// Goes on with one of the connections that wait; tells whether there was one.
+    pub(super) fn go_on_connection(&mut self) -> bool {
+        let Some(id) = self.work.connections.pop_front() else { return false };
+        self.work.begin_share(self.work.connections.len());
+        self.work.take(steps::PACKET);
+        let Some(connection) = self.connections.find_mut(id) else { return true };
+        connection.is_deferred = false;
+        let State::Serving(session) = connection.state else {
+            // It waits to be greeted, or has ended meanwhile.
+            self.read_on(id);
+            return true;
+        };
+        match self.go_on_operation(id, session) {
+            Ok(true) => self.read_on(id),
+            Ok(false) => {}
+            Err(fault) => self.fail(id, &fault),
+        }
+        true
+    }
+
+    /// Goes on with what a packet has begun, unless that needs the packet; tells whether the connection may go on.
+    fn go_on_operation(&mut self, id: ConnectionId, session: SessionId) -> Result<bool, Fault> {
+        match self.work.operations.remove(&id) {
+            Some(Operation::Publish(delivery, distribution)) => {
+                self.resume_publish(id, session, delivery, distribution)
+            }
+            Some(Operation::Successor) if self.has_unlinked(&self.sessions[session].client_identifier) => {
+                self.wait_for_predecessor(id);
+                Ok(false)
+            }
+            Some(Operation::Successor) | None => Ok(true),
+            Some(filters @ Operation::Filters(_)) => {
+                self.work.operations.insert(id, filters);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Goes on with the packet that the connection has begun; `None` if it has begun none.
+    pub(super) fn go_on_packet(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        frame: &Frame<'_>,
+    ) -> Option<Result<Step, Fault>> {
+        if self.work.operations.is_empty() {
+            return None;
+        }
+        match self.work.operations.remove(&id)? {
+            Operation::Filters(mut filters) => {
+                self.verdicts = std::mem::take(&mut filters.verdicts);
+                self.denial = filters.denial.take();
+                Some(self.work_on_filters((id, session), filters, frame.body))
+            }
+            other => {
+                self.work.operations.insert(id, other);
+                None
+            }
+        }
+    }
+
+    /// The rest of a packet's filters is for a later turn.
+    pub(super) fn suspend_filters(&mut self, id: ConnectionId, mut filters: Box<FilterWork>) -> Step {
+        filters.verdicts = std::mem::take(&mut self.verdicts);
+        filters.denial = self.denial.take();
+        filters.counted.set(
+            memory::allocation(size_of::<FilterWork>())
+                + memory::allocation(filters.verdicts.capacity() * size_of::<Verdict>())
+                + memory::allocation(filters.codes.capacity()),
+        );
+        self.work.operations.insert(id, Operation::Filters(filters));
+        self.defer(id);
+        Step::Suspended
+    }
+
+    /// Works on what waits in the inbox of a connection, and has it read again if nothing is left.
+    fn read_on(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        if connection.state == State::Ending {
+            return;
+        }
+        connection.is_paused = false;
+        self.take_in(id, &[]);
+        if self.connections.find(id).is_some_and(|connection| !connection.is_paused) {
+            self.effects.push_back(Effect::Resume(id));
+        }
+    }
+
+    /// A client is back while a message of its former connection is still on its way: its new ones wait for that.
+    pub(super) fn wait_for_predecessor(&mut self, id: ConnectionId) {
+        self.work.operations.insert(id, Operation::Successor);
+        self.defer(id);
+    }
+
+    /// The connection ends: its packet goes on without it, or takes no further effect.
+    pub(super) fn detach_operation(&mut self, id: ConnectionId, session: SessionId) {
+        if let Some(Operation::Publish(_, distribution)) = self.work.operations.remove(&id) {
+            self.detach_publish(session, *distribution);
+        }
+    }
+}

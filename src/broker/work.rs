@@ -1,0 +1,207 @@
+//! What one turn may cost, and what goes on in the next one.
+//!
+//! Bytes do not bound work: a burst of small packets may ask for millions of deliveries. So the core counts steps: nodes
+//! of the trie and retained topics looked at, subscriptions gathered, deliveries begun, rows taken from the store,
+//! entries freed. A step is about a tenth of a microsecond. A turn ends with [`super::Broker::tick`]; it may take
+//! [`crate::limits::Limits::steps_per_turn`] steps, of which at most half are for what has just come. What is left over
+//! waits in the lists here and goes on in later turns, one share each in turn, so that no client waits for the work of
+//! another.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::distribution::{Chain, Distribution};
+use super::ending::{Ending, Moving};
+use super::operation::Operation;
+use crate::memory::{self, Audit};
+use crate::slots::{ConnectionId, SessionId};
+
+/// The most steps that one client gets before others have their turn, as a part of the budget.
+const SHARES_PER_TURN: usize = 8;
+/// The fewest steps of a share, where very many wait.
+const SHARE_MINIMUM: usize = 32;
+/// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see [`Work::has_room_for_unlinked`].
+const UNLINKED_MAXIMUM: usize = 1024;
+
+/// What an entry of a map takes in nodes two thirds full, and the message on its way that it may hold.
+const OPERATION_BYTES: usize =
+    size_of::<(ConnectionId, Operation)>() * 3 / 2 + memory::allocation(size_of::<Distribution>());
+
+/// Steps of the commonest kinds of work.
+pub(super) mod steps {
+    use crate::codec::QoS;
+
+    /// A packet, beside what it asks for.
+    pub const PACKET: usize = 1;
+    /// A filter that is subscribed to or left: a search in the trie, a change there, and one in the session.
+    pub const SUBSCRIPTION: usize = 8;
+    /// A question to the access control.
+    pub const QUESTION: usize = 8;
+    /// What is cheap enough to be counted by the dozen: entries copied in a row.
+    pub const COPIED_PER_STEP: usize = 32;
+    /// Bytes copied in one step.
+    pub const BYTES_PER_STEP: usize = 1024;
+
+    /// A copy of a message for one receiver.
+    #[inline]
+    pub const fn delivery(qos: QoS) -> usize {
+        match qos {
+            QoS::AtMostOnce => 2,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => 4,
+        }
+    }
+}
+
+/// The budget of a turn, and what waits for the next ones.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// Steps of a turn.
+    budget: usize,
+    /// Steps taken in this turn.
+    taken: usize,
+    /// Where the share in progress ends.
+    limit: usize,
+    /// The steps of a share of input.
+    input_share: usize,
+    /// The most steps that a turn has taken.
+    heaviest: usize,
+    /// Connections whose packet or bytes wait for a later turn.
+    pub(super) connections: VecDeque<ConnectionId>,
+    /// What the packet of a connection has begun and not finished.
+    pub(super) operations: BTreeMap<ConnectionId, Operation>,
+    /// Sessions to which more could be sent.
+    pub(super) sessions: VecDeque<SessionId>,
+    /// Messages that no connection waits for, by their publishers, and how many there are.
+    pub(super) unlinked: VecDeque<Chain>,
+    pub(super) unlinked_count: usize,
+    /// Sessions that are over and not yet freed.
+    pub(super) endings: VecDeque<Ending>,
+    /// Messages that go from one member of a Shared Subscription to others.
+    pub(super) moving: VecDeque<Moving>,
+}
+
+impl Work {
+    pub(super) fn new(budget: usize) -> Self {
+        let mut work = Self {
+            budget,
+            taken: 0,
+            limit: 0,
+            input_share: 0,
+            heaviest: 0,
+            connections: VecDeque::new(),
+            operations: BTreeMap::new(),
+            sessions: VecDeque::new(),
+            unlinked: VecDeque::new(),
+            unlinked_count: 0,
+            endings: VecDeque::new(),
+            moving: VecDeque::new(),
+        };
+        work.end_turn();
+        work
+    }
+
+    /// Another budget from now on.
+    pub(super) fn set_budget(&mut self, budget: usize) {
+        self.budget = budget;
+    }
+
+    /// So many steps have been taken.
+    #[inline]
+    pub(super) const fn take(&mut self, steps: usize) {
+        self.taken += steps;
+    }
+
+    /// Whether the share in progress is used up.
+    #[inline]
+    pub(super) const fn is_over(&self) -> bool {
+        self.taken >= self.limit
+    }
+
+    /// Steps that are left of the share in progress.
+    #[inline]
+    pub(super) const fn left(&self) -> usize {
+        self.limit.saturating_sub(self.taken)
+    }
+
+    /// Whether this turn takes more of what comes in.
+    #[inline]
+    pub(super) const fn takes_input(&self) -> bool {
+        self.taken < self.budget / 2
+    }
+
+    /// Whether this turn goes on with what waits. A part of the budget is kept for the step that cannot be divided.
+    pub(super) const fn may_go_on(&self) -> bool {
+        self.taken < self.budget - self.budget / 8
+    }
+
+    /// Whether this turn takes more timers; some of it is left for what waits.
+    pub(super) const fn takes_timers(&self) -> bool {
+        self.taken < self.budget / 2 + self.budget / 8
+    }
+
+    /// So many have something to say in this turn.
+    pub(super) fn share_input(&mut self, among: usize) {
+        self.input_share = self.share_among(among);
+    }
+
+    fn share_among(&self, count: usize) -> usize {
+        (self.budget / 2 / count.max(1))
+            .clamp(SHARE_MINIMUM, (self.budget / SHARES_PER_TURN).max(SHARE_MINIMUM))
+    }
+
+    /// A share begins for what has just come.
+    #[inline]
+    pub(super) const fn begin_input(&mut self) {
+        self.limit = self.taken + self.input_share;
+    }
+
+    /// A share begins for one of so many that wait.
+    pub(super) fn begin_share(&mut self, among: usize) {
+        self.limit = self.taken + self.share_among(among);
+    }
+
+    /// The turn is over.
+    pub(super) fn end_turn(&mut self) {
+        self.heaviest = self.heaviest.max(self.taken);
+        self.taken = 0;
+        self.share_input(1);
+        self.begin_input();
+    }
+
+    /// The most steps that a turn has taken.
+    pub(super) fn heaviest(&self) -> usize {
+        self.heaviest.max(self.taken)
+    }
+
+    /// Whether anything waits for a later turn.
+    pub(super) fn is_waiting(&self) -> bool {
+        !(self.connections.is_empty()
+            && self.sessions.is_empty()
+            && self.unlinked.is_empty()
+            && self.endings.is_empty()
+            && self.moving.is_empty())
+    }
+
+    /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session, what
+    /// the broker tells of itself is told at the next occasion, and the rest of a message whose publisher has left is
+    /// dropped and counted.
+    pub(super) fn has_room_for_unlinked(&self) -> bool {
+        self.unlinked_count < UNLINKED_MAXIMUM
+    }
+
+    /// Bytes that the lists take, beside what counts itself.
+    pub(super) fn memory(&self) -> usize {
+        memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())
+            + memory::allocation(self.sessions.capacity() * size_of::<SessionId>())
+            + memory::allocation(self.unlinked.capacity() * size_of::<Chain>())
+            + memory::allocation(self.endings.capacity() * size_of::<Ending>())
+            + memory::allocation(self.moving.capacity() * size_of::<Moving>())
+            + self.operations.len() * OPERATION_BYTES
+    }
+
+    /// Adds what counts itself to an audit.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        self.operations.values().for_each(|operation| operation.audit(audit));
+        self.unlinked.iter().for_each(|chain| chain.audit(audit));
+        self.moving.iter().for_each(|moving| moving.audit(audit));
+    }
+}
