@@ -15,7 +15,7 @@ SMALLER = -C relocation-model=static -C link-arg=-Wl,-T,$(abspath $(BUILT))/mini
 UNTOLD = SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame_hdr .gcc_except_table*) } } INSERT AFTER .text;
 UNWOUND = Backtrace GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
 
-.PHONY: help run test check fuzz bench interop minimal size conformance sim crash powercut
+.PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,7 +45,11 @@ powercut: ## Cut its power in RUNS rounds (20) from SEED (0) on; installs strace
 	cargo test --release --test crash a_disk_that_flushes_nothing -- --ignored
 
 bench: ## Run the benchmarks
-	cargo bench
+	cargo bench --bench brokers --bench trie
+
+instructions: ## Count instructions a message with callgrind; SCENARIOS="..." chooses; installs valgrind where it may
+	@command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq valgrind; }
+	cargo bench --quiet --bench instructions
 
 interop: ## Try other people's clients against the broker
 	bash tests/interop/run

@@ -74,7 +74,7 @@ impl Agent {
         let before = self.connacks;
         for number in 0..count {
             let client_identifier = format!("bench-{}", first + number);
-            let connect = Connect { version: self.version, client_identifier, is_clean };
+            let connect = Connect { version: self.version, client_identifier, is_clean, user: None };
             network.open(first + number, &connect.encode())?;
             let wanted = before + (number + 1).saturating_sub(CONNECTING_MAXIMUM);
             self.wait(network, "a CONNACK", |agent| agent.connacks >= wanted)?;

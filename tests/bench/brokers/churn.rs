@@ -97,7 +97,7 @@ pub fn churn(
     let connects: Vec<Vec<u8>> = (0..AT_A_TIME)
         .map(|client| {
             let client_identifier = format!("bench-{client}");
-            Connect { version: Version::V311, client_identifier, is_clean: true }.encode()
+            Connect { version: Version::V311, client_identifier, is_clean: true, user: None }.encode()
         })
         .collect();
     let (start, before) = (Instant::now(), process.processor_time()?);

@@ -237,6 +237,8 @@ pub struct Connect {
     pub client_identifier: String,
     /// Whether an old session ends and the new one ends with the connection.
     pub is_clean: bool,
+    /// User Name and Password.
+    pub user: Option<(&'static str, &'static str)>,
 }
 
 impl Connect {
@@ -244,7 +246,8 @@ impl Connect {
         let mut body = Vec::new();
         text(&mut body, "MQTT");
         body.push(if self.version == Version::V5 { 5 } else { 4 });
-        body.push(u8::from(self.is_clean) << 1);
+        let flags_of_user = if self.user.is_some() { 0xc0 } else { 0 };
+        body.push(flags_of_user | u8::from(self.is_clean) << 1);
         body.extend_from_slice(&KEEP_ALIVE.to_be_bytes());
         if self.version == Version::V5 {
             if self.is_clean {
@@ -254,6 +257,10 @@ impl Connect {
             }
         }
         text(&mut body, &self.client_identifier);
+        if let Some((name, password)) = self.user {
+            text(&mut body, name);
+            text(&mut body, password);
+        }
         packet(0x10, &body)
     }
 }
