@@ -96,6 +96,26 @@ impl Agent {
         self.wait(network, "a SUBACK", |agent| agent.subacks > before)
     }
 
+    /// Subscribes so many clients, whose numbers begin with `first`, to one filter each, without waiting in between.
+    pub fn subscribe_each(
+        &mut self,
+        network: &mut Network,
+        first: usize,
+        count: usize,
+        qos: u8,
+        filter: impl Fn(usize) -> String,
+    ) -> Result<(), Fault> {
+        let before = self.subacks;
+        for number in 0..count {
+            let packet = packets::subscribe(self.version, qos, &[filter(number)]);
+            network.send(first + number, |out| out.extend_from_slice(&packet));
+            if number % CONNECTING_MAXIMUM == 0 {
+                network.turn(Duration::ZERO, self)?;
+            }
+        }
+        self.wait(network, "a SUBACK", |agent| agent.subacks == before + count)
+    }
+
     /// Publishes with QoS 1 what `encode` makes of a number and a Packet Identifier, and waits for the
     /// acknowledgements.
     pub fn publish(

@@ -49,7 +49,18 @@ dynamic_filters = true
     without_limits: "",
 };
 
-/// What brooklet needs to be told where memory alone will not do; otherwise it runs by flags.
+/// What brooklet needs to be told where flags do not say it.
+const BROOKLET: Configuration = Configuration {
+    text: "\
+listener {port} 127.0.0.1
+allow_anonymous true
+user root
+log_type error
+",
+    without_limits: BROOKLET_ON_DISK.without_limits,
+};
+
+/// The same where memory alone will not do.
 const BROOKLET_ON_DISK: Configuration = Configuration {
     text: "\
 listener {port} 127.0.0.1
@@ -119,6 +130,8 @@ pub struct Broker {
     /// For the shell; `{port}` and `{configuration}` stand for what they say.
     pub command: String,
     pub configuration: Option<Configuration>,
+    /// The same where a configuration in mosquitto's words tells it more, if it reads one.
+    pub configured: Option<(String, Configuration)>,
     /// The same where it is to keep what it acknowledges on disk, if it can.
     pub on_disk: Option<(String, Configuration)>,
     pub ability: Ability,
@@ -143,6 +156,7 @@ impl Broker {
             name: name.to_owned(),
             command: command.to_owned(),
             configuration: is_configured.then_some(MOSQUITTO),
+            configured: is_configured.then(|| (command.to_owned(), MOSQUITTO)),
             on_disk: is_configured.then(|| (command.to_owned(), MOSQUITTO_ON_DISK)),
             ability: Ability::V5,
         })
@@ -178,26 +192,29 @@ impl Broker {
                 return Err(format!("{name} is not known; write {name}=COMMAND, with {{port}} for the port"));
             }
         };
-        let on_disk = match name {
+        let (configured, on_disk) = match name {
             "brooklet" => {
                 let command = format!("{} -c {{configuration}}", env!("CARGO_BIN_EXE_brooklet"));
-                cfg!(feature = "persistence").then_some((command, BROOKLET_ON_DISK))
+                let on_disk = cfg!(feature = "persistence").then(|| (command.clone(), BROOKLET_ON_DISK));
+                (Some((command, BROOKLET)), on_disk)
             }
-            "mosquitto" => Some((command.clone(), MOSQUITTO_ON_DISK)),
-            _ => None,
+            "mosquitto" => (Some((command.clone(), MOSQUITTO)), Some((command.clone(), MOSQUITTO_ON_DISK))),
+            _ => (None, None),
         };
-        Ok(Some(Self { name: name.to_owned(), command, configuration, on_disk, ability }))
+        Ok(Some(Self { name: name.to_owned(), command, configuration, configured, on_disk, ability }))
     }
 
-    /// Starts it on a free port and waits until it takes connections. It runs on the given processor, if any.
+    /// Starts it on a free port and waits until it takes connections. It runs on the given processor, if any, and is
+    /// told `lines` beyond what every broker of its kind is told.
     pub fn start(
         &self,
         processor: Option<usize>,
         own_limits: OwnLimits,
         storage: Storage,
+        lines: &str,
     ) -> Result<Process, Fault> {
         let port = free_port()?;
-        let command = self.command_for(port, own_limits, storage)?;
+        let command = self.command_for(port, own_limits, storage, lines)?;
         let pin = processor.map_or(String::new(), |processor| format!("taskset -c {processor} "));
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("exec {pin}{command}")]);
@@ -207,7 +224,7 @@ impl Broker {
     /// Starts it without a shell in between, so that the time until it takes connections is its own.
     pub fn start_alone(&self) -> Result<Process, Fault> {
         let port = free_port()?;
-        let command = self.command_for(port, OwnLimits::Kept, Storage::Memory)?;
+        let command = self.command_for(port, OwnLimits::Kept, Storage::Memory, "")?;
         let mut words = command.split_whitespace();
         let program = words.next().ok_or_else(|| format!("{} has no command", self.name))?;
         let mut command = Command::new(program);
@@ -216,11 +233,21 @@ impl Broker {
     }
 
     /// The command line for a port; a configuration is written for it.
-    fn command_for(&self, port: u16, own_limits: OwnLimits, storage: Storage) -> Result<String, Fault> {
-        let (command, configuration) = match (storage, &self.on_disk) {
-            (Storage::Memory, _) => (&self.command, self.configuration),
-            (Storage::Disk, Some((command, configuration))) => (command, Some(*configuration)),
-            (Storage::Disk, None) => return Err("it keeps nothing on disk".to_owned()),
+    fn command_for(
+        &self,
+        port: u16,
+        own_limits: OwnLimits,
+        storage: Storage,
+        lines: &str,
+    ) -> Result<String, Fault> {
+        let told = match storage {
+            Storage::Memory if lines.is_empty() => None,
+            Storage::Memory => Some(self.configured.as_ref().ok_or("it reads no such configuration")?),
+            Storage::Disk => Some(self.on_disk.as_ref().ok_or("it keeps nothing on disk")?),
+        };
+        let (command, configuration) = match told {
+            None => (&self.command, self.configuration),
+            Some((command, configuration)) => (command, Some(*configuration)),
         };
         let mut command = command.replace("{port}", &port.to_string());
         if let Some(configuration) = configuration {
@@ -231,6 +258,7 @@ impl Broker {
             if own_limits == OwnLimits::Lifted {
                 text += configuration.without_limits;
             }
+            text += lines;
             let path = format!("{SCRATCH}/{}-{port}.conf", self.name);
             fs::write(&path, text).map_err(|error| format!("can not write {path}: {error}"))?;
             command = command.replace("{configuration}", &path);
@@ -239,15 +267,25 @@ impl Broker {
     }
 
     fn spawn(&self, mut command: Command, port: u16) -> Result<Process, Fault> {
-        let log = File::create(format!("{SCRATCH}/{}.log", self.name))
+        let path = format!("{SCRATCH}/{}.log", self.name);
+        let log = File::create(&path)
             .and_then(|file| Ok((file.try_clone()?, file)))
             .map_err(|error| format!("can not write a log: {error}"))?;
         command.stdin(Stdio::null()).stdout(log.0).stderr(log.1);
         let start = Instant::now();
         let child = command.spawn().map_err(|error| format!("can not start {}: {error}", self.name))?;
         let mut process = Process { command, child, port, started_in: Duration::ZERO };
-        process.wait_until_it_listens(start)?;
+        process.wait_until_it_listens(start).map_err(|fault| with_last_line(fault, &path))?;
         Ok(process)
+    }
+}
+
+/// A fault with the last thing that the broker wrote to its log, if it wrote anything.
+fn with_last_line(fault: Fault, log: &str) -> Fault {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    match text.lines().last() {
+        Some(line) => format!("{fault}, {line}"),
+        None => fault,
     }
 }
 

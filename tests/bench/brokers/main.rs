@@ -13,7 +13,9 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and files")]
 
 mod agent;
+mod attack;
 mod broker;
+mod bystander;
 mod chart;
 mod churn;
 mod crowd;
@@ -121,7 +123,7 @@ fn run_scenario(settings: &Settings, scenario: &Scenario, report: &mut Report) {
             let process = if scenario.is_about_the_start() {
                 broker.start_alone()
             } else {
-                broker.start(processor, scenario.own_limits(), scenario.storage())
+                broker.start(processor, scenario.own_limits(), scenario.storage(), scenario.lines())
             };
             match process.and_then(|mut process| scenario.run(&mut process, settings.effort)) {
                 Ok(outcome) => {
@@ -152,6 +154,7 @@ fn tell(scenario: &Scenario, broker: &str, outcome: &Outcome) {
                 Kind::Kibibytes => "KiB resident, dirty",
                 Kind::Milliseconds => "ms",
                 Kind::Written => "bytes written",
+                Kind::Bystander => "ms at the longest and at p99.9, the same without the attack, the attack",
             };
             format!("{} ({unit})", values.join(", "))
         })

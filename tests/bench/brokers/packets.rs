@@ -20,9 +20,12 @@ pub const PUBREC: u8 = 5;
 pub const PUBREL: u8 = 6;
 pub const PUBCOMP: u8 = 7;
 pub const SUBACK: u8 = 9;
+pub const UNSUBACK: u8 = 11;
+pub const PINGRESP: u8 = 13;
 
 const RECEIVE_MAXIMUM: u8 = 0x21;
 const SESSION_EXPIRY_INTERVAL: u8 = 0x11;
+const MESSAGE_EXPIRY_INTERVAL: u8 = 0x02;
 const KEEP_ALIVE: u16 = 1_200;
 
 /// Bytes of a stamp, the beginning of each payload.
@@ -278,6 +281,18 @@ pub fn subscribe(version: Version, qos: u8, filters: &[String]) -> Vec<u8> {
     packet(0x82, &body)
 }
 
+/// An UNSUBSCRIBE for all `filters`.
+pub fn unsubscribe(version: Version, filters: &[String]) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    if version == Version::V5 {
+        body.push(0);
+    }
+    for filter in filters {
+        text(&mut body, filter);
+    }
+    packet(0xa2, &body)
+}
+
 /// A PUBLISH with the given flags; with Packet Identifier 1 where the QoS asks for one.
 pub fn publish(version: Version, flags: u8, topic: &str, payload: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
@@ -292,6 +307,17 @@ pub fn publish(version: Version, flags: u8, topic: &str, payload: &[u8]) -> Vec<
     packet(0x30 | flags, &body)
 }
 
+/// A PUBLISH of 5.0 with QoS 1 and a Message Expiry Interval in seconds.
+pub fn expiring_publish(topic: &str, seconds: u32, identifier: u16, payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, topic);
+    body.extend_from_slice(&identifier.to_be_bytes());
+    body.extend_from_slice(&[5, MESSAGE_EXPIRY_INTERVAL]);
+    body.extend_from_slice(&seconds.to_be_bytes());
+    body.extend_from_slice(payload);
+    packet(0x32, &body)
+}
+
 /// One of the packets that are nothing but a Packet Identifier.
 #[inline]
 pub fn acknowledge(out: &mut Vec<u8>, kind: u8, identifier: u16) {
@@ -299,6 +325,9 @@ pub fn acknowledge(out: &mut Vec<u8>, kind: u8, identifier: u16) {
     let flags = if kind == PUBREL { 2 } else { 0 };
     out.extend_from_slice(&[kind << 4 | flags, 2, high, low]);
 }
+
+/// The whole PINGREQ.
+pub const PINGREQ: [u8; 2] = [0xc0, 0];
 
 /// The whole DISCONNECT.
 pub const DISCONNECT: [u8; 2] = [0xe0, 0];

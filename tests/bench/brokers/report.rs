@@ -103,6 +103,8 @@ impl Report {
         text += &self.time_table();
         text += "\n## Written\n\nBytes written to the device for each message.\n\n";
         text += &self.written_table();
+        text += "\n## Bystander\n\nRound trips of a healthy client beside an attack, in ms; what the longest is longer than without.\n\n";
+        text += &self.bystander_table();
         text += "\n## Lost, duplicated, reordered\n\n";
         text += &self.integrity();
         text += "\n## Brokers\n\n";
@@ -196,6 +198,31 @@ impl Report {
         self.table(&self.head(), rows.map(|row| self.cells(row, |v| format!("{:.0}", v[0]))))
     }
 
+    fn bystander_table(&self) -> String {
+        let head = [
+            "attack and round trip",
+            "broker",
+            "longest",
+            "p99.9",
+            "longest without",
+            "p99.9 without",
+            "longest, added",
+            "attack over after",
+        ];
+        let rows = self.rows_of(&[Kind::Bystander]).flat_map(|row| {
+            let of_broker = |broker: usize| {
+                let values = row.medians(broker)?;
+                let mut cells = vec![row.name.clone(), self.brokers[broker].clone()];
+                cells.extend(values[..4].iter().map(|value| digits(*value)));
+                cells.push(format!("{:.1}", values[0] - values[2]));
+                cells.push(if values[4].is_finite() { digits(values[4]) } else { NOTHING.to_owned() });
+                Some(cells)
+            };
+            (0..self.brokers.len()).filter_map(of_broker).collect::<Vec<_>>()
+        });
+        self.table(&head.map(str::to_owned), rows)
+    }
+
     /// The name of a row, what `show` makes of each broker's medians, and the ratios.
     fn cells(&self, row: &Row, show: impl Fn(&[f64]) -> String) -> Vec<String> {
         let medians: Vec<_> = (0..self.brokers.len()).map(|broker| row.medians(broker)).collect();
@@ -265,6 +292,14 @@ fn commands(settings: &Settings) -> String {
             let _ = writeln!(text, "  on disk: `{}`", without_directories(command));
             text += &quoted(*configuration);
         }
+    }
+    for scenario in settings.scenarios.iter().filter(|scenario| !scenario.lines().is_empty()) {
+        let _ = writeln!(
+            text,
+            "- in {}, beyond that: `{}`",
+            scenario.name,
+            scenario.lines().trim().replace('\n', "`, `")
+        );
     }
     text
 }

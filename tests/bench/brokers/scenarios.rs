@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::attack::Attack;
 use crate::broker::{Ability, Broker, OwnLimits, Process, Storage, own_processor_time};
+use crate::bystander;
 use crate::churn::{Cycle, churn};
 use crate::crowd::{self, Crowd};
 use crate::durable::Durable;
@@ -46,6 +48,9 @@ pub enum Kind {
     Milliseconds,
     /// Bytes written to the device for each message.
     Written,
+    /// Milliseconds of a healthy client's round trips: the longest and p99.9 during an attack, the same without it;
+    /// how long the attack took, infinite if it was not over when the measuring ended.
+    Bystander,
 }
 
 /// One row of a report, for one broker.
@@ -78,6 +83,8 @@ enum Work {
     Held(Held),
     /// With a broker that keeps on disk what it acknowledges.
     Durable(Durable),
+    /// What an attack does to a client that has no part in it.
+    Bystander(Attack),
 }
 
 /// Something to measure.
@@ -139,8 +146,13 @@ const fn further(name: &'static str, work: Work) -> Scenario {
     Scenario { name, is_central: false, work }
 }
 
+/// The names avoid the parts of names by which README.md chooses other scenarios.
+const fn attack(name: &'static str, attack: Attack) -> Scenario {
+    further(name, Work::Bystander(attack))
+}
+
 /// All scenarios, in the order of the report.
-pub const ALL: [Scenario; 50] = [
+pub const ALL: [Scenario; 66] = [
     central("1:1 QoS 0, 16 B", flow(V311, 0, 16, OneTopic, 1, 1)),
     central("1:1 QoS 1, 16 B", flow(V311, 1, 16, OneTopic, 1, 1)),
     central("fan-out 1:100 QoS 0, 64 B", flow(V311, 0, 64, OneTopic, 1, 100)),
@@ -194,6 +206,22 @@ pub const ALL: [Scenario; 50] = [
     central("durable relay beside QoS 0 at 1,000/s", Work::Durable(Durable::Beside)),
     further("durable start with all there is", Work::Durable(Durable::Start)),
     further("durable backlog of 1,000,000", Work::Durable(Durable::Backlog(1_000_000))),
+    attack("bystander, overlapping filters", Attack::OverlappingFilters),
+    attack("bystander, burst to many", Attack::BurstToMany),
+    attack("bystander, crowd of subscribers", Attack::RetainedCrowd),
+    attack("bystander, acknowledged window", Attack::AcknowledgedWindows(1)),
+    attack("bystander, twenty acknowledged windows", Attack::AcknowledgedWindows(20)),
+    attack("bystander, many SUBSCRIBE packets", Attack::ManySubscribes),
+    attack("bystander, sparse filters", Attack::SparseFilters),
+    attack("bystander, disconnecting member", Attack::DisconnectingMember),
+    attack("bystander, ending sessions", Attack::EndingSessions { sessions: 100, subscriptions: 10_000 }),
+    attack("bystander, one ending session", Attack::EndingSessions { sessions: 1, subscriptions: 1_000_000 }),
+    attack("bystander, discarded queue", Attack::DiscardedQueue),
+    attack("bystander, full journal", Attack::FullJournal),
+    attack("bystander, expired backlog", Attack::ExpiredBacklog),
+    attack("bystander, returning clients", Attack::ReturningClients),
+    attack("bystander, one large SUBSCRIBE", Attack::LargeSubscribe),
+    attack("bystander, one large UNSUBSCRIBE", Attack::LargeUnsubscribe),
 ];
 
 impl Scenario {
@@ -208,6 +236,7 @@ impl Scenario {
                 }
             }
             Work::Churn(_) | Work::Held(Held::Nothing) | Work::AmongConnections(..) => Ability::Relay,
+            Work::Bystander(_) => Ability::V5,
             _ => Ability::V311,
         }
     }
@@ -230,19 +259,30 @@ impl Scenario {
     pub const fn storage(&self) -> Storage {
         match self.work {
             Work::Durable(_) => Storage::Disk,
+            Work::Bystander(attack) => attack.storage(),
             _ => Storage::Memory,
+        }
+    }
+
+    /// What the broker is to be told beyond that, in mosquitto's words.
+    pub const fn lines(&self) -> &'static str {
+        match self.work {
+            Work::Bystander(attack) => attack.lines(),
+            _ => "",
         }
     }
 
     /// Whether a broker can do it.
     pub fn is_for(&self, broker: &Broker) -> bool {
-        self.is_within(broker.ability) && (self.storage() == Storage::Memory || broker.on_disk.is_some())
+        let is_told = self.lines().is_empty() || broker.configured.is_some();
+        let is_stored = self.storage() == Storage::Memory || broker.on_disk.is_some();
+        self.is_within(broker.ability) && is_told && is_stored
     }
 
     /// Whether a broker's own limits are part of what is measured.
     pub const fn own_limits(&self) -> OwnLimits {
         match self.work {
-            Work::Held(Held::Stalled | Held::MixedSpeed) => OwnLimits::Kept,
+            Work::Held(Held::Stalled | Held::MixedSpeed) | Work::Bystander(_) => OwnLimits::Kept,
             _ => OwnLimits::Lifted,
         }
     }
@@ -268,6 +308,7 @@ impl Scenario {
             Work::Churn(cycle) => self.run_churn(process, &mut network, cycle, effort),
             Work::Held(held) => held.run(self.name, process, &mut network, effort),
             Work::Durable(durable) => durable.run(self.name, process, network, effort),
+            Work::Bystander(attack) => bystander::run(attack, process, network, effort),
         }
     }
 
