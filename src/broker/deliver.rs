@@ -15,6 +15,7 @@ use crate::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
 use crate::connection::Connection;
 use crate::escape::Escaped;
 use crate::journal::MessageNumber;
+use crate::memory;
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading, Session};
@@ -101,6 +102,7 @@ impl Broker {
     ) -> Routed {
         self.sender.encoder.begin();
         self.work.take(matched.subscribers().len() * steps::delivery(keepable.publication.qos));
+        let held = memory::held();
         let mut routed = Routed::default();
         if matched.has_runs() {
             for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
@@ -111,6 +113,7 @@ impl Broker {
                 routed.count(self.deliver_alone(subscriber, keepable, publisher));
             }
         }
+        self.work.take_growth(held);
         routed
     }
 
@@ -216,34 +219,34 @@ impl Broker {
         is_sent
     }
 
-    /// Hands several messages on at once, if all who subscribed get them just as they came. False if one of them does
-    /// not, or may not: then nothing has happened, and the messages go one by one.
-    pub(super) fn relay_run(&mut self, run: &PlainRun<'_>, version: ProtocolVersion) -> bool {
-        let Some(matched) = self.matches.find(&self.trie, run.topic) else { return false };
+    /// Whether all who subscribed get several messages just as they came, or are away and get nothing.
+    pub(super) fn is_run_for_all(
+        &self,
+        run: &PlainRun<'_>,
+        version: ProtocolVersion,
+        matched: &Matched,
+    ) -> bool {
         let subscribers = matched.subscribers();
         // A buffer that grows may become twice as large as what is in it.
         let growth = 2 * subscribers.len() * run.bytes.len();
-        let taken = subscribers.len() * (1 + run.bytes.len() / steps::BYTES_PER_STEP);
-        let is_possible = !matched.has_runs()
-            && taken <= self.work.left()
+        !matched.has_runs()
             && self.is_relaxed(growth)
-            && subscribers.iter().all(|subscriber| self.takes_run(subscriber, run, version));
-        if !is_possible {
-            return false;
-        }
-        self.work.take(taken);
+            && subscribers.iter().all(|subscriber| self.takes_run(subscriber, run, version))
+    }
+
+    /// Forwards several messages at once, which [are for all](Broker::is_run_for_all).
+    pub(super) fn relay_run(&mut self, run: &PlainRun<'_>, matched: &Matched) {
         let Self { sessions, connections, sender, statistics, .. } = self;
         statistics.packets_received += run.count as u64;
         statistics.publishes_received += run.count as u64;
         statistics.publish_bytes_received += run.payload_bytes as u64;
-        for subscriber in subscribers {
+        for subscriber in matched.subscribers() {
             let Target::Session(session) = subscriber.target else { continue };
             let Some(id) = sessions[session].connection() else { continue };
             connections[id].outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
             statistics.publishes_sent += run.count as u64;
             statistics.publish_bytes_sent += run.payload_bytes as u64;
         }
-        true
     }
 
     /// Whether a subscriber gets a run of QoS 0 messages as it came, or is away and gets nothing.

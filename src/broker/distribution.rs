@@ -196,8 +196,10 @@ impl Broker {
             *next += length;
             self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
             if self.is_there(rest[0].target) {
+                let held = memory::held();
                 let is_taken = self.deliver_run(run, &mut keepable, distribution.publisher);
                 distribution.routed.count(is_taken);
+                self.work.take_growth(held);
             }
         }
         true

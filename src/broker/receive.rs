@@ -158,7 +158,10 @@ impl Broker {
                 && used >= tried
                 && PlainRun::may_begin_with(&frame, &rest[frame.length..])
             {
-                let (length, is_done) = self.work_off_run(rest, version, limit);
+                let Some((length, is_done)) = self.work_off_run(rest, version, limit) else {
+                    self.defer(id);
+                    return used;
+                };
                 tried = used + length;
                 if is_done {
                     used = tried;
@@ -193,15 +196,40 @@ impl Broker {
     }
 
     /// Works several messages off at once, if they are of a kind for which that can be done and not only one. Tells how
-    /// many bytes need not be tried again, and whether it was done.
-    fn work_off_run(&mut self, bytes: &[u8], version: ProtocolVersion, limit: usize) -> (usize, bool) {
+    /// many bytes need not be tried again, and whether it was done; `None` if it can be done in a later turn.
+    fn work_off_run(
+        &mut self,
+        bytes: &[u8],
+        version: ProtocolVersion,
+        limit: usize,
+    ) -> Option<(usize, bool)> {
         let is_changed = self.rules.concern_publish || self.limits.raises_qos;
         if !self.is_open || is_changed || log_enabled!(Level::Debug) {
-            return (0, false);
+            return Some((0, false));
         }
-        let run = PlainRun::new(bytes, version, limit.min(COPIED_PAYLOAD_MAXIMUM), RUN_BYTES);
-        let is_done = run.count > 1 && self.is_plain_topic(run.topic) && self.relay_run(&run, version);
-        (run.bytes.len(), is_done)
+        let longest = limit.min(COPIED_PAYLOAD_MAXIMUM);
+        let mut run = PlainRun::new(bytes, version, longest, RUN_BYTES);
+        if run.count < 2 || !self.is_plain_topic(run.topic) {
+            return Some((run.bytes.len(), false));
+        }
+        let Some(matched) = self.matches.find(&self.trie, run.topic) else {
+            return Some((run.bytes.len(), false));
+        };
+        let receivers = matched.subscribers().len();
+        let most = self.work.copied_at_once(receivers);
+        if run.bytes.len() > most {
+            run = PlainRun::new(bytes, version, longest, most);
+        }
+        let is_possible = run.count > 1 && self.is_run_for_all(&run, version, &matched);
+        if is_possible {
+            let taken = steps::run(receivers, run.bytes.len());
+            if !self.work.has_room_for(taken) {
+                return None;
+            }
+            self.work.take(taken);
+            self.relay_run(&run, &matched);
+        }
+        Some((run.bytes.len(), is_possible))
     }
 
     /// Works off the packet in `frame`, the first one in `rest`; of some kinds those behind it, too, where none may have

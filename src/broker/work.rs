@@ -46,8 +46,16 @@ pub(super) mod steps {
     pub const fn delivery(qos: QoS) -> usize {
         match qos {
             QoS::AtMostOnce => 2,
-            QoS::AtLeastOnce | QoS::ExactlyOnce => 4,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => 6,
         }
+    }
+
+    /// Bytes by which memory grows in one step.
+    pub const BYTES_GROWN_PER_STEP: usize = 512;
+
+    /// Copies of so many bytes for so many receivers.
+    pub const fn run(receivers: usize, bytes: usize) -> usize {
+        receivers * (1 + bytes / BYTES_PER_STEP)
     }
 }
 
@@ -110,6 +118,12 @@ impl Work {
         self.taken += steps;
     }
 
+    /// So many bytes are held more than before: a buffer that grows is copied, and new memory is made ready by the system.
+    #[inline]
+    pub(super) fn take_growth(&mut self, before: usize) {
+        self.taken += memory::held().saturating_sub(before) / steps::BYTES_GROWN_PER_STEP;
+    }
+
     /// Whether the share in progress is used up.
     #[inline]
     pub(super) const fn is_over(&self) -> bool {
@@ -120,6 +134,24 @@ impl Work {
     #[inline]
     pub(super) const fn left(&self) -> usize {
         self.limit.saturating_sub(self.taken)
+    }
+
+    /// Whether so many steps that cannot be divided are left of the share in progress, or at least of the turn.
+    #[inline]
+    pub(super) const fn has_room_for(&self, steps: usize) -> bool {
+        self.taken + steps <= self.limit || self.taken + steps <= self.budget - self.budget / 16
+    }
+
+    /// How many bytes may be copied for each of so many receivers at once; none, if the receivers are too many.
+    #[inline]
+    pub(super) const fn copied_at_once(&self, receivers: usize) -> usize {
+        let receivers = if receivers == 0 { 1 } else { receivers };
+        let steps_each = self.budget / 2 / receivers;
+        match steps_each {
+            0 => 0,
+            1 => steps::BYTES_PER_STEP / 2,
+            _ => (steps_each - 1) * steps::BYTES_PER_STEP,
+        }
     }
 
     /// Whether this turn takes more of what comes in.

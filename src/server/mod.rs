@@ -85,7 +85,7 @@ const READ_STEPS: usize = 16;
 const BYTES_PER_STEP: usize = 1024;
 const DECRYPTION: usize = 4;
 /// Connections that are written in a turn, beside those that are answered, and bytes after which no other is begun.
-const WRITES_PER_TURN: usize = 512;
+const WRITES_PER_TURN: usize = 256;
 const WRITTEN_BYTES_PER_TURN: u64 = 4 * 1024 * 1024;
 /// Links that are closed in a turn.
 const REAPED_PER_TURN: usize = 256;
@@ -237,6 +237,8 @@ impl Server {
         self.read_again(again, now);
         let is_signalled = self.take_events(events, now);
         self.accept(now);
+        self.obey(now);
+        self.answer(now);
         self.broker.tick(now, TIMERS_PER_TURN);
         self.obey(now);
         self.hand_over(now);
@@ -426,12 +428,9 @@ impl Server {
         }
     }
 
-    /// Writes dirty connections once: those that were read in this turn, so that an answer waits for no delivery to others,
-    /// and as many of the rest as this turn has time for.
-    fn write(&mut self, now: Time) {
-        let mut dirty = self.broker.take_dirty(std::mem::take(&mut self.dirty));
-        self.writing.extend(dirty.drain(..));
-        self.dirty = dirty;
+    /// Writes what connections are to get that were read in this turn, so that an answer does not wait for deliveries to
+    /// others.
+    fn answer(&mut self, now: Time) {
         let mut answered = std::mem::take(&mut self.answered);
         for id in answered.drain(..) {
             if self.broker.has_output(id) {
@@ -439,6 +438,13 @@ impl Server {
             }
         }
         self.answered = answered;
+    }
+
+    /// Writes dirty connections once, as many as this turn has time for.
+    fn write(&mut self, now: Time) {
+        let mut dirty = self.broker.take_dirty(std::mem::take(&mut self.dirty));
+        self.writing.extend(dirty.drain(..));
+        self.dirty = dirty;
         let before = self.broker.statistics().bytes_sent;
         for _ in 0..WRITES_PER_TURN {
             if self.broker.statistics().bytes_sent - before >= WRITTEN_BYTES_PER_TURN {
