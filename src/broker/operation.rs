@@ -40,7 +40,8 @@ pub(super) struct FilterWork {
     pub(super) subscription_identifier: Option<u32>,
     /// Bytes of the filters.
     pub(super) length: usize,
-    /// Bytes of those that were not asked about yet, at the end of the packet, and of those that were not worked on.
+    /// Bytes of those, at the end of the packet, that were not checked, not asked about and not worked on yet.
+    pub(super) unchecked: usize,
     pub(super) unasked: usize,
     pub(super) undone: usize,
     /// The decisions, as far as there are any, and how many have been followed.
@@ -64,6 +65,7 @@ impl FilterWork {
             packet_identifier,
             subscription_identifier,
             length,
+            unchecked: length,
             unasked: length,
             undone: length,
             verdicts: Vec::new(),

@@ -138,6 +138,7 @@ impl Broker {
         session: SessionId,
         publish: &Publish<'_>,
     ) -> Result<Step, Fault> {
+        self.work.take(publish.properties.bytes().len() / steps::PROPERTY_BYTES_PER_STEP);
         // Before anything can refuse it: the answer to a refusal waits for nothing.
         self.begin_message(Some(id));
         let mut aliased = std::mem::take(&mut self.aliased_topic);

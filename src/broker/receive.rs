@@ -10,6 +10,7 @@ use super::{Broker, Fault, Intake, Step};
 use crate::codec::{
     AcknowledgementKind, DecodeError, Delivery, Frame, Packet, PacketIdentifier, PlainPublishes, PlainRun,
     ProtocolVersion, Publish, ReasonCode, Status, decode, frame, plain_acknowledgement, unchecked_publish,
+    unchecked_subscribe, unchecked_unsubscribe,
 };
 use crate::connection::State;
 use crate::limits::COPIED_PAYLOAD_MAXIMUM;
@@ -320,6 +321,17 @@ impl Broker {
         version: ProtocolVersion,
     ) -> Result<Step, Fault> {
         self.take_verdicts(id);
+        if log_enabled!(Level::Debug)
+            && let Ok(packet) = decode(frame, version)
+        {
+            self.trace(session, &packet);
+        }
+        if let Some(subscribe) = unchecked_subscribe(frame, version)? {
+            return self.handle_subscribe(id, session, &subscribe);
+        }
+        if let Some(unsubscribe) = unchecked_unsubscribe(frame, version)? {
+            return self.handle_unsubscribe(id, session, &unsubscribe);
+        }
         let packet = decode(frame, version).map_err(|error| match error {
             // Only a CONNECT has these faults, and DISCONNECT no codes for them [MQTT-3.14.2-1].
             DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => {
@@ -327,7 +339,6 @@ impl Broker {
             }
             other => other.into(),
         })?;
-        self.trace(session, &packet);
         self.handle(id, session, &packet)
     }
 
@@ -372,8 +383,7 @@ impl Broker {
             }
             Packet::PubRel(answer) => self.handle_pubrel(id, session, answer.packet_identifier)?,
             Packet::PubComp(answer) => self.handle_pubcomp(session, answer.packet_identifier)?,
-            Packet::Subscribe(subscribe) => return self.handle_subscribe(id, session, subscribe),
-            Packet::Unsubscribe(unsubscribe) => return self.handle_unsubscribe(id, session, unsubscribe),
+            Packet::Subscribe(_) | Packet::Unsubscribe(_) => unreachable!("they are not decoded as a whole"),
             // [MQTT-3.12.4-1]
             Packet::PingReq => self.answer(id, &Packet::PingResp)?,
             Packet::Disconnect(disconnect) => return self.handle_disconnect(id, session, disconnect),

@@ -10,7 +10,7 @@ use super::{Broker, Fault, Step};
 use crate::access::{Question, Verdict};
 use crate::codec::{
     Filters, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling,
-    SubAck, Subscribe, Subscription, Subscriptions, UnsubAck, Unsubscribe,
+    SubAck, Subscription, Subscriptions, UncheckedSubscribe, UncheckedUnsubscribe, UnsubAck,
 };
 use crate::escape::Escaped;
 use crate::journal::{Awaited, Record, Urgency};
@@ -40,10 +40,10 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        subscribe: &Subscribe<'_>,
+        subscribe: &UncheckedSubscribe<'_>,
     ) -> Result<Step, Fault> {
-        let identifier = subscribe.properties.subscription_identifiers().next().unwrap_or(0);
-        let bytes = subscribe.subscriptions.bytes();
+        let identifier = subscribe.subscription_identifier.unwrap_or(0);
+        let bytes = subscribe.subscriptions;
         let filters = FilterWork::new(subscribe.packet_identifier, Some(identifier), bytes.len());
         self.work_on_filters((id, session), Box::new(filters), bytes)
     }
@@ -52,11 +52,10 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        unsubscribe: &Unsubscribe<'_>,
+        unsubscribe: &UncheckedUnsubscribe<'_>,
     ) -> Result<Step, Fault> {
-        let bytes = unsubscribe.filters.bytes();
-        let filters = FilterWork::new(unsubscribe.packet_identifier, None, bytes.len());
-        self.work_on_filters((id, session), Box::new(filters), bytes)
+        let filters = FilterWork::new(unsubscribe.packet_identifier, None, unsubscribe.filters.len());
+        self.work_on_filters((id, session), Box::new(filters), unsubscribe.filters)
     }
 
     /// Works on the filters of a packet, which are at the end of `bytes`, as far as the share of the connection goes; the
@@ -67,6 +66,9 @@ impl Broker {
         mut filters: Box<FilterWork>,
         bytes: &[u8],
     ) -> Result<Step, Fault> {
+        if !self.check_filters(id, &mut filters, bytes)? {
+            return Ok(self.suspend_filters(id, filters));
+        }
         let Some(identifier) = filters.subscription_identifier else {
             return self.unsubscribe_all((id, session), filters, bytes);
         };
@@ -87,6 +89,29 @@ impl Broker {
             filters.codes.push(self.subscribe_one((id, session), &wanted, verdict, identifier));
         }
         self.finish_subscribe((id, session), &filters, bytes)
+    }
+
+    /// Checks the filters, before anything of the packet takes effect; tells whether that is done.
+    fn check_filters(
+        &mut self,
+        id: ConnectionId,
+        filters: &mut FilterWork,
+        bytes: &[u8],
+    ) -> Result<bool, Fault> {
+        let version = self.connections[id].version;
+        let (mut subscriptions, mut others) = match filters.subscription_identifier {
+            Some(_) => (Some(Subscriptions::check_from_end(bytes, filters.unchecked, version)), None),
+            None => (None, Some(Filters::check_from_end(bytes, filters.unchecked))),
+        };
+        let rest = subscriptions.iter_mut().flatten().chain(others.iter_mut().flatten());
+        for (number, unchecked) in rest.enumerate() {
+            if self.is_time_to_stop(number) {
+                return Ok(false);
+            }
+            self.work.take(steps::CHECK);
+            filters.unchecked = unchecked?;
+        }
+        Ok(true)
     }
 
     /// Whether the share of the connection is used up. A few filters are always worked on at once.

@@ -32,12 +32,16 @@ pub(super) mod steps {
 
     /// A packet, beside what it asks for.
     pub const PACKET: usize = 1;
+    /// A filter that is checked, and what else takes as long.
+    pub const CHECK: usize = 1;
     /// A filter that is subscribed to or left: a search in the trie, a change there, and one in the session.
     pub const SUBSCRIPTION: usize = 8;
     /// A question to the access control.
     pub const QUESTION: usize = 8;
     /// What is cheap enough to be counted by the dozen: entries copied in a row.
     pub const COPIED_PER_STEP: usize = 32;
+    /// Bytes of properties that are looked at in one step.
+    pub const PROPERTY_BYTES_PER_STEP: usize = 16;
     /// Bytes copied in one step.
     pub const BYTES_PER_STEP: usize = 1024;
 

@@ -48,9 +48,11 @@ pub use publish::{Delivery, PlainPublish, PlainPublishes, PlainRun, Publish, Unc
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
 pub use suback::SubAck;
-pub use subscribe::{RetainHandling, Subscribe, Subscription, SubscriptionBuffer, Subscriptions};
+pub use subscribe::{
+    RetainHandling, Subscribe, Subscription, SubscriptionBuffer, Subscriptions, UncheckedSubscribe,
+};
 pub use unsuback::UnsubAck;
-pub use unsubscribe::{FilterBuffer, Filters, Unsubscribe};
+pub use unsubscribe::{FilterBuffer, Filters, UncheckedUnsubscribe, Unsubscribe};
 pub use version::ProtocolVersion;
 
 use acknowledgement::{OF_A_MESSAGE, OF_A_RELEASE};
@@ -137,6 +139,40 @@ pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<
         kind::PUBCOMP => Acknowledgement::decode(body, version, OF_A_RELEASE).map(Packet::PubComp),
         _ => decode_rare(frame, version),
     }
+}
+
+/// The SUBSCRIBE in this frame, its subscriptions yet to be checked; `None` if it is another packet.
+///
+/// # Errors
+///
+/// As [`decode`]'s, but for what is wrong with the subscriptions.
+pub fn unchecked_subscribe<'a>(
+    frame: &Frame<'a>,
+    version: ProtocolVersion,
+) -> Result<Option<UncheckedSubscribe<'a>>, DecodeError> {
+    if frame.kind() != kind::SUBSCRIBE {
+        return Ok(None);
+    }
+    frame.check_length(version)?;
+    frame.check_flags(0b0010, version)?;
+    UncheckedSubscribe::decode(frame.body, version).map(Some)
+}
+
+/// The UNSUBSCRIBE in this frame, its filters yet to be checked; `None` if it is another packet.
+///
+/// # Errors
+///
+/// As [`decode`]'s, but for what is wrong with the filters.
+pub fn unchecked_unsubscribe<'a>(
+    frame: &Frame<'a>,
+    version: ProtocolVersion,
+) -> Result<Option<UncheckedUnsubscribe<'a>>, DecodeError> {
+    if frame.kind() != kind::UNSUBSCRIBE {
+        return Ok(None);
+    }
+    frame.check_length(version)?;
+    frame.check_flags(0b0010, version)?;
+    UncheckedUnsubscribe::decode(frame.body, version).map(Some)
 }
 
 /// The PUBLISH in this frame, yet to be decoded; `None` if it is another packet.

@@ -100,20 +100,33 @@ impl<'a> Subscriptions<'a> {
     /// Checks all of them. Before MQTT 5.0 all options but the quality of service are reserved [MQTT-3.8.3-4 of
     /// MQTT 3.1.1].
     fn check(bytes: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
         let mut count = 0;
-        while !reader.is_empty() {
-            let subscription = Subscription::read(&mut reader)?;
-            if version != ProtocolVersion::V5 && subscription.options() & !QOS != 0 {
-                return Err(DecodeError::Malformed("reserved bits beside the QoS of a subscription"));
-            }
+        for length in Self::check_from_end(bytes, bytes.len(), version) {
+            length?;
             count += 1;
         }
         // [MQTT-3.8.3-2]
         if count == 0 {
-            return Err(DecodeError::ProtocolError("SUBSCRIBE without a topic filter"));
+            return Err(WITHOUT_FILTER);
         }
         Ok(Self { bytes, count })
+    }
+
+    /// Checks the subscriptions in the last `length` bytes of a SUBSCRIBE one by one; tells the length of those that
+    /// follow each of them.
+    pub fn check_from_end(
+        bytes: &'a [u8],
+        length: usize,
+        version: ProtocolVersion,
+    ) -> impl Iterator<Item = Result<usize, DecodeError>> + use<'a> {
+        let mut reader = Reader::new(bytes.split_at(bytes.len().saturating_sub(length)).1);
+        std::iter::from_fn(move || {
+            (!reader.is_empty()).then(|| match Subscription::read(&mut reader)?.options() & !QOS {
+                0 => Ok(reader.rest().len()),
+                _ if version == ProtocolVersion::V5 => Ok(reader.rest().len()),
+                _ => Err(DecodeError::Malformed("reserved bits beside the QoS of a subscription")),
+            })
+        })
     }
 
     /// How many there are.
@@ -173,6 +186,33 @@ pub struct Subscribe<'a> {
     pub properties: Properties<'a>,
     /// What is subscribed to.
     pub subscriptions: Subscriptions<'a>,
+}
+
+/// There is at least one [MQTT-3.8.3-2].
+const WITHOUT_FILTER: DecodeError = DecodeError::ProtocolError("SUBSCRIBE without a topic filter");
+
+/// A SUBSCRIBE whose subscriptions have not been checked, because there may be very many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UncheckedSubscribe<'a> {
+    /// Returned by the SUBACK.
+    pub packet_identifier: PacketIdentifier,
+    /// The Subscription Identifier, if there is one.
+    pub subscription_identifier: Option<u32>,
+    /// The end of the packet, for [`Subscriptions::check_from_end`]; not empty.
+    pub subscriptions: &'a [u8],
+}
+
+impl<'a> UncheckedSubscribe<'a> {
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let packet_identifier = reader.packet_identifier()?;
+        let properties = reader.properties(version, PROPERTIES)?;
+        if reader.is_empty() {
+            return Err(WITHOUT_FILTER);
+        }
+        let subscription_identifier = properties.subscription_identifiers().next();
+        Ok(Self { packet_identifier, subscription_identifier, subscriptions: reader.rest() })
+    }
 }
 
 impl<'a> Subscribe<'a> {

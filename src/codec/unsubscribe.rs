@@ -16,17 +16,27 @@ pub struct Filters<'a> {
 
 impl<'a> Filters<'a> {
     fn check(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
         let mut count = 0;
-        while !reader.is_empty() {
-            reader.topic_filter()?;
+        for length in Self::check_from_end(bytes, bytes.len()) {
+            length?;
             count += 1;
         }
-        // [MQTT-3.10.3-2]
         if count == 0 {
-            return Err(DecodeError::ProtocolError("UNSUBSCRIBE without a topic filter"));
+            return Err(WITHOUT_FILTER);
         }
         Ok(Self { bytes, count })
+    }
+
+    /// Checks the filters in the last `length` bytes of an UNSUBSCRIBE one by one; tells the length of those that follow
+    /// each of them.
+    pub fn check_from_end(
+        bytes: &'a [u8],
+        length: usize,
+    ) -> impl Iterator<Item = Result<usize, DecodeError>> + use<'a> {
+        let mut reader = Reader::new(bytes.split_at(bytes.len().saturating_sub(length)).1);
+        std::iter::from_fn(move || {
+            (!reader.is_empty()).then(|| reader.topic_filter().map(|_| reader.rest().len()))
+        })
     }
 
     /// How many there are.
@@ -86,6 +96,30 @@ pub struct Unsubscribe<'a> {
     pub properties: Properties<'a>,
     /// Which subscriptions end.
     pub filters: Filters<'a>,
+}
+
+/// There is at least one [MQTT-3.10.3-2].
+const WITHOUT_FILTER: DecodeError = DecodeError::ProtocolError("UNSUBSCRIBE without a topic filter");
+
+/// An UNSUBSCRIBE whose filters have not been checked, because there may be very many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UncheckedUnsubscribe<'a> {
+    /// Returned by the UNSUBACK.
+    pub packet_identifier: PacketIdentifier,
+    /// The end of the packet, for [`Filters::check_from_end`]; not empty.
+    pub filters: &'a [u8],
+}
+
+impl<'a> UncheckedUnsubscribe<'a> {
+    pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let packet_identifier = reader.packet_identifier()?;
+        reader.properties(version, PROPERTIES)?;
+        if reader.is_empty() {
+            return Err(WITHOUT_FILTER);
+        }
+        Ok(Self { packet_identifier, filters: reader.rest() })
+    }
 }
 
 impl<'a> Unsubscribe<'a> {
