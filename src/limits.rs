@@ -99,7 +99,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            steps_per_turn: 16_384,
+            steps_per_turn: 32_768,
             memory: None,
             connect_packet_size: 128 * 1024,
             packet_size: 2_000_000,

@@ -86,10 +86,10 @@ impl Broker {
         self.distribute(keepable, Some(session), is_retained)
     }
 
-    /// Whether all subscribers of a topic can be served with what is left of the share in progress.
+    /// Whether all subscribers of a topic can be served at once.
     #[inline]
     pub(super) fn fits_share(&self, matched: &Matched, qos: QoS) -> bool {
-        matched.subscribers().len() * steps::delivery(qos) <= self.work.left()
+        self.work.is_small(matched.subscribers().len() * steps::delivery(qos))
     }
 
     /// Delivers a message to every subscriber, all of whom [fit the share](Broker::fits_share).

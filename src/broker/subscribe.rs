@@ -127,7 +127,9 @@ impl Broker {
         verdict: Verdict,
         identifier: u32,
     ) -> u8 {
-        self.count();
+        if self.limits.memory.is_some() {
+            self.count();
+        }
         self.work.take(filter_steps(wanted.filter));
         let (listener, is_bridge) = (self.connections[id].listener, self.connections[id].is_bridge);
         let highest = self.rules.of(listener).maximum_qos;

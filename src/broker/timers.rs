@@ -33,6 +33,7 @@ impl Broker {
     /// more is. Then goes on with what earlier turns have left over; [`Broker::has_work`] tells whether they have left more.
     pub fn tick(&mut self, now: Time, budget: usize) {
         self.advance(now);
+        self.count();
         self.watch_peak();
         self.take_timers(budget);
         loop {

@@ -140,6 +140,12 @@ impl Work {
         self.limit.saturating_sub(self.taken)
     }
 
+    /// Whether so many steps are not worth dividing, though they may be more than is left of the share in progress.
+    #[inline]
+    pub(super) const fn is_small(&self, steps: usize) -> bool {
+        steps <= self.budget / 16 || self.taken + steps <= self.limit
+    }
+
     /// Whether so many steps that cannot be divided are left of the share in progress, or at least of the turn.
     #[inline]
     pub(super) const fn has_room_for(&self, steps: usize) -> bool {
