@@ -286,6 +286,8 @@ pub(super) struct Matches {
     places: Vec<Place>,
     /// Which of several topics has to go: they take turns.
     turn: usize,
+    /// Which topic has to go next, where memory is at its limit.
+    next_to_go: usize,
     /// Bytes of everything but the places.
     memory: usize,
     filters: Vec<FilterId>,
@@ -377,10 +379,12 @@ impl Matches {
         topic: TopicName<'_>,
         select: &mut dyn Select,
     ) -> Rc<Matched> {
-        let (hash, at) = self.make_place(topic.as_str().as_bytes(), trie.generation());
-        let former = self.places[at].matched.take();
-        self.memory -= former.as_ref().map_or(0, |former| former.memory());
-        let mut matched = former.filter(|former| Rc::strong_count(former) == 1).unwrap_or_default();
+        let hash = hash(topic.as_str().as_bytes());
+        let at = self.make_room(hash, trie.generation());
+        let former = if self.memory > MATCHES_MEMORY_MAXIMUM { self.forget_one() } else { None };
+        let replaced = self.forget(at);
+        let mut matched =
+            replaced.or(former).filter(|former| Rc::strong_count(former) == 1).unwrap_or_default();
         let filled = Rc::get_mut(&mut matched).expect("it is held here alone");
         self.fill(filled, trie, topic);
         if select.steps() > 0 {
@@ -393,20 +397,29 @@ impl Matches {
     }
 
     fn remember(&mut self, matched: Rc<Matched>) {
-        let (hash, at) = self.make_place(matched.topic.as_bytes(), matched.generation);
+        let hash = hash(matched.topic.as_bytes());
+        let at = self.make_room(hash, matched.generation);
+        self.forget(at);
+        // Large ones take the room of many small ones.
+        while self.memory + matched.memory() > MATCHES_MEMORY_MAXIMUM && self.forget_one().is_some() {}
         self.memory += matched.memory();
-        let former = std::mem::replace(&mut self.places[at], Place { hash, matched: Some(matched) });
-        self.memory -= former.matched.map_or(0, |former| former.memory());
+        self.places[at] = Place { hash, matched: Some(matched) };
     }
 
-    /// A place for a topic, and its hash.
-    fn make_place(&mut self, topic: &[u8], generation: u64) -> (u64, usize) {
-        if self.memory > MATCHES_MEMORY_MAXIMUM {
-            self.places = Vec::new();
-            self.memory = 0;
-        }
-        let hash = hash(topic);
-        (hash, self.make_room(hash, generation))
+    /// Forgets what is remembered in one place.
+    #[inline]
+    fn forget(&mut self, at: usize) -> Option<Rc<Matched>> {
+        let former = self.places[at].matched.take();
+        self.memory -= former.as_ref().map_or(0, |former| former.memory());
+        former
+    }
+
+    /// Forgets one of the topics: they take turns.
+    fn forget_one(&mut self) -> Option<Rc<Matched>> {
+        (0..self.places.len()).find_map(|_| {
+            self.next_to_go = if self.next_to_go + 1 < self.places.len() { self.next_to_go + 1 } else { 0 };
+            self.forget(self.next_to_go)
+        })
     }
 
     fn fill(&mut self, matched: &mut Matched, trie: &Trie<Subscriber>, topic: TopicName<'_>) {

@@ -63,7 +63,7 @@ impl Broker {
         let most = (self.work.left() / share).max(1);
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
-        let mut last = None;
+        let (mut last, mut begun) = (None, 0);
         for (publish, answer) in publishes.zip(&mut answers).take(most) {
             *answer = match publish.delivery {
                 Delivery::AtMostOnce => break,
@@ -75,7 +75,7 @@ impl Broker {
             let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
             let reason_code = match is_begun {
                 true => {
-                    self.work.take(share);
+                    begun += 1;
                     ReasonCode::Success
                 }
                 false => self.route(&mut keepable, Some(session), matched).reason_code(),
@@ -90,6 +90,7 @@ impl Broker {
                 self.sessions[session].incoming.insert(identifier);
             }
         }
+        self.work.take(begun * share);
         self.statistics.packets_received += count as u64 - 1;
         self.statistics.publishes_received += count as u64;
         self.statistics.publish_bytes_received += payload_bytes as u64;

@@ -176,7 +176,8 @@ impl Broker {
         let is_early = is_planted(planted::Fault::EarlySuback);
         let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
         self.answer_subscribe(id, session, suback, (refused, awaited))?;
-        self.pump(session);
+        // Retained messages are not for the share of those who have something to say.
+        self.list(session);
         Ok(Step::Done)
     }
 

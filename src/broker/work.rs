@@ -17,8 +17,9 @@ use crate::slots::{ConnectionId, SessionId};
 
 /// The most steps that one client gets before others have their turn, as a part of the budget.
 const SHARES_PER_TURN: usize = 8;
-/// The fewest steps of a share, where very many wait.
-const SHARE_MINIMUM: usize = 32;
+/// The fewest steps of a share, where very many wait, as a part of the budget: what goes on in many small pieces takes
+/// longer in all.
+const LEAST_SHARES_PER_TURN: usize = 64;
 /// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see [`Work::has_room_for_unlinked`].
 const UNLINKED_MAXIMUM: usize = 1024;
 
@@ -186,8 +187,9 @@ impl Work {
     }
 
     fn share_among(&self, count: usize) -> usize {
-        (self.budget / 2 / count.max(1))
-            .clamp(SHARE_MINIMUM, (self.budget / SHARES_PER_TURN).max(SHARE_MINIMUM))
+        let least = (self.budget / LEAST_SHARES_PER_TURN).max(1);
+        let most = (self.budget / SHARES_PER_TURN).max(1);
+        (self.budget / 2 / count.max(1)).clamp(least, most)
     }
 
     /// A share begins for what has just come.

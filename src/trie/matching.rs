@@ -22,6 +22,7 @@ impl<T> Trie<T> {
     /// Appends filters that match `name`, each once, and looks at no more than `budget` nodes, of which it leaves what it
     /// did not need. Returns what is left to be searched, if anything is. That can be gone on with when the trie has
     /// changed: filters that were there all the time are found, of others it is not said.
+    #[inline]
     pub fn search(
         &self,
         name: TopicName<'_>,
@@ -125,6 +126,7 @@ struct Walk<'a, T> {
 
 impl<T> Walk<'_, T> {
     /// What is left to be searched: `next`, and what is pending.
+    #[cold]
     fn save(&self, next: Place) -> Search {
         let mut path = Vec::new();
         let mut places = Vec::new();
@@ -150,6 +152,7 @@ impl<T> Walk<'_, T> {
     }
 
     /// Goes on where a search was stopped. Places whose filters are all gone are left out.
+    #[cold]
     fn restore(&mut self, rest: &Search) {
         for place in &rest.places {
             let found = if rest.generation == self.trie.generation {
