@@ -20,7 +20,7 @@ use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading, Session};
 use crate::share::Readiness;
 use crate::slots::{ConnectionId, SessionId};
-use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
+use crate::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -385,7 +385,7 @@ impl Broker {
             Some(number) if waits_in_store => {
                 outgoing.push_stored(number, bytes, keepable.publication.expires)
             }
-            _ => outgoing.push(Share { number, ..share }.queued(message)),
+            _ => outgoing.push(Share { number, ..share }.queued(message, &mut self.sender.identifiers)),
         }
         // Nothing is sent here: what is next in the queue would be encoded in the place of the message in hand.
         self.settle_gone(session);
@@ -544,17 +544,18 @@ fn begin_on(
     }
     statistics.publishes_sent += 1;
     statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
-    let queued = share.queued(keepable.message(&mut sender.spares).clone());
+    let message = keepable.message(&mut sender.spares).clone();
+    let queued = share.queued(message, &mut sender.identifiers);
     outgoing.begin(queued, now, connection.outbox.end());
     if outgoing.is_first_at(now) { Begun::First } else { Begun::Behind }
 }
 
 impl<'a> Share<'a> {
     #[inline]
-    pub(super) fn queued(self, message: Message) -> Queued {
+    pub(super) fn queued(self, message: Message, latest: &mut LatestIdentifiers) -> Queued {
         Queued {
             message,
-            identifiers: Identifiers::new(self.identifiers),
+            identifiers: latest.share(self.identifiers),
             group: self.group,
             qos: self.qos,
             retain: self.retain,

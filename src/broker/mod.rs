@@ -344,8 +344,7 @@ impl Broker {
     pub fn decide(&mut self, id: ConnectionId, verdict: Verdict) {
         let Some(connection) = self.connections.find_mut(id) else { return };
         if let Some(parked) = connection.parked.as_mut().filter(|parked| parked.is_waiting) {
-            parked.verdicts.push(verdict);
-            parked.is_waiting = false;
+            parked.answer(verdict);
             self.effects.push_back(Effect::Resume(id));
         }
     }
@@ -426,7 +425,7 @@ impl Broker {
             Answer::Later => {
                 let verdicts = std::mem::take(&mut self.verdicts);
                 let connection = &mut self.connections[id];
-                connection.parked = Some(Box::new(Parked { verdicts, assigned: None, is_waiting: true }));
+                connection.parked = Some(Box::new(Parked::new(verdicts)));
                 connection.is_paused = true;
                 None
             }

@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy, Spares};
 use crate::outbox::DirtyList;
 use crate::settings::ListenerId;
+use crate::subscription::LatestIdentifiers;
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -17,6 +18,8 @@ pub(super) struct Sender {
     pub(super) dirty: DirtyList,
     pub(super) encoder: Encoder,
     pub(super) spares: Spares,
+    /// Subscription Identifiers of late, for deliveries that are kept.
+    pub(super) identifiers: LatestIdentifiers,
     /// Packets other than PUBLISH that were queued.
     pub(super) packets: u64,
     /// What is taken off the topics for the clients of a listener, by its number; empty, if no listener has any.

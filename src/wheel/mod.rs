@@ -226,7 +226,8 @@ impl<K: Copy> Wheel<K> {
 
     /// Bytes that the timers take, armed or not.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + memory::allocation(self.timers.capacity() * size_of::<Timer<K>>())
+        memory::allocation(size_of::<[Level; LEVELS]>())
+            + memory::allocation(self.timers.capacity() * size_of::<Timer<K>>())
     }
 
     /// How many timers are armed.
