@@ -55,7 +55,7 @@ use crate::access::AccessControl;
 use crate::broker::{Broker, Effect, Intake, TASKS};
 use crate::limits::Limits;
 use crate::logging;
-use crate::memory::Shrinking;
+use crate::memory::{Counted, Shrinking};
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
@@ -123,6 +123,8 @@ pub struct Server {
     opened: Vec<usize>,
     /// How many listeners there were.
     listeners_ever: u16,
+    /// What the lists and buffers take.
+    counted: Counted,
     #[cfg(feature = "signals")]
     signals: signals::Signals,
 }
@@ -160,6 +162,7 @@ impl Server {
             keeping: None,
             opened: Vec::new(),
             listeners_ever: 0,
+            counted: Counted::default(),
             #[cfg(feature = "signals")]
             signals,
         })
@@ -389,7 +392,10 @@ impl Server {
             let Some(link) = find(&mut self.links, id) else { continue };
             let outcome = match find_layers(&mut self.layers, id) {
                 None => self.broker.write_to(id, &mut link.stream, now),
-                Some(layers) => self.broker.write_to(id, &mut layers.writer(&mut link.stream), now),
+                Some(layers) => {
+                    let ahead = self.broker.copied_ahead();
+                    self.broker.write_to(id, &mut layers.writer(&mut link.stream, ahead), now)
+                }
             };
             match outcome {
                 Ok(()) => self.finish(id),
