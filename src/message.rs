@@ -503,7 +503,9 @@ impl Encoder {
     ) -> Encoded<'_> {
         let is_v5 = usize::from(version == ProtocolVersion::V5);
         let slot = (is_v5 * 3 + usize::from(qos.level())) * 2 + usize::from(retain);
-        if self.encodings[slot].made_for != self.current {
+        // One that is huge is not worth keeping beside others that are, too.
+        let slot = if publication.properties.bytes().len() > HUGE_BYTES { Self::PRIVATE } else { slot };
+        if slot == Self::PRIVATE || self.encodings[slot].made_for != self.current {
             let delivery = match qos {
                 QoS::AtMostOnce => Delivery::AtMostOnce,
                 QoS::AtLeastOnce => Delivery::AtLeastOnce(PacketIdentifier::FIRST),

@@ -358,7 +358,8 @@ impl Broker {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
         }
-        let is_affordable = self.is_relaxed(0) || self.pressure(0) < Pressure::Full;
+        let length = keepable.publication.length();
+        let is_affordable = self.is_relaxed(length) || self.pressure(length) < Pressure::Full;
         is_affordable && self.begin_at_once(session, keepable, share) || self.queue(session, keepable, share)
     }
 
@@ -411,9 +412,10 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
     ) -> bool {
-        let (allowance, is_full) = match self.is_relaxed(0) {
+        let length = keepable.publication.length();
+        let (allowance, is_full) = match self.is_relaxed(length) {
             true => (self.limits.outbox_bytes, false),
-            false => (self.outbox_allowance(), self.pressure(0) == Pressure::Full),
+            false => (self.outbox_allowance(), self.pressure(length) == Pressure::Full),
         };
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &sessions[session];

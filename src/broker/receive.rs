@@ -17,7 +17,7 @@ use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
 
 /// Bytes of a cut packet that are kept even when the memory budget is used up.
-const KEPT_UNDER_PRESSURE: usize = 4096;
+const KEPT_UNDER_PRESSURE: usize = 256;
 
 /// Bytes of messages that are handed on at once, roughly.
 const RUN_BYTES: usize = 16 * 1024;
@@ -93,7 +93,9 @@ impl Broker {
     fn may_keep(&mut self, id: ConnectionId, more: usize) -> bool {
         let Some(connection) = self.connections.find(id) else { return false };
         let growth = connection.inbox.growth(more);
-        if connection.inbox.len() + more <= KEPT_UNDER_PRESSURE || self.pressure(growth) < Pressure::Full {
+        // A CONNECT would only be refused.
+        let kept = if connection.state == State::Greeting { 0 } else { KEPT_UNDER_PRESSURE };
+        if connection.inbox.len() + more <= kept || self.pressure(growth) < Pressure::Full {
             return true;
         }
         self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
@@ -123,7 +125,7 @@ impl Broker {
     fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let (mut used, mut tried) = (0, 0);
         let mut limit = self.packet_size_limit(id);
-        let most = self.limits.outbox_bytes + self.limits.outbox_answer_bytes;
+        let most = self.answers_allowance();
         loop {
             let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
             if connection.state == State::Ending {

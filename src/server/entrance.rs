@@ -142,6 +142,9 @@ impl Server {
             return Err("PROXY headers are not taken from there".to_owned());
         }
         let layers = Layers::of(listener)?;
+        if layers.is_some() && self.broker.is_used_up() {
+            return Err("there is too little memory".to_owned());
+        }
         let id = self.broker.accept(peer, listener.id, now);
         let id = id.ok_or_else(|| "there are too many connections".to_owned())?;
         info!(target: "connection", "New connection from {peer} on {}.", listener.sockets[index].place());

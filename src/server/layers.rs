@@ -21,6 +21,9 @@ use super::websocket::{self, Outcome as Unframed, WebSocket};
 /// Slices of the core that go into one frame with one call; what is beyond follows.
 const SLICES_MAXIMUM: usize = 64;
 
+/// Bytes of something in progress that are kept even when the memory budget is used up.
+const KEPT_UNDER_PRESSURE: usize = 256;
+
 /// The layers of one connection.
 pub(super) struct Layers {
     proxy: Option<Header>,
@@ -95,6 +98,14 @@ impl Layers {
                 + self.tls.as_ref().map_or(0, Layer::memory)
                 + self.websocket.as_ref().map_or(0, WebSocket::memory),
         );
+    }
+
+    /// Whether a header, handshake or record in progress is longer than what is kept when no memory is left.
+    pub(super) fn keep_much(&self) -> bool {
+        let header = self.proxy.as_ref().map_or(0, |header| header.reader.memory());
+        let record = self.tls.as_ref().map_or(0, Layer::unfinished);
+        let request = self.websocket.as_ref().map_or(0, WebSocket::memory);
+        header.max(record).max(request) > KEPT_UNDER_PRESSURE
     }
 
     /// Takes what was read from the socket. `plaintext` is where it is decrypted to; who calls keeps it for all

@@ -11,6 +11,7 @@ mod clock;
 mod contents;
 mod differences;
 mod entrance;
+mod footprint;
 #[cfg(feature = "persistence")]
 mod keeping;
 #[cfg(not(feature = "persistence"))]
@@ -135,13 +136,13 @@ impl Server {
     /// # Errors
     ///
     /// If the system gives no poller or no signals.
-    pub fn new(limits: Limits, access: Box<dyn AccessControl>) -> io::Result<Self> {
+    pub fn new(limits: &Limits, access: Box<dyn AccessControl>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let clock = Clock::start();
         #[cfg(feature = "signals")]
         let signals = signals::Signals::register(poll.registry(), SIGNALS)?;
         Ok(Self {
-            broker: Broker::new(limits, access, clock::seed(), clock.now()),
+            broker: Broker::new(footprint::without_process(&limits), access, clock::seed(), clock.now()),
             waker: Arc::new(Waker::new(poll.registry(), WAKER)?),
             poll,
             clock,
@@ -331,6 +332,9 @@ impl Server {
         }
         let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
         match outcome {
+            Outcome::Open if layers.keep_much() && self.broker.is_used_up() => {
+                self.broker.abandon(id, "there is too little memory", now);
+            }
             Outcome::Open => {}
             Outcome::Closed => self.dead.push((id, "connection closed by client".to_owned())),
             Outcome::Failed(why) => self.broker.abandon(id, &why, now),

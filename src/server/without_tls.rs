@@ -46,6 +46,10 @@ impl Layer {
         match *self {}
     }
 
+    pub(super) fn unfinished(&self) -> usize {
+        match *self {}
+    }
+
     pub(super) fn memory(&self) -> usize {
         match *self {}
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::num::NonZeroU64;
 
 use brooklet::access::{AccessControl, AllowAll, Peer};
-use brooklet::broker::{Broker, Effect};
+use brooklet::broker::{Broker, Effect, Intake};
 use brooklet::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
 use brooklet::limits::Limits;
 use brooklet::settings::ListenerId;
@@ -25,6 +25,8 @@ pub struct Lab {
     /// Whether sockets take bytes.
     pub is_stalled: bool,
     pub clients: Vec<ConnectionId>,
+    /// Those that are not read from.
+    paused: Vec<ConnectionId>,
     truth: Truth,
     name: &'static str,
     wrong: Vec<String>,
@@ -42,10 +44,11 @@ pub fn compare_with(
     act: impl FnOnce(&mut Lab),
 ) -> Vec<String> {
     let clients = Vec::with_capacity(100_000);
+    let paused = Vec::with_capacity(1_000);
     let wrong = Vec::with_capacity(64);
     let truth = Truth::begin();
     let broker = Broker::new(limits, Box::new(access), 1, Time::ZERO);
-    let mut lab = Lab { broker, now: Time::ZERO, is_stalled: false, clients, truth, name, wrong };
+    let mut lab = Lab { broker, now: Time::ZERO, is_stalled: false, clients, paused, truth, name, wrong };
     act(&mut lab);
     lab.end();
     lab.wrong
@@ -113,8 +116,14 @@ impl Lab {
         id
     }
 
+    /// The peer sends bytes, unless they would stay in its socket.
     pub fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
-        self.broker.received(id, bytes, self.now);
+        if self.paused.contains(&id) {
+            return;
+        }
+        if self.broker.received(id, bytes, self.now) == Intake::Paused {
+            self.paused.push(id);
+        }
         self.settle();
     }
 
@@ -162,7 +171,11 @@ impl Lab {
             while let Some(effect) = self.broker.next_effect() {
                 match effect {
                     Effect::Close(id) | Effect::Drop(id) => self.broker.closed(id, "", self.now),
-                    Effect::Resume(id) => drop(self.broker.resume(id, self.now)),
+                    Effect::Resume(id) => {
+                        if self.broker.resume(id, self.now) == Intake::More {
+                            self.paused.retain(|paused| *paused != id);
+                        }
+                    }
                 }
             }
             self.broker.tick(self.now, usize::MAX);

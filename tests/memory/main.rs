@@ -7,6 +7,7 @@ mod connections;
 mod journal;
 mod lab;
 mod messages;
+mod pressure;
 mod subscriptions;
 mod truth;
 #[expect(dead_code, reason = "the conformance tests use the rest")]
@@ -37,6 +38,11 @@ fn subscriptions_are_counted() {
 #[test]
 fn messages_are_counted() {
     is_right(messages::compare_all);
+}
+
+#[test]
+fn no_more_is_held_than_may_be() {
+    is_right(pressure::compare_all);
 }
 
 #[test]

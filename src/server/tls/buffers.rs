@@ -99,7 +99,8 @@ impl Buffers {
         self.certificates = lengths.map(|length| memory::allocation(length) + size_of::<Vec<u8>>()).sum();
     }
 
-    fn held(&self) -> usize {
+    /// Bytes that are held of what came.
+    pub(super) fn held(&self) -> usize {
         self.record.max(self.unanswered).min(HELD_MAXIMUM)
     }
 }

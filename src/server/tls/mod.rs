@@ -103,6 +103,11 @@ impl Layer {
         Outcome::Open
     }
 
+    /// Bytes that have come of a handshake or record in progress.
+    pub(super) fn unfinished(&self) -> usize {
+        self.buffers.held()
+    }
+
     /// Bytes that it takes beside its own place.
     pub(super) fn memory(&self) -> usize {
         self.buffers.memory()
