@@ -26,7 +26,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 
 /// What glibc reads its settings from, and those that have it keep no freed block aside: such blocks lie in the midst of
-/// free pages and keep it from giving them back.
+/// free pages and keep it from giving them back. Nor do large blocks leave holes: each has pages of its own, however many
+/// were freed before.
 const TUNABLES: (&str, &str) = (
     "GLIBC_TUNABLES",
     "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.mmap_threshold=1048576:\

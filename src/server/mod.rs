@@ -142,7 +142,7 @@ impl Server {
         #[cfg(feature = "signals")]
         let signals = signals::Signals::register(poll.registry(), SIGNALS)?;
         Ok(Self {
-            broker: Broker::new(footprint::without_process(&limits), access, clock::seed(), clock.now()),
+            broker: Broker::new(footprint::without_process(limits), access, clock::seed(), clock.now()),
             waker: Arc::new(Waker::new(poll.registry(), WAKER)?),
             poll,
             clock,

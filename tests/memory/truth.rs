@@ -42,7 +42,7 @@ impl Sub for Live {
     }
 }
 
-/// A moment to compare with, and what the test itself has allocated since.
+/// A moment to compare with. What the test itself has allocated since is taken off.
 #[derive(Debug)]
 pub struct Truth {
     began: Live,
