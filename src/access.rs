@@ -158,6 +158,9 @@ pub trait AccessControl {
 pub trait Exchange: fmt::Debug {
     /// Takes the Authentication Data that the client has sent, empty if it has sent none.
     fn go_on(&mut self, data: &[u8]) -> Progress;
+
+    /// Bytes of memory that it takes beside its own allocation.
+    fn memory(&self) -> usize;
 }
 
 /// What follows from what a client has sent in an extended authentication.

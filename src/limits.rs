@@ -6,6 +6,12 @@ use crate::time::Duration;
 /// Payloads up to this many bytes are copied into each outbox, larger ones are referenced there.
 pub const COPIED_PAYLOAD_MAXIMUM: usize = 2_048;
 
+/// Bytes that a link may copy from its outbox ahead of what its socket takes, to encrypt them; and the same when memory
+/// runs short, since what many links share is copied for each.
+pub const COPIED_AHEAD_MAXIMUM: usize = 64 * 1024;
+/// See [`COPIED_AHEAD_MAXIMUM`].
+pub const COPIED_AHEAD_MINIMUM: usize = 4 * 1024;
+
 /// Outbound Topic Aliases that one connection may hold, whatever its client would allow.
 pub const OUTBOUND_TOPIC_ALIAS_MAXIMUM: u16 = 32;
 

@@ -26,8 +26,13 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 
 /// What glibc reads its settings from, and those that have it keep no freed block aside: such blocks lie in the midst of
-/// free pages and keep it from giving them back.
-const TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0");
+/// free pages and keep it from giving them back. Nor do large blocks leave holes: each has pages of its own, however many
+/// were freed before.
+const TUNABLES: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.mmap_threshold=1048576:\
+     glibc.malloc.trim_threshold=1048576",
+);
 /// Tells a broker that it was started with them, though a system that grants it capabilities has taken them away.
 const IS_TUNED: &str = "BROOKLET_IS_TUNED";
 
@@ -173,7 +178,7 @@ fn go_into_background() -> ExitCode {
 }
 
 fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
-    let mut server = match Server::new(settings.limits.clone(), Box::new(AllowAll)) {
+    let mut server = match Server::new(&settings.limits, Box::new(AllowAll)) {
         Ok(server) => server,
         Err(why) => {
             error!("Error: unable to start: {why}.");

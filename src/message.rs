@@ -17,7 +17,7 @@ use crate::codec::{
     QoS,
 };
 use crate::limits::COPIED_PAYLOAD_MAXIMUM;
-use crate::memory::{self, Audit};
+use crate::memory::{self, Audit, Counted};
 use crate::settings::ListenerId;
 use crate::time::Time;
 use crate::topic::TopicName;
@@ -440,6 +440,9 @@ pub struct Encoded<'a> {
     pub payload_by_reference: bool,
 }
 
+/// Longer encodings are not worth keeping, in bytes. Properties make them so.
+const HUGE_BYTES: usize = 4 * COPIED_PAYLOAD_MAXIMUM;
+
 #[derive(Debug, Default)]
 struct Encoding {
     /// Which publication it was made for; zero for none.
@@ -457,8 +460,8 @@ pub struct Encoder {
     /// Whether 5.0, times QoS, times RETAIN; the last is for copies that no two receivers share.
     encodings: [Encoding; 13],
     properties: PropertyBuffer,
-    /// Properties made one of the encodings larger than is worth keeping.
-    is_huge: bool,
+    /// What encodings take that are larger than is worth keeping; nothing, if none is.
+    huge: Counted,
 }
 
 impl Encoder {
@@ -467,9 +470,26 @@ impl Encoder {
     /// Forgets the encodings of the publication before, and the room that huge ones took.
     pub fn begin(&mut self) {
         self.current += 1;
-        if std::mem::take(&mut self.is_huge) {
+        self.forget_huge();
+    }
+
+    /// Gives the room back that huge encodings took.
+    #[inline]
+    pub fn forget_huge(&mut self) {
+        if self.huge.bytes() > 0 {
             *self = Self { current: self.current, ..Self::default() };
         }
+    }
+
+    /// Adds what huge encodings take to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        audit.add(self.huge.bytes());
+    }
+
+    #[cold]
+    fn count_huge(&mut self) {
+        let encodings = self.encodings.iter().map(|encoding| memory::allocation(encoding.bytes.capacity()));
+        self.huge.set(encodings.sum::<usize>() + memory::allocation(self.properties.capacity()));
     }
 
     /// The bytes for a receiver that needs nothing of its own but the Packet Identifier.
@@ -483,7 +503,9 @@ impl Encoder {
     ) -> Encoded<'_> {
         let is_v5 = usize::from(version == ProtocolVersion::V5);
         let slot = (is_v5 * 3 + usize::from(qos.level())) * 2 + usize::from(retain);
-        if self.encodings[slot].made_for != self.current {
+        // One that is huge is not worth keeping beside others that are, too.
+        let slot = if publication.properties.bytes().len() > HUGE_BYTES { Self::PRIVATE } else { slot };
+        if slot == Self::PRIVATE || self.encodings[slot].made_for != self.current {
             let delivery = match qos {
                 QoS::AtMostOnce => Delivery::AtMostOnce,
                 QoS::AtLeastOnce => Delivery::AtLeastOnce(PacketIdentifier::FIRST),
@@ -543,7 +565,9 @@ impl Encoder {
         if publication.payload.len() <= COPIED_PAYLOAD_MAXIMUM {
             encoding.bytes.extend_from_slice(publication.payload);
         }
-        self.is_huge |= encoding.bytes.len() > 16 * COPIED_PAYLOAD_MAXIMUM;
+        if encoding.bytes.len() > HUGE_BYTES {
+            self.count_huge();
+        }
     }
 
     /// Puts the properties of a copy together; tells whether there are any.

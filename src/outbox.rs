@@ -76,6 +76,8 @@ pub struct DirtyList {
     /// Turns since the spare buffers were last looked at, and the most connections that one of them wrote.
     turns: u32,
     most: usize,
+    /// What the lists take; what is in them counts itself.
+    counted: Counted,
 }
 
 impl DirtyList {
@@ -87,6 +89,12 @@ impl DirtyList {
             self.forget_spares(self.most);
             (self.turns, self.most) = (0, 0);
         }
+        // Both lists of connections are as long as the longest turn, about.
+        self.counted.set(
+            2 * memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())
+                + memory::allocation(self.spares.capacity() * size_of::<Box<Waiting>>())
+                + memory::allocation(self.chunks.capacity() * size_of::<Bytes>()),
+        );
         std::mem::replace(&mut self.connections, emptied)
     }
 
@@ -105,6 +113,7 @@ impl DirtyList {
 
     /// Adds what the spare buffers take to an audit.
     pub fn audit(&self, audit: &mut Audit) {
+        audit.add(self.counted.bytes());
         self.chunks.iter().for_each(|chunk| audit.add(chunk.memory()));
         self.spares.iter().for_each(|waiting| waiting.audit(audit));
     }

@@ -11,6 +11,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::fmt;
 
 use crate::access::Peer;
+use crate::memory;
 use crate::settings::Proxy;
 
 /// The longest header of the binary form, in bytes. A certificate of the client may be among what it tells.
@@ -92,6 +93,11 @@ impl Reader {
             self.held.extend_from_slice(piece);
             taken += piece.len();
         }
+    }
+
+    /// Bytes that it takes beside its own place.
+    pub const fn memory(&self) -> usize {
+        memory::allocation(self.held.capacity())
     }
 
     fn finish(&self) -> Result<Header, Malformed> {

@@ -12,6 +12,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use pbkdf2::pbkdf2_hmac;
 use sha2::{Digest, Sha256};
 
+use crate::memory;
+
 /// The name of the mechanism, as in an Authentication Method.
 pub const METHOD: &str = "SCRAM-SHA-256";
 
@@ -162,10 +164,27 @@ struct Challenged {
     is_known: bool,
 }
 
+impl Challenged {
+    fn memory(&self) -> usize {
+        let texts = [&self.user, &self.binding, &self.nonce, &self.said];
+        let texts: usize = texts.map(|text| memory::allocation(text.capacity())).iter().sum();
+        texts + memory::allocation(self.verifier.salt.len())
+    }
+}
+
 impl Exchange {
     /// An exchange that has not begun. `nonce` is the server's share: printable ASCII without a comma, never used twice.
     pub const fn new(nonce: String) -> Self {
         Self { nonce, stage: Stage::First }
+    }
+
+    /// Bytes of memory that it takes beside its own place.
+    pub fn memory(&self) -> usize {
+        let stage = match &self.stage {
+            Stage::First | Stage::Over => 0,
+            Stage::Final(challenged) => memory::allocation(size_of::<Challenged>()) + challenged.memory(),
+        };
+        memory::allocation(self.nonce.capacity()) + stage
     }
 
     /// Takes the client's next message. `find` knows the verifier of a user, and whether that user is one.

@@ -1,8 +1,11 @@
 //! What the trie holds for each subscription, and the small types that describe one.
 
 use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::codec::QoS;
+use crate::memory::{self, Audit, Counted};
 use crate::slots::SessionId;
 use crate::trie::FilterId;
 
@@ -121,23 +124,106 @@ pub enum Held {
     Group(GroupId),
 }
 
-/// The Subscription Identifiers that go with one delivery: almost always none, so kept in eight bytes.
+/// The Subscription Identifiers that go with one delivery: almost always none, so eight bytes. A clone shares the list,
+/// and may go to another thread; so nobody counts the memory here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identifiers(Option<Box<IdentifierList>>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct IdentifierList(Vec<u32>);
+pub struct Identifiers(Option<Arc<Box<[u32]>>>);
 
 impl Identifiers {
     /// Keeps `identifiers`.
-    #[inline]
     pub fn new(identifiers: &[u32]) -> Self {
-        Self((!identifiers.is_empty()).then(|| Box::new(IdentifierList(identifiers.to_vec()))))
+        Self((!identifiers.is_empty()).then(|| Arc::new(identifiers.into())))
     }
 
     /// The identifiers.
     pub fn as_slice(&self) -> &[u32] {
-        self.0.as_ref().map_or(&[], |list| &list.0)
+        self.0.as_ref().map_or(&[], |list| list)
+    }
+
+    /// Bytes that the list takes, however many share it.
+    pub fn memory(&self) -> usize {
+        self.0.as_ref().map_or(0, |list| {
+            memory::allocation(size_of::<Box<[u32]>>() + 2 * size_of::<usize>())
+                + memory::allocation(size_of_val::<[u32]>(list))
+        })
+    }
+}
+
+/// The same as the broker keeps them, counted once for all deliveries that share them.
+#[derive(Clone, Debug, Default)]
+pub struct SharedIdentifiers(Option<Rc<CountedIdentifiers>>);
+
+#[derive(Debug)]
+struct CountedIdentifiers {
+    identifiers: Identifiers,
+    counted: Counted,
+}
+
+impl SharedIdentifiers {
+    /// The identifiers.
+    #[inline]
+    pub fn as_slice(&self) -> &[u32] {
+        self.0.as_ref().map_or(&[], |shared| shared.identifiers.as_slice())
+    }
+
+    /// The same list, for another thread.
+    pub fn portable(&self) -> Identifiers {
+        self.0.as_ref().map_or_else(Identifiers::default, |shared| shared.identifiers.clone())
+    }
+
+    /// Adds what they take to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        if let Some(shared) = &self.0 {
+            audit.add_shared(Rc::as_ptr(shared).addr(), shared.counted.bytes());
+        }
+    }
+}
+
+impl From<Identifiers> for SharedIdentifiers {
+    #[inline]
+    fn from(identifiers: Identifiers) -> Self {
+        Self(identifiers.0.is_some().then(|| {
+            let shared = memory::allocation(size_of::<CountedIdentifiers>() + 2 * size_of::<usize>());
+            let counted = Counted::new(shared + identifiers.memory());
+            Rc::new(CountedIdentifiers { identifiers, counted })
+        }))
+    }
+}
+
+/// The list that was shared last. Deliveries with equal lists follow one another, because publishers repeat themselves
+/// and a queue holds what they sent.
+#[derive(Debug, Default)]
+pub struct LatestIdentifiers(SharedIdentifiers);
+
+impl LatestIdentifiers {
+    /// A list of these identifiers, the last one if it is equal.
+    #[inline]
+    pub fn share(&mut self, identifiers: &[u32]) -> SharedIdentifiers {
+        if identifiers.is_empty() {
+            return SharedIdentifiers::default();
+        }
+        self.share_some(identifiers)
+    }
+
+    #[inline(never)]
+    fn share_some(&mut self, identifiers: &[u32]) -> SharedIdentifiers {
+        if self.0.as_slice() != identifiers {
+            self.0 = Identifiers::new(identifiers).into();
+        }
+        self.0.clone()
+    }
+
+    /// A delivery goes on that has this list: it is likely to be asked for next.
+    #[inline]
+    pub fn note(&mut self, identifiers: &SharedIdentifiers) {
+        if identifiers.0.is_some() {
+            self.0 = identifiers.clone();
+        }
+    }
+
+    /// Adds what it takes to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        self.0.audit(audit);
     }
 }
 
@@ -161,5 +247,32 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn equal_lists_are_one_and_counted_once() {
+        let before = memory::held();
+        let mut latest = LatestIdentifiers::default();
+        let long: Vec<u32> = (1..=1000).collect();
+        let first = latest.share(&long);
+        let held = memory::held() - before;
+        assert!((4000..4200).contains(&held), "{held}");
+        let second = latest.share(&long);
+        assert_eq!((memory::held() - before, second.as_slice()), (held, &*long));
+        let portable = second.portable();
+        assert_eq!(portable.as_slice().as_ptr(), first.as_slice().as_ptr(), "the list is not copied");
+        let other = latest.share(&long[1..]);
+        latest.note(&first);
+        assert_eq!(latest.share(&long).as_slice().as_ptr(), first.as_slice().as_ptr());
+        drop((first, second, other, latest));
+        assert_eq!(memory::held(), before);
+        assert_eq!(portable.as_slice(), long);
+    }
+
+    #[test]
+    fn no_identifiers_take_nothing() {
+        let before = memory::held();
+        let none = LatestIdentifiers::default().share(&[]);
+        assert_eq!((memory::held(), none.as_slice(), none.portable().memory()), (before, &[][..], 0));
     }
 }

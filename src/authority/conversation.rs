@@ -10,6 +10,7 @@ use super::guard::Guard;
 use super::{TOO_MANY_WRONG, random};
 use crate::access::{Exchange, Progress};
 use crate::codec::ReasonCode;
+use crate::memory;
 use crate::passwords::{Passwords, Secret, pick};
 use crate::scram::{self, Step, Verifier};
 
@@ -98,5 +99,9 @@ impl Exchange for Conversation {
                 Progress::Failed(ReasonCode::NotAuthorized, what)
             }
         }
+    }
+
+    fn memory(&self) -> usize {
+        self.exchange.memory() + self.user.as_ref().map_or(0, |user| memory::allocation(user.capacity()))
     }
 }

@@ -39,7 +39,7 @@ impl Broker {
 
     /// A packet between a CONNECT with a method and its CONNACK: AUTH to go on or DISCONNECT [MQTT-3.1.2-30].
     pub(super) fn work_off_between(&mut self, id: ConnectionId, packet: Packet<'_>) -> Result<Step, Fault> {
-        let stage = self.connections[id].authentication().map(|authentication| &authentication.stage);
+        let stage = self.connections[id].authentication().map(Authentication::stage);
         if matches!(stage, Some(AuthenticationStage::Passed { .. })) {
             // The packet, CONNECT or AUTH, has had its effect, but for a decision that it had to wait for.
             return self.decide_kept_connect(id);
@@ -66,10 +66,10 @@ impl Broker {
             return Err(Fault::protocol_error("AUTH that does not go on, before CONNACK"));
         }
         check_method(authentication, auth)?;
-        let AuthenticationStage::Challenged(exchange) = &mut authentication.stage else {
+        let Some(progress) = authentication.go_on(auth.properties.authentication_data().unwrap_or_default())
+        else {
             return Err(Fault::protocol_error("AUTH after the last word of its method"));
         };
-        let progress = exchange.go_on(auth.properties.authentication_data().unwrap_or_default());
         self.proceed(id, progress)
     }
 
@@ -82,7 +82,7 @@ impl Broker {
             }
             Progress::Passed { user_name, data } => {
                 if let Some(authentication) = self.connections[id].authentication_mut() {
-                    authentication.stage = AuthenticationStage::Passed { user_name, data };
+                    authentication.set_stage(AuthenticationStage::Passed { user_name, data });
                 }
                 self.decide_kept_connect(id)
             }
@@ -99,7 +99,7 @@ impl Broker {
         let connection = &mut self.connections[id];
         let version = connection.version;
         let Some(authentication) = connection.authentication_mut() else { return Ok(Step::Ended) };
-        let AuthenticationStage::Passed { user_name, .. } = &authentication.stage else {
+        let AuthenticationStage::Passed { user_name, .. } = authentication.stage() else {
             return Ok(Step::Ended);
         };
         let user_name = user_name.clone();
@@ -128,7 +128,7 @@ impl Broker {
     /// CONNACK has been sent: nothing of the exchange is needed any more but the method.
     pub(super) fn rest_authentication(&mut self, id: ConnectionId) {
         let Some(authentication) = self.connections[id].authentication() else { return };
-        let AuthenticationStage::Passed { user_name, .. } = &authentication.stage else { return };
+        let AuthenticationStage::Passed { user_name, .. } = authentication.stage() else { return };
         let stage = AuthenticationStage::Passed { user_name: user_name.clone(), data: Vec::new() };
         let rested = Authentication::new(&authentication.method, stage, &[]);
         if let Some(extension) = &mut self.connections[id].extension {
@@ -152,21 +152,22 @@ impl Broker {
         };
         check_method(authentication, auth)?;
         let data = auth.properties.authentication_data().unwrap_or_default();
-        let progress = match (&mut authentication.stage, auth.reason_code) {
+        let progress = match (authentication.stage(), auth.reason_code) {
             // [MQTT-4.12.1-1]
-            (stage @ AuthenticationStage::Passed { .. }, ReasonCode::ReAuthenticate) => {
+            (AuthenticationStage::Passed { .. }, ReasonCode::ReAuthenticate) => {
                 let Some(mut exchange) = access.begin(listener, peer, &authentication.method) else {
                     let what = "the Authentication Method is no longer supported";
                     return Err(Fault::new(ReasonCode::NotAuthorized, what));
                 };
                 let progress = exchange.go_on(data);
-                *stage = AuthenticationStage::Challenged(exchange);
-                progress
+                authentication.set_stage(AuthenticationStage::Challenged(exchange));
+                Some(progress)
             }
-            (AuthenticationStage::Challenged(exchange), ReasonCode::ContinueAuthentication) => {
-                exchange.go_on(data)
-            }
-            _ => return Err(Fault::protocol_error("AUTH that neither begins again nor goes on")),
+            (_, ReasonCode::ContinueAuthentication) => authentication.go_on(data),
+            _ => None,
+        };
+        let Some(progress) = progress else {
+            return Err(Fault::protocol_error("AUTH that neither begins again nor goes on"));
         };
         match progress {
             Progress::Challenge(data) => self.say_auth(id, ReasonCode::ContinueAuthentication, &data),
@@ -178,7 +179,7 @@ impl Broker {
                 info!(target: "notice", "Client {} authenticated again.", Escaped(&self.sessions[session].client_identifier));
                 self.say_auth(id, ReasonCode::Success, &data)?;
                 if let Some(authentication) = self.connections[id].authentication_mut() {
-                    authentication.stage = AuthenticationStage::Passed { user_name, data: Vec::new() };
+                    authentication.set_stage(AuthenticationStage::Passed { user_name, data: Vec::new() });
                 }
                 Ok(())
             }

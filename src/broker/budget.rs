@@ -1,22 +1,27 @@
 //! One memory budget for the whole broker, and the order in which it sheds load as the budget runs out:
 //!
 //! 1. From three quarters of the budget on, QoS 0 messages for the slowest: the fill that an outbox may have for
-//!    another QoS 0 message shrinks, so that the fullest outboxes lose first.
+//!    another QoS 0 message shrinks, so that the fullest outboxes lose first. Links with TLS encrypt 4 KiB at a time,
+//!    no more Topic Aliases are bound for clients, and a peer that does not read its answers is not read from.
 //! 2. From nine tenths on, whatever would be kept longer: new retained messages, messages for queues,
 //!    subscriptions. Their senders are told 0x97 where their version can say it.
 //! 3. From nineteen twentieths on, new connections, with 0x97 or return code 3.
-//! 4. At the budget, a connection whose packet in progress keeps growing, with 0x97, and new deliveries of QoS 1
-//!    and 2.
+//! 4. At the budget, a connection whose packet in progress keeps growing, or that binds a Topic Alias or begins one
+//!    more QoS 2 message of many, with 0x97; new deliveries of QoS 1 and 2; handshakes of TLS and WebSocket.
 //!
 //! Nothing that was acknowledged is thrown away, and nothing aborts.
 
 use super::Broker;
 use super::matches::Matches;
 use super::timers::Timer;
+use crate::limits::{COPIED_AHEAD_MAXIMUM, COPIED_AHEAD_MINIMUM};
 use crate::memory::{self, Audit};
 use crate::message::Spares;
+use crate::subscription::LatestIdentifiers;
 use crate::time::Duration;
 
+/// Bytes of answers that may wait for a peer that reads nothing, once memory runs short.
+const ANSWERS_UNDER_PRESSURE: usize = 4 * 1024;
 /// Less than this is no peak: about what the broker keeps of late for speed alone.
 const PEAK_MINIMUM: usize = 2 * 1024 * 1024;
 /// How long after a peak what it has left behind is forgotten: not in the midst of the work that ends it.
@@ -79,6 +84,28 @@ impl Broker {
         if left == to - from { most } else { allowed }
     }
 
+    /// The fill of an outbox up to which its peer is read, which gets answers: what QoS 0 messages may fill it to, and
+    /// some more, which shrinks as well.
+    pub(super) fn answers_allowance(&self) -> usize {
+        let allowance = self.outbox_allowance();
+        let answers = self.limits.outbox_answer_bytes;
+        if allowance < self.limits.outbox_bytes {
+            allowance + answers.min(ANSWERS_UNDER_PRESSURE)
+        } else {
+            allowance + answers
+        }
+    }
+
+    /// Whether nothing is left of the budget, not even for what comes in pieces and is not whole.
+    pub fn is_used_up(&self) -> bool {
+        self.pressure(0) == Pressure::Full
+    }
+
+    /// Bytes that a link may copy from its outbox ahead of what its socket takes.
+    pub fn copied_ahead(&self) -> usize {
+        if self.is_relaxed(0) { COPIED_AHEAD_MAXIMUM } else { COPIED_AHEAD_MINIMUM }
+    }
+
     /// Notices that a peak is over.
     #[inline]
     pub(super) fn watch_peak(&mut self) {
@@ -95,6 +122,7 @@ impl Broker {
     /// that has been freed since, and keeps an allocator that gives back from the top from giving back anything.
     pub(super) fn forget_peak(&mut self) {
         self.sender.spares = Spares::default();
+        self.sender.identifiers = LatestIdentifiers::default();
         self.sender.dirty.forget_spares(0);
         self.matches = Matches::default();
         self.tell_all_anew();
@@ -104,6 +132,8 @@ impl Broker {
 
     /// Counts what grows without counting itself: slabs, the wheel, the trie and the sets.
     pub(super) fn count(&mut self) {
+        self.sender.encoder.forget_huge();
+        self.sender.binds_aliases = self.is_relaxed(0);
         if let Some(journal) = &mut self.journal {
             journal.count();
         }
@@ -126,6 +156,8 @@ impl Broker {
         audit.add(self.counted.bytes());
         self.sender.dirty.audit(&mut audit);
         self.sender.spares.audit(&mut audit);
+        self.sender.identifiers.audit(&mut audit);
+        self.sender.encoder.audit(&mut audit);
         self.retained.audit(&mut audit);
         if let Some(journal) = &self.journal {
             journal.audit(&mut audit);

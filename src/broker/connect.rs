@@ -57,7 +57,7 @@ impl Broker {
                     if let (Some(parked), Cow::Owned(drawn)) =
                         (&mut self.connections[id].parked, claim.client_identifier)
                     {
-                        parked.assigned = Some(drawn);
+                        parked.assign(drawn);
                     }
                     return Ok(Step::Parked);
                 }
@@ -385,7 +385,7 @@ impl Broker {
         if let Some(authentication) = self.connections[id].authentication() {
             // [MQTT-4.12.0-5]
             properties.push(Property::AuthenticationMethod(&authentication.method));
-            if let AuthenticationStage::Passed { data, .. } = &authentication.stage
+            if let AuthenticationStage::Passed { data, .. } = authentication.stage()
                 && !data.is_empty()
             {
                 properties.push(Property::AuthenticationData(data));

@@ -21,7 +21,7 @@ use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading, Session};
 use crate::share::{Choice, Readiness};
 use crate::slots::{ConnectionId, SessionId};
-use crate::subscription::{GroupId, Identifiers, Subscriber, Target};
+use crate::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
 use crate::time::Time;
 
 /// One receiver's copy before it has a Packet Identifier.
@@ -357,7 +357,8 @@ impl Broker {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
         }
-        let is_affordable = self.is_relaxed(0) || self.pressure(0) < Pressure::Full;
+        let length = keepable.publication.length();
+        let is_affordable = self.is_relaxed(length) || self.pressure(length) < Pressure::Full;
         match is_affordable && self.begin_at_once(session, keepable, share) {
             true => Some(true),
             false => self.queue(session, keepable, share),
@@ -390,7 +391,7 @@ impl Broker {
             Some(number) if waits_in_store => {
                 outgoing.push_stored(number, bytes, keepable.publication.expires)
             }
-            _ => outgoing.push(Share { number, ..share }.queued(message)),
+            _ => outgoing.push(Share { number, ..share }.queued(message, &mut self.sender.identifiers)),
         }
         // Nothing is sent here: what is next in the queue would be encoded in the place of the message in hand.
         self.settle_gone(session);
@@ -416,9 +417,10 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
     ) -> Option<bool> {
-        let (allowance, is_full) = match self.is_relaxed(0) {
+        let length = keepable.publication.length();
+        let (allowance, is_full) = match self.is_relaxed(length) {
             true => (self.limits.outbox_bytes, false),
-            false => (self.outbox_allowance(), self.pressure(0) == Pressure::Full),
+            false => (self.outbox_allowance(), self.pressure(length) == Pressure::Full),
         };
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &sessions[session];
@@ -554,17 +556,18 @@ fn begin_on(
     }
     statistics.publishes_sent += 1;
     statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
-    let queued = share.queued(keepable.message(&mut sender.spares).clone());
+    let message = keepable.message(&mut sender.spares).clone();
+    let queued = share.queued(message, &mut sender.identifiers);
     outgoing.begin(queued, now, connection.outbox.end());
     if outgoing.is_first_at(now) { Begun::First } else { Begun::Behind }
 }
 
 impl<'a> Share<'a> {
     #[inline]
-    pub(super) fn queued(self, message: Message) -> Queued {
+    pub(super) fn queued(self, message: Message, latest: &mut LatestIdentifiers) -> Queued {
         Queued {
             message,
-            identifiers: Identifiers::new(self.identifiers),
+            identifiers: latest.share(self.identifiers),
             group: self.group,
             qos: self.qos,
             retain: self.retain,

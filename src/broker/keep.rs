@@ -18,7 +18,7 @@ use crate::message::{Keepable, Publication, Spares};
 use crate::planted::{self, is_planted};
 use crate::session::{Presence, Queued, Reading};
 use crate::slots::{ConnectionId, SessionId};
-use crate::subscription::{Identifiers, Target, Terms};
+use crate::subscription::{Target, Terms};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -308,7 +308,7 @@ impl Broker {
         let form = CopyForm {
             qos: share.qos,
             retain: share.retain,
-            identifiers: Identifiers::new(share.identifiers),
+            identifiers: sender.identifiers.share(share.identifiers).portable(),
         };
         let message =
             journal.messages.add(keepable.message(&mut sender.spares), number, form, share.group.is_some());
@@ -333,8 +333,8 @@ impl Broker {
         let Some(journal) = journal else { return };
         let outgoing = sessions[session].outgoing_mut();
         let identifier = outgoing.next_identifier();
-        let queued =
-            Share { number: Some(message), ..share }.queued(keepable.message(&mut sender.spares).clone());
+        let share = Share { number: Some(message), ..share };
+        let queued = share.queued(keepable.message(&mut sender.spares).clone(), &mut sender.identifiers);
         outgoing.prepare(queued, *now, journal.awaited_batch());
         journal.suspend(session);
         self.record_delivery(session, identifier, message, false);
@@ -548,7 +548,7 @@ impl Broker {
 pub(super) fn queued(copy: &StoredCopy, spares: &mut Spares) -> Queued {
     Queued {
         message: copy.message.message(spares),
-        identifiers: copy.form.identifiers.clone(),
+        identifiers: copy.form.identifiers.clone().into(),
         group: None,
         qos: copy.form.qos,
         retain: copy.form.retain,

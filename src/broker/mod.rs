@@ -239,7 +239,7 @@ impl Broker {
     /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
     /// seed and the same inputs do the same, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
-        let mut sender = Sender::default();
+        let mut sender = Sender { binds_aliases: true, ..Sender::default() };
         sender.dirty.take(Vec::with_capacity(TASKS));
         let work = Work::new(limits.steps_per_turn);
         Self {
@@ -376,8 +376,7 @@ impl Broker {
     pub fn decide(&mut self, id: ConnectionId, verdict: Verdict) {
         let Some(connection) = self.connections.find_mut(id) else { return };
         if let Some(parked) = connection.parked.as_mut().filter(|parked| parked.is_waiting) {
-            parked.verdicts.push(verdict);
-            parked.is_waiting = false;
+            parked.answer(verdict);
             self.effects.push_back(Effect::Resume(id));
         }
     }
@@ -460,7 +459,7 @@ impl Broker {
             Answer::Later => {
                 let verdicts = std::mem::take(&mut self.verdicts);
                 let connection = &mut self.connections[id];
-                connection.parked = Some(Box::new(Parked { verdicts, assigned: None, is_waiting: true }));
+                connection.parked = Some(Box::new(Parked::new(verdicts)));
                 connection.is_paused = true;
                 None
             }

@@ -24,6 +24,9 @@ use crate::topic::TopicName;
 /// Packets that are answered together, at most.
 pub(super) const ANSWERS_AT_ONCE: usize = 64;
 
+/// QoS 2 messages that a client may have begun and not released while nothing is left of the memory budget.
+const INCOMING_UNDER_PRESSURE: usize = 32;
+
 impl Broker {
     /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
     /// checked but what is so for each message. Only for topics that [`Broker::is_plain_topic`] tells.
@@ -166,7 +169,14 @@ impl Broker {
             matches!(delivery, Delivery::ExactlyOnce(identifier) if incoming.contains(identifier));
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
         let has_place = !is_v5 || incoming.len() < usize::from(self.limits.receive_maximum);
-        has_place && !is_repeat
+        has_place && !is_repeat && !self.lacks_memory_for(delivery, incoming.len())
+    }
+
+    /// Whether there is no memory to remember one more Packet Identifier of many.
+    fn lacks_memory_for(&self, delivery: Delivery, incoming: usize) -> bool {
+        matches!(delivery, Delivery::ExactlyOnce(_))
+            && incoming >= INCOMING_UNDER_PRESSURE
+            && self.is_used_up()
     }
 
     /// Whether a QoS 2 message was received before and not released: it is answered and not delivered again
@@ -191,6 +201,9 @@ impl Broker {
             self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
             return Ok(true);
         }
+        if self.lacks_memory_for(delivery, self.sessions[session].incoming.len()) {
+            return Err(Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+        }
         Err(Fault::new(
             ReasonCode::ReceiveMaximumExceeded,
             "more QoS 1 and 2 messages at a time than the Receive Maximum",
@@ -210,6 +223,12 @@ impl Broker {
         if alias > self.rules.of(self.connections[id].listener).topic_alias_maximum {
             // [MQTT-3.3.2-9]
             return Err(Fault::new(ReasonCode::TopicAliasInvalid, "a Topic Alias above the maximum"));
+        }
+        if publish.topic.is_some() && self.is_used_up() {
+            return Err(Fault::new(
+                ReasonCode::QuotaExceeded,
+                "there is too little memory for a Topic Alias",
+            ));
         }
         let Some(extension) = &mut self.connections[id].extension else {
             return Err(Fault::protocol_error("a Topic Alias before 5.0"));

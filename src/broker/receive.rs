@@ -19,7 +19,7 @@ use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
 
 /// Bytes of a cut packet that are kept even when the memory budget is used up.
-const KEPT_UNDER_PRESSURE: usize = 4096;
+const KEPT_UNDER_PRESSURE: usize = 256;
 
 /// Bytes of messages that are handed on at once, roughly.
 const RUN_BYTES: usize = 16 * 1024;
@@ -97,8 +97,13 @@ impl Broker {
     fn may_keep(&mut self, id: ConnectionId, more: usize) -> bool {
         let Some(connection) = self.connections.find(id) else { return false };
         let growth = connection.inbox.growth(more);
-        // Bytes that wait for their turn are not the peer's fault, and no more of them are read.
-        let is_kept = connection.is_deferred || connection.inbox.len() + more <= KEPT_UNDER_PRESSURE;
+        // Bytes that wait for their turn are not the peer's fault, and no more of them are read. A CONNECT would only be
+        // refused.
+        let is_kept = match connection.state {
+            _ if connection.is_deferred => true,
+            State::Greeting => more == 0 && connection.inbox.is_empty(),
+            _ => connection.inbox.len() + more <= KEPT_UNDER_PRESSURE,
+        };
         if is_kept || self.pressure(growth) < Pressure::Full {
             return true;
         }
@@ -129,7 +134,7 @@ impl Broker {
     fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let (mut used, mut tried) = (0, 0);
         let mut limit = self.packet_size_limit(id);
-        let most = self.limits.outbox_bytes + self.limits.outbox_answer_bytes;
+        let most = self.answers_allowance();
         loop {
             let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
             if connection.state == State::Ending {

@@ -254,6 +254,7 @@ impl Broker {
         let sent_until = self.sessions[session].outgoing_mut().sent_until;
         let mut keepable = Keepable::kept(&queued.message);
         self.sender.encoder.begin();
+        self.sender.identifiers.note(&queued.identifiers);
         let share = Share {
             qos: queued.qos,
             retain: queued.retain,

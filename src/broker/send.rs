@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy, Spares};
 use crate::outbox::DirtyList;
 use crate::settings::ListenerId;
+use crate::subscription::LatestIdentifiers;
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -17,6 +18,10 @@ pub(super) struct Sender {
     pub(super) dirty: DirtyList,
     pub(super) encoder: Encoder,
     pub(super) spares: Spares,
+    /// Subscription Identifiers of late, for deliveries that are kept.
+    pub(super) identifiers: LatestIdentifiers,
+    /// Whether there is memory for Topic Aliases that clients do not know yet.
+    pub(super) binds_aliases: bool,
     /// Packets other than PUBLISH that were queued.
     pub(super) packets: u64,
     /// What is taken off the topics for the clients of a listener, by its number; empty, if no listener has any.
@@ -107,7 +112,7 @@ impl Sender {
         let mut aliases =
             connection.extension.as_mut().and_then(|extension| extension.outbound_aliases.as_mut());
         if let Some(aliases) = &mut aliases {
-            copy.naming = aliases.name(publication.topic);
+            copy.naming = aliases.name(publication.topic, self.binds_aliases);
         }
         let named = if is_mounted { Named::Below(publication) } else { Named::AsItIs };
         let mut encoded = encode(&mut self.encoder, keepable, named, version, &copy, now);

@@ -176,8 +176,10 @@ impl Broker {
         let is_early = is_planted(planted::Fault::EarlySuback);
         let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
         self.answer_subscribe(id, session, suback, (refused, awaited))?;
-        // Retained messages are not for the share of those who have something to say.
-        self.list(session);
+        // Those of them that the rest of the share does not suffer from go at once, whatever follows in the input.
+        let share = self.work.divide_share();
+        self.pump(session);
+        self.work.restore_share(share);
         Ok(Step::Done)
     }
 

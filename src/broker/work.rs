@@ -203,6 +203,17 @@ impl Work {
         self.limit = self.taken + self.share_among(among);
     }
 
+    /// Only a small part of the share in progress is for what follows; returns where the whole of it ends.
+    pub(super) fn divide_share(&mut self) -> usize {
+        let part = self.taken + self.left().div_ceil(8);
+        std::mem::replace(&mut self.limit, part)
+    }
+
+    /// What [`Work::divide_share`] was for is over.
+    pub(super) const fn restore_share(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// The turn is over.
     pub(super) fn end_turn(&mut self) {
         self.heaviest = self.heaviest.max(self.taken);

@@ -225,6 +225,11 @@ impl PropertyBuffer {
         }
     }
 
+    /// Bytes that there is room for.
+    pub const fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The length of the block in bytes.
     pub const fn len(&self) -> usize {
         self.bytes.len()

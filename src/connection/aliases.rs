@@ -63,11 +63,14 @@ impl OutboundAliases {
         Self { maximum, bound: Vec::new(), hand: 0, counted: Counted::default() }
     }
 
-    /// How to name `topic` in the next PUBLISH, which has to be sent.
-    pub fn name(&mut self, topic: TopicName<'_>) -> Naming {
+    /// How to name `topic` in the next PUBLISH, which has to be sent; whether another alias may be bound.
+    pub fn name(&mut self, topic: TopicName<'_>, may_bind: bool) -> Naming {
         if let Some(index) = self.bound.iter().position(|bound| &*bound.topic == topic.as_str()) {
             self.bound[index].is_used = true;
             return Naming::Alias(alias_of(index));
+        }
+        if !may_bind {
+            return Naming::Name;
         }
         let bound = Bound { topic: topic.as_str().into(), is_used: false };
         if self.bound.len() < self.maximum {
@@ -127,18 +130,20 @@ mod tests {
     #[test]
     fn topics_that_keep_coming_keep_their_alias() {
         let mut aliases = OutboundAliases::new(1);
-        assert_eq!(aliases.name(topic("a")), Naming::NameAndAlias(1));
-        assert_eq!(aliases.name(topic("a")), Naming::Alias(1));
-        assert_eq!(aliases.name(topic("b")), Naming::Name);
-        assert_eq!(aliases.name(topic("b")), Naming::NameAndAlias(1));
-        assert_eq!(aliases.name(topic("a")), Naming::NameAndAlias(1));
+        assert_eq!(aliases.name(topic("a"), true), Naming::NameAndAlias(1));
+        assert_eq!(aliases.name(topic("a"), true), Naming::Alias(1));
+        assert_eq!(aliases.name(topic("a"), false), Naming::Alias(1));
+        assert_eq!(aliases.name(topic("b"), false), Naming::Name, "nothing is bound while memory runs short");
+        assert_eq!(aliases.name(topic("b"), true), Naming::Name);
+        assert_eq!(aliases.name(topic("b"), true), Naming::NameAndAlias(1));
+        assert_eq!(aliases.name(topic("a"), true), Naming::NameAndAlias(1));
     }
 
     #[test]
     fn what_was_not_sent_is_not_bound() {
         let mut aliases = OutboundAliases::new(3);
-        let naming = aliases.name(topic("a"));
+        let naming = aliases.name(topic("a"), true);
         aliases.unbind(naming);
-        assert_eq!(aliases.name(topic("a")), Naming::NameAndAlias(2));
+        assert_eq!(aliases.name(topic("a"), true), Naming::NameAndAlias(2));
     }
 }

@@ -2,7 +2,7 @@
 //! packet that waits for an answer. An idle connection has none.
 
 use crate::codec::{Status, frame};
-use crate::memory::{Audit, Bytes};
+use crate::memory::{self, Audit, Bytes, Counted};
 use crate::time::{Duration, Time};
 
 /// What a packet in progress must deliver to count as a sign of life, in bytes a second.
@@ -12,13 +12,21 @@ const PROGRESS_BYTES_PER_SECOND: u64 = 1024;
 #[derive(Debug, Default)]
 pub struct Inbox(Option<Box<Waiting>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     bytes: Bytes,
     /// When progress was last judged.
     judged: Time,
     /// Bytes that came since.
     fresh: u64,
+    counted: Counted,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        let counted = Counted::new(memory::allocation(size_of::<Self>()));
+        Self { bytes: Bytes::default(), judged: Time::default(), fresh: 0, counted }
+    }
 }
 
 impl Inbox {
@@ -82,7 +90,7 @@ impl Inbox {
 
     /// Adds what it takes to an audit.
     pub fn audit(&self, audit: &mut Audit) {
-        audit.add(self.0.as_ref().map_or(0, |held| held.bytes.memory()));
+        audit.add(self.0.as_ref().map_or(0, |held| held.bytes.memory() + held.counted.bytes()));
     }
 
     /// Whether a packet in progress grew by at least 1 KiB a second since it was last judged or, if that is later, since

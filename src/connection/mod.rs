@@ -8,7 +8,7 @@ mod inbox;
 use core::net::{SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
-use crate::access::{Exchange, Peer, Verdict};
+use crate::access::{Exchange, Peer, Progress, Verdict};
 use crate::codec::ProtocolVersion;
 use crate::memory::{self, Audit, Counted};
 use crate::outbox::Outbox;
@@ -61,11 +61,11 @@ pub struct Authentication {
     /// The Authentication Method, the same for as long as the connection lasts [MQTT-4.12.0-5].
     pub method: Box<str>,
     /// How far it has come.
-    pub stage: AuthenticationStage,
+    stage: AuthenticationStage,
     /// The CONNECT while it waits for the outcome.
     pub connect: Box<[u8]>,
-    /// What it takes beside what the method keeps.
-    pub counted: Counted,
+    /// What it takes.
+    counted: Counted,
 }
 
 /// How far an extended authentication has come.
@@ -85,9 +85,43 @@ pub enum AuthenticationStage {
 impl Authentication {
     /// One whose client is to answer. `connect` is empty where no CONNECT waits.
     pub fn new(method: &str, stage: AuthenticationStage, connect: &[u8]) -> Self {
-        let parts = memory::allocation(method.len()) + memory::allocation(connect.len());
-        let counted = Counted::new(memory::allocation(size_of::<Self>()) + parts);
-        Self { method: method.into(), stage, connect: connect.into(), counted }
+        let counted = Counted::default();
+        let mut new = Self { method: method.into(), stage, connect: connect.into(), counted };
+        new.count();
+        new
+    }
+
+    /// How far it has come.
+    pub const fn stage(&self) -> &AuthenticationStage {
+        &self.stage
+    }
+
+    /// It has come further.
+    pub fn set_stage(&mut self, stage: AuthenticationStage) {
+        self.stage = stage;
+        self.count();
+    }
+
+    /// What the method makes of what the client has sent; `None` after its last word.
+    pub fn go_on(&mut self, data: &[u8]) -> Option<Progress> {
+        let AuthenticationStage::Challenged(exchange) = &mut self.stage else { return None };
+        let progress = exchange.go_on(data);
+        self.count();
+        Some(progress)
+    }
+
+    fn count(&mut self) {
+        let stage = match &self.stage {
+            AuthenticationStage::Challenged(exchange) => {
+                memory::allocation(size_of_val(&**exchange)) + exchange.memory()
+            }
+            AuthenticationStage::Passed { user_name, data } => {
+                memory::allocation(user_name.len() + 2 * size_of::<usize>())
+                    + memory::allocation(data.capacity())
+            }
+        };
+        let parts = memory::allocation(self.method.len()) + memory::allocation(self.connect.len());
+        self.counted.set(memory::allocation(size_of::<Self>()) + parts + stage);
     }
 }
 
@@ -100,6 +134,38 @@ pub struct Parked {
     pub assigned: Option<String>,
     /// Whether one more is awaited; otherwise the packet is about to be worked on again.
     pub is_waiting: bool,
+    counted: Counted,
+}
+
+impl Parked {
+    /// One that waits for an answer more than it has.
+    pub fn new(verdicts: Vec<Verdict>) -> Self {
+        let mut parked = Self { verdicts, assigned: None, is_waiting: true, counted: Counted::default() };
+        parked.count();
+        parked
+    }
+
+    /// The answer that was awaited has come.
+    pub fn answer(&mut self, verdict: Verdict) {
+        self.verdicts.push(verdict);
+        self.is_waiting = false;
+        self.count();
+    }
+
+    /// Keeps the Client Identifier that was drawn.
+    pub fn assign(&mut self, client_identifier: String) {
+        self.assigned = Some(client_identifier);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let assigned = self.assigned.as_ref().map_or(0, String::capacity);
+        self.counted.set(
+            memory::allocation(size_of::<Self>())
+                + memory::allocation(self.verdicts.capacity() * size_of::<Verdict>())
+                + memory::allocation(assigned),
+        );
+    }
 }
 
 /// Where a connection comes from, the usual kind kept small.
@@ -254,6 +320,7 @@ impl Connection {
     pub fn audit(&self, audit: &mut Audit) {
         self.inbox.audit(audit);
         self.outbox.audit(audit);
+        audit.add(self.parked.as_ref().map_or(0, |parked| parked.counted.bytes()));
         if let Origin::Other(other) = &self.origin {
             audit.add(other.counted.bytes());
         }

@@ -7,7 +7,9 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use crate::access::Peer;
+use crate::memory;
 use crate::settings::{self, Complaint, ListenerId};
+use crate::slots::ConnectionId;
 use crate::time::Time;
 
 use super::layers::Layers;
@@ -96,6 +98,7 @@ impl Server {
     }
 
     pub(super) fn accept(&mut self, now: Time) {
+        self.count();
         for number in 0..self.listeners.len() {
             let has_tls =
                 self.listeners[number].as_ref().is_some_and(|listener| listener.setup.tls.is_some());
@@ -111,6 +114,23 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Tells how much memory the lists and buffers of the loop take.
+    fn count(&mut self) {
+        let links = self.links.capacity() * size_of::<Option<Link>>();
+        let layers = self.layers.capacity() * size_of::<Option<Box<Layers>>>();
+        let lists = [
+            self.unflushed.capacity(),
+            self.again.capacity(),
+            self.writing.capacity(),
+            self.answered.capacity(),
+            self.dirty.capacity(),
+        ];
+        let lists = lists.into_iter().sum::<usize>() * size_of::<ConnectionId>();
+        let dead = self.dead.capacity() * size_of::<(ConnectionId, String)>();
+        let sizes = [links, layers, lists, dead, self.buffer.len(), self.plaintext.capacity()];
+        self.counted.set(sizes.map(memory::allocation).iter().sum());
     }
 
     /// Makes a link of a socket that was accepted. If that fails the socket is closed.
@@ -130,6 +150,9 @@ impl Server {
             return Err("PROXY headers are not taken from there".to_owned());
         }
         let layers = Layers::of(listener)?;
+        if layers.is_some() && self.broker.is_used_up() {
+            return Err("there is too little memory".to_owned());
+        }
         let id = self.broker.accept(peer, listener.id, now);
         let id = id.ok_or_else(|| "there are too many connections".to_owned())?;
         info!(target: "connection", "New connection from {peer} on {}.", listener.sockets[index].place());
@@ -141,17 +164,13 @@ impl Server {
             self.broker.closed(id, "not registered", now);
             return Ok(());
         }
-        if self.links.len() <= id.index() {
-            self.links.resize_with(id.index() + 1, || None);
-        }
+        make_place(&mut self.links, id.index());
         let number = u8::try_from(number).expect("there are fewer listeners");
         self.links[id.index()] = Some(Link::new(stream, id, number));
         listener.connections += 1;
         self.open += 1;
         if layers.is_some() {
-            if self.layers.len() <= id.index() {
-                self.layers.resize_with(id.index() + 1, || None);
-            }
+            make_place(&mut self.layers, id.index());
             self.layers[id.index()] = layers;
         }
         Ok(())
@@ -168,4 +187,13 @@ impl Server {
             }
         }
     }
+}
+
+/// Makes a list long enough for this place. Doubling would take a large part of a small memory budget in one step.
+fn make_place<T>(list: &mut Vec<Option<T>>, index: usize) {
+    let lacking = (index + 1).saturating_sub(list.len());
+    if list.capacity() < index + 1 {
+        list.reserve_exact(lacking.max(list.len() / 8));
+    }
+    list.resize_with(list.len() + lacking, || None);
 }

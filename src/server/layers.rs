@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::access::Peer;
 use crate::broker::Introduction;
-use crate::memory::Counted;
+use crate::memory::{self, Counted};
 use crate::proxy;
 use crate::settings::UserNameSource;
 
@@ -20,8 +20,14 @@ use super::websocket::{self, Outcome as Unframed, WebSocket};
 
 /// Slices of the core that go into one frame with one call; what is beyond follows.
 const SLICES_MAXIMUM: usize = 64;
-/// What an idle session of TLS takes, about, in bytes.
-const TLS_MEMORY: usize = 8 * 1024;
+
+/// Bytes of something in progress that are kept even when the memory budget is used up.
+const KEPT_UNDER_PRESSURE: usize = 256;
+
+/// What a read of a handshake takes, in steps of the core, about.
+const HANDSHAKE_STEPS: usize = 2048;
+/// Bytes that are decrypted in one step.
+const DECRYPTED_BYTES_PER_STEP: usize = 128;
 
 /// The layers of one connection.
 pub(super) struct Layers {
@@ -31,8 +37,7 @@ pub(super) struct Layers {
     closing: Closing,
     /// What comes is of no interest any more.
     is_over: bool,
-    /// Kept for the memory that it stands for.
-    _counted: Counted,
+    counted: Counted,
 }
 
 /// A PROXY header in progress.
@@ -84,24 +89,48 @@ impl Layers {
         let proxy = settings.proxy.map(|proxy| Header { reader: proxy::Reader::new(proxy), is_named });
         let tls = setup.tls.as_ref().map(Layer::new).transpose()?;
         let websocket = setup.websocket.as_ref().map(websocket::open);
-        let memory = size_of::<Self>() + if tls.is_some() { TLS_MEMORY } else { 0 };
-        Ok(Some(Box::new(Self {
-            proxy,
-            tls,
-            websocket,
-            closing: Closing::Not,
-            is_over: false,
-            _counted: Counted::new(memory),
-        })))
+        let (closing, counted) = (Closing::Not, Counted::default());
+        let mut layers = Box::new(Self { proxy, tls, websocket, closing, is_over: false, counted });
+        layers.count();
+        Ok(Some(layers))
+    }
+
+    /// Tells how much memory they take, and what waits in them.
+    fn count(&mut self) {
+        self.counted.set(
+            memory::allocation(size_of::<Self>())
+                + self.proxy.as_ref().map_or(0, |header| header.reader.memory())
+                + self.tls.as_ref().map_or(0, Layer::memory)
+                + self.websocket.as_ref().map_or(0, WebSocket::memory),
+        );
+    }
+
+    /// Steps that it takes to receive so many bytes: a handshake is a signature, and records are decrypted.
+    pub(super) fn steps(&self, count: usize) -> usize {
+        match &self.tls {
+            Some(tls) if tls.is_handshaking() => HANDSHAKE_STEPS,
+            Some(_) => count / DECRYPTED_BYTES_PER_STEP,
+            None => count / super::BYTES_PER_STEP,
+        }
+    }
+
+    /// Whether a header, handshake or record in progress is longer than what is kept when no memory is left.
+    pub(super) fn keep_much(&self) -> bool {
+        let header = self.proxy.as_ref().map_or(0, |header| header.reader.memory());
+        let record = self.tls.as_ref().map_or(0, Layer::unfinished);
+        let request = self.websocket.as_ref().map_or(0, WebSocket::memory);
+        header.max(record).max(request) > KEPT_UNDER_PRESSURE
     }
 
     /// Takes what was read from the socket. `plaintext` is where it is decrypted to; who calls keeps it for all
     /// connections.
-    pub(super) fn receive<'a>(
-        &mut self,
-        mut bytes: &'a mut [u8],
-        plaintext: &'a mut Vec<u8>,
-    ) -> Received<'a> {
+    pub(super) fn receive<'a>(&mut self, bytes: &'a mut [u8], plaintext: &'a mut Vec<u8>) -> Received<'a> {
+        let received = self.unwrap(bytes, plaintext);
+        self.count();
+        received
+    }
+
+    fn unwrap<'a>(&mut self, mut bytes: &'a mut [u8], plaintext: &'a mut Vec<u8>) -> Received<'a> {
         let mut introduction = None;
         if self.is_over {
             return Received { introduction, bytes: &[], outcome: Outcome::Open };
@@ -154,14 +183,19 @@ impl Layers {
         self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none() && !self.is_over
     }
 
-    /// The way for bytes of MQTT to this socket.
-    pub(super) const fn writer<'a, S: Write>(&'a mut self, socket: &'a mut S) -> Writer<'a, S> {
-        Writer { layers: self, socket }
+    /// The way for bytes of MQTT to this socket; `ahead` of what it has taken no more of them are encrypted.
+    pub(super) const fn writer<'a, S: Write>(&'a mut self, socket: &'a mut S, ahead: usize) -> Writer<'a, S> {
+        Writer { layers: self, socket, ahead }
     }
 
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>], socket: &mut impl Write) -> io::Result<usize> {
+    fn write_vectored(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        ahead: usize,
+        socket: &mut impl Write,
+    ) -> io::Result<usize> {
         let Self { tls, websocket, .. } = self;
-        let Some(websocket) = websocket else { return write_below(tls, slices, socket) };
+        let Some(websocket) = websocket else { return write_below(tls, slices, ahead, socket) };
         let total = slices.iter().map(|slice| slice.len()).sum();
         if !websocket.is_open() {
             // There is nobody to read it.
@@ -180,7 +214,7 @@ impl Layers {
                 count += 1;
             }
             let first = usize::from(head.is_empty());
-            let written = write_below(tls, &framed[first..count], socket)?;
+            let written = write_below(tls, &framed[first..count], ahead, socket)?;
             let used = websocket.advance(written);
             if used > 0 || written == 0 {
                 return Ok(used);
@@ -188,13 +222,20 @@ impl Layers {
         }
     }
 
-    /// Writes what the layers have to say themselves, until that is done or the socket would block.
+    /// Writes what the layers have to say themselves, until that is done or the socket would block. Whoever has written
+    /// through them calls this at last, and what is left is counted.
     pub(super) fn flush(&mut self, socket: &mut impl Write) -> io::Result<()> {
+        let outcome = self.bring_out(socket);
+        self.count();
+        outcome
+    }
+
+    fn bring_out(&mut self, socket: &mut impl Write) -> io::Result<()> {
         let Self { tls, websocket, closing, .. } = self;
         if let Some(websocket) = websocket {
             while websocket.has_answers() {
                 let (head, _) = websocket.frame(0);
-                match write_below(tls, &[IoSlice::new(head)], socket) {
+                match write_below(tls, &[IoSlice::new(head)], head.len(), socket) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Ok(count) => drop(websocket.advance(count)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -244,10 +285,11 @@ impl Header {
 fn write_below(
     tls: &mut Option<Layer>,
     slices: &[IoSlice<'_>],
+    ahead: usize,
     socket: &mut impl Write,
 ) -> io::Result<usize> {
     match tls {
-        Some(tls) => tls.write_vectored(slices, socket),
+        Some(tls) => tls.write_vectored(slices, ahead, socket),
         None => socket.write_vectored(slices),
     }
 }
@@ -256,6 +298,7 @@ fn write_below(
 pub(super) struct Writer<'a, S> {
     layers: &'a mut Layers,
     socket: &'a mut S,
+    ahead: usize,
 }
 
 impl<S: Write> Write for Writer<'_, S> {
@@ -264,7 +307,7 @@ impl<S: Write> Write for Writer<'_, S> {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.layers.write_vectored(slices, self.socket)
+        self.layers.write_vectored(slices, self.ahead, self.socket)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -12,6 +12,7 @@ mod clock;
 mod contents;
 mod differences;
 mod entrance;
+mod footprint;
 #[cfg(feature = "persistence")]
 mod keeping;
 #[cfg(not(feature = "persistence"))]
@@ -56,7 +57,7 @@ use crate::access::AccessControl;
 use crate::broker::{Broker, Effect, Intake, TASKS};
 use crate::limits::Limits;
 use crate::logging;
-use crate::memory::Shrinking;
+use crate::memory::{Counted, Shrinking};
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
@@ -80,10 +81,9 @@ const READ_BYTES_OF_MANY: usize = 16 * 1024;
 const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
 /// So many links are many.
 const MANY: usize = 32;
-/// Steps that a read takes, beside those for its bytes, and how much longer those take where they are decrypted.
+/// Steps of the core that a read takes, beside those for its bytes.
 const READ_STEPS: usize = 16;
 const BYTES_PER_STEP: usize = 1024;
-const DECRYPTION: usize = 4;
 /// Connections that are written in a turn, beside those that are answered, and bytes after which no other is begun.
 const WRITES_PER_TURN: usize = 256;
 const WRITTEN_BYTES_PER_TURN: u64 = 4 * 1024 * 1024;
@@ -144,6 +144,8 @@ pub struct Server {
     opened: Vec<usize>,
     /// How many listeners there were.
     listeners_ever: u16,
+    /// What the lists and buffers take.
+    counted: Counted,
     #[cfg(feature = "signals")]
     signals: signals::Signals,
 }
@@ -154,13 +156,13 @@ impl Server {
     /// # Errors
     ///
     /// If the system gives no poller or no signals.
-    pub fn new(limits: Limits, access: Box<dyn AccessControl>) -> io::Result<Self> {
+    pub fn new(limits: &Limits, access: Box<dyn AccessControl>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let clock = Clock::start();
         #[cfg(feature = "signals")]
         let signals = signals::Signals::register(poll.registry(), SIGNALS)?;
         Ok(Self {
-            broker: Broker::new(limits, access, clock::seed(), clock.now()),
+            broker: Broker::new(footprint::without_process(limits), access, clock::seed(), clock.now()),
             waker: Arc::new(Waker::new(poll.registry(), WAKER)?),
             poll,
             clock,
@@ -184,6 +186,7 @@ impl Server {
             keeping: None,
             opened: Vec::new(),
             listeners_ever: 0,
+            counted: Counted::default(),
             #[cfg(feature = "signals")]
             signals,
         })
@@ -347,8 +350,9 @@ impl Server {
                 return;
             }
         };
-        let effort = if find_layers(&mut self.layers, id).is_some() { DECRYPTION } else { 1 };
-        self.broker.take_steps(READ_STEPS + effort * count / BYTES_PER_STEP);
+        let steps =
+            find_layers(&mut self.layers, id).map_or(count / BYTES_PER_STEP, |layers| layers.steps(count));
+        self.broker.take_steps(READ_STEPS + steps);
         self.answered.push(id);
         let is_paused = count > 0 && self.take_in(id, count, now) == Intake::Paused;
         let Some(link) = find(&mut self.links, id) else { return };
@@ -374,6 +378,9 @@ impl Server {
         }
         let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
         match outcome {
+            Outcome::Open if layers.keep_much() && self.broker.is_used_up() => {
+                self.broker.abandon(id, "there is too little memory", now);
+            }
             Outcome::Open => {}
             Outcome::Closed => self.dead.push_back((id, "connection closed by client".to_owned())),
             Outcome::Failed(why) => self.broker.abandon(id, &why, now),
@@ -462,7 +469,10 @@ impl Server {
         let Some(link) = find(&mut self.links, id) else { return };
         let outcome = match find_layers(&mut self.layers, id) {
             None => self.broker.write_to(id, &mut link.stream, now),
-            Some(layers) => self.broker.write_to(id, &mut layers.writer(&mut link.stream), now),
+            Some(layers) => {
+                let ahead = self.broker.copied_ahead();
+                self.broker.write_to(id, &mut layers.writer(&mut link.stream, ahead), now)
+            }
         };
         match outcome {
             Ok(()) => self.finish(id),

@@ -11,6 +11,8 @@ use super::Server;
 #[cfg(feature = "signals")]
 use super::contents::Contents;
 #[cfg(feature = "signals")]
+use super::footprint::without_process;
+#[cfg(feature = "signals")]
 use super::plan::{Plan, changes};
 #[cfg(feature = "signals")]
 use super::signals::Signal;
@@ -99,7 +101,7 @@ impl Server {
         if interval != new.system_interval {
             self.tell_of_itself(new.system_interval);
         }
-        self.broker.set_limits(new.limits.clone());
+        self.broker.set_limits(without_process(&new.limits));
         if let Some(configuration) = &mut self.configuration {
             let contents = Contents::of(&new);
             plan.applied.extend(configuration.contents.differences(&contents));

@@ -46,6 +46,18 @@ impl Layer {
         match *self {}
     }
 
+    pub(super) fn is_handshaking(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn unfinished(&self) -> usize {
+        match *self {}
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        match *self {}
+    }
+
     pub(super) fn introduce(&mut self) -> Option<Rc<str>> {
         match *self {}
     }
@@ -53,6 +65,7 @@ impl Layer {
     pub(super) fn write_vectored(
         &mut self,
         _slices: &[IoSlice<'_>],
+        _most: usize,
         _socket: &mut impl Write,
     ) -> io::Result<usize> {
         match *self {}

@@ -44,6 +44,10 @@ impl WebSocket {
         match *self {}
     }
 
+    pub(super) fn memory(&self) -> usize {
+        match *self {}
+    }
+
     pub(super) fn close(&mut self) {
         match *self {}
     }

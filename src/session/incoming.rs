@@ -29,7 +29,10 @@ impl Incoming {
             let Err(position) = sorted.binary_search(&identifier) else { return false };
             sorted.insert(position, identifier);
         }
-        counted.set(memory::allocation(sorted.capacity() * size_of::<u16>()));
+        counted.set(
+            memory::allocation(size_of::<Identifiers>())
+                + memory::allocation(sorted.capacity() * size_of::<u16>()),
+        );
         true
     }
 

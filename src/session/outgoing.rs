@@ -18,8 +18,11 @@ use crate::limits::Limits;
 use crate::memory::{self, Audit, Counted};
 use crate::message::{Message, Spares};
 use crate::planted::{Fault, is_planted};
-use crate::subscription::{GroupId, Identifiers};
+use crate::subscription::{GroupId, SharedIdentifiers};
 use crate::time::Time;
+
+/// Places for messages that are needed no longer which a session keeps.
+const GONE_KEPT: usize = 16;
 
 /// One copy of a message for this client.
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub struct Queued {
     /// The message.
     pub message: Message,
     /// The Subscription Identifiers that go with it.
-    pub identifiers: Identifiers,
+    pub identifiers: SharedIdentifiers,
     /// The Shared Subscription that chose this client, if it was one.
     pub group: Option<GroupId>,
     /// The QoS of this copy: 1 or 2, or 0 where such messages wait too.
@@ -340,7 +343,11 @@ impl Outgoing {
 
     /// Takes one of the kept messages that the session needs no longer.
     pub fn pop_gone(&mut self) -> Option<MessageNumber> {
-        self.gone.pop()
+        let gone = self.gone.pop();
+        if gone.is_none() && self.gone.capacity() > GONE_KEPT {
+            self.gone = Vec::new();
+        }
+        gone
     }
 
     /// How many messages wait in the queue itself, and their bytes.
@@ -664,11 +671,10 @@ impl Outgoing {
     pub fn audit(&self, audit: &mut Audit) {
         let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
         audit.add(self.counted.bytes() + self.replays.memory() + backlog);
-        self.queue.iter().for_each(|queued| queued.message.audit(audit));
-        for entry in &self.in_flight {
-            if let Some(queued) = entry.queued() {
-                queued.message.audit(audit);
-            }
+        let in_flight = self.in_flight.iter().filter_map(InFlight::queued);
+        for queued in self.queue.iter().chain(in_flight) {
+            queued.message.audit(audit);
+            queued.identifiers.audit(audit);
         }
     }
 

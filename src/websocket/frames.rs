@@ -3,6 +3,8 @@
 //! A payload is handed on as it comes and never kept, so that a frame of any length costs nothing. What is kept
 //! between two pieces is the header in progress, or the 125 bytes of a control frame at most.
 
+use crate::memory;
+
 /// A header at its longest: two bytes, eight of length, four of mask.
 const HEADER_MAXIMUM: usize = 14;
 /// The longest payload of a control frame.
@@ -70,6 +72,11 @@ pub(super) struct Frames {
 impl Frames {
     pub(super) const fn new(maximum: u64) -> Self {
         Self { state: AT_A_BOUNDARY, is_fragmented: false, maximum, control: Vec::new() }
+    }
+
+    /// Bytes that they take beside their own place.
+    pub(super) const fn memory(&self) -> usize {
+        memory::allocation(self.control.capacity())
     }
 
     /// Takes the frames out of `bytes` and moves the payload of data frames to its front; tells how many bytes

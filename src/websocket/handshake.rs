@@ -5,6 +5,8 @@
 
 use std::rc::Rc;
 
+use crate::memory;
+
 /// What the answer to a key is computed with (RFC 6455, section 1.3).
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Characters of a key, which are 16 bytes in Base64.
@@ -63,6 +65,11 @@ const TOO_LONG: Refusal =
 impl Handshake {
     pub(super) const fn new(demands: Rc<Demands>) -> Self {
         Self { demands, request: Vec::new() }
+    }
+
+    /// Bytes that it takes beside its own place.
+    pub(super) const fn memory(&self) -> usize {
+        memory::allocation(self.request.capacity())
     }
 
     /// Takes bytes until the request is whole.

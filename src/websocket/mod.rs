@@ -21,6 +21,7 @@ use std::rc::Rc;
 
 pub use handshake::Demands;
 
+use crate::memory;
 use frames::{Control, Fault, Frames, NORMAL, push_header};
 use handshake::{Handshake, Progress};
 
@@ -93,6 +94,16 @@ impl WebSocket {
             owed: 0,
             code: NORMAL,
         }
+    }
+
+    /// Bytes that it takes beside its own place.
+    pub fn memory(&self) -> usize {
+        let state = match &self.state {
+            State::Opening(handshake) => handshake.memory(),
+            State::Open(frames) => frames.memory(),
+            State::Closed => 0,
+        };
+        memory::allocation(self.head.capacity()) + memory::allocation(self.answers.capacity()) + state
     }
 
     /// Bytes came from the socket. What is MQTT among them is moved to the front of the buffer.

@@ -53,6 +53,9 @@ const DIGIT_MASK: u64 = SLOTS as u64 - 1;
 /// Levels of the wheel: digits of a moment.
 const LEVELS: usize = u64::BITS.div_ceil(DIGIT_BITS) as usize;
 
+/// Timers for which room is made at least when there is none.
+const TIMERS_STEP: usize = 16;
+
 /// The name of an armed timer, four bytes, also inside an `Option`. It is good until the timer fires or is
 /// cancelled; a later timer may then bear the same name, so the holder forgets it at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,6 +154,10 @@ impl<K: Copy> Wheel<K> {
     ///
     /// When 2³² - 1 timers are armed; the limit of connections and sessions is far below.
     pub fn arm(&mut self, deadline: Time, key: K) -> TimerId {
+        if self.timers.len() == self.timers.capacity() {
+            // Doubling would take a large part of a small memory budget in one step.
+            self.timers.reserve_exact((self.timers.len() / 8).max(TIMERS_STEP));
+        }
         let vacant = self.timers.vacant_entry();
         let timer = TimerId::from_index(vacant.key());
         vacant.insert(Timer { deadline: deadline.milliseconds(), key, previous: timer, next: timer });
@@ -226,7 +233,8 @@ impl<K: Copy> Wheel<K> {
 
     /// Bytes that the timers take, armed or not.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + memory::allocation(self.timers.capacity() * size_of::<Timer<K>>())
+        memory::allocation(size_of::<[Level; LEVELS]>())
+            + memory::allocation(self.timers.capacity() * size_of::<Timer<K>>())
     }
 
     /// How many timers are armed.

@@ -33,6 +33,10 @@ impl Exchange for Knock {
             _ => Progress::Failed(ReasonCode::NotAuthorized, "nobody"),
         }
     }
+
+    fn memory(&self) -> usize {
+        0
+    }
 }
 
 /// Knows the method `knock`, and lets nobody in by password. Whether the Will `later` may be published is decided later.

@@ -15,10 +15,11 @@ fn stays_within(target: &Target, what: &str) {
     target.holds_at_most(BUDGET + BUDGET / 10, what);
 }
 
-/// The attack reaches the limit, so that the bound above says something.
+/// The attack reaches the limit, so that the bound above says something: three quarters at least are for clients and
+/// messages, and the last tenth of these is not for what is kept.
 fn is_well_used(target: &Target) {
     let growth = target.growth();
-    assert!(growth >= BUDGET * 7 / 10, "only {} KiB are used", growth / KIB);
+    assert!(growth >= BUDGET * 6 / 10, "only {} KiB are used", growth / KIB);
 }
 
 fn newcomers_are_refused(target: &Target) {

@@ -10,6 +10,10 @@ mod descriptors;
 mod messages;
 mod peak;
 mod peer;
+#[cfg(all(feature = "persistence", feature = "tls"))]
+mod resident;
+#[cfg(all(feature = "persistence", feature = "tls"))]
+mod secure;
 #[expect(dead_code, reason = "the clients' tests use the rest")]
 #[path = "../clients/server.rs"]
 mod server;

@@ -40,7 +40,8 @@ impl Peer {
     pub fn try_connect(address: SocketAddr, connect: &Connect) -> (Self, Option<u8>) {
         let mut peer = Self::open(address);
         peer.level = connect.level;
-        peer.send(&connect.bytes());
+        // It may have closed already.
+        let _ = peer.try_send(&connect.bytes());
         let code = peer.try_packet().ok().map(|connack| connack[3]);
         (peer, code)
     }

@@ -43,7 +43,8 @@ impl Target {
         Self::of(Server::follow(command))
     }
 
-    fn of(server: Server) -> Self {
+    /// This broker.
+    pub fn of(server: Server) -> Self {
         let mut healthy = Peer::connect(server.address(), "healthy");
         assert_eq!(healthy.subscribe("healthy/round", 0), 0);
         let mut target = Self { server, healthy, memory: 0, descriptors: 0, lines: 0 };
@@ -92,10 +93,22 @@ impl Target {
 
     /// Resident memory, in bytes.
     pub fn resident(&self) -> usize {
+        self.status("VmRSS:")
+    }
+
+    /// A size in `/proc/.../status`, in bytes.
+    fn status(&self, name: &str) -> usize {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
         kilobytes.expect("the process lives and has memory") * KIB
+    }
+
+    /// The most memory that was ever resident, in bytes. Of a binary that is not optimised its text is left out, which
+    /// is several times as large.
+    pub fn most_resident(&self) -> usize {
+        let text = if cfg!(debug_assertions) { self.status("RssFile:") } else { 0 };
+        self.status("VmHWM:").saturating_sub(text)
     }
 
     pub fn growth(&self) -> usize {

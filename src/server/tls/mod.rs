@@ -3,6 +3,7 @@
 //! Ciphertext and plaintext go through it in pieces as large as the loop reads and writes, so that a turn stays
 //! one read and one write. What waits in it for the socket is bounded; beyond that the core's outbox waits.
 
+mod buffers;
 mod certificate;
 mod key_log;
 mod load;
@@ -13,7 +14,7 @@ mod tests;
 mod verifier;
 
 use std::fmt;
-use std::io::{self, BufRead as _, IoSlice, Write};
+use std::io::{self, BufRead as _, IoSlice, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,12 +25,10 @@ use rustls::{
 
 use crate::settings::UserNameSource;
 
+use buffers::Buffers;
 use certificate::Certificate;
 
 pub use load::load;
-
-/// Bytes of ciphertext that may wait for the socket, and of plaintext for the handshake.
-const WAITING_MAXIMUM: usize = 64 * 1024;
 
 /// What a listener speaks TLS with: its certificate, and whom it lets in.
 #[derive(Clone)]
@@ -59,6 +58,7 @@ pub(super) enum Outcome {
 /// The layer of one connection.
 pub(super) struct Layer {
     connection: ServerConnection,
+    buffers: Buffers,
     user_name: UserNameSource,
     /// Who the client is has been told.
     is_introduced: bool,
@@ -68,30 +68,54 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn new(setup: &Setup) -> Result<Self, String> {
-        let mut connection =
+        let connection =
             ServerConnection::new(Arc::clone(&setup.config)).map_err(|error| error.to_string())?;
-        connection.set_buffer_limit(Some(WAITING_MAXIMUM));
-        Ok(Self { connection, user_name: setup.user_name, is_introduced: false, is_failed: false })
+        let buffers = Buffers::default();
+        Ok(Self { connection, buffers, user_name: setup.user_name, is_introduced: false, is_failed: false })
     }
 
     /// Takes ciphertext and appends what was in it to `plaintext`.
     pub(super) fn receive(&mut self, mut ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Outcome {
         while !ciphertext.is_empty() && !self.is_failed {
+            let before = ciphertext;
             if let Err(error) = self.connection.read_tls(&mut ciphertext) {
                 return self.fail(error.to_string());
             }
+            self.buffers.read(&before[..before.len() - ciphertext.len()]);
             let state = match self.connection.process_new_packets() {
                 Ok(state) => state,
                 Err(error) => return self.fail(in_words(&error)),
             };
+            self.buffers.waiting(state.tls_bytes_to_write());
             if state.plaintext_bytes_to_read() > 0 {
+                self.buffers.answered();
                 self.take_plaintext(plaintext);
             }
             if state.peer_has_closed() {
                 return Outcome::Closed;
             }
         }
+        if self.buffers.may_shrink() {
+            // It makes its buffer smaller as it begins to read.
+            let _ = self.connection.read_tls(&mut Silent);
+            self.buffers.shrunk();
+        }
         Outcome::Open
+    }
+
+    /// Whether the peers still agree on their keys.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Bytes that have come of a handshake or record in progress.
+    pub(super) fn unfinished(&self) -> usize {
+        self.buffers.held()
+    }
+
+    /// Bytes that it takes beside its own place.
+    pub(super) fn memory(&self) -> usize {
+        self.buffers.memory()
     }
 
     fn take_plaintext(&mut self, plaintext: &mut Vec<u8>) {
@@ -117,6 +141,8 @@ impl Layer {
             return None;
         }
         self.is_introduced = true;
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        self.buffers.certified(chain.iter().map(|certificate| certificate.len()));
         let certificate = Certificate::parse(self.connection.peer_certificates()?.first()?)?;
         let name = match self.user_name {
             UserNameSource::Connect => None,
@@ -126,25 +152,25 @@ impl Layer {
         name.map(Into::into)
     }
 
-    /// Encrypts as much as there is room for, and makes room by writing to the socket.
+    /// Encrypts `most` bytes at most. While ciphertext waits nothing is added to it, because many small records
+    /// would take far more memory than what is in them.
     pub(super) fn write_vectored(
         &mut self,
         slices: &[IoSlice<'_>],
+        most: usize,
         socket: &mut impl Write,
     ) -> io::Result<usize> {
         if self.is_failed {
             return Ok(slices.iter().map(|slice| slice.len()).sum());
         }
-        loop {
-            let count = self.connection.writer().write_vectored(slices)?;
-            if count > 0 || slices.iter().all(|slice| slice.is_empty()) {
-                return Ok(count);
-            }
-            self.flush(socket)?;
-            if self.has_output() {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
+        self.flush(socket)?;
+        if self.has_output() {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
+        self.connection.set_buffer_limit(Some(most));
+        let count = self.connection.writer().write_vectored(slices)?;
+        self.buffers.encrypted(count);
+        Ok(count)
     }
 
     /// Writes ciphertext until there is none or the socket would block.
@@ -158,7 +184,17 @@ impl Layer {
                 Err(error) => return Err(error),
             }
         }
+        self.look_at_output();
         Ok(())
+    }
+
+    /// Finds out how much ciphertext waits. There is no other question that is answered with it.
+    fn look_at_output(&mut self) {
+        if !self.has_output() {
+            self.buffers.waiting(0);
+        } else if let Ok(state) = self.connection.process_new_packets() {
+            self.buffers.waiting(state.tls_bytes_to_write());
+        }
     }
 
     /// Whether ciphertext waits for the socket.
@@ -171,6 +207,15 @@ impl Layer {
         if !self.is_failed {
             self.connection.send_close_notify();
         }
+    }
+}
+
+/// A socket from which nothing comes for now.
+struct Silent;
+
+impl Read for Silent {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

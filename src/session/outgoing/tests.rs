@@ -18,7 +18,14 @@ fn queued(qos: QoS, expires: Time) -> Queued {
         expires,
     };
     let message = Message::new(&publication, &mut Spares::default());
-    Queued { message, identifiers: Identifiers::default(), group: None, qos, retain: false, number: None }
+    Queued {
+        message,
+        identifiers: SharedIdentifiers::default(),
+        group: None,
+        qos,
+        retain: false,
+        number: None,
+    }
 }
 
 /// Lets a message wait, if there is room for it.

@@ -1,0 +1,39 @@
+//! What the process takes beside what the broker counts: above all its own code.
+
+use std::fs;
+
+use crate::limits::Limits;
+
+/// The part of a limit that the process itself may take off it. A small limit is one for clients and messages.
+const PART: usize = 4;
+
+/// The same limits, of which the process itself has had its share: a limit of memory is about all that is resident.
+pub(super) fn without_process(limits: &Limits) -> Limits {
+    let process = code().unwrap_or_default();
+    let memory = limits.memory.map(|limit| limit - process.min(limit / PART));
+    Limits { memory, ..limits.clone() }
+}
+
+/// Bytes of code in the binary and its libraries; `None` where the system does not tell.
+fn code() -> Option<usize> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let size = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<usize>().ok()
+    };
+    Some((size("VmExe:")? + size("VmLib:")?) * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_has_its_share_of_a_limit() {
+        let limited = |memory| without_process(&Limits { memory, ..Limits::default() }).memory;
+        assert_eq!(limited(None), None);
+        assert_eq!(limited(Some(400_000)), Some(300_000));
+        let left = limited(Some(1 << 40)).unwrap();
+        assert!((1 << 20..1 << 30).contains(&((1 << 40) - left)), "{left}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What a session of rustls takes in memory. It does not tell, so it is followed from outside, by what goes in and
+//! comes out.
+
+use crate::memory;
+
+/// What a session takes before anything has come, and when its handshake is over, in bytes: keys, and the state of its
+/// handshake. Measured with an allocator that counts.
+const BEGUN: usize = 1024;
+const SETTLED: usize = 3 * 1024;
+
+/// Bytes of ciphertext that rustls reads at a time, each time behind what it holds.
+const READ: usize = 4096;
+/// What it holds at most, of a handshake.
+const HELD_MAXIMUM: usize = 64 * 1024;
+/// Bytes of a record's header, the last two of which are the length of what follows.
+const HEADER: usize = 5;
+/// Bytes of plaintext in a record, and what encryption adds to them, in the version that adds the most.
+const FRAGMENT: usize = 16 * 1024;
+const ADDED: usize = 29;
+
+/// The buffers of one session.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    /// The header of the record that comes in, and how many of its bytes have come.
+    header: [u8; HEADER],
+    record: usize,
+    /// Bytes that came since something came out: records of a message in progress stay.
+    unanswered: usize,
+    /// Length of the buffer for what comes in.
+    room: usize,
+    /// Ciphertext that waited when some was added, and what is left of it.
+    queued: usize,
+    output: usize,
+    /// What the chain of the client's certificates takes.
+    certificates: usize,
+}
+
+impl Buffers {
+    /// Bytes that the session takes beside its own place.
+    pub(super) fn memory(&self) -> usize {
+        let state = if self.room == 0 { BEGUN } else { SETTLED };
+        // A record is freed when all of it has left.
+        let left = self.queued.saturating_sub(self.output) / (FRAGMENT + ADDED) * (FRAGMENT + ADDED);
+        let waiting = if self.output == 0 { 0 } else { memory::allocation(self.queued - left) };
+        state + memory::allocation(self.room) + waiting + self.certificates
+    }
+
+    /// These bytes are read.
+    pub(super) fn read(&mut self, mut bytes: &[u8]) {
+        let held = self.held();
+        let needed = (held + READ).min(HELD_MAXIMUM + READ);
+        self.room = if held == 0 { needed } else { self.room.max(needed) };
+        self.unanswered += bytes.len();
+        while !bytes.is_empty() {
+            let length = usize::from(u16::from_be_bytes([self.header[HEADER - 2], self.header[HEADER - 1]]));
+            let end = if self.record < HEADER { HEADER } else { HEADER + length };
+            let (taken, rest) = bytes.split_at(bytes.len().min(end - self.record));
+            if let Some(place) = self.header.get_mut(self.record..self.record + taken.len()) {
+                place.copy_from_slice(taken);
+            }
+            self.record += taken.len();
+            bytes = rest;
+            let length = usize::from(u16::from_be_bytes([self.header[HEADER - 2], self.header[HEADER - 1]]));
+            if self.record >= HEADER && self.record == HEADER + length {
+                self.record = 0;
+            }
+        }
+    }
+
+    /// What was read has given plaintext.
+    pub(super) const fn answered(&mut self) {
+        self.unanswered = 0;
+    }
+
+    /// Whether nothing is held of what was read, and the buffer is larger than one read needs.
+    pub(super) fn may_shrink(&self) -> bool {
+        self.held() == 0 && self.room > READ
+    }
+
+    /// The buffer for what comes in is as small as it can be.
+    pub(super) const fn shrunk(&mut self) {
+        self.room = READ;
+    }
+
+    /// So much plaintext was encrypted, while nothing waited.
+    pub(super) const fn encrypted(&mut self, plaintext: usize) {
+        self.queued = plaintext + plaintext.div_ceil(FRAGMENT) * ADDED;
+        self.output = self.queued;
+    }
+
+    /// So much ciphertext waits.
+    pub(super) fn waiting(&mut self, output: usize) {
+        self.queued = if output == 0 { 0 } else { self.queued.max(output) };
+        self.output = output;
+    }
+
+    /// The client has shown certificates of these lengths.
+    pub(super) fn certified(&mut self, lengths: impl Iterator<Item = usize>) {
+        self.certificates = lengths.map(|length| memory::allocation(length) + size_of::<Vec<u8>>()).sum();
+    }
+
+    /// Bytes that are held of what came.
+    pub(super) fn held(&self) -> usize {
+        self.record.max(self.unanswered).min(HELD_MAXIMUM)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(length: u16) -> Vec<u8> {
+        [&[23, 3, 3][..], &length.to_be_bytes(), &vec![0; usize::from(length)]].concat()
+    }
+
+    #[test]
+    fn a_record_in_progress_is_held_and_a_whole_one_is_not() {
+        let mut buffers = Buffers::default();
+        let idle = |buffers: &Buffers| buffers.memory() <= SETTLED + memory::allocation(READ);
+        let bytes = [record(3), record(0), record(16_000)].concat();
+        for piece in bytes[..bytes.len() - 1].chunks(READ) {
+            buffers.read(piece);
+            if buffers.record < piece.len() {
+                buffers.answered();
+            }
+        }
+        assert!(buffers.memory() > 16_000 && !buffers.may_shrink());
+        buffers.read(&bytes[bytes.len() - 1..]);
+        buffers.answered();
+        assert!(buffers.may_shrink() && !idle(&buffers));
+        buffers.shrunk();
+        assert!(idle(&buffers));
+    }
+
+    #[test]
+    fn what_is_read_without_any_effect_is_held() {
+        let mut buffers = Buffers::default();
+        for _ in 0..100 {
+            buffers.read(&record(1000));
+        }
+        assert!(buffers.memory() >= HELD_MAXIMUM && buffers.memory() < HELD_MAXIMUM + 3 * READ);
+    }
+
+    #[test]
+    fn records_that_have_left_are_freed_one_by_one() {
+        let mut buffers = Buffers::default();
+        let idle = buffers.memory();
+        buffers.encrypted(4 * FRAGMENT);
+        let all = 4 * (FRAGMENT + ADDED);
+        let waits = |buffers: &Buffers| (buffers.memory() - idle).div_ceil(FRAGMENT + ADDED + 32);
+        for (left, records) in [(0, 4), (1, 4), (FRAGMENT + ADDED, 3), (all - 1, 1), (all, 0)] {
+            buffers.waiting(all - left);
+            assert_eq!(waits(&buffers), records, "{left}");
+        }
+    }
+}

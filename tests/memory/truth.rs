@@ -1,0 +1,95 @@
+//! What the allocator says, to hold the broker's own count against. Whoever includes this file gets the allocator that
+//! counts, for all of its process: so nothing else may go on there while something is compared.
+
+use std::alloc::System;
+use std::fmt;
+use std::ops::Sub;
+
+use brooklet::memory;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// What the count may be off by, beside a tenth.
+const SLACK: usize = 256 * 1024;
+/// What the allocator of glibc adds to a block: a header and rounding, to 32 bytes at least.
+const ADDED_AT_LEAST: usize = 8;
+const ADDED_AT_MOST: usize = 23;
+
+/// What is allocated and not freed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Live {
+    bytes: usize,
+    blocks: usize,
+}
+
+impl Live {
+    fn now() -> Self {
+        let Stats { allocations, deallocations, bytes_allocated, bytes_deallocated, .. } = ALLOCATOR.stats();
+        Self { bytes: bytes_allocated - bytes_deallocated, blocks: allocations - deallocations }
+    }
+}
+
+impl Sub for Live {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            blocks: self.blocks.saturating_sub(other.blocks),
+        }
+    }
+}
+
+/// A moment to compare with. What the test itself has allocated since is taken off.
+#[derive(Debug)]
+pub struct Truth {
+    began: Live,
+    held: usize,
+}
+
+/// Both views of what was allocated since that moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison {
+    live: Live,
+    /// What the broker counts.
+    pub counted: usize,
+}
+
+impl Truth {
+    pub fn begin() -> Self {
+        Self { began: Live::now(), held: memory::held() }
+    }
+
+    /// Does something of the test's own. What it allocates and frees is not the broker's.
+    pub fn aside<R>(&mut self, act: impl FnOnce() -> R) -> R {
+        let before = Live::now();
+        let result = act();
+        let after = Live::now();
+        self.began.bytes = self.began.bytes + after.bytes - before.bytes;
+        self.began.blocks = self.began.blocks + after.blocks - before.blocks;
+        result
+    }
+
+    pub fn compare(&self) -> Comparison {
+        Comparison { live: Live::now() - self.began, counted: memory::held().saturating_sub(self.held) }
+    }
+}
+
+impl Comparison {
+    /// Whether the count is right within a tenth and 256 KiB.
+    pub fn is_right(&self) -> bool {
+        let least = self.live.bytes + self.live.blocks * ADDED_AT_LEAST;
+        let most = self.live.bytes + self.live.blocks * ADDED_AT_MOST;
+        self.counted + SLACK >= least - least / 10 && self.counted <= most + most / 10 + SLACK
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Live { bytes, blocks } = self.live;
+        let [counted, bytes] = [self.counted, bytes].map(|bytes| bytes / 1024);
+        write!(formatter, "{counted} KiB counted, {bytes} KiB in {blocks} blocks allocated")
+    }
+}
