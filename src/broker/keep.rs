@@ -8,24 +8,17 @@ use super::trace::Described;
 use super::{Broker, Effect, Fault, too_large};
 use crate::codec::{Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, QoS, ReasonCode};
 use crate::connection::State;
-use crate::escape::Escaped;
 use crate::journal::{
-    Answer, Awaited, Batch, CopyForm, Fetch, Journal, MessageNumber, NextNumbers, Pace, Page, Record,
-    SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill,
-    Urgency,
+    Answer, Awaited, Batch, CopyForm, Journal, MessageNumber, NextNumbers, Pace, Record, SessionNumber,
+    StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
 };
-use crate::message::{Keepable, Publication, Spares};
+use crate::message::{Keepable, Message, Publication, Spares};
 use crate::planted::{self, is_planted};
-use crate::session::{Outgoing, Presence, Queued, Reading};
+use crate::session::{Outgoing, Presence, Queued, Session};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{Identifiers, Target, Terms};
 use crate::time::Time;
 use crate::topic::TopicName;
-
-/// A session asks for more of what waits in the store when fewer messages than this wait here.
-const FETCH_BELOW: usize = 32;
-/// And these have fewer bytes than this.
-const FETCH_BELOW_BYTES: usize = 256 * 1024;
 
 impl Broker {
     /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
@@ -107,40 +100,6 @@ impl Broker {
         }
     }
 
-    /// What waits for a client has been read from the store.
-    pub fn page(&mut self, page: &Page, now: Time) {
-        self.advance(now);
-        let Some(journal) = &self.journal else { return };
-        let Some(session) = journal.session_of(page.fetch.session) else { return };
-        let copies: Vec<Queued> =
-            page.copies.iter().map(|copy| queued(copy, &mut self.sender.spares)).collect();
-        let bytes = copies.iter().map(|queued| queued.message.memory()).sum();
-        let Some(outgoing) = self.sessions[session].outgoing.as_deref_mut() else { return };
-        let Some(backlog) = &mut outgoing.backlog else { return };
-        if !backlog.take_page(&page.fetch.messages, bytes) {
-            return;
-        }
-        outgoing.backlog.take_if(|backlog| backlog.is_empty());
-        if copies.len() < page.fetch.messages.len() {
-            let lost = page.fetch.messages.len() - copies.len();
-            let client = Escaped(&self.sessions[session].client_identifier);
-            warn!("{lost} messages for client {client} are missing in the store.");
-        }
-        let is_judged = self.sessions[session].reading != Reading::Free;
-        for queued in copies {
-            let is_barred =
-                is_judged && self.may_receive(session, queued.message.publication().topic).is_none();
-            let outgoing = self.sessions[session].outgoing_mut();
-            if is_barred {
-                outgoing.let_go(queued.number);
-                self.statistics.dropped += 1;
-            } else {
-                outgoing.push(queued);
-            }
-        }
-        self.pump(session);
-    }
-
     /// The store takes new messages from now on, or takes none. Those who were not answered while it took none have
     /// to send again, which they do on a new connection.
     pub fn set_storage_room(&mut self, has_room: bool, now: Time) {
@@ -179,13 +138,17 @@ impl Broker {
         if self.has_storage_room() || publication.qos == QoS::AtMostOnce {
             return false;
         }
-        let matched = self.matches_of(publication.topic);
-        let is_for_kept = matched.subscribers().iter().any(|subscriber| match subscriber.target {
+        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
+        publication.retain || is_exactly_once || self.is_for_kept(publication.topic)
+    }
+
+    /// Whether kept sessions may be among those who get the messages on a topic.
+    pub(super) fn is_for_kept(&mut self, topic: TopicName<'_>) -> bool {
+        let matched = self.matches_of(topic);
+        matched.subscribers().iter().any(|subscriber| match subscriber.target {
             Target::Session(receiver) => self.is_kept(receiver),
             Target::Group(_) => true,
-        });
-        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
-        publication.retain || is_for_kept || is_exactly_once
+        })
     }
 
     /// Whether a session is kept.
@@ -201,9 +164,9 @@ impl Broker {
 
     /// A session is other than before.
     pub(super) fn keep_session(&mut self, session: SessionId, urgency: Urgency) {
-        let now = self.now;
-        if let Some(journal) = &mut self.journal {
-            journal.change(session, urgency, now);
+        let Self { journal, sessions, now, .. } = self;
+        if let Some(journal) = journal {
+            journal.change(session, stored_bytes(&sessions[session]), urgency, *now);
         }
     }
 
@@ -211,12 +174,13 @@ impl Broker {
     /// that is durable, or that its former session is gone.
     pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, was_kept: bool) {
         let (now, outlives) = (self.now, self.sessions[session].expiry_interval > 0);
+        let bytes = stored_bytes(&self.sessions[session]);
         let Some(journal) = &mut self.journal else { return };
         if outlives {
             journal.keep(session);
         }
         if outlives || was_kept {
-            journal.change(session, Urgency::Urgent, now);
+            journal.change(session, bytes, Urgency::Urgent, now);
             journal.hurry(Urgency::Urgent, now);
             journal.cork(id);
         } else {
@@ -286,7 +250,8 @@ impl Broker {
         let now = self.now;
         if let Some(journal) = &mut self.journal {
             let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
-            journal.retain(topic, self.retained.find(topic).is_some(), urgency, now);
+            let bytes = self.retained.find(topic).map_or(0, Message::memory);
+            journal.retain(topic, bytes, urgency, now);
         }
     }
 
@@ -501,21 +466,6 @@ impl Broker {
         }
     }
 
-    /// Asks for what waits in the store for a client that will need it soon.
-    pub(super) fn fetch_more(&mut self, session: SessionId) {
-        let Self { journal, sessions, now, .. } = self;
-        let Some(journal) = journal else { return };
-        let Some(number) = journal.number_of(session) else { return };
-        let Some(outgoing) = &mut sessions[session].outgoing else { return };
-        let (count, bytes) = outgoing.waiting_here();
-        if count >= FETCH_BELOW || bytes >= FETCH_BELOW_BYTES {
-            return;
-        }
-        if let Some(messages) = outgoing.backlog.as_mut().and_then(|backlog| backlog.next_page()) {
-            journal.fetch(Fetch { session: number, messages }, *now);
-        }
-    }
-
     /// A session as the store keeps it.
     fn stored_session(&self, id: SessionId) -> Option<Record> {
         let number = self.journal.as_ref()?.number_of(id)?;
@@ -562,10 +512,9 @@ pub(super) fn queued(copy: &StoredCopy, spares: &mut Spares) -> Queued {
     }
 }
 
-/// Whether a connection may not be read from now, because too much waits to be written down.
-#[inline]
-pub(super) fn must_pause(journal: &mut Option<crate::journal::OpenJournal>, id: ConnectionId) -> bool {
-    let Some(journal) = journal.as_mut().filter(|journal| journal.is_full()) else { return false };
-    journal.pause(id);
-    true
+/// About how many bytes it takes to write a session down.
+pub(super) fn stored_bytes(session: &Session) -> usize {
+    let will = session.will.as_ref().map_or(0, |will| will.message.memory());
+    let user_name = session.user_name.as_deref().map_or(0, str::len);
+    size_of::<Record>() + size_of::<StoredSession>() + session.client_identifier.len() + user_name + will
 }

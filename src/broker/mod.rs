@@ -21,6 +21,8 @@ mod fuzzing_packets;
 mod keep;
 mod matches;
 mod operate;
+mod pages;
+mod pause;
 mod publish;
 mod receive;
 mod redeliver;

@@ -3,7 +3,6 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
-use super::keep::must_pause;
 use super::trace::Described;
 use super::{Broker, Effect, Fault, Intake, Step};
 use crate::codec::{
@@ -129,7 +128,7 @@ impl Broker {
             if connection.state == State::Ending {
                 return bytes.len();
             }
-            connection.is_paused |= connection.outbox.len() > most || must_pause(&mut self.journal, id);
+            connection.is_paused |= connection.outbox.len() > most;
             if connection.is_paused {
                 return used;
             }
@@ -145,6 +144,9 @@ impl Broker {
                 }
             };
             connection.last_heard = self.now;
+            if self.must_pause_for(id, &frame) {
+                return used;
+            }
             if let State::Serving(_) = state
                 && used >= tried
                 && PlainRun::may_begin_with(&frame, &rest[frame.length..])

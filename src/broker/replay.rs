@@ -156,7 +156,7 @@ impl Broker {
         let Self { retained, journal, now, .. } = self;
         let walk = retained.expire(&mut position, *now, RETAINED_EXAMINED_PER_CALL, |topic| {
             if let Some(journal) = journal {
-                journal.retain(topic, false, Urgency::Lazy, *now);
+                journal.retain(topic, 0, Urgency::Lazy, *now);
             }
         });
         if walk == Walk::Paused {

@@ -21,6 +21,9 @@ use crate::planted::{Fault, is_planted};
 use crate::subscription::{GroupId, Identifiers};
 use crate::time::Time;
 
+/// Messages in the store that are looked at to make room for another one.
+const EXPIRED_AT_ONCE: usize = 1_024;
+
 /// One copy of a message for this client.
 #[derive(Clone, Debug)]
 pub struct Queued {
@@ -300,9 +303,18 @@ impl Outgoing {
             self.backlog.get_or_insert_default().push_front(number, message.memory(), message.expires());
         }
         if let Some(backlog) = &mut self.backlog {
-            backlog.is_fetching = false;
+            backlog.give_up_page();
         }
         self.count();
+    }
+
+    /// Takes out what has expired of what waits in the store, looking at no more than `most` messages; tells whether
+    /// there may be more.
+    pub fn drop_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
+        let Some(backlog) = &mut self.backlog else { return (VecDeque::new(), false) };
+        let taken = backlog.take_expired(now, most);
+        self.backlog.take_if(|backlog| backlog.is_empty());
+        taken
     }
 
     /// The message last put in flight or in the queue is kept under this number.
@@ -387,10 +399,8 @@ impl Outgoing {
     }
 
     fn forget_expired(&mut self, now: Time) {
-        if let Some(backlog) = &mut self.backlog {
-            self.gone.extend(backlog.take_expired(now));
-        }
-        self.backlog.take_if(|backlog| backlog.is_empty());
+        let (expired, _) = self.drop_expired(now, EXPIRED_AT_ONCE);
+        self.gone.extend(expired);
         if self.queue_expires > now {
             return;
         }
