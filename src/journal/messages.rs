@@ -14,6 +14,9 @@ use crate::slots::ConnectionId;
 /// What one entry of the map takes, in nodes two thirds full.
 const NEEDED_BYTES: usize = 24;
 
+/// So many places for messages are never given back.
+const PENDING_KEPT: usize = 1024;
+
 /// One message that is not durable.
 #[derive(Debug)]
 struct Pending {
@@ -102,8 +105,11 @@ impl Messages {
     }
 
     /// Bytes of the messages in the open batch, and of what tells who gets them.
-    pub const fn bytes(&self) -> usize {
-        self.message_bytes + self.recipient_bytes
+    pub fn bytes(&self) -> usize {
+        self.message_bytes
+            + self.recipient_bytes
+            + (self.pending.len() - self.closed) * size_of::<Pending>()
+            + self.settled.len() * size_of::<(MessageNumber, SessionNumber)>()
     }
 
     /// Another message is in hand.
@@ -233,6 +239,9 @@ impl Messages {
             let number = MessageNumber(self.first());
             let Some(pending) = self.pending.pop_front() else { return };
             self.restore(number, pending.needed_by);
+        }
+        if self.pending.capacity() > PENDING_KEPT {
+            self.pending.shrink_to(2 * self.pending.len());
         }
     }
 

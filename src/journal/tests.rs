@@ -150,24 +150,24 @@ fn a_subscription_that_comes_again_and_again_is_one_record() {
 fn what_is_written_in_words_takes_room() {
     let name = "x".repeat(60_000);
     let topic = |count: usize| format!("{name}{count}");
-    let acts: [&dyn Fn(&mut Journal, usize); 4] = [
-        &|journal, count| {
-            let record = Record::Unsubscribed(session(1), topic(count));
-            journal.record(record, Urgency::Urgent, Time::ZERO);
-        },
-        &|journal, count| journal.retain(TopicName::trusted(&topic(count)), 0, Urgency::Lazy, Time::ZERO),
-        &|journal, count| journal.retain(TopicName::trusted(&topic(count)), 9, Urgency::Lazy, Time::ZERO),
-        &|journal, _| {
-            let (id, _) = keep(journal);
-            journal.change(id, 60_000, Urgency::Urgent, Time::ZERO);
-        },
-    ];
-    for act in acts {
+    let act = |journal: &mut Journal, kind: usize, count: usize| {
+        let topic = topic(count);
+        match kind {
+            0 => journal.record(Record::Unsubscribed(session(1), topic), Urgency::Urgent, Time::ZERO),
+            1 => journal.retain(TopicName::trusted(&topic), 0, Urgency::Lazy, Time::ZERO),
+            2 => journal.retain(TopicName::trusted(&topic), 9, Urgency::Lazy, Time::ZERO),
+            _ => {
+                let (id, _) = keep(journal);
+                journal.change(id, 60_000, Urgency::Urgent, Time::ZERO);
+            }
+        }
+    };
+    for kind in 0..4 {
         let mut journal = journal();
-        act(&mut journal, 0);
+        act(&mut journal, kind, 0);
         assert!(journal.batch_due() > Some(Time::ZERO));
         let count = (1..10_000).find(|&count| {
-            act(&mut journal, count);
+            act(&mut journal, kind, count);
             journal.is_full()
         });
         assert!(count.is_some_and(|count| (200..300).contains(&count)), "{count:?}");
@@ -199,6 +199,22 @@ fn what_the_store_has_not_written_down_takes_room() {
     journal.is_durable(1);
     journal.count();
     assert!(journal.counted.bytes() < 10_000 && journal.messages.is_safe(MessageNumber(NonZeroU64::MIN)));
+}
+
+#[test]
+fn messages_that_no_session_needs_any_more_do_not_gather() {
+    let (mut journal, message) = (journal(), message());
+    let count = (1..1_000_000).find(|_| {
+        let number = add(&mut journal, &message, 1..=2);
+        for to in 1..=2 {
+            journal.settle(number, session(to), Time::ZERO);
+        }
+        journal.batch_due() == Some(Time::ZERO)
+    });
+    assert!(count.is_some_and(|count| count < 100_000), "each leaves its place behind: {count:?}");
+    assert!(close(&mut journal).is_empty());
+    journal.count();
+    assert!(journal.counted.bytes() < 200_000, "{}", journal.counted.bytes());
 }
 
 #[test]

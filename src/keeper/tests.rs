@@ -205,14 +205,14 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
 
 #[test]
 fn a_batch_goes_before_what_is_to_be_read() {
-    const COUNT: u64 = 10_000;
+    const COUNT: u16 = 10_000;
     let file = File::new();
     let (mut storage, woken) = start(file.store());
     storage.hand_over(batch(1), 0);
     woken.recv().expect("it wakes");
     assert_eq!(durable(storage.next_answer()), 1);
     // More than can be read in the time that a batch may have to wait.
-    let fetches = (1..=COUNT).map(|count| Fetch { session: SESSION, messages: vec![number(count)] });
+    let fetches = (1..=COUNT).map(|count| Fetch { session: SESSION, messages: vec![number(count.into())] });
     storage.read(fetches.collect(), Time::ZERO, 0);
     storage.hand_over(batch(2), 0);
     let (mut before, mut behind) = (0, 0);
@@ -229,7 +229,7 @@ fn a_batch_goes_before_what_is_to_be_read() {
         }
     }
     assert!(before <= 2 * 4096, "it has waited for one or two parts: {before}");
-    while behind + before < COUNT as usize {
+    while behind + before < usize::from(COUNT) {
         woken.recv().expect("it wakes");
         storage.next_answer().into_iter().for_each(|kept| count(kept, &mut behind));
     }

@@ -19,8 +19,11 @@ fn read(store: &Store, wanted: &mut Wanted) -> Pages {
     store.read(wanted, (Time::ZERO, WALL), || false).expect("it can be read")
 }
 
-/// For each session what it was told of each message: where it is, if it was found.
-fn told(pages: &Pages) -> Vec<(u64, Vec<(u64, Option<usize>)>)> {
+/// Of each message where it is, if it was found.
+type Told = Vec<(u64, Option<usize>)>;
+
+/// For each session what it was told.
+fn told(pages: &Pages) -> Vec<(u64, Told)> {
     let place = |found: &Option<(usize, _)>| found.as_ref().map(|(place, _)| *place);
     let page = |page: &crate::journal::Page| {
         let copies = page.copies.iter().map(|copy| (copy.number.0.get(), place(&copy.found)));
