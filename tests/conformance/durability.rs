@@ -317,6 +317,37 @@ fn what_comes_for_a_client_that_has_left_meanwhile_is_read_again() {
 }
 
 #[test]
+fn what_a_client_returns_for_is_written_down_at_once_and_then_read() {
+    let mut kept = Kept::new();
+    let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
+    let minute = Duration::from_seconds(60);
+    let pace = Pace { holds: false, urgent: minute, lazy: minute };
+    kept.world.broker.begin_journal(NextNumbers { session, message }, pace);
+    kept.leave_sleeper();
+    let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
+    for is_closed in [false, true] {
+        assert_eq!(kept.world.ask(publisher, Publish::new(V5, "t", b"new").qos(1, 1).bytes())[0], 0x40);
+        if is_closed {
+            kept.close();
+        }
+        let sleeper = kept.world.open();
+        kept.world.send(sleeper, Connect::new(V5, "sleeper").resume().expiry(1_000).bytes());
+        assert!(kept.world.broker.take_fetches(kept.world.now()).is_empty(), "it is not in the store yet");
+        if !is_closed {
+            assert_eq!(kept.world.broker.batch_due(), Some(kept.world.now()));
+            kept.close();
+        }
+        kept.finish();
+        let packets = kept.world.take(sleeper);
+        assert_eq!(packets.iter().map(|packet| packet[0] >> 4).collect::<Vec<_>>(), [2, 3]);
+        let identifier = received(V5, &packets[1]).packet_identifier.expect("it has one");
+        kept.world.send(sleeper, acknowledge(0x40, identifier));
+        kept.world.cut(sleeper);
+        kept.commit();
+    }
+}
+
+#[test]
 fn what_many_return_for_is_held_once() {
     const CLIENTS: usize = 20;
     let mut kept = Kept::new();
@@ -481,7 +512,7 @@ fn a_full_journal_keeps_only_those_waiting_who_would_fill_it() {
     }
     assert!(memory::held() > 16 * large.len());
     // An acknowledgement behind what waits is not read; of any other client it is.
-    let ping = |kept: &mut Kept, peer| kept.world.ask(peer, [0xC0, 0]) == [0xD0, 0];
+    let ping = |kept: &mut Kept, peer| kept.world.ask(peer, PINGREQ) == PINGRESP;
     assert!(ping(&mut kept, bystander) && ping(&mut kept, keeper));
     for (qos, topic) in [(0, "q"), (1, "q")] {
         let publish = Publish::new(V5, topic, b"relayed");
@@ -505,7 +536,7 @@ fn a_full_journal_keeps_only_those_waiting_who_would_fill_it() {
     kept.world.send(stays, Connect::new(V5, "stays").resume().expiry(1_000).bytes());
     for waits in [retains, keeper, sends, stays] {
         if waits != stays {
-            kept.world.send(waits, [0xC0, 0]);
+            kept.world.send(waits, PINGREQ);
         }
         assert!(kept.world.take(waits).is_empty(), "what waits is not overtaken");
     }
@@ -533,6 +564,8 @@ fn acknowledgements_are_taken_however_full_the_journal_is() {
     }
     let identifier = received(V5, &packet).packet_identifier.expect("it has one");
     kept.world.send(sleeper, acknowledge(0x40, identifier));
+    kept.world.send(sleeper, PINGREQ);
+    assert!(kept.world.take(sleeper).iter().any(|packet| *packet == PINGRESP), "what is behind it is read");
     kept.finish();
     kept.commit();
     kept.commit();
