@@ -20,11 +20,12 @@ const FETCH_BELOW_BYTES: usize = 256 * 1024;
 /// in their order.
 const UNDERWAY_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
 /// The share of a memory budget that they may be, if that is less.
-const UNDERWAY_SHARE: usize = 16;
+const UNDERWAY_SHARE: usize = 64;
+/// The share of a memory budget that must be free for new connections even when a single message is read.
+const LAST_SHARE: usize = 40;
 /// Bytes that must be free for one more page.
 const PAGE_ROOM: usize = 256 * 1024;
-/// Sessions looked at in one call, and expired messages that are left out in it, about. The rest follows with the next
-/// call.
+/// Sessions looked at in one call, and expired messages that are left out in it. The rest follows with the next call.
 const FETCHES_PER_CALL: usize = 1_024;
 const EXPIRED_PER_CALL: usize = 1_024;
 
@@ -34,8 +35,8 @@ enum Turn {
     Over,
     /// All that it waited for has expired.
     Expired(SessionId),
-    /// So many expired messages were looked at, and there may be more.
-    Later(usize),
+    /// More messages may have expired than could be looked at.
+    Later,
     /// There is no room for what it asks for.
     NoRoom,
     /// This is to be read for it.
@@ -64,13 +65,15 @@ impl Broker {
     /// What is to be read for clients now: as much as there is room for. To be asked once a turn.
     pub fn take_fetches(&mut self, now: Time) -> Vec<Fetch> {
         self.advance(now);
-        let (mut fetches, mut expired) = (Vec::new(), 0);
+        let mut fetches = Vec::new();
+        let before = self.statistics.expired;
         for _ in 0..FETCHES_PER_CALL {
+            let expired = usize::try_from(self.statistics.expired - before).unwrap_or(usize::MAX);
             let Some(number) = self.journal.as_ref().and_then(|journal| journal.fetches.first_waiting())
             else {
                 break;
             };
-            match self.turn_of(number, EXPIRED_PER_CALL - expired) {
+            match self.turn_of(number, EXPIRED_PER_CALL.saturating_sub(expired)) {
                 Turn::NoRoom => break,
                 Turn::Read(fetch) => fetches.push(fetch),
                 Turn::Over => self.withdraw(number, false),
@@ -78,13 +81,10 @@ impl Broker {
                     self.withdraw(number, false);
                     self.pump(session);
                 }
-                Turn::Later(count) => {
+                Turn::Later => {
                     self.withdraw(number, true);
-                    expired += count;
+                    break;
                 }
-            }
-            if expired >= EXPIRED_PER_CALL {
-                break;
             }
         }
         fetches
@@ -106,12 +106,15 @@ impl Broker {
     fn page_length(&self) -> usize {
         let Some(journal) = &self.journal else { return 0 };
         let underway = journal.fetches.underway_bytes();
-        let most = self.limits.memory.map_or(UNDERWAY_BYTES_MAXIMUM, |limit| limit / UNDERWAY_SHARE);
+        let limit = self.limits.memory.unwrap_or(usize::MAX);
+        let most = UNDERWAY_BYTES_MAXIMUM.min(limit / UNDERWAY_SHARE);
+        if journal.is_full() || underway >= most {
+            return 0;
+        }
         match self.pressure(if underway == 0 { 0 } else { PAGE_ROOM }) {
-            _ if journal.is_full() || underway >= most.min(UNDERWAY_BYTES_MAXIMUM) => 0,
             Pressure::None => usize::MAX,
-            Pressure::Keep => usize::from(underway == 0),
-            Pressure::Enter | Pressure::Full => 0,
+            _ if underway == 0 && self.pressure(limit / LAST_SHARE) < Pressure::Enter => 1,
+            _ => 0,
         }
     }
 
@@ -136,7 +139,7 @@ impl Broker {
         // To settle them can wait: what is fresh comes first, and their number is bounded by nothing.
         journal.leave(number, expired, *now);
         if has_more {
-            return Turn::Later(most_expired);
+            return Turn::Later;
         }
         let Some(backlog) = &mut outgoing.backlog else { return Turn::Expired(session) };
         let is_stored = backlog.first().is_some_and(|first| journal.is_stored(first, session, *now));

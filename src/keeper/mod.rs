@@ -19,13 +19,16 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use crate::journal::{Batch, Fetch, Pages};
-use crate::storage::{JOURNAL_BYTES_MAXIMUM, Pause, Store, StoreError, Wanted};
+use crate::storage::{CACHE_BYTES, JOURNAL_BYTES_MAXIMUM, Pause, Store, StoreError, Wanted};
 use crate::time::Time;
 
 use times::Times;
 
 /// The engine keeps what is large on its heap, and most of its work is no deeper than a tree of pages.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// Bytes of memory that the thread and its store take, beside what is on its way to them and back.
+pub const MEMORY: usize = STACK_BYTES + CACHE_BYTES;
 
 /// How often a full disk is tried again; tests do not wait that long.
 const FULL_RETRY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });

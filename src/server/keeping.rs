@@ -12,7 +12,8 @@ use super::{Server, clock};
 use crate::broker::StorageFigures;
 use crate::escape::Escaped;
 use crate::journal::{Pace, Pages, Restored};
-use crate::keeper::{Kept, Storage, has_room};
+use crate::keeper::{self, Kept, Storage, has_room};
+use crate::memory::Counted;
 use crate::settings::{Durability, Persistence};
 use crate::storage::{Opening, Store};
 use crate::time::{Duration, Time};
@@ -41,6 +42,8 @@ pub(super) struct Keeping {
     is_stuck: bool,
     /// What has been read and not handed on: one part a turn, since each is work for many clients.
     pages: VecDeque<Pages>,
+    /// What the storage takes is part of the memory budget.
+    _counted: Counted,
 }
 
 impl Server {
@@ -86,8 +89,15 @@ impl Server {
             Storage::start(store, wake).map_err(|error| format!("no thread for the storage: {error}"))?;
         let has_room = has_room(&path);
         self.broker.set_storage_room(has_room, now);
-        self.keeping =
-            Some(Keeping { storage, path, looked: now, has_room, is_stuck: false, pages: VecDeque::new() });
+        self.keeping = Some(Keeping {
+            storage,
+            path,
+            looked: now,
+            has_room,
+            is_stuck: false,
+            pages: VecDeque::new(),
+            _counted: Counted::new(keeper::MEMORY),
+        });
         Ok(())
     }
 

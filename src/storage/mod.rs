@@ -39,6 +39,9 @@ use write::Marks;
 /// Statements that stay prepared: more than there are.
 const STATEMENTS_MAXIMUM: usize = 48;
 
+/// Bytes of memory that the engine keeps.
+pub const CACHE_BYTES: usize = 1024 * schema::CACHE_KIB as usize;
+
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
