@@ -112,7 +112,7 @@ impl Broker {
             }
         }
         if let (Some(journal), Some(number)) = (&mut self.journal, number) {
-            journal.leave_behind(number, numbers);
+            journal.leave(number, numbers, self.now);
         }
         is_done
     }

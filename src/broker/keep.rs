@@ -5,27 +5,21 @@ use log::{Level, debug, info, log_enabled, warn};
 
 use super::deliver::Share;
 use super::trace::Described;
+use super::work::steps;
 use super::{Broker, Effect, Fault, too_large};
 use crate::codec::{Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, QoS, ReasonCode};
 use crate::connection::State;
-use crate::escape::Escaped;
 use crate::journal::{
-    Answer, Awaited, Batch, CopyForm, Fetch, Journal, MessageNumber, NextNumbers, Pace, Page, Record,
-    SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill,
-    Urgency,
+    Answer, Awaited, Batch, CopyForm, Journal, MessageNumber, NextNumbers, Pace, Record, SessionNumber,
+    StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
 };
-use crate::message::{Keepable, Publication, Spares};
+use crate::message::{Keepable, Message, Publication, Spares};
 use crate::planted::{self, is_planted};
-use crate::session::{Presence, Queued, Reading};
+use crate::session::{Presence, Queued, Session};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{Target, Terms};
 use crate::time::Time;
 use crate::topic::TopicName;
-
-/// A session asks for more of what waits in the store when fewer messages than this wait here.
-const FETCH_BELOW: usize = 32;
-/// And these have fewer bytes than this.
-const FETCH_BELOW_BYTES: usize = 256 * 1024;
 
 impl Broker {
     /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
@@ -80,65 +74,24 @@ impl Broker {
     fn go_on(&mut self) {
         let Some(journal) = &mut self.journal else { return };
         for id in journal.take_uncorked() {
+            self.work.take(steps::PACKET);
             if let Some(connection) = self.connections.find_mut(id) {
                 connection.outbox.wake(&mut self.sender.dirty);
             }
         }
-        for id in journal.answers.connections() {
-            self.release_answers(id);
-            if let Some(State::Serving(session)) =
-                self.connections.find(id).map(|connection| connection.state)
-                && self.sessions[session]
-                    .outgoing
-                    .as_ref()
-                    .is_some_and(|outgoing| !outgoing.replays.is_empty())
-            {
-                self.pump(session);
-            }
-        }
+        let answering = journal.answers.connections();
+        self.work.take(answering.len() / steps::COPIED_PER_STEP);
+        self.work.answer(answering);
         while let Some(session) = self.journal.as_mut().and_then(|journal| journal.next_to_go_on()) {
+            self.work.take(steps::PACKET);
             if self.sessions.find(session).is_some() {
-                self.pump(session);
+                self.list(session);
             }
         }
         let Some(journal) = &mut self.journal else { return };
         if !journal.is_full() {
             self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
         }
-    }
-
-    /// What waits for a client has been read from the store.
-    pub fn page(&mut self, page: &Page, now: Time) {
-        self.advance(now);
-        let Some(journal) = &self.journal else { return };
-        let Some(session) = journal.session_of(page.fetch.session) else { return };
-        let copies: Vec<Queued> =
-            page.copies.iter().map(|copy| queued(copy, &mut self.sender.spares)).collect();
-        let bytes = copies.iter().map(|queued| queued.message.memory()).sum();
-        let Some(outgoing) = self.sessions[session].outgoing.as_deref_mut() else { return };
-        let Some(backlog) = &mut outgoing.backlog else { return };
-        if !backlog.take_page(&page.fetch.messages, bytes) {
-            return;
-        }
-        outgoing.backlog.take_if(|backlog| backlog.is_empty());
-        if copies.len() < page.fetch.messages.len() {
-            let lost = page.fetch.messages.len() - copies.len();
-            let client = Escaped(&self.sessions[session].client_identifier);
-            warn!("{lost} messages for client {client} are missing in the store.");
-        }
-        let is_judged = self.sessions[session].reading != Reading::Free;
-        for queued in copies {
-            let is_barred =
-                is_judged && self.may_receive(session, queued.message.publication().topic).is_none();
-            let outgoing = self.sessions[session].outgoing_mut();
-            if is_barred {
-                outgoing.let_go(queued.number);
-                self.statistics.dropped += 1;
-            } else {
-                outgoing.push(queued);
-            }
-        }
-        self.pump(session);
     }
 
     /// The store takes new messages from now on, or takes none. Those who were not answered while it took none have
@@ -179,15 +132,18 @@ impl Broker {
         if self.has_storage_room() || publication.qos == QoS::AtMostOnce {
             return false;
         }
-        // Where very many match, some of them are kept.
-        let is_for_kept = self.look_up(publication.topic).map_or(true, |matched| {
+        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
+        publication.retain || is_exactly_once || self.is_for_kept(publication.topic)
+    }
+
+    /// Whether kept sessions may be among those who get the messages on a topic. Where very many match, some are.
+    pub(super) fn is_for_kept(&mut self, topic: TopicName<'_>) -> bool {
+        self.look_up(topic).map_or(true, |matched| {
             matched.subscribers().iter().any(|subscriber| match subscriber.target {
                 Target::Session(receiver) => self.is_kept(receiver),
                 Target::Group(_) => true,
             })
-        });
-        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
-        publication.retain || is_for_kept || is_exactly_once
+        })
     }
 
     /// Whether a session is kept.
@@ -203,9 +159,9 @@ impl Broker {
 
     /// A session is other than before.
     pub(super) fn keep_session(&mut self, session: SessionId, urgency: Urgency) {
-        let now = self.now;
-        if let Some(journal) = &mut self.journal {
-            journal.change(session, urgency, now);
+        let Self { journal, sessions, now, .. } = self;
+        if let Some(journal) = journal {
+            journal.change(session, stored_bytes(&sessions[session]), urgency, *now);
         }
     }
 
@@ -213,12 +169,13 @@ impl Broker {
     /// that is durable, or that its former session is gone.
     pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, was_kept: bool) {
         let (now, outlives) = (self.now, self.sessions[session].expiry_interval > 0);
+        let bytes = stored_bytes(&self.sessions[session]);
         let Some(journal) = &mut self.journal else { return };
         if outlives {
             journal.keep(session);
         }
         if outlives || was_kept {
-            journal.change(session, Urgency::Urgent, now);
+            journal.change(session, bytes, Urgency::Urgent, now);
             journal.hurry(Urgency::Urgent, now);
             journal.cork(id);
         } else {
@@ -279,7 +236,8 @@ impl Broker {
         let now = self.now;
         if let Some(journal) = &mut self.journal {
             let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
-            journal.retain(topic, self.retained.find(topic).is_some(), urgency, now);
+            let bytes = self.retained.find(topic).map_or(0, Message::memory);
+            journal.retain(topic, bytes, urgency, now);
         }
     }
 
@@ -414,20 +372,21 @@ impl Broker {
         while let Some(answer) = journal.next_answer(id) {
             connection.outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(answer.bytes()));
             sender.packets += 1;
+            self.work.take(steps::PACKET);
         }
         if let State::Serving(session) = connection.state
-            && !journal.answers.are_waiting(id)
             && self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.replays.is_empty())
         {
             self.list(session);
         }
     }
 
-    /// Whether answers to the client of a session wait. Retained messages are not handed over before the SUBACK.
-    pub(super) fn are_answers_waiting(&self, session: SessionId) -> bool {
-        let journal = self.journal.as_ref();
-        let connection = self.sessions[session].connection();
-        journal.zip(connection).is_some_and(|(journal, id)| journal.answers.are_waiting(id))
+    /// Goes on with the answers of one of the connections that wait for what is durable now; tells whether there was one.
+    pub(super) fn go_on_answers(&mut self) -> bool {
+        let Some(id) = self.work.next_to_answer() else { return false };
+        self.work.take(steps::PACKET);
+        self.release_answers(id);
+        true
     }
 
     /// Whether an answer has to wait: for what it promises, or for those before it.
@@ -494,21 +453,6 @@ impl Broker {
         }
     }
 
-    /// Asks for what waits in the store for a client that will need it soon.
-    pub(super) fn fetch_more(&mut self, session: SessionId) {
-        let Self { journal, sessions, now, .. } = self;
-        let Some(journal) = journal else { return };
-        let Some(number) = journal.number_of(session) else { return };
-        let Some(outgoing) = &mut sessions[session].outgoing else { return };
-        let (count, bytes) = outgoing.waiting_here();
-        if count >= FETCH_BELOW || bytes >= FETCH_BELOW_BYTES {
-            return;
-        }
-        if let Some(messages) = outgoing.backlog.as_mut().and_then(|backlog| backlog.next_page()) {
-            journal.fetch(Fetch { session: number, messages }, *now);
-        }
-    }
-
     /// A session as the store keeps it.
     fn stored_session(&self, id: SessionId) -> Option<Record> {
         let number = self.journal.as_ref()?.number_of(id)?;
@@ -556,10 +500,9 @@ pub(super) fn queued(copy: &StoredCopy, spares: &mut Spares) -> Queued {
     }
 }
 
-/// Whether a connection may not be read from now, because too much waits to be written down.
-#[inline]
-pub(super) fn must_pause(journal: &mut Option<crate::journal::OpenJournal>, id: ConnectionId) -> bool {
-    let Some(journal) = journal.as_mut().filter(|journal| journal.is_full()) else { return false };
-    journal.pause(id);
-    true
+/// About how many bytes it takes to write a session down.
+pub(super) fn stored_bytes(session: &Session) -> usize {
+    let will = session.will.as_ref().map_or(0, |will| will.message.memory());
+    let user_name = session.user_name.as_deref().map_or(0, str::len);
+    size_of::<Record>() + size_of::<StoredSession>() + session.client_identifier.len() + user_name + will
 }

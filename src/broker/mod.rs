@@ -24,6 +24,8 @@ mod keep;
 mod matches;
 mod operate;
 mod operation;
+mod pages;
+mod pause;
 mod publish;
 mod receive;
 mod redeliver;

@@ -3,7 +3,6 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
-use super::keep::must_pause;
 use super::trace::Described;
 use super::work::steps;
 use super::{Broker, Fault, Intake, Step};
@@ -35,6 +34,11 @@ impl Broker {
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
         if connection.is_paused {
             connection.inbox.append(bytes);
+            return Intake::Paused;
+        }
+        if !self.work.takes_input() && !(bytes.is_empty() && connection.inbox.is_empty()) {
+            connection.inbox.append(bytes);
+            self.defer(id);
             return Intake::Paused;
         }
         self.work.begin_input();
@@ -140,7 +144,7 @@ impl Broker {
             if connection.state == State::Ending {
                 return bytes.len();
             }
-            connection.is_paused |= connection.outbox.len() > most || must_pause(&mut self.journal, id);
+            connection.is_paused |= connection.outbox.len() > most;
             if connection.is_paused {
                 return used;
             }
@@ -160,6 +164,9 @@ impl Broker {
                 }
             };
             connection.last_heard = self.now;
+            if self.must_pause_for(id, &frame) {
+                return used;
+            }
             if let State::Serving(_) = state
                 && used >= tried
                 && PlainRun::may_begin_with(&frame, &rest[frame.length..])

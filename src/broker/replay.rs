@@ -20,6 +20,8 @@ use crate::topic::TopicFilter;
 
 /// How often expired retained messages are looked for, while there are any that expire.
 const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
+/// How soon it goes on when too much waits to be written down.
+const SWEEP_PAUSE: Duration = Duration::from_milliseconds(100);
 
 /// Why retained messages do not go on now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +36,7 @@ impl Broker {
     /// Goes on with retained messages for new subscriptions, as far as the outbox, the window and the share in progress
     /// allow. A walk that stops goes on where it was, and none begins before there is room for what it finds.
     pub(super) fn send_retained(&mut self, session: SessionId) {
-        if self.are_answers_waiting(session) {
-            return;
-        }
-        while let Some(state) = self.sessions.find_mut(session)
-            && let Some(mut replay) = state.outgoing_mut().replays.take_next()
-        {
+        while let Some(mut replay) = self.next_replay(session) {
             if is_planted(Fault::RetainedForLastOnly)
                 && !self.sessions[session].outgoing_mut().replays.is_empty()
             {
@@ -59,6 +56,16 @@ impl Broker {
         if let Some(state) = self.sessions.find_mut(session) {
             state.shrink();
         }
+    }
+
+    /// The subscription to go on with, if its SUBACK has left.
+    fn next_replay(&mut self, session: SessionId) -> Option<Replay> {
+        let Self { sessions, journal, .. } = self;
+        let state = sessions.find_mut(session)?;
+        let id = state.connection()?;
+        let has_left =
+            |position| journal.as_ref().is_none_or(|journal| journal.answers.has_left(id, position));
+        state.outgoing.as_mut()?.replays.take_next(has_left)
     }
 
     /// Goes on with the retained messages of one subscription; `None` if it has got all of them.
@@ -168,11 +175,17 @@ impl Broker {
     /// Looks through a limited number of retained messages for expired ones.
     pub(super) fn sweep(&mut self) {
         let Some(mut position) = self.sweep.take() else { return };
+        if self.journal.as_ref().is_some_and(|journal| journal.is_full()) {
+            // What it finds would have to be written down as well.
+            self.sweep = Some(position);
+            self.wheel.arm(self.now + SWEEP_PAUSE, Timer::Sweep);
+            return;
+        }
         self.work.take(RETAINED_EXAMINED_PER_CALL);
         let Self { retained, journal, now, .. } = self;
         let walk = retained.expire(&mut position, *now, RETAINED_EXAMINED_PER_CALL, |topic| {
             if let Some(journal) = journal {
-                journal.retain(topic, false, Urgency::Lazy, *now);
+                journal.retain(topic, 0, Urgency::Lazy, *now);
             }
         });
         if walk == Walk::Paused {

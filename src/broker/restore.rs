@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use log::warn;
 
 use super::Broker;
-use super::keep::queued;
+use super::keep::{queued, stored_bytes};
 use crate::escape::Escaped;
 use crate::journal::{
     MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
@@ -114,7 +114,7 @@ impl Broker {
         journal.adopt(id, stored.number);
         if stored.presence == StoredPresence::Connected && !is_planted(Fault::ExpiryBeginsAnew) {
             // Or each crash would begin the Session Expiry Interval anew.
-            journal.change(id, Urgency::Lazy, *now);
+            journal.change(id, stored_bytes(&sessions[id]), Urgency::Lazy, *now);
         }
     }
 

@@ -176,6 +176,10 @@ impl Broker {
         let is_early = is_planted(planted::Fault::EarlySuback);
         let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
         self.answer_subscribe(id, session, suback, (refused, awaited))?;
+        if let Some(outgoing) = &mut self.sessions[session].outgoing {
+            let position = self.journal.as_ref().map_or(0, |journal| journal.answers.position(id));
+            outgoing.replays.are_answered(position);
+        }
         // Those of them that the rest of the share does not suffer from go at once, whatever follows in the input.
         let share = self.work.divide_share();
         self.pump(session);

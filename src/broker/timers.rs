@@ -39,12 +39,13 @@ impl Broker {
         loop {
             let kinds = [
                 self.go_on_connection(),
+                self.go_on_answers(),
                 self.go_on_session(),
                 self.go_on_unlinked(),
                 self.go_on_ending(),
                 self.go_on_moving(),
             ];
-            if kinds == [false; 5] || !self.work.may_go_on() {
+            if kinds == [false; 6] || !self.work.may_go_on() {
                 break;
             }
         }

@@ -81,6 +81,9 @@ pub(super) struct Work {
     pub(super) connections: VecDeque<ConnectionId>,
     /// What the packet of a connection has begun and not finished.
     pub(super) operations: BTreeMap<ConnectionId, Operation>,
+    /// Connections whose answers may wait for nothing any more.
+    answering: VecDeque<ConnectionId>,
+    last_answered: Option<ConnectionId>,
     /// Sessions to which more could be sent.
     pub(super) sessions: VecDeque<SessionId>,
     /// Messages that no connection waits for, by their publishers, and how many there are.
@@ -102,6 +105,8 @@ impl Work {
             heaviest: 0,
             connections: VecDeque::new(),
             operations: BTreeMap::new(),
+            answering: VecDeque::new(),
+            last_answered: None,
             sessions: VecDeque::new(),
             unlinked: VecDeque::new(),
             unlinked_count: 0,
@@ -227,9 +232,24 @@ impl Work {
         self.heaviest.max(self.taken)
     }
 
+    /// All connections that have answers waiting, in order: those after the last one that had its turn come first.
+    pub(super) fn answer(&mut self, connections: Vec<ConnectionId>) {
+        self.answering = connections.into();
+        let first = self.answering.partition_point(|&id| self.last_answered.is_some_and(|last| id <= last));
+        self.answering.rotate_left(first);
+    }
+
+    /// The next of them.
+    pub(super) fn next_to_answer(&mut self) -> Option<ConnectionId> {
+        let next = self.answering.pop_front()?;
+        self.last_answered = Some(next);
+        Some(next)
+    }
+
     /// Whether anything waits for a later turn.
     pub(super) fn is_waiting(&self) -> bool {
         !(self.connections.is_empty()
+            && self.answering.is_empty()
             && self.sessions.is_empty()
             && self.unlinked.is_empty()
             && self.endings.is_empty()
@@ -246,6 +266,7 @@ impl Work {
     /// Bytes that the lists take, beside what counts itself.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())
+            + memory::allocation(self.answering.capacity() * size_of::<ConnectionId>())
             + memory::allocation(self.sessions.capacity() * size_of::<SessionId>())
             + memory::allocation(self.unlinked.capacity() * size_of::<Chain>())
             + memory::allocation(self.endings.capacity() * size_of::<Ending>())

@@ -7,22 +7,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 
 use super::record::{CopyForm, MessageNumber, Recipient, Record, SessionNumber, StoredMessage};
-use crate::memory::Audit;
+use crate::memory::{self, Audit};
 use crate::message::Message;
 use crate::slots::ConnectionId;
 
 /// What one entry of the map takes, in nodes two thirds full.
 const NEEDED_BYTES: usize = 24;
 
+/// So many places for messages are never given back.
+const PENDING_KEPT: usize = 1024;
+
 /// One message that is not durable.
 #[derive(Debug)]
 struct Pending {
-    /// Taken away when nobody needs it any more.
+    /// Until its batch is closed, or no session needs it any more.
     message: Option<Message>,
-    /// Who is to get it, until it is written down. Those are among them whom [`Messages::settled`] tells.
+    /// Who is to get it, as long. Those are among them whom [`Messages::settled`] tells.
     recipients: Vec<Recipient>,
-    /// How many were to get it.
-    count: u32,
     /// How many of them still need it.
     needed_by: u32,
     /// Whose answer waits for it.
@@ -66,9 +67,10 @@ pub struct Messages {
     /// Who needs a message of the open batch no longer that others need. To look for them there each time would take
     /// too long, if all who get a message acknowledge it before it is written down.
     settled: Vec<(MessageNumber, SessionNumber)>,
-    /// Bytes of the pending ones, and how many are to get them in all.
-    bytes: usize,
-    recipients: usize,
+    /// Bytes of the messages of the open batch.
+    message_bytes: usize,
+    /// Bytes of the lists of their recipients.
+    recipient_bytes: usize,
     /// How many sessions need a message that the store has, where that is more than one.
     needed: BTreeMap<MessageNumber, u32>,
 }
@@ -83,8 +85,8 @@ impl Messages {
             in_hand: InHand::Unknown,
             publisher: None,
             settled: Vec::new(),
-            bytes: 0,
-            recipients: 0,
+            message_bytes: 0,
+            recipient_bytes: 0,
             needed: BTreeMap::new(),
         }
     }
@@ -102,9 +104,12 @@ impl Messages {
         self.pending.len()
     }
 
-    /// Bytes of the messages that are not durable, and of what tells who gets them.
-    pub const fn bytes(&self) -> usize {
-        self.bytes + self.recipients * size_of::<Recipient>()
+    /// Bytes of the messages in the open batch, and of what tells who gets them.
+    pub fn bytes(&self) -> usize {
+        self.message_bytes
+            + self.recipient_bytes
+            + (self.pending.len() - self.closed) * size_of::<Pending>()
+            + self.settled.len() * size_of::<(MessageNumber, SessionNumber)>()
     }
 
     /// Another message is in hand.
@@ -134,11 +139,10 @@ impl Messages {
                 InHand::Unknown if !is_shared => InHand::One(self.next),
                 _ => InHand::Several,
             };
-            self.bytes += message.memory();
+            self.message_bytes += message.memory();
             self.pending.push_back(Pending {
                 message: Some(message.clone()),
                 recipients: Vec::new(),
-                count: 0,
                 needed_by: 0,
                 publisher: self.publisher,
             });
@@ -146,10 +150,11 @@ impl Messages {
         }
         let index = self.pending.len() - 1;
         let pending = &mut self.pending[index];
+        self.recipient_bytes += form.memory();
+        self.recipient_bytes -= list_bytes(&pending.recipients);
         pending.recipients.push(Recipient { session, form });
-        pending.count += 1;
+        self.recipient_bytes += list_bytes(&pending.recipients);
         pending.needed_by += 1;
-        self.recipients += 1;
         self.number_of(index)
     }
 
@@ -182,11 +187,9 @@ impl Messages {
 
     /// Nobody needs a pending message here any more.
     fn let_go(&mut self, index: usize) {
-        let pending = &mut self.pending[index];
-        pending.recipients = Vec::new();
-        if let Some(message) = pending.message.take() {
-            self.bytes -= message.memory();
-            self.recipients -= pending.count as usize;
+        if let Some((message, recipients)) = self.pending[index].take() {
+            self.message_bytes -= message.memory();
+            self.recipient_bytes -= recipient_bytes(&recipients);
         }
     }
 
@@ -202,7 +205,12 @@ impl Messages {
 
     /// Whether a message is durable, or needed by nobody.
     pub fn is_safe(&self, number: MessageNumber) -> bool {
-        self.index_of(number).is_none_or(|index| self.pending[index].message.is_none())
+        self.index_of(number).is_none_or(|index| self.pending[index].needed_by == 0)
+    }
+
+    /// The first message that is not durable, or the next one; and whether it is in the batch that is with the store.
+    pub fn first_pending(&self) -> (MessageNumber, bool) {
+        (MessageNumber(self.first()), self.closed > 0)
     }
 
     /// Writes those of the open batch down that somebody needs.
@@ -211,10 +219,10 @@ impl Messages {
         settled.sort_unstable();
         let mut settled = settled.as_slice();
         let first = self.first().get();
+        (self.message_bytes, self.recipient_bytes) = (0, 0);
         for (number, pending) in (first..).zip(&mut self.pending).skip(self.closed) {
-            let Some(message) = &pending.message else { continue };
+            let Some((message, mut recipients)) = pending.take() else { continue };
             let number = MessageNumber(NonZeroU64::new(number).expect("they begin with one"));
-            let mut recipients = std::mem::take(&mut pending.recipients);
             settled = &settled[settled.partition_point(|&(other, _)| other < number)..];
             if settled.first().is_some_and(|&(other, _)| other == number) {
                 recipients.retain(|to| settled.binary_search(&(number, to.session)).is_err());
@@ -229,9 +237,11 @@ impl Messages {
     pub fn closed_are_durable(&mut self) {
         for _ in 0..std::mem::take(&mut self.closed) {
             let number = MessageNumber(self.first());
-            self.let_go(0);
             let Some(pending) = self.pending.pop_front() else { return };
             self.restore(number, pending.needed_by);
+        }
+        if self.pending.capacity() > PENDING_KEPT {
+            self.pending.shrink_to(2 * self.pending.len());
         }
     }
 
@@ -252,9 +262,9 @@ impl Messages {
 
     /// Bytes that it takes beside the messages.
     pub fn overhead(&self) -> usize {
-        self.pending.capacity() * size_of::<Pending>()
-            + self.recipients * size_of::<Recipient>()
-            + self.settled.capacity() * size_of::<(MessageNumber, SessionNumber)>()
+        memory::allocation(self.pending.capacity() * size_of::<Pending>())
+            + self.recipient_bytes
+            + memory::allocation(self.settled.capacity() * size_of::<(MessageNumber, SessionNumber)>())
             + self.needed.len() * NEEDED_BYTES
     }
 
@@ -262,6 +272,23 @@ impl Messages {
     pub fn audit(&self, audit: &mut Audit) {
         self.pending.iter().flat_map(|pending| &pending.message).for_each(|message| message.audit(audit));
     }
+}
+
+impl Pending {
+    /// Takes what is written down of it.
+    fn take(&mut self) -> Option<(Message, Vec<Recipient>)> {
+        Some((self.message.take()?, std::mem::take(&mut self.recipients)))
+    }
+}
+
+/// Bytes of a list of recipients itself.
+fn list_bytes(recipients: &Vec<Recipient>) -> usize {
+    memory::allocation(recipients.capacity() * size_of::<Recipient>())
+}
+
+/// The same with what is in it.
+fn recipient_bytes(recipients: &Vec<Recipient>) -> usize {
+    list_bytes(recipients) + recipients.iter().map(|to| to.form.memory()).sum::<usize>()
 }
 
 impl MessageNumber {

@@ -5,10 +5,14 @@
 //! that holds what it promises is durable, or when nobody needs its message any more.
 
 mod answers;
+mod changes;
+mod fetches;
 mod messages;
 mod record;
 #[cfg(test)]
 mod tests;
+mod topics;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,21 +22,26 @@ use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
 
+use changes::Changes;
+use topics::Topics;
+
 pub use answers::{Answer, Answers, Awaited};
+pub use fetches::Fetches;
 pub use messages::{InHand, Messages};
 pub use record::{
-    Batch, CopyForm, Fetch, MessageNumber, NextNumbers, Page, Recipient, Record, Restored, SessionNumber,
-    StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession, StoredSubscription, StoredWill,
+    Batch, CopyForm, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, Record, Restored,
+    SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession,
+    StoredSubscription, StoredWill,
 };
 
 /// Bytes that wait for their batch before those who send have to wait, too.
 const PENDING_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
 /// Bytes with which a batch is closed before its time.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Messages of sessions that have ended, settled with one batch.
+/// Messages that no session needs any more, settled with one batch.
 const LEFTOVERS_PER_BATCH: usize = 4096;
-/// What one more record takes, about.
-const RECORD_BYTES: usize = size_of::<Record>() + 16;
+/// How long those that are left wait for the next one.
+const LEFTOVERS_PAUSE: Duration = Duration::from_seconds(1);
 /// What one more entry of a small map takes, about.
 const ENTRY_BYTES: usize = 48;
 
@@ -73,19 +82,28 @@ pub struct Journal {
     numbers: Vec<Option<SessionNumber>>,
     /// The same, by number.
     sessions: BTreeMap<SessionNumber, SessionId>,
-    /// Sessions that are other than the store has them.
-    changed: BTreeSet<SessionId>,
+    /// Sessions that are other than the store has them, and about how many bytes it takes to say so.
+    changed: BTreeMap<SessionId, usize>,
+    changed_bytes: usize,
+    /// Subscriptions that are other than the store has them.
+    changes: Changes,
     records: Vec<Record>,
-    fetches: Vec<Fetch>,
+    /// Bytes of what the records have on the heap.
+    record_bytes: usize,
+    /// Bytes of the batch that is with the store.
+    closed_bytes: usize,
+    /// Sessions that ask for messages in the store.
+    pub fetches: Fetches,
     /// Messages on their way to the store.
     pub messages: Messages,
     /// Topics whose retained message is other than the store has it.
-    retained: BTreeSet<Box<str>>,
-    /// The same, where that is promised to nobody and needs room: it can wait until there is some.
-    unpromised: BTreeSet<Box<str>>,
+    retained: Topics,
+    /// The same, where that is promised to nobody and needs room: it can wait until there is some. None is in both.
+    unpromised: Topics,
     /// The message in hand is retained, which its publisher is promised.
     is_retained_in_hand: bool,
-    /// What sessions have left behind that ended.
+    /// Messages that sessions need no longer, where that need not be written down soon: of sessions that ended, and
+    /// those that expired.
     leftovers: VecDeque<(SessionNumber, VecDeque<MessageNumber>)>,
     leftover_bytes: usize,
     /// Answers that wait.
@@ -93,7 +111,7 @@ pub struct Journal {
     /// Connections that get nothing before a batch is durable: their CONNACK is not yet true.
     corked: BTreeMap<ConnectionId, u64>,
     /// Sessions that go on with a delivery when a batch is durable.
-    suspended: VecDeque<(u64, SessionId)>,
+    suspended: BTreeSet<(u64, SessionId)>,
     /// Connections that are not read from until there is room again.
     paused: BTreeSet<ConnectionId>,
     /// Connections with messages that were neither taken nor refused, because their version has no word for that.
@@ -151,18 +169,22 @@ impl Journal {
             next_session: next.session,
             numbers: Vec::new(),
             sessions: BTreeMap::new(),
-            changed: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            changed_bytes: 0,
+            changes: Changes::default(),
             records: Vec::new(),
-            fetches: Vec::new(),
+            record_bytes: 0,
+            closed_bytes: 0,
+            fetches: Fetches::default(),
             messages: Messages::new(next.message),
-            retained: BTreeSet::new(),
-            unpromised: BTreeSet::new(),
+            retained: Topics::default(),
+            unpromised: Topics::default(),
             is_retained_in_hand: false,
             leftovers: VecDeque::new(),
             leftover_bytes: 0,
             answers: Answers::default(),
             corked: BTreeMap::new(),
-            suspended: VecDeque::new(),
+            suspended: BTreeSet::new(),
             paused: BTreeSet::new(),
             unanswered: BTreeSet::new(),
             has_room: true,
@@ -197,22 +219,21 @@ impl Journal {
 
     /// Whether so much waits to be written down that those who send have to wait, too.
     pub fn is_full(&self) -> bool {
-        self.pending_bytes() > PENDING_BYTES_MAXIMUM
+        self.open_bytes() + self.closed_bytes > PENDING_BYTES_MAXIMUM
     }
 
-    /// Bytes that wait to be written down, or for that.
-    fn pending_bytes(&self) -> usize {
-        self.messages.bytes() + self.records.len() * RECORD_BYTES + self.answers.memory()
-    }
-
-    /// A connection is not read from until there is room again.
-    pub fn pause(&mut self, id: ConnectionId) {
-        self.paused.insert(id);
-    }
-
-    /// The connections that may be read from again.
-    pub fn take_paused(&mut self) -> BTreeSet<ConnectionId> {
-        std::mem::take(&mut self.paused)
+    /// Bytes that wait to be written down with the open batch, or for that.
+    fn open_bytes(&self) -> usize {
+        // What waits for room on disk goes nowhere by waiting for it.
+        let unpromised = if self.has_room { self.unpromised.pending_bytes() } else { 0 };
+        self.messages.bytes()
+            + self.records.len() * size_of::<Record>()
+            + self.record_bytes
+            + self.changed_bytes
+            + self.changes.memory()
+            + self.retained.pending_bytes()
+            + unpromised
+            + self.answers.memory()
     }
 
     /// The number under which a session is kept, if it is.
@@ -246,10 +267,12 @@ impl Journal {
         self.sessions.insert(number, session);
     }
 
-    /// A session is other than before.
-    pub fn change(&mut self, session: SessionId, urgency: Urgency, now: Time) {
+    /// A session is other than before; to write it down takes about so many bytes.
+    pub fn change(&mut self, session: SessionId, bytes: usize, urgency: Urgency, now: Time) {
         if self.number_of(session).is_some() {
-            self.changed.insert(session);
+            let bytes = bytes + ENTRY_BYTES;
+            let before = self.changed.insert(session, bytes).unwrap_or(0);
+            self.changed_bytes = self.changed_bytes + bytes - before;
             self.hurry(urgency, now);
         }
     }
@@ -258,125 +281,51 @@ impl Journal {
     pub fn end(&mut self, session: SessionId, messages: VecDeque<MessageNumber>, now: Time) {
         let Some(number) = self.numbers.get_mut(session.index()).and_then(Option::take) else { return };
         self.sessions.remove(&number);
-        self.changed.remove(&session);
-        if !messages.is_empty() {
-            self.leftover_bytes += memory::allocation(messages.capacity() * size_of::<MessageNumber>());
-            self.leftovers.push_back((number, messages));
-        }
+        self.changed_bytes -= self.changed.remove(&session).unwrap_or(0);
+        self.fetches.withdraw(number);
         self.record(Record::SessionEnded(number), Urgency::Lazy, now);
+        self.leave(number, messages, now);
         self.ended = self.open;
     }
 
-    /// A session that has ended leaves more messages behind that it needs no longer.
-    pub fn leave_behind(&mut self, session: SessionNumber, messages: VecDeque<MessageNumber>) {
+    /// A session needs these messages no longer, which is settled some of them a batch.
+    pub fn leave(&mut self, session: SessionNumber, messages: VecDeque<MessageNumber>, now: Time) {
         if !messages.is_empty() {
-            self.leftover_bytes += memory::allocation(messages.capacity() * size_of::<MessageNumber>());
+            self.leftover_bytes += leftover_bytes(&messages);
             self.leftovers.push_back((session, messages));
+            self.hurry(Urgency::Lazy, now);
         }
     }
 
     /// Something is to be written down.
     pub fn record(&mut self, record: Record, urgency: Urgency, now: Time) {
-        self.records.push(record);
+        match record {
+            Record::Subscribed(session, subscription) => self.changes.subscribed(session, subscription),
+            Record::Unsubscribed(session, filter) => self.changes.unsubscribed(session, filter),
+            record => {
+                self.record_bytes += record.memory();
+                self.records.push(record);
+            }
+        }
         self.hurry(urgency, now);
     }
 
-    /// The retained message of a topic is other than before; `is_new` tells that there is one.
-    pub fn retain(&mut self, topic: TopicName<'_>, is_new: bool, urgency: Urgency, now: Time) {
+    /// The retained message of a topic is other than before; it takes so many bytes, or there is none any more and these
+    /// are zero.
+    pub fn retain(&mut self, topic: TopicName<'_>, bytes: usize, urgency: Urgency, now: Time) {
         if topic.is_about_the_broker() || is_planted(Fault::RetainedNotKept) {
             return;
         }
         let topic = topic.as_str();
-        let topics = match urgency {
-            Urgency::Lazy if is_new => &mut self.unpromised,
-            _ => &mut self.retained,
-        };
-        if !topics.contains(topic) {
-            topics.insert(topic.into());
+        let is_unpromised = urgency == Urgency::Lazy && bytes > 0 && !self.retained.contains(topic);
+        if is_unpromised {
+            self.unpromised.insert(topic, bytes);
+        } else {
+            self.unpromised.remove(topic);
+            self.retained.insert(topic, bytes);
         }
         self.is_retained_in_hand |= urgency == Urgency::Urgent;
         self.hurry(urgency, now);
-    }
-
-    /// Messages are to be read.
-    pub fn fetch(&mut self, fetch: Fetch, now: Time) {
-        self.fetches.push(fetch);
-        self.due = self.due.min(now);
-    }
-
-    /// A session goes on when what is now in the open batch is durable.
-    pub fn suspend(&mut self, session: SessionId) {
-        let entry = (self.open, session);
-        if self.suspended.back() != Some(&entry) {
-            self.suspended.push_back(entry);
-        }
-    }
-
-    /// The next session that may go on.
-    pub fn next_to_go_on(&mut self) -> Option<SessionId> {
-        let &(batch, session) = self.suspended.front()?;
-        (batch <= self.durable).then(|| {
-            self.suspended.pop_front();
-            session
-        })
-    }
-
-    /// A connection gets nothing before what is now in the open batch is durable.
-    pub fn cork(&mut self, id: ConnectionId) {
-        if self.pace.holds && !is_planted(Fault::EarlyConnack) {
-            self.corked.insert(id, self.open);
-        }
-    }
-
-    /// A connection without a kept session gets nothing before every session is gone for good that has ended: its
-    /// client may have had one.
-    pub fn cork_for_ends(&mut self, id: ConnectionId, now: Time) {
-        if self.pace.holds && self.ended > self.durable {
-            self.corked.insert(id, self.ended);
-            if self.ended == self.open {
-                self.hurry(Urgency::Urgent, now);
-            }
-        }
-    }
-
-    /// Whether a connection gets nothing yet.
-    pub fn is_corked(&self, id: ConnectionId) -> bool {
-        self.corked.contains_key(&id)
-    }
-
-    /// The connections that have waited for what is durable now.
-    pub fn take_uncorked(&mut self) -> Vec<ConnectionId> {
-        let durable = self.durable;
-        let ready = |&(_, &batch): &(&ConnectionId, &u64)| batch <= durable;
-        let uncorked: Vec<ConnectionId> = self.corked.iter().filter(ready).map(|(&id, _)| id).collect();
-        for id in &uncorked {
-            self.corked.remove(id);
-        }
-        uncorked
-    }
-
-    /// A connection is gone.
-    pub fn forget(&mut self, id: ConnectionId) {
-        self.answers.forget(id);
-        self.corked.remove(&id);
-        self.paused.remove(&id);
-        self.unanswered.remove(&id);
-    }
-
-    /// A message of this connection is not answered, nor are those behind it.
-    pub fn leave_unanswered(&mut self, id: ConnectionId) {
-        self.unanswered.insert(id);
-    }
-
-    /// Whether messages of this connection are not answered.
-    #[inline]
-    pub fn is_unanswered(&self, id: ConnectionId) -> bool {
-        !self.unanswered.is_empty() && self.unanswered.contains(&id)
-    }
-
-    /// The connections with messages that were not answered.
-    pub fn take_unanswered(&mut self) -> BTreeSet<ConnectionId> {
-        std::mem::take(&mut self.unanswered)
     }
 
     /// Another message is in hand, from the client of this connection if it is one's.
@@ -403,7 +352,7 @@ impl Journal {
     pub fn recorded(&self) -> Awaited {
         match () {
             () if !self.pace.holds => Awaited::Nothing,
-            () if !self.records.is_empty() => Awaited::Batch(self.open),
+            () if !(self.records.is_empty() && self.changes.is_empty()) => Awaited::Batch(self.open),
             () => Awaited::Batch(self.open - 1),
         }
     }
@@ -436,7 +385,7 @@ impl Journal {
     /// Makes sure that the open batch is closed in time.
     pub fn hurry(&mut self, urgency: Urgency, now: Time) {
         let wait = match urgency {
-            _ if self.pending_bytes() > BATCH_BYTES => Duration::ZERO,
+            _ if self.open_bytes() > BATCH_BYTES => Duration::ZERO,
             Urgency::Urgent => self.pace.urgent,
             Urgency::Lazy => self.pace.lazy,
         };
@@ -466,15 +415,17 @@ impl Journal {
     }
 
     /// Sessions that are other than the store has them.
-    pub fn take_changed(&mut self) -> BTreeSet<SessionId> {
-        std::mem::take(&mut self.changed)
+    pub fn take_changed(&mut self) -> Vec<SessionId> {
+        self.changed_bytes = 0;
+        std::mem::take(&mut self.changed).into_keys().collect()
     }
 
-    /// Topics whose retained message is other than the store has it, and can be written down.
-    pub fn take_retained(&mut self) -> BTreeSet<Box<str>> {
-        let mut retained = std::mem::take(&mut self.retained);
+    /// Topics whose retained message is other than the store has it, and can be written down: all that are promised,
+    /// and of the others what a batch has room for.
+    pub fn take_retained(&mut self) -> Vec<Box<str>> {
+        let mut retained = self.retained.take(usize::MAX);
         if self.has_room {
-            retained.append(&mut self.unpromised);
+            retained.extend(self.unpromised.take(BATCH_BYTES));
         }
         retained
     }
@@ -489,19 +440,27 @@ impl Journal {
     pub fn close(&mut self, sessions: Vec<Record>, retained: Vec<Record>, now: Time) -> Option<Batch> {
         assert!(!self.is_closed(), "one batch at a time is with the store");
         self.settle_leftovers();
-        self.due = if self.leftovers.is_empty() { Time::NEVER } else { now + self.pace.lazy };
+        self.due = match () {
+            () if self.has_retained() => now,
+            () if !self.leftovers.is_empty() => now + self.pace.lazy.min(LEFTOVERS_PAUSE),
+            () => Time::NEVER,
+        };
         let mut records = sessions;
+        let Self { changes, sessions, .. } = self;
+        changes.close(|session| sessions.contains_key(&session), &mut records);
         self.messages.close(&mut records);
-        records.append(&mut self.records);
+        records.extend(std::mem::take(&mut self.records));
+        self.record_bytes = 0;
         records.extend(retained);
-        let fetches = std::mem::take(&mut self.fetches);
         let number = self.open;
         self.open += 1;
-        if records.is_empty() && fetches.is_empty() {
+        if records.is_empty() {
             self.is_durable(number);
             return None;
         }
-        Some(Batch { number, now, records, fetches })
+        let batch = Batch { number, now, records };
+        self.closed_bytes = batch.memory();
+        Some(batch)
     }
 
     /// Some of what ended sessions have left behind needs nobody any more. Nobody waits for that.
@@ -510,7 +469,7 @@ impl Journal {
             let Some((session, messages)) = self.leftovers.front_mut() else { return };
             let session = *session;
             let Some(message) = messages.pop_front() else {
-                self.leftover_bytes -= memory::allocation(messages.capacity() * size_of::<MessageNumber>());
+                self.leftover_bytes -= leftover_bytes(messages);
                 self.leftovers.pop_front();
                 continue;
             };
@@ -529,6 +488,7 @@ impl Journal {
     pub fn is_durable(&mut self, number: u64) {
         assert!(self.is_closed() && number == self.durable + 1, "batches become durable in their order");
         self.durable = number;
+        self.closed_bytes = 0;
         self.messages.closed_are_durable();
     }
 
@@ -543,10 +503,16 @@ impl Journal {
             memory::allocation(size_of::<Self>())
                 + memory::allocation(self.numbers.capacity() * size_of::<Option<SessionNumber>>())
                 + (self.sessions.len() + self.changed.len()) * ENTRY_BYTES
-                + (self.retained.len() + self.unpromised.len()) * ENTRY_BYTES
+                + self.retained.memory()
+                + self.unpromised.memory()
                 + (self.corked.len() + self.paused.len() + self.unanswered.len() + self.suspended.len())
                     * ENTRY_BYTES
-                + self.records.capacity() * RECORD_BYTES
+                + memory::allocation(self.records.capacity() * size_of::<Record>())
+                + self.record_bytes
+                + self.changes.memory()
+                + self.closed_bytes
+                + self.fetches.memory()
+                + memory::allocation(self.leftovers.capacity() * size_of::<(SessionNumber, VecDeque<()>)>())
                 + self.leftover_bytes
                 + self.messages.overhead()
                 + self.answers.memory(),
@@ -558,6 +524,11 @@ impl Journal {
         audit.add(self.counted.bytes());
         self.messages.audit(audit);
     }
+}
+
+/// Bytes of a list of messages.
+fn leftover_bytes(messages: &VecDeque<MessageNumber>) -> usize {
+    memory::allocation(messages.capacity() * size_of::<MessageNumber>())
 }
 
 fn is_there(messages: &Messages, durable: u64, awaited: Awaited) -> bool {

@@ -4,6 +4,7 @@
 use std::num::NonZeroU64;
 
 use crate::codec::{PacketIdentifier, QoS};
+use crate::memory;
 use crate::message::Portable;
 use crate::settings::ListenerId;
 use crate::subscription::Identifiers;
@@ -157,35 +158,52 @@ pub struct StoredDelivery {
     pub is_released: bool,
 }
 
-/// Records that become durable together or not at all, and what is to be read when they are.
+/// Records that become durable together or not at all.
 #[derive(Debug)]
 pub struct Batch {
     /// Its number; each is greater by one than that of the batch before.
     pub number: u64,
     /// The moment at which it was closed: what the times in it are relative to.
     pub now: Time,
-    /// In the order in which they came about. None, if something is only to be read.
+    /// In the order in which they came about; at least one.
     pub records: Vec<Record>,
-    /// What is to be read behind them.
-    pub fetches: Vec<Fetch>,
 }
 
-/// Messages that wait for a session, to be read.
+/// Durable messages that wait for a session, to be read. A session has one fetch at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
     /// The session.
     pub session: SessionNumber,
-    /// Which of its messages, in their order.
+    /// Which of its messages, in their order; at least one.
     pub messages: Vec<MessageNumber>,
 }
 
-/// The answer to a [`Fetch`].
-#[derive(Debug)]
+/// What was read at one time, which is a part of the answers to several [fetches](Fetch). The parts of one answer come
+/// in the order of its messages, and together name each message that was asked for once.
+#[derive(Debug, Default)]
+pub struct Pages {
+    /// Each message that was found, once for all sessions that get it.
+    pub messages: Vec<Portable>,
+    /// What each session gets, no session twice.
+    pub pages: Vec<Page>,
+}
+
+/// A part of the answer to one [`Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// What was asked; if the messages are large, the first of them alone.
-    pub fetch: Fetch,
-    /// What was found, in the same order; a message that is not there is left out.
-    pub copies: Vec<StoredCopy>,
+    /// The session.
+    pub session: SessionNumber,
+    /// The next of its messages.
+    pub copies: Vec<PageCopy>,
+}
+
+/// One message of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageCopy {
+    /// The message's number.
+    pub number: MessageNumber,
+    /// Where in [`Pages::messages`] the message is, and the form of the session's copy. None if there is no such copy.
+    pub found: Option<(usize, CopyForm)>,
 }
 
 /// One session's copy of a message.
@@ -234,4 +252,54 @@ pub struct NextNumbers {
     pub session: SessionNumber,
     /// For messages.
     pub message: MessageNumber,
+}
+
+impl CopyForm {
+    /// Bytes on the heap.
+    pub fn memory(&self) -> usize {
+        match self.identifiers.as_slice().len() {
+            0 => 0,
+            count => memory::allocation(size_of::<Vec<u32>>()) + memory::allocation(count * size_of::<u32>()),
+        }
+    }
+}
+
+impl Record {
+    /// Bytes on the heap.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Session(session) => memory::allocation(size_of::<StoredSession>()) + session.memory(),
+            Self::Subscribed(_, subscription) => memory::allocation(subscription.filter.len()),
+            Self::Unsubscribed(_, text) | Self::Cleared(text) => memory::allocation(text.len()),
+            Self::Message(stored) => {
+                let forms: usize = stored.recipients.iter().map(|to| to.form.memory()).sum();
+                let list = memory::allocation(stored.recipients.capacity() * size_of::<Recipient>());
+                memory::allocation(stored.message.memory()) + list + forms
+            }
+            Self::Retained(message) => memory::allocation(message.memory()),
+            Self::SessionEnded(_)
+            | Self::Settled { .. }
+            | Self::Received(..)
+            | Self::Released(..)
+            | Self::Delivery(..)
+            | Self::Completed(..) => 0,
+        }
+    }
+}
+
+impl StoredSession {
+    /// Bytes on the heap.
+    fn memory(&self) -> usize {
+        let will = self.will.as_ref().map_or(0, |will| memory::allocation(will.message.memory()));
+        let user_name = self.user_name.as_ref().map_or(0, |name| memory::allocation(name.len()));
+        memory::allocation(self.client_identifier.len()) + user_name + will
+    }
+}
+
+impl Batch {
+    /// Bytes that it takes.
+    pub fn memory(&self) -> usize {
+        let list = memory::allocation(self.records.capacity() * size_of::<Record>());
+        list + self.records.iter().map(Record::memory).sum::<usize>()
+    }
 }

@@ -84,6 +84,222 @@ fn who_gets_a_message_takes_room() {
     assert_eq!(journal.messages.bytes(), 0);
 }
 
+const SUBSCRIPTION: StoredSubscription = StoredSubscription {
+    filter: String::new(),
+    qos: QoS::AtMostOnce,
+    no_local: false,
+    retain_as_published: false,
+    identifier: 0,
+    owes_retained: false,
+};
+
+/// The slot of a session, and its number.
+fn keep(journal: &mut Journal) -> (SessionId, SessionNumber) {
+    let mut slots: crate::slots::Slots<crate::slots::SessionMark, ()> = Default::default();
+    let mut id = slots.insert_with(|_| ());
+    while journal.number_of(id).is_some() {
+        id = slots.insert_with(|_| ());
+    }
+    (id, journal.keep(id))
+}
+
+fn close(journal: &mut Journal) -> Vec<Record> {
+    let batch = journal.close(Vec::new(), Vec::new(), Time::ZERO);
+    batch.map(|batch| batch.records).unwrap_or_default()
+}
+
+#[test]
+fn a_subscription_that_comes_again_and_again_is_one_record() {
+    let mut journal = journal();
+    let (first, number) = keep(&mut journal);
+    let (second, other) = keep(&mut journal);
+    let filter = |name: usize| name.to_string().repeat(60_000);
+    let subscribed =
+        |name, identifier| StoredSubscription { filter: filter(name), identifier, ..SUBSCRIPTION };
+    for count in 1..=1_000 {
+        for name in 1..=3 {
+            let record = Record::Subscribed(number, subscribed(name, count));
+            journal.record(record, Urgency::Urgent, Time::ZERO);
+        }
+        journal.record(Record::Subscribed(other, subscribed(1, count)), Urgency::Urgent, Time::ZERO);
+    }
+    journal.record(Record::Unsubscribed(number, filter(2)), Urgency::Urgent, Time::ZERO);
+    journal.count();
+    assert!((240_000..250_000).contains(&journal.counted.bytes()), "{}", journal.counted.bytes());
+    assert!(!journal.is_full() && journal.recorded() == Awaited::Nothing);
+    journal.end(second, VecDeque::new(), Time::ZERO);
+    let records = close(&mut journal);
+    let [
+        Record::Subscribed(of_one, one),
+        Record::Unsubscribed(of_two, two),
+        Record::Subscribed(of_three, three),
+        Record::SessionEnded(ended),
+    ] = &records[..]
+    else {
+        panic!("{} records", records.len());
+    };
+    assert_eq!((one, two, three), (&subscribed(1, 1_000), &filter(2), &subscribed(3, 1_000)));
+    assert_eq!((of_one, of_two, of_three, *ended), (&number, &number, &number, other));
+    assert!(journal.number_of(first).is_some());
+    journal.is_durable(1);
+    journal.count();
+    assert!(journal.counted.bytes() < 10_000);
+}
+
+#[test]
+fn what_is_written_in_words_takes_room() {
+    let name = "x".repeat(60_000);
+    let topic = |count: usize| format!("{name}{count}");
+    let act = |journal: &mut Journal, kind: usize, count: usize| {
+        let topic = topic(count);
+        match kind {
+            0 => journal.record(Record::Unsubscribed(session(1), topic), Urgency::Urgent, Time::ZERO),
+            1 => journal.retain(TopicName::trusted(&topic), 0, Urgency::Lazy, Time::ZERO),
+            2 => journal.retain(TopicName::trusted(&topic), 9, Urgency::Lazy, Time::ZERO),
+            _ => {
+                let (id, _) = keep(journal);
+                journal.change(id, 60_000, Urgency::Urgent, Time::ZERO);
+            }
+        }
+    };
+    for kind in 0..4 {
+        let mut journal = journal();
+        act(&mut journal, kind, 0);
+        assert!(journal.batch_due() > Some(Time::ZERO));
+        let count = (1..10_000).find(|&count| {
+            act(&mut journal, kind, count);
+            journal.is_full()
+        });
+        assert!(count.is_some_and(|count| (200..300).contains(&count)), "{count:?}");
+        assert_eq!(journal.batch_due(), Some(Time::ZERO), "a full journal is written down at once");
+    }
+}
+
+#[test]
+fn what_the_store_has_not_written_down_takes_room() {
+    let (mut journal, payload) = (journal(), vec![7; 1_000_000]);
+    let publication = message();
+    let publication = Publication { payload: &payload, ..publication.publication() };
+    let message = Message::new(&publication, &mut Spares::default());
+    add(&mut journal, &message, 1..=1);
+    journal.count();
+    let before = journal.counted.bytes();
+    assert!(before < 10_000, "the message counts itself: {before}");
+    let batch = journal.close(Vec::new(), Vec::new(), Time::ZERO).expect("there is something");
+    assert!(!journal.messages.is_safe(MessageNumber(NonZeroU64::MIN)));
+    journal.count();
+    assert!(journal.counted.bytes() > 1_000_000, "a copy of it is with the store");
+    let audit = |journal: &Journal| {
+        let mut audit = Audit::default();
+        journal.audit(&mut audit);
+        audit.bytes() - journal.counted.bytes()
+    };
+    assert_eq!(audit(&journal), 0, "it is held there alone");
+    drop(batch);
+    journal.is_durable(1);
+    journal.count();
+    assert!(journal.counted.bytes() < 10_000 && journal.messages.is_safe(MessageNumber(NonZeroU64::MIN)));
+}
+
+#[test]
+fn messages_that_no_session_needs_any_more_do_not_gather() {
+    let (mut journal, message) = (journal(), message());
+    let count = (1..1_000_000).find(|_| {
+        let number = add(&mut journal, &message, 1..=2);
+        for to in 1..=2 {
+            journal.settle(number, session(to), Time::ZERO);
+        }
+        journal.batch_due() == Some(Time::ZERO)
+    });
+    assert!(count.is_some_and(|count| count < 100_000), "each leaves its place behind: {count:?}");
+    assert!(close(&mut journal).is_empty());
+    journal.count();
+    assert!(journal.counted.bytes() < 200_000, "{}", journal.counted.bytes());
+}
+
+#[test]
+fn retained_messages_that_nobody_is_promised_are_written_down_some_at_a_time() {
+    let mut journal = journal();
+    let topics: Vec<String> = (100..200).map(|count| format!("t{count}")).collect();
+    journal.set_room(false);
+    for topic in &topics {
+        journal.retain(TopicName::trusted(topic), 1_000_000, Urgency::Lazy, Time::ZERO);
+        journal.retain(TopicName::trusted(topic), 900_000, Urgency::Lazy, Time::ZERO);
+    }
+    assert!(journal.take_retained().is_empty() && !journal.is_full(), "they wait for room on disk");
+    journal.set_room(true);
+    assert!(journal.is_full());
+    // One is cleared, one is promised after all.
+    journal.retain(TopicName::trusted("t100"), 0, Urgency::Lazy, Time::ZERO);
+    journal.retain(TopicName::trusted("t105"), 900_000, Urgency::Urgent, Time::ZERO);
+    let mut taken = Vec::new();
+    for batch in 1.. {
+        let retained = journal.take_retained();
+        assert!(retained.len() <= 7, "the promised ones and five more");
+        taken.extend(retained.iter().map(|topic| topic.to_string()));
+        let records = retained.into_iter().map(|topic| Record::Cleared(topic.into())).collect();
+        assert!(journal.close(Vec::new(), records, Time::ZERO).is_some());
+        journal.is_durable(batch);
+        if journal.batch_due().is_none() {
+            break;
+        }
+    }
+    taken.sort();
+    assert_eq!(taken, topics, "each once");
+    assert_eq!(journal.retained.memory() + journal.unpromised.memory(), 0);
+}
+
+#[test]
+fn sessions_ask_in_their_order_and_once() {
+    let mut fetches = Fetches::default();
+    [3, 1, 2, 1, 3].into_iter().for_each(|number| fetches.ask(session(number)));
+    assert_eq!(fetches.first_waiting(), Some(session(3)));
+    fetches.begin(session(3), 10, 1_000);
+    fetches.ask(session(3));
+    fetches.withdraw(session(1));
+    fetches.ask(session(1));
+    assert_eq!(fetches.first_waiting(), Some(session(2)), "who asks anew asks last");
+    fetches.begin(session(2), 1, 50);
+    assert_eq!(fetches.underway_bytes(), 1_050);
+    fetches.withdraw(session(3));
+    assert!(!fetches.have_come(session(3), 9) && fetches.underway_bytes() == 1_050, "it is read to its end");
+    assert!(fetches.have_come(session(3), 1) && !fetches.have_come(session(3), 1));
+    fetches.ask(session(3));
+    fetches.begin(session(1), 1, 1);
+    assert_eq!(fetches.first_waiting(), Some(session(3)));
+    assert!(fetches.have_come(session(1), 1) && fetches.have_come(session(2), 1));
+    fetches.withdraw(session(3));
+    assert_eq!((fetches.first_waiting(), fetches.memory()), (None, 0));
+}
+
+#[test]
+fn it_is_known_of_each_answer_whether_it_has_left() {
+    let mut slots: crate::slots::Slots<crate::slots::ConnectionMark, ()> = Default::default();
+    let (one, other) = (slots.insert_with(|_| ()), slots.insert_with(|_| ()));
+    let mut answers = Answers::default();
+    let hold = |answers: &mut Answers, id| {
+        answers.hold(id, Awaited::Nothing, Answer::Packet(Box::new([0; 100])));
+        answers.position(id)
+    };
+    assert!(answers.position(one) == 0 && answers.has_left(one, 0));
+    let mut last = 0;
+    for _ in 0..3 {
+        // The list of one connection is forgotten in between.
+        let first = hold(&mut answers, one);
+        hold(&mut answers, other);
+        let second = hold(&mut answers, one);
+        assert!(last < first && first < second);
+        assert!(answers.has_left(one, last) && !answers.has_left(one, first));
+        answers.next(one, |_| true);
+        assert!(answers.has_left(one, first) && !answers.has_left(one, second));
+        answers.next(one, |_| true);
+        assert!(answers.has_left(one, second));
+        last = second;
+    }
+    answers.forget(other);
+    assert_eq!(answers.memory(), 0);
+}
+
 proptest! {
     #[test]
     fn who_needs_a_message_no_longer_is_not_written_down(

@@ -1,8 +1,9 @@
 //! The thread that makes batches durable while the loop goes on.
 //!
-//! It owns the [`Store`]. The loop hands over one batch at a time and is woken when there is an answer. What the store
-//! wants done where nobody waits is done between batches and, as far as it can be put off until then, when there was
-//! none for a while. A thread that has nothing to do sleeps until there is a batch.
+//! It owns the [`Store`]. The loop hands over one batch at a time and is woken when there is an answer. Batches come
+//! first: what sessions want to have read is read between them, a little at a time, so that a commit waits for no more
+//! than that. What the store wants done where nothing waits is done between batches and, as far as it can be put off
+//! until then, when there was none for a while. A thread that has nothing to do sleeps until there is something.
 
 #[cfg(test)]
 mod tests;
@@ -17,16 +18,23 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use crate::journal::{Batch, Page};
-use crate::storage::{JOURNAL_BYTES_MAXIMUM, Pause, Store, StoreError};
+use crate::journal::{Batch, Fetch, Pages};
+use crate::storage::{CACHE_BYTES, JOURNAL_BYTES_MAXIMUM, Pause, Store, StoreError, Wanted};
+use crate::time::Time;
 
 use times::Times;
 
 /// The engine keeps what is large on its heap, and most of its work is no deeper than a tree of pages.
 const STACK_BYTES: usize = 256 * 1024;
 
+/// Bytes of memory that the thread and its store take, beside what is on its way to them and back.
+pub const MEMORY: usize = STACK_BYTES + CACHE_BYTES;
+
 /// How often a full disk is tried again; tests do not wait that long.
 const FULL_RETRY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
+
+/// How long is read before it is looked for a batch.
+const READING: Duration = Duration::from_millis(2);
 
 /// How long there must have been no batch before the store is put into shape.
 const IDLE: Duration = Duration::from_secs(1);
@@ -59,11 +67,11 @@ pub enum Kept {
     Durable {
         /// Its number.
         number: u64,
-        /// What was to be read behind it.
-        pages: Vec<Page>,
         /// How things are by now.
         statistics: Statistics,
     },
+    /// Some of what was wanted has been read.
+    Read(Pages),
     /// There is no room for the batch. It is tried again until there is, and this is told once.
     Full,
     /// The batch can not be made durable, nor can any other: why. The broker has to end, and may promise nothing more.
@@ -85,8 +93,16 @@ pub struct Statistics {
     pub longest: u64,
 }
 
-/// One batch on its way.
-struct Job {
+/// Something on its way to the thread.
+enum Job {
+    /// A batch to be made durable.
+    Keep(Closed),
+    /// Messages to be read.
+    Read { fetches: Vec<Fetch>, now: Time, wall: u64 },
+}
+
+/// A batch, and the milliseconds since 1970 when it was closed.
+struct Closed {
     batch: Batch,
     wall: u64,
 }
@@ -94,7 +110,7 @@ struct Job {
 /// The loop's side of the thread.
 #[derive(Debug)]
 pub struct Storage {
-    batches: Sender<Job>,
+    jobs: Sender<Job>,
     answers: Receiver<Kept>,
     thread: JoinHandle<()>,
     /// Batches that were handed over and are not answered.
@@ -108,7 +124,7 @@ impl Storage {
     ///
     /// The system gives no thread.
     pub fn start(store: Store, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let (batches, waiting) = channel();
+        let (jobs, waiting) = channel();
         let (answering, answers) = channel();
         let thread =
             thread::Builder::new().name("storage".to_owned()).stack_size(STACK_BYTES).spawn(move || {
@@ -117,10 +133,9 @@ impl Storage {
                     let _ = answering.send(kept);
                     wake();
                 };
-                Keeper { store, batches: waiting, waiting: VecDeque::new(), answer, times: Times::new() }
-                    .run();
+                Keeper::new(store, waiting, answer).run();
             })?;
-        Ok(Self { batches, answers, thread, outstanding: 0 })
+        Ok(Self { jobs, answers, thread, outstanding: 0 })
     }
 
     /// Whether every batch was answered, so that the next may be handed over.
@@ -132,7 +147,13 @@ impl Storage {
     pub fn hand_over(&mut self, batch: Batch, wall: u64) {
         self.outstanding += 1;
         // A thread that has failed has said so.
-        let _ = self.batches.send(Job { batch, wall });
+        let _ = self.jobs.send(Job::Keep(Closed { batch, wall }));
+    }
+
+    /// Has messages read. They come in the order of each fetch, as parts of several answers. `now` and `wall` are the
+    /// same moment.
+    pub fn read(&self, fetches: Vec<Fetch>, now: Time, wall: u64) {
+        let _ = self.jobs.send(Job::Read { fetches, now, wall });
     }
 
     /// The next answer, if there is one. To be asked until there is none whenever the thread wakes the loop.
@@ -150,16 +171,16 @@ impl Storage {
     fn note(&mut self, kept: Kept) -> Kept {
         self.outstanding = match kept {
             Kept::Durable { .. } => self.outstanding.saturating_sub(1),
-            Kept::Full => self.outstanding,
+            Kept::Full | Kept::Read(_) => self.outstanding,
             Kept::Failed(_) => 0,
         };
         kept
     }
 
     /// Waits until everything that was handed over is durable or has failed, and closes the store. What a full disk has
-    /// no room for has failed then. Returns the answers that are left.
+    /// no room for has failed then, and nothing more is read. Returns the answers that are left.
     pub fn finish(self) -> Vec<Kept> {
-        drop(self.batches);
+        drop(self.jobs);
         let answers = self.answers.iter().collect();
         // Whatever it panicked of has been said.
         let _ = self.thread.join();
@@ -170,11 +191,23 @@ impl Storage {
 /// The thread's side.
 struct Keeper<Answer> {
     store: Store,
-    batches: Receiver<Job>,
-    /// Batches that came while the disk was full.
-    waiting: VecDeque<Job>,
+    jobs: Receiver<Job>,
+    /// The loop has ended: nothing more will come.
+    is_over: bool,
+    /// Batches that wait.
+    batches: VecDeque<Closed>,
+    /// What is to be read.
+    wanted: Wanted,
+    /// The same moment on both clocks, of late.
+    clocks: (Time, u64),
     answer: Answer,
     times: Times,
+}
+
+/// What the thread does next.
+enum Work {
+    Keep(Closed),
+    Read,
 }
 
 /// Why the thread ends.
@@ -186,31 +219,108 @@ enum End {
 }
 
 impl<Answer: Fn(Kept)> Keeper<Answer> {
+    fn new(store: Store, jobs: Receiver<Job>, answer: Answer) -> Self {
+        Self {
+            store,
+            jobs,
+            is_over: false,
+            batches: VecDeque::new(),
+            wanted: Wanted::default(),
+            clocks: (Time::ZERO, 0),
+            answer,
+            times: Times::new(),
+        }
+    }
+
     fn run(mut self) {
         loop {
-            let outcome = self.next().and_then(|job| self.keep(&job));
-            match outcome.and_then(|()| self.put_into_shape(Pause::BetweenBatches)) {
-                Ok(_) => {}
+            let outcome = self.next().and_then(|work| match work {
+                Work::Keep(closed) => {
+                    self.keep(&closed)?;
+                    self.put_into_shape(Pause::BetweenBatches).map(|_| ())
+                }
+                Work::Read => self.read(),
+            });
+            match outcome {
+                Ok(()) => {}
                 Err(End::NothingLeft) => return,
                 Err(End::Failed(why)) => return (self.answer)(Kept::Failed(why)),
             }
         }
     }
 
-    /// Waits for the next batch. Meanwhile the store is put into shape, until that is done.
-    fn next(&mut self) -> Result<Job, End> {
-        if let Some(job) = self.waiting.pop_front() {
-            return Ok(job);
-        }
+    /// What is to be done next: the next batch, if there is one, else some of what is to be read. While there is neither,
+    /// the store is put into shape, until that is done.
+    fn next(&mut self) -> Result<Work, End> {
         let mut has_more = true;
-        while has_more {
-            match self.batches.recv_timeout(IDLE) {
-                Ok(job) => return Ok(job),
-                Err(RecvTimeoutError::Disconnected) => return Err(End::NothingLeft),
-                Err(RecvTimeoutError::Timeout) => has_more = self.put_into_shape(Pause::Idle)?,
+        loop {
+            self.take_jobs();
+            if let Some(closed) = self.batches.pop_front() {
+                return Ok(Work::Keep(closed));
+            }
+            if self.is_over {
+                return Err(End::NothingLeft);
+            }
+            if !self.wanted.is_empty() {
+                return Ok(Work::Read);
+            }
+            if !has_more {
+                let job = self.jobs.recv().map_err(|_| End::NothingLeft)?;
+                self.take(job);
+            } else if !self.wait_for_job(IDLE) {
+                has_more = self.put_into_shape(Pause::Idle)?;
             }
         }
-        self.batches.recv().map_err(|_| End::NothingLeft)
+    }
+
+    /// Takes all that has come.
+    fn take_jobs(&mut self) {
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => self.take(job),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => return self.is_over = true,
+            }
+        }
+    }
+
+    /// Waits so long for something to come; tells whether it has, or nothing ever will.
+    fn wait_for_job(&mut self, most: Duration) -> bool {
+        match self.jobs.recv_timeout(most) {
+            Ok(job) => self.take(job),
+            Err(RecvTimeoutError::Disconnected) => self.is_over = true,
+            Err(RecvTimeoutError::Timeout) => return false,
+        }
+        true
+    }
+
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Keep(closed) => self.batches.push_back(closed),
+            Job::Read { fetches, now, wall } => {
+                self.clocks = (now, wall);
+                fetches.into_iter().for_each(|fetch| self.wanted.add(fetch));
+            }
+        }
+    }
+
+    /// Reads some of what is wanted.
+    fn read(&mut self) -> Result<(), End> {
+        let outcome = self.read_for_a_while();
+        let pages = match outcome {
+            Ok(pages) => pages,
+            Err(error) => {
+                self.reopen(&error)?;
+                self.read_for_a_while().map_err(|error| End::Failed(error.to_string()))?
+            }
+        };
+        (self.answer)(Kept::Read(pages));
+        Ok(())
+    }
+
+    fn read_for_a_while(&mut self) -> Result<Pages, StoreError> {
+        let begin = clock();
+        self.store.read(&mut self.wanted, self.clocks, || begin.elapsed() >= READING)
     }
 
     /// Does what the store wants done where nobody waits. Tells whether there is more of it.
@@ -227,13 +337,13 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
     }
 
     /// Makes a batch durable, however long that takes while there is no room.
-    fn keep(&mut self, job: &Job) -> Result<(), End> {
+    fn keep(&mut self, closed: &Closed) -> Result<(), End> {
         let (mut is_full, mut was_reopened) = (false, false);
         loop {
-            match self.attempt(job) {
-                Ok(pages) => {
+            match self.attempt(closed) {
+                Ok(()) => {
                     let statistics = self.statistics();
-                    (self.answer)(Kept::Durable { number: job.batch.number, pages, statistics });
+                    (self.answer)(Kept::Durable { number: closed.batch.number, statistics });
                     return Ok(());
                 }
                 Err(StoreError::Full) => {
@@ -252,26 +362,29 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
         }
     }
 
-    fn attempt(&mut self, Job { batch, wall }: &Job) -> Result<Vec<Page>, StoreError> {
-        if !batch.records.is_empty() {
-            #[expect(clippy::disallowed_methods, reason = "this floor may read clocks")]
-            let begin = Instant::now();
-            self.store.commit(batch, *wall)?;
-            self.times.add(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX));
-        }
-        batch.fetches.iter().map(|fetch| self.store.fetch(fetch, batch.now, *wall)).collect()
+    fn attempt(&mut self, Closed { batch, wall }: &Closed) -> Result<(), StoreError> {
+        let begin = clock();
+        self.store.commit(batch, *wall)?;
+        self.times.add(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX));
+        Ok(())
     }
 
-    /// Waits a moment, and takes what comes meanwhile. If nothing will, nobody waits for room any longer.
+    /// Waits a moment, and takes what comes meanwhile; what is to be read needs no room, and makes some when its clients
+    /// have got it. If nothing will come, nothing waits for room any longer.
     fn wait_for_room(&mut self) -> Result<(), End> {
-        match self.batches.recv_timeout(FULL_RETRY) {
-            Ok(job) => self.waiting.push_back(job),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(End::Failed(StoreError::Full.to_string()));
+        let begin = clock();
+        loop {
+            self.take_jobs();
+            let left = FULL_RETRY.saturating_sub(begin.elapsed());
+            match () {
+                () if self.is_over => return Err(End::Failed(StoreError::Full.to_string())),
+                () if left.is_zero() => return Ok(()),
+                () if !self.wanted.is_empty() => self.read()?,
+                () => {
+                    self.wait_for_job(left);
+                }
             }
         }
-        Ok(())
     }
 
     /// What has failed may work with a file that was opened anew.
@@ -290,4 +403,9 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
             longest: self.times.longest(),
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this floor may read clocks")]
+fn clock() -> Instant {
+    Instant::now()
 }

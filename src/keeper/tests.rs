@@ -70,7 +70,7 @@ fn number(number: u64) -> MessageNumber {
     MessageNumber(NonZeroU64::new(number).expect("not zero"))
 }
 
-/// A message for the one session, which is read behind it.
+/// A message for the one session.
 fn batch(count: u64) -> Batch {
     let session = StoredSession {
         number: SESSION,
@@ -96,18 +96,30 @@ fn batch(count: u64) -> Batch {
         Record::Session(Box::new(session)),
         Record::Message(StoredMessage { number: number(count), message, recipients }),
     ];
-    let fetches = vec![Fetch { session: SESSION, messages: vec![number(count + 1), number(count)] }];
-    Batch { number: count, now: Time::ZERO, records, fetches }
+    Batch { number: count, now: Time::ZERO, records }
 }
 
-/// The number of a batch that is durable, and of the messages that were read.
-fn durable(kept: Option<Kept>) -> (u64, Vec<u64>) {
+/// Asks for a message of the one session.
+fn fetch(count: u64) -> Vec<Fetch> {
+    vec![Fetch { session: SESSION, messages: vec![number(count)] }]
+}
+
+/// The number of a batch that is durable.
+fn durable(kept: Option<Kept>) -> u64 {
     match kept {
-        Some(Kept::Durable { number, pages, .. }) => {
-            let copies = pages.iter().flat_map(|page| &page.copies);
-            (number, copies.map(|copy| copy.number.0.get()).collect())
-        }
+        Some(Kept::Durable { number, .. }) => number,
         other => panic!("it is not durable: {other:?}"),
+    }
+}
+
+/// The numbers of the messages that were read.
+fn found(kept: Option<Kept>) -> Vec<u64> {
+    match kept {
+        Some(Kept::Read(pages)) => {
+            let copies = pages.pages.iter().flat_map(|page| &page.copies);
+            copies.filter(|copy| copy.found.is_some()).map(|copy| copy.number.0.get()).collect()
+        }
+        other => panic!("it is not read: {other:?}"),
     }
 }
 
@@ -127,7 +139,7 @@ fn batches_become_durable_and_the_loop_is_woken() {
     }
     storage.hand_over(batch(4), 0);
     let mut left = storage.finish().into_iter();
-    assert_eq!(durable(left.next()), (4, vec![4]));
+    assert_eq!(durable(left.next()), 4);
     assert!(left.next().is_none());
     assert_eq!(file.waiting(), [1, 2, 3, 4]);
 }
@@ -145,7 +157,7 @@ fn a_full_disk_is_told_once_and_tried_until_there_is_room() {
     storage.hand_over(batch(2), 0);
     for count in 1..3 {
         woken.recv().expect("it wakes");
-        assert_eq!(durable(storage.next_answer()), (count, vec![count]));
+        assert_eq!(durable(storage.next_answer()), count);
     }
     assert!(storage.is_idle());
 }
@@ -173,7 +185,7 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     woken.recv().expect("it wakes");
     assert!(matches!(storage.next_answer(), Some(Kept::Full)));
     woken.recv().expect("it wakes");
-    assert_eq!(durable(storage.next_answer()), (1, vec![1]));
+    assert_eq!(durable(storage.next_answer()), 1);
     storage.finish();
 
     let mut store = file.store();
@@ -189,6 +201,76 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     assert!(matches!(next, Some(Kept::Failed(_))));
     drop(storage);
     assert_eq!(file.waiting(), [1]);
+}
+
+#[test]
+fn a_batch_goes_before_what_is_to_be_read() {
+    const COUNT: u16 = 10_000;
+    let file = File::new();
+    let (mut storage, woken) = start(file.store());
+    storage.hand_over(batch(1), 0);
+    woken.recv().expect("it wakes");
+    assert_eq!(durable(storage.next_answer()), 1);
+    // More than can be read in the time that a batch may have to wait.
+    let fetches = (1..=COUNT).map(|count| Fetch { session: SESSION, messages: vec![number(count.into())] });
+    storage.read(fetches.collect(), Time::ZERO, 0);
+    storage.hand_over(batch(2), 0);
+    let (mut before, mut behind) = (0, 0);
+    let count = |kept: Kept, parts: &mut usize| match kept {
+        Kept::Read(pages) => *parts += pages.pages.iter().map(|page| page.copies.len()).sum::<usize>(),
+        other => panic!("nothing but pages is awaited: {other:?}"),
+    };
+    while !storage.is_idle() {
+        woken.recv().expect("it wakes");
+        match storage.next_answer() {
+            Some(Kept::Durable { number, .. }) => assert_eq!(number, 2),
+            Some(kept) => count(kept, &mut before),
+            None => {}
+        }
+    }
+    assert!(before <= 2 * 4096, "it has waited for one or two parts: {before}");
+    while behind + before < usize::from(COUNT) {
+        woken.recv().expect("it wakes");
+        storage.next_answer().into_iter().for_each(|kept| count(kept, &mut behind));
+    }
+}
+
+#[test]
+fn what_is_wanted_is_read_while_the_disk_is_full() {
+    let file = File::new();
+    let mut store = file.store();
+    store.commit(&batch(1), 0).expect("there is room");
+    store.faults = vec![StoreError::Full; 1_000_000].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(2), 0);
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    storage.read(fetch(1), Time::ZERO, 0);
+    woken.recv().expect("it wakes");
+    assert_eq!(found(storage.next_answer()), [1]);
+    assert!(!storage.is_idle(), "the batch still waits");
+    storage.finish();
+}
+
+#[test]
+fn what_can_not_be_read_is_tried_once_more() {
+    let file = File::new();
+    let mut store = file.store();
+    store.commit(&batch(1), 0).expect("there is room");
+    let fault = || StoreError::Other("disk I/O error".to_owned());
+    store.read_faults.borrow_mut().push_back(fault());
+    let (mut storage, woken) = start(store);
+    storage.read(fetch(1), Time::ZERO, 0);
+    woken.recv().expect("it wakes");
+    assert_eq!(found(storage.next_answer()), [1]);
+    storage.finish();
+
+    let store = file.store();
+    store.read_faults.borrow_mut().extend([fault(), fault()]);
+    let (mut storage, woken) = start(store);
+    storage.read(fetch(1), Time::ZERO, 0);
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Failed(why)) if why == "disk I/O error"));
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn batch(import: &Import<'_>, target: &Target, next: NextNumbers, now: Time) -> 
         records.push(record);
         Ok::<(), Infallible>(())
     });
-    Batch { number: 1, now, records, fetches: Vec::new() }
+    Batch { number: 1, now, records }
 }
 
 /// A new store belongs to whom the directory belongs: who imports is often root, and the broker is not.

@@ -1,6 +1,7 @@
 //! Durable state: the storage thread between the core and the disk. The core says what is to be written down and when;
 //! here it is handed over, and what has become of it comes back.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 
@@ -10,8 +11,9 @@ use mio::Events;
 use super::{Server, clock};
 use crate::broker::StorageFigures;
 use crate::escape::Escaped;
-use crate::journal::{Pace, Restored};
-use crate::keeper::{Kept, Storage, has_room};
+use crate::journal::{Pace, Pages, Restored};
+use crate::keeper::{self, Kept, Storage, has_room};
+use crate::memory::Counted;
 use crate::settings::{Durability, Persistence};
 use crate::storage::{Opening, Store};
 use crate::time::{Duration, Time};
@@ -38,6 +40,10 @@ pub(super) struct Keeping {
     has_room: bool,
     /// A batch has met a full disk, whatever the system says of it.
     is_stuck: bool,
+    /// What has been read and not handed on: one part a turn, since each is work for many clients.
+    pages: VecDeque<Pages>,
+    /// What the storage takes is part of the memory budget.
+    _counted: Counted,
 }
 
 impl Server {
@@ -83,7 +89,15 @@ impl Server {
             Storage::start(store, wake).map_err(|error| format!("no thread for the storage: {error}"))?;
         let has_room = has_room(&path);
         self.broker.set_storage_room(has_room, now);
-        self.keeping = Some(Keeping { storage, path, looked: now, has_room, is_stuck: false });
+        self.keeping = Some(Keeping {
+            storage,
+            path,
+            looked: now,
+            has_room,
+            is_stuck: false,
+            pages: VecDeque::new(),
+            _counted: Counted::new(keeper::MEMORY),
+        });
         Ok(())
     }
 
@@ -96,7 +110,7 @@ impl Server {
         let Some(keeping) = &mut self.keeping else { return Ok(()) };
         while let Some(kept) = keeping.storage.next_answer() {
             match kept {
-                Kept::Durable { number, pages, statistics } => {
+                Kept::Durable { number, statistics } => {
                     keeping.is_stuck = false;
                     self.broker.set_storage_figures(StorageFigures {
                         bytes: statistics.bytes,
@@ -106,11 +120,14 @@ impl Server {
                         longest: statistics.longest,
                     });
                     self.broker.durable(number, now);
-                    pages.iter().for_each(|page| self.broker.page(page, now));
                 }
+                Kept::Read(pages) => keeping.pages.push_back(pages),
                 Kept::Full => keeping.is_stuck = true,
                 Kept::Failed(why) => return Err(io::Error::other(format!("the storage failed: {why}"))),
             }
+        }
+        if let Some(pages) = keeping.pages.pop_front() {
+            self.broker.pages(&pages, now);
         }
         Ok(())
     }
@@ -125,7 +142,7 @@ impl Server {
         self.broker.set_storage_room(keeping.has_room && !keeping.is_stuck, now);
     }
 
-    /// Hands over what is to be written down now.
+    /// Hands over what is to be written down now, and what is to be read.
     pub(super) fn hand_over(&mut self, now: Time) {
         let Some(keeping) = &mut self.keeping else { return };
         if keeping.storage.is_idle()
@@ -134,13 +151,20 @@ impl Server {
         {
             keeping.storage.hand_over(batch, clock::wall().milliseconds());
         }
+        if self.broker.wants_pages() {
+            let fetches = self.broker.take_fetches(now);
+            if !fetches.is_empty() {
+                keeping.storage.read(fetches, now, clock::wall().milliseconds());
+            }
+        }
     }
 
     /// When there is something to do about durable state, if nothing happens before.
     pub(super) fn keeping_due(&self) -> Option<Time> {
         let keeping = self.keeping.as_ref()?;
         let looking = (!keeping.has_room || keeping.is_stuck).then(|| keeping.looked + ROOM_AWAITED);
-        [self.broker.batch_due(), looking].into_iter().flatten().min()
+        let reading = (!keeping.pages.is_empty() || self.broker.wants_pages()).then_some(Time::ZERO);
+        [self.broker.batch_due(), looking, reading].into_iter().flatten().min()
     }
 
     /// Writes everything down that is to survive the end, as long as the disk allows it.

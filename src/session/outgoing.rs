@@ -23,6 +23,8 @@ use crate::time::Time;
 
 /// Places for messages that are needed no longer which a session keeps.
 const GONE_KEPT: usize = 16;
+/// Messages in the store that are looked at to make room for another one.
+const EXPIRED_AT_ONCE: usize = 1_024;
 
 /// One copy of a message for this client.
 #[derive(Clone, Debug)]
@@ -141,6 +143,7 @@ impl Outgoing {
         self.unsettled = 0;
         self.window = usize::from(window);
         self.sent_at = None;
+        self.replays.resume();
         for entry in &mut self.in_flight {
             entry.retries = 0;
         }
@@ -315,9 +318,18 @@ impl Outgoing {
             self.backlog.get_or_insert_default().push_front(number, message.memory(), message.expires());
         }
         if let Some(backlog) = &mut self.backlog {
-            backlog.is_fetching = false;
+            backlog.give_up_page();
         }
         self.count();
+    }
+
+    /// Takes out what has expired of what waits in the store, looking at no more than `most` messages; tells whether
+    /// there may be more.
+    pub fn drop_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
+        let Some(backlog) = &mut self.backlog else { return (VecDeque::new(), false) };
+        let taken = backlog.take_expired(now, most);
+        self.backlog.take_if(|backlog| backlog.is_empty());
+        taken
     }
 
     /// The message last put in flight or in the queue is kept under this number.
@@ -397,10 +409,8 @@ impl Outgoing {
     }
 
     fn forget_expired(&mut self, now: Time) {
-        if let Some(backlog) = &mut self.backlog {
-            self.gone.extend(backlog.take_expired(now));
-        }
-        self.backlog.take_if(|backlog| backlog.is_empty());
+        let (expired, _) = self.drop_expired(now, EXPIRED_AT_ONCE);
+        self.gone.extend(expired);
         if self.queue_expires > now {
             return;
         }
@@ -568,7 +578,7 @@ impl Outgoing {
             self.queue_bytes -= queued.message.memory();
             return Some(Leftover { may_move: true, queued: Some(queued) });
         }
-        self.replays.take_next().map(|_| Leftover { may_move: false, queued: None })
+        self.replays.take_any().map(|_| Leftover { may_move: false, queued: None })
     }
 
     /// Takes out what the client may no longer be given: from the queue, and from what is to be sent again. What was

@@ -8,7 +8,9 @@ use crate::subscription::Terms;
 use crate::trie::FilterId;
 
 /// What one that waits takes in the nodes of both maps, two thirds full.
-const WAITING_BYTES: usize = 48;
+const WAITING_BYTES: usize = 60;
+/// The position of a SUBACK that is not known yet.
+const UNANSWERED: u64 = u64::MAX;
 
 /// A subscription whose retained messages are being handed over.
 #[derive(Debug)]
@@ -27,14 +29,34 @@ pub struct Replay {
 #[derive(Debug, Default)]
 pub struct Replays {
     current: Option<Replay>,
-    waiting: BTreeMap<u64, (FilterId, Terms)>,
+    waiting: BTreeMap<u64, Waiting>,
     /// Where in `waiting` a filter stands.
     turns: BTreeMap<FilterId, u64>,
     next_turn: u64,
     counted: Counted,
 }
 
+/// One whose retained messages have not begun.
+#[derive(Debug)]
+struct Waiting {
+    filter: FilterId,
+    terms: Terms,
+    /// The position of its SUBACK among the answers of the connection, before which no retained message leaves.
+    answer: u64,
+}
+
 impl Replays {
+    /// A new connection: those of an earlier one wait for no answer.
+    pub fn resume(&mut self) {
+        self.waiting.values_mut().for_each(|waiting| waiting.answer = 0);
+    }
+
+    /// The SUBACK for the latest ones has this position among the answers of the connection; zero if it has left.
+    pub fn are_answered(&mut self, position: u64) {
+        let latest = self.waiting.values_mut().rev().take_while(|waiting| waiting.answer == UNANSWERED);
+        latest.for_each(|waiting| waiting.answer = position);
+    }
+
     /// Whether nothing is left to be handed over.
     pub fn is_empty(&self) -> bool {
         self.current.is_none() && self.waiting.is_empty()
@@ -44,7 +66,7 @@ impl Replays {
     pub fn begin(&mut self, filter: FilterId, terms: Terms) {
         self.forget(filter);
         self.turns.insert(filter, self.next_turn);
-        self.waiting.insert(self.next_turn, (filter, terms));
+        self.waiting.insert(self.next_turn, Waiting { filter, terms, answer: UNANSWERED });
         self.next_turn += 1;
         self.count();
     }
@@ -64,15 +86,33 @@ impl Replays {
         self.count();
     }
 
-    /// Takes the one to go on with.
-    pub fn take_next(&mut self) -> Option<Replay> {
+    /// Takes the one to go on with, if its SUBACK has left: `has_left` tells so of a position among the answers.
+    pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<Replay> {
         let next = self.current.take().or_else(|| {
-            let (_, (filter, terms)) = self.waiting.pop_first()?;
+            let first = self.waiting.first_entry()?;
+            let answer = first.get().answer;
+            if answer == UNANSWERED || answer > 0 && !has_left(answer) {
+                return None;
+            }
+            let Waiting { filter, terms, .. } = first.remove();
             self.turns.remove(&filter);
             Some(Replay { filter, terms, position: Position::default() })
         });
         self.count();
         next
+    }
+
+    /// Takes one of a session that is over.
+    pub fn take_any(&mut self) -> Option<FilterId> {
+        let taken = match self.current.take() {
+            Some(current) => Some(current.filter),
+            None => self.waiting.pop_first().map(|(_, waiting)| waiting.filter),
+        };
+        if let Some(filter) = taken {
+            self.turns.remove(&filter);
+        }
+        self.count();
+        taken
     }
 
     /// Puts back what [`Replays::take_next`] gave and is not over.
@@ -107,15 +147,22 @@ mod tests {
         replays.begin(second, old);
         replays.begin(first, old);
         replays.begin(second, old);
-        let replay = replays.take_next().unwrap();
+        assert!(replays.take_next(|_| true).is_none(), "there is no SUBACK yet");
+        replays.are_answered(7);
+        assert!(replays.take_next(|position| position < 7).is_none(), "the SUBACK has not left");
+        let replay = replays.take_next(|position| position == 7).unwrap();
         assert_eq!((replay.filter, replay.terms), (first, old));
         replays.put_back(replay);
         replays.begin(first, new);
-        let replay = replays.take_next().unwrap();
+        replays.are_answered(0);
+        let replay = replays.take_next(|_| true).unwrap();
         assert_eq!((replay.filter, replay.terms), (second, old), "what is made anew goes to the end");
         replays.put_back(replay);
         replays.forget(second);
-        assert_eq!(replays.take_next().map(|replay| (replay.filter, replay.terms)), Some((first, new)));
+        assert_eq!(
+            replays.take_next(|_| true).map(|replay| (replay.filter, replay.terms)),
+            Some((first, new))
+        );
         assert!(replays.is_empty() && replays.memory() == 0);
     }
 }

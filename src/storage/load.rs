@@ -1,4 +1,4 @@
-//! What is read: everything when the broker starts, single messages while it runs.
+//! What is read when the broker starts: everything.
 
 use std::collections::BTreeSet;
 
@@ -10,28 +10,7 @@ use super::rows::{
     publication_columns, session_number,
 };
 use super::write::{Marks, forget};
-use crate::journal::{
-    Fetch, MessageNumber, Page, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
-};
-
-/// Bytes of messages that are read at a time; the last one of them may be beyond.
-const PAGE_BYTES: usize = 256 * 1024;
-
-/// Reads what waits for a session, or as much of it as is good at a time.
-pub(super) fn fetch(connection: &Connection, fetch: &Fetch, clocks: Clocks) -> Outcome<Page> {
-    let (mut messages, mut copies, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for &message in &fetch.messages {
-        if bytes >= PAGE_BYTES {
-            break;
-        }
-        messages.push(message);
-        if let Some(copy) = copy(connection, message, fetch.session, clocks)? {
-            bytes += copy.message.memory();
-            copies.push(copy);
-        }
-    }
-    Ok(Page { fetch: Fetch { session: fetch.session, messages }, copies })
-}
+use crate::journal::{MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence};
 
 /// A session's copy of a message, if the message is there and the session is one of its recipients.
 fn copy(

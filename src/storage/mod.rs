@@ -13,6 +13,7 @@
 mod error;
 mod file;
 mod load;
+mod pages;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -24,11 +25,12 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use crate::journal::{Batch, Fetch, NextNumbers, Page, Restored};
+use crate::journal::{Batch, NextNumbers, Pages, Restored};
 use crate::settings::OnDamage;
 use crate::time::Time;
 
 pub use error::{OpenError, StoreError};
+pub use pages::Wanted;
 pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
 
 use rows::Clocks;
@@ -36,6 +38,9 @@ use write::Marks;
 
 /// Statements that stay prepared: more than there are.
 const STATEMENTS_MAXIMUM: usize = 48;
+
+/// Bytes of memory that the engine keeps.
+pub const CACHE_BYTES: usize = 1024 * schema::CACHE_KIB as usize;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +64,9 @@ pub struct Store {
     /// What the next commits fail with.
     #[cfg(test)]
     pub(crate) faults: std::collections::VecDeque<StoreError>,
+    /// What the next reads fail with.
+    #[cfg(test)]
+    pub(crate) read_faults: std::cell::RefCell<std::collections::VecDeque<StoreError>>,
 }
 
 impl Store {
@@ -99,6 +107,8 @@ impl Store {
             set_aside: None,
             #[cfg(test)]
             faults: Default::default(),
+            #[cfg(test)]
+            read_faults: Default::default(),
         })
     }
 
@@ -134,13 +144,23 @@ impl Store {
         upkeep::count(&self.connection, &mut self.written)
     }
 
-    /// Reads what waits for a session. `now` and `wall` are the same moment, as in [`Store::commit`].
+    /// Reads some of what is wanted: at least one message, then as many as are good at a time and until it is time for
+    /// something else. `now` and `wall` are the same moment, as in [`Store::commit`].
     ///
     /// # Errors
     ///
-    /// It can not be read.
-    pub fn fetch(&self, fetch: &Fetch, now: Time, wall: u64) -> Result<Page, StoreError> {
-        load::fetch(&self.connection, fetch, Clocks::new(now, wall))
+    /// The first message can not be read. It is still wanted.
+    pub fn read(
+        &self,
+        wanted: &mut Wanted,
+        (now, wall): (Time, u64),
+        is_time_up: impl FnMut() -> bool,
+    ) -> Result<Pages, StoreError> {
+        #[cfg(test)]
+        if let Some(fault) = self.read_faults.borrow_mut().pop_front() {
+            return Err(fault);
+        }
+        pages::read(&self.connection, wanted, Clocks::new(now, wall), is_time_up)
     }
 
     /// The numbers that are to be given next. What is handed out by [`Store::load`] has none of them.

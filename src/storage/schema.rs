@@ -10,7 +10,7 @@ use super::{OpenError, STATEMENTS_MAXIMUM, StoreError, file};
 const APPLICATION: i64 = 0x42_72_6B_6C;
 
 /// Bytes that the engine keeps in memory, in KiB.
-const CACHE_KIB: i64 = 1024;
+pub(super) const CACHE_KIB: u16 = 1024;
 
 /// What leads from each version of the layout to the next; the first one begins with an empty file. What was once
 /// released never changes.
@@ -106,7 +106,7 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
     // Whoever waits for a commit does not wait for a checkpoint: these are done between commits.
     connection.query_row("PRAGMA wal_autocheckpoint = 0", (), |_| Ok(()))?;
     let journal_size_limit = format!("PRAGMA journal_size_limit = {}", super::JOURNAL_BYTES_MAXIMUM);

@@ -2,15 +2,23 @@
 
 use std::num::NonZeroU64;
 
-use brooklet::journal::{Batch, MessageNumber, NextNumbers, Pace, SessionNumber};
+use brooklet::codec::{Properties, QoS};
+use brooklet::journal::{
+    Batch, Fetch, MessageNumber, NextNumbers, Pace, Recipient, Record, Restored, SessionNumber,
+    StoredMessage, StoredPresence, StoredSession,
+};
 use brooklet::limits::Limits;
-use brooklet::message::Message;
+use brooklet::memory;
+use brooklet::message::{Message, Portable, Publication};
+use brooklet::settings::ListenerId;
+use brooklet::subscription::Identifiers;
 use brooklet::time::{Duration, Time};
+use brooklet::topic::TopicName;
 
 use crate::chance::Chance;
 use crate::store::{Epoch, Store};
 use crate::wire::*;
-use crate::world::World;
+use crate::world::{Peer, World};
 
 const PACE: Pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::from_seconds(1) };
 
@@ -47,10 +55,21 @@ impl Kept {
         let now = self.world.now();
         self.store.write(&batch, now);
         self.world.broker.durable(batch.number, now);
-        let epoch = Epoch::new(Time::ZERO, Time::ZERO);
-        for fetch in &batch.fetches {
-            self.world.broker.page(&self.store.fetch(fetch, epoch), now);
+        self.world.settle();
+        self.read();
+    }
+
+    /// What clients ask for is read.
+    fn read(&mut self) {
+        while self.world.broker.wants_pages() {
+            let fetches = self.world.broker.take_fetches(self.world.now());
+            self.answer(&fetches);
         }
+    }
+
+    fn answer(&mut self, fetches: &[Fetch]) {
+        let pages = self.store.read(fetches, Epoch::new(Time::ZERO, Time::ZERO));
+        self.world.broker.pages(&pages, self.world.now());
         self.world.settle();
     }
 
@@ -91,13 +110,48 @@ impl Kept {
 
     /// A session with a subscription of QoS 2 that is away.
     fn leave_sleeper(&mut self) {
+        self.leave("sleeper");
+    }
+
+    /// The same of this client.
+    fn leave(&mut self, client: &str) {
         let peer = self.world.open();
-        self.world.send(peer, Connect::new(V5, "sleeper").resume().expiry(1_000).bytes());
+        self.world.send(peer, Connect::new(V5, client).resume().expiry(1_000).bytes());
         self.world.send(peer, subscribe(V5, 1, &[], &[("t", 2)]));
         self.commit();
         assert_eq!(self.world.take(peer).len(), 2, "CONNACK and SUBACK");
         self.world.cut(peer);
         self.commit();
+    }
+
+    /// It comes back; its socket may take nothing more than the CONNACK.
+    fn come_back(&mut self, client: &str, is_stalled: bool) -> Peer {
+        let peer = self.world.open();
+        self.world.send(peer, Connect::new(V5, client).resume().expiry(1_000).bytes());
+        self.close();
+        let batch = self.closed.take().expect("it is connected");
+        self.store.write(&batch, self.world.now());
+        self.world.broker.durable(batch.number, self.world.now());
+        self.world.settle();
+        self.world.stall(peer, is_stalled);
+        peer
+    }
+
+    /// A publisher sends messages of QoS 1 one by one, which become durable.
+    fn publish(&mut self, payloads: &[&[u8]]) {
+        let peer = self.world.connect(Connect::new(V5, "p").bytes());
+        for payload in payloads {
+            self.world.send(peer, Publish::new(V5, "t", payload).qos(1, 1).bytes());
+            self.commit();
+            assert_eq!(self.world.take_one(peer).len(), 4, "a PUBACK");
+        }
+        self.world.cut(peer);
+    }
+
+    /// The payloads of the messages that a client was sent.
+    fn payloads(&mut self, peer: Peer) -> Vec<Vec<u8>> {
+        let packets = self.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
+        packets.map(|packet| received(V5, &packet).payload).collect()
     }
 }
 
@@ -217,4 +271,351 @@ fn what_has_expired_in_the_store_makes_room_for_what_comes() {
         let payloads: Vec<Vec<u8>> = packets.map(|packet| received(V5, &packet).payload).collect();
         assert_eq!(payloads, [b"2", b"4"]);
     }
+}
+
+#[test]
+fn nobody_waits_for_the_pages_of_another() {
+    let mut kept = Kept::new();
+    kept.leave_sleeper();
+    kept.publish(&[b"1", b"2", b"3"]);
+    let sleeper = kept.come_back("sleeper", false);
+    let fetches = kept.world.broker.take_fetches(kept.world.now());
+    assert_eq!(fetches.iter().map(|fetch| fetch.messages.len()).collect::<Vec<_>>(), [3]);
+    // While that is read, others are answered; and the session asks for nothing more.
+    kept.publish(&[b"4"]);
+    assert!(!kept.world.broker.wants_pages() && kept.payloads(sleeper).is_empty());
+    // The answer comes in parts.
+    for (part, payload) in fetches[0].messages.iter().zip([b"1", b"2", b"3"]) {
+        kept.answer(&[Fetch { session: fetches[0].session, messages: vec![*part] }]);
+        assert_eq!(kept.payloads(sleeper), [payload]);
+    }
+    kept.read();
+    assert_eq!(kept.payloads(sleeper), [b"4"]);
+}
+
+#[test]
+fn what_comes_for_a_client_that_has_left_meanwhile_is_read_again() {
+    let mut kept = Kept::new();
+    kept.leave_sleeper();
+    kept.publish(&[b"1", b"2", b"3"]);
+    let sleeper = kept.come_back("sleeper", false);
+    let fetches = kept.world.broker.take_fetches(kept.world.now());
+    let part = |count: std::ops::Range<usize>| {
+        [Fetch { session: fetches[0].session, messages: fetches[0].messages[count].to_vec() }]
+    };
+    kept.answer(&part(0..1));
+    kept.world.cut(sleeper);
+    kept.commit();
+    let sleeper = kept.come_back("sleeper", false);
+    assert_eq!(kept.payloads(sleeper), [b"1"], "it is in flight");
+    assert!(!kept.world.broker.wants_pages(), "the other page is still being read");
+    kept.answer(&part(1..2));
+    assert!(kept.payloads(sleeper).is_empty());
+    kept.answer(&part(2..3));
+    kept.read();
+    assert_eq!(kept.payloads(sleeper), [b"2", b"3"]);
+}
+
+#[test]
+fn what_a_client_returns_for_is_written_down_at_once_and_then_read() {
+    let mut kept = Kept::new();
+    let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
+    let minute = Duration::from_seconds(60);
+    let pace = Pace { holds: false, urgent: minute, lazy: minute };
+    kept.world.broker.begin_journal(NextNumbers { session, message }, pace);
+    kept.leave_sleeper();
+    let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
+    for is_closed in [false, true] {
+        assert_eq!(kept.world.ask(publisher, Publish::new(V5, "t", b"new").qos(1, 1).bytes())[0], 0x40);
+        if is_closed {
+            kept.close();
+        }
+        let sleeper = kept.world.open();
+        kept.world.send(sleeper, Connect::new(V5, "sleeper").resume().expiry(1_000).bytes());
+        assert!(kept.world.broker.take_fetches(kept.world.now()).is_empty(), "it is not in the store yet");
+        if !is_closed {
+            assert_eq!(kept.world.broker.batch_due(), Some(kept.world.now()));
+            kept.close();
+        }
+        kept.finish();
+        let packets = kept.world.take(sleeper);
+        assert_eq!(packets.iter().map(|packet| packet[0] >> 4).collect::<Vec<_>>(), [2, 3]);
+        let identifier = received(V5, &packets[1]).packet_identifier.expect("it has one");
+        kept.world.send(sleeper, acknowledge(0x40, identifier));
+        kept.world.cut(sleeper);
+        kept.commit();
+    }
+}
+
+#[test]
+fn what_many_return_for_is_held_once() {
+    const CLIENTS: usize = 20;
+    let mut kept = Kept::new();
+    let names: Vec<String> = (0..CLIENTS).map(|count| format!("sleeper{count}")).collect();
+    names.iter().for_each(|name| kept.leave(name));
+    kept.publish(&[&[7; 100_000]]);
+    let peers: Vec<Peer> = names.iter().map(|name| kept.come_back(name, true)).collect();
+    let before = memory::held();
+    kept.read();
+    let more = memory::held() - before;
+    assert!((100_000..200_000).contains(&more), "all of them hold {more} bytes");
+    peers.iter().for_each(|&peer| kept.world.stall(peer, false));
+    assert!(peers.into_iter().all(|peer| kept.payloads(peer) == [vec![7; 100_000]]));
+}
+
+#[test]
+fn what_is_read_stays_within_the_memory_that_there_is() {
+    const CLIENTS: usize = 40;
+    const LIMIT: usize = 8 * 1024 * 1024;
+    let mut kept = Kept::with(Limits { memory: Some(LIMIT), ..Limits::default() });
+    let names: Vec<String> = (0..CLIENTS).map(|count| format!("sleeper{count}")).collect();
+    names.iter().for_each(|name| kept.leave(name));
+    let payloads: Vec<Vec<u8>> = (0..12).map(|count| vec![count; 60_000]).collect();
+    kept.publish(&payloads.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let peers: Vec<Peer> = names.iter().map(|name| kept.come_back(name, true)).collect();
+    let mut most = 0;
+    let mut read = |kept: &mut Kept| {
+        while kept.world.broker.wants_pages() {
+            let fetches = kept.world.broker.take_fetches(kept.world.now());
+            let bytes: usize = fetches.iter().map(|fetch| fetch.messages.len() * 60_000).sum();
+            assert!(bytes <= LIMIT / 64 + 256 * 1024, "{bytes} bytes at a time");
+            // As if there was never anything to share.
+            fetches.into_iter().for_each(|fetch| kept.answer(&[fetch]));
+            most = most.max(memory::held());
+        }
+    };
+    read(&mut kept);
+    let mut got = vec![Vec::new(); CLIENTS];
+    // A client that takes nothing holds what it was sent, so all have to.
+    for _ in 0..payloads.len() {
+        for (&peer, got) in peers.iter().zip(&mut got) {
+            kept.world.stall(peer, false);
+            let packets = kept.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
+            for packet in packets {
+                let Received { payload, packet_identifier, .. } = received(V5, &packet);
+                got.push(payload);
+                kept.world.send(peer, acknowledge(0x40, packet_identifier.expect("it has one")));
+            }
+            read(&mut kept);
+        }
+    }
+    assert!(got.iter().all(|got| *got == payloads), "each gets all of them");
+    assert!((LIMIT / 2..LIMIT).contains(&most), "{most} bytes were held");
+}
+
+/// A broker whose only session is owed messages of an earlier run.
+fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
+    let mut kept = Kept::new();
+    let (session, now) = (SessionNumber(NonZeroU64::MIN), kept.world.now());
+    let message = |number| MessageNumber(NonZeroU64::new(number).expect("not zero"));
+    kept.world
+        .broker
+        .begin_journal(NextNumbers { session: session.next(), message: message(1_000_000) }, PACE);
+    let stored = Box::new(StoredSession {
+        number: session,
+        client_identifier: "sleeper".to_owned(),
+        user_name: None,
+        listener: ListenerId::default(),
+        expiry_interval: 1_000,
+        presence: StoredPresence::Away { ends: Time::NEVER, sent_until: None },
+        will: None,
+    });
+    let mut records = vec![Record::Session(stored.clone())];
+    kept.world.broker.restore(Restored::Session(stored), now);
+    for (number, expires) in messages {
+        let publication = Publication {
+            topic: TopicName::new("t").expect("a topic"),
+            payload: b"owed",
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            publisher: None,
+            properties: Properties::default(),
+            expires,
+        };
+        let (number, sessions, length) = (message(number), vec![session], publication.length());
+        kept.world.broker.restore(Restored::Waiting { message: number, length, expires, sessions }, now);
+        let form = brooklet::journal::CopyForm {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: Identifiers::default(),
+        };
+        let recipients = vec![Recipient { session, form }];
+        records.push(Record::Message(StoredMessage {
+            number,
+            message: Portable::new(&publication),
+            recipients,
+        }));
+    }
+    kept.store.write(&Batch { number: 0, now, records }, now);
+    kept.world.broker.finish_restore(now);
+    kept
+}
+
+#[test]
+fn what_has_expired_is_not_read_and_does_not_keep_what_is_fresh() {
+    const EXPIRED: u64 = 50_000;
+    let expires = Time::ZERO + Duration::from_seconds(10);
+    let messages = (1..=EXPIRED).map(|number| (number, expires));
+    let mut kept = owed(messages.chain([(EXPIRED + 1, Time::NEVER)]));
+    kept.world.pass_seconds(20);
+    let sleeper = kept.come_back("sleeper", false);
+    let mut turns = 0;
+    let fetches = loop {
+        let fetches = kept.world.broker.take_fetches(kept.world.now());
+        turns += 1;
+        if !fetches.is_empty() {
+            break fetches;
+        }
+        assert!(kept.world.broker.wants_pages(), "it goes on at the next turn");
+    };
+    assert!((20..60).contains(&turns), "a bounded part of it each turn: {turns}");
+    assert_eq!(fetches.iter().map(|fetch| fetch.messages.len()).sum::<usize>(), 1);
+    kept.answer(&fetches);
+    assert_eq!(kept.payloads(sleeper), [b"owed"]);
+    assert_eq!(kept.world.broker.statistics().expired, EXPIRED);
+    // What has expired is settled afterwards, some of it a batch.
+    let mut batches = 0;
+    while !kept.world.broker.is_written_down() {
+        kept.world.pass_seconds(1);
+        kept.close();
+        assert!(kept.closed.as_ref().is_none_or(|batch| batch.records.len() <= 5_000));
+        kept.finish();
+        batches += 1;
+        assert!(batches < 30, "it comes to an end");
+    }
+    assert_eq!(kept.store.messages.len(), 1);
+}
+
+#[test]
+fn what_has_expired_for_many_is_left_out_some_of_it_a_turn() {
+    const CLIENTS: usize = 30;
+    const EACH: usize = 100;
+    let mut kept = Kept::new();
+    let names: Vec<String> = (0..CLIENTS).map(|count| format!("sleeper{count}")).collect();
+    names.iter().for_each(|name| kept.leave(name));
+    let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
+    for _ in 0..EACH {
+        let publish = Publish::new(V5, "t", b"").qos(1, 1).property(&[0x02, 0, 0, 0, 5]);
+        kept.world.send(publisher, publish.bytes());
+        kept.commit();
+    }
+    kept.world.pass_seconds(10);
+    let peers: Vec<Peer> = names.iter().map(|name| kept.come_back(name, false)).collect();
+    let mut most = 0;
+    while kept.world.broker.wants_pages() {
+        let before = kept.world.broker.statistics().expired;
+        assert!(kept.world.broker.take_fetches(kept.world.now()).is_empty(), "none of it is read");
+        most = most.max(kept.world.broker.statistics().expired - before);
+    }
+    assert_eq!(kept.world.broker.statistics().expired, (CLIENTS * EACH) as u64);
+    assert!((1_000..=1_024).contains(&most), "{most} in one turn");
+    assert!(peers.into_iter().all(|peer| kept.payloads(peer).is_empty()));
+}
+
+#[test]
+fn a_full_journal_keeps_only_those_waiting_who_would_fill_it() {
+    let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
+    kept.leave_sleeper();
+    let connect = |kept: &mut Kept, name: &str| {
+        let peer = kept.world.open();
+        kept.world.send(peer, Connect::new(V5, name).resume().expiry(1_000).bytes());
+        kept.commit();
+        assert_eq!(kept.world.take_one(peer)[0], 0x20);
+        peer
+    };
+    let [keeper, publisher] = ["keeper", "publisher"].map(|name| connect(&mut kept, name));
+    let bystander = kept.world.connect(Connect::new(V5, "bystander").bytes());
+    let listener = kept.world.connect(Connect::new(V311, "listener").bytes());
+    assert_eq!(kept.world.ask(listener, subscribe(V311, 1, &[], &[("q", 1)]))[0], 0x90);
+    kept.world.send(publisher, Publish::new(V5, "k", b"").qos(2, 100).bytes());
+    kept.commit();
+    assert_eq!(kept.world.take_one(publisher)[0], 0x50);
+    // The store takes its time, and too much gathers.
+    kept.close();
+    let large = [7; 1_000_000];
+    for number in 1..=20 {
+        kept.world.send(publisher, Publish::new(V5, "t", &large).qos(1, number).bytes());
+    }
+    assert!(memory::held() > 16 * large.len());
+    // An acknowledgement behind what waits is not read; of any other client it is.
+    let ping = |kept: &mut Kept, peer| kept.world.ask(peer, PINGREQ) == PINGRESP;
+    assert!(ping(&mut kept, bystander) && ping(&mut kept, keeper));
+    for (qos, topic) in [(0, "q"), (1, "q")] {
+        let publish = Publish::new(V5, topic, b"relayed");
+        let publish = if qos > 0 { publish.qos(qos, 7) } else { publish };
+        kept.world.send(bystander, publish.bytes());
+        assert_eq!(received(V311, &kept.world.take_one(listener)).payload, b"relayed");
+        kept.world.send(listener, acknowledge(0x40, 1));
+    }
+    assert_eq!(kept.world.take_one(bystander)[0], 0x40);
+    assert_eq!(kept.world.ask(bystander, subscribe(V5, 2, &[], &[("s", 2)]))[0], 0x90);
+    assert_eq!(kept.world.ask(bystander, unsubscribe(V5, 3, &["s"]))[0], 0xB0);
+    let newcomer = kept.world.connect(Connect::new(V5, "newcomer").bytes());
+    assert!(ping(&mut kept, newcomer));
+    // What would make more of it waits, each kind on a connection of its own.
+    let retains = kept.world.connect(Connect::new(V5, "retains").bytes());
+    kept.world.send(retains, Publish::new(V5, "r", b"").retain().bytes());
+    kept.world.send(keeper, subscribe(V5, 4, &[], &[("s", 0)]));
+    let sends = kept.world.connect(Connect::new(V5, "sends").bytes());
+    kept.world.send(sends, Publish::new(V5, "t", b"more").qos(1, 5).bytes());
+    let stays = kept.world.open();
+    kept.world.send(stays, Connect::new(V5, "stays").resume().expiry(1_000).bytes());
+    for waits in [retains, keeper, sends, stays] {
+        if waits != stays {
+            kept.world.send(waits, PINGREQ);
+        }
+        assert!(kept.world.take(waits).is_empty(), "what waits is not overtaken");
+    }
+    kept.finish();
+    (0..5).for_each(|_| kept.commit());
+    let answers = [(retains, 1), (keeper, 2), (sends, 2), (stays, 1), (publisher, 20)];
+    for (peer, count) in answers {
+        assert_eq!(kept.world.take(peer).len(), count);
+    }
+}
+
+#[test]
+fn acknowledgements_are_taken_however_full_the_journal_is() {
+    let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
+    kept.leave_sleeper();
+    let publisher = kept.world.connect(Connect::new(V5, "publisher").bytes());
+    let sleeper = kept.come_back("sleeper", false);
+    assert_eq!(kept.world.take_one(sleeper)[0], 0x20);
+    kept.world.send(publisher, Publish::new(V5, "t", b"first").qos(1, 1).bytes());
+    let packet = kept.world.take_one(sleeper);
+    kept.commit();
+    kept.close();
+    for number in 2..=20 {
+        kept.world.send(publisher, Publish::new(V5, "t", &[7; 1_000_000]).qos(1, number).bytes());
+    }
+    let identifier = received(V5, &packet).packet_identifier.expect("it has one");
+    kept.world.send(sleeper, acknowledge(0x40, identifier));
+    kept.world.send(sleeper, PINGREQ);
+    assert!(kept.world.take(sleeper).iter().any(|packet| *packet == PINGRESP), "what is behind it is read");
+    kept.finish();
+    kept.commit();
+    kept.commit();
+    let payloads = kept.store.messages.values().map(|kept| kept.message.publication().payload.len());
+    assert!(payloads.into_iter().all(|length| length == 1_000_000), "the first one is settled");
+}
+
+#[test]
+fn subscriptions_again_and_again_take_no_more_room() {
+    let mut kept = Kept::new();
+    let peer = kept.world.open();
+    kept.world.send(peer, Connect::new(V5, "a").resume().expiry(1_000).bytes());
+    kept.commit();
+    let filters: Vec<String> = (0..20).map(|count| format!("{count:02}{}", "x".repeat(60_000))).collect();
+    let wanted: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 1)).collect();
+    kept.close();
+    (1..3).for_each(|number| kept.world.send(peer, subscribe(V5, number, &[], &wanted)));
+    kept.world.broker.check_memory();
+    let once = memory::held();
+    (3..50).for_each(|number| kept.world.send(peer, subscribe(V5, number, &[], &wanted)));
+    kept.world.broker.check_memory();
+    let more = memory::held() - once;
+    assert!(more < 100_000, "{more} bytes more");
+    kept.finish();
+    kept.close();
+    assert_eq!(kept.closed.as_ref().map(|batch| batch.records.len()), Some(20));
 }

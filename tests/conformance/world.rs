@@ -202,16 +202,17 @@ impl World {
 
     /// Makes durable what is to be, where anything is kept and no test does that itself.
     fn commits(&mut self) -> bool {
-        if !crate::KEEPS || self.broker.batch_due().is_none() {
+        if !crate::KEEPS || self.broker.batch_due().is_none() && !self.broker.wants_pages() {
             return false;
         }
-        if let Some(batch) = self.broker.take_batch(self.now) {
+        if self.broker.batch_due().is_some()
+            && let Some(batch) = self.broker.take_batch(self.now)
+        {
             self.store.write(&batch, self.now);
             self.broker.durable(batch.number, self.now);
-            for fetch in &batch.fetches {
-                self.broker.page(&self.store.fetch(fetch, Epoch::new(Time::ZERO, Time::ZERO)), self.now);
-            }
         }
+        let fetches = self.broker.take_fetches(self.now);
+        self.broker.pages(&self.store.read(&fetches, Epoch::new(Time::ZERO, Time::ZERO)), self.now);
         true
     }
 

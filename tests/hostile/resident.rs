@@ -314,7 +314,6 @@ fn handshakes_that_go_no_further() {
 
 /// Sessions that were away, and for which messages wait in the store, come back at once.
 #[test]
-#[ignore = "pages from the store are not bounded yet"]
 fn clients_that_come_back() {
     attack(|bounded| {
         let connect = |number| Connect::new(V5, &format!("away-{number}")).resume().expiry(1_000);
@@ -335,7 +334,6 @@ fn clients_that_come_back() {
 
 /// The same long filter again and again, each time a record.
 #[test]
-#[ignore = "texts in records are not counted yet"]
 fn long_filters_again_and_again() {
     attack(|bounded| {
         let connect = |number| Connect::new(V5, &format!("hoarder-{number}")).resume().expiry(1_000);

@@ -18,7 +18,7 @@ use brooklet::journal::{Batch, Pace};
 use brooklet::limits::Limits;
 use brooklet::settings::{ListenerId, OnDamage};
 use brooklet::slots::ConnectionId;
-use brooklet::storage::{Opening, Store};
+use brooklet::storage::{Opening, Store, Wanted};
 use brooklet::time::{Duration, Time};
 use brooklet::topic::TopicName;
 
@@ -54,7 +54,7 @@ impl World {
             records.push(record);
             Ok::<(), Infallible>(())
         });
-        store.commit(&Batch { number: 1, now, records, fetches: Vec::new() }, WALL).expect("there is room");
+        store.commit(&Batch { number: 1, now, records }, WALL).expect("there is room");
 
         // The clock of a broker begins at zero.
         let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
@@ -80,13 +80,20 @@ impl World {
                 self.broker.tick(Time::ZERO, 1000);
                 self.broker.check_invariants();
             }
-            let Some(batch) = self.broker.take_batch(Time::ZERO) else { return output };
-            self.store.commit(&batch, WALL).expect("there is room");
-            for fetch in &batch.fetches {
-                let page = self.store.fetch(fetch, Time::ZERO, WALL).expect("it can be read");
-                self.broker.page(&page, Time::ZERO);
+            let mut wanted = Wanted::default();
+            self.broker.take_fetches(Time::ZERO).into_iter().for_each(|fetch| wanted.add(fetch));
+            while !wanted.is_empty() {
+                let pages =
+                    self.store.read(&mut wanted, (Time::ZERO, WALL), || false).expect("it can be read");
+                self.broker.pages(&pages, Time::ZERO);
             }
-            self.broker.durable(batch.number, Time::ZERO);
+            let batch = self.broker.take_batch(Time::ZERO);
+            if let Some(batch) = batch {
+                self.store.commit(&batch, WALL).expect("there is room");
+                self.broker.durable(batch.number, Time::ZERO);
+            } else if !self.broker.wants_pages() {
+                return output;
+            }
         }
     }
 

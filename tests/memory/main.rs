@@ -46,7 +46,6 @@ fn no_more_is_held_than_may_be() {
 }
 
 #[test]
-#[ignore = "texts in records, topics of retained messages and queues of answers are not counted yet"]
 fn what_is_to_be_durable_is_counted() {
     is_right(journal::compare_all);
 }

@@ -1,10 +1,10 @@
-//! The disk below the broker: it takes a batch at a time and makes it durable late; it may be full; and when the
-//! broker crashes, it is all that the next one begins with.
+//! The disk below the broker: it takes a batch at a time and makes it durable late, and reads meanwhile; it may be
+//! full; and when the broker crashes, it is all that the next one begins with.
 
 use std::collections::BTreeMap;
 
 use brooklet::broker::{Broker, Statistics};
-use brooklet::journal::{Batch, Fetch, NextNumbers, Pace, Page, Restored};
+use brooklet::journal::{Batch, Fetch, NextNumbers, Pace, Restored};
 use brooklet::time::{Duration, Time};
 
 use crate::chance::Chance;
@@ -28,6 +28,9 @@ pub struct Disk {
     pub store: Store,
     chance: Chance,
     busy: Option<Writing>,
+    /// What is to be read, and when some of it is.
+    wanted: Vec<Fetch>,
+    read_at: Time,
     has_room: bool,
     /// Since it was last compared with what it is to hold.
     has_changed: bool,
@@ -35,18 +38,42 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(plan: DiskPlan, chance: Chance) -> Self {
-        Self { plan, store: Store::default(), chance, busy: None, has_room: true, has_changed: false }
+        Self {
+            plan,
+            store: Store::default(),
+            chance,
+            busy: None,
+            wanted: Vec::new(),
+            read_at: Time::ZERO,
+            has_room: true,
+            has_changed: false,
+        }
     }
 
-    /// When the batch that is being written is durable.
+    /// When the batch that is being written is durable, or something has been read.
     pub fn done_at(&self) -> Option<Time> {
-        self.busy.as_ref().map(|writing| writing.done)
+        let written = self.busy.as_ref().map(|writing| writing.done);
+        let read = (!self.wanted.is_empty()).then_some(self.read_at);
+        written.into_iter().chain(read).min()
+    }
+
+    /// How long the disk takes for something.
+    fn wait(&mut self, is_calm: bool) -> Duration {
+        let longest = if self.chance.percent(self.plan.slow) { 3_000 } else { self.plan.longest };
+        Duration::from_milliseconds(if is_calm { 0 } else { self.chance.between(0, longest) })
     }
 
     fn take(&mut self, batch: Batch, now: Time, is_calm: bool) {
-        let longest = if self.chance.percent(self.plan.slow) { 3_000 } else { self.plan.longest };
-        let wait = if is_calm { 0 } else { self.chance.between(0, longest) };
-        self.busy = Some(Writing { batch, closed: now, done: now + Duration::from_milliseconds(wait) });
+        let done = now + self.wait(is_calm);
+        self.busy = Some(Writing { batch, closed: now, done });
+    }
+
+    /// More is to be read; what is read already may come first.
+    fn want(&mut self, fetches: Vec<Fetch>, now: Time, is_calm: bool) {
+        if self.wanted.is_empty() {
+            self.read_at = now + self.wait(is_calm);
+        }
+        self.wanted.extend(fetches);
     }
 
     /// Makes a batch durable; it may be written twice, since nobody can tell how far an attempt that failed has come.
@@ -58,13 +85,24 @@ impl Disk {
         }
     }
 
-    /// Reads what waits for a session, and not always all that was asked for.
-    fn fetch(&mut self, fetch: &Fetch, epoch: Epoch) -> Page {
-        let mut fetch = fetch.clone();
-        if self.chance.percent(self.plan.repeated) {
-            fetch.messages.truncate(1 + self.chance.below(fetch.messages.len()));
+    /// Takes some of what is to be read: now and then not all sessions, nor all messages of one.
+    fn take_wanted(&mut self) -> Vec<Fetch> {
+        let (mut taken, mut left) = (Vec::new(), Vec::new());
+        for mut fetch in std::mem::take(&mut self.wanted) {
+            let count = match self.chance.percent(self.plan.repeated) {
+                true => self.chance.below(fetch.messages.len() + 1),
+                false => fetch.messages.len(),
+            };
+            let later = fetch.messages.split_off(count);
+            if !later.is_empty() {
+                left.push(Fetch { session: fetch.session, messages: later });
+            }
+            if !fetch.messages.is_empty() {
+                taken.push(fetch);
+            }
         }
-        self.store.fetch(&fetch, epoch)
+        self.wanted = left;
+        taken
     }
 
     /// A new broker's time and what it begins with.
@@ -89,7 +127,8 @@ impl World {
     pub fn is_store_busy(&self) -> bool {
         let Some(disk) = &self.disk else { return false };
         let soon = self.clock() + Duration::from_milliseconds(disk.plan.urgent);
-        disk.busy.is_some() || self.broker.batch_due().is_some_and(|due| due <= soon)
+        let is_writing = disk.busy.is_some() || self.broker.batch_due().is_some_and(|due| due <= soon);
+        is_writing || !disk.wanted.is_empty() || self.broker.wants_pages()
     }
 
     /// Does what the store has to do now, if there is anything.
@@ -100,7 +139,15 @@ impl World {
             self.finish_batch();
             return true;
         }
+        if !disk.wanted.is_empty() && (disk.read_at <= now || self.is_calm) {
+            self.finish_reading();
+            return true;
+        }
         let clock = self.epoch.to_broker(now);
+        if self.broker.wants_pages() {
+            self.begin_reading();
+            return true;
+        }
         if self.broker.batch_due().is_none_or(|due| due > clock && !self.is_calm) {
             return false;
         }
@@ -117,21 +164,27 @@ impl World {
     }
 
     fn finish_batch(&mut self) {
-        let epoch = self.epoch;
         let Some(disk) = &mut self.disk else { return };
         let Some(writing) = disk.busy.take() else { return };
         disk.write(&writing);
-        let batch = writing.batch;
-        let pages: Vec<_> = batch.fetches.iter().map(|fetch| disk.fetch(fetch, epoch)).collect();
         self.oracle.batch_is_durable();
-        self.call(
-            None,
-            |broker, clock| {
-                broker.durable(batch.number, clock);
-                pages.iter().for_each(|page| broker.page(page, clock));
-            },
-            |_| (),
-        );
+        self.call(None, |broker, clock| broker.durable(writing.batch.number, clock), |_| ());
+    }
+
+    fn begin_reading(&mut self) {
+        let fetches = self.call(None, |broker, clock| broker.take_fetches(clock), |_| ());
+        self.trace.note_number(fetches.len() as u64);
+        let Some(disk) = &mut self.disk else { return };
+        disk.want(fetches, self.now, self.is_calm);
+    }
+
+    fn finish_reading(&mut self) {
+        let (epoch, now) = (self.epoch, self.now);
+        let Some(disk) = &mut self.disk else { return };
+        let taken = disk.take_wanted();
+        disk.read_at = now + disk.wait(self.is_calm);
+        let pages = disk.store.read(&taken, epoch);
+        self.call(None, |broker, clock| broker.pages(&pages, clock), |_| ());
     }
 
     /// With everything written down, the store holds what the devices were promised, and nothing else.
@@ -160,6 +213,7 @@ impl World {
             disk.write(&writing);
             self.oracle.batch_is_durable();
         }
+        disk.wanted.clear();
         let down = if disk.chance.percent(20) { 70_000 } else { 1_000 };
         self.now = self.now + Duration::from_milliseconds(disk.chance.between(0, down));
         self.lose_links();

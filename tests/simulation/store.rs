@@ -6,8 +6,9 @@ use std::num::NonZeroU64;
 
 use brooklet::codec::PacketIdentifier;
 use brooklet::journal::{
-    Batch, Fetch, MessageNumber, NextNumbers, Page, Recipient, Record, Restored, SessionNumber, StoredCopy,
-    StoredDelivery, StoredMessage, StoredPresence, StoredSession, StoredSubscription,
+    Batch, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, Record, Restored,
+    SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession,
+    StoredSubscription,
 };
 use brooklet::message::{Portable, Publication};
 use brooklet::time::{Duration, Time};
@@ -142,10 +143,26 @@ impl Store {
         }
     }
 
-    /// The answer to a fetch, in the time of a broker.
-    pub fn fetch(&self, fetch: &Fetch, epoch: Epoch) -> Page {
-        let copy = |number: &MessageNumber| self.copy(*number, fetch.session, epoch);
-        Page { fetch: fetch.clone(), copies: fetch.messages.iter().filter_map(copy).collect() }
+    /// The answers to fetches in one, in the time of a broker: each message once.
+    pub fn read(&self, fetches: &[Fetch], epoch: Epoch) -> Pages {
+        let mut pages = Pages::default();
+        let mut places = BTreeMap::new();
+        for fetch in fetches {
+            let mut copies = Vec::new();
+            for &number in &fetch.messages {
+                let found =
+                    self.copy(number, fetch.session, epoch).map(|StoredCopy { message, form, .. }| {
+                        let place = *places.entry(number).or_insert_with(|| {
+                            pages.messages.push(message);
+                            pages.messages.len() - 1
+                        });
+                        (place, form)
+                    });
+                copies.push(PageCopy { number, found });
+            }
+            pages.pages.push(Page { session: fetch.session, copies });
+        }
+        pages
     }
 
     fn copy(&self, number: MessageNumber, session: SessionNumber, epoch: Epoch) -> Option<StoredCopy> {
@@ -326,7 +343,7 @@ mod tests {
     }
 
     fn batch(now: Time, records: Vec<Record>) -> Batch {
-        Batch { number: 1, now, records, fetches: Vec::new() }
+        Batch { number: 1, now, records }
     }
 
     fn is_open(store: &Store, message: MessageNumber, session: SessionNumber) -> bool {

@@ -52,5 +52,5 @@ fn open(path: &Path) -> Result<Store, OpenError> {
 }
 
 fn batch(records: Vec<Record>) -> Batch {
-    Batch { number: 1, now: Time::ZERO, records, fetches: Vec::new() }
+    Batch { number: 1, now: Time::ZERO, records }
 }

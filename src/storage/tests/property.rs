@@ -173,7 +173,7 @@ proptest! {
                     records.push(record);
                 }
             }
-            let batch = Batch { number, now: Time::from_milliseconds(now), records, fetches: Vec::new() };
+            let batch = Batch { number, now: Time::from_milliseconds(now), records };
             for _ in 0..2 {
                 store.commit(&batch, wall).expect("there is room");
             }

@@ -1,0 +1,124 @@
+//! Messages that are read while the broker runs, for all who want them together: each is read and its recipients are
+//! decoded once for all who ask at about the same time.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use super::rows::{Clocks, Outcome, Recipients, key, publication, publication_columns};
+use crate::journal::{CopyForm, Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
+use crate::message::Portable;
+
+/// Bytes of messages that are read at a time; the last one of them may be beyond.
+const BYTES_AT_ONCE: usize = 256 * 1024;
+/// Copies that are handed out at a time.
+const COPIES_AT_ONCE: usize = 4096;
+
+/// Messages that are wanted, and by which sessions.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Those that are read now, in their order.
+    now: BTreeMap<MessageNumber, Vec<SessionNumber>>,
+    /// What was asked for since. It waits until these are read, because those before them in their order would go first
+    /// for ever otherwise.
+    next: BTreeMap<MessageNumber, Vec<SessionNumber>>,
+}
+
+impl Wanted {
+    /// Another session asks for messages.
+    pub fn add(&mut self, fetch: Fetch) {
+        for message in fetch.messages {
+            self.next.entry(message).or_default().push(fetch.session);
+        }
+    }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.now.is_empty() && self.next.is_empty()
+    }
+
+    /// The next message, and some of the sessions that want it, in order.
+    fn first(&mut self, most: usize) -> Option<(MessageNumber, &[SessionNumber])> {
+        if self.now.is_empty() {
+            std::mem::swap(&mut self.now, &mut self.next);
+            self.now.values_mut().for_each(|sessions| sessions.sort_unstable());
+        }
+        let (&message, sessions) = self.now.first_key_value()?;
+        Some((message, &sessions[sessions.len() - most.min(sessions.len())..]))
+    }
+
+    /// So many sessions have got the next message.
+    fn pass(&mut self, count: usize) {
+        let Some(mut first) = self.now.first_entry() else { return };
+        let sessions = first.get_mut();
+        sessions.truncate(sessions.len() - count.min(sessions.len()));
+        if sessions.is_empty() {
+            first.remove();
+        }
+    }
+}
+
+/// Reads some of what is wanted.
+pub(super) fn read(
+    connection: &Connection,
+    wanted: &mut Wanted,
+    clocks: Clocks,
+    mut is_time_up: impl FnMut() -> bool,
+) -> Outcome<Pages> {
+    let (mut messages, mut pages) = (Vec::new(), BTreeMap::<SessionNumber, Vec<PageCopy>>::new());
+    let (mut bytes, mut copies) = (0, 0);
+    while bytes < BYTES_AT_ONCE
+        && copies < COPIES_AT_ONCE
+        && (copies == 0 || !is_time_up())
+        && let Some((number, sessions)) = wanted.first(COPIES_AT_ONCE - copies)
+    {
+        let (message, forms) = match message(connection, number, sessions, clocks) {
+            // What was read before is handed out first.
+            Err(_) if copies > 0 => break,
+            outcome => outcome?,
+        };
+        for (&session, form) in sessions.iter().zip(forms) {
+            let found = form.map(|form| (messages.len(), form));
+            pages.entry(session).or_default().push(PageCopy { number, found });
+        }
+        let count = sessions.len();
+        bytes += message.as_ref().map_or(0, Portable::memory);
+        messages.extend(message);
+        copies += count;
+        wanted.pass(count);
+    }
+    let pages = pages.into_iter().map(|(session, copies)| Page { session, copies }).collect();
+    Ok(Pages { messages, pages })
+}
+
+/// A message, and the form in which each of these sessions gets it, which are in order. The message is left out if none
+/// of them does.
+fn message(
+    connection: &Connection,
+    number: MessageNumber,
+    sessions: &[SessionNumber],
+    clocks: Clocks,
+) -> Outcome<(Option<Portable>, Vec<Option<CopyForm>>)> {
+    let mut forms = vec![None; sessions.len()];
+    let text = concat!("SELECT recipients, ", publication_columns!(), " FROM msg WHERE id = ?");
+    let mut statement = connection.prepare_cached(text)?;
+    let mut rows = statement.query([key(number.0)])?;
+    let Some(row) = rows.next()? else { return Ok((None, forms)) };
+    let mut missing = sessions.len();
+    for recipient in Recipients::new(row.get_ref(0)?.as_blob()?) {
+        let recipient = recipient?;
+        if let Ok(place) = sessions.binary_search(&recipient.session)
+            && forms[place].replace(recipient.form).is_none()
+        {
+            missing -= 1;
+            if missing == 0 {
+                break;
+            }
+        }
+    }
+    if missing == sessions.len() {
+        return Ok((None, forms));
+    }
+    let expires = clocks.read(row.get(1)?);
+    Ok((Some(publication(row, 1, expires)?), forms))
+}
