@@ -63,11 +63,11 @@ impl Broker {
     ) -> Result<Step, Fault> {
         let only = self.only_receiver(publishes.qos(), matched);
         let share = matched.subscribers().len() * steps::delivery(publishes.qos()) + steps::PACKET;
-        let most = (self.work.left() / share).max(1);
+        let most = self.work.small_steps() / share;
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
         let (mut last, mut begun) = (None, 0);
-        for (publish, answer) in publishes.zip(&mut answers).take(most) {
+        for (publish, answer) in publishes.zip(&mut answers).take(most.max(1)) {
             *answer = match publish.delivery {
                 Delivery::AtMostOnce => break,
                 Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),
@@ -159,7 +159,7 @@ impl Broker {
     }
 
     /// Whether a message is no repeat of one that was received and not released, and those that were have left it a place.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_new(&self, id: ConnectionId, session: SessionId, delivery: Delivery) -> bool {
         let incoming = &self.sessions[session].incoming;
         if delivery == Delivery::AtMostOnce || incoming.is_empty() {

@@ -12,7 +12,7 @@ use crate::limits::RETAINED_EXAMINED_PER_CALL;
 use crate::message::{Keepable, Message, Publisher};
 use crate::planted::{Fault, is_planted};
 use crate::retained::{Position, Taken, Walk};
-use crate::session::Replay;
+use crate::session::{Outgoing, Replay};
 use crate::slots::SessionId;
 use crate::subscription::Held;
 use crate::time::Duration;
@@ -36,6 +36,10 @@ impl Broker {
     /// Goes on with retained messages for new subscriptions, as far as the outbox, the window and the share in progress
     /// allow. A walk that stops goes on where it was, and none begins before there is room for what it finds.
     pub(super) fn send_retained(&mut self, session: SessionId) {
+        let has_any = |outgoing: &Outgoing| !outgoing.replays.is_empty();
+        if !self.sessions[session].outgoing.as_deref().is_some_and(has_any) {
+            return;
+        }
         while let Some(mut replay) = self.next_replay(session) {
             if is_planted(Fault::RetainedForLastOnly)
                 && !self.sessions[session].outgoing_mut().replays.is_empty()

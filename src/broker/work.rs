@@ -51,7 +51,7 @@ pub(super) mod steps {
     pub const fn delivery(qos: QoS) -> usize {
         match qos {
             QoS::AtMostOnce => 2,
-            QoS::AtLeastOnce | QoS::ExactlyOnce => 6,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => 4,
         }
     }
 
@@ -146,10 +146,17 @@ impl Work {
         self.limit.saturating_sub(self.taken)
     }
 
+    /// Steps of what is not worth dividing, or is left of the share in progress.
+    #[inline]
+    pub(super) const fn small_steps(&self) -> usize {
+        let left = self.left();
+        if left > self.budget / 16 { left } else { self.budget / 16 }
+    }
+
     /// Whether so many steps are not worth dividing, though they may be more than is left of the share in progress.
     #[inline]
     pub(super) const fn is_small(&self, steps: usize) -> bool {
-        steps <= self.budget / 16 || self.taken + steps <= self.limit
+        steps <= self.small_steps()
     }
 
     /// Whether so many steps that cannot be divided are left of the share in progress, or at least of the turn.

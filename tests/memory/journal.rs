@@ -33,9 +33,12 @@ fn records(lab: &mut Lab) {
     lab.begin_journal();
     let id = away(lab, 0);
     lab.commit();
-    let filter = format!("{}#", "long/".repeat(190));
-    for _ in 0..4_000 {
-        lab.send(id, &subscribe(V5, 1, &[], &[(&filter, 1)]));
+    for number in 0..2_000 {
+        let filter = format!("{}{number}", "long/".repeat(190));
+        // The second record takes the place of the first.
+        for _ in 0..2 {
+            lab.send(id, &subscribe(V5, 1, &[], &[(&filter, 1)]));
+        }
     }
     lab.peak();
     finish(lab, 1);
