@@ -24,6 +24,9 @@ use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
 use crate::time::Time;
 
+/// So many receivers are few.
+const FEW: usize = 16;
+
 /// One receiver's copy before it has a Packet Identifier.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share<'a> {
@@ -102,7 +105,8 @@ impl Broker {
     ) -> Routed {
         self.sender.encoder.begin();
         self.work.take(matched.subscribers().len() * steps::delivery(keepable.publication.qos));
-        let held = memory::held();
+        // What grows for a few is little.
+        let held = (matched.subscribers().len() > FEW).then(memory::held);
         let mut routed = Routed::default();
         if matched.has_runs() {
             for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
@@ -113,7 +117,9 @@ impl Broker {
                 routed.count(self.deliver_alone(subscriber, keepable, publisher));
             }
         }
-        self.work.take_growth(held);
+        if let Some(held) = held {
+            self.work.take_growth(held);
+        }
         routed
     }
 

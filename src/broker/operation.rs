@@ -126,27 +126,20 @@ impl Broker {
         }
     }
 
-    /// Goes on with the packet that the connection has begun; `None` if it has begun none.
+    /// Goes on with the packet that the connection has begun.
+    #[cold]
     pub(super) fn go_on_packet(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         frame: &Frame<'_>,
-    ) -> Option<Result<Step, Fault>> {
-        if self.work.operations.is_empty() {
-            return None;
-        }
-        match self.work.operations.remove(&id)? {
-            Operation::Filters(mut filters) => {
-                self.verdicts = std::mem::take(&mut filters.verdicts);
-                self.denial = filters.denial.take();
-                Some(self.work_on_filters((id, session), filters, frame.body))
-            }
-            other => {
-                self.work.operations.insert(id, other);
-                None
-            }
-        }
+    ) -> Result<Step, Fault> {
+        let Some(Operation::Filters(mut filters)) = self.work.operations.remove(&id) else {
+            unreachable!("nothing else leaves its packet in the inbox");
+        };
+        self.verdicts = std::mem::take(&mut filters.verdicts);
+        self.denial = filters.denial.take();
+        self.work_on_filters((id, session), filters, frame.body)
     }
 
     /// The rest of a packet's filters is for a later turn.

@@ -183,10 +183,10 @@ impl Broker {
             }
             self.work.take(steps::PACKET + frame.length / steps::BYTES_PER_STEP);
             let outcome = match state {
-                State::Serving(session) => match self.go_on_packet(id, session, &frame) {
-                    Some(outcome) => outcome,
-                    None => self.work_off_packet((id, session), version, &frame, (rest, limit)),
-                },
+                State::Serving(session) if self.work.has_begun(id) => self.go_on_packet(id, session, &frame),
+                State::Serving(session) => {
+                    self.work_off_packet((id, session), version, &frame, (rest, limit))
+                }
                 _ => {
                     let outcome = self.work_off_greeting(id, &frame);
                     limit = self.packet_size_limit(id);

@@ -226,6 +226,12 @@ impl Work {
         self.limit = limit;
     }
 
+    /// Whether the first packet of a connection has begun and is not finished.
+    #[inline]
+    pub(super) fn has_begun(&self, id: ConnectionId) -> bool {
+        !self.operations.is_empty() && matches!(self.operations.get(&id), Some(Operation::Filters(_)))
+    }
+
     /// The turn is over.
     pub(super) fn end_turn(&mut self) {
         self.heaviest = self.heaviest.max(self.taken);
