@@ -11,7 +11,11 @@ use crate::patience::Patience;
 use crate::setup::Setup;
 
 /// Without it the broker sets it and starts itself again, which callgrind does not follow; see `src/main.rs`.
-const TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0");
+const TUNABLES: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.mmap_threshold=1048576:\
+     glibc.malloc.trim_threshold=1048576",
+);
 /// The broker is idle if it has not run for so long.
 const IDLE: Duration = Duration::from_millis(1);
 
