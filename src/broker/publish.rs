@@ -60,11 +60,13 @@ impl Broker {
     ) -> Result<Step, Fault> {
         let only = self.only_receiver(publishes.qos(), matched);
         let share = matched.subscribers().len() * steps::delivery(publishes.qos()) + steps::PACKET;
-        let most = (self.work.left() / share).max(1);
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
         let mut last = None;
-        for (publish, answer) in publishes.zip(&mut answers).take(most) {
+        for (publish, answer) in publishes.zip(&mut answers) {
+            if count > 0 && self.work.left() < share {
+                break;
+            }
             *answer = match publish.delivery {
                 Delivery::AtMostOnce => break,
                 Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),

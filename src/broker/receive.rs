@@ -36,6 +36,11 @@ impl Broker {
             connection.inbox.append(bytes);
             return Intake::Paused;
         }
+        if !self.work.takes_input() && !(bytes.is_empty() && connection.inbox.is_empty()) {
+            self.keep(id, bytes);
+            self.defer(id);
+            return Intake::Paused;
+        }
         self.work.begin_input();
         self.take_in(id, bytes);
         let Some(connection) = self.connections.find(id) else { return Intake::More };

@@ -72,6 +72,8 @@ pub(super) struct Work {
     input_share: usize,
     /// The most steps that a turn has taken.
     heaviest: usize,
+    /// Which kind of what waits goes on next.
+    pub(super) next_kind: usize,
     /// Connections whose packet or bytes wait for a later turn.
     pub(super) connections: VecDeque<ConnectionId>,
     /// What the packet of a connection has begun and not finished.
@@ -95,6 +97,7 @@ impl Work {
             limit: 0,
             input_share: 0,
             heaviest: 0,
+            next_kind: 0,
             connections: VecDeque::new(),
             operations: BTreeMap::new(),
             sessions: VecDeque::new(),
@@ -186,9 +189,10 @@ impl Work {
         self.limit = self.taken + self.input_share;
     }
 
-    /// A share begins for one of so many that wait.
+    /// A share begins for one of so many that wait. It does not reach into what is kept for the step that cannot be
+    /// divided.
     pub(super) fn begin_share(&mut self, among: usize) {
-        self.limit = self.taken + self.share_among(among);
+        self.limit = (self.taken + self.share_among(among)).min(self.budget - self.budget / 16);
     }
 
     /// The turn is over.
