@@ -9,11 +9,13 @@
 //! - Its publisher is not read from until the last recipient has been served, and answered then. So messages of one
 //!   publisher keep their order. If the publisher's connection ends, the rest goes on without it, before its Will, and a
 //!   new connection of the same client is not read from until it is done.
-//! - What the access control says holds for those who are served after it has changed.
-//! - Between two turns other messages may take their places in the store. So each turn's recipients share a row of their
+//! - When the access control is replaced, those who have not been served yet are judged by the new one. What the former one
+//!   had refused stays refused.
+//! - Meanwhile other messages may take their places in the store. So those who are served in one go share a row of their
 //!   own there, and the answer waits for the batch of the last one. Only then is it noted that a QoS 2 message has come:
-//!   if the broker crashes before, the publisher sends it again, and recipients of the first turns get it twice.
+//!   if the broker crashes before, the publisher sends it again, and those who were served first get it twice.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -51,6 +53,8 @@ pub(super) struct Distribution {
     message: Message,
     publisher: Option<SessionId>,
     stage: Stage,
+    /// How often the access control had been replaced when its recipients were judged.
+    judged: u64,
     routed: Routed,
     /// Something that its answer promises has been recorded in an earlier turn.
     is_recorded: bool,
@@ -136,12 +140,28 @@ impl Broker {
             Err(lookup) => Stage::Lookup(Some(lookup)),
         };
         let message = keepable.message(&mut self.sender.spares).clone();
-        let routed = Routed::with(is_retained);
-        let mut distribution =
-            Box::new(Distribution { message, publisher, stage, routed, is_recorded: false });
+        let mut distribution = Box::new(self.distribution(message, publisher, stage, is_retained));
         match self.serve_more(&mut distribution) {
             true => Published::Wholly(distribution.routed),
             false => Published::InPart(distribution),
+        }
+    }
+
+    /// A message of which nobody has been served yet.
+    fn distribution(
+        &self,
+        message: Message,
+        publisher: Option<SessionId>,
+        stage: Stage,
+        is_retained: bool,
+    ) -> Distribution {
+        Distribution {
+            message,
+            publisher,
+            stage,
+            judged: self.access_replaced,
+            routed: Routed::with(is_retained),
+            is_recorded: false,
         }
     }
 
@@ -197,12 +217,33 @@ impl Broker {
             self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
             if self.is_there(rest[0].target) {
                 let held = memory::held();
-                let is_taken = self.deliver_run(run, &mut keepable, distribution.publisher);
+                let is_taken = match self.judge_run(run, keepable.publication.topic, distribution.judged) {
+                    Some(run) => self.deliver_run(&run, &mut keepable, distribution.publisher),
+                    None => None,
+                };
                 distribution.routed.count(is_taken);
                 self.work.take_growth(held);
             }
         }
         true
+    }
+
+    /// The subscriptions of a recipient on the terms of the rules that are in force, if they are others than those by which
+    /// it was judged; `None` if it may not have the message any more. Groups judge their members themselves.
+    fn judge_run<'a>(
+        &mut self,
+        run: &'a [Subscriber],
+        topic: TopicName<'_>,
+        judged: u64,
+    ) -> Option<Cow<'a, [Subscriber]>> {
+        let Target::Session(session) = run.first()?.target else { return Some(Cow::Borrowed(run)) };
+        if self.is_open || judged == self.access_replaced {
+            return Some(Cow::Borrowed(run));
+        }
+        self.work.take(steps::QUESTION);
+        let most = self.may_receive(session, topic)?;
+        let capped = |entry: &Subscriber| Subscriber { terms: entry.terms.capped(most), ..*entry };
+        Some(run.iter().map(capped).collect())
     }
 
     /// Whether a recipient has not been forgotten since it was found.
@@ -285,8 +326,8 @@ impl Broker {
         }
         let message = keepable.message(&mut self.sender.spares).clone();
         let stage = Stage::Lookup(Some(Box::new(Lookup::new(keepable.publication.topic))));
-        let routed = Routed::with(is_retained);
-        self.push_unlinked(Distribution { message, publisher, stage, routed, is_recorded: false });
+        let distribution = self.distribution(message, publisher, stage, is_retained);
+        self.push_unlinked(distribution);
         true
     }
 

@@ -185,6 +185,8 @@ pub struct Broker {
     limits: Limits,
     rules: RuleBook,
     access: Box<dyn AccessControl>,
+    /// How often it was replaced.
+    access_replaced: u64,
     /// Nobody needs to be asked about messages.
     is_open: bool,
     /// Nor at CONNECT, so that nobody is known.
@@ -248,6 +250,7 @@ impl Broker {
             is_open: access.grants_every_act(),
             knows_nobody: access.grants_everything(),
             access,
+            access_replaced: 0,
             now,
             seed,
             drawn: 0,
