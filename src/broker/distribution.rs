@@ -33,6 +33,7 @@ use crate::escape::Escaped;
 use crate::journal::Awaited;
 use crate::memory::{self, Audit, Counted};
 use crate::message::{Keepable, Message};
+use crate::share::{Choice, LOOKS_MAXIMUM, Search};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{Subscriber, Target};
 use crate::topic::TopicName;
@@ -55,6 +56,8 @@ pub(super) struct Distribution {
     stage: Stage,
     /// How often the access control had been replaced when its recipients were judged.
     judged: u64,
+    /// How far the search for a member of the group has come whose turn it is.
+    search: Search,
     routed: Routed,
     /// Something that its answer promises has been recorded in an earlier turn.
     is_recorded: bool,
@@ -160,6 +163,7 @@ impl Broker {
             publisher,
             stage,
             judged: self.access_replaced,
+            search: Search::default(),
             routed: Routed::with(is_retained),
             is_recorded: false,
         }
@@ -213,30 +217,41 @@ impl Broker {
             }
             let length = rest.iter().take_while(|other| other.target == rest[0].target).count();
             let (run, _) = rest.split_at(length);
+            let held = memory::held();
+            let is_taken = match run[0].target {
+                Target::Session(session) => {
+                    let judged = distribution.judged;
+                    let run = self.judge_run(session, run, keepable.publication.topic, judged);
+                    run.and_then(|run| self.deliver_run(&run, &mut keepable, distribution.publisher))
+                }
+                Target::Group(group) => {
+                    let looking = (&mut distribution.search, self.work.left().max(LOOKS_MAXIMUM));
+                    let choice = self.choose_member(group, &keepable.publication, None, looking);
+                    if matches!(choice, Choice::Later) {
+                        return false;
+                    }
+                    distribution.search = Search::default();
+                    self.deliver_to_chosen(group, choice, &mut keepable)
+                }
+            };
             *next += length;
+            distribution.routed.count(is_taken);
             self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
-            if self.is_there(rest[0].target) {
-                let held = memory::held();
-                let is_taken = match self.judge_run(run, keepable.publication.topic, distribution.judged) {
-                    Some(run) => self.deliver_run(&run, &mut keepable, distribution.publisher),
-                    None => None,
-                };
-                distribution.routed.count(is_taken);
-                self.work.take_growth(held);
-            }
+            self.work.take_growth(held);
         }
         true
     }
 
     /// The subscriptions of a recipient on the terms of the rules that are in force, if they are others than those by which
-    /// it was judged; `None` if it may not have the message any more. Groups judge their members themselves.
+    /// it was judged; `None` if it may not have the message any more, or has been forgotten.
     fn judge_run<'a>(
         &mut self,
+        session: SessionId,
         run: &'a [Subscriber],
         topic: TopicName<'_>,
         judged: u64,
     ) -> Option<Cow<'a, [Subscriber]>> {
-        let Target::Session(session) = run.first()?.target else { return Some(Cow::Borrowed(run)) };
+        self.sessions.find(session)?;
         if self.is_open || judged == self.access_replaced {
             return Some(Cow::Borrowed(run));
         }
@@ -244,14 +259,6 @@ impl Broker {
         let most = self.may_receive(session, topic)?;
         let capped = |entry: &Subscriber| Subscriber { terms: entry.terms.capped(most), ..*entry };
         Some(run.iter().map(capped).collect())
-    }
-
-    /// Whether a recipient has not been forgotten since it was found.
-    fn is_there(&self, target: Target) -> bool {
-        match target {
-            Target::Session(session) => self.sessions.find(session).is_some(),
-            Target::Group(group) => self.groups.find(group).is_some(),
-        }
     }
 
     /// A message of a client is not served to all yet: its connection is not read from until it is.

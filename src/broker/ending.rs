@@ -12,7 +12,7 @@ use crate::journal::{MessageNumber, SessionNumber};
 use crate::memory::{self, Audit, Counted};
 use crate::message::Keepable;
 use crate::session::{Presence, Queued, Session};
-use crate::share::{Member, Moved};
+use crate::share::{Choice, LOOKS_MAXIMUM, Member, Moved, Search};
 use crate::slots::{SessionId, SessionMark, Slots};
 use crate::subscription::{GroupId, Held, Target};
 use crate::trie::FilterId;
@@ -30,11 +30,23 @@ pub(super) struct Ending {
 pub(super) struct Moving {
     leaving: SessionId,
     messages: VecDeque<Queued>,
+    /// How far the search for a member has come that the first one is to go to.
+    search: Search,
     /// What the list takes; the messages count themselves.
     counted: Counted,
 }
 
 impl Moving {
+    fn new(leaving: SessionId, messages: VecDeque<Queued>) -> Self {
+        let mut moving = Self { leaving, messages, search: Search::default(), counted: Counted::default() };
+        moving.count();
+        moving
+    }
+
+    fn count(&mut self) {
+        self.counted.set(memory::allocation(self.messages.capacity() * size_of::<Queued>()));
+    }
+
     /// Adds what it takes to an audit, beside its place.
     pub(super) fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
@@ -108,7 +120,7 @@ impl Broker {
                 && let Some(group) = queued.group
                 && self.groups.find(group).is_some_and(|group| group.members().len() > 1)
             {
-                self.redirect(id, group, &queued);
+                self.redirect_or_list(id, group, queued);
             }
         }
         if let (Some(journal), Some(number)) = (&mut self.journal, number) {
@@ -128,9 +140,8 @@ impl Broker {
         if messages.is_empty() {
             return;
         }
-        let counted = Counted::new(memory::allocation(messages.capacity() * size_of::<Queued>()));
         self.settle_gone(id);
-        let mut moving = Moving { leaving: id, messages, counted };
+        let mut moving = Moving::new(id, messages);
         if !self.move_more(&mut moving) {
             self.work.moving.push_back(moving);
         }
@@ -149,9 +160,13 @@ impl Broker {
 
     fn move_more(&mut self, moving: &mut Moving) -> bool {
         while let Some(queued) = moving.messages.pop_front() {
-            if let Some(group) = queued.group {
-                self.redirect(moving.leaving, group, &queued);
+            if let Some(group) = queued.group
+                && !self.redirect(moving.leaving, group, &queued, &mut moving.search)
+            {
+                moving.messages.push_front(queued);
+                return false;
             }
+            moving.search = Search::default();
             if self.work.is_over() {
                 return moving.messages.is_empty();
             }
@@ -159,20 +174,48 @@ impl Broker {
         true
     }
 
-    /// Gives a message to another member of its group; to the same one again, if there is no other any more.
-    fn redirect(&mut self, leaving: SessionId, group: GroupId, queued: &Queued) {
-        self.work.take(steps::delivery(queued.qos));
-        // [MQTT-3.3.2-5]
-        if queued.message.expires() <= self.now {
-            self.statistics.expired += 1;
+    /// Gives a message of a session that is over to another member of its group; if very many are to be looked at for that,
+    /// in a later turn.
+    fn redirect_or_list(&mut self, leaving: SessionId, group: GroupId, queued: Queued) {
+        if self.redirect(leaving, group, &queued, &mut Search::default()) {
             return;
         }
+        match self.work.moving.back_mut().filter(|moving| moving.leaving == leaving) {
+            Some(moving) => {
+                moving.messages.push_back(queued);
+                moving.count();
+            }
+            None => self.work.moving.push_back(Moving::new(leaving, [queued].into())),
+        }
+    }
+
+    /// Gives a message to another member of its group; to the same one again, if there is no other any more. False if the
+    /// search for one goes on in a later turn.
+    fn redirect(&mut self, leaving: SessionId, group: GroupId, queued: &Queued, search: &mut Search) -> bool {
+        // [MQTT-3.3.2-5]
+        if queued.message.expires() <= self.now {
+            self.work.take(steps::PACKET);
+            self.statistics.expired += 1;
+            return true;
+        }
         let mut keepable = Keepable::kept(&queued.message);
+        let looking = (search, self.work.left().max(LOOKS_MAXIMUM));
+        let choice = match self.choose_member(group, &keepable.publication, Some(leaving), looking) {
+            Choice::Later => return false,
+            Choice::Gone => self.find_member(group, leaving).map_or(Choice::Gone, Choice::Member),
+            choice => choice,
+        };
+        self.work.take(steps::delivery(queued.qos));
         self.sender.encoder.begin();
         self.begin_message(None);
-        if self.deliver_to_group(group, &mut keepable, Some(leaving)).is_none() {
-            self.deliver_to_group(group, &mut keepable, None);
-        }
+        self.deliver_to_chosen(group, choice, &mut keepable);
+        true
+    }
+
+    /// The membership of a session in a group, if it has one.
+    fn find_member(&self, group: GroupId, session: SessionId) -> Option<Member> {
+        let position = self.sessions.find(session)?.subscriptions.position(Held::Group(group))?;
+        self.groups.find(group)?.members().get(position as usize).copied()
     }
 
     /// Ends one subscription, which stands at this place in the trie or in its group. However many others there are of
