@@ -36,6 +36,16 @@ pub(super) struct Moving {
     counted: Counted,
 }
 
+/// Groups that are told before it is asked whether the share in progress is used up.
+const GROUPS_AT_ONCE: usize = 16;
+
+/// A session whose groups are to be told whether its client is connected, and the last one that was told.
+#[derive(Debug)]
+pub(super) struct Telling {
+    session: SessionId,
+    told: Option<GroupId>,
+}
+
 impl Moving {
     fn new(leaving: SessionId, messages: VecDeque<Queued>) -> Self {
         let mut moving = Self { leaving, messages, search: Search::default(), counted: Counted::default() };
@@ -133,9 +143,16 @@ impl Broker {
     /// connected.
     pub(super) fn move_shared(&mut self, id: SessionId) {
         let Self { sessions, groups, work, .. } = self;
-        let Some(outgoing) = &mut sessions[id].outgoing else { return };
+        let Session { outgoing, subscriptions, .. } = &mut sessions[id];
+        let Some(outgoing) = outgoing else { return };
         work.take(outgoing.queue_length() / steps::COPIED_PER_STEP);
-        let has_other = |group| groups.find(group).is_some_and(|group| group.connected() > 0);
+        let has_other = |id| {
+            let Some(group) = groups.find(id) else { return false };
+            let position = subscriptions.position(Held::Group(id));
+            // It may be that the group is told later.
+            let is_counted = position.is_some_and(|position| (position as usize) < group.connected());
+            group.connected() > usize::from(is_counted)
+        };
         let messages = outgoing.take_shared(has_other);
         if messages.is_empty() {
             return;
@@ -238,23 +255,59 @@ impl Broker {
         }
     }
 
-    /// The client of a session is connected, or is not any more: its groups prefer those who are.
-    pub(super) fn tell_groups(&mut self, id: SessionId, is_connected: bool) {
-        let held: Vec<GroupId> = self.sessions[id].subscriptions.groups().collect();
-        self.work.take(held.len() * steps::SUBSCRIPTION);
-        let Self { groups, sessions, .. } = self;
-        for id_of_group in held {
-            let position = sessions[id].subscriptions.position(Held::Group(id_of_group));
+    /// The client of a session is connected, or is not any more: its groups prefer those who are. If there are very many,
+    /// some are told in later turns.
+    pub(super) fn tell_groups(&mut self, session: SessionId) {
+        let mut waiting = self.work.telling.iter_mut();
+        if let Some(telling) = waiting.find(|telling| telling.session == session) {
+            telling.told = None;
+            return;
+        }
+        let mut telling = Telling { session, told: None };
+        if !self.tell_more(&mut telling) {
+            self.work.telling.push_back(telling);
+        }
+    }
+
+    /// Whether some groups of a session are still to be told whether its client is connected.
+    pub(super) fn is_told_later(&self, session: SessionId) -> bool {
+        self.work.telling.iter().any(|telling| telling.session == session)
+    }
+
+    /// Goes on with one of those whose groups are to be told; tells whether there was one.
+    pub(super) fn go_on_telling(&mut self) -> bool {
+        let Some(mut telling) = self.work.telling.pop_front() else { return false };
+        self.work.begin_share(self.work.telling.len());
+        self.work.take(steps::PACKET);
+        if !self.tell_more(&mut telling) {
+            self.work.telling.push_back(telling);
+        }
+        true
+    }
+
+    fn tell_more(&mut self, telling: &mut Telling) -> bool {
+        let Self { groups, sessions, work, .. } = self;
+        for number in 1_usize.. {
+            let Some(session) = sessions.find(telling.session) else { return true };
+            let is_connected = session.connection().is_some();
+            let Some(next) = session.subscriptions.group_after(telling.told) else { return true };
+            let position = session.subscriptions.position(Held::Group(next));
             if let Some(position) = position
-                && let Some(group) = groups.find_mut(id_of_group)
+                && let Some(group) = groups.find_mut(next)
             {
                 let places = match is_connected {
                     true => group.connect(position as usize),
                     false => group.disconnect(position as usize),
                 };
-                tell_places(sessions, group.members(), id_of_group, places);
+                tell_places(sessions, group.members(), next, places);
+            }
+            telling.told = Some(next);
+            work.take(steps::SUBSCRIPTION);
+            if number.is_multiple_of(GROUPS_AT_ONCE) && work.is_over() {
+                return false;
             }
         }
+        true
     }
 
     /// Takes an entry out of the trie, and tells the owner of the one that took its place.

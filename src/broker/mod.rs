@@ -491,6 +491,11 @@ impl Broker {
         assert_eq!(members, self.shared_subscriptions, "members of groups are counted");
         for (id, group) in self.groups.iter() {
             assert!(!group.members().is_empty(), "a group without members is forgotten");
+            for (place, member) in group.members().iter().enumerate() {
+                let is_connected = self.sessions[member.session].connection().is_some();
+                let is_told = is_connected == (place < group.connected());
+                assert!(is_told || self.is_told_later(member.session), "groups know who is connected");
+            }
             let entry = self.trie.values(group.filter).get(group.position as usize);
             assert_eq!(entry.map(|entry| entry.target), Some(Target::Group(id)), "a group is in the trie");
         }

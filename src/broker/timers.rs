@@ -15,12 +15,13 @@ const PROGRESS_INTERVAL: Duration = Duration::from_seconds(1);
 
 /// How each kind of what waits for a later turn goes on. They take turns, so that none is left out where there is always
 /// more of another.
-const KINDS: [fn(&mut Broker) -> bool; 5] = [
+const KINDS: [fn(&mut Broker) -> bool; 6] = [
     Broker::go_on_connection,
     Broker::go_on_session,
     Broker::go_on_unlinked,
     Broker::go_on_ending,
     Broker::go_on_moving,
+    Broker::go_on_telling,
 ];
 
 /// What waits.

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::distribution::{Chain, Distribution};
-use super::ending::{Ending, Moving};
+use super::ending::{Ending, Moving, Telling};
 use super::operation::Operation;
 use crate::memory::{self, Audit};
 use crate::slots::{ConnectionId, SessionId};
@@ -87,6 +87,8 @@ pub(super) struct Work {
     pub(super) endings: VecDeque<Ending>,
     /// Messages that go from one member of a Shared Subscription to others.
     pub(super) moving: VecDeque<Moving>,
+    /// Sessions whose groups are not all told whether their clients are connected.
+    pub(super) telling: VecDeque<Telling>,
 }
 
 impl Work {
@@ -105,6 +107,7 @@ impl Work {
             unlinked_count: 0,
             endings: VecDeque::new(),
             moving: VecDeque::new(),
+            telling: VecDeque::new(),
         };
         work.end_turn();
         work
@@ -214,7 +217,8 @@ impl Work {
             && self.sessions.is_empty()
             && self.unlinked.is_empty()
             && self.endings.is_empty()
-            && self.moving.is_empty())
+            && self.moving.is_empty()
+            && self.telling.is_empty())
     }
 
     /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session, what
@@ -231,6 +235,7 @@ impl Work {
             + memory::allocation(self.unlinked.capacity() * size_of::<Chain>())
             + memory::allocation(self.endings.capacity() * size_of::<Ending>())
             + memory::allocation(self.moving.capacity() * size_of::<Moving>())
+            + memory::allocation(self.telling.capacity() * size_of::<Telling>())
             + self.operations.len() * OPERATION_BYTES
     }
 
