@@ -109,6 +109,12 @@ impl Group {
         self.connected
     }
 
+    /// Whether a member is connected beside the one that stands there, which may still be counted among them.
+    pub fn has_other_connected(&self, position: Option<u32>) -> bool {
+        let is_counted = position.is_some_and(|position| (position as usize) < self.connected);
+        self.connected > usize::from(is_counted)
+    }
+
     /// Adds a member that is not connected; tells where it stands.
     pub fn join(&mut self, member: Member) -> usize {
         self.members.push(member);

@@ -145,13 +145,17 @@ impl Broker {
         let Self { sessions, groups, work, .. } = self;
         let Session { outgoing, subscriptions, .. } = &mut sessions[id];
         let Some(outgoing) = outgoing else { return };
-        work.take(outgoing.queue_length() / steps::COPIED_PER_STEP);
-        let has_other = |id| {
-            let Some(group) = groups.find(id) else { return false };
-            let position = subscriptions.position(Held::Group(id));
-            // It may be that the group is told later.
-            let is_counted = position.is_some_and(|position| (position as usize) < group.connected());
-            group.connected() > usize::from(is_counted)
+        work.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
+        let mut last = None;
+        let has_other = |id| match last {
+            // Those of one group often come one after the other.
+            Some((known, has_other)) if known == id => has_other,
+            _ => {
+                let position = subscriptions.position(Held::Group(id));
+                let has_other = groups.find(id).is_some_and(|group| group.has_other_connected(position));
+                last = Some((id, has_other));
+                has_other
+            }
         };
         let messages = outgoing.take_shared(has_other);
         if messages.is_empty() {

@@ -5,6 +5,7 @@ use log::{Level, debug, info, log_enabled, warn};
 
 use super::deliver::Share;
 use super::trace::Described;
+use super::work::steps;
 use super::{Broker, Effect, Fault, too_large};
 use crate::codec::{Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, QoS, ReasonCode};
 use crate::connection::State;
@@ -233,6 +234,7 @@ impl Broker {
         }
         self.settle_gone(session);
         if let Some(outgoing) = &mut self.sessions[session].outgoing {
+            self.work.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
             outgoing.put_away();
         }
         self.keep_session(session, Urgency::Lazy);

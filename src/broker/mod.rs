@@ -318,6 +318,11 @@ impl Broker {
         self.work.takes_input()
     }
 
+    /// Whether more closed connections may be reported between this turn and the next one, by [`Broker::closed`].
+    pub fn takes_ends(&self) -> bool {
+        self.work.takes_ends()
+    }
+
     /// So many steps have been taken for what comes in outside of the core: see `broker/work.rs` for what a step is.
     pub fn take_steps(&mut self, steps: usize) {
         self.work.take(steps);

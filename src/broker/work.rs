@@ -38,6 +38,8 @@ pub(super) mod steps {
     pub const QUESTION: usize = 8;
     /// What is cheap enough to be counted by the dozen: entries copied in a row.
     pub const COPIED_PER_STEP: usize = 32;
+    /// Messages of a queue that are looked at and moved.
+    pub const SORTED_OUT_PER_STEP: usize = 8;
     /// Bytes copied in one step.
     pub const BYTES_PER_STEP: usize = 1024;
 
@@ -164,6 +166,11 @@ impl Work {
     #[inline]
     pub(super) const fn takes_input(&self) -> bool {
         self.taken < self.budget / 2
+    }
+
+    /// Whether more connections may be closed. They are after the end of a turn, and the next one is for what comes.
+    pub(super) const fn takes_ends(&self) -> bool {
+        self.taken < self.budget / 8
     }
 
     /// Whether this turn goes on with what waits. A part of the budget is kept for the step that cannot be divided.
