@@ -135,3 +135,35 @@ fn all_members_leave_one_after_the_other() {
     assert!(got.into_iter().eq(1..=2_000), "the last one gets what all the others leave");
     server.broker.check_invariants();
 }
+
+/// Members with many messages in their queues lose their connections at the same time.
+#[test]
+fn members_with_long_queues_leave_at_once() {
+    const MESSAGES: u16 = 24_000;
+    let mut server = Server::with_limits(|limits| {
+        limits.in_flight = 4;
+        limits.steps_per_turn = 2_048;
+        limits.queue_length = usize::MAX;
+    });
+    let members = server.connect_all((0..12).map(|number| member(lasting(&format!("m{number}")))));
+    let publisher = publisher(&mut server);
+    server.send(publisher, burst(&["t"], 1, MESSAGES));
+    server.settle();
+    let last = server.connect(member(clean("last")));
+    server.acknowledge_all(&[last]);
+    let mut bystander = Bystander::patient(&mut server, 3);
+    let had: usize = members.iter().map(|&peer| messages(&mut server, peer).len()).sum();
+    assert_eq!(had, 12 * 4, "the others are in the queues");
+    for peer in members {
+        server.cut(peer);
+    }
+    server.settle_beside(&mut bystander);
+    bystander.assert_answered(20);
+    let mut got: Vec<Vec<u8>> =
+        messages(&mut server, last).into_iter().map(|message| message.payload).collect();
+    let count = got.len();
+    got.sort_unstable();
+    got.dedup();
+    assert_eq!((got.len(), count), (usize::from(MESSAGES) - had, usize::from(MESSAGES) - had));
+    server.broker.check_invariants();
+}

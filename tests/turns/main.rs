@@ -13,6 +13,7 @@ mod order;
 mod persisted;
 mod retained;
 mod server;
+mod shares;
 #[path = "../conformance/wire.rs"]
 #[expect(dead_code, reason = "these tests need a part of it")]
 mod wire;

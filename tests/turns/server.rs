@@ -60,6 +60,8 @@ struct Link {
     /// Whether the peer acknowledges what it gets, and how much of the output it has looked at for that.
     acknowledges: bool,
     seen: usize,
+    /// The socket takes no bytes.
+    is_stalled: bool,
     is_closing: bool,
     is_closed: bool,
 }
@@ -139,6 +141,7 @@ impl Server {
             output: Vec::new(),
             acknowledges: false,
             seen: 0,
+            is_stalled: false,
             is_closing: false,
             is_closed: false,
         };
@@ -181,6 +184,14 @@ impl Server {
     /// The connection of the peer breaks, and the broker is told at once.
     pub fn cut(&mut self, peer: Peer) {
         self.dead.push_back(peer);
+    }
+
+    /// The socket of the peer takes no bytes, or takes them again.
+    pub fn stall(&mut self, peer: Peer, is_stalled: bool) {
+        self.link(peer).is_stalled = is_stalled;
+        if !is_stalled {
+            self.broker.writable(peer);
+        }
     }
 
     /// Whether the broker has closed the connection.
@@ -227,6 +238,11 @@ impl Server {
     pub fn skip(&mut self, time: Duration) {
         self.now = self.now + time;
         self.turn();
+    }
+
+    /// So much time passes before what is done next.
+    pub fn skip_quietly(&mut self, time: Duration) {
+        self.now = self.now + time;
     }
 
     /// Time passes, in turns.
@@ -402,7 +418,11 @@ impl Server {
             return 0;
         }
         let before = link.output.len();
-        broker.write_to(peer, &mut link.output, *now).expect("a vector takes all");
+        if link.is_stalled {
+            broker.write_to(peer, &mut Stalled, *now).expect("it only blocks");
+        } else {
+            broker.write_to(peer, &mut link.output, *now).expect("a vector takes all");
+        }
         let written = link.output.len() - before;
         self.acknowledge(peer);
         self.finish(peer);
@@ -442,6 +462,9 @@ impl Server {
 
     fn reap(&mut self) {
         for _ in 0..REAPED_PER_TURN {
+            if !self.broker.takes_ends() {
+                return;
+            }
             let Some(peer) = self.dead.pop_front() else { return };
             let link = self.link(peer);
             if !link.is_closed {
@@ -475,6 +498,19 @@ impl Server {
 fn level_of(connect: &[u8]) -> u8 {
     let (_, body) = cut_variable_byte_integer(&connect[1..]);
     body[2 + usize::from(body[1])]
+}
+
+/// A socket that takes nothing.
+struct Stalled;
+
+impl std::io::Write for Stalled {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The packets that these bytes consist of.
