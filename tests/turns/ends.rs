@@ -6,6 +6,7 @@ use crate::server::Server;
 use crate::wire::{Connect, V5, subscribe};
 
 const QUEUED: usize = 60_000;
+const STORED: u16 = 20_000;
 
 /// A server in which a client that is away has very many messages queued.
 fn with_queue() -> Server {
@@ -68,5 +69,31 @@ fn a_client_comes_back_for_very_many_messages() {
     let texts = packets[1..].iter().map(|packet| crate::wire::received(V5, packet).payload);
     let expected = (0..3).flat_map(|_| 1..=20_000).map(|number: u16| number.to_string().into_bytes());
     assert!(texts.eq(expected));
+    server.broker.check_invariants();
+}
+
+/// The same where what waits is in a store, which forgets it, too.
+#[test]
+fn a_clean_start_over_very_many_stored_messages() {
+    let mut server = Server::with_limits(|limits| {
+        limits.queue_length = usize::MAX;
+        limits.queue_bytes = usize::MAX;
+    })
+    .keeping();
+    let client = server.connect([lasting("c"), subscribe(V5, 1, &[], &[("t", 1)])].concat());
+    server.cut(client);
+    let publisher = publisher(&mut server);
+    server.send(publisher, burst(&["t"], 1, STORED));
+    server.settle();
+    assert_eq!(
+        (server.take(publisher).len(), server.store().messages.len()),
+        (usize::from(STORED), usize::from(STORED))
+    );
+    let mut bystander = Bystander::patient(&mut server, 3);
+    let client = server.open(Connect::new(V5, "c").bytes());
+    server.settle_beside(&mut bystander);
+    assert_eq!(server.take(client).len(), 1);
+    let store = server.store();
+    assert_eq!((store.messages.len(), store.sessions.len()), (0, 0), "nothing is left of it");
     server.broker.check_invariants();
 }
