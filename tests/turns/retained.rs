@@ -151,7 +151,8 @@ fn very_many_subscribes_to_a_sparse_filter() {
 /// Clients each of whose filters matches one of very many topics, so that all have to be looked at.
 #[test]
 fn very_many_sparse_filters_of_many_clients() {
-    let last = |number: usize| if number % 50 == 0 { format!("m{}", number / 50) } else { "n".to_owned() };
+    let last =
+        |number: usize| if number.is_multiple_of(50) { format!("m{}", number / 50) } else { "n".to_owned() };
     let topics: Vec<String> = (0..500).map(|number| format!("a/{number:03}/{}", last(number))).collect();
     let mut server = Server::new();
     retain(&mut server, &topics);
