@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::bystander::Bystander;
-use crate::clients::{burst, lasting, lasting_subscribers, numbers, publisher};
+use crate::clients::{burst, clean, lasting, lasting_subscribers, numbers, publisher};
 use crate::server::Server;
 use crate::wire::{Publish, V5, subscribe};
 
@@ -90,5 +90,33 @@ fn the_answer_waits_until_the_last_recipient_is_durable() {
     let sessions: BTreeSet<_> = recipients.iter().map(|recipient| recipient.session).collect();
     assert_eq!((recipients.len(), sessions.len()), (CLIENTS, CLIENTS));
     server.settle();
+    server.broker.check_invariants();
+}
+
+/// The last of those who are served need nothing to be durable; the answer waits for the first ones all the same.
+#[test]
+fn the_answer_waits_for_those_who_were_served_first() {
+    let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048).keeping();
+    let first = lasting_subscribers(&mut server, 300, "t", 1);
+    for peer in first {
+        server.cut(peer);
+    }
+    server.settle();
+    let subscribe = subscribe(V5, 1, &[], &[("t", 1)]);
+    let connect = |number: usize| [clean(&format!("last{number}")), subscribe.clone()].concat();
+    let last = server.connect_all((0..300).map(connect));
+    let publisher = publisher(&mut server);
+    server.send(publisher, burst(&["t"], 1, 1));
+    server.stick_store(true);
+    for _ in 0..20 {
+        server.turn();
+    }
+    for peer in last {
+        assert_eq!(server.take_texts(peer), numbers(1));
+    }
+    assert!(server.take(publisher).is_empty(), "what it promises is not durable");
+    server.stick_store(false);
+    server.settle();
+    assert_eq!(server.take(publisher), [vec![0x40, 2, 0, 1]]);
     server.broker.check_invariants();
 }

@@ -89,6 +89,8 @@ pub struct Server {
 struct Keeping {
     store: Store,
     batch: Option<Batch>,
+    /// Nothing becomes durable.
+    is_stuck: bool,
 }
 
 impl Server {
@@ -222,6 +224,11 @@ impl Server {
     pub fn take_texts(&mut self, peer: Peer) -> Vec<String> {
         let texts = self.take_messages(peer).into_iter();
         texts.map(|message| String::from_utf8(message.payload).expect("payloads are text here")).collect()
+    }
+
+    /// The store makes nothing durable from now on, or does so again.
+    pub fn stick_store(&mut self, is_stuck: bool) {
+        self.keeping.as_mut().expect("a server that keeps").is_stuck = is_stuck;
     }
 
     /// What is durable.
@@ -477,7 +484,7 @@ impl Server {
     /// What was handed over to the store in an earlier turn is durable.
     fn take_kept(&mut self) {
         let Some(keeping) = &mut self.keeping else { return };
-        let Some(batch) = keeping.batch.take() else { return };
+        let Some(batch) = keeping.batch.take_if(|_| !keeping.is_stuck) else { return };
         keeping.store.write(&batch, self.now);
         self.broker.durable(batch.number, self.now);
         for fetch in &batch.fetches {
