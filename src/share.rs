@@ -43,10 +43,21 @@ pub enum Choice {
     Full,
     /// There is no member.
     Gone,
+    /// None of those who were looked at has room; the search goes on another time.
+    Later,
+}
+
+/// How far the search for a member has come. Members that come or go meanwhile may be looked at or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Search {
+    /// Members that were looked at.
+    looked: usize,
+    /// One of them was there, if without room.
+    has_members: bool,
 }
 
 /// Connected members that are looked at in search of one that is ready, while others have room.
-const LOOKS_MAXIMUM: usize = 64;
+pub const LOOKS_MAXIMUM: usize = 64;
 
 /// Places at which other members may have come to stand.
 pub type Moved = [usize; 3];
@@ -96,6 +107,12 @@ impl Group {
     /// How many members are connected.
     pub const fn connected(&self) -> usize {
         self.connected
+    }
+
+    /// Whether a member is connected beside the one that stands there, which may still be counted among them.
+    pub fn has_other_connected(&self, position: Option<u32>) -> bool {
+        let is_counted = position.is_some_and(|position| (position as usize) < self.connected);
+        self.connected > usize::from(is_counted)
     }
 
     /// Adds a member that is not connected; tells where it stands.
@@ -153,44 +170,60 @@ impl Group {
     }
 
     /// The member whose turn it is: one that is ready, if there is one among the next few that are connected; else one
-    /// that has room; else one that is not connected and has room. Tells also how many were looked at.
-    pub fn choose(&mut self, mut readiness: impl FnMut(&Member) -> Readiness) -> (Choice, usize) {
-        let (mut looks, mut best) = (0, Readiness::Gone);
-        let mut waiting = None;
-        for position in (self.next..self.connected).chain(0..self.next) {
-            let ready = readiness(&self.members[position]);
-            (looks, best) = (looks + 1, best.max(ready));
-            if ready == Readiness::Ready {
-                return (self.turn_of(position), looks);
-            }
-            if ready == Readiness::Waiting && waiting.is_none() {
-                waiting = Some(position);
-            }
+    /// that has room; else one that is not connected and has room. Looks at no more than `most` members, and tells at how
+    /// many it did.
+    pub fn choose(
+        &mut self,
+        search: &mut Search,
+        most: usize,
+        mut readiness: impl FnMut(&Member) -> Readiness,
+    ) -> (Choice, usize) {
+        let (mut looks, mut waiting) = (0, None);
+        while let Some(position) = self.position_in_turn(search.looked) {
+            let is_connected = position < self.connected;
             if let Some(waiting) = waiting
-                && looks >= LOOKS_MAXIMUM
+                && (!is_connected || looks >= LOOKS_MAXIMUM)
             {
                 return (self.turn_of(waiting), looks);
             }
-        }
-        if let Some(waiting) = waiting {
-            return (self.turn_of(waiting), looks);
-        }
-        let absent = self.members.len() - self.connected;
-        for offset in 0..absent {
-            let position = self.connected + (self.next_absent + offset) % absent;
+            if looks >= most {
+                return (Choice::Later, looks);
+            }
             let ready = readiness(&self.members[position]);
-            (looks, best) = (looks + 1, best.max(ready));
-            if ready >= Readiness::Waiting {
-                self.next_absent = (self.next_absent + offset + 1) % absent;
-                return (Choice::Member(self.members[position]), looks);
+            (looks, search.looked) = (looks + 1, search.looked + 1);
+            search.has_members |= ready > Readiness::Gone;
+            match ready {
+                Readiness::Gone | Readiness::Full => {}
+                Readiness::Waiting if is_connected => waiting = waiting.or(Some(position)),
+                Readiness::Waiting | Readiness::Ready => return (self.turn_of(position), looks),
             }
         }
-        (if best == Readiness::Gone { Choice::Gone } else { Choice::Full }, looks)
+        let choice = match waiting {
+            Some(waiting) => self.turn_of(waiting),
+            None if search.has_members => Choice::Full,
+            None => Choice::Gone,
+        };
+        (choice, looks)
     }
 
-    /// A connected member has its turn.
+    /// Where the member stands that is looked at after so many others; `None` if there is none.
+    fn position_in_turn(&self, looked: usize) -> Option<usize> {
+        if looked < self.connected {
+            let position = self.next + looked;
+            return Some(if position < self.connected { position } else { position - self.connected });
+        }
+        let absent = self.members.len() - self.connected;
+        let looked = looked - self.connected;
+        (looked < absent).then(|| self.connected + (self.next_absent + looked) % absent)
+    }
+
+    /// A member has its turn.
     fn turn_of(&mut self, position: usize) -> Choice {
-        self.next = if position + 1 == self.connected { 0 } else { position + 1 };
+        if position < self.connected {
+            self.next = if position + 1 == self.connected { 0 } else { position + 1 };
+        } else {
+            self.next_absent = (position - self.connected + 1) % (self.members.len() - self.connected);
+        }
         Choice::Member(self.members[position])
     }
 }
@@ -284,9 +317,9 @@ mod tests {
     }
 
     fn chosen(group: &mut Group, readiness: impl FnMut(&Member) -> Readiness) -> Option<SessionId> {
-        match group.choose(readiness).0 {
+        match group.choose(&mut Search::default(), usize::MAX, readiness).0 {
             Choice::Member(member) => Some(member.session),
-            Choice::Full | Choice::Gone => None,
+            Choice::Full | Choice::Gone | Choice::Later => None,
         }
     }
 
@@ -310,8 +343,9 @@ mod tests {
             false => Readiness::Waiting,
         };
         assert_eq!(chosen(&mut group, last), Some(ids[1]));
-        assert!(matches!(group.choose(|_| Readiness::Full), (Choice::Full, 3)));
-        assert!(matches!(group.choose(|_| Readiness::Gone), (Choice::Gone, 3)));
+        let mut outcome = |readiness| group.choose(&mut Search::default(), 10, |_| readiness);
+        assert!(matches!(outcome(Readiness::Full), (Choice::Full, 3)));
+        assert!(matches!(outcome(Readiness::Gone), (Choice::Gone, 3)));
     }
 
     #[test]
@@ -333,7 +367,23 @@ mod tests {
     #[test]
     fn a_search_among_very_many_stops_where_there_is_room() {
         let (mut group, _) = group(10 * LOOKS_MAXIMUM);
-        assert_eq!(group.choose(|_| Readiness::Waiting).1, LOOKS_MAXIMUM);
+        let looks = group.choose(&mut Search::default(), usize::MAX, |_| Readiness::Waiting).1;
+        assert_eq!(looks, LOOKS_MAXIMUM);
+    }
+
+    #[test]
+    fn a_search_goes_on_where_it_was() {
+        let (mut group, ids) = group(10);
+        let last = |member: &Member| match member.session == ids[9] {
+            true => Readiness::Waiting,
+            false => Readiness::Full,
+        };
+        let mut search = Search::default();
+        for _ in 0..3 {
+            assert!(matches!(group.choose(&mut search, 3, last), (Choice::Later, 3)));
+        }
+        let (Choice::Member(member), 1) = group.choose(&mut search, 3, last) else { panic!("the tenth one") };
+        assert_eq!(member.session, ids[9]);
     }
 
     /// Whoever leaves or is disconnected, before or after those whose turn is next, the others get one message each before

@@ -188,6 +188,8 @@ impl Broker {
         self.is_open = access.grants_every_act();
         self.knows_nobody = access.grants_everything();
         self.access = access;
+        self.access_replaced += 1;
+        self.ask_about_filters_anew();
         self.matches = Matches::default();
         let waiting: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
         for id in waiting {

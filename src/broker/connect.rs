@@ -259,7 +259,7 @@ impl Broker {
                 session.presence = Presence::Connected(id);
                 // Back before the Will Delay Interval is over [MQTT-3.1.3-9].
                 session.will = None;
-                self.tell_groups(known, true);
+                self.tell_groups(known);
                 return (known, true);
             }
             // [MQTT-3.1.2-4]

@@ -19,7 +19,7 @@ use crate::memory;
 use crate::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
 use crate::planted::{self, is_planted};
 use crate::session::{Outgoing, Presence, Queued, Reading, Session};
-use crate::share::{Choice, Readiness};
+use crate::share::{Choice, LOOKS_MAXIMUM, Readiness, Search};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
 use crate::time::Time;
@@ -92,7 +92,27 @@ impl Broker {
     /// Whether all subscribers of a topic can be served at once.
     #[inline]
     pub(super) fn fits_share(&self, matched: &Matched, qos: QoS) -> bool {
-        self.work.is_small(matched.subscribers().len() * steps::delivery(qos))
+        self.work.is_small(self.steps_for(matched, qos))
+    }
+
+    /// The steps that it takes at most to serve all subscribers of a topic at once; `usize::MAX`, if that cannot be done.
+    #[inline]
+    pub(super) fn steps_for(&self, matched: &Matched, qos: QoS) -> usize {
+        let steps = matched.subscribers().len() * steps::delivery(qos);
+        if matched.has_groups() { steps.saturating_add(self.steps_of_groups(matched)) } else { steps }
+    }
+
+    /// The steps that it takes at most to find members of groups. Very many are not looked at in one go.
+    #[inline(never)]
+    fn steps_of_groups(&self, matched: &Matched) -> usize {
+        let members = |subscriber: &Subscriber| match subscriber.target {
+            Target::Session(_) => 0,
+            Target::Group(id) => match self.groups.find(id).map_or(0, |group| group.members().len()) {
+                few @ 0..=LOOKS_MAXIMUM => few,
+                _ => usize::MAX,
+            },
+        };
+        matched.subscribers().iter().map(members).fold(0, usize::saturating_add)
     }
 
     /// Delivers a message to every subscriber, all of whom [fit the share](Broker::fits_share).
@@ -185,7 +205,7 @@ impl Broker {
     ) -> Option<bool> {
         let session = match target {
             Target::Session(session) => session,
-            Target::Group(group) => return self.deliver_to_group(group, keepable, None),
+            Target::Group(group) => return self.deliver_to_group(group, keepable),
         };
         let qos = delivered_qos(&self.limits, terms.qos(), keepable.publication.qos);
         if qos == QoS::AtMostOnce && terms.are_plain() && self.hand_on(session, keepable) {
@@ -301,26 +321,33 @@ impl Broker {
         self.deliver(session, keepable, share)
     }
 
-    /// Delivers to the member of a Shared Subscription whose turn it is; `leaving` is out of the question.
-    pub(super) fn deliver_to_group(
+    /// Delivers to the member of a Shared Subscription whose turn it is, however many have to be looked at.
+    fn deliver_to_group(&mut self, id: GroupId, keepable: &mut Keepable<'_>) -> Option<bool> {
+        let mut search = Search::default();
+        let choice = self.choose_member(id, &keepable.publication, None, (&mut search, usize::MAX));
+        self.deliver_to_chosen(id, choice, keepable)
+    }
+
+    /// The member of a group whose turn it is; `leaving` is out of the question. No more than so many are looked at.
+    pub(super) fn choose_member(
         &mut self,
         id: GroupId,
-        keepable: &mut Keepable<'_>,
+        publication: &Publication<'_>,
         leaving: Option<SessionId>,
-    ) -> Option<bool> {
+        (search, most): (&mut Search, usize),
+    ) -> Choice {
         let pressure = self.pressure(0);
-        let topic = keepable.publication.topic;
         let Self { groups, sessions, connections, limits, access, work, .. } = self;
-        let group = groups.find_mut(id)?;
-        let mut most = QoS::ExactlyOnce;
-        let publication = &keepable.publication;
-        let (choice, looks) = group.choose(|member| {
+        let Some(group) = groups.find_mut(id) else { return Choice::Gone };
+        let (choice, looks) = group.choose(search, most, |member| {
             let session = &sessions[member.session];
             let outgoing = session.outgoing.as_deref();
             if session.presence == Presence::Over || leaving == Some(member.session) {
                 return Readiness::Gone;
             }
-            if session.reading != Reading::Free && may_receive(&mut **access, session, topic).is_none() {
+            if session.reading != Reading::Free
+                && may_receive(&mut **access, session, publication.topic).is_none()
+            {
                 return Readiness::Full;
             }
             let keeps_up =
@@ -335,14 +362,26 @@ impl Broker {
             if has_room { Readiness::Waiting } else { Readiness::Full }
         });
         work.take(looks);
+        choice
+    }
+
+    /// Delivers to the member that was chosen, if one was; `None` if there is none.
+    pub(super) fn deliver_to_chosen(
+        &mut self,
+        id: GroupId,
+        choice: Choice,
+        keepable: &mut Keepable<'_>,
+    ) -> Option<bool> {
         let member = match choice {
             Choice::Member(member) => member,
             Choice::Gone => return None,
-            Choice::Full => {
+            Choice::Full | Choice::Later => {
                 self.statistics.dropped += 1;
                 return Some(false);
             }
         };
+        let mut most = QoS::ExactlyOnce;
+        let topic = keepable.publication.topic;
         let identifier = member.terms.identifier();
         if self.sessions[member.session].reading != Reading::Free {
             most = self.may_receive(member.session, topic).unwrap_or(QoS::AtMostOnce);

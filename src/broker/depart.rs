@@ -123,7 +123,7 @@ impl Broker {
             will.due = self.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
         }
         session.shrink();
-        self.tell_groups(session_id, false);
+        self.tell_groups(session_id);
         if self.sessions[session_id].expiry_interval == 0 {
             self.end_session(session_id);
             return;

@@ -9,11 +9,13 @@
 //! - Its publisher is not read from until the last recipient has been served, and answered then. So messages of one
 //!   publisher keep their order. If the publisher's connection ends, the rest goes on without it, before its Will, and a
 //!   new connection of the same client is not read from until it is done.
-//! - What the access control says holds for those who are served after it has changed.
-//! - Between two turns other messages may take their places in the store. So each turn's recipients share a row of their
+//! - When the access control is replaced, those who have not been served yet are judged by the new one. What the former one
+//!   had refused stays refused.
+//! - Meanwhile other messages may take their places in the store. So those who are served in one go share a row of their
 //!   own there, and the answer waits for the batch of the last one. Only then is it noted that a QoS 2 message has come:
-//!   if the broker crashes before, the publisher sends it again, and recipients of the first turns get it twice.
+//!   if the broker crashes before, the publisher sends it again, and those who were served first get it twice.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -31,6 +33,7 @@ use crate::escape::Escaped;
 use crate::journal::Awaited;
 use crate::memory::{self, Audit, Counted};
 use crate::message::{Keepable, Message};
+use crate::share::{Choice, LOOKS_MAXIMUM, Search};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{Subscriber, Target};
 use crate::topic::TopicName;
@@ -51,6 +54,10 @@ pub(super) struct Distribution {
     message: Message,
     publisher: Option<SessionId>,
     stage: Stage,
+    /// How often the access control had been replaced when its recipients were judged.
+    judged: u64,
+    /// How far the search for a member of the group has come whose turn it is.
+    search: Search,
     routed: Routed,
     /// Something that its answer promises has been recorded in an earlier turn.
     is_recorded: bool,
@@ -136,12 +143,29 @@ impl Broker {
             Err(lookup) => Stage::Lookup(Some(lookup)),
         };
         let message = keepable.message(&mut self.sender.spares).clone();
-        let routed = Routed::with(is_retained);
-        let mut distribution =
-            Box::new(Distribution { message, publisher, stage, routed, is_recorded: false });
+        let mut distribution = Box::new(self.distribution(message, publisher, stage, is_retained));
         match self.serve_more(&mut distribution) {
             true => Published::Wholly(distribution.routed),
             false => Published::InPart(distribution),
+        }
+    }
+
+    /// A message of which nobody has been served yet.
+    fn distribution(
+        &self,
+        message: Message,
+        publisher: Option<SessionId>,
+        stage: Stage,
+        is_retained: bool,
+    ) -> Distribution {
+        Distribution {
+            message,
+            publisher,
+            stage,
+            judged: self.access_replaced,
+            search: Search::default(),
+            routed: Routed::with(is_retained),
+            is_recorded: false,
         }
     }
 
@@ -193,24 +217,48 @@ impl Broker {
             }
             let length = rest.iter().take_while(|other| other.target == rest[0].target).count();
             let (run, _) = rest.split_at(length);
+            let held = memory::held();
+            let is_taken = match run[0].target {
+                Target::Session(session) => {
+                    let judged = distribution.judged;
+                    let run = self.judge_run(session, run, keepable.publication.topic, judged);
+                    run.and_then(|run| self.deliver_run(&run, &mut keepable, distribution.publisher))
+                }
+                Target::Group(group) => {
+                    let looking = (&mut distribution.search, self.work.left().max(LOOKS_MAXIMUM));
+                    let choice = self.choose_member(group, &keepable.publication, None, looking);
+                    if matches!(choice, Choice::Later) {
+                        return false;
+                    }
+                    distribution.search = Search::default();
+                    self.deliver_to_chosen(group, choice, &mut keepable)
+                }
+            };
             *next += length;
+            distribution.routed.count(is_taken);
             self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
-            if self.is_there(rest[0].target) {
-                let held = memory::held();
-                let is_taken = self.deliver_run(run, &mut keepable, distribution.publisher);
-                distribution.routed.count(is_taken);
-                self.work.take_growth(held);
-            }
+            self.work.take_growth(held);
         }
         true
     }
 
-    /// Whether a recipient has not been forgotten since it was found.
-    fn is_there(&self, target: Target) -> bool {
-        match target {
-            Target::Session(session) => self.sessions.find(session).is_some(),
-            Target::Group(group) => self.groups.find(group).is_some(),
+    /// The subscriptions of a recipient on the terms of the rules that are in force, if they are others than those by which
+    /// it was judged; `None` if it may not have the message any more, or has been forgotten.
+    fn judge_run<'a>(
+        &mut self,
+        session: SessionId,
+        run: &'a [Subscriber],
+        topic: TopicName<'_>,
+        judged: u64,
+    ) -> Option<Cow<'a, [Subscriber]>> {
+        self.sessions.find(session)?;
+        if self.is_open || judged == self.access_replaced {
+            return Some(Cow::Borrowed(run));
         }
+        self.work.take(steps::QUESTION);
+        let most = self.may_receive(session, topic)?;
+        let capped = |entry: &Subscriber| Subscriber { terms: entry.terms.capped(most), ..*entry };
+        Some(run.iter().map(capped).collect())
     }
 
     /// A message of a client is not served to all yet: its connection is not read from until it is.
@@ -285,8 +333,8 @@ impl Broker {
         }
         let message = keepable.message(&mut self.sender.spares).clone();
         let stage = Stage::Lookup(Some(Box::new(Lookup::new(keepable.publication.topic))));
-        let routed = Routed::with(is_retained);
-        self.push_unlinked(Distribution { message, publisher, stage, routed, is_recorded: false });
+        let distribution = self.distribution(message, publisher, stage, is_retained);
+        self.push_unlinked(distribution);
         true
     }
 

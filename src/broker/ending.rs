@@ -12,7 +12,7 @@ use crate::journal::{MessageNumber, SessionNumber};
 use crate::memory::{self, Audit, Counted};
 use crate::message::Keepable;
 use crate::session::{Presence, Queued, Session};
-use crate::share::{Member, Moved};
+use crate::share::{Choice, LOOKS_MAXIMUM, Member, Moved, Search};
 use crate::slots::{SessionId, SessionMark, Slots};
 use crate::subscription::{GroupId, Held, Target};
 use crate::trie::FilterId;
@@ -30,11 +30,33 @@ pub(super) struct Ending {
 pub(super) struct Moving {
     leaving: SessionId,
     messages: VecDeque<Queued>,
+    /// How far the search for a member has come that the first one is to go to.
+    search: Search,
     /// What the list takes; the messages count themselves.
     counted: Counted,
 }
 
+/// Groups that are told before it is asked whether the share in progress is used up.
+const GROUPS_AT_ONCE: usize = 16;
+
+/// A session whose groups are to be told whether its client is connected, and the last one that was told.
+#[derive(Debug)]
+pub(super) struct Telling {
+    session: SessionId,
+    told: Option<GroupId>,
+}
+
 impl Moving {
+    fn new(leaving: SessionId, messages: VecDeque<Queued>) -> Self {
+        let mut moving = Self { leaving, messages, search: Search::default(), counted: Counted::default() };
+        moving.count();
+        moving
+    }
+
+    fn count(&mut self) {
+        self.counted.set(memory::allocation(self.messages.capacity() * size_of::<Queued>()));
+    }
+
     /// Adds what it takes to an audit, beside its place.
     pub(super) fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
@@ -108,7 +130,7 @@ impl Broker {
                 && let Some(group) = queued.group
                 && self.groups.find(group).is_some_and(|group| group.members().len() > 1)
             {
-                self.redirect(id, group, &queued);
+                self.redirect_or_list(id, group, queued);
             }
         }
         if let (Some(journal), Some(number)) = (&mut self.journal, number) {
@@ -121,16 +143,26 @@ impl Broker {
     /// connected.
     pub(super) fn move_shared(&mut self, id: SessionId) {
         let Self { sessions, groups, work, .. } = self;
-        let Some(outgoing) = &mut sessions[id].outgoing else { return };
-        work.take(outgoing.queue_length() / steps::COPIED_PER_STEP);
-        let has_other = |group| groups.find(group).is_some_and(|group| group.connected() > 0);
+        let Session { outgoing, subscriptions, .. } = &mut sessions[id];
+        let Some(outgoing) = outgoing else { return };
+        work.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
+        let mut last = None;
+        let has_other = |id| match last {
+            // Those of one group often come one after the other.
+            Some((known, has_other)) if known == id => has_other,
+            _ => {
+                let position = subscriptions.position(Held::Group(id));
+                let has_other = groups.find(id).is_some_and(|group| group.has_other_connected(position));
+                last = Some((id, has_other));
+                has_other
+            }
+        };
         let messages = outgoing.take_shared(has_other);
         if messages.is_empty() {
             return;
         }
-        let counted = Counted::new(memory::allocation(messages.capacity() * size_of::<Queued>()));
         self.settle_gone(id);
-        let mut moving = Moving { leaving: id, messages, counted };
+        let mut moving = Moving::new(id, messages);
         if !self.move_more(&mut moving) {
             self.work.moving.push_back(moving);
         }
@@ -149,9 +181,13 @@ impl Broker {
 
     fn move_more(&mut self, moving: &mut Moving) -> bool {
         while let Some(queued) = moving.messages.pop_front() {
-            if let Some(group) = queued.group {
-                self.redirect(moving.leaving, group, &queued);
+            if let Some(group) = queued.group
+                && !self.redirect(moving.leaving, group, &queued, &mut moving.search)
+            {
+                moving.messages.push_front(queued);
+                return false;
             }
+            moving.search = Search::default();
             if self.work.is_over() {
                 return moving.messages.is_empty();
             }
@@ -159,20 +195,48 @@ impl Broker {
         true
     }
 
-    /// Gives a message to another member of its group; to the same one again, if there is no other any more.
-    fn redirect(&mut self, leaving: SessionId, group: GroupId, queued: &Queued) {
-        self.work.take(steps::delivery(queued.qos));
-        // [MQTT-3.3.2-5]
-        if queued.message.expires() <= self.now {
-            self.statistics.expired += 1;
+    /// Gives a message of a session that is over to another member of its group; if very many are to be looked at for that,
+    /// in a later turn.
+    fn redirect_or_list(&mut self, leaving: SessionId, group: GroupId, queued: Queued) {
+        if self.redirect(leaving, group, &queued, &mut Search::default()) {
             return;
         }
+        match self.work.moving.back_mut().filter(|moving| moving.leaving == leaving) {
+            Some(moving) => {
+                moving.messages.push_back(queued);
+                moving.count();
+            }
+            None => self.work.moving.push_back(Moving::new(leaving, [queued].into())),
+        }
+    }
+
+    /// Gives a message to another member of its group; to the same one again, if there is no other any more. False if the
+    /// search for one goes on in a later turn.
+    fn redirect(&mut self, leaving: SessionId, group: GroupId, queued: &Queued, search: &mut Search) -> bool {
+        // [MQTT-3.3.2-5]
+        if queued.message.expires() <= self.now {
+            self.work.take(steps::PACKET);
+            self.statistics.expired += 1;
+            return true;
+        }
         let mut keepable = Keepable::kept(&queued.message);
+        let looking = (search, self.work.left().max(LOOKS_MAXIMUM));
+        let choice = match self.choose_member(group, &keepable.publication, Some(leaving), looking) {
+            Choice::Later => return false,
+            Choice::Gone => self.find_member(group, leaving).map_or(Choice::Gone, Choice::Member),
+            choice => choice,
+        };
+        self.work.take(steps::delivery(queued.qos));
         self.sender.encoder.begin();
         self.begin_message(None);
-        if self.deliver_to_group(group, &mut keepable, Some(leaving)).is_none() {
-            self.deliver_to_group(group, &mut keepable, None);
-        }
+        self.deliver_to_chosen(group, choice, &mut keepable);
+        true
+    }
+
+    /// The membership of a session in a group, if it has one.
+    fn find_member(&self, group: GroupId, session: SessionId) -> Option<Member> {
+        let position = self.sessions.find(session)?.subscriptions.position(Held::Group(group))?;
+        self.groups.find(group)?.members().get(position as usize).copied()
     }
 
     /// Ends one subscription, which stands at this place in the trie or in its group. However many others there are of
@@ -195,23 +259,59 @@ impl Broker {
         }
     }
 
-    /// The client of a session is connected, or is not any more: its groups prefer those who are.
-    pub(super) fn tell_groups(&mut self, id: SessionId, is_connected: bool) {
-        let held: Vec<GroupId> = self.sessions[id].subscriptions.groups().collect();
-        self.work.take(held.len() * steps::SUBSCRIPTION);
-        let Self { groups, sessions, .. } = self;
-        for id_of_group in held {
-            let position = sessions[id].subscriptions.position(Held::Group(id_of_group));
+    /// The client of a session is connected, or is not any more: its groups prefer those who are. If there are very many,
+    /// some are told in later turns.
+    pub(super) fn tell_groups(&mut self, session: SessionId) {
+        let mut waiting = self.work.telling.iter_mut();
+        if let Some(telling) = waiting.find(|telling| telling.session == session) {
+            telling.told = None;
+            return;
+        }
+        let mut telling = Telling { session, told: None };
+        if !self.tell_more(&mut telling) {
+            self.work.telling.push_back(telling);
+        }
+    }
+
+    /// Whether some groups of a session are still to be told whether its client is connected.
+    pub(super) fn is_told_later(&self, session: SessionId) -> bool {
+        self.work.telling.iter().any(|telling| telling.session == session)
+    }
+
+    /// Goes on with one of those whose groups are to be told; tells whether there was one.
+    pub(super) fn go_on_telling(&mut self) -> bool {
+        let Some(mut telling) = self.work.telling.pop_front() else { return false };
+        self.work.begin_share(self.work.telling.len());
+        self.work.take(steps::PACKET);
+        if !self.tell_more(&mut telling) {
+            self.work.telling.push_back(telling);
+        }
+        true
+    }
+
+    fn tell_more(&mut self, telling: &mut Telling) -> bool {
+        let Self { groups, sessions, work, .. } = self;
+        for number in 1_usize.. {
+            let Some(session) = sessions.find(telling.session) else { return true };
+            let is_connected = session.connection().is_some();
+            let Some(next) = session.subscriptions.group_after(telling.told) else { return true };
+            let position = session.subscriptions.position(Held::Group(next));
             if let Some(position) = position
-                && let Some(group) = groups.find_mut(id_of_group)
+                && let Some(group) = groups.find_mut(next)
             {
                 let places = match is_connected {
                     true => group.connect(position as usize),
                     false => group.disconnect(position as usize),
                 };
-                tell_places(sessions, group.members(), id_of_group, places);
+                tell_places(sessions, group.members(), next, places);
+            }
+            telling.told = Some(next);
+            work.take(steps::SUBSCRIPTION);
+            if number.is_multiple_of(GROUPS_AT_ONCE) && work.is_over() {
+                return false;
             }
         }
+        true
     }
 
     /// Takes an entry out of the trie, and tells the owner of the one that took its place.

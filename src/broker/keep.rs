@@ -190,6 +190,7 @@ impl Broker {
         }
         self.settle_gone(session);
         if let Some(outgoing) = &mut self.sessions[session].outgoing {
+            self.work.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
             outgoing.put_away();
         }
         self.keep_session(session, Urgency::Lazy);

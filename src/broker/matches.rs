@@ -36,6 +36,8 @@ pub(super) struct Matched {
     subscribers: Vec<Subscriber>,
     /// Some session is there more than once.
     has_runs: bool,
+    /// Some of them are Shared Subscriptions.
+    has_groups: bool,
     counted: Counted,
 }
 
@@ -53,6 +55,11 @@ impl Matched {
     #[inline]
     pub(super) const fn has_runs(&self) -> bool {
         self.has_runs
+    }
+
+    #[inline]
+    pub(super) const fn has_groups(&self) -> bool {
+        self.has_groups
     }
 
     /// What it takes. It counts itself, because it may be used longer than it is remembered.
@@ -233,8 +240,9 @@ impl Lookup {
     fn finish(self, generation: u64) -> Rc<Matched> {
         let Self { topic, found, filters, .. } = self;
         let has_runs = filters > 1;
-        let mut matched =
-            Matched { topic, generation, subscribers: found, has_runs, counted: Counted::default() };
+        let has_groups = has_groups(&found);
+        let counted = Counted::default();
+        let mut matched = Matched { topic, generation, subscribers: found, has_runs, has_groups, counted };
         matched.count();
         Rc::new(matched)
     }
@@ -270,6 +278,11 @@ impl Lookup {
         self.found.truncate(*admitted);
         true
     }
+}
+
+/// Whether some of these are Shared Subscriptions.
+fn has_groups(subscribers: &[Subscriber]) -> bool {
+    subscribers.iter().any(|subscriber| matches!(subscriber.target, Target::Group(_)))
 }
 
 #[derive(Debug, Default)]
@@ -436,6 +449,7 @@ impl Matches {
         }
         let pairs = matched.subscribers.windows(2);
         matched.has_runs = pairs.into_iter().any(|pair| pair[0].target == pair[1].target);
+        matched.has_groups = has_groups(&matched.subscribers);
     }
 
     /// The place for a new topic: a free one or one that is not true any more. If there is none, there are more

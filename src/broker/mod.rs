@@ -187,6 +187,8 @@ pub struct Broker {
     limits: Limits,
     rules: RuleBook,
     access: Box<dyn AccessControl>,
+    /// How often it was replaced.
+    access_replaced: u64,
     /// Nobody needs to be asked about messages.
     is_open: bool,
     /// Nor at CONNECT, so that nobody is known.
@@ -250,6 +252,7 @@ impl Broker {
             is_open: access.grants_every_act(),
             knows_nobody: access.grants_everything(),
             access,
+            access_replaced: 0,
             now,
             seed,
             drawn: 0,
@@ -315,6 +318,11 @@ impl Broker {
     /// turn here.
     pub fn takes_input(&self) -> bool {
         self.work.takes_input()
+    }
+
+    /// Whether more closed connections may be reported between this turn and the next one, by [`Broker::closed`].
+    pub fn takes_ends(&self) -> bool {
+        self.work.takes_ends()
     }
 
     /// So many steps have been taken for what comes in outside of the core: see `broker/work.rs` for what a step is.
@@ -491,6 +499,11 @@ impl Broker {
         assert_eq!(members, self.shared_subscriptions, "members of groups are counted");
         for (id, group) in self.groups.iter() {
             assert!(!group.members().is_empty(), "a group without members is forgotten");
+            for (place, member) in group.members().iter().enumerate() {
+                let is_connected = self.sessions[member.session].connection().is_some();
+                let is_told = is_connected == (place < group.connected());
+                assert!(is_told || self.is_told_later(member.session), "groups know who is connected");
+            }
             let entry = self.trie.values(group.filter).get(group.position as usize);
             assert_eq!(entry.map(|entry| entry.target), Some(Target::Group(id)), "a group is in the trie");
         }

@@ -156,6 +156,17 @@ impl Broker {
         Step::Suspended
     }
 
+    /// Other rules are in force: what they say holds for the filters of packets that have not been worked on.
+    pub(super) fn ask_about_filters_anew(&mut self) {
+        for operation in self.work.operations.values_mut() {
+            if let Operation::Filters(filters) = operation {
+                filters.verdicts.clear();
+                filters.followed = 0;
+                filters.unasked = filters.undone;
+            }
+        }
+    }
+
     /// Works on what waits in the inbox of a connection, and has it read again if nothing is left.
     fn read_on(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.find_mut(id) else { return };

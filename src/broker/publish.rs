@@ -62,7 +62,7 @@ impl Broker {
         matched: &Matched,
     ) -> Result<Step, Fault> {
         let only = self.only_receiver(publishes.qos(), matched);
-        let share = matched.subscribers().len() * steps::delivery(publishes.qos()) + steps::PACKET;
+        let share = self.steps_for(matched, publishes.qos()).saturating_add(steps::PACKET);
         let most = self.work.small_steps() / share;
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);

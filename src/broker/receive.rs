@@ -36,8 +36,9 @@ impl Broker {
             connection.inbox.append(bytes);
             return Intake::Paused;
         }
-        if !self.work.takes_input() && !(bytes.is_empty() && connection.inbox.is_empty()) {
-            connection.inbox.append(bytes);
+        let has_something = !(bytes.is_empty() && connection.inbox.is_empty());
+        if has_something && !self.work.takes_input() {
+            self.keep(id, bytes);
             self.defer(id);
             return Intake::Paused;
         }

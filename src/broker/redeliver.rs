@@ -381,6 +381,7 @@ impl Broker {
                 if entry.ends_at <= sent && entry.awaited <= durable {
                     entry.retries = entry.retries.saturating_add(1);
                     let retries = u32::from(entry.retries);
+                    self.work.take(steps::delivery(QoS::AtLeastOnce));
                     self.send_again(id, session, index);
                     let ends_at = self.connections[id].outbox.end();
                     let entry = self.sessions[session].outgoing_mut().entry_mut(index);

@@ -171,6 +171,8 @@ impl Broker {
             codes: &filters.codes,
         };
         let refused = self.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
+        // Those of former rules are not among the decisions.
+        let refused = refused.map(|index| filters.codes.len() - filters.followed + index);
         let refused = refused.and_then(|index| Subscriptions::from_end(bytes, filters.length).nth(index));
         let refused = refused.map(|(refused, _)| refused.filter);
         let is_early = is_planted(planted::Fault::EarlySuback);
@@ -224,7 +226,7 @@ impl Broker {
             filters.unasked = 0;
         }
         let listener = self.connections[id].listener;
-        let first = if filters.unasked == filters.length { 0 } else { self.verdicts.len() };
+        let first = if filters.unasked == filters.undone { 0 } else { self.verdicts.len() };
         for (number, (wanted, unasked)) in Subscriptions::from_end(bytes, filters.unasked).enumerate() {
             if self.is_time_to_stop(number) {
                 return Asked::InPart;

@@ -13,6 +13,18 @@ use crate::time::{Duration, Time};
 /// How soon the progress of a packet cut in half is judged again.
 const PROGRESS_INTERVAL: Duration = Duration::from_seconds(1);
 
+/// How each kind of what waits for a later turn goes on. They take turns, so that none is left out where there is always
+/// more of another.
+const KINDS: [fn(&mut Broker) -> bool; 7] = [
+    Broker::go_on_connection,
+    Broker::go_on_answers,
+    Broker::go_on_session,
+    Broker::go_on_unlinked,
+    Broker::go_on_ending,
+    Broker::go_on_moving,
+    Broker::go_on_telling,
+];
+
 /// What waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
@@ -36,20 +48,20 @@ impl Broker {
         self.count();
         self.watch_peak();
         self.take_timers(budget);
-        loop {
-            let kinds = [
-                self.go_on_connection(),
-                self.go_on_answers(),
-                self.go_on_session(),
-                self.go_on_unlinked(),
-                self.go_on_ending(),
-                self.go_on_moving(),
-            ];
-            if kinds == [false; 6] || !self.work.may_go_on() {
-                break;
+        while self.work.may_go_on() && self.go_on_next() {}
+        self.work.end_turn();
+    }
+
+    /// Goes on with one of the things that wait; tells whether there was one.
+    fn go_on_next(&mut self) -> bool {
+        for _ in KINDS {
+            let kind = self.work.next_kind % KINDS.len();
+            self.work.next_kind = kind + 1;
+            if KINDS[kind](self) {
+                return true;
             }
         }
-        self.work.end_turn();
+        false
     }
 
     fn take_timers(&mut self, budget: usize) {

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::distribution::{Chain, Distribution};
-use super::ending::{Ending, Moving};
+use super::ending::{Ending, Moving, Telling};
 use super::operation::Operation;
 use crate::memory::{self, Audit};
 use crate::slots::{ConnectionId, SessionId};
@@ -43,6 +43,8 @@ pub(super) mod steps {
     pub const COPIED_PER_STEP: usize = 32;
     /// Bytes of properties that are looked at in one step.
     pub const PROPERTY_BYTES_PER_STEP: usize = 16;
+    /// Messages of a queue that are looked at and moved.
+    pub const SORTED_OUT_PER_STEP: usize = 8;
     /// Bytes copied in one step.
     pub const BYTES_PER_STEP: usize = 1024;
 
@@ -77,6 +79,8 @@ pub(super) struct Work {
     input_share: usize,
     /// The most steps that a turn has taken.
     heaviest: usize,
+    /// Which kind of what waits goes on next.
+    pub(super) next_kind: usize,
     /// Connections whose packet or bytes wait for a later turn.
     pub(super) connections: VecDeque<ConnectionId>,
     /// What the packet of a connection has begun and not finished.
@@ -93,6 +97,8 @@ pub(super) struct Work {
     pub(super) endings: VecDeque<Ending>,
     /// Messages that go from one member of a Shared Subscription to others.
     pub(super) moving: VecDeque<Moving>,
+    /// Sessions whose groups are not all told whether their clients are connected.
+    pub(super) telling: VecDeque<Telling>,
 }
 
 impl Work {
@@ -103,6 +109,7 @@ impl Work {
             limit: 0,
             input_share: 0,
             heaviest: 0,
+            next_kind: 0,
             connections: VecDeque::new(),
             operations: BTreeMap::new(),
             answering: VecDeque::new(),
@@ -112,6 +119,7 @@ impl Work {
             unlinked_count: 0,
             endings: VecDeque::new(),
             moving: VecDeque::new(),
+            telling: VecDeque::new(),
         };
         work.end_turn();
         work
@@ -183,6 +191,11 @@ impl Work {
         self.taken < self.budget / 2
     }
 
+    /// Whether more connections may be closed. They are after the end of a turn, and the next one is for what comes.
+    pub(super) const fn takes_ends(&self) -> bool {
+        self.taken < self.budget / 8
+    }
+
     /// Whether this turn goes on with what waits. A part of the budget is kept for the step that cannot be divided.
     pub(super) const fn may_go_on(&self) -> bool {
         self.taken < self.budget - self.budget / 8
@@ -210,9 +223,10 @@ impl Work {
         self.limit = self.taken + self.input_share;
     }
 
-    /// A share begins for one of so many that wait.
+    /// A share begins for one of so many that wait. It does not reach into what is kept for the step that cannot be
+    /// divided.
     pub(super) fn begin_share(&mut self, among: usize) {
-        self.limit = self.taken + self.share_among(among);
+        self.limit = (self.taken + self.share_among(among)).min(self.budget - self.budget / 16);
     }
 
     /// Only a small part of the share in progress is for what follows; returns where the whole of it ends.
@@ -266,7 +280,8 @@ impl Work {
             && self.sessions.is_empty()
             && self.unlinked.is_empty()
             && self.endings.is_empty()
-            && self.moving.is_empty())
+            && self.moving.is_empty()
+            && self.telling.is_empty())
     }
 
     /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session, what
@@ -284,6 +299,7 @@ impl Work {
             + memory::allocation(self.unlinked.capacity() * size_of::<Chain>())
             + memory::allocation(self.endings.capacity() * size_of::<Ending>())
             + memory::allocation(self.moving.capacity() * size_of::<Moving>())
+            + memory::allocation(self.telling.capacity() * size_of::<Telling>())
             + self.operations.len() * OPERATION_BYTES
     }
 

@@ -3,6 +3,7 @@
 //! asks for. Most sessions have one subscription, which takes no memory of its own.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds as _};
 
 use crate::memory;
 use crate::subscription::{GroupId, Held};
@@ -76,16 +77,21 @@ impl Subscriptions {
         Some(position)
     }
 
-    /// The Shared Subscriptions among them.
-    pub fn groups(&self) -> impl Iterator<Item = GroupId> {
-        let (one, several) = match &self.0 {
-            Kept::None => (None, None),
-            Kept::One(one, _) => (Some(*one), None),
+    /// The Shared Subscription among them that comes after this one in order, or the first one.
+    pub fn group_after(&self, former: Option<GroupId>) -> Option<GroupId> {
+        let beginning = match former {
+            Some(former) => Bound::Excluded(Held::Group(former)),
             // They stand after all others.
-            Kept::Several(several) => (None, Some(several.range(Held::Group(GroupId::FIRST)..))),
+            None => Bound::Included(Held::Group(GroupId::FIRST)),
         };
-        let all = one.into_iter().chain(several.into_iter().flatten().map(|(&held, _)| held));
-        all.filter_map(|held| match held {
+        let next = match &self.0 {
+            Kept::None => None,
+            Kept::One(one, _) => Some(*one).filter(|one| (beginning, Bound::Unbounded).contains(one)),
+            Kept::Several(several) => {
+                several.range((beginning, Bound::Unbounded)).next().map(|(&held, _)| held)
+            }
+        };
+        next.and_then(|held| match held {
             Held::Filter(_) => None,
             Held::Group(group) => Some(group),
         })

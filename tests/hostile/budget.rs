@@ -209,9 +209,14 @@ fn newcomers_are_told_that_there_is_no_memory() {
 #[test]
 fn subscriptions_end_at_the_budget() {
     let mut target = Target::start(&["--memory-limit", "6M"]);
-    let mut hoarder = Peer::connect(target.address(), "hoarder");
+    let mut hoarders: Vec<Peer> = Vec::new();
     let (mut granted, mut packet_number) = (0, 0);
     let refused = loop {
+        // One session has 10,000 at most.
+        if granted % 10_000 == 0 {
+            hoarders.push(Peer::connect(target.address(), &format!("hoarder-{granted}")));
+        }
+        let hoarder = hoarders.last_mut().unwrap();
         let filters: Vec<String> =
             (0..2_000).map(|number| format!("hoard/{packet_number}/{number}/+/x")).collect();
         let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 0)).collect();
@@ -229,7 +234,7 @@ fn subscriptions_end_at_the_budget() {
     target.holds_at_most(6 * MIB + 6 * MIB / 10, "subscriptions");
     assert!(target.growth() >= 4 * MIB, "the budget is used");
     target.serves();
-    hoarder.disconnect();
+    hoarders.into_iter().for_each(Peer::disconnect);
     is_open_again(&mut target);
 }
 

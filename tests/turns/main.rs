@@ -1,0 +1,25 @@
+//! What one turn may cost: the core is driven in-process as the server's loop does, by attacks that ask for far more work
+//! than a turn has steps. No turn may exceed its budget, a client beside the attack is answered within two turns, and
+//! what was asked for is done in the end. Turns and steps are counted; no clock is looked at.
+
+mod bystander;
+mod clients;
+mod distribution;
+mod ends;
+mod fan_out;
+mod filters;
+mod groups;
+mod order;
+mod persisted;
+mod retained;
+mod server;
+mod shares;
+#[path = "../conformance/wire.rs"]
+#[expect(dead_code, reason = "these tests need a part of it")]
+mod wire;
+
+#[path = "../simulation/chance.rs"]
+#[expect(dead_code, reason = "the simulator uses the rest")]
+mod chance;
+#[path = "../simulation/store.rs"]
+mod store;
