@@ -355,7 +355,8 @@ pub static KEYWORDS: &[Keyword] = &[
     row(
         "memory_limit",
         Global(Word("a number of bytes, with K, M or G for units, or 0 for no limit", values::memory_limit)),
-        "at least 4M; counts what clients and messages take; K, M and G are units",
+        "at least 4M; for all that is resident: the code of the broker, but for a quarter at most, and what clients and \
+         messages take; K, M and G are units",
     ),
     row(
         "message_size_limit",
