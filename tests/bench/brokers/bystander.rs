@@ -183,7 +183,7 @@ impl Bystander {
         is_set.map_err(|error| format!("a bystander's socket: {error}"))?;
         let mut bystander = Self { probe, stream, came: Vec::new(), request: probe.request() };
         let client_identifier = client_identifier.to_owned();
-        let connect = Connect { version: Version::V311, client_identifier, is_clean };
+        let connect = Connect { version: Version::V311, client_identifier, is_clean, user: None };
         bystander.ask(&connect.encode(), packets::CONNACK)?;
         Ok(bystander)
     }

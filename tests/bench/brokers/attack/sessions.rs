@@ -80,7 +80,8 @@ pub fn ending(network: &mut Network, sessions: usize, subscriptions: usize) -> R
             agent.subscribe(network, session, 0, &filters(session * subscriptions + from, count))?;
         }
     }
-    let connect = Connect { version: VERSION, client_identifier: "another".to_owned(), is_clean: true };
+    let connect =
+        Connect { version: VERSION, client_identifier: "another".to_owned(), is_clean: true, user: None };
     let what = format!("the end of {sessions} sessions with {} subscriptions each", grouped(subscriptions));
     Ok(Prepared::new(what, move |network, end| {
         (0..sessions).for_each(|session| network.close(session));
@@ -104,7 +105,7 @@ pub fn discarded_queue(network: &mut Network, effort: Effort) -> Result<Prepared
     network.close(1);
     publish(&mut agent, network, queued, various_sizes())?;
     let client_identifier = "bench-1".to_owned();
-    let connect = Connect { version: VERSION, client_identifier, is_clean: true }.encode();
+    let connect = Connect { version: VERSION, client_identifier, is_clean: true, user: None }.encode();
     let what = format!("Clean Start over {} queued messages", grouped(queued));
     Ok(Prepared::new(what, move |network, end| {
         network.open(1, &connect)?;

@@ -108,7 +108,7 @@ fn publish(agent: &mut Agent, network: &mut Network, count: usize) -> Result<(),
 /// The CONNECT of a client that has been there before.
 fn returning(client: usize) -> Vec<u8> {
     let client_identifier = format!("bench-{client}");
-    Connect { version: VERSION, client_identifier, is_clean: false }.encode()
+    Connect { version: VERSION, client_identifier, is_clean: false, user: None }.encode()
 }
 
 pub fn returning_clients(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
