@@ -43,6 +43,8 @@ pub(super) struct FilterWork {
     /// Bytes of those that were not asked about yet, at the end of the packet, and of those that were not worked on.
     pub(super) unasked: usize,
     pub(super) undone: usize,
+    /// How many filters were asked about.
+    pub(super) asked: usize,
     /// The decisions, as far as there are any, and how many have been followed.
     pub(super) verdicts: Vec<Verdict>,
     pub(super) followed: usize,
@@ -66,6 +68,7 @@ impl FilterWork {
             length,
             unasked: length,
             undone: length,
+            asked: 0,
             verdicts: Vec::new(),
             followed: 0,
             codes: Vec::new(),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use brooklet::access::{AccessControl, Answer, Client, Peer as Address, Question, Verdict};
 use brooklet::broker::{Broker, Effect};
+use brooklet::codec::ReasonCode;
 #[cfg(feature = "persistence")]
 use brooklet::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
 use brooklet::limits::Limits;
@@ -28,6 +29,34 @@ impl AccessControl for Hesitant {
             _ => Answer::Now(Verdict::Granted),
         }
     }
+}
+
+/// Decides about one filter later and refuses another one.
+struct Particular;
+
+impl AccessControl for Particular {
+    fn ask(&mut self, _client: &Client<'_>, question: Question<'_>) -> Answer {
+        match question {
+            Question::Subscribe { filter, .. } if filter.pattern() == "f/20" => Answer::Later,
+            Question::Subscribe { filter, .. } if filter.pattern() == "f/40" => {
+                Answer::Now(Verdict::Refused(ReasonCode::NotAuthorized))
+            }
+            _ => Answer::Now(Verdict::Granted),
+        }
+    }
+}
+
+#[test]
+fn a_decision_is_about_its_filter_however_many_turns_the_packet_takes() {
+    let mut world = World::with(Limits { steps_per_turn: 64, ..Limits::default() }, Particular);
+    let a = world.connect(Connect::new(V5, "a").bytes());
+    let filters: Vec<String> = (0..60).map(|number| format!("f/{number}")).collect();
+    let wanted: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 0)).collect();
+    world.send(a, subscribe(V5, 1, &[], &wanted));
+    world.decide(a, Verdict::Granted);
+    let suback = world.take_one(a);
+    let refused = suback[suback.len() - 60..].iter().position(|&code| code != 0);
+    assert_eq!((suback[0], refused), (0x90, Some(40)), "{suback:?}");
 }
 
 #[test]
