@@ -9,6 +9,7 @@
 //! - Its publisher is not read from until the last recipient has been served, and answered then. So messages of one
 //!   publisher keep their order. If the publisher's connection ends, the rest goes on without it, before its Will, and a
 //!   new connection of the same client is not read from until it is done.
+//! - If it expires before the last recipient has been served, the rest of them do not get it.
 //! - What the access control says holds for those who are served after it has changed.
 //! - Between two turns other messages may take their places in the store. So each turn's recipients share a row of their
 //!   own there, and the answer waits for the batch of the last one. Only then is it noted that a QoS 2 message has come:
@@ -195,7 +196,11 @@ impl Broker {
             let (run, _) = rest.split_at(length);
             *next += length;
             self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
-            if self.is_there(rest[0].target) {
+            // [MQTT-3.3.2-5]
+            if keepable.publication.expires <= self.now {
+                self.statistics.expired += 1;
+                distribution.routed.count(Some(true));
+            } else if self.is_there(rest[0].target) {
                 let held = memory::held();
                 let is_taken = self.deliver_run(run, &mut keepable, distribution.publisher);
                 distribution.routed.count(is_taken);
