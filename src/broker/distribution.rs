@@ -32,6 +32,7 @@ use crate::escape::Escaped;
 use crate::journal::Awaited;
 use crate::memory::{self, Audit, Counted};
 use crate::message::{Keepable, Message};
+use crate::planted::{self, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{Subscriber, Target};
 use crate::topic::TopicName;
@@ -93,6 +94,11 @@ impl Chain {
         );
     }
 
+    /// The Client Identifier of its publisher, once for each message, and whether the recipients are known.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = (Option<&str>, bool)> {
+        self.messages.iter().map(|one| (self.client.as_deref(), one.is_looked_up()))
+    }
+
     /// Adds what it takes to an audit, beside its own place.
     pub(super) fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
@@ -109,6 +115,15 @@ pub(super) enum Published {
 }
 
 impl Distribution {
+    pub(super) const fn publisher(&self) -> Option<SessionId> {
+        self.publisher
+    }
+
+    /// Whether its recipients are known.
+    pub(super) const fn is_looked_up(&self) -> bool {
+        matches!(self.stage, Stage::Recipients { .. })
+    }
+
     /// Adds what it takes to an audit, beside its own place.
     pub(super) fn audit(&self, audit: &mut Audit) {
         self.message.audit(audit);
@@ -188,6 +203,9 @@ impl Broker {
         let matched = Rc::clone(matched);
         self.sender.encoder.begin();
         let subscribers = matched.subscribers();
+        if is_planted(planted::Fault::RecipientSkipped) && *next > 0 {
+            *next += 1;
+        }
         while let Some(rest) = subscribers.get(*next..).filter(|rest| !rest.is_empty()) {
             if self.work.is_over() {
                 return false;
@@ -244,7 +262,15 @@ impl Broker {
         mut distribution: Box<Distribution>,
     ) -> Result<bool, Fault> {
         self.begin_message(Some(id));
-        if !self.serve_more(&mut distribution) {
+        let is_served = self.serve_more(&mut distribution);
+        if !is_served && is_planted(planted::Fault::AnsweredBeforeLast) {
+            let routed = distribution.routed;
+            self.detach_publish(session, *distribution);
+            let (end, awaited) = (self.connections[id].outbox.end(), self.take_awaited());
+            self.conclude_with(id, session, delivery, (routed.reason_code(), awaited), end)?;
+            return Ok(true);
+        }
+        if !is_served {
             self.suspend_publish(id, session, delivery, distribution);
             return Ok(false);
         }

@@ -2,6 +2,7 @@
 
 use log::info;
 
+use super::watch::Part;
 use super::work::steps;
 use super::{Broker, Effect};
 use crate::codec::ReasonCode;
@@ -32,17 +33,29 @@ impl Broker {
     /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells whether
     /// more is. Then goes on with what earlier turns have left over; [`Broker::has_work`] tells whether they have left more.
     pub fn tick(&mut self, now: Time, budget: usize) {
+        self.tick_in_parts(now, budget, |_, _| ());
+    }
+
+    /// The same, for those who want to see what each part of the turn does.
+    pub fn tick_in_parts(&mut self, now: Time, budget: usize, mut watch: impl FnMut(&mut Self, Part)) {
         self.advance(now);
         self.watch_peak();
         self.take_timers(budget);
+        watch(self, Part::Timers);
         loop {
+            let next = self.work.connections.front().copied();
+            let has_gone_on = self.go_on_connection();
+            if let Some(id) = next {
+                watch(self, Part::Connection(id));
+            }
             let kinds = [
-                self.go_on_connection(),
+                has_gone_on,
                 self.go_on_session(),
                 self.go_on_unlinked(),
                 self.go_on_ending(),
                 self.go_on_moving(),
             ];
+            watch(self, Part::Rest);
             if kinds == [false; 5] || !self.work.may_go_on() {
                 break;
             }
