@@ -3,7 +3,7 @@
 use log::info;
 
 use super::watch::Part;
-use super::work::steps;
+use super::work::{Kind, steps};
 use super::{Broker, Effect};
 use crate::codec::ReasonCode;
 use crate::connection::State;
@@ -42,25 +42,33 @@ impl Broker {
         self.watch_peak();
         self.take_timers(budget);
         watch(self, Part::Timers);
+        let mut idle = 0;
         loop {
-            let next = self.work.connections.front().copied();
-            let has_gone_on = self.go_on_connection();
-            if let Some(id) = next {
-                watch(self, Part::Connection(id));
-            }
-            let kinds = [
-                has_gone_on,
-                self.go_on_session(),
-                self.go_on_unlinked(),
-                self.go_on_ending(),
-                self.go_on_moving(),
-            ];
-            watch(self, Part::Rest);
-            if kinds == [false; 5] || !self.work.may_go_on() {
+            let (has_gone_on, part) = self.go_on_next();
+            watch(self, part);
+            idle = if has_gone_on { 0 } else { idle + 1 };
+            if idle == Kind::ALL.len() || !self.work.may_go_on() {
                 break;
             }
         }
         self.work.end_turn();
+    }
+
+    /// Goes on with something of the kind whose turn it is; tells whether there was anything, and what it was.
+    fn go_on_next(&mut self) -> (bool, Part) {
+        let next = self.work.connections.front().copied();
+        let kind = self.work.next_kind();
+        let has_gone_on = match kind {
+            Kind::Connection => self.go_on_connection(),
+            Kind::Session => self.go_on_session(),
+            Kind::Unlinked => self.go_on_unlinked(),
+            Kind::Ending => self.go_on_ending(),
+            Kind::Moving => self.go_on_moving(),
+        };
+        match next.filter(|_| kind == Kind::Connection) {
+            Some(id) => (has_gone_on, Part::Connection(id)),
+            None => (has_gone_on, Part::Rest),
+        }
     }
 
     fn take_timers(&mut self, budget: usize) {

@@ -59,6 +59,21 @@ pub(super) mod steps {
     }
 }
 
+/// What can wait for a later turn, by its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Connection,
+    Session,
+    Unlinked,
+    Ending,
+    Moving,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Connection, Self::Session, Self::Unlinked, Self::Ending, Self::Moving];
+}
+
 /// The budget of a turn, and what waits for the next ones.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -72,6 +87,8 @@ pub(super) struct Work {
     input_share: usize,
     /// The most steps that a turn has taken.
     heaviest: usize,
+    /// Which kind is next, as an index. It goes on from turn to turn, so that none of them starves.
+    kind: usize,
     /// Connections whose packet or bytes wait for a later turn.
     pub(super) connections: VecDeque<ConnectionId>,
     /// What the packet of a connection has begun and not finished.
@@ -95,6 +112,7 @@ impl Work {
             limit: 0,
             input_share: 0,
             heaviest: 0,
+            kind: 0,
             connections: VecDeque::new(),
             operations: BTreeMap::new(),
             sessions: VecDeque::new(),
@@ -188,7 +206,16 @@ impl Work {
 
     /// A share begins for one of so many that wait.
     pub(super) fn begin_share(&mut self, among: usize) {
-        self.limit = self.taken + self.share_among(among);
+        // A part of the budget is kept for the step that cannot be divided.
+        let last = (self.budget - self.budget / 8).max(self.taken + SHARE_MINIMUM);
+        self.limit = (self.taken + self.share_among(among)).min(last);
+    }
+
+    /// The kind whose turn it is.
+    pub(super) fn next_kind(&mut self) -> Kind {
+        let kind = Kind::ALL[self.kind];
+        self.kind = (self.kind + 1) % Kind::ALL.len();
+        kind
     }
 
     /// The turn is over.
@@ -235,5 +262,34 @@ impl Work {
         self.operations.values().for_each(|operation| operation.audit(audit));
         self.unlinked.iter().for_each(|chain| chain.audit(audit));
         self.moving.iter().for_each(|moving| moving.audit(audit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_leaves_the_turn_what_is_kept_for_a_step_that_cannot_be_divided() {
+        let budget = 16_384;
+        let mut work = Work::new(budget);
+        work.begin_share(1);
+        assert_eq!(work.left(), budget / SHARES_PER_TURN);
+        work.take(budget - budget / 8 - 1);
+        assert!(work.may_go_on());
+        work.begin_share(1);
+        assert!((1..=SHARE_MINIMUM).contains(&work.left()), "{} steps", work.left());
+    }
+
+    #[test]
+    fn every_kind_has_its_turn_however_soon_turns_end() {
+        let mut work = Work::new(16_384);
+        let kinds: Vec<Kind> = (0..Kind::ALL.len())
+            .map(|_| {
+                work.end_turn();
+                work.next_kind()
+            })
+            .collect();
+        assert_eq!(kinds, Kind::ALL);
     }
 }
