@@ -27,9 +27,9 @@ use super::matches::{Lookup, Matched, Matches, Selection};
 use super::operation::Operation;
 use super::work::{Work, steps};
 use super::{Broker, Fault};
-use crate::codec::Delivery;
+use crate::codec::{Delivery, PacketIdentifier};
 use crate::escape::Escaped;
-use crate::journal::Awaited;
+use crate::journal::{Awaited, Record, Urgency};
 use crate::memory::{self, Audit, Counted};
 use crate::message::{Keepable, Message};
 use crate::planted::{self, is_planted};
@@ -56,6 +56,8 @@ pub(super) struct Distribution {
     routed: Routed,
     /// Something that its answer promises has been recorded in an earlier turn.
     is_recorded: bool,
+    /// The Packet Identifier of a QoS 2 message whose connection has ended: that it has come is still to be noted.
+    received: Option<PacketIdentifier>,
 }
 
 /// Messages of one publisher that no connection waits for, which are served one after the other.
@@ -154,7 +156,7 @@ impl Broker {
         let message = keepable.message(&mut self.sender.spares).clone();
         let routed = Routed::with(is_retained);
         let mut distribution =
-            Box::new(Distribution { message, publisher, stage, routed, is_recorded: false });
+            Box::new(Distribution { message, publisher, stage, routed, is_recorded: false, received: None });
         match self.serve_more(&mut distribution) {
             true => Published::Wholly(distribution.routed),
             false => Published::InPart(distribution),
@@ -214,16 +216,25 @@ impl Broker {
             let (run, _) = rest.split_at(length);
             *next += length;
             self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
-            // [MQTT-3.3.2-5]
-            if keepable.publication.expires <= self.now {
-                self.statistics.expired += 1;
-                distribution.routed.count(Some(true));
-            } else if self.is_there(rest[0].target) {
+            if self.is_there(rest[0].target) {
                 let held = memory::held();
                 let is_taken = self.deliver_run(run, &mut keepable, distribution.publisher);
                 distribution.routed.count(is_taken);
                 self.work.take_growth(held);
             }
+        }
+        true
+    }
+
+    /// The same in a later turn. Those who are left get nothing of a message that has expired meanwhile [MQTT-3.3.2-5].
+    fn serve_rest(&mut self, distribution: &mut Distribution) -> bool {
+        if distribution.message.expires() > self.now {
+            return self.serve_more(distribution);
+        }
+        if let Stage::Recipients { matched, next } = &distribution.stage {
+            let left = matched.subscribers().len() - next;
+            self.statistics.expired += left as u64;
+            distribution.routed.count((left > 0).then_some(true));
         }
         true
     }
@@ -262,10 +273,10 @@ impl Broker {
         mut distribution: Box<Distribution>,
     ) -> Result<bool, Fault> {
         self.begin_message(Some(id));
-        let is_served = self.serve_more(&mut distribution);
+        let is_served = self.serve_rest(&mut distribution);
         if !is_served && is_planted(planted::Fault::AnsweredBeforeLast) {
             let routed = distribution.routed;
-            self.detach_publish(session, *distribution);
+            self.detach_publish(session, delivery, *distribution);
             let (end, awaited) = (self.connections[id].outbox.end(), self.take_awaited());
             self.conclude_with(id, session, delivery, (routed.reason_code(), awaited), end)?;
             return Ok(true);
@@ -286,7 +297,15 @@ impl Broker {
     }
 
     /// The connection of a client has ended: its message goes on without it.
-    pub(super) fn detach_publish(&mut self, session: SessionId, distribution: Distribution) {
+    pub(super) fn detach_publish(
+        &mut self,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Distribution,
+    ) {
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            distribution.received = Some(identifier);
+        }
         if self.work.has_room_for_unlinked() {
             self.push_unlinked(distribution);
             return;
@@ -317,7 +336,14 @@ impl Broker {
         let message = keepable.message(&mut self.sender.spares).clone();
         let stage = Stage::Lookup(Some(Box::new(Lookup::new(keepable.publication.topic))));
         let routed = Routed::with(is_retained);
-        self.push_unlinked(Distribution { message, publisher, stage, routed, is_recorded: false });
+        self.push_unlinked(Distribution {
+            message,
+            publisher,
+            stage,
+            routed,
+            is_recorded: false,
+            received: None,
+        });
         true
     }
 
@@ -339,8 +365,9 @@ impl Broker {
         self.work.take(steps::PACKET);
         self.begin_message(None);
         if let Some(mut distribution) = chain.messages.pop_front() {
-            if self.serve_more(&mut distribution) {
+            if self.serve_rest(&mut distribution) {
                 self.work.unlinked_count -= 1;
+                self.note_received(&distribution);
             } else {
                 chain.messages.push_front(distribution);
             }
@@ -349,6 +376,16 @@ impl Broker {
             self.work.unlinked.push_back(chain);
         }
         true
+    }
+
+    /// A QoS 2 message has been served to all without its connection: its client sends it again on the next one, and it
+    /// must not be taken for a new one then, not even after a crash.
+    fn note_received(&mut self, distribution: &Distribution) {
+        if let (Some(session), Some(identifier)) = (distribution.publisher, distribution.received)
+            && self.sessions.find(session).is_some()
+        {
+            self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
+        }
     }
 
     /// Whether a message of this client goes on without a connection.

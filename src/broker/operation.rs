@@ -185,8 +185,8 @@ impl Broker {
 
     /// The connection ends: its packet goes on without it, or takes no further effect.
     pub(super) fn detach_operation(&mut self, id: ConnectionId, session: SessionId) {
-        if let Some(Operation::Publish(_, distribution)) = self.work.operations.remove(&id) {
-            self.detach_publish(session, *distribution);
+        if let Some(Operation::Publish(delivery, distribution)) = self.work.operations.remove(&id) {
+            self.detach_publish(session, delivery, *distribution);
         }
     }
 }
