@@ -11,6 +11,7 @@ mod oracle;
 mod plan;
 mod run;
 mod store;
+mod volume;
 mod world;
 
 use run::{Replay, run};
@@ -19,6 +20,8 @@ use run::{Replay, run};
 const SEEDS: u64 = 200;
 /// One seed in so many is run twice.
 const REPEATED: u64 = 10;
+/// One in so many is about large volumes, too.
+const LARGE: u64 = 50;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"))
@@ -34,6 +37,9 @@ fn whatever_happens_the_promises_are_kept() {
         let outcome = run(seed, count == 1);
         deliveries += outcome.deliveries;
         spans += outcome.spans;
+        if seed % LARGE == 7 {
+            deliveries += volume::run(seed, count == 1);
+        }
         if seed % REPEATED == 0 {
             assert_eq!(run(seed, false).trace, outcome.trace, "the same seed gives the same bytes");
         }

@@ -195,7 +195,8 @@ fn draw_filters(world: &mut World, device: usize, few: u64) -> Vec<String> {
         let count = world.chance.between(1, few);
         return (0..count).map(|_| draw_filter(world, device).to_owned()).collect();
     }
-    let count = world.chance.between(20, 60);
+    // No more than the answer has room for in the smallest packets that clients take.
+    let count = world.chance.between(20, 50);
     let draw = |number| match world.chance.percent(15) {
         true => draw_filter(world, device).to_owned(),
         false => format!("none/{number}"),

@@ -367,20 +367,20 @@ impl World {
     /// Time passes in the core, which goes on with what waits: turn by turn, until all that is due has been done.
     fn tick(&mut self) {
         let clock = self.clock();
-        let mut effects = Vec::new();
         loop {
-            self.take_turn(clock, &mut effects);
+            let effects = self.take_turn(clock);
+            effects.into_iter().for_each(|effect| self.obey(effect));
             if self.broker.next_deadline().is_none_or(|deadline| deadline > clock) {
                 break;
             }
         }
         self.oracle.check_passed();
         self.trace.note_number(self.now.milliseconds());
-        effects.into_iter().for_each(|effect| self.obey(effect));
     }
 
     /// One turn. The oracle is told of each part of it by itself, because their order matters.
-    fn take_turn(&mut self, clock: Time, effects: &mut Vec<Effect>) {
+    fn take_turn(&mut self, clock: Time) -> Vec<Effect> {
+        let mut effects = Vec::new();
         let Self { broker, oracle, plan, now, .. } = self;
         // Small turns do one thing at a time.
         let timers = if plan.has_small_turns { 1 } else { TICK_BUDGET };
@@ -403,6 +403,7 @@ impl World {
             oracle.end_call();
             tell_unfinished(broker, oracle);
         });
+        effects
     }
 
     /// Calls the core for something that may end connections.
