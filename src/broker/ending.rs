@@ -29,6 +29,8 @@ pub(super) struct Ending {
 #[derive(Debug)]
 pub(super) struct Moving {
     leaving: SessionId,
+    /// Under which the store knows it.
+    number: Option<SessionNumber>,
     messages: VecDeque<Queued>,
     /// What the list takes; the messages count themselves.
     counted: Counted,
@@ -129,8 +131,8 @@ impl Broker {
             return;
         }
         let counted = Counted::new(memory::allocation(messages.capacity() * size_of::<Queued>()));
-        self.settle_gone(id);
-        let mut moving = Moving { leaving: id, messages, counted };
+        let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
+        let mut moving = Moving { leaving: id, number, messages, counted };
         if !self.move_more(&mut moving) {
             self.work.moving.push_back(moving);
         }
@@ -151,6 +153,10 @@ impl Broker {
         while let Some(queued) = moving.messages.pop_front() {
             if let Some(group) = queued.group {
                 self.redirect(moving.leaving, group, &queued);
+            }
+            if let (Some(session), Some(message)) = (moving.number, queued.number) {
+                // In the same batch as the copy of the other member, or a crash would lose it.
+                self.settle_copy(session, message);
             }
             if self.work.is_over() {
                 return moving.messages.is_empty();
