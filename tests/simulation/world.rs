@@ -442,7 +442,6 @@ impl World {
         self.broker.check_invariants();
         self.check_budgets();
         let has_written = self.serve_disk();
-        self.oracle.is_busy = self.broker.has_work();
         if !has_written && !self.broker.has_work() {
             return false;
         }

@@ -68,8 +68,6 @@ pub struct Oracle {
     open: BTreeMap<String, Vec<progress::Open>>,
     /// Groups that have lost their last member since the broker was last at rest.
     former_groups: BTreeMap<(String, String), u64>,
-    /// The broker has something to go on with.
-    pub is_busy: bool,
     /// Whether every packet is printed, for somebody who looks into one seed.
     pub is_told: bool,
     /// How much was checked: deliveries seen for the first time.
@@ -99,7 +97,6 @@ impl Oracle {
             call: Call::default(),
             open: BTreeMap::new(),
             former_groups: BTreeMap::new(),
-            is_busy: false,
             is_told: false,
             deliveries: 0,
             spans: 0,

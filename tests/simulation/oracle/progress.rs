@@ -199,12 +199,12 @@ impl Oracle {
         match packet {
             Packet::Subscribe(subscribe) => {
                 let lengths = subscribe.subscriptions.iter().map(|wanted| wanted.filter.as_str().len() + 3);
-                let done = done(lengths.collect(), undone);
+                let done = done(&lengths.collect::<Vec<_>>(), undone);
                 self.subscribe_until(id, &client, &subscribe, done);
             }
             Packet::Unsubscribe(unsubscribe) => {
                 let lengths = unsubscribe.filters.iter().map(|filter| filter.as_str().len() + 2);
-                let done = done(lengths.collect(), undone);
+                let done = done(&lengths.collect::<Vec<_>>(), undone);
                 self.unsubscribe_until(id, &client, &unsubscribe, done);
             }
             _ => panic!("{} has no filters", packet.name()),
@@ -273,15 +273,15 @@ impl Oracle {
             }
             return true;
         };
-        self.join(client, key, &terms);
+        self.join(client, &key, &terms);
         true
     }
 
-    fn join(&mut self, client: &str, key: (String, String), terms: &Terms) {
+    fn join(&mut self, client: &str, key: &(String, String), terms: &Terms) {
         let number = self.number();
-        let is_new = !self.groups.contains_key(&key);
+        let is_new = !self.groups.contains_key(key);
         // One whose last session is over, but not freed yet, goes on.
-        let former = self.former_groups.get(&key).copied().filter(|_| is_new);
+        let former = self.former_groups.get(key).copied().filter(|_| is_new);
         let group = self.groups.entry(key.clone()).or_insert_with(|| Group { number, members: [].into() });
         group.members.insert(client.to_owned(), terms.clone());
         let number = group.number;
@@ -289,10 +289,12 @@ impl Oracle {
             if shared.group == number || former == Some(shared.group) {
                 shared.candidates.entry(client.to_owned()).or_default().push(terms.clone());
                 shared.is_optional |= shared.group != number;
+                // It may be chosen in a later turn, and lose it.
+                shared.is_optional |= self.spans_turns && terms.qos == QoS::AtMostOnce;
             }
         }
         for publication in self.looking(&key.1).iter().filter(|_| is_new) {
-            self.expect_shared(&key, publication, true);
+            self.expect_shared(key, publication, true);
         }
     }
 
@@ -357,16 +359,11 @@ impl Oracle {
             }
             snapshot.open.insert(number);
         }
-        if self.is_busy {
-            // They may be on their way from one member to another.
-            let waiting = snapshot.shared.iter_mut().filter(|shared| shared.holder.is_none());
-            waiting.for_each(|shared| shared.is_optional = true);
-        }
     }
 }
 
 /// How many filters are done if so many bytes of them are not.
-fn done(lengths: Vec<usize>, undone: usize) -> usize {
+fn done(lengths: &[usize], undone: usize) -> usize {
     let mut left: usize = lengths.iter().sum();
     let is_done = |length: &usize| {
         let is_done = left > undone;

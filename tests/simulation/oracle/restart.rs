@@ -26,7 +26,6 @@ impl Oracle {
         self.promised.clear();
         self.open.clear();
         self.former_groups.clear();
-        self.is_busy = false;
         self.adopt_retained(retained);
         self.lose_passing_sessions();
         self.durable = Some(durable.begin_anew(self.snapshot()));
