@@ -1,5 +1,7 @@
 //! What packets from clients do.
 
+use std::collections::BTreeMap;
+
 use brooklet::codec::{
     Acknowledgement, Connect, Delivery, Disconnect, Packet, ProtocolVersion, Publish, ReasonCode, Status,
     Subscribe, Unsubscribe, decode, frame,
@@ -276,8 +278,12 @@ impl Oracle {
         self.owe_about(id, answer, Subject::Subscriptions(changes));
     }
 
+    /// A packet of filters is finished. Of changes of the same subscription only the last one counts.
     fn take_begun(&mut self, id: ConnectionId) -> Begun {
-        std::mem::take(&mut self.lines.get_mut(&id).expect("it is there").begun)
+        let mut begun = std::mem::take(&mut self.lines.get_mut(&id).expect("it is there").begun);
+        let last: BTreeMap<Key, _> = begun.changes.drain(..).collect();
+        begun.changes.extend(last);
+        begun
     }
 
     fn handle_unsubscribe(&mut self, id: ConnectionId, client: &str, unsubscribe: &Unsubscribe<'_>) {

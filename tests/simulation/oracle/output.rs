@@ -258,6 +258,13 @@ impl Oracle {
             return;
         }
         let session = self.sessions.get_mut(client).expect("a connected client has a session");
+        // One that was given up as too large for its client may have left its identifier to another.
+        let is_given_up = |flight: &Flight| {
+            flight.copy.is_optional && flight.line.is_none() && !received.is(&flight.copy, version)
+        };
+        if session.in_flight.get(&number).is_some_and(is_given_up) {
+            session.in_flight.remove(&number);
+        }
         if let Some(flight) = session.in_flight.get_mut(&number) {
             assert!(received.dup, "{identifier} is in flight to {client} and used again: {flight:?}");
             assert!(received.is(&flight.copy, version), "{identifier} has changed: {flight:?}");
