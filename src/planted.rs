@@ -63,6 +63,12 @@ pub enum Fault {
     UnmarkedRepeat,
     /// A crash begins the Session Expiry Interval anew.
     ExpiryBeginsAnew,
+    /// A message that goes on in a later turn leaves out the recipient who is next.
+    RecipientSkipped,
+    /// A message is answered in the second of several turns.
+    AnsweredBeforeLast,
+    /// Retained messages that go on in a later turn begin one topic too late.
+    ReplayResumedLate,
 }
 
 #[cfg(feature = "planted-faults")]

@@ -9,6 +9,7 @@
 //! - Its publisher is not read from until the last recipient has been served, and answered then. So messages of one
 //!   publisher keep their order. If the publisher's connection ends, the rest goes on without it, before its Will, and a
 //!   new connection of the same client is not read from until it is done.
+//! - If it expires before the last recipient has been served, the rest of them do not get it.
 //! - When the access control is replaced, those who have not been served yet are judged by the new one. What the former one
 //!   had refused stays refused.
 //! - Meanwhile other messages may take their places in the store. So those who are served in one go share a row of their
@@ -28,11 +29,12 @@ use super::matches::{Lookup, Matched, Matches, Selection};
 use super::operation::Operation;
 use super::work::{Work, steps};
 use super::{Broker, Fault};
-use crate::codec::Delivery;
+use crate::codec::{Delivery, PacketIdentifier};
 use crate::escape::Escaped;
-use crate::journal::Awaited;
+use crate::journal::{Awaited, Record, Urgency};
 use crate::memory::{self, Audit, Counted};
 use crate::message::{Keepable, Message};
+use crate::planted::{self, is_planted};
 use crate::share::{Choice, LOOKS_MAXIMUM, Search};
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{Subscriber, Target};
@@ -61,6 +63,8 @@ pub(super) struct Distribution {
     routed: Routed,
     /// Something that its answer promises has been recorded in an earlier turn.
     is_recorded: bool,
+    /// The Packet Identifier of a QoS 2 message whose connection has ended: that it has come is still to be noted.
+    received: Option<PacketIdentifier>,
 }
 
 /// Messages of one publisher that no connection waits for, which are served one after the other.
@@ -99,6 +103,11 @@ impl Chain {
         );
     }
 
+    /// The Client Identifier of its publisher, once for each message, and whether the recipients are known.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = (Option<&str>, bool)> {
+        self.messages.iter().map(|one| (self.client.as_deref(), one.is_looked_up()))
+    }
+
     /// Adds what it takes to an audit, beside its own place.
     pub(super) fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
@@ -115,6 +124,15 @@ pub(super) enum Published {
 }
 
 impl Distribution {
+    pub(super) const fn publisher(&self) -> Option<SessionId> {
+        self.publisher
+    }
+
+    /// Whether its recipients are known.
+    pub(super) const fn is_looked_up(&self) -> bool {
+        matches!(self.stage, Stage::Recipients { .. })
+    }
+
     /// Adds what it takes to an audit, beside its own place.
     pub(super) fn audit(&self, audit: &mut Audit) {
         self.message.audit(audit);
@@ -166,6 +184,7 @@ impl Broker {
             search: Search::default(),
             routed: Routed::with(is_retained),
             is_recorded: false,
+            received: None,
         }
     }
 
@@ -211,6 +230,9 @@ impl Broker {
         let matched = Rc::clone(matched);
         self.sender.encoder.begin();
         let subscribers = matched.subscribers();
+        if is_planted(planted::Fault::RecipientSkipped) && *next > 0 {
+            *next += 1;
+        }
         while let Some(rest) = subscribers.get(*next..).filter(|rest| !rest.is_empty()) {
             if self.work.is_over() {
                 return false;
@@ -238,6 +260,19 @@ impl Broker {
             distribution.routed.count(is_taken);
             self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
             self.work.take_growth(held);
+        }
+        true
+    }
+
+    /// The same in a later turn. Those who are left get nothing of a message that has expired meanwhile [MQTT-3.3.2-5].
+    fn serve_rest(&mut self, distribution: &mut Distribution) -> bool {
+        if distribution.message.expires() > self.now {
+            return self.serve_more(distribution);
+        }
+        if let Stage::Recipients { matched, next } = &distribution.stage {
+            let left = matched.subscribers().len() - next;
+            self.statistics.expired += left as u64;
+            distribution.routed.count((left > 0).then_some(true));
         }
         true
     }
@@ -287,7 +322,15 @@ impl Broker {
         mut distribution: Box<Distribution>,
     ) -> Result<bool, Fault> {
         self.begin_message(Some(id));
-        if !self.serve_more(&mut distribution) {
+        let is_served = self.serve_rest(&mut distribution);
+        if !is_served && is_planted(planted::Fault::AnsweredBeforeLast) {
+            let routed = distribution.routed;
+            self.detach_publish(session, delivery, *distribution);
+            let (end, awaited) = (self.connections[id].outbox.end(), self.take_awaited());
+            self.conclude_with(id, session, delivery, (routed.reason_code(), awaited), end)?;
+            return Ok(true);
+        }
+        if !is_served {
             self.suspend_publish(id, session, delivery, distribution);
             return Ok(false);
         }
@@ -303,7 +346,15 @@ impl Broker {
     }
 
     /// The connection of a client has ended: its message goes on without it.
-    pub(super) fn detach_publish(&mut self, session: SessionId, distribution: Distribution) {
+    pub(super) fn detach_publish(
+        &mut self,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Distribution,
+    ) {
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            distribution.received = Some(identifier);
+        }
         if self.work.has_room_for_unlinked() {
             self.push_unlinked(distribution);
             return;
@@ -356,8 +407,9 @@ impl Broker {
         self.work.take(steps::PACKET);
         self.begin_message(None);
         if let Some(mut distribution) = chain.messages.pop_front() {
-            if self.serve_more(&mut distribution) {
+            if self.serve_rest(&mut distribution) {
                 self.work.unlinked_count -= 1;
+                self.note_received(&distribution);
             } else {
                 chain.messages.push_front(distribution);
             }
@@ -366,6 +418,16 @@ impl Broker {
             self.work.unlinked.push_back(chain);
         }
         true
+    }
+
+    /// A QoS 2 message has been served to all without its connection: its client sends it again on the next one, and it
+    /// must not be taken for a new one then, not even after a crash.
+    fn note_received(&mut self, distribution: &Distribution) {
+        if let (Some(session), Some(identifier)) = (distribution.publisher, distribution.received)
+            && self.sessions.find(session).is_some()
+        {
+            self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
+        }
     }
 
     /// Whether a message of this client goes on without a connection.

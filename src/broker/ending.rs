@@ -29,6 +29,8 @@ pub(super) struct Ending {
 #[derive(Debug)]
 pub(super) struct Moving {
     leaving: SessionId,
+    /// Under which the store knows it.
+    number: Option<SessionNumber>,
     messages: VecDeque<Queued>,
     /// How far the search for a member has come that the first one is to go to.
     search: Search,
@@ -47,8 +49,9 @@ pub(super) struct Telling {
 }
 
 impl Moving {
-    fn new(leaving: SessionId, messages: VecDeque<Queued>) -> Self {
-        let mut moving = Self { leaving, messages, search: Search::default(), counted: Counted::default() };
+    fn new(leaving: SessionId, number: Option<SessionNumber>, messages: VecDeque<Queued>) -> Self {
+        let (search, counted) = (Search::default(), Counted::default());
+        let mut moving = Self { leaving, number, messages, search, counted };
         moving.count();
         moving
     }
@@ -161,8 +164,8 @@ impl Broker {
         if messages.is_empty() {
             return;
         }
-        self.settle_gone(id);
-        let mut moving = Moving::new(id, messages);
+        let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
+        let mut moving = Moving::new(id, number, messages);
         if !self.move_more(&mut moving) {
             self.work.moving.push_back(moving);
         }
@@ -188,6 +191,10 @@ impl Broker {
                 return false;
             }
             moving.search = Search::default();
+            if let (Some(session), Some(message)) = (moving.number, queued.number) {
+                // In the same batch as the copy of the other member, or a crash would lose it.
+                self.settle_copy(session, message);
+            }
             if self.work.is_over() {
                 return moving.messages.is_empty();
             }
@@ -206,7 +213,7 @@ impl Broker {
                 moving.messages.push_back(queued);
                 moving.count();
             }
-            None => self.work.moving.push_back(Moving::new(leaving, [queued].into())),
+            None => self.work.moving.push_back(Moving::new(leaving, None, [queued].into())),
         }
     }
 

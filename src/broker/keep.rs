@@ -345,6 +345,15 @@ impl Broker {
         }
     }
 
+    /// Settles one message that a session needs no longer, which may be over.
+    pub(super) fn settle_copy(&mut self, session: SessionNumber, message: MessageNumber) {
+        let now = self.now;
+        let settled = self.journal.as_mut().and_then(|journal| journal.settle(message, session, now));
+        if let Some(publisher) = settled {
+            self.release_answers(publisher);
+        }
+    }
+
     fn settle_gone_of(&mut self, session: SessionId) {
         let Self { journal, sessions, now, .. } = self;
         let Some(journal) = journal else { return };

@@ -37,6 +37,7 @@ mod subscribe;
 mod sys;
 mod timers;
 mod trace;
+mod watch;
 mod work;
 
 use std::collections::VecDeque;
@@ -68,6 +69,7 @@ use work::Work;
 
 pub use rules::Introduction;
 pub use sys::StorageFigures;
+pub use watch::{Part, Unfinished};
 
 /// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
 const REFUSALS_AT_ONCE: usize = 64;

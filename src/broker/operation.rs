@@ -44,6 +44,8 @@ pub(super) struct FilterWork {
     pub(super) unchecked: usize,
     pub(super) unasked: usize,
     pub(super) undone: usize,
+    /// How many filters were asked about.
+    pub(super) asked: usize,
     /// The decisions, as far as there are any, and how many have been followed.
     pub(super) verdicts: Vec<Verdict>,
     pub(super) followed: usize,
@@ -68,6 +70,7 @@ impl FilterWork {
             unchecked: length,
             unasked: length,
             undone: length,
+            asked: 0,
             verdicts: Vec::new(),
             followed: 0,
             codes: Vec::new(),
@@ -162,6 +165,7 @@ impl Broker {
             if let Operation::Filters(filters) = operation {
                 filters.verdicts.clear();
                 filters.followed = 0;
+                filters.asked = 0;
                 filters.unasked = filters.undone;
             }
         }
@@ -188,8 +192,8 @@ impl Broker {
 
     /// The connection ends: its packet goes on without it, or takes no further effect.
     pub(super) fn detach_operation(&mut self, id: ConnectionId, session: SessionId) {
-        if let Some(Operation::Publish(_, distribution)) = self.work.operations.remove(&id) {
-            self.detach_publish(session, *distribution);
+        if let Some(Operation::Publish(delivery, distribution)) = self.work.operations.remove(&id) {
+            self.detach_publish(session, delivery, *distribution);
         }
     }
 }

@@ -95,6 +95,9 @@ impl Broker {
             }
             if self.work.is_over() { Taken::YesAndStop } else { Taken::Yes }
         });
+        if is_planted(Fault::ReplayResumedLate) && walk == Walk::Paused && stopped == Stopped::ShareIsOver {
+            retained.walk(filter, &mut position, self.now, &mut 1, |_| Taken::YesAndStop);
+        }
         self.retained = retained;
         replay.position = position;
         self.work.take(before - left);

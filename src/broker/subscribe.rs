@@ -226,7 +226,8 @@ impl Broker {
             filters.unasked = 0;
         }
         let listener = self.connections[id].listener;
-        let first = if filters.unasked == filters.undone { 0 } else { self.verdicts.len() };
+        // Not the number of decisions: those that are known from before a decision came later are gone through again.
+        let first = filters.asked;
         for (number, (wanted, unasked)) in Subscriptions::from_end(bytes, filters.unasked).enumerate() {
             if self.is_time_to_stop(number) {
                 return Asked::InPart;
@@ -246,7 +247,7 @@ impl Broker {
                 }
                 Err(_) => {}
             }
-            filters.unasked = unasked;
+            (filters.unasked, filters.asked) = (unasked, first + number + 1);
         }
         Asked::Wholly
     }

@@ -2,7 +2,8 @@
 
 use log::info;
 
-use super::work::steps;
+use super::watch::Part;
+use super::work::{Kind, steps};
 use super::{Broker, Effect};
 use crate::codec::ReasonCode;
 use crate::connection::State;
@@ -12,18 +13,6 @@ use crate::time::{Duration, Time};
 
 /// How soon the progress of a packet cut in half is judged again.
 const PROGRESS_INTERVAL: Duration = Duration::from_seconds(1);
-
-/// How each kind of what waits for a later turn goes on. They take turns, so that none is left out where there is always
-/// more of another.
-const KINDS: [fn(&mut Broker) -> bool; 7] = [
-    Broker::go_on_connection,
-    Broker::go_on_answers,
-    Broker::go_on_session,
-    Broker::go_on_unlinked,
-    Broker::go_on_ending,
-    Broker::go_on_moving,
-    Broker::go_on_telling,
-];
 
 /// What waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,24 +33,45 @@ impl Broker {
     /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells whether
     /// more is. Then goes on with what earlier turns have left over; [`Broker::has_work`] tells whether they have left more.
     pub fn tick(&mut self, now: Time, budget: usize) {
+        self.tick_in_parts(now, budget, |_, _| ());
+    }
+
+    /// The same, for those who want to see what each part of the turn does.
+    pub fn tick_in_parts(&mut self, now: Time, budget: usize, mut watch: impl FnMut(&mut Self, Part)) {
         self.advance(now);
         self.count();
         self.watch_peak();
         self.take_timers(budget);
-        while self.work.may_go_on() && self.go_on_next() {}
+        watch(self, Part::Timers);
+        let mut idle = 0;
+        loop {
+            let (has_gone_on, part) = self.go_on_next();
+            watch(self, part);
+            idle = if has_gone_on { 0 } else { idle + 1 };
+            if idle == Kind::ALL.len() || !self.work.may_go_on() {
+                break;
+            }
+        }
         self.work.end_turn();
     }
 
-    /// Goes on with one of the things that wait; tells whether there was one.
-    fn go_on_next(&mut self) -> bool {
-        for _ in KINDS {
-            let kind = self.work.next_kind % KINDS.len();
-            self.work.next_kind = kind + 1;
-            if KINDS[kind](self) {
-                return true;
-            }
+    /// Goes on with something of the kind whose turn it is; tells whether there was anything, and what it was.
+    fn go_on_next(&mut self) -> (bool, Part) {
+        let next = self.work.connections.front().copied();
+        let kind = self.work.next_kind();
+        let has_gone_on = match kind {
+            Kind::Connection => self.go_on_connection(),
+            Kind::Answers => self.go_on_answers(),
+            Kind::Session => self.go_on_session(),
+            Kind::Unlinked => self.go_on_unlinked(),
+            Kind::Ending => self.go_on_ending(),
+            Kind::Moving => self.go_on_moving(),
+            Kind::Telling => self.go_on_telling(),
+        };
+        match next.filter(|_| kind == Kind::Connection) {
+            Some(id) => (has_gone_on, Part::Connection(id)),
+            None => (has_gone_on, Part::Rest),
         }
-        false
     }
 
     fn take_timers(&mut self, budget: usize) {

@@ -66,6 +66,30 @@ pub(super) mod steps {
     }
 }
 
+/// What can wait for a later turn, by its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Connection,
+    Answers,
+    Session,
+    Unlinked,
+    Ending,
+    Moving,
+    Telling,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Connection,
+        Self::Answers,
+        Self::Session,
+        Self::Unlinked,
+        Self::Ending,
+        Self::Moving,
+        Self::Telling,
+    ];
+}
+
 /// The budget of a turn, and what waits for the next ones.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -79,8 +103,8 @@ pub(super) struct Work {
     input_share: usize,
     /// The most steps that a turn has taken.
     heaviest: usize,
-    /// Which kind of what waits goes on next.
-    pub(super) next_kind: usize,
+    /// Which kind is next, as an index. It goes on from turn to turn, so that none of them starves.
+    kind: usize,
     /// Connections whose packet or bytes wait for a later turn.
     pub(super) connections: VecDeque<ConnectionId>,
     /// What the packet of a connection has begun and not finished.
@@ -109,7 +133,7 @@ impl Work {
             limit: 0,
             input_share: 0,
             heaviest: 0,
-            next_kind: 0,
+            kind: 0,
             connections: VecDeque::new(),
             operations: BTreeMap::new(),
             answering: VecDeque::new(),
@@ -246,6 +270,13 @@ impl Work {
         !self.operations.is_empty() && matches!(self.operations.get(&id), Some(Operation::Filters(_)))
     }
 
+    /// The kind whose turn it is.
+    pub(super) fn next_kind(&mut self) -> Kind {
+        let kind = Kind::ALL[self.kind];
+        self.kind = (self.kind + 1) % Kind::ALL.len();
+        kind
+    }
+
     /// The turn is over.
     pub(super) fn end_turn(&mut self) {
         self.heaviest = self.heaviest.max(self.taken);
@@ -308,5 +339,34 @@ impl Work {
         self.operations.values().for_each(|operation| operation.audit(audit));
         self.unlinked.iter().for_each(|chain| chain.audit(audit));
         self.moving.iter().for_each(|moving| moving.audit(audit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_leaves_the_turn_what_is_kept_for_a_step_that_cannot_be_divided() {
+        let budget = 16_384;
+        let mut work = Work::new(budget);
+        work.begin_share(1);
+        assert_eq!(work.left(), budget / SHARES_PER_TURN);
+        work.take(budget - budget / 8 - 1);
+        assert!(work.may_go_on());
+        work.begin_share(1);
+        assert_eq!(work.left(), budget / 16 + 1);
+    }
+
+    #[test]
+    fn every_kind_has_its_turn_however_soon_turns_end() {
+        let mut work = Work::new(16_384);
+        let kinds: Vec<Kind> = (0..Kind::ALL.len())
+            .map(|_| {
+                work.end_turn();
+                work.next_kind()
+            })
+            .collect();
+        assert_eq!(kinds, Kind::ALL);
     }
 }

@@ -545,7 +545,8 @@ impl Outgoing {
         }
     }
 
-    /// Takes out those waiting messages that may go to another member of their Shared Subscription.
+    /// Takes out those waiting messages that may go to another member of their Shared Subscription. In the store they stay
+    /// this session's until they have gone there.
     pub fn take_shared(&mut self, mut wanted: impl FnMut(GroupId) -> bool) -> VecDeque<Queued> {
         if !self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
             return VecDeque::new();
@@ -556,7 +557,6 @@ impl Outgoing {
         self.queue = staying;
         self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
         self.count();
-        self.gone.extend(moving.iter().filter_map(|queued| queued.number));
         moving
     }
 

@@ -219,6 +219,59 @@ fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
 }
 
 #[test]
+fn a_crash_between_two_turns_loses_nothing_that_goes_from_one_member_to_another() {
+    let mut kept = Kept::with(Limits { steps_per_turn: 64, ..Limits::default() });
+    let members = ["a", "b"].map(|name| {
+        let member = kept.world.open();
+        let connect = Connect::new(V5, name).expiry(100).property(&[0x21, 0, 1]);
+        kept.world.send(member, connect.bytes());
+        kept.world.send(member, subscribe(V5, 1, &[], &[("$share/g/t", 1)]));
+        kept.commit();
+        member
+    });
+    let publisher = kept.world.connect(Connect::new(V311, "publisher").bytes());
+    for number in 1..=60 {
+        kept.world.send(publisher, Publish::new(V311, "t", &[number]).qos(1, number.into()).bytes());
+    }
+    kept.commit();
+    assert_eq!(kept.world.take(publisher).len(), 60, "all are promised");
+    kept.world.broker.closed(members[0], "cut", kept.world.now());
+    assert!(kept.world.broker.has_work(), "it takes several turns");
+    let batch = kept.world.broker.take_batch(kept.world.now()).expect("something has changed");
+    kept.store.write(&batch, kept.world.now());
+    assert_eq!(kept.store.messages.len(), 60, "each is kept for somebody");
+}
+
+#[test]
+fn a_message_that_went_on_without_its_connection_is_no_new_one_after_a_crash() {
+    let mut kept = Kept::with(Limits { steps_per_turn: 64, ..Limits::default() });
+    for number in 0..20 {
+        let subscriber = kept.world.connect(Connect::new(V311, &format!("s{number}")).bytes());
+        kept.world.ask(subscriber, subscribe(V311, 1, &[], &[("t", 0)]));
+    }
+    let publisher = kept.world.open();
+    kept.world.send(publisher, Connect::new(V311, "p").resume().bytes());
+    kept.commit();
+    assert_eq!(kept.world.take_one(publisher)[0], 0x20);
+    let publish = Publish::new(V311, "t", b"x").qos(2, 7);
+    kept.world.broker.received(publisher, &publish.bytes(), kept.world.now());
+    assert_eq!(kept.world.broker.unfinished().count(), 1, "it takes several turns");
+    kept.world.cut(publisher);
+    kept.commit();
+    let mut kept = kept.crash();
+    let subscriber = kept.world.connect(Connect::new(V311, "s").bytes());
+    kept.world.ask(subscriber, subscribe(V311, 1, &[], &[("t", 0)]));
+    let publisher = kept.world.open();
+    kept.world.send(publisher, Connect::new(V311, "p").resume().bytes());
+    kept.commit();
+    assert_eq!(kept.world.take_one(publisher), [0x20, 2, 1, 0]);
+    kept.world.send(publisher, publish.dup().bytes());
+    kept.commit();
+    assert_eq!(kept.world.take_one(publisher)[0], 0x50);
+    assert_eq!(kept.world.take(subscriber).len(), 0, "those who were there have got it");
+}
+
+#[test]
 fn a_queue_is_as_long_after_a_crash_as_before() {
     const PAYLOAD: [u8; 100] = [7; 100];
     let limits = Limits { queue_bytes: 3 * Message::memory_of_length(101), ..Limits::default() };

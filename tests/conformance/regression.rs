@@ -5,8 +5,9 @@ use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use brooklet::access::{AccessControl, Answer, Client, Peer as Address, Question, Verdict};
+use brooklet::access::{AccessControl, AllowAll, Answer, Client, Peer as Address, Question, Verdict};
 use brooklet::broker::{Broker, Effect};
+use brooklet::codec::ReasonCode;
 #[cfg(feature = "persistence")]
 use brooklet::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
 use brooklet::limits::Limits;
@@ -28,6 +29,63 @@ impl AccessControl for Hesitant {
             _ => Answer::Now(Verdict::Granted),
         }
     }
+}
+
+/// Decides about one filter later and refuses another one.
+struct Particular;
+
+impl AccessControl for Particular {
+    fn ask(&mut self, _client: &Client<'_>, question: Question<'_>) -> Answer {
+        match question {
+            Question::Subscribe { filter, .. } if filter.pattern() == "f/20" => Answer::Later,
+            Question::Subscribe { filter, .. } if filter.pattern() == "f/40" => {
+                Answer::Now(Verdict::Refused(ReasonCode::NotAuthorized))
+            }
+            _ => Answer::Now(Verdict::Granted),
+        }
+    }
+}
+
+#[test]
+fn a_decision_is_about_its_filter_however_many_turns_the_packet_takes() {
+    let mut world = World::with(Limits { steps_per_turn: 64, ..Limits::default() }, Particular);
+    let a = world.connect(Connect::new(V5, "a").bytes());
+    let filters: Vec<String> = (0..60).map(|number| format!("f/{number}")).collect();
+    let wanted: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 0)).collect();
+    world.send(a, subscribe(V5, 1, &[], &wanted));
+    world.decide(a, Verdict::Granted);
+    let suback = world.take_one(a);
+    let refused = suback[suback.len() - 60..].iter().position(|&code| code != 0);
+    assert_eq!((suback[0], refused), (0x90, Some(40)), "{suback:?}");
+}
+
+/// A message whose time is over before it has reached everybody.
+#[test]
+fn a_message_that_expires_between_two_turns_goes_to_no_more_recipients() {
+    let mut broker =
+        Broker::new(Limits { steps_per_turn: 64, ..Limits::default() }, Box::new(AllowAll), 1, Time::ZERO);
+    let mut connect = |name: &str| {
+        let id = broker.accept(Address::Local, ListenerId::default(), Time::ZERO).unwrap();
+        broker.received(id, &Connect::new(V5, name).bytes(), Time::ZERO);
+        broker.received(id, &subscribe(V5, 1, &[], &[("t", 1)]), Time::ZERO);
+        while broker.has_work() {
+            for dirty in broker.take_dirty(Vec::new()) {
+                broker.write_to(dirty, &mut Vec::new(), Time::ZERO).unwrap();
+            }
+            broker.tick(Time::ZERO, 1);
+        }
+        id
+    };
+    let recipients: Vec<_> = (0..40).map(|number| connect(&number.to_string())).collect();
+    let publish = Publish::new(V5, "t", b"x").qos(1, 2).property(&[0x02, 0, 0, 0, 1]);
+    broker.received(recipients[0], &publish.bytes(), Time::ZERO);
+    let later = Time::from_milliseconds(1_500);
+    for _ in 0..40 {
+        broker.tick(later, 1);
+    }
+    let sent = broker.statistics().publishes_sent;
+    assert!(sent > 0 && sent < 30, "{sent} of 40 got it");
+    assert_eq!(broker.statistics().expired + sent, 40);
 }
 
 #[test]

@@ -190,11 +190,13 @@ impl Device {
         encoded(&Packet::Subscribe(subscribe), self.version)
     }
 
-    pub fn unsubscribe(&mut self, filter: &str) -> Vec<u8> {
+    pub fn unsubscribe(&mut self, filters: &[String]) -> Vec<u8> {
         let packet_identifier = self.free_identifier();
         self.requests.insert(packet_identifier.value());
         let mut buffer = FilterBuffer::default();
-        buffer.push(TopicFilter::new(filter).expect("drawn from a list of good ones"));
+        for filter in filters {
+            buffer.push(TopicFilter::new(filter).expect("drawn from a list of good ones"));
+        }
         let unsubscribe = Unsubscribe {
             packet_identifier,
             properties: Properties::default(),

@@ -240,8 +240,10 @@ impl World {
         self.broker.finish_restore(clock);
         let after = self.broker.statistics().clone();
         self.oracle.begin_call(&Statistics::default(), &after, self.now);
-        self.oracle.pass(order);
+        let broker = &self.broker;
+        self.oracle.pass(order, |client| broker.has_will(client));
         self.oracle.end_call();
+        self.tell_unfinished();
     }
 
     fn new_broker(&mut self, clock: Time) -> Broker {

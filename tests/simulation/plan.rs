@@ -80,6 +80,10 @@ pub struct Plan {
     pub limits: Limits,
     /// Whether limits are so low that messages may be dropped.
     pub is_tight: bool,
+    /// Whether the budget of a turn is so small that most things take several, and others happen in between.
+    pub has_small_turns: bool,
+    /// Packets of many filters.
+    pub many_filters: u64,
     pub acts: Vec<(Act, u64)>,
     pub topics: Vec<&'static str>,
     pub filters: Vec<&'static str>,
@@ -125,13 +129,22 @@ impl Plan {
         if is_tight {
             tighten(&mut limits, chance);
         }
+        let has_small_turns = chance.percent(50);
+        if has_small_turns {
+            let most = chance.pick(&[10, 40, 200]);
+            limits.steps_per_turn = usize::try_from(chance.between(2, most)).expect("a small number");
+            // Subscriptions of sessions that are over count until they are freed, which can not be seen.
+            limits.subscriptions = Limits::default().subscriptions;
+        }
         let shared = chance.percent(40).then(|| [chance.pick(&SHARED_FILTERS), chance.pick(&SHARED_FILTERS)]);
         Self {
             steps: chance.between(40, 400),
-            devices: usize::try_from(chance.between(2, 6)).expect("a few"),
+            devices: usize::try_from(chance.between(2, if has_small_turns { 10 } else { 6 })).expect("a few"),
             versions: versions(chance),
             limits,
             is_tight,
+            has_small_turns,
+            many_filters: if has_small_turns { feature(chance, 40) } else { 0 },
             acts: acts(chance),
             topics: some_of(&TOPICS, chance),
             filters: some_of(&FILTERS, chance),
@@ -164,6 +177,16 @@ impl Plan {
             disk: disk(chance),
         }
         .with_disk_acts(chance)
+        .with_many_recipients(chance)
+    }
+
+    /// With small turns more clients are there, subscribe and are heard, so that what happens takes several turns.
+    fn with_many_recipients(mut self, chance: &mut Chance) -> Self {
+        if self.has_small_turns {
+            let most = chance.between(0, 40);
+            self.acts.extend([(Act::Connect, most / 3), (Act::Subscribe, most / 3), (Act::Up, 2 * most)]);
+        }
+        self
     }
 
     /// Where there is a disk, it may be full, and the broker may crash.
@@ -171,7 +194,8 @@ impl Plan {
         if self.disk.as_ref().is_some_and(|disk| disk.holds) {
             self.acts.push((Act::Crash, feature(chance, 4)));
         }
-        if self.disk.is_some() {
+        // With small turns the broker may refuse for want of room what it did not look for long enough.
+        if self.disk.is_some() && !self.has_small_turns {
             let often = if chance.percent(30) { chance.between(1, 3) } else { 0 };
             self.acts.extend([(Act::Fill, often), (Act::Empty, often)]);
         }

@@ -14,6 +14,8 @@ use crate::world::World;
 pub struct Outcome {
     pub trace: u64,
     pub deliveries: u64,
+    /// How often something was left unfinished at the end of a turn.
+    pub spans: u64,
 }
 
 /// Says how to repeat a run that fails.
@@ -28,7 +30,8 @@ impl Drop for Replay {
 }
 
 /// Topics of Wills, one a device, so that no two compete.
-const WILL_TOPICS: [&str; 6] = ["a/will", "b/will", "a/b/will", "w", "b/c/will", "will/x"];
+const WILL_TOPICS: [&str; 10] =
+    ["a/will", "b/will", "a/b/will", "w", "b/c/will", "will/x", "a/x/will", "b/x/will", "a/x/c", "x/b"];
 
 /// Runs one seed; prints every packet if `is_told`.
 pub fn run(seed: u64, is_told: bool) -> Outcome {
@@ -46,7 +49,7 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
     calm(&mut world);
     world.oracle.check_drained();
     clean_up(&mut world);
-    Outcome { trace: world.trace.value(), deliveries: world.oracle.deliveries }
+    Outcome { trace: world.trace.value(), deliveries: world.oracle.deliveries, spans: world.oracle.spans }
 }
 
 fn draw_act(world: &mut World) -> Act {
@@ -114,8 +117,8 @@ fn device_act(world: &mut World, device: usize, act: Act) {
         }
         Act::Subscribe => subscribe(world, device),
         Act::Unsubscribe => {
-            let filter = draw_filter(world, device);
-            let packet = world.devices[device].unsubscribe(filter);
+            let filters = draw_filters(world, device, 1);
+            let packet = world.devices[device].unsubscribe(&filters);
             world.send(link, packet);
         }
         Act::Acknowledge => acknowledge(world, device),
@@ -180,9 +183,25 @@ fn draw_topic(world: &mut World) -> &'static str {
 /// client gets can have one reason only, and the oracle need not guess.
 fn draw_filter(world: &mut World, device: usize) -> &'static str {
     if let Some(filters) = world.plan.shared.filter(|_| device % 2 == 1) {
-        return filters[device / 4];
+        return filters[device / 4 % 2];
     }
     world.chance.pick(&world.plan.filters)
+}
+
+/// A few filters, or in some seeds many, most of which match nothing.
+fn draw_filters(world: &mut World, device: usize, few: u64) -> Vec<String> {
+    let many_filters = world.plan.many_filters;
+    if !world.chance.percent(many_filters) {
+        let count = world.chance.between(1, few);
+        return (0..count).map(|_| draw_filter(world, device).to_owned()).collect();
+    }
+    // No more than the answer has room for in the smallest packets that clients take.
+    let count = world.chance.between(20, 50);
+    let draw = |number| match world.chance.percent(15) {
+        true => draw_filter(world, device).to_owned(),
+        false => format!("none/{number}"),
+    };
+    (0..count).map(draw).collect()
 }
 
 fn draw_qos(world: &mut World) -> QoS {
@@ -230,11 +249,11 @@ fn draw_draft(world: &mut World) -> Draft {
 }
 
 fn subscribe(world: &mut World, device: usize) {
-    let count = world.chance.between(1, 3);
+    let filters = draw_filters(world, device, 3);
     let is_v5 = world.devices[device].version == ProtocolVersion::V5;
     let mut wanted = Vec::new();
-    for _ in 0..count {
-        let filter = TopicFilter::new(draw_filter(world, device)).expect("good");
+    for filter in &filters {
+        let filter = TopicFilter::new(filter).expect("good");
         let mut subscription = Subscription::new(filter, draw_qos(world));
         if is_v5 {
             let (plan, chance) = (&world.plan, &mut world.chance);

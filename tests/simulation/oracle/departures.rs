@@ -7,7 +7,7 @@ use brooklet::time::{Duration, Time};
 
 use super::Oracle;
 use super::routing::split;
-use super::state::{Omission, Progress, Publication, Will};
+use super::state::{Copy, Omission, Progress, Publication, Will};
 
 impl Oracle {
     pub(super) fn will(&mut self, client: &str, will: &brooklet::codec::Will<'_>) -> Will {
@@ -64,20 +64,32 @@ impl Oracle {
         self.lines.remove(&id);
     }
 
-    /// Time has passed: Wills are due, then sessions are over; first for these clients, in this order.
-    pub fn pass(&mut self, first: &[String]) {
+    /// Time has passed: Wills are due, then sessions are over; first for these clients, in this order. `has_will` tells
+    /// of a client whether the broker has still its session, and that its Will: then its turn has not come.
+    pub fn pass(&mut self, first: &[String], has_will: impl Fn(&str) -> Option<bool>) {
         let clients: Vec<String> = first.iter().chain(self.sessions.keys()).cloned().collect();
         for client in clients {
             let Some(session) = self.sessions.get(&client) else { continue };
             if session.connection.is_some() {
                 continue;
             }
-            if session.will.as_ref().is_some_and(|will| will.due <= self.now) {
+            if session.will.as_ref().is_some_and(|will| will.due <= self.now)
+                && has_will(&client) != Some(true)
+            {
                 self.publish_will(&client);
             }
-            if self.sessions[&client].ends <= self.now {
+            if self.sessions[&client].ends <= self.now && has_will(&client).is_none() {
                 self.end_session(&client);
             }
+        }
+    }
+
+    /// Everything that is due in time has been done.
+    pub fn check_passed(&self) {
+        for (client, session) in self.sessions.iter().filter(|(_, session)| session.connection.is_none()) {
+            let is_late = session.will.as_ref().is_some_and(|will| will.due <= self.now);
+            assert!(!is_late, "the Will of {client} is late");
+            assert!(session.ends > self.now, "the session of {client} is over");
         }
     }
 
@@ -86,10 +98,12 @@ impl Oracle {
         let line = self.lines.get_mut(&id).expect("it is open");
         let client = line.client.clone().expect("it serves a client");
         let (maximum, version) = (line.maximum_packet_size, line.version);
-        line.at_most_once.clear();
+        let weak = std::mem::take(&mut line.at_most_once);
+        let weak: Vec<Copy> = weak.into_iter().filter(|copy| self.is_open(copy.publication.number)).collect();
         let now = self.now;
         let session = self.sessions.get_mut(&client).expect("a connected client has a session");
         session.connection = None;
+        session.adrift.extend(weak.into_iter().map(|copy| Copy { is_optional: true, ..copy }));
         let lifetime = Duration::from_seconds(u64::from(session.expiry));
         session.ends = if session.expiry == u32::MAX { Time::NEVER } else { now + lifetime };
         for copy in &mut session.pending {
@@ -151,7 +165,9 @@ impl Oracle {
         let Some(group) = self.groups.get_mut(key) else { return false };
         let was_there = group.members.remove(client).is_some();
         if group.members.is_empty() {
+            let number = group.number;
             self.groups.remove(key);
+            self.end_group(key, number);
         }
         was_there
     }

@@ -4,7 +4,7 @@
 //! What happens goes into batches, and a crash leaves what there was when a batch was closed. So the oracle keeps its
 //! own state as it was then, for the last batch that is durable and for the one that is with the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use brooklet::codec::{Acknowledgement, QoS};
@@ -27,6 +27,8 @@ pub(super) struct Snapshot {
     pub(super) groups: BTreeMap<(String, String), Group>,
     pub(super) shared: Vec<Shared>,
     pub(super) history: History,
+    /// Messages that had not reached all their recipients.
+    pub(super) open: BTreeSet<u64>,
 }
 
 impl Snapshot {
@@ -106,13 +108,16 @@ impl Oracle {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot {
+        let mut snapshot = Snapshot {
             numbers: self.numbers,
             sessions: self.sessions.clone(),
             groups: self.groups.clone(),
             shared: self.shared.clone(),
             history: self.history.clone(),
-        }
+            open: BTreeSet::new(),
+        };
+        self.leave_out_unfinished(&mut snapshot);
+        snapshot
     }
 
     /// The batch that has gathered goes to the store. Where there is no room, what is retained at QoS 0 stays behind.
@@ -250,7 +255,7 @@ impl Oracle {
 
     /// Whoever published this message is told that it was taken over.
     fn check_publication(&self, last: &Snapshot, number: u64, publisher: &str) {
-        if number <= last.numbers {
+        if number <= last.numbers && !last.open.contains(&number) {
             return;
         }
         let is_owed = |copy: &Copy| {
@@ -272,7 +277,9 @@ impl Oracle {
         });
         let is_missing = lost.is_some_and(|shared| shared.publication.expires > self.now);
         assert!(!is_missing, "{publisher} is told that a group will get {lost:?}");
-        let retained = self.retained.values().find(|kept| kept.number == number);
+        // It is retained before anybody gets it.
+        let is_news = |kept: &&Rc<Publication>| kept.number == number && number > last.numbers;
+        let retained = self.retained.values().find(is_news);
         assert!(retained.is_none(), "{publisher} is told that {retained:?} is retained");
     }
 }

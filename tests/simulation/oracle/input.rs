@@ -1,20 +1,23 @@
 //! What packets from clients do.
 
+use std::collections::BTreeMap;
+
 use brooklet::codec::{
-    Acknowledgement, Connect, Delivery, Disconnect, Packet, ProtocolVersion, Publish, ReasonCode,
-    RetainHandling, Status, Subscribe, Subscription, Unsubscribe, decode, frame,
+    Acknowledgement, Connect, Delivery, Disconnect, Packet, ProtocolVersion, Publish, ReasonCode, Status,
+    Subscribe, Unsubscribe, decode, frame,
 };
 use brooklet::slots::ConnectionId;
 use brooklet::time::Time;
 use brooklet::topic::TopicFilter;
 
 use super::Oracle;
+use super::progress::Begun;
 use super::room::Admission;
-use super::state::{Answer, Debt, Group, Key, Progress, Session, Subject, Terms};
+use super::state::{Answer, Copy, Debt, Key, Progress, Session, Subject};
 
 const QUEUED: &[ReasonCode] = &[ReasonCode::Success];
 
-fn key_of(filter: TopicFilter<'_>) -> Key {
+pub(super) fn key_of(filter: TopicFilter<'_>) -> Key {
     (filter.share_name().map(ToOwned::to_owned), filter.pattern().to_owned())
 }
 
@@ -56,6 +59,7 @@ impl Oracle {
         }
         let line = &self.lines[&id];
         let client = line.serves().expect("only a connected client's packets are worked off").to_owned();
+        self.finish_all(&client);
         match packet {
             Packet::Publish(publish) => self.handle_publish(id, &client, publish),
             Packet::PubAck(answer) => self.settle(id, &client, answer),
@@ -124,6 +128,7 @@ impl Oracle {
         let number = self.number();
         let session = self.sessions.entry(client.clone()).or_insert_with(|| Session::new(number));
         session.connection = Some(id);
+        let adrift: Vec<Copy> = session.take_adrift().collect();
         session.greeting = number;
         session.version = connect.version;
         session.ends = Time::NEVER;
@@ -134,6 +139,7 @@ impl Oracle {
         session.maximum_packet_size = usize::try_from(size).expect("it fits");
         let line = self.lines.get_mut(&id).expect("it is there");
         line.progress = Progress::Serving;
+        line.at_most_once.extend(adrift);
         line.client = Some(client);
         let window = properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
         line.window = usize::from(window);
@@ -178,7 +184,8 @@ impl Oracle {
             return;
         }
         let publication = self.publication(client, &topic, publish);
-        let subject = Subject::Publication(publication.number);
+        let number = publication.number;
+        let subject = Subject::Publication(number);
         let can_be_told = is_v5 && publish.delivery != Delivery::AtMostOnce;
         let admission = self.admit(id, &publication, is_uncertain);
         let mut reasons = match admission {
@@ -193,6 +200,9 @@ impl Oracle {
             }
             Admission::Unanswered => return,
         };
+        if is_exact {
+            self.identify(client, number, identifier);
+        }
         if is_uncertain {
             // Perhaps it was refused before and counts now, perhaps it is a repeat.
             reasons.push(ReasonCode::Success);
@@ -262,88 +272,23 @@ impl Oracle {
     }
 
     fn handle_subscribe(&mut self, id: ConnectionId, client: &str, subscribe: &Subscribe<'_>) {
-        let identifier = subscribe.properties.subscription_identifiers().next();
-        let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
-        let mut codes = Vec::new();
-        let mut changes = Vec::new();
-        for wanted in subscribe.subscriptions.iter() {
-            let terms = Terms {
-                qos: wanted.qos,
-                no_local: wanted.no_local,
-                as_published: wanted.retain_as_published,
-                identifier,
-            };
-            let is_granted = self.subscribe(client, &wanted, terms.clone());
-            if is_granted {
-                changes.push((key_of(wanted.filter), Some(terms)));
-            }
-            codes.push(match is_granted {
-                true => wanted.qos.level(),
-                false if is_v5 => ReasonCode::QuotaExceeded.value(),
-                false => ReasonCode::UnspecifiedError.value(),
-            });
-        }
+        self.subscribe_until(id, client, subscribe, subscribe.subscriptions.iter().count());
+        let Begun { codes, changes, .. } = self.take_begun(id);
         let answer = Answer::SubAck(subscribe.packet_identifier.value(), codes);
         self.owe_about(id, answer, Subject::Subscriptions(changes));
     }
 
-    /// False if a limit forbids it.
-    fn subscribe(&mut self, client: &str, wanted: &Subscription<'_>, terms: Terms) -> bool {
-        let filter = wanted.filter.pattern().to_owned();
-        let key = wanted.filter.share_name().map(|share_name| (share_name.to_owned(), filter.clone()));
-        let is_new = match &key {
-            Some(key) => !self.groups.get(key).is_some_and(|group| group.members.contains_key(client)),
-            None => !self.sessions[client].subscriptions.contains_key(&filter),
-        };
-        let memberships = self.groups.values().filter(|group| group.members.contains_key(client)).count();
-        let held = memberships + self.sessions[client].subscriptions.len();
-        let is_full = (!self.has_storage_room && self.sessions[client].is_kept)
-            || held >= self.limits.subscriptions_per_session
-            || self.subscription_count() >= self.limits.subscriptions;
-        if is_new && is_full {
-            return false;
-        }
-        let Some(key) = key else {
-            self.session(client).subscriptions.insert(filter.clone(), terms.clone());
-            let wants_retained = match wanted.retain_handling {
-                RetainHandling::SendAtSubscribe => true,
-                RetainHandling::SendIfNew => is_new,
-                RetainHandling::DoNotSend => false,
-            };
-            if wants_retained {
-                self.begin_replay(client, &filter, terms);
-            }
-            return true;
-        };
-        let number = self.number();
-        let group = self.groups.entry(key).or_insert_with(|| Group { number, members: [].into() });
-        group.members.insert(client.to_owned(), terms.clone());
-        let number = group.number;
-        for shared in self.shared.iter_mut().filter(|shared| shared.group == number) {
-            shared.candidates.entry(client.to_owned()).or_default().push(terms.clone());
-        }
-        true
+    /// A packet of filters is finished. Of changes of the same subscription only the last one counts.
+    fn take_begun(&mut self, id: ConnectionId) -> Begun {
+        let mut begun = std::mem::take(&mut self.lines.get_mut(&id).expect("it is there").begun);
+        let last: BTreeMap<Key, _> = begun.changes.drain(..).collect();
+        begun.changes.extend(last);
+        begun
     }
 
     fn handle_unsubscribe(&mut self, id: ConnectionId, client: &str, unsubscribe: &Unsubscribe<'_>) {
-        let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
-        let mut codes = Vec::new();
-        let mut changes = Vec::new();
-        for filter in unsubscribe.filters.iter() {
-            changes.push((key_of(filter), None));
-            let pattern = filter.pattern().to_owned();
-            let was_there = match filter.share_name() {
-                Some(share_name) => self.leave(client, &(share_name.to_owned(), pattern)),
-                None => {
-                    self.cancel_replays(client, &pattern);
-                    self.session(client).subscriptions.remove(&pattern).is_some()
-                }
-            };
-            let code = if was_there { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
-            if is_v5 {
-                codes.push(code.value());
-            }
-        }
+        self.unsubscribe_until(id, client, unsubscribe, unsubscribe.filters.iter().count());
+        let Begun { codes, changes, .. } = self.take_begun(id);
         let answer = Answer::UnsubAck(unsubscribe.packet_identifier.value(), codes);
         self.owe_about(id, answer, Subject::Subscriptions(changes));
     }

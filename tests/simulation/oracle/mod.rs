@@ -8,6 +8,7 @@ mod departures;
 mod durable;
 mod input;
 mod output;
+mod progress;
 mod replays;
 mod restart;
 mod room;
@@ -34,12 +35,16 @@ struct Call {
     dropped: u64,
     /// Copies that a limit could have dropped.
     plausible: u64,
+    /// Messages from earlier calls that have reached everybody now.
+    finished: Vec<u64>,
 }
 
 pub struct Oracle {
     limits: Limits,
     /// Whether limits are so low that messages may be dropped.
     is_tight: bool,
+    /// Whether the budget of a turn is so small that most things take several.
+    spans_turns: bool,
     /// Whether clients may be unable to take a message for its size.
     has_small_packets: bool,
     now: Time,
@@ -59,15 +64,22 @@ pub struct Oracle {
     /// Counts publications, groups and deliveries, so that each has its number.
     numbers: u64,
     call: Call,
+    /// Messages that may not have reached all their recipients, by publisher and in their order.
+    open: BTreeMap<String, Vec<progress::Open>>,
+    /// Groups that have lost their last member since the broker was last at rest.
+    former_groups: BTreeMap<(String, String), u64>,
     /// Whether every packet is printed, for somebody who looks into one seed.
     pub is_told: bool,
     /// How much was checked: deliveries seen for the first time.
     pub deliveries: u64,
+    /// How often something was left unfinished: a message, or a packet of many filters.
+    pub spans: u64,
 }
 
 impl Oracle {
     pub fn new(limits: Limits, is_tight: bool, has_small_packets: bool) -> Self {
         Self {
+            spans_turns: limits.steps_per_turn < Limits::default().steps_per_turn,
             limits,
             is_tight,
             has_small_packets,
@@ -83,8 +95,11 @@ impl Oracle {
             has_storage_room: true,
             numbers: 0,
             call: Call::default(),
+            open: BTreeMap::new(),
+            former_groups: BTreeMap::new(),
             is_told: false,
             deliveries: 0,
+            spans: 0,
         }
     }
 
@@ -117,7 +132,7 @@ impl Oracle {
     /// [`Oracle::end_call`], says what it did.
     pub fn begin_call(&mut self, before: &Statistics, after: &Statistics, now: Time) {
         self.now = now;
-        self.call = Call { dropped: after.dropped - before.dropped, plausible: 0 };
+        self.call = Call { dropped: after.dropped - before.dropped, ..Call::default() };
         if self.is_told && self.call.dropped > 0 {
             println!("{:6} dropped {}", now.milliseconds(), self.call.dropped);
         }
@@ -130,7 +145,10 @@ impl Oracle {
             self.call.plausible += self.shared.len() as u64;
             self.shared.iter_mut().for_each(|shared| shared.is_optional = true);
         }
-        let Call { dropped, plausible } = self.call;
+        if self.call.dropped > 0 && self.is_tight {
+            self.excuse_on_their_way();
+        }
+        let Call { dropped, plausible, .. } = self.call;
         assert!(dropped <= plausible, "{dropped} copies were dropped, {plausible} could be at a limit");
     }
 
@@ -279,9 +297,26 @@ impl Copy {
             unseen_identifiers: BTreeSet::new(),
             publication,
             is_optional: false,
+            is_loose: false,
             may_be_repeat: false,
             is_repeat: false,
             source: Source::Replay,
+        }
+    }
+
+    /// A copy of which neither is known whether it comes nor on which terms.
+    fn loose(publication: &Rc<Publication>) -> Self {
+        Self {
+            qos: publication.qos,
+            retain: publication.retain,
+            identifiers: Vec::new(),
+            unseen_identifiers: BTreeSet::new(),
+            publication: publication.clone(),
+            is_optional: true,
+            is_loose: true,
+            may_be_repeat: true,
+            is_repeat: false,
+            source: Source::Own,
         }
     }
 }

@@ -11,7 +11,7 @@ use brooklet::time::Duration;
 use super::Oracle;
 use super::durable::Sent;
 use super::routing::split;
-use super::state::{Answer, Copy, Debt, Flight, Line, Progress, Publication, Source};
+use super::state::{Answer, Copy, Debt, Flight, Line, Progress, Publication, Source, Subject};
 
 /// A PUBLISH as its receiver understands it.
 pub(super) struct Received<'a> {
@@ -36,6 +36,10 @@ impl Received<'_> {
     }
 
     pub(super) fn is(&self, copy: &Copy, version: ProtocolVersion) -> bool {
+        if copy.is_loose {
+            let is_possible = self.qos <= copy.publication.qos && self.retain <= copy.publication.retain;
+            return is_possible && self.carries(&copy.publication, version);
+        }
         self.qos == copy.qos
             && self.retain == copy.retain
             && (version != ProtocolVersion::V5
@@ -128,6 +132,9 @@ impl Oracle {
         assert!(is_right, "{:?} gets {packet:?}, not {expected:?} of {:?}", line.client, line.answers);
         if let (Packet::PubRec(answer), Some(debt)) = (packet, &debt) {
             self.end_uncertainty(id, answer, debt.batch);
+        }
+        if let Some(Subject::Publication(number)) = debt.as_ref().map(|debt| &debt.subject) {
+            assert!(!self.is_open(*number), "{packet:?} before the message has reached everybody");
         }
         debt.iter().for_each(|debt| self.check_promise(id, debt));
     }
@@ -251,6 +258,13 @@ impl Oracle {
             return;
         }
         let session = self.sessions.get_mut(client).expect("a connected client has a session");
+        // One that was given up as too large for its client may have left its identifier to another.
+        let is_given_up = |flight: &Flight| {
+            flight.copy.is_optional && flight.line.is_none() && !received.is(&flight.copy, version)
+        };
+        if session.in_flight.get(&number).is_some_and(is_given_up) {
+            session.in_flight.remove(&number);
+        }
         if let Some(flight) = session.in_flight.get_mut(&number) {
             assert!(received.dup, "{identifier} is in flight to {client} and used again: {flight:?}");
             assert!(received.is(&flight.copy, version), "{identifier} has changed: {flight:?}");
@@ -359,7 +373,8 @@ impl Oracle {
         };
         let index =
             list.iter().position(|copy| copy.is_optional == is_optional && received.is(copy, version))?;
-        list.remove(index)
+        let copy = list.remove(index)?;
+        Some(Copy { qos: received.qos, ..copy })
     }
 
     /// A member of a group gets what no other member has. Where several entries look alike, one that another member
@@ -429,6 +444,7 @@ impl Oracle {
                 identifiers: terms.identifiers(),
                 unseen_identifiers: BTreeSet::new(),
                 is_optional: false,
+                is_loose: false,
                 may_be_repeat: true,
                 is_repeat: false,
                 source: Source::Shared(shared.number),

@@ -24,6 +24,8 @@ impl Oracle {
         self.shared = last.shared;
         self.history = last.history;
         self.promised.clear();
+        self.open.clear();
+        self.former_groups.clear();
         self.adopt_retained(retained);
         self.lose_passing_sessions();
         self.durable = Some(durable.begin_anew(self.snapshot()));
@@ -101,6 +103,7 @@ impl Session {
             }
         }
         self.last.clear();
+        self.adrift.clear();
         self.handle_lost_flights();
         self.begin_replays_anew(client, retained, numbers);
     }

@@ -87,6 +87,7 @@ impl Oracle {
         if publication.retain && !is_retained && can_be_told {
             return vec![ReasonCode::QuotaExceeded];
         }
+        self.begin(&publication);
         let may_be_dropped = self.call.dropped > 0;
         let mut matched = 0;
         let clients: Vec<String> = self.sessions.keys().cloned().collect();
@@ -117,6 +118,8 @@ impl Oracle {
             session.pending.push_back(copy);
         } else if let Some(id) = session.connection {
             self.lines.get_mut(&id).expect("it is open").at_most_once.push_back(copy);
+        } else {
+            session.adrift.push_back(Copy { is_optional: true, ..copy });
         }
     }
 
@@ -147,7 +150,12 @@ impl Oracle {
             || (!waiting.is_empty() && total > self.limits.queue_bytes)
     }
 
-    fn expect_shared(&mut self, key: &(String, String), publication: &Rc<Publication>, is_uncertain: bool) {
+    pub(super) fn expect_shared(
+        &mut self,
+        key: &(String, String),
+        publication: &Rc<Publication>,
+        is_uncertain: bool,
+    ) {
         let number = self.number();
         let group = &self.groups[key];
         let candidates: BTreeMap<String, Vec<Terms>> =
@@ -210,6 +218,7 @@ fn copy_for(client: &str, session: &Session, publication: &Rc<Publication>) -> O
         identifiers,
         unseen_identifiers: BTreeSet::new(),
         is_optional: false,
+        is_loose: false,
         may_be_repeat: false,
         is_repeat: false,
         source: Source::Own,

@@ -77,6 +77,8 @@ pub struct Copy {
     pub unseen_identifiers: BTreeSet<Vec<u32>>,
     /// The broker may have dropped it.
     pub is_optional: bool,
+    /// A subscription has changed while the broker looked for recipients, so it may come on other terms.
+    pub is_loose: bool,
     /// It may have been lost on its way after it had been sent, and so come with DUP at first sight.
     pub may_be_repeat: bool,
     /// It was sent, and the broker has forgotten what became of that: it comes with DUP.
@@ -233,6 +235,8 @@ pub struct Session {
     pub uncertain: BTreeSet<u16>,
     /// Copies of QoS 1 and 2 not seen on the wire yet.
     pub pending: VecDeque<Copy>,
+    /// Copies of QoS 0 that come if the client is connected when its turn comes.
+    pub adrift: VecDeque<Copy>,
     pub in_flight: BTreeMap<u16, Flight>,
     pub replays: Vec<Replay>,
     /// What was seen of them.
@@ -257,6 +261,7 @@ impl Session {
             incoming: BTreeSet::new(),
             uncertain: BTreeSet::new(),
             pending: VecDeque::new(),
+            adrift: VecDeque::new(),
             in_flight: BTreeMap::new(),
             replays: Vec::new(),
             handed_over: Vec::new(),
@@ -313,6 +318,21 @@ pub enum Answer {
     SubAck(u16, Vec<u8>),
     UnsubAck(u16, Vec<u8>),
     PingResp,
+}
+
+impl Answer {
+    /// Allows for more reasons; gives the identifier of a PUBREC.
+    pub fn allow(&mut self, more: &[ReasonCode]) -> Option<u16> {
+        let (reasons, identifier) = match self {
+            Self::PubAck(_, reasons) => (reasons, None),
+            Self::PubRec(identifier, reasons) => (reasons, Some(*identifier)),
+            _ => return None,
+        };
+        let missing: Vec<ReasonCode> = more.iter().copied().filter(|more| !reasons.contains(more)).collect();
+        let is_news = !missing.is_empty();
+        reasons.extend(missing);
+        identifier.filter(|_| is_news)
+    }
 }
 
 /// The subscription that a filter names: with its Share Name, if it has one.
@@ -372,6 +392,8 @@ pub struct Line {
     pub window: usize,
     /// Packets on their way to the broker.
     pub sent: VecDeque<Vec<u8>>,
+    /// How far the first of them has come, if it is one of many filters.
+    pub begun: super::progress::Begun,
     pub answers: VecDeque<Debt>,
     /// Copies of QoS 0 not seen on the wire yet.
     pub at_most_once: VecDeque<Copy>,
@@ -396,7 +418,7 @@ pub struct Line {
 }
 
 impl Line {
-    pub const fn new(now: Time) -> Self {
+    pub fn new(now: Time) -> Self {
         Self {
             opened: now,
             progress: Progress::Greeting,
@@ -409,6 +431,7 @@ impl Line {
             alias_maximum: 0,
             window: 0,
             sent: VecDeque::new(),
+            begun: super::progress::Begun::default(),
             answers: VecDeque::new(),
             at_most_once: VecDeque::new(),
             unsettled: BTreeSet::new(),
