@@ -20,6 +20,8 @@ const SHARES_PER_TURN: usize = 8;
 /// The fewest steps of a share, where very many wait, as a part of the budget: what goes on in many small pieces takes
 /// longer in all.
 const LEAST_SHARES_PER_TURN: usize = 64;
+/// The steps of a share with a budget however small: with fewer, nothing would go on.
+const SHARE_MINIMUM: usize = 32;
 /// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see [`Work::has_room_for_unlinked`].
 const UNLINKED_MAXIMUM: usize = 1024;
 
@@ -236,8 +238,8 @@ impl Work {
     }
 
     fn share_among(&self, count: usize) -> usize {
-        let least = (self.budget / LEAST_SHARES_PER_TURN).max(1);
-        let most = (self.budget / SHARES_PER_TURN).max(1);
+        let least = (self.budget / LEAST_SHARES_PER_TURN).max(SHARE_MINIMUM);
+        let most = (self.budget / SHARES_PER_TURN).max(SHARE_MINIMUM);
         (self.budget / 2 / count.max(1)).clamp(least, most)
     }
 
@@ -250,7 +252,8 @@ impl Work {
     /// A share begins for one of so many that wait. It does not reach into what is kept for the step that cannot be
     /// divided.
     pub(super) fn begin_share(&mut self, among: usize) {
-        self.limit = (self.taken + self.share_among(among)).min(self.budget - self.budget / 16);
+        let last = (self.budget - self.budget / 16).max(self.taken + SHARE_MINIMUM);
+        self.limit = (self.taken + self.share_among(among)).min(last);
     }
 
     /// Only a small part of the share in progress is for what follows; returns where the whole of it ends.
