@@ -105,19 +105,18 @@ impl Oracle {
 
     /// What the publisher is told depends on what happens until the last recipient has been served.
     fn allow_for_changes(&mut self, client: &str) {
-        let Some(number) =
-            self.open.get(client).and_then(|open| open.last()).map(|open| open.publication.number)
-        else {
-            return;
-        };
+        let Some(open) = self.open.get(client).and_then(|open| open.last()) else { return };
+        let number = open.publication.number;
+        // What is retained has taken effect, whoever else gets it.
+        let may_be_refused = self.is_tight && !open.publication.retain;
         let mut more = vec![ReasonCode::Success, ReasonCode::NoMatchingSubscribers];
-        more.extend(self.is_tight.then_some(ReasonCode::QuotaExceeded));
+        more.extend(may_be_refused.then_some(ReasonCode::QuotaExceeded));
         let debts =
             self.lines.values_mut().filter(|line| line.version == brooklet::codec::ProtocolVersion::V5);
         let debts = debts.flat_map(|line| &mut line.answers);
         for debt in debts.filter(|debt| debt.subject == Subject::Publication(number)) {
             if let Some(identifier) = debt.answer.allow(&more)
-                && self.is_tight
+                && may_be_refused
                 && let Some(session) = self.sessions.get_mut(client)
             {
                 session.uncertain.insert(identifier);
