@@ -429,6 +429,7 @@ impl Broker {
 
     /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7].
     pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+        self.statistics.refused += u64::from(reason == ReasonCode::QuotaExceeded);
         let connection = &mut self.connections[id];
         let is_v5 = connection.version == ProtocolVersion::V5;
         if !is_v5 {

@@ -62,6 +62,9 @@ impl Broker {
     /// Ends a connection from our side, with DISCONNECT and its reason where 5.0 allows it [MQTT-3.14.0-1].
     pub(super) fn end(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let connection = &mut self.connections[id];
+        if connection.state != State::Ending && reason == ReasonCode::QuotaExceeded {
+            self.statistics.refused += 1;
+        }
         match connection.state {
             State::Ending => return,
             State::Greeting => {

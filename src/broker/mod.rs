@@ -119,6 +119,8 @@ pub struct Statistics {
     pub expired: u64,
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
+    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say it.
+    pub refused: u64,
     /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
     pub surplus_matches: u64,
     /// Bytes of the Application Messages in `publishes_received`.

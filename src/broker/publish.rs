@@ -284,6 +284,7 @@ impl Broker {
         let client = Escaped(&self.sessions[session].client_identifier);
         let (length, topic) = (publish.payload.len(), Escaped(topic.as_str()));
         info!(target: "notice", "Dropped too large PUBLISH from {client} ('{topic}', ... ({length} bytes)).");
+        self.statistics.refused += 1;
         let before = self.connections[id].outbox.end();
         self.conclude(id, session, publish.delivery, ReasonCode::QuotaExceeded, before)?;
         Ok(Step::Done)
@@ -329,6 +330,7 @@ impl Broker {
                 };
                 if self.is_unanswered(id, publish.delivery) || self.lacks_room(session, &publication) {
                     if !self.can_be_told(id, publish.delivery) {
+                        self.statistics.refused += 1;
                         self.leave_unanswered(id);
                         return Ok(Step::Done);
                     }
@@ -350,6 +352,7 @@ impl Broker {
                 }
             }
         };
+        self.statistics.refused += u64::from(reason == ReasonCode::QuotaExceeded);
         self.conclude(id, session, publish.delivery, reason, before)?;
         Ok(Step::Done)
     }

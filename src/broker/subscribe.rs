@@ -361,12 +361,16 @@ impl Broker {
         self.groups.known(self.trie.find(pattern)?, share_name)
     }
 
-    fn check_subscription_limits(&self, session: SessionId) -> Result<(), ReasonCode> {
+    fn check_subscription_limits(&mut self, session: SessionId) -> Result<(), ReasonCode> {
         let is_full = self.sessions[session].subscriptions.len() >= self.limits.subscriptions_per_session
             || self.trie.len() >= self.limits.subscriptions
             || self.pressure(0) >= Pressure::Keep
             || !self.has_storage_room() && self.is_kept(session);
-        if is_full { Err(ReasonCode::QuotaExceeded) } else { Ok(()) }
+        if is_full {
+            self.statistics.refused += 1;
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        Ok(())
     }
 
     fn unsubscribe_all(

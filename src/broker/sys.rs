@@ -18,7 +18,7 @@ use crate::wheel::TimerId;
 use std::fmt::Write as _;
 
 /// How many numbers are told as they are, and of how many a rate.
-const FIGURES: usize = 27;
+const FIGURES: usize = 29;
 /// Those that are told where there is a store.
 const STORAGE_FIGURES: usize = 6;
 const RATES: usize = 9;
@@ -237,6 +237,8 @@ impl Broker {
             ("$SYS/broker/shared_subscriptions/count", shared),
             ("$SYS/broker/retained messages/count", self.retained.len() as u64),
             ("$SYS/broker/connections/socket/count", self.connections.len() as u64),
+            ("$SYS/broker/limits/refused", statistics.refused),
+            ("$SYS/broker/limits/surplus", statistics.surplus_matches),
             ("$SYS/broker/heap/current", memory::held() as u64),
             ("$SYS/broker/heap/maximum", system.most_memory),
         ]

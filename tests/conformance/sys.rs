@@ -68,7 +68,7 @@ fn all_names_are_there_from_the_start() {
         messages/stored store/messages/count store/messages/bytes publish/messages/received \
         publish/messages/sent publish/messages/dropped publish/bytes/received publish/bytes/sent \
         bytes/received bytes/sent subscriptions/count shared_subscriptions/count connections/socket/count \
-        heap/current heap/maximum packet/out/count packet/out/bytes"
+        heap/current heap/maximum packet/out/count packet/out/bytes limits/refused limits/surplus"
         .split_whitespace()
         .map(str::to_owned)
         .collect();
@@ -208,7 +208,7 @@ fn nobody_writes_there_and_limits_do_not_count_it() {
     assert_eq!(keep("b")[4], 0x97);
     let all = read(&mut world);
     assert_eq!(all["version"], concat!("brooklet version ", env!("CARGO_PKG_VERSION")));
-    assert_eq!(all.len(), 56);
+    assert_eq!(all.len(), 58);
 }
 
 #[test]
@@ -268,4 +268,32 @@ fn it_wakes_nobody_who_does_not_want_it() {
     world.broker.tell_of_itself(None, WALL, now);
     assert_eq!(world.broker.next_deadline(), None);
     assert_eq!(read(&mut world)["uptime"], "0 seconds");
+}
+
+#[test]
+fn what_limits_refuse_and_leave_out_is_counted() {
+    let mut world = World::with_limits(|limits| {
+        limits.subscriptions_per_session = 3;
+        limits.matches_per_session = 2;
+        limits.payload_size = 4;
+    });
+    tell(&mut world, 10);
+    let a = client(&mut world, "a");
+    for (identifier, filter, qos) in [(1, "a/#", 0), (2, "a/+", 0), (3, "a/b", 2)] {
+        world.ask(a, subscribe(V5, 1, &[0x0B, identifier], &[(filter, qos)]));
+    }
+    let suback = world.ask(a, subscribe(V5, 1, &[], &[("a/b/c", 0)]));
+    assert_eq!(suback[5..], [0x97], "a fourth one");
+    let sender = client(&mut world, "sender");
+    let puback = world.ask(sender, Publish::new(V5, "a/b", b"12345").qos(1, 7).bytes());
+    assert_eq!(puback[2..5], [0, 7, 0x97], "a payload that is too large");
+    world.send(sender, Publish::new(V5, "a/b", b"1234").qos(2, 8).bytes());
+    let packets = world.take(a);
+    let [copy] = &packets[..] else { panic!("one copy for all three: {packets:02x?}") };
+    let copy = received(V5, copy);
+    assert_eq!(copy.qos, 2, "the highest of all three");
+    assert_eq!(copy.properties.iter().filter(|&&byte| byte == 0x0B).count(), 2, "as many as may match");
+    world.pass_seconds(10);
+    let all = read(&mut world);
+    assert_eq!([&all["limits/refused"], &all["limits/surplus"]], ["2", "1"]);
 }
