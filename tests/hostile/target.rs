@@ -106,6 +106,7 @@ impl Target {
 
     /// The most memory that was ever resident, in bytes. Of a binary that is not optimised its text is left out, which
     /// is several times as large.
+    #[cfg(all(feature = "persistence", feature = "tls"))]
     pub fn most_resident(&self) -> usize {
         let text = if cfg!(debug_assertions) { self.status("RssFile:") } else { 0 };
         self.status("VmHWM:").saturating_sub(text)

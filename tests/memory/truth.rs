@@ -19,13 +19,13 @@ const ADDED_AT_MOST: usize = 23;
 
 /// What is allocated and not freed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Live {
-    bytes: usize,
-    blocks: usize,
+pub struct Live {
+    pub bytes: usize,
+    pub blocks: usize,
 }
 
 impl Live {
-    fn now() -> Self {
+    pub fn now() -> Self {
         let Stats { allocations, deallocations, bytes_allocated, bytes_deallocated, .. } = ALLOCATOR.stats();
         Self { bytes: bytes_allocated - bytes_deallocated, blocks: allocations - deallocations }
     }
@@ -52,7 +52,7 @@ pub struct Truth {
 /// Both views of what was allocated since that moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison {
-    live: Live,
+    pub live: Live,
     /// What the broker counts.
     pub counted: usize,
 }

@@ -1,5 +1,6 @@
 //! Large volumes, where the oracle would be too slow: many filters, many sessions, sparse retained topics, large groups,
-//! mass departures. Each client counts what it gets, and after every turn the budgets are checked.
+//! mass departures. Each client counts what it gets, the budget of work is checked after every turn, and the count of memory is
+//! held against the allocator's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,7 +18,7 @@ use brooklet::topic::{TopicFilter, TopicName};
 
 use crate::chance::Chance;
 use crate::device::{Device, Draft, DraftWill, Greeting};
-use crate::world::hold_count_against_the_truth;
+use crate::ledger::Ledger;
 
 const VERSION: ProtocolVersion = ProtocolVersion::V5;
 /// Connections that are closed in one turn, and timers that are taken, as by a server.
@@ -46,6 +47,7 @@ struct Client {
 
 struct Volume {
     broker: Broker,
+    ledger: Ledger,
     limits: Limits,
     chance: Chance,
     now: Time,
@@ -58,8 +60,10 @@ struct Volume {
 /// Runs one seed; gives how many messages were delivered.
 pub fn run(seed: u64, is_told: bool) -> u64 {
     let limits = Limits::default();
+    let mut ledger = Ledger::begin();
     let mut volume = Volume {
-        broker: Broker::new(limits.clone(), Box::new(AllowAll), seed, Time::ZERO),
+        broker: ledger.call(|| Broker::new(limits.clone(), Box::new(AllowAll), seed, Time::ZERO)),
+        ledger,
         limits,
         chance: Chance::new(seed),
         now: Time::ZERO,
@@ -240,7 +244,9 @@ impl Volume {
     }
 
     fn connect(&mut self, name: String, has_will: bool) -> ConnectionId {
-        let id = self.broker.accept(Peer::Local, ListenerId::default(), self.now).expect("there is room");
+        let Self { broker, ledger, now, .. } = self;
+        let id =
+            ledger.call(|| broker.accept(Peer::Local, ListenerId::default(), *now)).expect("there is room");
         let will = has_will.then(|| DraftWill { draft: draft("will", 0), delay: None });
         let greeting = Greeting {
             version: VERSION,
@@ -303,15 +309,21 @@ impl Volume {
         for turn in 0..1_000_000 {
             let is_heard = self.clients.values().all(|client| client.up.is_empty());
             if is_heard && self.closing.is_empty() && !self.broker.has_work() {
-                hold_count_against_the_truth(&mut self.broker);
+                self.check_count();
                 return;
             }
             self.turn();
             if turn % TURNS_BETWEEN_COUNTS == 0 {
-                hold_count_against_the_truth(&mut self.broker);
+                self.check_count();
             }
         }
         panic!("the broker never comes to rest");
+    }
+
+    fn check_count(&mut self) {
+        let Self { broker, ledger, .. } = self;
+        ledger.call(|| broker.check_memory());
+        ledger.check();
     }
 
     /// One turn of a server.
@@ -329,38 +341,47 @@ impl Volume {
             self.hear(id);
         }
         self.obey();
-        self.broker.tick(self.now, TIMERS_PER_TURN);
+        let Self { broker, ledger, now, .. } = self;
+        ledger.call(|| broker.tick(*now, TIMERS_PER_TURN));
         let (taken, most) = (self.broker.heaviest_turn(), self.limits.steps_per_turn);
         assert!(taken <= most, "a turn took {taken} steps of {most}");
         self.obey();
-        for id in self.broker.take_dirty(Vec::new()) {
-            if let Some(client) = self.clients.get_mut(&id) {
-                self.broker.write_to(id, &mut client.down, self.now).expect("a vector takes all");
+        let Self { broker, ledger, clients, now, .. } = self;
+        let dirty = ledger.call(|| broker.take_dirty(Vec::new()));
+        for &id in &dirty {
+            if let Some(client) = clients.get_mut(&id) {
+                ledger
+                    .call_to_fill(&mut client.down, |down| broker.write_to(id, down, *now))
+                    .expect("a vector takes all");
                 client.understand();
             }
         }
+        ledger.call(|| drop(dirty));
         for _ in 0..CLOSED_PER_TURN {
             let Some(id) = self.closing.pop_front() else { break };
             self.got_by_departed.extend(self.clients.remove(&id).into_iter().flat_map(|client| client.got));
-            self.broker.closed(id, "closed", self.now);
+            let Self { broker, ledger, now, .. } = self;
+            ledger.call(|| broker.closed(id, "closed", *now));
         }
         self.now = self.now + Duration::from_milliseconds(u64::from(self.chance.percent(5)));
     }
 
     /// The broker reads some of what a client has sent.
     fn hear(&mut self, id: ConnectionId) {
-        let client = self.clients.get_mut(&id).expect("it is connected");
+        let Self { broker, ledger, clients, now, .. } = self;
+        let client = clients.get_mut(&id).expect("it is connected");
         let count = client.up.len().min(READ_BYTES);
         let bytes: Vec<u8> = client.up.drain(..count).collect();
-        client.is_paused = self.broker.received(id, &bytes, self.now) == Intake::Paused;
+        client.is_paused = ledger.call(|| broker.received(id, &bytes, *now)) == Intake::Paused;
     }
 
     fn obey(&mut self) {
-        while let Some(effect) = self.broker.next_effect() {
+        let Self { broker, ledger, clients, now, .. } = self;
+        while let Some(effect) = ledger.call(|| broker.next_effect()) {
             match effect {
                 Effect::Resume(id) => {
-                    let intake = self.broker.resume(id, self.now);
-                    if let Some(client) = self.clients.get_mut(&id) {
+                    let intake = ledger.call(|| broker.resume(id, *now));
+                    if let Some(client) = clients.get_mut(&id) {
                         client.is_paused = intake == Intake::Paused;
                     }
                 }

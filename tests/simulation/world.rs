@@ -84,11 +84,6 @@ impl io::Write for Link {
     }
 }
 
-/// The broker's own count of the memory that it holds is right. Here it is held against what holds it.
-pub fn hold_count_against_the_truth(broker: &mut Broker) {
-    broker.check_memory();
-}
-
 fn tell_unfinished(broker: &Broker, oracle: &mut Oracle) {
     let unfinished = broker.unfinished().map(|one| (one.client.to_owned(), one.is_looked_up));
     oracle.unfinished(&unfinished.collect::<Vec<_>>());
@@ -456,7 +451,7 @@ impl World {
 
     /// The budgets of work and of memory hold.
     fn check_budgets(&mut self) {
-        hold_count_against_the_truth(&mut self.broker);
+        self.broker.check_memory();
         // A turn takes at least one share, which is more than a small budget.
         let (taken, most) = (self.broker.heaviest_turn(), self.plan.limits.steps_per_turn);
         assert!(taken <= most || self.plan.has_small_turns, "a turn took {taken} steps of {most}");
