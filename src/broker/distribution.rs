@@ -400,9 +400,9 @@ impl Broker {
         self.work.unlinked.push_back(Chain::new(client, distribution));
     }
 
-    /// Goes on with one of the messages that no connection waits for; tells whether there was one. Publishers take turns.
-    pub(super) fn go_on_unlinked(&mut self) -> bool {
-        let Some(mut chain) = self.work.unlinked.pop_front() else { return false };
+    /// Goes on with one of the messages that no connection waits for. Publishers take turns.
+    pub(super) fn go_on_unlinked(&mut self) {
+        let Some(mut chain) = self.work.unlinked.pop_front() else { return };
         self.work.begin_share(self.work.unlinked.len());
         self.work.take(steps::PACKET);
         self.begin_message(None);
@@ -417,7 +417,6 @@ impl Broker {
         if !chain.messages.is_empty() {
             self.work.unlinked.push_back(chain);
         }
-        true
     }
 
     /// A QoS 2 message has been served to all without its connection: its client sends it again on the next one, and it

@@ -86,15 +86,14 @@ impl Broker {
         }
     }
 
-    /// Goes on with one of the sessions that are over; tells whether there was one.
-    pub(super) fn go_on_ending(&mut self) -> bool {
-        let Some(ending) = self.work.endings.pop_front() else { return false };
+    /// Goes on with one of the sessions that are over.
+    pub(super) fn go_on_ending(&mut self) {
+        let Some(ending) = self.work.endings.pop_front() else { return };
         self.work.begin_share(self.work.endings.len());
         self.work.take(steps::PACKET);
         if !self.free(&ending) {
             self.work.endings.push_back(ending);
         }
-        true
     }
 
     /// Frees what a session has, as much as the share in progress allows for; tells whether nothing is left.
@@ -171,15 +170,14 @@ impl Broker {
         }
     }
 
-    /// Goes on with messages that go from one member to others; tells whether there were any.
-    pub(super) fn go_on_moving(&mut self) -> bool {
-        let Some(mut moving) = self.work.moving.pop_front() else { return false };
+    /// Goes on with messages that go from one member to others.
+    pub(super) fn go_on_moving(&mut self) {
+        let Some(mut moving) = self.work.moving.pop_front() else { return };
         self.work.begin_share(self.work.moving.len());
         self.work.take(steps::PACKET);
         if !self.move_more(&mut moving) {
             self.work.moving.push_back(moving);
         }
-        true
     }
 
     fn move_more(&mut self, moving: &mut Moving) -> bool {
@@ -285,15 +283,14 @@ impl Broker {
         self.work.telling.iter().any(|telling| telling.session == session)
     }
 
-    /// Goes on with one of those whose groups are to be told; tells whether there was one.
-    pub(super) fn go_on_telling(&mut self) -> bool {
-        let Some(mut telling) = self.work.telling.pop_front() else { return false };
+    /// Goes on with one of those whose groups are to be told.
+    pub(super) fn go_on_telling(&mut self) {
+        let Some(mut telling) = self.work.telling.pop_front() else { return };
         self.work.begin_share(self.work.telling.len());
         self.work.take(steps::PACKET);
         if !self.tell_more(&mut telling) {
             self.work.telling.push_back(telling);
         }
-        true
     }
 
     fn tell_more(&mut self, telling: &mut Telling) -> bool {

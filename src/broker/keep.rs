@@ -391,12 +391,11 @@ impl Broker {
         }
     }
 
-    /// Goes on with the answers of one of the connections that wait for what is durable now; tells whether there was one.
-    pub(super) fn go_on_answers(&mut self) -> bool {
-        let Some(id) = self.work.next_to_answer() else { return false };
+    /// Goes on with the answers of one of the connections that wait for what is durable now.
+    pub(super) fn go_on_answers(&mut self) {
+        let Some(id) = self.work.next_to_answer() else { return };
         self.work.take(steps::PACKET);
         self.release_answers(id);
-        true
     }
 
     /// Whether an answer has to wait: for what it promises, or for those before it.

@@ -91,24 +91,23 @@ impl Broker {
         }
     }
 
-    /// Goes on with one of the connections that wait; tells whether there was one.
-    pub(super) fn go_on_connection(&mut self) -> bool {
-        let Some(id) = self.work.connections.pop_front() else { return false };
+    /// Goes on with one of the connections that wait.
+    pub(super) fn go_on_connection(&mut self) {
+        let Some(id) = self.work.connections.pop_front() else { return };
         self.work.begin_share(self.work.connections.len());
         self.work.take(steps::PACKET);
-        let Some(connection) = self.connections.find_mut(id) else { return true };
+        let Some(connection) = self.connections.find_mut(id) else { return };
         connection.is_deferred = false;
         let State::Serving(session) = connection.state else {
             // It waits to be greeted, or has ended meanwhile.
             self.read_on(id);
-            return true;
+            return;
         };
         match self.go_on_operation(id, session) {
             Ok(true) => self.read_on(id),
             Ok(false) => {}
             Err(fault) => self.fail(id, &fault),
         }
-        true
     }
 
     /// Goes on with what a packet has begun, unless that needs the packet; tells whether the connection may go on.

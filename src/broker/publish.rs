@@ -329,8 +329,8 @@ impl Broker {
                     expires,
                 };
                 if self.is_unanswered(id, publish.delivery) || self.lacks_room(session, &publication) {
+                    self.statistics.refused += 1;
                     if !self.can_be_told(id, publish.delivery) {
-                        self.statistics.refused += 1;
                         self.leave_unanswered(id);
                         return Ok(Step::Done);
                     }
@@ -340,6 +340,7 @@ impl Broker {
                     if is_planted(planted::Fault::RefusedDelivered) {
                         self.publish(&mut Keepable::new(publication), (id, session));
                     }
+                    self.statistics.refused += 1;
                     ReasonCode::QuotaExceeded
                 } else {
                     match self.publish(&mut Keepable::new(publication), (id, session)) {
@@ -352,7 +353,6 @@ impl Broker {
                 }
             }
         };
-        self.statistics.refused += u64::from(reason == ReasonCode::QuotaExceeded);
         self.conclude(id, session, publish.delivery, reason, before)?;
         Ok(Step::Done)
     }

@@ -207,9 +207,9 @@ impl Broker {
         }
     }
 
-    /// Goes on with one of those sessions; tells whether there was one.
-    pub(super) fn go_on_session(&mut self) -> bool {
-        let Some(id) = self.work.sessions.pop_front() else { return false };
+    /// Goes on with one of those sessions.
+    pub(super) fn go_on_session(&mut self) {
+        let Some(id) = self.work.sessions.pop_front() else { return };
         self.work.begin_share(self.work.sessions.len());
         self.work.take(steps::PACKET);
         if let Some(session) = self.sessions.find_mut(id) {
@@ -218,7 +218,6 @@ impl Broker {
             }
             self.pump(id);
         }
-        true
     }
 
     /// Sends what waits, as far as that may be now; tells what is next.

@@ -43,23 +43,18 @@ impl Broker {
         self.watch_peak();
         self.take_timers(budget);
         watch(self, Part::Timers);
-        let mut idle = 0;
-        loop {
-            let (has_gone_on, part) = self.go_on_next();
+        while self.work.is_waiting() && self.work.may_go_on() {
+            let part = self.go_on_next();
             watch(self, part);
-            idle = if has_gone_on { 0 } else { idle + 1 };
-            if idle == Kind::ALL.len() || !self.work.may_go_on() {
-                break;
-            }
         }
         self.work.end_turn();
     }
 
-    /// Goes on with something of the kind whose turn it is; tells whether there was anything, and what it was.
-    fn go_on_next(&mut self) -> (bool, Part) {
+    /// Goes on with something of the kind whose turn it is, if there is anything; tells what it was.
+    fn go_on_next(&mut self) -> Part {
         let next = self.work.connections.front().copied();
         let kind = self.work.next_kind();
-        let has_gone_on = match kind {
+        match kind {
             Kind::Connection => self.go_on_connection(),
             Kind::Answers => self.go_on_answers(),
             Kind::Session => self.go_on_session(),
@@ -67,10 +62,10 @@ impl Broker {
             Kind::Ending => self.go_on_ending(),
             Kind::Moving => self.go_on_moving(),
             Kind::Telling => self.go_on_telling(),
-        };
+        }
         match next.filter(|_| kind == Kind::Connection) {
-            Some(id) => (has_gone_on, Part::Connection(id)),
-            None => (has_gone_on, Part::Rest),
+            Some(id) => Part::Connection(id),
+            None => Part::Rest,
         }
     }
 
