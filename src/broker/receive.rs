@@ -55,7 +55,7 @@ impl Broker {
     }
 
     /// Works off what waited while reading was suspended, and tells whether it may go on. The answer to
-    /// [`Effect::Resume`].
+    /// [`super::Effect::Resume`].
     pub fn resume(&mut self, id: ConnectionId, now: Time) -> Intake {
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
         if connection.is_deferred || connection.parked.as_ref().is_some_and(|parked| parked.is_waiting) {
