@@ -20,10 +20,6 @@ const SHARES_PER_TURN: usize = 8;
 /// The fewest steps of a share, where very many wait, as a part of the budget: what goes on in many small pieces takes
 /// longer in all.
 const LEAST_SHARES_PER_TURN: usize = 64;
-/// If more than so many have something to say at once, each says less of it before all others have been heard.
-const MANY: usize = 128;
-/// The shares of those, as parts of the budget.
-const SMALL_SHARES_PER_TURN: usize = 1_024;
 /// The steps of a share with a budget however small: with fewer, nothing would go on.
 const SHARE_MINIMUM: usize = 32;
 /// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see [`Work::has_room_for_unlinked`].
@@ -238,9 +234,7 @@ impl Work {
 
     /// So many have something to say in this turn.
     pub(super) fn share_input(&mut self, among: usize) {
-        self.input_share =
-            if among > MANY { self.budget / SMALL_SHARES_PER_TURN } else { self.share_among(among) };
-        self.input_share = self.input_share.max(SHARE_MINIMUM);
+        self.input_share = self.share_among(among);
     }
 
     fn share_among(&self, count: usize) -> usize {
