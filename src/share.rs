@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(member.session, ids[9]);
     }
 
-    /// Whoever leaves or is disconnected, before or after those whose turn is next, the others get one message each before
+    /// Whichever member leaves or is disconnected, before or after those whose turn is next, the others get one message each before
     /// any gets a second one.
     #[test]
     fn one_that_goes_does_not_cost_another_its_turn() {

@@ -125,7 +125,7 @@ pub enum Held {
 }
 
 /// The Subscription Identifiers that go with one delivery: almost always none, so eight bytes. A clone shares the list,
-/// and may go to another thread; so nobody counts the memory here.
+/// and may go to another thread; so the memory is not counted here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identifiers(Option<Arc<Box<[u32]>>>);
 

@@ -109,7 +109,7 @@ impl Broker {
         self.answer(id, &Packet::ConnAck(connack))?;
         self.rest_authentication(id);
         self.pump(session);
-        if self.has_unlinked(&claim.client_identifier) {
+        if self.work.has_unlinked(&claim.client_identifier) {
             self.wait_for_predecessor(id);
         }
         Ok(Step::Done)

@@ -96,6 +96,10 @@ impl Chain {
         self.count();
     }
 
+    pub(super) fn is_of(&self, client: &str) -> bool {
+        self.client.as_deref() == Some(client)
+    }
+
     fn count(&mut self) {
         self.counted.set(
             memory::allocation(self.messages.capacity() * size_of::<Distribution>())
@@ -168,7 +172,7 @@ impl Broker {
         }
     }
 
-    /// A message of which nobody has been served yet.
+    /// A message that has reached none of its recipients.
     fn distribution(
         &self,
         message: Message,
@@ -359,6 +363,10 @@ impl Broker {
             self.push_unlinked(distribution);
             return;
         }
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            // Its repeat is a new one: to some recipients it comes twice, but to all it comes.
+            self.sessions[session].incoming.remove(identifier);
+        }
         self.statistics.dropped += 1;
         let client = Escaped(&self.sessions[session].client_identifier);
         info!(target: "notice", "The rest of a message of client {client}, which has left, is dropped.");
@@ -375,6 +383,7 @@ impl Broker {
         }
         self.begin_message(None);
         let is_retained = keepable.publication.retain && self.retain(keepable);
+        self.work.take(self.work.unlinked.len() / steps::COPIED_PER_STEP);
         let is_first = self.work.unlinked.iter().all(|chain| chain.publisher != publisher);
         if is_first {
             if let Published::InPart(rest) = self.distribute(keepable, publisher, is_retained) {
@@ -427,11 +436,6 @@ impl Broker {
         {
             self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
         }
-    }
-
-    /// Whether a message of this client goes on without a connection.
-    pub(super) fn has_unlinked(&self, client: &str) -> bool {
-        self.work.unlinked.iter().any(|chain| chain.client.as_deref() == Some(client))
     }
 
     /// Lets go of what is remembered for speed alone, if memory runs out.

@@ -116,11 +116,15 @@ impl Broker {
             Some(Operation::Publish(delivery, distribution)) => {
                 self.resume_publish(id, session, delivery, distribution)
             }
-            Some(Operation::Successor) if self.has_unlinked(&self.sessions[session].client_identifier) => {
-                self.wait_for_predecessor(id);
-                Ok(false)
+            Some(Operation::Successor) => {
+                let Self { sessions, work, .. } = self;
+                let must_wait = work.has_unlinked(&sessions[session].client_identifier);
+                if must_wait {
+                    self.wait_for_predecessor(id);
+                }
+                Ok(!must_wait)
             }
-            Some(Operation::Successor) | None => Ok(true),
+            None => Ok(true),
             Some(filters @ Operation::Filters(_)) => {
                 self.work.operations.insert(id, filters);
                 Ok(true)

@@ -1,4 +1,4 @@
-//! Who has to wait while too much waits to be written down: those whose packets would make more of it, and no other.
+//! What has to wait while too much waits to be persisted: packets that would add to it, and no others.
 
 use super::Broker;
 use super::rules::mounted_name;
@@ -14,7 +14,7 @@ const SUBSCRIBE: u8 = 8;
 const UNSUBSCRIBE: u8 = 10;
 
 impl Broker {
-    /// Whether the packet of a connection has to wait until more has been written down. The connection is paused then.
+    /// Whether the packet of a connection has to wait until more has been persisted. The connection is paused then.
     ///
     /// Acknowledgements never have to, though they make records: they settle what takes more room.
     #[inline]
@@ -29,7 +29,7 @@ impl Broker {
             (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.is_kept(session),
             (PUBLISH, State::Serving(session)) => match decode(frame, version) {
                 Ok(Packet::Publish(publish)) => self.is_to_be_kept(id, session, &publish),
-                // What is wrong with it is said by those who work it off.
+                // What is wrong with it is said where it is handled.
                 _ => false,
             },
             (CONNECT, State::Greeting) => match decode(frame, version) {

@@ -20,7 +20,7 @@ use crate::topic::TopicFilter;
 
 /// How often expired retained messages are looked for, while there are any that expire.
 const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
-/// How soon it goes on when too much waits to be written down.
+/// How soon it goes on when too much waits to be persisted.
 const SWEEP_PAUSE: Duration = Duration::from_milliseconds(100);
 
 /// Why retained messages do not go on now.
@@ -183,7 +183,7 @@ impl Broker {
     pub(super) fn sweep(&mut self) {
         let Some(mut position) = self.sweep.take() else { return };
         if self.journal.as_ref().is_some_and(|journal| journal.is_full()) {
-            // What it finds would have to be written down as well.
+            // What it finds would have to be persisted as well.
             self.sweep = Some(position);
             self.wheel.arm(self.now + SWEEP_PAUSE, Timer::Sweep);
             return;

@@ -20,6 +20,10 @@ const SHARES_PER_TURN: usize = 8;
 /// The fewest steps of a share, where very many wait, as a part of the budget: what goes on in many small pieces takes
 /// longer in all.
 const LEAST_SHARES_PER_TURN: usize = 64;
+/// If more than so many have something to say at once, each says less of it before all others have been heard.
+const MANY: usize = 128;
+/// The shares of those, as parts of the budget.
+const SMALL_SHARES_PER_TURN: usize = 1_024;
 /// The steps of a share with a budget however small: with fewer, nothing would go on.
 const SHARE_MINIMUM: usize = 32;
 /// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see [`Work::has_room_for_unlinked`].
@@ -234,7 +238,8 @@ impl Work {
 
     /// So many have something to say in this turn.
     pub(super) fn share_input(&mut self, among: usize) {
-        self.input_share = self.share_among(among);
+        let least = if among > MANY { self.budget / SMALL_SHARES_PER_TURN } else { self.share_among(among) };
+        self.input_share = least.max(SHARE_MINIMUM);
     }
 
     fn share_among(&self, count: usize) -> usize {
@@ -323,6 +328,12 @@ impl Work {
     /// dropped and counted.
     pub(super) fn has_room_for_unlinked(&self) -> bool {
         self.unlinked_count < UNLINKED_MAXIMUM
+    }
+
+    /// Whether a message of this client goes on without a connection.
+    pub(super) fn has_unlinked(&mut self, client: &str) -> bool {
+        self.take(self.unlinked.len() / steps::COPIED_PER_STEP);
+        self.unlinked.iter().any(|chain| chain.is_of(client))
     }
 
     /// Bytes that the lists take, beside what counts itself.

@@ -65,7 +65,7 @@ impl Queue {
 }
 
 /// The answers of all connections that wait. How many there may be of one connection is limited by what its client
-/// may have unanswered, and in all by what may wait to be written down.
+/// may have unanswered, and in all by what may wait to be persisted.
 #[derive(Debug, Default)]
 pub struct Answers {
     waiting: BTreeMap<ConnectionId, Queue>,

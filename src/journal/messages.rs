@@ -45,7 +45,7 @@ pub enum InHand {
 /// What follows from a session that needs a message no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// The store has it, so that is to be written down; whether the session was the last one.
+    /// The store has it, so that is to be persisted; whether the session was the last one.
     pub to_be_written: Option<bool>,
     /// The connection whose answer has waited for it, if nobody needs it any more.
     pub publisher: Option<ConnectionId>,
@@ -65,7 +65,7 @@ pub struct Messages {
     /// Whose the message in hand is.
     publisher: Option<ConnectionId>,
     /// Who needs a message of the open batch no longer that others need. To look for them there each time would take
-    /// too long, if all who get a message acknowledge it before it is written down.
+    /// too long, if all who get a message acknowledge it before it is persisted.
     settled: Vec<(MessageNumber, SessionNumber)>,
     /// Bytes of the messages of the open batch.
     message_bytes: usize,
@@ -275,7 +275,7 @@ impl Messages {
 }
 
 impl Pending {
-    /// Takes what is written down of it.
+    /// Takes what is persisted of it.
     fn take(&mut self) -> Option<(Message, Vec<Recipient>)> {
         Some((self.message.take()?, std::mem::take(&mut self.recipients)))
     }

@@ -1,7 +1,7 @@
 //! What must become durable, in records; and who waits for that.
 //!
 //! What happens between two batches gathers here. A message that all who were to get it have acknowledged by then is
-//! never written down. One batch at a time is with the store; an answer that promises something leaves when the batch
+//! never persisted. One batch at a time is with the store; an answer that promises something leaves when the batch
 //! that holds what it promises is durable, or when nobody needs its message any more.
 
 mod answers;
@@ -45,7 +45,7 @@ const LEFTOVERS_PAUSE: Duration = Duration::from_seconds(1);
 /// What one more entry of a small map takes, about.
 const ENTRY_BYTES: usize = 48;
 
-/// How soon things are written down, and who waits for that.
+/// How soon things are persisted, and who waits for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// Whether acknowledgements wait until what they promise is durable.
@@ -56,7 +56,7 @@ pub struct Pace {
     pub lazy: Duration,
 }
 
-/// How soon a record has to be written down.
+/// How soon a record has to be persisted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
     /// Somebody waits for it.
@@ -65,7 +65,7 @@ pub enum Urgency {
     Lazy,
 }
 
-/// What is still to be written down.
+/// What is still to be persisted.
 #[derive(Debug)]
 pub struct Journal {
     pace: Pace,
@@ -98,11 +98,11 @@ pub struct Journal {
     pub messages: Messages,
     /// Topics whose retained message is other than the store has it.
     retained: Topics,
-    /// The same, where that is promised to nobody and needs room: it can wait until there is some. None is in both.
+    /// The same, where that is promised to no one and needs room: it can wait until there is some. None is in both.
     unpromised: Topics,
     /// The message in hand is retained, which its publisher is promised.
     is_retained_in_hand: bool,
-    /// Messages that sessions need no longer, where that need not be written down soon: of sessions that ended, and
+    /// Messages that sessions need no longer, where that need not be persisted soon: of sessions that ended, and
     /// those that expired.
     leftovers: VecDeque<(SessionNumber, VecDeque<MessageNumber>)>,
     leftover_bytes: usize,
@@ -217,12 +217,12 @@ impl Journal {
         std::mem::replace(&mut self.has_room, has_room) != has_room
     }
 
-    /// Whether so much waits to be written down that those who send have to wait, too.
+    /// Whether so much waits to be persisted that those who send have to wait, too.
     pub fn is_full(&self) -> bool {
         self.open_bytes() + self.closed_bytes > PENDING_BYTES_MAXIMUM
     }
 
-    /// Bytes that wait to be written down with the open batch, or for that.
+    /// Bytes that wait to be persisted with the open batch, or for that.
     fn open_bytes(&self) -> usize {
         // What waits for room on disk goes nowhere by waiting for it.
         let unpromised = if self.has_room { self.unpromised.pending_bytes() } else { 0 };
@@ -297,7 +297,7 @@ impl Journal {
         }
     }
 
-    /// Something is to be written down.
+    /// Something is to be persisted.
     pub fn record(&mut self, record: Record, urgency: Urgency, now: Time) {
         match record {
             Record::Subscribed(session, subscription) => self.changes.subscribed(session, subscription),
@@ -392,7 +392,7 @@ impl Journal {
         self.due = self.due.min(now + wait);
     }
 
-    /// Whatever there is to be written down is due now.
+    /// Whatever there is to be persisted is due now.
     pub fn write_down(&mut self, now: Time) {
         if self.due != Time::NEVER || self.has_retained() {
             self.due = now;
@@ -420,7 +420,7 @@ impl Journal {
         std::mem::take(&mut self.changed).into_keys().collect()
     }
 
-    /// Topics whose retained message is other than the store has it, and can be written down: all that are promised,
+    /// Topics whose retained message is other than the store has it, and can be persisted: all that are promised,
     /// and of the others what a batch has room for.
     pub fn take_retained(&mut self) -> Vec<Box<str>> {
         let mut retained = self.retained.take(usize::MAX);
@@ -492,7 +492,7 @@ impl Journal {
         self.messages.closed_are_durable();
     }
 
-    /// Whether everything is written down that there is room for.
+    /// Whether everything is persisted that there is room for.
     pub fn is_empty(&self) -> bool {
         self.due == Time::NEVER && !self.is_closed() && self.leftovers.is_empty() && !self.has_retained()
     }

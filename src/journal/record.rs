@@ -1,4 +1,4 @@
-//! What is written down, as plain data that may go to another thread: records on the way out, what was restored on
+//! What is persisted, as plain data that may go to another thread: records on the way out, what was restored on
 //! the way in.
 
 use std::num::NonZeroU64;

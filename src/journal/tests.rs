@@ -1,4 +1,4 @@
-//! What gathers, and when it is written down.
+//! What gathers, and when it is persisted.
 
 use std::num::NonZeroU64;
 
@@ -78,7 +78,7 @@ fn who_gets_a_message_takes_room() {
     add(&mut journal, &message, 1..=1_000_000);
     assert!(journal.is_full() && journal.batch_due() == Some(Time::ZERO));
     assert_eq!(written(journal.close(Vec::new(), Vec::new(), Time::ZERO)).len(), 2);
-    assert!(journal.is_full(), "it is still to be written down");
+    assert!(journal.is_full(), "it is still to be persisted");
     journal.is_durable(1);
     assert!(!journal.is_full());
     assert_eq!(journal.messages.bytes(), 0);
@@ -171,7 +171,7 @@ fn what_is_written_in_words_takes_room() {
             journal.is_full()
         });
         assert!(count.is_some_and(|count| (200..300).contains(&count)), "{count:?}");
-        assert_eq!(journal.batch_due(), Some(Time::ZERO), "a full journal is written down at once");
+        assert_eq!(journal.batch_due(), Some(Time::ZERO), "a full journal is persisted at once");
     }
 }
 
@@ -218,7 +218,7 @@ fn messages_that_no_session_needs_any_more_do_not_gather() {
 }
 
 #[test]
-fn retained_messages_that_nobody_is_promised_are_written_down_some_at_a_time() {
+fn retained_messages_that_are_not_promised_are_persisted_some_at_a_time() {
     let mut journal = journal();
     let topics: Vec<String> = (100..200).map(|count| format!("t{count}")).collect();
     journal.set_room(false);

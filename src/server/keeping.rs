@@ -1,4 +1,4 @@
-//! Durable state: the storage thread between the core and the disk. The core says what is to be written down and when;
+//! Durable state: the storage thread between the core and the disk. The core says what is to be persisted and when;
 //! here it is handed over, and what has become of it comes back.
 
 use std::collections::VecDeque;
@@ -142,7 +142,7 @@ impl Server {
         self.broker.set_storage_room(keeping.has_room && !keeping.is_stuck, now);
     }
 
-    /// Hands over what is to be written down now, and what is to be read.
+    /// Hands over what is to be persisted now, and what is to be read.
     pub(super) fn hand_over(&mut self, now: Time) {
         let Some(keeping) = &mut self.keeping else { return };
         if keeping.storage.is_idle()

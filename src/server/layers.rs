@@ -222,8 +222,8 @@ impl Layers {
         }
     }
 
-    /// Writes what the layers have to say themselves, until that is done or the socket would block. Whoever has written
-    /// through them calls this at last, and what is left is counted.
+    /// Writes what the layers have to say themselves, until that is done or the socket would block. A write
+    /// through them ends with this call, which counts what is left.
     pub(super) fn flush(&mut self, socket: &mut impl Write) -> io::Result<()> {
         let outcome = self.bring_out(socket);
         self.count();

@@ -165,7 +165,7 @@ impl Backlog {
         self.underway = page.messages.len();
     }
 
-    /// The first ones have been read, so many bytes of them. False if nobody waits for that any more, because the
+    /// The first ones have been read, so many bytes of them. False if no one waits for that any more, because the
     /// client was away meanwhile.
     pub fn have_come(
         &mut self,

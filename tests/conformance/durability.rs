@@ -327,7 +327,7 @@ fn what_has_expired_in_the_store_makes_room_for_what_comes() {
 }
 
 #[test]
-fn nobody_waits_for_the_pages_of_another() {
+fn no_session_waits_for_the_pages_of_another() {
     let mut kept = Kept::new();
     kept.leave_sleeper();
     kept.publish(&[b"1", b"2", b"3"]);

@@ -416,7 +416,7 @@ impl Client {
     }
 
     fn take(&mut self, publish: &Publish<'_>) {
-        let topic = publish.topic.expect("nobody takes aliases").as_str();
+        let topic = publish.topic.expect("no client takes aliases").as_str();
         if publish.retain {
             *self.retained.entry(topic.to_owned()).or_default() += 1;
         } else {

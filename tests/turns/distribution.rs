@@ -1,6 +1,8 @@
 //! A message that takes several turns, and what happens to it meanwhile: each sentence at the top of
 //! `src/broker/distribution.rs`. The budget is small here, so that a thousand recipients take some turns.
 
+use std::collections::BTreeSet;
+
 use brooklet::access::{AccessControl, AllowAll, Answer, Client, Question, Verdict};
 use brooklet::codec::{QoS, ReasonCode};
 use brooklet::limits::Limits;
@@ -56,6 +58,15 @@ impl Midway {
         self.server.broker.check_invariants();
     }
 
+    /// Asserts that the message is still on its way, that so many copies of it come to these, and one to all others.
+    fn assert_goes_on(&mut self, copies: &[(Peer, usize)]) {
+        self.assert_midway();
+        for &(peer, count) in copies {
+            assert_eq!(self.messages_of(peer).len(), count);
+        }
+        self.assert_others_got(&["one"]);
+    }
+
     /// What the last one gets in the end, beside answers.
     fn messages_of(&mut self, peer: Peer) -> Vec<Received> {
         self.server.settle();
@@ -96,9 +107,7 @@ fn a_subscription_that_is_made_meanwhile_does_not_get_it_otherwise() {
     let mut midway = Midway::new(subscribed(clean("last"), 1), clean("p"));
     let late = midway.server.open(subscribed(clean("late"), 1));
     midway.server.turn();
-    midway.assert_midway();
-    assert!(midway.messages_of(late).is_empty());
-    midway.assert_others_got(&["one"]);
+    midway.assert_goes_on(&[(late, 0)]);
 }
 
 /// "A client that unsubscribes afterwards still gets it."
@@ -162,11 +171,8 @@ fn one_that_is_taken_over_gets_it_on_the_new_connection() {
     let new = midway.server.open(lasting("last"));
     midway.server.turn();
     midway.server.turn();
-    midway.assert_midway();
-    let former = midway.last;
-    assert_eq!(midway.messages_of(new).len(), 1);
-    assert!(midway.messages_of(former).is_empty());
-    midway.assert_others_got(&["one"]);
+    let last = midway.last;
+    midway.assert_goes_on(&[(new, 1), (last, 0)]);
 }
 
 /// "One whose session ends does not get it", nor does a session in its place, even one of the same client with the same
@@ -178,11 +184,8 @@ fn one_whose_session_ends_does_not_get_it() {
     midway.server.turn();
     let again = midway.server.open(subscribed(clean("last"), 1));
     midway.server.turn();
-    midway.assert_midway();
     let last = midway.last;
-    assert!(midway.messages_of(last).is_empty());
-    assert!(midway.messages_of(again).is_empty());
-    midway.assert_others_got(&["one"]);
+    midway.assert_goes_on(&[(last, 0), (again, 0)]);
 }
 
 /// A Clean Start ends a session, too.
@@ -192,11 +195,8 @@ fn one_that_starts_clean_does_not_get_it() {
     let again = midway.server.open(subscribed(clean("last"), 1));
     midway.server.turn();
     midway.server.turn();
-    midway.assert_midway();
     let last = midway.last;
-    assert!(midway.messages_of(last).is_empty());
-    assert!(midway.messages_of(again).is_empty());
-    midway.assert_others_got(&["one"]);
+    midway.assert_goes_on(&[(last, 0), (again, 0)]);
 }
 
 fn member(connect: Vec<u8>) -> Vec<u8> {
@@ -211,11 +211,8 @@ fn a_member_is_chosen_when_the_turn_of_its_group_comes() {
     midway.server.turn();
     midway.server.send(midway.last, unsubscribe(V5, 2, &["$share/g/t"]));
     midway.server.turn();
-    midway.assert_midway();
     let last = midway.last;
-    assert_eq!(midway.messages_of(late).len(), 1);
-    assert!(midway.messages_of(last).is_empty());
-    midway.assert_others_got(&["one"]);
+    midway.assert_goes_on(&[(late, 1), (last, 0)]);
 }
 
 /// A group that all members have left gets nothing, nor does a new one of the same name.
@@ -225,10 +222,8 @@ fn a_group_that_all_have_left_gets_nothing() {
     midway.server.send(midway.last, unsubscribe(V5, 2, &["$share/g/t"]));
     midway.server.send(midway.last, subscribe(V5, 3, &[], &[("$share/g/t", 1)]));
     midway.server.turn();
-    midway.assert_midway();
     let last = midway.last;
-    assert!(midway.messages_of(last).is_empty());
-    midway.assert_others_got(&["one"]);
+    midway.assert_goes_on(&[(last, 0)]);
 }
 
 /// "Its publisher is not read from until the last recipient has been served, and answered then."
@@ -459,5 +454,36 @@ fn filters_come_and_go_while_they_are_looked_up() {
     assert!(count(peers[0]) <= 1 && count(peers[1]) <= 1 && count(late) <= 1);
     assert_eq!((count(peers[2]), count(peers[3])), (1, 1));
     assert_eq!(server.take(publisher), [vec![0x40, 2, 0, 7]]);
+    server.broker.check_invariants();
+}
+
+/// More messages of clients that have left than may wait: the rest of some is dropped, and comes when their clients send
+/// them again.
+#[test]
+fn what_is_dropped_comes_when_it_is_sent_again() {
+    let mut server = server();
+    let subscribers = subscribers(&mut server, 400, "t", 0);
+    let name = |number: usize| format!("p{number}");
+    let publish = |number: usize| Publish::new(V5, "t", name(number).as_bytes()).qos(2, 1);
+    let publishers = server.connect_all((0..1_600).map(|number| lasting(&name(number))));
+    for (number, &publisher) in publishers.iter().enumerate() {
+        server.send(publisher, publish(number).bytes());
+        if number % 8 == 7 {
+            server.turn();
+            server.turn();
+            publishers[number - 7..=number].iter().for_each(|&publisher| server.cut(publisher));
+        }
+    }
+    server.settle();
+    assert!(server.broker.statistics().dropped > 0, "some did not find room");
+    for number in 0..1_600 {
+        let publisher = server.open(lasting(&name(number)));
+        server.send(publisher, publish(number).dup().bytes());
+        server.settle();
+    }
+    for subscriber in subscribers {
+        let texts: BTreeSet<String> = server.take_texts(subscriber).into_iter().collect();
+        assert_eq!(texts.len(), 1_600);
+    }
     server.broker.check_invariants();
 }

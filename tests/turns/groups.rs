@@ -93,7 +93,7 @@ fn a_member_of_very_many_unsubscribes_and_leaves() {
 
 /// Where no member has room all of them are looked at for each message. The budget is small so that fewer are needed.
 #[test]
-fn nobody_of_very_many_members_has_room() {
+fn none_of_very_many_members_has_room() {
     let mut server = Server::with_limits(|limits| {
         limits.steps_per_turn = 2_048;
         limits.queue_length = 1;

@@ -109,7 +109,7 @@ fn a_run_for_very_many_does_not_starve_beside_floods() {
         turns += 1;
         assert!(turns < 400, "it has got {found} in 400 turns");
         for &flood in &floods {
-            server.send(flood, Publish::new(V5, "nobody", b"").bytes().repeat(2_000));
+            server.send(flood, Publish::new(V5, "unheard", b"").bytes().repeat(2_000));
         }
         server.turn();
         found += server.take(last).len();

@@ -107,7 +107,7 @@ impl Oracle {
     fn allow_for_changes(&mut self, client: &str) {
         let Some(open) = self.open.get(client).and_then(|open| open.last()) else { return };
         let number = open.publication.number;
-        // What is retained has taken effect, whoever else gets it.
+        // What is retained has taken effect, no matter who else gets it.
         let may_be_refused = self.is_tight && !open.publication.retain;
         let mut more = vec![ReasonCode::Success, ReasonCode::NoMatchingSubscribers];
         more.extend(may_be_refused.then_some(ReasonCode::QuotaExceeded));
@@ -182,11 +182,11 @@ impl Oracle {
             .collect()
     }
 
-    /// After packets of a connection were worked off: the next one has begun, and so many bytes of its filters are left;
+    /// After packets of a connection were handled: the next one has begun, and so many bytes of its filters are left;
     /// or none has.
     pub fn filters(&mut self, id: ConnectionId, undone: Option<usize>) {
         let Some(undone) = undone else { return };
-        let line = self.lines.get(&id).expect("its packets are worked off");
+        let line = self.lines.get(&id).expect("its packets were handled");
         let client = line.serves().expect("it serves a client").to_owned();
         let bytes = line.sent.front().expect("it has begun one").clone();
         let Ok(Status::Complete(frame)) = frame(&bytes, usize::MAX) else {
