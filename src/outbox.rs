@@ -156,6 +156,8 @@ pub struct Outbox {
     connection: ConnectionId,
     waiting: Option<Box<Waiting>>,
     is_dirty: bool,
+    /// Nothing can be written any more.
+    is_lost: bool,
     /// All bytes that ever left.
     sent: u64,
 }
@@ -163,7 +165,7 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox.
     pub const fn new(connection: ConnectionId) -> Self {
-        Self { connection, waiting: None, is_dirty: false, sent: 0 }
+        Self { connection, waiting: None, is_dirty: false, is_lost: false, sent: 0 }
     }
 
     /// Bytes that have not left yet.
@@ -175,6 +177,16 @@ impl Outbox {
     /// Whether everything has left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The socket takes nothing any more. What waits or is pushed stays here until it is thrown away.
+    pub const fn lose(&mut self) {
+        self.is_lost = true;
+    }
+
+    /// Whether nothing can be written any more.
+    pub const fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     /// Bytes that have left since the connection began.

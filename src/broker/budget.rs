@@ -5,9 +5,10 @@
 //!    no more Topic Aliases are bound for clients, and a peer that does not read its answers is not read from.
 //! 2. From nine tenths on, whatever would be kept longer: new retained messages, messages for queues,
 //!    subscriptions. Their senders are told 0x97 where their version can say it.
-//! 3. From nineteen twentieths on, new connections, with 0x97 or return code 3.
-//! 4. At the budget, a connection whose packet in progress keeps growing, or that binds a Topic Alias or begins one
-//!    more QoS 2 message of many, with 0x97; new deliveries of QoS 1 and 2; handshakes of TLS and WebSocket.
+//! 3. From nineteen twentieths on, new connections, with 0x97 or return code 3, and those on the way to one, whose
+//!    handshake of TLS or WebSocket or whose CONNECT keeps growing: they leave the rest to clients.
+//! 4. At the budget, a client whose packet in progress keeps growing, or that binds a Topic Alias or begins one more
+//!    QoS 2 message of many, with 0x97; new deliveries of QoS 1 and 2.
 //!
 //! Nothing that was acknowledged is thrown away, and nothing aborts.
 
@@ -42,7 +43,7 @@ pub(super) enum Pressure {
     None,
     /// Nothing more is kept.
     Keep,
-    /// Nobody more is let in.
+    /// No more clients are accepted.
     Enter,
     /// The budget is used up.
     Full,
@@ -97,8 +98,13 @@ impl Broker {
     }
 
     /// Whether nothing is left of the budget, not even for what comes in pieces and is not whole.
-    pub fn is_used_up(&self) -> bool {
+    pub(super) fn is_used_up(&self) -> bool {
         self.pressure(0) == Pressure::Full
+    }
+
+    /// Whether there is memory for another connection that will take some before it is a client's.
+    pub fn has_room_for_handshake(&self) -> bool {
+        self.pressure(0) < Pressure::Enter
     }
 
     /// Bytes that a link may copy from its outbox ahead of what its socket takes.

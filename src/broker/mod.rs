@@ -349,9 +349,11 @@ impl Broker {
         self.wheel.next_deadline()
     }
 
-    /// Whether bytes wait for the peer of this connection.
+    /// Whether bytes wait for the peer of this connection, and can be written.
     pub fn has_output(&self, id: ConnectionId) -> bool {
-        self.connections.find(id).is_some_and(|connection| !connection.outbox.is_empty())
+        self.connections
+            .find(id)
+            .is_some_and(|connection| !connection.outbox.is_lost() && !connection.outbox.is_empty())
     }
 
     /// The peer takes bytes again: its outbox is to be written.
@@ -365,7 +367,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// The writer's: the connection is of no more use.
+    /// The writer's: nothing more can be written.
     pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
         self.advance(now);
         let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
@@ -375,15 +377,24 @@ impl Broker {
         }
         let count = connection.outbox.write_to(&mut self.sender.dirty, writer)?;
         self.statistics.bytes_sent += count as u64;
-        let is_awaited =
-            connection.is_deferred || connection.parked.as_ref().is_some_and(|parked| parked.is_waiting);
-        if connection.is_paused && !is_awaited && connection.outbox.len() <= self.limits.outbox_refill_bytes {
+        if connection.waits_for_reader() && connection.outbox.len() <= self.limits.outbox_refill_bytes {
             self.effects.push_back(Effect::Resume(id));
         }
         if let Some(session) = connection.session() {
             self.pump(session);
         }
         Ok(())
+    }
+
+    /// Nothing can be written to a connection any more. What its client has said until then still counts, a DISCONNECT
+    /// [MQTT-3.14.4-3] as well: it is worked off until the socket says that nothing follows.
+    pub fn lose_output(&mut self, id: ConnectionId, now: Time) {
+        self.advance(now);
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        connection.outbox.lose();
+        if connection.waits_for_reader() {
+            self.effects.push_back(Effect::Resume(id));
+        }
     }
 
     /// A decision has come for the packet that this connection's client waits for. Ignored if it does not.

@@ -1,5 +1,7 @@
 //! Bytes in: packets are cut out of what arrives and handed to whoever deals with their kind.
 
+use std::io;
+
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
@@ -47,7 +49,7 @@ impl Broker {
         let Some(connection) = self.connections.find(id) else { return Intake::More };
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
         let is_its_own = !connection.is_deferred && waiting > KEPT_UNDER_PRESSURE;
-        if is_its_own && self.pressure(0) == Pressure::Full {
+        if is_its_own && self.may_keep_no_more(id) {
             self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
             return Intake::More;
         }
@@ -104,16 +106,24 @@ impl Broker {
         let growth = connection.inbox.growth(more);
         // Bytes that wait for their turn are not the peer's fault, and no more of them are read. A CONNECT would only be
         // refused.
+        let most = most_pressure(connection.state);
         let is_kept = match connection.state {
             _ if connection.is_deferred => true,
             State::Greeting => more == 0 && connection.inbox.is_empty(),
             _ => connection.inbox.len() + more <= KEPT_UNDER_PRESSURE,
         };
-        if is_kept || self.pressure(growth) < Pressure::Full {
+        if is_kept || self.pressure(growth) < most {
             return true;
         }
         self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
         false
+    }
+
+    /// Whether there is no memory for more of a packet, record or handshake that a connection has in progress.
+    pub fn may_keep_no_more(&self, id: ConnectionId) -> bool {
+        self.connections
+            .find(id)
+            .is_some_and(|connection| self.pressure(0) >= most_pressure(connection.state))
     }
 
     fn keep(&mut self, id: ConnectionId, bytes: &[u8]) {
@@ -142,18 +152,18 @@ impl Broker {
         let most = self.answers_allowance();
         loop {
             let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
-            if connection.state == State::Ending {
+            let (state, version) = (connection.state, connection.version);
+            if state == State::Ending {
                 return bytes.len();
             }
-            connection.is_paused |= connection.outbox.len() > most;
-            if connection.is_paused {
+            if connection.is_paused || connection.outbox.len() > most && self.waits_for_reader(id) {
                 return used;
             }
             if self.work.is_over() && used < bytes.len() {
                 self.defer(id);
                 return used;
             }
-            let (state, version) = (connection.state, connection.version);
+            let connection = &mut self.connections[id];
             let rest = &bytes[used..];
             let is_first = state == State::Greeting && connection.authentication().is_none();
             let frame = match cut(rest, is_first, limit) {
@@ -207,6 +217,18 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// More answers wait than may: whether the peer is not read from until it reads some of them. If it can read no more,
+    /// they are thrown away.
+    fn waits_for_reader(&mut self, id: ConnectionId) -> bool {
+        let connection = &mut self.connections[id];
+        if connection.outbox.is_lost() {
+            let _ = connection.outbox.write_to(&mut self.sender.dirty, &mut io::sink());
+        } else {
+            connection.is_paused = true;
+        }
+        connection.is_paused
     }
 
     /// Works several messages off at once, if they are of a kind for which that can be done and not only one. Tells how
@@ -464,4 +486,13 @@ fn cut(bytes: &[u8], is_first: bool, limit: usize) -> Result<Status<Frame<'_>>, 
         return Err(Fault::protocol_error("the first packet is not CONNECT"));
     }
     Ok(frame(bytes, limit)?)
+}
+
+/// From which pressure on a connection keeps no more of what it has in progress. Peers that are not connected yet, who
+/// would only be refused, leave the last of the memory to clients.
+const fn most_pressure(state: State) -> Pressure {
+    match state {
+        State::Greeting => Pressure::Enter,
+        State::Serving(_) | State::Ending => Pressure::Full,
+    }
 }

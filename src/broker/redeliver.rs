@@ -228,7 +228,10 @@ impl Broker {
             let state = &mut sessions[session];
             let Some(id) = state.connection() else { return Next::Nothing };
             let Some(outgoing) = &mut state.outgoing else { return Next::Nothing };
-            if outgoing.is_at_rest() || connections[id].outbox.len() >= limits.outbox_refill_bytes {
+            let connection = &connections[id];
+            let is_full =
+                connection.outbox.is_lost() || connection.outbox.len() >= limits.outbox_refill_bytes;
+            if outgoing.is_at_rest() || is_full {
                 return Next::Nothing;
             }
             if self.work.is_over() {

@@ -262,6 +262,12 @@ impl Connection {
         self.inbox = Inbox::default();
     }
 
+    /// Whether it is not read from for no other reason than that its peer does not read.
+    pub fn waits_for_reader(&self) -> bool {
+        let is_awaited = self.is_deferred || self.parked.as_ref().is_some_and(|parked| parked.is_waiting);
+        self.is_paused && !is_awaited
+    }
+
     /// Where it comes from.
     pub fn peer(&self) -> Peer {
         match &self.origin {

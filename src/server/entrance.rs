@@ -150,7 +150,7 @@ impl Server {
             return Err("PROXY headers are not taken from there".to_owned());
         }
         let layers = Layers::of(listener)?;
-        if layers.is_some() && self.broker.is_used_up() {
+        if layers.is_some() && !self.broker.has_room_for_handshake() {
             return Err("there is too little memory".to_owned());
         }
         let id = self.broker.accept(peer, listener.id, now);

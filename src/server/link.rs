@@ -19,11 +19,31 @@ pub(super) struct Link {
     pub(super) id: ConnectionId,
     /// The number of the listener that it came in by.
     pub(super) listener: u8,
-    /// The peer has closed its side: bytes that are left are followed by the end.
-    is_read_closed: bool,
-    /// Once everything is written, nothing more comes from us.
-    is_closing: bool,
+    input: Input,
+    output: Output,
     pub(super) turn: Turn,
+}
+
+/// What is still to come from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    /// No one knows.
+    Open,
+    /// The peer has closed its side: bytes that are left are followed by the end.
+    Closed,
+    /// Nothing: in a layer above the socket, the peer has said so.
+    Over,
+}
+
+/// What is still to go to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// What there is.
+    Open,
+    /// What waits; once it is written, nothing more comes from us.
+    Closing,
+    /// Nothing, because of this error.
+    Lost(io::ErrorKind),
 }
 
 /// When a link is read next.
@@ -51,21 +71,39 @@ pub(super) enum Reading {
 impl Link {
     /// A socket of the file system is a stream like any other here.
     pub(super) const fn new(stream: TcpStream, id: ConnectionId, listener: u8) -> Self {
-        Self { stream, id, listener, is_read_closed: false, is_closing: false, turn: Turn::Waiting }
+        Self { stream, id, listener, input: Input::Open, output: Output::Open, turn: Turn::Waiting }
     }
 
     /// The poller says that the peer has closed its side.
     pub(super) const fn read_closed(&mut self) {
-        self.is_read_closed = true;
+        if matches!(self.input, Input::Open) {
+            self.input = Input::Closed;
+        }
+    }
+
+    /// The peer has said, in a layer above the socket, that nothing more comes. What it has said before may still wait in
+    /// the core, so the end is read when the core wants more.
+    pub(super) const fn end_input(&mut self) {
+        self.input = Input::Over;
+    }
+
+    /// Whether the peer has said so.
+    pub(super) fn has_ended_input(&self) -> bool {
+        self.input == Input::Over
     }
 
     /// Reads once. A read that does not fill the buffer has emptied the socket, and the poller will speak again,
     /// unless it has already said that the end follows.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Reading> {
+        if self.input == Input::Over {
+            return Ok(Reading::End);
+        }
         loop {
             match self.stream.read(buffer) {
                 Ok(0) => return Ok(Reading::End),
-                Ok(count) if count == buffer.len() || self.is_read_closed => return Ok(Reading::More(count)),
+                Ok(count) if count == buffer.len() || self.input == Input::Closed => {
+                    return Ok(Reading::More(count));
+                }
                 Ok(count) => return Ok(Reading::Last(count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::Last(0)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -76,13 +114,30 @@ impl Link {
 
     /// Nothing more is to be queued for the peer.
     pub(super) const fn begin_closing(&mut self) {
-        self.is_closing = true;
+        if matches!(self.output, Output::Open) {
+            self.output = Output::Closing;
+        }
+    }
+
+    /// Nothing can be written any more. What the peer has sent before can be read, and then its end.
+    pub(super) fn lose_output(&mut self, error: &io::Error) {
+        self.output = Output::Lost(error.kind());
+        // If it fails the peer is gone, and the next reads say so.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub(super) const fn lost(&self) -> Option<io::ErrorKind> {
+        match self.output {
+            Output::Lost(kind) => Some(kind),
+            Output::Open | Output::Closing => None,
+        }
     }
 
     /// Tells the peer that nothing more comes, once everything is written.
     pub(super) fn finish_closing(&mut self, is_written: bool) {
-        if self.is_closing && is_written {
-            self.is_closing = false;
+        if self.output == Output::Closing && is_written {
+            self.output = Output::Open;
             // If it fails the peer is gone, and the next read says so.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
@@ -91,7 +146,7 @@ impl Link {
     /// As [`Link::finish_closing`], where layers have to say good-bye first; brings out what they have to say in any
     /// case.
     pub(super) fn finish_layers(&mut self, layers: &mut Layers, is_written: bool) -> io::Result<()> {
-        if self.is_closing && is_written {
+        if self.output == Output::Closing && is_written {
             layers.close();
         }
         layers.flush(&mut self.stream)?;

@@ -2,8 +2,8 @@
 //!
 //! One turn of the loop goes through fixed phases: poll, read the clock, read and accept, let time pass, hand over
 //! what is to be durable, write dirty connections once, reap what is closed. Each phase does so much of its work that a
-//! turn takes a few milliseconds; the rest is done in the next turns, in its order. What costs a system call is paid once a turn for each
-//! connection that has something to say, however many messages it says; the lines of the log leave together, too.
+//! turn takes a few milliseconds; the rest is done in the next turns, in its order. What costs a system call is paid once
+//! a turn for each connection that has something to say, however many messages it says; the lines of the log leave together, too.
 //! A socket is registered once, for both directions, edge-triggered; so the loop remembers which links have more
 //! to read.
 
@@ -342,7 +342,10 @@ impl Server {
             Ok(Reading::More(count)) => (count, true),
             Ok(Reading::Last(count)) => (count, false),
             Ok(Reading::End) => {
-                self.dead.push_back((id, "connection closed by client".to_owned()));
+                let why = link
+                    .lost()
+                    .map_or_else(|| "connection closed by client".to_owned(), |kind| kind.to_string());
+                self.dead.push_back((id, why));
                 return;
             }
             Err(error) => {
@@ -358,7 +361,7 @@ impl Server {
         let Some(link) = find(&mut self.links, id) else { return };
         if is_paused {
             link.turn = Turn::Paused;
-        } else if may_have_more {
+        } else if may_have_more || link.has_ended_input() {
             self.list(id);
         }
     }
@@ -378,11 +381,17 @@ impl Server {
         }
         let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
         match outcome {
-            Outcome::Open if layers.keep_much() && self.broker.is_used_up() => {
+            Outcome::Open if layers.keep_much() && self.broker.may_keep_no_more(id) => {
+                // It is told, if its socket takes that now, and does not linger: what it keeps is needed.
                 self.broker.abandon(id, "there is too little memory", now);
+                self.dead.push_back((id, "there is too little memory".to_owned()));
             }
             Outcome::Open => {}
-            Outcome::Closed => self.dead.push_back((id, "connection closed by client".to_owned())),
+            Outcome::Closed => {
+                if let Some(link) = find(&mut self.links, id) {
+                    link.end_input();
+                }
+            }
             Outcome::Failed(why) => self.broker.abandon(id, &why, now),
         }
         if layers.has_output() {
@@ -401,7 +410,7 @@ impl Server {
                 Effect::Close(id) => {
                     if let Some(link) = find(&mut self.links, id) {
                         link.begin_closing();
-                        self.finish(id);
+                        self.finish(id, now);
                         self.read_on(id);
                     }
                 }
@@ -440,9 +449,7 @@ impl Server {
     fn answer(&mut self, now: Time) {
         let mut answered = std::mem::take(&mut self.answered);
         for id in answered.drain(..) {
-            if self.broker.has_output(id) {
-                self.write_one(id, now);
-            }
+            self.write_one(id, now);
         }
         self.answered = answered;
     }
@@ -461,11 +468,15 @@ impl Server {
             self.write_one(id, now);
         }
         for id in std::mem::take(&mut self.unflushed) {
-            self.finish(id);
+            self.finish(id, now);
         }
     }
 
+    /// Writes what a connection is to get, unless that was written earlier in this turn.
     fn write_one(&mut self, id: ConnectionId, now: Time) {
+        if !self.broker.has_output(id) {
+            return;
+        }
         let Some(link) = find(&mut self.links, id) else { return };
         let outcome = match find_layers(&mut self.layers, id) {
             None => self.broker.write_to(id, &mut link.stream, now),
@@ -475,15 +486,24 @@ impl Server {
             }
         };
         match outcome {
-            Ok(()) => self.finish(id),
-            Err(error) => self.dead.push_back((id, error.to_string())),
+            Ok(()) => self.finish(id, now),
+            Err(error) => self.lose_output(id, &error, now),
         }
+    }
+
+    /// Nothing can be written to a link any more. It is read to its end, since what the peer has said before counts.
+    fn lose_output(&mut self, id: ConnectionId, error: &io::Error, now: Time) {
+        if let Some(link) = find(&mut self.links, id) {
+            link.lose_output(error);
+        }
+        self.broker.lose_output(id, now);
+        self.list(id);
     }
 
     /// Brings out what the layers of a link have to say. Once everything is written on a link that closes, the peer is
     /// told that nothing more comes.
-    fn finish(&mut self, id: ConnectionId) {
-        let Some(link) = find(&mut self.links, id) else { return };
+    fn finish(&mut self, id: ConnectionId, now: Time) {
+        let Some(link) = find(&mut self.links, id).filter(|link| link.lost().is_none()) else { return };
         let is_written = !self.broker.has_output(id);
         let outcome = match find_layers(&mut self.layers, id) {
             None => {
@@ -493,7 +513,7 @@ impl Server {
             Some(layers) => link.finish_layers(layers, is_written),
         };
         if let Err(error) = outcome {
-            self.dead.push_back((id, error.to_string()));
+            self.lose_output(id, &error, now);
         }
     }
 

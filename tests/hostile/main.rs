@@ -7,6 +7,10 @@
 mod budget;
 mod connections;
 mod descriptors;
+#[cfg(all(feature = "persistence", feature = "tls"))]
+mod directory;
+#[cfg(all(feature = "persistence", feature = "tls", feature = "websocket"))]
+mod last_words;
 mod messages;
 mod peak;
 mod peer;

@@ -1,11 +1,9 @@
 //! Resident memory of the whole process, with TLS and a store, against `memory_limit`: whatever is thrown at it, no
 //! more than the limit, a tenth and 3 MiB.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::directory::{Directory, unused_port, write};
 use crate::peer::{Peer, promise, user_property};
 use crate::secure;
 use crate::server::{Server, brooklet};
@@ -18,25 +16,6 @@ const BURST: usize = 20;
 /// For what the allocator keeps between what is in use, and the binary itself.
 const ALLOWED: usize = 3 * MIB;
 
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("brooklet-resident-{}-{number}", std::process::id()));
-        fs::create_dir(&path).expect("the directory is new");
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // It is only a matter of tidiness.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A broker with a limit, a store and a second listener, for TLS.
 struct Bounded {
     target: Target,
@@ -47,18 +26,18 @@ struct Bounded {
 
 impl Bounded {
     fn start(limit: usize) -> Self {
-        let directory = Directory::new();
-        let path = directory.0.display();
+        let directory = Directory::new("resident");
+        let path = directory.path().display();
         let secure = unused_port();
-        secure::issue(&directory.0);
+        secure::issue(directory.path());
         let text = format!(
             "user root\nallow_anonymous true\nmemory_limit {limit}\npersistence true\npersistence_location {path}/\n\
              listener 0 127.0.0.1\nlistener {} 127.0.0.1\ncertfile {path}/tls.crt\nkeyfile {path}/tls.key\n",
             secure.port(),
         );
-        write(&directory.0.join("brooklet.conf"), &text);
+        write(&directory.path().join("brooklet.conf"), &text);
         let mut command = brooklet();
-        command.arg("-c").arg(directory.0.join("brooklet.conf"));
+        command.arg("-c").arg(directory.path().join("brooklet.conf"));
         Self { target: Target::of(Server::follow(command)), secure, limit, _directory: directory }
     }
 
@@ -74,16 +53,6 @@ impl Bounded {
         eprintln!("limit {limit} KiB: {most_shown} of {bound_shown} KiB");
         assert!(most <= bound, "limit {limit} KiB: {most_shown} of {bound_shown} KiB were resident");
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests write files")]
-fn write(path: &Path, text: &str) {
-    fs::write(path, text).expect("the file can be written");
-}
-
-fn unused_port() -> SocketAddr {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
-    listener.local_addr().expect("it has an address")
 }
 
 /// Makes the attack against a broker of each size.

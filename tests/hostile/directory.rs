@@ -1,0 +1,40 @@
+//! A directory for the configuration and the store of one broker.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// It is removed when this is dropped.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("brooklet-{name}-{}-{number}", std::process::id()));
+        fs::create_dir(&path).expect("the directory is new");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // It is only a matter of tidiness.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests write files")]
+pub fn write(path: &Path, text: &str) {
+    fs::write(path, text).expect("the file can be written");
+}
+
+pub fn unused_port() -> SocketAddr {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
+    listener.local_addr().expect("it has an address")
+}
