@@ -310,7 +310,7 @@ impl Broker {
 
     /// Whether a connection is to be written or something is to go on at once.
     pub fn has_work(&self) -> bool {
-        !self.sender.dirty.is_empty() || !self.effects.is_empty() || self.work.is_waiting()
+        !self.sender.dirty.is_empty() || !self.effects.is_empty() || self.has_more()
     }
 
     /// So many peers have something to say in this turn: each gets its share of it.

@@ -43,7 +43,7 @@ impl Broker {
         self.watch_peak();
         self.take_timers(budget);
         watch(self, Part::Timers);
-        while self.work.is_waiting() && self.work.may_go_on() {
+        while self.has_more() && self.work.may_go_on() {
             let part = self.go_on_next();
             watch(self, part);
         }
@@ -62,11 +62,24 @@ impl Broker {
             Kind::Ending => self.go_on_ending(),
             Kind::Moving => self.go_on_moving(),
             Kind::Telling => self.go_on_telling(),
+            Kind::Tightening => self.go_on_tightening(),
         }
         match next.filter(|_| kind == Kind::Connection) {
             Some(id) => Part::Connection(id),
             None => Part::Rest,
         }
+    }
+
+    /// Whether anything waits for a later turn.
+    pub(super) fn has_more(&self) -> bool {
+        self.work.is_waiting() || self.trie.is_loose()
+    }
+
+    /// Gives memory of subscriptions that have gone back.
+    fn go_on_tightening(&mut self) {
+        self.work.begin_share(1);
+        let tightened = self.trie.tighten(self.work.left() * steps::TIGHTENED_PER_STEP);
+        self.work.take(tightened / steps::TIGHTENED_PER_STEP);
     }
 
     fn take_timers(&mut self, budget: usize) {

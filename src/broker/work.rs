@@ -63,6 +63,9 @@ pub(super) mod steps {
         }
     }
 
+    /// Nodes of filters that have gone whose memory is given back in one step.
+    pub const TIGHTENED_PER_STEP: usize = 4;
+
     /// Bytes by which memory grows in one step.
     pub const BYTES_GROWN_PER_STEP: usize = 512;
 
@@ -82,10 +85,11 @@ pub(super) enum Kind {
     Ending,
     Moving,
     Telling,
+    Tightening,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Connection,
         Self::Answers,
         Self::Session,
@@ -93,6 +97,7 @@ impl Kind {
         Self::Ending,
         Self::Moving,
         Self::Telling,
+        Self::Tightening,
     ];
 }
 

@@ -34,6 +34,10 @@ pub fn operate(data: &[u8]) {
             assert_eq!(trie.remove(filter, trie.values(filter).len() - 1), Some(*value));
         });
     }
+    while trie.is_loose() {
+        assert_ne!(trie.tighten(2), 0);
+        trie.check_invariants();
+    }
     trie.check_invariants();
     assert_eq!((trie.len(), trie.node_count()), (0, 1), "a trie without filters is its root");
     assert_eq!(trie.memory(), Trie::<u32>::new().memory(), "and takes no more than a new one");
@@ -61,6 +65,8 @@ fn remove(input: &mut Input<'_>, trie: &mut Trie<u32>, model: &mut Model) {
     let value = values.swap_remove(position);
     assert_eq!(trie.remove(*filter, position), Some(value));
     assert_eq!(trie.values(*filter), values.as_slice(), "the last value takes the place of the removed one");
+    // Memory goes back between any two operations.
+    trie.tighten(position);
     if values.is_empty() {
         model.remove(&pattern);
         assert_eq!(trie.find(&pattern), None);

@@ -152,6 +152,16 @@ impl<T> Trie<T> {
         size_of::<Self>() + self.nodes.memory() + self.long_labels.memory() + self.blocks
     }
 
+    /// Whether many filters have gone and [`Self::tighten`] can give memory back.
+    pub fn is_loose(&self) -> bool {
+        self.nodes.is_loose() || self.long_labels.is_loose()
+    }
+
+    /// Gives memory of filters that have gone back, of at most `most` nodes and as many labels; tells of how many.
+    pub fn tighten(&mut self, most: usize) -> usize {
+        self.nodes.tighten(most) + self.long_labels.tighten(most)
+    }
+
     /// Asserts that the whole structure is sound. It looks at every node: for tests and simulation.
     pub fn check_invariants(&self) {
         self.nodes.check_invariants();

@@ -1,63 +1,106 @@
-//! Items in one vector, named by `u32`, with a free list. An item never moves, so its index is its name until it
-//! is removed.
+//! Items in one vector, named by `u32`, with a list of free slots. An item never moves, so its index is its name until
+//! it is removed.
 
 use std::ops::{Index, IndexMut};
 
-/// The end of the free list.
+/// The end of the list of free slots.
 const NONE: u32 = u32::MAX;
 
 pub(super) enum Slot<T> {
     Used(T),
-    /// Names the next free slot.
-    Free(u32),
+    Free(Links),
+}
+
+/// The free slots before and after a free slot. With both, the last slot can leave the list wherever it stands there.
+pub(super) struct Links {
+    before: u32,
+    after: u32,
 }
 
 pub(super) struct Pool<T> {
     slots: Vec<Slot<T>>,
     first_free: u32,
+    last_free: u32,
     used: usize,
-    /// With so few items, memory is given back. An item near the end may prevent that, so each attempt halves this
-    /// number: all attempts on the way to an empty pool cost no more than a few looks at each slot.
-    shrink_at: usize,
-    /// Items removed since the last attempt. When they are many, the items that were in the way may be gone.
-    removed: usize,
 }
 
 impl<T> Pool<T> {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), first_free: NONE, used: 0, shrink_at: 0, removed: 0 }
+        Self { slots: Vec::new(), first_free: NONE, last_free: NONE, used: 0 }
     }
 
     pub(super) fn insert(&mut self, item: T) -> u32 {
         self.used += 1;
-        if let Some(slot) = self.slots.get_mut(self.first_free as usize) {
+        if self.first_free != NONE {
             let index = self.first_free;
-            let Slot::Free(next) = std::mem::replace(slot, Slot::Used(item)) else {
-                unreachable!("the free list names only free slots");
-            };
-            self.first_free = next;
+            self.unlink(index);
+            self.slots[index as usize] = Slot::Used(item);
             return index;
         }
         let index = u32::try_from(self.slots.len()).expect("memory ends before the indices do");
         reserve_tightly(&mut self.slots, 1);
         self.slots.push(Slot::Used(item));
-        self.shrink_at = self.shrink_at.max(self.slots.len() / 4).max(1);
         index
     }
 
+    /// Its slot is used again soon if all items would have room before it, so that the slots at the end become free.
     pub(super) fn remove(&mut self, index: u32) -> T {
-        let slot = std::mem::replace(&mut self.slots[index as usize], Slot::Free(self.first_free));
-        let Slot::Used(item) = slot else {
+        self.used -= 1;
+        let links = if (index as usize) < self.used {
+            Links { before: NONE, after: self.first_free }
+        } else {
+            Links { before: self.last_free, after: NONE }
+        };
+        let Links { before, after } = links;
+        let Slot::Used(item) = std::mem::replace(&mut self.slots[index as usize], Slot::Free(links)) else {
             unreachable!("only an item in use is removed");
         };
-        self.first_free = index;
-        self.used -= 1;
-        self.removed += 1;
-        let is_sparse = self.used <= self.slots.len() / 4;
-        if self.used <= self.shrink_at || (is_sparse && self.removed >= self.slots.len()) {
-            self.shrink();
-        }
+        *self.after(before) = index;
+        *self.before(after) = index;
         item
+    }
+
+    /// Whether less than half of the slots are in use and the last one is free.
+    pub(super) fn is_loose(&self) -> bool {
+        self.used <= self.slots.len() / 2 && matches!(self.slots.last(), Some(Slot::Free(_)))
+    }
+
+    /// Takes free slots at the end away, as long as the pool is loose, but no more than `most`; tells how many.
+    pub(super) fn tighten(&mut self, most: usize) -> usize {
+        let before = self.slots.len();
+        while self.is_loose() && before - self.slots.len() < most {
+            self.unlink(u32::try_from(self.slots.len() - 1).expect("it has an index"));
+            self.slots.pop();
+        }
+        if !self.is_loose() && self.slots.len() <= self.slots.capacity() / 2 {
+            self.slots.shrink_to_fit();
+        }
+        before - self.slots.len()
+    }
+
+    /// Takes a free slot out of the list.
+    fn unlink(&mut self, index: u32) {
+        let Slot::Free(Links { before, after }) = self.slots[index as usize] else {
+            unreachable!("the list names only free slots");
+        };
+        *self.after(before) = after;
+        *self.before(after) = before;
+    }
+
+    /// What names the free slot after this one.
+    fn after(&mut self, index: u32) -> &mut u32 {
+        match self.slots.get_mut(index as usize) {
+            Some(Slot::Free(links)) => &mut links.after,
+            _ => &mut self.first_free,
+        }
+    }
+
+    /// What names the free slot before this one.
+    fn before(&mut self, index: u32) -> &mut u32 {
+        match self.slots.get_mut(index as usize) {
+            Some(Slot::Free(links)) => &mut links.before,
+            _ => &mut self.last_free,
+        }
     }
 
     pub(super) fn find(&self, index: u32) -> Option<&T> {
@@ -87,33 +130,15 @@ impl<T> Pool<T> {
     pub(super) fn check_invariants(&self) {
         let used = self.slots.iter().filter(|slot| matches!(slot, Slot::Used(_))).count();
         assert_eq!(used, self.used, "items are counted");
-        let mut free = 0;
-        let mut at = self.first_free;
-        while let Some(Slot::Free(next)) = self.slots.get(at as usize) {
+        let (mut free, mut before, mut at) = (0, NONE, self.first_free);
+        while let Some(Slot::Free(links)) = self.slots.get(at as usize) {
             free += 1;
-            at = *next;
-            assert!(free <= self.slots.len(), "the free list has no circle");
+            assert!(free <= self.slots.len(), "the list of free slots has no circle");
+            assert_eq!(links.before, before, "the list is the same backwards");
+            (before, at) = (at, links.after);
         }
-        assert_eq!(at, NONE, "the free list names only free slots");
-        assert_eq!(free + used, self.slots.len(), "every free slot is in the free list");
-    }
-
-    /// Gives back the free slots at the end and lets the lowest of the others be used first.
-    fn shrink(&mut self) {
-        while let Some(Slot::Free(_)) = self.slots.last() {
-            self.slots.pop();
-        }
-        self.first_free = NONE;
-        let mut index = u32::try_from(self.slots.len()).expect("memory ends before the indices do");
-        for slot in self.slots.iter_mut().rev() {
-            index -= 1;
-            if let Slot::Free(next) = slot {
-                *next = std::mem::replace(&mut self.first_free, index);
-            }
-        }
-        self.slots.shrink_to_fit();
-        self.shrink_at = self.used / 2;
-        self.removed = 0;
+        assert_eq!((at, self.last_free), (NONE, before), "the list names only free slots");
+        assert_eq!(free + used, self.slots.len(), "every free slot is in the list");
     }
 }
 
