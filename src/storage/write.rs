@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
@@ -16,9 +17,9 @@ use crate::time::Time;
 
 /// Numbers that are reserved at a time.
 const RESERVED: u64 = 4096;
-/// Rows that are written in one go. Behind them whoever else waits for this processor may have it: where there is but
-/// one, the messages that wait for no disk would wait for a whole transaction otherwise. With fewer the transaction
-/// itself comes too late.
+/// Rows that are written in one go. After them another thread may have this processor: where there is but one, the
+/// messages that wait for no disk would wait for a whole transaction otherwise. With fewer the transaction itself comes
+/// too late.
 const ROWS_AT_ONCE: usize = 64;
 
 /// All numbers that were ever given are below these. They are written down before they are reached, some thousand at a
@@ -114,13 +115,6 @@ fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
     if number < mark { mark } else { number.saturating_add(RESERVED) }
 }
 
-/// To be called before each row of many.
-fn let_others_run(row: usize) {
-    if row % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 {
-        thread::yield_now();
-    }
-}
-
 /// Makes a batch durable. Returns the marks that are written down then.
 pub(super) fn commit(
     connection: &mut Connection,
@@ -131,9 +125,8 @@ pub(super) fn commit(
     let marks = batch.records.iter().fold(before, Marks::beyond);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut writing =
-        Writing { transaction: &transaction, clocks, settled: Vec::new(), recipients: Vec::new() };
-    for (row, record) in batch.records.iter().enumerate() {
-        let_others_run(row);
+        Writing { transaction: &transaction, clocks, courtesy: Courtesy::new(), settled: Vec::new(), recipients: Vec::new() };
+    for record in &batch.records {
         writing.write(record)?;
     }
     writing.settle()?;
@@ -142,10 +135,46 @@ pub(super) fn commit(
     Ok(marks)
 }
 
+/// Lets other threads run in the midst of a transaction, but not for much more than half of the time: one that is never
+/// idle would hold up everything that waits for the disk otherwise.
+struct Courtesy {
+    rows: usize,
+    begun: Instant,
+    given: Duration,
+}
+
+/// So much more than half of the time may be given: what others need now and then, they get at once.
+const GIVEN_FREELY: Duration = Duration::from_millis(1);
+
+impl Courtesy {
+    fn new() -> Self {
+        Self { rows: 0, begun: now(), given: Duration::ZERO }
+    }
+
+    /// To be called before each row.
+    fn begin_row(&mut self) {
+        self.rows += 1;
+        if !self.rows.is_multiple_of(ROWS_AT_ONCE) {
+            return;
+        }
+        let before = now();
+        if self.given <= GIVEN_FREELY + before.duration_since(self.begun) / 2 {
+            thread::yield_now();
+            self.given += before.elapsed();
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this floor may read clocks")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// A transaction that records go into.
 struct Writing<'a> {
     transaction: &'a Transaction<'a>,
     clocks: Clocks,
+    courtesy: Courtesy,
     /// Which sessions need which messages no longer, and whether each was the last. They are applied behind all else,
     /// which changes nothing because a message comes once and before that, and in the order of the messages, which
     /// touches each page once.
@@ -164,6 +193,11 @@ struct Settled {
 
 impl Writing<'_> {
     fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+        if let &Record::Settled { message, session, is_last } = record {
+            self.settled.push(Settled { message, stays: !is_last, session });
+            return Ok(());
+        }
+        self.courtesy.begin_row();
         match record {
             Record::Session(session) => self.session(session),
             Record::SessionEnded(session) => self.session_ended(*session),
@@ -174,10 +208,7 @@ impl Writing<'_> {
                 Ok(())
             }
             Record::Message(message) => self.message(message),
-            &Record::Settled { message, session, is_last } => {
-                self.settled.push(Settled { message, stays: !is_last, session });
-                Ok(())
-            }
+            Record::Settled { .. } => Ok(()),
             Record::Received(session, identifier) => {
                 let mut statement = self.statement("REPLACE INTO in2 (session, identifier) VALUES (?, ?)")?;
                 statement.execute(params![key(session.0), identifier.value()])?;
@@ -331,8 +362,8 @@ impl Writing<'_> {
     fn settle(&mut self) -> Result<(), StoreError> {
         self.settled.sort_unstable();
         let mut forgotten = None;
-        for (row, settled) in self.settled.iter().enumerate() {
-            let_others_run(row);
+        for settled in std::mem::take(&mut self.settled) {
+            self.courtesy.begin_row();
             if !settled.stays {
                 forgotten = Some(settled.message);
                 forget(self.transaction, key(settled.message.0))?;
