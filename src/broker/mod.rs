@@ -324,6 +324,17 @@ impl Broker {
         self.work.takes_input()
     }
 
+    /// The same for peers that have asked for little of late, and are heard before others: half of the turn's input is
+    /// for those.
+    pub fn takes_little(&self) -> bool {
+        self.work.takes_little()
+    }
+
+    /// Steps that have been taken in this turn.
+    pub fn steps_taken(&self) -> usize {
+        self.work.taken()
+    }
+
     /// Whether more closed connections may be reported between this turn and the next one, by [`Broker::closed`].
     pub fn takes_ends(&self) -> bool {
         self.work.takes_ends()

@@ -226,6 +226,18 @@ impl Work {
         self.taken < self.budget / 2
     }
 
+    /// Whether this turn takes more of what comes from those who ask for little, if there are many others.
+    #[inline]
+    pub(super) const fn takes_little(&self) -> bool {
+        self.taken < self.budget / 4
+    }
+
+    /// Steps taken in this turn.
+    #[inline]
+    pub(super) const fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// Whether more connections may be closed. They are after the end of a turn, and the next one is for what comes.
     pub(super) const fn takes_ends(&self) -> bool {
         self.taken < self.budget / 8

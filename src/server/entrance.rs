@@ -123,6 +123,7 @@ impl Server {
         let lists = [
             self.unflushed.capacity(),
             self.again.capacity(),
+            self.soon.capacity(),
             self.writing.capacity(),
             self.answered.capacity(),
             self.dirty.capacity(),

@@ -9,6 +9,9 @@ use crate::slots::ConnectionId;
 
 use super::layers::Layers;
 
+/// So many steps of the core are little: a PINGREQ, acknowledgements, a message for a few.
+const LITTLE: usize = 32;
+
 // One for each connection, as in the core. With its own assertions the poller adds to a socket.
 const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Link>>() <= 16);
 
@@ -49,12 +52,32 @@ enum Output {
 /// When a link is read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// When the poller speaks.
-    Waiting,
-    /// In the next turn, since it may have more: it is on the list of those.
+    /// When the poller speaks; before others, if it asks for little.
+    Waiting(Asked),
+    /// As soon as there is time, since it may have something: it is on a list of those.
     Listed,
     /// When the core wants more bytes.
     Paused,
+}
+
+/// What a peer has asked for with its latest reads, by the steps that they took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Much,
+    /// The latest one was for little, which says nothing yet: it may have been a CONNECT.
+    LittleOnce,
+    Little,
+}
+
+impl Asked {
+    /// It has been read once more, which took so many steps.
+    pub(super) const fn and(self, steps: usize) -> Self {
+        match self {
+            _ if steps > LITTLE => Self::Much,
+            Self::Much => Self::LittleOnce,
+            Self::LittleOnce | Self::Little => Self::Little,
+        }
+    }
 }
 
 /// What one read gave.
@@ -71,7 +94,14 @@ pub(super) enum Reading {
 impl Link {
     /// A socket of the file system is a stream like any other here.
     pub(super) const fn new(stream: TcpStream, id: ConnectionId, listener: u8) -> Self {
-        Self { stream, id, listener, input: Input::Open, output: Output::Open, turn: Turn::Waiting }
+        Self {
+            stream,
+            id,
+            listener,
+            input: Input::Open,
+            output: Output::Open,
+            turn: Turn::Waiting(Asked::Much),
+        }
     }
 
     /// The poller says that the peer has closed its side.

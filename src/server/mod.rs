@@ -65,7 +65,7 @@ use clock::Clock;
 pub use clock::wall;
 use keeping::Keeping;
 use layers::{Layers, Outcome, Received};
-use link::{Link, Reading, Turn};
+use link::{Asked, Link, Reading, Turn};
 use listener::{Listener, SOCKETS_MAXIMUM};
 use notify::Notifier;
 use operate::Configuration;
@@ -123,6 +123,10 @@ pub struct Server {
     unflushed: Vec<ConnectionId>,
     /// Links that may have more to read, though the poller will not say so again.
     again: VecDeque<ConnectionId>,
+    /// The same of peers that have asked for little of late.
+    soon: VecDeque<ConnectionId>,
+    /// Whether so many links have something to say in this turn that those who ask for little are heard first.
+    is_crowded: bool,
     /// Links whose socket is of no more use, and why.
     dead: VecDeque<(ConnectionId, String)>,
     buffer: Box<[u8]>,
@@ -173,6 +177,8 @@ impl Server {
             layers: Vec::new(),
             unflushed: Vec::new(),
             again: VecDeque::with_capacity(TASKS),
+            soon: VecDeque::new(),
+            is_crowded: false,
             dead: VecDeque::new(),
             buffer: vec![0; READ_BYTES].into(),
             room: READ_BYTES,
@@ -231,14 +237,10 @@ impl Server {
             return Err(error);
         }
         let now = self.clock.now();
-        // Those that are listed in this turn have had their share of it, and may end before the next.
-        let again = self.again.len();
-        self.share_turn(again + events.iter().count());
+        self.share_turn(self.soon.len() + self.again.len() + events.iter().count());
         self.look_for_room(now);
         self.take_kept(now)?;
-        // They have waited longer.
-        self.read_again(again, now);
-        let is_signalled = self.take_events(events, now);
+        let is_signalled = self.hear(events, now);
         self.accept(now);
         self.obey(now);
         self.answer(now);
@@ -253,7 +255,10 @@ impl Server {
 
     /// How long the poller may sleep; `None` for as long as nothing happens.
     fn timeout(&self, latest: Option<Time>) -> Option<SystemDuration> {
-        let is_busy = !(self.again.is_empty() && self.writing.is_empty() && self.dead.is_empty());
+        let is_busy = !(self.again.is_empty()
+            && self.soon.is_empty()
+            && self.writing.is_empty()
+            && self.dead.is_empty());
         if is_busy || self.broker.has_work() {
             return Some(SystemDuration::ZERO);
         }
@@ -264,6 +269,20 @@ impl Server {
             .flatten()
             .min()?;
         Some(SystemDuration::from_millis(next.since(now).milliseconds()))
+    }
+
+    /// Reads the links that have something to say, and those that had more than their share of an earlier turn. Tells
+    /// whether a signal has come.
+    fn hear(&mut self, events: &Events, now: Time) -> bool {
+        self.read_soon(now);
+        if self.is_crowded {
+            let is_signalled = self.take_events(events, now);
+            self.read_again(self.again.len(), now);
+            return is_signalled;
+        }
+        // They have waited longer. Those that are listed in this turn have had their share of it.
+        self.read_again(self.again.len(), now);
+        self.take_events(events, now)
     }
 
     fn take_events(&mut self, events: &Events, now: Time) -> bool {
@@ -283,7 +302,7 @@ impl Server {
                         self.writable(id);
                     }
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        self.read(id, now);
+                        self.read_in_order(id, now);
                     }
                 }
             }
@@ -310,6 +329,7 @@ impl Server {
     /// So many links may have something to say in this turn.
     fn share_turn(&mut self, links: usize) {
         self.broker.share_input(links);
+        self.is_crowded = links > MANY;
         self.room = match links {
             _ if self.broker.is_under_pressure() => READ_BYTES_UNDER_PRESSURE,
             0..=MANY => READ_BYTES,
@@ -317,23 +337,48 @@ impl Server {
         };
     }
 
+    /// Reads a link that has something to say. Where there are many, those who ask for little come first.
+    fn read_in_order(&mut self, id: ConnectionId, now: Time) {
+        let Some(link) = find(&mut self.links, id) else { return };
+        let is_first = link.turn == Turn::Waiting(Asked::Little) && self.broker.takes_little();
+        if self.is_crowded && !is_first {
+            self.list(id);
+        } else {
+            self.read(id, now);
+        }
+    }
+
+    /// Reads the links that ask for little and had no room in an earlier turn.
+    fn read_soon(&mut self, now: Time) {
+        for _ in 0..self.soon.len() {
+            if !self.broker.takes_little() {
+                return;
+            }
+            let Some(id) = self.soon.pop_front() else { return };
+            self.read_listed(id, Asked::Little, now);
+        }
+    }
+
     /// Reads the links that had more than their share in an earlier turn.
     fn read_again(&mut self, count: usize, now: Time) {
         for _ in 0..count {
             let Some(id) = self.again.pop_front() else { return };
-            if let Some(link) = find(&mut self.links, id) {
-                link.turn = Turn::Waiting;
-                self.read(id, now);
-            }
+            self.read_listed(id, Asked::Much, now);
+        }
+    }
+
+    fn read_listed(&mut self, id: ConnectionId, asked: Asked, now: Time) {
+        if let Some(link) = find(&mut self.links, id) {
+            link.turn = Turn::Waiting(asked);
+            self.read(id, now);
         }
     }
 
     /// Reads one link once, if this turn takes more of what comes; else in the next one.
     fn read(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = find(&mut self.links, id) else { return };
-        if link.turn != Turn::Waiting {
-            return;
-        }
+        let Turn::Waiting(asked) = link.turn else { return };
+        let before = self.broker.steps_taken();
         if !self.broker.takes_input() {
             self.list(id);
             return;
@@ -358,10 +403,10 @@ impl Server {
         self.broker.take_steps(READ_STEPS + steps);
         self.answered.push(id);
         let is_paused = count > 0 && self.take_in(id, count, now) == Intake::Paused;
+        let steps = self.broker.steps_taken() - before;
         let Some(link) = find(&mut self.links, id) else { return };
-        if is_paused {
-            link.turn = Turn::Paused;
-        } else if may_have_more || link.has_ended_input() {
+        link.turn = if is_paused { Turn::Paused } else { Turn::Waiting(asked.and(steps)) };
+        if may_have_more || link.has_ended_input() {
             self.list(id);
         }
     }
@@ -429,7 +474,7 @@ impl Server {
         if let Some(link) = find(&mut self.links, id)
             && link.turn == Turn::Paused
         {
-            link.turn = Turn::Waiting;
+            link.turn = Turn::Waiting(Asked::Much);
         }
         self.list(id);
     }
@@ -437,10 +482,10 @@ impl Server {
     /// Puts a link on the list of those that may have more to read.
     fn list(&mut self, id: ConnectionId) {
         if let Some(link) = find(&mut self.links, id)
-            && link.turn == Turn::Waiting
+            && let Turn::Waiting(asked) = link.turn
         {
             link.turn = Turn::Listed;
-            self.again.push_back(id);
+            if asked == Asked::Little { self.soon.push_back(id) } else { self.again.push_back(id) }
         }
     }
 

@@ -12,9 +12,9 @@ use std::thread::JoinHandle;
 use mio::Events;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::Server;
 use super::plan::Plan;
 use super::tls::testing::{Authority, Directory, Files, listener};
+use super::{MANY, Server};
 use crate::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::codec::ReasonCode;
 use crate::limits::Limits;
@@ -142,6 +142,8 @@ fn connect_packet(name: &str) -> Vec<u8> {
 
 const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 const SUBSCRIBE_TO_ALL: [u8; 8] = [0x82, 6, 0, 1, 0, 1, b'#', 0];
+const PINGREQ: [u8; 2] = [0xC0, 0];
+const PINGRESP: [u8; 2] = [0xD0, 0];
 const SUBACK: [u8; 5] = [0x90, 3, 0, 1, 0];
 
 fn publish(payload: &[u8]) -> Vec<u8> {
@@ -261,6 +263,34 @@ fn a_broker_speaks_through_every_layer() {
     greet(&mut tls(authority.client(None), secure.connect()), "secure");
     let both = Running::start(None, make(&files, with_websocket));
     greet(&mut Framed::open(tls(authority.client(None), both.connect())), "both");
+}
+
+#[test]
+fn those_who_ask_for_little_are_heard_before_a_crowd() {
+    let files = Authority::new().issue("server", "/CN=localhost");
+    let running = Running::start(None, make(&files, |listener| listener.tls = None));
+    let mut crowd: Vec<TcpStream> = (0..=MANY).map(|_| running.connect()).collect();
+    let mut modest = running.connect();
+    for client in crowd.iter_mut().chain([&mut modest]) {
+        client.write_all(&connect_packet("")).unwrap();
+        expect(client, &CONNACK);
+    }
+    for _ in 0..2 {
+        modest.write_all(&PINGREQ).unwrap();
+        expect(&mut modest, &PINGRESP);
+    }
+    let heard = running.order(move |server| {
+        for client in crowd.iter_mut().chain([&mut modest]) {
+            client.write_all(&PINGREQ).unwrap();
+        }
+        let mut events = Events::with_capacity(2 * crowd.len());
+        server.poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
+        server.share_turn(events.iter().count());
+        server.hear(&events, server.clock.now());
+        server.answered.iter().map(|id| id.index()).collect::<Vec<_>>()
+    });
+    let crowd = 0..=MANY;
+    assert_eq!(heard, [MANY + 1].into_iter().chain(crowd).collect::<Vec<_>>());
 }
 
 #[test]

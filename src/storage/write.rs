@@ -124,8 +124,13 @@ pub(super) fn commit(
 ) -> Result<Marks, StoreError> {
     let marks = batch.records.iter().fold(before, Marks::beyond);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut writing =
-        Writing { transaction: &transaction, clocks, courtesy: Courtesy::new(), settled: Vec::new(), recipients: Vec::new() };
+    let mut writing = Writing {
+        transaction: &transaction,
+        clocks,
+        courtesy: Courtesy::new(),
+        settled: Vec::new(),
+        recipients: Vec::new(),
+    };
     for record in &batch.records {
         writing.write(record)?;
     }
