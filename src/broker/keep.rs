@@ -341,7 +341,15 @@ impl Broker {
     #[inline]
     pub(super) fn settle_gone(&mut self, session: SessionId) {
         if self.journal.is_some() {
-            self.settle_gone_of(session);
+            self.settle_gone_of(session, Journal::settle);
+        }
+    }
+
+    /// The same where none of it is of QoS 2: it need not be soon.
+    #[inline]
+    pub(super) fn settle_acknowledged(&mut self, session: SessionId) {
+        if self.journal.is_some() {
+            self.settle_gone_of(session, Journal::acknowledge);
         }
     }
 
@@ -354,7 +362,11 @@ impl Broker {
         }
     }
 
-    fn settle_gone_of(&mut self, session: SessionId) {
+    fn settle_gone_of(
+        &mut self,
+        session: SessionId,
+        settle: impl Fn(&mut Journal, MessageNumber, SessionNumber, Time) -> Option<ConnectionId>,
+    ) {
         let Self { journal, sessions, now, .. } = self;
         let Some(journal) = journal else { return };
         let Some(number) = journal.number_of(session) else { return };
@@ -362,7 +374,7 @@ impl Broker {
         let mut publishers = Vec::new();
         while let Some(message) = outgoing.pop_gone() {
             if !is_planted(planted::Fault::NeverSettled) {
-                publishers.extend(journal.settle(message, number, *now));
+                publishers.extend(settle(journal, message, number, *now));
             }
         }
         for publisher in publishers {

@@ -100,7 +100,7 @@ impl Broker {
             Settled::Unknown => {}
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBACK for a QoS 2 message")),
         }
-        self.settle_gone(session);
+        self.settle_acknowledged(session);
         Ok(())
     }
 
@@ -187,7 +187,7 @@ impl Broker {
     /// order, then the queue, then retained messages of new subscriptions.
     pub(super) fn pump(&mut self, session: SessionId) {
         let next = self.send_waiting(session);
-        self.settle_gone(session);
+        self.settle_acknowledged(session);
         match next {
             Next::Nothing => {}
             Next::Retained => {

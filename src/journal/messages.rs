@@ -165,6 +165,11 @@ impl Messages {
         }
     }
 
+    /// Whether the store has a message that some session needs.
+    pub fn is_stored(&self, number: MessageNumber) -> bool {
+        self.index_of(number).is_none()
+    }
+
     /// A session needs a message no longer.
     pub fn settle(&mut self, number: MessageNumber, session: SessionNumber) -> Settlement {
         let Some(index) = self.index_of(number) else {

@@ -4,6 +4,7 @@
 //! never persisted. One batch at a time is with the store; an answer that promises something leaves when the batch
 //! that holds what it promises is durable, or when nobody needs its message any more.
 
+mod acknowledged;
 mod answers;
 mod changes;
 mod fetches;
@@ -25,6 +26,7 @@ use crate::topic::TopicName;
 use changes::Changes;
 use topics::Topics;
 
+use acknowledged::Acknowledged;
 pub use answers::{Answer, Answers, Awaited};
 pub use fetches::Fetches;
 pub use messages::{InHand, Messages};
@@ -40,6 +42,9 @@ const PENDING_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that no session needs any more, settled with one batch.
 const LEFTOVERS_PER_BATCH: usize = 4096;
+/// Copies that sessions have acknowledged, settled with one batch: so few that those who wait for it, or for the next
+/// one, do not notice.
+const ACKNOWLEDGED_PER_BATCH: usize = 2048;
 /// How long those that are left wait for the next one.
 const LEFTOVERS_PAUSE: Duration = Duration::from_seconds(1);
 /// What one more entry of a small map takes, about.
@@ -106,6 +111,8 @@ pub struct Journal {
     /// those that expired.
     leftovers: VecDeque<(SessionNumber, VecDeque<MessageNumber>)>,
     leftover_bytes: usize,
+    /// Copies that clients have acknowledged, which need not be persisted soon, either.
+    acknowledged: Acknowledged,
     /// Answers that wait.
     pub answers: Answers,
     /// Connections that get nothing before a batch is durable: their CONNACK is not yet true.
@@ -182,6 +189,7 @@ impl Journal {
             is_retained_in_hand: false,
             leftovers: VecDeque::new(),
             leftover_bytes: 0,
+            acknowledged: Acknowledged::default(),
             answers: Answers::default(),
             corked: BTreeMap::new(),
             suspended: BTreeSet::new(),
@@ -231,6 +239,7 @@ impl Journal {
             + self.record_bytes
             + self.changed_bytes
             + self.changes.memory()
+            + self.acknowledged.memory()
             + self.retained.pending_bytes()
             + unpromised
             + self.answers.memory()
@@ -382,6 +391,21 @@ impl Journal {
         settled.publisher
     }
 
+    /// The same for a message that is not of QoS 2: to settle it may wait for other batches, since after a crash it may
+    /// be delivered again.
+    pub fn acknowledge(
+        &mut self,
+        message: MessageNumber,
+        session: SessionNumber,
+        now: Time,
+    ) -> Option<ConnectionId> {
+        if !self.messages.is_stored(message) || !self.acknowledged.insert(message, session) {
+            return self.settle(message, session, now);
+        }
+        self.hurry(Urgency::Lazy, now);
+        None
+    }
+
     /// Makes sure that the open batch is closed in time.
     pub fn hurry(&mut self, urgency: Urgency, now: Time) {
         let wait = match urgency {
@@ -440,8 +464,9 @@ impl Journal {
     pub fn close(&mut self, sessions: Vec<Record>, retained: Vec<Record>, now: Time) -> Option<Batch> {
         assert!(!self.is_closed(), "one batch at a time is with the store");
         self.settle_leftovers();
+        self.settle_acknowledged();
         self.due = match () {
-            () if self.has_retained() => now,
+            () if self.has_retained() || !self.acknowledged.is_empty() => now,
             () if !self.leftovers.is_empty() => now + self.pace.lazy.min(LEFTOVERS_PAUSE),
             () => Time::NEVER,
         };
@@ -480,6 +505,14 @@ impl Journal {
         }
     }
 
+    fn settle_acknowledged(&mut self) {
+        for (message, session) in self.acknowledged.take(ACKNOWLEDGED_PER_BATCH) {
+            if let Some(is_last) = self.messages.settle(message, session).to_be_written {
+                self.records.push(Record::Settled { message, session, is_last });
+            }
+        }
+    }
+
     /// The batch with the store is durable.
     ///
     /// # Panics
@@ -494,7 +527,11 @@ impl Journal {
 
     /// Whether everything is persisted that there is room for.
     pub fn is_empty(&self) -> bool {
-        self.due == Time::NEVER && !self.is_closed() && self.leftovers.is_empty() && !self.has_retained()
+        self.due == Time::NEVER
+            && !self.is_closed()
+            && self.leftovers.is_empty()
+            && self.acknowledged.is_empty()
+            && !self.has_retained()
     }
 
     /// Tells how much memory it takes beside the messages, which count themselves.
@@ -514,6 +551,7 @@ impl Journal {
                 + self.fetches.memory()
                 + memory::allocation(self.leftovers.capacity() * size_of::<(SessionNumber, VecDeque<()>)>())
                 + self.leftover_bytes
+                + self.acknowledged.memory()
                 + self.messages.overhead()
                 + self.answers.memory(),
         );

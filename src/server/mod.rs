@@ -81,6 +81,8 @@ const READ_BYTES_OF_MANY: usize = 16 * 1024;
 const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
 /// So many links are many.
 const MANY: usize = 32;
+/// Among more than so many, those who ask for little are heard first.
+const CROWD: usize = 128;
 /// Steps of the core that a read takes, beside those for its bytes.
 const READ_STEPS: usize = 16;
 const BYTES_PER_STEP: usize = 1024;
@@ -329,7 +331,7 @@ impl Server {
     /// So many links may have something to say in this turn.
     fn share_turn(&mut self, links: usize) {
         self.broker.share_input(links);
-        self.is_crowded = links > MANY;
+        self.is_crowded = links > CROWD;
         self.room = match links {
             _ if self.broker.is_under_pressure() => READ_BYTES_UNDER_PRESSURE,
             0..=MANY => READ_BYTES,

@@ -181,7 +181,7 @@ fn bind_all(port: u16, family: Family, interface: Option<&str>) -> io::Result<Ve
         Family::V4 => return Ok(vec![v4(port)?]),
         Family::V6 => {
             let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-            return Ok(vec![announce(special(address, interface, true)?)?]);
+            return Ok(vec![announce(open(address, interface, true)?)?]);
         }
         Family::Both => {}
     }
@@ -226,19 +226,13 @@ fn bind_host(host: &str, port: u16, family: Family, interface: Option<&str>) -> 
         // Who names the address of all of IPv6 does not mean IPv4.
         let is_v6_only =
             cfg!(feature = "socket-options") && address.is_ipv6() && address.ip().is_unspecified();
-        bound.push(match is_v6_only {
-            true => announce(special(address, interface, true)?)?,
-            false => bind_internet(address, interface)?,
-        });
+        bound.push(announce(open(address, interface, is_v6_only)?)?);
     }
     Ok(bound)
 }
 
 fn bind_internet(address: SocketAddr, interface: Option<&str>) -> io::Result<Bound> {
-    match interface {
-        None => announce(TcpListener::bind(address)?),
-        Some(_) => announce(special(address, interface, false)?),
-    }
+    announce(open(address, interface, false)?)
 }
 
 fn announce(socket: TcpListener) -> io::Result<Bound> {
@@ -259,11 +253,12 @@ fn without_delay(socket: TcpListener) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(OwnedFd::from(stream).into()))
 }
 
-/// A socket with options that must be set before it is bound.
+/// A socket that listens, with options that must be set before it is bound.
 #[cfg(feature = "socket-options")]
-fn special(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
     use socket2::{Domain, Socket, Type};
-    /// As many as the system allows.
+    /// As many as the system allows. A peer that finds the backlog full tries again a second later, and when power comes
+    /// back thousands connect at once.
     const BACKLOG: i32 = i32::MAX;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;
@@ -279,11 +274,15 @@ fn special(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io
     Ok(TcpListener::from_std(socket.into()))
 }
 
+/// A socket that listens; its backlog holds 128 peers.
 #[cfg(not(feature = "socket-options"))]
-fn special(_address: SocketAddr, _interface: Option<&str>, _is_v6_only: bool) -> io::Result<TcpListener> {
-    Err(io::Error::other(
-        "this binary was built without bind_interface and sockets of IPv6 alone (feature `socket-options`)",
-    ))
+fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
+    if interface.is_some() || is_v6_only {
+        return Err(io::Error::other(
+            "this binary was built without bind_interface and sockets of IPv6 alone (feature `socket-options`)",
+        ));
+    }
+    TcpListener::bind(address)
 }
 
 /// A socket in the file system. One that is left from a broker that is gone makes room, one that somebody answers
@@ -322,6 +321,20 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
 mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
+
+    #[test]
+    #[cfg(feature = "socket-options")]
+    fn as_many_wait_to_be_accepted_as_the_system_allows() {
+        let bound = bind_internet(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port().unwrap()));
+        let allowed = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let count = allowed.trim().parse::<usize>().unwrap().min(1000);
+        // One that finds no place tries again after a second.
+        let soon = std::time::Duration::from_millis(900);
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, soon).ok();
+        let waiting: Vec<_> = (0..count).map_while(connect).collect();
+        assert_eq!(waiting.len(), count);
+    }
 
     fn ready(bound: Bound) -> Socket {
         let poll = mio::Poll::new().unwrap();

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::plan::Plan;
 use super::tls::testing::{Authority, Directory, Files, listener};
-use super::{MANY, Server};
+use super::{CROWD, Server};
 use crate::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::codec::ReasonCode;
 use crate::limits::Limits;
@@ -269,7 +269,7 @@ fn a_broker_speaks_through_every_layer() {
 fn those_who_ask_for_little_are_heard_before_a_crowd() {
     let files = Authority::new().issue("server", "/CN=localhost");
     let running = Running::start(None, make(&files, |listener| listener.tls = None));
-    let mut crowd: Vec<TcpStream> = (0..=MANY).map(|_| running.connect()).collect();
+    let mut crowd: Vec<TcpStream> = (0..=CROWD).map(|_| running.connect()).collect();
     let mut modest = running.connect();
     for client in crowd.iter_mut().chain([&mut modest]) {
         client.write_all(&connect_packet("")).unwrap();
@@ -289,8 +289,8 @@ fn those_who_ask_for_little_are_heard_before_a_crowd() {
         server.hear(&events, server.clock.now());
         server.answered.iter().map(|id| id.index()).collect::<Vec<_>>()
     });
-    let crowd = 0..=MANY;
-    assert_eq!(heard, [MANY + 1].into_iter().chain(crowd).collect::<Vec<_>>());
+    let crowd = 0..=CROWD;
+    assert_eq!(heard, [CROWD + 1].into_iter().chain(crowd).collect::<Vec<_>>());
 }
 
 #[test]
