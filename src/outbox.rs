@@ -189,6 +189,12 @@ impl Outbox {
         self.is_lost
     }
 
+    /// Whether more bytes wait than may, for a peer who is to read them.
+    #[inline]
+    pub fn holds_up(&self, most: usize) -> bool {
+        self.len() > most && !self.is_lost
+    }
+
     /// Bytes that have left since the connection began.
     pub const fn sent(&self) -> u64 {
         self.sent

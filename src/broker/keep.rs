@@ -362,6 +362,8 @@ impl Broker {
         }
     }
 
+    // Apart, so that without a journal only the question remains of those who call it.
+    #[inline(never)]
     fn settle_gone_of(
         &mut self,
         session: SessionId,

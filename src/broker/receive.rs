@@ -1,7 +1,5 @@
 //! Bytes in: packets are cut out of what arrives and handed to whoever deals with their kind.
 
-use std::io;
-
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
@@ -46,7 +44,11 @@ impl Broker {
         }
         self.work.begin_input();
         self.take_in(id, bytes);
-        let Some(connection) = self.connections.find(id) else { return Intake::More };
+        let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
+        if connection.outbox.is_lost() {
+            // No one reads the answers.
+            connection.outbox.clear(&mut self.sender.dirty);
+        }
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
         let is_its_own = !connection.is_deferred && waiting > KEPT_UNDER_PRESSURE;
         if is_its_own && self.may_keep_no_more(id) {
@@ -104,15 +106,15 @@ impl Broker {
     fn may_keep(&mut self, id: ConnectionId, more: usize) -> bool {
         let Some(connection) = self.connections.find(id) else { return false };
         let growth = connection.inbox.growth(more);
+        let state = connection.state;
         // Bytes that wait for their turn are not the peer's fault, and no more of them are read. A CONNECT would only be
         // refused.
-        let most = most_pressure(connection.state);
-        let is_kept = match connection.state {
+        let is_kept = match state {
             _ if connection.is_deferred => true,
             State::Greeting => more == 0 && connection.inbox.is_empty(),
             _ => connection.inbox.len() + more <= KEPT_UNDER_PRESSURE,
         };
-        if is_kept || self.pressure(growth) < most {
+        if is_kept || self.pressure(growth) < most_pressure(state) {
             return true;
         }
         self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
@@ -156,14 +158,14 @@ impl Broker {
             if state == State::Ending {
                 return bytes.len();
             }
-            if connection.is_paused || connection.outbox.len() > most && self.waits_for_reader(id) {
+            connection.is_paused |= connection.outbox.holds_up(most);
+            if connection.is_paused {
                 return used;
             }
             if self.work.is_over() && used < bytes.len() {
                 self.defer(id);
                 return used;
             }
-            let connection = &mut self.connections[id];
             let rest = &bytes[used..];
             let is_first = state == State::Greeting && connection.authentication().is_none();
             let frame = match cut(rest, is_first, limit) {
@@ -217,18 +219,6 @@ impl Broker {
                 }
             }
         }
-    }
-
-    /// More answers wait than may: whether the peer is not read from until it reads some of them. If it can read no more,
-    /// they are thrown away.
-    fn waits_for_reader(&mut self, id: ConnectionId) -> bool {
-        let connection = &mut self.connections[id];
-        if connection.outbox.is_lost() {
-            let _ = connection.outbox.write_to(&mut self.sender.dirty, &mut io::sink());
-        } else {
-            connection.is_paused = true;
-        }
-        connection.is_paused
     }
 
     /// Works several messages off at once, if they are of a kind for which that can be done and not only one. Tells how

@@ -95,12 +95,11 @@ impl Broker {
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
         match outgoing.acknowledge(identifier, &mut self.sender.spares) {
-            Settled::Done if outgoing.is_at_rest() => {}
+            Settled::Done if outgoing.is_at_rest() => self.settle_acknowledged(session),
             Settled::Done => self.pump(session),
             Settled::Unknown => {}
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBACK for a QoS 2 message")),
         }
-        self.settle_acknowledged(session);
         Ok(())
     }
 
@@ -228,10 +227,7 @@ impl Broker {
             let state = &mut sessions[session];
             let Some(id) = state.connection() else { return Next::Nothing };
             let Some(outgoing) = &mut state.outgoing else { return Next::Nothing };
-            let connection = &connections[id];
-            let is_full =
-                connection.outbox.is_lost() || connection.outbox.len() >= limits.outbox_refill_bytes;
-            if outgoing.is_at_rest() || is_full {
+            if outgoing.is_at_rest() || connections[id].outbox.len() >= limits.outbox_refill_bytes {
                 return Next::Nothing;
             }
             if self.work.is_over() {

@@ -114,8 +114,7 @@ impl Broker {
             QoS::ExactlyOnce if prepares => state.outgoing_mut().may_prepare(),
             QoS::AtLeastOnce | QoS::ExactlyOnce => state.outgoing_mut().may_begin(),
         };
-        let outbox = &self.connections[id].outbox;
-        may_begin && !outbox.is_lost() && outbox.len() < self.limits.outbox_refill_bytes
+        may_begin && self.connections[id].outbox.len() < self.limits.outbox_refill_bytes
     }
 
     /// A subscription has got its retained messages. If that is lost, they come again after a crash.

@@ -149,6 +149,11 @@ impl Link {
         }
     }
 
+    /// Whether that is so, and the peer has not been told yet.
+    pub(super) fn is_closing(&self) -> bool {
+        self.output == Output::Closing
+    }
+
     /// Nothing can be written any more. What the peer has sent before can be read, and then its end.
     pub(super) fn lose_output(&mut self, error: &io::Error) {
         self.output = Output::Lost(error.kind());

@@ -304,7 +304,7 @@ impl Server {
                         self.writable(id);
                     }
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        self.read_in_order(id, now);
+                        if self.is_crowded { self.read_in_order(id, now) } else { self.read(id, now) }
                     }
                 }
             }
@@ -339,14 +339,13 @@ impl Server {
         };
     }
 
-    /// Reads a link that has something to say. Where there are many, those who ask for little come first.
+    /// Reads one of many links that have something to say, if it asks for little; it is listed otherwise.
     fn read_in_order(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = find(&mut self.links, id) else { return };
-        let is_first = link.turn == Turn::Waiting(Asked::Little) && self.broker.takes_little();
-        if self.is_crowded && !is_first {
-            self.list(id);
-        } else {
+        if link.turn == Turn::Waiting(Asked::Little) && self.broker.takes_little() {
             self.read(id, now);
+        } else {
+            self.list(id);
         }
     }
 
@@ -400,11 +399,10 @@ impl Server {
                 return;
             }
         };
-        let steps =
-            find_layers(&mut self.layers, id).map_or(count / BYTES_PER_STEP, |layers| layers.steps(count));
-        self.broker.take_steps(READ_STEPS + steps);
-        self.answered.push(id);
-        let is_paused = count > 0 && self.take_in(id, count, now) == Intake::Paused;
+        let is_paused = self.take_in(id, count, now) == Intake::Paused;
+        if self.broker.has_output(id) {
+            self.answered.push(id);
+        }
         let steps = self.broker.steps_taken() - before;
         let Some(link) = find(&mut self.links, id) else { return };
         link.turn = if is_paused { Turn::Paused } else { Turn::Waiting(asked.and(steps)) };
@@ -417,8 +415,13 @@ impl Server {
     fn take_in(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
         let bytes = &mut self.buffer[..count];
         let Some(layers) = find_layers(&mut self.layers, id) else {
-            return self.broker.received(id, bytes, now);
+            self.broker.take_steps(READ_STEPS + count / BYTES_PER_STEP);
+            return if count > 0 { self.broker.received(id, bytes, now) } else { Intake::More };
         };
+        self.broker.take_steps(READ_STEPS + layers.steps(count));
+        if count == 0 {
+            return Intake::More;
+        }
         let Received { introduction, bytes, outcome } = layers.receive(bytes, &mut self.plaintext);
         if let Some(introduction) = introduction {
             if let Some(peer) = introduction.peer {
@@ -512,28 +515,29 @@ impl Server {
                 break;
             }
             let Some(id) = self.writing.pop_front() else { break };
-            self.write_one(id, now);
+            // It may have been written earlier in this turn.
+            if self.broker.has_output(id) {
+                self.write_one(id, now);
+            }
         }
         for id in std::mem::take(&mut self.unflushed) {
             self.finish(id, now);
         }
     }
 
-    /// Writes what a connection is to get, unless that was written earlier in this turn.
+    /// Writes what a connection is to get.
     fn write_one(&mut self, id: ConnectionId, now: Time) {
-        if !self.broker.has_output(id) {
-            return;
-        }
         let Some(link) = find(&mut self.links, id) else { return };
-        let outcome = match find_layers(&mut self.layers, id) {
-            None => self.broker.write_to(id, &mut link.stream, now),
+        let (outcome, may_have_more) = match find_layers(&mut self.layers, id) {
+            None => (self.broker.write_to(id, &mut link.stream, now), link.is_closing()),
             Some(layers) => {
                 let ahead = self.broker.copied_ahead();
-                self.broker.write_to(id, &mut layers.writer(&mut link.stream, ahead), now)
+                (self.broker.write_to(id, &mut layers.writer(&mut link.stream, ahead), now), true)
             }
         };
         match outcome {
-            Ok(()) => self.finish(id, now),
+            Ok(()) if may_have_more => self.finish(id, now),
+            Ok(()) => {}
             Err(error) => self.lose_output(id, &error, now),
         }
     }
