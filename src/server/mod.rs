@@ -526,6 +526,7 @@ impl Server {
     }
 
     /// Writes what a connection is to get.
+    #[inline(always)]
     fn write_one(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = find(&mut self.links, id) else { return };
         let (outcome, may_have_more) = match find_layers(&mut self.layers, id) {
