@@ -398,7 +398,7 @@ impl Broker {
     }
 
     /// Nothing can be written to a connection any more. What its client has said until then still counts, a DISCONNECT
-    /// [MQTT-3.14.4-3] as well: it is worked off until the socket says that nothing follows.
+    /// [MQTT-3.14.4-3] as well: it is received until the socket says that nothing follows.
     pub fn lose_output(&mut self, id: ConnectionId, now: Time) {
         self.advance(now);
         let Some(connection) = self.connections.find_mut(id) else { return };

@@ -127,7 +127,7 @@ pub(super) fn commit(
     let mut writing = Writing {
         transaction: &transaction,
         clocks,
-        courtesy: Courtesy::new(),
+        yielding: Yielding::new(),
         settled: Vec::new(),
         recipients: Vec::new(),
     };
@@ -142,7 +142,7 @@ pub(super) fn commit(
 
 /// Lets other threads run in the midst of a transaction, but not for much more than half of the time: one that is never
 /// idle would hold up everything that waits for the disk otherwise.
-struct Courtesy {
+struct Yielding {
     rows: usize,
     begun: Instant,
     given: Duration,
@@ -151,7 +151,7 @@ struct Courtesy {
 /// So much more than half of the time may be given: what others need now and then, they get at once.
 const GIVEN_FREELY: Duration = Duration::from_millis(1);
 
-impl Courtesy {
+impl Yielding {
     fn new() -> Self {
         Self { rows: 0, begun: now(), given: Duration::ZERO }
     }
@@ -179,7 +179,7 @@ fn now() -> Instant {
 struct Writing<'a> {
     transaction: &'a Transaction<'a>,
     clocks: Clocks,
-    courtesy: Courtesy,
+    yielding: Yielding,
     /// Which sessions need which messages no longer, and whether each was the last. They are applied behind all else,
     /// which changes nothing because a message comes once and before that, and in the order of the messages, which
     /// touches each page once.
@@ -202,7 +202,7 @@ impl Writing<'_> {
             self.settled.push(Settled { message, stays: !is_last, session });
             return Ok(());
         }
-        self.courtesy.begin_row();
+        self.yielding.begin_row();
         match record {
             Record::Session(session) => self.session(session),
             Record::SessionEnded(session) => self.session_ended(*session),
@@ -368,7 +368,7 @@ impl Writing<'_> {
         self.settled.sort_unstable();
         let mut forgotten = None;
         for settled in std::mem::take(&mut self.settled) {
-            self.courtesy.begin_row();
+            self.yielding.begin_row();
             if !settled.stays {
                 forgotten = Some(settled.message);
                 forget(self.transaction, key(settled.message.0))?;
