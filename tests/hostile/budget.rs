@@ -232,7 +232,8 @@ fn subscriptions_end_at_the_budget() {
     };
     eprintln!("{granted} granted, then {refused} refused");
     target.holds_at_most(6 * MIB + 6 * MIB / 10, "subscriptions");
-    assert!(target.growth() >= 4 * MIB, "the budget is used");
+    // A quarter at most is for the code of the broker, and a tenth of the rest for what is not refused.
+    assert!(target.growth() >= 6 * MIB * 3 / 4 * 8 / 10, "the budget is used");
     target.serves();
     hoarders.into_iter().for_each(Peer::disconnect);
     is_open_again(&mut target);
