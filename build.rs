@@ -35,7 +35,7 @@ const NEVER_AT_START: [&str; 66] = [
     "8brooklet6config4text7nearest",
     "8brooklet6config6drafts13ListenerDraft12says_nothing",
     "8brooklet6config6values",
-    "8brooklet6server6Server4read",
+    "8brooklet6server7reading",
     "8brooklet6server6Server6finish",
     "8brooklet6server8contents5print",
     "8brooklet8retained8Retained6remove",

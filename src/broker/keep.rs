@@ -345,7 +345,7 @@ impl Broker {
         }
     }
 
-    /// The same where none of it is of QoS 2: it need not be soon.
+    /// The same for what was acknowledged by PUBACK or is not sent at all: it need not be soon.
     #[inline]
     pub(super) fn settle_acknowledged(&mut self, session: SessionId) {
         if self.journal.is_some() {
@@ -362,7 +362,7 @@ impl Broker {
         }
     }
 
-    // Apart, so that without a journal only the question remains of those who call it.
+    // Not inlined: without a journal its callers do no more than ask for one.
     #[inline(never)]
     fn settle_gone_of(
         &mut self,

@@ -313,9 +313,10 @@ impl Broker {
         !self.sender.dirty.is_empty() || !self.effects.is_empty() || self.has_more()
     }
 
-    /// So many peers have something to say in this turn: each gets its share of it.
-    pub fn share_input(&mut self, among: usize) {
-        self.work.share_input(among);
+    /// So many peers have something to say in this turn: each gets its share of it. Tells whether they are so many that
+    /// those who ask for little are to come first.
+    pub fn share_input(&mut self, among: usize) -> bool {
+        self.work.share_input(among)
     }
 
     /// Whether more of what comes in may be handed over in this turn. What is handed over in spite of that waits for its

@@ -62,7 +62,7 @@ impl Broker {
     /// [`super::Effect::Resume`].
     pub fn resume(&mut self, id: ConnectionId, now: Time) -> Intake {
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
-        if connection.is_deferred || connection.parked.as_ref().is_some_and(|parked| parked.is_waiting) {
+        if connection.must_wait() {
             return Intake::Paused;
         }
         connection.is_paused = false;

@@ -80,6 +80,8 @@ impl Broker {
         self.work.begin_share(1);
         let tightened = self.trie.tighten(self.work.left() * steps::TIGHTENED_PER_STEP);
         self.work.take(tightened / steps::TIGHTENED_PER_STEP);
+        // There may be no next turn for long.
+        self.count();
     }
 
     fn take_timers(&mut self, budget: usize) {

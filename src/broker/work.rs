@@ -20,7 +20,8 @@ const SHARES_PER_TURN: usize = 8;
 /// The fewest steps of a share, where very many wait, as a part of the budget: what goes on in many small pieces takes
 /// longer in all.
 const LEAST_SHARES_PER_TURN: usize = 64;
-/// If more than so many have something to say at once, each says less of it before all others have been heard.
+/// If more than so many have something to say at once, each says less of it before all others have been heard, and those
+/// who ask for little come first.
 const MANY: usize = 128;
 /// The shares of those, as parts of the budget.
 const SMALL_SHARES_PER_TURN: usize = 1_024;
@@ -253,10 +254,12 @@ impl Work {
         self.taken < self.budget / 2 + self.budget / 8
     }
 
-    /// So many have something to say in this turn.
-    pub(super) fn share_input(&mut self, among: usize) {
-        let least = if among > MANY { self.budget / SMALL_SHARES_PER_TURN } else { self.share_among(among) };
-        self.input_share = least.max(SHARE_MINIMUM);
+    /// So many have something to say in this turn; tells whether they are many.
+    pub(super) fn share_input(&mut self, among: usize) -> bool {
+        let are_many = among > MANY;
+        let share = if are_many { self.budget / SMALL_SHARES_PER_TURN } else { self.share_among(among) };
+        self.input_share = share.max(SHARE_MINIMUM);
+        are_many
     }
 
     fn share_among(&self, count: usize) -> usize {

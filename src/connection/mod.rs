@@ -262,10 +262,14 @@ impl Connection {
         self.inbox = Inbox::default();
     }
 
+    /// Whether it waits for its turn or for an answer.
+    pub fn must_wait(&self) -> bool {
+        self.is_deferred || self.parked.as_ref().is_some_and(|parked| parked.is_waiting)
+    }
+
     /// Whether it is not read from for no other reason than that its peer does not read.
     pub fn waits_for_reader(&self) -> bool {
-        let is_awaited = self.is_deferred || self.parked.as_ref().is_some_and(|parked| parked.is_waiting);
-        self.is_paused && !is_awaited
+        self.is_paused && !self.must_wait()
     }
 
     /// Where it comes from.

@@ -391,8 +391,8 @@ impl Journal {
         settled.publisher
     }
 
-    /// The same for a message that is not of QoS 2: to settle it may wait for other batches, since after a crash it may
-    /// be delivered again.
+    /// The same for a copy that was not begun with QoS 2. It may wait for later batches, since after a crash it may be
+    /// delivered again.
     pub fn acknowledge(
         &mut self,
         message: MessageNumber,

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 mod times;
+mod yielding;
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,6 +24,7 @@ use crate::storage::{CACHE_BYTES, JOURNAL_BYTES_MAXIMUM, Pause, Store, StoreErro
 use crate::time::Time;
 
 use times::Times;
+use yielding::Yielding;
 
 /// The engine keeps what is large on its heap, and most of its work is no deeper than a tree of pages.
 const STACK_BYTES: usize = 256 * 1024;
@@ -364,7 +366,8 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
 
     fn attempt(&mut self, Closed { batch, wall }: &Closed) -> Result<(), StoreError> {
         let begin = clock();
-        self.store.commit(batch, *wall)?;
+        let mut yielding = Yielding::new();
+        self.store.commit_in_parts(batch, *wall, || yielding.let_others_run())?;
         self.times.add(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX));
         Ok(())
     }

@@ -30,7 +30,7 @@ pub(super) struct Link {
 /// What is still to come from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
-    /// No one knows.
+    /// What the peer likes to send.
     Open,
     /// The peer has closed its side: bytes that are left are followed by the end.
     Closed,
@@ -43,8 +43,10 @@ enum Input {
 enum Output {
     /// What there is.
     Open,
-    /// What waits; once it is written, nothing more comes from us.
+    /// What waits; once it is written, the peer is told that nothing more comes.
     Closing,
+    /// Nothing, as the peer has been told.
+    Closed,
     /// Nothing, because of this error.
     Lost(io::ErrorKind),
 }
@@ -149,7 +151,7 @@ impl Link {
         }
     }
 
-    /// Whether that is so, and the peer has not been told yet.
+    /// Whether that is so and the peer is still to be told.
     pub(super) fn is_closing(&self) -> bool {
         self.output == Output::Closing
     }
@@ -165,14 +167,14 @@ impl Link {
     pub(super) const fn lost(&self) -> Option<io::ErrorKind> {
         match self.output {
             Output::Lost(kind) => Some(kind),
-            Output::Open | Output::Closing => None,
+            Output::Open | Output::Closing | Output::Closed => None,
         }
     }
 
     /// Tells the peer that nothing more comes, once everything is written.
     pub(super) fn finish_closing(&mut self, is_written: bool) {
         if self.output == Output::Closing && is_written {
-            self.output = Output::Open;
+            self.output = Output::Closed;
             // If it fails the peer is gone, and the next read says so.
             let _ = self.stream.shutdown(Shutdown::Write);
         }

@@ -3,9 +3,9 @@
 //! One turn of the loop goes through fixed phases: poll, read the clock, read and accept, let time pass, hand over
 //! what is to be durable, write dirty connections once, reap what is closed. Each phase does so much of its work that a
 //! turn takes a few milliseconds; the rest is done in the next turns, in its order. What costs a system call is paid once
-//! a turn for each connection that has something to say, however many messages it says; the lines of the log leave together, too.
-//! A socket is registered once, for both directions, edge-triggered; so the loop remembers which links have more
-//! to read.
+//! a turn for each connection that has something to say, however many messages it says; the lines of the log leave
+//! together, too. A socket is registered once, for both directions, edge-triggered; so the loop remembers which links have
+//! more to read.
 
 mod clock;
 #[cfg(feature = "signals")]
@@ -24,6 +24,7 @@ mod listener;
 mod notify;
 mod operate;
 pub mod plan;
+mod reading;
 #[cfg(feature = "signals")]
 mod reload;
 mod rights;
@@ -64,8 +65,8 @@ use crate::time::{Duration, Time};
 use clock::Clock;
 pub use clock::wall;
 use keeping::Keeping;
-use layers::{Layers, Outcome, Received};
-use link::{Asked, Link, Reading, Turn};
+use layers::Layers;
+use link::Link;
 use listener::{Listener, SOCKETS_MAXIMUM};
 use notify::Notifier;
 use operate::Configuration;
@@ -77,14 +78,6 @@ pub use operate::Reader;
 /// Bytes read at a time, and at most from one link in a turn; fewer, if many links have something to say, or if memory
 /// runs out: what was read and has to wait is kept.
 const READ_BYTES: usize = 256 * 1024;
-const READ_BYTES_OF_MANY: usize = 16 * 1024;
-const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
-/// So many links are many.
-const MANY: usize = 32;
-/// Among more than so many, those who ask for little are heard first.
-const CROWD: usize = 128;
-/// Steps of the core that a read takes, beside those for its bytes.
-const READ_STEPS: usize = 16;
 const BYTES_PER_STEP: usize = 1024;
 /// Connections that are written in a turn, beside those that are answered, and bytes after which no other is begun.
 const WRITES_PER_TURN: usize = 256;
@@ -273,45 +266,6 @@ impl Server {
         Some(SystemDuration::from_millis(next.since(now).milliseconds()))
     }
 
-    /// Reads the links that have something to say, and those that had more than their share of an earlier turn. Tells
-    /// whether a signal has come.
-    fn hear(&mut self, events: &Events, now: Time) -> bool {
-        self.read_soon(now);
-        if self.is_crowded {
-            let is_signalled = self.take_events(events, now);
-            self.read_again(self.again.len(), now);
-            return is_signalled;
-        }
-        // They have waited longer. Those that are listed in this turn have had their share of it.
-        self.read_again(self.again.len(), now);
-        self.take_events(events, now)
-    }
-
-    fn take_events(&mut self, events: &Events, now: Time) -> bool {
-        let mut is_signalled = false;
-        for event in events {
-            match event.token() {
-                WAKER => self.broker.take_decisions(),
-                SIGNALS => is_signalled |= self.heed_signals(),
-                Token(token) if token < SIGNALS.0 => self.connections_wait(token),
-                Token(token) => {
-                    let Some(Some(link)) = self.links.get_mut(token - FIRST_LINK) else { continue };
-                    let id = link.id;
-                    if event.is_read_closed() {
-                        link.read_closed();
-                    }
-                    if event.is_writable() {
-                        self.writable(id);
-                    }
-                    if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        if self.is_crowded { self.read_in_order(id, now) } else { self.read(id, now) }
-                    }
-                }
-            }
-        }
-        is_signalled
-    }
-
     #[cfg(not(feature = "signals"))]
     #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "signals are a feature")]
     fn heed_signals(&mut self) -> bool {
@@ -326,131 +280,6 @@ impl Server {
         if find_layers(&mut self.layers, id).is_some_and(|layers| layers.has_output()) {
             self.unflushed.push(id);
         }
-    }
-
-    /// So many links may have something to say in this turn.
-    fn share_turn(&mut self, links: usize) {
-        self.broker.share_input(links);
-        self.is_crowded = links > CROWD;
-        self.room = match links {
-            _ if self.broker.is_under_pressure() => READ_BYTES_UNDER_PRESSURE,
-            0..=MANY => READ_BYTES,
-            _ => READ_BYTES_OF_MANY,
-        };
-    }
-
-    /// Reads one of many links that have something to say, if it asks for little; it is listed otherwise.
-    fn read_in_order(&mut self, id: ConnectionId, now: Time) {
-        let Some(link) = find(&mut self.links, id) else { return };
-        if link.turn == Turn::Waiting(Asked::Little) && self.broker.takes_little() {
-            self.read(id, now);
-        } else {
-            self.list(id);
-        }
-    }
-
-    /// Reads the links that ask for little and had no room in an earlier turn.
-    fn read_soon(&mut self, now: Time) {
-        for _ in 0..self.soon.len() {
-            if !self.broker.takes_little() {
-                return;
-            }
-            let Some(id) = self.soon.pop_front() else { return };
-            self.read_listed(id, Asked::Little, now);
-        }
-    }
-
-    /// Reads the links that had more than their share in an earlier turn.
-    fn read_again(&mut self, count: usize, now: Time) {
-        for _ in 0..count {
-            let Some(id) = self.again.pop_front() else { return };
-            self.read_listed(id, Asked::Much, now);
-        }
-    }
-
-    fn read_listed(&mut self, id: ConnectionId, asked: Asked, now: Time) {
-        if let Some(link) = find(&mut self.links, id) {
-            link.turn = Turn::Waiting(asked);
-            self.read(id, now);
-        }
-    }
-
-    /// Reads one link once, if this turn takes more of what comes; else in the next one.
-    fn read(&mut self, id: ConnectionId, now: Time) {
-        let Some(link) = find(&mut self.links, id) else { return };
-        let Turn::Waiting(asked) = link.turn else { return };
-        let before = self.broker.steps_taken();
-        if !self.broker.takes_input() {
-            self.list(id);
-            return;
-        }
-        let (count, may_have_more) = match link.read(&mut self.buffer[..self.room]) {
-            Ok(Reading::More(count)) => (count, true),
-            Ok(Reading::Last(count)) => (count, false),
-            Ok(Reading::End) => {
-                let why = link
-                    .lost()
-                    .map_or_else(|| "connection closed by client".to_owned(), |kind| kind.to_string());
-                self.dead.push_back((id, why));
-                return;
-            }
-            Err(error) => {
-                self.dead.push_back((id, error.to_string()));
-                return;
-            }
-        };
-        let is_paused = self.take_in(id, count, now) == Intake::Paused;
-        if self.broker.has_output(id) {
-            self.answered.push(id);
-        }
-        let steps = self.broker.steps_taken() - before;
-        let Some(link) = find(&mut self.links, id) else { return };
-        link.turn = if is_paused { Turn::Paused } else { Turn::Waiting(asked.and(steps)) };
-        if may_have_more || link.has_ended_input() {
-            self.list(id);
-        }
-    }
-
-    /// Hands the bytes that were read to the core, through the layers of their link.
-    fn take_in(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
-        let bytes = &mut self.buffer[..count];
-        let Some(layers) = find_layers(&mut self.layers, id) else {
-            self.broker.take_steps(READ_STEPS + count / BYTES_PER_STEP);
-            return if count > 0 { self.broker.received(id, bytes, now) } else { Intake::More };
-        };
-        self.broker.take_steps(READ_STEPS + layers.steps(count));
-        if count == 0 {
-            return Intake::More;
-        }
-        let Received { introduction, bytes, outcome } = layers.receive(bytes, &mut self.plaintext);
-        if let Some(introduction) = introduction {
-            if let Some(peer) = introduction.peer {
-                info!(target: "connection", "A proxy brings a connection from {peer}.");
-            }
-            self.broker.introduce(id, introduction);
-        }
-        let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
-        match outcome {
-            Outcome::Open if layers.keep_much() && self.broker.may_keep_no_more(id) => {
-                // It is told, if its socket takes that now, and does not linger: what it keeps is needed.
-                self.broker.abandon(id, "there is too little memory", now);
-                self.dead.push_back((id, "there is too little memory".to_owned()));
-            }
-            Outcome::Open => {}
-            Outcome::Closed => {
-                if let Some(link) = find(&mut self.links, id) {
-                    link.end_input();
-                }
-            }
-            Outcome::Failed(why) => self.broker.abandon(id, &why, now),
-        }
-        if layers.has_output() {
-            self.unflushed.push(id);
-        }
-        if layers.is_done() {
-            self.layers[id.index()] = None;
-        }
-        intake
     }
 
     /// Does what the core asks for beside writing.
@@ -471,26 +300,6 @@ impl Server {
                     }
                 }
             }
-        }
-    }
-
-    /// Reads a link again that was not read for a while.
-    fn read_on(&mut self, id: ConnectionId) {
-        if let Some(link) = find(&mut self.links, id)
-            && link.turn == Turn::Paused
-        {
-            link.turn = Turn::Waiting(Asked::Much);
-        }
-        self.list(id);
-    }
-
-    /// Puts a link on the list of those that may have more to read.
-    fn list(&mut self, id: ConnectionId) {
-        if let Some(link) = find(&mut self.links, id)
-            && let Turn::Waiting(asked) = link.turn
-        {
-            link.turn = Turn::Listed;
-            if asked == Asked::Little { self.soon.push_back(id) } else { self.again.push_back(id) }
         }
     }
 

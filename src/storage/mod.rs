@@ -6,7 +6,7 @@
 //! these notes are kept one by one (the table `done`); a mark per session, up to which all is settled, would save few
 //! of them and is left out.
 //!
-//! There is no clock in here, and no thread but the caller's, which lets others run between the rows of a long
+//! There is no clock in here, and no thread but the caller's, which may let others run between the rows of a long
 //! transaction. Moments are handed in twice, as the broker counts them and as a clock on the wall shows them, because
 //! only the latter mean anything after a restart.
 
@@ -131,6 +131,20 @@ impl Store {
     /// Nothing of the batch is durable, or it is and could not be seen to be. It may be tried again, if the disk is
     /// [full](StoreError::Full) with this store, else behind [`Store::reopen`].
     pub fn commit(&mut self, batch: &Batch, wall: u64) -> Result<(), StoreError> {
+        self.commit_in_parts(batch, wall, || ())
+    }
+
+    /// The same, where others wait for this processor: now and then, they may have it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`]'s.
+    pub fn commit_in_parts(
+        &mut self,
+        batch: &Batch,
+        wall: u64,
+        mut let_others_run: impl FnMut(),
+    ) -> Result<(), StoreError> {
         if batch.records.is_empty() {
             return Ok(());
         }
@@ -139,7 +153,7 @@ impl Store {
             return Err(fault);
         }
         let clocks = Clocks::new(batch.now, wall);
-        let outcome = write::commit(&mut self.connection, batch, clocks, self.marks);
+        let outcome = write::commit(&mut self.connection, batch, clocks, self.marks, &mut let_others_run);
         self.marks = outcome.map_err(|error| self.judged(error))?;
         upkeep::count(&self.connection, &mut self.written)
     }

@@ -1,8 +1,6 @@
 //! Batches of records on their way into the tables.
 
 use std::num::NonZeroU64;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
@@ -18,8 +16,8 @@ use crate::time::Time;
 /// Numbers that are reserved at a time.
 const RESERVED: u64 = 4096;
 /// Rows that are written in one go. After them another thread may have this processor: where there is but one, the
-/// messages that wait for no disk would wait for a whole transaction otherwise. With fewer the transaction itself comes
-/// too late.
+/// messages that wait for no disk would wait for a whole transaction otherwise. With fewer rows the transaction itself
+/// comes too late.
 const ROWS_AT_ONCE: usize = 64;
 
 /// All numbers that were ever given are below these. They are written down before they are reached, some thousand at a
@@ -121,13 +119,15 @@ pub(super) fn commit(
     batch: &Batch,
     clocks: Clocks,
     before: Marks,
+    let_others_run: &mut dyn FnMut(),
 ) -> Result<Marks, StoreError> {
     let marks = batch.records.iter().fold(before, Marks::beyond);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut writing = Writing {
         transaction: &transaction,
         clocks,
-        yielding: Yielding::new(),
+        rows: 0,
+        let_others_run,
         settled: Vec::new(),
         recipients: Vec::new(),
     };
@@ -140,46 +140,13 @@ pub(super) fn commit(
     Ok(marks)
 }
 
-/// Lets other threads run in the midst of a transaction, but not for much more than half of the time: one that is never
-/// idle would hold up everything that waits for the disk otherwise.
-struct Yielding {
-    rows: usize,
-    begun: Instant,
-    given: Duration,
-}
-
-/// So much more than half of the time may be given: what others need now and then, they get at once.
-const GIVEN_FREELY: Duration = Duration::from_millis(1);
-
-impl Yielding {
-    fn new() -> Self {
-        Self { rows: 0, begun: now(), given: Duration::ZERO }
-    }
-
-    /// To be called before each row.
-    fn begin_row(&mut self) {
-        self.rows += 1;
-        if !self.rows.is_multiple_of(ROWS_AT_ONCE) {
-            return;
-        }
-        let before = now();
-        if self.given <= GIVEN_FREELY + before.duration_since(self.begun) / 2 {
-            thread::yield_now();
-            self.given += before.elapsed();
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this floor may read clocks")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 /// A transaction that records go into.
 struct Writing<'a> {
     transaction: &'a Transaction<'a>,
     clocks: Clocks,
-    yielding: Yielding,
+    /// How many rows have been written.
+    rows: usize,
+    let_others_run: &'a mut dyn FnMut(),
     /// Which sessions need which messages no longer, and whether each was the last. They are applied behind all else,
     /// which changes nothing because a message comes once and before that, and in the order of the messages, which
     /// touches each page once.
@@ -197,12 +164,19 @@ struct Settled {
 }
 
 impl Writing<'_> {
-    fn write(&mut self, record: &Record) -> Result<(), StoreError> {
-        if let &Record::Settled { message, session, is_last } = record {
-            self.settled.push(Settled { message, stays: !is_last, session });
-            return Ok(());
+    /// To be called before each row.
+    fn begin_row(&mut self) {
+        self.rows += 1;
+        if self.rows.is_multiple_of(ROWS_AT_ONCE) {
+            (self.let_others_run)();
         }
-        self.yielding.begin_row();
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+        // What is settled is only noted here.
+        if !matches!(record, Record::Settled { .. }) {
+            self.begin_row();
+        }
         match record {
             Record::Session(session) => self.session(session),
             Record::SessionEnded(session) => self.session_ended(*session),
@@ -213,7 +187,10 @@ impl Writing<'_> {
                 Ok(())
             }
             Record::Message(message) => self.message(message),
-            Record::Settled { .. } => Ok(()),
+            &Record::Settled { message, session, is_last } => {
+                self.settled.push(Settled { message, stays: !is_last, session });
+                Ok(())
+            }
             Record::Received(session, identifier) => {
                 let mut statement = self.statement("REPLACE INTO in2 (session, identifier) VALUES (?, ?)")?;
                 statement.execute(params![key(session.0), identifier.value()])?;
@@ -368,7 +345,7 @@ impl Writing<'_> {
         self.settled.sort_unstable();
         let mut forgotten = None;
         for settled in std::mem::take(&mut self.settled) {
-            self.yielding.begin_row();
+            self.begin_row();
             if !settled.stays {
                 forgotten = Some(settled.message);
                 forget(self.transaction, key(settled.message.0))?;

@@ -672,3 +672,56 @@ fn subscriptions_again_and_again_take_no_more_room() {
     kept.close();
     assert_eq!(kept.closed.as_ref().map(|batch| batch.records.len()), Some(20));
 }
+
+/// What one client has acknowledged of QoS 1 is settled some of it a batch. A message of QoS 2 of another is over at once,
+/// since it may not come again, whatever a crash leaves of the others [MQTT-4.3.3-4].
+#[test]
+fn a_message_of_qos_2_is_over_before_thousands_of_qos_1_are_settled() {
+    const MANY: usize = 5_000;
+    let mut kept = Kept::with(Limits { queue_length: 2 * MANY, ..Limits::default() });
+    kept.leave("many");
+    let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
+    for _ in 0..MANY / 100 {
+        let messages =
+            (1..=100).flat_map(|identifier| Publish::new(V5, "t", b"m").qos(1, identifier).bytes());
+        kept.world.send(publisher, messages.collect::<Vec<u8>>());
+        kept.commit();
+    }
+    kept.leave("one");
+    kept.world.send(publisher, Publish::new(V5, "t", b"once").qos(2, 101).bytes());
+    kept.commit();
+    let one = kept.come_back("one", false);
+    kept.read();
+    kept.commit();
+    let packets = kept.world.take(one);
+    let message = received(V5, packets.last().expect("it is prepared, and sent"));
+    assert_eq!((message.qos, &message.payload[..]), (2, &b"once"[..]));
+
+    let many = kept.come_back("many", false);
+    let mut acknowledged = 0;
+    while acknowledged < MANY {
+        kept.read();
+        let packets = kept.world.take(many).into_iter().filter(|packet| packet[0] >> 4 == 3);
+        let identifiers = packets.filter_map(|packet| received(V5, &packet).packet_identifier);
+        let acknowledgements: Vec<u8> =
+            identifiers.flat_map(|identifier| acknowledge(0x40, identifier)).collect();
+        assert!(!acknowledgements.is_empty(), "{acknowledged} have come");
+        acknowledged += acknowledgements.len() / 4;
+        kept.world.send(many, acknowledgements);
+    }
+    let identifier = message.packet_identifier.expect("it has one");
+    kept.world.send(one, acknowledge(0x50, identifier));
+    kept.commit();
+    assert_eq!(kept.world.take_one(one), acknowledge(0x62, identifier));
+    kept.world.send(one, acknowledge(0x70, identifier));
+    kept.commit();
+
+    let mut kept = kept.crash();
+    let one = kept.come_back("one", false);
+    kept.read();
+    kept.commit();
+    assert_eq!(kept.payloads(one), Vec::<Vec<u8>>::new());
+    let many = kept.come_back("many", false);
+    kept.read();
+    assert!(!kept.payloads(many).is_empty(), "those that were not settled come again");
+}

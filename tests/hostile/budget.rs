@@ -208,7 +208,8 @@ fn newcomers_are_told_that_there_is_no_memory() {
 
 #[test]
 fn subscriptions_end_at_the_budget() {
-    let mut target = Target::start(&["--memory-limit", "6M"]);
+    // A quarter is for the code of the broker, which leaves 6 MiB.
+    let mut target = Target::start(&["--memory-limit", "8M"]);
     let mut hoarders: Vec<Peer> = Vec::new();
     let (mut granted, mut packet_number) = (0, 0);
     let refused = loop {
@@ -232,8 +233,7 @@ fn subscriptions_end_at_the_budget() {
     };
     eprintln!("{granted} granted, then {refused} refused");
     target.holds_at_most(6 * MIB + 6 * MIB / 10, "subscriptions");
-    // A quarter at most is for the code of the broker, and a tenth of the rest for what is not refused.
-    assert!(target.growth() >= 6 * MIB * 3 / 4 * 8 / 10, "the budget is used");
+    assert!(target.growth() >= 5 * MIB, "the budget is used");
     target.serves();
     hoarders.into_iter().for_each(Peer::disconnect);
     is_open_again(&mut target);

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::secure;
+use crate::server::{Server, brooklet};
+
 /// It is removed when this is dropped.
 pub struct Directory(PathBuf);
 
@@ -17,8 +20,25 @@ impl Directory {
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// Starts a broker that keeps its store here, on a port that the system chooses, with these further lines of
+    /// configuration.
+    pub fn serve(&self, lines: &str) -> Server {
+        let configuration = self.0.join("brooklet.conf");
+        let text = format!(
+            "user root\nallow_anonymous true\npersistence true\npersistence_location {}/\nlistener 0 127.0.0.1\n{lines}",
+            self.0.display(),
+        );
+        write(&configuration, &text);
+        let mut command = brooklet();
+        command.arg("-c").arg(configuration);
+        Server::follow(command)
+    }
+
+    /// Lines for a listener with TLS, and the certificate that it needs.
+    pub fn tls_listener(&self, port: u16) -> String {
+        secure::issue(&self.0);
+        let path = self.0.display();
+        format!("listener {port} 127.0.0.1\ncertfile {path}/tls.crt\nkeyfile {path}/tls.key\n")
     }
 }
 
@@ -30,7 +50,7 @@ impl Drop for Directory {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests write files")]
-pub fn write(path: &Path, text: &str) {
+fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("the file can be written");
 }
 

@@ -17,11 +17,7 @@ pub struct Peer {
 impl Peer {
     /// A connection on which nothing has been said.
     pub fn open(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).expect("the broker listens");
-        socket.set_read_timeout(Some(SERVED_WITHIN)).expect("a timeout can be set");
-        socket.set_write_timeout(Some(SERVED_WITHIN)).expect("a timeout can be set");
-        socket.set_nodelay(true).expect("a socket option can be set");
-        Self { socket, level: V5 }
+        Self { socket: dial(address), level: V5 }
     }
 
     /// A clean client of 5.0.
@@ -61,18 +57,7 @@ impl Peer {
     }
 
     pub fn try_packet(&mut self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; 2];
-        self.socket.read_exact(&mut bytes)?;
-        while bytes.last().is_some_and(|byte| byte & 0x80 != 0) {
-            let mut byte = [0];
-            self.socket.read_exact(&mut byte)?;
-            bytes.extend(byte);
-        }
-        let length = wire::cut_variable_byte_integer(&bytes[1..]).0;
-        let head = bytes.len();
-        bytes.resize(head + length, 0);
-        self.socket.read_exact(&mut bytes[head..])?;
-        Ok(bytes)
+        read_packet(&mut self.socket)
     }
 
     /// Reads until the broker closes; true if it does.
@@ -122,6 +107,31 @@ impl Peer {
         let _ = self.socket.shutdown(Shutdown::Write);
         self.is_closed();
     }
+}
+
+/// A socket that is connected to the broker.
+pub fn dial(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("the broker listens");
+    socket.set_read_timeout(Some(SERVED_WITHIN)).expect("a timeout can be set");
+    socket.set_write_timeout(Some(SERVED_WITHIN)).expect("a timeout can be set");
+    socket.set_nodelay(true).expect("a socket option can be set");
+    socket
+}
+
+/// The next packet that comes from there.
+pub fn read_packet(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 2];
+    stream.read_exact(&mut bytes)?;
+    while bytes.last().is_some_and(|byte| byte & 0x80 != 0) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        bytes.extend(byte);
+    }
+    let length = wire::cut_variable_byte_integer(&bytes[1..]).0;
+    let head = bytes.len();
+    bytes.resize(head + length, 0);
+    stream.read_exact(&mut bytes[head..])?;
+    Ok(bytes)
 }
 
 /// A packet's beginning that promises more than follows.

@@ -3,10 +3,9 @@
 
 use std::net::SocketAddr;
 
-use crate::directory::{Directory, unused_port, write};
+use crate::directory::{Directory, unused_port};
 use crate::peer::{Peer, promise, user_property};
 use crate::secure;
-use crate::server::{Server, brooklet};
 use crate::target::{MIB, Target};
 use crate::wire::{Connect, DISCONNECT, Publish, V5, V311, subscribe};
 
@@ -27,18 +26,10 @@ struct Bounded {
 impl Bounded {
     fn start(limit: usize) -> Self {
         let directory = Directory::new("resident");
-        let path = directory.path().display();
         let secure = unused_port();
-        secure::issue(directory.path());
-        let text = format!(
-            "user root\nallow_anonymous true\nmemory_limit {limit}\npersistence true\npersistence_location {path}/\n\
-             listener 0 127.0.0.1\nlistener {} 127.0.0.1\ncertfile {path}/tls.crt\nkeyfile {path}/tls.key\n",
-            secure.port(),
-        );
-        write(&directory.path().join("brooklet.conf"), &text);
-        let mut command = brooklet();
-        command.arg("-c").arg(directory.path().join("brooklet.conf"));
-        Self { target: Target::of(Server::follow(command)), secure, limit, _directory: directory }
+        let lines = format!("{}memory_limit {limit}\n", directory.tls_listener(secure.port()));
+        let server = directory.serve(&lines);
+        Self { target: Target::of(server), secure, limit, _directory: directory }
     }
 
     fn address(&self) -> SocketAddr {

@@ -11,7 +11,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
 
-use crate::peer::SERVED_WITHIN;
+use crate::peer::dial;
 
 /// Makes a certificate and its key, as `tls.crt` and `tls.key`.
 pub fn issue(directory: &Path) {
@@ -37,9 +37,7 @@ pub fn connect(
     config: &Arc<ClientConfig>,
     bytes: &[u8],
 ) -> StreamOwned<ClientConnection, TcpStream> {
-    let socket = TcpStream::connect(address).expect("the broker listens");
-    socket.set_read_timeout(Some(SERVED_WITHIN)).expect("a timeout can be set");
-    socket.set_write_timeout(Some(SERVED_WITHIN)).expect("a timeout can be set");
+    let socket = dial(address);
     let connection = ClientConnection::new(config.clone(), "localhost".try_into().expect("a name"));
     let mut stream = StreamOwned::new(connection.expect("a configuration that works"), socket);
     // The broker may refuse it.

@@ -1,0 +1,204 @@
+//! What comes in: which links are read in a turn, in which order, and what becomes of the bytes.
+
+use log::info;
+use mio::{Events, Token};
+
+use super::layers::{Outcome, Received};
+use super::link::{Asked, Reading, Turn};
+use super::{BYTES_PER_STEP, FIRST_LINK, READ_BYTES, SIGNALS, Server, WAKER, find, find_layers};
+use crate::broker::Intake;
+use crate::slots::ConnectionId;
+use crate::time::Time;
+
+/// Bytes read from one link where many have something to say, and where memory runs out.
+const READ_BYTES_OF_MANY: usize = 16 * 1024;
+const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
+/// So many links are many.
+const MANY: usize = 32;
+/// Steps of the core that a read takes, beside those for its bytes.
+const READ_STEPS: usize = 16;
+
+impl Server {
+    /// Reads the links that have something to say, and those that had more than their share of an earlier turn. Tells
+    /// whether a signal has come.
+    pub(super) fn hear(&mut self, events: &Events, now: Time) -> bool {
+        self.read_soon(now);
+        if self.is_crowded {
+            let is_signalled = self.take_events(events, now);
+            self.read_again(self.again.len(), now);
+            return is_signalled;
+        }
+        // They have waited longer. Those that are listed in this turn have had their share of it.
+        self.read_again(self.again.len(), now);
+        self.take_events(events, now)
+    }
+
+    fn take_events(&mut self, events: &Events, now: Time) -> bool {
+        let mut is_signalled = false;
+        for event in events {
+            match event.token() {
+                WAKER => self.broker.take_decisions(),
+                SIGNALS => is_signalled |= self.heed_signals(),
+                Token(token) if token < SIGNALS.0 => self.connections_wait(token),
+                Token(token) => {
+                    let Some(Some(link)) = self.links.get_mut(token - FIRST_LINK) else { continue };
+                    let id = link.id;
+                    if event.is_read_closed() {
+                        link.read_closed();
+                    }
+                    if event.is_writable() {
+                        self.writable(id);
+                    }
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        if self.is_crowded { self.read_in_order(id, now) } else { self.read(id, now) }
+                    }
+                }
+            }
+        }
+        is_signalled
+    }
+
+    /// So many links may have something to say in this turn.
+    pub(super) fn share_turn(&mut self, links: usize) {
+        self.is_crowded = self.broker.share_input(links);
+        self.room = match links {
+            _ if self.broker.is_under_pressure() => READ_BYTES_UNDER_PRESSURE,
+            0..=MANY => READ_BYTES,
+            _ => READ_BYTES_OF_MANY,
+        };
+    }
+
+    /// Reads one of many links that have something to say, if it asks for little; it is listed otherwise.
+    fn read_in_order(&mut self, id: ConnectionId, now: Time) {
+        let Some(link) = find(&mut self.links, id) else { return };
+        if link.turn == Turn::Waiting(Asked::Little) && self.broker.takes_little() {
+            self.read(id, now);
+        } else {
+            self.list(id);
+        }
+    }
+
+    /// Reads the links that ask for little and had no room in an earlier turn.
+    fn read_soon(&mut self, now: Time) {
+        for _ in 0..self.soon.len() {
+            if !self.broker.takes_little() {
+                return;
+            }
+            let Some(id) = self.soon.pop_front() else { return };
+            self.read_listed(id, Asked::Little, now);
+        }
+    }
+
+    /// Reads the links that had more than their share in an earlier turn.
+    fn read_again(&mut self, count: usize, now: Time) {
+        for _ in 0..count {
+            let Some(id) = self.again.pop_front() else { return };
+            self.read_listed(id, Asked::Much, now);
+        }
+    }
+
+    fn read_listed(&mut self, id: ConnectionId, asked: Asked, now: Time) {
+        if let Some(link) = find(&mut self.links, id) {
+            link.turn = Turn::Waiting(asked);
+            self.read(id, now);
+        }
+    }
+
+    /// Reads one link once, if this turn takes more of what comes; else in the next one.
+    fn read(&mut self, id: ConnectionId, now: Time) {
+        let Some(link) = find(&mut self.links, id) else { return };
+        let Turn::Waiting(asked) = link.turn else { return };
+        let before = self.broker.steps_taken();
+        if !self.broker.takes_input() {
+            self.list(id);
+            return;
+        }
+        let (count, may_have_more) = match link.read(&mut self.buffer[..self.room]) {
+            Ok(Reading::More(count)) => (count, true),
+            Ok(Reading::Last(count)) => (count, false),
+            Ok(Reading::End) => {
+                let why = link
+                    .lost()
+                    .map_or_else(|| "connection closed by client".to_owned(), |kind| kind.to_string());
+                self.dead.push_back((id, why));
+                return;
+            }
+            Err(error) => {
+                self.dead.push_back((id, error.to_string()));
+                return;
+            }
+        };
+        let is_paused = self.take_in(id, count, now) == Intake::Paused;
+        if self.broker.has_output(id) {
+            self.answered.push(id);
+        }
+        let steps = self.broker.steps_taken() - before;
+        let Some(link) = find(&mut self.links, id) else { return };
+        link.turn = if is_paused { Turn::Paused } else { Turn::Waiting(asked.and(steps)) };
+        if may_have_more || link.has_ended_input() {
+            self.list(id);
+        }
+    }
+
+    /// Hands the bytes that were read to the core, through the layers of their link.
+    fn take_in(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
+        let bytes = &mut self.buffer[..count];
+        let Some(layers) = find_layers(&mut self.layers, id) else {
+            self.broker.take_steps(READ_STEPS + count / BYTES_PER_STEP);
+            return if count > 0 { self.broker.received(id, bytes, now) } else { Intake::More };
+        };
+        self.broker.take_steps(READ_STEPS + layers.steps(count));
+        if count == 0 {
+            return Intake::More;
+        }
+        let Received { introduction, bytes, outcome } = layers.receive(bytes, &mut self.plaintext);
+        if let Some(introduction) = introduction {
+            if let Some(peer) = introduction.peer {
+                info!(target: "connection", "A proxy brings a connection from {peer}.");
+            }
+            self.broker.introduce(id, introduction);
+        }
+        let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
+        match outcome {
+            Outcome::Open if layers.keep_much() && self.broker.may_keep_no_more(id) => {
+                // It is told, if its socket takes that now, and does not linger: what it keeps is needed.
+                self.broker.abandon(id, "there is too little memory", now);
+                self.dead.push_back((id, "there is too little memory".to_owned()));
+            }
+            Outcome::Open => {}
+            Outcome::Closed => {
+                if let Some(link) = find(&mut self.links, id) {
+                    link.end_input();
+                }
+            }
+            Outcome::Failed(why) => self.broker.abandon(id, &why, now),
+        }
+        if layers.has_output() {
+            self.unflushed.push(id);
+        }
+        if layers.is_done() {
+            self.layers[id.index()] = None;
+        }
+        intake
+    }
+
+    /// Reads a link again that was not read for a while.
+    pub(super) fn read_on(&mut self, id: ConnectionId) {
+        if let Some(link) = find(&mut self.links, id)
+            && link.turn == Turn::Paused
+        {
+            link.turn = Turn::Waiting(Asked::Much);
+        }
+        self.list(id);
+    }
+
+    /// Puts a link on the list of those that may have more to read.
+    pub(super) fn list(&mut self, id: ConnectionId) {
+        if let Some(link) = find(&mut self.links, id)
+            && let Turn::Waiting(asked) = link.turn
+        {
+            link.turn = Turn::Listed;
+            if asked == Asked::Little { self.soon.push_back(id) } else { self.again.push_back(id) }
+        }
+    }
+}
