@@ -56,8 +56,14 @@ impl Broker {
         let retained = retained.iter().map(|topic| self.stored_retained(topic)).collect();
         let now = self.now;
         let batch = self.journal.as_mut()?.close(sessions, retained, now);
-        if batch.is_none() {
-            self.go_on();
+        match &batch {
+            None => self.go_on(),
+            Some(_) => {
+                // It was copied for another thread.
+                let bytes = self.journal.as_ref().map_or(0, |journal| journal.closed_bytes());
+                self.work.take(bytes / steps::BYTES_GROWN_PER_STEP);
+                self.resume_paused();
+            }
         }
         batch
     }
@@ -82,14 +88,22 @@ impl Broker {
         let answering = journal.answers.connections();
         self.work.take(answering.len() / steps::COPIED_PER_STEP);
         self.work.answer(answering);
+        while let Some(id) = self.work.first_to_answer() {
+            self.work.take(steps::PACKET);
+            self.release_answers(id);
+        }
         while let Some(session) = self.journal.as_mut().and_then(|journal| journal.next_to_go_on()) {
             self.work.take(steps::PACKET);
             if self.sessions.find(session).is_some() {
                 self.list(session);
             }
         }
-        let Some(journal) = &mut self.journal else { return };
-        if !journal.is_full() {
+        self.resume_paused();
+    }
+
+    /// Lets those go on that have waited for room in the open batch.
+    fn resume_paused(&mut self) {
+        if let Some(journal) = self.journal.as_mut().filter(|journal| !journal.is_full()) {
             self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
         }
     }

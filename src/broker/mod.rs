@@ -308,6 +308,12 @@ impl Broker {
         self.sender.dirty.take(emptied)
     }
 
+    /// The next of the dirty connections that may be written at once, because their answers have waited for the latest
+    /// batch.
+    pub fn next_answered(&mut self) -> Option<ConnectionId> {
+        self.work.next_answered()
+    }
+
     /// Whether a connection is to be written or something is to go on at once.
     pub fn has_work(&self) -> bool {
         !self.sender.dirty.is_empty() || !self.effects.is_empty() || self.has_more()

@@ -30,6 +30,9 @@ const SHARE_MINIMUM: usize = 32;
 /// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see [`Work::has_room_for_unlinked`].
 const UNLINKED_MAXIMUM: usize = 1024;
 
+/// Connections that get their answers as soon as these may leave; the others do in their turn.
+const ANSWERED_AT_ONCE: usize = 128;
+
 /// What an entry of a map takes in nodes two thirds full, and the message on its way that it may hold.
 const OPERATION_BYTES: usize =
     size_of::<(ConnectionId, Operation)>() * 3 / 2 + memory::allocation(size_of::<Distribution>());
@@ -124,6 +127,8 @@ pub(super) struct Work {
     /// Connections whose answers may wait for nothing any more.
     answering: VecDeque<ConnectionId>,
     last_answered: Option<ConnectionId>,
+    /// The first of them, which have got their answers.
+    answered: VecDeque<ConnectionId>,
     /// Sessions to which more could be sent.
     pub(super) sessions: VecDeque<SessionId>,
     /// Messages that no connection waits for, by their publishers, and how many there are.
@@ -150,6 +155,7 @@ impl Work {
             operations: BTreeMap::new(),
             answering: VecDeque::new(),
             last_answered: None,
+            answered: VecDeque::new(),
             sessions: VecDeque::new(),
             unlinked: VecDeque::new(),
             unlinked_count: 0,
@@ -320,6 +326,7 @@ impl Work {
 
     /// All connections that have answers waiting, in order: those after the last one that had its turn come first.
     pub(super) fn answer(&mut self, connections: Vec<ConnectionId>) {
+        self.answered.clear();
         self.answering = connections.into();
         let first = self.answering.partition_point(|&id| self.last_answered.is_some_and(|last| id <= last));
         self.answering.rotate_left(first);
@@ -330,6 +337,21 @@ impl Work {
         let next = self.answering.pop_front()?;
         self.last_answered = Some(next);
         Some(next)
+    }
+
+    /// The next of the first ones, as long as there is time for them in this turn.
+    pub(super) fn first_to_answer(&mut self) -> Option<ConnectionId> {
+        if self.answered.len() == ANSWERED_AT_ONCE || !self.may_go_on() {
+            return None;
+        }
+        let next = self.next_to_answer()?;
+        self.answered.push_back(next);
+        Some(next)
+    }
+
+    /// The next of the first ones that have got their answers.
+    pub(super) fn next_answered(&mut self) -> Option<ConnectionId> {
+        self.answered.pop_front()
     }
 
     /// Whether anything waits for a later turn.
@@ -360,6 +382,7 @@ impl Work {
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())
             + memory::allocation(self.answering.capacity() * size_of::<ConnectionId>())
+            + memory::allocation(self.answered.capacity() * size_of::<ConnectionId>())
             + memory::allocation(self.sessions.capacity() * size_of::<SessionId>())
             + memory::allocation(self.unlinked.capacity() * size_of::<Chain>())
             + memory::allocation(self.endings.capacity() * size_of::<Ending>())

@@ -36,15 +36,16 @@ pub use record::{
     StoredSubscription, StoredWill,
 };
 
-/// Bytes that wait for their batch before those who send have to wait, too.
-const PENDING_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
-/// Bytes with which a batch is closed before its time.
+/// Bytes with which a batch is closed before its time. Those who would add to it have to wait, if another one is with the
+/// store.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that no session needs any more, settled with one batch.
 const LEFTOVERS_PER_BATCH: usize = 4096;
 /// Copies that sessions have acknowledged, settled with one batch: so few that those who wait for it, or for the next
 /// one, do not notice.
-const ACKNOWLEDGED_PER_BATCH: usize = 2048;
+const ACKNOWLEDGED_PER_BATCH: usize = 512;
+/// Bytes of the list of such copies. Beyond, they are settled with the next batch, as others are.
+const ACKNOWLEDGED_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
 /// How long those that are left wait for the next one.
 const LEFTOVERS_PAUSE: Duration = Duration::from_seconds(1);
 /// What one more entry of a small map takes, about.
@@ -120,7 +121,9 @@ pub struct Journal {
     /// Sessions that go on with a delivery when a batch is durable.
     suspended: BTreeSet<(u64, SessionId)>,
     /// Connections that are not read from until there is room again.
-    paused: BTreeSet<ConnectionId>,
+    paused: BTreeMap<ConnectionId, u64>,
+    /// How many pauses there were, which tells who came first.
+    pauses: u64,
     /// Connections with messages that were neither taken nor refused, because their version has no word for that.
     unanswered: BTreeSet<ConnectionId>,
     has_room: bool,
@@ -193,7 +196,8 @@ impl Journal {
             answers: Answers::default(),
             corked: BTreeMap::new(),
             suspended: BTreeSet::new(),
-            paused: BTreeSet::new(),
+            paused: BTreeMap::new(),
+            pauses: 0,
             unanswered: BTreeSet::new(),
             has_room: true,
             counted: Counted::default(),
@@ -227,7 +231,12 @@ impl Journal {
 
     /// Whether so much waits to be persisted that those who send have to wait, too.
     pub fn is_full(&self) -> bool {
-        self.open_bytes() + self.closed_bytes > PENDING_BYTES_MAXIMUM
+        self.open_bytes() > BATCH_BYTES
+    }
+
+    /// Bytes of the batch that is with the store.
+    pub const fn closed_bytes(&self) -> usize {
+        self.closed_bytes
     }
 
     /// Bytes that wait to be persisted with the open batch, or for that.
@@ -239,7 +248,6 @@ impl Journal {
             + self.record_bytes
             + self.changed_bytes
             + self.changes.memory()
-            + self.acknowledged.memory()
             + self.retained.pending_bytes()
             + unpromised
             + self.answers.memory()
@@ -399,7 +407,8 @@ impl Journal {
         session: SessionNumber,
         now: Time,
     ) -> Option<ConnectionId> {
-        if !self.messages.is_stored(message) || !self.acknowledged.insert(message, session) {
+        let is_full = self.acknowledged.memory() >= ACKNOWLEDGED_BYTES_MAXIMUM;
+        if is_full || !self.messages.is_stored(message) || !self.acknowledged.insert(message, session) {
             return self.settle(message, session, now);
         }
         self.hurry(Urgency::Lazy, now);
@@ -409,7 +418,7 @@ impl Journal {
     /// Makes sure that the open batch is closed in time.
     pub fn hurry(&mut self, urgency: Urgency, now: Time) {
         let wait = match urgency {
-            _ if self.open_bytes() > BATCH_BYTES => Duration::ZERO,
+            _ if self.is_full() => Duration::ZERO,
             Urgency::Urgent => self.pace.urgent,
             Urgency::Lazy => self.pace.lazy,
         };

@@ -11,12 +11,15 @@ use crate::time::Time;
 impl Journal {
     /// A connection is not read from until there is room again.
     pub fn pause(&mut self, id: ConnectionId) {
-        self.paused.insert(id);
+        self.pauses += 1;
+        self.paused.insert(id, self.pauses);
     }
 
-    /// The connections that may be read from again.
-    pub fn take_paused(&mut self) -> BTreeSet<ConnectionId> {
-        std::mem::take(&mut self.paused)
+    /// The connections that may be read from again, those first that have waited longest: there may not be room for all.
+    pub fn take_paused(&mut self) -> Vec<ConnectionId> {
+        let mut paused: Vec<_> = std::mem::take(&mut self.paused).into_iter().collect();
+        paused.sort_unstable_by_key(|&(_, order)| order);
+        paused.into_iter().map(|(id, _)| id).collect()
     }
 
     /// A session goes on when what is now in the open batch is durable.

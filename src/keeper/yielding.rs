@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 
-/// So much more than half of the time may be given: what others need now and then, they get at once.
-const GIVEN_FREELY: Duration = Duration::from_millis(1);
+/// So long a transaction goes on undisturbed: most are over by then, and clients wait for them.
+const UNDISTURBED: Duration = Duration::from_millis(2);
 
-/// The time of one transaction. Not much more than half of it goes to others: a thread that is never idle would hold up
-/// everything that waits for the disk otherwise.
+/// The time of one transaction. After a while others get up to half of it and no more, because a thread that is never idle
+/// would hold up everything that waits for the disk.
 pub(super) struct Yielding {
     begun: Instant,
     given: Duration,
@@ -31,7 +31,7 @@ impl Yielding {
 
     /// Whether more may be given, so long after the beginning.
     fn may_give(&self, elapsed: Duration) -> bool {
-        self.given <= GIVEN_FREELY + elapsed / 2
+        2 * self.given + UNDISTURBED <= elapsed
     }
 }
 
@@ -40,11 +40,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_get_half_of_the_time_and_a_little_more() {
+    fn others_get_half_of_the_time_after_a_while() {
         let mut yielding = Yielding::new();
-        assert!(yielding.may_give(Duration::ZERO));
+        assert!(!yielding.may_give(Duration::from_millis(1)));
+        assert!(yielding.may_give(Duration::from_millis(2)));
         yielding.given = Duration::from_millis(10);
-        assert!(!yielding.may_give(Duration::from_millis(17)));
-        assert!(yielding.may_give(Duration::from_millis(18)));
+        assert!(!yielding.may_give(Duration::from_millis(21)));
+        assert!(yielding.may_give(Duration::from_millis(22)));
     }
 }

@@ -101,12 +101,23 @@ impl Server {
         Ok(())
     }
 
-    /// Takes what has become of what was handed over.
+    /// Takes what has become durable, tells those who have waited for it, and hands over what is to be so next. It is done
+    /// several times a turn, because the disk would be idle in between.
     ///
     /// # Errors
     ///
     /// Nothing can be made durable any more, so nothing may be acknowledged.
-    pub(super) fn take_kept(&mut self, now: Time) -> io::Result<()> {
+    pub(super) fn exchange(&mut self, now: Time) -> io::Result<()> {
+        self.take_kept(now)?;
+        while let Some(id) = self.broker.next_answered() {
+            self.write_one(id, now);
+        }
+        self.hand_over(now);
+        Ok(())
+    }
+
+    /// Takes what has become of what was handed over.
+    fn take_kept(&mut self, now: Time) -> io::Result<()> {
         let Some(keeping) = &mut self.keeping else { return Ok(()) };
         while let Some(kept) = keeping.storage.next_answer() {
             match kept {
@@ -126,10 +137,14 @@ impl Server {
                 Kept::Failed(why) => return Err(io::Error::other(format!("the storage failed: {why}"))),
             }
         }
-        if let Some(pages) = keeping.pages.pop_front() {
+        Ok(())
+    }
+
+    /// Hands on one part of what has been read.
+    pub(super) fn take_pages(&mut self, now: Time) {
+        if let Some(pages) = self.keeping.as_mut().and_then(|keeping| keeping.pages.pop_front()) {
             self.broker.pages(&pages, now);
         }
-        Ok(())
     }
 
     /// Makes sure that the core knows whether there is room, before it takes anything.
@@ -143,7 +158,7 @@ impl Server {
     }
 
     /// Hands over what is to be persisted now, and what is to be read.
-    pub(super) fn hand_over(&mut self, now: Time) {
+    fn hand_over(&mut self, now: Time) {
         let Some(keeping) = &mut self.keeping else { return };
         if keeping.storage.is_idle()
             && self.broker.batch_due().is_some_and(|due| due <= now)

@@ -1,8 +1,9 @@
 //! The world around the core: the poll loop, listeners, sockets and the clock.
 //!
-//! One turn of the loop goes through fixed phases: poll, read the clock, read and accept, let time pass, hand over
-//! what is to be durable, write dirty connections once, reap what is closed. Each phase does so much of its work that a
-//! turn takes a few milliseconds; the rest is done in the next turns, in its order. What costs a system call is paid once
+//! One turn of the loop goes through fixed phases: poll, read the clock, read and accept, let time pass, write dirty
+//! connections once, reap what is closed. Between them it looks several times for what has become durable, and hands over
+//! what is to be so next. Each phase does so much of its work that a turn takes a few milliseconds; the rest is done in
+//! the next turns, in its order. What costs a system call is paid once
 //! a turn for each connection that has something to say, however many messages it says; the lines of the log leave
 //! together, too. A socket is registered once, for both directions, edge-triggered; so the loop remembers which links have
 //! more to read.
@@ -234,14 +235,16 @@ impl Server {
         let now = self.clock.now();
         self.share_turn(self.soon.len() + self.again.len() + events.iter().count());
         self.look_for_room(now);
-        self.take_kept(now)?;
+        self.exchange(now)?;
         let is_signalled = self.hear(events, now);
         self.accept(now);
+        self.exchange(now)?;
+        self.take_pages(now);
         self.obey(now);
         self.answer(now);
         self.broker.tick(now, TIMERS_PER_TURN);
         self.obey(now);
-        self.hand_over(now);
+        self.exchange(now)?;
         self.write(now);
         self.reap(now);
         self.notifier.live(now);

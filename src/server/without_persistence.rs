@@ -12,13 +12,13 @@ pub(super) enum Keeping {}
 
 #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "the feature does something here")]
 impl Server {
-    pub(super) fn take_kept(&mut self, _now: Time) -> io::Result<()> {
+    pub(super) fn exchange(&mut self, _now: Time) -> io::Result<()> {
         Ok(())
     }
 
-    pub(super) fn look_for_room(&mut self, _now: Time) {}
+    pub(super) fn take_pages(&mut self, _now: Time) {}
 
-    pub(super) fn hand_over(&mut self, _now: Time) {}
+    pub(super) fn look_for_room(&mut self, _now: Time) {}
 
     pub(super) fn keeping_due(&self) -> Option<Time> {
         self.keeping.as_ref().map(|never| match *never {})

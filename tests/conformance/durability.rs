@@ -725,3 +725,27 @@ fn a_message_of_qos_2_is_over_before_thousands_of_qos_1_are_settled() {
     kept.read();
     assert!(!kept.payloads(many).is_empty(), "those that were not settled come again");
 }
+
+#[test]
+fn who_waits_for_a_batch_is_answered_without_another_turn() {
+    let mut kept = Kept::new();
+    kept.leave("away");
+    let publishers: Vec<Peer> =
+        (0..200).map(|count| kept.world.connect(Connect::new(V5, &format!("p{count}")).bytes())).collect();
+    for &publisher in &publishers {
+        kept.world.send(publisher, Publish::new(V5, "t", b"kept").qos(1, 1).bytes());
+    }
+    kept.close();
+    let batch = kept.closed.take().expect("the messages");
+    kept.world.broker.durable(batch.number, kept.world.now());
+    let mut answered = Vec::new();
+    while let Some(id) = kept.world.broker.next_answered() {
+        assert!(kept.world.broker.has_output(id));
+        answered.push(id);
+    }
+    assert_eq!(answered.len(), 128, "the others get their answers in their turn");
+    kept.world.settle();
+    for publisher in publishers {
+        assert_eq!(kept.world.take_one(publisher).len(), 4, "a PUBACK");
+    }
+}

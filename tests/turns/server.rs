@@ -309,7 +309,7 @@ impl Server {
         let again = self.again.len();
         let events: Vec<Peer> = self.events.drain(..self.events.len().min(EVENTS_PER_TURN)).collect();
         self.share_turn(again + events.len());
-        self.take_kept();
+        self.exchange();
         for _ in 0..again {
             let Some(peer) = self.again.pop_front() else { break };
             let link = self.link(peer);
@@ -319,11 +319,13 @@ impl Server {
         for peer in events {
             self.read(peer);
         }
+        self.exchange();
+        self.take_pages();
         self.obey();
         self.answer();
         self.broker.tick(self.now, TIMERS_PER_TURN);
         self.obey();
-        self.hand_over();
+        self.exchange();
         self.write();
         self.reap();
         let heaviest = self.broker.heaviest_turn();
@@ -487,12 +489,24 @@ impl Server {
     }
 
     /// What was handed over to the store in an earlier turn is durable.
+    fn exchange(&mut self) {
+        self.take_kept();
+        while let Some(peer) = self.broker.next_answered() {
+            self.write_one(peer);
+        }
+        self.hand_over();
+    }
+
     fn take_kept(&mut self) {
         let Some(keeping) = &mut self.keeping else { return };
         if let Some(batch) = keeping.batch.take_if(|_| !keeping.is_stuck) {
             keeping.store.write(&batch, self.now);
             self.broker.durable(batch.number, self.now);
         }
+    }
+
+    fn take_pages(&mut self) {
+        let Some(keeping) = &mut self.keeping else { return };
         if self.broker.wants_pages() {
             let fetches = self.broker.take_fetches(self.now);
             let pages = keeping.store.read(&fetches, Epoch::new(Time::ZERO, Time::ZERO));
