@@ -132,6 +132,13 @@ pub trait AccessControl {
         self.grants_everything()
     }
 
+    /// Whether a client with a User Name that this listener lets in has proved the name by its password. One that it has
+    /// not proved owns nothing.
+    fn proves_names(&self, listener: ListenerId) -> bool {
+        let _ = listener;
+        !self.grants_everything()
+    }
+
     /// Answers one question about one client.
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer;
 

@@ -282,6 +282,10 @@ impl AccessControl for Authority {
         self.policies.policies.iter().all(|policy| policy.acl.is_none())
     }
 
+    fn proves_names(&self, listener: ListenerId) -> bool {
+        self.policies.of(listener).is_some_and(|policy| policy.passwords.is_some())
+    }
+
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
         self.refused_by = None;
         match question {

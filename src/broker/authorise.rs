@@ -181,8 +181,7 @@ impl Broker {
     }
 
     /// Other rules are in force from now on. Who may not stay loses the connection; subscriptions stay, and what they
-    /// match is judged by the new rules, what waits for clients included. Costs a look at every session and a
-    /// question for every message that waits.
+    /// match is judged by the new rules, and so is what waits for clients, when it leaves. Costs a look at every session.
     pub fn replace_access(&mut self, access: Box<dyn AccessControl>, now: Time) {
         self.advance(now);
         self.is_open = access.grants_every_act();
@@ -197,7 +196,7 @@ impl Broker {
         }
         let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in sessions {
-            self.judge_anew(id);
+            self.ask_whether_to_stay(id);
         }
     }
 
@@ -212,7 +211,7 @@ impl Broker {
         }
     }
 
-    fn judge_anew(&mut self, id: SessionId) {
+    fn ask_whether_to_stay(&mut self, id: SessionId) {
         // One session's Will may have ended another one.
         if self.sessions.find(id).is_none() {
             return;
@@ -223,19 +222,12 @@ impl Broker {
             self.turn_out(id, reason);
             return;
         }
-        let Self { access, sessions, is_open, statistics, .. } = self;
-        let session = &mut sessions[id];
-        if *is_open {
-            session.reading = Reading::Free;
-            return;
-        }
-        session.reading = Reading::Unknown;
-        let Some(mut outgoing) = session.outgoing.take() else { return };
-        let withdrawn = outgoing
-            .withdraw(|message| may_receive(&mut **access, session, message.publication().topic).is_none());
-        statistics.dropped += withdrawn as u64;
-        session.outgoing = Some(outgoing);
-        self.settle_gone(id);
+        self.judge_anew(id);
+    }
+
+    /// What a session's client may be given is to be found out anew. What waits for it is judged when it leaves.
+    pub(super) fn judge_anew(&mut self, id: SessionId) {
+        self.sessions[id].reading = if self.is_open { Reading::Free } else { Reading::Unknown };
     }
 
     /// Ends the connection of a client who may not stay, and its session if the client is nobody any more.

@@ -52,17 +52,20 @@ impl Broker {
         let connect = &with_will_topic(connect, mounted.as_deref());
         let decision = match self.claim(&rules, identity.as_deref(), connect) {
             Err(refusal) => Err(refusal),
-            Ok(claim) => match self.may_connect(id, &claim, identity.as_deref(), connect) {
-                None => {
-                    if let (Some(parked), Cow::Owned(drawn)) =
-                        (&mut self.connections[id].parked, claim.client_identifier)
-                    {
-                        parked.assign(drawn);
+            Ok(claim) => {
+                let claim = Claim { is_proved: self.is_proved(id, claim.user_name), ..claim };
+                match self.may_connect(id, &claim, identity.as_deref(), connect) {
+                    None => {
+                        if let (Some(parked), Cow::Owned(drawn)) =
+                            (&mut self.connections[id].parked, claim.client_identifier)
+                        {
+                            parked.assign(drawn);
+                        }
+                        return Ok(Step::Parked);
                     }
-                    return Ok(Step::Parked);
+                    Some(decision) => decision.map(|()| claim),
                 }
-                Some(decision) => decision.map(|()| claim),
-            },
+            }
         };
         match decision {
             Err((reason, what)) => {
@@ -94,7 +97,7 @@ impl Broker {
         }
         let was_kept = self.find_session(&claim.client_identifier).is_some_and(|known| self.is_kept(known));
         let (session, is_present) = self.take_session(id, &claim.client_identifier, connect);
-        self.apply(id, session, claim.user_name, connect);
+        self.apply(id, session, claim, connect);
         self.keep_connected(id, session, was_kept);
         info!(target: "connection",
             "New client connected from {} as {} (p{}, c{}, k{}{}).",
@@ -188,7 +191,8 @@ impl Broker {
         if let Verdict::Refused(reason) = verdict {
             return Some(Err((reason, unauthenticated(reason, claim.user_name))));
         }
-        if !self.owns_session(claim) {
+        if let Some(owner) = self.other_owner(claim) {
+            self.denial = Some(owner);
             return Some(Err((ReasonCode::NotAuthorized, "the session is another user's")));
         }
         if let Some(will) = &connect.will {
@@ -232,11 +236,45 @@ impl Broker {
         self.clients.find(client_identifier, &self.sessions)
     }
 
-    /// Whether the session that a client would take over, if there is one, is its own. Where nobody is authenticated,
-    /// every session is everybody's.
-    fn owns_session(&self, claim: &Claim<'_>) -> bool {
-        let session = self.find_session(&claim.client_identifier).map(|known| &self.sessions[known]);
-        self.knows_nobody || session.is_none_or(|session| session.user_name.as_deref() == claim.user_name)
+    /// Whether the User Name of a client that is let in was proved. A method or a certificate always does so.
+    fn is_proved(&self, id: ConnectionId, user_name: Option<&str>) -> bool {
+        let connection = &self.connections[id];
+        let is_vouched_for = connection.authentication().is_some() || connection.certificate().is_some();
+        user_name.is_some() && (is_vouched_for || self.access.proves_names(connection.listener))
+    }
+
+    /// Whose the session is that a client would take over, and what can be done, if it is not its own. A session belongs
+    /// to the User Name that was proved for it. One that has no such name goes over to the first that is proved; without
+    /// proof it goes on with the name that it has, or without one. Where no user is known, every session is for all.
+    fn other_owner(&self, claim: &Claim<'_>) -> Option<String> {
+        let session = &self.sessions[self.find_session(&claim.client_identifier)?];
+        let is_same = session.user_name.as_deref() == claim.user_name;
+        let is_its_own = match (session.is_proved, claim.is_proved) {
+            (false, true) => true,
+            (true, false) => false,
+            (true, true) | (false, false) => is_same,
+        };
+        if is_its_own || self.knows_nobody {
+            return None;
+        }
+        let client = Escaped(&session.client_identifier);
+        Some(match (&session.user_name, session.is_proved) {
+            (Some(name), true) => {
+                let name = Escaped(name);
+                format!(
+                    "client {client} belongs to user '{name}'; connect as that user, or as another client"
+                )
+            }
+            (Some(name), false) => {
+                let name = Escaped(name);
+                format!(
+                    "client {client} came as '{name}', without proof; use that name, one with a password, or another client"
+                )
+            }
+            (None, _) => format!(
+                "client {client} came without a User Name; leave yours out, prove it with a password, or use another client"
+            ),
+        })
     }
 
     /// Finds the session of this Client Identifier or makes one; tells whether it was there.
@@ -268,6 +306,7 @@ impl Broker {
         let session = self.sessions.insert_with(|_| Session {
             client_identifier: client_identifier.into(),
             user_name: None,
+            is_proved: false,
             listener: self.connections[id].listener,
             reading: Reading::Free,
             presence: Presence::Connected(id),
@@ -286,16 +325,9 @@ impl Broker {
     }
 
     /// Puts what the CONNECT says of the session into it, and lets the connection serve it.
-    fn apply(
-        &mut self,
-        id: ConnectionId,
-        session_id: SessionId,
-        user_name: Option<&str>,
-        connect: &Connect<'_>,
-    ) {
+    fn apply(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>, connect: &Connect<'_>) {
+        self.identify(id, session_id, claim);
         let session = &mut self.sessions[session_id];
-        session.user_name = user_name.map(Into::into);
-        session.listener = self.connections[id].listener;
         let publisher = session.publisher().written();
         let will = connect.will.as_ref().map(|will| self.keep_will(will, &publisher));
         let expiry_interval = self.granted_expiry(connect);
@@ -310,6 +342,20 @@ impl Broker {
         connection.state = State::Serving(session_id);
         let silence = connection.silence_allowed();
         self.arm_connection(id, silence);
+    }
+
+    /// Puts into a session who its client is now. What it may be given depends on that.
+    fn identify(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>) {
+        let listener = self.connections[id].listener;
+        let session = &mut self.sessions[session_id];
+        let is_other = session.listener != listener || session.user_name.as_deref() != claim.user_name;
+        session.user_name = claim.user_name.map(Into::into);
+        session.is_proved = claim.is_proved;
+        session.listener = listener;
+        if is_other && !session.subscriptions.is_empty() {
+            self.judge_anew(session_id);
+            self.matches = Default::default();
+        }
     }
 
     fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {

@@ -7,9 +7,9 @@ use super::Broker;
 use super::budget::Pressure;
 use super::work::steps;
 use crate::escape::Escaped;
-use crate::journal::{Fetch, MessageNumber, Page, Pages, SessionNumber};
+use crate::journal::{Fetch, Page, Pages, SessionNumber};
 use crate::message::Message;
-use crate::session::{Queued, Reading};
+use crate::session::Queued;
 use crate::slots::SessionId;
 use crate::time::Time;
 
@@ -190,29 +190,15 @@ impl Broker {
         self.work.take(page.copies.len() * steps::PACKET);
         for copy in &page.copies {
             let Some((place, form)) = &copy.found else { continue };
-            let queued = Queued {
+            self.sessions[session].outgoing_mut().push(Queued {
                 message: messages[*place].clone(),
                 identifiers: form.identifiers.clone().into(),
                 group: None,
                 qos: form.qos,
                 retain: form.retain,
                 number: Some(copy.number),
-            };
-            self.take_copy(session, queued, copy.number);
+            });
         }
         true
-    }
-
-    /// Lets a copy that was read wait here, if the client may still have it.
-    fn take_copy(&mut self, session: SessionId, queued: Queued, number: MessageNumber) {
-        let is_judged = self.sessions[session].reading != Reading::Free;
-        let is_barred = is_judged && self.may_receive(session, queued.message.publication().topic).is_none();
-        let outgoing = self.sessions[session].outgoing_mut();
-        if is_barred {
-            outgoing.let_go(Some(number));
-            self.statistics.dropped += 1;
-        } else {
-            outgoing.push(queued);
-        }
     }
 }

@@ -13,7 +13,7 @@ use crate::codec::{
 use crate::journal::{Awaited, Record, Urgency};
 use crate::message::{Keepable, Naming, ReceiverCopy};
 use crate::planted::{self, is_planted};
-use crate::session::{Outgoing, Queued, Settled, Stage};
+use crate::session::{Outgoing, Queued, Reading, Settled, Stage};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::{Duration, Time};
 
@@ -249,6 +249,11 @@ impl Broker {
             self.sessions[session].outgoing_mut().let_go(queued.number);
             return;
         }
+        if self.is_barred(session, queued) {
+            self.statistics.dropped += 1;
+            self.sessions[session].outgoing_mut().let_go(queued.number);
+            return;
+        }
         let sent_until = self.sessions[session].outgoing_mut().sent_until;
         let mut keepable = Keepable::kept(&queued.message);
         self.sender.encoder.begin();
@@ -267,6 +272,16 @@ impl Broker {
         } else {
             self.begin(session, &mut keepable, share);
         }
+    }
+
+    /// Whether the client may not have a message any more that has waited for it: other rules are in force, or it has come
+    /// in by another listener, or as another user.
+    fn is_barred(&mut self, session: SessionId, queued: &Queued) -> bool {
+        if self.sessions[session].reading == Reading::Free {
+            return false;
+        }
+        self.work.take(steps::QUESTION);
+        self.may_receive(session, queued.message.publication().topic).is_none()
     }
 
     fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {

@@ -76,6 +76,8 @@ pub(super) struct Claim<'a> {
     /// Drawn by the broker, if it is owned.
     pub(super) client_identifier: Cow<'a, str>,
     pub(super) user_name: Option<&'a str>,
+    /// Whether the name was proved.
+    pub(super) is_proved: bool,
 }
 
 impl Broker {
@@ -187,7 +189,7 @@ impl Broker {
         if !prefixes.is_empty() && !prefixes.iter().any(|prefix| client_identifier.starts_with(&**prefix)) {
             return Err((ReasonCode::NotAuthorized, "the Client Identifier does not begin as it must"));
         }
-        Ok(Claim { client_identifier, user_name })
+        Ok(Claim { client_identifier, user_name, is_proved: false })
     }
 
     fn claimed_identifier<'a>(

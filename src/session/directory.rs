@@ -158,6 +158,7 @@ mod tests {
         Session {
             client_identifier: name.into(),
             user_name: None,
+            is_proved: false,
             listener: crate::settings::ListenerId::default(),
             reading: crate::session::Reading::Free,
             presence: Presence::Away { ends: Time::NEVER },

@@ -100,8 +100,10 @@ const _: () = assert!(size_of::<Session>() <= 104);
 pub struct Session {
     /// The Client Identifier that it is known by [MQTT-3.1.3-2].
     pub client_identifier: Box<str>,
-    /// The authenticated User Name, if there is one.
+    /// The User Name that its client has given, if it has.
     pub user_name: Option<UserName>,
+    /// Whether the name was proved, by a password, a certificate or a method: then the session is its own.
+    pub is_proved: bool,
     /// The listener that its client came in by last.
     pub listener: ListenerId,
     /// Whether the client may be given all that its subscriptions match.

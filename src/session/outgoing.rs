@@ -581,31 +581,6 @@ impl Outgoing {
         self.replays.take_any().map(|_| Leftover { may_move: false, queued: None })
     }
 
-    /// Takes out what the client may no longer be given: from the queue, and from what is to be sent again. What was
-    /// sent on this connection can not be called back. Tells how many messages it was.
-    pub fn withdraw(&mut self, mut is_barred: impl FnMut(&Message) -> bool) -> usize {
-        let before = self.queue.len();
-        let gone = &mut self.gone;
-        self.queue.retain(|queued| {
-            let stays = !is_barred(&queued.message);
-            if !stays {
-                gone.extend(queued.number);
-            }
-            stays
-        });
-        let mut withdrawn = before - self.queue.len();
-        self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
-        for index in self.sent..self.in_flight.len() {
-            if self.in_flight[index].queued().is_some_and(|queued| is_barred(&queued.message)) {
-                self.set_stage(index, Stage::Settled);
-                withdrawn += 1;
-            }
-        }
-        self.forget_settled();
-        self.count();
-        withdrawn
-    }
-
     /// Tells how much memory the lists take; the messages count themselves.
     fn count(&mut self) {
         self.counted.set(

@@ -3,6 +3,7 @@
 //! them all, and `make conformance` compares the two.
 
 mod durability;
+mod identity;
 mod mosquitto;
 mod regression;
 mod rules;
