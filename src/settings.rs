@@ -93,6 +93,8 @@ pub struct Settings {
 pub struct Listener {
     /// Where it was written, as `file:line`, for messages; the command line's say `--port`.
     pub place: String,
+    /// What it is known by, where the operator has said so (`listener_name`).
+    pub name: Option<Box<str>>,
     /// What it is bound to.
     pub address: Address,
     /// The network interface that it is bound to (`bind_interface`).
@@ -111,6 +113,41 @@ pub struct Listener {
     pub rules: Rc<Rules>,
     /// Who may come in here and what he may do; listeners share one unless `per_listener_settings` parts them.
     pub security: Rc<Security>,
+}
+
+impl Listener {
+    /// What sessions and messages that came in here know it by: its name, or else where it listens as it was written,
+    /// not what that came to. With another mount point it is another listener, since its clients name other topics.
+    pub fn identity(&self) -> String {
+        let mut identity = match (&self.name, &self.interface) {
+            (Some(name), _) => format!("name {name}"),
+            (None, None) => self.address.to_string(),
+            (None, Some(interface)) => format!("{} at interface {interface}", self.address),
+        };
+        if let Some(mount_point) = &self.rules.mount_point {
+            identity.push_str(" below ");
+            identity.push_str(mount_point);
+        }
+        identity
+    }
+}
+
+/// What each of these listeners is known by. Those that can not be told apart are numbered.
+pub fn names_of<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<ListenerName> {
+    let mut names: Vec<ListenerName> = Vec::new();
+    for listener in listeners {
+        let identity = listener.identity();
+        let alike =
+            |name: &&ListenerName| name.name == identity || name.name.starts_with(&format!("{identity}, "));
+        let name = match names.iter().filter(alike).count() {
+            0 => identity,
+            before => format!("{identity}, {}", before + 1),
+        };
+        let proves_names =
+            listener.security.passwords.is_some() || listener.rules.user_name != UserNameSource::Connect;
+        names.push(ListenerName { name, proves_names });
+    }
+    names
 }
 
 /// What a listener is bound to.
@@ -249,9 +286,23 @@ impl fmt::Display for Network {
     }
 }
 
-/// One of the listeners, by its place in [`Settings::listeners`].
+/// One of the listeners that there are or were, by its place in the settings at the start or when it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListenerId(pub u16);
+
+impl ListenerId {
+    /// Stands for a listener of which nothing is known any more.
+    pub const UNKNOWN: Self = Self(u16::MAX);
+}
+
+/// What a listener is known by from one run to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerName {
+    /// As [`Listener::identity`] tells.
+    pub name: String,
+    /// Whether User Names are proved there, by passwords or certificates.
+    pub proves_names: bool,
+}
 
 /// What the core asks of the clients of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -123,6 +123,13 @@ impl Policies {
         self.policies.get(self.of_listeners.get(position)?.1)
     }
 
+    /// What holds for the clients of a listener. One that is not there any more allows what all do that are.
+    fn in_force(&self, listener: ListenerId) -> impl Iterator<Item = &Policy> {
+        let own = self.of(listener);
+        let others = if own.is_some() { &[][..] } else { &self.policies };
+        own.into_iter().chain(others)
+    }
+
     /// Where a listener stands, or would stand.
     fn position(&self, listener: ListenerId) -> Result<usize, usize> {
         self.of_listeners.binary_search_by_key(&listener, |&(listener, _)| listener)
@@ -207,48 +214,47 @@ impl Authority {
         }
     }
 
-    /// By the rules for the listener of a client; everything is allowed where there are none.
-    fn by_rules(&mut self, client: &Client<'_>, judge: impl FnOnce(&Acl, &Subject<'_>) -> Ruling) -> Answer {
-        let Some(policy) = self.policies.of(client.listener) else {
-            return refused(ReasonCode::NotAuthorized);
-        };
-        let Some(acl) = &policy.acl else { return GRANTED };
+    /// By the rules for the listener of a client that `concerns` tells of; everything is allowed where there are none. A
+    /// ruling that allows less than `least` is a refusal.
+    fn by_rules(
+        &mut self,
+        client: &Client<'_>,
+        least: QoS,
+        concerns: impl Fn(&Policy) -> bool,
+        judge: impl Fn(&Acl, &Subject<'_>) -> Ruling,
+    ) -> Answer {
         let subject = Subject { client_identifier: client.client_identifier, user_name: client.user_name };
-        let ruling = judge(acl, &subject);
-        match ruling {
-            Ruling::Allowed { maximum: QoS::ExactlyOnce, .. } => GRANTED,
-            Ruling::Allowed { maximum, .. } => Answer::Now(Verdict::GrantedAtMost(maximum)),
-            Ruling::InPart { maximum } => Answer::Now(Verdict::GrantedInPart(maximum)),
-            Ruling::Denied { .. } => {
+        let (mut most, mut is_in_part) = (QoS::ExactlyOnce, false);
+        let policies = self.policies.in_force(client.listener).filter(|policy| concerns(policy));
+        for acl in policies.filter_map(|policy| policy.acl.as_ref()) {
+            let ruling = judge(acl, &subject);
+            let (Ruling::Allowed { maximum, .. } | Ruling::InPart { maximum }) = ruling else {
                 self.refused_by = Some(RefusedBy::Rule(acl.clone(), ruling));
-                refused(ReasonCode::NotAuthorized)
+                return refused(ReasonCode::NotAuthorized);
+            };
+            if maximum < least {
+                self.refused_by = Some(RefusedBy::Rule(acl.clone(), ruling));
+                return refused(ReasonCode::NotAuthorized);
             }
+            most = most.min(maximum);
+            is_in_part |= matches!(ruling, Ruling::InPart { .. });
+        }
+        match most {
+            _ if is_in_part => Answer::Now(Verdict::GrantedInPart(most)),
+            QoS::ExactlyOnce => GRANTED,
+            _ => Answer::Now(Verdict::GrantedAtMost(most)),
         }
     }
 
-    fn publish(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
-        let Question::Publish { topic, qos, .. } = question else {
-            return refused(ReasonCode::NotAuthorized);
-        };
-        let mut ruling = None;
-        let answer = self.by_rules(client, |acl, subject| {
-            let found = acl.decide(subject, Access::Write, topic);
-            ruling = Some(found);
-            found
-        });
-        match (answer, ruling) {
-            (Answer::Now(Verdict::GrantedAtMost(most)), Some(ruling)) if qos > most => {
-                let acl = self.policies.of(client.listener).and_then(|policy| policy.acl.clone());
-                self.refused_by = acl.map(|acl| RefusedBy::Rule(acl, ruling));
-                refused(ReasonCode::NotAuthorized)
-            }
-            _ => answer,
-        }
-    }
-
+    /// Where its listener is not there any more, a client stays, unless there are users and it is none of them.
     fn stay(&self, client: &Client<'_>) -> Answer {
         let Some(policy) = self.policies.of(client.listener) else {
-            return refused(ReasonCode::NotAuthorized);
+            let mut users =
+                self.policies.policies.iter().filter_map(|policy| policy.passwords.as_ref()).peekable();
+            let is_removed = client.user_name.is_some_and(|name| {
+                users.peek().is_some() && !users.any(|passwords| passwords.contains(name))
+            });
+            return if is_removed { refused(ReasonCode::BadUserNameOrPassword) } else { GRANTED };
         };
         let is_known = match (client.user_name, &policy.passwords) {
             (Some(user), Some(passwords)) => passwords.contains(user),
@@ -268,6 +274,9 @@ impl Authority {
 const TOO_MANY_WRONG: &str = "too many wrong passwords came from its address";
 
 const GRANTED: Answer = Answer::Now(Verdict::Granted);
+
+/// Where no QoS is asked for, any will do.
+const ANY: QoS = QoS::AtMostOnce;
 
 const fn refused(reason: ReasonCode) -> Answer {
     Answer::Now(Verdict::Refused(reason))
@@ -290,20 +299,21 @@ impl AccessControl for Authority {
         self.refused_by = None;
         match question {
             Question::Connect { password } => self.connect(client, password),
-            Question::Publish { .. } => self.publish(client, question),
+            Question::Publish { topic, qos, .. } => {
+                self.by_rules(client, qos, |_| true, |acl, subject| acl.decide(subject, Access::Write, topic))
+            }
             Question::Subscribe { filter, .. } => {
-                self.by_rules(client, |acl, subject| acl.decide_filter(subject, filter))
+                self.by_rules(client, ANY, |_| true, |acl, subject| acl.decide_filter(subject, filter))
             }
             Question::Receive { topic } => {
-                self.by_rules(client, |acl, subject| acl.decide(subject, Access::Read, topic))
+                self.by_rules(client, ANY, |_| true, |acl, subject| acl.decide(subject, Access::Read, topic))
             }
-            Question::BeSource { topic } => {
-                let policy = self.policies.of(client.listener);
-                if policy.is_some_and(|policy| !policy.security.checks_retain_source) {
-                    return GRANTED;
-                }
-                self.by_rules(client, |acl, subject| acl.decide(subject, Access::Write, topic))
-            }
+            Question::BeSource { topic } => self.by_rules(
+                client,
+                ANY,
+                |policy| policy.security.checks_retain_source,
+                |acl, subject| acl.decide(subject, Access::Write, topic),
+            ),
             Question::Stay => self.stay(client),
         }
     }

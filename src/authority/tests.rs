@@ -123,6 +123,42 @@ fn rules_decide_and_say_which_did() {
 }
 
 #[test]
+fn a_listener_that_is_not_there_any_more_allows_what_all_present_ones_do() {
+    let place = Place::new("common");
+    let first = place.file("first", "topic read a/#\ntopic write maxqos 1 w\n");
+    let second = place.file("second", "topic read a/b/#\ntopic deny a/b/x\ntopic write w\n");
+    let rules = [Some(first), Some(second), None];
+    let securities: Vec<_> =
+        (0..).zip(&rules).map(|(id, rules)| (ListenerId(id), security(None, rules.as_deref()))).collect();
+    let policies = Policies::load(&securities).unwrap();
+    let mut authority = Authority::new(Rc::new(policies), || ()).unwrap();
+    let publish = |qos| Question::Publish { topic: TopicName::new("w").unwrap(), qos, retain: false };
+    let receive = |topic| Question::Receive { topic: TopicName::new(topic).unwrap() };
+    let subscribe =
+        |filter| Question::Subscribe { filter: TopicFilter::new(filter).unwrap(), qos: QoS::ExactlyOnce };
+    let denied = refused(ReasonCode::NotAuthorized);
+    let at_most_once_more = Answer::Now(Verdict::GrantedAtMost(QoS::AtLeastOnce));
+    for gone in [ListenerId(3), ListenerId::UNKNOWN] {
+        let mut ask = |question| authority.ask(&Client { listener: gone, ..client(None, None) }, question);
+        assert_eq!(ask(Question::Stay), GRANTED, "no session ends for that");
+        assert_eq!(ask(Question::Connect { password: None }), denied);
+        for (question, answer) in [
+            (receive("a/b/1"), GRANTED),
+            (receive("a/1"), denied),
+            (receive("a/b/x"), denied),
+            (receive("c"), denied),
+            (subscribe("a/b/1"), GRANTED),
+            (subscribe("a/b/#"), Answer::Now(Verdict::GrantedInPart(QoS::ExactlyOnce))),
+            (subscribe("c"), denied),
+            (publish(QoS::AtLeastOnce), at_most_once_more),
+            (publish(QoS::ExactlyOnce), denied),
+        ] {
+            assert_eq!(ask(question), answer, "{question:?}");
+        }
+    }
+}
+
+#[test]
 fn all_that_is_wrong_in_all_files_is_said() {
     let place = Place::new("wrong");
     let passwords = place.file("passwords", "x:plain\n");

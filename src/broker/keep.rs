@@ -16,6 +16,7 @@ use crate::journal::{
 use crate::message::{Keepable, Message, Publication, Spares};
 use crate::planted::{self, is_planted};
 use crate::session::{Presence, Queued, Session};
+use crate::settings::ListenerId;
 use crate::slots::{ConnectionId, SessionId};
 use crate::subscription::{Target, Terms};
 use crate::time::Time;
@@ -105,6 +106,13 @@ impl Broker {
     fn resume_paused(&mut self) {
         if let Some(journal) = self.journal.as_mut().filter(|journal| !journal.is_full()) {
             self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
+        }
+    }
+
+    /// A listener has come that was not there when the journal was begun, with this name.
+    pub fn name_listener(&mut self, listener: ListenerId, name: &str, now: Time) {
+        if let Some(journal) = &mut self.journal {
+            journal.record(Record::Listener(listener, name.to_owned()), Urgency::Lazy, now);
         }
     }
 
@@ -509,6 +517,7 @@ impl Broker {
             number,
             client_identifier: (*session.client_identifier).to_owned(),
             user_name: session.user_name.as_deref().map(str::to_owned),
+            is_proved: session.is_proved,
             listener: session.listener,
             expiry_interval: session.expiry_interval,
             presence,

@@ -97,7 +97,7 @@ impl Broker {
         let id = sessions.insert_with(|_| Session {
             client_identifier: stored.client_identifier.as_str().into(),
             user_name: stored.user_name.as_deref().map(Into::into),
-            is_proved: stored.user_name.is_some(),
+            is_proved: stored.is_proved,
             listener: stored.listener,
             reading: if *is_open { Reading::Free } else { Reading::Unknown },
             presence: Presence::Away { ends },

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use crate::escape::Escaped;
 use crate::limits::Limits;
 use crate::settings::{
     Address, Family, Listener, Log, LogDestination, LogKinds, LogTime, PERSISTENCE_FILE, Persistence,
@@ -222,12 +223,33 @@ impl Builder<'_> {
         }
         check_unnamed(unnamed, findings);
         check_ports(&drafts, findings);
+        check_names(&drafts, findings);
         for draft in drafts {
             let place = draft.place.as_ref().or_else(|| draft.said.first().map(|(_, place)| place));
             let place = place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line));
-            listeners.push(self.listener(draft, address(draft), place, findings));
+            let listener = self.listener(draft, address(draft), place, findings);
+            self.warn_of_likeness(draft, &listener, &listeners, findings);
+            listeners.push(listener);
         }
         listeners
+    }
+
+    /// What is kept belongs to a listener by what it is known by, which should be its own.
+    fn warn_of_likeness(
+        &self,
+        draft: &ListenerDraft,
+        listener: &Listener,
+        others: &[Listener],
+        findings: &mut Vec<Finding>,
+    ) {
+        let identity = listener.identity();
+        if self.globals.is_persistent
+            && others.iter().any(|other| other.identity() == identity)
+            && let Some(place) = &draft.place
+        {
+            let text = "it can not be told from one before it once the order changes, expected a 'listener_name' for both";
+            findings.push(Finding::warning(place, text));
+        }
     }
 
     fn listener(
@@ -241,6 +263,7 @@ impl Builder<'_> {
         check_websocket(draft, findings);
         Listener {
             place,
+            name: draft.name.as_deref().map(Box::from),
             address,
             interface: draft.interface.clone(),
             protocol: if draft.is_websocket {
@@ -494,6 +517,18 @@ fn in_order<'a>(one: &'a ListenerDraft, other: &'a ListenerDraft) -> (&'a Listen
     match (&one.place, &other.place) {
         (Some(first), Some(second)) if first.file == second.file && first.line > second.line => (other, one),
         _ => (one, other),
+    }
+}
+
+/// A name stands for one listener.
+fn check_names(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>) {
+    for (count, draft) in drafts.iter().enumerate() {
+        let Some(name) = &draft.name else { continue };
+        let is_taken = drafts[..count].iter().any(|other| other.name.as_ref() == Some(name));
+        if is_taken && let Some(place) = draft.said.place("listener_name") {
+            let text = format!("listener_name '{}' is given twice, expected once", Escaped(name));
+            findings.push(Finding::error(place, text));
+        }
     }
 }
 

@@ -179,6 +179,7 @@ pub(super) struct ListenerDraft {
     /// Said of this listener whether or not `per_listener_settings`.
     pub own_anonymous: Option<bool>,
     pub own_drawn_prefix: Option<String>,
+    pub name: Option<String>,
     pub interface: Option<String>,
     pub family: Family,
     pub is_websocket: bool,
@@ -215,6 +216,7 @@ impl ListenerDraft {
             security: SecurityDraft::default(),
             own_anonymous: None,
             own_drawn_prefix: None,
+            name: None,
             interface: None,
             family: Family::Both,
             is_websocket: false,

@@ -178,6 +178,14 @@ pub static KEYWORDS: &[Keyword] = &[
         })),
         "",
     ),
+    row(
+        "listener_name",
+        Listener(Text("a name of at most 255 bytes", |draft, text| {
+            draft.name = Some(values::listener_name(text)?);
+            Ok(())
+        })),
+        "Brooklet's own: what sessions and messages know a listener by, in place of where it listens",
+    ),
     row("socket_domain", Listener(Word("ipv4 or ipv6", values::family)), ""),
     row("protocol", Listener(Word("mqtt or websockets", values::protocol)), "`http_api` is not there"),
     row(

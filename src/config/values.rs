@@ -228,6 +228,11 @@ pub(super) fn drawn_prefix(text: &str) -> Result<String, String> {
     if text.len() > 50 { Err("at most 50 bytes".to_owned()) } else { Ok(text.to_owned()) }
 }
 
+/// A name for a listener.
+pub(super) fn listener_name(text: &str) -> Result<String, String> {
+    if text.len() > 255 { Err("at most 255 bytes".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 /// A number that stands for a bound: nothing, or less, is no bound.
 pub(super) fn bound(number: i64) -> usize {
     usize::try_from(number).ok().filter(|&bound| bound > 0).unwrap_or(usize::MAX)

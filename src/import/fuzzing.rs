@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::num::NonZeroU64;
 
-use super::Import;
+use super::{Entrance, Import};
 use crate::fuzzing::Input;
 use crate::journal::{MessageNumber, NextNumbers, Record, SessionNumber};
 use crate::settings::ListenerId;
@@ -21,7 +21,8 @@ pub fn check(data: &[u8]) {
     let first = NonZeroU64::new(7).expect("7 is not 0");
     let next = NextNumbers { session: SessionNumber(first), message: MessageNumber(first) };
     let mut seen = Seen::default();
-    let done = import.records(next, &ListenerId, |record| {
+    let entrance = |port| Entrance { listener: ListenerId(port), proves_names: port % 2 == 0 };
+    let done = import.records(next, &entrance, |record| {
         seen.note(&record);
         Ok::<(), Infallible>(())
     });

@@ -67,10 +67,19 @@ pub struct Brought {
     pub doubtful: usize,
 }
 
+/// By which listener something came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance {
+    /// The listener.
+    pub listener: ListenerId,
+    /// Whether User Names are proved there.
+    pub proves_names: bool,
+}
+
 /// Gives the numbers of an import, and the listeners that go by a port in it.
 struct Numbering<'n> {
     next: NextNumbers,
-    listener: &'n dyn Fn(u16) -> ListenerId,
+    entrance: &'n dyn Fn(u16) -> Entrance,
 }
 
 impl Numbering<'_> {
@@ -90,7 +99,7 @@ impl Numbering<'_> {
 
     fn portable(&self, body: &Body<'_>) -> Portable {
         let publisher = Publisher {
-            listener: (self.listener)(body.port),
+            listener: (self.entrance)(body.port).listener,
             client_identifier: body.client_identifier,
             user_name: (!body.user_name.is_empty()).then_some(body.user_name),
         };
@@ -156,7 +165,7 @@ impl<'a> Import<'a> {
         &self.tables.left_out
     }
 
-    /// Hands over all of it. The numbers begin with `next`, and `listener` tells which listener has a port. Times are
+    /// Hands over all of it. The numbers begin with `next`, and `entrance` tells which listener has a port. Times are
     /// milliseconds since 1970, so the records belong into a batch whose `now` is such a one.
     ///
     /// # Errors
@@ -165,10 +174,10 @@ impl<'a> Import<'a> {
     pub fn records<E>(
         &self,
         next: NextNumbers,
-        listener: &dyn Fn(u16) -> ListenerId,
+        entrance: &dyn Fn(u16) -> Entrance,
         mut write: impl FnMut(Record) -> Result<(), E>,
     ) -> Result<(), E> {
-        let numbering = Numbering { next, listener };
+        let numbering = Numbering { next, entrance };
         self.sessions(&numbering).try_for_each(&mut write)?;
         self.subscriptions(&numbering).try_for_each(&mut write)?;
         for place in 0..self.order.len() {
@@ -188,11 +197,13 @@ impl<'a> Import<'a> {
     fn sessions(&self, numbering: &Numbering<'_>) -> impl Iterator<Item = Record> {
         let sent_until = self.sent_until();
         self.tables.sessions.iter().zip(sent_until).enumerate().map(|(place, (session, sent_until))| {
+            let entrance = (numbering.entrance)(session.port);
             Record::Session(Box::new(StoredSession {
                 number: numbering.session(place),
                 client_identifier: session.client_identifier.to_owned(),
                 user_name: session.user_name.map(str::to_owned),
-                listener: (numbering.listener)(session.port),
+                is_proved: session.user_name.is_some() && entrance.proves_names,
+                listener: entrance.listener,
                 expiry_interval: session.expiry_interval,
                 presence: StoredPresence::Away {
                     ends: Time::from_milliseconds(session.ends),

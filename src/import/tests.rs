@@ -99,8 +99,11 @@ fn said(record: &Record) -> String {
 
 fn lines(import: &Import<'_>) -> Vec<String> {
     let mut lines = Vec::new();
-    let listener = |port| ListenerId(if port == 18830 { 3 } else { 0 });
-    let done = import.records(numbers(1, 1), &listener, |record| {
+    let entrance = |port| Entrance {
+        listener: ListenerId(if port == 18830 { 3 } else { 0 }),
+        proves_names: port == 18830,
+    };
+    let done = import.records(numbers(1, 1), &entrance, |record| {
         lines.push(said(&record));
         Ok::<(), Infallible>(())
     });
@@ -275,7 +278,8 @@ fn a_user_name_that_may_be_left_from_another_session_is_told() {
 #[test]
 fn numbers_begin_where_they_are_told_to() {
     let mut lines = Vec::new();
-    let done = read(QUEUED).records(numbers(100, 1000), &ListenerId, |record| {
+    let entrance = |port| Entrance { listener: ListenerId(port), proves_names: true };
+    let done = read(QUEUED).records(numbers(100, 1000), &entrance, |record| {
         lines.push(said(&record));
         if lines.len() == 11 { Err("full") } else { Ok(()) }
     });

@@ -21,6 +21,8 @@ pub struct MessageNumber(pub NonZeroU64);
 /// One change of what is kept. Written twice in the same order, a run of records leaves what it leaves written once.
 #[derive(Clone, Debug)]
 pub enum Record {
+    /// A listener is there that was not when the store was opened, with this name. No other has its place.
+    Listener(ListenerId, String),
     /// A session is there, or another than before under its number. What belongs to it stays.
     Session(Box<StoredSession>),
     /// A session is gone, and its subscriptions and Packet Identifiers with it. Its messages are settled one by one.
@@ -62,8 +64,10 @@ pub struct StoredSession {
     pub number: SessionNumber,
     /// Its Client Identifier.
     pub client_identifier: String,
-    /// The authenticated User Name, if there is one.
+    /// The User Name that its client has given, if it has.
     pub user_name: Option<String>,
+    /// Whether the name was proved.
+    pub is_proved: bool,
     /// The listener that its client came in by last.
     pub listener: ListenerId,
     /// The Session Expiry Interval in seconds.
@@ -270,7 +274,9 @@ impl Record {
         match self {
             Self::Session(session) => memory::allocation(size_of::<StoredSession>()) + session.memory(),
             Self::Subscribed(_, subscription) => memory::allocation(subscription.filter.len()),
-            Self::Unsubscribed(_, text) | Self::Cleared(text) => memory::allocation(text.len()),
+            Self::Listener(_, text) | Self::Unsubscribed(_, text) | Self::Cleared(text) => {
+                memory::allocation(text.len())
+            }
             Self::Message(stored) => {
                 let forms: usize = stored.recipients.iter().map(|to| to.form.memory()).sum();
                 let list = memory::allocation(stored.recipients.capacity() * size_of::<Recipient>());

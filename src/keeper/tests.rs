@@ -34,7 +34,7 @@ impl File {
     }
 
     fn store(&self) -> Store {
-        let opening = Opening { on_damage: OnDamage::Refuse, wall: 0 };
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, wall: 0 };
         Store::open(&self.0.join("store.db"), opening).expect("it can be opened")
     }
 
@@ -76,6 +76,7 @@ fn batch(count: u64) -> Batch {
         number: SESSION,
         client_identifier: "client".to_owned(),
         user_name: None,
+        is_proved: false,
         listener: ListenerId(0),
         expiry_interval: 60,
         presence: StoredPresence::Connected,

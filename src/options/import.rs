@@ -12,10 +12,10 @@ use getopts::{Matches, Options as Parser};
 use super::{Finished, failed, with_environment};
 use crate::config::{self, CommandLine};
 use crate::escape::Escaped;
-use crate::import::Import;
+use crate::import::{Entrance, Import};
 use crate::journal::{Batch, NextNumbers};
 use crate::server::wall;
-use crate::settings::{Address, ListenerId, OnDamage, PERSISTENCE_FILE, Settings};
+use crate::settings::{Address, ListenerId, ListenerName, OnDamage, PERSISTENCE_FILE, Settings, names_of};
 use crate::storage::{Opening, Store};
 use crate::time::Time;
 
@@ -35,6 +35,8 @@ struct Target {
     store: PathBuf,
     /// The ports of the listeners, in their order.
     ports: Vec<u16>,
+    /// What they are known by.
+    listeners: Vec<ListenerName>,
 }
 
 fn parser() -> Parser {
@@ -80,7 +82,8 @@ fn target(matches: &Matches) -> Result<Target, String> {
             })
         }
         (None, Some(directory)) => {
-            Ok(Target { store: Path::new(&directory).join(PERSISTENCE_FILE), ports: Vec::new() })
+            let store = Path::new(&directory).join(PERSISTENCE_FILE);
+            Ok(Target { store, ports: Vec::new(), listeners: Vec::new() })
         }
         _ => Err("expected either -c CONFIG or --to DIRECTORY. Try brooklet import --help.".to_owned()),
     }
@@ -95,14 +98,21 @@ fn target_of(settings: &Settings) -> Option<Target> {
     Some(Target {
         store: persistence.directory.join(&persistence.file),
         ports: settings.listeners.iter().map(|listener| port(&listener.address)).collect(),
+        listeners: names_of(&settings.listeners),
     })
 }
 
 impl Target {
-    /// The listener with a port; the first one, if there is none.
-    fn listener(&self, port: u16) -> ListenerId {
-        let place = self.ports.iter().position(|&known| known == port && port != 0);
-        ListenerId(place.and_then(|place| u16::try_from(place).ok()).unwrap_or(0))
+    /// The listener with a port; the first one, if none has it.
+    fn entrance(&self, port: u16) -> Entrance {
+        let place = self.ports.iter().position(|&known| known == port && port != 0).unwrap_or(0);
+        match (self.listeners.get(place), u16::try_from(place)) {
+            (Some(name), Ok(place)) => {
+                Entrance { listener: ListenerId(place), proves_names: name.proves_names }
+            }
+            // Nothing is known of the listeners, so its name is its own.
+            _ => Entrance { listener: ListenerId::UNKNOWN, proves_names: true },
+        }
     }
 }
 
@@ -133,7 +143,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 fn write(import: &Import<'_>, target: &Target, wall: u64) -> Result<(), String> {
     let in_words = |why: &dyn ToString| format!("{}: {}", shown(&target.store), why.to_string());
-    let opening = Opening { on_damage: OnDamage::Refuse, wall };
+    let opening = Opening { listeners: target.listeners.clone(), on_damage: OnDamage::Refuse, wall };
     let mut store = Store::open(&target.store, opening).map_err(|why| why.to_string())?;
     let now = Time::from_milliseconds(wall);
     let mut holds_nothing = true;
@@ -147,7 +157,7 @@ fn write(import: &Import<'_>, target: &Target, wall: u64) -> Result<(), String> 
 /// Everything in one batch, since half of an import is worse than none.
 fn batch(import: &Import<'_>, target: &Target, next: NextNumbers, now: Time) -> Batch {
     let mut records = Vec::new();
-    let Ok(()) = import.records(next, &|port| target.listener(port), |record| {
+    let Ok(()) = import.records(next, &|port| target.entrance(port), |record| {
         records.push(record);
         Ok::<(), Infallible>(())
     });
@@ -240,7 +250,9 @@ mod tests {
     /// How many sessions, subscriptions, waiting messages, deliveries and retained messages a store holds.
     fn held(store: &str) -> [usize; 5] {
         let wall = wall().milliseconds();
-        let opening = Opening { on_damage: OnDamage::Refuse, wall };
+        let named = |name: &str| ListenerName { name: name.to_owned(), proves_names: false };
+        let listeners = vec![named("port 1"), named("port 18830")];
+        let opening = Opening { listeners, on_damage: OnDamage::Refuse, wall };
         let mut held = [0; 5];
         let mut store = Store::open(Path::new(store), opening).unwrap();
         store
@@ -298,7 +310,7 @@ mod tests {
         let finished = import(&["--to", &to, &golden("retained")]);
         assert!(finished.code == 1 && finished.complaint.contains("a database of mosquitto"), "{finished:?}");
         fs::remove_file(&theirs).unwrap();
-        let opening = Opening { on_damage: OnDamage::Refuse, wall: 0 };
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, wall: 0 };
         let other = Store::open(Path::new(&theirs), opening).unwrap();
         let finished = import(&["--to", &to, &golden("retained")]);
         assert!(finished.code == 1 && finished.complaint.contains("another broker"), "{finished:?}");

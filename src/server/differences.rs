@@ -197,6 +197,7 @@ pub(super) fn of_rights(listener: &Listener) -> Said {
 pub(super) fn of_entrance(listener: &Listener) -> Said {
     let Listener {
         place: _,
+        name,
         address: _,
         interface: _,
         protocol,
@@ -207,7 +208,7 @@ pub(super) fn of_entrance(listener: &Listener) -> Said {
         rules,
         security: _,
     } = listener;
-    let (name, origins, headers) = match protocol {
+    let (protocol_name, origins, headers) = match protocol {
         Protocol::Mqtt => ("mqtt", NONE.to_owned(), NONE.to_owned()),
         Protocol::WebSocket { origins, headers } => ("websockets", list(origins), headers.to_string()),
     };
@@ -217,7 +218,8 @@ pub(super) fn of_entrance(listener: &Listener) -> Said {
         Some(Proxy::V2 { requires_tls }) => ("2", *requires_tls),
     };
     let mut said = vec![
-        ("protocol", name.to_owned()),
+        ("listener_name", or_none(name.as_deref().map(Escaped))),
+        ("protocol", protocol_name.to_owned()),
         ("websockets_origin", origins),
         ("websockets_headers_size", headers),
         ("enable_proxy_protocol", header.to_owned()),

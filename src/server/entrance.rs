@@ -8,7 +8,7 @@ use mio::{Interest, Token};
 
 use crate::access::Peer;
 use crate::memory;
-use crate::settings::{self, Complaint, ListenerId};
+use crate::settings::{self, Complaint, ListenerId, ListenerName, names_of};
 use crate::slots::ConnectionId;
 use crate::time::Time;
 
@@ -30,7 +30,8 @@ impl Server {
     /// If it can not be bound or its files are of no use, everything that is wrong; nothing is open then.
     pub fn open(&mut self, settings: &settings::Listener) -> Result<ListenerId, Vec<Complaint>> {
         let setup = Setup::load(settings)?;
-        let (number, id) = self.reserve(settings, &[]).map_err(|complaint| vec![complaint])?;
+        let name = self.present_names(Some(settings)).pop().map(|name| name.name).unwrap_or_default();
+        let (number, id) = self.reserve(settings, &name, &[]).map_err(|complaint| vec![complaint])?;
         let sockets = listen(settings, self.poll.registry(), number * SOCKETS_MAXIMUM)
             .map_err(|why| vec![unbound(settings, &why)])?;
         self.put(number, Listener { id, settings: settings.clone(), setup, sockets, connections: 0 });
@@ -44,10 +45,17 @@ impl Server {
         opened.map(|listener| listener.id).collect()
     }
 
-    /// A number for a listener that is neither in use nor `taken`, and the name by which the core will know it.
+    /// What the open listeners are known by, in the order of the settings, and one more if there is one.
+    pub(super) fn present_names(&self, more: Option<&settings::Listener>) -> Vec<ListenerName> {
+        let open = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());
+        names_of(open.map(|listener| &listener.settings).chain(more))
+    }
+
+    /// A number for a listener that is neither in use nor `taken`, and how the core will know it.
     pub(super) fn reserve(
         &mut self,
         settings: &settings::Listener,
+        name: &str,
         taken: &[usize],
     ) -> Result<(usize, ListenerId), Complaint> {
         let is_free = |number: &usize| {
@@ -56,11 +64,24 @@ impl Server {
         let number = (0..LISTENERS_MAXIMUM).find(is_free);
         let number =
             number.ok_or_else(|| Complaint::new(&*settings.place, "there are too many listeners"))?;
-        let id = ListenerId(self.listeners_ever);
-        let next = self.listeners_ever.checked_add(1);
-        self.listeners_ever =
-            next.ok_or_else(|| Complaint::new(&*settings.place, "there were too many listeners; restart"))?;
-        Ok((number, id))
+        Ok((number, self.identify(settings, name)?))
+    }
+
+    /// How the core knows the listener of a name: as before, if there was one.
+    pub(super) fn identify(
+        &mut self,
+        settings: &settings::Listener,
+        name: &str,
+    ) -> Result<ListenerId, Complaint> {
+        let place = self.names.iter().position(|known| known == name).unwrap_or(self.names.len());
+        let id = u16::try_from(place).ok().map(ListenerId).filter(|&id| id != ListenerId::UNKNOWN);
+        let id =
+            id.ok_or_else(|| Complaint::new(&*settings.place, "there were too many listeners; restart"))?;
+        if place == self.names.len() {
+            self.names.push(name.to_owned());
+            self.broker.name_listener(id, name, self.clock.now());
+        }
+        Ok(id)
     }
 
     pub(super) fn put(&mut self, number: usize, listener: Listener) {

@@ -57,7 +57,8 @@ impl Server {
         let path = persistence.directory.join(&persistence.file);
         let place = Escaped(&path.display().to_string()).to_string();
         let (now, wall) = (self.clock.now(), clock::wall().milliseconds());
-        let opening = Opening { on_damage: persistence.on_damage, wall };
+        let listeners = self.present_names(None);
+        let opening = Opening { listeners, on_damage: persistence.on_damage, wall };
         let mut store = Store::open(&path, opening).map_err(|error| error.to_string())?;
         if let Some(aside) = store.was_set_aside() {
             let aside = Escaped(&aside.display().to_string()).to_string();
@@ -65,6 +66,7 @@ impl Server {
                 "Warning: {place} was damaged. It was moved to {aside}; the broker begins without what it holds."
             );
         }
+        self.names = store.listeners().map(str::to_owned).collect();
         self.broker.begin_journal(store.next_numbers(), pace(persistence));
         let broker = &mut self.broker;
         let mut retained = 0;

@@ -142,8 +142,8 @@ pub struct Server {
     keeping: Option<Keeping>,
     /// The listeners of the settings, in their order, by their numbers.
     opened: Vec<usize>,
-    /// How many listeners there were.
-    listeners_ever: u16,
+    /// What each listener that there is or was is known by, by its [`ListenerId`](crate::settings::ListenerId).
+    names: Vec<String>,
     /// What the lists and buffers take.
     counted: Counted,
     #[cfg(feature = "signals")]
@@ -187,7 +187,7 @@ impl Server {
             notifier: Notifier::from_environment(),
             keeping: None,
             opened: Vec::new(),
-            listeners_ever: 0,
+            names: Vec::new(),
             counted: Counted::default(),
             #[cfg(feature = "signals")]
             signals,

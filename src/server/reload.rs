@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
-use crate::settings::{self, Address, Complaint, ListenerId};
+use crate::settings::{self, Address, Complaint, ListenerId, ListenerName, names_of};
 
 use super::Server;
 use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
@@ -31,18 +31,19 @@ impl Server {
     ) -> Result<(), Vec<Complaint>> {
         let mut setups = load_all(new)?;
         let mut setup_of = |index: usize| setups[index].take().expect("each is used once");
-        let reserved = self.reserve_all(plan, new)?;
-        let kept = plan.kept.iter().filter_map(|&(old, index)| {
-            let listener = self.listeners[self.opened[old]].as_ref()?;
-            Some((listener.id, Rc::clone(&new[index].security)))
-        });
-        let fresh = reserved.iter().map(|added| (added.id, Rc::clone(&new[added.index].security)));
-        let rights = self.prepare_rights(kept.chain(fresh).collect())?;
+        let names = names_of(new);
+        let reserved = self.reserve_all(plan, new, &names)?;
+        let mut ids = Vec::with_capacity(new.len());
+        for (listener, name) in new.iter().zip(&names) {
+            ids.push(self.identify(listener, &name.name).map_err(|complaint| vec![complaint])?);
+        }
+        let securities = ids.iter().zip(new).map(|(&id, listener)| (id, Rc::clone(&listener.security)));
+        let rights = self.prepare_rights(&securities.collect())?;
         let bound = self.bind_all(plan, new, &reserved)?;
         let before = std::mem::replace(&mut self.opened, vec![0; new.len()]);
         for &(old, index) in &plan.kept {
             self.opened[index] = before[old];
-            self.change(before[old], &new[index], setup_of(index));
+            self.change(before[old], ids[index], &new[index], setup_of(index));
         }
         for &old in &plan.removed {
             self.close(before[old]);
@@ -56,11 +57,18 @@ impl Server {
         Ok(())
     }
 
-    fn reserve_all(&mut self, plan: &Plan, new: &[settings::Listener]) -> Result<Vec<Added>, Vec<Complaint>> {
+    fn reserve_all(
+        &mut self,
+        plan: &Plan,
+        new: &[settings::Listener],
+        names: &[ListenerName],
+    ) -> Result<Vec<Added>, Vec<Complaint>> {
         let mut reserved: Vec<Added> = Vec::new();
         for &index in &plan.added {
             let taken: Vec<usize> = reserved.iter().map(|added| added.number).collect();
-            let (number, id) = self.reserve(&new[index], &taken).map_err(|complaint| vec![complaint])?;
+            let name = &names[index].name;
+            let (number, id) =
+                self.reserve(&new[index], name, &taken).map_err(|complaint| vec![complaint])?;
             reserved.push(Added { index, number, id });
         }
         Ok(reserved)
@@ -125,10 +133,12 @@ impl Server {
         }
     }
 
-    /// Serves those who come from now on by other settings, with the same sockets.
-    fn change(&mut self, number: usize, settings: &settings::Listener, setup: Setup) {
+    /// Serves those who come from now on by other settings, with the same sockets. With another name it is another
+    /// listener for them.
+    fn change(&mut self, number: usize, id: ListenerId, settings: &settings::Listener, setup: Setup) {
         if let Some(listener) = &mut self.listeners[number] {
-            self.broker.set_rules(listener.id, Rc::clone(&settings.rules));
+            self.broker.set_rules(id, Rc::clone(&settings.rules));
+            listener.id = id;
             listener.settings = settings.clone();
             listener.setup = setup;
         }

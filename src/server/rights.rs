@@ -14,8 +14,6 @@ pub(super) type Securities = Vec<(ListenerId, Rc<Security>)>;
 #[derive(Default)]
 pub(super) struct Rights {
     policies: Option<Rc<Policies>>,
-    /// Of all listeners that there were: sessions outlive them.
-    securities: Securities,
 }
 
 /// What can be put in force without any more going wrong.
@@ -34,18 +32,14 @@ impl Server {
         let opened = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());
         let securities =
             opened.map(|listener| (listener.id, Rc::clone(&listener.settings.security))).collect();
-        let prepared = self.prepare_rights(securities)?;
+        let prepared = self.prepare_rights(&securities)?;
         self.put_in_force(prepared);
         Ok(())
     }
 
     /// Reads what these listeners need.
-    pub(super) fn prepare_rights(&self, mut securities: Securities) -> Result<Prepared, Vec<Complaint>> {
-        let gone = self.of_those_gone(&securities);
-        let present = securities.clone();
-        securities.extend(gone);
-        // Nobody is kept from a reload by the files of listeners that are gone; who came in by them is refused then.
-        let mut policies = Policies::load(&securities).or_else(|_| Policies::load(&present))?;
+    pub(super) fn prepare_rights(&self, securities: &Securities) -> Result<Prepared, Vec<Complaint>> {
+        let mut policies = Policies::load(securities)?;
         if let Some(former) = &self.rights.policies {
             policies.follow(former);
         }
@@ -56,21 +50,11 @@ impl Server {
         let authority = Authority::new(Rc::clone(&policies), wake).map_err(|why| {
             vec![Complaint::new("access", format!("unable to prepare the verification of users: {why}"))]
         })?;
-        Ok(Prepared { rights: Rights { policies: Some(policies), securities }, authority })
+        Ok(Prepared { rights: Rights { policies: Some(policies) }, authority })
     }
 
     pub(super) fn put_in_force(&mut self, prepared: Prepared) {
         self.rights = prepared.rights;
         self.replace_access(Box::new(prepared.authority));
-    }
-
-    /// What holds for those who came in by listeners that are gone: what holds for all, or, where listeners differ,
-    /// what held for theirs.
-    fn of_those_gone(&self, present: &Securities) -> Securities {
-        let common = present.first().map(|(_, security)| security);
-        let common = common.filter(|common| present.iter().all(|(_, security)| security == *common));
-        let gone =
-            self.rights.securities.iter().filter(|(id, _)| present.iter().all(|(other, _)| other != id));
-        gone.map(|(id, former)| (*id, Rc::clone(common.unwrap_or(former)))).collect()
     }
 }

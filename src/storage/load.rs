@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Rows, TransactionBehavior};
 
 use super::StoreError;
 use super::rows::{
-    self, Clocks, Outcome, Recipients, key, message_number, packet_identifier, publication,
+    self, Outcome, Recipients, Translation, key, message_number, packet_identifier, publication,
     publication_columns, session_number,
 };
 use super::write::{Marks, forget};
@@ -17,7 +17,7 @@ fn copy(
     connection: &Connection,
     message: MessageNumber,
     session: SessionNumber,
-    clocks: Clocks,
+    translation: Translation<'_>,
 ) -> Outcome<Option<StoredCopy>> {
     let text = concat!("SELECT recipients, ", publication_columns!(), " FROM msg WHERE id = ?");
     let mut statement = connection.prepare_cached(text)?;
@@ -26,8 +26,8 @@ fn copy(
     for recipient in Recipients::new(row.get_ref(0)?.as_blob()?) {
         let recipient = recipient?;
         if recipient.session == session {
-            let expires = clocks.read(row.get(1)?);
-            let message_of = publication(row, 1, expires)?;
+            let expires = translation.clocks.read(row.get(1)?);
+            let message_of = publication(row, 1, expires, translation.listeners)?;
             return Ok(Some(StoredCopy { number: message, message: message_of, form: recipient.form }));
         }
     }
@@ -37,12 +37,12 @@ fn copy(
 /// Reads everything, and forgets what nobody needs any more.
 pub(super) fn load(
     connection: &mut Connection,
-    clocks: Clocks,
+    translation: Translation<'_>,
     marks: Marks,
     each: impl FnMut(Restored),
 ) -> Outcome<()> {
     let (sessions, in_delivery, needless) = (Vec::new(), BTreeSet::new(), Needless::default());
-    let mut loading = Loading { connection, clocks, marks, each, sessions, in_delivery, needless };
+    let mut loading = Loading { connection, translation, marks, each, sessions, in_delivery, needless };
     loading.sessions()?;
     loading.subscriptions()?;
     loading.received()?;
@@ -60,7 +60,7 @@ pub(super) fn load(
 /// What is being read.
 struct Loading<'a, Each> {
     connection: &'a Connection,
-    clocks: Clocks,
+    translation: Translation<'a>,
     /// No number may be beyond these.
     marks: Marks,
     each: Each,
@@ -80,7 +80,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         let mut statement = self.connection.prepare("SELECT * FROM session ORDER BY id")?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
-            let session = rows::session(row, self.clocks)?;
+            let session = rows::session(row, self.translation)?;
             self.marks.check_session(session.number)?;
             if let StoredPresence::Away { sent_until: Some(message), .. } = session.presence {
                 self.marks.check_message(message)?;
@@ -159,7 +159,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         if settled.is_some() {
             return Ok(None);
         }
-        let copy = copy(self.connection, delivery.message, session, self.clocks)?;
+        let copy = copy(self.connection, delivery.message, session, self.translation)?;
         if copy.is_some() {
             self.in_delivery.insert((delivery.message, session));
         }
@@ -187,7 +187,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
     fn message(&mut self, message: MessageNumber, done: &[SessionNumber], row: &Row<'_>) -> Outcome<()> {
         let mut sessions = Vec::new();
         // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
-        let is_ahead = self.clocks.is_ahead(row.get(2)?);
+        let is_ahead = self.translation.clocks.is_ahead(row.get(2)?);
         for recipient in Recipients::new(row.get_ref(1)?.as_blob()?) {
             let session = recipient?.session;
             self.marks.check_session(session)?;
@@ -199,7 +199,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         if sessions.is_empty() {
             self.needless.messages.push(key(message.0));
         } else {
-            let expires = self.clocks.read(row.get(2)?);
+            let expires = self.translation.clocks.read(row.get(2)?);
             (self.each)(Restored::Waiting { message, length: row.get(3)?, expires, sessions });
         }
         Ok(())
@@ -211,8 +211,9 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let expires: Option<i64> = row.get(1)?;
-            if self.clocks.is_ahead(expires) {
-                (self.each)(Restored::Retained(publication(row, 1, self.clocks.read(expires))?));
+            let Translation { clocks, listeners } = self.translation;
+            if clocks.is_ahead(expires) {
+                (self.each)(Restored::Retained(publication(row, 1, clocks.read(expires), listeners)?));
             } else {
                 self.needless.retained.push(row.get(0)?);
             }

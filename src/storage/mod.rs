@@ -12,6 +12,7 @@
 
 mod error;
 mod file;
+mod listeners;
 mod load;
 mod pages;
 mod rows;
@@ -26,14 +27,15 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::journal::{Batch, NextNumbers, Pages, Restored};
-use crate::settings::OnDamage;
+use crate::settings::{ListenerName, OnDamage};
 use crate::time::Time;
 
 pub use error::{OpenError, StoreError};
 pub use pages::Wanted;
 pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
 
-use rows::Clocks;
+use listeners::Listeners;
+use rows::{Clocks, Translation};
 use write::Marks;
 
 /// Statements that stay prepared: more than there are.
@@ -43,8 +45,10 @@ const STATEMENTS_MAXIMUM: usize = 48;
 pub const CACHE_BYTES: usize = 1024 * schema::CACHE_KIB as usize;
 
 /// How a store is opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Opening {
+    /// The listeners of the settings, in their order.
+    pub listeners: Vec<ListenerName>,
     /// What becomes of a file that is damaged.
     pub on_damage: OnDamage,
     /// Milliseconds since 1970: what the name of a file set aside ends with.
@@ -56,6 +60,10 @@ pub struct Opening {
 pub struct Store {
     path: PathBuf,
     connection: Connection,
+    /// Those of the settings.
+    present: Vec<ListenerName>,
+    /// All that the store knows.
+    listeners: Listeners,
     /// Numbers that may have been given so far.
     marks: Marks,
     written: Written,
@@ -80,28 +88,32 @@ impl Store {
     /// What is wrong with the directory or the file, in words for the operator.
     pub fn open(path: &Path, opening: Opening) -> Result<Self, OpenError> {
         if opening.on_damage == OnDamage::Refuse {
-            return Self::open_as_it_is(path);
+            return Self::open_as_it_is(path, opening.listeners);
         }
+        let present = opening.listeners;
         let read = |mut store: Self| store.load(Time::ZERO, opening.wall, |_| {}).map(|_| store);
-        match Self::open_as_it_is(path).and_then(read) {
+        match Self::open_as_it_is(path, present.clone()).and_then(read) {
             Err(OpenError::Damaged { .. }) => {
                 let set_aside = file::set_aside(path, opening.wall)?;
-                let store = Self::open_as_it_is(path)?;
+                let store = Self::open_as_it_is(path, present)?;
                 Ok(Self { set_aside: Some(set_aside), ..store })
             }
             other => other,
         }
     }
 
-    fn open_as_it_is(path: &Path) -> Result<Self, OpenError> {
+    fn open_as_it_is(path: &Path, present: Vec<ListenerName>) -> Result<Self, OpenError> {
         file::prepare(path)?;
-        let connection = schema::connect(path)?;
+        let connection = schema::connect(path, &present)?;
         let in_words = |error: StoreError| error.about(path);
+        let listeners = Listeners::read(&connection, &present).map_err(in_words)?;
         let marks = Marks::read(&connection).map_err(in_words)?;
         let written = upkeep::begin(&connection).map_err(in_words)?;
         Ok(Self {
             path: path.to_owned(),
             connection,
+            present,
+            listeners,
             marks,
             written,
             set_aside: None,
@@ -115,6 +127,12 @@ impl Store {
     /// Where a damaged file was put that lay in the way when the store was opened.
     pub fn was_set_aside(&self) -> Option<&Path> {
         self.set_aside.as_deref()
+    }
+
+    /// The names of all listeners that there are or were: the first ones are those of the settings, by their places, and
+    /// what is restored speaks of the others by theirs.
+    pub fn listeners(&self) -> impl Iterator<Item = &str> {
+        self.listeners.names()
     }
 
     /// The file.
@@ -152,9 +170,14 @@ impl Store {
         if let Some(fault) = self.faults.pop_front() {
             return Err(fault);
         }
-        let clocks = Clocks::new(batch.now, wall);
-        let outcome = write::commit(&mut self.connection, batch, clocks, self.marks, &mut let_others_run);
-        self.marks = outcome.map_err(|error| self.judged(error))?;
+        let translation = Translation { clocks: Clocks::new(batch.now, wall), listeners: &self.listeners };
+        let outcome =
+            write::commit(&mut self.connection, batch, translation, self.marks, &mut let_others_run);
+        let (marks, listeners) = outcome.map_err(|error| self.judged(error))?;
+        self.marks = marks;
+        if let Some(listeners) = listeners {
+            self.listeners = listeners;
+        }
         upkeep::count(&self.connection, &mut self.written)
     }
 
@@ -174,7 +197,8 @@ impl Store {
         if let Some(fault) = self.read_faults.borrow_mut().pop_front() {
             return Err(fault);
         }
-        pages::read(&self.connection, wanted, Clocks::new(now, wall), is_time_up)
+        let translation = Translation { clocks: Clocks::new(now, wall), listeners: &self.listeners };
+        pages::read(&self.connection, wanted, translation, is_time_up)
     }
 
     /// The numbers that are to be given next. What is handed out by [`Store::load`] has none of them.
@@ -195,7 +219,8 @@ impl Store {
         wall: u64,
         each: impl FnMut(Restored),
     ) -> Result<NextNumbers, OpenError> {
-        load::load(&mut self.connection, Clocks::new(now, wall), self.marks, each)
+        let translation = Translation { clocks: Clocks::new(now, wall), listeners: &self.listeners };
+        load::load(&mut self.connection, translation, self.marks, each)
             .map_err(|error| error.about(&self.path))?;
         Ok(self.next_numbers())
     }
@@ -210,7 +235,8 @@ impl Store {
         // Two connections to one file would be in each other's way.
         let in_words = |error: StoreError| error.about(&self.path);
         self.connection = Connection::open_in_memory().map_err(|error| in_words(error.into()))?;
-        self.connection = schema::connect(&self.path)?;
+        self.connection = schema::connect(&self.path, &self.present)?;
+        self.listeners.number(&self.connection).map_err(in_words)?;
         upkeep::empty_journal(&self.connection, &mut self.written).map_err(in_words)?;
         self.marks = Marks::read(&self.connection).map_err(in_words)?;
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::rows::{Clocks, Outcome, Recipients, key, publication, publication_columns};
+use super::rows::{Outcome, Recipients, Translation, key, publication, publication_columns};
 use crate::journal::{CopyForm, Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
 use crate::message::Portable;
 
@@ -62,7 +62,7 @@ impl Wanted {
 pub(super) fn read(
     connection: &Connection,
     wanted: &mut Wanted,
-    clocks: Clocks,
+    translation: Translation<'_>,
     mut is_time_up: impl FnMut() -> bool,
 ) -> Outcome<Pages> {
     let (mut messages, mut pages) = (Vec::new(), BTreeMap::<SessionNumber, Vec<PageCopy>>::new());
@@ -72,7 +72,7 @@ pub(super) fn read(
         && (copies == 0 || !is_time_up())
         && let Some((number, sessions)) = wanted.first(COPIES_AT_ONCE - copies)
     {
-        let (message, forms) = match message(connection, number, sessions, clocks) {
+        let (message, forms) = match message(connection, number, sessions, translation) {
             // What was read before is handed out first.
             Err(_) if copies > 0 => break,
             outcome => outcome?,
@@ -97,7 +97,7 @@ fn message(
     connection: &Connection,
     number: MessageNumber,
     sessions: &[SessionNumber],
-    clocks: Clocks,
+    translation: Translation<'_>,
 ) -> Outcome<(Option<Portable>, Vec<Option<CopyForm>>)> {
     let mut forms = vec![None; sessions.len()];
     let text = concat!("SELECT recipients, ", publication_columns!(), " FROM msg WHERE id = ?");
@@ -119,6 +119,6 @@ fn message(
     if missing == sessions.len() {
         return Ok((None, forms));
     }
-    let expires = clocks.read(row.get(1)?);
-    Ok((Some(publication(row, 1, expires)?), forms))
+    let expires = translation.clocks.read(row.get(1)?);
+    Ok((Some(publication(row, 1, expires, translation.listeners)?), forms))
 }

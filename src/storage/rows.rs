@@ -6,13 +6,13 @@ use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use super::StoreError;
+use super::listeners::Listeners;
 use crate::codec::{PacketIdentifier, Properties, QoS};
 use crate::journal::{
     CopyForm, MessageNumber, Recipient, SessionNumber, StoredPresence, StoredSession, StoredSubscription,
     StoredWill,
 };
 use crate::message::{Portable, Publication};
-use crate::settings::ListenerId;
 use crate::subscription::{IDENTIFIER_MAXIMUM, Identifiers};
 use crate::time::{Duration, Time};
 use crate::topic::TopicName;
@@ -58,6 +58,13 @@ impl Clocks {
     pub(super) fn is_ahead(self, written: Option<i64>) -> bool {
         written.is_none_or(|written| u64::try_from(written).is_ok_and(|written| written > self.wall))
     }
+}
+
+/// What is needed to read rows and to write them: moments and listeners stand for other things there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Translation<'a> {
+    pub(super) clocks: Clocks,
+    pub(super) listeners: &'a Listeners,
 }
 
 /// A span as it is written.
@@ -123,7 +130,12 @@ pub(super) fn publication_flags(publication: &Publication<'_>) -> u8 {
 }
 
 /// Reads the columns of a publication, of which `column` is the first. When it expires has been read already.
-pub(super) fn publication(row: &Row<'_>, column: usize, expires: Time) -> Outcome<Portable> {
+pub(super) fn publication(
+    row: &Row<'_>,
+    column: usize,
+    expires: Time,
+    listeners: &Listeners,
+) -> Outcome<Portable> {
     let flags = flags(row, column + 1)?;
     let topic = TopicName::new(row.get_ref(column + 2)?.as_str()?);
     let properties = Properties::trusted(row.get_ref(column + 4)?.as_blob()?);
@@ -131,12 +143,13 @@ pub(super) fn publication(row: &Row<'_>, column: usize, expires: Time) -> Outcom
     if length != properties.bytes().len() {
         return Err(StoreError::nonsense("properties"));
     }
+    let publisher = row.get_ref(column + 3)?.as_str_or_null()?.map(|text| listeners.publisher_read(text));
     Ok(Portable::new(&Publication {
         topic: topic.map_err(|_| StoreError::nonsense("a Topic Name"))?,
         payload: row.get_ref(column + 5)?.as_blob()?,
         qos: qos_of(flags)?,
         retain: flags & RETAIN != 0,
-        publisher: row.get_ref(column + 3)?.as_str_or_null()?,
+        publisher: publisher.as_deref(),
         properties,
         expires,
     }))
@@ -256,7 +269,8 @@ pub(super) fn subscription(row: &Row<'_>, column: usize) -> Outcome<StoredSubscr
 }
 
 /// Reads a session, whose columns are all that there are, in their order.
-pub(super) fn session(row: &Row<'_>, clocks: Clocks) -> Outcome<StoredSession> {
+pub(super) fn session(row: &Row<'_>, translation: Translation<'_>) -> Outcome<StoredSession> {
+    let Translation { clocks, listeners } = translation;
     let presence = if row.get(5)? {
         let sent_until = match row.get_ref(7)? {
             ValueRef::Null => None,
@@ -271,7 +285,7 @@ pub(super) fn session(row: &Row<'_>, clocks: Clocks) -> Outcome<StoredSession> {
         let expires: Option<u64> = row.get(10)?;
         let expires = expires.map_or(Time::NEVER, Time::from_milliseconds);
         Ok::<_, StoreError>(StoredWill {
-            message: publication(row, 10, expires)?,
+            message: publication(row, 10, expires, listeners)?,
             delay: Duration::from_milliseconds(delay),
             due: clocks.read(row.get(9)?),
         })
@@ -280,7 +294,8 @@ pub(super) fn session(row: &Row<'_>, clocks: Clocks) -> Outcome<StoredSession> {
         number: session_number(row, 0)?,
         client_identifier: row.get(1)?,
         user_name: row.get(2)?,
-        listener: ListenerId(row.get(3)?),
+        is_proved: row.get(16)?,
+        listener: listeners.find(row.get(3)?),
         expiry_interval: row.get(4)?,
         presence,
         will: will.transpose()?,

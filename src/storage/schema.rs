@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::{OpenError, STATEMENTS_MAXIMUM, StoreError, file};
+use crate::settings::ListenerName;
 
 /// Marks a file as a broker's store.
 const APPLICATION: i64 = 0x42_72_6B_6C;
@@ -14,7 +15,7 @@ pub(super) const CACHE_KIB: u16 = 1024;
 
 /// What leads from each version of the layout to the next; the first one begins with an empty file. What was once
 /// released never changes.
-const STEPS: [&str; 1] = [VERSION_1];
+const STEPS: [&str; 2] = [VERSION_1, VERSION_2];
 
 /// Every publication has the columns from `expires` to `payload`, see [`rows`](super::rows). Moments are milliseconds
 /// since 1970, and null is never.
@@ -52,14 +53,20 @@ const VERSION_1: &str = "
     );
 ";
 
+/// Listeners have names: before, their places in the settings stood for them. It is known which User Names were proved.
+const VERSION_2: &str = "
+    CREATE TABLE listener (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+    ALTER TABLE session ADD COLUMN is_proved INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Opens the file, takes it for this process alone and brings it to the present layout.
-pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn connect(path: &Path, present: &[ListenerName]) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let in_words = |error: rusqlite::Error| refusal(path, error);
     let mut connection = Connection::open_with_flags(path, flags).map_err(in_words)?;
     let version = identify(&connection, path)?;
     set_up(&connection).map_err(in_words)?;
-    migrate(&mut connection, version).map_err(in_words)?;
+    migrate(&mut connection, version, present).map_err(in_words)?;
     Ok(connection)
 }
 
@@ -99,6 +106,19 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     }
 }
 
+/// What stood for a listener was its place in the settings, so the present ones name it. Where none has that place, a User
+/// Name is taken for proved: nobody else comes by it then.
+fn name_listeners(connection: &Connection, present: &[ListenerName]) -> rusqlite::Result<()> {
+    connection.execute("UPDATE session SET is_proved = user_name IS NOT NULL", ())?;
+    for (place, listener) in (0_i64..).zip(present) {
+        connection.execute("INSERT INTO listener (id, name) VALUES (?, ?)", params![place, listener.name])?;
+        if !listener.proves_names {
+            connection.execute("UPDATE session SET is_proved = 0 WHERE listener = ?", [place])?;
+        }
+    }
+    Ok(())
+}
+
 /// The order matters: the size of pages and the way to give them back are chosen before the first is written.
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAXIMUM);
@@ -115,10 +135,13 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Takes the steps that are left. Each is one transaction, so a crash is between two of them.
-fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
+fn migrate(connection: &mut Connection, version: i64, present: &[ListenerName]) -> rusqlite::Result<()> {
     for (step, reached) in STEPS.iter().zip(1..).filter(|(_, reached)| *reached > version) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
+        if (version, reached) == (1, 2) {
+            name_listeners(&transaction, present)?;
+        }
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", reached)?;
         transaction.commit()?;

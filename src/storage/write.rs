@@ -1,16 +1,18 @@
 //! Batches of records on their way into the tables.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
 use super::StoreError;
-use super::rows::{Clocks, key, publication_flags, span, write_recipients};
+use super::listeners::Listeners;
+use super::rows::{Translation, key, publication_flags, span, write_recipients};
 use crate::journal::{
     Batch, MessageNumber, NextNumbers, Record, SessionNumber, StoredDelivery, StoredMessage, StoredPresence,
     StoredSession, StoredSubscription,
 };
-use crate::message::Portable;
+use crate::message::{Portable, Publication};
 use crate::time::Time;
 
 /// Numbers that are reserved at a time.
@@ -75,7 +77,7 @@ impl Marks {
             | Record::Received(session, _)
             | Record::Released(session, _)
             | Record::Completed(session, _) => self.beyond_session(*session),
-            Record::Retained(_) | Record::Cleared(_) => self,
+            Record::Listener(..) | Record::Retained(_) | Record::Cleared(_) => self,
         }
     }
 
@@ -113,19 +115,28 @@ fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
     if number < mark { mark } else { number.saturating_add(RESERVED) }
 }
 
-/// Makes a batch durable. Returns the marks that are written down then.
+/// Makes a batch durable. Returns the marks that are written down then, and the listeners if some of them are new.
 pub(super) fn commit(
     connection: &mut Connection,
     batch: &Batch,
-    clocks: Clocks,
+    translation: Translation<'_>,
     before: Marks,
     let_others_run: &mut dyn FnMut(),
-) -> Result<Marks, StoreError> {
+) -> Result<(Marks, Option<Listeners>), StoreError> {
     let marks = batch.records.iter().fold(before, Marks::beyond);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let new = batch.records.iter().filter_map(|record| match record {
+        Record::Listener(id, name) => Some((*id, &**name)),
+        _ => None,
+    });
+    // Other rows speak of them.
+    let listeners = translation.listeners.written(new, &transaction)?;
     let mut writing = Writing {
         transaction: &transaction,
-        clocks,
+        translation: Translation {
+            listeners: listeners.as_ref().unwrap_or(translation.listeners),
+            ..translation
+        },
         rows: 0,
         let_others_run,
         settled: Vec::new(),
@@ -137,13 +148,13 @@ pub(super) fn commit(
     writing.settle()?;
     marks.write(before, &transaction)?;
     transaction.commit()?;
-    Ok(marks)
+    Ok((marks, listeners))
 }
 
 /// A transaction that records go into.
 struct Writing<'a> {
     transaction: &'a Transaction<'a>,
-    clocks: Clocks,
+    translation: Translation<'a>,
     /// How many rows have been written.
     rows: usize,
     let_others_run: &'a mut dyn FnMut(),
@@ -178,6 +189,8 @@ impl Writing<'_> {
             self.begin_row();
         }
         match record {
+            // They came first.
+            Record::Listener(..) => Ok(()),
             Record::Session(session) => self.session(session),
             Record::SessionEnded(session) => self.session_ended(*session),
             Record::Subscribed(session, subscription) => self.subscribed(*session, subscription),
@@ -224,7 +237,7 @@ impl Writing<'_> {
         let (is_away, ends, sent_until) = match session.presence {
             StoredPresence::Connected => (false, None, None),
             StoredPresence::Away { ends, sent_until } => {
-                (true, self.clocks.written(ends), sent_until.map(|message| key(message.0)))
+                (true, self.translation.clocks.written(ends), sent_until.map(|message| key(message.0)))
             }
         };
         let will = session.will.as_ref();
@@ -234,28 +247,34 @@ impl Writing<'_> {
             message.as_ref().map(|message| message.expires).filter(|expires| *expires != Time::NEVER);
         let mut statement = self.statement(
             "REPLACE INTO session (id, client_identifier, user_name, listener, expiry_interval, is_away, ends, \
-             sent_until, will_delay, will_due, expires, flags, topic, publisher, properties, payload) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             sent_until, will_delay, will_due, expires, flags, topic, publisher, properties, payload, is_proved) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         statement.execute(params![
             key(session.number.0),
             session.client_identifier,
             session.user_name,
-            session.listener.0,
+            self.translation.listeners.number_of(session.listener),
             session.expiry_interval,
             is_away,
             ends,
             sent_until,
             will.map(|will| span(will.delay)),
-            will.and_then(|will| self.clocks.written(will.due)),
+            will.and_then(|will| self.translation.clocks.written(will.due)),
             expires.map(|expires| span(expires.since(Time::ZERO))),
             message.as_ref().map(publication_flags),
             message.as_ref().map(|message| message.topic.as_str()),
-            message.as_ref().and_then(|message| message.publisher),
+            message.as_ref().and_then(|message| self.publisher(message)),
             message.as_ref().map(|message| message.properties.bytes()),
             message.as_ref().map(|message| message.payload),
+            session.is_proved,
         ])?;
         Ok(())
+    }
+
+    /// Who published a message, as it is written.
+    fn publisher<'p>(&self, publication: &Publication<'p>) -> Option<Cow<'p, str>> {
+        publication.publisher.map(|publisher| self.translation.listeners.publisher_written(publisher))
     }
 
     fn session_ended(&self, session: SessionNumber) -> Result<(), StoreError> {
@@ -297,10 +316,10 @@ impl Writing<'_> {
         statement.execute(params![
             key(stored.number.0),
             recipients,
-            self.clocks.written(message.expires),
+            self.translation.clocks.written(message.expires),
             publication_flags(&message),
             message.topic.as_str(),
-            message.publisher,
+            self.publisher(&message),
             message.properties.bytes(),
             message.payload,
         ])?;
@@ -331,10 +350,10 @@ impl Writing<'_> {
              payload = excluded.payload",
         )?;
         statement.execute(params![
-            self.clocks.written(message.expires),
+            self.translation.clocks.written(message.expires),
             publication_flags(&message),
             message.topic.as_str(),
-            message.publisher,
+            self.publisher(&message),
             message.properties.bytes(),
             message.payload,
         ])?;

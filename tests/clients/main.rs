@@ -6,6 +6,7 @@ mod binary;
 mod client;
 mod delivery;
 mod ends;
+mod listeners;
 mod properties;
 mod reload;
 mod server;

@@ -468,6 +468,7 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
         number: session,
         client_identifier: "sleeper".to_owned(),
         user_name: None,
+        is_proved: false,
         listener: ListenerId::default(),
         expiry_interval: 1_000,
         presence: StoredPresence::Away { ends: Time::NEVER, sent_until: None },

@@ -13,7 +13,7 @@ use brooklet::codec::{
     Acknowledgement, Connect, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
     ProtocolVersion, Publish, ReasonCode, Status, decode, frame,
 };
-use brooklet::import::Import;
+use brooklet::import::{Entrance, Import};
 use brooklet::journal::{Batch, Pace};
 use brooklet::limits::Limits;
 use brooklet::settings::{ListenerId, OnDamage};
@@ -45,12 +45,13 @@ impl World {
         std::fs::create_dir_all(&directory).expect("a directory");
         let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(database))
             .expect("a database");
-        let opening = Opening { on_damage: OnDamage::Refuse, wall: WALL };
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, wall: WALL };
         let mut store = Store::open(&directory.join("store"), opening).expect("a store");
         let now = Time::from_milliseconds(WALL);
         let next = store.load(now, WALL, |_| panic!("it is new")).expect("nothing");
+        let entrance = |port| Entrance { listener: ListenerId(port), proves_names: false };
         let mut records = Vec::new();
-        let Ok(()) = Import::read(&bytes, WALL).expect("it is whole").records(next, &ListenerId, |record| {
+        let Ok(()) = Import::read(&bytes, WALL).expect("it is whole").records(next, &entrance, |record| {
             records.push(record);
             Ok::<(), Infallible>(())
         });

@@ -70,6 +70,7 @@ impl Store {
 
     fn put(&mut self, record: &Record, epoch: Epoch) {
         match record {
+            Record::Listener(..) => {}
             Record::Session(session) => {
                 self.sessions.insert(session.number, moved(session, |time| epoch.to_world(time)));
             }
@@ -323,6 +324,7 @@ mod tests {
             number: SessionNumber(number(name)),
             client_identifier: format!("c{name}"),
             user_name: None,
+            is_proved: false,
             listener: ListenerId::default(),
             expiry_interval: 60,
             presence,

@@ -270,6 +270,7 @@ impl Files {
 /// A listener with TLS and this certificate, which vouches for nobody.
 pub(in crate::server) fn listener(files: &Files) -> Listener {
     Listener {
+        name: None,
         place: "test.conf:1".to_owned(),
         address: Address::Loopback { port: 0 },
         interface: None,

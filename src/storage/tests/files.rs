@@ -6,10 +6,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::records::{message, portable, session, session_number, subscription};
-use super::{Directory, WALL, batch, open};
+use super::{Directory, WALL, batch, open, opening};
 use crate::journal::{Record, Restored};
 use crate::settings::OnDamage;
-use crate::storage::{OpenError, Opening, Store, StoreError};
+use crate::storage::{OpenError, Store, StoreError};
 use crate::time::Time;
 
 fn mode(path: &std::path::Path) -> u32 {
@@ -83,17 +83,17 @@ fn a_file_of_a_later_version_is_refused() {
     drop(connection);
     let before = fs::read(directory.file()).expect("read");
     let error = open(&directory.file()).expect_err("it is newer");
-    assert!(matches!(error, OpenError::Newer { versions: (99, 1), .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { versions: (99, 2), .. }), "{error}");
     assert_eq!(fs::read(directory.file()).expect("read"), before);
 }
 
 #[test]
 fn a_file_of_somebody_else_is_left_alone() {
     let directory = Directory::new();
-    let opening = Opening { on_damage: OnDamage::SetAside, wall: WALL };
+    let setting_aside = opening(OnDamage::SetAside, WALL);
     let of_mosquitto = [b"\x00\xB5\x00mosquitto db".as_slice(), &[0; 5000]].concat();
     fs::write(directory.file(), &of_mosquitto).expect("written");
-    let error = Store::open(&directory.file(), opening).expect_err("it is mosquitto's");
+    let error = Store::open(&directory.file(), setting_aside.clone()).expect_err("it is mosquitto's");
     assert!(matches!(error, OpenError::Foreign(..)), "{error}");
     assert!(error.to_string().contains("brooklet import"), "{error}");
     assert_eq!(fs::read(directory.file()).expect("read"), of_mosquitto);
@@ -103,7 +103,7 @@ fn a_file_of_somebody_else_is_left_alone() {
     connection.execute_batch("CREATE TABLE theirs (a)").expect("written");
     drop(connection);
     let before = fs::read(directory.file()).expect("read");
-    let error = Store::open(&directory.file(), opening).expect_err("it is another program's");
+    let error = Store::open(&directory.file(), setting_aside).expect_err("it is another program's");
     assert!(matches!(error, OpenError::Foreign(..)), "{error}");
     assert_eq!(fs::read(directory.file()).expect("read"), before);
 }
@@ -118,7 +118,7 @@ fn a_damaged_file_is_refused_or_set_aside() {
     assert_eq!(fs::read(directory.file()).expect("read"), [b'x'; 5000]);
 
     fs::write(directory.0.join("store.db.damaged-5"), "an older one").expect("written");
-    let store = Store::open(&directory.file(), Opening { on_damage: OnDamage::SetAside, wall: 5 });
+    let store = Store::open(&directory.file(), opening(OnDamage::SetAside, 5));
     let store = store.expect("the damaged one is out of the way");
     let aside = directory.0.join("store.db.damaged-5-1");
     assert_eq!(store.was_set_aside(), Some(aside.as_path()));
@@ -143,12 +143,13 @@ fn damage_inside_is_found_when_it_is_loaded() {
     let error = store.load(Time::ZERO, WALL, |_| {}).expect_err("it is damaged");
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     drop(store);
-    let opening = Opening { on_damage: OnDamage::SetAside, wall: WALL };
-    let mut store = Store::open(&directory.file(), opening).expect("the damaged one is out of the way");
+    let setting_aside = opening(OnDamage::SetAside, WALL);
+    let mut store =
+        Store::open(&directory.file(), setting_aside.clone()).expect("the damaged one is out of the way");
     assert!(store.was_set_aside().is_some());
     store.load(Time::ZERO, WALL, |_| panic!("there is nothing in it")).expect("it is new");
     drop(store);
-    let store = Store::open(&directory.file(), opening).expect("nothing is wrong with it");
+    let store = Store::open(&directory.file(), setting_aside).expect("nothing is wrong with it");
     assert_eq!(store.was_set_aside(), None);
 }
 

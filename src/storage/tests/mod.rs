@@ -2,6 +2,7 @@
 
 mod files;
 mod flags;
+mod listeners;
 mod model;
 mod pages;
 mod property;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::journal::{Batch, Record};
-use crate::settings::OnDamage;
+use crate::settings::{ListenerName, OnDamage};
 use crate::storage::{OpenError, Opening, Store};
 use crate::time::Time;
 
@@ -48,7 +49,15 @@ impl Drop for Directory {
 }
 
 fn open(path: &Path) -> Result<Store, OpenError> {
-    Store::open(path, Opening { on_damage: OnDamage::Refuse, wall: WALL })
+    Store::open(path, opening(OnDamage::Refuse, WALL))
+}
+
+fn opening(on_damage: OnDamage, wall: u64) -> Opening {
+    Opening { listeners: (0..10).map(|count| named(&format!("port {count}"))).collect(), on_damage, wall }
+}
+
+fn named(name: &str) -> ListenerName {
+    ListenerName { name: name.to_owned(), proves_names: true }
 }
 
 fn batch(records: Vec<Record>) -> Batch {

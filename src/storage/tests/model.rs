@@ -51,6 +51,7 @@ impl Model {
     pub(super) fn apply(&mut self, record: &Record, now: u64, wall: u64) {
         let shift = shift(now, wall);
         match record {
+            Record::Listener(..) => {}
             Record::Session(session) => {
                 self.sessions.insert(session.number.0.get(), shifted_session(session, shift));
             }

@@ -48,6 +48,7 @@ pub(super) fn session(number: u64) -> StoredSession {
         number: session_number(number),
         client_identifier: format!("client {number}"),
         user_name: Some("user".to_owned()).filter(|_| number.is_multiple_of(2)),
+        is_proved: number.is_multiple_of(4),
         listener: ListenerId(7),
         expiry_interval: u32::MAX,
         presence: StoredPresence::Connected,
