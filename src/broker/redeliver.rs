@@ -249,12 +249,13 @@ impl Broker {
             self.sessions[session].outgoing_mut().let_go(queued.number);
             return;
         }
-        if self.is_barred(session, queued) {
+        let state = &mut self.sessions[session];
+        let (reading, sent_until) = (state.reading, state.outgoing_mut().sent_until);
+        if reading != Reading::Free && self.is_barred(session, queued) {
             self.statistics.dropped += 1;
             self.sessions[session].outgoing_mut().let_go(queued.number);
             return;
         }
-        let sent_until = self.sessions[session].outgoing_mut().sent_until;
         let mut keepable = Keepable::kept(&queued.message);
         self.sender.encoder.begin();
         self.sender.identifiers.note(&queued.identifiers);
@@ -276,10 +277,8 @@ impl Broker {
 
     /// Whether the client may not have a message any more that has waited for it: other rules are in force, or it has come
     /// in by another listener, or as another user.
+    #[cold]
     fn is_barred(&mut self, session: SessionId, queued: &Queued) -> bool {
-        if self.sessions[session].reading == Reading::Free {
-            return false;
-        }
         self.work.take(steps::QUESTION);
         self.may_receive(session, queued.message.publication().topic).is_none()
     }

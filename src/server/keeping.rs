@@ -109,7 +109,11 @@ impl Server {
     /// # Errors
     ///
     /// Nothing can be made durable any more, so nothing may be acknowledged.
+    #[inline]
     pub(super) fn exchange(&mut self, now: Time) -> io::Result<()> {
+        if self.keeping.is_none() {
+            return Ok(());
+        }
         self.take_kept(now)?;
         while let Some(id) = self.broker.next_answered() {
             self.write_one(id, now);

@@ -122,7 +122,7 @@ pub struct Outgoing {
     /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9].
     window: usize,
     /// When a packet was last sent that wants an answer, on this connection.
-    sent_at: Option<Time>,
+    sent_at: Time,
     /// Subscriptions whose retained messages are not all handed over.
     pub replays: Replays,
     /// What waits behind the queue, in the store.
@@ -142,7 +142,7 @@ impl Outgoing {
         self.sent = 0;
         self.unsettled = 0;
         self.window = usize::from(window);
-        self.sent_at = None;
+        self.sent_at = Time::NEVER;
         self.replays.resume();
         for entry in &mut self.in_flight {
             entry.retries = 0;
@@ -184,7 +184,7 @@ impl Outgoing {
     /// was done about the time of that one is good for all others.
     #[inline]
     pub fn is_first_at(&mut self, now: Time) -> bool {
-        self.sent_at.replace(now) != Some(now)
+        std::mem::replace(&mut self.sent_at, now) != now
     }
 
     /// Whether there is nothing to send: nothing to send again, nothing queued, nothing retained.
