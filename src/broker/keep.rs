@@ -149,9 +149,14 @@ impl Broker {
         self.journal.as_ref().is_none_or(|journal| journal.has_room())
     }
 
-    /// Whether a message of QoS 1 or 2 asks for more than the store has room for.
+    /// Whether a message of QoS 1 or 2 asks for more than the store has room for. One that clears a topic never does: with
+    /// all its copies it takes about as much as it makes free.
     pub(super) fn lacks_room(&mut self, session: SessionId, publication: &Publication<'_>) -> bool {
         if self.has_storage_room() || publication.qos == QoS::AtMostOnce {
+            return false;
+        }
+        let clears = publication.retain && publication.payload.is_empty();
+        if clears && self.retained.find(publication.topic).is_some() {
             return false;
         }
         let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);

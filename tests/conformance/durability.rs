@@ -189,6 +189,34 @@ fn what_is_not_retained_any_more_needs_no_room() {
 }
 
 #[test]
+fn what_clears_a_topic_is_taken_without_room_and_told_to_all() {
+    for level in [V311, V5] {
+        for qos in 1..=2 {
+            let mut kept = Kept::new();
+            kept.leave_sleeper();
+            let peer = kept.world.connect(Connect::new(level, "p").bytes());
+            kept.world.send(peer, Publish::new(level, "t", b"old").retain().qos(1, 1).bytes());
+            kept.commit();
+            kept.has_room(false);
+            kept.world.take(peer);
+            kept.world.send(peer, Publish::new(level, "t", b"").retain().qos(qos, 2).bytes());
+            kept.commit();
+            let answer = kept.world.take_one(peer);
+            let is_refused = level == V5 && answer.get(4).is_some_and(|&reason| reason >= 0x80);
+            assert!(answer[0] >> 4 == 3 + qos && !is_refused, "{level} {qos}: {answer:02x?}");
+            assert!(kept.store.retained.is_empty(), "{level} {qos}");
+            let sleeper = kept.come_back("sleeper", false);
+            kept.read();
+            kept.commit();
+            assert_eq!(kept.payloads(sleeper), [b"old".to_vec(), Vec::new()], "{level} {qos}");
+            // A topic that has nothing to be cleared is like any other.
+            kept.world.send(peer, Publish::new(V5, "t", b"").retain().qos(1, 3).bytes());
+            assert!(level != V5 || kept.world.take_one(peer)[4] == 0x97, "{level} {qos}");
+        }
+    }
+}
+
+#[test]
 fn an_end_does_not_wait_for_what_there_is_no_room_for() {
     let mut kept = Kept::new();
     let peer = kept.world.connect(Connect::new(V5, "p").bytes());
