@@ -76,6 +76,17 @@ impl<'a> Input<'a> {
     }
 }
 
+/// Whether the standard lets a receiver take a character [MQTT-1.5.4], by its own list: no control characters and no
+/// non-characters. A second opinion, in other words than those of the codec.
+pub fn may_stand_in_a_string(character: char) -> bool {
+    let number = u32::from(character);
+    let is_control = number <= 0x1F || (0x7F..=0x9F).contains(&number);
+    let is_of_the_block = (0xFDD0..0xFDD0 + 32).contains(&number);
+    let is_last_of_a_plane =
+        (0..=16).any(|plane| [plane * 0x1_0000 + 0xFFFE, plane * 0x1_0000 + 0xFFFF].contains(&number));
+    !(is_control || is_of_the_block || is_last_of_a_plane)
+}
+
 #[cfg(test)]
 pub(crate) use testing::try_out;
 

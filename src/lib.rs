@@ -24,7 +24,8 @@
 //! |---|---|---|---|
 //! | 0a | `fuzzing` | what the bodies of the fuzz targets share | |
 //! | 0a | `time` | moments and spans in milliseconds, as plain numbers that are handed in | |
-//! | 0a | `topic` | Topic Names and Topic Filters as checked types, matching one against the other | `fuzzing` |
+//! | 0a | `utf8` | which texts may stand in a packet | `fuzzing` |
+//! | 0a | `topic` | Topic Names and Topic Filters as checked types, matching one against the other | `fuzzing`, `utf8` |
 //! | 0a | `escape` | text from outside, made safe for a log line | |
 //! | 0a | `memory` | the count of what the broker holds | |
 //! | 0a | `planted` | deliberate faults, for the tests of the simulator alone | |
@@ -98,6 +99,7 @@ pub mod subscription;
 pub mod time;
 pub mod topic;
 pub mod trie;
+pub mod utf8;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 pub mod wheel;

@@ -65,8 +65,6 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// The Topic Alias Maximum told to 5.0 clients. Beyond: 0x94 and the connection ends.
     pub topic_alias_maximum: u16,
-    /// Levels of a Topic Name or Topic Filter. Beyond: 0x90 and the connection ends; a filter is refused.
-    pub topic_levels: usize,
     /// Subscriptions of one session (`max_subscriptions`). Beyond: the filter is refused with 0x97. What a session had
     /// before, from an earlier run or an import, it keeps.
     pub subscriptions_per_session: usize,
@@ -121,7 +119,6 @@ impl Default for Limits {
             in_flight: 512,
             receive_maximum: 1_024,
             topic_alias_maximum: 10,
-            topic_levels: 200,
             subscriptions_per_session: 10_000,
             matches_per_session: 1_000,
             subscriptions: 4_000_000,

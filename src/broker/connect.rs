@@ -47,10 +47,25 @@ impl Broker {
     /// is the one that was proved.
     pub(super) fn decide_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
         let rules = Rc::clone(self.rules.of(self.connections[id].listener));
-        let identity = self.connections[id].certificate();
         let mounted = connect.will.and_then(|will| mounted_name(&rules, will.topic));
-        let connect = &with_will_topic(connect, mounted.as_deref());
-        let decision = match self.claim(&rules, identity.as_deref(), connect) {
+        match with_will_topic(connect, mounted.as_deref()) {
+            Ok(connect) => self.decide_mounted(id, &connect, &rules),
+            Err((reason, what)) => {
+                self.refuse(id, reason, what);
+                Ok(Step::Ended)
+            }
+        }
+    }
+
+    /// The same of a CONNECT whose Will has the topic that it has in the broker.
+    fn decide_mounted(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        rules: &Rules,
+    ) -> Result<Step, Fault> {
+        let identity = self.connections[id].certificate();
+        let decision = match self.claim(rules, identity.as_deref(), connect) {
             Err(refusal) => Err(refusal),
             Ok(claim) => {
                 let claim = Claim { is_proved: self.is_proved(id, claim.user_name), ..claim };
@@ -75,7 +90,7 @@ impl Broker {
                 }
                 Ok(Step::Ended)
             }
-            Ok(claim) => self.admit(id, &claim, &rules, connect),
+            Ok(claim) => self.admit(id, &claim, rules, connect),
         }
     }
 
@@ -204,12 +219,6 @@ impl Broker {
                 Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorised"))),
                 _ if is_ours => {
                     return Some(Err((ReasonCode::NotAuthorized, "the Will is for a $SYS topic")));
-                }
-                _ if self.has_too_many_levels(will.topic.as_str()) => {
-                    return Some(Err((
-                        ReasonCode::TopicNameInvalid,
-                        "the topic of the Will has too many levels",
-                    )));
                 }
                 _ => {}
             }
@@ -513,12 +522,14 @@ impl Broker {
 }
 
 /// The CONNECT of a client whose Will has this topic in the broker.
-fn with_will_topic<'a>(connect: &Connect<'a>, topic: Option<&'a str>) -> Connect<'a> {
+fn with_will_topic<'a>(connect: &Connect<'a>, topic: Option<&'a str>) -> Result<Connect<'a>, Refusal> {
     let mut connect = *connect;
     if let (Some(will), Some(topic)) = (&mut connect.will, topic) {
-        will.topic = TopicName::trusted(topic);
+        // It may be longer than it was, or have more levels.
+        will.topic = TopicName::new(topic)
+            .map_err(|_| (ReasonCode::TopicNameInvalid, "no topic below the mount point for the Will"))?;
     }
-    connect
+    Ok(connect)
 }
 
 /// Why a client is not let in, in words that the client may read: they tell nobody which names there are.

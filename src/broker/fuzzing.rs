@@ -67,7 +67,6 @@ fn limits(input: &mut Input<'_>) -> Limits {
         limits.in_flight = input.pick(&[1, 2, 5]);
         limits.receive_maximum = input.pick(&[1, 2]);
         limits.topic_alias_maximum = input.pick(&[0, 1, 2]);
-        limits.topic_levels = 3;
         limits.packet_size = input.pick(&[10, 300, 3_000]);
         limits.connect_packet_size = input.pick(&[40, 300]);
     }

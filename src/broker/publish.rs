@@ -29,7 +29,7 @@ const INCOMING_UNDER_PRESSURE: usize = 32;
 
 impl Broker {
     /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
-    /// checked but what is so for each message. Only for topics that [`Broker::is_plain_topic`] tells.
+    /// checked but what is so for each message. Only for topics that [`is_plain_topic`] tells.
     #[inline]
     pub(super) fn relay(
         &mut self,
@@ -128,12 +128,6 @@ impl Broker {
         let bytes = answers.as_flattened();
         self.connections[id].outbox.push(&mut self.sender.dirty, |outbox| outbox.extend_from_slice(bytes));
         self.sender.packets += answers.len() as u64;
-    }
-
-    /// Whether a topic is neither about the broker nor of too many levels, as far as one look tells.
-    #[inline]
-    pub(super) fn is_plain_topic(&self, topic: &[u8]) -> bool {
-        topic.first() != Some(&b'$') && topic.len() < self.limits.topic_levels
     }
 
     pub(super) fn handle_publish(
@@ -305,9 +299,6 @@ impl Broker {
         }
         self.statistics.publishes_received += 1;
         self.statistics.publish_bytes_received += publish.payload.len() as u64;
-        if self.has_too_many_levels(topic.as_str()) {
-            return Err(Fault::new(ReasonCode::TopicNameInvalid, "a topic with too many levels"));
-        }
         let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
         let before = self.connections[id].outbox.end();
         let reason = match verdict {
@@ -603,11 +594,10 @@ impl Broker {
         let client = connection.session().map_or("", |session| &sessions[session].client_identifier);
         sender.packet(connection, client, packet).map_err(|_| too_large(packet.name()))
     }
+}
 
-    /// Whether a topic or filter has more levels than the limit.
-    pub(super) fn has_too_many_levels(&self, text: &str) -> bool {
-        // No separator is shorter than one byte, so most texts need no counting.
-        text.len() >= self.limits.topic_levels
-            && text.bytes().filter(|&byte| byte == b'/').count() >= self.limits.topic_levels
-    }
+/// Whether a topic that has been checked before is surely not about the broker.
+#[inline]
+pub(super) fn is_plain_topic(topic: &[u8]) -> bool {
+    topic.first() != Some(&b'$')
 }

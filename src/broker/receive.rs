@@ -3,6 +3,7 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
+use super::publish::is_plain_topic;
 use super::trace::Described;
 use super::work::steps;
 use super::{Broker, Fault, Intake, Step};
@@ -235,7 +236,7 @@ impl Broker {
         }
         let longest = limit.min(COPIED_PAYLOAD_MAXIMUM);
         let mut run = PlainRun::new(bytes, version, longest, RUN_BYTES);
-        if run.count < 2 || !self.is_plain_topic(run.topic) {
+        if run.count < 2 || !is_plain_topic(run.topic) {
             return Some((run.bytes.len(), false));
         }
         let Some(matched) = self.matches.find(&self.trie, run.topic) else {
@@ -279,7 +280,7 @@ impl Broker {
             && self.is_open
             && !self.rules.concern_publish
             && self.takes_all(id)
-            && self.is_plain_topic(unchecked.topic)
+            && is_plain_topic(unchecked.topic)
             && let Some(publish) = unchecked.plain(version)
             && let Some(matched) = self.matches.find(&self.trie, unchecked.topic)
             && self.fits_share(&matched, publish.delivery.qos())

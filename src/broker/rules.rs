@@ -11,6 +11,7 @@ use crate::limits::Limits;
 use crate::settings::{ListenerId, Rules, UserNameSource};
 use crate::slots::ConnectionId;
 use crate::topic::{TopicFilter, TopicName};
+use crate::utf8;
 
 /// The rules of all listeners.
 #[derive(Debug)]
@@ -133,10 +134,6 @@ impl Broker {
             () if will.payload.len() > self.limits.payload_size => {
                 Err((ReasonCode::PacketTooLarge, "the payload of the Will is above the maximum"))
             }
-            // It has the name that it has in the broker, which may be longer than it was.
-            () if TopicName::new(will.topic.as_str()).is_err() => {
-                Err((ReasonCode::TopicNameInvalid, "no topic below the mount point for the Will"))
-            }
             () => Ok(()),
         }
     }
@@ -234,8 +231,7 @@ pub(super) fn mounted_name(rules: &Rules, topic: TopicName<'_>) -> Option<String
     rules.mount_point.as_deref().map(|mount| [mount, topic.as_str()].concat())
 }
 
-/// Whether a text from a certificate could have come in a CONNECT: not empty, not too long and without U+0000
-/// [MQTT-1.5.4-2].
+/// Whether a text from a certificate could have come in a CONNECT.
 fn is_user_name(text: &str) -> bool {
-    (1..=usize::from(u16::MAX)).contains(&text.len()) && !text.contains('\0')
+    (1..=usize::from(u16::MAX)).contains(&text.len()) && utf8::is_sound(text)
 }

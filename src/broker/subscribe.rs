@@ -265,9 +265,6 @@ impl Broker {
             Verdict::GrantedAtMost(most) | Verdict::GrantedInPart(most) => wanted.qos.min(most),
             Verdict::Granted => wanted.qos,
         };
-        if self.has_too_many_levels(wanted.filter.pattern()) {
-            return Err(ReasonCode::TopicFilterInvalid);
-        }
         if matches!(verdict, Verdict::GrantedInPart(_)) && self.sessions[session].reading == Reading::Free {
             self.sessions[session].reading = Reading::Judged;
         }

@@ -81,10 +81,16 @@ pub struct Connect<'a> {
     pub password: Option<&'a [u8]>,
 }
 
-/// Peeks at the body of a CONNECT that did not decode, so that it can be refused in the form of its own version.
-/// `None` if the Protocol Name and the level are none of ours.
+/// Peeks at the body of a CONNECT that did not decode, so that it can be refused in the form of its own version, or in
+/// that of MQTT 5.0 if it is of a later one: its client may know the form, and one of an older client does not come with
+/// such a level. `None` if the Protocol Name or the level is none of the standard's.
 pub fn connect_version(body: &[u8]) -> Option<ProtocolVersion> {
-    protocol_version(&mut Reader::new(body)).ok().map(|(version, _)| version)
+    let mut reader = Reader::new(body);
+    match (protocol_version(&mut reader.clone()), reader.binary(), reader.u8()) {
+        (Ok((version, _)), ..) => Some(version),
+        (Err(_), Ok(b"MQTT"), Ok(6..BRIDGE)) => Some(ProtocolVersion::V5),
+        _ => None,
+    }
 }
 
 /// The version, and whether the client is a bridge [MQTT-3.1.2-1] [MQTT-3.1.2-2].
@@ -355,6 +361,7 @@ mod tests {
                 (b"\x10\x0E\x00\x04MQTT\x04\x02\x00\x3C\x00\x01c\x00", MALFORMED, "left over"),
                 (b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x3C\x00\x01\xFF", MALFORMED, "no UTF-8"),
                 (b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x3C\x00\x01\x00", MALFORMED, "U+0000"),
+                (b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x3C\x00\x01\x01", MALFORMED, "U+0001"),
             ],
         );
     }
@@ -396,7 +403,14 @@ mod tests {
         assert_eq!(connect_version(b"\x00\x06MQIsdp\x03"), Some(V31));
         assert_eq!(connect_version(b"\x00\x04MQTT\x04\xFF"), Some(V311));
         assert_eq!(connect_version(b"\x00\x04MQTT\x05"), Some(V5));
-        assert_eq!(connect_version(b"\x00\x04MQTT\x06"), None);
+        for level in 6..0x80 {
+            assert_eq!(connect_version(&[b"\x00\x04MQTT", &[level][..]].concat()), Some(V5));
+        }
+        for level in (0..4).chain([0x80, 0x82, 0x85, 0x86, 0xFF]) {
+            assert_eq!(connect_version(&[b"\x00\x04MQTT", &[level][..]].concat()), None);
+        }
+        assert_eq!(connect_version(b"\x00\x06MQIsdp\x06"), None);
+        assert_eq!(connect_version(b"\x00\x04mqtt\x06"), None);
         assert_eq!(connect_version(b"\x00\x04MQTT"), None);
         assert_eq!(connect_version(b""), None);
     }

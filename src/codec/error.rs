@@ -12,8 +12,10 @@ pub enum DecodeError {
     Malformed(&'static str),
     /// The packet parses, but holds what the protocol does not allow.
     ProtocolError(&'static str),
-    /// A Topic Name or Topic Filter breaks the rules of topics.
-    Topic(TopicError),
+    /// A Topic Name breaks the rules of topics.
+    TopicName(TopicError),
+    /// A Topic Filter breaks them.
+    TopicFilter(TopicError),
     /// The packet is larger than the receiver accepts.
     PacketTooLarge,
     /// The Protocol Name or the protocol level of CONNECT is none of ours [MQTT-3.1.2-1] [MQTT-3.1.2-2].
@@ -28,7 +30,10 @@ impl DecodeError {
     /// The Reason Code of MQTT 5.0 that the packet earns.
     pub const fn reason_code(self) -> ReasonCode {
         match self {
-            Self::Malformed(_) | Self::Topic(_) => ReasonCode::MalformedPacket,
+            // What the protocol allows and this broker does not.
+            Self::TopicName(TopicError::TooManyLevels) => ReasonCode::TopicNameInvalid,
+            Self::TopicFilter(TopicError::TooManyLevels) => ReasonCode::TopicFilterInvalid,
+            Self::Malformed(_) | Self::TopicName(_) | Self::TopicFilter(_) => ReasonCode::MalformedPacket,
             Self::ProtocolError(_) => ReasonCode::ProtocolError,
             Self::PacketTooLarge => ReasonCode::PacketTooLarge,
             Self::UnsupportedProtocolVersion => ReasonCode::UnsupportedProtocolVersion,
@@ -43,16 +48,12 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Malformed(what) => write!(formatter, "malformed packet: {what}"),
             Self::ProtocolError(what) => write!(formatter, "protocol error: {what}"),
-            Self::Topic(why) => write!(formatter, "malformed packet: {why}"),
+            Self::TopicName(why) | Self::TopicFilter(why) => {
+                write!(formatter, "{}: {why}", self.reason_code())
+            }
             other => other.reason_code().fmt(formatter),
         }
     }
 }
 
 impl std::error::Error for DecodeError {}
-
-impl From<TopicError> for DecodeError {
-    fn from(why: TopicError) -> Self {
-        Self::Topic(why)
-    }
-}

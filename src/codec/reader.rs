@@ -6,6 +6,7 @@ use byteorder::{BigEndian, ByteOrder};
 use super::properties::PropertySet;
 use super::{DecodeError, PacketIdentifier, Properties, ProtocolVersion, ReasonCode};
 use crate::topic::{TopicFilter, TopicName};
+use crate::utf8;
 
 const TOO_SHORT: DecodeError = DecodeError::Malformed("packet ends within a field");
 
@@ -92,29 +93,22 @@ impl<'a> Reader<'a> {
         self.take(usize::from(length))
     }
 
-    /// A UTF-8 Encoded String that is yet to be checked for U+0000. Surrogates are no UTF-8 [MQTT-1.5.4-1], a byte
-    /// order mark is a character like any other [MQTT-1.5.4-3].
-    #[inline]
-    fn text(&mut self) -> Result<&'a str, DecodeError> {
-        text(self.binary()?)
-    }
-
-    /// A UTF-8 Encoded String without U+0000 [MQTT-1.5.4-2].
+    /// A UTF-8 Encoded String.
     #[inline]
     pub(super) fn string(&mut self) -> Result<&'a str, DecodeError> {
-        let text = self.text()?;
-        if text.as_bytes().contains(&0) {
-            return Err(DecodeError::Malformed("U+0000 in a string"));
+        let text = text(self.binary()?)?;
+        if !utf8::is_sound(text) {
+            return Err(DecodeError::Malformed("a control character or a non-character in a string"));
         }
         Ok(text)
     }
 
     pub(super) fn topic_name(&mut self) -> Result<TopicName<'a>, DecodeError> {
-        Ok(TopicName::new(self.text()?)?)
+        TopicName::new(text(self.binary()?)?).map_err(DecodeError::TopicName)
     }
 
     pub(super) fn topic_filter(&mut self) -> Result<TopicFilter<'a>, DecodeError> {
-        Ok(TopicFilter::new(self.text()?)?)
+        TopicFilter::new(text(self.binary()?)?).map_err(DecodeError::TopicFilter)
     }
 
     /// A Packet Identifier, which is not zero [MQTT-2.2.1-3].
@@ -155,10 +149,11 @@ impl<'a> Reader<'a> {
 pub(super) fn topic_name_or_empty(bytes: &[u8]) -> Result<Option<TopicName<'_>>, DecodeError> {
     match text(bytes)? {
         "" => Ok(None),
-        text => Ok(Some(TopicName::new(text)?)),
+        text => TopicName::new(text).map(Some).map_err(DecodeError::TopicName),
     }
 }
 
+/// Text that is yet to be checked for characters that may not stand in a packet.
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("string is not UTF-8"))
@@ -199,6 +194,10 @@ mod tests {
             (&[0, 2, 0xC0, 0x80], "an overlong U+0000"),
             (&[0, 1, 0xFF], "no UTF-8"),
             (&[0, 1, 0], "U+0000"),
+            (&[0, 2, b'a', 0x1F], "the last control character of one byte before the space"),
+            (&[0, 2, 0xC2, 0x9F], "the last control character of two bytes"),
+            (&[0, 3, 0xEF, 0xB7, 0x90], "a non-character"),
+            (&[0, 4, 0xF4, 0x8F, 0xBF, 0xBF], "the last character of all"),
             (&[0, 2, b'a'], "too short"),
             (&[0], "half a length"),
         ] {

@@ -6,6 +6,7 @@ use super::keywords::{KEYWORDS, Keyword, Meaning};
 use super::{Finding, Place};
 use crate::escape::keyword_in;
 use crate::settings::COMPLAINTS_MAXIMUM;
+use crate::utf8::is_sound_character;
 
 /// Bytes of a line that are read; a longer one is an error.
 const LINE_MAXIMUM: usize = 16 * 1024;
@@ -61,9 +62,11 @@ fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<S
             return None;
         }
     };
-    if let Some(column) = text.chars().position(|character| character.is_control() && character != '\t') {
+    // What is said here may come to stand in packets.
+    let is_text = |character| character == '\t' || is_sound_character(character);
+    if let Some(column) = text.chars().position(|character| !is_text(character)) {
         let place = Place { column: column + 1, ..start };
-        findings.push(Finding::error(&place, "a control character, expected text"));
+        findings.push(Finding::error(&place, "a control character or a non-character, expected text"));
         return None;
     }
     let body = text.trim_start_matches(is_space);
@@ -198,7 +201,9 @@ mod tests {
             "f:1:1: unknown keyword 'somebody', expected one of mosquitto.conf"
         );
         assert_eq!(complaint(b"user \xc3\xa4\xe4"), "f:1:7: this is not UTF-8, expected text in UTF-8");
-        assert_eq!(complaint(b"user a\0"), "f:1:7: a control character, expected text");
+        for text in [&b"user a\0"[..], b"user a\xc2\x9f", b"user a\xef\xb7\x90", b"user a\xef\xbf\xbe"] {
+            assert_eq!(complaint(text), "f:1:7: a control character or a non-character, expected text");
+        }
         assert!(complaint(&[b'a'; 20_000]).contains("20000 bytes"));
     }
 

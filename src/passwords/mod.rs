@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::escape::Escaped;
 use crate::settings::{Complaint, Complaints};
 use crate::topic::LENGTH_MAXIMUM;
+use crate::utf8;
 
 #[cfg(not(feature = "passwords"))]
 pub use absent::Secret;
@@ -138,7 +139,7 @@ pub fn check_name(name: &str) -> Result<&str, &'static str> {
         () if name.is_empty() => Err("no user name in front of ':'"),
         () if name.len() > LENGTH_MAXIMUM => Err("a user name longer than 65535 bytes"),
         () if name.contains(':') => Err("a user name with ':' in it"),
-        () if name.chars().any(char::is_control) => Err("a user name with a control character in it"),
+        () if !utf8::is_sound(name) => Err("a user name with a control character or a non-character in it"),
         () => Ok(name),
     }
 }

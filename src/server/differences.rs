@@ -60,7 +60,6 @@ pub(super) fn of_limits(limits: &Limits) -> Said {
         in_flight,
         receive_maximum,
         topic_alias_maximum: _,
-        topic_levels: _,
         subscriptions_per_session,
         matches_per_session,
         subscriptions: _,

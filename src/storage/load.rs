@@ -27,8 +27,9 @@ fn copy(
         let recipient = recipient?;
         if recipient.session == session {
             let expires = translation.clocks.read(row.get(1)?);
-            let message_of = publication(row, 1, expires, translation.listeners)?;
-            return Ok(Some(StoredCopy { number: message, message: message_of, form: recipient.form }));
+            let form = recipient.form;
+            let found = publication(row, 1, expires, translation.listeners)?;
+            return Ok(found.map(|publication| StoredCopy { number: message, message: publication, form }));
         }
     }
     Ok(None)
@@ -212,10 +213,10 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
         while let Some(row) = rows.next()? {
             let expires: Option<i64> = row.get(1)?;
             let Translation { clocks, listeners } = self.translation;
-            if clocks.is_ahead(expires) {
-                (self.each)(Restored::Retained(publication(row, 1, clocks.read(expires), listeners)?));
-            } else {
-                self.needless.retained.push(row.get(0)?);
+            let is_ahead = clocks.is_ahead(expires);
+            match if is_ahead { publication(row, 1, clocks.read(expires), listeners)? } else { None } {
+                Some(publication) => (self.each)(Restored::Retained(publication)),
+                None => self.needless.retained.push(row.get(0)?),
             }
         }
         Ok(())

@@ -120,5 +120,8 @@ fn message(
         return Ok((None, forms));
     }
     let expires = translation.clocks.read(row.get(1)?);
-    Ok((Some(publication(row, 1, expires, translation.listeners)?), forms))
+    match publication(row, 1, expires, translation.listeners)? {
+        None => Ok((None, vec![None; sessions.len()])),
+        found => Ok((found, forms)),
+    }
 }

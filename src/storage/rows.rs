@@ -2,12 +2,14 @@
 
 use std::num::NonZeroU64;
 
+use log::warn;
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use super::StoreError;
 use super::listeners::Listeners;
 use crate::codec::{PacketIdentifier, Properties, QoS};
+use crate::escape::Escaped;
 use crate::journal::{
     CopyForm, MessageNumber, Recipient, SessionNumber, StoredPresence, StoredSession, StoredSubscription,
     StoredWill,
@@ -129,30 +131,41 @@ pub(super) fn publication_flags(publication: &Publication<'_>) -> u8 {
     publication.qos.level() | if publication.retain { RETAIN } else { 0 }
 }
 
-/// Reads the columns of a publication, of which `column` is the first. When it expires has been read already.
+/// Reads the columns of a publication, of which `column` is the first. When it expires has been read already. `None`, if
+/// nothing may be published to its topic: an earlier version may have allowed what this one does not.
 pub(super) fn publication(
     row: &Row<'_>,
     column: usize,
     expires: Time,
     listeners: &Listeners,
-) -> Outcome<Portable> {
+) -> Outcome<Option<Portable>> {
     let flags = flags(row, column + 1)?;
-    let topic = TopicName::new(row.get_ref(column + 2)?.as_str()?);
+    let topic = row.get_ref(column + 2)?.as_str()?;
     let properties = Properties::trusted(row.get_ref(column + 4)?.as_blob()?);
     let length: usize = properties.encoded().map(|(_, bytes)| bytes.len()).sum();
     if length != properties.bytes().len() {
         return Err(StoreError::nonsense("properties"));
     }
+    let topic = match TopicName::new(topic) {
+        Ok(topic) => topic,
+        Err(why) => {
+            warn!(
+                "Warning: a message in the store is left out: '{}' is no Topic Name: {why}.",
+                Escaped(topic)
+            );
+            return Ok(None);
+        }
+    };
     let publisher = row.get_ref(column + 3)?.as_str_or_null()?.map(|text| listeners.publisher_read(text));
-    Ok(Portable::new(&Publication {
-        topic: topic.map_err(|_| StoreError::nonsense("a Topic Name"))?,
+    Ok(Some(Portable::new(&Publication {
+        topic,
         payload: row.get_ref(column + 5)?.as_blob()?,
         qos: qos_of(flags)?,
         retain: flags & RETAIN != 0,
         publisher: publisher.as_deref(),
         properties,
         expires,
-    }))
+    })))
 }
 
 /// Writes the recipients of a message, one behind the other: session, flags and, if there are any, how many
@@ -284,11 +297,9 @@ pub(super) fn session(row: &Row<'_>, translation: Translation<'_>) -> Outcome<St
     let will = delay.map(|delay| {
         let expires: Option<u64> = row.get(10)?;
         let expires = expires.map_or(Time::NEVER, Time::from_milliseconds);
-        Ok::<_, StoreError>(StoredWill {
-            message: publication(row, 10, expires, listeners)?,
-            delay: Duration::from_milliseconds(delay),
-            due: clocks.read(row.get(9)?),
-        })
+        let (delay, due) = (Duration::from_milliseconds(delay), clocks.read(row.get(9)?));
+        let message = publication(row, 10, expires, listeners)?;
+        Ok::<_, StoreError>(message.map(|message| StoredWill { message, delay, due }))
     });
     Ok(StoredSession {
         number: session_number(row, 0)?,
@@ -298,6 +309,6 @@ pub(super) fn session(row: &Row<'_>, translation: Translation<'_>) -> Outcome<St
         listener: listeners.find(row.get(3)?),
         expiry_interval: row.get(4)?,
         presence,
-        will: will.transpose()?,
+        will: will.transpose()?.flatten(),
     })
 }

@@ -1,8 +1,8 @@
 //! The body of the fuzz target for topics, in the library so that ordinary tests run it, too: any text as a Topic
 //! Name and as a Topic Filter, judged and matched a second time, in other words. It panics if the two differ.
 
-use super::{LENGTH_MAXIMUM, TopicFilter, TopicName};
-use crate::fuzzing::Input;
+use super::{LENGTH_MAXIMUM, SEPARATORS_MAXIMUM, TopicFilter, TopicName};
+use crate::fuzzing::{Input, may_stand_in_a_string};
 
 /// The first byte says whether the rest is text itself or chooses among pieces of text.
 pub fn check(data: &[u8]) {
@@ -12,7 +12,8 @@ pub fn check(data: &[u8]) {
         let name = String::from_utf8_lossy(input.bytes(length)).into_owned();
         (name, String::from_utf8_lossy(input.bytes(usize::MAX)).into_owned())
     } else {
-        (input.topic(), input.topic())
+        let (name, filter) = (input.topic(), input.topic());
+        (name + &rare(&mut input), filter + &rare(&mut input))
     };
     for text in [&name, &filter] {
         assert_eq!(TopicName::new(text).is_ok(), is_name(text), "{text:?} as a name");
@@ -25,12 +26,26 @@ pub fn check(data: &[u8]) {
     }
 }
 
-fn has_length(text: &str) -> bool {
-    !text.is_empty() && text.len() <= LENGTH_MAXIMUM
+/// What no short text of usual characters has.
+fn rare(input: &mut Input<'_>) -> String {
+    match input.below(8) {
+        5 => "/".repeat(192 + input.below(16)),
+        6 => input.pick(&["\u{1F}", "\u{7F}", "\u{9F}", "\u{FDEF}", "\u{FFFD}", "\u{10FFFE}"]).to_owned(),
+        7 => char::from_u32(u32::from(input.byte()) << 8 | u32::from(input.byte()))
+            .unwrap_or_default()
+            .to_string(),
+        _ => String::new(),
+    }
+}
+
+fn is_topic(text: &str) -> bool {
+    let levels = text.split('/').count();
+    let has_length = !text.is_empty() && text.len() <= LENGTH_MAXIMUM && levels <= SEPARATORS_MAXIMUM + 1;
+    has_length && text.chars().all(may_stand_in_a_string)
 }
 
 fn is_name(text: &str) -> bool {
-    has_length(text) && !text.contains(['+', '#', '\0'])
+    is_topic(text) && !text.contains(['+', '#'])
 }
 
 fn is_filter(text: &str) -> bool {
@@ -51,7 +66,7 @@ fn is_filter(text: &str) -> bool {
         "#" => index == last,
         level => !level.contains(['+', '#']),
     };
-    has_length(text) && !text.contains('\0') && pattern.iter().enumerate().all(is_level)
+    is_topic(text) && pattern.iter().enumerate().all(is_level)
 }
 
 fn check_parts(filter: TopicFilter<'_>) {

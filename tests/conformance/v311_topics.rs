@@ -242,12 +242,13 @@ fn mqtt311_4_8_0_1_after_others() {
 /// and the session, if it was to be kept, is kept.
 #[test]
 fn mqtt311_4_8_0_2() {
-    let deep = "l/".repeat(200);
+    let deep = "l/".repeat(201);
     let publish = |topic: &str, payload: &[u8]| Publish::new(V311, topic, payload).qos(1, 1).bytes();
     let largest = 2_000_000 - publish("t", b"").len() - 2;
     for (what, good, bad) in [
         ("size", publish("t", &vec![0; largest]), publish("t", &vec![0; largest + 1])),
         ("levels", publish(&deep[..deep.len() - 1], b""), publish(&deep, b"")),
+        ("filter", publish("t", b""), subscribe(V311, 1, &[], &[("t", 0), (&deep, 0)])),
     ] {
         let mut world = World::new();
         let watcher = subscriber(&mut world, "watcher", "#", 0);

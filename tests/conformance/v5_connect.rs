@@ -107,8 +107,15 @@ fn mqtt5_3_1_2_1() {
 
 #[test]
 fn mqtt5_3_1_2_2() {
-    for level in [0, 1, 2, 3, 6, 0x7F, 0x85, 0xFF] {
+    for level in [0, 1, 2, 3, 0x80, 0x82, 0x85, 0xFF] {
         assert_unsupported(&connect_as("MQTT", level));
+    }
+    assert_unsupported(&connect_as("MQIsdp", 6));
+    assert_unsupported(&connect_as("mqtt", 6));
+    // What comes later than 5.0 is told in the words of the last version that is known, whatever else it sends.
+    for level in [6, 7, 0x7F] {
+        assert_refused(&mut World::new(), connect_as("MQTT", level), 0x84);
+        assert_refused(&mut World::new(), packet(0x10, &[&field("MQTT")[..], &[level, 0xFF]].concat()), 0x84);
     }
 }
 
@@ -470,7 +477,7 @@ fn mqtt5_3_1_4_1() {
 fn mqtt5_3_1_4_2() {
     assert_refused(&mut guarded(), Connect::new(V5, "a").user_name("mallory").bytes(), 0x86);
     assert_refused(&mut guarded(), Connect::new(V5, "a").will("secret", b"x", 0, false, &[]).bytes(), 0x87);
-    let too_deep = "/".repeat(200);
+    let too_deep = "/".repeat(201);
     assert_refused(&mut guarded(), Connect::new(V5, "a").will(&too_deep, b"x", 0, false, &[]).bytes(), 0x90);
     let mut full = World::with_limits(|limits| limits.sessions = 1);
     client(&mut full, "b");

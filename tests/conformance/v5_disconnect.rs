@@ -15,7 +15,7 @@ const METHOD: [u8; 4] = [0x15, 0, 1, b'm'];
 
 /// Ways in which the broker comes to end a connection of 5.0 with a DISCONNECT, and its Reason Code.
 type End = (u8, fn(&mut World, Peer));
-const ENDS: [End; 9] = [
+const ENDS: [End; 11] = [
     (0x81, |world, a| world.send(a, [0xC1, 0])),
     (0x82, |world, a| world.send(a, Connect::new(V5, "a").bytes())),
     (0x8B, |world, _| {
@@ -27,7 +27,9 @@ const ENDS: [End; 9] = [
     (0x8E, |world, _| {
         world.connect(Connect::new(V5, "a").bytes());
     }),
-    (0x90, |world, a| world.send(a, Publish::new(V5, &"/".repeat(200), b"").bytes())),
+    (0x8F, |world, a| world.send(a, subscribe(V5, 1, &[], &[("t", 0), (&"/".repeat(201), 0)]))),
+    (0x8F, |world, a| world.send(a, unsubscribe(V5, 1, &[&"/".repeat(201)]))),
+    (0x90, |world, a| world.send(a, Publish::new(V5, &"/".repeat(201), b"").bytes())),
     (0x93, |world, a| {
         for identifier in 1..=1024 {
             world.send(a, Publish::new(V5, "t", b"").qos(2, identifier).bytes());

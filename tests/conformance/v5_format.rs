@@ -85,10 +85,31 @@ fn mqtt5_1_5_4_1() {
     }
 }
 
-/// What is next to a surrogate, and the last characters of each length, are good.
+/// Control characters and non-characters, which a receiver need not take.
+#[test]
+fn mqtt5_1_5_4_2_disallowed() {
+    for string in
+        ["\u{1}", "a\u{1F}", "\u{7F}b", "é\u{80}", "\u{9F}", "\u{FDD0}", "\u{FDEF}", "\u{FFFE}", "\u{10FFFF}"]
+    {
+        assert_string_malformed(string.as_bytes());
+    }
+}
+
+/// What is next to them and to a surrogate, and the last characters of each length, are good.
 #[test]
 fn mqtt5_1_5_4_1_well_formed() {
-    for string in ["\u{D7FF}", "\u{E000}", "\u{7F}", "\u{7FF}", "\u{FFFF}", "\u{10FFFF}", "\u{1}"] {
+    for string in [
+        "\u{D7FF}",
+        "\u{E000}",
+        " ",
+        "~",
+        "\u{A0}",
+        "\u{7FF}",
+        "\u{FDCF}",
+        "\u{FDF0}",
+        "\u{FFFD}",
+        "\u{10FFFD}",
+    ] {
         let mut world = World::new();
         let a = subscriber(&mut world, string, string, 0);
         world.send(a, Publish::new(V5, string, b"x").bytes());

@@ -43,7 +43,7 @@ fn mqtt5_3_8_3_1() {
     }
     let mut world = World::new();
     let a = client(&mut world, "a");
-    assert_eq!(world.ask(a, with_filter(0x82, "\u{feff}\u{10ffff}é".as_bytes())), [0x90, 4, 0, 1, 0, 0]);
+    assert_eq!(world.ask(a, with_filter(0x82, "\u{feff}\u{10fffd}é".as_bytes())), [0x90, 4, 0, 1, 0, 0]);
 }
 
 #[test]
@@ -345,15 +345,11 @@ fn mqtt5_3_9_3_1() {
 
 #[test]
 fn mqtt5_3_9_3_2() {
-    let mut world = World::with_limits(|limits| {
-        limits.topic_levels = 3;
-        limits.subscriptions_per_session = 2;
-    });
+    let mut world = World::with_limits(|limits| limits.subscriptions_per_session = 2);
     let a = client(&mut world, "a");
-    let filters =
-        [("a/b/c", 0), ("a/b/c/d", 0), ("$share/g/a/b/c", 1), ("x", 2), ("$share/h/x", 2), ("a/b/c", 1)];
+    let filters = [("a/b/c", 0), ("$share/g/a/b/c", 1), ("x", 2), ("$share/h/x", 2), ("a/b/c", 1)];
     let suback = world.ask(a, subscribe(V5, 1, &[], &filters));
-    assert_eq!(suback[5..], [0, 0x8F, 1, 0x97, 0x97, 1]);
+    assert_eq!(suback[5..], [0, 1, 0x97, 0x97, 1]);
 }
 
 #[test]
