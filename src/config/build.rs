@@ -404,7 +404,6 @@ fn tls(draft: &ListenerDraft, key_log: Option<&str>, findings: &mut Vec<Finding>
 
 /// What somebody has said of TLS must not be passed over in silence where there is none.
 fn check_no_tls(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
-    let names_client = draft.identity_is_user_name || draft.subject_is_user_name;
     let is_proxied = matches!(draft.proxy, Some(Proxy::V2 { .. }));
     for (keyword, is_said) in [
         ("cafile", draft.authorities.is_some()),
@@ -412,11 +411,16 @@ fn check_no_tls(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
         ("crlfile", draft.revoked.is_some()),
         ("require_certificate", draft.requires_certificate),
         ("use_identity_as_username", draft.identity_is_user_name && !is_proxied),
-        ("use_subject_as_username", names_client && draft.subject_is_user_name),
+        ("use_subject_as_username", draft.subject_is_user_name),
     ] {
         if is_said {
-            let text =
-                format!("'{keyword}' without TLS, expected 'certfile' and 'keyfile' for the same listener");
+            let text = if is_proxied {
+                format!(
+                    "'{keyword}' with 'enable_proxy_protocol 2', expected it at the proxy, which ends TLS"
+                )
+            } else {
+                format!("'{keyword}' without TLS, expected 'certfile' and 'keyfile' for the same listener")
+            };
             complain(draft, keyword, &text, findings);
         }
     }
@@ -438,13 +442,7 @@ fn proxy(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Proxy> {
         let text = "'proxy_trusted_source' without 'enable_proxy_protocol', expected both";
         complain(draft, "proxy_trusted_source", text, findings);
     }
-    if let Some(place) = draft.said.place("enable_proxy_protocol")
-        && draft.proxies.is_empty()
-        && !is_local(draft)
-    {
-        let text = "whoever reaches this listener can claim to be any address, as no 'proxy_trusted_source' is given";
-        findings.push(Finding::warning(place, text));
-    }
+    check_source(draft, findings);
     match draft.proxy {
         Some(Proxy::V2 { .. }) => {
             if draft.certificate.is_some() {
@@ -461,6 +459,32 @@ fn proxy(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Proxy> {
             }
             proxy
         }
+    }
+}
+
+/// What a header says is believed. Where it decides who a client is or whether it may come in, the operator has to say
+/// whose headers those are; a socket in the file system is for those whom its directory lets in.
+fn check_source(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
+    let Some(place) = draft.said.place("enable_proxy_protocol") else { return };
+    if !draft.proxies.is_empty() || draft.path.is_some() {
+        return;
+    }
+    let is_told_of_tls = matches!(draft.proxy, Some(Proxy::V2 { .. })) && draft.certificate.is_none();
+    let believed = [
+        ("use_identity_as_username", draft.identity_is_user_name),
+        ("proxy_protocol_v2_require_tls", draft.proxy_requires_tls),
+    ];
+    let believed = believed.into_iter().filter(|&(_, is_said)| is_said && is_told_of_tls);
+    for (keyword, _) in believed.clone() {
+        let text = format!(
+            "'{keyword}' believes anybody that reaches this listener, expected the address of the proxy in \
+             'proxy_trusted_source'"
+        );
+        complain(draft, keyword, &text, findings);
+    }
+    if believed.count() == 0 && !is_local(draft) {
+        let text = "whoever reaches this listener can claim to be any address, as no 'proxy_trusted_source' is given";
+        findings.push(Finding::warning(place, text));
     }
 }
 

@@ -234,7 +234,8 @@ pub static KEYWORDS: &[Keyword] = &[
     row(
         "proxy_trusted_source",
         Listener(WordList("an address, as in 10.0.0.1 or 10.0.0.0/8", values::trusted_source)),
-        "Brooklet's own: where PROXY headers may come from; everywhere, without",
+        "Brooklet's own: where PROXY headers may come from; everywhere, without, unless `use_identity_as_username` or \
+         `proxy_protocol_v2_require_tls` believes them",
     ),
     row(
         "certfile",
