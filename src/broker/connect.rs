@@ -482,7 +482,8 @@ impl Broker {
         hasher.finish()
     }
 
-    /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7].
+    /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7]. Where a version before 5.0
+    /// has no code for the reason, the connection ends without a word [MQTT-3.2.2-6 of MQTT 3.1.1].
     pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         self.statistics.refused += u64::from(reason == ReasonCode::QuotaExceeded);
         let connection = &mut self.connections[id];
@@ -492,9 +493,10 @@ impl Broker {
         }
         let mut properties = PropertyBuffer::default();
         properties.push(Property::ReasonString(what));
-        let code = if is_v5 { reason.value() } else { reason.return_code() };
+        let code = if is_v5 { Some(reason.value()) } else { reason.return_code() };
         info!(target: "notice", "Client connection from {} denied: {}.", connection.peer(), Escaped(what));
         for properties in [properties.properties(), Properties::default()] {
+            let Some(code) = code else { break };
             let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
             // The text is left out rather than the client's limit exceeded [MQTT-3.2.2-19], or all of it.
             if self.sender.packet(connection, "unknown client", &connack).is_ok() {

@@ -89,16 +89,25 @@ impl ReasonCode {
         self.value() >= 0x80
     }
 
-    /// The return code, 0 to 5, that stands for this code in a CONNACK of MQTT 3.1 and 3.1.1. What those
-    /// versions have no word for becomes 3, server unavailable.
-    pub const fn return_code(self) -> u8 {
+    /// The return code, 0 to 5, that stands for this code in a CONNACK of MQTT 3.1 and 3.1.1. `None` for what those
+    /// versions have no word for: the same CONNECT would be refused at any other time, too, so the word is not
+    /// "unavailable", after which a client tries it again.
+    pub const fn return_code(self) -> Option<u8> {
         match self {
-            Self::Success => 0,
-            Self::UnsupportedProtocolVersion => 1,
-            Self::ClientIdentifierNotValid => 2,
-            Self::BadUserNameOrPassword | Self::BadAuthenticationMethod => 4,
-            Self::NotAuthorized | Self::Banned => 5,
-            _ => 3,
+            Self::Success => Some(0),
+            Self::UnsupportedProtocolVersion => Some(1),
+            Self::ClientIdentifierNotValid => Some(2),
+            Self::BadUserNameOrPassword | Self::BadAuthenticationMethod => Some(4),
+            // The last one of a Will with a large payload, as mosquitto has it.
+            Self::NotAuthorized | Self::Banned | Self::PacketTooLarge => Some(5),
+            Self::QoSNotSupported
+            | Self::RetainNotSupported
+            | Self::TopicNameInvalid
+            | Self::TopicFilterInvalid
+            | Self::PayloadFormatInvalid
+            | Self::MalformedPacket
+            | Self::ProtocolError => None,
+            _ => Some(3),
         }
     }
 }
@@ -138,9 +147,15 @@ mod tests {
             (ReasonCode::ConnectionRateExceeded, 3),
             (ReasonCode::BadUserNameOrPassword, 4),
             (ReasonCode::NotAuthorized, 5),
+            (ReasonCode::PacketTooLarge, 5),
             (ReasonCode::UnspecifiedError, 3),
         ] {
-            assert_eq!(code.return_code(), expected, "{code}");
+            assert_eq!(code.return_code(), Some(expected), "{code}");
+        }
+        for code in
+            [ReasonCode::QoSNotSupported, ReasonCode::RetainNotSupported, ReasonCode::TopicNameInvalid]
+        {
+            assert_eq!(code.return_code(), None, "{code}");
         }
     }
 }

@@ -83,9 +83,22 @@ fn the_highest_qos_is_told_granted_and_enforced() {
         world.send(old, Publish::new(V311, "x", b"").qos(qos + 1, 1).bytes());
         assert!(world.is_closed(old) && world.take(old).is_empty());
 
-        let will = |level| Connect::new(level, "w").will("x", b"", qos + 1, false, &[]);
-        assert_eq!([refusal(&mut world, &will(V5)), refusal(&mut world, &will(V311))], [0x9B, 3]);
+        let will = |level, qos| Connect::new(level, "w").will("x", b"", qos, false, &[]);
+        assert_eq!(refusal(&mut world, &will(V5, qos + 1)), 0x9B);
+        for level in [V31, V311] {
+            assert_unanswered(&mut world, STRICT, &will(level, qos + 1));
+            assert_eq!(answer(&mut world, STRICT, &will(level, qos)).0, [0x20, 2, 0, 0]);
+        }
     }
+}
+
+/// A CONNECT for whose refusal its version has no code: the connection ends, and the client is not told to come again.
+fn assert_unanswered(world: &mut World, listener: ListenerId, connect: &Connect) {
+    let sessions = world.broker.census().sessions;
+    let peer = world.open_at(listener);
+    world.send(peer, connect.bytes());
+    assert!(world.is_closed(peer) && world.take(peer).is_empty(), "{:02x?}", connect.bytes());
+    assert_eq!(world.broker.census().sessions, sessions);
 }
 
 #[test]
@@ -95,9 +108,13 @@ fn without_retained_messages_asking_for_one_ends_the_connection() {
     assert_eq!(connack.property(0x25), Some(&[0][..]));
     assert_broken(&mut world, peer, Publish::new(V5, "x", b"").retain().bytes(), 0x9A);
     assert_refused(&mut world, Connect::new(V5, "a").will("x", b"", 0, true, &[]).bytes(), 0x9A);
-    let old = world.connect(Connect::new(V311, "a").bytes());
-    world.send(old, Publish::new(V311, "x", b"").retain().bytes());
-    assert!(world.is_closed(old));
+    for level in [V31, V311] {
+        let old = world.connect(Connect::new(level, "a").bytes());
+        assert_eq!(world.ask(old, subscribe(level, 1, &[], &[("x", 2)])), [0x90, 3, 0, 1, 2]);
+        world.send(old, Publish::new(level, "x", b"").retain().bytes());
+        assert!(world.is_closed(old) && world.take(old).is_empty());
+        assert_unanswered(&mut world, PLAIN, &Connect::new(level, "w").will("x", b"", 0, true, &[]));
+    }
 }
 
 #[test]
@@ -121,7 +138,10 @@ fn the_largest_payload_is_enforced_to_the_byte() {
     world.send(old, Publish::new(V311, "x", &fits).bytes());
     world.send(peer, Publish::new(V5, "x", &fits).bytes());
     assert_eq!(world.take(reader).len(), 2);
-    assert_refused(&mut world, Connect::new(V5, "d").will("x", &too_large, 0, false, &[]).bytes(), 0x95);
+    let will = |level| Connect::new(level, "d").will("x", &too_large, 0, false, &[]);
+    assert_refused(&mut world, will(V5).bytes(), 0x95);
+    let refused = world.open();
+    assert_eq!(world.ask(refused, will(V311).bytes()), [0x20, 2, 0, 5]);
     let _ = client(&mut world, "e");
 }
 
