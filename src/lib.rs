@@ -52,11 +52,12 @@
 //! | 3 | `proxy` | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `import` | what a database of mosquitto holds, as records of ours | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
-//! | 4 | `authority` | the access control of a configured broker: files of users and rules, a thread for passwords | below |
-//! | 4 | `logging` | the log: which lines are written, and where they go | below |
+//! | 4 | `files` | files that an operator names, opened without waiting for anybody | below |
+//! | 4 | `authority` | the access control of a configured broker: files of users and rules, a thread for passwords | below, `files` |
+//! | 4 | `logging` | the log: which lines are written, and where they go | below, `files` |
 //! | 4 | `storage` | how durable state is written down and read again | below |
 //! | 4 | `keeper` | the thread that makes batches durable while the loop goes on | below, `storage` |
-//! | 4 | `server` | the loop, listeners, sockets, files and the clock | below, `authority`, `logging`, `storage`, `keeper` |
+//! | 4 | `server` | the loop, listeners, sockets, files and the clock | below, `files`, `authority`, `logging`, `storage`, `keeper` |
 //! | 5 | `config` | the configuration file: text to settings | below |
 //! | 5 | `options` | what the command line says | below, `config` |
 //! | 5 | `lib` | this page and the list of rooms | below, `options` |
@@ -70,6 +71,7 @@ pub mod codec;
 pub mod config;
 pub mod connection;
 pub mod escape;
+pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod import;

@@ -9,6 +9,7 @@ use std::process::{self, ExitCode, Stdio};
 use brooklet::access::AllowAll;
 use brooklet::config::{self, Checked, CommandLine, Outcome};
 use brooklet::escape::Escaped;
+use brooklet::files;
 use brooklet::logging;
 use brooklet::options::{self, Command, Finished, with_environment};
 use brooklet::server::{Server, sandbox};
@@ -151,7 +152,7 @@ fn start(file: Option<String>, given: CommandLine) -> ExitCode {
         warn!("Warning: {warning}");
     }
     let code = run(settings, file, given);
-    log::logger().flush();
+    logging::finish();
     code
 }
 
@@ -208,7 +209,7 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode
         return ExitCode::from(EXIT_FAILURE);
     }
     let code = serve(&mut server, settings, file, given);
-    if let Some(path) = pid_file {
+    if let Some(path) = pid_file.filter(|path| files::is_file(path)) {
         // Who has dropped his rights may not be able to; the number is of no use to anybody any more.
         let _ = fs::remove_file(path);
     }
@@ -242,9 +243,8 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
 }
 
 /// Leaves the number of the process where somebody looks for it, now that it can be signalled.
-#[expect(clippy::disallowed_methods, reason = "a supervisor reads the number from a file")]
 fn leave_number(path: &Path) -> io::Result<()> {
-    fs::write(path, format!("{}\n", process::id()))
+    files::write(path, format!("{}\n", process::id()).as_bytes())
 }
 
 /// The configuration as it is now, for a broker that runs.

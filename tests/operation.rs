@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 #[cfg(feature = "signals")]
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// A broker with a directory of its own, where its log is.
@@ -21,9 +21,13 @@ struct Broker {
 }
 
 impl Broker {
+    /// The directory of the broker of this name.
+    fn directory(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("brooklet-operation-{name}-{}", std::process::id()))
+    }
+
     fn start(name: &str, configuration: &str, change: impl FnOnce(&mut Command)) -> Self {
-        let directory =
-            std::env::temp_dir().join(format!("brooklet-operation-{name}-{}", std::process::id()));
+        let directory = Self::directory(name);
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).expect("a directory can be made");
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("it is ours");
@@ -57,6 +61,18 @@ impl Broker {
 
     fn wait_for(&self, part: &str) -> String {
         self.wait(part, || self.log().lines().find(|line| line.contains(part)).map(str::to_owned))
+    }
+
+    /// Waits until it has ended.
+    fn wait_for_end(&mut self) -> ExitStatus {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.process.try_wait().expect("it is ours") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end; the log: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn connect(&self, client_identifier: &str) -> TcpStream {
@@ -218,16 +234,75 @@ fn lines_of_the_log_are_published_and_do_not_feed_themselves() {
     assert_eq!(read(&mut watcher, 2), [0xD0, 0], "after {heard:?}");
 }
 
-#[cfg(feature = "system")]
+fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> bool {
+    Command::new(program).args(arguments).status().expect("there is such a program").success()
+}
+
+/// Standard error goes where the log file of other brokers is.
+fn log_by_standard_error(name: &str, command: &mut Command) {
+    command.stderr(fs::File::create(Broker::directory(name).join("log")).expect("a file can be made"));
+}
+
+/// Nor does it keep the broker from its end.
 #[test]
 fn a_log_that_nobody_reads_stalls_nobody() {
-    // Standard error is a pipe that holds some ten thousand bytes and is never read.
-    let broker = Broker::start("stall", "log_dest file @/log\nlog_dest stderr\nlog_type all\n", |_| {});
+    // Standard streams are pipes that hold some ten thousand bytes and are never read.
+    let configuration = "user root\nlog_dest stdout\nlog_dest stderr\nlog_dest file @/log\nlog_type all\n";
+    let mut broker = Broker::start("stall", configuration, |command| {
+        command.stdout(Stdio::piped());
+    });
     let mut stream = broker.connect("talker");
     for _ in 0..100 {
         stream.write_all(&[0xC0, 0].repeat(100)).expect("it takes bytes");
         assert_eq!(read(&mut stream, 200), [0xD0, 0].repeat(100));
     }
+    assert!(run("kill", &[broker.process.id().to_string().as_ref()]));
+    let _ = broker.wait_for_end();
+}
+
+/// Whoever reads late gets what there was room for, and hears of the rest.
+#[test]
+fn a_log_that_is_read_late_tells_what_is_missing() {
+    let configuration = "user root\nlog_dest stderr\nlog_dest file @/fifo\nlog_type all\n";
+    let broker = Broker::start("late", configuration, |command| {
+        log_by_standard_error("late", command);
+        assert!(run("mkfifo", &[Broker::directory("late").join("fifo").as_os_str()]));
+    });
+    let mut stream = broker.connect("talker");
+    for _ in 0..200 {
+        stream.write_all(&[0xC0, 0].repeat(100)).expect("it takes bytes");
+        assert_eq!(read(&mut stream, 200), [0xD0, 0].repeat(100));
+    }
+    let mut fifo = fs::File::open(broker.directory.join("fifo")).expect("it is there");
+    let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&text).contains(" lines were lost, because the log was not read.") {
+        let count = fifo.read(&mut piece).expect("more comes");
+        text.extend_from_slice(&piece[..count]);
+    }
+}
+
+/// What is not the broker's own keeps its owner, and stays where it is.
+#[cfg(all(feature = "signals", feature = "system"))]
+#[test]
+fn a_device_is_neither_given_away_nor_removed() {
+    if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
+        println!("skipped: only root can become somebody else");
+        return;
+    }
+    let device = Broker::directory("device").join("null");
+    let configuration = "user nobody\nlog_dest stderr\nlog_dest file @/null\npid_file @/null\n";
+    let mut broker = Broker::start("device", configuration, |command| {
+        log_by_standard_error("device", command);
+        assert!(run("mknod", &[device.as_os_str(), "c".as_ref(), "1".as_ref(), "3".as_ref()]));
+        assert!(run("chmod", &["666".as_ref(), device.as_os_str()]));
+    });
+    let _ = broker.wait_for("Running as user nobody.");
+    let owner = |path: &PathBuf| fs::metadata(path).expect("it is there").uid();
+    assert_eq!(owner(&device), 0);
+    let _ = broker.wait_for(" running");
+    broker.signal("-TERM");
+    assert!(broker.wait_for_end().success());
+    assert_eq!(owner(&device), 0);
 }
 
 #[cfg(feature = "signals")]

@@ -1,13 +1,13 @@
 //! What the files of one listener's security say, and what is to be said of the files themselves.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::rc::Rc;
 
 use crate::acl::Acl;
 use crate::escape::Escaped;
+use crate::files;
 use crate::passwords::Passwords;
 use crate::settings::{Complaint, Security};
 
@@ -69,16 +69,13 @@ fn name_of(path: &Path) -> String {
 /// # Errors
 ///
 /// It can not be read, or is longer than any file of its kind.
-#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
 pub fn read_file(path: &Path, keyword: &str) -> Result<Vec<u8>, Complaint> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_MAXIMUM + 1).read_to_end(&mut bytes));
-    match read {
+    match files::read(path, FILE_MAXIMUM) {
         Err(why) => Err(unreadable(path, keyword, &why)),
-        Ok(count) if count as u64 > FILE_MAXIMUM => {
+        Ok(None) => {
             Err(Complaint::new(name_of(path), format!("too long, expected at most 64 MiB ({keyword})")))
         }
-        Ok(_) => Ok(bytes),
+        Ok(Some(bytes)) => Ok(bytes),
     }
 }
 

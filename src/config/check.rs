@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::authority::{Policies, warning_of_mode};
 use crate::escape::Escaped;
+use crate::files;
 use crate::server::{self, sandbox};
 use crate::settings::{Complaint, ListenerId, LogDestination, Settings};
 
@@ -46,7 +47,11 @@ pub fn check(settings: &Settings) -> Checked {
         }
     }
     if let Some(path) = &settings.process.pid_file {
-        expect_room(path, "pid_file", &mut checked.errors);
+        expect_file(path, "pid_file", &mut checked.errors);
+    }
+    let key_log = settings.listeners.iter().find_map(|listener| listener.tls.as_ref()?.key_log.as_ref());
+    if let Some(path) = key_log {
+        expect_file(path, "--tls-keylog", &mut checked.errors);
     }
     checked.errors.extend(sandbox::check_user(&settings.process).err());
     if let Some(persistence) = &settings.persistence {
@@ -58,6 +63,14 @@ pub fn check(settings: &Settings) -> Checked {
 fn expect_directory(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) {
     if let Err(error) = fs::read_dir(path) {
         complain(path, &format!("{error}, expected a directory ({keyword})"), complaints);
+    }
+}
+
+/// What is not written by a thread of its own, as the log is, must be a file.
+fn expect_file(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) {
+    match files::expect_file(path) {
+        Ok(()) => expect_room(path, keyword, complaints),
+        Err(why) => complain(path, &format!("{why} ({keyword})"), complaints),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The files of a configuration: reading them, and putting included ones in their places.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -10,6 +10,7 @@ use super::keywords::{Meaning, Special};
 use super::settle::{Step, settle};
 use super::text::{Statement, parse};
 use super::{Finding, Outcome, Place};
+use crate::files;
 
 /// Bytes of a file that are read; a larger one is an error.
 const FILE_MAXIMUM: u64 = 1024 * 1024;
@@ -104,14 +105,9 @@ fn read(path: &Path, findings: &mut Vec<Finding>) -> Vec<Statement> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this room reads the configuration")]
 fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAXIMUM + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_MAXIMUM) {
-        return Err(io::Error::other(format!("it has more than {FILE_MAXIMUM} bytes")));
-    }
-    Ok(bytes)
+    let bytes = files::read(path, FILE_MAXIMUM)?;
+    bytes.ok_or_else(|| io::Error::other(format!("it has more than {FILE_MAXIMUM} bytes")))
 }
 
 #[cfg(test)]

@@ -4,19 +4,20 @@
 //! A line's kind follows from its level, unless its target is one of the words of `Kind::of`: rooms below this one
 //! say by it what they are about. What other crates say is of the kind `internal`.
 //!
-//! What is written down in one turn of the loop leaves with one system call at its end; a warning or an error leaves
-//! at once, and all that came before it. A reader that stalls does not stall the broker, where the system can be
-//! asked whether a pipe has room (feature `system`): lines wait for it up to a bound and are then lost and counted.
+//! What is written down in one turn of the loop leaves together at its end; a warning or an error leaves at once, and all
+//! that came before it. A reader, a terminal or a disk that stalls does not stall the broker: each has a thread that waits
+//! for it, and a queue whose lines are lost and counted beyond a bound.
 
 mod flood;
-mod output;
 mod stamp;
+mod stream;
+mod syslog;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use env_logger::Target;
 use log::{Level, LevelFilter, Metadata, Record};
@@ -24,11 +25,14 @@ use log::{Level, LevelFilter, Metadata, Record};
 use crate::settings::{Complaint, Log, LogDestination, LogKinds};
 
 use flood::Flood;
-use output::{Stream, Syslog};
 use stamp::Stamp;
+use stream::{Place, Stream};
+use syslog::Syslog;
 
 /// Bytes of a log line; what is beyond is cut off.
 const LINE_MAXIMUM: usize = 1000;
+/// How long the end of the broker waits for those who read the log.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Lines that wait to be published. Beyond: they are lost.
 const TOPIC_LINES_MAXIMUM: usize = 100;
 
@@ -139,8 +143,8 @@ struct Outputs {
 }
 
 impl Outputs {
-    /// Opens all of them.
-    fn open(log: &Log) -> Result<Self, Complaint> {
+    /// Opens all of them but the streams that are open already.
+    fn open(log: &Log, streams: &[Stream]) -> Result<Self, Complaint> {
         let mut outputs = Self {
             streams: Vec::new(),
             syslog: None,
@@ -151,14 +155,24 @@ impl Outputs {
         };
         for destination in &log.destinations {
             match destination {
-                LogDestination::StandardError => outputs.streams.push(Stream::standard_error()),
-                LogDestination::StandardOutput => outputs.streams.push(Stream::standard_output()),
-                LogDestination::File(path) => outputs.streams.push(Stream::file(path)?),
                 LogDestination::Syslog(facility) => outputs.syslog = Some(Syslog::new(*facility)),
                 LogDestination::Topic => outputs.topics = Some(VecDeque::new()),
+                _ => {}
             }
         }
+        for place in places(log).filter(|place| streams.iter().all(|stream| stream.place() != place)) {
+            outputs.streams.push(Stream::open(place)?);
+        }
         Ok(outputs)
+    }
+
+    /// Takes the place of others. Streams that are wanted go on, and what waits in the rest is still written.
+    fn replace(mut self, current: &mut Self, log: &Log) {
+        current.flush();
+        let streams = std::mem::take(&mut current.streams);
+        let wanted = |stream: &Stream| places(log).any(|place| place == *stream.place());
+        self.streams.extend(streams.into_iter().filter(wanted));
+        *current = self;
     }
 
     /// Whether a line is to be written; if so, and others were left out before it, those are counted first.
@@ -184,15 +198,31 @@ impl Outputs {
             syslog.send(kind.severity(), &self.stamp.of_syslog(second), text);
         }
         line.push('\n');
-        self.streams.iter_mut().for_each(|stream| stream.push(line.as_bytes()));
+        self.streams.iter().for_each(|stream| stream.push(line.as_bytes()));
         if matches!(kind, Kind::Error | Kind::Warning) {
             self.flush();
         }
     }
 
-    fn flush(&mut self) {
-        self.streams.iter_mut().for_each(Stream::flush);
+    fn flush(&self) {
+        self.streams.iter().for_each(Stream::flush);
     }
+
+    /// Waits until what was logged is written, but not for ever.
+    fn finish(&self) {
+        let end = stream::now() + PATIENCE;
+        self.streams.iter().for_each(|stream| stream.finish(end));
+    }
+}
+
+/// The streams that settings name.
+fn places(log: &Log) -> impl Iterator<Item = Place> {
+    log.destinations.iter().filter_map(|destination| match destination {
+        LogDestination::StandardError => Some(Place::StandardError),
+        LogDestination::StandardOutput => Some(Place::StandardOutput),
+        LogDestination::File(path) => Some(Place::File(path.clone())),
+        LogDestination::Syslog(_) | LogDestination::Topic => None,
+    })
 }
 
 /// As much of a line as is written.
@@ -266,13 +296,11 @@ fn epoch() -> u64 {
 ///
 /// A file can not be opened; then everything is as it was.
 pub fn set_up(log: &Log) -> Result<(), Complaint> {
-    let mut outputs = Outputs::open(log)?;
     if let Some(logger) = LOGGER.get() {
         let mut current = lock(&logger.outputs);
-        current.flush();
-        std::mem::swap(&mut *current, &mut outputs);
+        Outputs::open(log, &current.streams)?.replace(&mut current, log);
     } else {
-        begin(outputs);
+        begin(Outputs::open(log, &[])?);
     }
     let kinds = bits(log);
     if let Some(logger) = LOGGER.get() {
@@ -295,18 +323,25 @@ fn begin(outputs: Outputs) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // The panic may have come while the log is locked, so it is not waited for.
-        if let Some(mut outputs) = LOGGER.get().and_then(|logger| logger.outputs.try_lock().ok()) {
-            outputs.flush();
+        if let Some(outputs) = LOGGER.get().and_then(|logger| logger.outputs.try_lock().ok()) {
+            outputs.finish();
         }
         usual(panic);
     }));
+}
+
+/// Waits until what was logged is written, but not longer than somebody who reads it takes. To be called at the end.
+pub fn finish() {
+    if let Some(logger) = LOGGER.get() {
+        lock(&logger.outputs).finish();
+    }
 }
 
 /// Opens the log files again, because they have been moved. What can not be opened is returned and goes on as it
 /// was.
 pub fn reopen() -> Vec<Complaint> {
     let Some(logger) = LOGGER.get() else { return Vec::new() };
-    lock(&logger.outputs).streams.iter_mut().filter_map(|stream| stream.reopen().err()).collect()
+    lock(&logger.outputs).streams.iter().filter_map(|stream| stream.reopen().err()).collect()
 }
 
 /// Gives the log files to this user and group, before the broker becomes them, so that they can be opened again.
@@ -406,7 +441,8 @@ mod tests {
 
     #[test]
     fn lines_are_cut_counted_and_published_within_bounds() {
-        let mut outputs = Outputs::open(&settings(vec![LogDestination::Topic])).expect("nothing to open");
+        let mut outputs =
+            Outputs::open(&settings(vec![LogDestination::Topic]), &[]).expect("nothing to open");
         outputs.write(Kind::Warning, 7, &"ö".repeat(1_000));
         let queued = |outputs: &Outputs| outputs.topics.as_ref().map_or(0, VecDeque::len);
         let (topic, line) = outputs.topics.as_mut().and_then(VecDeque::pop_front).expect("a line");
@@ -423,7 +459,8 @@ mod tests {
 
     #[test]
     fn what_publishing_says_is_not_published() {
-        let mut outputs = Outputs::open(&settings(vec![LogDestination::Topic])).expect("nothing to open");
+        let mut outputs =
+            Outputs::open(&settings(vec![LogDestination::Topic]), &[]).expect("nothing to open");
         outputs.is_publishing = true;
         outputs.write(Kind::Error, 7, "x");
         assert!(outputs.topics.expect("on").is_empty());
@@ -432,7 +469,19 @@ mod tests {
     #[test]
     fn a_file_that_can_not_be_opened_is_told() {
         let log = settings(vec![LogDestination::File("/no/where/log".into())]);
-        let complaint = Outputs::open(&log).expect_err("there is no such directory").to_string();
+        let complaint = Outputs::open(&log, &[]).expect_err("there is no such directory").to_string();
         assert!(complaint.starts_with("/no/where/log: unable to open the log file"), "{complaint}");
+    }
+
+    #[test]
+    fn a_stream_that_is_wanted_again_goes_on() {
+        let null = |path: &str| LogDestination::File(path.into());
+        let before = settings(vec![null("/dev/null"), LogDestination::StandardError]);
+        let mut outputs = Outputs::open(&before, &[]).expect("opened");
+        let after = settings(vec![LogDestination::StandardError, LogDestination::Topic]);
+        let opened = Outputs::open(&after, &outputs.streams).expect("opened");
+        assert!(opened.streams.is_empty(), "it is open already");
+        opened.replace(&mut outputs, &after);
+        assert_eq!(outputs.streams.iter().map(Stream::place).collect::<Vec<_>>(), [&Place::StandardError]);
     }
 }

@@ -207,7 +207,7 @@ fn deep_filters_cost_no_stack() {
     assert_eq!(matching(&trie, &"/".repeat(400)).len(), 2);
     let mut filters = Vec::new();
     for length in 1..500 {
-        trie.matches(TopicName::new(&"/".repeat(length)).unwrap(), &mut filters);
+        trie.matches(TopicName::trusted(&"/".repeat(length)), &mut filters);
     }
     filters.extend([&slashes, &pluses, &hash].map(|pattern| trie.find(pattern).unwrap()));
     for filter in filters {

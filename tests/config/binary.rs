@@ -171,3 +171,45 @@ fn wait_until(condition: impl Fn() -> bool) {
     });
     assert!(is_there, "waited in vain");
 }
+
+/// What would be waited for is told apart before it is opened, wherever a configuration names it.
+#[test]
+fn a_fifo_in_the_place_of_a_file_is_told_at_once() {
+    let scratch = Scratch::new("fifo");
+    let directory = scratch.0.join("included");
+    fs::create_dir_all(&directory).expect("a directory can be made");
+    let fifo = directory.join("fifo.conf");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("there is mkfifo").success());
+    let (fifo, directory) = (fifo.display().to_string(), directory.display().to_string());
+    let mut said =
+        vec![format!("include_dir {directory}"), format!("acl_file {fifo}"), format!("pid_file {fifo}")];
+    if cfg!(feature = "passwords") {
+        said.push(format!("password_file {fifo}"));
+    }
+    if cfg!(feature = "tls") {
+        said.extend([
+            format!("certfile {fifo}\nkeyfile /dev/null"),
+            format!("certfile /dev/null\nkeyfile {fifo}"),
+            format!("certfile /dev/null\nkeyfile /dev/null\ncafile {fifo}"),
+            format!("certfile /dev/null\nkeyfile /dev/null\ncrlfile {fifo}"),
+        ]);
+    }
+    let mut files: Vec<String> = (0..)
+        .zip(&said)
+        .map(|(number, said)| {
+            scratch.file(
+                &format!("{number}.conf"),
+                &format!("listener 0 127.0.0.1\nallow_anonymous true\n{said}\n"),
+            )
+        })
+        .collect();
+    files.push(fifo);
+    for file in &files {
+        for arguments in [&["-c", file, "--test-config"][..], &["-c", file]] {
+            let output = brooklet(arguments);
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(3), "{file}: {told}");
+            assert!(told.contains("it is a FIFO, expected a file"), "{file}: {told}");
+        }
+    }
+}

@@ -2,13 +2,14 @@
 //! by the operator, and the file is made when there is something to be written, for its owner alone.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use log::error;
+
+use crate::files;
 
 /// Who may read the file: its owner.
 const MODE: u32 = 0o600;
@@ -35,7 +36,7 @@ impl KeyLog {
 
     fn write(&self, state: &mut State, line: &str) -> io::Result<()> {
         if let State::Closed = state {
-            *state = State::Open(OpenOptions::new().append(true).create(true).mode(MODE).open(&self.path)?);
+            *state = State::Open(files::append(&self.path, MODE)?);
         }
         match state {
             State::Open(file) => file.write_all(line.as_bytes()),

@@ -1,0 +1,378 @@
+//! Standard streams and files. Any of them may keep a writer waiting, for a reader, a terminal or a disk; so each has a
+//! thread that waits for it, and everybody else leaves lines in its queue.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::lock;
+use crate::escape::Escaped;
+use crate::files;
+use crate::settings::Complaint;
+
+/// Bytes of lines that wait for one stream, beside as many that are being written. Beyond: lines are lost and counted.
+const WAITING_MAXIMUM: usize = 256 * 1024;
+/// Bytes of lines that are not held back until the end of the turn.
+const ENOUGH: usize = 64 * 1024;
+/// Bytes of room that an empty queue keeps.
+const ROOM_KEPT: usize = 4096;
+/// Who may read a log file beside the broker: its group.
+const MODE: u32 = 0o640;
+/// What the thread needs, which calls nothing deep.
+const STACK_BYTES: usize = 64 * 1024;
+/// How long the thread leaves a stream alone that takes nothing and can not be waited for.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What lines are written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    StandardError,
+    StandardOutput,
+    File(PathBuf),
+}
+
+impl Place {
+    /// Opens it anew, apart from what others write there.
+    fn open(&self) -> io::Result<File> {
+        match self {
+            Self::StandardError => io::stderr().as_fd().try_clone_to_owned().map(File::from),
+            Self::StandardOutput => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+            Self::File(path) => files::append_to_any(path, MODE),
+        }
+    }
+
+    fn open_or_complain(&self) -> Result<File, Complaint> {
+        self.open().map_err(|why| {
+            let (place, what) = match self {
+                Self::StandardError => ("log_dest stderr".to_owned(), "to standard error"),
+                Self::StandardOutput => ("log_dest stdout".to_owned(), "to standard output"),
+                Self::File(path) => (shown(path), "file"),
+            };
+            Complaint::new(place, format!("unable to open the log {what}: {why}"))
+        })
+    }
+}
+
+fn shown(path: &Path) -> String {
+    Escaped(&path.display().to_string()).to_string()
+}
+
+/// One place that lines are written to. When it is dropped, what waits is still written, as soon as that can be.
+#[derive(Debug)]
+pub(super) struct Stream {
+    place: Place,
+    queue: Arc<Queue>,
+}
+
+/// What those who log and the thread that writes have in common.
+#[derive(Debug)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    file: Arc<File>,
+    /// Lines that the thread has not taken yet.
+    waiting: Vec<u8>,
+    /// The room of those that it took before.
+    spare: Vec<u8>,
+    /// Lines that there was no room for since the thread has taken some.
+    lost: u64,
+    is_writing: bool,
+    /// Nothing more comes.
+    is_over: bool,
+    /// That it can not be written has been said.
+    has_failed: bool,
+}
+
+impl State {
+    const fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.lost == 0
+    }
+}
+
+impl Stream {
+    /// Opens the place and starts its thread.
+    pub(super) fn open(place: Place) -> Result<Self, Complaint> {
+        let file = Arc::new(place.open_or_complain()?);
+        let state = State {
+            file,
+            waiting: Vec::new(),
+            spare: Vec::new(),
+            lost: 0,
+            is_writing: false,
+            is_over: false,
+            has_failed: false,
+        };
+        let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
+        let (writer, whose) = (Arc::clone(&queue), place.clone());
+        thread::Builder::new()
+            .name("log".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || writer.write_all(&whose))
+            .map_err(|why| Complaint::new("log_dest", format!("no thread to write the log: {why}")))?;
+        Ok(Self { place, queue })
+    }
+
+    /// What it writes to.
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Lets a line wait for the end of the turn, if there is room for it.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut state = lock(&self.queue.state);
+        // Lines do not come in between of those that are missing.
+        if state.lost > 0 || state.waiting.len() + line.len() > WAITING_MAXIMUM {
+            state.lost += 1;
+            return;
+        }
+        state.waiting.extend_from_slice(line);
+        if state.waiting.len() >= ENOUGH {
+            self.queue.changed.notify_all();
+        }
+    }
+
+    /// Has written what waits.
+    pub(super) fn flush(&self) {
+        let mut state = lock(&self.queue.state);
+        if !state.is_idle() {
+            self.queue.changed.notify_all();
+        }
+        // Freed here, the thread needs no part of the allocator for itself.
+        if state.spare.capacity() > ROOM_KEPT {
+            state.spare = Vec::new();
+        }
+    }
+
+    /// Waits until everything is written, but not longer than until `end`.
+    pub(super) fn finish(&self, end: Instant) {
+        self.flush();
+        let state = lock(&self.queue.state);
+        let patience = end.saturating_duration_since(now());
+        let is_busy = |state: &mut State| state.is_writing || !state.is_idle();
+        // What is not written by then is lost with whoever does not read it.
+        let _ = self.queue.changed.wait_timeout_while(state, patience, is_busy);
+    }
+
+    /// Opens a file again; without effect on others. What waits goes there.
+    pub(super) fn reopen(&self) -> Result<(), Complaint> {
+        if let Place::File(_) = self.place {
+            let file = Arc::new(self.place.open_or_complain()?);
+            let mut state = lock(&self.queue.state);
+            state.file = file;
+            state.has_failed = false;
+        }
+        Ok(())
+    }
+
+    /// Gives a file to another user. Where that is not allowed, opening it again will say so. What only has a name in
+    /// the place of a file, a device or what standard output is redirected to, has an owner already.
+    pub(super) fn give_to(&self, user: u32, group: u32) {
+        let Place::File(path) = &self.place else { return };
+        let file = Arc::clone(&lock(&self.queue.state).file);
+        if is_that_file(path, &file) {
+            let _ = fchown(&file, Some(user), Some(group));
+        }
+    }
+}
+
+/// Whether the path itself, and no link, names the file that was opened.
+fn is_that_file(path: &Path, file: &File) -> bool {
+    match (path.symlink_metadata(), file.metadata()) {
+        (Ok(named), Ok(opened)) => {
+            named.is_file() && (named.dev(), named.ino()) == (opened.dev(), opened.ino())
+        }
+        _ => false,
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        lock(&self.queue.state).is_over = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    /// Writes what comes until nothing more does. What the thread does.
+    fn write_all(&self, place: &Place) {
+        let mut state = lock(&self.state);
+        loop {
+            state = self.wait(state);
+            if state.is_idle() {
+                return;
+            }
+            let mut lines = std::mem::take(&mut state.spare);
+            std::mem::swap(&mut lines, &mut state.waiting);
+            if state.lost > 0 {
+                let lost = std::mem::take(&mut state.lost);
+                lines.extend(format!("{lost} lines were lost, because the log was not read.\n").bytes());
+            }
+            state.is_writing = true;
+            let file = Arc::clone(&state.file);
+            drop(state);
+            let outcome = write(&file, &lines);
+            lines.clear();
+            state = lock(&self.state);
+            state.spare = lines;
+            state.is_writing = false;
+            self.changed.notify_all();
+            if let Err(error) = outcome
+                && !std::mem::replace(&mut state.has_failed, true)
+            {
+                drop(state);
+                tell_failure(place, &error);
+                state = lock(&self.state);
+            }
+        }
+    }
+
+    /// Waits for something to do, or for the end.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let is_idle = |state: &mut State| state.is_idle() && !state.is_over;
+        self.changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes all of it, however long that takes.
+fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.split_at(count).1,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Somebody who has it, too, has asked for that.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Says once that a file can not be written, on standard error, because there is nobody else to tell.
+fn tell_failure(place: &Place, error: &io::Error) {
+    if let (Place::File(path), Ok(file)) = (place, Place::StandardError.open()) {
+        let line = format!("Error: unable to write log file {}: {error}.\n", shown(path));
+        let _ = write(&file, line.as_bytes());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the end waits is no business of the broker's clock")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests look at files")]
+
+    use super::*;
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    fn scratch(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("brooklet-log-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory");
+        directory
+    }
+
+    fn stream(path: &Path) -> Stream {
+        Stream::open(Place::File(path.to_owned())).expect("opened")
+    }
+
+    fn finish(stream: &Stream) {
+        stream.finish(now() + Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_file_is_appended_to_and_opened_again_where_it_was_moved_away() {
+        let directory = scratch("file");
+        let path = directory.join("log");
+        fs::write(&path, "old\n").expect("written");
+        let stream = stream(&path);
+        stream.push(b"one\n");
+        finish(&stream);
+        fs::rename(&path, directory.join("log.1")).expect("moved");
+        stream.push(b"two\n");
+        finish(&stream);
+        stream.reopen().expect("opened");
+        stream.push(b"three\n");
+        finish(&stream);
+        let read = |name: &str| fs::read_to_string(directory.join(name)).expect("read");
+        assert_eq!([read("log.1"), read("log")], ["old\none\ntwo\n", "three\n"]);
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o007, 0, "nobody else reads it");
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn a_full_disk_loses_lines_and_nothing_else() {
+        let stream = stream(Path::new("/dev/full"));
+        for _ in 0..3 {
+            (0..100).for_each(|_| stream.push(b"a line\n"));
+            finish(&stream);
+        }
+        let state = lock(&stream.queue.state);
+        assert!(state.has_failed && state.is_idle());
+    }
+
+    #[test]
+    fn who_does_not_read_keeps_nobody_waiting_and_is_told_what_is_missing() {
+        let directory = scratch("fifo");
+        let path = directory.join("log");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("started").success());
+        let stream = stream(&path);
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let count = 2_000;
+        for _ in 0..count {
+            stream.push(&line);
+            stream.flush();
+        }
+        stream.finish(now());
+        {
+            let state = lock(&stream.queue.state);
+            assert!(state.lost > 0 && state.waiting.len() <= WAITING_MAXIMUM);
+        }
+        let mut reader = fs::File::open(&path).expect("opened");
+        drop(stream);
+        let mut text = String::new();
+        let mut piece = [0; 4096];
+        // Each line is there or told to be missing.
+        let lines_of =
+            |line: &str| line.split_once(" lines were lost").map_or(Ok(1), |(lost, _)| lost.parse());
+        let accounted = |text: &str| text.lines().map(|line| lines_of(line).expect("a number")).sum::<u64>();
+        while accounted(&text) < count {
+            let count = reader.read(&mut piece).expect("read");
+            text.push_str(std::str::from_utf8(&piece[..count]).expect("text"));
+        }
+        assert_eq!(accounted(&text), count);
+        assert!(text.contains("because the log was not read."));
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn only_a_file_of_this_name_is_given_away() {
+        let directory = scratch("owner");
+        let path = directory.join("log");
+        let link = directory.join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("linked");
+        let file = stream(&path);
+        let same = |path: &Path| is_that_file(path, &lock(&file.queue.state).file);
+        assert!(same(&path));
+        assert!(!same(&link) && !same(Path::new("/dev/null")) && !same(&directory));
+        let device = fs::OpenOptions::new().append(true).open("/dev/null").expect("opened");
+        assert!(!is_that_file(Path::new("/dev/null"), &device));
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+}
