@@ -12,7 +12,7 @@ use brooklet::escape::Escaped;
 use brooklet::files;
 use brooklet::logging;
 use brooklet::options::{self, Command, Finished, with_environment};
-use brooklet::server::{Server, sandbox};
+use brooklet::server::{Server, Signals, sandbox};
 use brooklet::settings::{Address, Complaint, Settings};
 use log::{error, info, warn};
 
@@ -29,12 +29,14 @@ const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 /// What glibc reads its settings from, and those that have it keep no freed block aside: such blocks lie in the midst of
 /// free pages and keep it from giving them back. Nor do large blocks leave holes: each has pages of its own, however many
 /// were freed before.
+#[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
 const TUNABLES: (&str, &str) = (
     "GLIBC_TUNABLES",
     "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.mmap_threshold=1048576:\
      glibc.malloc.trim_threshold=1048576",
 );
 /// Tells a broker that it was started with them, though a system that grants it capabilities has taken them away.
+#[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
 const IS_TUNED: &str = "BROOKLET_IS_TUNED";
 
 /// The system did not give what the broker needs to run.
@@ -56,10 +58,16 @@ fn main() -> ExitCode {
         }
         Ok(Command::Test { file, given }) => test(file.as_deref(), &with_environment(given)),
         Ok(Command::Run { file, given }) => {
-            if cfg!(all(feature = "system", target_env = "gnu", not(feature = "mimalloc"))) {
-                tune_allocator();
+            Signals::hold_back();
+            #[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
+            tune_allocator();
+            match Signals::begin() {
+                Ok(signals) => start(file, with_environment(given), signals),
+                Err(why) => {
+                    complain(&format!("no signals can be heeded: {why}."));
+                    ExitCode::from(EXIT_FAILURE)
+                }
             }
-            start(file, with_environment(given))
         }
         Err(message) => {
             complain(&message);
@@ -69,17 +77,30 @@ fn main() -> ExitCode {
 }
 
 /// Has this process begin once more with an allocator that gives memory back after a peak; glibc reads its settings at
-/// the start alone. Whoever has set some himself keeps them, and if it can not be, the broker runs as it is.
+/// the start alone. Whoever has set some himself keeps them, and if it can not be, the broker runs as it is. Signals that
+/// are held back still are then, which they would not be by the ways of the standard library.
+#[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
 fn tune_allocator() {
+    use std::ffi::{CString, OsString};
+    use std::os::unix::ffi::OsStringExt as _;
+
     let (name, settings) = TUNABLES;
     if std::env::var_os(name).is_some() || std::env::var_os(IS_TUNED).is_some() {
         return;
     }
+    // What the system has handed over has no NUL within.
+    let text = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
+    let said = |(name, value): (OsString, OsString)| {
+        let mut said = name;
+        said.push("=");
+        said.push(value);
+        text(said)
+    };
     if let Ok(program) = std::env::current_exe() {
-        let mut arguments = std::env::args_os();
-        let mut command = process::Command::new(program);
-        command.arg0(arguments.next().unwrap_or_default()).args(arguments);
-        let _ = command.env(name, settings).env(IS_TUNED, "1").exec();
+        let arguments: Vec<CString> = std::env::args_os().map(text).collect();
+        let more = [(name.into(), settings.into()), (IS_TUNED.into(), "1".into())];
+        let environment: Vec<CString> = std::env::vars_os().chain(more).map(said).collect();
+        let _ = nix::unistd::execve(&text(program.into_os_string()), &arguments, &environment);
     }
 }
 
@@ -122,7 +143,7 @@ fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
     }
 }
 
-fn start(file: Option<String>, given: CommandLine) -> ExitCode {
+fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode {
     let (settings, warnings) = read(file.as_deref(), &given);
     let settings = match settings {
         Ok(settings) => settings,
@@ -151,7 +172,7 @@ fn start(file: Option<String>, given: CommandLine) -> ExitCode {
     for warning in warnings {
         warn!("Warning: {warning}");
     }
-    let code = run(settings, file, given);
+    let code = run(settings, file, given, signals);
     logging::finish();
     code
 }
@@ -178,8 +199,8 @@ fn go_into_background() -> ExitCode {
     }
 }
 
-fn run(settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
-    let mut server = match Server::new(&settings.limits, Box::new(AllowAll)) {
+fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode {
+    let mut server = match Server::new(&settings.limits, Box::new(AllowAll), signals) {
         Ok(server) => server,
         Err(why) => {
             error!("Error: unable to start: {why}.");
@@ -228,6 +249,10 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
     }
     #[cfg(feature = "persistence")]
     if let Some(Err(complaint)) = settings.persistence.as_ref().map(|persistence| server.keep(persistence)) {
+        if server.is_over() {
+            info!("brooklet version {VERSION} terminating before it has begun");
+            return ExitCode::SUCCESS;
+        }
         error!("Error: {complaint}");
         return ExitCode::from(EXIT_FAILURE);
     }

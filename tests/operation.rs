@@ -399,3 +399,46 @@ fn root_does_not_serve_as_somebody_who_is_not_there() {
     assert!(broker.log().is_empty(), "nothing has begun");
     assert!(!broker.directory.join("pid").exists());
 }
+
+/// A broker that is started by a process which has its signals wait, with one that has come already: as if it came while
+/// the program starts, and starts once more for the allocator.
+#[cfg(all(feature = "signals", feature = "system"))]
+fn start_with(name: &str, configuration: &str, signal: &str) -> Broker {
+    Broker::start(name, configuration, |command| {
+        let mut earlier = Command::new("env");
+        earlier.arg("--block-signal").args(["sh", "-c", "kill -$0 $$; exec \"$@\"", signal]);
+        earlier.arg(command.get_program()).args(command.get_args()).stderr(Stdio::piped());
+        *command = earlier;
+    })
+}
+
+#[cfg(all(feature = "signals", feature = "system"))]
+#[test]
+fn what_a_signal_asks_for_during_the_start_is_done_after_it() {
+    for (signal, done) in [
+        ("HUP", "Reloading config."),
+        ("USR1", "There is nothing to be saved"),
+        ("USR2", "Subscriptions:"),
+        ("RTMIN", " running"),
+    ] {
+        let name = format!("early-{signal}");
+        let broker = start_with(&name, "user root\nlog_dest file @/log\nlog_type all\n", signal);
+        let _ = broker.wait_for(" running");
+        let _ = broker.wait_for(done);
+        let mut stream = broker.connect("early");
+        stream.write_all(&[0xC0, 0]).expect("it takes bytes");
+        assert_eq!(read(&mut stream, 2), [0xD0, 0], "{signal}");
+    }
+}
+
+#[cfg(all(feature = "signals", feature = "system"))]
+#[test]
+fn a_start_that_is_to_end_ends_well() {
+    for signal in ["TERM", "INT"] {
+        let name = format!("ended-{signal}");
+        let mut broker = start_with(&name, "user root\nlog_dest file @/log\npid_file @/pid\n", signal);
+        assert_eq!(broker.wait_for_end().code(), Some(0), "{signal}: {}", broker.log());
+        assert!(broker.log().contains("terminating"), "{}", broker.log());
+        assert!(!broker.directory.join("pid").exists());
+    }
+}

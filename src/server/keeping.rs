@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use log::{error, info, warn};
@@ -52,7 +53,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What is wrong with the directory or the file, in words for the operator.
+    /// What is wrong with the directory or the file, in words for the operator; or a signal has said to end before all
+    /// was restored, see [`Server::is_over`].
     pub fn keep(&mut self, persistence: &Persistence) -> Result<(), String> {
         let path = persistence.directory.join(&persistence.file);
         let place = Escaped(&path.display().to_string()).to_string();
@@ -68,13 +70,14 @@ impl Server {
         }
         self.names = store.listeners().map(str::to_owned).collect();
         self.broker.begin_journal(store.next_numbers(), pace(persistence));
-        let broker = &mut self.broker;
+        let Self { broker, signals, .. } = self;
         let mut retained = 0;
         let restore = |restored| {
             retained += usize::from(matches!(restored, Restored::Retained(_)));
             broker.restore(restored, now);
+            if signals.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        store.load(now, wall, restore).map_err(|error| error.to_string())?;
+        store.load_until(now, wall, restore).map_err(|error| error.to_string())?;
         self.broker.finish_restore(now);
         let census = self.broker.census();
         info!(

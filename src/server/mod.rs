@@ -32,6 +32,9 @@ mod rights;
 pub mod sandbox;
 #[cfg(feature = "signals")]
 mod signals;
+#[cfg(not(feature = "signals"))]
+#[path = "without_signals.rs"]
+mod signals;
 mod socket;
 #[cfg(test)]
 #[cfg(all(feature = "signals", feature = "tls", feature = "websocket"))]
@@ -75,6 +78,7 @@ use rights::Rights;
 
 pub use listener::check;
 pub use operate::Reader;
+pub use signals::Signals;
 
 /// Bytes read at a time, and at most from one link in a turn; fewer, if many links have something to say, or if memory
 /// runs out: what was read and has to wait is kept.
@@ -146,21 +150,19 @@ pub struct Server {
     names: Vec<String>,
     /// What the lists and buffers take.
     counted: Counted,
-    #[cfg(feature = "signals")]
-    signals: signals::Signals,
+    signals: Signals,
 }
 
 impl Server {
-    /// A server without listeners.
+    /// A server without listeners, which does what signals ask for once it runs.
     ///
     /// # Errors
     ///
-    /// If the system gives no poller or no signals.
-    pub fn new(limits: &Limits, access: Box<dyn AccessControl>) -> io::Result<Self> {
+    /// If the system gives no poller.
+    pub fn new(limits: &Limits, access: Box<dyn AccessControl>, mut signals: Signals) -> io::Result<Self> {
         let poll = Poll::new()?;
         let clock = Clock::start();
-        #[cfg(feature = "signals")]
-        let signals = signals::Signals::register(poll.registry(), SIGNALS)?;
+        signals.register(poll.registry(), SIGNALS)?;
         Ok(Self {
             broker: Broker::new(footprint::without_process(limits), access, clock::seed(), clock.now()),
             waker: Arc::new(Waker::new(poll.registry(), WAKER)?),
@@ -189,7 +191,6 @@ impl Server {
             opened: Vec::new(),
             names: Vec::new(),
             counted: Counted::default(),
-            #[cfg(feature = "signals")]
             signals,
         })
     }
@@ -207,6 +208,11 @@ impl Server {
     /// Puts other rules in force: see [`Broker::replace_access`].
     pub fn replace_access(&mut self, access: Box<dyn AccessControl>) {
         self.broker.replace_access(access, self.clock.now());
+    }
+
+    /// Whether a signal has said to end.
+    pub fn is_over(&self) -> bool {
+        self.signals.is_over()
     }
 
     /// Serves until a signal says to end.

@@ -1,9 +1,13 @@
-//! Signals, as events of the poller.
+//! Signals, as events of the poller. They are heeded from the start of the process on: what comes before there is a loop
+//! is remembered until there is one.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
 use signal_hook_mio::v1_0::Signals as Source;
 
 /// What a signal asks for.
@@ -22,18 +26,50 @@ pub(super) enum Signal {
 }
 
 /// The signals that the broker knows.
-pub(super) struct Signals(Source);
+pub struct Signals {
+    source: Source,
+    /// Whether one has come that says to end.
+    is_over: Arc<AtomicBool>,
+}
 
 impl Signals {
-    pub(super) fn register(registry: &Registry, token: Token) -> io::Result<Self> {
-        let mut source = Source::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, libc::SIGRTMIN()])?;
-        registry.register(&mut source, token, Interest::READABLE)?;
-        Ok(Self(source))
+    /// Has the system keep signals for later. A process that begins once more as another program, which knows nothing of
+    /// those that were remembered, gets them there.
+    pub fn hold_back() {
+        #[cfg(feature = "system")]
+        // What can not be held back is not lost for that.
+        let _ = nix::sys::signal::SigSet::all().thread_block();
+    }
+
+    /// Remembers signals from now on, those included that were held back, by this process or by the one that started it.
+    ///
+    /// # Errors
+    ///
+    /// The system does not let a process have them.
+    pub fn begin() -> io::Result<Self> {
+        let source = Source::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, libc::SIGRTMIN()])?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            flag::register(signal, Arc::clone(&is_over))?;
+        }
+        #[cfg(feature = "system")]
+        nix::sys::signal::SigSet::all().thread_unblock()?;
+        Ok(Self { source, is_over })
+    }
+
+    /// Makes an event of each, of those that have come already, too.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.source, token, Interest::READABLE)
+    }
+
+    /// Whether one has come that says to end.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// What came since the last time. A signal that came twice may count once.
     pub(super) fn take(&mut self) -> Vec<Signal> {
-        self.0
+        self.source
             .pending()
             .map(|number| match number {
                 SIGHUP => Signal::Reload,

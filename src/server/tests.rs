@@ -63,7 +63,8 @@ impl Running {
         let ended = Arc::clone(&is_ended);
         let serve = move || {
             let limits = Limits { connect_timeout: Duration::from_seconds(seconds), ..Limits::default() };
-            let mut server = Server::new(&limits, Box::new(Doorman(name))).unwrap();
+            let mut server =
+                Server::new(&limits, Box::new(Doorman(name)), super::Signals::begin().unwrap()).unwrap();
             server.open(&make()).unwrap();
             tell.send(port_of(&server, 0)).unwrap();
             serve(&mut server, &received, &ended);

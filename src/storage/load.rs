@@ -1,6 +1,7 @@
 //! What is read when the broker starts: everything.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension, Row, Rows, TransactionBehavior};
 
@@ -35,12 +36,12 @@ fn copy(
     Ok(None)
 }
 
-/// Reads everything, and forgets what nobody needs any more.
+/// Reads everything, and forgets what nobody needs any more; nothing more, once `each` breaks off.
 pub(super) fn load(
     connection: &mut Connection,
     translation: Translation<'_>,
     marks: Marks,
-    each: impl FnMut(Restored),
+    each: impl FnMut(Restored) -> ControlFlow<()>,
 ) -> Outcome<()> {
     let (sessions, in_delivery, needless) = (Vec::new(), BTreeSet::new(), Needless::default());
     let mut loading = Loading { connection, translation, marks, each, sessions, in_delivery, needless };
@@ -72,7 +73,15 @@ struct Loading<'a, Each> {
     needless: Needless,
 }
 
-impl<Each: FnMut(Restored)> Loading<'_, Each> {
+impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
+    /// Hands something over.
+    fn tell(&mut self, restored: Restored) -> Outcome<()> {
+        match (self.each)(restored) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(StoreError::Other("it was not read to its end".to_owned())),
+        }
+    }
+
     fn has_session(&self, session: SessionNumber) -> bool {
         self.sessions.binary_search(&session).is_ok()
     }
@@ -87,7 +96,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
                 self.marks.check_message(message)?;
             }
             self.sessions.push(session.number);
-            (self.each)(Restored::Session(Box::new(session)));
+            self.tell(Restored::Session(Box::new(session)))?;
         }
         Ok(())
     }
@@ -100,7 +109,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
             let session = session_number(row, 0)?;
             self.marks.check_session(session)?;
             if self.has_session(session) {
-                (self.each)(Restored::Subscription(session, rows::subscription(row, 1)?));
+                self.tell(Restored::Subscription(session, rows::subscription(row, 1)?))?;
             }
         }
         Ok(())
@@ -114,7 +123,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
             let session = session_number(row, 0)?;
             self.marks.check_session(session)?;
             if self.has_session(session) {
-                (self.each)(Restored::Received(session, packet_identifier(row, 1)?));
+                self.tell(Restored::Received(session, packet_identifier(row, 1)?))?;
             }
         }
         Ok(())
@@ -138,7 +147,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
             }
             let copy = if delivery.is_released { None } else { self.copy_in_delivery(session, &delivery)? };
             if delivery.is_released || copy.is_some() {
-                (self.each)(Restored::Delivery(session, delivery, copy));
+                self.tell(Restored::Delivery(session, delivery, copy))?;
             } else {
                 self.needless.deliveries.push((key(session.0), delivery.identifier.value()));
             }
@@ -201,7 +210,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
             self.needless.messages.push(key(message.0));
         } else {
             let expires = self.translation.clocks.read(row.get(2)?);
-            (self.each)(Restored::Waiting { message, length: row.get(3)?, expires, sessions });
+            self.tell(Restored::Waiting { message, length: row.get(3)?, expires, sessions })?;
         }
         Ok(())
     }
@@ -215,7 +224,7 @@ impl<Each: FnMut(Restored)> Loading<'_, Each> {
             let Translation { clocks, listeners } = self.translation;
             let is_ahead = clocks.is_ahead(expires);
             match if is_ahead { publication(row, 1, clocks.read(expires), listeners)? } else { None } {
-                Some(publication) => (self.each)(Restored::Retained(publication)),
+                Some(publication) => self.tell(Restored::Retained(publication))?,
                 None => self.needless.retained.push(row.get(0)?),
             }
         }

@@ -22,6 +22,7 @@ mod tests;
 mod upkeep;
 mod write;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -217,7 +218,24 @@ impl Store {
         &mut self,
         now: Time,
         wall: u64,
-        each: impl FnMut(Restored),
+        mut each: impl FnMut(Restored),
+    ) -> Result<NextNumbers, OpenError> {
+        self.load_until(now, wall, |restored| {
+            each(restored);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The same, unless `each` has enough.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::load`], and if `each` has broken off.
+    pub fn load_until(
+        &mut self,
+        now: Time,
+        wall: u64,
+        each: impl FnMut(Restored) -> ControlFlow<()>,
     ) -> Result<NextNumbers, OpenError> {
         let translation = Translation { clocks: Clocks::new(now, wall), listeners: &self.listeners };
         load::load(&mut self.connection, translation, self.marks, each)

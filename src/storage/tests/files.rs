@@ -3,14 +3,16 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at files")]
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 
 use super::records::{message, portable, session, session_number, subscription};
 use super::{Directory, WALL, batch, open, opening};
-use crate::journal::{Record, Restored};
+use crate::codec::PacketIdentifier;
+use crate::journal::{Record, Restored, StoredDelivery, StoredWill};
 use crate::settings::OnDamage;
 use crate::storage::{OpenError, Store, StoreError};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 fn mode(path: &std::path::Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o777
@@ -204,4 +206,74 @@ fn a_full_disk_loses_nothing_and_is_over_when_there_is_room() {
     store.bound(1000);
     store.commit(&batch(vec![long(written + 1), long(written + 2)]), WALL).expect("there is room again");
     assert_eq!(count(&mut store), written + 2);
+}
+
+#[test]
+fn reading_is_broken_off_at_any_row() {
+    let directory = Directory::new();
+    let mut store = directory.store();
+    let mut records: Vec<Record> = (1..4).map(|number| Record::Session(Box::new(session(number)))).collect();
+    records.push(Record::Subscribed(session_number(1), subscription("a/#")));
+    records.extend((1..4).map(|number| Record::Message(message(number, b"m", Time::NEVER, &[1]))));
+    store.commit(&batch(records), WALL).expect("there is room");
+    for most in 1..8 {
+        let mut count = 0;
+        let outcome = store.load_until(Time::ZERO, WALL, |_| {
+            count += 1;
+            if count < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        assert_eq!((outcome.is_err(), count), (true, most));
+    }
+    store.load(Time::ZERO, WALL, |_| {}).expect("nothing is wrong with it");
+}
+
+/// An earlier version may have let it in.
+#[test]
+fn what_has_no_topic_any_more_is_left_out_and_forgotten() {
+    let directory = Directory::new();
+    let mut store = directory.store();
+    let mut gone = session(1);
+    gone.will = Some(StoredWill {
+        message: message(9, b"w", Time::NEVER, &[1]).message,
+        delay: Duration::ZERO,
+        due: Time::NEVER,
+    });
+    let records = vec![
+        Record::Session(Box::new(gone)),
+        Record::Message(message(1, b"m", Time::NEVER, &[1])),
+        Record::Message(message(2, b"n", Time::NEVER, &[1])),
+        Record::Retained(message(3, b"r", Time::NEVER, &[1]).message),
+        Record::Delivery(
+            session_number(1),
+            StoredDelivery {
+                identifier: PacketIdentifier::FIRST,
+                message: message(1, b"", Time::NEVER, &[1]).number,
+                is_released: false,
+            },
+        ),
+    ];
+    store.commit(&batch(records), WALL).expect("there is room");
+    drop(store);
+    let connection = rusqlite::Connection::open(directory.file()).expect("opened");
+    for damage in [
+        "UPDATE msg SET topic = 'a' || char(1) WHERE id = 1",
+        "UPDATE retained SET topic = 'a' || char(65535)",
+        "UPDATE session SET topic = 'a/' || char(127)",
+    ] {
+        assert_eq!(connection.execute(damage, ()).expect("written"), 1, "{damage}");
+    }
+    drop(connection);
+    let mut store = directory.store();
+    for _ in 0..2 {
+        let (mut told, mut has_will) = ([0; 4], false);
+        let each = |restored| match restored {
+            Restored::Session(session) => has_will |= session.will.is_some(),
+            Restored::Waiting { .. } => told[0] += 1,
+            Restored::Delivery(..) => told[1] += 1,
+            Restored::Retained(_) => told[2] += 1,
+            _ => told[3] += 1,
+        };
+        store.load(Time::ZERO, WALL, each).expect("the rest can be read");
+        assert_eq!((told, has_will), ([2, 0, 0, 0], false));
+    }
 }

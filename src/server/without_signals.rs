@@ -1,0 +1,33 @@
+//! Signals where there are none: each does what the system does by itself, and most end the process at once.
+
+use std::io;
+
+use mio::{Registry, Token};
+
+/// Nothing that could come.
+pub struct Signals;
+
+impl Signals {
+    /// Nothing is held back.
+    pub const fn hold_back() {}
+
+    /// Nothing is remembered.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub const fn begin() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "signals are a feature")]
+    pub(super) const fn register(&mut self, _registry: &Registry, _token: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Never.
+    #[expect(clippy::unused_self, reason = "signals are a feature")]
+    pub const fn is_over(&self) -> bool {
+        false
+    }
+}
