@@ -96,8 +96,6 @@ pub fn is_file(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "tests look at files")]
-
     use super::*;
     use std::process::Command;
 

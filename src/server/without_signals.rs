@@ -26,7 +26,6 @@ impl Signals {
     }
 
     /// Never.
-    #[expect(clippy::unused_self, reason = "signals are a feature")]
     pub const fn is_over(&self) -> bool {
         false
     }

@@ -189,15 +189,14 @@ impl fmt::Display for TopicFilter<'_> {
 }
 
 fn check_length(text: &str) -> Result<(), TopicError> {
+    // No separator is shorter than one byte, so most texts need no counting.
+    let separators = || text.bytes().filter(|&byte| byte == b'/').count();
     match text.len() {
         0 => Err(TopicError::Empty),
-        // No separator is shorter than one byte, so most texts need no counting.
         1..=SEPARATORS_MAXIMUM => Ok(()),
-        ..=LENGTH_MAXIMUM if text.bytes().filter(|&byte| byte == b'/').count() > SEPARATORS_MAXIMUM => {
-            Err(TopicError::TooManyLevels)
-        }
-        ..=LENGTH_MAXIMUM => Ok(()),
-        _ => Err(TopicError::TooLong),
+        length if length > LENGTH_MAXIMUM => Err(TopicError::TooLong),
+        _ if separators() > SEPARATORS_MAXIMUM => Err(TopicError::TooManyLevels),
+        _ => Ok(()),
     }
 }
 

@@ -140,6 +140,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Loads a copy whose journal has lost its end.
+#[expect(clippy::disallowed_methods, reason = "tests look at files")]
 fn load_cut(from: &Path, cut: usize, now: u64, wall: u64) -> Vec<String> {
     let other = Directory::new();
     copy(from, &other.file());
