@@ -421,7 +421,7 @@ impl World {
     }
 
     fn obey(&mut self, effect: Effect) {
-        let (Effect::Close(id) | Effect::Drop(id) | Effect::Resume(id)) = effect;
+        let (Effect::Close(id) | Effect::Drop(id) | Effect::Resume(id) | Effect::Listen(id)) = effect;
         let Some(index) = self.links.iter().position(|link| link.id == id) else { return };
         match effect {
             Effect::Close(_) => self.links[index].is_closing = true,
@@ -432,6 +432,7 @@ impl World {
             Effect::Resume(_) => {
                 self.links[index].is_paused = self.broker.resume(id, self.now) == Intake::Paused;
             }
+            Effect::Listen(_) => self.broker.heard_out(id, self.now),
         }
     }
 

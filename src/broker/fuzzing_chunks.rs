@@ -108,6 +108,7 @@ fn settle(broker: &mut Broker, id: ConnectionId, outcome: &mut Outcome) {
                 Effect::Resume(_) => {
                     broker.resume(id, Time::ZERO);
                 }
+                Effect::Listen(silent) => broker.heard_out(silent, Time::ZERO),
             }
         }
         broker.tick(Time::ZERO, 1000);

@@ -64,7 +64,7 @@ use matches::Matches;
 use rules::RuleBook;
 use send::Sender;
 use sys::System;
-use timers::Timer;
+use timers::{Respite, Timer};
 use work::Work;
 
 pub use rules::Introduction;
@@ -87,6 +87,9 @@ pub enum Effect {
     Drop(ConnectionId),
     /// Reading may go on, by [`Broker::resume`].
     Resume(ConnectionId),
+    /// The time of a peer is over that seems to be silent. Hand over what it has sent, if anything is unread, and then say
+    /// so by [`Broker::heard_out`].
+    Listen(ConnectionId),
 }
 
 /// Whether the server may read on from a connection.
@@ -214,6 +217,7 @@ pub struct Broker {
     /// Where the search for expired retained messages goes on; `None` while it is not needed.
     sweep: Option<Position>,
     wheel: Wheel<Timer>,
+    respite: Respite,
     sender: Sender,
     effects: VecDeque<Effect>,
     /// What a turn may cost, and what waits for the next ones.
@@ -270,6 +274,7 @@ impl Broker {
             retained: Retained::default(),
             sweep: None,
             wheel: Wheel::new(now),
+            respite: Respite::default(),
             sender,
             effects: VecDeque::with_capacity(TASKS),
             work,
@@ -364,7 +369,7 @@ impl Broker {
 
     /// When [`Broker::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.wheel.next_deadline()
+        Some(self.wheel.next_deadline()?.max(self.respite.ends()))
     }
 
     /// Whether bytes wait for the peer of this connection, and can be written.

@@ -1,4 +1,14 @@
 //! Time: what is due when it has passed.
+//!
+//! A peer is not blamed for what the broker has not heard:
+//!
+//! - Before a connection ends because its peer was silent (no CONNECT, no packet within one and a half times the Keep
+//!   Alive, no end after the broker's last word), what the peer has sent is read: [`Effect::Listen`] asks for that, and
+//!   [`Broker::heard_out`] is the answer. However much is unread, and however late this turn is, the peer's words count
+//!   before its silence does.
+//! - When the broker was held up (its process was stopped, the machine slept, a disk stalled), all timers stand still for
+//!   as long as that took, at most for [`RESPITE`]: peers that waited for an answer can go on, and clients that wait to be
+//!   accepted find their sessions and Wills as they left them. What really is over ends after that.
 
 use log::info;
 
@@ -13,6 +23,28 @@ use crate::time::{Duration, Time};
 
 /// How soon the progress of a packet cut in half is judged again.
 const PROGRESS_INTERVAL: Duration = Duration::from_seconds(1);
+
+/// The longest time that timers stand still after the broker was held up.
+const RESPITE: Duration = Duration::from_seconds(5);
+/// How often that time is prolonged because the broker was held up again. A machine that is always too slow must end
+/// connections at last.
+const PROLONGED_MAXIMUM: u8 = 8;
+
+/// The time for which timers stand still, because the broker was held up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Respite {
+    /// When the broker was no longer held up, the last time that it was.
+    began: Time,
+    ends: Time,
+    prolonged: u8,
+}
+
+impl Respite {
+    /// When timers fire again; a moment that has passed, if they do.
+    pub(super) const fn ends(&self) -> Time {
+        self.ends
+    }
+}
 
 /// What waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +116,21 @@ impl Broker {
         self.count();
     }
 
+    /// The caller was held up: in so much of the time before `now` it has looked neither for bytes nor for connections.
+    pub fn held_up(&mut self, time: Duration, now: Time) {
+        let was_over = self.respite.ends <= self.now;
+        self.advance(now);
+        let Respite { prolonged, .. } = self.respite;
+        if was_over || prolonged < PROLONGED_MAXIMUM {
+            let prolonged = if was_over { 0 } else { prolonged + 1 };
+            self.respite = Respite { began: self.now, ends: self.now + time.min(RESPITE), prolonged };
+        }
+    }
+
     fn take_timers(&mut self, budget: usize) {
+        if self.now < self.respite.ends {
+            return;
+        }
         for _ in 0..budget {
             if !self.work.takes_timers() {
                 return;
@@ -102,9 +148,28 @@ impl Broker {
         }
     }
 
+    /// The time of a connection's peer is over, unless it was heard meanwhile or the broker does not listen to it.
     fn connection_is_due(&mut self, id: ConnectionId) {
+        self.connections[id].timer = None;
+        if let Some(session) = self.connections[id].session() {
+            // What a burst has left behind is given back by the way; who is busy gets it again.
+            self.sessions[session].shrink();
+        }
+        if self.seems_silent(id) {
+            self.effects.push_back(Effect::Listen(id));
+        }
+    }
+
+    /// Everything that the peer of this connection has sent was handed over, or as much as the core takes for now: the
+    /// answer to [`Effect::Listen`]. Its silence counts.
+    pub fn heard_out(&mut self, id: ConnectionId, now: Time) {
+        self.advance(now);
+        // One with a timer has got more time, for what it has said or for the broker's last word.
+        let is_due = self.connections.find(id).is_some_and(|connection| connection.timer.is_none());
+        if !is_due || !self.seems_silent(id) {
+            return;
+        }
         let connection = &mut self.connections[id];
-        connection.timer = None;
         match connection.state {
             State::Greeting => {
                 info!(target: "connection", "Client {} disconnected: no CONNECT in time.", connection.peer());
@@ -116,28 +181,34 @@ impl Broker {
         }
     }
 
-    /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless
-    /// one is on its way and gets on by at least 1 KiB a second. Who is not read from can not show that it lives; its
-    /// time begins anew when it is read again.
+    /// Whether the time of a connection's peer is over; if not, the timer is armed again. A peer that is not read from
+    /// cannot show that it lives: its time begins anew.
+    fn seems_silent(&mut self, id: ConnectionId) -> bool {
+        let connection = &self.connections[id];
+        let left = match connection.state {
+            State::Ending => return true,
+            State::Greeting if connection.is_paused => self.limits.connect_timeout,
+            State::Greeting => return true,
+            State::Serving(_) => {
+                let Some(allowed) = connection.silence_allowed() else { return false };
+                let deadline = connection.last_heard + allowed;
+                match connection.is_paused {
+                    true => allowed,
+                    false if self.now < deadline => deadline.since(self.now),
+                    false => return true,
+                }
+            }
+        };
+        self.arm_connection(id, Some(left));
+        false
+    }
+
+    /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless one is on
+    /// its way and gets on by at least 1 KiB a second, not counting time in which the broker was held up.
     fn judge_silence(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
-        let Some(allowed) = connection.silence_allowed() else { return };
-        if let Some(session) = connection.session() {
-            // What a burst has left behind is given back by the way; who is busy gets it again.
-            self.sessions[session].shrink();
-        }
-        let connection = &mut self.connections[id];
-        if connection.is_paused {
-            self.arm_connection(id, Some(allowed));
-            return;
-        }
-        let deadline = connection.last_heard + allowed;
-        if self.now < deadline {
-            let left = deadline.since(self.now);
-            self.arm_connection(id, Some(left));
-            return;
-        }
-        if connection.inbox.has_progressed(connection.last_heard, self.now) {
+        let heard = connection.last_heard.max(self.respite.began);
+        if connection.inbox.has_progressed(heard, self.now) {
             self.arm_connection(id, Some(PROGRESS_INTERVAL));
             return;
         }

@@ -1,25 +1,42 @@
 //! The only clock of the broker, and the only chance.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration as SystemDuration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{Duration, Time};
 
-/// A monotonic clock that starts at zero.
+/// A clock that starts at zero and never goes back. It counts the time in which the machine sleeps, where the system can be
+/// asked for that: a client is as silent in that time, and a session as old, as in any other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Instant,
+    /// The same, as [`since_boot`] tells it.
+    booted: Option<SystemDuration>,
 }
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the server is where time comes from")]
     pub(super) fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: Instant::now(), booted: since_boot() }
     }
 
     pub(super) fn now(self) -> Time {
-        Time::from_milliseconds(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+        let elapsed = self.booted.and_then(|origin| since_boot()?.checked_sub(origin));
+        let elapsed = elapsed.unwrap_or_else(|| self.origin.elapsed());
+        Time::from_milliseconds(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// How long the machine has been on, sleep included.
+#[cfg(feature = "system")]
+fn since_boot() -> Option<SystemDuration> {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(SystemDuration::from)
+}
+
+#[cfg(not(feature = "system"))]
+const fn since_boot() -> Option<SystemDuration> {
+    None
 }
 
 /// The time since 1970, as a clock on the wall shows it.

@@ -145,6 +145,7 @@ impl Server {
             self.unflushed.capacity(),
             self.again.capacity(),
             self.soon.capacity(),
+            2 * self.suspects.capacity(),
             self.writing.capacity(),
             self.answered.capacity(),
             self.dirty.capacity(),

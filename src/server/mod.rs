@@ -74,6 +74,7 @@ use link::Link;
 use listener::{Listener, SOCKETS_MAXIMUM};
 use notify::Notifier;
 use operate::Configuration;
+use reading::READS_OF_SUSPECT;
 use rights::Rights;
 
 pub use listener::check;
@@ -93,6 +94,10 @@ const REAPED_PER_TURN: usize = 256;
 const EVENTS_PER_TURN: usize = 1024;
 /// Timers that fire in a turn.
 const TIMERS_PER_TURN: usize = 1024;
+/// Links of peers that seem to be silent, which are read in a turn before others.
+const SUSPECTS_PER_TURN: usize = 256;
+/// How late a turn has to be for the loop to have been held up.
+const HELD_UP: Duration = Duration::from_milliseconds(1000);
 /// Time for the peers to close when the broker ends.
 const FAREWELL: Duration = Duration::from_milliseconds(1000);
 
@@ -125,6 +130,10 @@ pub struct Server {
     again: VecDeque<ConnectionId>,
     /// The same of peers that have asked for little of late.
     soon: VecDeque<ConnectionId>,
+    /// Links of peers that seem to be silent, and how often they may still be read until that is judged.
+    suspects: VecDeque<(ConnectionId, u8)>,
+    /// When the poller last came back.
+    looked: Time,
     /// Whether so many links have something to say in this turn that those who ask for little are heard first.
     is_crowded: bool,
     /// Links whose socket is of no more use, and why.
@@ -176,6 +185,8 @@ impl Server {
             unflushed: Vec::new(),
             again: VecDeque::with_capacity(TASKS),
             soon: VecDeque::new(),
+            suspects: VecDeque::new(),
+            looked: clock.now(),
             is_crowded: false,
             dead: VecDeque::new(),
             buffer: vec![0; READ_BYTES].into(),
@@ -232,14 +243,8 @@ impl Server {
         let now = self.clock.now();
         logging::publish(|topic, line| self.broker.publish_line(topic, line, now));
         log::logger().flush();
-        let timeout = self.timeout(latest);
-        if let Err(error) = self.poll.poll(events, timeout)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            return Err(error);
-        }
-        let now = self.clock.now();
-        self.share_turn(self.soon.len() + self.again.len() + events.iter().count());
+        let now = self.wait(events, latest)?;
+        self.share_turn(self.suspects.len() + self.soon.len() + self.again.len() + events.iter().count());
         self.look_for_room(now);
         self.exchange(now)?;
         let is_signalled = self.hear(events, now);
@@ -257,14 +262,36 @@ impl Server {
         Ok(is_signalled)
     }
 
+    /// Sleeps until something happens or is due, and tells what time it is then. If that is much later than it should be, the
+    /// core is told: what peers have said meanwhile is unread.
+    fn wait(&mut self, events: &mut Events, latest: Option<Time>) -> io::Result<Time> {
+        let (began, timeout) = (self.clock.now(), self.timeout(latest));
+        let timeout_in_system = timeout.map(|timeout| SystemDuration::from_millis(timeout.milliseconds()));
+        let polled = self.poll.poll(events, timeout_in_system);
+        let now = self.clock.now();
+        let slept = match polled {
+            Ok(()) => timeout.map_or(now.since(began), |timeout| now.since(began).min(timeout)),
+            // The process may have been stopped for all of that time, and there are no events though much may be unread.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Duration::ZERO,
+            Err(error) => return Err(error),
+        };
+        let late = now.since(self.looked + slept);
+        self.looked = now;
+        if late >= HELD_UP {
+            self.broker.held_up(late, now);
+        }
+        Ok(now)
+    }
+
     /// How long the poller may sleep; `None` for as long as nothing happens.
-    fn timeout(&self, latest: Option<Time>) -> Option<SystemDuration> {
+    fn timeout(&self, latest: Option<Time>) -> Option<Duration> {
         let is_busy = !(self.again.is_empty()
             && self.soon.is_empty()
+            && self.suspects.is_empty()
             && self.writing.is_empty()
             && self.dead.is_empty());
         if is_busy || self.broker.has_work() {
-            return Some(SystemDuration::ZERO);
+            return Some(Duration::ZERO);
         }
         let now = self.clock.now();
         let accepting = self.listeners.iter().flatten().filter_map(|listener| listener.due(now)).min();
@@ -272,7 +299,7 @@ impl Server {
             .into_iter()
             .flatten()
             .min()?;
-        Some(SystemDuration::from_millis(next.since(now).milliseconds()))
+        Some(next.since(now))
     }
 
     #[cfg(not(feature = "signals"))]
@@ -303,6 +330,7 @@ impl Server {
                     }
                 }
                 Effect::Drop(id) => self.dead.push_back((id, String::new())),
+                Effect::Listen(id) => self.suspects.push_back((id, READS_OF_SUSPECT)),
                 Effect::Resume(id) => {
                     if self.broker.resume(id, now) == Intake::More {
                         self.read_on(id);

@@ -5,7 +5,9 @@ use mio::{Events, Token};
 
 use super::layers::{Outcome, Received};
 use super::link::{Asked, Reading, Turn};
-use super::{BYTES_PER_STEP, FIRST_LINK, READ_BYTES, SIGNALS, Server, WAKER, find, find_layers};
+use super::{
+    BYTES_PER_STEP, FIRST_LINK, READ_BYTES, SIGNALS, SUSPECTS_PER_TURN, Server, WAKER, find, find_layers,
+};
 use crate::broker::Intake;
 use crate::slots::ConnectionId;
 use crate::time::Time;
@@ -15,13 +17,28 @@ const READ_BYTES_OF_MANY: usize = 16 * 1024;
 const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
 /// So many links are many.
 const MANY: usize = 32;
+/// How often a link is read before the silence of its peer is judged, however much is still unread. If that were a whole
+/// packet it would have come; a packet so large has got on.
+pub(super) const READS_OF_SUSPECT: u8 = 64;
 /// Steps of the core that a read takes, beside those for its bytes.
 const READ_STEPS: usize = 16;
+
+/// What a link may still have after a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// More for the core.
+    More,
+    /// Nothing for now, or nothing that the core takes.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
 
 impl Server {
     /// Reads the links that have something to say, and those that had more than their share of an earlier turn. Tells
     /// whether a signal has come.
     pub(super) fn hear(&mut self, events: &Events, now: Time) -> bool {
+        self.read_suspects(now);
         self.read_soon(now);
         if self.is_crowded {
             let is_signalled = self.take_events(events, now);
@@ -98,21 +115,67 @@ impl Server {
     }
 
     fn read_listed(&mut self, id: ConnectionId, asked: Asked, now: Time) {
-        if let Some(link) = find(&mut self.links, id) {
+        if let Some(link) = find(&mut self.links, id).filter(|link| link.turn == Turn::Listed) {
             link.turn = Turn::Waiting(asked);
             self.read(id, now);
         }
+    }
+
+    /// Reads the links of peers that seem to be silent, and tells the core of those that have nothing to say. They need not
+    /// be what the poller speaks of: it may have more to say than fits into a turn, or have been interrupted.
+    fn read_suspects(&mut self, now: Time) {
+        for _ in 0..self.suspects.len().min(SUSPECTS_PER_TURN) {
+            if !self.broker.takes_input() {
+                return;
+            }
+            let Some((id, reads)) = self.suspects.pop_front() else { return };
+            match self.read_suspect(id, now) {
+                Left::More if reads > 1 => self.suspects.push_back((id, reads - 1)),
+                Left::More | Left::Nothing => self.broker.heard_out(id, now),
+                Left::End => {}
+            }
+        }
+    }
+
+    /// Reads one of them once. It stays on the list on which it stands.
+    fn read_suspect(&mut self, id: ConnectionId, now: Time) -> Left {
+        let Some(link) = find(&mut self.links, id) else { return Left::End };
+        let (asked, is_listed) = match link.turn {
+            Turn::Waiting(asked) => (asked, false),
+            Turn::Listed => (Asked::Much, true),
+            Turn::Paused => return Left::Nothing,
+        };
+        let left = self.read_once(id, asked, now);
+        if !is_listed && left == Left::More {
+            self.list(id);
+        }
+        if let Some(link) = find(&mut self.links, id)
+            && is_listed
+            && link.turn != Turn::Paused
+        {
+            link.turn = Turn::Listed;
+        }
+        left
     }
 
     /// Reads one link once, if this turn takes more of what comes; else in the next one.
     fn read(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = find(&mut self.links, id) else { return };
         let Turn::Waiting(asked) = link.turn else { return };
-        let before = self.broker.steps_taken();
         if !self.broker.takes_input() {
             self.list(id);
             return;
         }
+        if self.read_once(id, asked, now) == Left::More {
+            self.list(id);
+        }
+    }
+
+    /// Reads one link once.
+    #[inline(always)]
+    fn read_once(&mut self, id: ConnectionId, asked: Asked, now: Time) -> Left {
+        let Some(link) = find(&mut self.links, id) else { return Left::End };
+        let before = self.broker.steps_taken();
         let (count, may_have_more) = match link.read(&mut self.buffer[..self.room]) {
             Ok(Reading::More(count)) => (count, true),
             Ok(Reading::Last(count)) => (count, false),
@@ -121,11 +184,11 @@ impl Server {
                     .lost()
                     .map_or_else(|| "connection closed by client".to_owned(), |kind| kind.to_string());
                 self.dead.push_back((id, why));
-                return;
+                return Left::End;
             }
             Err(error) => {
                 self.dead.push_back((id, error.to_string()));
-                return;
+                return Left::End;
             }
         };
         let is_paused = self.take_in(id, count, now) == Intake::Paused;
@@ -133,11 +196,10 @@ impl Server {
             self.answered.push(id);
         }
         let steps = self.broker.steps_taken() - before;
-        let Some(link) = find(&mut self.links, id) else { return };
+        let Some(link) = find(&mut self.links, id) else { return Left::End };
         link.turn = if is_paused { Turn::Paused } else { Turn::Waiting(asked.and(steps)) };
-        if may_have_more || link.has_ended_input() {
-            self.list(id);
-        }
+        let has_more = !is_paused && (may_have_more || link.has_ended_input());
+        if has_more { Left::More } else { Left::Nothing }
     }
 
     /// Hands the bytes that were read to the core, through the layers of their link.

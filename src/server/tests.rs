@@ -530,3 +530,51 @@ fn who_never_comes_to_the_point_is_closed_in_every_layer() {
         assert!(!told.starts_with(&CONNACK), "{told:02x?}");
     }
 }
+
+/// The loop is held up for so long.
+fn hold_up(milliseconds: u64) {
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+}
+
+/// Far more clients have sent a PINGREQ than the poller tells of in a turn, and all of them are late; with and without a
+/// loop that knows that it was held up.
+#[test]
+fn clients_that_have_spoken_while_the_loop_was_held_up_stay() {
+    for knows in [true, false] {
+        let files = Authority::new().issue("server", "/CN=localhost");
+        let running = Running::start(None, make(&files, |listener| listener.tls = None));
+        let mut clients: Vec<TcpStream> = (0..300).map(|_| running.connect()).collect();
+        for client in &mut clients {
+            let mut connect = connect_packet("");
+            // A Keep Alive of one second.
+            connect[11] = 1;
+            client.write_all(&connect).unwrap();
+            expect(client, &CONNACK);
+        }
+        let mut clients = running.order(move |server| {
+            hold_up(1_800);
+            clients.iter_mut().for_each(|client| client.write_all(&PINGREQ).unwrap());
+            if !knows {
+                server.looked = server.clock.now();
+            }
+            clients
+        });
+        clients.iter_mut().for_each(|client| expect(client, &PINGRESP));
+    }
+}
+
+/// A client that has to wait for an answer before it can send its CONNECT has the time for that when the loop goes on.
+#[test]
+fn a_client_whose_handshake_was_held_up_can_finish_it() {
+    let files = Authority::new().issue("server", "/CN=localhost");
+    let change: Change = |listener| {
+        listener.tls = None;
+        with_websocket(listener);
+    };
+    let running = Running::start_within(1, None, make(&files, change));
+    let stream = running.connect();
+    // It has been accepted.
+    while running.order(|server| server.open == 0) {}
+    running.order(|_| hold_up(1_500));
+    greet(&mut Framed::open(stream), "late");
+}

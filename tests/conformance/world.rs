@@ -231,6 +231,8 @@ impl World {
             Effect::Resume(peer) => {
                 let _: Intake = self.broker.resume(peer, self.now);
             }
+            // What peers send is handed over at once.
+            Effect::Listen(peer) => self.broker.heard_out(peer, self.now),
         }
     }
 }

@@ -36,8 +36,10 @@ fn send(broker: &mut Broker, id: ConnectionId, bytes: &[u8]) {
         broker.write_to(dirty, &mut std::io::sink(), Time::ZERO).unwrap();
     }
     while let Some(effect) = broker.next_effect() {
-        if let Effect::Drop(id) = effect {
-            broker.closed(id, "", Time::ZERO);
+        match effect {
+            Effect::Drop(id) => broker.closed(id, "", Time::ZERO),
+            Effect::Listen(id) => broker.heard_out(id, Time::ZERO),
+            Effect::Close(_) | Effect::Resume(_) => {}
         }
     }
 }

@@ -175,6 +175,7 @@ impl Lab {
             }
             while let Some(effect) = self.broker.next_effect() {
                 match effect {
+                    Effect::Listen(id) => self.broker.heard_out(id, self.now),
                     Effect::Close(id) | Effect::Drop(id) => self.broker.closed(id, "", self.now),
                     Effect::Resume(id) => {
                         if self.broker.resume(id, self.now) == Intake::More {

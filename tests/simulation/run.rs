@@ -72,7 +72,7 @@ fn step(world: &mut World, act: Act) {
         Act::Pass => {
             let longest = world.plan.longest_pass;
             let milliseconds = world.chance.between(1, longest);
-            world.pass(milliseconds);
+            if world.chance.percent(5) { world.hold_up(milliseconds) } else { world.pass(milliseconds) }
         }
         Act::Decide => world.decide(false),
         Act::Crash => world.crash(),

@@ -385,6 +385,7 @@ impl Volume {
                         client.is_paused = intake == Intake::Paused;
                     }
                 }
+                Effect::Listen(id) => ledger.call(|| broker.heard_out(id, *now)),
                 Effect::Drop(id) => self.closing.push_back(id),
                 Effect::Close(id) => panic!("{id:?} is closed by the broker"),
             }

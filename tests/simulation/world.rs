@@ -65,6 +65,8 @@ struct Link {
     is_closing: bool,
     /// The core has forgotten it; only the way down is left.
     is_closed: bool,
+    /// The core wants to know whether the peer has said anything, which has arrived.
+    is_suspect: bool,
 }
 
 impl io::Write for Link {
@@ -196,6 +198,7 @@ impl World {
             is_blocked: false,
             is_closing: false,
             is_closed: false,
+            is_suspect: false,
         };
         self.links.insert(id, link);
         let packet = self.devices[device].connect(id, greeting);
@@ -348,6 +351,18 @@ impl World {
         self.settle();
     }
 
+    /// Time passes in which the broker is held up, as it learns afterwards.
+    pub fn hold_up(&mut self, milliseconds: u64) {
+        let time = Duration::from_milliseconds(milliseconds);
+        self.now = self.now + time;
+        // As long as it was held up, but not for more than five seconds.
+        self.oracle.respite = self.now + time.min(Duration::from_seconds(5));
+        let clock = self.clock();
+        self.broker.held_up(time, clock);
+        self.tick();
+        self.settle();
+    }
+
     /// When something is due next, in the broker or below it.
     fn next_event(&self) -> Option<Time> {
         let deadline = self.broker.next_deadline().map(|deadline| self.epoch.to_world(deadline));
@@ -437,7 +452,8 @@ impl World {
         self.broker.check_invariants();
         self.check_budgets();
         let has_written = self.serve_disk();
-        if !has_written && !self.broker.has_work() {
+        let has_heard = self.hear_suspects();
+        if !has_written && !has_heard && !self.broker.has_work() {
             return false;
         }
         self.write_dirty();
@@ -500,7 +516,32 @@ impl World {
                 let intake = self.call(Some(id), |broker, now| broker.resume(id, now), |_| ());
                 self.set_paused(id, intake);
             }
+            Effect::Listen(id) => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.is_suspect = true;
+                }
+            }
         }
+    }
+
+    /// Reads on from peers that seem to be silent; of those that have nothing more to say, that is judged. False if there
+    /// are none.
+    fn hear_suspects(&mut self) -> bool {
+        let is_suspect =
+            |(&id, link): (&ConnectionId, &Link)| (link.is_suspect && !link.is_closed).then_some(id);
+        let suspects: Vec<ConnectionId> = self.links.iter().filter_map(is_suspect).collect();
+        for &id in &suspects {
+            self.deliver_up(id);
+            let Some(link) = self.links.get_mut(&id).filter(|link| link.up.is_empty() || link.is_paused)
+            else {
+                continue;
+            };
+            link.is_suspect = false;
+            self.oracle.listening = Some(id);
+            self.call_ending(|broker, now| broker.heard_out(id, now));
+            self.oracle.listening = None;
+        }
+        !suspects.is_empty()
     }
 
     fn check_link(&mut self, id: ConnectionId) {

@@ -14,6 +14,7 @@ mod persisted;
 mod retained;
 mod server;
 mod shares;
+mod silence;
 #[path = "../conformance/wire.rs"]
 #[expect(dead_code, reason = "these tests need a part of it")]
 mod wire;

@@ -30,6 +30,7 @@ const WRITTEN_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
 const REAPED_PER_TURN: usize = 256;
 const EVENTS_PER_TURN: usize = 1024;
 const TIMERS_PER_TURN: usize = 1024;
+const SUSPECTS_PER_TURN: usize = 256;
 
 /// How much time a turn takes here.
 const TURN: Duration = Duration::from_milliseconds(2);
@@ -80,6 +81,8 @@ pub struct Server {
     writing: VecDeque<Peer>,
     answered: Vec<Peer>,
     dead: VecDeque<Peer>,
+    /// Peers that seem to be silent.
+    suspects: VecDeque<Peer>,
     room: usize,
     keeping: Option<Keeping>,
 }
@@ -121,6 +124,7 @@ impl Server {
             writing: VecDeque::new(),
             answered: Vec::new(),
             dead: VecDeque::new(),
+            suspects: VecDeque::new(),
             room: READ_BYTES,
             keeping: None,
         }
@@ -137,11 +141,18 @@ impl Server {
 
     /// A new Network Connection on which this is sent.
     pub fn open(&mut self, connect: impl AsRef<[u8]>) -> Peer {
+        let connect = connect.as_ref();
+        let peer = self.open_silently(level_of(connect));
+        self.send(peer, connect);
+        peer
+    }
+
+    /// A new Network Connection on which nothing is sent.
+    pub fn open_silently(&mut self, level: u8) -> Peer {
         let address = Address::Internet(([127, 0, 0, 1], 50_000).into());
         let peer = self.broker.accept(address, ListenerId::default(), self.now).expect("there is room");
-        let connect = connect.as_ref();
         let link = Link {
-            level: level_of(connect),
+            level,
             input: Vec::new(),
             taken: 0,
             reading: Reading::Waiting,
@@ -153,7 +164,6 @@ impl Server {
             is_closed: false,
         };
         self.links.insert(peer, link);
-        self.send(peer, connect);
         peer
     }
 
@@ -186,6 +196,11 @@ impl Server {
         assert!(!link.is_closed, "the broker has closed this connection");
         link.input.extend_from_slice(bytes.as_ref());
         self.events.push_back(peer);
+    }
+
+    /// The same, and the poller does not tell of it.
+    pub fn send_untold(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) {
+        self.link(peer).input.extend_from_slice(bytes.as_ref());
     }
 
     /// The connection of the peer breaks, and the broker is told at once.
@@ -252,6 +267,12 @@ impl Server {
         self.turn();
     }
 
+    /// The loop is held up for so long, and knows it.
+    pub fn hold_up(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.broker.held_up(time, self.now);
+    }
+
     /// So much time passes before what is done next.
     pub fn skip_quietly(&mut self, time: Duration) {
         self.now = self.now + time;
@@ -293,6 +314,7 @@ impl Server {
         let is_waiting = !(self.events.is_empty()
             && self.again.is_empty()
             && self.writing.is_empty()
+            && self.suspects.is_empty()
             && self.dead.is_empty());
         let is_keeping = self
             .keeping
@@ -308,13 +330,16 @@ impl Server {
         self.now = self.now + TURN;
         let again = self.again.len();
         let events: Vec<Peer> = self.events.drain(..self.events.len().min(EVENTS_PER_TURN)).collect();
-        self.share_turn(again + events.len());
+        self.share_turn(self.suspects.len() + again + events.len());
         self.exchange();
+        self.read_suspects();
         for _ in 0..again {
             let Some(peer) = self.again.pop_front() else { break };
             let link = self.link(peer);
-            link.reading = Reading::Waiting;
-            self.read(peer);
+            if link.reading == Reading::Listed {
+                link.reading = Reading::Waiting;
+                self.read(peer);
+            }
         }
         for peer in events {
             self.read(peer);
@@ -373,6 +398,27 @@ impl Server {
         }
     }
 
+    /// Reads peers that seem to be silent until nothing is left; then that is judged.
+    fn read_suspects(&mut self) {
+        for _ in 0..self.suspects.len().min(SUSPECTS_PER_TURN) {
+            if !self.broker.takes_input() {
+                return;
+            }
+            let Some(peer) = self.suspects.pop_front() else { return };
+            let link = self.link(peer);
+            if link.reading == Reading::Listed {
+                link.reading = Reading::Waiting;
+            }
+            self.read(peer);
+            let link = self.link(peer);
+            if !link.is_closed && link.reading != Reading::Paused && !link.input.is_empty() {
+                self.suspects.push_back(peer);
+                continue;
+            }
+            self.broker.heard_out(peer, self.now);
+        }
+    }
+
     fn list(&mut self, peer: Peer) {
         let link = self.link(peer);
         if link.reading == Reading::Waiting {
@@ -389,6 +435,7 @@ impl Server {
                     self.finish(peer);
                 }
                 Effect::Drop(peer) => self.dead.push_back(peer),
+                Effect::Listen(peer) => self.suspects.push_back(peer),
                 Effect::Resume(peer) => {
                     if self.broker.resume(peer, self.now) == Intake::More {
                         let link = self.link(peer);
