@@ -69,6 +69,8 @@ pub enum Fault {
     AnsweredBeforeLast,
     /// Retained messages that go on in a later turn begin one topic too late.
     ReplayResumedLate,
+    /// A message that was retained after a subscription began is handed over for it, too.
+    NewerReplayed,
 }
 
 #[cfg(feature = "planted-faults")]

@@ -56,6 +56,8 @@ mod v5_order;
 mod v5_peers;
 #[path = "conformance/v5_publish.rs"]
 mod v5_publish;
+#[path = "conformance/v5_retained.rs"]
+mod v5_retained;
 #[path = "conformance/v5_subscribe.rs"]
 mod v5_subscribe;
 #[path = "conformance/v5_topics.rs"]

@@ -346,6 +346,8 @@ impl Broker {
         session.expiry_interval = expiry_interval;
         let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
         session.resume(window);
+        let latest = self.retained.latest();
+        session.outgoing.iter_mut().for_each(|outgoing| outgoing.replays.resume(latest));
         self.connected += 1;
         let connection = &mut self.connections[id];
         connection.state = State::Serving(session_id);

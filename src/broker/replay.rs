@@ -1,7 +1,20 @@
 //! Retained messages for new subscriptions, handed over as fast as the client takes them, and the search for
 //! those that have expired.
+//!
+//! Which messages a subscription gets [MQTT-3.3.1-9]:
+//!
+//! - Those that were retained when it began and still are when their turn comes. For a topic whose message was replaced or
+//!   cleared since it gets none: the newer message comes as any other does, on the way of the subscription itself, or is
+//!   dropped where a limit says so. So nothing comes twice, and all that has to be remembered is a number.
+//! - At QoS 0 the newer message does not come while the client is away. When it is back it gets instead what was retained
+//!   at that moment.
+//! - If it ends, or is made anew, what waits for the broker (its turn, its store, its outbox) comes nevertheless
+//!   [MQTT-3.8.4-4]; what waits for acknowledgements of the client does not: it has not begun [MQTT-3.10.4-2].
+//! - After a restart those who had not got all get what is retained then. What came between the SUBSCRIBE and the end of the
+//!   former run may so come twice, if it was queued as well; a subscription that had ended gets nothing.
 
 use super::Broker;
+use super::budget::Pressure;
 use super::deliver::Share;
 use super::rules::delivered_qos;
 use super::timers::Timer;
@@ -11,12 +24,13 @@ use crate::journal::Urgency;
 use crate::limits::RETAINED_EXAMINED_PER_CALL;
 use crate::message::{Keepable, Message, Publisher};
 use crate::planted::{Fault, is_planted};
-use crate::retained::{Position, Taken, Walk};
-use crate::session::{Outgoing, Replay};
+use crate::retained::{Position, Stamp, Taken, Walk};
+use crate::session::{Outgoing, Replay, Source};
 use crate::slots::SessionId;
 use crate::subscription::Held;
 use crate::time::Duration;
 use crate::topic::TopicFilter;
+use crate::trie::FilterId;
 
 /// How often expired retained messages are looked for, while there are any that expire.
 const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
@@ -47,6 +61,10 @@ impl Broker {
                 continue;
             }
             let stopped = self.send_retained_of(session, &mut replay);
+            let is_former = matches!(replay.source, Source::Former(_));
+            if stopped.is_some() && is_former && !self.may_begin_retained(session, replay.terms.qos()) {
+                continue;
+            }
             if let Some(stopped) = stopped {
                 self.sessions[session].outgoing_mut().replays.put_back(replay);
                 if stopped == Stopped::ShareIsOver {
@@ -60,6 +78,16 @@ impl Broker {
         if let Some(state) = self.sessions.find_mut(session) {
             state.shrink();
         }
+    }
+
+    /// A subscription ends or is made anew while retained messages are owed to it, perhaps. Those that wait for the broker it
+    /// gets nevertheless.
+    pub(super) fn end_replay(&mut self, session: SessionId, filter: FilterId, pattern: &str) {
+        let Some(outgoing) = &self.sessions[session].outgoing else { return };
+        let Some(qos) = outgoing.replays.owed(filter) else { return };
+        let waits_for_broker = self.pressure(0) < Pressure::Keep && self.may_begin_retained(session, qos);
+        let replays = &mut self.sessions[session].outgoing_mut().replays;
+        if waits_for_broker { replays.detach(filter, pattern) } else { replays.forget(filter) }
     }
 
     /// The subscription to go on with, if its SUBACK has left.
@@ -80,7 +108,10 @@ impl Broker {
         if self.work.is_over() {
             return Some(Stopped::ShareIsOver);
         }
-        let pattern = self.trie.pattern(replay.filter);
+        let pattern = match &replay.source {
+            Source::Subscription(filter) => self.trie.pattern(*filter),
+            Source::Former(pattern) => pattern.to_string(),
+        };
         let filter = TopicFilter::trusted_pattern(&pattern);
         let before = self.work.left();
         let mut left = before;
@@ -88,15 +119,15 @@ impl Broker {
         let retained = std::mem::take(&mut self.retained);
         let mut position = std::mem::take(&mut replay.position);
         let mut stopped = Stopped::ShareIsOver;
-        let walk = retained.walk(filter, &mut position, self.now, &mut left, |message| {
-            if !self.send_retained_one(session, replay, message) {
+        let walk = retained.walk(filter, &mut position, self.now, &mut left, |message, stamp| {
+            if !self.send_retained_one(session, replay, message, stamp) {
                 stopped = Stopped::NoRoom;
                 return Taken::No;
             }
             if self.work.is_over() { Taken::YesAndStop } else { Taken::Yes }
         });
         if is_planted(Fault::ReplayResumedLate) && walk == Walk::Paused && stopped == Stopped::ShareIsOver {
-            retained.walk(filter, &mut position, self.now, &mut 1, |_| Taken::YesAndStop);
+            retained.walk(filter, &mut position, self.now, &mut 1, |_, _| Taken::YesAndStop);
         }
         self.retained = retained;
         replay.position = position;
@@ -106,15 +137,20 @@ impl Broker {
 
     /// Whether one more retained message may go to a client now that would get it at this QoS at most.
     fn has_room_for_retained(&mut self, session: SessionId, qos: QoS) -> bool {
+        let Some(id) = self.sessions[session].connection() else { return false };
+        self.may_begin_retained(session, qos)
+            && self.connections[id].outbox.len() < self.limits.outbox_refill_bytes
+    }
+
+    /// Whether that waits for no acknowledgement.
+    fn may_begin_retained(&mut self, session: SessionId, qos: QoS) -> bool {
         let prepares = self.must_prepare(session, qos);
         let state = &mut self.sessions[session];
-        let Some(id) = state.connection() else { return false };
-        let may_begin = match qos {
+        match qos {
             QoS::AtMostOnce => true,
             QoS::ExactlyOnce if prepares => state.outgoing_mut().may_prepare(),
             QoS::AtLeastOnce | QoS::ExactlyOnce => state.outgoing_mut().may_begin(),
-        };
-        may_begin && self.connections[id].outbox.len() < self.limits.outbox_refill_bytes
+        }
     }
 
     /// A subscription has got its retained messages. If that is lost, they come again after a crash.
@@ -122,16 +158,26 @@ impl Broker {
         if !self.is_kept(session) {
             return;
         }
-        let pattern = self.trie.pattern(replay.filter);
+        let Source::Subscription(filter) = replay.source else { return };
+        let pattern = self.trie.pattern(filter);
         // Its terms may have changed since without beginning the retained messages anew.
-        let position = self.sessions[session].subscriptions.position(Held::Filter(replay.filter));
-        let entry = position.and_then(|position| self.trie.values(replay.filter).get(position as usize));
+        let position = self.sessions[session].subscriptions.position(Held::Filter(filter));
+        let entry = position.and_then(|position| self.trie.values(filter).get(position as usize));
         let Some(terms) = entry.map(|entry| entry.terms) else { return };
         self.keep_subscription(session, &pattern, terms, false, Urgency::Lazy);
     }
 
     /// Sends one retained message; false if it has to wait.
-    fn send_retained_one(&mut self, session: SessionId, replay: &Replay, message: &Message) -> bool {
+    fn send_retained_one(
+        &mut self,
+        session: SessionId,
+        replay: &Replay,
+        message: &Message,
+        stamp: Stamp,
+    ) -> bool {
+        if stamp > replay.began.max(replay.connected) && !is_planted(Fault::NewerReplayed) {
+            return true;
+        }
         let mut keepable = Keepable::kept(message);
         let publication = keepable.publication;
         let publisher = publication.publisher.and_then(Publisher::read);
@@ -142,6 +188,11 @@ impl Broker {
         let is_own =
             publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
         if replay.terms.no_local() && is_own {
+            return true;
+        }
+        // A newer one has come by itself, or waits for that.
+        let is_queued = qos > QoS::AtMostOnce || self.limits.queues_at_most_once;
+        if stamp > replay.began && is_queued && !is_planted(Fault::NewerReplayed) {
             return true;
         }
         if !self.has_room_for_retained(session, qos) {

@@ -14,6 +14,7 @@ use crate::journal::{
 use crate::memory::Counted;
 use crate::message::{Message, Portable};
 use crate::planted::{Fault, is_planted};
+use crate::retained::Stamp;
 use crate::session::{
     EXPIRY_NEVER, Incoming, Outgoing, Presence, Reading, Session, Stage, Subscriptions, Will,
 };
@@ -133,7 +134,7 @@ impl Broker {
         };
         match outcome {
             Ok(Some(filter)) if stored.owes_retained => {
-                self.sessions[session].outgoing_mut().replays.begin(filter, terms);
+                self.sessions[session].outgoing_mut().replays.begin(filter, terms, Stamp::default());
             }
             Ok(_) => {}
             Err(reason) => {
@@ -189,6 +190,6 @@ impl Broker {
             return;
         }
         let message = message.message(&mut self.sender.spares);
-        self.retained.set(message);
+        self.retained.restore(message);
     }
 }

@@ -283,14 +283,14 @@ impl Broker {
             RetainHandling::DoNotSend => false,
         };
         let owes_retained = wants_retained && !self.retained.is_empty();
-        let still_owes = self.sessions[session]
-            .outgoing
-            .as_ref()
-            .is_some_and(|outgoing| outgoing.replays.are_owed(filter));
+        let outgoing = self.sessions[session].outgoing.as_ref();
+        let still_owes = outgoing.is_some_and(|outgoing| outgoing.replays.owed(filter).is_some());
         let owes = owes_retained || still_owes;
         self.keep_subscription(session, wanted.filter.as_str(), terms, owes, Urgency::Urgent);
         if owes_retained {
-            self.sessions[session].outgoing_mut().replays.begin(filter, terms);
+            self.end_replay(session, filter, wanted.filter.pattern());
+            let latest = self.retained.latest();
+            self.sessions[session].outgoing_mut().replays.begin(filter, terms, latest);
         }
         Ok(granted)
     }
@@ -416,12 +416,10 @@ impl Broker {
         let Some(position) = state.subscriptions.remove(held) else { return false };
         let client = Escaped(&state.client_identifier);
         info!(target: "unsubscribe", "{client} {}", Escaped(filter.as_str()));
-        if let Held::Filter(filter) = held
-            && let Some(outgoing) = &mut state.outgoing
-        {
-            outgoing.replays.forget(filter);
-        }
         state.count();
+        if let Held::Filter(id) = held {
+            self.end_replay(session, id, filter.pattern());
+        }
         let text = filter.as_str();
         self.record(session, Urgency::Urgent, |number| Record::Unsubscribed(number, text.to_owned()));
         self.release_subscription(held, position);

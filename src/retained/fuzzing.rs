@@ -87,7 +87,7 @@ fn walk(input: &mut Input<'_>, retained: &Retained, model: &Model, now: Time) {
     let mut position = Position::default();
     let mut asked = 0_u32;
     let is_over = (0..CALLS_MAXIMUM).any(|_| {
-        let walk = retained.walk(filter, &mut position, now, &mut { budget }, |message| {
+        let walk = retained.walk(filter, &mut position, now, &mut { budget }, |message, _| {
             asked += 1;
             if refusals >> (asked % 8) & 1 == 1 && !asked.is_multiple_of(8) {
                 return Taken::No;

@@ -20,12 +20,20 @@ use crate::planted::{Fault, is_planted};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
+/// When a message was retained. It rises with each message; what was there when the broker began is the oldest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp(u64);
+
+/// A message, found by its topic.
 #[derive(Debug)]
-struct ByTopic(Message);
+struct ByTopic {
+    message: Message,
+    stamp: Stamp,
+}
 
 impl Borrow<[u8]> for ByTopic {
     fn borrow(&self) -> &[u8] {
-        self.0.topic_bytes()
+        self.message.topic_bytes()
     }
 }
 
@@ -45,7 +53,7 @@ impl PartialOrd for ByTopic {
 
 impl Ord for ByTopic {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.topic_bytes().cmp(other.0.topic_bytes())
+        self.message.topic_bytes().cmp(other.message.topic_bytes())
     }
 }
 
@@ -102,13 +110,14 @@ pub enum Walk {
     Paused,
 }
 
-/// What one entry of the set takes: two words in nodes two thirds full.
-const SET_ENTRY_BYTES: usize = 26;
+/// What one entry of the set takes: three words in nodes two thirds full.
+const SET_ENTRY_BYTES: usize = 39;
 
 /// The retained messages of all topics.
 #[derive(Debug, Default)]
 pub struct Retained {
     messages: BTreeSet<ByTopic>,
+    latest: Stamp,
     bytes: usize,
     /// How many of them expire.
     expiring: usize,
@@ -138,6 +147,11 @@ impl Retained {
         self.messages.len() * SET_ENTRY_BYTES
     }
 
+    /// The stamp of the latest message.
+    pub const fn latest(&self) -> Stamp {
+        self.latest
+    }
+
     /// Whether any of them expires.
     pub const fn has_expiring(&self) -> bool {
         self.expiring > 0
@@ -145,7 +159,7 @@ impl Retained {
 
     /// The message retained for `topic`.
     pub fn find(&self, topic: TopicName<'_>) -> Option<&Message> {
-        self.messages.get(topic.as_str().as_bytes()).map(|by_topic| &by_topic.0)
+        self.messages.get(topic.as_str().as_bytes()).map(|by_topic| &by_topic.message)
     }
 
     /// Whether a message of `bytes` bytes for `topic` fits; one that replaces another always does by count, and what
@@ -165,21 +179,28 @@ impl Retained {
         if is_planted(Fault::RetainedNotReplaced) && self.find(message.publication().topic).is_some() {
             return;
         }
+        self.latest.0 += 1;
+        self.restore(message);
+    }
+
+    /// The same for a message that an earlier run has kept: it is older than all that come.
+    pub fn restore(&mut self, message: Message) {
         self.bytes += message.memory();
         self.expiring += usize::from(message.expires() != Time::NEVER);
         if is_own(&message) {
             self.own += 1;
             self.own_bytes += message.memory();
         }
-        if let Some(replaced) = self.messages.replace(ByTopic(message)) {
-            self.forget(&replaced.0);
+        let stamp = self.latest;
+        if let Some(replaced) = self.messages.replace(ByTopic { message, stamp }) {
+            self.forget(&replaced.message);
         }
     }
 
     /// Forgets what the broker has published of itself.
     pub fn clear_own(&mut self) {
         let below = (Bound::Included(OWN), Bound::Excluded(BEHIND_OWN));
-        let all = self.messages.range::<[u8], _>(below).map(|by_topic| &by_topic.0);
+        let all = self.messages.range::<[u8], _>(below).map(|by_topic| &by_topic.message);
         let own: Vec<Message> = all.filter(|message| is_own(message)).cloned().collect();
         for message in own {
             self.remove(message.topic_bytes());
@@ -193,7 +214,7 @@ impl Retained {
 
     fn remove(&mut self, topic: &[u8]) -> bool {
         let Some(removed) = self.messages.take(topic) else { return false };
-        self.forget(&removed.0);
+        self.forget(&removed.message);
         true
     }
 
@@ -214,17 +235,17 @@ impl Retained {
         position: &mut Position,
         now: Time,
         budget: &mut usize,
-        mut take: impl FnMut(&Message) -> Taken,
+        mut take: impl FnMut(&Message, Stamp) -> Taken,
     ) -> Walk {
         let pattern = filter.pattern().as_bytes();
         let mut range = self.messages.range::<[u8], _>((position.as_bound(), Bound::Unbounded));
         let mut last: Option<&[u8]> = None;
         while *budget > 0 {
             *budget -= 1;
-            let Some(ByTopic(message)) = range.next() else { return Walk::Over };
+            let Some(ByTopic { message, stamp }) = range.next() else { return Walk::Over };
             let topic = message.topic_bytes();
             match seek(pattern, topic) {
-                Seek::Match if message.expires() > now => match take(message) {
+                Seek::Match if message.expires() > now => match take(message, *stamp) {
                     Taken::Yes => {}
                     Taken::YesAndStop => {
                         position.0 = Bound::Excluded(topic.into());
@@ -265,7 +286,7 @@ impl Retained {
         let mut expired: Vec<Box<[u8]>> = Vec::new();
         let mut last = None;
         let mut seen = 0;
-        for ByTopic(message) in
+        for ByTopic { message, .. } in
             self.messages.range::<[u8], _>((position.as_bound(), Bound::Unbounded)).take(budget)
         {
             seen += 1;
@@ -290,17 +311,20 @@ impl Retained {
 
     /// Adds what the messages take to an audit.
     pub fn audit(&self, audit: &mut Audit) {
-        self.messages.iter().for_each(|by_topic| by_topic.0.audit(audit));
+        self.messages.iter().for_each(|by_topic| by_topic.message.audit(audit));
     }
 
     /// Asserts that the sums are right.
     pub fn check_invariants(&self) {
-        let bytes: usize = self.messages.iter().map(|by_topic| by_topic.0.memory()).sum();
+        let bytes: usize = self.messages.iter().map(|by_topic| by_topic.message.memory()).sum();
         assert_eq!(bytes, self.bytes, "retained bytes are counted");
-        let expiring = self.messages.iter().filter(|by_topic| by_topic.0.expires() != Time::NEVER).count();
+        let expiring =
+            self.messages.iter().filter(|by_topic| by_topic.message.expires() != Time::NEVER).count();
         assert_eq!(expiring, self.expiring, "expiring retained messages are counted");
-        let own = self.messages.iter().filter(|by_topic| is_own(&by_topic.0)).count();
+        let own = self.messages.iter().filter(|by_topic| is_own(&by_topic.message)).count();
         assert_eq!(own, self.own, "what the broker tells of itself is counted");
+        let is_past = |by_topic: &ByTopic| by_topic.stamp <= self.latest;
+        assert!(self.messages.iter().all(is_past), "no stamp is later than the latest");
     }
 }
 
@@ -406,7 +430,7 @@ mod tests {
         let mut position = Position::default();
         let mut found = Vec::new();
         for _ in 0..10_000 {
-            let walk = retained.walk(filter, &mut position, Time::ZERO, &mut { budget }, |message| {
+            let walk = retained.walk(filter, &mut position, Time::ZERO, &mut { budget }, |message, _| {
                 found.push(message.publication().topic.to_string());
                 if found.len() % 2 == 0 { Taken::Yes } else { Taken::YesAndStop }
             });
@@ -462,6 +486,27 @@ mod tests {
     }
 
     #[test]
+    fn stamps_tell_what_came_after_a_moment() {
+        let mut retained = Retained::default();
+        retained.restore(message("old", Time::NEVER));
+        retained.set(message("a", Time::NEVER));
+        retained.set(message("b", Time::NEVER));
+        let moment = retained.latest();
+        retained.set(message("a", Time::NEVER));
+        retained.clear(TopicName::new("b").unwrap());
+        retained.set(message("b", Time::NEVER));
+        retained.set(message("new", Time::NEVER));
+        let mut before = Vec::new();
+        let filter = TopicFilter::new("#").unwrap();
+        let _ = retained.walk(filter, &mut Position::default(), Time::ZERO, &mut 10, |message, stamp| {
+            before.extend((stamp <= moment).then(|| message.publication().topic.to_string()));
+            Taken::Yes
+        });
+        assert_eq!(before, ["old"], "what was replaced or came again is newer");
+        retained.check_invariants();
+    }
+
+    #[test]
     fn expired_messages_are_neither_found_nor_kept() {
         let mut retained = Retained::default();
         for (topic, expires) in [("a", 5), ("b", 20), ("c", 5)] {
@@ -470,7 +515,7 @@ mod tests {
         let mut found = Vec::new();
         let now = Time::from_milliseconds(5);
         let filter = TopicFilter::new("#").unwrap();
-        let _ = retained.walk(filter, &mut Position::default(), now, &mut 10, |message| {
+        let _ = retained.walk(filter, &mut Position::default(), now, &mut 10, |message, _| {
             found.push(message.publication().topic.to_string());
             Taken::Yes
         });
@@ -488,9 +533,9 @@ mod tests {
         retained.set(message("a", Time::NEVER));
         let filter = TopicFilter::new("+").unwrap();
         let mut position = Position::default();
-        assert_eq!(retained.walk(filter, &mut position, Time::ZERO, &mut 10, |_| Taken::No), Walk::Paused);
+        assert_eq!(retained.walk(filter, &mut position, Time::ZERO, &mut 10, |_, _| Taken::No), Walk::Paused);
         let mut found = 0;
-        let taken = retained.walk(filter, &mut position, Time::ZERO, &mut 10, |_| {
+        let taken = retained.walk(filter, &mut position, Time::ZERO, &mut 10, |_, _| {
             found += 1;
             Taken::Yes
         });

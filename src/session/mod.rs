@@ -25,7 +25,7 @@ pub use backlog::Backlog;
 pub use directory::Directory;
 pub use incoming::Incoming;
 pub use outgoing::{InFlight, Leftover, Outgoing, Queued, Settled, Stage};
-pub use replays::{Replay, Replays};
+pub use replays::{Replay, Replays, Source};
 pub use subscriptions::Subscriptions;
 
 /// A Session Expiry Interval that never ends [MQTT-3.1.2-23].

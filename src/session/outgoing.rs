@@ -143,7 +143,6 @@ impl Outgoing {
         self.unsettled = 0;
         self.window = usize::from(window);
         self.sent_at = Time::NEVER;
-        self.replays.resume();
         for entry in &mut self.in_flight {
             entry.retries = 0;
         }

@@ -2,23 +2,58 @@
 
 use std::collections::BTreeMap;
 
-use crate::memory::Counted;
-use crate::retained::Position;
+use crate::codec::QoS;
+use crate::memory::{self, Counted};
+use crate::retained::{Position, Stamp};
 use crate::subscription::Terms;
 use crate::trie::FilterId;
 
 /// What one that waits takes in the nodes of both maps, two thirds full.
-const WAITING_BYTES: usize = 60;
+const WAITING_BYTES: usize = 96;
 /// The position of a SUBACK that is not known yet.
 const UNANSWERED: u64 = u64::MAX;
+/// Former subscriptions of a session whose retained messages wait for their turn, and the bytes of their filters. What is
+/// beyond gets no more of them.
+const FORMER_MAXIMUM: usize = 64;
+const FORMER_BYTES_MAXIMUM: usize = 16 * 1024;
+
+/// Whose retained messages are handed over.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Those of a subscription, by its filter.
+    Subscription(FilterId),
+    /// Those of one that has ended or was made anew before its turn came.
+    Former(Box<str>),
+}
+
+impl Source {
+    fn is(&self, filter: FilterId) -> bool {
+        *self == Self::Subscription(filter)
+    }
+
+    const fn is_former(&self) -> bool {
+        matches!(self, Self::Former(_))
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Subscription(_) => 0,
+            Self::Former(pattern) => memory::allocation(pattern.len()),
+        }
+    }
+}
 
 /// A subscription whose retained messages are being handed over.
 #[derive(Debug)]
 pub struct Replay {
-    /// The Topic Filter.
-    pub filter: FilterId,
+    /// Whose they are.
+    pub source: Source,
     /// The subscription's terms.
     pub terms: Terms,
+    /// What was the latest retained message when the subscription began.
+    pub began: Stamp,
+    /// The same when its client was last connected, which may have been before.
+    pub connected: Stamp,
     /// How far it is.
     pub position: Position,
 }
@@ -33,22 +68,34 @@ pub struct Replays {
     /// Where in `waiting` a filter stands.
     turns: BTreeMap<FilterId, u64>,
     next_turn: u64,
+    /// Bytes of the filters of former subscriptions in `waiting`.
+    former_bytes: usize,
+    /// The latest retained message when the client was last connected.
+    connected: Stamp,
     counted: Counted,
 }
 
 /// One whose retained messages have not begun.
 #[derive(Debug)]
 struct Waiting {
-    filter: FilterId,
+    source: Source,
     terms: Terms,
+    began: Stamp,
     /// The position of its SUBACK among the answers of the connection, before which no retained message leaves.
     answer: u64,
 }
 
 impl Replays {
-    /// A new connection: those of an earlier one wait for no answer.
-    pub fn resume(&mut self) {
+    /// A new connection, while `latest` is the latest retained message. Those of an earlier one wait for no answer, and
+    /// subscriptions that have ended on it get nothing more.
+    pub fn resume(&mut self, latest: Stamp) {
+        self.connected = latest;
+        self.current.take_if(|current| current.source.is_former());
+        self.current.iter_mut().for_each(|current| current.connected = latest);
+        self.waiting.retain(|_, waiting| !waiting.source.is_former());
         self.waiting.values_mut().for_each(|waiting| waiting.answer = 0);
+        self.former_bytes = 0;
+        self.count();
     }
 
     /// The SUBACK for the latest ones has this position among the answers of the connection; zero if it has left.
@@ -62,24 +109,53 @@ impl Replays {
         self.current.is_none() && self.waiting.is_empty()
     }
 
-    /// A subscription was made, or made anew, which begins its retained messages anew.
-    pub fn begin(&mut self, filter: FilterId, terms: Terms) {
+    /// A subscription was made while `latest` was the latest retained message. What an earlier one of this filter has not
+    /// got it does not get any more, unless [`Replays::detach`] was called for it.
+    pub fn begin(&mut self, filter: FilterId, terms: Terms, latest: Stamp) {
         self.forget(filter);
+        let source = Source::Subscription(filter);
         self.turns.insert(filter, self.next_turn);
-        self.waiting.insert(self.next_turn, Waiting { filter, terms, answer: UNANSWERED });
+        self.waiting.insert(self.next_turn, Waiting { source, terms, began: latest, answer: UNANSWERED });
         self.next_turn += 1;
         self.count();
     }
 
-    /// Whether retained messages are still to be handed over for a subscription.
-    pub fn are_owed(&self, filter: FilterId) -> bool {
-        self.turns.contains_key(&filter)
-            || self.current.as_ref().is_some_and(|current| current.filter == filter)
+    /// If retained messages are still to be handed over for a subscription, the QoS at which the client has to take some
+    /// before that goes on.
+    pub fn owed(&self, filter: FilterId) -> Option<QoS> {
+        let current = self.current.as_ref().map(|current| current.terms.qos());
+        match self.turns.get(&filter).and_then(|turn| self.waiting.get(turn)) {
+            Some(waiting) => Some(waiting.terms.qos().max(current.unwrap_or(QoS::AtMostOnce))),
+            None => {
+                current.filter(|_| self.current.as_ref().is_some_and(|current| current.source.is(filter)))
+            }
+        }
     }
 
-    /// A subscription has ended.
+    /// A subscription ends or is made anew. It gets its retained messages nevertheless when their turn comes, as many as
+    /// the client takes then; `pattern` is what it has subscribed to.
+    pub fn detach(&mut self, filter: FilterId, pattern: &str) {
+        let former = self.waiting.len() - self.turns.len();
+        let bytes = memory::allocation(pattern.len());
+        if former >= FORMER_MAXIMUM || self.former_bytes + bytes > FORMER_BYTES_MAXIMUM {
+            self.forget(filter);
+            return;
+        }
+        if let Some(current) = self.current.as_mut().filter(|current| current.source.is(filter)) {
+            current.source = Source::Former(pattern.into());
+        }
+        if let Some(turn) = self.turns.remove(&filter)
+            && let Some(waiting) = self.waiting.get_mut(&turn)
+        {
+            waiting.source = Source::Former(pattern.into());
+            self.former_bytes += bytes;
+        }
+        self.count();
+    }
+
+    /// A subscription has ended and gets nothing more.
     pub fn forget(&mut self, filter: FilterId) {
-        self.current.take_if(|current| current.filter == filter);
+        self.current.take_if(|current| current.source.is(filter));
         if let Some(turn) = self.turns.remove(&filter) {
             self.waiting.remove(&turn);
         }
@@ -88,29 +164,33 @@ impl Replays {
 
     /// Takes the one to go on with, if its SUBACK has left: `has_left` tells so of a position among the answers.
     pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<Replay> {
-        let next = self.current.take().or_else(|| {
-            let first = self.waiting.first_entry()?;
-            let answer = first.get().answer;
+        if self.current.is_none() {
+            let answer = self.waiting.first_entry()?.get().answer;
             if answer == UNANSWERED || answer > 0 && !has_left(answer) {
                 return None;
             }
-            let Waiting { filter, terms, .. } = first.remove();
-            self.turns.remove(&filter);
-            Some(Replay { filter, terms, position: Position::default() })
-        });
+            self.current = self.take_waiting();
+        }
+        let next = self.current.take();
         self.count();
         next
     }
 
-    /// Takes one of a session that is over.
-    pub fn take_any(&mut self) -> Option<FilterId> {
-        let taken = match self.current.take() {
-            Some(current) => Some(current.filter),
-            None => self.waiting.pop_first().map(|(_, waiting)| waiting.filter),
-        };
-        if let Some(filter) = taken {
-            self.turns.remove(&filter);
+    /// Takes the first one whose retained messages have not begun.
+    fn take_waiting(&mut self) -> Option<Replay> {
+        let (_, Waiting { source, terms, began, .. }) = self.waiting.pop_first()?;
+        match &source {
+            Source::Subscription(filter) => {
+                self.turns.remove(filter);
+            }
+            former @ Source::Former(_) => self.former_bytes -= former.memory(),
         }
+        Some(Replay { source, terms, began, connected: self.connected, position: Position::default() })
+    }
+
+    /// Takes one of a session that is over.
+    pub fn take_any(&mut self) -> Option<Replay> {
+        let taken = self.current.take().or_else(|| self.take_waiting());
         self.count();
         taken
     }
@@ -127,42 +207,86 @@ impl Replays {
     }
 
     fn count(&mut self) {
-        let position = self.current.as_ref().map_or(0, |current| current.position.memory());
-        self.counted.set(self.waiting.len() * WAITING_BYTES + position);
+        let current =
+            self.current.as_ref().map_or(0, |current| current.position.memory() + current.source.memory());
+        self.counted.set(self.waiting.len() * WAITING_BYTES + self.former_bytes + current);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::QoS;
     use crate::trie::Trie;
+
+    fn terms(identifier: u32) -> Terms {
+        Terms::new(QoS::AtMostOnce, false, false, identifier)
+    }
+
+    fn next(replays: &mut Replays) -> Option<(Source, Terms)> {
+        replays.take_next(|_| true).map(|replay| (replay.source, replay.terms))
+    }
 
     #[test]
     fn one_made_anew_begins_anew_and_one_that_ended_is_gone() {
         let mut trie = Trie::new();
         let [first, second] = ["a", "b"].map(|pattern| trie.insert(pattern, ()));
-        let [old, new] = [0, 1].map(|identifier| Terms::new(QoS::AtMostOnce, false, false, identifier));
+        let [old, new] = [0, 1].map(terms);
         let mut replays = Replays::default();
-        replays.begin(second, old);
-        replays.begin(first, old);
-        replays.begin(second, old);
+        for filter in [second, first, second] {
+            replays.begin(filter, old, Stamp::default());
+        }
         assert!(replays.take_next(|_| true).is_none(), "there is no SUBACK yet");
         replays.are_answered(7);
         assert!(replays.take_next(|position| position < 7).is_none(), "the SUBACK has not left");
         let replay = replays.take_next(|position| position == 7).unwrap();
-        assert_eq!((replay.filter, replay.terms), (first, old));
+        assert_eq!((&replay.source, replay.terms), (&Source::Subscription(first), old));
         replays.put_back(replay);
-        replays.begin(first, new);
+        replays.begin(first, new, Stamp::default());
         replays.are_answered(0);
         let replay = replays.take_next(|_| true).unwrap();
-        assert_eq!((replay.filter, replay.terms), (second, old), "what is made anew goes to the end");
+        let is_second = replay.source == Source::Subscription(second);
+        assert!(is_second && replay.terms == old, "what is made anew goes to the end");
         replays.put_back(replay);
         replays.forget(second);
-        assert_eq!(
-            replays.take_next(|_| true).map(|replay| (replay.filter, replay.terms)),
-            Some((first, new))
-        );
+        assert_eq!(next(&mut replays), Some((Source::Subscription(first), new)));
         assert!(replays.is_empty() && replays.memory() == 0);
+    }
+
+    #[test]
+    fn one_that_has_ended_before_its_turn_has_its_turn() {
+        let mut trie = Trie::new();
+        let filter = trie.insert("a", ());
+        let mut replays = Replays::default();
+        replays.begin(filter, terms(1), Stamp::default());
+        replays.detach(filter, "a");
+        assert_eq!(replays.owed(filter), None);
+        replays.begin(filter, terms(2), Stamp::default());
+        assert_eq!(replays.owed(filter), Some(QoS::AtMostOnce));
+        replays.are_answered(0);
+        assert_eq!(next(&mut replays), Some((Source::Former("a".into()), terms(1))));
+        assert_eq!(next(&mut replays), Some((Source::Subscription(filter), terms(2))));
+        assert!(replays.is_empty() && replays.memory() == 0);
+    }
+
+    #[test]
+    fn former_ones_are_bounded_and_end_with_their_connection() {
+        let mut trie = Trie::new();
+        let filter = trie.insert("a", ());
+        let mut replays = Replays::default();
+        for _ in 0..=FORMER_MAXIMUM {
+            replays.begin(filter, terms(0), Stamp::default());
+            replays.detach(filter, "a");
+        }
+        replays.begin(filter, terms(1), Stamp::default());
+        assert_eq!(replays.waiting.len(), FORMER_MAXIMUM + 1);
+        replays.resume(Stamp::default());
+        assert_eq!(next(&mut replays), Some((Source::Subscription(filter), terms(1))));
+        let long = "x".repeat(FORMER_BYTES_MAXIMUM / 2 + 1);
+        for _ in 0..2 {
+            replays.begin(filter, terms(0), Stamp::default());
+            replays.detach(filter, &long);
+        }
+        assert_eq!(replays.waiting.len(), 1);
+        assert!(replays.take_any().is_some() && replays.is_empty() && replays.memory() == 0);
     }
 }

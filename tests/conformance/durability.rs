@@ -778,3 +778,49 @@ fn who_waits_for_a_batch_is_answered_without_another_turn() {
         assert_eq!(kept.world.take_one(publisher).len(), 4, "a PUBACK");
     }
 }
+
+/// A subscription that had not got all that is retained gets what is retained when the broker begins again, and what comes
+/// after that once.
+#[test]
+fn retained_messages_that_are_owed_after_a_crash_are_those_of_then() {
+    let mut kept = Kept::new();
+    let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
+    let retain = |topic: &str, payload: &[u8]| Publish::new(V5, topic, payload).qos(1, 1).retain().bytes();
+    for topic in ["a", "b", "c"] {
+        kept.world.send(publisher, retain(topic, b"old"));
+    }
+    let sleeper = Connect::new(V5, "sleeper").resume().expiry(1_000).property(&[0x21, 0, 1]).bytes();
+    let peer = kept.world.open();
+    kept.world.send(peer, &sleeper);
+    kept.world.send(peer, subscribe(V5, 1, &[], &[("#", 1)]));
+    kept.commit();
+    kept.commit();
+    kept.world.cut(peer);
+    kept.commit();
+    let mut kept = kept.crash();
+    let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
+    kept.world.send(publisher, retain("b", b"new"));
+    kept.commit();
+    let peer = kept.world.open();
+    kept.world.send(peer, &sleeper);
+    let mut found = Vec::new();
+    for _ in 0..20 {
+        kept.commit();
+        for packet in kept.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3) {
+            let message = received(V5, &packet);
+            kept.world.send(peer, acknowledge(0x40, message.packet_identifier.expect("QoS 1")));
+            found.push((message.topic, message.dup, message.payload, message.retain));
+        }
+    }
+    found.sort();
+    let expected = [
+        ("a", false, &b"old"[..], true),
+        // It was in flight, too.
+        ("a", true, b"old", true),
+        ("b", false, b"new", false),
+        ("c", false, b"old", true),
+    ];
+    let expected =
+        expected.map(|(topic, dup, payload, retain)| (topic.to_owned(), dup, payload.to_vec(), retain));
+    assert_eq!(found, expected);
+}

@@ -32,6 +32,7 @@ mod v5_limits;
 mod v5_order;
 mod v5_peers;
 mod v5_publish;
+mod v5_retained;
 mod v5_subscribe;
 mod v5_topics;
 mod v5_will;

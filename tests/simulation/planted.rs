@@ -17,7 +17,7 @@ use brooklet::planted::{Fault, plant};
 /// A fault that hides for longer would hide for ever.
 const SEEDS: u64 = 2_000;
 
-const FAULTS: [Fault; 32] = [
+const FAULTS: [Fault; 33] = [
     Fault::LostPubrel,
     Fault::SkippedDup,
     Fault::WrongWildcard,
@@ -50,6 +50,7 @@ const FAULTS: [Fault; 32] = [
     Fault::RecipientSkipped,
     Fault::AnsweredBeforeLast,
     Fault::ReplayResumedLate,
+    Fault::NewerReplayed,
 ];
 
 /// The first seed that fails with this fault planted.

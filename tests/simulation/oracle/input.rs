@@ -137,6 +137,7 @@ impl Oracle {
         session.is_kept |= session.expiry > 0;
         let size = properties.maximum_packet_size().unwrap_or(u32::MAX);
         session.maximum_packet_size = usize::try_from(size).expect("it fits");
+        self.renew_replays(&client);
         let line = self.lines.get_mut(&id).expect("it is there");
         line.progress = Progress::Serving;
         line.at_most_once.extend(adrift);

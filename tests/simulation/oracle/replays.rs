@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use brooklet::codec::ProtocolVersion;
+use brooklet::codec::{ProtocolVersion, QoS};
 
 use super::Oracle;
 use super::output::Received;
@@ -39,24 +39,30 @@ impl Oracle {
         }
     }
 
-    /// The retained message of a topic has changed while some of it may wait to be handed over.
-    pub(super) fn change_replays(&mut self, publication: &Rc<Publication>) {
-        let is_cleared = publication.payload.is_empty();
-        for (client, session) in &mut self.sessions {
-            for replay in session.replays.iter_mut() {
-                if !super::routing::is_match(&replay.filter, publication) {
+    /// The retained message of a topic has changed while some of it may wait to be handed over: the former one may be on
+    /// its way, the new one comes as any other message does.
+    pub(super) fn change_replays(&mut self, publication: &Publication) {
+        for replay in self.sessions.values_mut().flat_map(|session| &mut session.replays) {
+            if let Some(owed) = replay.owed.get_mut(&publication.topic) {
+                owed.is_due = false;
+            }
+        }
+    }
+
+    /// A client is back. What was retained meanwhile it may get as a retained message, if it would have got it at QoS 0 and
+    /// so not while it was away.
+    pub(super) fn renew_replays(&mut self, client: &str) {
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        for replay in &mut session.replays {
+            let is_lost = |kept: &&Rc<Publication>| kept.qos.min(replay.terms.qos) == QoS::AtMostOnce;
+            let matching = |kept: &&Rc<Publication>| super::routing::is_match(&replay.filter, kept);
+            for kept in self.retained.values().filter(matching).filter(is_lost) {
+                if replay.terms.no_local && kept.publisher == client {
                     continue;
                 }
-                let owed = replay
-                    .owed
-                    .entry(publication.topic.clone())
-                    .or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
-                let is_own = replay.terms.no_local && *client == publication.publisher;
-                if is_cleared || is_own {
-                    owed.is_due = false;
-                } else {
-                    owed.acceptable.push(publication.clone());
-                }
+                let owed = replay.owed.entry(kept.topic.clone());
+                let owed = owed.or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
+                owed.acceptable.push(kept.clone());
             }
         }
     }
