@@ -50,3 +50,25 @@ pub fn wall() -> Duration {
 pub(super) fn seed() -> u64 {
     RandomState::new().hash_one("a seed")
 }
+
+#[cfg(all(test, feature = "system"))]
+mod tests {
+    use super::*;
+
+    /// The system tells the same in a file, with sleep included.
+    #[expect(clippy::disallowed_methods, reason = "it is the system that is asked")]
+    fn uptime() -> SystemDuration {
+        let text = String::from_utf8(std::fs::read("/proc/uptime").unwrap()).unwrap();
+        SystemDuration::from_secs_f64(text.split(' ').next().unwrap().parse().unwrap())
+    }
+
+    #[test]
+    fn it_is_the_clock_that_goes_on_while_the_machine_sleeps() {
+        let (before, found, after) = (uptime(), since_boot().unwrap(), uptime());
+        // The file has hundredths of a second.
+        assert!(
+            before <= found && found <= after + SystemDuration::from_millis(10),
+            "{before:?} {found:?} {after:?}"
+        );
+    }
+}
