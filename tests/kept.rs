@@ -4,6 +4,8 @@
 
 #![cfg(feature = "persistence")]
 
+#[path = "conformance/identity.rs"]
+mod identity;
 #[path = "conformance/mosquitto.rs"]
 mod mosquitto;
 #[path = "conformance/rules.rs"]
