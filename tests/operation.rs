@@ -76,6 +76,11 @@ impl Broker {
     }
 
     fn connect(&self, client_identifier: &str) -> TcpStream {
+        self.connect_with(client_identifier, 0)
+    }
+
+    /// A client with a Keep Alive of so many seconds.
+    fn connect_with(&self, client_identifier: &str, keep_alive: u8) -> TcpStream {
         let _ = self.wait_for(" running");
         let line = self.wait_for("Opening ipv4 listen socket on port");
         let digits: String =
@@ -84,7 +89,8 @@ impl Broker {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
         let length = u8::try_from(client_identifier.len()).expect("a short name");
-        let mut packet = vec![0x10, 12 + length, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, length];
+        let mut packet =
+            vec![0x10, 12 + length, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, keep_alive, 0, length];
         packet.extend(client_identifier.bytes());
         stream.write_all(&packet).expect("it takes bytes");
         assert_eq!(read(&mut stream, 4), [0x20, 2, 0, 0]);
@@ -132,6 +138,25 @@ fn a_refused_subscription_is_named_with_what_refused_it() {
     let expected = format!("Denied SUBSCRIBE from watcher to 'a/secret': denied by {place}:2.");
     assert!(line.ends_with(&expected), "{line}");
     let _ = fs::remove_file(&rules);
+}
+
+/// What they have sent lies unread when the process goes on, it is more than a turn takes, and all of them are late.
+#[test]
+#[cfg(feature = "signals")]
+fn clients_that_ping_while_the_process_is_stopped_stay() {
+    const PINGREQ: [u8; 2] = [0xC0, 0];
+    let broker = Broker::start("stopped", "user root\nlog_dest file @/log\n", |_| {});
+    let mut clients: Vec<TcpStream> =
+        (0..500).map(|number| broker.connect_with(&format!("c{number}"), 3)).collect();
+    for client in &mut clients {
+        client.write_all(&PINGREQ).expect("it takes bytes");
+        assert_eq!(read(client, 2), [0xD0, 0]);
+    }
+    broker.signal("-STOP");
+    std::thread::sleep(Duration::from_secs(5));
+    clients.iter_mut().for_each(|client| client.write_all(&PINGREQ.repeat(100)).expect("it takes bytes"));
+    broker.signal("-CONT");
+    clients.iter_mut().for_each(|client| assert_eq!(read(client, 200), [0xD0, 0].repeat(100)));
 }
 
 #[test]

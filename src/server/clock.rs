@@ -58,13 +58,15 @@ mod tests {
     /// The system tells the same in a file, with sleep included.
     #[expect(clippy::disallowed_methods, reason = "it is the system that is asked")]
     fn uptime() -> SystemDuration {
-        let text = String::from_utf8(std::fs::read("/proc/uptime").unwrap()).unwrap();
-        SystemDuration::from_secs_f64(text.split(' ').next().unwrap().parse().unwrap())
+        let bytes = std::fs::read("/proc/uptime").expect("the system has it");
+        let text = String::from_utf8(bytes).expect("it is a text");
+        let seconds = text.split(' ').next().and_then(|text| text.parse().ok());
+        SystemDuration::from_secs_f64(seconds.expect("it begins with a number"))
     }
 
     #[test]
     fn it_is_the_clock_that_goes_on_while_the_machine_sleeps() {
-        let (before, found, after) = (uptime(), since_boot().unwrap(), uptime());
+        let (before, found, after) = (uptime(), since_boot().expect("there is such a clock"), uptime());
         // The file has hundredths of a second.
         assert!(
             before <= found && found <= after + SystemDuration::from_millis(10),

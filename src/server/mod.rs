@@ -266,14 +266,17 @@ impl Server {
     /// core is told: what peers have said meanwhile is unread.
     fn wait(&mut self, events: &mut Events, latest: Option<Time>) -> io::Result<Time> {
         let (began, timeout) = (self.clock.now(), self.timeout(latest));
-        let timeout_in_system = timeout.map(|timeout| SystemDuration::from_millis(timeout.milliseconds()));
-        let polled = self.poll.poll(events, timeout_in_system);
+        let mut was_stopped = false;
+        if !self.poll_once(events, timeout)? {
+            // What has interrupted it may have stopped the process, unless it was a signal that we handle.
+            self.poll_once(events, Some(Duration::ZERO))?;
+            was_stopped = events.iter().all(|event| event.token() != SIGNALS);
+        }
         let now = self.clock.now();
-        let slept = match polled {
-            Ok(()) => timeout.map_or(now.since(began), |timeout| now.since(began).min(timeout)),
-            // The process may have been stopped for all of that time, and there are no events though much may be unread.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Duration::ZERO,
-            Err(error) => return Err(error),
+        let slept = match timeout {
+            _ if was_stopped => Duration::ZERO,
+            Some(timeout) => now.since(began).min(timeout),
+            None => now.since(began),
         };
         let late = now.since(self.looked + slept);
         self.looked = now;
@@ -281,6 +284,16 @@ impl Server {
             self.broker.held_up(late, now);
         }
         Ok(now)
+    }
+
+    /// Asks the poller; false if it was interrupted, so that there are no events.
+    fn poll_once(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<bool> {
+        let timeout = timeout.map(|timeout| SystemDuration::from_millis(timeout.milliseconds()));
+        match self.poll.poll(events, timeout) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// How long the poller may sleep; `None` for as long as nothing happens.
