@@ -1,10 +1,10 @@
 //! The core: it owns the connections, the sessions, the subscriptions, the retained messages and all that waits,
 //! and says what every packet does to them.
 //!
-//! It is told: a connection was accepted, bytes arrived, it was closed, time has passed, bytes have left, a
-//! decision has come. What follows is state to be looked at: the dirty connections, whose outboxes are to be
-//! written, a short queue of [`Effect`]s, and the next deadline. It never asks for the time, for bytes, for a
-//! file or for chance.
+//! It is told: a connection was accepted, bytes arrived, it was closed, time has passed and how much of it was missed,
+//! bytes have left, a decision has come, a peer that seemed silent has nothing to say. What follows is state to be looked
+//! at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next deadline. It
+//! never asks for the time, for bytes, for a file or for chance.
 
 mod authenticate;
 mod authorise;
