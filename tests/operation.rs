@@ -467,3 +467,31 @@ fn a_start_that_is_to_end_ends_well() {
         assert!(!broker.directory.join("pid").exists());
     }
 }
+
+#[cfg(all(feature = "persistence", feature = "signals", feature = "system"))]
+#[test]
+fn what_is_being_restored_is_broken_off_by_the_end() {
+    let store = Broker::directory("broken-off-store");
+    let _ = fs::remove_dir_all(&store);
+    fs::create_dir_all(&store).expect("a directory can be made");
+    let configuration = format!(
+        "user root\nlog_dest file @/log\npersistence true\npersistence_location {}\n",
+        store.display()
+    );
+    let mut broker = Broker::start("broken-off", &configuration, |_| {});
+    let mut stream = broker.connect("first");
+    stream.write_all(b"\x33\x08\0\x01r\0\x01kep").expect("it takes bytes");
+    assert_eq!(read(&mut stream, 4), [0x40, 2, 0, 1]);
+    broker.signal("-TERM");
+    assert!(broker.wait_for_end().success());
+    drop(broker);
+    let mut broker = start_with("broken-off", &configuration, "TERM");
+    assert_eq!(broker.wait_for_end().code(), Some(0), "{}", broker.log());
+    assert!(broker.log().contains("terminating before it has begun"), "{}", broker.log());
+    drop(broker);
+    // Nothing is lost by that.
+    let broker = Broker::start("broken-off", &configuration, |_| {});
+    let _ = broker.wait_for(" and 1 retained messages from ");
+    drop(broker);
+    let _ = fs::remove_dir_all(&store);
+}

@@ -2,9 +2,10 @@
 //! and panics if a promise is broken.
 
 use super::{
-    Acknowledgement, Frame, Packet, Properties, ProtocolVersion, Publish, ReasonCode, Status, decode, frame,
-    plain_acknowledgement, unchecked_publish,
+    Acknowledgement, Frame, Packet, Properties, Property, ProtocolVersion, Publish, ReasonCode, Status,
+    decode, frame, plain_acknowledgement, unchecked_publish,
 };
+use crate::fuzzing::may_stand_in_a_string;
 use crate::topic::TopicName;
 
 /// The first byte picks the version; the rest is a stream of packets. Whatever decodes must encode to something no
@@ -32,6 +33,7 @@ pub fn decode_stream(data: &[u8]) {
         let Ok(packet) = decode(&cut, version) else {
             return;
         };
+        check_strings(&packet);
         encoded.clear();
         packet.encode(version, &mut encoded);
         assert!(encoded.len() <= cut.length, "{packet:?} grew");
@@ -65,6 +67,58 @@ fn check_short_ways(cut: &Frame<'_>, version: ProtocolVersion) {
         encoded.extend_from_slice(publish.payload);
         assert_eq!(cut.packet, encoded);
     }
+}
+
+/// Every string that came through holds nothing but what may stand in one.
+fn check_strings(packet: &Packet<'_>) {
+    let (mut texts, mut blocks) = (Vec::new(), Vec::new());
+    match *packet {
+        Packet::Connect(connect) => {
+            texts.push(connect.client_identifier);
+            texts.extend(connect.user_name);
+            texts.extend(connect.will.map(|will| will.topic.as_str()));
+            blocks.push(connect.properties);
+            blocks.extend(connect.will.map(|will| will.properties));
+        }
+        Packet::Publish(publish) => {
+            texts.extend(publish.topic.map(TopicName::as_str));
+            blocks.push(publish.properties);
+        }
+        Packet::Subscribe(subscribe) => {
+            texts.extend(subscribe.subscriptions.iter().map(|subscription| subscription.filter.as_str()));
+            blocks.push(subscribe.properties);
+        }
+        Packet::Unsubscribe(unsubscribe) => {
+            texts.extend(unsubscribe.filters.iter().map(|filter| filter.as_str()));
+            blocks.push(unsubscribe.properties);
+        }
+        Packet::PubAck(answer)
+        | Packet::PubRec(answer)
+        | Packet::PubRel(answer)
+        | Packet::PubComp(answer) => {
+            blocks.push(answer.properties);
+        }
+        Packet::ConnAck(connack) => blocks.push(connack.properties),
+        Packet::SubAck(suback) => blocks.push(suback.properties),
+        Packet::UnsubAck(unsuback) => blocks.push(unsuback.properties),
+        Packet::Disconnect(disconnect) => blocks.push(disconnect.properties),
+        Packet::Auth(auth) => blocks.push(auth.properties),
+        Packet::PingReq | Packet::PingResp => {}
+    }
+    for property in blocks.iter().flat_map(Properties::iter) {
+        match property {
+            Property::ResponseTopic(topic) => texts.push(topic.as_str()),
+            Property::UserProperty(name, value) => texts.extend([name, value]),
+            Property::ContentType(text)
+            | Property::AssignedClientIdentifier(text)
+            | Property::AuthenticationMethod(text)
+            | Property::ResponseInformation(text)
+            | Property::ServerReference(text)
+            | Property::ReasonString(text) => texts.push(text),
+            _ => {}
+        }
+    }
+    assert!(texts.iter().all(|text| text.chars().all(may_stand_in_a_string)), "{packet:?}");
 }
 
 fn check_again(packet: &Packet<'_>, version: ProtocolVersion, encoded: &[u8]) {
