@@ -11,6 +11,9 @@ use crate::settings::ListenerId;
 use crate::slots::ConnectionId;
 use crate::topic::{TopicFilter, TopicName};
 
+/// Why a client is refused whose password is not even looked at.
+pub const TOO_MANY_WRONG: &str = "too many wrong passwords came from its address";
+
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -147,16 +150,21 @@ pub trait AccessControl {
         None
     }
 
+    /// The connection that was promised an answer is gone, or has no use for it any more.
+    fn forget(&mut self, connection: ConnectionId) {
+        let _ = connection;
+    }
+
     /// Why the answer given last was a refusal, in words for the log and the client: which rule has decided. `None` if
     /// there is no more to say than the reason code does.
     fn why_refused(&mut self) -> Option<String> {
         None
     }
 
-    /// Begins an extended authentication of a client of this listener, who comes from there, by a method, in place of
-    /// [`Question::Connect`]; `None` for a method that there is none of.
-    fn begin(&mut self, listener: ListenerId, peer: Peer, method: &str) -> Option<Box<dyn Exchange>> {
-        let _ = (listener, peer, method);
+    /// Begins an extended authentication of a client by a method, in place of [`Question::Connect`]; `None` for a method
+    /// that there is none of. Its User Name is only claimed, if it has one.
+    fn begin(&mut self, client: &Client<'_>, method: &str) -> Option<Box<dyn Exchange>> {
+        let _ = (client, method);
         None
     }
 }

@@ -91,8 +91,11 @@ pub struct Limits {
     /// Longest Keep Alive granted, in seconds. Beyond: a 5.0 client is told by Server Keep Alive, others can not be and
     /// are refused. Zero, which asks for none at all, is granted only where this is `u16::MAX`.
     pub keep_alive_maximum: u16,
-    /// Time for the CONNECT to arrive.
+    /// Time for a client to be let in, which its CONNECT and the answers of an extended authentication take.
     pub connect_timeout: Duration,
+    /// Time for which `connect_timeout` stands still while a client that is not let in yet waits for the broker. Beyond:
+    /// it is told that the server is busy (0x89, return code 3 before 5.0).
+    pub admission_wait: Duration,
     /// Time for a peer to close after the broker's last word.
     pub linger: Duration,
     /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection; doubled
@@ -130,6 +133,7 @@ impl Default for Limits {
             session_expiry_maximum: u32::MAX,
             keep_alive_maximum: u16::MAX,
             connect_timeout: Duration::from_seconds(10),
+            admission_wait: Duration::from_seconds(60),
             linger: Duration::from_seconds(2),
             retry_interval: Duration::from_seconds(20),
         }

@@ -81,6 +81,11 @@ impl Verifier {
         })
     }
 
+    /// The rounds that a password goes through.
+    pub const fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
     /// Whether it is that of a password in the clear.
     pub fn verifies(&self, password: &[u8]) -> bool {
         let found = Self::derive(password, &self.salt, self.rounds);

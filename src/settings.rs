@@ -365,8 +365,12 @@ pub enum UserNameSource {
     Subject,
 }
 
+/// Different wrong passwords of a user that are looked at, from one address within a minute, without
+/// `max_password_attempts`.
+const PASSWORD_ATTEMPTS: usize = 10;
+
 /// Who may come in and what he may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Security {
     /// Whether clients without a User Name are let in (`allow_anonymous`).
     pub allows_anonymous: bool,
@@ -376,6 +380,21 @@ pub struct Security {
     pub access: Option<PathBuf>,
     /// Whether a retained message is handed over only if who published it still may (`check_retain_source`).
     pub checks_retain_source: bool,
+    /// How many different wrong passwords of a user are looked at, from one address within a minute
+    /// (`max_password_attempts`), and ten times as many of all users there; zero for any number. Beyond: 0x9F.
+    pub password_attempts: usize,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            allows_anonymous: false,
+            passwords: None,
+            access: None,
+            checks_retain_source: false,
+            password_attempts: PASSWORD_ATTEMPTS,
+        }
+    }
 }
 
 /// What is logged, and where.

@@ -1,21 +1,37 @@
 //! SCRAM-SHA-256 with the users of a password file.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use base64ct::{Base64, Encoding};
 use log::error;
 
+use super::attempts::{Claimant, Standing};
 use super::guard::Guard;
-use super::{TOO_MANY_WRONG, random};
-use crate::access::{Exchange, Progress};
+use super::random;
+use crate::access::{Client, Exchange, Peer, Progress, TOO_MANY_WRONG};
 use crate::codec::ReasonCode;
 use crate::memory;
-use crate::passwords::{Passwords, Secret, pick};
+use crate::passwords::{Digest, Passwords, Secret, digest, pick};
 use crate::scram::{self, Step, Verifier};
 
 /// Bytes of the server's share of a nonce.
 const NONCE_LENGTH: usize = 24;
+
+/// Who has begun an exchange.
+#[derive(Debug)]
+pub(super) struct Caller {
+    peer: Option<Peer>,
+    client_identifier: Box<str>,
+    /// How many wrong passwords of a user are looked at.
+    most: usize,
+}
+
+impl Caller {
+    /// A client of a listener at which so many wrong passwords of a user are looked at.
+    pub(super) fn new(client: &Client<'_>, most: usize) -> Self {
+        Self { peer: client.peer, client_identifier: client.client_identifier.into(), most }
+    }
+}
 
 /// One exchange on its way.
 #[derive(Debug)]
@@ -24,9 +40,17 @@ pub(super) struct Conversation {
     passwords: Rc<Passwords>,
     secret: [u8; 32],
     guard: Guard,
-    address: Option<IpAddr>,
+    caller: Caller,
     /// Who the client says it is, once it has.
-    user: Option<String>,
+    claimed: Option<Claimed>,
+}
+
+/// Who a client says it is.
+#[derive(Clone, Copy, Debug)]
+struct Claimed {
+    claimant: Claimant,
+    /// What a proof of it is remembered by: always the same for its line of the password file.
+    proof: Digest,
 }
 
 impl Conversation {
@@ -36,7 +60,7 @@ impl Conversation {
         passwords: Rc<Passwords>,
         secret: [u8; 32],
         guard: Guard,
-        address: Option<IpAddr>,
+        caller: Caller,
     ) -> Option<Self> {
         if method != scram::METHOD {
             return None;
@@ -45,7 +69,7 @@ impl Conversation {
         match random::<NONCE_LENGTH>() {
             Ok(nonce) => {
                 let exchange = scram::Exchange::new(Base64::encode_string(&nonce));
-                Some(Self { exchange, passwords, secret, guard, address, user: None })
+                Some(Self { exchange, passwords, secret, guard, caller, claimed: None })
             }
             Err(why) => {
                 error!("Error: the system gives no random bytes: {why}.");
@@ -76,32 +100,42 @@ impl Exchange for Conversation {
             // Whoever begins without data is asked for it.
             return Progress::Challenge(Vec::new());
         }
-        let Self { exchange, passwords, secret, guard, address, user: claimed } = self;
+        let Self { exchange, passwords, secret, guard, caller, claimed } = self;
         let step = exchange.go_on(data, |user| {
-            *claimed = Some(user.to_owned());
-            match passwords.secret(user).and_then(verifier) {
+            let (verifier, is_known) = match passwords.secret(user).and_then(verifier) {
                 Some(verifier) => (verifier.clone(), true),
                 None => (decoy(passwords, user, secret), false),
-            }
+            };
+            let claimant = guard.claimant(caller.peer, user, &caller.client_identifier, caller.most);
+            let proof = digest(secret, &[b"proof", verifier.to_string().as_bytes(), user.as_bytes()]);
+            *claimed = Some(Claimed { claimant, proof });
+            (verifier, is_known)
         });
-        if claimed.as_ref().is_some_and(|user| !guard.may_try(*address, user)) {
-            return Progress::Failed(ReasonCode::ConnectionRateExceeded, TOO_MANY_WRONG);
-        }
+        // Before its user is known nothing is proved and nothing can be wrong.
+        let Some(Claimed { claimant, proof }) = claimed else {
+            return match step {
+                Step::Failed(what) => Progress::Failed(ReasonCode::NotAuthorized, what),
+                Step::Challenge(_) | Step::Passed { .. } => unreachable!("the first message names the user"),
+            };
+        };
+        let too_many = Progress::Failed(ReasonCode::ConnectionRateExceeded, TOO_MANY_WRONG);
         match step {
+            _ if guard.standing(claimant) == Standing::Closed => too_many,
             Step::Challenge(text) => Progress::Challenge(text.into_bytes()),
+            Step::Passed { .. } if !guard.accepts(claimant, *proof) => too_many,
             Step::Passed { user, proof } => {
                 Progress::Passed { user_name: user.into(), data: proof.into_bytes() }
             }
             Step::Failed(what) => {
-                if let Some(user) = claimed {
-                    guard.note_wrong(*address, user);
-                }
-                Progress::Failed(ReasonCode::NotAuthorized, what)
+                let was_open = guard.standing(claimant) == Standing::Open;
+                // No two proofs are the same, so nobody can tell whether two are of the same password.
+                guard.note_wrong(claimant, digest(secret, &[b"exchange", data]));
+                if was_open { Progress::Failed(ReasonCode::NotAuthorized, what) } else { too_many }
             }
         }
     }
 
     fn memory(&self) -> usize {
-        self.exchange.memory() + self.user.as_ref().map_or(0, |user| memory::allocation(user.capacity()))
+        self.exchange.memory() + memory::allocation(self.caller.client_identifier.len())
     }
 }

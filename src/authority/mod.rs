@@ -10,34 +10,31 @@ mod attempts;
 #[cfg(feature = "passwords")]
 mod conversation;
 mod guard;
+mod place;
 mod policy;
+mod queue;
+mod remembered;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "passwords")]
 mod worker;
 
 use std::io::{self, Read as _};
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::OnceLock;
 
 #[cfg(feature = "passwords")]
 use crate::access::Exchange;
-use crate::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
+use crate::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::acl::{Access, Acl, Ruling, Subject};
 use crate::codec::{QoS, ReasonCode};
 use crate::settings::{Complaint, ListenerId, Security};
 use crate::slots::ConnectionId;
 
-#[cfg(not(feature = "passwords"))]
-use absent::Worker;
 #[cfg(feature = "passwords")]
-use conversation::Conversation;
-use guard::Guard;
+use conversation::{Caller, Conversation};
+pub use guard::Guard;
 use policy::Policy;
 pub use policy::{read_file, unreadable, warning_of_mode};
-#[cfg(feature = "passwords")]
-use worker::Worker;
 
 /// Random bytes from the system.
 ///
@@ -49,16 +46,6 @@ pub fn random<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
     let mut bytes = [0; COUNT];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
-}
-
-/// What decides by which user's secret somebody is judged who is none. The same for as long as the process lives: if
-/// it changed with a reload, whoever asks before and after it would see whose answers stay as they were.
-fn secret() -> io::Result<[u8; 32]> {
-    static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
-    match SECRET.get() {
-        Some(secret) => Ok(*secret),
-        None => random().map(|drawn| *SECRET.get_or_init(|| drawn)),
-    }
 }
 
 /// What the files of all listeners say.
@@ -136,35 +123,14 @@ impl Policies {
     }
 }
 
-/// Whose password is to be verified.
-#[derive(Debug)]
-struct Candidate {
-    connection: ConnectionId,
-    /// Where it comes from; `None` from this machine, without an address.
-    address: Option<IpAddr>,
-    user: Box<str>,
-}
-
-/// So many passwords wait that no more may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Busy;
-
-/// What a question was refused by.
-enum RefusedBy {
-    /// By these rules, and how.
-    Rule(Rc<Acl>, Ruling),
-    /// Too many wrong passwords before.
-    Attempts,
-}
-
 /// The access control of a configured broker.
 pub struct Authority {
     policies: Rc<Policies>,
-    worker: Option<Worker>,
     guard: Guard,
-    /// Why the last question was refused, where there is more to say than that.
-    refused_by: Option<RefusedBy>,
-    /// What users who do not exist are judged by.
+    /// The rules that the last question was refused by, and how.
+    refused_by: Option<(Rc<Acl>, Ruling)>,
+    /// What users who do not exist are judged by. The same for as long as the process lives: if it changed with a reload,
+    /// whoever asks before and after it would see whose answers stay as they were.
     secret: [u8; 32],
 }
 
@@ -174,11 +140,13 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// If the system gives no thread or no random bytes.
-    pub fn new(policies: Rc<Policies>, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let has_passwords = policies.policies.iter().any(|policy| policy.passwords.is_some());
-        let worker = if has_passwords { Some(Worker::start(wake)?) } else { None };
-        Ok(Self { policies, worker, guard: Guard::new(), refused_by: None, secret: secret()? })
+    /// If the system gives no thread.
+    pub fn new(policies: Rc<Policies>, guard: Guard, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+        if policies.policies.iter().any(|policy| policy.passwords.is_some()) {
+            guard.start(wake)?;
+        }
+        let secret = guard.key();
+        Ok(Self { policies, guard, refused_by: None, secret })
     }
 
     fn connect(&mut self, client: &Client<'_>, password: Option<&[u8]>) -> Answer {
@@ -200,18 +168,12 @@ impl Authority {
         let (Some(password), Some(trial)) = (password, passwords.trial(user, &self.secret)) else {
             return refused(ReasonCode::BadUserNameOrPassword);
         };
-        let address = client.peer.and_then(Peer::address);
-        if !self.guard.may_try(address, user) {
-            self.refused_by = Some(RefusedBy::Attempts);
-            return refused(ReasonCode::ConnectionRateExceeded);
-        }
-        let (Some(worker), Some(connection)) = (&mut self.worker, client.connection) else {
+        let Some(connection) = client.connection else {
             return refused(ReasonCode::ServerUnavailable);
         };
-        match worker.submit(Candidate { connection, address, user: user.into() }, trial, password) {
-            Ok(()) => Answer::Later,
-            Err(Busy) => refused(ReasonCode::ServerBusy),
-        }
+        let most = policy.security.password_attempts;
+        let claimant = self.guard.claimant(client.peer, user, client.client_identifier, most);
+        self.guard.verify((connection, claimant), user, trial, password)
     }
 
     /// By the rules for the listener of a client that `concerns` tells of; everything is allowed where there are none. A
@@ -229,11 +191,11 @@ impl Authority {
         for acl in policies.filter_map(|policy| policy.acl.as_ref()) {
             let ruling = judge(acl, &subject);
             let (Ruling::Allowed { maximum, .. } | Ruling::InPart { maximum }) = ruling else {
-                self.refused_by = Some(RefusedBy::Rule(acl.clone(), ruling));
+                self.refused_by = Some((acl.clone(), ruling));
                 return refused(ReasonCode::NotAuthorized);
             };
             if maximum < least {
-                self.refused_by = Some(RefusedBy::Rule(acl.clone(), ruling));
+                self.refused_by = Some((acl.clone(), ruling));
                 return refused(ReasonCode::NotAuthorized);
             }
             most = most.min(maximum);
@@ -270,9 +232,6 @@ impl Authority {
     }
 }
 
-/// Why somebody is refused whose password is not even looked at.
-const TOO_MANY_WRONG: &str = "too many wrong passwords came from its address";
-
 const GRANTED: Answer = Answer::Now(Verdict::Granted);
 
 /// Where no QoS is asked for, any will do.
@@ -298,7 +257,11 @@ impl AccessControl for Authority {
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
         self.refused_by = None;
         match question {
-            Question::Connect { password } => self.connect(client, password),
+            Question::Connect { password } => {
+                // After a reload it is asked anew, and the former question is of no use.
+                client.connection.into_iter().for_each(|connection| self.guard.forget(connection));
+                self.connect(client, password)
+            }
             Question::Publish { topic, qos, .. } => {
                 self.by_rules(client, qos, |_| true, |acl, subject| acl.decide(subject, Access::Write, topic))
             }
@@ -319,32 +282,23 @@ impl AccessControl for Authority {
     }
 
     fn next_decision(&mut self) -> Option<(ConnectionId, Verdict)> {
-        let (Candidate { connection, address, user }, passes) = self.worker.as_mut()?.next_answer()?;
-        // Asked again: whoever sends a hundred guesses at once has only as many as one who sends them in turn.
-        let may_try = self.guard.may_try(address, &user);
-        if !passes {
-            self.guard.note_wrong(address, &user);
-        }
-        let verdict = match (may_try, passes) {
-            (true, true) => Verdict::Granted,
-            (true, false) => Verdict::Refused(ReasonCode::BadUserNameOrPassword),
-            (false, _) => Verdict::Refused(ReasonCode::ConnectionRateExceeded),
-        };
-        Some((connection, verdict))
+        self.guard.next_decision()
+    }
+
+    fn forget(&mut self, connection: ConnectionId) {
+        self.guard.forget(connection);
     }
 
     fn why_refused(&mut self) -> Option<String> {
-        self.refused_by.take().map(|refused_by| match refused_by {
-            RefusedBy::Rule(acl, ruling) => acl.explain(ruling).to_string(),
-            RefusedBy::Attempts => TOO_MANY_WRONG.to_owned(),
-        })
+        self.refused_by.take().map(|(acl, ruling)| acl.explain(ruling).to_string())
     }
 
     #[cfg(feature = "passwords")]
-    fn begin(&mut self, listener: ListenerId, peer: Peer, method: &str) -> Option<Box<dyn Exchange>> {
-        let passwords = self.policies.of(listener)?.passwords.clone()?;
-        let (guard, address) = (self.guard.clone(), peer.address());
-        let conversation = Conversation::begin(method, passwords, self.secret, guard, address)?;
+    fn begin(&mut self, client: &Client<'_>, method: &str) -> Option<Box<dyn Exchange>> {
+        let policy = self.policies.of(client.listener)?;
+        let passwords = policy.passwords.clone()?;
+        let caller = Caller::new(client, policy.security.password_attempts);
+        let conversation = Conversation::begin(method, passwords, self.secret, self.guard.clone(), caller)?;
         Some(Box::new(conversation))
     }
 }

@@ -2,78 +2,64 @@
 //! which neither the loop nor a small machine can spare more than once at a time.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Instant;
 
-use super::{Busy, Candidate};
-use crate::passwords::Trial;
+use super::queue::Password;
+use crate::passwords::{Digest, Trial};
 
-/// Passwords that may wait. Who comes beyond is told that the server is busy.
-const JOBS_MAXIMUM: usize = 256;
-/// Bytes of all passwords that may wait.
-const BYTES_MAXIMUM: usize = 1024 * 1024;
-
-struct Job {
-    candidate: Candidate,
+struct Task {
+    digest: Digest,
     trial: Trial,
-    password: Vec<u8>,
+    password: Arc<Password>,
 }
 
-struct Answer {
-    candidate: Candidate,
-    passes: bool,
-    /// Of the password.
-    bytes: usize,
+/// What has become of a password.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) digest: Digest,
+    pub(super) passes: bool,
+    /// Microseconds that it has taken.
+    pub(super) taken: u64,
 }
 
 /// The loop's side of the thread, which ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Worker {
-    jobs: SyncSender<Job>,
-    answers: Receiver<Answer>,
-    /// Of passwords that wait.
-    bytes: usize,
+    tasks: Sender<Task>,
+    answers: Receiver<Verified>,
 }
 
 impl Worker {
     /// Starts the thread. It calls `wake` after every answer.
+    #[expect(clippy::disallowed_methods, reason = "how long it takes bounds how much may wait")]
     pub(super) fn start(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let (jobs, waiting) = sync_channel::<Job>(JOBS_MAXIMUM);
+        let (tasks, waiting) = channel::<Task>();
         let (answering, answers) = channel();
         thread::Builder::new().name("passwords".to_owned()).spawn(move || {
-            for mut job in waiting {
-                let passes = job.trial.passes(&job.password);
-                let bytes = job.password.len();
-                job.password.fill(0);
-                // Kept from being left out as of no use.
-                std::hint::black_box(&job.password);
-                if answering.send(Answer { candidate: job.candidate, passes, bytes }).is_err() {
+            for Task { digest, trial, password } in waiting {
+                let began = Instant::now();
+                let passes = trial.passes(password.bytes());
+                let taken = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                if answering.send(Verified { digest, passes, taken }).is_err() {
                     return;
                 }
                 wake();
             }
         })?;
-        Ok(Self { jobs, answers, bytes: 0 })
+        Ok(Self { tasks, answers })
     }
 
-    /// Has a password verified.
-    pub(super) fn submit(&mut self, candidate: Candidate, trial: Trial, password: &[u8]) -> Result<(), Busy> {
-        if self.bytes + password.len() > BYTES_MAXIMUM {
-            return Err(Busy);
-        }
-        match self.jobs.try_send(Job { candidate, trial, password: password.to_vec() }) {
-            Ok(()) => {
-                self.bytes += password.len();
-                Ok(())
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Busy),
-        }
+    /// Has a password verified. Those that are handed over are few: see [`super::queue::Queue::has_next`].
+    pub(super) fn submit(&mut self, digest: Digest, trial: Trial, password: Arc<Password>) {
+        // The thread lives for as long as this does.
+        let _ = self.tasks.send(Task { digest, trial, password });
     }
 
-    /// The next answer: whose password it was, and whether it was right.
-    pub(super) fn next_answer(&mut self) -> Option<(Candidate, bool)> {
-        let Answer { candidate, passes, bytes } = self.answers.try_recv().ok()?;
-        self.bytes -= bytes;
-        Some((candidate, passes))
+    /// The next answer.
+    pub(super) fn next_answer(&mut self) -> Option<Verified> {
+        self.answers.try_recv().ok()
     }
 }

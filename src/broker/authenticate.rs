@@ -6,7 +6,7 @@
 use log::info;
 
 use super::{Broker, Effect, Fault, Step};
-use crate::access::Progress;
+use crate::access::{Client, Progress};
 use crate::codec::{Auth, Connect, Packet, Property, PropertyBuffer, ReasonCode, Status, decode, frame};
 use crate::connection::{Authentication, AuthenticationStage};
 use crate::escape::Escaped;
@@ -22,7 +22,15 @@ impl Broker {
         packet: &[u8],
     ) -> Result<Step, Fault> {
         let connection = &self.connections[id];
-        let Some(mut exchange) = self.access.begin(connection.listener, connection.peer(), method) else {
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: connect.client_identifier,
+            user_name: connect.user_name,
+            certificate: None,
+        };
+        let Some(mut exchange) = self.access.begin(&client, method) else {
             // [MQTT-4.12.0-1]
             let what = "the Authentication Method is not supported here";
             self.refuse(id, ReasonCode::BadAuthenticationMethod, what);
@@ -47,9 +55,9 @@ impl Broker {
         match packet {
             Packet::Auth(auth) => self.go_on_connecting(id, &auth),
             Packet::Disconnect(_) => {
-                let connection = &mut self.connections[id];
-                info!(target: "connection", "Client {} disconnected: before it was authenticated.", connection.peer());
-                connection.begin_ending();
+                let peer = self.connections[id].peer();
+                info!(target: "connection", "Client {peer} disconnected: before it was authenticated.");
+                self.begin_ending(id);
                 self.effects.push_back(Effect::Drop(id));
                 Ok(Step::Ended)
             }
@@ -143,9 +151,16 @@ impl Broker {
         session: SessionId,
         auth: &Auth<'_>,
     ) -> Result<(), Fault> {
-        let Self { connections, access, .. } = self;
+        let Self { connections, sessions, access, .. } = self;
         let connection = &mut connections[id];
-        let (listener, peer) = (connection.listener, connection.peer());
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: &sessions[session].client_identifier,
+            user_name: sessions[session].user_name.as_deref(),
+            certificate: None,
+        };
         let Some(authentication) = connection.authentication_mut() else {
             // [MQTT-4.12.0-7]
             return Err(Fault::protocol_error("AUTH without an Authentication Method"));
@@ -155,7 +170,7 @@ impl Broker {
         let progress = match (authentication.stage(), auth.reason_code) {
             // [MQTT-4.12.1-1]
             (AuthenticationStage::Passed { .. }, ReasonCode::ReAuthenticate) => {
-                let Some(mut exchange) = access.begin(listener, peer, &authentication.method) else {
+                let Some(mut exchange) = access.begin(&client, &authentication.method) else {
                     let what = "the Authentication Method is no longer supported";
                     return Err(Fault::new(ReasonCode::NotAuthorized, what));
                 };

@@ -148,6 +148,7 @@ impl Broker {
                 + self.sessions.memory()
                 + self.clients.memory()
                 + self.wheel.memory()
+                + self.admission.memory()
                 + self.trie.memory()
                 + self.retained.overhead()
                 + self.matches.memory()

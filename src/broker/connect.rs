@@ -11,7 +11,7 @@ use super::budget::Pressure;
 use super::rules::{Claim, Refusal, granted_keep_alive, mounted_name};
 use super::timers::Timer;
 use super::{Broker, Fault, Step};
-use crate::access::{Client, Question, Verdict};
+use crate::access::{Client, Question, TOO_MANY_WRONG, Verdict};
 use crate::codec::{
     ConnAck, Connect, Packet, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion, QoS,
     ReasonCode,
@@ -134,7 +134,7 @@ impl Broker {
     }
 
     /// Puts what the CONNECT says of the connection alone into it; a refusal heeds that too.
-    fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>, rules: &Rules) {
+    pub(super) fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>, rules: &Rules) {
         let is_v5 = connect.version == ProtocolVersion::V5;
         let properties = connect.properties;
         let connection = &mut self.connections[id];
@@ -487,7 +487,8 @@ impl Broker {
     /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7]. Where a version before 5.0
     /// has no code for the reason, the connection ends without a word [MQTT-3.2.2-6 of MQTT 3.1.1].
     pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
-        self.statistics.refused += u64::from(reason == ReasonCode::QuotaExceeded);
+        let is_limit = matches!(reason, ReasonCode::QuotaExceeded | ReasonCode::ServerBusy);
+        self.statistics.refused += u64::from(is_limit);
         let connection = &mut self.connections[id];
         let is_v5 = connection.version == ProtocolVersion::V5;
         if !is_v5 {
@@ -541,6 +542,8 @@ fn unauthenticated(reason: ReasonCode, user_name: Option<&str>) -> &'static str 
     match (reason, user_name) {
         (ReasonCode::BadUserNameOrPassword, _) => "the User Name or the password is wrong",
         (ReasonCode::NotAuthorized, None) => "clients without a User Name are not let in",
+        (ReasonCode::ServerBusy, _) => "server busy",
+        (ReasonCode::ConnectionRateExceeded, _) => TOO_MANY_WRONG,
         _ => "the client is not authenticated",
     }
 }

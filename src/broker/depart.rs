@@ -39,7 +39,7 @@ impl Broker {
         let is_normal = disconnect.reason_code == ReasonCode::Success;
         let why = (!is_normal).then(|| format!("by the client, {}", disconnect.reason_code));
         self.part(id, session_id, why.as_deref());
-        self.connections[id].begin_ending();
+        self.begin_ending(id);
         self.effects.push_back(Effect::Drop(id));
         Ok(Step::Ended)
     }
@@ -82,7 +82,7 @@ impl Broker {
 
     /// The last word to a peer has been said: what waits is written, and the peer has a while to close.
     pub(super) fn end_output(&mut self, id: ConnectionId) {
-        self.connections[id].begin_ending();
+        self.begin_ending(id);
         self.arm_connection(id, Some(self.limits.linger));
         self.effects.push_back(Effect::Close(id));
     }

@@ -6,6 +6,7 @@
 //! at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next deadline. It
 //! never asks for the time, for bytes, for a file or for chance.
 
+mod admission;
 mod authenticate;
 mod authorise;
 mod budget;
@@ -59,6 +60,7 @@ use crate::time::Time;
 use crate::trie::Trie;
 use crate::wheel::Wheel;
 
+use admission::Admission;
 use budget::Peak;
 use matches::Matches;
 use rules::RuleBook;
@@ -218,6 +220,7 @@ pub struct Broker {
     sweep: Option<Position>,
     wheel: Wheel<Timer>,
     respite: Respite,
+    admission: Admission,
     sender: Sender,
     effects: VecDeque<Effect>,
     /// What a turn may cost, and what waits for the next ones.
@@ -275,6 +278,7 @@ impl Broker {
             sweep: None,
             wheel: Wheel::new(now),
             respite: Respite::default(),
+            admission: Admission::default(),
             sender,
             effects: VecDeque::with_capacity(TASKS),
             work,
@@ -509,6 +513,7 @@ impl Broker {
                 let connection = &mut self.connections[id];
                 connection.parked = Some(Box::new(Parked::new(verdicts)));
                 connection.is_paused = true;
+                self.stop_connect_timer(id);
                 None
             }
         }

@@ -88,6 +88,7 @@ impl Broker {
         if !connection.is_deferred {
             connection.is_deferred = true;
             self.work.connections.push_back(id);
+            self.stop_connect_timer(id);
         }
     }
 
@@ -181,6 +182,7 @@ impl Broker {
             return;
         }
         connection.is_paused = false;
+        self.restart_connect_timer(id);
         self.take_in(id, &[]);
         if self.connections.find(id).is_some_and(|connection| !connection.is_paused) {
             self.effects.push_back(Effect::Resume(id));

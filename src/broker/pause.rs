@@ -1,5 +1,7 @@
 //! What has to wait while too much waits to be persisted: packets that would add to it, and no others.
 
+use std::rc::Rc;
+
 use super::Broker;
 use super::rules::mounted_name;
 use crate::codec::{Connect, Frame, Packet, ProtocolVersion, Publish, QoS, decode};
@@ -33,13 +35,19 @@ impl Broker {
                 _ => false,
             },
             (CONNECT, State::Greeting) => match decode(frame, version) {
-                Ok(Packet::Connect(connect)) => self.is_kept_by(&connect),
+                Ok(Packet::Connect(connect)) if self.is_kept_by(&connect) => {
+                    // If it waits in vain it is answered in the form of its version.
+                    let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+                    self.negotiate(id, &connect, &rules);
+                    true
+                }
                 _ => false,
             },
             _ => false,
         };
         if must_wait {
             self.connections[id].is_paused = true;
+            self.stop_connect_timer(id);
             if let Some(journal) = &mut self.journal {
                 journal.pause(id);
             }

@@ -68,6 +68,10 @@ impl Broker {
         }
         connection.is_paused = false;
         connection.last_heard = now;
+        if connection.state == State::Greeting {
+            self.advance(now);
+            self.restart_connect_timer(id);
+        }
         self.received(id, &[], now)
     }
 
@@ -453,7 +457,9 @@ impl Broker {
     pub fn closed(&mut self, id: ConnectionId, why: &str, now: Time) {
         self.advance(now);
         let Some(connection) = self.connections.find(id) else { return };
-        if let State::Serving(session) = connection.state {
+        let state = connection.state;
+        self.forget_question(id);
+        if let State::Serving(session) = state {
             self.part(id, session, Some(why));
         }
         let Some(mut connection) = self.connections.remove(id) else { return };

@@ -10,8 +10,6 @@
 //!   as long as that took, at most for [`RESPITE`]: peers that waited for an answer can go on, and clients that wait to be
 //!   accepted find their sessions and Wills as they left them. What really is over ends after that.
 
-use log::info;
-
 use super::watch::Part;
 use super::work::{Kind, steps};
 use super::{Broker, Effect};
@@ -155,7 +153,10 @@ impl Broker {
             // What a burst has left behind is given back by the way; who is busy gets it again.
             self.sessions[session].shrink();
         }
-        if self.seems_silent(id) {
+        if self.waits_for_admission(id) {
+            // It need not be heard: it is the broker that is late.
+            self.connect_is_due(id);
+        } else if self.seems_silent(id) {
             self.effects.push_back(Effect::Listen(id));
         }
     }
@@ -171,11 +172,7 @@ impl Broker {
         }
         let connection = &mut self.connections[id];
         match connection.state {
-            State::Greeting => {
-                info!(target: "connection", "Client {} disconnected: no CONNECT in time.", connection.peer());
-                connection.begin_ending();
-                self.effects.push_back(Effect::Drop(id));
-            }
+            State::Greeting => self.connect_is_due(id),
             State::Ending => self.effects.push_back(Effect::Drop(id)),
             State::Serving(_) => self.judge_silence(id),
         }
@@ -186,9 +183,7 @@ impl Broker {
     fn seems_silent(&mut self, id: ConnectionId) -> bool {
         let connection = &self.connections[id];
         let left = match connection.state {
-            State::Ending => return true,
-            State::Greeting if connection.is_paused => self.limits.connect_timeout,
-            State::Greeting => return true,
+            State::Ending | State::Greeting => return true,
             State::Serving(_) => {
                 let Some(allowed) = connection.silence_allowed() else { return false };
                 let deadline = connection.last_heard + allowed;

@@ -325,6 +325,10 @@ impl Builder<'_> {
             passwords: passwords.map(PathBuf::from),
             access: own.access.as_ref().or(self.common.access.as_ref()).map(PathBuf::from),
             checks_retain_source: self.globals.checks_retain_source,
+            password_attempts: self
+                .globals
+                .password_attempts
+                .unwrap_or(Security::default().password_attempts),
         };
         if let Some(same) = self.shared.iter().find(|other| ***other == security) {
             return same.clone();

@@ -352,6 +352,12 @@ pub static KEYWORDS: &[Keyword] = &[
         "",
     ),
     row(
+        "max_password_attempts",
+        Global(Number(0, 1_000, |draft, number| draft.password_attempts = usize::try_from(number).ok())),
+        "Brooklet's own: different wrong passwords of a user that are looked at, from one address within a minute, and ten \
+         times as many of all its users; 10 without, 0 for any number",
+    ),
+    row(
         "max_subscriptions",
         Global(Number(ANY, ANY_MORE, |draft, number| draft.subscriptions = Some(values::bound(number)))),
         "Brooklet's own: subscriptions of one session, 10,000 without",

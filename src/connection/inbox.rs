@@ -40,6 +40,11 @@ impl Inbox {
         self.len() == 0
     }
 
+    /// The bytes that wait.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |held| &held.bytes)
+    }
+
     /// What would have to be allocated to let so many more bytes wait.
     pub fn growth(&self, more: usize) -> usize {
         let (length, capacity) =

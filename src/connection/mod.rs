@@ -264,7 +264,12 @@ impl Connection {
 
     /// Whether it waits for its turn or for an answer.
     pub fn must_wait(&self) -> bool {
-        self.is_deferred || self.parked.as_ref().is_some_and(|parked| parked.is_waiting)
+        self.is_deferred || self.is_undecided()
+    }
+
+    /// Whether it waits for an answer about a packet.
+    pub fn is_undecided(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| parked.is_waiting)
     }
 
     /// Whether it is not read from for no other reason than that its peer does not read.

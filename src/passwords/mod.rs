@@ -19,8 +19,35 @@ use crate::utf8;
 
 #[cfg(not(feature = "passwords"))]
 pub use absent::Secret;
+#[cfg(not(feature = "passwords"))]
+use absent::digest;
 #[cfg(feature = "passwords")]
-pub use secret::{Kind, MEMORY_MAXIMUM_KIB, ROUNDS_MAXIMUM, Secret};
+pub use secret::{Kind, MEMORY_MAXIMUM_KIB, ROUNDS_MAXIMUM, Secret, digest};
+
+/// What stands for something secret where it is remembered: made with a key, without which it tells nothing.
+pub type Digest = [u8; 16];
+
+/// What a verification costs. Those of one cost take about the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cost {
+    /// One SHA-512.
+    Sha512,
+    /// So many rounds of PBKDF2, with whichever hash.
+    Rounds(u32),
+    /// Argon2id: memory in KiB, and passes over it.
+    Memory(u32, u32),
+}
+
+impl Cost {
+    /// Microseconds that it takes on some machine.
+    pub const fn microseconds(self) -> u64 {
+        match self {
+            Self::Sha512 => 5,
+            Self::Rounds(rounds) => 5 + rounds as u64,
+            Self::Memory(memory, passes) => 5 + memory as u64 * passes as u64,
+        }
+    }
+}
 
 /// The users of one password file.
 #[derive(Debug, Default)]
@@ -166,6 +193,18 @@ impl Trial {
         // HMAC can not tell a key from the same one with a zero behind it.
         let is_whole = !password.ends_with(&[0]);
         self.secret.verifies(password) & is_whole & self.is_known
+    }
+
+    /// What stands for this password of this user, and for the line of the password file that it is held against. It is
+    /// another one where the user is known than where it is not, though the line of another user may be the same.
+    pub fn digest(&self, key: &[u8], user: &str, password: &[u8]) -> Digest {
+        let whose = if self.is_known { b"own" } else { b"any" };
+        digest(key, &[whose, self.secret.to_string().as_bytes(), user.as_bytes(), password])
+    }
+
+    /// What [`Trial::passes`] costs.
+    pub fn cost(&self) -> Cost {
+        self.secret.cost()
     }
 }
 

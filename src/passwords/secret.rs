@@ -5,9 +5,11 @@ use std::fmt;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64ct::{Base64, Base64Unpadded, Encoding};
 use ctutils::CtEq;
+use hmac::{Hmac, KeyInit, Mac};
 use pbkdf2::pbkdf2_hmac;
-use sha2::{Digest, Sha512};
+use sha2::{Digest as _, Sha256, Sha512};
 
+use super::{Cost, Digest};
 use crate::scram::Verifier;
 
 /// Rounds that a hash may ask for. More would keep everybody waiting who logs in.
@@ -141,6 +143,16 @@ impl Secret {
             Self::Scram(verifier) => verifier.verifies(password),
         }
     }
+
+    /// What a verification costs.
+    pub const fn cost(&self) -> Cost {
+        match self {
+            Self::Sha512 { .. } => Cost::Sha512,
+            Self::Pbkdf2 { rounds, .. } => Cost::Rounds(*rounds),
+            Self::Argon2id { params, .. } => Cost::Memory(params.m_cost(), params.t_cost()),
+            Self::Scram(verifier) => Cost::Rounds(verifier.rounds()),
+        }
+    }
 }
 
 /// As it stands in a file.
@@ -176,6 +188,17 @@ impl fmt::Debug for Secret {
             Self::Scram(_) => "Scram",
         })
     }
+}
+
+/// A digest of several parts, each of any length, with a key.
+pub fn digest(key: &[u8], parts: &[&[u8]]) -> Digest {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    for part in parts {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part);
+    }
+    let whole = mac.finalize().into_bytes();
+    whole.first_chunk().copied().expect("it is longer")
 }
 
 fn sha512(password: &[u8], salt: &[u8]) -> [u8; DIGEST_LENGTH] {

@@ -39,6 +39,29 @@ fn an_unknown_user_is_tried_with_the_secret_of_another_and_never_passes() {
     assert!(parse("").unwrap().trial("mallory", b"key").is_none());
 }
 
+/// What was right for a user is not for one who has gone, though the same secret is what both are held against.
+#[test]
+fn a_digest_belongs_to_a_line_of_the_file() {
+    let digest = |file: &str, user, password: &str| {
+        let trial = parse(file).unwrap().trial(user, b"key").unwrap();
+        trial.digest(b"key", user, password.as_bytes())
+    };
+    let (old, new) = (format!("alice:{ALICE}\n"), format!("bob:{ALICE}\n"));
+    let right = digest(&old, "alice", "wonderland");
+    assert_eq!(right, digest(&(old.clone() + &format!("bob:{BOB}\n")), "alice", "wonderland"));
+    for other in [
+        digest(&new, "alice", "wonderland"),
+        digest(&new, "bob", "wonderland"),
+        digest(&old, "bob", "wonderland"),
+        digest(&old, "alice", "wonderlan"),
+        digest(&format!("alice:{BOB}\n"), "alice", "wonderland"),
+    ] {
+        assert_ne!(other, right);
+    }
+    let trial = parse(&old).unwrap().trial("alice", b"key").unwrap();
+    assert_ne!(trial.digest(b"other key", "alice", b"wonderland"), right);
+}
+
 #[test]
 fn what_is_written_is_read_again() {
     let kinds = [Kind::Sha512, Kind::Pbkdf2 { rounds: 3 }, Kind::Argon2id, Kind::Scram { rounds: 3 }];

@@ -71,6 +71,7 @@ pub(super) fn of_limits(limits: &Limits) -> Said {
         session_expiry_maximum,
         keep_alive_maximum,
         connect_timeout: _,
+        admission_wait: _,
         linger: _,
         retry_interval: _,
     } = limits;
@@ -182,12 +183,15 @@ pub(super) fn of_process(process: &Process) -> Said {
 
 /// What of a listener is in force for all who came in by it.
 pub(super) fn of_rights(listener: &Listener) -> Said {
-    let Security { allows_anonymous, passwords, access, checks_retain_source } = &*listener.security;
+    let Security { allows_anonymous, passwords, access, checks_retain_source, password_attempts } =
+        &*listener.security;
+    let attempts = Some(*password_attempts).filter(|&attempts| attempts > 0);
     vec![
         ("allow_anonymous", allows_anonymous.to_string()),
         ("password_file", path(passwords.as_deref())),
         ("acl_file", path(access.as_deref())),
         ("check_retain_source", checks_retain_source.to_string()),
+        ("max_password_attempts", or_none(attempts)),
         ("max_connections", bound(listener.connections)),
     ]
 }

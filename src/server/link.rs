@@ -113,6 +113,11 @@ impl Link {
         }
     }
 
+    /// Whether the peer has closed its side.
+    pub(super) fn is_read_closed(&self) -> bool {
+        self.input != Input::Open
+    }
+
     /// The peer has said, in a layer above the socket, that nothing more comes. What it has said before may still wait in
     /// the core, so the end is read when the core wants more.
     pub(super) const fn end_input(&mut self) {

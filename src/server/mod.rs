@@ -59,6 +59,7 @@ use log::info;
 use mio::{Events, Poll, Token, Waker};
 
 use crate::access::AccessControl;
+use crate::authority::{Guard, random};
 use crate::broker::{Broker, Effect, Intake, TASKS};
 use crate::limits::Limits;
 use crate::logging;
@@ -150,6 +151,8 @@ pub struct Server {
     answered: Vec<ConnectionId>,
     configuration: Option<Configuration>,
     rights: Rights,
+    /// What access controls know of those who have tried to come in.
+    guard: Guard,
     notifier: Notifier,
     /// The way to the disk, if anything is kept.
     keeping: Option<Keeping>,
@@ -167,7 +170,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the system gives no poller.
+    /// If the system gives no poller or no random bytes.
     pub fn new(limits: &Limits, access: Box<dyn AccessControl>, mut signals: Signals) -> io::Result<Self> {
         let poll = Poll::new()?;
         let clock = Clock::start();
@@ -197,6 +200,7 @@ impl Server {
             answered: Vec::with_capacity(TASKS),
             configuration: None,
             rights: Rights::default(),
+            guard: Guard::new(random()?),
             notifier: Notifier::from_environment(),
             keeping: None,
             opened: Vec::new(),

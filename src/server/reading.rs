@@ -15,6 +15,8 @@ use crate::time::Time;
 /// Bytes read from one link where many have something to say, and where memory runs out.
 const READ_BYTES_OF_MANY: usize = 16 * 1024;
 const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
+/// Bytes read of what a client has said that has closed its side before it was let in.
+const READ_BYTES_AT_END: usize = 4 * 1024;
 /// So many links are many.
 const MANY: usize = 32;
 /// How often a link is read before the silence of its peer is judged, however much is still unread. If that were a whole
@@ -62,6 +64,7 @@ impl Server {
                     let id = link.id;
                     if event.is_read_closed() {
                         link.read_closed();
+                        self.look_for_end(id, now);
                     }
                     if event.is_writable() {
                         self.writable(id);
@@ -198,8 +201,32 @@ impl Server {
         let steps = self.broker.steps_taken() - before;
         let Some(link) = find(&mut self.links, id) else { return Left::End };
         link.turn = if is_paused { Turn::Paused } else { Turn::Waiting(asked.and(steps)) };
-        let has_more = !is_paused && (may_have_more || link.has_ended_input());
-        if has_more { Left::More } else { Left::Nothing }
+        if is_paused {
+            self.look_for_end(id, now);
+            return Left::Nothing;
+        }
+        if may_have_more || link.has_ended_input() { Left::More } else { Left::Nothing }
+    }
+
+    /// A link is not read because its client waits to be let in. If the client has closed its side and says nothing more,
+    /// it is gone, and so is the need to decide about it. What it says beside that waits, as it would have otherwise.
+    fn look_for_end(&mut self, id: ConnectionId, now: Time) {
+        let Some(link) = find(&mut self.links, id) else { return };
+        if link.turn != Turn::Paused || !link.is_read_closed() || !self.broker.awaits_nothing_else(id) {
+            return;
+        }
+        match link.read(&mut self.buffer[..READ_BYTES_AT_END]) {
+            Ok(Reading::End) | Err(_) => {}
+            Ok(Reading::More(count) | Reading::Last(count)) => {
+                // A layer may say no more by this than that it is closed.
+                self.take_in(id, count, now);
+                let has_ended = find(&mut self.links, id).is_some_and(|link| link.has_ended_input());
+                if !has_ended || !self.broker.awaits_nothing_else(id) {
+                    return;
+                }
+            }
+        }
+        self.dead.push_back((id, "connection closed by client".to_owned()));
     }
 
     /// Hands the bytes that were read to the core, through the layers of their link.

@@ -125,6 +125,9 @@ fn of_security(security: &Security, words: &mut Vec<String>) {
     if !security.checks_retain_source {
         words.push("retained sources unchecked".to_owned());
     }
+    if security.password_attempts != 10 {
+        words.push(format!("{} password attempts", security.password_attempts));
+    }
 }
 
 fn of_limits(limits: &Limits, words: &mut Vec<String>) {

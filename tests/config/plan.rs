@@ -82,6 +82,12 @@ fn what_is_applied_and_what_waits_is_told() {
             "",
         ),
         ("listener 1", "listener 1\nmax_connections 3", "max_connections was none and is 3 now.", ""),
+        (
+            "listener 1",
+            "listener 1\nmax_password_attempts 0",
+            "max_password_attempts was 10 and is none now.",
+            "",
+        ),
     ] {
         let plan = plan(old, new);
         for (lines, expected) in [(&plan.applied, applied), (&plan.waiting, waiting)] {

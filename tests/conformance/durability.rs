@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use brooklet::access::Verdict;
 use brooklet::codec::{Properties, QoS};
 use brooklet::journal::{
     Batch, Fetch, MessageNumber, NextNumbers, Pace, Recipient, Record, Restored, SessionNumber,
@@ -15,6 +16,7 @@ use brooklet::subscription::Identifiers;
 use brooklet::time::{Duration, Time};
 use brooklet::topic::TopicName;
 
+use crate::admission::{Thinker, with_method};
 use crate::chance::Chance;
 use crate::store::{Epoch, Store};
 use crate::wire::*;
@@ -648,12 +650,49 @@ fn a_full_journal_keeps_only_those_waiting_who_would_fill_it() {
         }
         assert!(kept.world.take(waits).is_empty(), "what waits is not overtaken");
     }
+    kept.world.pass_seconds(50);
+    assert!(!kept.world.is_closed(stays), "its time for the CONNECT stands still");
     kept.finish();
     (0..5).for_each(|_| kept.commit());
     let answers = [(retains, 1), (keeper, 2), (sends, 2), (stays, 1), (publisher, 20)];
     for (peer, count) in answers {
         assert_eq!(kept.world.take(peer).len(), count);
     }
+}
+
+/// A client that the journal has no room for is not late, and has what was left of its time when it is waited for.
+#[test]
+fn the_time_for_a_connect_stands_still_while_it_waits_for_the_disk() {
+    let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
+    kept.leave_sleeper();
+    let publisher = kept.world.connect(Connect::new(V5, "publisher").bytes());
+    let thinker = Thinker::default();
+    thinker.at_once.set(Some(Verdict::Granted));
+    let now = kept.world.now();
+    kept.world.broker.replace_access(Box::new(thinker), now);
+    kept.close();
+    let large = [7; 1_000_000];
+    for number in 1..=20 {
+        kept.world.send(publisher, Publish::new(V5, "t", &large).qos(1, number).bytes());
+    }
+    let peers = ["early", "late"].map(|name| {
+        let peer = kept.world.open();
+        kept.world.pass_seconds(8);
+        kept.world.send(peer, with_method(name).resume().expiry(1_000).bytes());
+        assert!(kept.world.take(peer).is_empty());
+        peer
+    });
+    kept.world.pass_seconds(52);
+    let connack = kept.world.take_one(peers[0]);
+    assert_eq!((connack[0], connack[3]), (0x20, 0x89), "a minute is over");
+    assert!(!kept.world.is_closed(peers[1]));
+    kept.finish();
+    (0..5).for_each(|_| kept.commit());
+    assert_eq!(kept.world.take_one(peers[1])[0], 0xF0);
+    kept.world.pass_seconds(1);
+    assert!(!kept.world.is_closed(peers[1]));
+    kept.world.pass_seconds(1);
+    assert!(kept.world.is_closed(peers[1]), "two of ten seconds were left");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! a clock that the test moves. A test is named by the number of its statement; `statements.md` beside it lists
 //! them all, and `make conformance` compares the two.
 
+mod admission;
 mod durability;
 mod identity;
 mod mosquitto;

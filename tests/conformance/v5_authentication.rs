@@ -1,9 +1,8 @@
 //! MQTT 5.0, chapters 3.15 and 4.12: extended authentication by AUTH, with a method of three words.
 
-use brooklet::access::{self, AccessControl, Answer, Client, Exchange, Progress, Question, Verdict};
+use brooklet::access::{AccessControl, Answer, Client, Exchange, Progress, Question, Verdict};
 use brooklet::codec::ReasonCode;
 use brooklet::limits::Limits;
-use brooklet::settings::ListenerId;
 
 use crate::v5_peers::*;
 use crate::wire::*;
@@ -55,12 +54,7 @@ impl AccessControl for Porter {
         }
     }
 
-    fn begin(
-        &mut self,
-        _listener: ListenerId,
-        _peer: access::Peer,
-        method: &str,
-    ) -> Option<Box<dyn Exchange>> {
+    fn begin(&mut self, _client: &Client<'_>, method: &str) -> Option<Box<dyn Exchange>> {
         (method == "knock").then(|| Box::new(Knock { is_asked: false }) as Box<dyn Exchange>)
     }
 }

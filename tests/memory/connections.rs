@@ -2,10 +2,9 @@
 
 use std::rc::Rc;
 
-use brooklet::access::{AccessControl, Answer, Client, Exchange, Peer, Progress, Question};
+use brooklet::access::{AccessControl, Answer, Client, Exchange, Progress, Question};
 use brooklet::broker::Introduction;
 use brooklet::limits::Limits;
-use brooklet::settings::ListenerId;
 use brooklet::slots::ConnectionId;
 use brooklet::time::Duration;
 
@@ -101,7 +100,7 @@ impl AccessControl for Slow {
         Answer::Later
     }
 
-    fn begin(&mut self, _: ListenerId, _: Peer, _: &str) -> Option<Box<dyn Exchange>> {
+    fn begin(&mut self, _: &Client<'_>, _: &str) -> Option<Box<dyn Exchange>> {
         Some(Box::new(Endless(Vec::new())))
     }
 }

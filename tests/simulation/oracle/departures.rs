@@ -7,7 +7,7 @@ use brooklet::time::{Duration, Time};
 
 use super::Oracle;
 use super::routing::split;
-use super::state::{Copy, Omission, Progress, Publication, Will};
+use super::state::{Answer, Copy, Omission, Progress, Publication, Will};
 
 impl Oracle {
     pub(super) fn will(&mut self, client: &str, will: &brooklet::codec::Will<'_>) -> Will {
@@ -37,9 +37,15 @@ impl Oracle {
             Progress::Ending(_) => {}
             Progress::Greeting => {
                 let waited = self.now.since(line.opened);
-                let has_no_time = waited >= self.limits.connect_timeout;
-                assert!(has_no_time && was_heard_out, "{id:?} had still time for its CONNECT");
                 line.progress = Progress::Ending(None);
+                if matches!(effect, Effect::Drop(_)) {
+                    let has_no_time = waited >= self.limits.connect_timeout;
+                    assert!(has_no_time && was_heard_out, "{id:?} had still time for its CONNECT");
+                    return;
+                }
+                assert!(waited >= self.limits.admission_wait, "{id:?} could have waited longer");
+                line.version = line.wanted_version();
+                self.owe(id, Answer::ConnAck { is_present: false, is_refused: true });
             }
             Progress::Serving => {
                 let allowed = u64::from(line.keep_alive) * 1500;

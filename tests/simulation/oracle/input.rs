@@ -74,7 +74,7 @@ impl Oracle {
         }
     }
 
-    fn owe(&mut self, id: ConnectionId, answer: Answer) {
+    pub(super) fn owe(&mut self, id: ConnectionId, answer: Answer) {
         self.owe_about(id, answer, Subject::Nothing);
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use brooklet::codec::{
-    Acknowledgement, Delivery, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion,
-    Publish, QoS, ReasonCode,
+    Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
+    ProtocolVersion, Publish, QoS, ReasonCode, Status, decode, frame,
 };
 use brooklet::slots::ConnectionId;
 use brooklet::time::Time;
@@ -444,6 +444,16 @@ impl Line {
             tap: Vec::new(),
             is_finished: false,
             omission: Omission::Never,
+        }
+    }
+
+    /// The version in which a CONNECT is refused that was sent and waits.
+    pub fn wanted_version(&self) -> ProtocolVersion {
+        let packet = self.sent.front().expect("a device that waits has sent its CONNECT");
+        let Ok(Status::Complete(frame)) = frame(packet, usize::MAX) else { panic!("it is whole") };
+        match decode(&frame, ProtocolVersion::V311) {
+            Ok(Packet::Connect(connect)) if connect.version == ProtocolVersion::V5 => ProtocolVersion::V5,
+            _ => ProtocolVersion::V311,
         }
     }
 

@@ -1,0 +1,24 @@
+//! Where attempts come from, as far as fairness goes.
+
+use core::net::IpAddr;
+
+/// Those who share one get one share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Place {
+    /// This machine, without an address.
+    Local,
+    V4(u32),
+    /// Whoever has one address of IPv6 has all that share its first half.
+    V6(u64),
+}
+
+impl Place {
+    /// That of an address; without one it is this machine.
+    pub(super) fn of(address: Option<IpAddr>) -> Self {
+        match address.map(|address| address.to_canonical()) {
+            None => Self::Local,
+            Some(IpAddr::V4(address)) => Self::V4(address.to_bits()),
+            Some(IpAddr::V6(address)) => Self::V6(u64::try_from(address.to_bits() >> 64).unwrap_or(0)),
+        }
+    }
+}
