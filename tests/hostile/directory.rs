@@ -20,6 +20,11 @@ impl Directory {
         Self(path)
     }
 
+    #[cfg(all(feature = "passwords", feature = "socket-options"))]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Starts a broker that keeps its store here, on a port that the system chooses, with these further lines of
     /// configuration.
     pub fn serve(&self, lines: &str) -> Server {

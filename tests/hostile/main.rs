@@ -12,6 +12,8 @@ mod directory;
 #[cfg(all(feature = "persistence", feature = "tls", feature = "websocket"))]
 mod last_words;
 mod messages;
+#[cfg(all(feature = "passwords", feature = "persistence", feature = "socket-options", feature = "tls"))]
+mod passwords;
 mod peak;
 mod peer;
 #[cfg(all(feature = "persistence", feature = "tls"))]

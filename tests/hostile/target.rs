@@ -143,6 +143,11 @@ impl Target {
         self.server.lines_with(text)
     }
 
+    #[cfg(all(feature = "passwords", feature = "persistence", feature = "socket-options", feature = "tls"))]
+    pub fn signal(&self, name: &str) {
+        self.server.signal(name);
+    }
+
     pub fn wait_for_line(&self, text: &str) {
         self.server.wait_for_line(text);
     }
