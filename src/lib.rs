@@ -53,7 +53,7 @@
 //! | 3 | `import` | what a database of mosquitto holds, as records of ours | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `files` | files that an operator names, opened without waiting for anybody | below |
-//! | 4 | `authority` | the access control of a configured broker: files of users and rules, a thread for passwords | below, `files` |
+//! | 4 | `authority` | the access control of a configured broker: files of users and rules, a thread for passwords, who has guessed | below, `files` |
 //! | 4 | `logging` | the log: which lines are written, and where they go | below, `files` |
 //! | 4 | `storage` | how durable state is written down and read again | below |
 //! | 4 | `keeper` | the thread that makes batches durable while the loop goes on | below, `storage` |

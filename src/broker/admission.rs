@@ -71,6 +71,12 @@ impl Broker {
         }
     }
 
+    /// Whether a client that is not let in yet waits for its turn, or for room in the journal, and not for a decision.
+    pub fn awaits_its_turn(&self, id: ConnectionId) -> bool {
+        self.admission.left.contains_key(&id)
+            && self.connections.find(id).is_some_and(|connection| !connection.is_undecided())
+    }
+
     /// Whether a client waits to be let in and has said nothing since its CONNECT: if it leaves now, a decision about it
     /// is of no use to anybody.
     pub fn awaits_nothing_else(&self, id: ConnectionId) -> bool {

@@ -124,7 +124,8 @@ pub struct Statistics {
     pub expired: u64,
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
-    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say it.
+    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say it;
+    /// connections also with 0x89, because there was no time for them.
     pub refused: u64,
     /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
     pub surplus_matches: u64,

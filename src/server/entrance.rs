@@ -146,6 +146,7 @@ impl Server {
             self.again.capacity(),
             self.soon.capacity(),
             2 * self.suspects.capacity(),
+            self.leaving.capacity(),
             self.writing.capacity(),
             self.answered.capacity(),
             self.dirty.capacity(),

@@ -137,6 +137,8 @@ pub struct Server {
     looked: Time,
     /// Whether so many links have something to say in this turn that those who ask for little are heard first.
     is_crowded: bool,
+    /// Links whose peers have closed their side and wait for their turn to be let in.
+    leaving: Vec<ConnectionId>,
     /// Links whose socket is of no more use, and why.
     dead: VecDeque<(ConnectionId, String)>,
     buffer: Box<[u8]>,
@@ -191,6 +193,7 @@ impl Server {
             suspects: VecDeque::new(),
             looked: clock.now(),
             is_crowded: false,
+            leaving: Vec::new(),
             dead: VecDeque::new(),
             buffer: vec![0; READ_BYTES].into(),
             room: READ_BYTES,
@@ -259,6 +262,7 @@ impl Server {
         self.answer(now);
         self.broker.tick(now, TIMERS_PER_TURN);
         self.obey(now);
+        self.look_for_ends(now);
         self.exchange(now)?;
         self.write(now);
         self.reap(now);

@@ -212,7 +212,14 @@ impl Server {
     /// it is gone, and so is the need to decide about it. What it says beside that waits, as it would have otherwise.
     fn look_for_end(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = find(&mut self.links, id) else { return };
-        if link.turn != Turn::Paused || !link.is_read_closed() || !self.broker.awaits_nothing_else(id) {
+        if link.turn != Turn::Paused || !link.is_read_closed() {
+            return;
+        }
+        if self.broker.awaits_its_turn(id) {
+            self.leaving.push(id);
+            return;
+        }
+        if !self.broker.awaits_nothing_else(id) {
             return;
         }
         match link.read(&mut self.buffer[..READ_BYTES_AT_END]) {
@@ -227,6 +234,13 @@ impl Server {
             }
         }
         self.dead.push_back((id, "connection closed by client".to_owned()));
+    }
+
+    /// Looks again at links that have closed their side before it was their turn to be let in.
+    pub(super) fn look_for_ends(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.leaving) {
+            self.look_for_end(id, now);
+        }
     }
 
     /// Hands the bytes that were read to the core, through the layers of their link.

@@ -19,6 +19,7 @@ use crate::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::codec::ReasonCode;
 use crate::limits::Limits;
 use crate::settings::{Address, Listener, Network, Protocol, Proxy, Rules, UserNameSource};
+use crate::slots::ConnectionId;
 use crate::time::Duration;
 use crate::websocket::testing::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, frame};
 
@@ -243,6 +244,73 @@ impl<S: Read + Write> Write for Framed<S> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.stream.flush()
+    }
+}
+
+/// Decides about nobody, and tells of those whose decision is of no more use.
+struct Undecided(Sender<()>);
+
+impl AccessControl for Undecided {
+    fn ask(&mut self, _: &Client<'_>, _: Question<'_>) -> Answer {
+        Answer::Later
+    }
+
+    fn forget(&mut self, _: ConnectionId) {
+        self.0.send(()).unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_it_is_decided_about_is_noticed() {
+    let authority = Authority::new();
+    let files = authority.issue("server", "/CN=localhost");
+    // With so few steps a turn what comes has to wait for the next one.
+    for steps_per_turn in [24, Limits::default().steps_per_turn] {
+        for is_plain in [true, false] {
+            let running = Running::start(
+                None,
+                make(&files, move |listener| {
+                    with_websocket(listener);
+                    if is_plain {
+                        (listener.protocol, listener.tls) = (Protocol::Mqtt, None);
+                    }
+                }),
+            );
+            let (tell, told) = channel();
+            running.order(move |server| {
+                server.replace_access(Box::new(Undecided(tell)));
+                server.broker.set_limits(Limits { steps_per_turn, ..Limits::default() });
+            });
+            for is_half_open in [true, false] {
+                let mut stream = running.connect();
+                let mut framed = (!is_plain)
+                    .then(|| Framed::open(tls(authority.client(None), stream.try_clone().unwrap())));
+                // The server finds all of it at once.
+                let (go, gone) = channel();
+                running.orders.send(Box::new(move |_| gone.recv().unwrap())).unwrap();
+                let bytes = connect_packet("a");
+                match &mut framed {
+                    None => stream.write_all(&bytes).unwrap(),
+                    Some(framed) => framed.write_all(&bytes).and_then(|()| framed.flush()).unwrap(),
+                }
+                if is_half_open {
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                } else {
+                    drop((stream, framed.take()));
+                }
+                go.send(()).unwrap();
+                let is_noticed = told.recv_timeout(std::time::Duration::from_secs(30)).is_ok();
+                assert!(is_noticed, "{steps_per_turn} {is_plain} {is_half_open}");
+            }
+            // What it says beside its CONNECT counts, if it is let in.
+            if is_plain {
+                let mut stream = running.connect();
+                stream.write_all(&[&connect_packet("a")[..], &PINGREQ].concat()).unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                running.order(|server| server.replace_access(Box::new(Doorman(None))));
+                expect(&mut stream, &[&CONNACK[..], &PINGRESP].concat());
+            }
+        }
     }
 }
 
