@@ -15,7 +15,7 @@ mod syslog;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -253,6 +253,8 @@ struct Logger {
     /// The kinds that are written.
     kinds: AtomicU16,
     outputs: Mutex<Outputs>,
+    /// Whether a line was written since the last turn: most turns have none and need not look.
+    has_lines: AtomicBool,
 }
 
 impl log::Log for Logger {
@@ -270,11 +272,15 @@ impl log::Log for Logger {
             log::Log::log(&self.formatter, record);
             let words = std::mem::take(&mut *lock(&self.words.0));
             outputs.write(kind, second, &String::from_utf8_lossy(&words));
+            self.has_lines.store(true, Ordering::Relaxed);
         }
     }
 
     fn flush(&self) {
-        lock(&self.outputs).flush();
+        if self.has_lines.load(Ordering::Relaxed) {
+            self.has_lines.store(false, Ordering::Relaxed);
+            lock(&self.outputs).flush();
+        }
     }
 }
 
@@ -317,7 +323,13 @@ fn begin(outputs: Outputs) {
         .target(Target::Pipe(Box::new(words.clone())))
         .format(|buffer, record| write!(buffer, "{}", record.args()))
         .build();
-    let logger = Logger { formatter, words, kinds: AtomicU16::new(0), outputs: Mutex::new(outputs) };
+    let logger = Logger {
+        formatter,
+        words,
+        kinds: AtomicU16::new(0),
+        outputs: Mutex::new(outputs),
+        has_lines: AtomicBool::new(false),
+    };
     let logger = LOGGER.get_or_init(|| logger);
     log::set_logger(logger).expect("there is no other logger");
     let usual = std::panic::take_hook();
