@@ -25,34 +25,34 @@ use crate::world::{Peer, World};
 const PACE: Pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::from_seconds(1) };
 
 /// A broker whose batches become durable when the test says so.
-struct Kept {
-    world: World,
-    store: Store,
+pub struct Kept {
+    pub world: World,
+    pub store: Store,
     /// With the store, and not durable.
     closed: Option<Batch>,
 }
 
 impl Kept {
-    fn with(limits: Limits) -> Self {
+    pub fn with(limits: Limits) -> Self {
         let mut world = World::with(limits, brooklet::access::AllowAll);
         let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
         world.broker.begin_journal(NextNumbers { session, message }, PACE);
         Self { world, store: Store::default(), closed: None }
     }
 
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(Limits::default())
     }
 
     /// The batch that gathers goes to the store.
-    fn close(&mut self) {
+    pub fn close(&mut self) {
         assert!(self.closed.is_none(), "one at a time");
         self.closed = self.world.broker.take_batch(self.world.now());
         self.world.settle();
     }
 
     /// It is durable.
-    fn finish(&mut self) {
+    pub fn finish(&mut self) {
         let Some(batch) = self.closed.take() else { return };
         let now = self.world.now();
         self.store.write(&batch, now);
@@ -62,30 +62,30 @@ impl Kept {
     }
 
     /// What clients ask for is read.
-    fn read(&mut self) {
+    pub fn read(&mut self) {
         while self.world.broker.wants_pages() {
             let fetches = self.world.broker.take_fetches(self.world.now());
             self.answer(&fetches);
         }
     }
 
-    fn answer(&mut self, fetches: &[Fetch]) {
+    pub fn answer(&mut self, fetches: &[Fetch]) {
         let pages = self.store.read(fetches, Epoch::new(Time::ZERO, Time::ZERO));
         self.world.broker.pages(&pages, self.world.now());
         self.world.settle();
     }
 
-    fn commit(&mut self) {
+    pub fn commit(&mut self) {
         self.close();
         self.finish();
     }
 
     /// Another broker begins with what is durable.
-    fn crash(self) -> Self {
+    pub fn crash(self) -> Self {
         self.crash_into(Limits::default())
     }
 
-    fn crash_into(self, limits: Limits) -> Self {
+    pub fn crash_into(self, limits: Limits) -> Self {
         let Self { mut store, world, .. } = self;
         drop(world);
         let mut kept = Self::with(limits);
@@ -97,13 +97,13 @@ impl Kept {
         Self { store, ..kept }
     }
 
-    fn has_room(&mut self, has_room: bool) {
+    pub fn has_room(&mut self, has_room: bool) {
         self.world.broker.set_storage_room(has_room, self.world.now());
         self.world.settle();
     }
 
     /// The payloads of what a new client finds retained.
-    fn retained(&mut self) -> Vec<Vec<u8>> {
+    pub fn retained(&mut self) -> Vec<Vec<u8>> {
         let peer = self.world.connect(Connect::new(V5, "looks").bytes());
         self.world.send(peer, subscribe(V5, 1, &[], &[("#", 0)]));
         let packets = self.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
@@ -111,12 +111,12 @@ impl Kept {
     }
 
     /// A session with a subscription of QoS 2 that is away.
-    fn leave_sleeper(&mut self) {
+    pub fn leave_sleeper(&mut self) {
         self.leave("sleeper");
     }
 
     /// The same of this client.
-    fn leave(&mut self, client: &str) {
+    pub fn leave(&mut self, client: &str) {
         let peer = self.world.open();
         self.world.send(peer, Connect::new(V5, client).resume().expiry(1_000).bytes());
         self.world.send(peer, subscribe(V5, 1, &[], &[("t", 2)]));
@@ -127,7 +127,7 @@ impl Kept {
     }
 
     /// It comes back; its socket may take nothing more than the CONNACK.
-    fn come_back(&mut self, client: &str, is_stalled: bool) -> Peer {
+    pub fn come_back(&mut self, client: &str, is_stalled: bool) -> Peer {
         let peer = self.world.open();
         self.world.send(peer, Connect::new(V5, client).resume().expiry(1_000).bytes());
         self.close();
@@ -140,7 +140,7 @@ impl Kept {
     }
 
     /// A publisher sends messages of QoS 1 one by one, which become durable.
-    fn publish(&mut self, payloads: &[&[u8]]) {
+    pub fn publish(&mut self, payloads: &[&[u8]]) {
         let peer = self.world.connect(Connect::new(V5, "p").bytes());
         for payload in payloads {
             self.world.send(peer, Publish::new(V5, "t", payload).qos(1, 1).bytes());
@@ -151,101 +151,10 @@ impl Kept {
     }
 
     /// The payloads of the messages that a client was sent.
-    fn payloads(&mut self, peer: Peer) -> Vec<Vec<u8>> {
+    pub fn payloads(&mut self, peer: Peer) -> Vec<Vec<u8>> {
         let packets = self.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
         packets.map(|packet| received(V5, &packet).payload).collect()
     }
-}
-
-#[test]
-fn what_was_retained_just_before_the_disk_was_full_is_there_when_it_is_acknowledged() {
-    let mut kept = Kept::new();
-    let peer = kept.world.connect(Connect::new(V5, "p").bytes());
-    kept.world.send(peer, Publish::new(V5, "gone", b"gone").retain().qos(1, 1).bytes());
-    kept.commit();
-    assert_eq!(kept.world.take(peer).len(), 1);
-    // These wait while another batch is with the store, and then there is no more room.
-    kept.world.send(peer, Publish::new(V5, "x", b"x").qos(2, 2).retain().bytes());
-    kept.close();
-    kept.world.send(peer, Publish::new(V5, "new", b"new").retain().qos(1, 3).bytes());
-    kept.world.send(peer, Publish::new(V5, "gone", b"").retain().qos(1, 4).bytes());
-    kept.world.send(peer, Publish::new(V5, "unpromised", b"0").retain().bytes());
-    kept.has_room(false);
-    kept.finish();
-    kept.commit();
-    assert_eq!(kept.world.take(peer).len(), 3, "all are acknowledged");
-    assert_eq!(kept.crash().retained(), [b"new", &b"x"[..]], "so this is what a crash has to leave");
-}
-
-#[test]
-fn what_is_not_retained_any_more_needs_no_room() {
-    let mut kept = Kept::new();
-    let peer = kept.world.connect(Connect::new(V5, "p").bytes());
-    kept.world.send(peer, Publish::new(V5, "a", b"a").retain().bytes());
-    kept.commit();
-    kept.has_room(false);
-    kept.world.send(peer, Publish::new(V5, "a", b"").retain().bytes());
-    kept.commit();
-    assert!(kept.store.retained.is_empty());
-    assert!(kept.world.broker.is_written_down());
-}
-
-#[test]
-fn what_clears_a_topic_is_taken_without_room_and_told_to_all() {
-    for level in [V311, V5] {
-        for qos in 1..=2 {
-            let mut kept = Kept::new();
-            kept.leave_sleeper();
-            let peer = kept.world.connect(Connect::new(level, "p").bytes());
-            kept.world.send(peer, Publish::new(level, "t", b"old").retain().qos(1, 1).bytes());
-            kept.commit();
-            kept.has_room(false);
-            kept.world.take(peer);
-            kept.world.send(peer, Publish::new(level, "t", b"").retain().qos(qos, 2).bytes());
-            kept.commit();
-            let answer = kept.world.take_one(peer);
-            let is_refused = level == V5 && answer.get(4).is_some_and(|&reason| reason >= 0x80);
-            assert!(answer[0] >> 4 == 3 + qos && !is_refused, "{level} {qos}: {answer:02x?}");
-            assert!(kept.store.retained.is_empty(), "{level} {qos}");
-            let sleeper = kept.come_back("sleeper", false);
-            kept.read();
-            kept.commit();
-            assert_eq!(kept.payloads(sleeper), [b"old".to_vec(), Vec::new()], "{level} {qos}");
-            // A topic that has nothing to be cleared is like any other.
-            kept.world.send(peer, Publish::new(V5, "t", b"").retain().qos(1, 3).bytes());
-            assert!(level != V5 || kept.world.take_one(peer)[4] == 0x97, "{level} {qos}");
-        }
-    }
-}
-
-#[test]
-fn an_end_does_not_wait_for_what_there_is_no_room_for() {
-    let mut kept = Kept::new();
-    let peer = kept.world.connect(Connect::new(V5, "p").bytes());
-    kept.has_room(false);
-    kept.world.send(peer, Publish::new(V5, "a", b"a").retain().bytes());
-    kept.commit();
-    assert!(kept.world.broker.is_written_down(), "nothing more can be");
-    kept.has_room(true);
-    assert!(!kept.world.broker.is_written_down());
-    kept.commit();
-    assert!(kept.world.broker.is_written_down() && kept.store.retained.contains_key("a"));
-}
-
-#[test]
-fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
-    let mut kept = Kept::with(Limits { queues_at_most_once: true, ..Limits::default() });
-    kept.leave_sleeper();
-    let peer = kept.world.connect(Connect::new(V5, "p").bytes());
-    kept.has_room(false);
-    kept.world.send(peer, Publish::new(V5, "t", b"0").bytes());
-    kept.world.pass_seconds(2);
-    kept.commit();
-    assert!(kept.store.messages.is_empty(), "there is no room for it");
-    kept.has_room(true);
-    kept.world.send(peer, Publish::new(V5, "t", b"1").bytes());
-    kept.commit();
-    assert_eq!(kept.store.messages.len(), 1);
 }
 
 #[test]

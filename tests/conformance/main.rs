@@ -7,6 +7,7 @@ mod durability;
 mod identity;
 mod mosquitto;
 mod regression;
+mod room;
 mod rules;
 mod sys;
 mod v31;
