@@ -1,5 +1,6 @@
-//! Standard streams and files. Any of them may keep a writer waiting, for a reader, a terminal or a disk; so each has a
-//! thread that waits for it, and everybody else leaves lines in its queue.
+//! Standard streams and files. What has a reader or is a terminal may keep a writer waiting; so each of them has a thread
+//! that waits for it, and everybody else leaves lines in its queue. A file on disk is written at the end of a turn: beside
+//! a second thread every allocation of the loop would cost more.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -86,6 +87,8 @@ struct State {
     /// Lines that there was no room for since the thread has taken some.
     lost: u64,
     is_writing: bool,
+    /// A thread writes it, and goes on with that when it is opened again as something else.
+    has_thread: bool,
     /// Nothing more comes.
     is_over: bool,
     /// That it can not be written has been said.
@@ -102,23 +105,34 @@ impl Stream {
     /// Opens the place and starts its thread.
     pub(super) fn open(place: Place) -> Result<Self, Complaint> {
         let file = Arc::new(place.open_or_complain()?);
+        let may_wait = may_keep_waiting(&file);
         let state = State {
             file,
             waiting: Vec::new(),
             spare: Vec::new(),
             lost: 0,
             is_writing: false,
+            has_thread: false,
             is_over: false,
             has_failed: false,
         };
         let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
-        let (writer, whose) = (Arc::clone(&queue), place.clone());
+        let stream = Self { place, queue };
+        if may_wait {
+            stream.start_thread(&mut lock(&stream.queue.state))?;
+        }
+        Ok(stream)
+    }
+
+    fn start_thread(&self, state: &mut State) -> Result<(), Complaint> {
+        let (writer, whose) = (Arc::clone(&self.queue), self.place.clone());
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || writer.write_all(&whose))
             .map_err(|why| Complaint::new("log_dest", format!("no thread to write the log: {why}")))?;
-        Ok(Self { place, queue })
+        state.has_thread = true;
+        Ok(())
     }
 
     /// What it writes to.
@@ -136,19 +150,28 @@ impl Stream {
         }
         state.waiting.extend_from_slice(line);
         if state.waiting.len() >= ENOUGH {
+            self.write_out(state);
+        }
+    }
+
+    /// Has written what waits, by the thread if there is one.
+    fn write_out(&self, state: MutexGuard<'_, State>) {
+        if state.has_thread {
             self.queue.changed.notify_all();
+        } else {
+            self.queue.write_once(state, &self.place);
         }
     }
 
     /// Has written what waits.
     pub(super) fn flush(&self) {
         let mut state = lock(&self.queue.state);
-        if !state.is_idle() {
-            self.queue.changed.notify_all();
-        }
         // Freed here, the thread needs no part of the allocator for itself.
         if state.spare.capacity() > ROOM_KEPT {
             state.spare = Vec::new();
+        }
+        if !state.is_idle() {
+            self.write_out(state);
         }
     }
 
@@ -167,6 +190,9 @@ impl Stream {
         if let Place::File(_) = self.place {
             let file = Arc::new(self.place.open_or_complain()?);
             let mut state = lock(&self.queue.state);
+            if may_keep_waiting(&file) && !state.has_thread {
+                self.start_thread(&mut state)?;
+            }
             state.file = file;
             state.has_failed = false;
         }
@@ -182,6 +208,11 @@ impl Stream {
             let _ = fchown(&file, Some(user), Some(group));
         }
     }
+}
+
+/// Whether a writer may have to wait for whoever reads, or for a terminal.
+fn may_keep_waiting(file: &File) -> bool {
+    file.metadata().map_or(true, |metadata| !metadata.is_file())
 }
 
 /// Whether the path itself, and no link, names the file that was opened.
@@ -210,28 +241,33 @@ impl Queue {
             if state.is_idle() {
                 return;
             }
-            let mut lines = std::mem::take(&mut state.spare);
-            std::mem::swap(&mut lines, &mut state.waiting);
-            if state.lost > 0 {
-                let lost = std::mem::take(&mut state.lost);
-                lines.extend(format!("{lost} lines were lost, because the log was not read.\n").bytes());
-            }
-            state.is_writing = true;
-            let file = Arc::clone(&state.file);
-            drop(state);
-            let outcome = write(&file, &lines);
-            lines.clear();
+            self.write_once(state, place);
             state = lock(&self.state);
-            state.spare = lines;
-            state.is_writing = false;
-            self.changed.notify_all();
-            if let Err(error) = outcome
-                && !std::mem::replace(&mut state.has_failed, true)
-            {
-                drop(state);
-                tell_failure(place, &error);
-                state = lock(&self.state);
-            }
+        }
+    }
+
+    /// Writes what waits now.
+    fn write_once(&self, mut state: MutexGuard<'_, State>, place: &Place) {
+        let mut lines = std::mem::take(&mut state.spare);
+        std::mem::swap(&mut lines, &mut state.waiting);
+        if state.lost > 0 {
+            let lost = std::mem::take(&mut state.lost);
+            lines.extend(format!("{lost} lines were lost, because the log was not read.\n").bytes());
+        }
+        state.is_writing = true;
+        let file = Arc::clone(&state.file);
+        drop(state);
+        let outcome = write(&file, &lines);
+        lines.clear();
+        let mut state = lock(&self.state);
+        state.spare = lines;
+        state.is_writing = false;
+        self.changed.notify_all();
+        if let Err(error) = outcome
+            && !std::mem::replace(&mut state.has_failed, true)
+        {
+            drop(state);
+            tell_failure(place, &error);
         }
     }
 

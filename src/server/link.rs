@@ -131,6 +131,7 @@ impl Link {
 
     /// Reads once. A read that does not fill the buffer has emptied the socket, and the poller will speak again,
     /// unless it has already said that the end follows.
+    #[inline(always)]
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Reading> {
         if self.input == Input::Over {
             return Ok(Reading::End);

@@ -244,12 +244,19 @@ impl Server {
     }
 
     /// Hands the bytes that were read to the core, through the layers of their link.
+    #[inline(always)]
     fn take_in(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
+        if find_layers(&mut self.layers, id).is_some() {
+            return self.take_in_through_layers(id, count, now);
+        }
+        self.broker.take_steps(READ_STEPS + count / BYTES_PER_STEP);
+        if count > 0 { self.broker.received(id, &self.buffer[..count], now) } else { Intake::More }
+    }
+
+    #[inline(never)]
+    fn take_in_through_layers(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
         let bytes = &mut self.buffer[..count];
-        let Some(layers) = find_layers(&mut self.layers, id) else {
-            self.broker.take_steps(READ_STEPS + count / BYTES_PER_STEP);
-            return if count > 0 { self.broker.received(id, bytes, now) } else { Intake::More };
-        };
+        let Some(layers) = find_layers(&mut self.layers, id) else { return Intake::More };
         self.broker.take_steps(READ_STEPS + layers.steps(count));
         if count == 0 {
             return Intake::More;
