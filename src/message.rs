@@ -324,11 +324,13 @@ struct Original<'a> {
     encoded: Encoded<'a>,
     is_v5: bool,
     qos: QoS,
+    /// All of it can be copied to every receiver, under the name that it came with.
+    is_for_all: bool,
 }
 
 impl<'a> Original<'a> {
     #[inline]
-    fn new(publish: &PlainPublish<'a>) -> Self {
+    fn new(publish: &PlainPublish<'a>, has_mounts: bool) -> Self {
         let packet = publish.packet;
         let payload_by_reference = publish.payload.len() > COPIED_PAYLOAD_MAXIMUM;
         let head_length = packet.len() - publish.payload.len();
@@ -338,7 +340,12 @@ impl<'a> Original<'a> {
             length: packet.len(),
             payload_by_reference,
         };
-        Self { encoded, is_v5: publish.version == ProtocolVersion::V5, qos: publish.delivery.qos() }
+        Self {
+            encoded,
+            is_v5: publish.version == ProtocolVersion::V5,
+            qos: publish.delivery.qos(),
+            is_for_all: !payload_by_reference && !has_mounts,
+        }
     }
 }
 
@@ -358,9 +365,9 @@ impl<'a> Keepable<'a> {
         Self { publication, original: None, message: None }
     }
 
-    /// What came as `publish` on this topic.
+    /// What came as `publish` on this topic. `has_mounts` if some receivers may know the topic by another name.
     #[inline]
-    pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>) -> Self {
+    pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>, has_mounts: bool) -> Self {
         let publication = Publication {
             topic,
             payload: publish.payload,
@@ -370,7 +377,7 @@ impl<'a> Keepable<'a> {
             properties: Properties::default(),
             expires: Time::NEVER,
         };
-        Self { publication, original: Some(Original::new(publish)), message: None }
+        Self { publication, original: Some(Original::new(publish, has_mounts)), message: None }
     }
 
     /// A publication that is kept already.
@@ -385,6 +392,12 @@ impl<'a> Keepable<'a> {
         let original = self.original.as_ref()?;
         let is_v5 = version == ProtocolVersion::V5;
         (original.is_v5 == is_v5 && original.qos == qos).then_some(&original.encoded)
+    }
+
+    /// The same, if all of it can be copied.
+    #[inline]
+    pub fn copied_original(&self, version: ProtocolVersion, qos: QoS) -> Option<&Encoded<'a>> {
+        self.original(version, qos).filter(|_| self.original.is_some_and(|original| original.is_for_all))
     }
 
     /// The message; made on first need and then shared.

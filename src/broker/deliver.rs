@@ -413,17 +413,18 @@ impl Broker {
     /// Lets a copy wait in the session's queue; false if there is no room for it, `None` if the session is over.
     #[inline(never)]
     fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
-        if self.sessions[session].presence == Presence::Over {
-            return None;
-        }
         // What nobody is promised does not take the room that is left on disk.
         let is_left_out = share.qos == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
-        if self.pressure(0) >= Pressure::Keep || is_left_out {
+        let is_short = self.pressure(0) >= Pressure::Keep || is_left_out;
+        let state = &mut self.sessions[session];
+        if state.presence == Presence::Over {
+            return None;
+        }
+        if is_short {
             return Some(self.lose(session));
         }
         let message = keepable.message(&mut self.sender.spares).clone();
         let bytes = message.memory();
-        let state = &mut self.sessions[session];
         let is_there = state.connection().is_some();
         let outgoing = state.outgoing_mut();
         if !outgoing.make_room(bytes, &self.limits, is_there, self.now) {

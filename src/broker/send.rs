@@ -78,6 +78,12 @@ impl Sender {
         self.publish_encoded(connection, keepable, copy, now)
     }
 
+    /// Whether some listeners have a mount point.
+    #[inline]
+    pub(super) fn has_mounts(&self) -> bool {
+        !self.mounts.is_empty()
+    }
+
     /// Queues the packet that the publication came in, if these are the bytes that the client gets.
     #[inline(always)]
     pub(super) fn original(
@@ -86,13 +92,10 @@ impl Sender {
         keepable: &Keepable<'_>,
         delivery: Delivery,
     ) -> bool {
-        let Some(encoded) = keepable.original(connection.version, delivery.qos()) else { return false };
-        let is_other = encoded.payload_by_reference
-            || !self.mounts.is_empty()
-            || !takes_as_it_is(connection, encoded.length);
-        if is_other {
+        let encoded = keepable.copied_original(connection.version, delivery.qos());
+        let Some(encoded) = encoded.filter(|encoded| takes_as_it_is(connection, encoded.length)) else {
             return false;
-        }
+        };
         connection.outbox.push(&mut self.dirty, |bytes| append(bytes, encoded, delivery));
         true
     }
