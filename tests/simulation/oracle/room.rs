@@ -58,10 +58,14 @@ impl Oracle {
         };
         let is_remembered =
             publication.qos == QoS::ExactlyOnce && self.sessions[&publication.publisher].is_kept;
-        !self.has_storage_room
-            && (publication.retain
-                || is_remembered
-                || self.sessions.values().any(wants)
-                || self.groups.keys().any(|(_, filter)| is_match(filter, publication)))
+        let clears = publication.retain && publication.payload.is_empty();
+        // What clears a topic makes room.
+        if self.has_storage_room || clears && self.retained.contains_key(&publication.topic) {
+            return false;
+        }
+        publication.retain
+            || is_remembered
+            || self.sessions.values().any(wants)
+            || self.groups.keys().any(|(_, filter)| is_match(filter, publication))
     }
 }
