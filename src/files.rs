@@ -1,5 +1,5 @@
-//! Files that an operator names. Whatever a name stands for, it is opened at once or refused: what has somebody at its
-//! other end to wait for, a FIFO or a terminal, is told from a file before it is opened.
+//! Files that an operator names. They are opened at once or refused: a name may stand for a FIFO or a terminal, which
+//! would have to be waited for, and that is seen before it is opened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -61,7 +61,7 @@ pub fn append(path: &Path, mode: u32) -> io::Result<File> {
     append_to_any(path, mode)
 }
 
-/// The same for one who waits for nobody else when it comes to writing: a FIFO or a terminal does as well.
+/// The same for a caller that has a thread to wait for the writing: a FIFO or a terminal does as well.
 ///
 /// # Errors
 ///

@@ -132,17 +132,15 @@ impl Listener {
     }
 }
 
-/// What each of these listeners is known by. Those that can not be told apart are numbered.
+/// What each of these listeners is known by, no two by the same. Those that can not be told apart are numbered.
 pub fn names_of<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<ListenerName> {
     let mut names: Vec<ListenerName> = Vec::new();
     for listener in listeners {
         let identity = listener.identity();
-        let alike =
-            |name: &&ListenerName| name.name == identity || name.name.starts_with(&format!("{identity}, "));
-        let name = match names.iter().filter(alike).count() {
-            0 => identity,
-            before => format!("{identity}, {}", before + 1),
-        };
+        let numbered = (2..).map(|number| format!("{identity}, {number}"));
+        let mut candidates = std::iter::once(identity.clone()).chain(numbered);
+        let is_new = |name: &String| names.iter().all(|other| other.name != *name);
+        let name = candidates.find(is_new).unwrap_or(identity);
         let proves_names =
             listener.security.passwords.is_some() || listener.rules.user_name != UserNameSource::Connect;
         names.push(ListenerName { name, proves_names });
@@ -520,6 +518,41 @@ pub struct Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
+
+    fn listener(name: Option<&str>, port: u16, mount_point: Option<&str>) -> Listener {
+        let rules = Rules { mount_point: mount_point.map(Box::from), ..Rules::within(&Limits::default()) };
+        Listener {
+            place: String::new(),
+            name: name.map(Box::from),
+            address: Address::Loopback { port },
+            interface: None,
+            protocol: Protocol::Mqtt,
+            tls: None,
+            proxy: None,
+            proxies: Vec::new(),
+            connections: usize::MAX,
+            rules: Rc::new(rules),
+            security: Rc::new(Security::default()),
+        }
+    }
+
+    #[test]
+    fn no_two_listeners_are_known_by_the_same_name() {
+        let listeners = [
+            listener(Some("a, 2"), 0, None),
+            listener(Some("a"), 0, None),
+            listener(Some("a"), 0, None),
+            listener(None, 0, None),
+            listener(None, 0, None),
+            listener(None, 0, Some("m/")),
+            listener(None, 1, None),
+        ];
+        let names: Vec<String> = names_of(&listeners).into_iter().map(|name| name.name).collect();
+        for (count, name) in names.iter().enumerate() {
+            assert!(!names[..count].contains(name), "{name} in {names:?}");
+        }
+    }
 
     #[test]
     fn a_network_has_the_addresses_that_begin_like_it() {

@@ -1,9 +1,9 @@
 //! Wrong passwords, counted by where they come from: once there were too many within a minute, no more are looked at
-//! before it is over. One user's device with an old password must not keep its neighbours out, and nor must somebody
+//! before it is over. One user's device with an old password must not keep its neighbours out, nor must a guesser
 //! who tries many names; so only different ones count, and there are two limits, for a user at an address and for the
 //! address.
 //!
-//! A password that is remembered as right can be told from others without a look. But whoever may have guesses compared
+//! A password that is remembered as right can be told from others without a look. But anyone who may have guesses compared
 //! with it without end will find it; so even that is limited, by the limit of the address. Beyond, only a device passes
 //! that has proved the password from there before, by the name that it has as a client; each of them has a limit of its
 //! own, so that its name is of little use to others.
@@ -28,7 +28,7 @@ const WRONG_MAXIMUM: usize = 2_048;
 /// Wrong passwords that are remembered of all of them. Beyond: the oldest are forgotten.
 const GUESSES_MAXIMUM: usize = 16_384;
 
-/// Who wants to be let in, known by numbers that nobody outside can foresee.
+/// Who wants to be let in, known by numbers that no one outside can foresee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claimant {
     /// Without one it is on this machine, where it may always try.
@@ -96,7 +96,7 @@ impl Wrong {
 }
 
 impl Attempts {
-    /// Somebody who claims to be this user, by a client of this name from there, where so many different wrong passwords
+    /// A client that claims to be this user, by a client of this name from there, where so many different wrong passwords
     /// of a user are looked at; zero for any number.
     pub(super) fn claimant(
         &self,
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// Somebody guesses from the address of devices that have proved the password.
+    /// Someone guesses from the address of devices that have proved the password.
     #[test]
     fn a_known_device_passes_next_to_a_guesser_who_may_not_guess_without_end() {
         let mut attempts = Attempts::default();
@@ -297,7 +297,7 @@ mod tests {
             };
             compared += usize::from(attempts.standing(&stranger, at(1)) != Standing::Closed);
         }
-        assert_eq!(compared, 99, "what nobody knows can not be guessed at any longer");
+        assert_eq!(compared, 99, "what no one knows can not be guessed at any longer");
         assert_eq!(attempts.standing(&lamp, at(1)), Standing::Remembered);
         for guess in 1_000..1_010 {
             assert_eq!(attempts.standing(&fridge, at(1)), Standing::Remembered);

@@ -2,7 +2,7 @@
 //! in: wrong ones are counted and right ones remembered, the rest waits to be verified. It outlives the access control,
 //! which is another one after each reload.
 //!
-//! Of a password nothing is remembered but a digest with a key that nobody knows, of the line of the password file that it
+//! Of a password nothing is remembered but a digest with a key that no one knows, of the line of the password file that it
 //! was held against, the user and the password. Once that line is another one, no digest is found any more.
 
 use std::cell::RefCell;
@@ -43,7 +43,7 @@ struct State {
     proved: Remembered<Digest>,
     queue: Queue,
     worker: Option<Worker>,
-    /// What has been decided and nobody has been told.
+    /// What has been decided and not been told yet.
     decided: VecDeque<(ConnectionId, Verdict)>,
     counted: Counted,
 }
@@ -55,7 +55,7 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// One that has met nobody. `key` is random and never leaves it.
+    /// One that has met no client. `key` is random and never leaves it.
     #[expect(clippy::disallowed_methods, reason = "attempts are limited in time")]
     pub fn new(key: [u8; 32]) -> Self {
         Self(Rc::new(RefCell::new(State {
@@ -79,7 +79,7 @@ impl Guard {
         Ok(())
     }
 
-    /// The key, for what else nobody may foresee.
+    /// The key, for what else no one may foresee.
     pub(super) fn key(&self) -> [u8; 32] {
         self.0.borrow().key
     }

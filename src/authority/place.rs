@@ -8,7 +8,7 @@ pub(super) enum Place {
     /// This machine, without an address.
     Local,
     V4(u32),
-    /// Whoever has one address of IPv6 has all that share its first half.
+    /// Anyone with one address of IPv6 has all that share its first half.
     V6(u64),
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Busy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiter {
     pub(super) claimant: Claimant,
-    /// Whether it has left while the password was being verified, so that nobody wants to know.
+    /// Whether it has left while the password was being verified, so that the answer is of no use.
     pub(super) is_gone: bool,
 }
 
@@ -150,7 +150,7 @@ impl Queue {
         let is_new = job.waiters.is_empty();
         job.waiters.insert(connection, waiter);
         if self.load(place) < self.load(job.place) {
-            // Whoever has less in the queue is served sooner.
+            // The place that has less in the queue is served sooner.
             job.place = place;
             job.number = 0;
         }
@@ -460,7 +460,7 @@ mod tests {
         assert_eq!(displaced.len(), 1);
         let served: Vec<ConnectionId> = (0..6).flat_map(|_| scene.serve(1_000_000)).collect();
         assert!(fast.iter().all(|id| served.contains(id)), "each second one");
-        // Those of one half of IPv6 share, and nobody has more than his share by that.
+        // Those of one half of IPv6 share, and no one has more than one share by that.
         let all = (0..100).filter(|n| {
             let address = format!("2001:db8::{n:x}");
             scene.push(&address, "slow", &format!("b{n}")).is_ok()
@@ -488,7 +488,7 @@ mod tests {
         let mut scene = Scene::new();
         let same = (0..100_000).take_while(|_| scene.push("192.0.2.1", "slow", "same").is_ok());
         assert!((4_000..12_000).contains(&same.count()), "one password of so many clients");
-        assert_eq!(memory::held(), before, "it is counted by whoever has the queue");
+        assert_eq!(memory::held(), before, "it is counted by the owner of the queue");
     }
 
     #[test]

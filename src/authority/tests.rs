@@ -333,7 +333,7 @@ mod with_passwords {
             let (device, password) = (format!("x{number}"), format!("wrong {number}"));
             let verdict = try_from(&mut door, Some(home), &device, ("ann", &password));
             assert_eq!(verdict, if number < 10 { WRONG } else { LIMITED });
-            // Until the address has guessed too often, too, whoever knows the password passes.
+            // Until the address has guessed too often, too, the right password passes.
             let expected = if number < 99 { Verdict::Granted } else { LIMITED };
             if number % 11 == 0 {
                 assert_eq!(try_from(&mut door, Some(home), "lamp", ("ann", "pencil")), Verdict::Granted);
@@ -518,7 +518,7 @@ mod with_passwords {
             let progress = by_scram(&mut authority, peer, "ann", "wrong");
             assert!(matches!(progress, Progress::Failed(ReasonCode::NotAuthorized, _)), "{progress:?}");
         }
-        // By the name of its device, which was let in before, ann may come in; nobody else may.
+        // By the name of its device, which was let in before, ann may come in; no one else may.
         assert!(matches!(by_scram(&mut authority, peer, "ann", "pencil"), Progress::Passed { .. }));
         let limited = |progress| matches!(progress, Progress::Failed(ReasonCode::ConnectionRateExceeded, _));
         assert!(limited(by_scram(&mut authority, peer, "ann", "eraser")));

@@ -94,8 +94,12 @@ impl Select for Selecting<'_> {
 const ASKED_AT_ONCE: usize = 64;
 
 impl Judge<'_> {
-    /// Asks anew about all subscriptions of a session.
+    /// Asks anew about all subscriptions of a session, once nothing waits any more that was not asked about: it may have
+    /// come by subscriptions that have gone since.
     pub(super) fn find_out(&mut self, session: &mut Session) {
+        if session.outgoing.as_ref().is_some_and(|outgoing| !outgoing.is_at_rest()) {
+            return;
+        }
         if session.subscriptions.len() > ASKED_AT_ONCE {
             session.reading = Reading::Judged;
             return;
@@ -153,6 +157,12 @@ impl Broker {
         self.may_receive(session, topic)
     }
 
+    /// Whether a session may not have a message any more that has waited for it: other rules are in force, or its client
+    /// has come in by another listener, or as another user.
+    pub(super) fn is_barred(&mut self, session: SessionId, topic: TopicName<'_>) -> bool {
+        may_receive(&mut *self.access, &self.sessions[session], topic).is_none()
+    }
+
     /// Whether a message in flight from an earlier connection may be sent again.
     pub(super) fn may_send_again(&mut self, session: SessionId, index: usize) -> bool {
         let state = &mut self.sessions[session];
@@ -161,7 +171,7 @@ impl Broker {
         }
         let Some(queued) = state.outgoing_mut().in_flight()[index].queued() else { return true };
         let message = queued.message.clone();
-        self.may_receive(session, message.publication().topic).is_some()
+        !self.is_barred(session, message.publication().topic)
     }
 
     /// A line for the log about a message that was not taken. It may be one of very many.

@@ -363,7 +363,8 @@ impl Broker {
         session.user_name = claim.user_name.map(Into::into);
         session.is_proved = claim.is_proved;
         session.listener = listener;
-        if is_other && !session.subscriptions.is_empty() {
+        let has_state = !session.subscriptions.is_empty() || session.outgoing.is_some();
+        if is_other && has_state {
             self.judge_anew(session_id);
             self.matches = Default::default();
         }

@@ -251,7 +251,7 @@ impl Broker {
         }
         let state = &mut self.sessions[session];
         let (reading, sent_until) = (state.reading, state.outgoing_mut().sent_until);
-        if reading != Reading::Free && self.is_barred(session, queued) {
+        if reading != Reading::Free && self.must_withhold(session, queued) {
             self.statistics.dropped += 1;
             self.sessions[session].outgoing_mut().let_go(queued.number);
             return;
@@ -275,12 +275,10 @@ impl Broker {
         }
     }
 
-    /// Whether the client may not have a message any more that has waited for it: other rules are in force, or it has come
-    /// in by another listener, or as another user.
     #[cold]
-    fn is_barred(&mut self, session: SessionId, queued: &Queued) -> bool {
+    fn must_withhold(&mut self, session: SessionId, queued: &Queued) -> bool {
         self.work.take(steps::QUESTION);
-        self.may_receive(session, queued.message.publication().topic).is_none()
+        self.is_barred(session, queued.message.publication().topic)
     }
 
     fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {

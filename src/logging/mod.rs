@@ -5,8 +5,8 @@
 //! say by it what they are about. What other crates say is of the kind `internal`.
 //!
 //! What is written down in one turn of the loop leaves together at its end; a warning or an error leaves at once, and all
-//! that came before it. A reader, a terminal or a disk that stalls does not stall the broker: each has a thread that waits
-//! for it, and a queue whose lines are lost and counted beyond a bound.
+//! that came before it. A reader or a terminal that stalls does not stall the broker: each has a thread that waits for it,
+//! and a queue whose lines are lost and counted beyond a bound. Files on disk are written by the loop.
 
 mod flood;
 mod stamp;
@@ -342,7 +342,7 @@ fn begin(outputs: Outputs) {
     }));
 }
 
-/// Waits until what was logged is written, but not longer than somebody who reads it takes. To be called at the end.
+/// Waits until what was logged is written, but not for ever. To be called at the end.
 pub fn finish() {
     if let Some(logger) = LOGGER.get() {
         lock(&logger.outputs).finish();

@@ -181,7 +181,7 @@ impl Stream {
         let state = lock(&self.queue.state);
         let patience = end.saturating_duration_since(now());
         let is_busy = |state: &mut State| state.is_writing || !state.is_idle();
-        // What is not written by then is lost with whoever does not read it.
+        // What is not written by then is lost, since it is not read.
         let _ = self.queue.changed.wait_timeout_while(state, patience, is_busy);
     }
 
@@ -210,7 +210,7 @@ impl Stream {
     }
 }
 
-/// Whether a writer may have to wait for whoever reads, or for a terminal.
+/// Whether a writer may have to wait for a reader, or for a terminal.
 fn may_keep_waiting(file: &File) -> bool {
     file.metadata().map_or(true, |metadata| !metadata.is_file())
 }
@@ -285,7 +285,7 @@ fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(count) => bytes = bytes.split_at(count).1,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Somebody who has it, too, has asked for that.
+            // Another process that shares it has asked for that.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
             Err(error) => return Err(error),
         }
@@ -293,7 +293,7 @@ fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Says once that a file can not be written, on standard error, because there is nobody else to tell.
+/// Says once that a file can not be written, on standard error, because there is nowhere else to tell it.
 fn tell_failure(place: &Place, error: &io::Error) {
     if let (Place::File(path), Ok(file)) = (place, Place::StandardError.open()) {
         let line = format!("Error: unable to write log file {}: {error}.\n", shown(path));

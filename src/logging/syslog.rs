@@ -1,4 +1,4 @@
-//! The system's log, which is told line by line and waited for by nobody.
+//! The system's log, which is told line by line, without waiting for it.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;

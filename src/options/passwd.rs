@@ -237,7 +237,7 @@ fn joined(lines: impl IntoIterator<Item = impl AsRef<str>>) -> String {
 }
 
 /// Puts bytes in place of a file in one step. What was there keeps its owner, and nobody else gets to read it.
-#[expect(clippy::disallowed_methods, reason = "a file that is made here has nobody to be waited for")]
+#[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // The file itself, not a link to it.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());

@@ -27,7 +27,7 @@ const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
 
 /// Sees to it that there is a file that the engine can open. An existing one is not opened, because to close it again
 /// would take away the locks that this process may have on it.
-#[expect(clippy::disallowed_methods, reason = "a file that is made here has nobody to be waited for")]
+#[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
 pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     let directory = check_directory(path)?;
     let in_words = |why| OpenError::File { path: path.to_owned(), why };
@@ -78,7 +78,7 @@ fn check_directory(path: &Path) -> Result<&Path, OpenError> {
 
 /// Whether the system would write beside a file, but for what its user may take of the disk. The engine knows a disk
 /// that is full, and takes this for one that has failed.
-#[expect(clippy::disallowed_methods, reason = "a file that is made here has nobody to be waited for")]
+#[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
 pub(super) fn lacks_quota(path: &Path) -> bool {
     let probe = beside(path, ".probe");
     let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&probe);

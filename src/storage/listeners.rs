@@ -34,7 +34,7 @@ pub(super) struct Listeners(Vec<Known>);
 #[derive(Clone, Debug)]
 struct Known {
     name: String,
-    /// None until it is written down.
+    /// None until it is persisted.
     number: Option<i64>,
 }
 
@@ -85,7 +85,7 @@ impl Listeners {
         self.0.iter().map(|known| &*known.name)
     }
 
-    /// Writes down what has no number yet; `None` if all have one. Worth something once the transaction is over.
+    /// Persists what has no number yet; `None` if all have one. Worth something once the transaction is over.
     pub(super) fn written<'a>(
         &self,
         new: impl Iterator<Item = (ListenerId, &'a str)>,
@@ -122,7 +122,7 @@ impl Listeners {
         place.and_then(|place| u16::try_from(place).ok()).map_or(ListenerId::UNKNOWN, ListenerId)
     }
 
-    /// Who published a message, as it is written down, with the number in place of the listener.
+    /// Who published a message, as it is persisted, with the number in place of the listener.
     pub(super) fn publisher_written<'a>(&self, publisher: &'a str) -> Cow<'a, str> {
         let number = |text: &str| text.parse().map(|id| self.number_of(ListenerId(id)));
         replaced(publisher, |text| number(text).unwrap_or(UNKNOWN).to_string())

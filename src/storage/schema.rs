@@ -107,7 +107,7 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
 }
 
 /// What stood for a listener was its place in the settings, so the present ones name it. Where none has that place, a User
-/// Name is taken for proved: nobody else comes by it then.
+/// Name is taken for proved, so that no other user comes by it.
 fn name_listeners(connection: &Connection, present: &[ListenerName]) -> rusqlite::Result<()> {
     connection.execute("UPDATE session SET is_proved = user_name IS NOT NULL", ())?;
     for (place, listener) in (0_i64..).zip(present) {

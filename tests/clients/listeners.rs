@@ -19,7 +19,7 @@ impl Place {
         Self(path)
     }
 
-    /// Started as root the broker would become somebody else, who could not read the directory.
+    /// Started as root the broker would become somebody else, which could not read the directory.
     #[expect(clippy::disallowed_methods, reason = "a test may write files")]
     fn configure(&self, listeners: &str) {
         let place = self.0.display();

@@ -47,7 +47,10 @@ impl AccessControl for Listeners {
 const RULES: &str = "topic read public/#\nuser ann\ntopic read public/#\ntopic read ann/#\n";
 
 fn world() -> World {
-    let limits = Limits { queues_at_most_once: true, ..Limits::default() };
+    world_with(Limits { queues_at_most_once: true, ..Limits::default() })
+}
+
+fn world_with(limits: Limits) -> World {
     World::with(limits, Listeners(Acl::parse("rules", RULES.as_bytes()).expect("good rules")))
 }
 
@@ -119,6 +122,33 @@ fn what_waits_and_what_comes_is_judged_where_the_client_is_now() {
             assert!(waited.iter().all(|topic| topic == "public/t"), "judged where it was: {waited:?}");
             publish_all(&mut world, publisher);
             assert_eq!(topics(level, &world.take(peer)).len(), 9, "{level} {filter}");
+        }
+    }
+}
+
+#[test]
+fn what_came_by_a_subscription_that_has_gone_is_judged_as_well() {
+    for level in [V311, V5] {
+        for waiting in 1..=4 {
+            for filters in [&["secret/t"][..], &["public/t", "secret/t"]] {
+                let mut world = world_with(Limits { in_flight: 1, ..Limits::default() });
+                let publisher = world.connect(Connect::new(V5, "p").bytes());
+                let (peer, _) = come(&mut world, OPEN, &lasting(level, "kitchen"));
+                for filter in filters {
+                    world.ask(peer, subscribe(level, 1, &[], &[(filter, 1)]));
+                }
+                for number in 1..=waiting {
+                    world.ask(publisher, Publish::new(V5, "secret/t", b"m").qos(1, number).bytes());
+                }
+                assert_eq!(topics(level, &world.take(peer)), ["secret/t"], "the others wait");
+                world.ask(peer, unsubscribe(level, 2, &["secret/t"]));
+                world.cut(peer);
+                let (peer, packets) = come(&mut world, RULED, &lasting(level, "kitchen"));
+                assert_eq!(topics(level, &packets), [""; 0], "{level} {waiting} {filters:?}");
+                world.ask(publisher, Publish::new(V5, "public/t", b"m").qos(1, 9).bytes());
+                let live = topics(level, &world.take(peer));
+                assert_eq!(live.len(), filters.len() - 1, "{level} {waiting} {filters:?}");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Many who log in at once, next to some who guess or leave: hashes are slow, and nobody is to be kept out by that.
+//! Many who log in at once, next to some who guess or leave: hashes are slow, and no right password is to be kept out by that.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -126,7 +126,7 @@ fn passwords_of_those_who_have_left_are_not_looked_at() {
     target.gives_back(crate::target::SLACK);
 }
 
-/// More than there is time for, from one address: the rest is told so, and others are let in all the same.
+/// More than there is time for, from one address: the rest is told so, and others are admitted all the same.
 #[test]
 fn what_there_is_no_time_for_is_refused_as_busy() {
     let directory = Directory::new("busy");
