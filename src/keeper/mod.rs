@@ -22,6 +22,7 @@ use log::warn;
 use crate::journal::{Batch, Fetch, Pages};
 use crate::storage::{CACHE_BYTES, JOURNAL_BYTES_MAXIMUM, Pause, Store, StoreError, Wanted};
 use crate::time::Time;
+use crate::timeline::{ANCHOR_AGE_MAXIMUM, Clocks};
 
 use times::Times;
 use yielding::Yielding;
@@ -40,6 +41,10 @@ const READING: Duration = Duration::from_millis(2);
 
 /// How long there must have been no batch before the store is put into shape.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How often the clocks are looked at where there is no batch; tests do not wait that long.
+const CLOCKS_KNOWN: Duration =
+    if cfg!(test) { Duration::from_millis(5) } else { Duration::from_secs(ANCHOR_AGE_MAXIMUM.seconds()) };
 
 /// Bytes that must be free for new messages to be taken: what it takes to settle those that are there, with a journal
 /// that has to be copied before it can begin anew.
@@ -98,15 +103,9 @@ pub struct Statistics {
 /// Something on its way to the thread.
 enum Job {
     /// A batch to be made durable.
-    Keep(Closed),
+    Keep(Batch),
     /// Messages to be read.
-    Read { fetches: Vec<Fetch>, now: Time, wall: u64 },
-}
-
-/// A batch, and the milliseconds since 1970 when it was closed.
-struct Closed {
-    batch: Batch,
-    wall: u64,
+    Read { fetches: Vec<Fetch>, now: Time },
 }
 
 /// The loop's side of the thread.
@@ -120,12 +119,16 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Starts the thread. It calls `wake` after every answer.
+    /// Starts the thread. It reads the clocks itself, and calls `wake` after every answer.
     ///
     /// # Errors
     ///
     /// The system gives no thread.
-    pub fn start(store: Store, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        store: Store,
+        clocks: impl Fn() -> Clocks + Send + 'static,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let (jobs, waiting) = channel();
         let (answering, answers) = channel();
         let thread =
@@ -135,7 +138,7 @@ impl Storage {
                     let _ = answering.send(kept);
                     wake();
                 };
-                Keeper::new(store, waiting, answer).run();
+                Keeper::new(store, waiting, clocks, answer).run();
             })?;
         Ok(Self { jobs, answers, thread, outstanding: 0 })
     }
@@ -145,17 +148,16 @@ impl Storage {
         self.outstanding == 0
     }
 
-    /// Has a batch made durable. `wall` are the milliseconds since 1970 at the moment [`Batch::now`].
-    pub fn hand_over(&mut self, batch: Batch, wall: u64) {
+    /// Has a batch made durable.
+    pub fn hand_over(&mut self, batch: Batch) {
         self.outstanding += 1;
         // A thread that has failed has said so.
-        let _ = self.jobs.send(Job::Keep(Closed { batch, wall }));
+        let _ = self.jobs.send(Job::Keep(batch));
     }
 
-    /// Has messages read. They come in the order of each fetch, as parts of several answers. `now` and `wall` are the
-    /// same moment.
-    pub fn read(&self, fetches: Vec<Fetch>, now: Time, wall: u64) {
-        let _ = self.jobs.send(Job::Read { fetches, now, wall });
+    /// Has messages read. They come in the order of each fetch, as parts of several answers.
+    pub fn read(&self, fetches: Vec<Fetch>, now: Time) {
+        let _ = self.jobs.send(Job::Read { fetches, now });
     }
 
     /// The next answer, if there is one. To be asked until there is none whenever the thread wakes the loop.
@@ -191,24 +193,25 @@ impl Storage {
 }
 
 /// The thread's side.
-struct Keeper<Answer> {
+struct Keeper<Read, Answer> {
     store: Store,
     jobs: Receiver<Job>,
     /// The loop has ended: nothing more will come.
     is_over: bool,
     /// Batches that wait.
-    batches: VecDeque<Closed>,
+    batches: VecDeque<Batch>,
     /// What is to be read.
     wanted: Wanted,
-    /// The same moment on both clocks, of late.
-    clocks: (Time, u64),
+    /// When something was asked for last.
+    asked: Time,
+    clocks: Read,
     answer: Answer,
     times: Times,
 }
 
 /// What the thread does next.
 enum Work {
-    Keep(Closed),
+    Keep(Batch),
     Read,
 }
 
@@ -220,15 +223,16 @@ enum End {
     Failed(String),
 }
 
-impl<Answer: Fn(Kept)> Keeper<Answer> {
-    fn new(store: Store, jobs: Receiver<Job>, answer: Answer) -> Self {
+impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
+    fn new(store: Store, jobs: Receiver<Job>, clocks: Read, answer: Answer) -> Self {
         Self {
             store,
             jobs,
             is_over: false,
             batches: VecDeque::new(),
             wanted: Wanted::default(),
-            clocks: (Time::ZERO, 0),
+            asked: Time::ZERO,
+            clocks,
             answer,
             times: Times::new(),
         }
@@ -237,28 +241,28 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
     fn run(mut self) {
         loop {
             let outcome = self.next().and_then(|work| match work {
-                Work::Keep(closed) => {
-                    self.keep(&closed)?;
+                Work::Keep(batch) => {
+                    self.keep(&batch)?;
                     self.put_into_shape(Pause::BetweenBatches).map(|_| ())
                 }
                 Work::Read => self.read(),
             });
             match outcome {
                 Ok(()) => {}
-                Err(End::NothingLeft) => return,
+                Err(End::NothingLeft) => return self.finish(),
                 Err(End::Failed(why)) => return (self.answer)(Kept::Failed(why)),
             }
         }
     }
 
     /// What is to be done next: the next batch, if there is one, else some of what is to be read. While there is neither,
-    /// the store is put into shape, until that is done.
+    /// the store is put into shape, until that is done, and then it keeps the time.
     fn next(&mut self) -> Result<Work, End> {
         let mut has_more = true;
         loop {
             self.take_jobs();
-            if let Some(closed) = self.batches.pop_front() {
-                return Ok(Work::Keep(closed));
+            if let Some(batch) = self.batches.pop_front() {
+                return Ok(Work::Keep(batch));
             }
             if self.is_over {
                 return Err(End::NothingLeft);
@@ -267,8 +271,7 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
                 return Ok(Work::Read);
             }
             if !has_more {
-                let job = self.jobs.recv().map_err(|_| End::NothingLeft)?;
-                self.take(job);
+                has_more = !self.wait_for_job(CLOCKS_KNOWN) && self.keep_time()?;
             } else if !self.wait_for_job(IDLE) {
                 has_more = self.put_into_shape(Pause::Idle)?;
             }
@@ -298,9 +301,9 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
 
     fn take(&mut self, job: Job) {
         match job {
-            Job::Keep(closed) => self.batches.push_back(closed),
-            Job::Read { fetches, now, wall } => {
-                self.clocks = (now, wall);
+            Job::Keep(batch) => self.batches.push_back(batch),
+            Job::Read { fetches, now } => {
+                self.asked = now;
                 fetches.into_iter().for_each(|fetch| self.wanted.add(fetch));
             }
         }
@@ -322,7 +325,7 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
 
     fn read_for_a_while(&mut self) -> Result<Pages, StoreError> {
         let begin = clock();
-        self.store.read(&mut self.wanted, self.clocks, || begin.elapsed() >= READING)
+        self.store.read(&mut self.wanted, self.asked, || begin.elapsed() >= READING)
     }
 
     /// Does what the store wants done where nobody waits. Tells whether there is more of it.
@@ -338,14 +341,31 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
         }
     }
 
+    /// Has the store note what the clocks show. Tells whether it may have to be put into shape.
+    fn keep_time(&mut self) -> Result<bool, End> {
+        match self.store.keep_time((self.clocks)()) {
+            Ok(()) => Ok(true),
+            // It is tried again soon enough.
+            Err(StoreError::Full) => Ok(false),
+            Err(error) => self.reopen(&error).map(|()| false),
+        }
+    }
+
+    /// Nothing more will come.
+    fn finish(mut self) {
+        if let Err(error) = self.store.finish((self.clocks)()) {
+            warn!("Warning: the storage could not note when the broker has ended: {error}.");
+        }
+    }
+
     /// Makes a batch durable, however long that takes while there is no room.
-    fn keep(&mut self, closed: &Closed) -> Result<(), End> {
+    fn keep(&mut self, batch: &Batch) -> Result<(), End> {
         let (mut is_full, mut was_reopened) = (false, false);
         loop {
-            match self.attempt(closed) {
+            match self.attempt(batch) {
                 Ok(()) => {
                     let statistics = self.statistics();
-                    (self.answer)(Kept::Durable { number: closed.batch.number, statistics });
+                    (self.answer)(Kept::Durable { number: batch.number, statistics });
                     return Ok(());
                 }
                 Err(StoreError::Full) => {
@@ -364,10 +384,10 @@ impl<Answer: Fn(Kept)> Keeper<Answer> {
         }
     }
 
-    fn attempt(&mut self, Closed { batch, wall }: &Closed) -> Result<(), StoreError> {
+    fn attempt(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let begin = clock();
         let mut yielding = Yielding::new();
-        self.store.commit_in_parts(batch, *wall, || yielding.let_others_run())?;
+        self.store.commit_in_parts(batch, (self.clocks)(), || yielding.let_others_run())?;
         self.times.add(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX));
         Ok(())
     }

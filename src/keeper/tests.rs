@@ -3,7 +3,8 @@
 use std::fs;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use crate::codec::{Properties, QoS};
@@ -17,7 +18,11 @@ use crate::settings::{ListenerId, OnDamage};
 use crate::storage::{Opening, Store, StoreError};
 use crate::subscription::Identifiers;
 use crate::time::Time;
+use crate::timeline::{Boot, Clocks};
 use crate::topic::TopicName;
+
+/// Clocks that stand still.
+const CLOCKS: Clocks = Clocks { now: Time::ZERO, boot: None, wall: 0 };
 
 const SESSION: SessionNumber = SessionNumber(NonZeroU64::MIN);
 
@@ -34,7 +39,11 @@ impl File {
     }
 
     fn store(&self) -> Store {
-        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, wall: 0 };
+        self.open(CLOCKS)
+    }
+
+    fn open(&self, clocks: Clocks) -> Store {
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks };
         Store::open(&self.0.join("store.db"), opening).expect("it can be opened")
     }
 
@@ -46,7 +55,7 @@ impl File {
                 numbers.push(message.0.get());
             }
         };
-        self.store().load(Time::ZERO, 0, each).expect("it can be read");
+        self.store().load(Time::ZERO, each).expect("it can be read");
         numbers
     }
 }
@@ -59,11 +68,15 @@ impl Drop for File {
 
 /// A storage, and what hears when it wakes the loop.
 fn start(store: Store) -> (Storage, Receiver<()>) {
+    start_with(store, || CLOCKS)
+}
+
+fn start_with(store: Store, clocks: impl Fn() -> Clocks + Send + 'static) -> (Storage, Receiver<()>) {
     let (waking, woken) = channel();
     let wake = move || {
         let _ = waking.send(());
     };
-    (Storage::start(store, wake).expect("there is a thread"), woken)
+    (Storage::start(store, clocks, wake).expect("there is a thread"), woken)
 }
 
 fn number(number: u64) -> MessageNumber {
@@ -72,6 +85,10 @@ fn number(number: u64) -> MessageNumber {
 
 /// A message for the one session.
 fn batch(count: u64) -> Batch {
+    batch_of(count, Time::NEVER)
+}
+
+fn batch_of(count: u64, expires: Time) -> Batch {
     let session = StoredSession {
         number: SESSION,
         client_identifier: "client".to_owned(),
@@ -89,7 +106,7 @@ fn batch(count: u64) -> Batch {
         retain: false,
         publisher: None,
         properties: Properties::default(),
-        expires: Time::NEVER,
+        expires,
     });
     let form = CopyForm { qos: QoS::AtLeastOnce, retain: false, identifiers: Identifiers::default() };
     let recipients = vec![Recipient { session: SESSION, form }];
@@ -130,7 +147,7 @@ fn batches_become_durable_and_the_loop_is_woken() {
     let (mut storage, woken) = start(file.store());
     assert!(storage.is_idle() && storage.next_answer().is_none());
     for count in 1..4 {
-        storage.hand_over(batch(count), 0);
+        storage.hand_over(batch(count));
         assert!(!storage.is_idle());
         woken.recv().expect("it wakes");
         let Some(Kept::Durable { statistics, .. }) = &storage.next_answer() else { panic!("it is durable") };
@@ -138,7 +155,7 @@ fn batches_become_durable_and_the_loop_is_woken() {
         assert!(statistics.bytes >= count * 4096 && statistics.longest >= statistics.median);
         assert!(storage.is_idle() && storage.next_answer().is_none());
     }
-    storage.hand_over(batch(4), 0);
+    storage.hand_over(batch(4));
     let mut left = storage.finish().into_iter();
     assert_eq!(durable(left.next()), 4);
     assert!(left.next().is_none());
@@ -151,11 +168,11 @@ fn a_full_disk_is_told_once_and_tried_until_there_is_room() {
     let mut store = file.store();
     store.faults = vec![StoreError::Full; 3].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(1), 0);
+    storage.hand_over(batch(1));
     woken.recv().expect("it wakes");
     assert!(matches!(storage.next_answer(), Some(Kept::Full)));
     assert!(!storage.is_idle());
-    storage.hand_over(batch(2), 0);
+    storage.hand_over(batch(2));
     for count in 1..3 {
         woken.recv().expect("it wakes");
         assert_eq!(durable(storage.next_answer()), count);
@@ -169,7 +186,7 @@ fn a_full_disk_does_not_keep_the_broker_from_ending() {
     let mut store = file.store();
     store.faults = vec![StoreError::Full; 1_000_000].into();
     let (mut storage, _woken) = start(store);
-    storage.hand_over(batch(1), 0);
+    storage.hand_over(batch(1));
     let left = storage.finish();
     assert!(matches!(&left[..], [Kept::Full, Kept::Failed(why)] if why.contains("no space")), "{left:?}");
     assert_eq!(file.waiting(), []);
@@ -182,7 +199,7 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     let fault = || StoreError::Other("disk I/O error".to_owned());
     store.faults = vec![fault(), StoreError::Full].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(1), 0);
+    storage.hand_over(batch(1));
     woken.recv().expect("it wakes");
     assert!(matches!(storage.next_answer(), Some(Kept::Full)));
     woken.recv().expect("it wakes");
@@ -192,11 +209,11 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     let mut store = file.store();
     store.faults = vec![fault(), fault()].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(2), 0);
+    storage.hand_over(batch(2));
     woken.recv().expect("it wakes");
     assert!(matches!(storage.next_answer(), Some(Kept::Failed(why)) if why == "disk I/O error"));
     assert!(storage.is_idle());
-    storage.hand_over(batch(3), 0);
+    storage.hand_over(batch(3));
     // The thread has ended, so nothing is kept any more and that is told.
     let next = std::iter::repeat_with(|| storage.next_answer()).flatten().next();
     assert!(matches!(next, Some(Kept::Failed(_))));
@@ -204,18 +221,74 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     assert_eq!(file.waiting(), [1]);
 }
 
+/// Clocks that the test sets, of a machine that is not started again.
+#[derive(Clone, Default)]
+struct Watch(Arc<AtomicU64>);
+
+impl Watch {
+    fn read(&self) -> Clocks {
+        let now = Time::from_milliseconds(self.0.load(Ordering::SeqCst));
+        Clocks { now, boot: Some(Boot { id: 1, uptime: now }), wall: 5 }
+    }
+}
+
+#[test]
+fn when_the_broker_has_ended_is_noted() {
+    let file = File::new();
+    let watch = Watch::default();
+    let clocks = watch.clone();
+    let (mut storage, woken) = start_with(file.open(watch.read()), move || clocks.read());
+    storage.hand_over(batch_of(1, Time::from_milliseconds(100_000)));
+    woken.recv().expect("it wakes");
+    assert_eq!(durable(storage.next_answer()), 1);
+    watch.0.store(70_000, Ordering::SeqCst);
+    storage.finish();
+    // Of another boot, and wrong.
+    let clocks = Clocks { now: Time::ZERO, boot: Some(Boot { id: 2, uptime: Time::ZERO }), wall: 0 };
+    let mut left = None;
+    let each = |restored| {
+        if let Restored::Waiting { expires, .. } = restored {
+            left = Some(expires);
+        }
+    };
+    file.open(clocks).load(Time::ZERO, each).expect("it can be read");
+    assert_eq!(left, Some(Time::from_milliseconds(30_000)));
+}
+
+#[test]
+fn time_is_kept_where_nothing_is_committed() {
+    let file = File::new();
+    let watch = Watch::default();
+    let (mut store, clocks) = (file.open(watch.read()), watch.clone());
+    store.load(Time::ZERO, |_| panic!("it is new")).expect("it can be read");
+    assert_eq!(store.written().commits, 1);
+    watch.0.store(60_000, Ordering::SeqCst);
+    let (asking, asked) = channel();
+    let (mut storage, woken) = start_with(store, move || {
+        let _ = asking.send(());
+        clocks.read()
+    });
+    for _ in 0..3 {
+        asked.recv().expect("it looks at the clocks now and then");
+    }
+    storage.hand_over(batch(1));
+    woken.recv().expect("it wakes");
+    let Some(Kept::Durable { statistics, .. }) = storage.next_answer() else { panic!("it is durable") };
+    assert_eq!(statistics.commits, 3, "the start, a minute later, and the batch");
+}
+
 #[test]
 fn a_batch_goes_before_what_is_to_be_read() {
     const COUNT: u16 = 10_000;
     let file = File::new();
     let (mut storage, woken) = start(file.store());
-    storage.hand_over(batch(1), 0);
+    storage.hand_over(batch(1));
     woken.recv().expect("it wakes");
     assert_eq!(durable(storage.next_answer()), 1);
     // More than can be read in the time that a batch may have to wait.
     let fetches = (1..=COUNT).map(|count| Fetch { session: SESSION, messages: vec![number(count.into())] });
-    storage.read(fetches.collect(), Time::ZERO, 0);
-    storage.hand_over(batch(2), 0);
+    storage.read(fetches.collect(), Time::ZERO);
+    storage.hand_over(batch(2));
     let (mut before, mut behind) = (0, 0);
     let count = |kept: Kept, parts: &mut usize| match kept {
         Kept::Read(pages) => *parts += pages.pages.iter().map(|page| page.copies.len()).sum::<usize>(),
@@ -240,13 +313,13 @@ fn a_batch_goes_before_what_is_to_be_read() {
 fn what_is_wanted_is_read_while_the_disk_is_full() {
     let file = File::new();
     let mut store = file.store();
-    store.commit(&batch(1), 0).expect("there is room");
+    store.commit(&batch(1), CLOCKS).expect("there is room");
     store.faults = vec![StoreError::Full; 1_000_000].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(2), 0);
+    storage.hand_over(batch(2));
     woken.recv().expect("it wakes");
     assert!(matches!(storage.next_answer(), Some(Kept::Full)));
-    storage.read(fetch(1), Time::ZERO, 0);
+    storage.read(fetch(1), Time::ZERO);
     woken.recv().expect("it wakes");
     assert_eq!(found(storage.next_answer()), [1]);
     assert!(!storage.is_idle(), "the batch still waits");
@@ -257,11 +330,11 @@ fn what_is_wanted_is_read_while_the_disk_is_full() {
 fn what_can_not_be_read_is_tried_once_more() {
     let file = File::new();
     let mut store = file.store();
-    store.commit(&batch(1), 0).expect("there is room");
+    store.commit(&batch(1), CLOCKS).expect("there is room");
     let fault = || StoreError::Other("disk I/O error".to_owned());
     store.read_faults.borrow_mut().push_back(fault());
     let (mut storage, woken) = start(store);
-    storage.read(fetch(1), Time::ZERO, 0);
+    storage.read(fetch(1), Time::ZERO);
     woken.recv().expect("it wakes");
     assert_eq!(found(storage.next_answer()), [1]);
     storage.finish();
@@ -269,7 +342,7 @@ fn what_can_not_be_read_is_tried_once_more() {
     let store = file.store();
     store.read_faults.borrow_mut().extend([fault(), fault()]);
     let (mut storage, woken) = start(store);
-    storage.read(fetch(1), Time::ZERO, 0);
+    storage.read(fetch(1), Time::ZERO);
     woken.recv().expect("it wakes");
     assert!(matches!(storage.next_answer(), Some(Kept::Failed(why)) if why == "disk I/O error"));
 }

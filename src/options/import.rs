@@ -14,10 +14,11 @@ use crate::config::{self, CommandLine};
 use crate::escape::Escaped;
 use crate::import::{Entrance, Import};
 use crate::journal::{Batch, NextNumbers};
-use crate::server::wall;
+use crate::server::AllClocks;
 use crate::settings::{Address, ListenerId, ListenerName, OnDamage, PERSISTENCE_FILE, Settings, names_of};
 use crate::storage::{Opening, Store};
 use crate::time::Time;
+use crate::timeline::Clocks;
 
 const USAGE: &str = "\
 Usage: brooklet import -c CONFIG FILE
@@ -125,10 +126,10 @@ fn import(file: &Path, target: &Target) -> Result<String, String> {
         ));
     }
     let bytes = fs::read(file).map_err(|why| format!("{name}: can not be read: {why}"))?;
-    let wall = wall().milliseconds();
-    let import = Import::read(&bytes, wall).map_err(|why| format!("{name}: {why}"))?;
+    let clocks = clocks();
+    let import = Import::read(&bytes, clocks.wall).map_err(|why| format!("{name}: {why}"))?;
     let is_new = !target.store.exists();
-    write(&import, target, wall)?;
+    write(&import, target, clocks)?;
     if is_new {
         give_away(&target.store)
             .map_err(|why| format!("{}: its owner can not be changed: {why}", shown(&target.store)))?;
@@ -136,22 +137,27 @@ fn import(file: &Path, target: &Target) -> Result<String, String> {
     Ok(summary(&import, file, &target.store))
 }
 
+/// What the clocks show. Moments in the databases of mosquitto are those of the wall clock.
+fn clocks() -> Clocks {
+    let clocks = AllClocks::start().read();
+    Clocks { now: Time::from_milliseconds(clocks.wall), ..clocks }
+}
+
 fn is_same(one: &Path, other: &Path) -> bool {
     let number = |path: &Path| path.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
     number(one).is_some_and(|one| number(other) == Some(one))
 }
 
-fn write(import: &Import<'_>, target: &Target, wall: u64) -> Result<(), String> {
+fn write(import: &Import<'_>, target: &Target, clocks: Clocks) -> Result<(), String> {
     let in_words = |why: &dyn ToString| format!("{}: {}", shown(&target.store), why.to_string());
-    let opening = Opening { listeners: target.listeners.clone(), on_damage: OnDamage::Refuse, wall };
+    let opening = Opening { listeners: target.listeners.clone(), on_damage: OnDamage::Refuse, clocks };
     let mut store = Store::open(&target.store, opening).map_err(|why| why.to_string())?;
-    let now = Time::from_milliseconds(wall);
     let mut holds_nothing = true;
-    let next = store.load(now, wall, |_| holds_nothing = false).map_err(|why| in_words(&why))?;
+    let next = store.load(clocks.now, |_| holds_nothing = false).map_err(|why| in_words(&why))?;
     if !holds_nothing {
         return Err(in_words(&"this store holds something already; move it away to import into a new one"));
     }
-    store.commit(&batch(import, target, next, now), wall).map_err(|why| in_words(&why))
+    store.commit(&batch(import, target, next, clocks.now), clocks).map_err(|why| in_words(&why))
 }
 
 /// Everything in one batch, since half of an import is worse than none.
@@ -249,14 +255,14 @@ mod tests {
 
     /// How many sessions, subscriptions, waiting messages, deliveries and retained messages a store holds.
     fn held(store: &str) -> [usize; 5] {
-        let wall = wall().milliseconds();
+        let clocks = Clocks { now: Time::from_milliseconds(5), ..clocks() };
         let named = |name: &str| ListenerName { name: name.to_owned(), proves_names: false };
         let listeners = vec![named("port 1"), named("port 18830")];
-        let opening = Opening { listeners, on_damage: OnDamage::Refuse, wall };
+        let opening = Opening { listeners, on_damage: OnDamage::Refuse, clocks };
         let mut held = [0; 5];
         let mut store = Store::open(Path::new(store), opening).unwrap();
         store
-            .load(Time::from_milliseconds(5), wall, |restored| {
+            .load(clocks.now, |restored| {
                 held[match restored {
                     Restored::Session(session) => {
                         assert_eq!(session.listener, ListenerId(1));
@@ -310,7 +316,7 @@ mod tests {
         let finished = import(&["--to", &to, &golden("retained")]);
         assert!(finished.code == 1 && finished.complaint.contains("a database of mosquitto"), "{finished:?}");
         fs::remove_file(&theirs).unwrap();
-        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, wall: 0 };
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks: clocks() };
         let other = Store::open(Path::new(&theirs), opening).unwrap();
         let finished = import(&["--to", &to, &golden("retained")]);
         assert!(finished.code == 1 && finished.complaint.contains("another broker"), "{finished:?}");

@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration as SystemDuration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{Duration, Time};
+#[cfg(feature = "persistence")]
+use crate::timeline::{Boot, Clocks};
 
 /// A clock that starts at zero and never goes back. It counts the time in which the machine sleeps, where the system can be
 /// asked for that: a client is as silent in that time, and a session as old, as in any other.
@@ -28,13 +30,13 @@ impl Clock {
 }
 
 /// How long the machine has been on, sleep included.
-#[cfg(feature = "system")]
+#[cfg(any(feature = "system", feature = "persistence"))]
 fn since_boot() -> Option<SystemDuration> {
     use nix::time::{ClockId, clock_gettime};
     clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(SystemDuration::from)
 }
 
-#[cfg(not(feature = "system"))]
+#[cfg(not(any(feature = "system", feature = "persistence")))]
 const fn since_boot() -> Option<SystemDuration> {
     None
 }
@@ -46,12 +48,51 @@ pub fn wall() -> Duration {
     Duration::from_milliseconds(u64::try_from(since).unwrap_or(u64::MAX))
 }
 
+/// All clocks of the machine, for what is stored.
+#[cfg(feature = "persistence")]
+#[derive(Clone, Copy, Debug)]
+pub struct AllClocks {
+    own: Clock,
+    /// Which start of the machine it is; none where the system does not tell.
+    boot: Option<u128>,
+}
+
+#[cfg(feature = "persistence")]
+impl AllClocks {
+    /// Together with the clock of a broker.
+    pub(super) fn of(own: Clock) -> Self {
+        Self { own, boot: boot() }
+    }
+
+    /// With a clock of its own, which begins with them.
+    pub fn start() -> Self {
+        Self::of(Clock::start())
+    }
+
+    /// What they show now.
+    pub fn read(self) -> Clocks {
+        let boot = self.boot.zip(since_boot()).map(|(id, uptime)| {
+            let uptime = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
+            Boot { id, uptime: Time::from_milliseconds(uptime) }
+        });
+        Clocks { now: self.own.now(), boot, wall: wall().milliseconds() }
+    }
+}
+
+/// The name that the system gives itself at each start.
+#[cfg(feature = "persistence")]
+#[expect(clippy::disallowed_methods, reason = "it is the system that is asked")]
+fn boot() -> Option<u128> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    u128::from_str_radix(&text.trim_end().replace('-', ""), 16).ok()
+}
+
 /// A number that nobody can foresee: the keys of the standard library's hash maps are drawn from the system.
 pub(super) fn seed() -> u64 {
     RandomState::new().hash_one("a seed")
 }
 
-#[cfg(all(test, feature = "system"))]
+#[cfg(all(test, any(feature = "system", feature = "persistence")))]
 mod tests {
     use super::*;
 

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use log::{error, info, warn};
 use mio::Events;
 
-use super::{Server, clock};
+use super::Server;
+use super::clock::AllClocks;
 use crate::broker::StorageFigures;
 use crate::escape::Escaped;
 use crate::journal::{Pace, Pages, Restored};
@@ -58,14 +59,20 @@ impl Server {
     pub fn keep(&mut self, persistence: &Persistence) -> Result<(), String> {
         let path = persistence.directory.join(&persistence.file);
         let place = Escaped(&path.display().to_string()).to_string();
-        let (now, wall) = (self.clock.now(), clock::wall().milliseconds());
+        let (now, clocks) = (self.clock.now(), AllClocks::of(self.clock));
         let listeners = self.present_names(None);
-        let opening = Opening { listeners, on_damage: persistence.on_damage, wall };
+        let opening = Opening { listeners, on_damage: persistence.on_damage, clocks: clocks.read() };
         let mut store = Store::open(&path, opening).map_err(|error| error.to_string())?;
         if let Some(aside) = store.was_set_aside() {
             let aside = Escaped(&aside.display().to_string()).to_string();
             warn!(
                 "Warning: {place} was damaged. It was moved to {aside}; the broker begins without what it holds."
+            );
+        }
+        if let Some(doubt) = store.doubt() {
+            warn!(
+                "Warning: it is not known how long the broker was down, since the machine was started again and the \
+                 clock {doubt}. Nothing in {place} has become older meanwhile."
             );
         }
         self.names = store.listeners().map(str::to_owned).collect();
@@ -77,7 +84,7 @@ impl Server {
             broker.restore(restored, now);
             if signals.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        store.load_until(now, wall, restore).map_err(|error| error.to_string())?;
+        store.load_until(now, restore).map_err(|error| error.to_string())?;
         self.broker.finish_restore(now);
         let census = self.broker.census();
         info!(
@@ -90,8 +97,8 @@ impl Server {
                 error!("Error: the loop can not be woken: {why}.");
             }
         };
-        let storage =
-            Storage::start(store, wake).map_err(|error| format!("no thread for the storage: {error}"))?;
+        let storage = Storage::start(store, move || clocks.read(), wake)
+            .map_err(|error| format!("no thread for the storage: {error}"))?;
         let has_room = has_room(&path);
         self.broker.set_storage_room(has_room, now);
         self.keeping = Some(Keeping {
@@ -173,12 +180,12 @@ impl Server {
             && self.broker.batch_due().is_some_and(|due| due <= now)
             && let Some(batch) = self.broker.take_batch(now)
         {
-            keeping.storage.hand_over(batch, clock::wall().milliseconds());
+            keeping.storage.hand_over(batch);
         }
         if self.broker.wants_pages() {
             let fetches = self.broker.take_fetches(now);
             if !fetches.is_empty() {
-                keeping.storage.read(fetches, now, clock::wall().milliseconds());
+                keeping.storage.read(fetches, now);
             }
         }
     }

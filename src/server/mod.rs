@@ -67,6 +67,8 @@ use crate::memory::{Counted, Shrinking};
 use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
+#[cfg(feature = "persistence")]
+pub use clock::AllClocks;
 use clock::Clock;
 pub use clock::wall;
 use keeping::Keeping;

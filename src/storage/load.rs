@@ -20,16 +20,16 @@ fn copy(
     session: SessionNumber,
     translation: Translation<'_>,
 ) -> Outcome<Option<StoredCopy>> {
-    let text = concat!("SELECT recipients, ", publication_columns!(), " FROM msg WHERE id = ?");
+    let text = concat!("SELECT recipients, lifetime, ", publication_columns!(), " FROM msg WHERE id = ?");
     let mut statement = connection.prepare_cached(text)?;
     let mut rows = statement.query([key(message.0)])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     for recipient in Recipients::new(row.get_ref(0)?.as_blob()?) {
         let recipient = recipient?;
         if recipient.session == session {
-            let expires = translation.clocks.read(row.get(1)?);
+            let expires = translation.present.expires(row, 1)?;
             let form = recipient.form;
-            let found = publication(row, 1, expires, translation.listeners)?;
+            let found = publication(row, 2, expires, translation.listeners)?;
             return Ok(found.map(|publication| StoredCopy { number: message, message: publication, form }));
         }
     }
@@ -178,7 +178,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
 
     fn messages(&mut self) -> Outcome<()> {
         // The lengths of columns are known without what is in them, so a large payload is not read.
-        let text = "SELECT id, recipients, expires, \
+        let text = "SELECT id, recipients, lifetime, expires, \
             octet_length(topic) + ifnull(octet_length(publisher), 0) + octet_length(properties) \
             + octet_length(payload) FROM msg ORDER BY id";
         let mut statement = self.connection.prepare(text)?;
@@ -197,7 +197,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     fn message(&mut self, message: MessageNumber, done: &[SessionNumber], row: &Row<'_>) -> Outcome<()> {
         let mut sessions = Vec::new();
         // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
-        let is_ahead = self.translation.clocks.is_ahead(row.get(2)?);
+        let expires = self.translation.present.expires(row, 2)?;
+        let is_ahead = self.translation.present.is_ahead(expires);
         for recipient in Recipients::new(row.get_ref(1)?.as_blob()?) {
             let session = recipient?.session;
             self.marks.check_session(session)?;
@@ -209,21 +210,20 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         if sessions.is_empty() {
             self.needless.messages.push(key(message.0));
         } else {
-            let expires = self.translation.clocks.read(row.get(2)?);
-            self.tell(Restored::Waiting { message, length: row.get(3)?, expires, sessions })?;
+            self.tell(Restored::Waiting { message, length: row.get(4)?, expires, sessions })?;
         }
         Ok(())
     }
 
     fn retained(&mut self) -> Outcome<()> {
-        let text = concat!("SELECT id, ", publication_columns!(), " FROM retained ORDER BY id");
+        let text = concat!("SELECT id, lifetime, ", publication_columns!(), " FROM retained ORDER BY id");
         let mut statement = self.connection.prepare(text)?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
-            let expires: Option<i64> = row.get(1)?;
-            let Translation { clocks, listeners } = self.translation;
-            let is_ahead = clocks.is_ahead(expires);
-            match if is_ahead { publication(row, 1, clocks.read(expires), listeners)? } else { None } {
+            let Translation { present, listeners } = self.translation;
+            let expires = present.expires(row, 1)?;
+            let is_ahead = present.is_ahead(expires);
+            match if is_ahead { publication(row, 2, expires, listeners)? } else { None } {
                 Some(publication) => self.tell(Restored::Retained(publication))?,
                 None => self.needless.retained.push(row.get(0)?),
             }

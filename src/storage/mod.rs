@@ -7,9 +7,10 @@
 //! of them and is left out.
 //!
 //! There is no clock in here, and no thread but the caller's, which may let others run between the rows of a long
-//! transaction. Moments are handed in twice, as the broker counts them and as a clock on the wall shows them, because
-//! only the latter mean anything after a restart.
+//! transaction. What clocks show is handed in. Moments are stored on a [`timeline`](crate::timeline), because those of the
+//! broker mean nothing after a restart, and those of a clock on the wall mean nothing where that is wrong.
 
+mod anchor;
 mod error;
 mod file;
 mod listeners;
@@ -30,14 +31,15 @@ use rusqlite::Connection;
 use crate::journal::{Batch, NextNumbers, Pages, Restored};
 use crate::settings::{ListenerName, OnDamage};
 use crate::time::Time;
+use crate::timeline::{Anchor, Clocks, Doubt, Timeline};
 
 pub use error::{OpenError, StoreError};
 pub use pages::Wanted;
 pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
 
 use listeners::Listeners;
-use rows::{Clocks, Translation};
-use write::Marks;
+use rows::{Present, Translation};
+use write::{Beside, Marks};
 
 /// Statements that stay prepared: more than there are.
 const STATEMENTS_MAXIMUM: usize = 48;
@@ -52,8 +54,8 @@ pub struct Opening {
     pub listeners: Vec<ListenerName>,
     /// What becomes of a file that is damaged.
     pub on_damage: OnDamage,
-    /// Milliseconds since 1970: what the name of a file set aside ends with.
-    pub wall: u64,
+    /// What clocks show: how late it is on the timeline, and what the name of a file set aside ends with.
+    pub clocks: Clocks,
 }
 
 /// The durable state of a broker, on disk.
@@ -67,6 +69,7 @@ pub struct Store {
     listeners: Listeners,
     /// Numbers that may have been given so far.
     marks: Marks,
+    timeline: Timeline,
     written: Written,
     /// Where a damaged file was put that lay in the way.
     set_aside: Option<PathBuf>,
@@ -89,26 +92,27 @@ impl Store {
     /// What is wrong with the directory or the file, in words for the operator.
     pub fn open(path: &Path, opening: Opening) -> Result<Self, OpenError> {
         if opening.on_damage == OnDamage::Refuse {
-            return Self::open_as_it_is(path, opening.listeners);
+            return Self::open_as_it_is(path, opening.listeners, opening.clocks);
         }
-        let present = opening.listeners;
-        let read = |mut store: Self| store.load(Time::ZERO, opening.wall, |_| {}).map(|_| store);
-        match Self::open_as_it_is(path, present.clone()).and_then(read) {
+        let Opening { listeners: present, clocks, .. } = opening;
+        let read = |mut store: Self| store.load(clocks.now, |_| {}).map(|_| store);
+        match Self::open_as_it_is(path, present.clone(), clocks).and_then(read) {
             Err(OpenError::Damaged { .. }) => {
-                let set_aside = file::set_aside(path, opening.wall)?;
-                let store = Self::open_as_it_is(path, present)?;
+                let set_aside = file::set_aside(path, clocks.wall)?;
+                let store = Self::open_as_it_is(path, present, clocks)?;
                 Ok(Self { set_aside: Some(set_aside), ..store })
             }
             other => other,
         }
     }
 
-    fn open_as_it_is(path: &Path, present: Vec<ListenerName>) -> Result<Self, OpenError> {
+    fn open_as_it_is(path: &Path, present: Vec<ListenerName>, clocks: Clocks) -> Result<Self, OpenError> {
         file::prepare(path)?;
-        let connection = schema::connect(path, &present)?;
+        let connection = schema::connect(path, &present, Anchor::first(clocks))?;
         let in_words = |error: StoreError| error.about(path);
         let listeners = Listeners::read(&connection, &present).map_err(in_words)?;
         let marks = Marks::read(&connection).map_err(in_words)?;
+        let anchor = anchor::read(&connection).map_err(in_words)?;
         let written = upkeep::begin(&connection).map_err(in_words)?;
         Ok(Self {
             path: path.to_owned(),
@@ -116,6 +120,7 @@ impl Store {
             present,
             listeners,
             marks,
+            timeline: Timeline::resume(anchor, clocks),
             written,
             set_aside: None,
             #[cfg(test)]
@@ -128,6 +133,11 @@ impl Store {
     /// Where a damaged file was put that lay in the way when the store was opened.
     pub fn was_set_aside(&self) -> Option<&Path> {
         self.set_aside.as_deref()
+    }
+
+    /// Why it is not known how long no broker has used the store, so that no time has passed for what it holds.
+    pub const fn doubt(&self) -> Option<Doubt> {
+        self.timeline.doubt()
     }
 
     /// The names of all listeners that there are or were: the first ones are those of the settings, by their places, and
@@ -143,14 +153,14 @@ impl Store {
 
     /// Makes a batch durable, as a whole or not at all. Doing it twice is no different from doing it once.
     ///
-    /// `wall` are the milliseconds since 1970 at the moment [`Batch::now`].
+    /// `clocks` are those of now. With the batch goes what they show, if it is time for that.
     ///
     /// # Errors
     ///
     /// Nothing of the batch is durable, or it is and could not be seen to be. It may be tried again, if the disk is
     /// [full](StoreError::Full) with this store, else behind [`Store::reopen`].
-    pub fn commit(&mut self, batch: &Batch, wall: u64) -> Result<(), StoreError> {
-        self.commit_in_parts(batch, wall, || ())
+    pub fn commit(&mut self, batch: &Batch, clocks: Clocks) -> Result<(), StoreError> {
+        self.commit_in_parts(batch, clocks, || ())
     }
 
     /// The same, where others wait for this processor: now and then, they may have it.
@@ -161,7 +171,7 @@ impl Store {
     pub fn commit_in_parts(
         &mut self,
         batch: &Batch,
-        wall: u64,
+        clocks: Clocks,
         mut let_others_run: impl FnMut(),
     ) -> Result<(), StoreError> {
         if batch.records.is_empty() {
@@ -171,19 +181,47 @@ impl Store {
         if let Some(fault) = self.faults.pop_front() {
             return Err(fault);
         }
-        let translation = Translation { clocks: Clocks::new(batch.now, wall), listeners: &self.listeners };
-        let outcome =
-            write::commit(&mut self.connection, batch, translation, self.marks, &mut let_others_run);
+        let (present, anchor) = (Present::new(batch.now, &self.timeline), self.timeline.due(clocks));
+        let translation = Translation { present, listeners: &self.listeners };
+        let beside = Beside { translation, marks: self.marks, anchor };
+        let outcome = write::commit(&mut self.connection, batch, beside, &mut let_others_run);
         let (marks, listeners) = outcome.map_err(|error| self.judged(error))?;
         self.marks = marks;
         if let Some(listeners) = listeners {
             self.listeners = listeners;
         }
+        if let Some(anchor) = anchor {
+            self.timeline.anchored(anchor, clocks.now);
+        }
+        upkeep::count(&self.connection, &mut self.written)
+    }
+
+    /// Makes durable what clocks show, if it is time for that. To be called now and then where nothing else is committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`]'s.
+    pub fn keep_time(&mut self, clocks: Clocks) -> Result<(), StoreError> {
+        self.timeline.due(clocks).map_or(Ok(()), |anchor| self.anchor(anchor, clocks.now))
+    }
+
+    /// The same whenever it is: the last thing to be done with a store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`]'s.
+    pub fn finish(&mut self, clocks: Clocks) -> Result<(), StoreError> {
+        self.anchor(self.timeline.anchor_by(clocks), clocks.now)
+    }
+
+    fn anchor(&mut self, anchor: Anchor, now: Time) -> Result<(), StoreError> {
+        anchor::write(anchor, &self.connection).map_err(|error| self.judged(error.into()))?;
+        self.timeline.anchored(anchor, now);
         upkeep::count(&self.connection, &mut self.written)
     }
 
     /// Reads some of what is wanted: at least one message, then as many as are good at a time and until it is time for
-    /// something else. `now` and `wall` are the same moment, as in [`Store::commit`].
+    /// something else.
     ///
     /// # Errors
     ///
@@ -191,14 +229,15 @@ impl Store {
     pub fn read(
         &self,
         wanted: &mut Wanted,
-        (now, wall): (Time, u64),
+        now: Time,
         is_time_up: impl FnMut() -> bool,
     ) -> Result<Pages, StoreError> {
         #[cfg(test)]
         if let Some(fault) = self.read_faults.borrow_mut().pop_front() {
             return Err(fault);
         }
-        let translation = Translation { clocks: Clocks::new(now, wall), listeners: &self.listeners };
+        let translation =
+            Translation { present: Present::new(now, &self.timeline), listeners: &self.listeners };
         pages::read(&self.connection, wanted, translation, is_time_up)
     }
 
@@ -208,19 +247,15 @@ impl Store {
     }
 
     /// Reads everything, in the order that [`Restored`] tells, and forgets what nobody needs any more: messages that
-    /// are settled or whose sessions are gone, messages and retained messages that have expired. Returns the
+    /// are settled or whose sessions are gone, messages and retained messages that have expired. Only then it is durable
+    /// what the clocks showed, since a file is left as it is if it can not be read. Returns the
     /// [numbers](Store::next_numbers) that are to be given next.
     ///
     /// # Errors
     ///
     /// It can not be read: why, in words for the operator. What was handed to `each` before is worth nothing then.
-    pub fn load(
-        &mut self,
-        now: Time,
-        wall: u64,
-        mut each: impl FnMut(Restored),
-    ) -> Result<NextNumbers, OpenError> {
-        self.load_until(now, wall, |restored| {
+    pub fn load(&mut self, now: Time, mut each: impl FnMut(Restored)) -> Result<NextNumbers, OpenError> {
+        self.load_until(now, |restored| {
             each(restored);
             ControlFlow::Continue(())
         })
@@ -234,12 +269,20 @@ impl Store {
     pub fn load_until(
         &mut self,
         now: Time,
-        wall: u64,
         each: impl FnMut(Restored) -> ControlFlow<()>,
     ) -> Result<NextNumbers, OpenError> {
-        let translation = Translation { clocks: Clocks::new(now, wall), listeners: &self.listeners };
+        let translation =
+            Translation { present: Present::new(now, &self.timeline), listeners: &self.listeners };
         load::load(&mut self.connection, translation, self.marks, each)
             .map_err(|error| error.about(&self.path))?;
+        if self.timeline.is_anchored() {
+            return Ok(self.next_numbers());
+        }
+        match self.keep_time(self.timeline.start()) {
+            // It can be done with the first commit.
+            Ok(()) | Err(StoreError::Full | StoreError::Unwritten(_)) => {}
+            Err(error) => return Err(error.about(&self.path)),
+        }
         Ok(self.next_numbers())
     }
 
@@ -253,7 +296,7 @@ impl Store {
         // Two connections to one file would be in each other's way.
         let in_words = |error: StoreError| error.about(&self.path);
         self.connection = Connection::open_in_memory().map_err(|error| in_words(error.into()))?;
-        self.connection = schema::connect(&self.path, &self.present)?;
+        self.connection = schema::connect(&self.path, &self.present, self.timeline.anchor())?;
         self.listeners.number(&self.connection).map_err(in_words)?;
         upkeep::empty_journal(&self.connection, &mut self.written).map_err(in_words)?;
         self.marks = Marks::read(&self.connection).map_err(in_words)?;

@@ -100,7 +100,7 @@ fn message(
     translation: Translation<'_>,
 ) -> Outcome<(Option<Portable>, Vec<Option<CopyForm>>)> {
     let mut forms = vec![None; sessions.len()];
-    let text = concat!("SELECT recipients, ", publication_columns!(), " FROM msg WHERE id = ?");
+    let text = concat!("SELECT recipients, lifetime, ", publication_columns!(), " FROM msg WHERE id = ?");
     let mut statement = connection.prepare_cached(text)?;
     let mut rows = statement.query([key(number.0)])?;
     let Some(row) = rows.next()? else { return Ok((None, forms)) };
@@ -119,8 +119,8 @@ fn message(
     if missing == sessions.len() {
         return Ok((None, forms));
     }
-    let expires = translation.clocks.read(row.get(1)?);
-    match publication(row, 1, expires, translation.listeners)? {
+    let expires = translation.present.expires(row, 1)?;
+    match publication(row, 2, expires, translation.listeners)? {
         None => Ok((None, vec![None; sessions.len()])),
         found => Ok((found, forms)),
     }

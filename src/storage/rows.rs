@@ -17,23 +17,22 @@ use crate::journal::{
 use crate::message::{Portable, Publication};
 use crate::subscription::{IDENTIFIER_MAXIMUM, Identifiers};
 use crate::time::{Duration, Time};
+use crate::timeline::Timeline;
 use crate::topic::TopicName;
 
 /// What reading a row comes to.
 pub(super) type Outcome<T> = Result<T, StoreError>;
 
-/// One moment on both clocks, by which all others are read and written.
+/// One moment by the broker's clock and on the timeline, by which all others are read and written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clocks {
+pub(super) struct Present {
     now: Time,
-    /// Milliseconds since 1970.
-    wall: u64,
+    moment: u64,
 }
 
-impl Clocks {
-    /// `now` is when the clock on the wall shows `wall`.
-    pub(super) const fn new(now: Time, wall: u64) -> Self {
-        Self { now, wall }
+impl Present {
+    pub(super) fn new(now: Time, timeline: &Timeline) -> Self {
+        Self { now, moment: timeline.at(now) }
     }
 
     /// A moment as it is written; null is never.
@@ -43,29 +42,41 @@ impl Clocks {
         }
         let ahead = time.since(self.now).milliseconds();
         let behind = self.now.since(time).milliseconds();
-        let wall = self.wall.saturating_add(ahead).saturating_sub(behind);
-        Some(i64::try_from(wall).unwrap_or(i64::MAX))
+        let moment = self.moment.saturating_add(ahead).saturating_sub(behind);
+        Some(i64::try_from(moment).unwrap_or(i64::MAX))
     }
 
-    /// A moment that was written.
-    pub(super) fn read(self, written: Option<i64>) -> Time {
+    /// How much time is left until then, as it is written; null is no end.
+    pub(super) fn lifetime(self, time: Time) -> Option<i64> {
+        (time != Time::NEVER).then(|| span(time.since(self.now)))
+    }
+
+    /// A moment that was written, which is not further ahead than `most`: after a crash the timeline may go on a little
+    /// before where it was, and nothing may last longer than was asked for.
+    pub(super) fn read(self, written: Option<i64>, most: Option<Duration>) -> Time {
         let Some(written) = written else { return Time::NEVER };
-        let wall = u64::try_from(written).unwrap_or(0);
-        let ahead = Duration::from_milliseconds(wall.saturating_sub(self.wall));
-        let behind = Duration::from_milliseconds(self.wall.saturating_sub(wall));
-        self.now + ahead - behind
+        let moment = u64::try_from(written).unwrap_or(0);
+        let ahead = Duration::from_milliseconds(moment.saturating_sub(self.moment));
+        let behind = Duration::from_milliseconds(self.moment.saturating_sub(moment));
+        self.now + most.map_or(ahead, |most| ahead.min(most)) - behind
     }
 
-    /// Whether a moment that was written is still to come.
-    pub(super) fn is_ahead(self, written: Option<i64>) -> bool {
-        written.is_none_or(|written| u64::try_from(written).is_ok_and(|written| written > self.wall))
+    /// When a message expires: `column` is how much time it had left, the next one is the moment.
+    pub(super) fn expires(self, row: &Row<'_>, column: usize) -> Outcome<Time> {
+        let lifetime: Option<u64> = row.get(column)?;
+        Ok(self.read(row.get(column + 1)?, lifetime.map(Duration::from_milliseconds)))
+    }
+
+    /// Whether a moment is still to come.
+    pub(super) fn is_ahead(self, time: Time) -> bool {
+        time > self.now
     }
 }
 
 /// What is needed to read rows and to write them: moments and listeners stand for other things there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Translation<'a> {
-    pub(super) clocks: Clocks,
+    pub(super) present: Present,
     pub(super) listeners: &'a Listeners,
 }
 
@@ -283,13 +294,15 @@ pub(super) fn subscription(row: &Row<'_>, column: usize) -> Outcome<StoredSubscr
 
 /// Reads a session, whose columns are all that there are, in their order.
 pub(super) fn session(row: &Row<'_>, translation: Translation<'_>) -> Outcome<StoredSession> {
-    let Translation { clocks, listeners } = translation;
+    let Translation { present, listeners } = translation;
+    let expiry_interval: u32 = row.get(4)?;
     let presence = if row.get(5)? {
         let sent_until = match row.get_ref(7)? {
             ValueRef::Null => None,
             _ => Some(message_number(row, 7)?),
         };
-        StoredPresence::Away { ends: clocks.read(row.get(6)?), sent_until }
+        let most = Duration::from_seconds(expiry_interval.into());
+        StoredPresence::Away { ends: present.read(row.get(6)?, Some(most)), sent_until }
     } else {
         StoredPresence::Connected
     };
@@ -297,7 +310,8 @@ pub(super) fn session(row: &Row<'_>, translation: Translation<'_>) -> Outcome<St
     let will = delay.map(|delay| {
         let expires: Option<u64> = row.get(10)?;
         let expires = expires.map_or(Time::NEVER, Time::from_milliseconds);
-        let (delay, due) = (Duration::from_milliseconds(delay), clocks.read(row.get(9)?));
+        let delay = Duration::from_milliseconds(delay);
+        let due = present.read(row.get(9)?, Some(delay));
         let message = publication(row, 10, expires, listeners)?;
         Ok::<_, StoreError>(message.map(|message| StoredWill { message, delay, due }))
     });
@@ -307,7 +321,7 @@ pub(super) fn session(row: &Row<'_>, translation: Translation<'_>) -> Outcome<St
         user_name: row.get(2)?,
         is_proved: row.get(16)?,
         listener: listeners.find(row.get(3)?),
-        expiry_interval: row.get(4)?,
+        expiry_interval,
         presence,
         will: will.transpose()?.flatten(),
     })

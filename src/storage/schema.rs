@@ -4,8 +4,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
-use super::{OpenError, STATEMENTS_MAXIMUM, StoreError, file};
+use super::{OpenError, STATEMENTS_MAXIMUM, StoreError, anchor, file};
 use crate::settings::ListenerName;
+use crate::timeline::Anchor;
 
 /// Marks a file as a broker's store.
 const APPLICATION: i64 = 0x42_72_6B_6C;
@@ -17,8 +18,8 @@ pub(super) const CACHE_KIB: u16 = 1024;
 /// released never changes.
 const STEPS: [&str; 2] = [VERSION_1, VERSION_2];
 
-/// Every publication has the columns from `expires` to `payload`, see [`rows`](super::rows). Moments are milliseconds
-/// since 1970, and null is never.
+/// Every publication has the columns from `expires` to `payload`, see [`rows`](super::rows). Moments are milliseconds of
+/// the [`timeline`](crate::timeline), and null is never; in this version they were milliseconds since 1970.
 const VERSION_1: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE session (
@@ -54,19 +55,26 @@ const VERSION_1: &str = "
 ";
 
 /// Listeners have names: before, their places in the settings stood for them. It is known which User Names were proved.
+/// There is a timeline, and how much time a message had left when it was written, in milliseconds, null for no end.
 const VERSION_2: &str = "
     CREATE TABLE listener (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
     ALTER TABLE session ADD COLUMN is_proved INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE timeline (
+        id INTEGER PRIMARY KEY, moment INTEGER NOT NULL, wall INTEGER NOT NULL, boot BLOB, uptime INTEGER
+    );
+    ALTER TABLE msg ADD COLUMN lifetime INTEGER;
+    ALTER TABLE retained ADD COLUMN lifetime INTEGER;
 ";
 
-/// Opens the file, takes it for this process alone and brings it to the present layout.
-pub(super) fn connect(path: &Path, present: &[ListenerName]) -> Result<Connection, OpenError> {
+/// Opens the file, takes it for this process alone and brings it to the present layout. The timeline begins with this
+/// anchor if there was none.
+pub(super) fn connect(path: &Path, present: &[ListenerName], first: Anchor) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let in_words = |error: rusqlite::Error| refusal(path, error);
     let mut connection = Connection::open_with_flags(path, flags).map_err(in_words)?;
     let version = identify(&connection, path)?;
     set_up(&connection).map_err(in_words)?;
-    migrate(&mut connection, version, present).map_err(in_words)?;
+    migrate(&mut connection, version, present, first).map_err(in_words)?;
     Ok(connection)
 }
 
@@ -135,12 +143,20 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Takes the steps that are left. Each is one transaction, so a crash is between two of them.
-fn migrate(connection: &mut Connection, version: i64, present: &[ListenerName]) -> rusqlite::Result<()> {
+fn migrate(
+    connection: &mut Connection,
+    version: i64,
+    present: &[ListenerName],
+    first: Anchor,
+) -> rusqlite::Result<()> {
     for (step, reached) in STEPS.iter().zip(1..).filter(|(_, reached)| *reached > version) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
         if (version, reached) == (1, 2) {
             name_listeners(&transaction, present)?;
+        }
+        if reached == 2 {
+            anchor::write(first, &transaction)?;
         }
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", reached)?;

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
 use super::StoreError;
+use super::anchor;
 use super::listeners::Listeners;
 use super::rows::{Translation, key, publication_flags, span, write_recipients};
 use crate::journal::{
@@ -14,6 +15,7 @@ use crate::journal::{
 };
 use crate::message::{Portable, Publication};
 use crate::time::Time;
+use crate::timeline::Anchor;
 
 /// Numbers that are reserved at a time.
 const RESERVED: u64 = 4096;
@@ -115,14 +117,23 @@ fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
     if number < mark { mark } else { number.saturating_add(RESERVED) }
 }
 
+/// What is known when a batch is written, beside it.
+pub(super) struct Beside<'a> {
+    pub(super) translation: Translation<'a>,
+    /// The marks that are written down.
+    pub(super) marks: Marks,
+    /// The anchor of the timeline, if it is due.
+    pub(super) anchor: Option<Anchor>,
+}
+
 /// Makes a batch durable. Returns the marks that are written down then, and the listeners if some of them are new.
 pub(super) fn commit(
     connection: &mut Connection,
     batch: &Batch,
-    translation: Translation<'_>,
-    before: Marks,
+    beside: Beside<'_>,
     let_others_run: &mut dyn FnMut(),
 ) -> Result<(Marks, Option<Listeners>), StoreError> {
+    let Beside { translation, marks: before, anchor } = beside;
     let marks = batch.records.iter().fold(before, Marks::beyond);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let new = batch.records.iter().filter_map(|record| match record {
@@ -147,6 +158,9 @@ pub(super) fn commit(
     }
     writing.settle()?;
     marks.write(before, &transaction)?;
+    if let Some(anchor) = anchor {
+        anchor::write(anchor, &transaction)?;
+    }
     transaction.commit()?;
     Ok((marks, listeners))
 }
@@ -237,7 +251,7 @@ impl Writing<'_> {
         let (is_away, ends, sent_until) = match session.presence {
             StoredPresence::Connected => (false, None, None),
             StoredPresence::Away { ends, sent_until } => {
-                (true, self.translation.clocks.written(ends), sent_until.map(|message| key(message.0)))
+                (true, self.translation.present.written(ends), sent_until.map(|message| key(message.0)))
             }
         };
         let will = session.will.as_ref();
@@ -260,7 +274,7 @@ impl Writing<'_> {
             ends,
             sent_until,
             will.map(|will| span(will.delay)),
-            will.and_then(|will| self.translation.clocks.written(will.due)),
+            will.and_then(|will| self.translation.present.written(will.due)),
             expires.map(|expires| span(expires.since(Time::ZERO))),
             message.as_ref().map(publication_flags),
             message.as_ref().map(|message| message.topic.as_str()),
@@ -310,18 +324,19 @@ impl Writing<'_> {
         write_recipients(&stored.recipients, &mut recipients);
         let message = stored.message.publication();
         let mut statement = self.statement(
-            "REPLACE INTO msg (id, recipients, expires, flags, topic, publisher, properties, payload) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "REPLACE INTO msg (id, recipients, expires, flags, topic, publisher, properties, payload, lifetime) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         statement.execute(params![
             key(stored.number.0),
             recipients,
-            self.translation.clocks.written(message.expires),
+            self.translation.present.written(message.expires),
             publication_flags(&message),
             message.topic.as_str(),
             self.publisher(&message),
             message.properties.bytes(),
             message.payload,
+            self.translation.present.lifetime(message.expires),
         ])?;
         drop(statement);
         self.recipients = recipients;
@@ -344,18 +359,19 @@ impl Writing<'_> {
     fn retained(&self, message: &Portable) -> Result<(), StoreError> {
         let message = message.publication();
         let mut statement = self.statement(
-            "INSERT INTO retained (expires, flags, topic, publisher, properties, payload) \
-             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE SET expires = excluded.expires, \
+            "INSERT INTO retained (expires, flags, topic, publisher, properties, payload, lifetime) \
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE SET expires = excluded.expires, \
              flags = excluded.flags, publisher = excluded.publisher, properties = excluded.properties, \
-             payload = excluded.payload",
+             payload = excluded.payload, lifetime = excluded.lifetime",
         )?;
         statement.execute(params![
-            self.translation.clocks.written(message.expires),
+            self.translation.present.written(message.expires),
             publication_flags(&message),
             message.topic.as_str(),
             self.publisher(&message),
             message.properties.bytes(),
             message.payload,
+            self.translation.present.lifetime(message.expires),
         ])?;
         Ok(())
     }

@@ -20,10 +20,16 @@ use brooklet::settings::{ListenerId, OnDamage};
 use brooklet::slots::ConnectionId;
 use brooklet::storage::{Opening, Store, Wanted};
 use brooklet::time::{Duration, Time};
+use brooklet::timeline::Clocks;
 use brooklet::topic::TopicName;
 
 /// Some minutes after the databases were written, in milliseconds since 1970.
 const WALL: u64 = 1_795_428_200_000;
+
+/// The clocks of the import, which counts as the databases do.
+const CLOCKS: Clocks = Clocks { now: Time::from_milliseconds(WALL), boot: None, wall: WALL };
+/// The same moment for the broker, which begins at zero.
+const BROKER: Clocks = Clocks { now: Time::ZERO, ..CLOCKS };
 
 /// A broker with a store; its clock begins where the import was.
 struct World {
@@ -45,22 +51,25 @@ impl World {
         std::fs::create_dir_all(&directory).expect("a directory");
         let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(database))
             .expect("a database");
-        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, wall: WALL };
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks: CLOCKS };
         let mut store = Store::open(&directory.join("store"), opening).expect("a store");
-        let now = Time::from_milliseconds(WALL);
-        let next = store.load(now, WALL, |_| panic!("it is new")).expect("nothing");
+        let now = CLOCKS.now;
+        let next = store.load(now, |_| panic!("it is new")).expect("nothing");
         let entrance = |port| Entrance { listener: ListenerId(port), proves_names: false };
         let mut records = Vec::new();
         let Ok(()) = Import::read(&bytes, WALL).expect("it is whole").records(next, &entrance, |record| {
             records.push(record);
             Ok::<(), Infallible>(())
         });
-        store.commit(&Batch { number: 1, now, records }, WALL).expect("there is room");
+        store.commit(&Batch { number: 1, now, records }, CLOCKS).expect("there is room");
 
         // The clock of a broker begins at zero.
         let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
         let mut all = Vec::new();
-        let next = store.load(Time::ZERO, WALL, |restored| all.push(restored)).expect("it is whole");
+        drop(store);
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks: BROKER };
+        let mut store = Store::open(&directory.join("store"), opening).expect("a store");
+        let next = store.load(Time::ZERO, |restored| all.push(restored)).expect("it is whole");
         let at_once = Duration::ZERO;
         broker.begin_journal(next, Pace { holds: true, urgent: at_once, lazy: at_once });
         all.into_iter().for_each(|restored| broker.restore(restored, Time::ZERO));
@@ -84,13 +93,12 @@ impl World {
             let mut wanted = Wanted::default();
             self.broker.take_fetches(Time::ZERO).into_iter().for_each(|fetch| wanted.add(fetch));
             while !wanted.is_empty() {
-                let pages =
-                    self.store.read(&mut wanted, (Time::ZERO, WALL), || false).expect("it can be read");
+                let pages = self.store.read(&mut wanted, Time::ZERO, || false).expect("it can be read");
                 self.broker.pages(&pages, Time::ZERO);
             }
             let batch = self.broker.take_batch(Time::ZERO);
             if let Some(batch) = batch {
-                self.store.commit(&batch, WALL).expect("there is room");
+                self.store.commit(&batch, BROKER).expect("there is room");
                 self.broker.durable(batch.number, Time::ZERO);
             } else if !self.broker.wants_pages() {
                 return output;

@@ -7,12 +7,13 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 
 use super::records::{message, portable, session, session_number, subscription};
-use super::{Directory, WALL, batch, open, opening};
+use super::{CLOCKS, Directory, batch, open, opening};
 use crate::codec::PacketIdentifier;
 use crate::journal::{Record, Restored, StoredDelivery, StoredWill};
 use crate::settings::OnDamage;
 use crate::storage::{OpenError, Store, StoreError};
 use crate::time::{Duration, Time};
+use crate::timeline::Clocks;
 
 fn mode(path: &std::path::Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o777
@@ -22,7 +23,7 @@ fn mode(path: &std::path::Path) -> u32 {
 fn messages_are_nobody_elses_business() {
     let directory = Directory::new();
     let mut store = directory.store();
-    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), WALL).expect("there is room");
+    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), CLOCKS).expect("there is room");
     let journal = directory.0.join("store.db-wal");
     assert_eq!((mode(&directory.file()), mode(&journal)), (0o600, 0o600));
     drop(store);
@@ -92,7 +93,7 @@ fn a_file_of_a_later_version_is_refused() {
 #[test]
 fn a_file_of_somebody_else_is_left_alone() {
     let directory = Directory::new();
-    let setting_aside = opening(OnDamage::SetAside, WALL);
+    let setting_aside = opening(OnDamage::SetAside, CLOCKS);
     let of_mosquitto = [b"\x00\xB5\x00mosquitto db".as_slice(), &[0; 5000]].concat();
     fs::write(directory.file(), &of_mosquitto).expect("written");
     let error = Store::open(&directory.file(), setting_aside.clone()).expect_err("it is mosquitto's");
@@ -120,7 +121,7 @@ fn a_damaged_file_is_refused_or_set_aside() {
     assert_eq!(fs::read(directory.file()).expect("read"), [b'x'; 5000]);
 
     fs::write(directory.0.join("store.db.damaged-5"), "an older one").expect("written");
-    let store = Store::open(&directory.file(), opening(OnDamage::SetAside, 5));
+    let store = Store::open(&directory.file(), opening(OnDamage::SetAside, Clocks { wall: 5, ..CLOCKS }));
     let store = store.expect("the damaged one is out of the way");
     let aside = directory.0.join("store.db.damaged-5-1");
     assert_eq!(store.was_set_aside(), Some(aside.as_path()));
@@ -135,21 +136,21 @@ fn damage_inside_is_found_when_it_is_loaded() {
     let mut store = directory.store();
     let records =
         (1..200).map(|number| Record::Retained(portable(&format!("t/{number}"), &[7; 500], Time::NEVER)));
-    store.commit(&batch(records.collect()), WALL).expect("there is room");
+    store.commit(&batch(records.collect()), CLOCKS).expect("there is room");
     drop(store);
     let mut bytes = fs::read(directory.file()).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle..middle + 8192].fill(0xFF);
     fs::write(directory.file(), &bytes).expect("written");
     let mut store = directory.store();
-    let error = store.load(Time::ZERO, WALL, |_| {}).expect_err("it is damaged");
+    let error = store.load(Time::ZERO, |_| {}).expect_err("it is damaged");
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     drop(store);
-    let setting_aside = opening(OnDamage::SetAside, WALL);
+    let setting_aside = opening(OnDamage::SetAside, CLOCKS);
     let mut store =
         Store::open(&directory.file(), setting_aside.clone()).expect("the damaged one is out of the way");
     assert!(store.was_set_aside().is_some());
-    store.load(Time::ZERO, WALL, |_| panic!("there is nothing in it")).expect("it is new");
+    store.load(Time::ZERO, |_| panic!("there is nothing in it")).expect("it is new");
     drop(store);
     let store = Store::open(&directory.file(), setting_aside).expect("nothing is wrong with it");
     assert_eq!(store.was_set_aside(), None);
@@ -169,13 +170,13 @@ fn a_subscription_identifier_that_can_not_be_is_damage() {
             Record::Subscribed(session_number(1), subscription("a/#")),
             Record::Message(message(1, b"m", Time::NEVER, &[1])),
         ];
-        store.commit(&batch(records), WALL).expect("there is room");
-        store.load(Time::ZERO, WALL, |_| {}).expect("nothing is wrong with it");
+        store.commit(&batch(records), CLOCKS).expect("there is room");
+        store.load(Time::ZERO, |_| {}).expect("nothing is wrong with it");
         drop(store);
         let connection = rusqlite::Connection::open(directory.file()).expect("opened");
         assert_eq!(connection.execute(damage, ()).expect("written"), 1);
         drop(connection);
-        let error = directory.store().load(Time::ZERO, WALL, |_| {}).expect_err("it is damaged");
+        let error = directory.store().load(Time::ZERO, |_| {}).expect_err("it is damaged");
         assert!(error.to_string().contains("damaged"), "{damage}: {error}");
     }
 }
@@ -186,10 +187,10 @@ fn a_full_disk_loses_nothing_and_is_over_when_there_is_room() {
     let mut store = directory.store();
     store.bound(40);
     let long = |number| Record::Message(message(number, &[7; 3000], Time::NEVER, &[1]));
-    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), WALL).expect("there is room");
+    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), CLOCKS).expect("there is room");
     let mut written = 0;
     let full = loop {
-        match store.commit(&batch(vec![long(written + 1), long(written + 2)]), WALL) {
+        match store.commit(&batch(vec![long(written + 1), long(written + 2)]), CLOCKS) {
             Ok(()) => written += 2,
             Err(error) => break error,
         }
@@ -198,13 +199,13 @@ fn a_full_disk_loses_nothing_and_is_over_when_there_is_room() {
     let count = |store: &mut Store| {
         let mut count = 0;
         let each = |restored| count += u64::from(matches!(restored, Restored::Waiting { .. }));
-        store.load(Time::ZERO, WALL, each).expect("it can be read");
+        store.load(Time::ZERO, each).expect("it can be read");
         count
     };
     assert!(written > 10);
     assert_eq!(count(&mut store), written, "nothing of the batch that failed");
     store.bound(1000);
-    store.commit(&batch(vec![long(written + 1), long(written + 2)]), WALL).expect("there is room again");
+    store.commit(&batch(vec![long(written + 1), long(written + 2)]), CLOCKS).expect("there is room again");
     assert_eq!(count(&mut store), written + 2);
 }
 
@@ -215,16 +216,16 @@ fn reading_is_broken_off_at_any_row() {
     let mut records: Vec<Record> = (1..4).map(|number| Record::Session(Box::new(session(number)))).collect();
     records.push(Record::Subscribed(session_number(1), subscription("a/#")));
     records.extend((1..4).map(|number| Record::Message(message(number, b"m", Time::NEVER, &[1]))));
-    store.commit(&batch(records), WALL).expect("there is room");
+    store.commit(&batch(records), CLOCKS).expect("there is room");
     for most in 1..8 {
         let mut count = 0;
-        let outcome = store.load_until(Time::ZERO, WALL, |_| {
+        let outcome = store.load_until(Time::ZERO, |_| {
             count += 1;
             if count < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         assert_eq!((outcome.is_err(), count), (true, most));
     }
-    store.load(Time::ZERO, WALL, |_| {}).expect("nothing is wrong with it");
+    store.load(Time::ZERO, |_| {}).expect("nothing is wrong with it");
 }
 
 /// An earlier version may have let it in.
@@ -252,7 +253,7 @@ fn what_has_no_topic_any_more_is_left_out_and_forgotten() {
             },
         ),
     ];
-    store.commit(&batch(records), WALL).expect("there is room");
+    store.commit(&batch(records), CLOCKS).expect("there is room");
     drop(store);
     let connection = rusqlite::Connection::open(directory.file()).expect("opened");
     for damage in [
@@ -273,7 +274,7 @@ fn what_has_no_topic_any_more_is_left_out_and_forgotten() {
             Restored::Retained(_) => told[2] += 1,
             _ => told[3] += 1,
         };
-        store.load(Time::ZERO, WALL, each).expect("the rest can be read");
+        store.load(Time::ZERO, each).expect("the rest can be read");
         assert_eq!((told, has_will), ([2, 0, 0, 0], false));
     }
 }

@@ -5,7 +5,7 @@
 use std::fs;
 
 use super::records::{portable, session};
-use super::{Directory, WALL, batch, named};
+use super::{CLOCKS, Directory, batch, named};
 use crate::journal::{Record, Restored, StoredSession, StoredWill};
 use crate::settings::{ListenerId, ListenerName, OnDamage};
 use crate::storage::{Opening, Store};
@@ -13,7 +13,7 @@ use crate::time::{Duration, Time};
 
 fn open(directory: &Directory, names: &[&str]) -> Store {
     let listeners = names.iter().map(|name| named(name)).collect();
-    let opening = Opening { listeners, on_damage: OnDamage::Refuse, wall: WALL };
+    let opening = Opening { listeners, on_damage: OnDamage::Refuse, clocks: CLOCKS };
     Store::open(&directory.file(), opening).expect("it can be opened")
 }
 
@@ -52,7 +52,7 @@ fn found(store: &mut Store) -> [String; 3] {
         Restored::Retained(message) => found[2] = publisher(&message),
         other => panic!("{other:?}"),
     };
-    store.load(Time::ZERO, WALL, restore).expect("it can be read");
+    store.load(Time::ZERO, restore).expect("it can be read");
     found
 }
 
@@ -60,14 +60,14 @@ fn found(store: &mut Store) -> [String; 3] {
 fn what_came_in_by_a_listener_belongs_to_its_name() {
     let directory = Directory::new();
     let mut store = open(&directory, &["a", "b"]);
-    store.commit(&batch(came_by(1, 1)), WALL).expect("written");
+    store.commit(&batch(came_by(1, 1)), CLOCKS).expect("written");
     drop(store);
     for names in [&["a", "b"][..], &["b", "a"], &["b"], &["c", "d", "e", "b"], &["a"], &[], &["b"]] {
         let mut store = open(&directory, names);
         assert_eq!(found(&mut store), ["b", "b", "b"].map(str::to_owned), "{names:?}");
         // What is written again says the same.
         let id = store.listeners().position(|name| name == "b").and_then(|place| u16::try_from(place).ok());
-        store.commit(&batch(came_by(id.expect("it is known"), 1)), WALL).expect("written");
+        store.commit(&batch(came_by(id.expect("it is known"), 1)), CLOCKS).expect("written");
     }
 }
 
@@ -77,7 +77,7 @@ fn a_listener_that_comes_while_the_broker_runs_is_known_in_the_next_run() {
     let mut store = open(&directory, &["a"]);
     let mut records = came_by(1, 1);
     records.push(Record::Listener(ListenerId(1), "new".to_owned()));
-    store.commit(&batch(records), WALL).expect("written");
+    store.commit(&batch(records), CLOCKS).expect("written");
     store.reopen().expect("opened");
     assert_eq!(store.listeners().collect::<Vec<_>>(), ["a", "new"]);
     drop(store);
@@ -91,9 +91,9 @@ fn what_a_failed_commit_has_named_is_named_by_the_next_one() {
     store.bound(20);
     let mut too_much = came_by(0, 1);
     too_much.push(Record::Retained(portable("large", &[7; 1_000_000], Time::NEVER)));
-    assert!(store.commit(&batch(too_much), WALL).is_err());
+    assert!(store.commit(&batch(too_much), CLOCKS).is_err());
     store.bound(1_000_000);
-    store.commit(&batch(came_by(0, 1)), WALL).expect("written");
+    store.commit(&batch(came_by(0, 1)), CLOCKS).expect("written");
     drop(store);
     assert_eq!(found(&mut open(&directory, &["b", "a"])), ["a", "a", "a"].map(str::to_owned));
 }
@@ -105,7 +105,7 @@ fn no_name_gets_what_came_in_by_one_that_is_forgotten() {
     let named = |count| Record::Listener(ListenerId(count), format!("gone {count}"));
     let mut records: Vec<Record> = (1..300).map(named).collect();
     records.extend(came_by(299, 1));
-    store.commit(&batch(records), WALL).expect("written");
+    store.commit(&batch(records), CLOCKS).expect("written");
     drop(store);
     let mut store = open(&directory, &["other"]);
     assert!(store.listeners().count() < 300, "most are forgotten");
@@ -123,7 +123,7 @@ type Migrated = (Vec<(String, ListenerId, bool)>, Vec<(String, u16)>);
 fn migrated(listeners: Vec<ListenerName>) -> Migrated {
     let directory = Directory::new();
     fs::write(directory.file(), VERSION_1).expect("written");
-    let opening = Opening { listeners, on_damage: OnDamage::Refuse, wall: WALL };
+    let opening = Opening { listeners, on_damage: OnDamage::Refuse, clocks: CLOCKS };
     let mut store = Store::open(&directory.file(), opening.clone()).expect("it is brought up");
     let (mut sessions, mut retained) = (Vec::new(), Vec::new());
     let mut restore = |restored| match restored {
@@ -137,7 +137,7 @@ fn migrated(listeners: Vec<ListenerName>) -> Migrated {
         }
         _ => {}
     };
-    store.load(Time::ZERO, WALL, &mut restore).expect("it can be read");
+    store.load(Time::ZERO, &mut restore).expect("it can be read");
     drop(store);
     // Once more is no different.
     Store::open(&directory.file(), opening).expect("it is opened again");

@@ -7,6 +7,7 @@ mod model;
 mod pages;
 mod property;
 mod records;
+mod time;
 mod upkeep;
 
 use std::fs;
@@ -17,9 +18,13 @@ use crate::journal::{Batch, Record};
 use crate::settings::{ListenerName, OnDamage};
 use crate::storage::{OpenError, Opening, Store};
 use crate::time::Time;
+use crate::timeline::Clocks;
 
 /// What the clock on the wall shows in tests, where it does not matter.
-const WALL: u64 = 1_700_000_000_000;
+const WALL: u64 = 1_800_000_000_000;
+
+/// The same for all clocks.
+const CLOCKS: Clocks = Clocks { now: Time::ZERO, boot: None, wall: WALL };
 
 /// A directory that goes with the test.
 struct Directory(PathBuf);
@@ -49,11 +54,11 @@ impl Drop for Directory {
 }
 
 fn open(path: &Path) -> Result<Store, OpenError> {
-    Store::open(path, opening(OnDamage::Refuse, WALL))
+    Store::open(path, opening(OnDamage::Refuse, CLOCKS))
 }
 
-fn opening(on_damage: OnDamage, wall: u64) -> Opening {
-    Opening { listeners: (0..10).map(|count| named(&format!("port {count}"))).collect(), on_damage, wall }
+fn opening(on_damage: OnDamage, clocks: Clocks) -> Opening {
+    Opening { listeners: (0..10).map(|count| named(&format!("port {count}"))).collect(), on_damage, clocks }
 }
 
 fn named(name: &str) -> ListenerName {

@@ -10,7 +10,7 @@ use crate::message::Portable;
 use crate::message::Publication;
 use crate::time::{Duration, Time};
 
-/// Moments in here are those of the clock on the wall.
+/// Moments in here are those of the timeline.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) sessions: BTreeMap<u64, StoredSession>,
@@ -20,12 +20,34 @@ pub(super) struct Model {
     pub(super) messages: BTreeMap<u64, (Portable, Vec<Recipient>)>,
     pub(super) settled: BTreeSet<(u64, u64)>,
     retained: BTreeMap<String, Portable>,
+    /// How much time messages had left when they were written, by number, and retained messages, by topic.
+    lifetimes: BTreeMap<u64, Duration>,
+    retained_lifetimes: BTreeMap<String, Duration>,
 }
 
 /// The same message, but when it expires is told otherwise.
 fn shifted(message: &Portable, shift: impl Fn(Time) -> Time) -> Portable {
     let publication = message.publication();
     Portable::new(&Publication { expires: shift(publication.expires), ..publication })
+}
+
+/// No further ahead than this.
+fn bounded(time: Time, now: u64, most: Duration) -> Time {
+    if time == Time::NEVER { time } else { time.min(Time::from_milliseconds(now) + most) }
+}
+
+/// The same session, but no more time is left than was asked for.
+fn bounded_session(session: &StoredSession, now: u64) -> StoredSession {
+    let most = Duration::from_seconds(session.expiry_interval.into());
+    let presence = match session.presence {
+        StoredPresence::Away { ends, sent_until } => {
+            StoredPresence::Away { ends: bounded(ends, now, most), sent_until }
+        }
+        connected => connected,
+    };
+    let will = session.will.as_ref();
+    let will = will.map(|will| StoredWill { due: bounded(will.due, now, will.delay), ..will.clone() });
+    StoredSession { presence, will, ..session.clone() }
 }
 
 /// The same session on another clock.
@@ -47,9 +69,10 @@ fn shift(from: u64, to: u64) -> impl Fn(Time) -> Time {
 }
 
 impl Model {
-    /// The broker's `now` is `wall` on the wall.
-    pub(super) fn apply(&mut self, record: &Record, now: u64, wall: u64) {
-        let shift = shift(now, wall);
+    /// The broker's `now` is `line` on the timeline.
+    pub(super) fn apply(&mut self, record: &Record, now: u64, line: u64) {
+        let shift = shift(now, line);
+        let lifetime = |message: &Portable| message.publication().expires.since(Time::from_milliseconds(now));
         match record {
             Record::Listener(..) => {}
             Record::Session(session) => {
@@ -72,6 +95,7 @@ impl Model {
             Record::Message(message) => {
                 let content = (shifted(&message.message, shift), message.recipients.clone());
                 self.messages.insert(message.number.0.get(), content);
+                self.lifetimes.insert(message.number.0.get(), lifetime(&message.message));
             }
             Record::Settled { message, is_last: true, .. } => {
                 self.messages.remove(&message.0.get());
@@ -93,6 +117,7 @@ impl Model {
             }
             Record::Retained(message) => {
                 let topic = message.publication().topic.as_str().to_owned();
+                self.retained_lifetimes.insert(topic.clone(), lifetime(message));
                 self.retained.insert(topic, shifted(message, shift));
             }
             Record::Cleared(topic) => {
@@ -115,12 +140,15 @@ impl Model {
         Some(StoredCopy { number: delivery.message, message: message.clone(), form })
     }
 
-    /// What is to be handed out, in words and in order, if the broker's `now` is `wall` on the wall.
-    pub(super) fn restored(&self, now: u64, wall: u64) -> Vec<String> {
-        let (shift, mut all) = (shift(wall, now), Vec::new());
-        let is_ahead = |message: &Portable| message.publication().expires > Time::from_milliseconds(wall);
+    /// What is to be handed out, in words and in order, if the broker's `now` is `line` on the timeline.
+    pub(super) fn restored(&self, now: u64, line: u64) -> Vec<String> {
+        let (shift, mut all) = (shift(line, now), Vec::new());
+        let message_now = |message: &Portable, number: u64| {
+            shifted(message, |time| bounded(shift(time), now, self.lifetimes[&number]))
+        };
+        let is_ahead = |message: &Portable| message.publication().expires > Time::from_milliseconds(now);
         for session in self.sessions.values() {
-            all.push(Restored::Session(Box::new(shifted_session(session, &shift))));
+            all.push(Restored::Session(Box::new(bounded_session(&shifted_session(session, &shift), now))));
         }
         for ((session, _), subscription) in &self.subscriptions {
             if let Some(session) = self.sessions.get(session) {
@@ -140,26 +168,27 @@ impl Model {
             let Some(stored) = self.sessions.get(session) else { continue };
             let copy = self.copy(*session, delivery).filter(|_| !delivery.is_released).map(|copy| {
                 in_delivery.insert((delivery.message.0.get(), *session));
-                Box::new(StoredCopy { message: shifted(&copy.message, &shift), ..copy })
+                let message = message_now(&copy.message, copy.number.0.get());
+                Box::new(StoredCopy { message, ..copy })
             });
             if delivery.is_released || copy.is_some() {
                 all.push(Restored::Delivery(stored.number, *delivery, copy));
             }
         }
         for (number, (message, recipients)) in &self.messages {
-            let publication = message.publication();
-            let length = publication.length();
+            let message = message_now(message, *number);
+            let length = message.publication().length();
             let sessions: Vec<SessionNumber> = recipients
                 .iter()
                 .map(|recipient| recipient.session)
                 .filter(|session| self.needs(*number, *session))
-                .filter(|session| is_ahead(message) || in_delivery.contains(&(*number, session.0.get())))
+                .filter(|session| is_ahead(&message) || in_delivery.contains(&(*number, session.0.get())))
                 .collect();
             if !sessions.is_empty() {
                 all.push(Restored::Waiting {
                     message: super::records::message_number(*number),
                     length,
-                    expires: shifted(message, &shift).publication().expires,
+                    expires: message.publication().expires,
                     sessions,
                 });
             }
@@ -167,9 +196,13 @@ impl Model {
         let mut words: Vec<String> = all.iter().map(in_words).collect();
         words.extend(
             self.retained
-                .values()
-                .filter(|message| is_ahead(message))
-                .map(|message| in_words(&Restored::Retained(shifted(message, &shift)))),
+                .iter()
+                .map(|(topic, message)| {
+                    let lifetime = self.retained_lifetimes[topic];
+                    shifted(message, |time| bounded(shift(time), now, lifetime))
+                })
+                .filter(is_ahead)
+                .map(|message| in_words(&Restored::Retained(message))),
         );
         words
     }

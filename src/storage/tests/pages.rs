@@ -1,7 +1,7 @@
 //! What is read while the broker runs.
 
 use super::records::{message, message_number, session, session_number};
-use super::{Directory, WALL, batch};
+use super::{CLOCKS, Directory, batch};
 use crate::journal::{Fetch, Pages, Record};
 use crate::storage::{Store, Wanted};
 use crate::time::Time;
@@ -16,7 +16,7 @@ fn wanted(fetches: &[(u64, std::ops::RangeInclusive<u64>)]) -> Wanted {
 }
 
 fn read(store: &Store, wanted: &mut Wanted) -> Pages {
-    store.read(wanted, (Time::ZERO, WALL), || false).expect("it can be read")
+    store.read(wanted, Time::ZERO, || false).expect("it can be read")
 }
 
 /// Of each message where it is, if it was found.
@@ -40,7 +40,7 @@ fn large_messages_are_read_a_few_at_a_time() {
     let mut records = vec![Record::Session(Box::new(session(1)))];
     records.extend((1..=3).map(|number| of(number, 200_000)));
     records.extend((5..=20).map(|number| of(number, 10)));
-    store.commit(&batch(records), WALL).expect("there is room");
+    store.commit(&batch(records), CLOCKS).expect("there is room");
     let mut wanted = wanted(&[(1, 1..=20)]);
     let pages = read(&store, &mut wanted);
     assert_eq!(
@@ -60,7 +60,7 @@ fn a_message_is_read_once_for_all_who_want_it() {
     let mut records: Vec<Record> = (1..=3).map(|number| Record::Session(Box::new(session(number)))).collect();
     records.push(Record::Message(message(1, b"one", Time::NEVER, &[1, 2, 3])));
     records.push(Record::Message(message(2, b"two", Time::NEVER, &[3, 1])));
-    store.commit(&batch(records), WALL).expect("there is room");
+    store.commit(&batch(records), CLOCKS).expect("there is room");
     let mut wanted = wanted(&[(3, 1..=2), (1, 1..=2), (2, 1..=2)]);
     let pages = read(&store, &mut wanted);
     assert_eq!(pages.messages.len(), 2);
@@ -74,10 +74,10 @@ fn what_was_asked_for_later_does_not_go_first() {
     let mut store = directory.store();
     let mut records = vec![Record::Session(Box::new(session(1))), Record::Session(Box::new(session(2)))];
     records.extend((1..=4).map(|number| Record::Message(message(number, b"m", Time::NEVER, &[1, 2]))));
-    store.commit(&batch(records), WALL).expect("there is room");
+    store.commit(&batch(records), CLOCKS).expect("there is room");
     let mut wanted = wanted(&[(2, 3..=4)]);
     let at_once = |wanted: &mut Wanted| {
-        let pages = store.read(wanted, (Time::ZERO, WALL), || true).expect("it can be read");
+        let pages = store.read(wanted, Time::ZERO, || true).expect("it can be read");
         told(&pages)
     };
     assert_eq!(at_once(&mut wanted), [(2, vec![(3, Some(0))])], "one, however little time there is");
@@ -93,7 +93,7 @@ fn one_message_for_very_many_comes_in_parts() {
     let mut store = directory.store();
     let sessions: Vec<u64> = (1..=10_000).collect();
     store
-        .commit(&batch(vec![Record::Message(message(1, b"m", Time::NEVER, &sessions))]), WALL)
+        .commit(&batch(vec![Record::Message(message(1, b"m", Time::NEVER, &sessions))]), CLOCKS)
         .expect("room");
     let mut wanted = Wanted::default();
     for &session in &sessions {

@@ -1,4 +1,5 @@
-//! Any records in any batches: what comes back is what the model holds, after a kill and after a power cut, too.
+//! Any records in any batches: what comes back is what the model holds, after a kill and after a power cut, and whatever
+//! clocks show then.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +10,13 @@ use super::model::{Model, in_words_of_all};
 use super::records::{
     identifier, message_number, portable, recipient, session, session_number, subscription,
 };
-use super::{Directory, WALL, open};
+use super::{Directory, WALL, opening};
 use crate::codec::QoS;
 use crate::journal::{Batch, Record, Restored, StoredDelivery, StoredMessage, StoredPresence, StoredWill};
+use crate::settings::OnDamage;
 use crate::storage::Store;
 use crate::time::{Duration, Time};
+use crate::timeline::{Anchor, Boot, Clocks, DOWNTIME_MAXIMUM, RELEASED};
 
 /// What a record is made of; what it must fit is left to [`Maker`].
 #[derive(Clone, Debug)]
@@ -125,9 +128,96 @@ impl Maker {
     }
 }
 
-fn load(store: &mut Store, now: u64, wall: u64) -> Vec<Restored> {
+/// A machine with its clocks, and the timeline that they are to make.
+#[derive(Clone, Copy)]
+struct Machine {
+    /// The broker's own clock.
+    now: u64,
+    boot: u64,
+    uptime: u64,
+    wall: u64,
+    line: u64,
+}
+
+/// What happens between two batches.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    GoesOn,
+    /// The store is opened again by the same broker.
+    Reopened,
+    /// The wall clock is set to this.
+    Set(u64),
+    /// Another broker begins, after so long.
+    Restarted(u64, Start),
+}
+
+/// How another broker begins.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    /// The one before was stopped, or was killed.
+    Same { is_stopped: bool },
+    /// The machine was started again.
+    Other { is_stopped: bool },
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let walls = prop_oneof![
+        0u64..100_000,
+        RELEASED - 5..RELEASED + 5,
+        WALL - 100_000..WALL + 100_000,
+        (0u64..10).prop_map(|more| WALL + DOWNTIME_MAXIMUM + more),
+    ];
+    let start = prop_oneof![
+        any::<bool>().prop_map(|is_stopped| Start::Same { is_stopped }),
+        any::<bool>().prop_map(|is_stopped| Start::Other { is_stopped }),
+    ];
+    prop_oneof![
+        4 => Just(Fate::GoesOn),
+        1 => Just(Fate::Reopened),
+        2 => walls.prop_map(Fate::Set),
+        2 => (0u64..20_000, start).prop_map(|(down, start)| Fate::Restarted(down, start)),
+    ]
+}
+
+impl Machine {
+    fn begin() -> Self {
+        Self { now: 1_000_000, boot: 1, uptime: 2_000_000, wall: WALL, line: WALL }
+    }
+
+    fn clocks(self) -> Clocks {
+        let uptime = Time::from_milliseconds(self.uptime);
+        let boot = Some(Boot { id: self.boot.into(), uptime });
+        Clocks { now: Time::from_milliseconds(self.now), boot, wall: self.wall }
+    }
+
+    fn pass(&mut self, time: u64) {
+        self.now += time;
+        self.uptime += time;
+        self.wall += time;
+        self.line += time;
+    }
+
+    fn open(self, path: &Path) -> Store {
+        Store::open(path, opening(OnDamage::Refuse, self.clocks())).expect("it can be opened")
+    }
+
+    /// Another broker begins; what is stored says so much of the one before.
+    fn restart(&mut self, down: u64, start: Start, anchor: Anchor) {
+        self.pass(down);
+        self.now = down / 2;
+        if let Start::Other { .. } = start {
+            self.boot += 1;
+            self.uptime = 100;
+            let may_be_right =
+                self.wall >= RELEASED && (anchor.wall..=anchor.wall + DOWNTIME_MAXIMUM).contains(&self.wall);
+            self.line = anchor.moment + if may_be_right { self.wall - anchor.wall } else { 0 };
+        }
+    }
+}
+
+fn load(store: &mut Store, now: u64) -> Vec<Restored> {
     let mut all = Vec::new();
-    store.load(Time::from_milliseconds(now), wall, |restored| all.push(restored)).expect("it can be read");
+    store.load(Time::from_milliseconds(now), |restored| all.push(restored)).expect("it can be read");
     all
 }
 
@@ -141,15 +231,14 @@ fn copy(from: &Path, to: &Path) {
 
 /// Loads a copy whose journal has lost its end.
 #[expect(clippy::disallowed_methods, reason = "tests look at files")]
-fn load_cut(from: &Path, cut: usize, now: u64, wall: u64) -> Vec<String> {
+fn load_cut(from: &Path, cut: usize, machine: Machine) -> Vec<String> {
     let other = Directory::new();
     copy(from, &other.file());
     let journal = format!("{}-wal", other.file().display());
     let journal = fs::OpenOptions::new().write(true).open(journal).expect("it is there");
     let length = usize::try_from(journal.metadata().expect("it has a length").len()).expect("it is short");
     journal.set_len((length - cut % (length + 1)) as u64).expect("it can be cut");
-    let mut store = open(&other.file()).expect("it can be opened");
-    in_words_of_all(&load(&mut store, now, wall))
+    in_words_of_all(&load(&mut machine.open(&other.file()), machine.now))
 }
 
 proptest! {
@@ -157,49 +246,73 @@ proptest! {
 
     #[test]
     fn what_comes_back_is_what_was_written(
-        batches in prop::collection::vec((prop::collection::vec(draft(), 1..30), any::<u16>(), 0u8..8), 1..8),
+        batches in prop::collection::vec(
+            (prop::collection::vec(draft(), 1..30), any::<u16>(), fate()),
+            1..8,
+        ),
         cut in any::<usize>(),
     ) {
         let directory = Directory::new();
-        let mut store = directory.store();
+        let mut machine = Machine::begin();
+        let mut store = machine.open(&directory.file());
         let mut maker = Maker::default();
-        let (mut now, mut wall) = (1_000_000, WALL);
         let mut snapshots = vec![maker.model.clone()];
         for (number, (drafts, pause, fate)) in (1..).zip(&batches) {
-            (now, wall) = (now + u64::from(*pause), wall + u64::from(*pause) / 2);
+            machine.pass((*pause).into());
             let mut records = Vec::new();
             for draft in drafts {
-                if let Some(record) = maker.record(draft, now) {
-                    maker.model.apply(&record, now, wall);
+                if let Some(record) = maker.record(draft, machine.now) {
+                    maker.model.apply(&record, machine.now, machine.line);
                     records.push(record);
                 }
             }
-            let batch = Batch { number, now: Time::from_milliseconds(now), records };
+            let batch = Batch { number, now: Time::from_milliseconds(machine.now), records };
+            // It is written later than it was closed.
             for _ in 0..2 {
-                store.commit(&batch, wall).expect("there is room");
+                machine.pass(50);
+                store.commit(&batch, machine.clocks()).expect("there is room");
             }
             snapshots.push(maker.model.clone());
-            match fate {
-                0 => {
+            match *fate {
+                Fate::GoesOn => {}
+                Fate::Reopened => store.reopen().expect("it can be opened again"),
+                Fate::Set(wall) => {
+                    machine.wall = wall;
+                    store.keep_time(machine.clocks()).expect("there is room");
+                }
+                Fate::Restarted(down, start) => {
+                    let (Start::Same { is_stopped } | Start::Other { is_stopped }) = start;
+                    if is_stopped {
+                        store.finish(machine.clocks()).expect("there is room");
+                        prop_assert_eq!(store.timeline.anchor().moment, machine.line);
+                    }
+                    prop_assert!(machine.line - store.timeline.anchor().moment <= 60_000);
+                    machine.restart(down, start, store.timeline.anchor());
+                    // From a copy, since what nobody needs is forgotten then.
+                    let found = load_cut(&directory.file(), 0, machine);
+                    prop_assert_eq!(found, maker.model.restored(machine.now, machine.line));
                     drop(store);
-                    store = directory.store();
-                    snapshots = vec![maker.model.clone()];
-                }
-                1 => {
+                    store = machine.open(&directory.file());
+                    store.keep_time(machine.clocks()).expect("there is room");
+                    // What is durable is not cut off.
                     store.reopen().expect("it can be opened again");
-                    snapshots = vec![maker.model.clone()];
                 }
-                _ => {}
+            }
+            if matches!(fate, Fate::Reopened | Fate::Restarted(..)) {
+                snapshots = vec![maker.model.clone()];
             }
         }
-        let (later, later_wall) = (now / 2, wall + 7_000);
-        let uncut = load_cut(&directory.file(), 0, later, later_wall);
-        let expected = maker.model.restored(later, later_wall);
+        let mut later = machine;
+        later.restart(7_000, Start::Same { is_stopped: false }, store.timeline.anchor());
+        let uncut = load_cut(&directory.file(), 0, later);
+        let expected = maker.model.restored(later.now, later.line);
         prop_assert_eq!(&uncut, &expected);
-        let found = load_cut(&directory.file(), cut, later, later_wall);
-        prop_assert!(snapshots.iter().any(|model| model.restored(later, later_wall) == found));
+        let found = load_cut(&directory.file(), cut, later);
+        prop_assert!(snapshots.iter().any(|model| model.restored(later.now, later.line) == found));
+        drop(store);
+        let mut store = later.open(&directory.file());
         for _ in 0..2 {
-            prop_assert_eq!(in_words_of_all(&load(&mut store, later, later_wall)), expected.clone());
+            prop_assert_eq!(in_words_of_all(&load(&mut store, later.now)), expected.clone());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::records::{message, message_number, portable, session, session_number};
-use super::{Directory, WALL, batch};
+use super::{CLOCKS, Directory, batch};
 use crate::journal::Record;
 use crate::storage::Pause;
 use crate::time::Time;
@@ -22,12 +22,12 @@ fn numbers_are_not_given_twice_though_nothing_is_left_of_them() {
         settled,
         Record::SessionEnded(session_number(5)),
     ];
-    store.commit(&batch(records), WALL).expect("there is room");
+    store.commit(&batch(records), CLOCKS).expect("there is room");
     drop(store);
     let mut store = directory.store();
     let next = store.next_numbers();
     assert!(next.session > session_number(5) && next.message > message_number(10_000), "{next:?}");
-    let loaded = store.load(Time::ZERO, WALL, |_| panic!("nothing is left")).expect("it can be read");
+    let loaded = store.load(Time::ZERO, |_| panic!("nothing is left")).expect("it can be read");
     assert_eq!(loaded, next);
 }
 
@@ -44,7 +44,7 @@ fn the_journal_does_not_grow_for_ever() {
     for round in 0..40 {
         let retained = |number| portable(&format!("t/{number}"), &[round; 3000], Time::NEVER);
         let records = (0..200).map(|number| Record::Retained(retained(number))).collect();
-        store.commit(&batch(records), WALL).expect("there is room");
+        store.commit(&batch(records), CLOCKS).expect("there is room");
         store.checkpoint(Pause::BetweenBatches).expect("it can be written");
     }
     let (file, journal) = sizes(&directory);
@@ -63,7 +63,7 @@ fn what_is_written_is_counted() {
         let number = |page| commits * 1000 + page;
         let records =
             (0..pages).map(|page| Record::Message(message(number(page), &[7; 3000], Time::NEVER, &[1])));
-        store.commit(&batch(records.collect()), WALL).expect("there is room");
+        store.commit(&batch(records.collect()), CLOCKS).expect("there is room");
         let written = store.written();
         let bytes = written.bytes - before.bytes;
         assert_eq!(written.commits, commits);
@@ -72,7 +72,7 @@ fn what_is_written_is_counted() {
         before = store.written();
     }
     store.reopen().expect("it can be opened again");
-    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), WALL).expect("there is room");
+    store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), CLOCKS).expect("there is room");
     let bytes = store.written().bytes - before.bytes;
     assert!((4096..20 * 4130).contains(&bytes), "{bytes}");
 }
@@ -82,11 +82,11 @@ fn pages_that_are_not_used_are_given_back() {
     let directory = Directory::new();
     let mut store = directory.store();
     let records = (1..1500).map(|number| Record::Message(message(number, &[7; 3000], Time::NEVER, &[1])));
-    store.commit(&batch(records.collect()), WALL).expect("there is room");
+    store.commit(&batch(records.collect()), CLOCKS).expect("there is room");
     assert!(!store.vacuum_slice().expect("it can be written"), "all are used");
     let session = session_number(1);
     let settled = |number| Record::Settled { message: message_number(number), session, is_last: true };
-    store.commit(&batch((1..1500).map(settled).collect()), WALL).expect("there is room");
+    store.commit(&batch((1..1500).map(settled).collect()), CLOCKS).expect("there is room");
     store.checkpoint(Pause::Idle).expect("it can be written");
     let (before, _) = sizes(&directory);
     let mut slices = 1;
