@@ -8,6 +8,7 @@ use brooklet::journal::{Batch, Fetch, NextNumbers, Pace, Restored};
 use brooklet::time::{Duration, Time};
 
 use crate::chance::Chance;
+use crate::machine::Machine;
 use crate::plan::DiskPlan;
 use crate::store::{Epoch, Store};
 use crate::world::World;
@@ -18,14 +19,14 @@ const LATEST_BEGINNING: u64 = 5_000;
 /// A batch that is being written.
 struct Writing {
     batch: Batch,
-    /// When it was closed and when it will be durable, in the world's time.
-    closed: Time,
+    /// When it will be durable, in the world's time.
     done: Time,
 }
 
 pub struct Disk {
     pub plan: DiskPlan,
     pub store: Store,
+    machine: Machine,
     chance: Chance,
     busy: Option<Writing>,
     /// What is to be read, and when some of it is.
@@ -41,6 +42,7 @@ impl Disk {
         Self {
             plan,
             store: Store::default(),
+            machine: Machine::new(),
             chance,
             busy: None,
             wanted: Vec::new(),
@@ -65,7 +67,7 @@ impl Disk {
 
     fn take(&mut self, batch: Batch, now: Time, is_calm: bool) {
         let done = now + self.wait(is_calm);
-        self.busy = Some(Writing { batch, closed: now, done });
+        self.busy = Some(Writing { batch, done });
     }
 
     /// More is to be read; what is read already may come first.
@@ -79,9 +81,10 @@ impl Disk {
     /// Makes a batch durable; it may be written twice, since nobody can tell how far an attempt that failed has come.
     fn write(&mut self, writing: &Writing) {
         self.has_changed = true;
-        self.store.apply(&writing.batch, writing.closed);
+        let closed = self.machine.line(writing.batch.now);
+        self.store.apply(&writing.batch, closed);
         if self.chance.percent(self.plan.repeated) {
-            self.store.apply(&writing.batch, writing.closed);
+            self.store.apply(&writing.batch, closed);
         }
     }
 
@@ -108,7 +111,9 @@ impl Disk {
     /// A new broker's time and what it begins with.
     fn begin(&mut self, now: Time) -> (Epoch, NextNumbers, Vec<Restored>) {
         let here = Time::from_milliseconds(self.chance.between(0, LATEST_BEGINNING));
-        let epoch = Epoch::new(here.min(now), now);
+        let here = here.min(now);
+        self.machine.resume(here, now);
+        let epoch = Epoch::new(here, self.machine.line(here));
         let (next, restored) = self.store.restore(epoch, now, &mut self.chance);
         (epoch, next, restored)
     }
@@ -167,6 +172,7 @@ impl World {
         let Some(disk) = &mut self.disk else { return };
         let Some(writing) = disk.busy.take() else { return };
         disk.write(&writing);
+        disk.machine.committed(self.epoch.to_broker(self.now), self.now);
         self.oracle.batch_is_durable();
         self.call(None, |broker, clock| broker.durable(writing.batch.number, clock), |_| ());
     }
@@ -204,6 +210,12 @@ impl World {
         self.call_ending(|broker, clock| broker.set_storage_room(has_room, clock));
     }
 
+    /// The clock on the wall is set.
+    pub fn set_clock(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        disk.machine.set_clock(self.now, &mut disk.chance);
+    }
+
     /// The broker's process is gone, and all connections with it. After a while another one begins.
     pub fn crash(&mut self) {
         let Some(disk) = &mut self.disk else { return };
@@ -215,7 +227,9 @@ impl World {
         }
         disk.wanted.clear();
         let down = if disk.chance.percent(20) { 70_000 } else { 1_000 };
-        self.now = self.now + Duration::from_milliseconds(disk.chance.between(0, down));
+        let down = Duration::from_milliseconds(disk.chance.between(0, down));
+        let clock = self.epoch.to_broker(self.now);
+        self.now = disk.machine.restart(clock, self.now, down, &mut disk.chance);
         self.lose_links();
         let Some(disk) = &mut self.disk else { return };
         let (epoch, next, restored) = disk.begin(self.now);

@@ -51,6 +51,7 @@ pub enum Act {
     Decide,
     Ping,
     Crash,
+    SetClock,
     Fill,
     Empty,
 }
@@ -192,7 +193,7 @@ impl Plan {
     /// Where there is a disk, it may be full, and the broker may crash.
     fn with_disk_acts(mut self, chance: &mut Chance) -> Self {
         if self.disk.as_ref().is_some_and(|disk| disk.holds) {
-            self.acts.push((Act::Crash, feature(chance, 4)));
+            self.acts.extend([(Act::Crash, feature(chance, 4)), (Act::SetClock, 1)]);
         }
         // With small turns the broker may refuse for want of room what it did not look for long enough.
         if self.disk.is_some() && !self.has_small_turns {

@@ -4,6 +4,7 @@
 mod chance;
 mod device;
 mod disk;
+mod machine;
 mod oracle;
 mod plan;
 mod run;

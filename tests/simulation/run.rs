@@ -76,6 +76,7 @@ fn step(world: &mut World, act: Act) {
         }
         Act::Decide => world.decide(false),
         Act::Crash => world.crash(),
+        Act::SetClock => world.set_clock(),
         Act::Fill => world.set_storage_room(false),
         Act::Empty => world.set_storage_room(true),
         Act::Publish | Act::Subscribe | Act::Unsubscribe | Act::Acknowledge | Act::Disconnect | Act::Ping => {
