@@ -4,6 +4,8 @@
 
 mod binary;
 mod client;
+#[cfg(feature = "persistence")]
+mod clocks;
 mod delivery;
 mod ends;
 mod listeners;
