@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use crate::codec::{Properties, QoS};
 use crate::journal::{
@@ -269,7 +270,8 @@ fn time_is_kept_where_nothing_is_committed() {
         clocks.read()
     });
     for _ in 0..3 {
-        asked.recv().expect("it looks at the clocks now and then");
+        // So long that it can only have failed.
+        asked.recv_timeout(Duration::from_secs(60)).expect("it looks at the clocks now and then");
     }
     storage.hand_over(batch(1));
     woken.recv().expect("it wakes");

@@ -81,7 +81,6 @@ impl AllClocks {
 
 /// The name that the system gives itself at each start.
 #[cfg(feature = "persistence")]
-#[expect(clippy::disallowed_methods, reason = "it is the system that is asked")]
 fn boot() -> Option<u128> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     u128::from_str_radix(&text.trim_end().replace('-', ""), 16).ok()

@@ -118,6 +118,7 @@ fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
 }
 
 /// What is known when a batch is written, beside it.
+#[derive(Clone, Copy)]
 pub(super) struct Beside<'a> {
     pub(super) translation: Translation<'a>,
     /// The marks that are written down.

@@ -104,6 +104,19 @@ fn nothing_lasts_longer_after_a_crash_than_was_asked_for() {
 }
 
 #[test]
+fn what_replaces_a_retained_message_lasts_as_long_as_itself() {
+    let directory = Directory::new();
+    let mut store = open(&directory, started(1, WALL));
+    for time in [10, HOUR, 20, HOUR] {
+        let end = Time::from_milliseconds(time);
+        store
+            .commit(&batch(vec![Record::Retained(portable("r", b"r", end))]), CLOCKS)
+            .expect("there is room");
+        assert_eq!(ends(&mut store, Time::ZERO)[3], Some(end));
+    }
+}
+
+#[test]
 fn a_wall_clock_that_is_set_right_while_the_broker_runs_changes_nothing() {
     let directory = Directory::new();
     let mut store = open(&directory, started(1, 5));
