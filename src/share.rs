@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::memory::{self, Counted};
 use crate::slots::SessionId;
@@ -77,6 +78,8 @@ pub struct Group {
     /// Whose turn it is among those who are connected, and among the others.
     next: usize,
     next_absent: usize,
+    /// The whole Topic Filter, once a message was kept for a member: the same for all of them.
+    text: Option<Arc<str>>,
     counted: Counted,
 }
 
@@ -90,6 +93,7 @@ impl Group {
             connected: 0,
             next: 0,
             next_absent: 0,
+            text: None,
             counted: Counted::default(),
         }
     }
@@ -115,17 +119,39 @@ impl Group {
         self.connected > usize::from(is_counted)
     }
 
+    /// Whether there is a member beside the one that stands there.
+    pub fn has_other(&self, position: Option<u32>) -> bool {
+        self.members.len() > usize::from(position.is_some())
+    }
+
+    /// The whole Topic Filter, which ends with this pattern.
+    pub fn text(&mut self, pattern: impl FnOnce() -> String) -> Arc<str> {
+        if let Some(text) = &self.text {
+            return text.clone();
+        }
+        let text: Arc<str> = format!("$share/{}/{}", self.share_name, pattern()).into();
+        self.text = Some(text.clone());
+        self.count();
+        text
+    }
+
     /// Adds a member that is not connected; tells where it stands.
     pub fn join(&mut self, member: Member) -> usize {
         self.members.push(member);
+        self.count();
+        self.members.len() - 1
+    }
+
+    fn count(&mut self) {
+        let shared = |text: &str| memory::allocation(text.len() + 2 * size_of::<usize>());
         self.counted.set(
             // Groups come in rising order, which leaves the nodes of a map hardly more than half full.
             size_of::<(GroupId, Self)>() * 11 / 6
                 + KNOWN_BYTES
-                + memory::allocation(self.share_name.len() + 2 * size_of::<usize>())
+                + shared(&self.share_name)
+                + self.text.as_deref().map_or(0, shared)
                 + memory::allocation(self.members.capacity() * size_of::<Member>()),
         );
-        self.members.len() - 1
     }
 
     /// Replaces the terms of the member that stands there.

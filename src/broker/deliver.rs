@@ -435,7 +435,7 @@ impl Broker {
         let outgoing = self.sessions[session].outgoing_mut();
         match number {
             Some(number) if waits_in_store => {
-                outgoing.push_stored(number, bytes, keepable.publication.expires)
+                outgoing.push_stored(number, bytes, keepable.publication.expires, share.group)
             }
             _ => outgoing.push(Share { number, ..share }.queued(message, &mut self.sender.identifiers)),
         }

@@ -12,7 +12,7 @@ use crate::journal::{MessageNumber, SessionNumber};
 use crate::memory::{self, Audit, Counted};
 use crate::message::Keepable;
 use crate::session::{Presence, Queued, Session};
-use crate::share::{Choice, LOOKS_MAXIMUM, Member, Moved, Search};
+use crate::share::{Choice, Group, LOOKS_MAXIMUM, Member, Moved, Search};
 use crate::slots::{SessionId, SessionMark, Slots};
 use crate::subscription::{GroupId, Held, Target};
 use crate::trie::FilterId;
@@ -23,17 +23,22 @@ pub(super) struct Ending {
     session: SessionId,
     /// Under which the store knows it.
     number: Option<SessionNumber>,
+    /// It leaves something to other members of Shared Subscriptions, until which has gone the store remembers it.
+    leaves_shared: bool,
 }
 
 /// Messages that wait for members of Shared Subscriptions in place of one that has lost its connection.
 #[derive(Debug)]
 pub(super) struct Moving {
-    leaving: SessionId,
+    /// The session, unless it has ended in an earlier run.
+    leaving: Option<SessionId>,
     /// Under which the store knows it.
     number: Option<SessionNumber>,
     messages: VecDeque<Queued>,
     /// How far the search for a member has come that the first one is to go to.
     search: Search,
+    /// They were read from the store to go to other members.
+    was_read: bool,
     /// What the list takes; the messages count themselves.
     counted: Counted,
 }
@@ -51,7 +56,19 @@ pub(super) struct Telling {
 impl Moving {
     fn new(leaving: SessionId, number: Option<SessionNumber>, messages: VecDeque<Queued>) -> Self {
         let (search, counted) = (Search::default(), Counted::default());
-        let mut moving = Self { leaving, number, messages, search, counted };
+        let mut moving = Self { leaving: Some(leaving), number, messages, search, was_read: false, counted };
+        moving.count();
+        moving
+    }
+
+    /// Messages that were read from the store, for which [`Legacies::begin`](super::legacies::Legacies::begin) was called.
+    pub(super) fn of_page(
+        leaving: Option<SessionId>,
+        number: SessionNumber,
+        messages: VecDeque<Queued>,
+    ) -> Self {
+        let (search, counted) = (Search::default(), Counted::default());
+        let mut moving = Self { leaving, number: Some(number), messages, search, was_read: true, counted };
         moving.count();
         moving
     }
@@ -74,13 +91,19 @@ impl Broker {
         let session = &mut self.sessions[id];
         session.presence = Presence::Over;
         self.clients.remove(&session.client_identifier, id);
-        let backlog = session.outgoing.as_mut().and_then(|outgoing| outgoing.backlog.take());
         let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
+        let leaves_shared = number.is_some_and(|number| self.leaves_shared(id, number));
+        if let Some(number) = number.filter(|_| leaves_shared) {
+            self.leave_stored(id, number, Group::has_other);
+        }
+        let outgoing = self.sessions[id].outgoing.as_mut();
+        let backlog = outgoing.and_then(|outgoing| outgoing.backlog.take());
         if let Some(journal) = &mut self.journal {
             let waiting = backlog.map(|backlog| backlog.into_numbers()).unwrap_or_default();
-            journal.end(id, waiting, self.now);
+            journal.end(id, waiting, leaves_shared, self.now);
         }
-        let ending = Ending { session: id, number };
+        self.ask_for_legacy();
+        let ending = Ending { session: id, number, leaves_shared };
         if !self.free(&ending) {
             self.work.endings.push_back(ending);
         }
@@ -97,7 +120,7 @@ impl Broker {
     }
 
     /// Frees what a session has, as much as the share in progress allows for; tells whether nothing is left.
-    fn free(&mut self, &Ending { session: id, number }: &Ending) -> bool {
+    fn free(&mut self, &Ending { session: id, number, leaves_shared }: &Ending) -> bool {
         if !self.publish_will(id) || !self.free_messages(id, number) {
             return false;
         }
@@ -110,6 +133,9 @@ impl Broker {
             }
         }
         self.sessions.remove(id);
+        if let Some(number) = number.filter(|_| leaves_shared) {
+            self.finish_list(number, false);
+        }
         true
     }
 
@@ -127,18 +153,44 @@ impl Broker {
                 self.sessions[id].outgoing = None;
                 break;
             };
-            numbers.extend(leftover.queued.as_ref().and_then(|queued| queued.number));
-            if let Some(queued) = leftover.queued.filter(|_| leftover.may_move)
-                && let Some(group) = queued.group
-                && self.groups.find(group).is_some_and(|group| group.members().len() > 1)
-            {
-                self.redirect_or_list(id, group, queued);
+            let Some(queued) = leftover.queued else { continue };
+            match queued.group.filter(|&group| leftover.may_move && self.has_other(id, group)) {
+                Some(group) => self.redirect_or_list((id, number), group, queued),
+                None => numbers.extend(queued.number),
             }
         }
         if let (Some(journal), Some(number)) = (&mut self.journal, number) {
             journal.leave(number, numbers, self.now);
         }
         is_done
+    }
+
+    /// Whether a group has a member beside this session, which may have left it.
+    fn has_other(&self, session: SessionId, group: GroupId) -> bool {
+        let position = self.sessions[session].subscriptions.position(Held::Group(group));
+        self.groups.find(group).is_some_and(|group| group.has_other(position))
+    }
+
+    /// What waits in the store for a session as a member of Shared Subscriptions goes to other members, if its group has
+    /// some that may have it.
+    fn leave_stored(
+        &mut self,
+        id: SessionId,
+        number: SessionNumber,
+        may_go: impl Fn(&Group, Option<u32>) -> bool,
+    ) {
+        let Self { sessions, groups, work, .. } = self;
+        let Session { outgoing, subscriptions, .. } = &mut sessions[id];
+        let Some(outgoing) = outgoing else { return };
+        let Some(backlog) = outgoing.backlog.as_mut().filter(|backlog| backlog.has_shared()) else { return };
+        work.take(backlog.len() / steps::SORTED_OUT_PER_STEP);
+        let average = backlog.average();
+        let messages = backlog.take_shared(|id| {
+            let position = subscriptions.position(Held::Group(id));
+            groups.find(id).is_some_and(|group| may_go(group, position))
+        });
+        outgoing.backlog.take_if(|backlog| backlog.is_empty());
+        self.begin_legacy(id, number, messages, average);
     }
 
     /// A client has lost its connection: what waits for it as a member of Shared Subscriptions goes to members that are
@@ -160,24 +212,36 @@ impl Broker {
             }
         };
         let messages = outgoing.take_shared(has_other);
-        if messages.is_empty() {
-            return;
-        }
         let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
-        let mut moving = Moving::new(id, number, messages);
-        if !self.move_more(&mut moving) {
-            self.work.moving.push_back(moving);
+        if !messages.is_empty() {
+            number.into_iter().for_each(|number| self.work.legacies.begin(number));
+            self.begin_moving(Moving::new(id, number, messages));
+        }
+        if let Some(number) = number {
+            self.leave_stored(id, number, Group::has_other_connected);
+        }
+    }
+
+    /// Messages go from one member to others.
+    pub(super) fn begin_moving(&mut self, mut moving: Moving) {
+        match self.move_more(&mut moving) {
+            true => self.finish_moving(&moving),
+            false => self.work.moving.push_back(moving),
+        }
+    }
+
+    fn finish_moving(&mut self, moving: &Moving) {
+        if let Some(number) = moving.number {
+            self.finish_list(number, moving.was_read);
         }
     }
 
     /// Goes on with messages that go from one member to others.
     pub(super) fn go_on_moving(&mut self) {
-        let Some(mut moving) = self.work.moving.pop_front() else { return };
+        let Some(moving) = self.work.moving.pop_front() else { return };
         self.work.begin_share(self.work.moving.len());
         self.work.take(steps::PACKET);
-        if !self.move_more(&mut moving) {
-            self.work.moving.push_back(moving);
-        }
+        self.begin_moving(moving);
     }
 
     fn move_more(&mut self, moving: &mut Moving) -> bool {
@@ -202,22 +266,40 @@ impl Broker {
 
     /// Gives a message of a session that is over to another member of its group; if very many are to be looked at for that,
     /// in a later turn.
-    fn redirect_or_list(&mut self, leaving: SessionId, group: GroupId, queued: Queued) {
-        if self.redirect(leaving, group, &queued, &mut Search::default()) {
+    fn redirect_or_list(
+        &mut self,
+        (leaving, number): (SessionId, Option<SessionNumber>),
+        group: GroupId,
+        queued: Queued,
+    ) {
+        if self.redirect(Some(leaving), group, &queued, &mut Search::default()) {
+            if let (Some(session), Some(message)) = (number, queued.number) {
+                self.settle_copy(session, message);
+            }
             return;
         }
-        match self.work.moving.back_mut().filter(|moving| moving.leaving == leaving) {
+        match self.work.moving.back_mut().filter(|moving| moving.leaving == Some(leaving) && !moving.was_read)
+        {
             Some(moving) => {
                 moving.messages.push_back(queued);
                 moving.count();
             }
-            None => self.work.moving.push_back(Moving::new(leaving, None, [queued].into())),
+            None => {
+                number.into_iter().for_each(|number| self.work.legacies.begin(number));
+                self.work.moving.push_back(Moving::new(leaving, number, [queued].into()));
+            }
         }
     }
 
     /// Gives a message to another member of its group; to the same one again, if there is no other any more. False if the
     /// search for one goes on in a later turn.
-    fn redirect(&mut self, leaving: SessionId, group: GroupId, queued: &Queued, search: &mut Search) -> bool {
+    fn redirect(
+        &mut self,
+        leaving: Option<SessionId>,
+        group: GroupId,
+        queued: &Queued,
+        search: &mut Search,
+    ) -> bool {
         // [MQTT-3.3.2-5]
         if queued.message.expires() <= self.now {
             self.work.take(steps::PACKET);
@@ -226,9 +308,12 @@ impl Broker {
         }
         let mut keepable = Keepable::kept(&queued.message);
         let looking = (search, self.work.left().max(LOOKS_MAXIMUM));
-        let choice = match self.choose_member(group, &keepable.publication, Some(leaving), looking) {
+        let choice = match self.choose_member(group, &keepable.publication, leaving, looking) {
             Choice::Later => return false,
-            Choice::Gone => self.find_member(group, leaving).map_or(Choice::Gone, Choice::Member),
+            Choice::Gone => {
+                let again = leaving.and_then(|leaving| self.find_member(group, leaving));
+                again.map_or(Choice::Gone, Choice::Member)
+            }
             choice => choice,
         };
         self.work.take(steps::delivery(queued.qos));

@@ -18,7 +18,7 @@ use crate::planted::{self, is_planted};
 use crate::session::{Presence, Queued, Session};
 use crate::settings::ListenerId;
 use crate::slots::{ConnectionId, SessionId};
-use crate::subscription::{Target, Terms};
+use crate::subscription::{GroupId, Target, Terms};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -99,6 +99,7 @@ impl Broker {
                 self.list(session);
             }
         }
+        self.ask_for_legacy();
         self.resume_paused();
     }
 
@@ -285,7 +286,7 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
     ) -> Option<MessageNumber> {
-        let Self { journal, sender, now, .. } = self;
+        let Self { journal, sender, groups, trie, now, .. } = self;
         let journal = journal.as_mut()?;
         if share.number.is_some() {
             return share.number;
@@ -295,6 +296,10 @@ impl Broker {
             qos: share.qos,
             retain: share.retain,
             identifiers: sender.identifiers.share(share.identifiers).portable(),
+            group: share.group.and_then(|id| groups.find_mut(id)).map(|group| {
+                let filter = group.filter;
+                group.text(|| trie.pattern(filter))
+            }),
         };
         let message =
             journal.messages.add(keepable.message(&mut sender.spares), number, form, share.group.is_some());
@@ -540,11 +545,11 @@ impl Broker {
 }
 
 /// A copy that was read from the store, as it waits here.
-pub(super) fn queued(copy: &StoredCopy, spares: &mut Spares) -> Queued {
+pub(super) fn queued(copy: &StoredCopy, group: Option<GroupId>, spares: &mut Spares) -> Queued {
     Queued {
         message: copy.message.message(spares),
         identifiers: copy.form.identifiers.clone().into(),
-        group: None,
+        group,
         qos: copy.form.qos,
         retain: copy.form.retain,
         number: Some(copy.number),

@@ -22,6 +22,7 @@ mod fuzzing_chunks;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_packets;
 mod keep;
+mod legacies;
 mod matches;
 mod operate;
 mod operation;

@@ -125,6 +125,9 @@ impl Broker {
         if length == 0 {
             return Turn::NoRoom;
         }
+        if self.work.legacies.is_due(number) {
+            return self.read_legacy(length).map_or(Turn::Over, Turn::Read);
+        }
         let Self { journal, sessions, connections, statistics, now, .. } = self;
         let Some(journal) = journal else { return Turn::Over };
         let Some(session) = journal.session_of(number) else { return Turn::Over };
@@ -165,8 +168,14 @@ impl Broker {
         for page in &pages.pages {
             let Some(journal) = &mut self.journal else { return };
             let is_last = journal.fetches.have_come(page.session, page.copies.len());
-            let Some(session) = journal.session_of(page.session) else { continue };
-            if self.take_page(session, page, &messages) || is_last {
+            let session = journal.session_of(page.session);
+            let is_taken = self.take_legacy(page, &messages)
+                || session.is_some_and(|session| self.take_page(session, page, &messages));
+            if is_last {
+                // It may have had to wait for this page.
+                self.ask_for_legacy();
+            }
+            if let Some(session) = session.filter(|_| is_taken || is_last) {
                 self.pump(session);
             }
         }
@@ -178,6 +187,7 @@ impl Broker {
         let Some(backlog) = &mut outgoing.backlog else { return false };
         let found = || page.copies.iter().filter_map(|copy| copy.found.as_ref());
         let bytes = found().map(|(place, _)| messages[*place].memory()).sum();
+        let groups: Vec<_> = page.copies.iter().map(|copy| backlog.group_of(copy.number)).collect();
         if !backlog.have_come(page.copies.iter().map(|copy| copy.number), bytes) {
             return false;
         }
@@ -188,12 +198,12 @@ impl Broker {
             warn!("{lost} messages for client {client} are missing in the store.");
         }
         self.work.take(page.copies.len() * steps::PACKET);
-        for copy in &page.copies {
+        for (copy, group) in page.copies.iter().zip(groups) {
             let Some((place, form)) = &copy.found else { continue };
             self.sessions[session].outgoing_mut().push(Queued {
                 message: messages[*place].clone(),
                 identifiers: form.identifiers.clone().into(),
-                group: None,
+                group,
                 qos: form.qos,
                 retain: form.retain,
                 number: Some(copy.number),

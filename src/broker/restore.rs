@@ -19,7 +19,7 @@ use crate::session::{
     EXPIRY_NEVER, Incoming, Outgoing, Presence, Reading, Session, Stage, Subscriptions, Will,
 };
 use crate::slots::SessionId;
-use crate::subscription::Terms;
+use crate::subscription::{GroupId, Terms};
 use crate::time::{Duration, Time};
 use crate::topic::TopicFilter;
 
@@ -39,9 +39,11 @@ impl Broker {
             Restored::Delivery(number, delivery, copy) => {
                 self.restore_delivery(number, delivery, copy.as_deref());
             }
-            Restored::Waiting { message, length, expires, sessions } => {
-                self.restore_waiting(message, Message::memory_of_length(length), expires, &sessions);
+            Restored::Waiting { message, length, expires, sessions, group } => {
+                let group = group.and_then(|text| self.group_named(&text));
+                self.restore_waiting((message, group), Message::memory_of_length(length), expires, &sessions);
             }
+            Restored::Former(number) => self.restore_former(number),
             Restored::Retained(message) => self.restore_retained(&message),
         }
     }
@@ -59,7 +61,14 @@ impl Broker {
             self.sessions[session].shrink();
             self.wait_for_return(session);
         }
+        self.finish_restore_legacies();
         self.sweep_later();
+    }
+
+    /// The Shared Subscription with this filter, if it has members.
+    fn group_named(&self, filter: &str) -> Option<GroupId> {
+        let filter = TopicFilter::new(filter).ok()?;
+        self.find_group(filter.share_name()?, filter.pattern())
     }
 
     fn kept(&self, number: SessionNumber) -> Option<SessionId> {
@@ -152,7 +161,10 @@ impl Broker {
     ) {
         let Some(session) = self.kept(number) else { return };
         let stage = match copy {
-            Some(copy) if !delivery.is_released => Stage::Publish(queued(copy, &mut self.sender.spares)),
+            Some(copy) if !delivery.is_released => {
+                let group = copy.form.group.as_ref().and_then(|text| self.group_named(text));
+                Stage::Publish(queued(copy, group, &mut self.sender.spares))
+            }
             _ => Stage::Release,
         };
         let outgoing = self.sessions[session].outgoing_mut();
@@ -166,7 +178,7 @@ impl Broker {
     /// that are counted, but it does not wait in their queues.
     fn restore_waiting(
         &mut self,
-        message: MessageNumber,
+        (message, group): (MessageNumber, Option<GroupId>),
         bytes: usize,
         expires: Time,
         needed_by: &[SessionNumber],
@@ -174,14 +186,17 @@ impl Broker {
         let Some(journal) = &mut self.journal else { return };
         let sessions: BTreeSet<SessionId> =
             needed_by.iter().filter_map(|&number| journal.session_of(number)).collect();
-        let count = sessions.len();
+        let former: Vec<SessionNumber> =
+            needed_by.iter().copied().filter(|&number| self.work.legacies.is_restored(number)).collect();
+        let count = sessions.len() + former.len();
         journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
         for session in sessions {
             let outgoing = self.sessions[session].outgoing_mut();
             if !outgoing.is_in_flight(message) {
-                outgoing.push_stored(message, bytes, expires);
+                outgoing.push_stored(message, bytes, expires, group);
             }
         }
+        former.into_iter().for_each(|number| self.restore_legacy(number, message, bytes, group));
     }
 
     fn restore_retained(&mut self, message: &Portable) {

@@ -354,7 +354,7 @@ impl Broker {
         Ok(())
     }
 
-    fn find_group(&self, share_name: &str, pattern: &str) -> Option<GroupId> {
+    pub(super) fn find_group(&self, share_name: &str, pattern: &str) -> Option<GroupId> {
         self.groups.known(self.trie.find(pattern)?, share_name)
     }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::distribution::{Chain, Distribution};
 use super::ending::{Ending, Moving, Telling};
+use super::legacies::Legacies;
 use super::operation::Operation;
 use crate::memory::{self, Audit};
 use crate::slots::{ConnectionId, SessionId};
@@ -138,6 +139,8 @@ pub(super) struct Work {
     pub(super) endings: VecDeque<Ending>,
     /// Messages that go from one member of a Shared Subscription to others.
     pub(super) moving: VecDeque<Moving>,
+    /// The same where they are in the store.
+    pub(super) legacies: Legacies,
     /// Sessions whose groups are not all told whether their clients are connected.
     pub(super) telling: VecDeque<Telling>,
 }
@@ -161,6 +164,7 @@ impl Work {
             unlinked_count: 0,
             endings: VecDeque::new(),
             moving: VecDeque::new(),
+            legacies: Legacies::default(),
             telling: VecDeque::new(),
         };
         work.end_turn();
@@ -388,6 +392,7 @@ impl Work {
             + memory::allocation(self.endings.capacity() * size_of::<Ending>())
             + memory::allocation(self.moving.capacity() * size_of::<Moving>())
             + memory::allocation(self.telling.capacity() * size_of::<Telling>())
+            + self.legacies.memory()
             + self.operations.len() * OPERATION_BYTES
     }
 
@@ -396,6 +401,7 @@ impl Work {
         self.operations.values().for_each(|operation| operation.audit(audit));
         self.unlinked.iter().for_each(|chain| chain.audit(audit));
         self.moving.iter().for_each(|moving| moving.audit(audit));
+        self.legacies.audit(audit);
     }
 }
 

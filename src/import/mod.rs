@@ -93,7 +93,7 @@ impl Numbering<'_> {
 
     fn recipient(&self, outgoing: &Outgoing) -> Recipient {
         let identifiers = outgoing.identifiers.clone();
-        let form = CopyForm { qos: outgoing.qos, retain: outgoing.is_retained, identifiers };
+        let form = CopyForm { qos: outgoing.qos, retain: outgoing.is_retained, identifiers, group: None };
         Recipient { session: self.session(outgoing.session), form }
     }
 
@@ -277,7 +277,12 @@ impl<'a> Import<'a> {
         let Some(body) = self.body(incoming.content) else { return Vec::new() };
         let recipient = |share: Share| Recipient {
             session: numbering.session(share.session),
-            form: CopyForm { qos: share.qos, retain: share.retain, identifiers: share.identifiers },
+            form: CopyForm {
+                qos: share.qos,
+                retain: share.retain,
+                identifiers: share.identifiers,
+                group: None,
+            },
         };
         let recipients: Vec<Recipient> = release.shares(incoming, body).into_iter().map(recipient).collect();
         let mut records = Vec::new();

@@ -294,13 +294,20 @@ impl Journal {
         }
     }
 
-    /// A session has ended; it leaves messages behind that it needs no longer.
-    pub fn end(&mut self, session: SessionId, messages: VecDeque<MessageNumber>, now: Time) {
+    /// A session has ended; it leaves messages behind that it needs no longer, and perhaps others to
+    /// [other members](Record::SessionEnded) of Shared Subscriptions.
+    pub fn end(
+        &mut self,
+        session: SessionId,
+        messages: VecDeque<MessageNumber>,
+        leaves_shared: bool,
+        now: Time,
+    ) {
         let Some(number) = self.numbers.get_mut(session.index()).and_then(Option::take) else { return };
         self.sessions.remove(&number);
         self.changed_bytes -= self.changed.remove(&session).unwrap_or(0);
         self.fetches.withdraw(number);
-        self.record(Record::SessionEnded(number), Urgency::Lazy, now);
+        self.record(Record::SessionEnded { session: number, leaves_shared }, Urgency::Lazy, now);
         self.leave(number, messages, now);
         self.ended = self.open;
     }

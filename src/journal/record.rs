@@ -2,6 +2,7 @@
 //! the way in.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use crate::codec::{PacketIdentifier, QoS};
 use crate::memory;
@@ -26,7 +27,15 @@ pub enum Record {
     /// A session is there, or another than before under its number. What belongs to it stays.
     Session(Box<StoredSession>),
     /// A session is gone, and its subscriptions and Packet Identifiers with it. Its messages are settled one by one.
-    SessionEnded(SessionNumber),
+    SessionEnded {
+        /// The session.
+        session: SessionNumber,
+        /// What it got from Shared Subscriptions is to go to other members: until [`Record::FormerEnded`] its messages stay
+        /// needed, and it stays known which QoS 2 deliveries have begun.
+        leaves_shared: bool,
+    },
+    /// All that a session which has ended left to other members of Shared Subscriptions has gone to them.
+    FormerEnded(SessionNumber),
     /// A subscription is there, or other than before.
     Subscribed(SessionNumber, StoredSubscription),
     /// The subscription with this Topic Filter is gone.
@@ -149,6 +158,9 @@ pub struct CopyForm {
     pub retain: bool,
     /// Its Subscription Identifiers.
     pub identifiers: Identifiers,
+    /// The whole Topic Filter of the Shared Subscription that chose the session, if one did. Then no other session gets
+    /// the message under its number.
+    pub group: Option<Arc<str>>,
 }
 
 /// A QoS 2 delivery on its way to a client.
@@ -221,12 +233,14 @@ pub struct StoredCopy {
     pub form: CopyForm,
 }
 
-/// What is read when the broker starts: all sessions first, then the rest in any order, but messages in that of their
-/// numbers and behind the deliveries.
+/// What is read when the broker starts: all sessions first, then their subscriptions, then the rest in any order, but
+/// messages in that of their numbers and behind the deliveries.
 #[derive(Clone, Debug)]
 pub enum Restored {
     /// A session.
     Session(Box<StoredSession>),
+    /// A session that has ended and whose messages are still to go to other members of Shared Subscriptions.
+    Former(SessionNumber),
     /// A subscription of a session.
     Subscription(SessionNumber, StoredSubscription),
     /// A QoS 2 message has come from its client and was not released.
@@ -244,6 +258,8 @@ pub enum Restored {
         expires: Time,
         /// Who still needs it, those included who have a delivery of it that is not released; never nobody.
         sessions: Vec<SessionNumber>,
+        /// The [group](CopyForm::group) that has chosen the only one of them.
+        group: Option<Arc<str>>,
     },
     /// A retained message.
     Retained(Portable),
@@ -259,7 +275,7 @@ pub struct NextNumbers {
 }
 
 impl CopyForm {
-    /// Bytes on the heap.
+    /// Bytes on the heap, beside the name of the group, which all its messages share.
     pub fn memory(&self) -> usize {
         match self.identifiers.as_slice().len() {
             0 => 0,
@@ -283,7 +299,8 @@ impl Record {
                 memory::allocation(stored.message.memory()) + list + forms
             }
             Self::Retained(message) => memory::allocation(message.memory()),
-            Self::SessionEnded(_)
+            Self::SessionEnded { .. }
+            | Self::FormerEnded(_)
             | Self::Settled { .. }
             | Self::Received(..)
             | Self::Released(..)

@@ -38,7 +38,8 @@ fn message() -> Message {
 /// Another message for these sessions.
 fn add(journal: &mut Journal, message: &Message, sessions: impl Iterator<Item = u64>) -> MessageNumber {
     journal.begin_message(None);
-    let form = CopyForm { qos: QoS::AtLeastOnce, retain: false, identifiers: Identifiers::new(&[]) };
+    let form =
+        CopyForm { qos: QoS::AtLeastOnce, retain: false, identifiers: Identifiers::new(&[]), group: None };
     let mut number = None;
     for to in sessions {
         number = Some(journal.messages.add(message, session(to), form.clone(), false));
@@ -157,13 +158,13 @@ fn a_subscription_that_comes_again_and_again_is_one_record() {
     journal.count();
     assert!((240_000..250_000).contains(&journal.counted.bytes()), "{}", journal.counted.bytes());
     assert!(!journal.is_full() && journal.recorded() == Awaited::Nothing);
-    journal.end(second, VecDeque::new(), Time::ZERO);
+    journal.end(second, VecDeque::new(), false, Time::ZERO);
     let records = close(&mut journal);
     let [
         Record::Subscribed(of_one, one),
         Record::Unsubscribed(of_two, two),
         Record::Subscribed(of_three, three),
-        Record::SessionEnded(ended),
+        Record::SessionEnded { session: ended, leaves_shared: false },
     ] = &records[..]
     else {
         panic!("{} records", records.len());

@@ -42,6 +42,15 @@ impl Journal {
         false
     }
 
+    /// The same for what no session waits for that is there: it is to be asked again when a batch is durable.
+    pub fn is_stored_soon(&mut self, message: MessageNumber, now: Time) -> bool {
+        let (first, is_closed) = self.messages.first_pending();
+        if message >= first && !is_closed {
+            self.due = self.due.min(now);
+        }
+        message < first
+    }
+
     /// The next session that may go on.
     pub fn next_to_go_on(&mut self) -> Option<SessionId> {
         let &(batch, session) = self.suspended.first()?;

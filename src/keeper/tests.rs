@@ -109,7 +109,8 @@ fn batch_of(count: u64, expires: Time) -> Batch {
         properties: Properties::default(),
         expires,
     });
-    let form = CopyForm { qos: QoS::AtLeastOnce, retain: false, identifiers: Identifiers::default() };
+    let (qos, identifiers) = (QoS::AtLeastOnce, Identifiers::default());
+    let form = CopyForm { qos, retain: false, identifiers, group: None };
     let recipients = vec![Recipient { session: SESSION, form }];
     let records = vec![
         Record::Session(Box::new(session)),

@@ -1,16 +1,17 @@
 //! The tail of a long queue: messages that wait in the store, of which only the numbers are here.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use crate::journal::MessageNumber;
 use crate::memory::{self, Counted};
+use crate::subscription::GroupId;
 use crate::time::Time;
 
 /// Messages read from the store at a time, and about how many bytes: one, if it is larger.
 const PAGE_LENGTH: usize = 64;
 const PAGE_BYTES: usize = 256 * 1024;
-/// What one more number in a set takes, in nodes two thirds full.
+/// What one more number in a set or map takes, in nodes two thirds full.
 const ENTRY_BYTES: usize = 24;
 /// So many that are of no use any more are kept in any case.
 const USELESS_KEPT: usize = 64;
@@ -40,6 +41,8 @@ pub struct Backlog {
     numbers: VecDeque<MessageNumber>,
     /// Those of them that have expired and were taken out.
     taken: BTreeSet<MessageNumber>,
+    /// Those that came by a Shared Subscription.
+    groups: BTreeMap<MessageNumber, GroupId>,
     /// Those that expire: most do not, and pay nothing for it. With some that have been read meanwhile.
     expiring: BinaryHeap<Reverse<Expiring>>,
     /// About what they would take here.
@@ -66,19 +69,22 @@ impl Backlog {
     }
 
     /// Adds the last one, of so many bytes.
-    pub fn push(&mut self, number: MessageNumber, bytes: usize, expires: Time) {
+    pub fn push(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
         self.numbers.push_back(number);
-        self.note(number, bytes, expires);
+        self.note(number, bytes, expires, group);
     }
 
     /// Adds the first one.
-    pub fn push_front(&mut self, number: MessageNumber, bytes: usize, expires: Time) {
+    pub fn push_front(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
         self.numbers.push_front(number);
-        self.note(number, bytes, expires);
+        self.note(number, bytes, expires, group);
     }
 
-    fn note(&mut self, number: MessageNumber, bytes: usize, expires: Time) {
+    fn note(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
         self.bytes += bytes;
+        if let Some(group) = group {
+            self.groups.insert(number, group);
+        }
         if expires < Time::NEVER {
             self.expiring.push(Reverse(Expiring { expires, number, bytes }));
             self.forget_useless();
@@ -100,6 +106,7 @@ impl Backlog {
             }
             self.expiring.pop();
             if self.take_out(first.number) {
+                self.groups.remove(&first.number);
                 self.bytes = self.bytes.saturating_sub(first.bytes);
                 expired.push_back(first.number);
             }
@@ -133,6 +140,43 @@ impl Backlog {
         }
     }
 
+    /// Takes out those that came by these Shared Subscriptions, in their order. Of a page that is being read they are not
+    /// taken any more when it comes.
+    pub fn take_shared(
+        &mut self,
+        mut wanted: impl FnMut(GroupId) -> bool,
+    ) -> VecDeque<(MessageNumber, GroupId)> {
+        self.give_up_page();
+        let average = self.average();
+        let (shared, others) =
+            std::mem::take(&mut self.groups).into_iter().partition(|&(_, group)| wanted(group));
+        self.groups = others;
+        let shared: BTreeMap<MessageNumber, GroupId> = shared;
+        if !shared.is_empty() {
+            self.numbers.retain(|number| !shared.contains_key(number));
+            self.pass_taken();
+            self.bytes = if self.is_empty() { 0 } else { self.bytes.saturating_sub(average * shared.len()) };
+            self.forget_useless();
+            self.count();
+        }
+        shared.into_iter().collect()
+    }
+
+    /// Whether some came by Shared Subscriptions.
+    pub fn has_shared(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// The Shared Subscription by which one came.
+    pub fn group_of(&self, number: MessageNumber) -> Option<GroupId> {
+        self.groups.get(&number).copied()
+    }
+
+    /// About what one of them would take here.
+    pub fn average(&self) -> usize {
+        (self.bytes / self.len().max(1)).max(1)
+    }
+
     /// The first message.
     pub fn first(&self) -> Option<MessageNumber> {
         self.numbers.front().copied()
@@ -144,8 +188,8 @@ impl Backlog {
         if self.underway > 0 {
             return None;
         }
-        let average = (self.bytes / self.len().max(1)).max(1);
-        let most = most.min(PAGE_LENGTH).min((PAGE_BYTES / average).max(1));
+        let average = self.average();
+        let most = most.min(page_length(average));
         let mut messages = Vec::new();
         while messages.len() < most
             && let Some(&number) = self.numbers.front().filter(|number| **number < end)
@@ -176,7 +220,9 @@ impl Backlog {
         if count > self.underway || !self.numbers.iter().copied().take(count).eq(messages) {
             return false;
         }
-        self.numbers.drain(..count);
+        for number in self.numbers.drain(..count) {
+            self.groups.remove(&number);
+        }
         self.pass_taken();
         self.underway -= count;
         self.bytes = if self.is_empty() { 0 } else { self.bytes.saturating_sub(bytes) };
@@ -230,14 +276,19 @@ impl Backlog {
             memory::allocation(size_of::<Self>())
                 + memory::allocation(self.numbers.capacity() * size_of::<MessageNumber>())
                 + memory::allocation(self.expiring.capacity() * size_of::<Expiring>())
-                + self.taken.len() * ENTRY_BYTES,
+                + (self.taken.len() + self.groups.len()) * ENTRY_BYTES,
         );
     }
 }
 
+/// How many messages are read from the store at a time that have about so many bytes each.
+pub fn page_length(bytes: usize) -> usize {
+    PAGE_LENGTH.min((PAGE_BYTES / bytes.max(1)).max(1))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
+    use std::num::{NonZeroU32, NonZeroU64};
 
     use proptest::prelude::*;
 
@@ -253,6 +304,16 @@ mod tests {
 
     const BYTES: usize = 100;
 
+    fn group_id(number: u32) -> GroupId {
+        GroupId::new(NonZeroU32::new(number).unwrap())
+    }
+
+    /// Every third message is of one group, and another third of another.
+    fn group_of(number: u64) -> Option<GroupId> {
+        let number = u32::try_from(number % 3).unwrap();
+        (number > 0).then(|| group_id(number))
+    }
+
     #[derive(Clone, Debug)]
     enum Act {
         /// Another message comes, which expires then, or never.
@@ -263,6 +324,8 @@ mod tests {
         TakeExpired(usize),
         /// A page is asked for, and so many of its messages come before the client is away again.
         Read(usize, usize),
+        /// Those of one Shared Subscription go elsewhere, perhaps while a page is being read.
+        TakeShared(u32, bool),
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -272,6 +335,7 @@ mod tests {
             (0..8_u64).prop_map(Act::Pass),
             (1..100_usize).prop_map(Act::TakeExpired),
             (1..80_usize, 0..80_usize).prop_map(|(most, come)| Act::Read(most, come)),
+            (1..3_u32, any::<bool>()).prop_map(|(group, reads)| Act::TakeShared(group, reads)),
         ]
     }
 
@@ -285,12 +349,12 @@ mod tests {
                 match act {
                     Act::Push(expires) => {
                         let expires = expires.map_or(Time::NEVER, |span| seconds(now + span));
-                        backlog.push(number(next), BYTES, expires);
+                        backlog.push(number(next), BYTES, expires, group_of(next));
                         model.push_back((number(next), expires));
                         next += 1;
                     }
                     Act::PushMany(count, span) => for _ in 0..count {
-                        backlog.push(number(next), BYTES, seconds(now + span));
+                        backlog.push(number(next), BYTES, seconds(now + span), group_of(next));
                         model.push_back((number(next), seconds(now + span)));
                         next += 1;
                     }
@@ -323,14 +387,30 @@ mod tests {
                         prop_assert!(backlog.have_come(messages, come * BYTES));
                         // What came and was not sent comes back, when the client is away again.
                         for (known, expires) in model.iter().take(come).rev().step_by(2) {
-                            backlog.push_front(*known, BYTES, *expires);
+                            backlog.push_front(*known, BYTES, *expires, group_of(known.0.get()));
                         }
                         backlog.give_up_page();
                         let front: Vec<_> = model.drain(..come).rev().step_by(2).collect();
                         front.into_iter().for_each(|one| model.push_front(one));
                         prop_assert!(!backlog.have_come([number(next)].into_iter(), 0), "none is awaited");
                     }
+                    Act::TakeShared(group, reads) => {
+                        if let Some(page) = backlog.next_page(9, MessageNumber::LAST).filter(|_| reads) {
+                            backlog.begin(&page);
+                        }
+                        let is_of_group = |number: MessageNumber| group_of(number.0.get()) == Some(group_id(group));
+                        let taken = backlog.take_shared(|id| id == group_id(group));
+                        let expected = model.iter().map(|(known, _)| *known).filter(|known| is_of_group(*known));
+                        prop_assert!(taken.iter().map(|(number, _)| *number).eq(expected));
+                        prop_assert!(taken.iter().all(|(_, id)| *id == group_id(group)));
+                        model.retain(|(known, _)| !is_of_group(*known));
+                        prop_assert!(!backlog.have_come([number(next)].into_iter(), 0), "none is awaited");
+                    }
                 }
+                let shared: Vec<_> = model.iter().map(|(known, _)| group_of(known.0.get())).collect();
+                prop_assert_eq!(backlog.has_shared(), shared.iter().any(|group| group.is_some()));
+                prop_assert!(model.iter().map(|(known, _)| backlog.group_of(*known)).eq(shared));
+                prop_assert_eq!(backlog.groups.len(), model.iter().filter(|(known, _)| group_of(known.0.get()).is_some()).count());
                 prop_assert_eq!(backlog.len(), model.len());
                 prop_assert_eq!(backlog.is_empty(), model.is_empty());
                 prop_assert_eq!(backlog.bytes(), BYTES * model.len());
@@ -346,14 +426,14 @@ mod tests {
     #[test]
     fn pages_are_of_as_many_bytes_as_are_good_at_a_time() {
         let mut backlog = Backlog::default();
-        (1..100).for_each(|count| backlog.push(number(count), 60_000, Time::NEVER));
+        (1..100).for_each(|count| backlog.push(number(count), 60_000, Time::NEVER, None));
         let page = backlog.next_page(usize::MAX, MessageNumber::LAST).expect("some wait");
         assert_eq!((page.messages.len(), page.bytes), (4, 240_000));
         assert_eq!(backlog.next_page(1, MessageNumber::LAST).map(|page| page.messages.len()), Some(1));
         assert_eq!(backlog.next_page(9, number(3)).map(|page| page.messages.len()), Some(2));
         assert_eq!(backlog.next_page(9, number(1)), None, "the first one is not in the store yet");
         let mut backlog = Backlog::default();
-        backlog.push(number(1), 10_000_000, Time::NEVER);
+        backlog.push(number(1), 10_000_000, Time::NEVER, None);
         assert!(backlog.next_page(9, MessageNumber::LAST).is_some(), "one comes, however large it is");
     }
 }

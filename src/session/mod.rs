@@ -21,7 +21,7 @@ use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 use crate::wheel::TimerId;
 
-pub use backlog::Backlog;
+pub use backlog::{Backlog, page_length};
 pub use directory::Directory;
 pub use incoming::Incoming;
 pub use outgoing::{InFlight, Leftover, Outgoing, Queued, Settled, Stage};

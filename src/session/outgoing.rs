@@ -300,8 +300,14 @@ impl Outgoing {
     }
 
     /// Lets a kept message of so many bytes wait behind all others, in the store.
-    pub fn push_stored(&mut self, number: MessageNumber, bytes: usize, expires: Time) {
-        self.backlog.get_or_insert_default().push(number, bytes, expires);
+    pub fn push_stored(
+        &mut self,
+        number: MessageNumber,
+        bytes: usize,
+        expires: Time,
+        group: Option<GroupId>,
+    ) {
+        self.backlog.get_or_insert_default().push(number, bytes, expires, group);
     }
 
     /// Lets what waits in the queue wait in the store, for a client that is away.
@@ -313,8 +319,9 @@ impl Outgoing {
         for queued in kept.into_iter().rev() {
             let Some(number) = queued.number else { continue };
             self.queue_bytes -= queued.message.memory();
-            let Queued { message, .. } = queued;
-            self.backlog.get_or_insert_default().push_front(number, message.memory(), message.expires());
+            let Queued { message, group, .. } = queued;
+            let (bytes, expires) = (message.memory(), message.expires());
+            self.backlog.get_or_insert_default().push_front(number, bytes, expires, group);
         }
         if let Some(backlog) = &mut self.backlog {
             backlog.give_up_page();
@@ -557,6 +564,15 @@ impl Outgoing {
         self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
         self.count();
         moving
+    }
+
+    /// Whether anything is on its way that came by a Shared Subscription.
+    pub fn has_shared(&self) -> bool {
+        self.queue
+            .iter()
+            .chain(self.in_flight.iter().filter_map(InFlight::queued))
+            .any(|queued| queued.group.is_some())
+            || self.backlog.as_ref().is_some_and(|backlog| backlog.has_shared())
     }
 
     /// Takes out the next message of a session that is over: those in flight, then those that wait.

@@ -11,7 +11,9 @@ use super::rows::{
     publication_columns, session_number,
 };
 use super::write::{Marks, forget};
-use crate::journal::{MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence};
+use crate::journal::{
+    MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
+};
 
 /// A session's copy of a message, if the message is there and the session is one of its recipients.
 fn copy(
@@ -43,9 +45,18 @@ pub(super) fn load(
     marks: Marks,
     each: impl FnMut(Restored) -> ControlFlow<()>,
 ) -> Outcome<()> {
-    let (sessions, in_delivery, needless) = (Vec::new(), BTreeSet::new(), Needless::default());
-    let mut loading = Loading { connection, translation, marks, each, sessions, in_delivery, needless };
+    let mut loading = Loading {
+        connection,
+        translation,
+        marks,
+        each,
+        sessions: Vec::new(),
+        former: BTreeSet::new(),
+        in_delivery: BTreeSet::new(),
+        needless: Needless::default(),
+    };
     loading.sessions()?;
+    loading.former()?;
     loading.subscriptions()?;
     loading.received()?;
     loading.deliveries()?;
@@ -68,7 +79,10 @@ struct Loading<'a, Each> {
     each: Each,
     /// All that there are, in order.
     sessions: Vec<SessionNumber>,
-    /// Messages that are handed out with a delivery, and the sessions.
+    /// Those that have ended and have left something to other members of Shared Subscriptions.
+    former: BTreeSet<SessionNumber>,
+    /// Messages that are handed out with a delivery, and the sessions; and those that former sessions had begun, which are
+    /// nobody else's.
     in_delivery: BTreeSet<(MessageNumber, SessionNumber)>,
     needless: Needless,
 }
@@ -97,6 +111,18 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
             }
             self.sessions.push(session.number);
             self.tell(Restored::Session(Box::new(session)))?;
+        }
+        Ok(())
+    }
+
+    fn former(&mut self) -> Outcome<()> {
+        let mut statement = self.connection.prepare("SELECT session FROM former ORDER BY session")?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let session = session_number(row, 0)?;
+            self.marks.check_session(session)?;
+            self.former.insert(session);
+            self.tell(Restored::Former(session))?;
         }
         Ok(())
     }
@@ -143,6 +169,9 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
             self.marks.check_session(session)?;
             self.marks.check_message(delivery.message)?;
             if !self.has_session(session) {
+                if self.former.contains(&session) && !delivery.is_released {
+                    self.in_delivery.insert((delivery.message, session));
+                }
                 continue;
             }
             let copy = if delivery.is_released { None } else { self.copy_in_delivery(session, &delivery)? };
@@ -195,22 +224,28 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     }
 
     fn message(&mut self, message: MessageNumber, done: &[SessionNumber], row: &Row<'_>) -> Outcome<()> {
-        let mut sessions = Vec::new();
+        let (mut sessions, mut group) = (Vec::new(), None);
         // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
         let expires = self.translation.present.expires(row, 2)?;
         let is_ahead = self.translation.present.is_ahead(expires);
         for recipient in Recipients::new(row.get_ref(1)?.as_blob()?) {
-            let session = recipient?.session;
+            let Recipient { session, form } = recipient?;
             self.marks.check_session(session)?;
-            let is_needed = done.binary_search(&session).is_err() && self.has_session(session);
-            if is_needed && (is_ahead || self.in_delivery.contains(&(message, session))) {
+            let is_begun = self.in_delivery.contains(&(message, session));
+            let is_needed = match self.has_session(session) {
+                true => is_ahead || is_begun,
+                // [MQTT-4.8.2-5]
+                false => is_ahead && !is_begun && form.group.is_some() && self.former.contains(&session),
+            };
+            if is_needed && done.binary_search(&session).is_err() {
                 sessions.push(session);
+                group = form.group;
             }
         }
         if sessions.is_empty() {
             self.needless.messages.push(key(message.0));
         } else {
-            self.tell(Restored::Waiting { message, length: row.get(4)?, expires, sessions })?;
+            self.tell(Restored::Waiting { message, length: row.get(4)?, expires, sessions, group })?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What stands in rows: moments, publications and the recipients of a message, to and fro.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use log::warn;
 use rusqlite::Row;
@@ -128,6 +129,7 @@ pub(super) fn qos_of(flags: u8) -> Outcome<QoS> {
 const QOS: u8 = 3;
 const RETAIN: u8 = 1 << 2;
 const HAS_IDENTIFIERS: u8 = 1 << 3;
+const HAS_GROUP: u8 = 1 << 4;
 
 /// The columns of a publication, in their order, in a statement that reads one.
 macro_rules! publication_columns {
@@ -180,7 +182,7 @@ pub(super) fn publication(
 }
 
 /// Writes the recipients of a message, one behind the other: session, flags and, if there are any, how many
-/// Subscription Identifiers and which.
+/// Subscription Identifiers and which; then the length and the text of the Shared Subscription's filter, if it was one.
 pub(super) fn write_recipients(recipients: &[Recipient], bytes: &mut Vec<u8>) {
     bytes.clear();
     for Recipient { session, form } in recipients {
@@ -189,11 +191,16 @@ pub(super) fn write_recipients(recipients: &[Recipient], bytes: &mut Vec<u8>) {
         bytes.push(
             form.qos.level()
                 | if form.retain { RETAIN } else { 0 }
-                | if identifiers.is_empty() { 0 } else { HAS_IDENTIFIERS },
+                | if identifiers.is_empty() { 0 } else { HAS_IDENTIFIERS }
+                | if form.group.is_some() { HAS_GROUP } else { 0 },
         );
         if !identifiers.is_empty() {
             write_number(identifiers.len() as u64, bytes);
             identifiers.iter().for_each(|identifier| write_number(u64::from(*identifier), bytes));
+        }
+        if let Some(group) = &form.group {
+            write_number(group.len() as u64, bytes);
+            bytes.extend_from_slice(group.as_bytes());
         }
     }
 }
@@ -229,8 +236,17 @@ impl<'a> Recipients<'a> {
         };
         let identifiers: Option<Vec<u32>> = (0..count).map(|_| identifier()).collect();
         let identifiers = Identifiers::new(&identifiers?);
-        let form = CopyForm { qos: QoS::from_u8(flags & QOS)?, retain: flags & RETAIN != 0, identifiers };
+        let group = if flags & HAS_GROUP == 0 { None } else { Some(self.text()?) };
+        let (qos, retain) = (QoS::from_u8(flags & QOS)?, flags & RETAIN != 0);
+        let form = CopyForm { qos, retain, identifiers, group };
         Some(Recipient { session, form })
+    }
+
+    fn text(&mut self) -> Option<Arc<str>> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (text, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        Some(std::str::from_utf8(text).ok()?.into())
     }
 
     fn number(&mut self) -> Option<u64> {

@@ -54,11 +54,13 @@ const VERSION_1: &str = "
     );
 ";
 
-/// Listeners have names: before, their places in the settings stood for them. It is known which User Names were proved.
-/// There is a timeline, and how much time a message had left when it was written, in milliseconds, null for no end.
+/// Listeners have names: before, their places in the settings stood for them. It is known which User Names were proved, and
+/// which sessions have ended whose messages are still to go to other members of Shared Subscriptions. There is a timeline,
+/// and how much time a message had left when it was written, in milliseconds, null for no end.
 const VERSION_2: &str = "
     CREATE TABLE listener (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
     ALTER TABLE session ADD COLUMN is_proved INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE former (session INTEGER PRIMARY KEY);
     CREATE TABLE timeline (
         id INTEGER PRIMARY KEY, moment INTEGER NOT NULL, wall INTEGER NOT NULL, boot BLOB, uptime INTEGER
     );

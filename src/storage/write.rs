@@ -73,7 +73,8 @@ impl Marks {
             Record::Delivery(session, delivery) => {
                 self.beyond_session(*session).beyond_message(delivery.message)
             }
-            Record::SessionEnded(session)
+            Record::SessionEnded { session, .. }
+            | Record::FormerEnded(session)
             | Record::Subscribed(session, _)
             | Record::Unsubscribed(session, _)
             | Record::Received(session, _)
@@ -207,7 +208,12 @@ impl Writing<'_> {
             // They came first.
             Record::Listener(..) => Ok(()),
             Record::Session(session) => self.session(session),
-            Record::SessionEnded(session) => self.session_ended(*session),
+            &Record::SessionEnded { session, leaves_shared } => self.session_ended(session, leaves_shared),
+            Record::FormerEnded(session) => {
+                self.statement("DELETE FROM former WHERE session = ?")?.execute([key(session.0)])?;
+                self.statement("DELETE FROM out2 WHERE session = ?")?.execute([key(session.0)])?;
+                Ok(())
+            }
             Record::Subscribed(session, subscription) => self.subscribed(*session, subscription),
             Record::Unsubscribed(session, filter) => {
                 let mut statement = self.statement("DELETE FROM sub WHERE session = ? AND filter = ?")?;
@@ -292,12 +298,16 @@ impl Writing<'_> {
         publication.publisher.map(|publisher| self.translation.listeners.publisher_written(publisher))
     }
 
-    fn session_ended(&self, session: SessionNumber) -> Result<(), StoreError> {
+    fn session_ended(&self, session: SessionNumber, leaves_shared: bool) -> Result<(), StoreError> {
+        let last = match leaves_shared {
+            true => "REPLACE INTO former (session) VALUES (?)",
+            false => "DELETE FROM out2 WHERE session = ?",
+        };
         for text in [
             "DELETE FROM session WHERE id = ?",
             "DELETE FROM sub WHERE session = ?",
             "DELETE FROM in2 WHERE session = ?",
-            "DELETE FROM out2 WHERE session = ?",
+            last,
         ] {
             self.statement(text)?.execute([key(session.0)])?;
         }

@@ -426,11 +426,13 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
             expires,
         };
         let (number, sessions, length) = (message(number), vec![session], publication.length());
-        kept.world.broker.restore(Restored::Waiting { message: number, length, expires, sessions }, now);
+        let waiting = Restored::Waiting { message: number, length, expires, sessions, group: None };
+        kept.world.broker.restore(waiting, now);
         let form = brooklet::journal::CopyForm {
             qos: QoS::AtLeastOnce,
             retain: false,
             identifiers: Identifiers::default(),
+            group: None,
         };
         let recipients = vec![Recipient { session, form }];
         records.push(Record::Message(StoredMessage {

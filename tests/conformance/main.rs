@@ -4,6 +4,7 @@
 
 mod admission;
 mod durability;
+mod durable_groups;
 mod identity;
 mod mosquitto;
 mod regression;

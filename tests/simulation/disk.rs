@@ -195,10 +195,13 @@ impl World {
 
     /// With everything written down, the store holds what the devices were promised, and nothing else.
     pub fn check_store(&mut self) {
+        let is_at_rest = !self.is_store_busy() && !self.broker.has_work();
         let Some(disk) = &mut self.disk else { return };
         if disk.has_changed && self.broker.is_written_down() {
             disk.has_changed = false;
             self.oracle.check_store(&disk.store);
+            let former = &disk.store.former;
+            assert!(!is_at_rest || former.is_empty(), "{former:?} have left what goes to nobody");
         }
     }
 

@@ -54,6 +54,8 @@ pub enum Act {
     SetClock,
     Fill,
     Empty,
+    /// A member of a group comes or goes, or there is something for the group.
+    Member,
 }
 
 /// What a seed with a store asks of its disk.
@@ -88,6 +90,7 @@ pub struct Plan {
     pub acts: Vec<(Act, u64)>,
     pub topics: Vec<&'static str>,
     pub filters: Vec<&'static str>,
+    pub lowest_qos: u64,
     pub highest_qos: u64,
     /// The filters of two groups, in seeds that have them.
     pub shared: Option<[&'static str; 2]>,
@@ -149,6 +152,7 @@ impl Plan {
             acts: acts(chance),
             topics: some_of(&TOPICS, chance),
             filters: some_of(&FILTERS, chance),
+            lowest_qos: 0,
             highest_qos: chance.pick(&[0, 1, 1, 2, 2, 2, 2]),
             shared,
             retain: feature(chance, 50),
@@ -179,6 +183,7 @@ impl Plan {
         }
         .with_disk_acts(chance)
         .with_many_recipients(chance)
+        .with_leaving_members()
     }
 
     /// With small turns more clients are there, subscribe and are heard, so that what happens takes several turns.
@@ -187,6 +192,24 @@ impl Plan {
             let most = chance.between(0, 40);
             self.acts.extend([(Act::Connect, most / 3), (Act::Subscribe, most / 3), (Act::Up, 2 * most)]);
         }
+        self
+    }
+
+    /// Some seeds with groups are about members whose sessions end while others stay: all are of one group, nothing is so
+    /// weak that it may be dropped, and they come and go all the time.
+    fn with_leaving_members(mut self) -> Self {
+        if self.shared.is_none() || self.is_tight || self.steps.is_multiple_of(2) {
+            return self;
+        }
+        self.shared = Some([SHARED_FILTERS[1]; 2]);
+        self.devices = self.devices.max(5);
+        self.lowest_qos = 1;
+        self.highest_qos = if self.steps.is_multiple_of(3) { 2 } else { 1 };
+        (self.small_packets, self.message_expiry) = (0, 0);
+        self.clean_start = 20;
+        self.longest_pass = self.longest_pass.max(1_500);
+        let total: u64 = self.acts.iter().map(|(_, weight)| weight).sum();
+        self.acts.push((Act::Member, total));
         self
     }
 

@@ -79,6 +79,7 @@ fn step(world: &mut World, act: Act) {
         Act::SetClock => world.set_clock(),
         Act::Fill => world.set_storage_room(false),
         Act::Empty => world.set_storage_room(true),
+        Act::Member => member_act(world, device),
         Act::Publish | Act::Subscribe | Act::Unsubscribe | Act::Acknowledge | Act::Disconnect | Act::Ping => {
             device_act(world, device, act);
         }
@@ -128,6 +129,40 @@ fn device_act(world: &mut World, device: usize, act: Act) {
             let packet = world.devices[device].ping();
             world.send(link, packet);
         }
+    }
+}
+
+/// Every other device is a member of the group: it comes, subscribes and perhaps acknowledges something, or goes. The
+/// others publish.
+fn member_act(world: &mut World, device: usize) {
+    if !world.devices[device].is_connected {
+        connect(world, device);
+        exchange_some(world);
+        if device % 2 == 1 && world.chance.percent(70) {
+            device_act(world, device, Act::Subscribe);
+            exchange_some(world);
+        }
+        return;
+    }
+    match world.devices[device].link {
+        Some(_) if device.is_multiple_of(2) => device_act(world, device, Act::Publish),
+        Some(link) if world.chance.percent(30) => world.hang_up(link),
+        Some(_) if world.chance.percent(60) => disconnect(world, device),
+        _ => acknowledge(world, device),
+    }
+    exchange_some(world);
+}
+
+/// What is on the links comes to its end, and a batch or two become durable.
+fn exchange_some(world: &mut World) {
+    for _ in 0..4 {
+        for id in world.links() {
+            world.deliver_up(id);
+            world.settle();
+            world.deliver_down(id);
+            world.settle();
+        }
+        world.pass(10);
     }
 }
 
@@ -206,7 +241,7 @@ fn draw_filters(world: &mut World, device: usize, few: u64) -> Vec<String> {
 }
 
 fn draw_qos(world: &mut World) -> QoS {
-    let level = world.chance.between(0, world.plan.highest_qos);
+    let level = world.chance.between(world.plan.lowest_qos, world.plan.highest_qos);
     QoS::from_u8(u8::try_from(level).expect("0 to 2")).expect("0 to 2")
 }
 

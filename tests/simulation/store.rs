@@ -51,6 +51,8 @@ pub struct Store {
     pub received: BTreeSet<(SessionNumber, PacketIdentifier)>,
     pub deliveries: BTreeMap<(SessionNumber, PacketIdentifier), StoredDelivery>,
     pub retained: BTreeMap<String, Portable>,
+    /// Sessions that have ended and left something to other members of Shared Subscriptions.
+    pub former: BTreeSet<SessionNumber>,
 }
 
 impl Store {
@@ -74,7 +76,11 @@ impl Store {
             Record::Session(session) => {
                 self.sessions.insert(session.number, moved(session, |time| epoch.to_world(time)));
             }
-            Record::SessionEnded(number) => self.end_session(*number),
+            Record::SessionEnded { session, leaves_shared } => self.end_session(*session, *leaves_shared),
+            Record::FormerEnded(session) => {
+                self.former.remove(session);
+                self.deliveries.retain(|(owner, _), _| owner != session);
+            }
             Record::Subscribed(session, subscription) => {
                 self.subscriptions.insert((*session, subscription.filter.clone()), subscription.clone());
             }
@@ -109,11 +115,15 @@ impl Store {
         }
     }
 
-    fn end_session(&mut self, number: SessionNumber) {
+    fn end_session(&mut self, number: SessionNumber, leaves_shared: bool) {
         self.sessions.remove(&number);
         self.subscriptions.retain(|(session, _), _| *session != number);
         self.received.retain(|(session, _)| *session != number);
-        self.deliveries.retain(|(session, _), _| *session != number);
+        if leaves_shared {
+            self.former.insert(number);
+        } else {
+            self.deliveries.retain(|(session, _), _| *session != number);
+        }
     }
 
     fn settle(&mut self, number: MessageNumber, session: SessionNumber, is_last: bool) {
@@ -135,7 +145,8 @@ impl Store {
         let owners = owners.chain(self.received.iter().map(|(session, _)| session));
         let owners = owners.chain(self.deliveries.keys().map(|(session, _)| session));
         for owner in owners {
-            assert!(self.sessions.contains_key(owner), "{owner:?} has something and is not there");
+            let is_there = self.sessions.contains_key(owner) || self.former.contains(owner);
+            assert!(is_there, "{owner:?} has something and is not there");
         }
         for ((session, identifier), delivery) in &self.deliveries {
             let needs = |kept: &Kept| kept.open.iter().any(|recipient| recipient.session == *session);
@@ -183,7 +194,14 @@ impl Store {
             .values()
             .map(|session| Restored::Session(Box::new(moved(session, |time| epoch.to_broker(time)))))
             .collect();
+        restored.extend(self.former.iter().map(|session| Restored::Former(*session)));
         shuffle(&mut restored, chance);
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions = subscriptions.map(|((session, _), kept)| (*session, kept.clone()));
+        let mut subscriptions: Vec<Restored> =
+            subscriptions.map(|(session, kept)| Restored::Subscription(session, kept)).collect();
+        shuffle(&mut subscriptions, chance);
+        restored.extend(subscriptions);
         let mut unordered = self.unordered(epoch);
         shuffle(&mut unordered, chance);
         let mut ordered = self.ordered(epoch);
@@ -197,14 +215,18 @@ impl Store {
 
     /// Forgets what nobody gets: because nobody is there, or because it has expired and was not begun.
     fn forget_needless(&mut self, now: Time) {
-        let Self { sessions, messages, deliveries, retained, .. } = self;
+        let Self { sessions, messages, deliveries, retained, former, .. } = self;
         messages.retain(|number, kept| {
             let is_expired = kept.message.publication().is_expired(now);
             kept.open.retain(|recipient| {
                 let has_begun = deliveries.iter().any(|((session, _), delivery)| {
                     *session == recipient.session && delivery.message == *number && !delivery.is_released
                 });
-                sessions.contains_key(&recipient.session) && (has_begun || !is_expired)
+                let is_left = former.contains(&recipient.session) && recipient.form.group.is_some();
+                match sessions.contains_key(&recipient.session) {
+                    true => has_begun || !is_expired,
+                    false => is_left && !has_begun && !is_expired,
+                }
             });
             !kept.open.is_empty()
         });
@@ -213,13 +235,9 @@ impl Store {
 
     /// What may come in any order.
     fn unordered(&self, epoch: Epoch) -> Vec<Restored> {
-        let subscriptions = self.subscriptions.iter();
-        let subscriptions = subscriptions.map(|((session, _), kept)| (*session, kept.clone()));
+        let received = self.received.iter();
         let mut unordered: Vec<Restored> =
-            subscriptions.map(|(session, kept)| Restored::Subscription(session, kept)).collect();
-        unordered.extend(
-            self.received.iter().map(|&(session, identifier)| Restored::Received(session, identifier)),
-        );
+            received.map(|&(session, identifier)| Restored::Received(session, identifier)).collect();
         unordered.extend(
             self.retained
                 .values()
@@ -232,12 +250,14 @@ impl Store {
     fn ordered(&self, epoch: Epoch) -> Vec<Restored> {
         let mut deliveries: Vec<(SessionNumber, StoredDelivery)> =
             self.deliveries.iter().map(|(&(session, _), delivery)| (session, *delivery)).collect();
+        deliveries.retain(|(session, _)| self.sessions.contains_key(session));
         deliveries.sort_by_key(|(session, delivery)| (delivery.message, *session));
         let waiting = self.messages.iter().map(|(&message, kept)| {
             let sessions = kept.open.iter().map(|recipient| recipient.session).collect();
             let publication = kept.message.publication();
             let expires = epoch.to_broker(publication.expires);
-            Restored::Waiting { message, length: publication.length(), expires, sessions }
+            let group = kept.open.iter().find_map(|recipient| recipient.form.group.clone());
+            Restored::Waiting { message, length: publication.length(), expires, sessions, group }
         });
         let waiting: Vec<Restored> = waiting.collect();
         let begun = deliveries.iter().map(|&(session, delivery)| {
@@ -333,7 +353,8 @@ mod tests {
     }
 
     fn sent(name: u64, expires: Time, to: &[u64]) -> Record {
-        let form = CopyForm { qos: QoS::ExactlyOnce, retain: false, identifiers: Identifiers::default() };
+        let (qos, identifiers) = (QoS::ExactlyOnce, Identifiers::default());
+        let form = CopyForm { qos, retain: false, identifiers, group: None };
         let to = to.iter().map(|&to| Recipient { session: SessionNumber(number(to)), form: form.clone() });
         let (number, message) = (MessageNumber(number(name)), message(expires));
         Record::Message(StoredMessage { number, message, recipients: to.collect() })
@@ -362,7 +383,7 @@ mod tests {
         let is_there = store.sessions.contains_key(&owner);
         match chance.below(8) {
             0 => session(name, StoredPresence::Connected),
-            1 => Record::SessionEnded(owner),
+            1 => Record::SessionEnded { session: owner, leaves_shared: false },
             2 if is_there => Record::Received(owner, identifier),
             3 => Record::Released(owner, identifier),
             4 if is_there && is_open(store, message, owner) => {

@@ -23,6 +23,7 @@ pub(super) struct Model {
     /// How much time messages had left when they were written, by number, and retained messages, by topic.
     lifetimes: BTreeMap<u64, Duration>,
     retained_lifetimes: BTreeMap<String, Duration>,
+    former: BTreeSet<SessionNumber>,
 }
 
 /// The same message, but when it expires is told otherwise.
@@ -78,12 +79,19 @@ impl Model {
             Record::Session(session) => {
                 self.sessions.insert(session.number.0.get(), shifted_session(session, shift));
             }
-            Record::SessionEnded(session) => {
-                let session = session.0.get();
+            Record::SessionEnded { session: number, leaves_shared } => {
+                let session = number.0.get();
                 self.sessions.remove(&session);
                 self.subscriptions.retain(|key, _| key.0 != session);
                 self.received.retain(|key| key.0 != session);
-                self.deliveries.retain(|key, _| key.0 != session);
+                match leaves_shared {
+                    true => drop(self.former.insert(*number)),
+                    false => self.deliveries.retain(|key, _| key.0 != session),
+                }
+            }
+            Record::FormerEnded(session) => {
+                self.former.remove(session);
+                self.deliveries.retain(|key, _| key.0 != session.0.get());
             }
             Record::Subscribed(session, subscription) => {
                 let key = (session.0.get(), subscription.filter.clone());
@@ -150,6 +158,7 @@ impl Model {
         for session in self.sessions.values() {
             all.push(Restored::Session(Box::new(bounded_session(&shifted_session(session, &shift), now))));
         }
+        all.extend(self.former.iter().map(|session| Restored::Former(*session)));
         for ((session, _), subscription) in &self.subscriptions {
             if let Some(session) = self.sessions.get(session) {
                 all.push(Restored::Subscription(session.number, subscription.clone()));
@@ -178,18 +187,32 @@ impl Model {
         for (number, (message, recipients)) in &self.messages {
             let message = message_now(message, *number);
             let length = message.publication().length();
-            let sessions: Vec<SessionNumber> = recipients
-                .iter()
-                .map(|recipient| recipient.session)
-                .filter(|session| self.needs(*number, *session))
-                .filter(|session| is_ahead(&message) || in_delivery.contains(&(*number, session.0.get())))
-                .collect();
+            let is_left = |recipient: &Recipient| {
+                let has_begun = self.deliveries.iter().any(|((session, _), delivery)| {
+                    let is_same =
+                        (*session, delivery.message.0.get()) == (recipient.session.0.get(), *number);
+                    is_same && !delivery.is_released
+                });
+                let is_former = self.former.contains(&recipient.session) && recipient.form.group.is_some();
+                let is_settled = self.settled.contains(&(*number, recipient.session.0.get()));
+                let is_over = !self.sessions.contains_key(&recipient.session.0.get());
+                is_former && is_over && !is_settled && !has_begun && is_ahead(&message)
+            };
+            let is_needed = |recipient: &Recipient| {
+                let has_begun = in_delivery.contains(&(*number, recipient.session.0.get()));
+                self.needs(*number, recipient.session) && (is_ahead(&message) || has_begun)
+            };
+            let needing: Vec<&Recipient> =
+                recipients.iter().filter(|recipient| is_needed(recipient) || is_left(recipient)).collect();
+            let group = needing.last().and_then(|recipient| recipient.form.group.clone());
+            let sessions: Vec<SessionNumber> = needing.iter().map(|recipient| recipient.session).collect();
             if !sessions.is_empty() {
                 all.push(Restored::Waiting {
                     message: super::records::message_number(*number),
                     length,
                     expires: message.publication().expires,
                     sessions,
+                    group,
                 });
             }
         }

@@ -12,7 +12,9 @@ use super::records::{
 };
 use super::{Directory, WALL, opening};
 use crate::codec::QoS;
-use crate::journal::{Batch, Record, Restored, StoredDelivery, StoredMessage, StoredPresence, StoredWill};
+use crate::journal::{
+    Batch, Recipient, Record, Restored, StoredDelivery, StoredMessage, StoredPresence, StoredWill,
+};
 use crate::settings::OnDamage;
 use crate::storage::Store;
 use crate::time::{Duration, Time};
@@ -57,7 +59,10 @@ impl Maker {
         let topic = format!("t/{}", draft.choice % 7);
         Some(match draft.kind {
             0 | 1 => self.session(draft, at, &payload),
-            2 if draft.flag => Record::SessionEnded(session),
+            2 if draft.flag && draft.length % 3 == 1 => Record::FormerEnded(session),
+            2 if draft.flag => {
+                Record::SessionEnded { session, leaves_shared: draft.length.is_multiple_of(3) }
+            }
             2 | 3 => {
                 let qos = QoS::from_u8(u8::try_from(draft.choice % 3).ok()?)?;
                 let identifier = draft.length.try_into().ok()?;
@@ -73,10 +78,13 @@ impl Maker {
                 let others = (1..6).filter(|other| *other != draft.session && draft.choice >> other & 1 == 1);
                 let identifiers: Vec<u32> =
                     (0..u32::from(draft.choice % 3)).map(|n| 1 + n * 100_000).collect();
-                let recipients = std::iter::once(draft.session)
+                let mut recipients: Vec<Recipient> = std::iter::once(draft.session)
                     .chain(others)
                     .map(|session| recipient(session, &identifiers))
                     .collect();
+                if let [only] = &mut recipients[..] {
+                    only.form.group = Some(format!("$share/g/{topic}").into());
+                }
                 let message = portable(&topic, &payload, at);
                 Record::Message(StoredMessage { number: message_number(self.number), message, recipients })
             }

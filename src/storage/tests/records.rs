@@ -72,6 +72,7 @@ pub(super) fn recipient(session: u64, identifiers: &[u32]) -> Recipient {
         qos: QoS::AtLeastOnce,
         retain: session.is_multiple_of(2),
         identifiers: Identifiers::new(identifiers),
+        group: None,
     };
     Recipient { session: session_number(session), form }
 }

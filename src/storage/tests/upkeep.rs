@@ -20,7 +20,7 @@ fn numbers_are_not_given_twice_though_nothing_is_left_of_them() {
         Record::Session(Box::new(session(5))),
         Record::Message(message(10_000, b"", Time::NEVER, &[5])),
         settled,
-        Record::SessionEnded(session_number(5)),
+        Record::SessionEnded { session: session_number(5), leaves_shared: false },
     ];
     store.commit(&batch(records), CLOCKS).expect("there is room");
     drop(store);

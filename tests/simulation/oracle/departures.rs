@@ -198,7 +198,7 @@ impl Oracle {
                     shared.is_optional = true;
                 }
                 Some(_) => {}
-                None => shared.is_optional |= !has_others || is_exact || shared.is_bound,
+                None => shared.is_optional |= !has_others || is_exact,
             }
             shared.candidates.remove(client);
         }

@@ -67,8 +67,6 @@ impl Oracle {
         for shared in &mut self.shared {
             // The member that was chosen may be one of them.
             shared.is_optional |= shared.candidates.keys().any(|client| passing.contains(client));
-            // The store knows who gets a message, and not that another member could.
-            shared.is_bound = true;
         }
         for client in passing {
             self.session(&client).will = None;

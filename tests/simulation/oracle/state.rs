@@ -299,8 +299,6 @@ pub struct Shared {
     /// Its holder has acknowledged it.
     pub is_settled: bool,
     pub is_optional: bool,
-    /// Whose it is was written down, so it goes to nobody else.
-    pub is_bound: bool,
 }
 
 /// A packet that the broker owes as an answer.

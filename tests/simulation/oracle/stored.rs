@@ -28,7 +28,8 @@ impl Oracle {
             self.check_messages(store, number, client);
         }
         for (message, kept) in &store.messages {
-            let lost = kept.open.iter().find(|open| !store.sessions.contains_key(&open.session));
+            let is_there = |session| store.sessions.contains_key(session) || store.former.contains(session);
+            let lost = kept.open.iter().find(|open| !is_there(&open.session));
             assert!(lost.is_none(), "{message:?} is kept for nobody: {lost:?}");
         }
         if self.has_storage_room {
