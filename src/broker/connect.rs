@@ -110,10 +110,10 @@ impl Broker {
             self.refuse(id, ReasonCode::ImplementationSpecificError, what);
             return Ok(Step::Ended);
         }
-        let was_kept = self.find_session(&claim.client_identifier).is_some_and(|known| self.is_kept(known));
+        let former = self.former(claim, connect, id);
         let (session, is_present) = self.take_session(id, &claim.client_identifier, connect);
         self.apply(id, session, claim, connect);
-        self.keep_connected(id, session, was_kept);
+        self.keep_connected(id, session, former);
         info!(target: "connection",
             "New client connected from {} as {} (p{}, c{}, k{}{}).",
             self.connections[id].peer(),
@@ -233,15 +233,10 @@ impl Broker {
         {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
         }
-        let is_to_be_kept = self.granted_expiry(connect) > 0;
-        if is_to_be_kept && !self.has_storage_room() && self.find_session(&claim.client_identifier).is_none()
-        {
-            return Some(Err((ReasonCode::QuotaExceeded, "there is too little room on disk")));
-        }
-        Some(Ok(()))
+        Some(self.check_room(claim, connect))
     }
 
-    fn find_session(&self, client_identifier: &str) -> Option<SessionId> {
+    pub(super) fn find_session(&self, client_identifier: &str) -> Option<SessionId> {
         self.clients.find(client_identifier, &self.sessions)
     }
 
@@ -370,7 +365,7 @@ impl Broker {
         }
     }
 
-    fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {
+    pub(super) fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {
         let wanted = match (connect.version, connect.clean_start) {
             (ProtocolVersion::V5, _) => connect.properties.session_expiry_interval().unwrap_or(0),
             (_, true) => 0,
@@ -383,7 +378,7 @@ impl Broker {
         let expiry = will.properties.message_expiry_interval();
         self.forwarded.clear();
         for (property, encoded) in will.properties.encoded() {
-            if !matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_)) {
+            if !is_of_moment(&property) {
                 self.forwarded.push_encoded(encoded);
             }
         }
@@ -525,6 +520,11 @@ impl Broker {
             (None, None) => {}
         }
     }
+}
+
+/// Whether a property of a Will says when it is published or is over, and is no part of the message itself.
+pub(super) const fn is_of_moment(property: &Property<'_>) -> bool {
+    matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
 }
 
 /// The CONNECT of a client whose Will has this topic in the broker.

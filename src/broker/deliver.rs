@@ -7,7 +7,6 @@ use super::authorise::may_receive;
 use super::budget::Pressure;
 use super::distribution::Published;
 use super::matches::Matched;
-use super::rules::delivered_qos;
 use super::send::{Sender, takes_as_it_is};
 use super::work::steps;
 use super::{Broker, Statistics};
@@ -149,7 +148,7 @@ impl Broker {
         let [Subscriber { target: Target::Session(session), terms }] = *matched.subscribers() else {
             return None;
         };
-        let qos = delivered_qos(&self.limits, terms.qos(), qos);
+        let qos = self.delivered_qos(session, terms.qos(), qos);
         (qos != QoS::AtMostOnce && terms.are_plain()).then_some((session, qos))
     }
 
@@ -207,7 +206,7 @@ impl Broker {
             Target::Session(session) => session,
             Target::Group(group) => return self.deliver_to_group(group, keepable),
         };
-        let qos = delivered_qos(&self.limits, terms.qos(), keepable.publication.qos);
+        let qos = self.delivered_qos(session, terms.qos(), keepable.publication.qos);
         if qos == QoS::AtMostOnce && terms.are_plain() && self.hand_on(session, keepable) {
             return Some(true);
         }
@@ -310,7 +309,7 @@ impl Broker {
             identifiers.extend(terms.identifier());
         }
         let share = Share {
-            qos: delivered_qos(&self.limits, qos, keepable.publication.qos),
+            qos: self.delivered_qos(session, qos, keepable.publication.qos),
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             retain: as_published && keepable.publication.retain,
             identifiers: &identifiers,
@@ -328,22 +327,30 @@ impl Broker {
         self.deliver_to_chosen(id, choice, keepable)
     }
 
-    /// The member of a group whose turn it is; `leaving` is out of the question. No more than so many are looked at.
+    /// The member of a group whose turn it is; the one that is `leaving` is out of the question. No more than so many are
+    /// looked at.
     pub(super) fn choose_member(
         &mut self,
         id: GroupId,
         publication: &Publication<'_>,
-        leaving: Option<SessionId>,
+        leaving: Option<Leaving>,
         (search, most): (&mut Search, usize),
     ) -> Choice {
         let pressure = self.pressure(0);
-        let Self { groups, sessions, connections, limits, access, work, .. } = self;
+        // What a member had in memory takes room as the copy of one that is kept. What is new has asked for it already.
+        let takes_room = leaving.is_some_and(|leaving| !leaving.is_stored) && !self.has_storage_room();
+        let leaving = leaving.and_then(|leaving| leaving.session);
+        let Self { groups, sessions, connections, limits, access, work, journal, .. } = self;
+        let is_kept = |session| journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some());
         let Some(group) = groups.find_mut(id) else { return Choice::Gone };
         let (choice, looks) = group.choose(search, most, |member| {
             let session = &sessions[member.session];
             let outgoing = session.outgoing.as_deref();
             if session.presence == Presence::Over || leaving == Some(member.session) {
                 return Readiness::Gone;
+            }
+            if takes_room && is_kept(member.session) {
+                return Readiness::Full;
             }
             if session.reading != Reading::Free
                 && may_receive(&mut **access, session, publication.topic).is_none()
@@ -387,7 +394,7 @@ impl Broker {
             most = self.may_receive(member.session, topic).unwrap_or(QoS::AtMostOnce);
         }
         let share = Share {
-            qos: delivered_qos(&self.limits, member.terms.qos(), keepable.publication.qos).min(most),
+            qos: self.delivered_qos(member.session, member.terms.qos(), keepable.publication.qos).min(most),
             retain: member.terms.retain_as_published() && keepable.publication.retain,
             identifiers: identifier.as_slice(),
             group: Some(id),
@@ -566,6 +573,15 @@ impl Broker {
             self.record_delivery(session, identifier, number, false);
         }
     }
+}
+
+/// A member of a group whose message goes to another one.
+#[derive(Clone, Copy)]
+pub(super) struct Leaving {
+    /// None if its session has ended in an earlier run.
+    pub(super) session: Option<SessionId>,
+    /// The store has the message.
+    pub(super) is_stored: bool,
 }
 
 /// What became of a delivery that was to begin.

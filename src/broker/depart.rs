@@ -5,7 +5,9 @@ use log::info;
 use super::authorise::allowed;
 use super::{Broker, Effect, Fault, Step};
 use crate::access::Question;
-use crate::codec::{Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode};
+use crate::codec::{
+    Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode,
+};
 use crate::connection::State;
 use crate::escape::Escaped;
 use crate::journal::Urgency;
@@ -17,8 +19,9 @@ use crate::time::{Duration, Time};
 
 use super::timers::Timer;
 
-/// How soon a Will is tried again for which there was no room.
+/// How soon a Will is tried again for which there was no room, in memory or on disk.
 const WILL_RETRY: Duration = Duration::from_milliseconds(100);
+const WILL_RETRY_ON_DISK: Duration = Duration::from_milliseconds(1_000);
 
 impl Broker {
     pub(super) fn handle_disconnect(
@@ -149,7 +152,8 @@ impl Broker {
         let due = match due <= self.now {
             false => due.min(ends),
             true if self.publish_will(session_id) => ends,
-            true => ends.min(self.now + WILL_RETRY),
+            true if self.has_storage_room() => ends.min(self.now + WILL_RETRY),
+            true => ends.min(self.now + WILL_RETRY_ON_DISK),
         };
         if due != Time::NEVER {
             let timer = self.wheel.arm(due, Timer::Session(session_id));
@@ -158,7 +162,8 @@ impl Broker {
     }
 
     /// Publishes a Will, if there is one and its client may still publish it. False if it has to wait, because too many
-    /// messages do that no connection waits for.
+    /// messages do that no connection waits for, or there is no room on disk for what is to be kept of it. If its session is
+    /// over it can not wait for the disk: then it goes at QoS 0 to those who are there.
     pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
         let Some(will) = self.sessions[session_id].will.take() else { return true };
         let kept = will.message.publication();
@@ -166,7 +171,17 @@ impl Broker {
             Time::NEVER => Time::NEVER,
             span => self.now + span.since(Time::ZERO),
         };
-        let publication = Publication { expires, ..kept };
+        let mut publication = Publication { expires, ..kept };
+        if self.lacks_room_for_will(&publication) {
+            if self.sessions[session_id].presence != Presence::Over {
+                self.sessions[session_id].will = Some(will);
+                return false;
+            }
+            publication.qos = QoS::AtMostOnce;
+        } else if self.is_crowded_for_will(&publication) {
+            self.sessions[session_id].will = Some(will);
+            return false;
+        }
         if self.may_publish_will(session_id, &publication)
             && !self.publish_unlinked(&mut Keepable::new(publication), Some(session_id))
         {

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::deliver::Leaving;
 use super::work::steps;
 use super::{Broker, subscribe};
 use crate::journal::{MessageNumber, SessionNumber};
@@ -100,7 +101,7 @@ impl Broker {
         let backlog = outgoing.and_then(|outgoing| outgoing.backlog.take());
         if let Some(journal) = &mut self.journal {
             let waiting = backlog.map(|backlog| backlog.into_numbers()).unwrap_or_default();
-            journal.end(id, waiting, leaves_shared, self.now);
+            journal.end(id, &self.sessions[id].client_identifier, waiting, leaves_shared, self.now);
         }
         self.ask_for_legacy();
         let ending = Ending { session: id, number, leaves_shared };
@@ -307,8 +308,9 @@ impl Broker {
             return true;
         }
         let mut keepable = Keepable::kept(&queued.message);
+        let former = Leaving { session: leaving, is_stored: queued.number.is_some() };
         let looking = (search, self.work.left().max(LOOKS_MAXIMUM));
-        let choice = match self.choose_member(group, &keepable.publication, leaving, looking) {
+        let choice = match self.choose_member(group, &keepable.publication, Some(former), looking) {
             Choice::Later => return false,
             Choice::Gone => {
                 let again = leaving.and_then(|leaving| self.find_member(group, leaving));

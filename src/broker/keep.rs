@@ -1,9 +1,10 @@
 //! What is kept: every change that must survive is handed to the journal here, and what waits for the store goes on.
 //! Without a journal all of it does nothing.
 
-use log::{Level, debug, info, log_enabled, warn};
+use log::{Level, debug, log_enabled};
 
 use super::deliver::Share;
+use super::room::Former;
 use super::trace::Described;
 use super::work::steps;
 use super::{Broker, Effect, Fault, too_large};
@@ -13,7 +14,7 @@ use crate::journal::{
     Answer, Awaited, Batch, CopyForm, Journal, MessageNumber, NextNumbers, Pace, Record, SessionNumber,
     StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
 };
-use crate::message::{Keepable, Message, Publication, Spares};
+use crate::message::{Keepable, Message, Spares};
 use crate::planted::{self, is_planted};
 use crate::session::{Presence, Queued, Session};
 use crate::settings::ListenerId;
@@ -79,13 +80,8 @@ impl Broker {
 
     /// Lets everything go on that has waited for what is durable now.
     fn go_on(&mut self) {
+        self.uncork();
         let Some(journal) = &mut self.journal else { return };
-        for id in journal.take_uncorked() {
-            self.work.take(steps::PACKET);
-            if let Some(connection) = self.connections.find_mut(id) {
-                connection.outbox.wake(&mut self.sender.dirty);
-            }
-        }
         let answering = journal.answers.connections();
         self.work.take(answering.len() / steps::COPIED_PER_STEP);
         self.work.answer(answering);
@@ -103,8 +99,19 @@ impl Broker {
         self.resume_paused();
     }
 
+    /// Lets those connections have what they are sent that have waited for it long enough.
+    pub(super) fn uncork(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        for id in journal.take_uncorked() {
+            self.work.take(steps::PACKET);
+            if let Some(connection) = self.connections.find_mut(id) {
+                connection.outbox.wake(&mut self.sender.dirty);
+            }
+        }
+    }
+
     /// Lets those go on that have waited for room in the open batch.
-    fn resume_paused(&mut self) {
+    pub(super) fn resume_paused(&mut self) {
         if let Some(journal) = self.journal.as_mut().filter(|journal| !journal.is_full()) {
             self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
         }
@@ -115,53 +122,6 @@ impl Broker {
         if let Some(journal) = &mut self.journal {
             journal.record(Record::Listener(listener, name.to_owned()), Urgency::Lazy, now);
         }
-    }
-
-    /// The store takes new messages from now on, or takes none. Those who were not answered while it took none have
-    /// to send again, which they do on a new connection.
-    pub fn set_storage_room(&mut self, has_room: bool, now: Time) {
-        self.advance(now);
-        let Some(journal) = &mut self.journal else { return };
-        if !journal.set_room(has_room) {
-            return;
-        }
-        if !has_room {
-            warn!("There is no room for new messages on disk: they are refused until there is.");
-            return;
-        }
-        info!(target: "notice", "There is room on disk again.");
-        journal.hurry(Urgency::Lazy, self.now);
-        for id in journal.take_unanswered() {
-            if self.connections.find(id).is_some() {
-                self.end(id, ReasonCode::ServerBusy, "its messages are to be sent again");
-            }
-        }
-    }
-
-    /// Whether no message of this connection has to be left out for want of room on disk.
-    #[inline]
-    pub(super) fn takes_all(&self, id: ConnectionId) -> bool {
-        self.journal.as_ref().is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
-    }
-
-    /// Whether the store takes new messages, or there is none.
-    #[inline]
-    pub(super) fn has_storage_room(&self) -> bool {
-        self.journal.as_ref().is_none_or(|journal| journal.has_room())
-    }
-
-    /// Whether a message of QoS 1 or 2 asks for more than the store has room for. One that clears a topic never does: with
-    /// all its copies it takes about as much as it makes free.
-    pub(super) fn lacks_room(&mut self, session: SessionId, publication: &Publication<'_>) -> bool {
-        if self.has_storage_room() || publication.qos == QoS::AtMostOnce {
-            return false;
-        }
-        let clears = publication.retain && publication.payload.is_empty();
-        if clears && self.retained.find(publication.topic).is_some() {
-            return false;
-        }
-        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
-        publication.retain || is_exactly_once || self.is_for_kept(publication.topic)
     }
 
     /// Whether kept sessions may be among those who get the messages on a topic. Where very many match, some are.
@@ -194,20 +154,20 @@ impl Broker {
     }
 
     /// A client was let in: its session is kept, if it is to outlive the connection; the client is not told before
-    /// that is durable, or that its former session is gone.
-    pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, was_kept: bool) {
+    /// that is durable, or that its former session is gone. Where there is no room it is, if nothing is new that is kept.
+    pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
         let (now, outlives) = (self.now, self.sessions[session].expiry_interval > 0);
         let bytes = stored_bytes(&self.sessions[session]);
         let Some(journal) = &mut self.journal else { return };
         if outlives {
             journal.keep(session);
         }
-        if outlives || was_kept {
+        if outlives || former != Former::Nothing {
             journal.change(session, bytes, Urgency::Urgent, now);
             journal.hurry(Urgency::Urgent, now);
-            journal.cork(id);
+            journal.cork(id, !outlives || former == Former::Same);
         } else {
-            journal.cork_for_ends(id, now);
+            journal.cork_for_end(id, &self.sessions[session].client_identifier, now);
         }
     }
 

@@ -33,6 +33,7 @@ mod receive;
 mod redeliver;
 mod replay;
 mod restore;
+mod room;
 mod rules;
 mod send;
 mod subscribe;

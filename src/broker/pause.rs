@@ -30,12 +30,14 @@ impl Broker {
         let must_wait = match (frame.first_byte >> 4, state) {
             (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.is_kept(session),
             (PUBLISH, State::Serving(session)) => match decode(frame, version) {
-                Ok(Packet::Publish(publish)) => self.is_to_be_kept(id, session, &publish),
+                Ok(Packet::Publish(publish)) => {
+                    self.waits_to_be_kept(id) && self.is_to_be_kept(id, session, &publish)
+                }
                 // What is wrong with it is said where it is handled.
                 _ => false,
             },
             (CONNECT, State::Greeting) => match decode(frame, version) {
-                Ok(Packet::Connect(connect)) if self.is_kept_by(&connect) => {
+                Ok(Packet::Connect(connect)) if self.has_storage_room() && self.is_kept_by(&connect) => {
                     // If it waits in vain it is answered in the form of its version.
                     let rules = Rc::clone(self.rules.of(self.connections[id].listener));
                     self.negotiate(id, &connect, &rules);

@@ -16,7 +16,6 @@
 use super::Broker;
 use super::budget::Pressure;
 use super::deliver::Share;
-use super::rules::delivered_qos;
 use super::timers::Timer;
 use super::work::steps;
 use crate::codec::QoS;
@@ -183,7 +182,7 @@ impl Broker {
         let publisher = publication.publisher.and_then(Publisher::read);
         let Some(most) = self.may_replay(session, publication.topic, publisher) else { return true };
         let state = &self.sessions[session];
-        let qos = delivered_qos(&self.limits, replay.terms.qos(), publication.qos).min(most);
+        let qos = self.delivered_qos(session, replay.terms.qos(), publication.qos).min(most);
         // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
         let is_own =
             publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
@@ -195,7 +194,7 @@ impl Broker {
         if stamp > replay.began && is_queued && !is_planted(Fault::NewerReplayed) {
             return true;
         }
-        if !self.has_room_for_retained(session, qos) {
+        if !self.has_room_for_retained(session, qos) || self.must_wait_for_room(session, qos) {
             return false;
         }
         self.work.take(steps::delivery(qos));

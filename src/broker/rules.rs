@@ -9,7 +9,7 @@ use crate::codec::{Connect, ProtocolVersion, Publish, QoS, ReasonCode, Will};
 use crate::connection::State;
 use crate::limits::Limits;
 use crate::settings::{ListenerId, Rules, UserNameSource};
-use crate::slots::ConnectionId;
+use crate::slots::{ConnectionId, SessionId};
 use crate::topic::{TopicFilter, TopicName};
 use crate::utf8;
 
@@ -82,6 +82,17 @@ pub(super) struct Claim<'a> {
 }
 
 impl Broker {
+    /// The QoS at which a message is delivered to a session: the lower of what was granted and what it was published with
+    /// [MQTT-3.8.4-8], unless the operator wants it otherwise.
+    #[inline]
+    pub(super) fn delivered_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
+        if self.limits.raises_qos {
+            self.raised_qos(session, granted, published)
+        } else {
+            granted.min(published)
+        }
+    }
+
     /// What a listener asks of its clients from now on; those who are connected already have been asked.
     pub fn set_rules(&mut self, listener: ListenerId, rules: Rc<Rules>) {
         self.rules.set(listener, rules);
@@ -211,13 +222,6 @@ impl Broker {
         let drawn = self.assigned.take().unwrap_or_else(|| self.draw_client_identifier(&rules.drawn_prefix));
         Ok(drawn.into())
     }
-}
-
-/// The QoS at which a message is delivered: the lower of what was granted and what it was published with
-/// [MQTT-3.8.4-8], unless the operator wants it otherwise.
-#[inline]
-pub(super) fn delivered_qos(limits: &Limits, granted: QoS, published: QoS) -> QoS {
-    if limits.raises_qos { granted } else { granted.min(published) }
 }
 
 /// The Keep Alive that is in force for a client that wants this one; 5.0 can tell of another [MQTT-3.1.2-21].

@@ -10,6 +10,7 @@ mod changes;
 mod fetches;
 mod messages;
 mod record;
+mod room;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -25,6 +26,7 @@ use crate::topic::TopicName;
 
 use changes::Changes;
 use topics::Topics;
+use waits::{Cork, Ends};
 
 use acknowledged::Acknowledged;
 pub use answers::{Answer, Answers, Awaited};
@@ -35,6 +37,7 @@ pub use record::{
     SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession,
     StoredSubscription, StoredWill,
 };
+pub use room::{Need, Room};
 
 /// Bytes with which a batch is closed before its time. Those who would add to it have to wait, if another one is with the
 /// store.
@@ -79,8 +82,8 @@ pub struct Journal {
     open: u64,
     /// All batches up to this one are durable.
     durable: u64,
-    /// The batch with the latest end of a session.
-    ended: u64,
+    /// Clients whose kept sessions have ended, and the batches that say so, as long as these are not durable.
+    ended: Ends,
     /// When the open batch is to be closed; [`Time::NEVER`] while there is nothing in it.
     due: Time,
     next_session: SessionNumber,
@@ -117,7 +120,7 @@ pub struct Journal {
     /// Answers that wait.
     pub answers: Answers,
     /// Connections that get nothing before a batch is durable: their CONNACK is not yet true.
-    corked: BTreeMap<ConnectionId, u64>,
+    corked: BTreeMap<ConnectionId, Cork>,
     /// Sessions that go on with a delivery when a batch is durable.
     suspended: BTreeSet<(u64, SessionId)>,
     /// Connections that are not read from until there is room again.
@@ -126,7 +129,9 @@ pub struct Journal {
     pauses: u64,
     /// Connections with messages that were neither taken nor refused, because their version has no word for that.
     unanswered: BTreeSet<ConnectionId>,
-    has_room: bool,
+    /// Sessions that are owed retained messages, and get them when there is room again.
+    roomless: BTreeSet<SessionId>,
+    room: Room,
     counted: Counted,
 }
 
@@ -174,7 +179,7 @@ impl Journal {
             pace,
             open: 1,
             durable: 0,
-            ended: 0,
+            ended: Ends::default(),
             due: Time::NEVER,
             next_session: next.session,
             numbers: Vec::new(),
@@ -199,7 +204,8 @@ impl Journal {
             paused: BTreeMap::new(),
             pauses: 0,
             unanswered: BTreeSet::new(),
-            has_room: true,
+            roomless: BTreeSet::new(),
+            room: Room::Enough,
             counted: Counted::default(),
         }
     }
@@ -219,16 +225,6 @@ impl Journal {
         if self.pace.holds { self.open } else { 0 }
     }
 
-    /// Whether the store takes new messages.
-    pub const fn has_room(&self) -> bool {
-        self.has_room
-    }
-
-    /// The store takes new messages from now on, or takes none; tells whether that is new.
-    pub fn set_room(&mut self, has_room: bool) -> bool {
-        std::mem::replace(&mut self.has_room, has_room) != has_room
-    }
-
     /// Whether so much waits to be persisted that those who send have to wait, too.
     pub fn is_full(&self) -> bool {
         self.open_bytes() > BATCH_BYTES
@@ -242,7 +238,7 @@ impl Journal {
     /// Bytes that wait to be persisted with the open batch, or for that.
     fn open_bytes(&self) -> usize {
         // What waits for room on disk goes nowhere by waiting for it.
-        let unpromised = if self.has_room { self.unpromised.pending_bytes() } else { 0 };
+        let unpromised = if self.has_room() { self.unpromised.pending_bytes() } else { 0 };
         self.messages.bytes()
             + self.records.len() * size_of::<Record>()
             + self.record_bytes
@@ -294,11 +290,12 @@ impl Journal {
         }
     }
 
-    /// A session has ended; it leaves messages behind that it needs no longer, and perhaps others to
+    /// The session of a client has ended; it leaves messages behind that it needs no longer, and perhaps others to
     /// [other members](Record::SessionEnded) of Shared Subscriptions.
     pub fn end(
         &mut self,
         session: SessionId,
+        client: &str,
         messages: VecDeque<MessageNumber>,
         leaves_shared: bool,
         now: Time,
@@ -309,7 +306,7 @@ impl Journal {
         self.fetches.withdraw(number);
         self.record(Record::SessionEnded { session: number, leaves_shared }, Urgency::Lazy, now);
         self.leave(number, messages, now);
-        self.ended = self.open;
+        self.ended.insert(client, self.open);
     }
 
     /// A session needs these messages no longer, which is settled some of them a batch.
@@ -464,7 +461,7 @@ impl Journal {
     /// and of the others what a batch has room for.
     pub fn take_retained(&mut self) -> Vec<Box<str>> {
         let mut retained = self.retained.take(usize::MAX);
-        if self.has_room {
+        if self.has_room() {
             retained.extend(self.unpromised.take(BATCH_BYTES));
         }
         retained
@@ -472,7 +469,7 @@ impl Journal {
 
     /// Whether there are such.
     fn has_retained(&self) -> bool {
-        !self.retained.is_empty() || self.has_room && !self.unpromised.is_empty()
+        !self.retained.is_empty() || self.has_room() && !self.unpromised.is_empty()
     }
 
     /// Closes the open batch: `sessions` come first, `retained` last. `None` if there is nothing in it, because nobody
@@ -537,6 +534,7 @@ impl Journal {
     pub fn is_durable(&mut self, number: u64) {
         assert!(self.is_closed() && number == self.durable + 1, "batches become durable in their order");
         self.durable = number;
+        self.ended.are_durable(number);
         self.closed_bytes = 0;
         self.messages.closed_are_durable();
     }
@@ -558,8 +556,9 @@ impl Journal {
                 + (self.sessions.len() + self.changed.len()) * ENTRY_BYTES
                 + self.retained.memory()
                 + self.unpromised.memory()
-                + (self.corked.len() + self.paused.len() + self.unanswered.len() + self.suspended.len())
-                    * ENTRY_BYTES
+                + (self.corked.len() + self.paused.len() + self.unanswered.len()) * ENTRY_BYTES
+                + (self.suspended.len() + self.roomless.len()) * ENTRY_BYTES
+                + self.ended.memory()
                 + memory::allocation(self.records.capacity() * size_of::<Record>())
                 + self.record_bytes
                 + self.changes.memory()

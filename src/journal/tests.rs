@@ -158,7 +158,7 @@ fn a_subscription_that_comes_again_and_again_is_one_record() {
     journal.count();
     assert!((240_000..250_000).contains(&journal.counted.bytes()), "{}", journal.counted.bytes());
     assert!(!journal.is_full() && journal.recorded() == Awaited::Nothing);
-    journal.end(second, VecDeque::new(), false, Time::ZERO);
+    journal.end(second, "second", VecDeque::new(), false, Time::ZERO);
     let records = close(&mut journal);
     let [
         Record::Subscribed(of_one, one),
@@ -252,13 +252,13 @@ fn messages_that_no_session_needs_any_more_do_not_gather() {
 fn retained_messages_that_are_not_promised_are_persisted_some_at_a_time() {
     let mut journal = journal();
     let topics: Vec<String> = (100..200).map(|count| format!("t{count}")).collect();
-    journal.set_room(false);
+    journal.set_room(Room::Scarce);
     for topic in &topics {
         journal.retain(TopicName::trusted(topic), 1_000_000, Urgency::Lazy, Time::ZERO);
         journal.retain(TopicName::trusted(topic), 900_000, Urgency::Lazy, Time::ZERO);
     }
     assert!(journal.take_retained().is_empty() && !journal.is_full(), "they wait for room on disk");
-    journal.set_room(true);
+    journal.set_room(Room::Enough);
     assert!(journal.is_full());
     // One is cleared, one is promised after all.
     journal.retain(TopicName::trusted("t100"), 0, Urgency::Lazy, Time::ZERO);

@@ -1,12 +1,52 @@
 //! Who waits for the store, beside answers: connections and sessions that go on when something is durable, or when
 //! there is room.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Journal, MessageNumber, Urgency};
+use super::{ENTRY_BYTES, Journal, MessageNumber, Room, Urgency};
+use crate::memory;
 use crate::planted::{Fault, is_planted};
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
+
+/// Why a connection gets nothing yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cork {
+    /// This batch is not durable.
+    batch: u64,
+    /// What its client is told takes no room, so it does not wait for any.
+    needs_none: bool,
+}
+
+/// Clients whose kept sessions have ended, and the batches that say so, as long as these are not durable.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    batches: BTreeMap<Box<str>, u64>,
+    /// Bytes of their names.
+    bytes: usize,
+}
+
+impl Ends {
+    pub(super) fn insert(&mut self, client: &str, batch: u64) {
+        if self.batches.insert(client.into(), batch).is_none() {
+            self.bytes += memory::allocation(client.len());
+        }
+    }
+
+    /// All batches up to this one are durable.
+    pub(super) fn are_durable(&mut self, durable: u64) {
+        let bytes = &mut self.bytes;
+        self.batches.retain(|client, &mut batch| {
+            let stays = batch > durable;
+            *bytes -= if stays { 0 } else { memory::allocation(client.len()) };
+            stays
+        });
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.batches.len() * ENTRY_BYTES + self.bytes
+    }
+}
 
 impl Journal {
     /// A connection is not read from until there is room again.
@@ -60,19 +100,24 @@ impl Journal {
         })
     }
 
-    /// A connection gets nothing before what is now in the open batch is durable.
-    pub fn cork(&mut self, id: ConnectionId) {
-        if self.pace.holds && !is_planted(Fault::EarlyConnack) {
-            self.corked.insert(id, self.open);
+    /// A connection gets nothing before what is now in the open batch is durable; one that `needs_none` waits no longer
+    /// than there is room.
+    pub fn cork(&mut self, id: ConnectionId, needs_none: bool) {
+        let goes_without = needs_none && self.room == Room::Gone;
+        if self.pace.holds && !goes_without && !is_planted(Fault::EarlyConnack) {
+            self.corked.insert(id, Cork { batch: self.open, needs_none });
         }
     }
 
-    /// A connection without a kept session gets nothing before every session is gone for good that has ended: its
-    /// client may have had one.
-    pub fn cork_for_ends(&mut self, id: ConnectionId, now: Time) {
-        if self.pace.holds && self.ended > self.durable {
-            self.corked.insert(id, self.ended);
-            if self.ended == self.open {
+    /// A connection without a kept session gets nothing before the session is gone for good that its client may have
+    /// had, unless there is no room to say so.
+    pub fn cork_for_end(&mut self, id: ConnectionId, client: &str, now: Time) {
+        if !self.pace.holds || self.room == Room::Gone {
+            return;
+        }
+        if let Some(&batch) = self.ended.batches.get(client) {
+            self.corked.insert(id, Cork { batch, needs_none: true });
+            if batch == self.open {
                 self.hurry(Urgency::Urgent, now);
             }
         }
@@ -83,15 +128,25 @@ impl Journal {
         self.corked.contains_key(&id)
     }
 
-    /// The connections that have waited for what is durable now.
+    /// The connections that have waited for what is durable now, or need not wait any longer.
     pub fn take_uncorked(&mut self) -> Vec<ConnectionId> {
-        let durable = self.durable;
-        let ready = |&(_, &batch): &(&ConnectionId, &u64)| batch <= durable;
+        let (durable, is_gone) = (self.durable, self.room == Room::Gone);
+        let ready = |&(_, cork): &(&ConnectionId, &Cork)| cork.batch <= durable || is_gone && cork.needs_none;
         let uncorked: Vec<ConnectionId> = self.corked.iter().filter(ready).map(|(&id, _)| id).collect();
         for id in &uncorked {
             self.corked.remove(id);
         }
         uncorked
+    }
+
+    /// A session gets its retained messages when there is room again.
+    pub fn wait_for_room(&mut self, session: SessionId) {
+        self.roomless.insert(session);
+    }
+
+    /// The sessions that have waited for that.
+    pub fn take_roomless(&mut self) -> BTreeSet<SessionId> {
+        std::mem::take(&mut self.roomless)
     }
 
     /// A connection is gone.

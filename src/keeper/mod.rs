@@ -13,14 +13,16 @@ mod yielding;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{info, warn};
 
-use crate::journal::{Batch, Fetch, Pages};
-use crate::storage::{CACHE_BYTES, JOURNAL_BYTES_MAXIMUM, Pause, Store, StoreError, Wanted};
+use crate::journal::{Batch, Fetch, Pages, Room};
+use crate::storage::{BallastState, CACHE_BYTES, Pause, Space, Store, StoreError, Wanted};
 use crate::time::Time;
 use crate::timeline::{ANCHOR_AGE_MAXIMUM, Clocks};
 
@@ -36,6 +38,9 @@ pub const MEMORY: usize = STACK_BYTES + CACHE_BYTES;
 /// How often a full disk is tried again; tests do not wait that long.
 const FULL_RETRY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
 
+/// How often a missing ballast is tried to be made.
+const BALLAST_RETRY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1000 });
+
 /// How long is read before it is looked for a batch.
 const READING: Duration = Duration::from_millis(2);
 
@@ -46,25 +51,22 @@ const IDLE: Duration = Duration::from_secs(1);
 const CLOCKS_KNOWN: Duration =
     if cfg!(test) { Duration::from_millis(5) } else { Duration::from_secs(ANCHOR_AGE_MAXIMUM.seconds()) };
 
-/// Bytes that must be free for new messages to be taken: what it takes to settle those that are there, with a journal
-/// that has to be copied before it can begin anew.
-const ROOM_BYTES: u64 = 2 * JOURNAL_BYTES_MAXIMUM + 8 * 1024 * 1024;
-/// The share of a small disk that is enough.
-const ROOM_SHARE: u64 = 8;
+/// The share of the ballast's room that must be left for what is little, once it was given up.
+const LITTLE_SHARE: u64 = 4;
 
-/// Whether the file system that a path lies on has so much room that new messages can be taken. Where that can not be
-/// told, the next commit will.
-#[allow(clippy::useless_conversion, reason = "the numbers are narrower on machines of 32 bits")]
-pub fn has_room(path: &Path) -> bool {
-    nix::sys::statvfs::statvfs(path).map_or(true, |system| {
-        let bytes = |blocks: u64| blocks.saturating_mul(u64::from(system.fragment_size()));
-        is_enough(bytes(u64::from(system.blocks_available())), bytes(u64::from(system.blocks())))
-    })
+/// How much room the file system has that a path lies on. Where that can not be told, the next commit will.
+pub fn room(path: &Path, lacks_ballast: bool) -> Room {
+    Space::of(path).map_or(Room::Enough, |space| room_in(space, lacks_ballast))
 }
 
-/// Whether so many bytes of so many are enough.
-fn is_enough(available: u64, all: u64) -> bool {
-    available >= ROOM_BYTES.min(all / ROOM_SHARE)
+/// How much room that is. Without ballast it is not enough, whatever the system says: what its user may take may be less.
+const fn room_in(space: Space, lacks_ballast: bool) -> Room {
+    match lacks_ballast {
+        true if space.available < space.ballast() / LITTLE_SHARE => Room::Gone,
+        true => Room::Scarce,
+        false if space.available < space.reserve() => Room::Scarce,
+        false => Room::Enough,
+    }
 }
 
 /// What has become of what was handed over.
@@ -116,6 +118,8 @@ pub struct Storage {
     thread: JoinHandle<()>,
     /// Batches that were handed over and are not answered.
     outstanding: usize,
+    /// The ballast is not there, for want of room.
+    lacks_ballast: Arc<AtomicBool>,
 }
 
 impl Storage {
@@ -131,6 +135,8 @@ impl Storage {
     ) -> io::Result<Self> {
         let (jobs, waiting) = channel();
         let (answering, answers) = channel();
+        let lacks_ballast = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&lacks_ballast);
         let thread =
             thread::Builder::new().name("storage".to_owned()).stack_size(STACK_BYTES).spawn(move || {
                 let answer = |kept| {
@@ -138,9 +144,14 @@ impl Storage {
                     let _ = answering.send(kept);
                     wake();
                 };
-                Keeper::new(store, waiting, clocks, answer).run();
+                Keeper::new(store, waiting, clocks, answer, told).run();
             })?;
-        Ok(Self { jobs, answers, thread, outstanding: 0 })
+        Ok(Self { jobs, answers, thread, outstanding: 0, lacks_ballast })
+    }
+
+    /// Whether the ballast is missing, since the disk was full or from the start: there is little room then.
+    pub fn lacks_ballast(&self) -> bool {
+        self.lacks_ballast.load(Ordering::Acquire)
     }
 
     /// Whether every batch was answered, so that the next may be handed over.
@@ -207,6 +218,11 @@ struct Keeper<Read, Answer> {
     clocks: Read,
     answer: Answer,
     times: Times,
+    lacks_ballast: Arc<AtomicBool>,
+    /// The ballast is being written, a little at a time.
+    is_growing: bool,
+    /// When it was last tried to make the ballast.
+    tried: Instant,
 }
 
 /// What the thread does next.
@@ -224,7 +240,13 @@ enum End {
 }
 
 impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
-    fn new(store: Store, jobs: Receiver<Job>, clocks: Read, answer: Answer) -> Self {
+    fn new(
+        store: Store,
+        jobs: Receiver<Job>,
+        clocks: Read,
+        answer: Answer,
+        lacks_ballast: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             store,
             jobs,
@@ -235,14 +257,19 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             clocks,
             answer,
             times: Times::new(),
+            lacks_ballast,
+            is_growing: false,
+            tried: clock(),
         }
     }
 
     fn run(mut self) {
+        self.restore_ballast();
         loop {
             let outcome = self.next().and_then(|work| match work {
                 Work::Keep(batch) => {
                     self.keep(&batch)?;
+                    self.restore_ballast_in_time();
                     self.put_into_shape(Pause::BetweenBatches).map(|_| ())
                 }
                 Work::Read => self.read(),
@@ -270,7 +297,14 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             if !self.wanted.is_empty() {
                 return Ok(Work::Read);
             }
-            if !has_more {
+            if self.is_growing {
+                self.restore_ballast();
+            } else if !has_more && self.lacks_ballast.load(Ordering::Relaxed) {
+                if !self.wait_for_job(BALLAST_RETRY) {
+                    self.restore_ballast_in_time();
+                    has_more = self.keep_time()?;
+                }
+            } else if !has_more {
                 has_more = !self.wait_for_job(CLOCKS_KNOWN) && self.keep_time()?;
             } else if !self.wait_for_job(IDLE) {
                 has_more = self.put_into_shape(Pause::Idle)?;
@@ -331,11 +365,12 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
     /// Does what the store wants done where nobody waits. Tells whether there is more of it.
     fn put_into_shape(&mut self, pause: Pause) -> Result<bool, End> {
         let outcome = self.store.checkpoint(pause).and_then(|()| match pause {
-            Pause::BetweenBatches => Ok(false),
+            Pause::BetweenBatches | Pause::Full => Ok(false),
             Pause::Idle => self.store.vacuum_slice(),
         });
         match outcome {
             Ok(has_more) => Ok(has_more),
+            Err(StoreError::Full) if self.give_up_ballast() => Ok(true),
             Err(StoreError::Full) => Ok(false),
             Err(error) => self.reopen(&error).map(|()| false),
         }
@@ -368,12 +403,14 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
                     (self.answer)(Kept::Durable { number: batch.number, statistics });
                     return Ok(());
                 }
+                Err(StoreError::Full) if self.give_up_ballast() => self.shorten_journal(),
                 Err(StoreError::Full) => {
                     if !is_full {
                         (self.answer)(Kept::Full);
                     }
                     is_full = true;
                     self.wait_for_room()?;
+                    self.shorten_journal();
                 }
                 Err(error) if was_reopened => return Err(End::Failed(error.to_string())),
                 Err(error) => {
@@ -381,6 +418,47 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
                     was_reopened = true;
                 }
             }
+        }
+    }
+
+    /// Gives the ballast's room up to what has none; tells whether it had any.
+    fn give_up_ballast(&mut self) -> bool {
+        if !self.store.give_up_ballast() {
+            return false;
+        }
+        self.lacks_ballast.store(true, Ordering::Release);
+        self.tried = clock();
+        warn!("The disk is full: the file that holds room for that is given up.");
+        true
+    }
+
+    /// The journal need not grow while it can begin anew. If that fails, what is tried next tells of it.
+    fn shorten_journal(&mut self) {
+        let _ = self.store.checkpoint(Pause::Full);
+    }
+
+    /// Makes the ballast if it is missing, and was not tried a moment ago.
+    fn restore_ballast_in_time(&mut self) {
+        let is_time = self.lacks_ballast.load(Ordering::Relaxed) && self.tried.elapsed() >= BALLAST_RETRY;
+        if self.is_growing || is_time {
+            self.restore_ballast();
+        }
+    }
+
+    /// Makes the ballast, or some more of it, if there is room for it.
+    fn restore_ballast(&mut self) {
+        self.tried = clock();
+        let state = self.store.restore_ballast().unwrap_or_else(|error| {
+            warn!("Warning: no file can hold room for a full disk: {error}.");
+            BallastState::Whole
+        });
+        self.is_growing = state == BallastState::Growing;
+        if self.is_growing {
+            return;
+        }
+        let lacked = self.lacks_ballast.swap(state == BallastState::Missing, Ordering::AcqRel);
+        if lacked && state == BallastState::Whole {
+            info!(target: "notice", "The file that holds room for a full disk is there again.");
         }
     }
 

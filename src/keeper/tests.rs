@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::num::NonZeroU64;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,13 +11,13 @@ use std::time::Duration;
 
 use crate::codec::{Properties, QoS};
 use crate::journal::{
-    Batch, CopyForm, Fetch, MessageNumber, Recipient, Record, Restored, SessionNumber, StoredMessage,
+    Batch, CopyForm, Fetch, MessageNumber, Recipient, Record, Restored, Room, SessionNumber, StoredMessage,
     StoredPresence, StoredSession,
 };
-use crate::keeper::{Kept, Storage, has_room, is_enough};
+use crate::keeper::{Kept, Storage, room, room_in};
 use crate::message::{Portable, Publication};
 use crate::settings::{ListenerId, OnDamage};
-use crate::storage::{Opening, Store, StoreError};
+use crate::storage::{Opening, Space, Store, StoreError};
 use crate::subscription::Identifiers;
 use crate::time::Time;
 use crate::timeline::{Boot, Clocks};
@@ -46,6 +47,10 @@ impl File {
     fn open(&self, clocks: Clocks) -> Store {
         let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks };
         Store::open(&self.0.join("store.db"), opening).expect("it can be opened")
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("store.db.ballast")
     }
 
     /// The numbers of the messages that wait in it.
@@ -199,7 +204,8 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     let file = File::new();
     let mut store = file.store();
     let fault = || StoreError::Other("disk I/O error".to_owned());
-    store.faults = vec![fault(), StoreError::Full].into();
+    // The first one takes the ballast.
+    store.faults = vec![fault(), StoreError::Full, StoreError::Full].into();
     let (mut storage, woken) = start(store);
     storage.hand_over(batch(1));
     woken.recv().expect("it wakes");
@@ -353,14 +359,53 @@ fn what_can_not_be_read_is_tried_once_more() {
 #[test]
 fn room_is_where_there_is_some() {
     const MIB: u64 = 1024 * 1024;
-    for (available, all, expected) in [
-        (24 * MIB, 1000 * MIB, true),
-        (24 * MIB - 1, 1000 * MIB, false),
-        (4 * MIB, 32 * MIB, true),
-        (4 * MIB - 1, 32 * MIB, false),
-        (0, 32 * MIB, false),
+    for (available, all, lacks_ballast, expected) in [
+        (8 * MIB, 1000 * MIB, false, Room::Enough),
+        (8 * MIB - 1, 1000 * MIB, false, Room::Scarce),
+        (4 * MIB, 32 * MIB, false, Room::Enough),
+        (4 * MIB - 1, 32 * MIB, false, Room::Scarce),
+        (0, 32 * MIB, false, Room::Scarce),
+        (900 * MIB, 1000 * MIB, true, Room::Scarce),
+        (4 * MIB, 1000 * MIB, true, Room::Scarce),
+        (4 * MIB - 1, 1000 * MIB, true, Room::Gone),
+        (MIB - 1, 32 * MIB, true, Room::Gone),
     ] {
-        assert_eq!(is_enough(available, all), expected, "{available} of {all}");
+        let space = Space { available, all };
+        assert_eq!(room_in(space, lacks_ballast), expected, "{available} of {all}, {lacks_ballast}");
     }
-    assert!(has_room(Path::new("/no/such/place")), "the commit will tell");
+    assert_eq!(room(Path::new("/no/such/place"), false), Room::Enough, "the commit will tell");
+}
+
+#[test]
+fn a_full_disk_takes_the_ballast_and_gives_it_back() {
+    let file = File::new();
+    let mut store = file.store();
+    store.commit(&batch(1), CLOCKS).expect("there is room");
+    store.faults = vec![StoreError::Full].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(2));
+    woken.recv().expect("it wakes");
+    let answer = storage.next_answer();
+    assert!(matches!(answer, Some(Kept::Durable { number: 2, .. })), "it had the ballast's room: {answer:?}");
+    while storage.lacks_ballast() {
+        std::thread::yield_now();
+    }
+    storage.finish();
+    let ballast = fs::symlink_metadata(file.ballast()).expect("it stays behind");
+    assert!(ballast.is_file() && ballast.blocks() * 512 >= ballast.len() && ballast.len() > 0);
+    assert_eq!(ballast.mode() & 0o777, 0o600);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this is about files")]
+fn what_has_the_name_of_the_ballast_is_not_followed() {
+    let file = File::new();
+    let store = file.store();
+    let victim = file.0.join("victim");
+    fs::write(&victim, "precious").expect("it is written");
+    std::os::unix::fs::symlink(&victim, file.ballast()).expect("it is linked");
+    start(store).0.finish();
+    assert_eq!(fs::read(&victim).expect("it is there"), b"precious");
+    let ballast = fs::symlink_metadata(file.ballast()).expect("it is there");
+    assert!(ballast.is_file() && ballast.len() > 100_000, "a file of its own");
 }

@@ -13,8 +13,8 @@ use super::Server;
 use super::clock::AllClocks;
 use crate::broker::StorageFigures;
 use crate::escape::Escaped;
-use crate::journal::{Pace, Pages, Restored};
-use crate::keeper::{self, Kept, Storage, has_room};
+use crate::journal::{Pace, Pages, Restored, Room};
+use crate::keeper::{self, Kept, Storage, room};
 use crate::memory::Counted;
 use crate::settings::{Durability, Persistence};
 use crate::storage::{Opening, Store};
@@ -39,7 +39,7 @@ pub(super) struct Keeping {
     path: PathBuf,
     /// When it was last known how much room there is.
     looked: Time,
-    has_room: bool,
+    room: Room,
     /// A batch has met a full disk, whatever the system says of it.
     is_stuck: bool,
     /// What has been read and not handed on: one part a turn, since each is work for many clients.
@@ -99,13 +99,13 @@ impl Server {
         };
         let storage = Storage::start(store, move || clocks.read(), wake)
             .map_err(|error| format!("no thread for the storage: {error}"))?;
-        let has_room = has_room(&path);
-        self.broker.set_storage_room(has_room, now);
+        let room = room(&path, storage.lacks_ballast());
+        self.broker.set_storage_room(room, now);
         self.keeping = Some(Keeping {
             storage,
             path,
             looked: now,
-            has_room,
+            room,
             is_stuck: false,
             pages: VecDeque::new(),
             _counted: Counted::new(keeper::MEMORY),
@@ -168,9 +168,10 @@ impl Server {
         let Some(keeping) = &mut self.keeping else { return };
         if now.since(keeping.looked) >= ROOM_KNOWN {
             keeping.looked = now;
-            keeping.has_room = has_room(&keeping.path);
+            keeping.room = room(&keeping.path, keeping.storage.lacks_ballast());
         }
-        self.broker.set_storage_room(keeping.has_room && !keeping.is_stuck, now);
+        let room = if keeping.is_stuck { Room::Gone } else { keeping.room };
+        self.broker.set_storage_room(room, now);
     }
 
     /// Hands over what is to be persisted now, and what is to be read.
@@ -193,7 +194,8 @@ impl Server {
     /// When there is something to do about durable state, if nothing happens before.
     pub(super) fn keeping_due(&self) -> Option<Time> {
         let keeping = self.keeping.as_ref()?;
-        let looking = (!keeping.has_room || keeping.is_stuck).then(|| keeping.looked + ROOM_AWAITED);
+        let looking =
+            (keeping.room != Room::Enough || keeping.is_stuck).then(|| keeping.looked + ROOM_AWAITED);
         let reading = (!keeping.pages.is_empty() || self.broker.wants_pages()).then_some(Time::ZERO);
         [self.broker.batch_due(), looking, reading].into_iter().flatten().min()
     }

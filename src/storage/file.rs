@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, access};
 use super::OpenError;
 
 /// Messages are nobody's business but the broker's.
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
 
 /// What everybody may do with a file that is not the owner or of the group.
 const WORLD: u32 = 0o007;
@@ -122,7 +122,7 @@ fn aside_name(wall: u64, count: u32) -> String {
 }
 
 /// The path with something behind its name.
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     PathBuf::from(name)

@@ -11,6 +11,7 @@
 //! broker mean nothing after a restart, and those of a clock on the wall mean nothing where that is wrong.
 
 mod anchor;
+mod ballast;
 mod error;
 mod file;
 mod listeners;
@@ -23,6 +24,7 @@ mod tests;
 mod upkeep;
 mod write;
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -33,10 +35,12 @@ use crate::settings::{ListenerName, OnDamage};
 use crate::time::Time;
 use crate::timeline::{Anchor, Clocks, Doubt, Timeline};
 
+pub use ballast::{BallastState, Space};
 pub use error::{OpenError, StoreError};
 pub use pages::Wanted;
 pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
 
+use ballast::Ballast;
 use listeners::Listeners;
 use rows::{Present, Translation};
 use write::{Beside, Marks};
@@ -62,6 +66,7 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    ballast: Ballast,
     connection: Connection,
     /// Those of the settings.
     present: Vec<ListenerName>,
@@ -107,6 +112,8 @@ impl Store {
     }
 
     fn open_as_it_is(path: &Path, present: Vec<ListenerName>, clocks: Clocks) -> Result<Self, OpenError> {
+        let mut ballast = Ballast::beside(path);
+        ballast.make_way();
         file::prepare(path)?;
         let connection = schema::connect(path, &present, Anchor::first(clocks))?;
         let in_words = |error: StoreError| error.about(path);
@@ -116,6 +123,7 @@ impl Store {
         let written = upkeep::begin(&connection).map_err(in_words)?;
         Ok(Self {
             path: path.to_owned(),
+            ballast,
             connection,
             present,
             listeners,
@@ -312,6 +320,20 @@ impl Store {
     pub fn checkpoint(&mut self, pause: Pause) -> Result<(), StoreError> {
         let outcome = upkeep::checkpoint(&self.connection, &mut self.written, pause);
         outcome.map_err(|error| self.judged(error))
+    }
+
+    /// Gives the room of the [ballast](BallastState) back to the disk; tells whether there was any.
+    pub fn give_up_ballast(&mut self) -> bool {
+        self.ballast.give_up()
+    }
+
+    /// Makes the ballast, or some of it, if it is not there and there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// It can not be made, for other reasons than want of room.
+    pub fn restore_ballast(&mut self) -> io::Result<BallastState> {
+        self.ballast.restore()
     }
 
     /// An error of the engine; it can not tell that there is no more room for this user.

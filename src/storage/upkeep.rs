@@ -53,6 +53,8 @@ pub enum Pause {
     BetweenBatches,
     /// Where there is none.
     Idle,
+    /// The disk has no room for the journal to grow: it begins anew when all of it is in the file.
+    Full,
 }
 
 /// Begins to count, with the journal as it is.
@@ -91,6 +93,7 @@ pub(super) fn checkpoint(
     let due = match pause {
         Pause::BetweenBatches => JOURNAL_PAGES_BETWEEN,
         Pause::Idle => JOURNAL_PAGES_IDLE,
+        Pause::Full => 1,
     };
     if before.pages - before.copied.min(before.pages) < due {
         return Ok(());

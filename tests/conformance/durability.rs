@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use brooklet::access::Verdict;
 use brooklet::codec::{Properties, QoS};
 use brooklet::journal::{
-    Batch, Fetch, MessageNumber, NextNumbers, Pace, Recipient, Record, Restored, SessionNumber,
+    Batch, Fetch, MessageNumber, Need, NextNumbers, Pace, Recipient, Record, Restored, Room, SessionNumber,
     StoredMessage, StoredPresence, StoredSession,
 };
 use brooklet::limits::Limits;
@@ -61,6 +61,27 @@ impl Kept {
         self.read();
     }
 
+    /// Commits, and tells what needs room and is not in the place of something that was there.
+    pub fn commit_and_weigh(&mut self) -> Vec<Record> {
+        self.close();
+        let records = self.closed.iter().flat_map(|batch| &batch.records);
+        let weighty = records.filter(|record| match record {
+            Record::Session(session) => {
+                let will = session.will.as_ref().map_or(0, |will| will.message.publication().payload.len());
+                let names = session.user_name.as_ref().map_or(0, String::len);
+                let is_known = self.store.sessions.contains_key(&session.number);
+                !is_known || will + names > Need::LITTLE_BYTES
+            }
+            Record::Subscribed(session, subscription) => {
+                !self.store.subscriptions.contains_key(&(*session, subscription.filter.clone()))
+            }
+            record => record.need() == Need::Room,
+        });
+        let weighty = weighty.cloned().collect();
+        self.finish();
+        weighty
+    }
+
     /// What clients ask for is read.
     pub fn read(&mut self) {
         while self.world.broker.wants_pages() {
@@ -97,8 +118,8 @@ impl Kept {
         Self { store, ..kept }
     }
 
-    pub fn has_room(&mut self, has_room: bool) {
-        self.world.broker.set_storage_room(has_room, self.world.now());
+    pub fn set_room(&mut self, room: Room) {
+        self.world.broker.set_storage_room(room, self.world.now());
         self.world.settle();
     }
 

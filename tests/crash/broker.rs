@@ -8,6 +8,11 @@ use std::time::Duration;
 use crate::disk::CALLS;
 use crate::server::{Server, brooklet};
 
+/// Whether a file of the broker's directory says nothing and only holds room.
+pub fn is_ballast(name: &str) -> bool {
+    name.ends_with(".ballast")
+}
+
 /// A directory in which brokers live and die.
 pub struct Place {
     directory: PathBuf,
@@ -79,6 +84,9 @@ impl Place {
         fs::create_dir_all(&found).expect("a directory can be made");
         for entry in fs::read_dir(self.data()).expect("the directory can be read") {
             let entry = entry.expect("the directory can be read");
+            if is_ballast(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
             fs::copy(entry.path(), found.join(entry.file_name())).expect("a file can be copied");
         }
         Server::follow(self.command())

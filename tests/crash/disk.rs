@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::broker::is_ballast;
 use crate::chance::Chance;
 
 /// A sector of a disk is written whole or not at all.
@@ -128,6 +129,9 @@ impl Disk {
         for entry in fs::read_dir(directory).expect("the directory can be read") {
             let entry = entry.expect("the directory can be read");
             let name = entry.file_name().into_string().expect("names are text");
+            if is_ballast(&name) {
+                continue;
+            }
             let flushed = fs::read(entry.path()).expect("the file can be read");
             disk.files.insert(name, File { flushed, changes: Vec::new(), is_named: true });
         }
@@ -181,6 +185,9 @@ impl Disk {
             }
             return;
         };
+        if is_ballast(&name) {
+            return;
+        }
         match &*call.name {
             "openat" | "open" if call.arguments.iter().any(|argument| argument.contains("O_CREAT")) => {
                 assert!(!call.arguments.iter().any(|argument| argument.contains("O_TRUNC")), "{text}");

@@ -4,7 +4,7 @@
 //! The disk is a small file system in memory, mounted in a name space of its own, for which no rights are needed where
 //! users may make name spaces. Elsewhere this is skipped, and says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::broker::Place;
 use crate::link::Link;
 use crate::peer::Peer;
 use crate::server::Server;
-use crate::wire::{Connect, Publish, V5, V311, acknowledge, received};
+use crate::wire::{Connect, PINGREQ, PINGRESP, Publish, V5, acknowledge, received, unsubscribe};
 
 /// How long the broker may take to see that there is no room, or room again.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ impl SmallDisk {
         if is_of_user {
             command.args(["--user", "--map-root-user"]);
         }
-        let script = "mount -t tmpfs -o size=64m none \"$0\" && echo mounted && exec sleep 600";
+        let script = "mount -t tmpfs -o size=40m none \"$0\" && echo mounted && exec sleep 600";
         command.args(["--mount", "sh", "-c", script, directory]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut holder = command.spawn().ok()?;
@@ -64,20 +64,33 @@ impl SmallDisk {
         command
     }
 
-    fn shell(&self, script: &str) {
+    fn shell(&self, script: &str) -> String {
         let mut shell = Command::new("sh");
         shell.args(["-c", script, &self.directory]);
-        let status = self.inside(&shell).stderr(Stdio::null()).status();
-        assert!(status.expect("there is a shell").success(), "{script}");
+        let output = self.inside(&shell).stderr(Stdio::null()).output().expect("there is a shell");
+        assert!(output.status.success(), "{script}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Leaves not one byte.
+    /// Bytes that are free.
+    fn free(&self) -> u64 {
+        let numbers = self.shell("stat -f -c '%a %S' \"$0\"");
+        numbers.split_whitespace().map(|number| number.parse::<u64>().expect("a number")).product()
+    }
+
+    /// Another process takes all but so many bytes.
+    fn leave(&self, bytes: u64) {
+        let taken = self.free().saturating_sub(bytes);
+        self.shell(&format!("head -c {taken} /dev/zero > \"$0/filler\""));
+    }
+
+    /// It leaves not one byte.
     fn fill(&self) {
-        self.shell("cat /dev/zero > \"$0/filler\"; test -s \"$0/filler\"");
+        self.shell("cat /dev/zero >> \"$0/rest\"; test -e \"$0/rest\"");
     }
 
     fn empty(&self) {
-        self.shell("rm \"$0/filler\"");
+        self.shell("rm -f \"$0/filler\" \"$0/rest\"");
     }
 }
 
@@ -153,49 +166,275 @@ fn publish_until(publisher: &mut Publisher, code: u8, acknowledged: &mut Vec<Str
     }
 }
 
-#[test]
-fn a_full_disk_refuses_what_it_can_not_store_and_loses_nothing() {
-    let mut place = Place::new("full", "max_queued_messages 0\n");
-    let directory = place.data().display().to_string();
-    let Some(disk) = SmallDisk::mount(&directory) else {
+/// A payload that takes room.
+const LARGE: usize = 60_000;
+/// More of them than the disk has room for.
+const MOST: u16 = 400;
+/// What another process leaves of the disk: a little more than the broker wants for new messages.
+const LEFT: u64 = 6 * 1024 * 1024;
+/// What the broker itself must leave of it, whatever it takes: the reserve is for what makes room.
+const SPARED: u64 = 1024 * 1024;
+
+fn owner() -> Connect {
+    Connect::new(V5, "owner").resume().expiry(10_000)
+}
+
+/// What was acknowledged to the publisher and not yet delivered to the owner of the queue.
+type Owed = BTreeSet<String>;
+
+fn large(name: &str) -> Vec<u8> {
+    let mut payload = format!("{name} ").into_bytes();
+    payload.resize(LARGE, b'.');
+    payload
+}
+
+/// Publishes until it is refused.
+fn publish_all(server: &Server, qos: u8, owed: &mut Owed) {
+    let mut peer = Peer::connect(server.address(), "filling");
+    for number in 1..=MOST {
+        let name = format!("{qos}-{number}");
+        peer.send(&Publish::new(V5, "full/x", &large(&name)).qos(qos, number).bytes());
+        let answer = peer.packet();
+        if answer.get(4).copied().unwrap_or(0) == QUOTA_EXCEEDED {
+            return;
+        }
+        owed.insert(name);
+        if qos == 2 {
+            peer.send(&acknowledge(0x62, number));
+            assert_eq!(peer.packet()[0], 0x70, "a PUBCOMP");
+        }
+    }
+    panic!("nothing was refused");
+}
+
+fn by_wills(server: &Server, _: &mut Owed) {
+    for number in 0..MOST {
+        let connect =
+            Connect::new(V5, &format!("w{number}")).will("full/will", &[b'w'; LARGE], 1, false, &[]);
+        let (_, code) = Peer::try_connect(server.address(), &connect);
+        match code {
+            Some(0) => {}
+            code => return assert_eq!(code, Some(QUOTA_EXCEEDED), "a large Will is refused"),
+        }
+    }
+    panic!("nothing was refused");
+}
+
+fn by_sessions(server: &Server, _: &mut Owed) {
+    for number in 0..MOST {
+        let connect = Connect::new(V5, &format!("s{number}")).resume().expiry(10_000);
+        let connect = connect.will("nobody", &[b'w'; LARGE], 1, false, &[]);
+        let (mut peer, code) = Peer::try_connect(server.address(), &connect);
+        match code {
+            // The Will stays with its session.
+            Some(0) => peer.send(&[0xE0, 0]),
+            code => return assert_eq!(code, Some(QUOTA_EXCEEDED), "a new session is refused"),
+        }
+        let (_, code) = Peer::try_connect(server.address(), &connect);
+        assert!(matches!(code, Some(0 | QUOTA_EXCEEDED)), "{code:?}");
+    }
+    panic!("nothing was refused");
+}
+
+fn by_subscriptions(server: &Server, _: &mut Owed) {
+    let mut peer = Peer::connect_as(server.address(), &Connect::new(V5, "greedy").expiry(10_000));
+    for number in 0..MOST {
+        match peer.subscribe(&format!("{number}{}", "f".repeat(LARGE)), 0) {
+            0 => {}
+            code => return assert_eq!(code, QUOTA_EXCEEDED, "a subscription is refused"),
+        }
+    }
+    panic!("nothing was refused");
+}
+
+fn by_retained(server: &Server, _: &mut Owed) {
+    let mut peer = Peer::connect(server.address(), "filling");
+    let mut topics = (0..MOST).map(|number| format!("retained/{number}"));
+    let is_refused =
+        topics.any(|topic| peer.publish(Publish::new(V5, &topic, &[b'r'; LARGE]).retain()) == QUOTA_EXCEEDED);
+    assert!(is_refused, "nothing was refused");
+}
+
+fn by_qos_1(server: &Server, owed: &mut Owed) {
+    publish_all(server, 1, owed);
+}
+
+fn by_qos_2(server: &Server, owed: &mut Owed) {
+    publish_all(server, 2, owed);
+}
+
+/// Nobody is promised these, so nobody hears of it.
+fn by_raised_qos_0(server: &Server, _: &mut Owed) {
+    let mut peer = Peer::connect(server.address(), "filling");
+    for _ in 0..MOST {
+        peer.send(&Publish::new(V5, "full/x", &[b'0'; LARGE]).bytes());
+    }
+    peer.send(&PINGREQ);
+    assert_eq!(peer.packet(), PINGRESP);
+}
+
+/// Fills the disk with one kind of what is kept, then another process takes the rest; shows that nobody is shut out by that
+/// and nothing lost, and that there is room again when the owner of the queue has drained it.
+fn fills(name: &str, filter: &str, act: impl Fn(&Server, &mut Owed)) {
+    let configuration =
+        format!("max_queued_messages 0\nmax_queued_bytes 0\nupgrade_outgoing_qos {}\n", name == "raised");
+    let mut place = Place::new(&format!("full-{name}"), &configuration);
+    let Some(disk) = SmallDisk::mount(&place.data().display().to_string()) else {
         println!("SKIPPED, for want of a small disk: nothing may be mounted here, not even in a name space");
         return;
     };
     let server = Server::follow(disk.inside(&place.command()));
-    let mut sleeper = Connect::new(V311, "sleeper").resume();
-    sleeper.level = V311;
-    let mut peer = Peer::connect_as(server.address(), &sleeper);
-    assert_eq!(peer.subscribe("full/#", 1), 1);
+    let mut peer = Peer::connect_as(server.address(), &owner());
+    assert_eq!(peer.subscribe(filter, 2), 2);
     peer.disconnect();
-    let mut acknowledged = Vec::new();
-    let mut publisher = Publisher::connect(&server, V5, "publisher");
-    for _ in 0..50 {
-        publish_until(&mut publisher, 0, &mut acknowledged);
-    }
+    let mut pinging = Peer::connect(server.address(), "pinging");
+    let mut owed: Owed = ["first".to_owned()].into();
+    let mut peer = Peer::connect(server.address(), "first");
+    assert_eq!(peer.publish(Publish::new(V5, "full/x", b"first ")), 0);
+    drop(peer);
 
+    disk.leave(LEFT);
+    act(&server, &mut owed);
+    std::thread::sleep(SETTLED);
+    assert!(disk.free() >= SPARED, "{name}: the broker has left {} bytes", disk.free());
     disk.fill();
-    publish_until(&mut publisher, QUOTA_EXCEEDED, &mut acknowledged);
-    let mut elder = Publisher::connect(&server, V311, "elder");
-    elder.publish();
-    assert_eq!(elder.answer(Duration::from_millis(500)), None, "what can not be stored is not acknowledged");
-    qos_0_goes_on(&server);
+    std::thread::sleep(SETTLED);
+    nobody_is_shut_out(&server, &mut pinging);
+    let mut peer = Peer::connect_as(server.address(), &owner());
+    take_all(&mut peer, &mut owed);
+    // What was taken goes from the disk, and the client need not wait for that.
+    peer.send(&PINGREQ);
+    nobody_is_shut_out(&server, &mut pinging);
+    peer.disconnect();
 
     disk.empty();
+    let mut publisher = Publisher::connect(&server, V5, "publisher");
+    let mut acknowledged = Vec::new();
     publish_until(&mut publisher, 0, &mut acknowledged);
-    qos_0_goes_on(&server);
+    owed.extend(acknowledged);
+    server.signal("KILL");
+    place.keep_log(&server.wait_for_end().1);
+    let server = Server::follow(disk.inside(&place.command()));
+    take_all(&mut Peer::connect_as(server.address(), &owner()), &mut owed);
+}
+
+/// Longer than what nobody waits for stays unwritten.
+const SETTLED: Duration = Duration::from_millis(1_500);
+
+/// Takes and acknowledges messages until none of these is missing; others may come, too.
+fn take_all(peer: &mut Peer, owed: &mut Owed) {
+    while !owed.is_empty() {
+        let packet = peer.packet();
+        match packet[0] >> 4 {
+            3 => {
+                let message = received(V5, &packet);
+                let name = String::from_utf8_lossy(&message.payload);
+                owed.remove(name.split(' ').next().unwrap_or_default());
+                let Some(identifier) = message.packet_identifier else { continue };
+                peer.send(&acknowledge(if message.qos == 2 { 0x50 } else { 0x40 }, identifier));
+            }
+            6 => peer.send(&acknowledge(0x70, u16::from_be_bytes([packet[2], packet[3]]))),
+            _ => {}
+        }
+    }
+}
+
+fn nobody_is_shut_out(server: &Server, pinging: &mut Peer) {
+    pinging.send(&PINGREQ);
+    assert_eq!(pinging.packet(), PINGRESP);
+    qos_0_goes_on(server);
+}
+
+#[test]
+fn wills_fill_no_disk() {
+    fills("wills", "full/#", by_wills);
+}
+
+#[test]
+fn sessions_fill_no_disk() {
+    fills("sessions", "full/#", by_sessions);
+}
+
+#[test]
+fn subscriptions_fill_no_disk() {
+    fills("subscriptions", "full/#", by_subscriptions);
+}
+
+#[test]
+fn retained_messages_fill_no_disk() {
+    fills("retained", "full/#", by_retained);
+}
+
+#[test]
+fn messages_of_qos_1_fill_no_disk() {
+    fills("qos-1", "full/#", by_qos_1);
+}
+
+#[test]
+fn messages_of_qos_2_fill_no_disk() {
+    fills("qos-2", "full/#", by_qos_2);
+}
+
+#[test]
+fn messages_whose_qos_is_raised_fill_no_disk() {
+    fills("raised", "full/#", by_raised_qos_0);
+}
+
+#[test]
+fn messages_for_groups_fill_no_disk() {
+    fills("shared", "$share/g/full/#", by_qos_1);
+}
+
+/// Another process takes each byte that the broker gives up: then nothing is acknowledged any more, but nobody who needs
+/// nothing kept notices, and nothing is lost.
+#[test]
+fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
+    let mut place = Place::new("full-stuck", "max_queued_messages 0\nmax_queued_bytes 0\n");
+    let Some(disk) = SmallDisk::mount(&place.data().display().to_string()) else {
+        println!("SKIPPED, for want of a small disk: nothing may be mounted here, not even in a name space");
+        return;
+    };
+    let server = Server::follow(disk.inside(&place.command()));
+    let mut peer = Peer::connect_as(server.address(), &owner());
+    assert_eq!(peer.subscribe("full/#", 2), 2);
+    peer.disconnect();
+    let mut busy = Peer::connect_as(server.address(), &Connect::new(V5, "busy").expiry(10_000));
+    for number in 0..MOST {
+        assert_eq!(busy.subscribe(&format!("{number}{}", "f".repeat(2_000)), 0), 0);
+    }
+    let mut pinging = Peer::connect(server.address(), "pinging");
+    let mut owed = Owed::new();
+    let mut peer = Peer::connect(server.address(), "first");
+    for number in 1..=5 {
+        let name = format!("first-{number}");
+        assert_eq!(peer.publish(Publish::new(V5, "full/x", format!("{name} ").as_bytes())), 0);
+        owed.insert(name);
+    }
+    // The journal has not begun anew: it has to grow with each change.
+    let mut unanswered = None;
+    for number in 0..MOST {
+        disk.fill();
+        busy.send(&unsubscribe(V5, 2, &[&format!("{number}{}", "f".repeat(2_000))]));
+        if busy.try_packet().is_err() {
+            unanswered = Some(number);
+            break;
+        }
+    }
+    assert!(unanswered.is_some(), "there is always room for one more");
+    assert_eq!(peer.publish(Publish::new(V5, "full/x", b"more ")), QUOTA_EXCEEDED);
+    nobody_is_shut_out(&server, &mut pinging);
+    // An owner of a queue gets what it can.
+    let mut returned = Peer::connect_as(server.address(), &owner());
+    let first = received(V5, &returned.packet());
+    assert_eq!(first.payload, b"first-1 ");
     server.signal("KILL");
     place.keep_log(&server.wait_for_end().1);
 
+    disk.empty();
     let server = Server::follow(disk.inside(&place.command()));
-    let mut peer = Peer::connect_as(server.address(), &sleeper);
-    while !acknowledged.is_empty() {
-        let packet = peer.packet();
-        let message = received(V311, &packet);
-        let name = String::from_utf8_lossy(&message.payload);
-        let name = name.split(' ').next().unwrap_or_default();
-        acknowledged.retain(|acknowledged| acknowledged != name);
-        peer.send(&acknowledge(0x40, message.packet_identifier.expect("it is of QoS 1")));
-    }
+    take_all(&mut Peer::connect_as(server.address(), &owner()), &mut owed);
+    let mut publisher = Publisher::connect(&server, V5, "publisher");
+    publish_until(&mut publisher, 0, &mut Vec::new());
 }
 
 /// The system says at some writes that the user has no more room. These are tried again, four times a second.
@@ -218,10 +457,15 @@ fn a_quota_that_is_used_up_is_waited_for() {
     assert_eq!(peer.subscribe("full/#", 1), 1);
     peer.disconnect();
     let mut publisher = Publisher::connect(&server, V5, "publisher");
+    let mut refused = 0;
     for number in 1..=60 {
         publisher.publish();
-        assert_eq!(publisher.answer(NOTICED_WITHIN), Some((number, 0)));
+        let answer = publisher.answer(NOTICED_WITHIN).expect("an answer comes");
+        assert!(matches!(answer.1, 0 | QUOTA_EXCEEDED) && answer.0 == number, "{answer:?}");
+        refused += usize::from(answer.1 > 0);
     }
+    assert!(refused < 60, "some were stored before");
+    publish_until(&mut publisher, 0, &mut Vec::new());
     server.signal("TERM");
     let (status, log) = server.wait_for_end();
     assert!(status == Some(0) && log.iter().any(|line| line.contains("There is no room")), "{log:?}");

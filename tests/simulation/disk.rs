@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use brooklet::broker::{Broker, Statistics};
-use brooklet::journal::{Batch, Fetch, NextNumbers, Pace, Restored};
+use brooklet::journal::{Batch, Fetch, NextNumbers, Pace, Restored, Room};
 use brooklet::time::{Duration, Time};
 
 use crate::chance::Chance;
@@ -32,7 +32,7 @@ pub struct Disk {
     /// What is to be read, and when some of it is.
     wanted: Vec<Fetch>,
     read_at: Time,
-    has_room: bool,
+    room: Room,
     /// Since it was last compared with what it is to hold.
     has_changed: bool,
 }
@@ -47,14 +47,14 @@ impl Disk {
             busy: None,
             wanted: Vec::new(),
             read_at: Time::ZERO,
-            has_room: true,
+            room: Room::Enough,
             has_changed: false,
         }
     }
 
     /// When the batch that is being written is durable, or something has been read.
     pub fn done_at(&self) -> Option<Time> {
-        let written = self.busy.as_ref().map(|writing| writing.done);
+        let written = self.busy.as_ref().filter(|_| self.room != Room::Gone).map(|writing| writing.done);
         let read = (!self.wanted.is_empty()).then_some(self.read_at);
         written.into_iter().chain(read).min()
     }
@@ -140,7 +140,8 @@ impl World {
     pub fn serve_disk(&mut self) -> bool {
         let now = self.now;
         let Some(disk) = &mut self.disk else { return false };
-        if disk.busy.as_ref().is_some_and(|writing| writing.done <= now || self.is_calm) {
+        let has_place = disk.room != Room::Gone;
+        if has_place && disk.busy.as_ref().is_some_and(|writing| writing.done <= now || self.is_calm) {
             self.finish_batch();
             return true;
         }
@@ -156,7 +157,7 @@ impl World {
         if self.broker.batch_due().is_none_or(|due| due > clock && !self.is_calm) {
             return false;
         }
-        self.oracle.batch_is_closed(disk.has_room);
+        self.oracle.batch_is_closed(disk.room == Room::Enough);
         match self.broker.take_batch(clock) {
             Some(batch) => {
                 self.trace.note_number(batch.number);
@@ -205,12 +206,12 @@ impl World {
         }
     }
 
-    /// There is room on the disk, or there is none.
-    pub fn set_storage_room(&mut self, has_room: bool) {
+    /// So much room there is on the disk. Where it is gone, no batch becomes durable.
+    pub fn set_storage_room(&mut self, room: Room) {
         let Some(disk) = &mut self.disk else { return };
-        disk.has_room = has_room;
-        self.oracle.set_storage_room(has_room);
-        self.call_ending(|broker, clock| broker.set_storage_room(has_room, clock));
+        disk.room = room;
+        self.oracle.set_storage_room(room);
+        self.call_ending(|broker, clock| broker.set_storage_room(room, clock));
     }
 
     /// The clock on the wall is set.
@@ -237,11 +238,11 @@ impl World {
         let Some(disk) = &mut self.disk else { return };
         let (epoch, next, restored) = disk.begin(self.now);
         let pace = disk.pace();
-        disk.has_room = true;
+        disk.room = Room::Enough;
         let retained = payloads(&disk.store);
         let order = clients(&restored);
         self.oracle.crash(&retained, self.now);
-        self.oracle.set_storage_room(true);
+        self.oracle.set_storage_room(Room::Enough);
         self.epoch = epoch;
         let clock = self.clock();
         self.broker = self.new_broker(clock);

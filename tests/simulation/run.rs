@@ -4,6 +4,7 @@ use brooklet::broker::Census;
 use brooklet::codec::{
     Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscription,
 };
+use brooklet::journal::Room;
 use brooklet::topic::{TopicFilter, TopicName};
 
 use crate::device::{Draft, DraftWill, Greeting};
@@ -77,8 +78,11 @@ fn step(world: &mut World, act: Act) {
         Act::Decide => world.decide(false),
         Act::Crash => world.crash(),
         Act::SetClock => world.set_clock(),
-        Act::Fill => world.set_storage_room(false),
-        Act::Empty => world.set_storage_room(true),
+        Act::Fill => {
+            let room = if world.chance.percent(40) { Room::Gone } else { Room::Scarce };
+            world.set_storage_room(room);
+        }
+        Act::Empty => world.set_storage_room(Room::Enough),
         Act::Member => member_act(world, device),
         Act::Publish | Act::Subscribe | Act::Unsubscribe | Act::Acknowledge | Act::Disconnect | Act::Ping => {
             device_act(world, device, act);
@@ -368,7 +372,7 @@ fn exchange(world: &mut World) {
 fn calm(world: &mut World) {
     world.is_calm = true;
     world.plan.unordered = 0;
-    world.set_storage_room(true);
+    world.set_storage_room(Room::Enough);
     exchange(world);
     for device in 0..world.devices.len() {
         if world.oracle.has_session(&world.devices[device].name) {

@@ -30,6 +30,7 @@ impl Oracle {
     /// The core wants this connection to end. If that is news, there must be a reason.
     pub fn ends(&mut self, effect: Effect) {
         let (Effect::Close(id) | Effect::Drop(id)) = effect else { return };
+        let has_room = self.has_room();
         let Some(line) = self.lines.get_mut(&id) else { return };
         let silence = self.now.since(line.last_heard).milliseconds();
         let was_heard_out = self.listening == Some(id);
@@ -50,7 +51,7 @@ impl Oracle {
             Progress::Serving => {
                 let allowed = u64::from(line.keep_alive) * 1500;
                 let client = &line.client;
-                let is_unanswered = line.omission != Omission::Never && self.has_storage_room;
+                let is_unanswered = line.omission != Omission::Never && has_room;
                 let was_silent = line.keep_alive > 0 && silence >= allowed && !line.is_paused;
                 assert!(
                     is_unanswered || was_silent && was_heard_out,
@@ -100,7 +101,8 @@ impl Oracle {
         }
         for (client, session) in self.sessions.iter().filter(|(_, session)| session.connection.is_none()) {
             let is_late = session.will.as_ref().is_some_and(|will| will.due <= self.now);
-            assert!(!is_late, "the Will of {client} is late");
+            let waits = session.will.as_ref().is_some_and(|will| self.lacks_room_for_will(&will.publication));
+            assert!(!is_late || waits, "the Will of {client} is late");
             assert!(session.ends > self.now, "the session of {client} is over");
         }
     }
@@ -139,10 +141,11 @@ impl Oracle {
             let delay = Duration::from_seconds(u64::from(will.delay));
             will.due = (now + delay).min(session.ends);
         }
-        let is_will_due = session.will.as_ref().is_some_and(|will| will.due <= now);
-        if session.expiry == 0 {
+        let expiry = session.expiry;
+        let due = session.will.as_ref().filter(|will| will.due <= now).map(|will| will.publication.clone());
+        if expiry == 0 {
             self.end_session(&client);
-        } else if is_will_due {
+        } else if due.is_some_and(|will| !self.lacks_room_for_will(&will)) {
             self.publish_will(&client);
         }
     }
@@ -158,6 +161,15 @@ impl Oracle {
 
     /// The session is over; a Will that is still to come comes now.
     pub(super) fn end_session(&mut self, client: &str) {
+        let session = self.session(client);
+        let is_kept = session.is_kept;
+        if let Some(will) = session.will.as_ref().map(|will| will.publication.clone())
+            && self.lacks_room_for_will(&will)
+            && let Some(will) = &mut self.session(client).will
+        {
+            // It can not wait any longer.
+            will.publication.qos = QoS::AtMostOnce;
+        }
         self.publish_will(client);
         let memberships: Vec<(String, String)> = self
             .groups
@@ -169,7 +181,7 @@ impl Oracle {
             self.leave(client, &key);
         }
         self.sessions.remove(client);
-        self.hand_on(client);
+        self.hand_on(client, is_kept);
     }
 
     /// Ends a membership; tells whether there was one.
@@ -186,7 +198,9 @@ impl Oracle {
 
     /// What a group's messages become when a session that could have them is over: those that wait or are not
     /// acknowledged at QoS 1 go to others; a QoS 2 delivery once begun is nobody else's [MQTT-4.8.2-5].
-    fn hand_on(&mut self, client: &str) {
+    fn hand_on(&mut self, client: &str, is_kept: bool) {
+        // In the memory of a session that is not kept: another one may have no room for it.
+        let is_droppable = !is_kept && !self.has_room();
         let Self { shared, groups, .. } = self;
         for shared in shared.iter_mut().filter(|shared| shared.candidates.contains_key(client)) {
             let has_others = groups.values().any(|group| group.number == shared.group);
@@ -198,7 +212,7 @@ impl Oracle {
                     shared.is_optional = true;
                 }
                 Some(_) => {}
-                None => shared.is_optional |= !has_others || is_exact,
+                None => shared.is_optional |= !has_others || is_exact || is_droppable,
             }
             shared.candidates.remove(client);
         }

@@ -45,7 +45,7 @@ impl Snapshot {
     }
 
     /// A copy was seen on the wire that was on its way there when the snapshot was taken.
-    fn note_sent(&mut self, client: &str, number: u64, sent: &Sent<'_>) {
+    fn note_sent(&mut self, client: &str, number: u64, greeting: Option<u64>, sent: &Sent<'_>) {
         let Some(session) = self.sessions.get_mut(client).filter(|session| session.number == number) else {
             return;
         };
@@ -53,7 +53,11 @@ impl Snapshot {
             copy.publication.number == sent.copy.publication.number && copy.source == sent.copy.source
         };
         if sent.copy.qos == QoS::AtLeastOnce {
-            session.pending.iter_mut().filter(|copy| is_same(copy)).for_each(|copy| copy.is_repeat = true);
+            let is_known = greeting.is_none_or(|greeting| session.greeting == greeting);
+            for copy in session.pending.iter_mut().filter(|copy| is_same(copy)) {
+                copy.may_be_repeat = true;
+                copy.is_repeat |= is_known;
+            }
             return;
         }
         session.pending.retain(|copy| !is_same(copy));
@@ -172,8 +176,11 @@ impl Oracle {
             assert!(is_durable, "a QoS 2 message for {client} may come twice: {:?}", sent.copy);
         }
         let number = session.number;
-        durable.last.note_sent(client, number, sent);
-        durable.closed.iter_mut().for_each(|snapshot| snapshot.note_sent(client, number, sent));
+        // That a client was there may be unknown after a crash, if its CONNACK has not waited for the disk.
+        let line = session.connection.and_then(|id| self.lines.get(&id));
+        let greeting = line.filter(|line| line.is_loose).map(|_| session.greeting);
+        durable.last.note_sent(client, number, greeting, sent);
+        durable.closed.iter_mut().for_each(|snapshot| snapshot.note_sent(client, number, greeting, sent));
     }
 
     /// A PUBREL is sent: the message must not come again.
@@ -216,6 +223,7 @@ impl Oracle {
         let known = last.same(client, session);
         let is_kept = match &debt.answer {
             Answer::ConnAck { is_refused: true, .. } => true,
+            Answer::ConnAck { .. } if self.lines[&id].is_loose => true,
             Answer::ConnAck { .. } if session.is_kept => known.is_some_and(|known| {
                 let has_will = |session: &Session| session.will.is_some();
                 known.greeting == session.greeting

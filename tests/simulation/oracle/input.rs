@@ -6,6 +6,7 @@ use brooklet::codec::{
     Acknowledgement, Connect, Delivery, Disconnect, Packet, ProtocolVersion, Publish, ReasonCode, Status,
     Subscribe, Unsubscribe, decode, frame,
 };
+use brooklet::journal::Room;
 use brooklet::slots::ConnectionId;
 use brooklet::time::Time;
 use brooklet::topic::TopicFilter;
@@ -104,9 +105,13 @@ impl Oracle {
             wanted => wanted.min(self.limits.keep_alive_maximum),
         };
         let can_not_be_told = connect.version != ProtocolVersion::V5 && keep_alive != connect.keep_alive;
-        let is_full = self.sessions.len() >= self.limits.sessions || (expiry > 0 && !self.has_storage_room);
-        let is_one_too_many = is_full && !self.sessions.contains_key(&client);
-        if can_not_be_told || is_one_too_many {
+        let is_full = self.sessions.len() >= self.limits.sessions && !self.sessions.contains_key(&client);
+        let will = connect.will.as_ref().map(|will| self.will(&client, will));
+        let lacks_room = !self.has_room_for(&client, connect, expiry, will.as_ref());
+        let needs_no_room = self.needs_no_room(&client, connect, expiry);
+        let is_room_gone = self.room == Room::Gone;
+        let line = self.lines.get_mut(&id).expect("it is there");
+        if can_not_be_told || is_full || lacks_room {
             if connect.version != ProtocolVersion::V5 {
                 line.version = ProtocolVersion::V311;
             }
@@ -123,7 +128,6 @@ impl Oracle {
             self.end_session(&client);
         }
         let is_present = self.sessions.contains_key(&client);
-        let will = connect.will.as_ref().map(|will| self.will(&client, will));
         let properties = connect.properties;
         let number = self.number();
         let session = self.sessions.entry(client.clone()).or_insert_with(|| Session::new(number));
@@ -140,6 +144,8 @@ impl Oracle {
         self.renew_replays(&client);
         let line = self.lines.get_mut(&id).expect("it is there");
         line.progress = Progress::Serving;
+        line.needs_no_room = needs_no_room;
+        line.is_loose = needs_no_room && is_room_gone;
         line.at_most_once.extend(adrift);
         line.client = Some(client);
         let window = properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);

@@ -21,12 +21,13 @@ use std::rc::Rc;
 
 use brooklet::broker::{Census, Statistics};
 use brooklet::codec::Packet;
+use brooklet::journal::Room;
 use brooklet::limits::Limits;
 use brooklet::slots::ConnectionId;
 use brooklet::time::Time;
 
 pub use state::Line;
-use state::{Answer, Copy, Group, Progress, Publication, Session, Shared, Source};
+use state::{Answer, Copy, Group, Progress, Publication, Replay, Session, Shared, Source};
 
 /// The account of one call of the core.
 #[derive(Default)]
@@ -58,7 +59,7 @@ pub struct Oracle {
     history: durable::History,
     /// The topics whose history the next batch ends, whatever the room.
     promised: BTreeSet<String>,
-    has_storage_room: bool,
+    room: Room,
     /// What is durable, if there is a store.
     durable: Option<durable::Durable>,
     /// Counts publications, groups and deliveries, so that each has its number.
@@ -96,7 +97,7 @@ impl Oracle {
             history: durable::History::new(),
             promised: BTreeSet::new(),
             durable: None,
-            has_storage_room: true,
+            room: Room::Enough,
             numbers: 0,
             call: Call::default(),
             open: BTreeMap::new(),
@@ -178,15 +179,17 @@ impl Oracle {
     /// Whether nothing is sent on this connection yet, because its client's session is not durable.
     pub fn is_corked(&self, id: ConnectionId) -> bool {
         let first = self.lines.get(&id).and_then(|line| line.answers.front());
+        let is_loose = self.lines.get(&id).is_some_and(|line| line.is_loose);
         first.is_some_and(|debt| {
-            matches!(debt.answer, Answer::ConnAck { is_refused: false, .. }) && !self.is_durable(debt.batch)
+            let is_connack = matches!(debt.answer, Answer::ConnAck { is_refused: false, .. });
+            is_connack && !is_loose && !self.is_durable(debt.batch)
         })
     }
 
     /// The outbox of this connection is empty, everything has been worked off, and the peer takes bytes: nothing
     /// may wait that could go. While the store is busy, what is not durable may.
     pub fn check_at_rest(&mut self, id: ConnectionId, is_store_busy: bool) {
-        let now = self.now;
+        let (now, has_room) = (self.now, self.has_room());
         let Some(line) = self.lines.get(&id) else { return };
         let is_ending = matches!(line.progress, Progress::Ending(_)) && self.durable.is_some();
         let mut due = line.answers.iter().filter(|debt| match debt.answer {
@@ -228,6 +231,9 @@ impl Oracle {
             panic!("a message waits for {client} though it could go: {waiting:?}");
         }
         session.pending.clear();
+        if !has_room && session.is_kept && session.replays.iter().any(Replay::has_weighty) {
+            return;
+        }
         let due: BTreeSet<(u64, String)> = session
             .replays
             .iter()

@@ -1,11 +1,16 @@
 //! A full disk: what can not be kept is not taken, and its client is told so as far as its version can say it.
 
-use brooklet::codec::{ProtocolVersion, QoS, ReasonCode};
+use brooklet::codec::{Connect, ProtocolVersion, QoS, ReasonCode};
+use brooklet::journal::{Need, Room};
 use brooklet::slots::ConnectionId;
+use brooklet::time::Duration;
 
 use super::Oracle;
 use super::routing::is_match;
-use super::state::{Omission, Publication, Session};
+use super::state::{Omission, Publication, Replay, Session, Will};
+
+/// How soon a Will is published that has waited for room.
+const WILL_RETRY: Duration = Duration::from_milliseconds(1_000);
 
 /// What becomes of a message that there may be no room for.
 pub(super) enum Admission {
@@ -19,9 +24,58 @@ pub(super) enum Admission {
 }
 
 impl Oracle {
-    /// There is room on disk, or none.
-    pub fn set_storage_room(&mut self, has_room: bool) {
-        self.has_storage_room = has_room;
+    /// So much room there is on disk.
+    pub fn set_storage_room(&mut self, room: Room) {
+        self.room = room;
+        if room == Room::Gone {
+            self.lines.values_mut().for_each(|line| line.is_loose |= line.needs_no_room);
+        }
+        if room == Room::Enough {
+            self.respite = self.respite.max(self.now + WILL_RETRY);
+        }
+    }
+
+    pub(super) const fn has_room(&self) -> bool {
+        self.room.allows(Need::Room)
+    }
+
+    /// Whether there is room for what a CONNECT asks for.
+    pub(super) fn has_room_for(
+        &self,
+        client: &str,
+        connect: &Connect<'_>,
+        expiry: u32,
+        will: Option<&Will>,
+    ) -> bool {
+        let known = self.sessions.get(client).filter(|session| session.is_kept);
+        let bytes = will.map_or(0, Will::bytes);
+        let is_written = expiry > 0 || known.is_some() && !connect.clean_start;
+        let need = match known {
+            None if expiry > 0 => Need::Room,
+            Some(known) if is_written => Need::of_row(bytes, known.will.as_ref().map_or(0, Will::bytes)),
+            _ => match will.map(|will| &will.publication) {
+                Some(will)
+                    if will.qos > QoS::AtMostOnce && bytes > Need::LITTLE_BYTES && self.is_to_last(will) =>
+                {
+                    Need::Room
+                }
+                _ => Need::Nothing,
+            },
+        };
+        self.room.allows(need)
+    }
+
+    /// Whether what a client is told at its CONNECT is so whatever the disk does.
+    pub(super) fn needs_no_room(&self, client: &str, connect: &Connect<'_>, expiry: u32) -> bool {
+        let known = self.sessions.get(client).filter(|session| session.is_kept && !connect.clean_start);
+        let is_same =
+            |known: &Session| connect.will.is_none() && known.will.is_none() && known.expiry == expiry;
+        expiry == 0 || known.is_some_and(is_same)
+    }
+
+    /// Whether a Will that is due has to wait for room.
+    pub(super) fn lacks_room_for_will(&self, will: &Publication) -> bool {
+        !self.has_room() && will.qos > QoS::AtMostOnce && !self.clears(will) && self.is_to_last(will)
     }
 
     /// Whether a message from this connection can be kept, if it has to be. One that is uncertain may be a repeat.
@@ -32,7 +86,7 @@ impl Oracle {
         is_uncertain: bool,
     ) -> Admission {
         let lacks_room = self.lacks_room(publication);
-        let has_storage_room = self.has_storage_room;
+        let has_storage_room = self.has_room();
         let line = self.lines.get_mut(&id).expect("it is there");
         if line.omission == Omission::Perhaps && has_storage_room {
             // Otherwise it would have ended when there was room again.
@@ -53,19 +107,39 @@ impl Oracle {
     }
 
     fn lacks_room(&self, publication: &Publication) -> bool {
+        let is_remembered =
+            publication.qos == QoS::ExactlyOnce && self.sessions[&publication.publisher].is_kept;
+        !self.has_room() && !self.clears(publication) && (is_remembered || self.is_to_last(publication))
+    }
+
+    /// What clears a topic makes room.
+    fn clears(&self, publication: &Publication) -> bool {
+        publication.retain && publication.payload.is_empty() && self.retained.contains_key(&publication.topic)
+    }
+
+    /// Whether a message is retained, or kept for somebody.
+    fn is_to_last(&self, publication: &Publication) -> bool {
         let wants = |session: &Session| {
             session.is_kept && session.subscriptions.keys().any(|filter| is_match(filter, publication))
         };
-        let is_remembered =
-            publication.qos == QoS::ExactlyOnce && self.sessions[&publication.publisher].is_kept;
-        let clears = publication.retain && publication.payload.is_empty();
-        // What clears a topic makes room.
-        if self.has_storage_room || clears && self.retained.contains_key(&publication.topic) {
-            return false;
-        }
         publication.retain
-            || is_remembered
             || self.sessions.values().any(wants)
             || self.groups.keys().any(|(_, filter)| is_match(filter, publication))
+    }
+}
+
+impl Will {
+    /// What it takes in the row of its session, beside what all take.
+    fn bytes(&self) -> usize {
+        let Publication { topic, payload, properties, .. } = &self.publication;
+        topic.len() + payload.len() + properties.len()
+    }
+}
+
+impl Replay {
+    /// Whether some of it would be kept for its session.
+    pub(super) fn has_weighty(&self) -> bool {
+        let publications = self.owed.values().flat_map(|owed| &owed.acceptable);
+        publications.flat_map(|publication| self.copies(publication)).any(|copy| copy.qos > QoS::AtMostOnce)
     }
 }

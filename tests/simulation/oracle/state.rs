@@ -413,6 +413,10 @@ pub struct Line {
     pub tap: Vec<u8>,
     pub is_finished: bool,
     pub omission: Omission,
+    /// What its CONNACK says takes no room on disk.
+    pub needs_no_room: bool,
+    /// So it waits for the disk no longer.
+    pub is_loose: bool,
 }
 
 impl Line {
@@ -425,6 +429,8 @@ impl Line {
             keep_alive: 0,
             last_heard: now,
             is_paused: false,
+            needs_no_room: false,
+            is_loose: false,
             maximum_packet_size: usize::MAX,
             alias_maximum: 0,
             window: 0,

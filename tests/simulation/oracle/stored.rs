@@ -32,7 +32,7 @@ impl Oracle {
             let lost = kept.open.iter().find(|open| !is_there(&open.session));
             assert!(lost.is_none(), "{message:?} is kept for nobody: {lost:?}");
         }
-        if self.has_storage_room {
+        if self.has_room() {
             self.check_retained(&store.retained);
         }
     }
