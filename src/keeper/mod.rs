@@ -306,7 +306,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
                 }
             } else if !has_more {
                 has_more = !self.wait_for_job(CLOCKS_KNOWN) && self.keep_time()?;
-            } else if !self.wait_for_job(IDLE) {
+            } else if !self.wait_for_job(if self.is_scarce() { Duration::ZERO } else { IDLE }) {
                 has_more = self.put_into_shape(Pause::Idle)?;
             }
         }
@@ -364,10 +364,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
 
     /// Does what the store wants done where nobody waits. Tells whether there is more of it.
     fn put_into_shape(&mut self, pause: Pause) -> Result<bool, End> {
-        let outcome = self.store.checkpoint(pause).and_then(|()| match pause {
-            Pause::BetweenBatches | Pause::Full => Ok(false),
-            Pause::Idle => self.store.vacuum_slice(),
-        });
+        let outcome = if self.is_scarce() { self.make_room() } else { self.shape(pause) };
         match outcome {
             Ok(has_more) => Ok(has_more),
             Err(StoreError::Full) if self.give_up_ballast() => Ok(true),
@@ -391,6 +388,23 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         if let Err(error) = self.store.finish((self.clocks)()) {
             warn!("Warning: the storage could not note when the broker has ended: {error}.");
         }
+    }
+
+    fn shape(&mut self, pause: Pause) -> Result<bool, StoreError> {
+        self.store.checkpoint(pause)?;
+        if pause == Pause::Idle { self.store.vacuum_slice(pause) } else { Ok(false) }
+    }
+
+    /// Whether the disk has too little room for new messages.
+    fn is_scarce(&self) -> bool {
+        room(self.store.path(), self.lacks_ballast.load(Ordering::Relaxed)) != Room::Enough
+    }
+
+    /// Gives back to the disk what the store has no use for: at once, since messages are refused until there is room.
+    fn make_room(&mut self) -> Result<bool, StoreError> {
+        let has_more = self.store.vacuum_slice(Pause::Full)?;
+        self.store.checkpoint(Pause::Full)?;
+        Ok(has_more)
     }
 
     /// Makes a batch durable, however long that takes while there is no room.

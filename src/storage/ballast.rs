@@ -90,7 +90,9 @@ pub(super) struct Ballast {
 impl Ballast {
     /// The one of the store in this file.
     pub(super) fn beside(store: &Path) -> Self {
-        Self { path: beside(store, ".ballast"), growing: None }
+        // The file may be a link to another disk.
+        let store = fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
+        Self { path: beside(&store, ".ballast"), growing: None }
     }
 
     /// Gives it up where not even a start has room.

@@ -344,13 +344,14 @@ impl Store {
         }
     }
 
-    /// Gives some unused pages of the file back. Tells whether there are more to be given back.
+    /// Gives some unused pages of the file back; where the disk is full, more of them. Tells whether there are more to be
+    /// given back. The system has them when the journal is in the file.
     ///
     /// # Errors
     ///
     /// As [`Store::checkpoint`]'s.
-    pub fn vacuum_slice(&mut self) -> Result<bool, StoreError> {
-        let outcome = upkeep::vacuum_slice(&self.connection, &mut self.written);
+    pub fn vacuum_slice(&mut self, pause: Pause) -> Result<bool, StoreError> {
+        let outcome = upkeep::vacuum_slice(&self.connection, &mut self.written, pause);
         outcome.map_err(|error| self.judged(error))
     }
 

@@ -110,12 +110,19 @@ pub(super) fn empty_journal(connection: &Connection, written: &mut Written) -> R
     Ok(())
 }
 
-/// Gives some unused pages back. Tells whether there are more.
-pub(super) fn vacuum_slice(connection: &Connection, written: &mut Written) -> Result<bool, StoreError> {
+/// Gives some unused pages back; where the disk is full, more of them. Tells whether there are more.
+pub(super) fn vacuum_slice(
+    connection: &Connection,
+    written: &mut Written,
+    pause: Pause,
+) -> Result<bool, StoreError> {
     let number = |text: &str| -> Result<u64, StoreError> {
         Ok(connection.prepare_cached(text)?.query_row((), |row| row.get(0))?)
     };
-    let spare = (number("PRAGMA page_count")? / SPARE_SHARE).max(SPARE_PAGES);
+    let spare = match pause {
+        Pause::Full => SPARE_PAGES,
+        _ => (number("PRAGMA page_count")? / SPARE_SHARE).max(SPARE_PAGES),
+    };
     let unused = number("PRAGMA freelist_count")?;
     if unused <= spare {
         return Ok(false);

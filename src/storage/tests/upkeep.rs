@@ -83,14 +83,14 @@ fn pages_that_are_not_used_are_given_back() {
     let mut store = directory.store();
     let records = (1..1500).map(|number| Record::Message(message(number, &[7; 3000], Time::NEVER, &[1])));
     store.commit(&batch(records.collect()), CLOCKS).expect("there is room");
-    assert!(!store.vacuum_slice().expect("it can be written"), "all are used");
+    assert!(!store.vacuum_slice(Pause::Idle).expect("it can be written"), "all are used");
     let session = session_number(1);
     let settled = |number| Record::Settled { message: message_number(number), session, is_last: true };
     store.commit(&batch((1..1500).map(settled).collect()), CLOCKS).expect("there is room");
     store.checkpoint(Pause::Idle).expect("it can be written");
     let (before, _) = sizes(&directory);
     let mut slices = 1;
-    while store.vacuum_slice().expect("it can be written") {
+    while store.vacuum_slice(Pause::Idle).expect("it can be written") {
         slices += 1;
         assert!(slices < 20, "it comes to an end");
     }
