@@ -447,7 +447,8 @@ pub struct Encoded<'a> {
     pub bytes: &'a [u8],
     /// Where in `bytes` the Packet Identifier stands, for QoS 1 and 2.
     pub packet_identifier_at: usize,
-    /// Length of the whole packet.
+    /// Length of the whole packet; more than [`PACKET_SIZE_MAXIMUM`](crate::codec::PACKET_SIZE_MAXIMUM) if the protocol
+    /// can not say it, and no client accepts it.
     pub length: usize,
     /// Whether the payload follows by reference.
     pub payload_by_reference: bool,

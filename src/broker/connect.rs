@@ -13,8 +13,8 @@ use super::timers::Timer;
 use super::{Broker, Fault, Step};
 use crate::access::{Client, Question, TOO_MANY_WRONG, Verdict};
 use crate::codec::{
-    ConnAck, Connect, Packet, PacketIdentifier, Properties, Property, PropertyBuffer, ProtocolVersion, QoS,
-    ReasonCode,
+    ConnAck, Connect, PACKET_SIZE_MAXIMUM, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
+    ProtocolVersion, QoS, ReasonCode,
 };
 use crate::connection::{AuthenticationStage, Extension, InboundAliases, OutboundAliases, State};
 use crate::escape::Escaped;
@@ -147,7 +147,8 @@ impl Broker {
             Box::new(Extension {
                 maximum_packet_size: properties
                     .maximum_packet_size()
-                    .map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX)),
+                    .and_then(|size| usize::try_from(size).ok())
+                    .map_or(PACKET_SIZE_MAXIMUM, |size| size.min(PACKET_SIZE_MAXIMUM)),
                 wants_problem_information: properties.request_problem_information().unwrap_or(true),
                 inbound_aliases: InboundAliases::default(),
                 outbound_aliases: (aliases > 0).then(|| OutboundAliases::new(aliases)),
@@ -161,7 +162,7 @@ impl Broker {
     fn has_room_for(&self, id: ConnectionId, packet: &Packet<'_>) -> bool {
         let connection = &self.connections[id];
         let maximum = connection.maximum_packet_size();
-        if maximum == usize::MAX {
+        if maximum == PACKET_SIZE_MAXIMUM {
             return true;
         }
         let mut bytes = Vec::new();

@@ -28,8 +28,8 @@ pub(super) struct Sender {
     pub(super) mounts: Vec<Option<Box<str>>>,
 }
 
-/// The packet is larger than the client accepts, so it was not queued [MQTT-3.1.2-24]; or there is no name for its
-/// topic below the client's mount point.
+/// The packet is larger than the client accepts or the protocol knows, so it was not queued [MQTT-3.1.2-24]; or there
+/// is no name for its topic below the client's mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Oversized;
 

@@ -188,7 +188,7 @@ impl<'a> Properties<'a> {
             into.push(0);
             return;
         }
-        writer::variable_byte_integer(into, self.bytes.len());
+        writer::length(into, self.bytes.len());
         into.extend_from_slice(self.bytes);
     }
 }

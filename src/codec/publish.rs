@@ -4,8 +4,8 @@ use super::properties::PropertySet;
 use super::property::identifier;
 use super::reader::{self, Reader};
 use super::{
-    DecodeError, Frame, PacketIdentifier, Properties, ProtocolVersion, QoS, Status, frame, kind,
-    unchecked_publish, writer,
+    DecodeError, Frame, PACKET_SIZE_MAXIMUM, PacketIdentifier, Properties, ProtocolVersion, QoS, Status,
+    frame, kind, unchecked_publish, writer,
 };
 use crate::topic::TopicName;
 
@@ -312,7 +312,9 @@ impl Publish<'_> {
     /// If the packet is longer than the protocol can say, 256 MiB.
     #[inline]
     pub fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
-        into.reserve(self.encoded_length(version));
+        let length = self.encoded_length(version);
+        assert!(length <= PACKET_SIZE_MAXIMUM, "a PUBLISH of {length} bytes");
+        into.reserve(length);
         self.encode_head(version, into);
         into.extend_from_slice(self.payload);
     }
@@ -320,13 +322,12 @@ impl Publish<'_> {
     /// Appends everything but the payload, which the Remaining Length counts nevertheless. Returns the index in
     /// `into` at which the Packet Identifier stands, or at QoS 0 would stand.
     ///
-    /// # Panics
-    ///
-    /// If the packet is longer than the protocol can say, 256 MiB.
+    /// A packet that is longer than [`PACKET_SIZE_MAXIMUM`] with its payload is one that the protocol can not say and no
+    /// client accepts. It must not be sent: its length field does not tell its length.
     #[inline]
     pub fn encode_head(&self, version: ProtocolVersion, into: &mut Vec<u8>) -> usize {
         into.push(self.first_byte());
-        writer::variable_byte_integer(into, self.remaining_length(version));
+        writer::length(into, self.remaining_length(version));
         writer::string(into, self.topic_text());
         let packet_identifier_at = into.len();
         if let Some(identifier) = self.delivery.packet_identifier() {
@@ -425,6 +426,27 @@ mod tests {
         assert_eq!(into, b"\x09\x09\x32\xD0\x01\x00\x03a/b\x01\x02\x00");
         assert_eq!(into.get(at..at + 2), Some(&[1, 2][..]));
         assert_eq!(publish.encoded_length(V5), into.len() - 2 + payload.len());
+    }
+
+    #[test]
+    fn a_message_may_be_as_long_as_the_protocol_can_say_and_no_longer() {
+        let beside = "a/b".len() + 2;
+        let longest = vec![0; writer::INTEGER_MAXIMUM - beside];
+        let publish = publish(Delivery::AtMostOnce, &longest);
+        let mut head = vec![9];
+        assert_eq!(publish.encode_head(V311, &mut head), 1 + 5 + beside);
+        assert_eq!(head, b"\x09\x30\xFF\xFF\xFF\x7F\x00\x03a/b");
+        assert_eq!(publish.encoded_length(V311), PACKET_SIZE_MAXIMUM);
+        // One byte more, as there is in every version that has properties, and it shows.
+        let mut head = Vec::new();
+        publish.encode_head(V5, &mut head);
+        assert_eq!(head.len() + longest.len(), PACKET_SIZE_MAXIMUM + 1);
+        assert_eq!(publish.encoded_length(V5), PACKET_SIZE_MAXIMUM + 1);
+        let properties = vec![0; writer::INTEGER_MAXIMUM + 1];
+        let publish = Publish { properties: Properties::trusted(&properties), payload: b"", ..publish };
+        let mut head = Vec::new();
+        publish.encode_head(V5, &mut head);
+        assert_eq!(head.len(), publish.encoded_length(V5));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use byteorder::{BigEndian, ByteOrder};
 
 use super::ReasonCode;
 
-/// The largest number that a Variable Byte Integer can say.
-const INTEGER_MAXIMUM: usize = 268_435_455;
+/// The largest number that a Variable Byte Integer can say, a Remaining Length among them.
+pub(super) const INTEGER_MAXIMUM: usize = 268_435_455;
 
 #[inline]
 pub(super) fn u16(into: &mut Vec<u8>, value: u16) {
@@ -44,6 +44,13 @@ pub(super) fn variable_byte_integer(into: &mut Vec<u8>, mut value: usize) {
     into.push(low_byte(value));
 }
 
+/// Appends a length as a Variable Byte Integer. One that can not be said becomes the largest there is: the packet is
+/// longer than any, so its own length tells that it must not be sent.
+#[inline]
+pub(super) fn length(into: &mut Vec<u8>, length: usize) {
+    variable_byte_integer(into, length.min(INTEGER_MAXIMUM));
+}
+
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the seven bits that are kept fit a byte")]
 const fn low_byte(value: usize) -> u8 {
@@ -76,6 +83,7 @@ pub(super) fn packet(into: &mut Vec<u8>, first_byte: u8, body: impl FnOnce(&mut 
     let start = into.len();
     body(into);
     let end = into.len();
+    // None of these grows on its way, as a PUBLISH does.
     variable_byte_integer(into, end - start);
     let width = into.len() - end;
     if let Some(moved) = into.get_mut(start..) {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use crate::codec::PACKET_SIZE_MAXIMUM;
 use crate::escape::Escaped;
 use crate::limits::Limits;
 use crate::settings::{
@@ -68,7 +69,8 @@ fn limits(globals: &Globals, given: &CommandLine) -> Limits {
     // Whoever allows large payloads and says nothing of packets means that they fit.
     let packet_size = globals
         .packet_size
-        .unwrap_or_else(|| of_message.map_or(default.packet_size, |size| size.max(default.packet_size)));
+        .unwrap_or_else(|| of_message.map_or(default.packet_size, |size| size.max(default.packet_size)))
+        .min(PACKET_SIZE_MAXIMUM);
     Limits {
         memory: given.memory_limit.or(globals.memory_limit),
         packet_size,

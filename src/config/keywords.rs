@@ -93,6 +93,9 @@ pub(super) enum Value<D: 'static> {
 /// For numbers of which every one is taken.
 const ANY: i64 = -0x8000_0000;
 const ANY_MORE: i64 = 0x7FFF_FFFF;
+/// The largest Remaining Length, which no payload exceeds; and the packet that has it, with its fixed header.
+const REMAINING_LENGTH_MAXIMUM: i64 = 268_435_455;
+const PACKET_MAXIMUM: i64 = REMAINING_LENGTH_MAXIMUM + 5;
 const U16_MAXIMUM: i64 = 65_535;
 
 const PLUGINS: &[&str] = &["plugin", "global_plugin", "auth_plugin", "plugin_load"];
@@ -338,8 +341,8 @@ pub static KEYWORDS: &[Keyword] = &[
     ),
     row(
         "max_packet_size",
-        Global(Number(20, ANY_MORE, |draft, number| draft.packet_size = usize::try_from(number).ok())),
-        "before a CONNECT was accepted 128 KiB at most",
+        Global(Number(20, PACKET_MAXIMUM, |draft, number| draft.packet_size = usize::try_from(number).ok())),
+        "before a CONNECT was accepted 128 KiB at most; at most 268435460, which is the protocol's own limit",
     ),
     row(
         "max_queued_bytes",
@@ -375,7 +378,7 @@ pub static KEYWORDS: &[Keyword] = &[
     ),
     row(
         "message_size_limit",
-        Global(Number(0, 268_435_455, |draft, number| {
+        Global(Number(0, REMAINING_LENGTH_MAXIMUM, |draft, number| {
             draft.message_size = usize::try_from(number).ok().filter(|&size| size > 0)
         })),
         "a 5.0 publisher of QoS 1 or 2 is told 0x97; raises `max_packet_size` where that is not said",
@@ -547,6 +550,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn no_packet_may_be_larger_than_the_protocol_knows() {
+        assert_eq!(usize::try_from(PACKET_MAXIMUM), Ok(crate::codec::PACKET_SIZE_MAXIMUM));
+    }
 
     #[test]
     fn a_keyword_has_one_row_and_a_reason_for_what_it_does_not_do() {

@@ -9,7 +9,7 @@ use core::net::{SocketAddr, SocketAddrV4};
 use std::rc::Rc;
 
 use crate::access::{Exchange, Peer, Progress, Verdict};
-use crate::codec::ProtocolVersion;
+use crate::codec::{PACKET_SIZE_MAXIMUM, ProtocolVersion};
 use crate::memory::{self, Audit, Counted};
 use crate::outbox::Outbox;
 use crate::settings::ListenerId;
@@ -34,7 +34,7 @@ pub enum State {
 /// What MQTT 5.0 lets a client say about the connection; most say nothing, and older ones can not.
 #[derive(Debug)]
 pub struct Extension {
-    /// The largest packet that the client accepts, in bytes [MQTT-3.1.2-24].
+    /// The largest packet that the client accepts, in bytes [MQTT-3.1.2-24]; no more than the protocol knows.
     pub maximum_packet_size: usize,
     /// Whether it wants Reason Strings and User Properties everywhere [MQTT-3.1.2-29].
     pub wants_problem_information: bool,
@@ -316,9 +316,9 @@ impl Connection {
         self.extension.as_mut()?.authentication.as_deref_mut()
     }
 
-    /// The largest packet that may be sent, in bytes.
+    /// The largest packet that may be sent, in bytes; never more than the protocol knows.
     pub fn maximum_packet_size(&self) -> usize {
-        self.extension.as_ref().map_or(usize::MAX, |extension| extension.maximum_packet_size)
+        self.extension.as_ref().map_or(PACKET_SIZE_MAXIMUM, |extension| extension.maximum_packet_size)
     }
 
     /// Whether answers may carry Reason Strings outside CONNACK and DISCONNECT.

@@ -6,6 +6,7 @@ mod admission;
 mod durability;
 mod durable_groups;
 mod identity;
+mod longest;
 mod mosquitto;
 mod regression;
 mod room;
