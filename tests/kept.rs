@@ -4,6 +4,8 @@
 
 #![cfg(feature = "persistence")]
 
+#[path = "conformance/identifiers.rs"]
+mod identifiers;
 #[path = "conformance/identity.rs"]
 mod identity;
 #[path = "conformance/mosquitto.rs"]

@@ -520,17 +520,31 @@ impl Broker {
         }
         if must_prepare {
             let is_possible = state.outgoing_mut().may_prepare();
-            if is_possible {
-                self.prepare(session, keepable, share);
+            match is_possible {
+                true => self.prepare(session, keepable, share),
+                false => self.wait_for_place(session),
             }
             return is_possible;
         }
-        if !state.outgoing_mut().may_begin() {
+        let outgoing = state.outgoing_mut();
+        if !outgoing.has_turn() {
+            return false;
+        }
+        if !outgoing.has_room_in_flight() {
+            self.wait_for_place(session);
             return false;
         }
         let begun = begin_on(state, connection, sender, statistics, *now, keepable, share);
         self.has_begun(session, keepable, share, begun);
         true
+    }
+
+    /// What waits for nothing but a Packet Identifier goes on in a later turn, which looks for one.
+    #[cold]
+    fn wait_for_place(&mut self, session: SessionId) {
+        if self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.has_room_in_flight()) {
+            self.list(session);
+        }
     }
 
     /// Begins the delivery of a copy whose turn it is.
@@ -569,7 +583,7 @@ impl Broker {
         let outgoing = self.sessions[session].outgoing_mut();
         outgoing.number_last(number);
         if share.qos == QoS::ExactlyOnce {
-            let identifier = outgoing.identifier_at(outgoing.in_flight().len() - 1);
+            let identifier = outgoing.identifier_of(outgoing.in_flight().len() - 1);
             self.record_delivery(session, identifier, number, false);
         }
     }

@@ -238,9 +238,22 @@ impl Broker {
                 self.resend_next(id, session, index);
                 continue;
             }
-            let Some(queued) = outgoing.next_to_begin(prepares) else { return Next::Retained };
+            let Some(queued) = outgoing.next_to_begin(prepares) else {
+                if outgoing.has_room_in_flight() || !self.make_place(session, prepares) {
+                    return Next::Retained;
+                }
+                continue;
+            };
             self.begin_queued(session, &queued);
         }
+    }
+
+    /// Looks for a Packet Identifier for what is next in the queue; tells whether it may go.
+    #[cold]
+    fn make_place(&mut self, session: SessionId, prepares: bool) -> bool {
+        let outgoing = self.sessions[session].outgoing_mut();
+        self.work.take(outgoing.make_place() / steps::COPIED_PER_STEP);
+        outgoing.may_begin_next(prepares)
     }
 
     fn begin_queued(&mut self, session: SessionId, queued: &Queued) {
@@ -299,7 +312,7 @@ impl Broker {
     /// Whether a message has expired while its Packet Identifier was written down [MQTT-3.3.2-5].
     fn has_expired_unsent(&mut self, session: SessionId, index: usize) -> bool {
         let outgoing = self.sessions[session].outgoing_mut();
-        let Stage::Prepared(queued) = &outgoing.in_flight()[index].stage else { return false };
+        let Stage::Prepared(queued) = outgoing.in_flight()[index].stage() else { return false };
         let has_expired = queued.message.expires() <= self.now;
         self.statistics.expired += u64::from(has_expired);
         has_expired
@@ -311,17 +324,17 @@ impl Broker {
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let state = &mut sessions[session];
         let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
-        let identifier = outgoing.identifier_at(index);
+        let identifier = outgoing.identifier_of(index);
         let connection = &mut connections[id];
         statistics.redelivered += 1;
-        match &outgoing.in_flight()[index].stage {
-            Stage::Settled => {}
+        match outgoing.in_flight()[index].stage() {
+            Stage::Settled | Stage::Aside(_) => {}
             Stage::Release => {
                 let pubrel = Packet::PubRel(Acknowledgement::new(identifier, ReasonCode::Success));
                 let _ = sender.packet(connection, &state.client_identifier, &pubrel);
             }
             Stage::Prepared(queued) | Stage::Publish(queued) => {
-                let is_first = matches!(outgoing.in_flight()[index].stage, Stage::Prepared(_));
+                let is_first = matches!(outgoing.in_flight()[index].stage(), Stage::Prepared(_));
                 let delivery = match queued.qos {
                     QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
                     _ => Delivery::AtLeastOnce(identifier),
@@ -383,7 +396,7 @@ impl Broker {
         self.work.take(sent_before / steps::COPIED_PER_STEP);
         for index in 0..sent_before {
             let entry = self.sessions[session].outgoing_mut().entry_mut(index);
-            if matches!(entry.stage, Stage::Settled) {
+            if matches!(entry.stage(), Stage::Settled) {
                 continue;
             }
             let mut due = entry.queued_at + interval.doubled(u32::from(entry.retries));

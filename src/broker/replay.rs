@@ -147,8 +147,13 @@ impl Broker {
         let state = &mut self.sessions[session];
         match qos {
             QoS::AtMostOnce => true,
-            QoS::ExactlyOnce if prepares => state.outgoing_mut().may_prepare(),
-            QoS::AtLeastOnce | QoS::ExactlyOnce => state.outgoing_mut().may_begin(),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                let outgoing = state.outgoing_mut();
+                if !outgoing.has_room_in_flight() {
+                    self.work.take(outgoing.make_place() / steps::COPIED_PER_STEP);
+                }
+                outgoing.may_begin_in_place(prepares)
+            }
         }
     }
 

@@ -2,10 +2,11 @@
 //!
 //! Identifiers are given out in a circle, one after the other, and an entry keeps its place until all before it
 //! are settled. So the distance of two identifiers is the distance of their entries, and an acknowledgement finds
-//! its entry by one subtraction. The price: a client that never acknowledges one message, though it acknowledges
-//! the 65,534 behind it, gets nothing more until it does. The standards oblige clients to acknowledge in order
-//! [MQTT-4.6.0-2], so only a broken one pays it.
+//! its entry by one subtraction. The standards oblige clients to acknowledge in order [MQTT-4.6.0-2]. For those that do
+//! not, deliveries that are overtaken for too long are [set aside](aside), and their identifiers are skipped.
 
+mod aside;
+mod leaving;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,10 @@ use crate::message::{Message, Spares};
 use crate::planted::{Fault, is_planted};
 use crate::subscription::{GroupId, SharedIdentifiers};
 use crate::time::Time;
+
+pub use leaving::Leftover;
+
+use aside::{Aside, Places};
 
 /// Places for messages that are needed no longer which a session keeps.
 const GONE_KEPT: usize = 16;
@@ -56,13 +61,15 @@ pub enum Stage {
     Release,
     /// Nothing is missing; the entry waits for those before it.
     Settled,
+    /// Others have overtaken it for too long.
+    Aside(Box<Aside>),
 }
 
 /// One delivery in flight.
 #[derive(Clone, Debug)]
 pub struct InFlight {
     /// How far it has come.
-    pub stage: Stage,
+    stage: Stage,
     /// When its PUBLISH or PUBREL was last queued.
     pub queued_at: Time,
     /// Where in the connection's stream that packet ends; it has left when the outbox has sent this much.
@@ -74,11 +81,24 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// The message, while it is still needed.
-    pub const fn queued(&self) -> Option<&Queued> {
+    /// One of which no packet was sent on this connection.
+    fn restored(stage: Stage) -> Self {
+        Self { stage, queued_at: Time::ZERO, ends_at: 0, retries: 0, awaited: 0 }
+    }
+
+    /// How far it has come, set aside or not.
+    pub fn stage(&self) -> &Stage {
         match &self.stage {
+            Stage::Aside(aside) => &aside.stage,
+            stage => stage,
+        }
+    }
+
+    /// The message, while it is still needed.
+    pub fn queued(&self) -> Option<&Queued> {
+        match self.stage() {
             Stage::Prepared(queued) | Stage::Publish(queued) => Some(queued),
-            Stage::Release | Stage::Settled => None,
+            Stage::Release | Stage::Settled | Stage::Aside(_) => None,
         }
     }
 }
@@ -94,15 +114,6 @@ pub enum Settled {
     OutOfPlace,
 }
 
-/// Something that a session has left.
-#[derive(Debug)]
-pub struct Leftover {
-    /// A message, if it was one.
-    pub queued: Option<Queued>,
-    /// Whether another member of its Shared Subscription may have it.
-    pub may_move: bool,
-}
-
 /// All that is on its way to one client.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -111,8 +122,12 @@ pub struct Outgoing {
     /// No queued message expires before this.
     queue_expires: Time,
     in_flight: VecDeque<InFlight>,
-    /// Identifier of the first entry in flight.
+    /// Identifier of the first entry in flight, unless that was set aside.
     first: u16,
+    /// Those of them that were set aside.
+    aside: Places,
+    /// How many may be in flight before Packet Identifiers are looked at one by one; none while any is aside.
+    room: usize,
     /// Messages have been dropped since the queue was last empty.
     is_losing: bool,
     /// Entries before this index were sent on this connection.
@@ -146,6 +161,7 @@ impl Outgoing {
         for entry in &mut self.in_flight {
             entry.retries = 0;
         }
+        self.set_room();
         self.count();
     }
 
@@ -200,9 +216,17 @@ impl Outgoing {
         &mut self.in_flight[index]
     }
 
-    /// The identifier of the entry at an index.
+    /// The Packet Identifier of the entry at an index.
+    pub fn identifier_of(&self, index: usize) -> PacketIdentifier {
+        match &self.in_flight[index].stage {
+            Stage::Aside(aside) => aside.identifier,
+            _ => self.identifier_at(index),
+        }
+    }
+
+    /// The same, unless that entry was set aside.
     #[inline]
-    pub fn identifier_at(&self, index: usize) -> PacketIdentifier {
+    fn identifier_at(&self, index: usize) -> PacketIdentifier {
         let circle = usize::from(u16::MAX);
         let value = usize::from(self.first.max(1)) + index;
         let value = if value > circle { value - circle } else { value };
@@ -215,17 +239,38 @@ impl Outgoing {
     /// Whether the window and the identifiers allow one more PUBLISH now, and nothing older waits to go first.
     #[inline]
     pub fn may_begin(&self) -> bool {
-        self.queue.is_empty() && self.backlog.is_none() && self.has_window()
+        self.has_turn() && self.has_room_in_flight()
+    }
+
+    /// The same, whether or not there is an identifier for it.
+    #[inline]
+    pub fn has_turn(&self) -> bool {
+        self.queue.is_empty() && self.backlog.is_none() && self.has_credit()
+    }
+
+    /// Whether the next Packet Identifier is free, without a look at it. If not, [`Outgoing::make_place`] helps.
+    #[inline]
+    pub fn has_room_in_flight(&self) -> bool {
+        self.in_flight.len() < self.room
     }
 
     /// The same for a PUBLISH that has to wait until its Packet Identifier is durable.
     pub fn may_prepare(&self) -> bool {
-        self.queue.is_empty() && self.backlog.is_none() && self.has_window_for_prepared()
+        self.queue.is_empty()
+            && self.backlog.is_none()
+            && self.has_room_in_flight()
+            && self.has_window_for_prepared()
+    }
+
+    /// The same as [`Outgoing::may_begin`] or [`Outgoing::may_prepare`], once [a place was made](Outgoing::make_place).
+    pub fn may_begin_in_place(&self, prepares: bool) -> bool {
+        let has_window = if prepares { self.has_window_for_prepared() } else { self.has_credit() };
+        self.queue.is_empty() && self.backlog.is_none() && has_window && self.has_place()
     }
 
     fn has_window_for_prepared(&self) -> bool {
         let unsent = self.in_flight.len() - self.sent;
-        self.unsettled + unsent < self.window && self.in_flight.len() < usize::from(u16::MAX)
+        self.unsettled + unsent < self.window
     }
 
     /// Puts a delivery in flight with [`Outgoing::next_identifier`], whose PUBLISH is sent when this batch is durable.
@@ -241,11 +286,11 @@ impl Outgoing {
         self.queue.front().is_some_and(is_of_the_kind) && self.has_window_for_prepared()
     }
 
+    /// Whether everything was sent and the client takes more.
     #[inline]
-    fn has_window(&self) -> bool {
+    fn has_credit(&self) -> bool {
         self.sent == self.in_flight.len()
             && self.unsettled < self.window + usize::from(is_planted(Fault::WindowOffByOne))
-            && self.in_flight.len() < usize::from(u16::MAX)
     }
 
     /// The identifier that the next delivery will have.
@@ -347,9 +392,9 @@ impl Outgoing {
 
     /// The last message that its client may have been sent.
     pub fn last_sent(&self) -> Option<MessageNumber> {
-        let sent = self.in_flight.iter().rev().find_map(|entry| match &entry.stage {
+        let sent = self.in_flight.iter().rev().find_map(|entry| match entry.stage() {
             Stage::Publish(queued) => queued.number,
-            Stage::Prepared(_) | Stage::Release | Stage::Settled => None,
+            Stage::Prepared(_) | Stage::Release | Stage::Settled | Stage::Aside(_) => None,
         });
         sent.max(self.sent_until)
     }
@@ -375,7 +420,8 @@ impl Outgoing {
 
     /// The number of the message that is in flight with this identifier, if it is kept and still needed.
     pub fn number_in_flight(&self, identifier: PacketIdentifier) -> Option<MessageNumber> {
-        self.in_flight[self.find(identifier)?].queued()?.number
+        let in_place = self.find(identifier).filter(|_| self.is_in_place(identifier));
+        self.in_flight[in_place.or_else(|| self.find_aside(identifier))?].queued()?.number
     }
 
     /// Whether a kept message is in flight. They are in the order of their numbers after a restart, when this is asked
@@ -396,15 +442,18 @@ impl Outgoing {
         if self.in_flight.is_empty() {
             self.first = identifier.value();
         }
-        let circle = usize::from(u16::MAX);
-        let first = usize::from(self.first);
-        let index = (usize::from(identifier.value()) + circle - first) % circle;
-        if index < self.in_flight.len() {
+        if self.is_in_use(identifier) {
             return false;
         }
-        let entry = |stage| InFlight { stage, queued_at: Time::ZERO, ends_at: 0, retries: 0, awaited: 0 };
-        self.in_flight.resize_with(index, || entry(Stage::Settled));
-        self.in_flight.push_back(entry(stage));
+        let circle = usize::from(u16::MAX);
+        let index = (usize::from(identifier.value()) + circle - usize::from(self.first)) % circle;
+        if index < self.in_flight.len() {
+            // It has skipped those before it.
+            self.set_aside(self.in_flight.len(), identifier);
+        } else {
+            self.in_flight.resize_with(index, || InFlight::restored(Stage::Settled));
+        }
+        self.in_flight.push_back(InFlight::restored(stage));
         self.count();
         true
     }
@@ -436,9 +485,16 @@ impl Outgoing {
         }
     }
 
+    /// Whether there is a waiting message that may be sent now, or prepared.
+    #[inline]
+    pub fn may_begin_next(&self, prepares: bool) -> bool {
+        let has_window = self.has_credit() || prepares && self.may_prepare_next();
+        has_window && self.has_place() && !self.queue.is_empty()
+    }
+
     /// Takes the first waiting message, if it may be sent now, or prepared.
     pub fn next_to_begin(&mut self, prepares: bool) -> Option<Queued> {
-        if !(self.has_window() || prepares && self.may_prepare_next()) {
+        if !self.may_begin_next(prepares) {
             return None;
         }
         let queued = self.queue.pop_front()?;
@@ -456,11 +512,11 @@ impl Outgoing {
     /// as all batches up to `durable` are.
     pub fn next_to_resend(&mut self, durable: u64) -> Option<usize> {
         while let Some(entry) = self.in_flight.get(self.sent) {
-            match entry.stage {
+            match entry.stage() {
                 Stage::Settled => self.sent += 1,
                 _ if entry.awaited > durable => return None,
                 Stage::Publish(_) | Stage::Prepared(_) if self.unsettled >= self.window => return None,
-                Stage::Publish(_) | Stage::Prepared(_) | Stage::Release => return Some(self.sent),
+                _ => return Some(self.sent),
             }
         }
         None
@@ -490,16 +546,34 @@ impl Outgoing {
     /// A PUBACK [MQTT-4.3.2-3].
     #[inline]
     pub fn acknowledge(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
-        let Some(index) = self.find(identifier) else { return Settled::Unknown };
-        match &self.in_flight[index].stage {
-            Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce => {
-                let former = self.settle(index);
-                self.let_message_go(former, spares);
-                Settled::Done
-            }
-            Stage::Settled => Settled::Unknown,
-            Stage::Publish(_) | Stage::Prepared(_) | Stage::Release => Settled::OutOfPlace,
+        match self.find(identifier) {
+            Some(index) if self.awaits_puback(index) => self.end_acknowledged(index, spares),
+            _ => self.acknowledge_otherwise(identifier, spares),
         }
+    }
+
+    #[inline]
+    fn awaits_puback(&self, index: usize) -> bool {
+        matches!(&self.in_flight[index].stage, Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce)
+    }
+
+    #[inline]
+    fn end_acknowledged(&mut self, index: usize, spares: &mut Spares) -> Settled {
+        let former = self.settle(index);
+        self.let_message_go(former, spares);
+        Settled::Done
+    }
+
+    /// A PUBACK that does not answer a delivery in its place.
+    #[cold]
+    fn acknowledge_otherwise(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
+        if self.is_in_place(identifier) {
+            return Settled::OutOfPlace;
+        }
+        self.answer_aside(identifier, |this, index| match this.awaits_puback(index) {
+            true => this.end_acknowledged(index, spares),
+            false => Settled::OutOfPlace,
+        })
     }
 
     /// A PUBREC: the message is done and its PUBREL is due [MQTT-4.3.3-4], or over if the client refused it
@@ -510,26 +584,56 @@ impl Outgoing {
         is_refused: bool,
         spares: &mut Spares,
     ) -> Settled {
-        let Some(index) = self.find(identifier) else { return Settled::Unknown };
-        match &self.in_flight[index].stage {
-            Stage::Publish(queued) if queued.qos == QoS::ExactlyOnce => {
-                let former = match is_refused {
-                    true => self.settle(index),
-                    false => self.replace_stage(index, Stage::Release),
-                };
-                self.let_message_go(former, spares);
-                Settled::Done
-            }
-            Stage::Release => Settled::Done,
-            Stage::Settled => Settled::Unknown,
-            Stage::Publish(_) | Stage::Prepared(_) => Settled::OutOfPlace,
+        match self.find(identifier) {
+            Some(index) if self.awaits_pubrec(index) => self.take_pubrec(index, is_refused, spares),
+            _ => self.receive_otherwise(identifier, is_refused, spares),
         }
+    }
+
+    #[inline]
+    fn awaits_pubrec(&self, index: usize) -> bool {
+        matches!(&self.in_flight[index].stage, Stage::Publish(queued) if queued.qos == QoS::ExactlyOnce)
+    }
+
+    #[inline]
+    fn take_pubrec(&mut self, index: usize, is_refused: bool, spares: &mut Spares) -> Settled {
+        let former = match is_refused {
+            true => self.settle(index),
+            false => self.replace_stage(index, Stage::Release),
+        };
+        self.let_message_go(former, spares);
+        Settled::Done
+    }
+
+    /// A PUBREC that is not the first answer to a delivery in its place.
+    #[cold]
+    fn receive_otherwise(
+        &mut self,
+        identifier: PacketIdentifier,
+        is_refused: bool,
+        spares: &mut Spares,
+    ) -> Settled {
+        let repeat = |this: &Self, index| match this.awaits_pubcomp(index) {
+            // It is too late to refuse what was received.
+            true if is_refused => Settled::Unknown,
+            true => Settled::Done,
+            false => Settled::OutOfPlace,
+        };
+        if self.is_in_place(identifier) {
+            return self.find(identifier).map_or(Settled::Unknown, |index| repeat(self, index));
+        }
+        self.answer_aside(identifier, |this, index| match this.awaits_pubrec(index) {
+            true => this.take_pubrec(index, is_refused, spares),
+            false => repeat(this, index),
+        })
     }
 
     /// Notes when the PUBREL that answers a PUBREC was queued.
     /// It leaves when this batch is durable.
+    #[inline]
     pub fn released(&mut self, identifier: PacketIdentifier, now: Time, ends_at: u64, awaited: u64) {
-        if let Some(index) = self.find(identifier) {
+        let in_place = self.find(identifier).filter(|&index| self.awaits_pubcomp(index));
+        if let Some(index) = in_place.or_else(|| self.find_aside(identifier)) {
             let entry = &mut self.in_flight[index];
             entry.queued_at = now;
             entry.ends_at = ends_at;
@@ -540,60 +644,34 @@ impl Outgoing {
 
     /// A PUBCOMP [MQTT-4.3.3-5].
     pub fn complete(&mut self, identifier: PacketIdentifier) -> Settled {
-        let Some(index) = self.find(identifier) else { return Settled::Unknown };
-        match &self.in_flight[index].stage {
-            Stage::Release => {
-                self.settle(index);
-                Settled::Done
-            }
-            Stage::Settled => Settled::Unknown,
-            Stage::Publish(_) | Stage::Prepared(_) => Settled::OutOfPlace,
+        match self.find(identifier) {
+            Some(index) if self.awaits_pubcomp(index) => self.end_released(index),
+            _ => self.complete_otherwise(identifier),
         }
     }
 
-    /// Takes out those waiting messages that may go to another member of their Shared Subscription. In the store they stay
-    /// this session's until they have gone there.
-    pub fn take_shared(&mut self, mut wanted: impl FnMut(GroupId) -> bool) -> VecDeque<Queued> {
-        if !self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
-            return VecDeque::new();
-        }
-        let (moving, staying): (VecDeque<Queued>, VecDeque<Queued>) = std::mem::take(&mut self.queue)
-            .into_iter()
-            .partition(|queued| queued.group.is_some_and(&mut wanted));
-        self.queue = staying;
-        self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
-        self.count();
-        moving
+    #[inline]
+    fn end_released(&mut self, index: usize) -> Settled {
+        // There is nothing in it that is to be freed, which costs a call to find out.
+        std::mem::forget(self.settle(index));
+        Settled::Done
     }
 
-    /// Whether anything is on its way that came by a Shared Subscription.
-    pub fn has_shared(&self) -> bool {
-        self.queue
-            .iter()
-            .chain(self.in_flight.iter().filter_map(InFlight::queued))
-            .any(|queued| queued.group.is_some())
-            || self.backlog.as_ref().is_some_and(|backlog| backlog.has_shared())
+    #[inline]
+    fn awaits_pubcomp(&self, index: usize) -> bool {
+        matches!(self.in_flight[index].stage, Stage::Release)
     }
 
-    /// Takes out the next message of a session that is over: those in flight, then those that wait.
-    pub fn pop_leftover(&mut self) -> Option<Leftover> {
-        (self.sent, self.unsettled) = (0, 0);
-        if let Some(entry) = self.in_flight.pop_front() {
-            self.forget_settled();
-            return Some(match entry.stage {
-                // A QoS 2 delivery once begun is no other member's [MQTT-4.8.2-5].
-                Stage::Publish(queued) => {
-                    Leftover { may_move: queued.qos == QoS::AtLeastOnce, queued: Some(queued) }
-                }
-                Stage::Prepared(queued) => Leftover { may_move: false, queued: Some(queued) },
-                Stage::Release | Stage::Settled => Leftover { may_move: false, queued: None },
-            });
+    /// A PUBCOMP that does not answer a delivery in its place.
+    #[cold]
+    fn complete_otherwise(&mut self, identifier: PacketIdentifier) -> Settled {
+        if self.is_in_place(identifier) {
+            return Settled::OutOfPlace;
         }
-        if let Some(queued) = self.queue.pop_front() {
-            self.queue_bytes -= queued.message.memory();
-            return Some(Leftover { may_move: true, queued: Some(queued) });
-        }
-        self.replays.take_any().map(|_| Leftover { may_move: false, queued: None })
+        self.answer_aside(identifier, |this, index| match this.awaits_pubcomp(index) {
+            true => this.end_released(index),
+            false => Settled::OutOfPlace,
+        })
     }
 
     /// Tells how much memory the lists take; the messages count themselves.
@@ -601,7 +679,8 @@ impl Outgoing {
         self.counted.set(
             memory::allocation(size_of::<Self>())
                 + memory::allocation(self.queue.capacity() * size_of::<Queued>())
-                + memory::allocation(self.in_flight.capacity() * size_of::<InFlight>()),
+                + memory::allocation(self.in_flight.capacity() * size_of::<InFlight>())
+                + self.aside.memory(),
         );
     }
 
@@ -611,6 +690,13 @@ impl Outgoing {
         let circle = if identifier < first { usize::from(u16::MAX) } else { 0 };
         let index = identifier + circle - first;
         (index < self.sent).then_some(index)
+    }
+
+    /// Whether what has this Packet Identifier was sent on this connection, is not over, and was not set aside.
+    fn is_in_place(&self, identifier: PacketIdentifier) -> bool {
+        let is_over_or_aside =
+            |index: usize| matches!(self.in_flight[index].stage, Stage::Settled | Stage::Aside(_));
+        self.find(identifier).is_some_and(|index| !is_over_or_aside(index))
     }
 
     /// A delivery that was sent on this connection is over; tells how far it had come.
@@ -654,6 +740,7 @@ impl Outgoing {
 
     /// The same for what has not been sent on this connection.
     fn set_stage(&mut self, index: usize, stage: Stage) {
+        self.forget_aside(index);
         let entry = &mut self.in_flight[index];
         self.gone.extend(entry.queued().and_then(|queued| queued.number));
         entry.stage = stage;
@@ -690,11 +777,12 @@ impl Outgoing {
             .filter(|entry| !matches!(entry.stage, Stage::Settled))
             .count();
         assert_eq!(unsettled, self.unsettled, "unsettled deliveries are counted");
-        let releases = self.in_flight.iter().filter(|entry| matches!(entry.stage, Stage::Release)).count();
+        let releases = self.in_flight.iter().filter(|entry| matches!(entry.stage(), Stage::Release)).count();
         assert!(unsettled <= self.window + releases, "the window is kept");
         assert!(
             !matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })),
             "settled entries leave from the front"
         );
+        self.check_aside();
     }
 }

@@ -5,6 +5,7 @@
 mod admission;
 mod durability;
 mod durable_groups;
+mod identifiers;
 mod identity;
 mod longest;
 mod mosquitto;

@@ -5,7 +5,6 @@ use crate::codec::Properties;
 use crate::message::Publication;
 use crate::topic::TopicName;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 fn queued(qos: QoS, expires: Time) -> Queued {
     let publication = Publication {
@@ -73,6 +72,10 @@ fn answers_out_of_place_are_told_from_unknown_ones() {
     assert!(
         matches!(outgoing.receive(exactly, false, &mut Spares::default()), Settled::Done),
         "a repeat asks for PUBREL again"
+    );
+    assert!(
+        matches!(outgoing.receive(exactly, true, &mut Spares::default()), Settled::Unknown),
+        "it is too late to refuse"
     );
     assert!(matches!(outgoing.complete(exactly), Settled::Done));
     assert!(matches!(outgoing.complete(exactly), Settled::Unknown));
@@ -147,35 +150,142 @@ fn a_burst_for_a_client_that_is_there_is_not_counted() {
     outgoing.check_invariants();
 }
 
+/// The identifiers of what is in flight and not over, in the order in which it was sent.
+fn in_use(outgoing: &Outgoing) -> Vec<u16> {
+    let entries = (0..outgoing.in_flight().len()).filter(|&index| {
+        let stage = outgoing.in_flight()[index].stage();
+        !matches!(stage, Stage::Settled)
+    });
+    entries.map(|index| outgoing.identifier_of(index).value()).collect()
+}
+
+/// Settles what has this identifier.
+fn answer(outgoing: &mut Outgoing, value: u16, qos: QoS) {
+    let (identifier, spares) = (PacketIdentifier::new(value).unwrap(), &mut Spares::default());
+    let settled = match qos {
+        QoS::ExactlyOnce => {
+            let received = outgoing.receive(identifier, false, spares);
+            assert!(matches!(received, Settled::Done), "{received:?}");
+            outgoing.check_invariants();
+            outgoing.complete(identifier)
+        }
+        _ => outgoing.acknowledge(identifier, spares),
+    };
+    assert!(matches!(settled, Settled::Done), "{value}: {settled:?}");
+    outgoing.check_invariants();
+}
+
+/// Takes a place for one more and begins it.
+fn begin_in_place(outgoing: &mut Outgoing, qos: QoS) -> u16 {
+    outgoing.make_place();
+    assert!(outgoing.may_begin_in_place(false));
+    begin(outgoing, qos).value()
+}
+
+#[test]
+fn identifiers_in_use_are_skipped_in_work_that_does_not_grow() {
+    const WINDOW: u16 = 20;
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(WINDOW);
+    // Three are never answered; some are side by side.
+    let stuck: Vec<(u16, QoS)> = [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce]
+        .map(|qos| (begin_in_place(&mut outgoing, qos), qos))
+        .into();
+    let (mut looks, mut most, mut last) = (0, 0, 3);
+    for _ in 0..200_000 {
+        looks += outgoing.make_place();
+        let value = begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+        let next = if last == u16::MAX { 4 } else { last + 1 };
+        assert_eq!(value, next, "all but those in use, in their order");
+        last = value;
+        most = most.max(outgoing.in_flight().len());
+        let identifier = PacketIdentifier::new(value).unwrap();
+        assert!(matches!(outgoing.acknowledge(identifier, &mut Spares::default()), Settled::Done));
+    }
+    outgoing.check_invariants();
+    assert!(most <= 200 && looks < 3 * 200_000, "{most} places, {looks} looks");
+    assert!(!outgoing.may_begin(), "what comes waits for a look");
+    assert_eq!(in_use(&outgoing), [1, 2, 3]);
+    // What was aside is answered at last, and nothing is left of it.
+    for (value, qos) in stuck.into_iter().rev() {
+        answer(&mut outgoing, value, qos);
+    }
+    assert!(outgoing.is_idle() && outgoing.may_begin());
+}
+
+#[test]
+fn a_window_of_all_identifiers_but_one_leaves_that_one() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(u16::MAX);
+    for _ in 1..u16::MAX {
+        begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+    }
+    for free in [u16::MAX, 70, u16::MAX, 1, 2] {
+        if outgoing.in_flight().len() < usize::from(u16::MAX) && free == u16::MAX {
+            assert_eq!(begin_in_place(&mut outgoing, QoS::AtLeastOnce), free);
+        }
+        outgoing.make_place();
+        assert!(!outgoing.may_begin_in_place(false), "all are in use");
+        answer(&mut outgoing, free, QoS::AtLeastOnce);
+        assert_eq!(begin_in_place(&mut outgoing, QoS::AtLeastOnce), free);
+    }
+}
+
 proptest! {
-    /// The naive model is a map of the deliveries that are not settled.
+    /// The naive model is a list of the deliveries that are not settled, in the order in which they were sent.
     #[test]
     fn any_order_of_acknowledgements_settles_what_it_names(
         window in 1_u16..20,
-        steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..300),
+        first in prop_oneof![Just(1_u16), Just(u16::MAX - 100), any::<u16>().prop_map(|first| first.max(1))],
+        steps in prop::collection::vec((0..20_u8, any::<prop::sample::Index>()), 1..600),
     ) {
         let mut outgoing = Outgoing::default();
+        outgoing.begin_at(PacketIdentifier::new(first).unwrap());
         outgoing.resume(window);
-        let mut model: BTreeMap<u16, QoS> = BTreeMap::new();
-        for (is_exactly, index) in steps {
-            prop_assert_eq!(outgoing.may_begin(), model.len() < usize::from(window));
-            if outgoing.may_begin() {
-                let qos = if is_exactly { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        let mut model: Vec<(u16, QoS)> = Vec::new();
+        for (choice, index) in steps {
+            outgoing.make_place();
+            prop_assert_eq!(outgoing.may_begin_in_place(false), model.len() < usize::from(window));
+            prop_assert!(!outgoing.may_begin() || model.len() < usize::from(window));
+            if choice == 0 {
+                outgoing.resume(window);
+                while let Some(index) = outgoing.next_to_resend(0) {
+                    outgoing.check_invariants();
+                    outgoing.resent(Time::from_milliseconds(index as u64), 0);
+                }
+            } else if outgoing.may_begin_in_place(false) {
+                let qos = if choice % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
                 let identifier = begin(&mut outgoing, qos).value();
-                prop_assert_eq!(model.insert(identifier, qos), None, "an identifier in use");
+                prop_assert!(model.iter().all(|(known, _)| *known != identifier), "an identifier in use");
+                model.push((identifier, qos));
             } else {
-                let value = *model.keys().nth(index.index(model.len())).unwrap();
-                let identifier = PacketIdentifier::new(value).unwrap();
-                let settled = match model.remove(&value).unwrap() {
-                    QoS::ExactlyOnce => {
-                        prop_assert!(matches!(outgoing.receive(identifier, false, &mut Spares::default()), Settled::Done));
-                        outgoing.complete(identifier)
-                    }
-                    _ => outgoing.acknowledge(identifier, &mut Spares::default()),
-                };
-                prop_assert!(matches!(settled, Settled::Done));
+                // Mostly the latest: the others are overtaken.
+                let oldest = model.len().saturating_sub(2);
+                let place = if choice < 3 { index.index(model.len()) } else { oldest };
+                let (value, qos) = model.remove(place);
+                answer(&mut outgoing, value, qos);
             }
             outgoing.check_invariants();
+            let expected: Vec<u16> = model.iter().map(|(identifier, _)| *identifier).collect();
+            prop_assert_eq!(in_use(&outgoing), expected, "in the order in which they were sent");
         }
+        // A broker that starts anew gets them in that order.
+        let mut restored = Outgoing::default();
+        for (value, qos) in &model {
+            let stage = Stage::Publish(queued(*qos, Time::NEVER));
+            let identifier = PacketIdentifier::new(*value).unwrap();
+            prop_assert!(restored.restore(identifier, stage.clone()));
+            prop_assert!(!restored.restore(identifier, stage), "it is there");
+            restored.check_invariants();
+        }
+        prop_assert_eq!(in_use(&restored), in_use(&outgoing));
+        restored.resume(window);
+        while let Some(index) = restored.next_to_resend(0) {
+            restored.resent(Time::from_milliseconds(index as u64), 0);
+        }
+        for (value, qos) in model {
+            answer(&mut restored, value, qos);
+        }
+        prop_assert!(restored.is_idle());
     }
 }
