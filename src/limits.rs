@@ -98,8 +98,8 @@ pub struct Limits {
     pub admission_wait: Duration,
     /// Time for a peer to close after the broker's last word.
     pub linger: Duration,
-    /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection; doubled
-    /// each time. Zero turns it off.
+    /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection: the oldest alone, so
+    /// long after the client's latest acknowledgement; doubled each time. Zero turns it off.
     pub retry_interval: Duration,
 }
 

@@ -1,5 +1,6 @@
 //! Acknowledgements from clients, and what is sent again when they do not come: all of it when a session is
-//! resumed, and on a live connection of 3.1 and 3.1.1 after a pause. MQTT 5.0 forbids the latter [MQTT-4.4.0-1].
+//! resumed, and on a live connection of 3.1 and 3.1.1 the oldest after a pause. MQTT 5.0 forbids the latter
+//! [MQTT-4.4.0-1].
 
 use super::deliver::Share;
 use super::publish::ANSWERS_AT_ONCE;
@@ -56,6 +57,7 @@ impl Broker {
             }
             count += 1;
         }
+        outgoing.progress(self.now);
         count
     }
 
@@ -83,6 +85,7 @@ impl Broker {
         });
         sender.packets += count as u64;
         if count > 0 {
+            outgoing.progress(*now);
             self.retry_later(session);
         }
         count
@@ -94,6 +97,7 @@ impl Broker {
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
+        outgoing.progress(self.now);
         match outgoing.acknowledge(identifier, &mut self.sender.spares) {
             Settled::Done if outgoing.is_at_rest() => self.settle_acknowledged(session),
             Settled::Done => self.pump(session),
@@ -111,6 +115,7 @@ impl Broker {
         is_refused: bool,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
+        outgoing.progress(self.now);
         let number = outgoing.number_in_flight(identifier);
         match outgoing.receive(identifier, is_refused, &mut self.sender.spares) {
             Settled::Done if is_refused => {
@@ -168,6 +173,7 @@ impl Broker {
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
+        outgoing.progress(self.now);
         match outgoing.complete(identifier) {
             Settled::Done => {
                 let is_at_rest = outgoing.is_at_rest();
@@ -326,7 +332,8 @@ impl Broker {
         let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
         let identifier = outgoing.identifier_of(index);
         let connection = &mut connections[id];
-        statistics.redelivered += 1;
+        let is_first = matches!(outgoing.in_flight()[index].stage(), Stage::Prepared(_));
+        statistics.redelivered += u64::from(!is_first);
         match outgoing.in_flight()[index].stage() {
             Stage::Settled | Stage::Aside(_) => {}
             Stage::Release => {
@@ -334,7 +341,6 @@ impl Broker {
                 let _ = sender.packet(connection, &state.client_identifier, &pubrel);
             }
             Stage::Prepared(queued) | Stage::Publish(queued) => {
-                let is_first = matches!(outgoing.in_flight()[index].stage(), Stage::Prepared(_));
                 let delivery = match queued.qos {
                     QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
                     _ => Delivery::AtLeastOnce(identifier),
@@ -360,7 +366,7 @@ impl Broker {
     }
 
     /// Makes sure that a redelivery is due in time for what is sent now, if this session's connection has any on a
-    /// live connection. One that waits for older messages may be due much later, because their pauses have grown.
+    /// live connection.
     #[inline]
     pub(super) fn retry_later(&mut self, session: SessionId) {
         if self.sessions[session].outgoing_mut().is_first_at(self.now) {
@@ -376,50 +382,33 @@ impl Broker {
         if interval == Duration::ZERO || self.connections[id].version == ProtocolVersion::V5 {
             return;
         }
-        let due = self.now + interval;
-        match state.timer {
-            Some(timer) if self.wheel.deadline(timer) > due => self.wheel.move_to(timer, due),
-            Some(_) => {}
-            None => state.timer = Some(self.wheel.arm(due, Timer::Session(session))),
+        if state.timer.is_none() {
+            state.timer = Some(self.wheel.arm(self.now + interval, Timer::Session(session)));
         }
     }
 
-    /// Sends again what has not been acknowledged in time, provided that its last copy has left the outbox: a
-    /// slow link is not flooded.
+    /// Sends the oldest packet again that is not acknowledged, once its client has acknowledged nothing for a while:
+    /// who is slow but answers is sent nothing twice. Provided that its last copy has left the outbox: a slow link is not
+    /// flooded.
     pub(super) fn retry(&mut self, session: SessionId) {
         let Some(id) = self.sessions[session].connection() else { return };
         let interval = self.limits.retry_interval;
-        let sent = self.connections[id].outbox.sent();
-        let mut next = Time::NEVER;
-        let durable = self.durable_batch();
-        let sent_before = self.sessions[session].outgoing_mut().sent();
-        self.work.take(sent_before / steps::COPIED_PER_STEP);
-        for index in 0..sent_before {
-            let entry = self.sessions[session].outgoing_mut().entry_mut(index);
-            if matches!(entry.stage(), Stage::Settled) {
-                continue;
-            }
-            let mut due = entry.queued_at + interval.doubled(u32::from(entry.retries));
-            if due <= self.now {
-                if entry.ends_at <= sent && entry.awaited <= durable {
-                    entry.retries = entry.retries.saturating_add(1);
-                    let retries = u32::from(entry.retries);
-                    self.work.take(steps::delivery(QoS::AtLeastOnce));
-                    self.send_again(id, session, index);
-                    let ends_at = self.connections[id].outbox.end();
-                    let entry = self.sessions[session].outgoing_mut().entry_mut(index);
-                    entry.queued_at = self.now;
-                    entry.ends_at = ends_at;
-                    due = self.now + interval.doubled(retries);
-                } else {
-                    due = self.now + interval;
-                }
-            }
-            next = next.min(due);
+        let (sent, durable) = (self.connections[id].outbox.sent(), self.durable_batch());
+        let outgoing = self.sessions[session].outgoing_mut();
+        let due = outgoing.redelivery_due(interval);
+        if due == Time::NEVER || interval == Duration::ZERO {
+            outgoing.rest();
+            return;
         }
-        if next != Time::NEVER {
-            let timer = self.wheel.arm(next, Timer::Session(session));
-            self.sessions[session].timer = Some(timer);
+        if due <= self.now && outgoing.has_left(sent, durable) {
+            self.work.take(steps::delivery(QoS::AtLeastOnce));
+            self.send_again(id, session, 0);
+            let ends_at = self.connections[id].outbox.end();
+            self.sessions[session].outgoing_mut().retried(self.now, ends_at);
         }
+        // The next answer may make it due sooner than that, but not sooner than this.
+        let due = self.sessions[session].outgoing_mut().redelivery_due(interval);
+        let next = if due <= self.now { self.now + interval } else { due.min(self.now + interval) };
+        self.sessions[session].timer = Some(self.wheel.arm(next, Timer::Session(session)));
     }
 }

@@ -88,6 +88,7 @@ fn limits(globals: &Globals, given: &CommandLine) -> Limits {
         receive_maximum: globals.in_flight.unwrap_or(default.receive_maximum),
         session_expiry_maximum: globals.session_expiry.unwrap_or(default.session_expiry_maximum),
         keep_alive_maximum: globals.keep_alive.unwrap_or(default.keep_alive_maximum),
+        retry_interval: globals.retry_interval.unwrap_or(default.retry_interval),
         retain_available: globals.is_retain_available,
         queues_at_most_once: globals.queues_at_most_once,
         raises_qos: globals.raises_qos,

@@ -3,6 +3,7 @@
 use crate::codec::QoS;
 use crate::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
 use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnDamage, Proxy};
+use crate::time::Duration;
 
 use super::Place;
 
@@ -91,6 +92,7 @@ pub(super) struct Globals {
     pub matches: Option<usize>,
     pub session_expiry: Option<u32>,
     pub keep_alive: Option<u16>,
+    pub retry_interval: Option<Duration>,
     pub queues_at_most_once: bool,
     pub raises_qos: bool,
     pub is_retain_available: bool,
@@ -131,6 +133,7 @@ impl Default for Globals {
             matches: None,
             session_expiry: None,
             keep_alive: None,
+            retry_interval: None,
             queues_at_most_once: false,
             raises_qos: false,
             is_retain_available: true,

@@ -4,6 +4,7 @@
 use super::drafts::{Globals, ListenerDraft, SecurityDraft};
 use super::values;
 use crate::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
+use crate::time::Duration;
 
 /// One keyword.
 #[derive(Debug)]
@@ -384,6 +385,14 @@ pub static KEYWORDS: &[Keyword] = &[
         "a 5.0 publisher of QoS 1 or 2 is told 0x97; raises `max_packet_size` where that is not said",
     ),
     row(
+        "retry_interval",
+        Global(Number(0, ANY_MORE, |draft, number| {
+            draft.retry_interval = u64::try_from(number).ok().map(Duration::from_seconds);
+        })),
+        "for 3.1 and 3.1.1 alone: seconds from the client's latest acknowledgement to the redelivery of its oldest message, \
+         20 without, doubling; 0 for none",
+    ),
+    row(
         "persistence",
         Global(Switch(|draft, is_on| draft.is_persistent = is_on)),
         "what was acknowledged is on disk, in a file of Brooklet's own: see \"What survives\"",
@@ -473,7 +482,6 @@ pub static KEYWORDS: &[Keyword] = &[
     row("autosave_interval", Ignored, "what is kept is kept as it happens, not from time to time"),
     row("autosave_on_changes", Ignored, "what is kept is kept as it happens, not from time to time"),
     row("store_clean_interval", Ignored, "mosquitto has dropped it as well"),
-    row("retry_interval", Ignored, "mosquitto has dropped it as well"),
     row("max_inflight_bytes", Ignored, "how much waits for one client is bounded by bytes in any case"),
     row("ciphers", Ignored, "TLS is spoken with strong cipher suites alone"),
     row("ciphers_tls1.3", Ignored, "TLS is spoken with strong cipher suites alone"),

@@ -73,7 +73,7 @@ pub(super) fn of_limits(limits: &Limits) -> Said {
         connect_timeout: _,
         admission_wait: _,
         linger: _,
-        retry_interval: _,
+        retry_interval,
     } = limits;
     let queue_length = match burst_bytes {
         0 => bound(queue_length),
@@ -100,6 +100,7 @@ pub(super) fn of_limits(limits: &Limits) -> Said {
         ("upgrade_outgoing_qos", raises_qos.to_string()),
         ("persistent_client_expiration", or_none(expiry.map(|seconds| format!("{seconds}s")))),
         ("max_keepalive", keep_alive_maximum.to_string()),
+        ("retry_interval", retry_interval.seconds().to_string()),
     ]
 }
 

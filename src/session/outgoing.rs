@@ -20,7 +20,7 @@ use crate::memory::{self, Audit, Counted};
 use crate::message::{Message, Spares};
 use crate::planted::{Fault, is_planted};
 use crate::subscription::{GroupId, SharedIdentifiers};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 pub use leaving::Leftover;
 
@@ -138,6 +138,8 @@ pub struct Outgoing {
     window: usize,
     /// When a packet was last sent that wants an answer, on this connection.
     sent_at: Time,
+    /// When the client last answered one.
+    progressed_at: Time,
     /// Subscriptions whose retained messages are not all handed over.
     pub replays: Replays,
     /// What waits behind the queue, in the store.
@@ -190,16 +192,48 @@ impl Outgoing {
         &self.in_flight
     }
 
-    /// How many deliveries were sent on this connection, settled ones in between included.
-    pub const fn sent(&self) -> usize {
-        self.sent
-    }
-
     /// Notes that a packet is sent now that wants an answer; tells whether it is the first one at this moment. What
     /// was done about the time of that one is good for all others.
     #[inline]
     pub fn is_first_at(&mut self, now: Time) -> bool {
         std::mem::replace(&mut self.sent_at, now) != now
+    }
+
+    /// The client has acknowledged something.
+    #[inline]
+    pub const fn progress(&mut self, now: Time) {
+        self.progressed_at = now;
+    }
+
+    /// When the oldest packet that was sent on this connection and is not acknowledged is to be sent again, on a
+    /// connection where that is done: so long after it was sent last and after the client's latest answer, and twice as
+    /// long each time. [`Time::NEVER`] if there is none.
+    pub fn redelivery_due(&self, interval: Duration) -> Time {
+        match self.in_flight.front().filter(|_| self.sent > 0) {
+            Some(oldest) => {
+                oldest.queued_at.max(self.progressed_at) + interval.doubled(u32::from(oldest.retries))
+            }
+            None => Time::NEVER,
+        }
+    }
+
+    /// Whether that one has left an outbox that has sent so much, where all batches up to this one are durable.
+    pub fn has_left(&self, sent: u64, durable: u64) -> bool {
+        self.in_flight.front().is_some_and(|oldest| oldest.ends_at <= sent && oldest.awaited <= durable)
+    }
+
+    /// It has been queued again.
+    pub fn retried(&mut self, now: Time, ends_at: u64) {
+        if let Some(oldest) = self.in_flight.front_mut() {
+            oldest.queued_at = now;
+            oldest.ends_at = ends_at;
+            oldest.retries = oldest.retries.saturating_add(1);
+        }
+    }
+
+    /// Nothing waits for an answer, and nothing is armed for it: the next packet is the first one again.
+    pub const fn rest(&mut self) {
+        self.sent_at = Time::NEVER;
     }
 
     /// Whether there is nothing to send: nothing to send again, nothing queued, nothing retained.
@@ -209,11 +243,6 @@ impl Outgoing {
             && self.queue.is_empty()
             && self.replays.is_empty()
             && self.backlog.is_none()
-    }
-
-    /// The entry at an index.
-    pub fn entry_mut(&mut self, index: usize) -> &mut InFlight {
-        &mut self.in_flight[index]
     }
 
     /// The Packet Identifier of the entry at an index.

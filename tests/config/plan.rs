@@ -47,6 +47,7 @@ fn listeners_come_and_go_by_their_sockets() {
 fn what_is_applied_and_what_waits_is_told() {
     for (old, new, applied, waiting) in [
         ("", "max_queued_messages 5", "max_queued_messages was 1000 behind 4194304 bytes and is 5 now.", ""),
+        ("", "retry_interval 5", "retry_interval was 20 and is 5 now.", ""),
         ("max_packet_size 500", "max_packet_size 400", "max_packet_size was 500 and is 400 now.", ""),
         (
             "",
