@@ -1,14 +1,13 @@
 //! What an operator may ask of a broker that runs.
 
 use super::Broker;
-use super::rules::RuleBook;
 use crate::escape::Escaped;
 use crate::limits::Limits;
 
 impl Broker {
     /// Other limits hold from now on. Who or what is beyond them already stays.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.rules.concern_publish |= RuleBook::is_about_publish(&limits);
+        self.rules.set_limits(&limits);
         self.work.set_budget(limits.steps_per_turn);
         self.limits = limits;
     }

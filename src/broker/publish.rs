@@ -249,7 +249,7 @@ impl Broker {
         topic: TopicName<'_>,
         split: (Properties<'_>, Time),
     ) -> Result<Step, Fault> {
-        if self.rules.concern_publish {
+        if self.rules.concern_publish() {
             self.check_publish(id, publish)?;
             if publish.payload.len() > self.limits.payload_size {
                 return self.leave_out(id, session, publish, topic);

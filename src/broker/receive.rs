@@ -234,7 +234,7 @@ impl Broker {
         version: ProtocolVersion,
         limit: usize,
     ) -> Option<(usize, bool)> {
-        let is_changed = self.rules.concern_publish || self.limits.raises_qos;
+        let is_changed = self.rules.concern_publish() || self.limits.raises_qos;
         if !self.is_open || is_changed || log_enabled!(Level::Debug) {
             return Some((0, false));
         }
@@ -282,7 +282,7 @@ impl Broker {
         };
         if is_quiet
             && self.is_open
-            && !self.rules.concern_publish
+            && !self.rules.concern_publish()
             && self.takes_all(id)
             && is_plain_topic(unchecked.topic)
             && let Some(publish) = unchecked.plain(version)

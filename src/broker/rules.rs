@@ -20,19 +20,38 @@ pub(super) struct RuleBook {
     said: Vec<Rc<Rules>>,
     /// What holds where nothing was said.
     unsaid: Rc<Rules>,
-    /// Whether any of them restricts or changes what is published, so that others need not look.
-    pub(super) concern_publish: bool,
+    /// Whether the limits restrict what is published.
+    limits_concern_publish: bool,
+    /// Whether those or any rules restrict or change what is published, so that others need not look.
+    concern_publish: bool,
 }
 
 impl RuleBook {
     pub(super) fn new(limits: &Limits) -> Self {
         let unsaid = Rc::new(Rules::within(limits));
-        Self { said: Vec::new(), unsaid, concern_publish: Self::is_about_publish(limits) }
+        let mut book =
+            Self { said: Vec::new(), unsaid, limits_concern_publish: false, concern_publish: false };
+        book.set_limits(limits);
+        book
     }
 
-    /// Whether limits restrict what is published.
-    pub(super) fn is_about_publish(limits: &Limits) -> bool {
-        !limits.retain_available || limits.payload_size < usize::MAX
+    /// Other limits hold from now on.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.limits_concern_publish = !limits.retain_available || limits.payload_size < usize::MAX;
+        self.note_concerns();
+    }
+
+    /// Finds out anew what is to be looked at, so that nothing stays that was taken back.
+    fn note_concerns(&mut self) {
+        let is_concerned =
+            |rules: &Rc<Rules>| rules.mount_point.is_some() || rules.maximum_qos < QoS::ExactlyOnce;
+        self.concern_publish = self.limits_concern_publish || self.said.iter().any(is_concerned);
+    }
+
+    /// Whether anything restricts or changes what is published.
+    #[inline]
+    pub(super) const fn concern_publish(&self) -> bool {
+        self.concern_publish
     }
 
     /// The rules of one listener.
@@ -42,12 +61,20 @@ impl RuleBook {
     }
 
     fn set(&mut self, listener: ListenerId, rules: Rc<Rules>) {
-        self.concern_publish |= rules.mount_point.is_some() || rules.maximum_qos < QoS::ExactlyOnce;
         let index = usize::from(listener.0);
         while self.said.len() <= index {
             self.said.push(Rc::clone(&self.unsaid));
         }
         self.said[index] = rules;
+        self.note_concerns();
+    }
+
+    /// No client of a listener is left and none comes: what it asks of messages is of no interest any more. Who its
+    /// clients were taken for still is, as their sessions may be there.
+    fn retire(&mut self, listener: ListenerId) {
+        let rules =
+            Rules { maximum_qos: QoS::ExactlyOnce, mount_point: None, ..Rules::clone(self.of(listener)) };
+        self.set(listener, Rc::new(rules));
     }
 
     /// What the topics of each listener's clients begin with; nothing at all, if none has a mount point.
@@ -96,6 +123,12 @@ impl Broker {
     /// What a listener asks of its clients from now on; those who are connected already have been asked.
     pub fn set_rules(&mut self, listener: ListenerId, rules: Rc<Rules>) {
         self.rules.set(listener, rules);
+        self.sender.mounts = self.rules.mount_points();
+    }
+
+    /// A listener is closed, and the last connection that came in by it has ended.
+    pub fn retire_listener(&mut self, listener: ListenerId) {
+        self.rules.retire(listener);
         self.sender.mounts = self.rules.mount_points();
     }
 
@@ -238,4 +271,61 @@ pub(super) fn mounted_name(rules: &Rules, topic: TopicName<'_>) -> Option<String
 /// Whether a text from a certificate could have come in a CONNECT.
 fn is_user_name(text: &str) -> bool {
     (1..=usize::from(u16::MAX)).contains(&text.len()) && utf8::is_sound(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::AllowAll;
+    use crate::time::Time;
+
+    /// Whether messages leave and come in by the short ways.
+    fn is_short(broker: &Broker) -> bool {
+        !broker.rules.concern_publish() && !broker.sender.has_mounts()
+    }
+
+    #[test]
+    fn what_was_taken_back_costs_nothing_any_more() {
+        let within = || Rules::within(&Limits::default());
+        let rules: [Rules; 2] = [
+            Rules { maximum_qos: QoS::AtLeastOnce, ..within() },
+            Rules { mount_point: Some("house/".into()), ..within() },
+        ];
+        let limits: [Limits; 2] = [
+            Limits { payload_size: 100, ..Limits::default() },
+            Limits { retain_available: false, ..Limits::default() },
+        ];
+        let listener = ListenerId(2);
+        let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
+        assert!(is_short(&broker));
+        for rules in &rules {
+            for limits in &limits {
+                broker.set_limits(limits.clone());
+                assert!(!is_short(&broker));
+                broker.set_rules(listener, Rc::new(rules.clone()));
+                broker.set_limits(Limits::default());
+                assert!(!is_short(&broker), "the rules are still there");
+                broker.set_limits(limits.clone());
+                broker.set_rules(listener, Rc::new(within()));
+                assert!(!is_short(&broker), "the limits are still there");
+                broker.set_limits(Limits::default());
+                assert!(is_short(&broker), "all was taken back");
+                broker.set_rules(listener, Rc::new(rules.clone()));
+                assert!(!is_short(&broker));
+                broker.retire_listener(listener);
+                assert!(is_short(&broker), "the listener has gone");
+            }
+        }
+    }
+
+    #[test]
+    fn who_the_clients_of_a_listener_were_taken_for_outlasts_it() {
+        let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
+        let mut rules = Rules::within(&Limits::default());
+        rules.user_name = UserNameSource::CommonName;
+        rules.mount_point = Some("house/".into());
+        broker.set_rules(ListenerId(1), Rc::new(rules));
+        broker.retire_listener(ListenerId(1));
+        assert_eq!(broker.rules.of(ListenerId(1)).user_name, UserNameSource::CommonName);
+    }
 }

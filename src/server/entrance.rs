@@ -96,9 +96,16 @@ impl Server {
     pub(super) fn close(&mut self, number: usize) {
         if let Some(listener) = &mut self.listeners[number] {
             listener.sockets.clear();
-            if listener.is_gone() {
-                self.listeners[number] = None;
-            }
+        }
+        self.remove_gone(number);
+    }
+
+    /// Removes a listener that is closed and has no connections any more. What the core knows by its name may be another
+    /// one by now.
+    fn remove_gone(&mut self, number: usize) {
+        let Some(gone) = self.listeners[number].take_if(|listener| listener.is_gone()) else { return };
+        if self.listeners.iter().flatten().all(|listener| listener.id != gone.id) {
+            self.broker.retire_listener(gone.id);
         }
     }
 
@@ -203,13 +210,10 @@ impl Server {
     /// A connection that came in by this listener has left.
     pub(super) fn has_left(&mut self, number: u8) {
         self.open -= 1;
-        let place = &mut self.listeners[usize::from(number)];
-        if let Some(listener) = place {
+        if let Some(listener) = &mut self.listeners[usize::from(number)] {
             listener.connections -= 1;
-            if listener.is_gone() {
-                *place = None;
-            }
         }
+        self.remove_gone(usize::from(number));
     }
 }
 

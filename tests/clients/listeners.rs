@@ -187,3 +187,23 @@ fn a_mount_point_that_changes_leaves_those_who_are_there_where_they_are() {
     second.expect(&["two"]);
     end(server);
 }
+
+#[test]
+fn a_listener_that_has_moved_keeps_its_mount_point_when_those_have_left_who_came_in_before() {
+    let place = Place::new("moved");
+    let (one, other) = (free_port(), free_port());
+    let listener = |port| format!("listener {port} 127.0.0.1\nlistener_name l\nmount_point m/\n");
+    place.configure(&listener(one));
+    let server = place.serve();
+    let mut early = Client::admitted(one, "early");
+    place.configure(&listener(other));
+    server.signal("HUP");
+    server.wait_for_line("The files were read anew");
+    let (mut late, mut publisher) = (Client::admitted(other, "late"), Client::admitted(other, "p"));
+    assert_eq!(late.ask(SUBSCRIBE), [0x90, 3, 0, 1, 1]);
+    early.send(b"\xe0\0");
+    assert_eq!(early.0.read(&mut [0]).expect("the broker closes in good order"), 0);
+    publish(&mut publisher, "mounted", false);
+    late.expect(&["mounted"]);
+    end(server);
+}
