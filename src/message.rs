@@ -324,13 +324,13 @@ struct Original<'a> {
     encoded: Encoded<'a>,
     is_v5: bool,
     qos: QoS,
-    /// All of it can be copied to every receiver, under the name that it came with.
+    /// All of it can be copied to every receiver at once, under the name that it came with.
     is_for_all: bool,
 }
 
 impl<'a> Original<'a> {
     #[inline]
-    fn new(publish: &PlainPublish<'a>, has_mounts: bool) -> Self {
+    fn new(publish: &PlainPublish<'a>, is_for_all: bool) -> Self {
         let packet = publish.packet;
         let payload_by_reference = publish.payload.len() > COPIED_PAYLOAD_MAXIMUM;
         let head_length = packet.len() - publish.payload.len();
@@ -344,7 +344,7 @@ impl<'a> Original<'a> {
             encoded,
             is_v5: publish.version == ProtocolVersion::V5,
             qos: publish.delivery.qos(),
-            is_for_all: !payload_by_reference && !has_mounts,
+            is_for_all: is_for_all && !payload_by_reference,
         }
     }
 }
@@ -365,9 +365,10 @@ impl<'a> Keepable<'a> {
         Self { publication, original: None, message: None }
     }
 
-    /// What came as `publish` on this topic. `has_mounts` if some receivers may know the topic by another name.
+    /// What came as `publish` on this topic. `is_for_all` if every receiver knows the topic by that name, and none has
+    /// older ones to get first.
     #[inline]
-    pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>, has_mounts: bool) -> Self {
+    pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>, is_for_all: bool) -> Self {
         let publication = Publication {
             topic,
             payload: publish.payload,
@@ -377,7 +378,7 @@ impl<'a> Keepable<'a> {
             properties: Properties::default(),
             expires: Time::NEVER,
         };
-        Self { publication, original: Some(Original::new(publish, has_mounts)), message: None }
+        Self { publication, original: Some(Original::new(publish, is_for_all)), message: None }
     }
 
     /// A publication that is kept already.

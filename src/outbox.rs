@@ -161,6 +161,8 @@ pub struct Outbox {
     is_dirty: bool,
     /// Nothing can be written any more.
     is_lost: bool,
+    /// Whether QoS 0 messages do not come here at once but wait in the queue of the session, behind others of that QoS.
+    pub queues_at_most_once: bool,
     /// All bytes that ever left.
     sent: u64,
 }
@@ -168,7 +170,14 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox.
     pub const fn new(connection: ConnectionId) -> Self {
-        Self { connection, waiting: None, is_dirty: false, is_lost: false, sent: 0 }
+        Self {
+            connection,
+            waiting: None,
+            is_dirty: false,
+            is_lost: false,
+            queues_at_most_once: false,
+            sent: 0,
+        }
     }
 
     /// Bytes that have not left yet.

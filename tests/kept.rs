@@ -10,6 +10,8 @@ mod identifiers;
 mod identity;
 #[path = "conformance/mosquitto.rs"]
 mod mosquitto;
+#[path = "conformance/queued_order.rs"]
+mod queued_order;
 #[path = "conformance/rules.rs"]
 mod rules;
 #[path = "conformance/v31.rs"]

@@ -345,8 +345,10 @@ impl Broker {
         let latest = self.retained.latest();
         session.outgoing.iter_mut().for_each(|outgoing| outgoing.replays.resume(latest));
         self.connected += 1;
+        let queues = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.holds_at_most_once());
         let connection = &mut self.connections[id];
         connection.state = State::Serving(session_id);
+        self.sender.queue_at_most_once(connection, queues);
         let silence = connection.silence_allowed();
         self.arm_connection(id, silence);
     }

@@ -282,7 +282,7 @@ impl Broker {
         let has_same_form = (connection.version == ProtocolVersion::V5) == (version == ProtocolVersion::V5);
         subscriber.terms.are_plain()
             && has_same_form
-            && self.sender.mounts.is_empty()
+            && !self.sender.must_look()
             && takes_as_it_is(connection, run.longest)
             && connection.outbox.len() + run.bytes.len() <= self.limits.outbox_bytes
     }
@@ -442,7 +442,8 @@ impl Broker {
         let outgoing = self.sessions[session].outgoing_mut();
         match number {
             Some(number) if waits_in_store => {
-                outgoing.push_stored(number, bytes, keepable.publication.expires, share.group)
+                let waiting = (bytes, keepable.publication.expires);
+                outgoing.push_stored(number, waiting, share.qos, share.group)
             }
             _ => outgoing.push(Share { number, ..share }.queued(message, &mut self.sender.identifiers)),
         }
@@ -464,36 +465,75 @@ impl Broker {
         false
     }
 
+    /// Delivers a QoS 0 copy: at once, or behind those that wait.
     pub(super) fn deliver_at_most_once(
         &mut self,
         session: SessionId,
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
     ) -> Option<bool> {
+        let presence = self.sessions[session].presence;
+        match presence {
+            Presence::Over => None,
+            Presence::Connected(id) if self.queues_at_most_once(id, session) => {
+                self.queue(session, keepable, share)
+            }
+            Presence::Connected(id) => Some(self.send_at_most_once(id, session, keepable, share)),
+            Presence::Away { .. } if self.limits.queues_at_most_once => self.queue(session, keepable, share),
+            Presence::Away { .. } => Some(true),
+        }
+    }
+
+    /// Whether QoS 0 messages for a client have to wait behind those that wait already [MQTT-4.6.0-6].
+    #[inline]
+    fn queues_at_most_once(&mut self, id: ConnectionId, session: SessionId) -> bool {
+        self.connections[id].outbox.queues_at_most_once && !self.has_drained(id, session)
+    }
+
+    /// Whether none waits any more; the next one may leave as it came then.
+    #[cold]
+    fn has_drained(&mut self, id: ConnectionId, session: SessionId) -> bool {
+        let outgoing = &self.sessions[session].outgoing;
+        let has_drained = outgoing.as_ref().is_none_or(|outgoing| !outgoing.holds_at_most_once());
+        if has_drained {
+            self.sender.queue_at_most_once(&mut self.connections[id], false);
+        }
+        has_drained
+    }
+
+    /// All that waited for a client is sent, so the next QoS 0 message may be at once.
+    #[inline]
+    pub(super) fn look_for_at_most_once(&mut self, session: SessionId) {
+        if self.sender.must_look()
+            && let Some(id) = self.sessions[session].connection()
+        {
+            self.queues_at_most_once(id, session);
+        }
+    }
+
+    /// Sends a QoS 0 copy to a client that is there; false if there is no room for it.
+    pub(super) fn send_at_most_once(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        keepable: &mut Keepable<'_>,
+        share: Share<'_>,
+    ) -> bool {
         let length = keepable.publication.length();
         let (allowance, is_full) = match self.is_relaxed(length) {
             true => (self.limits.outbox_bytes, false),
             false => (self.outbox_allowance(), self.pressure(length) == Pressure::Full),
         };
         let Self { sessions, connections, sender, statistics, now, .. } = self;
-        let state = &sessions[session];
-        let id = match state.presence {
-            Presence::Connected(id) => id,
-            Presence::Over => return None,
-            Presence::Away { .. } if self.limits.queues_at_most_once => {
-                return self.queue(session, keepable, share);
-            }
-            Presence::Away { .. } => return Some(true),
-        };
         let connection = &mut connections[id];
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
         if is_slow || is_full {
             statistics.dropped += 1;
-            return Some(false);
+            return false;
         }
         match sender.publish(
             connection,
-            &state.client_identifier,
+            &sessions[session].client_identifier,
             keepable,
             share.with(Delivery::AtMostOnce),
             *now,
@@ -504,7 +544,7 @@ impl Broker {
             }
             Err(_) => statistics.oversized += 1,
         }
-        Some(true)
+        true
     }
 
     /// Begins a delivery of QoS 1 or 2 if the client is there, keeps up, and nothing older waits. False if not.

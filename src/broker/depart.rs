@@ -121,6 +121,7 @@ impl Broker {
             seconds => Some(Duration::from_seconds(u64::from(seconds))),
         };
         self.connected -= 1;
+        self.sender.queue_at_most_once(&mut self.connections[id], false);
         session.presence = Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.now + span) };
         if why.is_none() && !is_planted(planted::Fault::WillNotCancelled) {
             session.will = None;

@@ -257,7 +257,7 @@ impl Broker {
     /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
     /// seed and the same inputs do the same, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
-        let mut sender = Sender { binds_aliases: true, ..Sender::default() };
+        let mut sender = Sender::new();
         sender.dirty.take(Vec::with_capacity(TASKS));
         let work = Work::new(limits.steps_per_turn);
         Self {
@@ -539,6 +539,8 @@ impl Broker {
             connected += usize::from(session.connection().is_some());
             living += usize::from(session.presence != Presence::Over);
         }
+        let queueing = self.connections.iter().filter(|(_, one)| one.outbox.queues_at_most_once).count();
+        self.sender.check_invariants(queueing);
         assert_eq!(self.clients.len(), living, "every session has its Client Identifier");
         assert_eq!(connected, self.connected, "connected clients are counted");
         let members: usize = self.groups.iter().map(|(_, group)| group.members().len()).sum();
@@ -562,6 +564,9 @@ impl Broker {
         }
         if let Presence::Connected(connection) = session.presence {
             assert_eq!(self.connections[connection].state, State::Serving(id));
+            let holds = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.holds_at_most_once());
+            let is_told = self.connections[connection].outbox.queues_at_most_once;
+            assert!(is_told || !holds, "no QoS 0 message overtakes one that waits");
         }
         for (held, position) in session.subscriptions.iter() {
             let is_there = match held {

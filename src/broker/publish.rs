@@ -43,7 +43,7 @@ impl Broker {
         }
         self.statistics.publishes_received += 1;
         self.statistics.publish_bytes_received += publish.payload.len() as u64;
-        let mut keepable = Keepable::plain(matched.topic(), publish, self.sender.has_mounts());
+        let mut keepable = Keepable::plain(matched.topic(), publish, !self.sender.must_look());
         self.begin_message(Some(id));
         let before = self.connections[id].outbox.end();
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
@@ -74,7 +74,7 @@ impl Broker {
                 Delivery::ExactlyOnce(_) if count > 0 && !self.is_new(id, session, publish.delivery) => break,
                 Delivery::ExactlyOnce(identifier) => AcknowledgementKind::PubRec.plain(identifier),
             };
-            let mut keepable = Keepable::plain(matched.topic(), &publish, self.sender.has_mounts());
+            let mut keepable = Keepable::plain(matched.topic(), &publish, !self.sender.must_look());
             let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
             let reason_code = match is_begun {
                 true => {

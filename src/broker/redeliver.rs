@@ -233,7 +233,11 @@ impl Broker {
             let state = &mut sessions[session];
             let Some(id) = state.connection() else { return Next::Nothing };
             let Some(outgoing) = &mut state.outgoing else { return Next::Nothing };
-            if outgoing.is_at_rest() || connections[id].outbox.len() >= limits.outbox_refill_bytes {
+            if outgoing.is_at_rest() {
+                self.look_for_at_most_once(session);
+                return Next::Nothing;
+            }
+            if connections[id].outbox.len() >= limits.outbox_refill_bytes {
                 return Next::Nothing;
             }
             if self.work.is_over() {
@@ -250,7 +254,7 @@ impl Broker {
                 }
                 continue;
             };
-            self.begin_queued(session, &queued);
+            self.begin_queued(id, session, &queued);
         }
     }
 
@@ -262,7 +266,7 @@ impl Broker {
         outgoing.may_begin_next(prepares)
     }
 
-    fn begin_queued(&mut self, session: SessionId, queued: &Queued) {
+    fn begin_queued(&mut self, id: ConnectionId, session: SessionId, queued: &Queued) {
         if queued.message.expires() <= self.now && !is_planted(planted::Fault::ExpiredDelivered) {
             self.statistics.expired += 1;
             self.sessions[session].outgoing_mut().let_go(queued.number);
@@ -287,7 +291,7 @@ impl Broker {
             dup: queued.qos != QoS::AtMostOnce && queued.number.is_some() && queued.number <= sent_until,
         };
         if queued.qos == QoS::AtMostOnce {
-            self.deliver_at_most_once(session, &mut keepable, share);
+            self.send_at_most_once(id, session, &mut keepable, share);
             self.sessions[session].outgoing_mut().let_go(queued.number);
         } else {
             self.begin(session, &mut keepable, share);

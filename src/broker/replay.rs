@@ -76,6 +76,7 @@ impl Broker {
         }
         if let Some(state) = self.sessions.find_mut(session) {
             state.shrink();
+            self.look_for_at_most_once(session);
         }
     }
 
@@ -146,7 +147,7 @@ impl Broker {
         let prepares = self.must_prepare(session, qos);
         let state = &mut self.sessions[session];
         match qos {
-            QoS::AtMostOnce => true,
+            QoS::AtMostOnce => !state.outgoing_mut().holds_at_most_once(),
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
                 let outgoing = state.outgoing_mut();
                 if !outgoing.has_room_in_flight() {

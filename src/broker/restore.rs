@@ -6,6 +6,7 @@ use log::warn;
 
 use super::Broker;
 use super::keep::{queued, stored_bytes};
+use crate::codec::QoS;
 use crate::escape::Escaped;
 use crate::journal::{
     MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
@@ -39,9 +40,10 @@ impl Broker {
             Restored::Delivery(number, delivery, copy) => {
                 self.restore_delivery(number, delivery, copy.as_deref());
             }
-            Restored::Waiting { message, length, expires, sessions, group } => {
+            Restored::Waiting { message, length, expires, lowest_qos, sessions, group } => {
                 let group = group.and_then(|text| self.group_named(&text));
-                self.restore_waiting((message, group), Message::memory_of_length(length), expires, &sessions);
+                let bytes = Message::memory_of_length(length);
+                self.restore_waiting((message, group), (bytes, expires, lowest_qos), &sessions);
             }
             Restored::Former(number) => self.restore_former(number),
             Restored::Retained(message) => self.restore_retained(&message),
@@ -179,8 +181,7 @@ impl Broker {
     fn restore_waiting(
         &mut self,
         (message, group): (MessageNumber, Option<GroupId>),
-        bytes: usize,
-        expires: Time,
+        (bytes, expires, lowest_qos): (usize, Time, QoS),
         needed_by: &[SessionNumber],
     ) {
         let Some(journal) = &mut self.journal else { return };
@@ -193,7 +194,7 @@ impl Broker {
         for session in sessions {
             let outgoing = self.sessions[session].outgoing_mut();
             if !outgoing.is_in_flight(message) {
-                outgoing.push_stored(message, bytes, expires, group);
+                outgoing.push_stored(message, (bytes, expires), lowest_qos, group);
             }
         }
         former.into_iter().for_each(|number| self.restore_legacy(number, message, bytes, group));

@@ -123,13 +123,13 @@ impl Broker {
     /// What a listener asks of its clients from now on; those who are connected already have been asked.
     pub fn set_rules(&mut self, listener: ListenerId, rules: Rc<Rules>) {
         self.rules.set(listener, rules);
-        self.sender.mounts = self.rules.mount_points();
+        self.sender.set_mounts(self.rules.mount_points());
     }
 
     /// A listener is closed, and the last connection that came in by it has ended.
     pub fn retire_listener(&mut self, listener: ListenerId) {
         self.rules.retire(listener);
-        self.sender.mounts = self.rules.mount_points();
+        self.sender.set_mounts(self.rules.mount_points());
     }
 
     /// Who the peer of a connection is, where a PROXY header or a certificate has told. Of no effect once a CONNECT
@@ -281,7 +281,7 @@ mod tests {
 
     /// Whether messages leave and come in by the short ways.
     fn is_short(broker: &Broker) -> bool {
-        !broker.rules.concern_publish() && !broker.sender.has_mounts()
+        !broker.rules.concern_publish() && !broker.sender.must_look()
     }
 
     #[test]

@@ -25,7 +25,11 @@ pub(super) struct Sender {
     /// Packets other than PUBLISH that were queued.
     pub(super) packets: u64,
     /// What is taken off the topics for the clients of a listener, by its number; empty, if no listener has any.
-    pub(super) mounts: Vec<Option<Box<str>>>,
+    mounts: Vec<Option<Box<str>>>,
+    /// Connections whose QoS 0 messages wait in the queues of their sessions.
+    queueing: usize,
+    /// Whether there are any of those, or mount points: what leaves as it came is looked at more closely then.
+    must_look: bool,
 }
 
 /// The packet is larger than the client accepts or the protocol knows, so it was not queued [MQTT-3.1.2-24]; or there
@@ -34,6 +38,33 @@ pub(super) struct Sender {
 pub(super) struct Oversized;
 
 impl Sender {
+    pub(super) fn new() -> Self {
+        Self { binds_aliases: true, ..Self::default() }
+    }
+
+    /// Other mount points from now on.
+    pub(super) fn set_mounts(&mut self, mounts: Vec<Option<Box<str>>>) {
+        self.mounts = mounts;
+        self.note_what_to_look_at();
+    }
+
+    /// QoS 0 messages for the client of a connection wait in the queue of its session from now on, or do not.
+    pub(super) fn queue_at_most_once(&mut self, connection: &mut Connection, queues: bool) {
+        let before = std::mem::replace(&mut connection.outbox.queues_at_most_once, queues);
+        self.queueing = self.queueing + usize::from(queues) - usize::from(before);
+        self.note_what_to_look_at();
+    }
+
+    fn note_what_to_look_at(&mut self) {
+        self.must_look = !self.mounts.is_empty() || self.queueing > 0;
+    }
+
+    /// Asserts that what is looked at more closely is what has to be, with so many connections that queue.
+    pub(super) fn check_invariants(&self, queueing: usize) {
+        assert_eq!(self.queueing, queueing, "connections whose QoS 0 messages wait are counted");
+        assert_eq!(self.must_look, queueing > 0 || self.mounts.iter().any(Option::is_some));
+    }
+
     /// Queues a packet other than PUBLISH.
     pub(super) fn packet(
         &mut self,
@@ -78,10 +109,10 @@ impl Sender {
         self.publish_encoded(connection, keepable, copy, now)
     }
 
-    /// Whether some listeners have a mount point.
+    /// Whether no packet may leave as it came before it has been asked to whom it goes.
     #[inline]
-    pub(super) fn has_mounts(&self) -> bool {
-        !self.mounts.is_empty()
+    pub(super) const fn must_look(&self) -> bool {
+        self.must_look
     }
 
     /// Queues the packet that the publication came in, if these are the bytes that the client gets.

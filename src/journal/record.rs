@@ -256,6 +256,8 @@ pub enum Restored {
         length: usize,
         /// When it has expired.
         expires: Time,
+        /// The lowest QoS of their copies.
+        lowest_qos: QoS,
         /// Who still needs it, those included who have a delivery of it that is not released; never nobody.
         sessions: Vec<SessionNumber>,
         /// The [group](CopyForm::group) that has chosen the only one of them.

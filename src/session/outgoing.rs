@@ -130,6 +130,8 @@ pub struct Outgoing {
     room: usize,
     /// Messages have been dropped since the queue was last empty.
     is_losing: bool,
+    /// Messages of QoS 0 may be among those that wait in the queue and behind it.
+    holds_at_most_once: bool,
     /// Entries before this index were sent on this connection.
     sent: usize,
     /// How many of those are not settled.
@@ -360,10 +362,23 @@ impl Outgoing {
         self.has_room(bytes, limits, is_connected)
     }
 
+    /// Whether messages of QoS 0 may wait. If so, the next one waits behind them [MQTT-4.6.0-6].
+    pub fn holds_at_most_once(&self) -> bool {
+        self.holds_at_most_once && !(self.queue.is_empty() && self.backlog.is_none())
+    }
+
     /// Puts a message behind all others in the queue.
     pub fn push(&mut self, queued: Queued) {
         let expires = queued.message.expires();
-        self.queue_expires = if self.queue.is_empty() { expires } else { self.queue_expires.min(expires) };
+        if self.queue.is_empty() {
+            self.queue_expires = expires;
+            self.holds_at_most_once &= self.backlog.is_some();
+        } else {
+            self.queue_expires = self.queue_expires.min(expires);
+        }
+        if queued.qos == QoS::AtMostOnce {
+            self.holds_at_most_once = true;
+        }
         self.queue_bytes += queued.message.memory();
         if is_planted(Fault::QueueReordered) {
             self.queue.push_front(queued);
@@ -373,14 +388,15 @@ impl Outgoing {
         self.count();
     }
 
-    /// Lets a kept message of so many bytes wait behind all others, in the store.
+    /// Lets a kept message of so many bytes wait behind all others, in the store, as a copy of this QoS.
     pub fn push_stored(
         &mut self,
         number: MessageNumber,
-        bytes: usize,
-        expires: Time,
+        (bytes, expires): (usize, Time),
+        qos: QoS,
         group: Option<GroupId>,
     ) {
+        self.holds_at_most_once = self.holds_at_most_once() || qos == QoS::AtMostOnce;
         self.backlog.get_or_insert_default().push(number, bytes, expires, group);
     }
 
@@ -514,11 +530,15 @@ impl Outgoing {
         }
     }
 
-    /// Whether there is a waiting message that may be sent now, or prepared.
+    /// Whether there is a waiting message that may be sent now, or prepared. One of QoS 0 needs no window.
     #[inline]
     pub fn may_begin_next(&self, prepares: bool) -> bool {
         let has_window = self.has_credit() || prepares && self.may_prepare_next();
-        has_window && self.has_place() && !self.queue.is_empty()
+        has_window && self.has_place() && !self.queue.is_empty() || self.is_at_most_once_next()
+    }
+
+    fn is_at_most_once_next(&self) -> bool {
+        self.holds_at_most_once && self.queue.front().is_some_and(|queued| queued.qos == QoS::AtMostOnce)
     }
 
     /// Takes the first waiting message, if it may be sent now, or prepared.

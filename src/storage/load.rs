@@ -11,6 +11,7 @@ use super::rows::{
     publication_columns, session_number,
 };
 use super::write::{Marks, forget};
+use crate::codec::QoS;
 use crate::journal::{
     MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
 };
@@ -224,7 +225,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     }
 
     fn message(&mut self, message: MessageNumber, done: &[SessionNumber], row: &Row<'_>) -> Outcome<()> {
-        let (mut sessions, mut group) = (Vec::new(), None);
+        let (mut sessions, mut lowest_qos, mut group) = (Vec::new(), QoS::ExactlyOnce, None);
         // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
         let expires = self.translation.present.expires(row, 2)?;
         let is_ahead = self.translation.present.is_ahead(expires);
@@ -239,13 +240,15 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
             };
             if is_needed && done.binary_search(&session).is_err() {
                 sessions.push(session);
+                lowest_qos = lowest_qos.min(form.qos);
                 group = form.group;
             }
         }
         if sessions.is_empty() {
             self.needless.messages.push(key(message.0));
         } else {
-            self.tell(Restored::Waiting { message, length: row.get(4)?, expires, sessions, group })?;
+            let length = row.get(4)?;
+            self.tell(Restored::Waiting { message, length, expires, lowest_qos, sessions, group })?;
         }
         Ok(())
     }

@@ -447,7 +447,9 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
             expires,
         };
         let (number, sessions, length) = (message(number), vec![session], publication.length());
-        let waiting = Restored::Waiting { message: number, length, expires, sessions, group: None };
+        let lowest_qos = publication.qos;
+        let waiting =
+            Restored::Waiting { message: number, length, expires, lowest_qos, sessions, group: None };
         kept.world.broker.restore(waiting, now);
         let form = brooklet::journal::CopyForm {
             qos: QoS::AtLeastOnce,

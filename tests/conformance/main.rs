@@ -9,6 +9,7 @@ mod identifiers;
 mod identity;
 mod longest;
 mod mosquitto;
+mod queued_order;
 mod regression;
 mod room;
 mod rules;

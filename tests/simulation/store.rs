@@ -254,10 +254,12 @@ impl Store {
         deliveries.sort_by_key(|(session, delivery)| (delivery.message, *session));
         let waiting = self.messages.iter().map(|(&message, kept)| {
             let sessions = kept.open.iter().map(|recipient| recipient.session).collect();
+            let qos = kept.open.iter().map(|recipient| recipient.form.qos);
+            let lowest_qos = qos.min().expect("who needs nothing is forgotten");
             let publication = kept.message.publication();
             let expires = epoch.to_broker(publication.expires);
             let group = kept.open.iter().find_map(|recipient| recipient.form.group.clone());
-            Restored::Waiting { message, length: publication.length(), expires, sessions, group }
+            Restored::Waiting { message, length: publication.length(), expires, lowest_qos, sessions, group }
         });
         let waiting: Vec<Restored> = waiting.collect();
         let begun = deliveries.iter().map(|&(session, delivery)| {

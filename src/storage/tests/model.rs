@@ -204,6 +204,7 @@ impl Model {
             };
             let needing: Vec<&Recipient> =
                 recipients.iter().filter(|recipient| is_needed(recipient) || is_left(recipient)).collect();
+            let lowest_qos = needing.iter().map(|recipient| recipient.form.qos).min();
             let group = needing.last().and_then(|recipient| recipient.form.group.clone());
             let sessions: Vec<SessionNumber> = needing.iter().map(|recipient| recipient.session).collect();
             if !sessions.is_empty() {
@@ -211,6 +212,7 @@ impl Model {
                     message: super::records::message_number(*number),
                     length,
                     expires: message.publication().expires,
+                    lowest_qos: lowest_qos.expect("there is one"),
                     sessions,
                     group,
                 });
