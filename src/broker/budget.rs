@@ -8,7 +8,7 @@
 //! 3. From nineteen twentieths on, new connections, with 0x97 or return code 3, and those on the way to one, whose
 //!    handshake of TLS or WebSocket or whose CONNECT keeps growing: they leave the rest to clients.
 //! 4. At the budget, a client whose packet in progress keeps growing, or that binds a Topic Alias or begins one more
-//!    QoS 2 message of many, with 0x97; new deliveries of QoS 1 and 2.
+//!    QoS 2 message of many, with 0x97; new deliveries of QoS 1 and 2, and QoS 0 messages that are not small.
 //!
 //! Nothing that was acknowledged is thrown away, and nothing aborts.
 
@@ -23,6 +23,9 @@ use crate::time::Duration;
 
 /// Bytes of answers that may wait for a peer that reads nothing, once memory runs short.
 const ANSWERS_UNDER_PRESSURE: usize = 4 * 1024;
+/// Bytes of a QoS 0 message that may take a little more than the budget, so much of which there is for all of them.
+const SMALL: usize = 256;
+const SHARE_FOR_SMALL: usize = 64;
 /// Less than this is no peak: about what the broker keeps of late for speed alone.
 const PEAK_MINIMUM: usize = 2 * 1024 * 1024;
 /// How long after a peak what it has left behind is forgotten: not in the midst of the work that ends it.
@@ -71,6 +74,14 @@ impl Broker {
     #[inline]
     pub(super) fn is_relaxed(&self, more: usize) -> bool {
         self.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
+    }
+
+    /// Whether there is room to send a QoS 0 message of so many bytes. Those who fill the budget are at it for moments, until
+    /// they are refused: clients that say little and read what they get are not to notice.
+    pub(super) fn has_room_at_most_once(&self, length: usize) -> bool {
+        let Some(limit) = self.limits.memory else { return true };
+        let more = if length <= SMALL { limit / SHARE_FOR_SMALL } else { 0 };
+        memory::held().saturating_add(length) < limit + more
     }
 
     /// The fill of an outbox up to which it takes another QoS 0 message: its limit, shrinking to nothing between

@@ -522,7 +522,7 @@ impl Broker {
         let length = keepable.publication.length();
         let (allowance, is_full) = match self.is_relaxed(length) {
             true => (self.limits.outbox_bytes, false),
-            false => (self.outbox_allowance(), self.pressure(length) == Pressure::Full),
+            false => (self.outbox_allowance(), !self.has_room_at_most_once(length)),
         };
         let Self { sessions, connections, sender, statistics, now, .. } = self;
         let connection = &mut connections[id];

@@ -3,6 +3,7 @@
 //! them all, and `make conformance` compares the two.
 
 mod admission;
+mod budget;
 mod durability;
 mod durable_groups;
 mod identifiers;
