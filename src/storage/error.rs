@@ -8,6 +8,8 @@ use rusqlite::{ErrorCode, ffi};
 
 use crate::escape::Escaped;
 
+const MIB: u64 = 1024 * 1024;
+
 /// Why a store can not be opened.
 #[derive(Debug)]
 pub enum OpenError {
@@ -35,6 +37,13 @@ pub enum OpenError {
         path: PathBuf,
         /// The version of its layout, and the last one that is known here.
         versions: (i64, i64),
+    },
+    /// There is no room to bring it to the present layout. It is as it was.
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that are enough.
+        enough: u64,
     },
     /// It is damaged.
     Damaged {
@@ -73,6 +82,13 @@ impl fmt::Display for OpenError {
                 "{}: a later version of the broker has written it (layout {version}, this one knows up to {known}). Run \
                  that one, or choose another persistence_file",
                 Shown(path)
+            ),
+            Self::NoRoom { path, enough } => write!(
+                formatter,
+                "{}: there is no room to bring it to the layout of this version, so it is left as it was and the version \
+                 before can still use it. Free {} MiB on its disk and start again",
+                Shown(path),
+                enough.div_ceil(MIB)
             ),
             Self::Damaged { path, why } => write!(
                 formatter,

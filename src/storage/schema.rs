@@ -75,9 +75,35 @@ pub(super) fn connect(path: &Path, present: &[ListenerName], first: Anchor) -> R
     let in_words = |error: rusqlite::Error| refusal(path, error);
     let mut connection = Connection::open_with_flags(path, flags).map_err(in_words)?;
     let version = identify(&connection, path)?;
-    set_up(&connection).map_err(in_words)?;
-    migrate(&mut connection, version, present, first).map_err(in_words)?;
-    Ok(connection)
+    let outcome = set_up(&connection).and_then(|()| migrate(&mut connection, version, present, first));
+    match outcome {
+        Ok(()) => Ok(connection),
+        Err(error) if version < known() && lacks_room(path, &error) => Err(no_room(path)),
+        Err(error) => Err(in_words(error)),
+    }
+}
+
+/// Whether there is no room on the disk, or none for this user.
+fn lacks_room(path: &Path, error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+
+    match error.sqlite_error_code() {
+        Some(DiskFull) => true,
+        Some(SystemIoFailure) => file::lacks_quota(path),
+        _ => false,
+    }
+}
+
+/// What is changed goes into the journal first: at most each page, some of them twice, and a little for what is new.
+fn no_room(path: &Path) -> OpenError {
+    const LITTLE: u64 = 1024 * 1024;
+    let length = std::fs::metadata(path).map_or(0, |file| file.len());
+    OpenError::NoRoom { path: path.to_owned(), enough: length.saturating_mul(2).saturating_add(LITTLE) }
+}
+
+/// The last version that is known here.
+fn known() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
 /// Why the engine has not opened the file.
@@ -105,7 +131,7 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
         .query_row("PRAGMA locking_mode = EXCLUSIVE", (), |_| Ok(()))
         .map_err(|error| refusal(path, error))?;
     let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let known = known();
     match application {
         APPLICATION if version > known => {
             Err(OpenError::Newer { path: path.to_owned(), versions: (version, known) })

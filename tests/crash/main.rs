@@ -14,6 +14,7 @@ mod disk;
 mod full;
 mod ledger;
 mod link;
+mod migration;
 #[path = "../hostile/peer.rs"]
 #[expect(dead_code, reason = "the hostile tests use the rest")]
 mod peer;

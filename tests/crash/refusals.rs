@@ -17,7 +17,7 @@ const REFUSED: i32 = 1;
 
 /// The exit code of a broker that does not come to serve, and what it says. One that serves all the same is killed,
 /// and has no code.
-fn ends(mut command: Command) -> (Option<i32>, String) {
+pub fn ends(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary can be started");
     let stderr = child.stderr.take().expect("standard error is a pipe");
     let mut said = String::new();
