@@ -79,7 +79,6 @@ fn dump(file: &Path) -> (i64, Vec<String>) {
 }
 
 /// What a broker would go on with. It is brought to the present layout for that.
-#[expect(clippy::disallowed_methods, reason = "the clock is that of the broker before")]
 fn restored(file: &Path) -> Vec<String> {
     let wall = std::time::UNIX_EPOCH.elapsed().expect("it is later").as_millis();
     let clocks = Clocks { now: Time::ZERO, boot: None, wall: wall.try_into().expect("it is not so late") };
