@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use brooklet::broker::{Broker, Statistics};
-use brooklet::journal::{Batch, Fetch, NextNumbers, Pace, Restored, Room};
+use brooklet::journal::{Batch, Fetch, Need, NextNumbers, Pace, Record, Restored, Room};
 use brooklet::time::{Duration, Time};
 
 use crate::chance::Chance;
@@ -33,6 +33,8 @@ pub struct Disk {
     wanted: Vec<Fetch>,
     read_at: Time,
     room: Room,
+    /// How many batches were closed since there was room, with nothing left of what came before.
+    lean: usize,
     /// Since it was last compared with what it is to hold.
     has_changed: bool,
 }
@@ -48,6 +50,7 @@ impl Disk {
             wanted: Vec::new(),
             read_at: Time::ZERO,
             room: Room::Enough,
+            lean: 0,
             has_changed: false,
         }
     }
@@ -76,6 +79,29 @@ impl Disk {
             self.read_at = now + self.wait(is_calm);
         }
         self.wanted.extend(fetches);
+    }
+
+    /// What needs room has asked for it: without any, a batch holds nothing that is not in the place of something. What was
+    /// taken before may be in the first ones, and what moves from one member of a group to another looks like new.
+    fn weigh(&mut self, batch: &Batch, is_uncertain: bool) {
+        if self.room == Room::Enough || is_uncertain {
+            self.lean = 0;
+            return;
+        }
+        self.lean += 1;
+        if self.lean <= 2 {
+            return;
+        }
+        for record in &batch.records {
+            let is_in_place = match record {
+                Record::Session(session) => self.store.sessions.contains_key(&session.number),
+                Record::Subscribed(session, subscription) => {
+                    self.store.subscriptions.contains_key(&(*session, subscription.filter.clone()))
+                }
+                record => record.need() < Need::Room,
+            };
+            assert!(is_in_place, "there is no room for {record:?}");
+        }
     }
 
     /// Makes a batch durable; it may be written twice, since nobody can tell how far an attempt that failed has come.
@@ -160,6 +186,7 @@ impl World {
         self.oracle.batch_is_closed(disk.room == Room::Enough);
         match self.broker.take_batch(clock) {
             Some(batch) => {
+                disk.weigh(&batch, self.broker.unfinished().next().is_some() || self.plan.shared.is_some());
                 self.trace.note_number(batch.number);
                 self.trace.note_number(batch.records.len() as u64);
                 disk.take(batch, now, self.is_calm);
