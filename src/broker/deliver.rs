@@ -438,7 +438,7 @@ impl Broker {
             return Some(self.lose(session));
         }
         let waits_in_store = !is_there || outgoing.backlog.is_some();
-        let number = self.keep_copy(session, keepable, share);
+        let number = self.keep_copy(session, keepable, share, None);
         let outgoing = self.sessions[session].outgoing_mut();
         match number {
             Some(number) if waits_in_store => {
@@ -619,11 +619,12 @@ impl Broker {
     /// Keeps the copy whose delivery has begun last.
     #[inline(never)]
     fn keep_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
-        let Some(number) = self.keep_copy(session, keepable, share) else { return };
         let outgoing = self.sessions[session].outgoing_mut();
-        outgoing.number_last(number);
+        let identifier = outgoing.identifier_of(outgoing.in_flight().len() - 1);
+        let begun = (share.qos == QoS::AtLeastOnce).then_some(identifier);
+        let Some(number) = self.keep_copy(session, keepable, share, begun) else { return };
+        self.sessions[session].outgoing_mut().number_last(number);
         if share.qos == QoS::ExactlyOnce {
-            let identifier = outgoing.identifier_of(outgoing.in_flight().len() - 1);
             self.record_delivery(session, identifier, number, false);
         }
     }

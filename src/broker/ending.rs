@@ -81,7 +81,10 @@ impl Moving {
     /// Adds what it takes to an audit, beside its place.
     pub(super) fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
-        self.messages.iter().for_each(|queued| queued.message.audit(audit));
+        for queued in &self.messages {
+            queued.message.audit(audit);
+            queued.identifiers.audit(audit);
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use super::{Broker, Effect, Fault, too_large};
 use crate::codec::{Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, QoS, ReasonCode};
 use crate::connection::State;
 use crate::journal::{
-    Answer, Awaited, Batch, CopyForm, Journal, MessageNumber, NextNumbers, Pace, Record, SessionNumber,
-    StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
+    Answer, Awaited, Batch, CopyForm, Journal, MessageNumber, NextNumbers, Pace, Recipient, Record,
+    SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill,
+    Urgency,
 };
 use crate::message::{Keepable, Message, Spares};
 use crate::planted::{self, is_planted};
@@ -239,19 +240,21 @@ impl Broker {
     }
 
     /// Keeps a session's copy of the message in hand, if the session is kept, and tells its number. A copy that is
-    /// kept already has one.
+    /// kept already has one. If its QoS 1 delivery has begun, that is kept too, with its Packet Identifier.
     pub(super) fn keep_copy(
         &mut self,
         session: SessionId,
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
+        begun: Option<PacketIdentifier>,
     ) -> Option<MessageNumber> {
         let Self { journal, sender, groups, trie, now, .. } = self;
         let journal = journal.as_mut()?;
-        if share.number.is_some() {
+        let number = journal.number_of(session)?;
+        if let Some(message) = share.number {
+            begun.into_iter().for_each(|identifier| journal.begin_delivery(message, number, identifier));
             return share.number;
         }
-        let number = journal.number_of(session)?;
         let form = CopyForm {
             qos: share.qos,
             retain: share.retain,
@@ -261,8 +264,9 @@ impl Broker {
                 group.text(|| trie.pattern(filter))
             }),
         };
+        let recipient = Recipient { session: number, form, identifier: begun };
         let message =
-            journal.messages.add(keepable.message(&mut sender.spares), number, form, share.group.is_some());
+            journal.messages.add(keepable.message(&mut sender.spares), recipient, share.group.is_some());
         let urgency = if share.qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
         journal.hurry(urgency, *now);
         Some(message)
@@ -279,7 +283,7 @@ impl Broker {
 
     /// Gives a QoS 2 copy its Packet Identifier; it is sent when that is durable.
     pub(super) fn prepare(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
-        let Some(message) = self.keep_copy(session, keepable, share) else { return };
+        let Some(message) = self.keep_copy(session, keepable, share, None) else { return };
         let Self { sessions, journal, sender, now, .. } = self;
         let Some(journal) = journal else { return };
         let outgoing = sessions[session].outgoing_mut();

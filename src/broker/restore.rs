@@ -9,15 +9,15 @@ use super::keep::{queued, stored_bytes};
 use crate::codec::QoS;
 use crate::escape::Escaped;
 use crate::journal::{
-    MessageNumber, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
-    StoredSubscription, Urgency,
+    MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
+    StoredSession, StoredSubscription, Urgency,
 };
 use crate::memory::Counted;
 use crate::message::{Message, Portable};
 use crate::planted::{Fault, is_planted};
 use crate::retained::Stamp;
 use crate::session::{
-    EXPIRY_NEVER, Incoming, Outgoing, Presence, Reading, Session, Stage, Subscriptions, Will,
+    EXPIRY_NEVER, Incoming, Outgoing, Presence, Queued, Reading, Session, Stage, Subscriptions, Will,
 };
 use crate::slots::SessionId;
 use crate::subscription::{GroupId, Terms};
@@ -40,10 +40,15 @@ impl Broker {
             Restored::Delivery(number, delivery, copy) => {
                 self.restore_delivery(number, delivery, copy.as_deref());
             }
-            Restored::Waiting { message, length, expires, lowest_qos, sessions, group } => {
+            Restored::Waiting { message, length, expires, lowest_qos, sessions, in_flight, group } => {
                 let group = group.and_then(|text| self.group_named(&text));
                 let bytes = Message::memory_of_length(length);
+                self.restore_needed(message, sessions.iter().chain(&in_flight));
                 self.restore_waiting((message, group), (bytes, expires, lowest_qos), &sessions);
+            }
+            Restored::Begun { message, content, recipients } => {
+                let content = content.message(&mut self.sender.spares);
+                recipients.into_iter().for_each(|recipient| self.restore_begun(message, &content, recipient));
             }
             Restored::Former(number) => self.restore_former(number),
             Restored::Retained(message) => self.restore_retained(&message),
@@ -79,7 +84,7 @@ impl Broker {
 
     fn restore_session(&mut self, stored: &StoredSession) {
         let first = self.draw_packet_identifier();
-        let Self { sessions, clients, journal, sender, is_open, now, .. } = self;
+        let Self { sessions, clients, journal, sender, limits, is_open, now, .. } = self;
         let Some(journal) = journal else { return };
         if clients.find(&stored.client_identifier, sessions).is_some() {
             return;
@@ -94,6 +99,12 @@ impl Broker {
             }
             StoredPresence::Away { ends, sent_until } => (ends, sent_until),
         };
+        // A client that was connected may have been sent messages under Packet Identifiers that were not written down: that
+        // is done with the next batch that there is, and nothing waits for it. If they are not lost, they come again under
+        // others. As many identifiers as may have been in use so are left out behind those that are known to be in flight,
+        // until the client has answered these; where none is known the first one is drawn, so that one in use is met by
+        // chance at most.
+        let left_out = if stored.presence == StoredPresence::Connected { limits.in_flight } else { 0 };
         let will = stored.will.as_ref().map(|will| {
             let due = match will.due {
                 Time::NEVER => *now + lifetime.map_or(will.delay, |span| will.delay.min(span)),
@@ -103,6 +114,7 @@ impl Broker {
         });
         let mut outgoing = Box::new(Outgoing::default());
         outgoing.begin_at(first);
+        outgoing.leave_out(left_out);
         if !is_planted(Fault::UnmarkedRepeat) {
             outgoing.sent_until = sent_until.min(journal.messages.last());
         }
@@ -176,8 +188,46 @@ impl Broker {
         }
     }
 
-    /// A message in flight is one that its session still needs, too; so sessions with such a delivery are among those
-    /// that are counted, but it does not wait in their queues.
+    /// The store has a message for these sessions, of which one may have been left out.
+    fn restore_needed<'a>(
+        &mut self,
+        message: MessageNumber,
+        needed_by: impl Iterator<Item = &'a SessionNumber>,
+    ) {
+        let Self { journal, work, .. } = self;
+        let Some(journal) = journal else { return };
+        let is_there = |number: &&SessionNumber| {
+            journal.session_of(**number).is_some() || work.legacies.is_restored(**number)
+        };
+        let count = needed_by.filter(is_there).count();
+        journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// A QoS 1 delivery has begun. There can be no more of a session than may be in flight to it; those that are beyond
+    /// were acknowledged, and so was one whose Packet Identifier another has, but it was not written down which. They wait,
+    /// and their identifiers are used for nothing else before all is acknowledged that is in flight.
+    fn restore_begun(&mut self, message: MessageNumber, content: &Message, recipient: Recipient) {
+        let Recipient { session: number, form, identifier } = recipient;
+        let group = form.group.as_ref().and_then(|text| self.group_named(text));
+        let (Some(session), Some(identifier)) = (self.kept(number), identifier) else { return };
+        let most = usize::from(self.limits.in_flight);
+        let outgoing = self.sessions[session].outgoing_mut();
+        let qos = form.qos;
+        let copy = Queued {
+            message: content.clone(),
+            identifiers: form.identifiers.into(),
+            group,
+            qos,
+            retain: form.retain,
+            number: Some(message),
+        };
+        let has_room = outgoing.unsettled_in_flight() < most;
+        let stage = if has_room { Stage::Publish(copy) } else { Stage::Settled };
+        if !outgoing.restore(identifier, stage) || !has_room {
+            outgoing.push_stored(message, (content.memory(), content.expires()), qos, group);
+        }
+    }
+
     fn restore_waiting(
         &mut self,
         (message, group): (MessageNumber, Option<GroupId>),
@@ -189,13 +239,8 @@ impl Broker {
             needed_by.iter().filter_map(|&number| journal.session_of(number)).collect();
         let former: Vec<SessionNumber> =
             needed_by.iter().copied().filter(|&number| self.work.legacies.is_restored(number)).collect();
-        let count = sessions.len() + former.len();
-        journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
         for session in sessions {
-            let outgoing = self.sessions[session].outgoing_mut();
-            if !outgoing.is_in_flight(message) {
-                outgoing.push_stored(message, (bytes, expires), lowest_qos, group);
-            }
+            self.sessions[session].outgoing_mut().push_stored(message, (bytes, expires), lowest_qos, group);
         }
         former.into_iter().for_each(|number| self.restore_legacy(number, message, bytes, group));
     }

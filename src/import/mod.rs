@@ -94,7 +94,7 @@ impl Numbering<'_> {
     fn recipient(&self, outgoing: &Outgoing) -> Recipient {
         let identifiers = outgoing.identifiers.clone();
         let form = CopyForm { qos: outgoing.qos, retain: outgoing.is_retained, identifiers, group: None };
-        Recipient { session: self.session(outgoing.session), form }
+        Recipient { session: self.session(outgoing.session), form, identifier: None }
     }
 
     fn portable(&self, body: &Body<'_>) -> Portable {
@@ -283,6 +283,7 @@ impl<'a> Import<'a> {
                 identifiers: share.identifiers,
                 group: None,
             },
+            identifier: None,
         };
         let recipients: Vec<Recipient> = release.shares(incoming, body).into_iter().map(recipient).collect();
         let mut records = Vec::new();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 
-use super::record::{CopyForm, MessageNumber, Recipient, Record, SessionNumber, StoredMessage};
+use super::record::{MessageNumber, Recipient, Record, SessionNumber, StoredMessage};
 use crate::memory::{self, Audit};
 use crate::message::Message;
 use crate::slots::ConnectionId;
@@ -126,13 +126,7 @@ impl Messages {
 
     /// A session gets the message in hand; tells its number. What a session gets as a member of a Shared Subscription
     /// is a message of its own, because it may get the same one beside that.
-    pub fn add(
-        &mut self,
-        message: &Message,
-        session: SessionNumber,
-        form: CopyForm,
-        is_shared: bool,
-    ) -> MessageNumber {
+    pub fn add(&mut self, message: &Message, recipient: Recipient, is_shared: bool) -> MessageNumber {
         let may_join = matches!(self.in_hand, InHand::One(_)) && !is_shared;
         if !may_join {
             self.in_hand = match self.in_hand {
@@ -150,9 +144,9 @@ impl Messages {
         }
         let index = self.pending.len() - 1;
         let pending = &mut self.pending[index];
-        self.recipient_bytes += form.memory();
+        self.recipient_bytes += recipient.form.memory();
         self.recipient_bytes -= list_bytes(&pending.recipients);
-        pending.recipients.push(Recipient { session, form });
+        pending.recipients.push(recipient);
         self.recipient_bytes += list_bytes(&pending.recipients);
         pending.needed_by += 1;
         self.number_of(index)

@@ -18,6 +18,7 @@ mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::codec::PacketIdentifier;
 use crate::memory::{self, Audit, Counted};
 use crate::planted::{Fault, is_planted};
 use crate::slots::{ConnectionId, SessionId};
@@ -49,6 +50,10 @@ const LEFTOVERS_PER_BATCH: usize = 4096;
 const ACKNOWLEDGED_PER_BATCH: usize = 512;
 /// Bytes of the list of such copies. Beyond, they are settled with the next batch, as others are.
 const ACKNOWLEDGED_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
+/// Packet Identifiers of deliveries that have begun, written down with one batch.
+const BEGUN_PER_BATCH: usize = 4096;
+/// What one of them takes, in nodes two thirds full.
+const BEGUN_BYTES: usize = 28;
 /// How long those that are left wait for the next one.
 const LEFTOVERS_PAUSE: Duration = Duration::from_seconds(1);
 /// What one more entry of a small map takes, about.
@@ -117,6 +122,9 @@ pub struct Journal {
     leftover_bytes: usize,
     /// Copies that clients have acknowledged, which need not be persisted soon, either.
     acknowledged: Acknowledged,
+    /// Deliveries of QoS 1 that have begun after their messages were written down or queued. Their Packet Identifiers ride
+    /// along with the next batch: nobody waits for that, and none is closed for it. One that is over by then is left out.
+    begun: BTreeMap<(MessageNumber, SessionNumber), PacketIdentifier>,
     /// Answers that wait.
     pub answers: Answers,
     /// Connections that get nothing before a batch is durable: their CONNACK is not yet true.
@@ -198,6 +206,7 @@ impl Journal {
             leftovers: VecDeque::new(),
             leftover_bytes: 0,
             acknowledged: Acknowledged::default(),
+            begun: BTreeMap::new(),
             answers: Answers::default(),
             corked: BTreeMap::new(),
             suspended: BTreeSet::new(),
@@ -389,6 +398,16 @@ impl Journal {
         is_there(&self.messages, self.durable, awaited)
     }
 
+    /// The QoS 1 delivery of a message that is kept already has begun.
+    pub fn begin_delivery(
+        &mut self,
+        message: MessageNumber,
+        session: SessionNumber,
+        identifier: PacketIdentifier,
+    ) {
+        self.begun.insert((message, session), identifier);
+    }
+
     /// A session needs a message no longer. Tells whose answer may be due by that.
     pub fn settle(
         &mut self,
@@ -396,6 +415,7 @@ impl Journal {
         session: SessionNumber,
         now: Time,
     ) -> Option<ConnectionId> {
+        self.begun.remove(&(message, session));
         let settled = self.messages.settle(message, session);
         if let Some(is_last) = settled.to_be_written {
             self.record(Record::Settled { message, session, is_last }, Urgency::Lazy, now);
@@ -411,6 +431,7 @@ impl Journal {
         session: SessionNumber,
         now: Time,
     ) -> Option<ConnectionId> {
+        self.begun.remove(&(message, session));
         let is_full = self.acknowledged.memory() >= ACKNOWLEDGED_BYTES_MAXIMUM;
         if is_full || !self.messages.is_stored(message) || !self.acknowledged.insert(message, session) {
             return self.settle(message, session, now);
@@ -431,7 +452,7 @@ impl Journal {
 
     /// Whatever there is to be persisted is due now.
     pub fn write_down(&mut self, now: Time) {
-        if self.due != Time::NEVER || self.has_retained() {
+        if self.due != Time::NEVER || self.has_retained() || !self.begun.is_empty() {
             self.due = now;
         }
     }
@@ -478,8 +499,9 @@ impl Journal {
         assert!(!self.is_closed(), "one batch at a time is with the store");
         self.settle_leftovers();
         self.settle_acknowledged();
+        self.write_begun();
         self.due = match () {
-            () if self.has_retained() || !self.acknowledged.is_empty() => now,
+            () if self.has_retained() || !self.acknowledged.is_empty() || !self.begun.is_empty() => now,
             () if !self.leftovers.is_empty() => now + self.pace.lazy.min(LEFTOVERS_PAUSE),
             () => Time::NEVER,
         };
@@ -518,6 +540,13 @@ impl Journal {
         }
     }
 
+    fn write_begun(&mut self) {
+        for _ in 0..BEGUN_PER_BATCH {
+            let Some(((message, session), identifier)) = self.begun.pop_first() else { return };
+            self.records.push(Record::Begun { message, session, identifier });
+        }
+    }
+
     fn settle_acknowledged(&mut self) {
         for (message, session) in self.acknowledged.take(ACKNOWLEDGED_PER_BATCH) {
             if let Some(is_last) = self.messages.settle(message, session).to_be_written {
@@ -545,6 +574,7 @@ impl Journal {
             && !self.is_closed()
             && self.leftovers.is_empty()
             && self.acknowledged.is_empty()
+            && self.begun.is_empty()
             && !self.has_retained()
     }
 
@@ -567,6 +597,7 @@ impl Journal {
                 + memory::allocation(self.leftovers.capacity() * size_of::<(SessionNumber, VecDeque<()>)>())
                 + self.leftover_bytes
                 + self.acknowledged.memory()
+                + self.begun.len() * BEGUN_BYTES
                 + self.messages.overhead()
                 + self.answers.memory(),
         );

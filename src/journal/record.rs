@@ -52,6 +52,15 @@ pub enum Record {
         /// No other session needs it.
         is_last: bool,
     },
+    /// The QoS 1 delivery of a message that waited has begun.
+    Begun {
+        /// The message.
+        message: MessageNumber,
+        /// The session.
+        session: SessionNumber,
+        /// Its Packet Identifier.
+        identifier: PacketIdentifier,
+    },
     /// A QoS 2 message with this Packet Identifier has come from the client of a session.
     Received(SessionNumber, PacketIdentifier),
     /// It was released.
@@ -147,6 +156,8 @@ pub struct Recipient {
     pub session: SessionNumber,
     /// The form of its copy.
     pub form: CopyForm,
+    /// The Packet Identifier of its QoS 1 delivery, if that has begun.
+    pub identifier: Option<PacketIdentifier>,
 }
 
 /// The form of one copy.
@@ -248,6 +259,15 @@ pub enum Restored {
     /// A QoS 2 delivery to its client that is not over. With the copy, unless it is released. Those of one session
     /// come in the order of their messages.
     Delivery(SessionNumber, StoredDelivery, Option<Box<StoredCopy>>),
+    /// A message of which QoS 1 deliveries have begun, immediately before it comes as [`Restored::Waiting`].
+    Begun {
+        /// Its number.
+        message: MessageNumber,
+        /// The message.
+        content: Portable,
+        /// Those whose deliveries have begun, all with a Packet Identifier.
+        recipients: Vec<Recipient>,
+    },
     /// A message that waits.
     Waiting {
         /// Its number.
@@ -256,10 +276,12 @@ pub enum Restored {
         length: usize,
         /// When it has expired.
         expires: Time,
-        /// The lowest QoS of their copies.
+        /// The lowest QoS of the copies that wait.
         lowest_qos: QoS,
-        /// Who still needs it, those included who have a delivery of it that is not released; never nobody.
+        /// For whom it waits.
         sessions: Vec<SessionNumber>,
+        /// Who needs it for a delivery that has begun and is not released. Somebody is in one of both lists.
+        in_flight: Vec<SessionNumber>,
         /// The [group](CopyForm::group) that has chosen the only one of them.
         group: Option<Arc<str>>,
     },
@@ -304,6 +326,7 @@ impl Record {
             Self::SessionEnded { .. }
             | Self::FormerEnded(_)
             | Self::Settled { .. }
+            | Self::Begun { .. }
             | Self::Received(..)
             | Self::Released(..)
             | Self::Delivery(..)

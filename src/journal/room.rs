@@ -88,7 +88,7 @@ impl Record {
             // At PUBLISH; what nobody is promised waits for room.
             Self::Retained(_) => Need::Room,
             // A few bytes for each delivery within the window of a client, which end with a message that goes.
-            Self::Delivery(..) => Need::Nothing,
+            Self::Delivery(..) | Self::Begun { .. } => Need::Nothing,
             Self::SessionEnded { .. }
             | Self::FormerEnded(_)
             | Self::Unsubscribed(..)

@@ -42,7 +42,8 @@ fn add(journal: &mut Journal, message: &Message, sessions: impl Iterator<Item = 
         CopyForm { qos: QoS::AtLeastOnce, retain: false, identifiers: Identifiers::new(&[]), group: None };
     let mut number = None;
     for to in sessions {
-        number = Some(journal.messages.add(message, session(to), form.clone(), false));
+        let recipient = Recipient { session: session(to), form: form.clone(), identifier: None };
+        number = Some(journal.messages.add(message, recipient, false));
         journal.hurry(Urgency::Urgent, Time::ZERO);
     }
     number.expect("somebody gets it")

@@ -129,6 +129,8 @@ pub struct Outgoing {
     aside: Places,
     /// How many may be in flight before Packet Identifiers are looked at one by one; none while any is aside.
     room: usize,
+    /// Identifiers that the next connection leaves out behind those in flight.
+    left_out: u16,
     /// Messages have been dropped since the queue was last empty.
     is_losing: bool,
     /// Messages of QoS 0 may be among those that wait in the queue and behind it.
@@ -167,6 +169,11 @@ impl Outgoing {
             entry.retries = 0;
         }
         self.set_room();
+        let left_out = usize::from(std::mem::take(&mut self.left_out));
+        if !self.in_flight.is_empty() {
+            let length = usize::from(u16::MAX).min(self.in_flight.len() + left_out);
+            self.in_flight.resize_with(length, || InFlight::restored(Stage::Settled));
+        }
         self.count();
     }
 
@@ -426,38 +433,50 @@ impl Outgoing {
         self.in_flight[in_place.or_else(|| self.find_aside(identifier))?].queued()?.number
     }
 
-    /// Whether a kept message is in flight. They are in the order of their numbers after a restart, when this is asked
-    /// about each one that waits, and most of those are behind them all.
-    pub fn is_in_flight(&self, number: MessageNumber) -> bool {
-        let from_last = self.in_flight.iter().rev().filter_map(|entry| entry.queued()?.number);
-        from_last.take_while(|&known| known >= number).any(|known| known == number)
-    }
-
     /// The first delivery is to have this Packet Identifier.
     pub fn begin_at(&mut self, identifier: PacketIdentifier) {
         self.first = identifier.value();
     }
 
-    /// Puts a delivery of an earlier run in flight, behind those that were restored before; where identifiers are
-    /// missing in between, what had them is done. False if there can be no such delivery.
+    /// Puts a delivery of an earlier run in flight, at the place that its identifier has on the circle, in whichever order
+    /// they come; where identifiers are missing in between, what had them is done. False if there can be no such
+    /// delivery.
     pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {
         if self.in_flight.is_empty() {
             self.first = identifier.value();
         }
-        if self.is_in_use(identifier) {
-            return false;
-        }
         let circle = usize::from(u16::MAX);
-        let index = (usize::from(identifier.value()) + circle - usize::from(self.first)) % circle;
-        if index < self.in_flight.len() {
-            // It has skipped those before it.
-            self.set_aside(self.in_flight.len(), identifier);
-        } else {
-            self.in_flight.resize_with(index, || InFlight::restored(Stage::Settled));
+        let ahead = (usize::from(identifier.value()) + circle - usize::from(self.first)) % circle;
+        let length = self.in_flight.len();
+        match self.in_flight.get_mut(ahead) {
+            Some(known) if matches!(known.stage, Stage::Settled) => known.stage = stage,
+            Some(_) => return false,
+            // The shorter way round.
+            None if circle - ahead < ahead - length => {
+                (1..circle - ahead)
+                    .for_each(|_| self.in_flight.push_front(InFlight::restored(Stage::Settled)));
+                self.in_flight.push_front(InFlight::restored(stage));
+                self.first = identifier.value();
+            }
+            None => {
+                self.in_flight.resize_with(ahead, || InFlight::restored(Stage::Settled));
+                self.in_flight.push_back(InFlight::restored(stage));
+            }
         }
-        self.in_flight.push_back(InFlight::restored(stage));
+        self.forget_settled();
         self.count();
         true
+    }
+
+    /// How many deliveries are in flight that are not over.
+    pub fn unsettled_in_flight(&self) -> usize {
+        self.in_flight.iter().filter(|entry| !matches!(entry.stage, Stage::Settled)).count()
+    }
+
+    /// If anything is in flight when the client comes back, so many identifiers behind it are given to no message until
+    /// the client has answered all of that.
+    pub const fn leave_out(&mut self, count: u16) {
+        self.left_out = count;
     }
 
     /// A message is dropped; tells whether it is the first since the queue was last empty.

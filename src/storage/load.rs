@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, TransactionBehavior};
 
 use super::StoreError;
@@ -11,10 +12,11 @@ use super::rows::{
     publication_columns, session_number,
 };
 use super::write::{Marks, forget};
-use crate::codec::QoS;
+use crate::codec::{PacketIdentifier, QoS};
 use crate::journal::{
     MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
 };
+use crate::message::Portable;
 
 /// A session's copy of a message, if the message is there and the session is one of its recipients.
 fn copy(
@@ -193,7 +195,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     ) -> Outcome<Option<Box<StoredCopy>>> {
         let settled = self
             .connection
-            .prepare_cached("SELECT 1 FROM done WHERE msg = ? AND session = ?")?
+            .prepare_cached("SELECT 1 FROM done WHERE msg = ? AND session = ? AND identifier IS NULL")?
             .query_row([key(delivery.message.0), key(session.0)], |_| Ok(()))
             .optional()?;
         if settled.is_some() {
@@ -213,7 +215,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
             + octet_length(payload) FROM msg ORDER BY id";
         let mut statement = self.connection.prepare(text)?;
         let mut rows = statement.query(())?;
-        let text = "SELECT msg, session FROM done ORDER BY msg, session";
+        let text = "SELECT msg, session, identifier FROM done ORDER BY msg, session";
         let mut statement = self.connection.prepare(text)?;
         let mut done = Done::new(statement.query(())?)?;
         while let Some(row) = rows.next()? {
@@ -224,33 +226,74 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         Ok(())
     }
 
-    fn message(&mut self, message: MessageNumber, done: &[SessionNumber], row: &Row<'_>) -> Outcome<()> {
-        let (mut sessions, mut lowest_qos, mut group) = (Vec::new(), QoS::ExactlyOnce, None);
+    fn message(&mut self, message: MessageNumber, done: &[Noted], row: &Row<'_>) -> Outcome<()> {
+        let (mut sessions, mut in_flight, mut begun, mut group) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let mut lowest_qos = QoS::ExactlyOnce;
         // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
         let expires = self.translation.present.expires(row, 2)?;
         let is_ahead = self.translation.present.is_ahead(expires);
         for recipient in Recipients::new(row.get_ref(1)?.as_blob()?) {
-            let Recipient { session, form } = recipient?;
+            let Recipient { session, form, identifier } = recipient?;
             self.marks.check_session(session)?;
+            let identifier = match done.binary_search_by_key(&session, |noted| noted.session) {
+                Err(_) => identifier,
+                Ok(place) if done[place].identifier.is_some() => done[place].identifier,
+                Ok(_) => continue,
+            };
+            if identifier.is_some() && self.has_session(session) {
+                in_flight.push(session);
+                group.clone_from(&form.group);
+                begun.push(Recipient { session, form, identifier });
+                continue;
+            }
             let is_begun = self.in_delivery.contains(&(message, session));
             let is_needed = match self.has_session(session) {
                 true => is_ahead || is_begun,
                 // [MQTT-4.8.2-5]
                 false => is_ahead && !is_begun && form.group.is_some() && self.former.contains(&session),
             };
-            if is_needed && done.binary_search(&session).is_err() {
-                sessions.push(session);
-                lowest_qos = lowest_qos.min(form.qos);
+            if is_needed {
+                if is_begun {
+                    in_flight.push(session);
+                } else {
+                    sessions.push(session);
+                    lowest_qos = lowest_qos.min(form.qos);
+                }
                 group = form.group;
             }
         }
-        if sessions.is_empty() {
+        if let Some(content) = self.content(message, &begun)? {
+            self.tell(Restored::Begun { message, content, recipients: begun })?;
+        } else if !begun.is_empty() {
+            in_flight.retain(|session| begun.iter().all(|to| to.session != *session));
+        }
+        if sessions.is_empty() && in_flight.is_empty() {
             self.needless.messages.push(key(message.0));
         } else {
-            let length = row.get(4)?;
-            self.tell(Restored::Waiting { message, length, expires, lowest_qos, sessions, group })?;
+            self.tell(Restored::Waiting {
+                message,
+                length: row.get(4)?,
+                expires,
+                lowest_qos,
+                sessions,
+                in_flight,
+                group,
+            })?;
         }
         Ok(())
+    }
+
+    /// A message, if deliveries of it have begun.
+    fn content(&self, message: MessageNumber, begun: &[Recipient]) -> Outcome<Option<Portable>> {
+        if begun.is_empty() {
+            return Ok(None);
+        }
+        let text = concat!("SELECT lifetime, ", publication_columns!(), " FROM msg WHERE id = ?");
+        let mut statement = self.connection.prepare_cached(text)?;
+        let mut rows = statement.query([key(message.0)])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let expires = self.translation.present.expires(row, 0)?;
+        publication(row, 1, expires, self.translation.listeners)
     }
 
     fn retained(&mut self) -> Outcome<()> {
@@ -270,39 +313,52 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     }
 }
 
-/// Who has settled what, in the order of the messages.
+/// What is noted of a session's copy.
+struct Noted {
+    session: SessionNumber,
+    /// The Packet Identifier of a delivery that has begun; none if the copy is settled.
+    identifier: Option<PacketIdentifier>,
+}
+
+/// What is noted of copies, in the order of the messages.
 struct Done<'a> {
     rows: Rows<'a>,
-    next: Option<(MessageNumber, SessionNumber)>,
+    next: Option<(MessageNumber, Noted)>,
     /// Those of one message.
-    sessions: Vec<SessionNumber>,
+    noted: Vec<Noted>,
 }
 
 impl<'a> Done<'a> {
     fn new(rows: Rows<'a>) -> Outcome<Self> {
-        let mut done = Self { rows, next: None, sessions: Vec::new() };
+        let mut done = Self { rows, next: None, noted: Vec::new() };
         done.advance()?;
         Ok(done)
     }
 
     fn advance(&mut self) -> Outcome<()> {
         self.next = match self.rows.next()? {
-            Some(row) => Some((message_number(row, 0)?, session_number(row, 1)?)),
+            Some(row) => {
+                let identifier = match row.get_ref(2)? {
+                    ValueRef::Null => None,
+                    _ => Some(packet_identifier(row, 2)?),
+                };
+                Some((message_number(row, 0)?, Noted { session: session_number(row, 1)?, identifier }))
+            }
             None => None,
         };
         Ok(())
     }
 
-    /// The sessions that have settled a message, in order. It comes behind the one that was asked for before.
-    fn of(&mut self, message: MessageNumber) -> Outcome<&[SessionNumber]> {
-        self.sessions.clear();
-        while let Some((next, session)) = self.next.filter(|(next, _)| *next <= message) {
+    /// What is noted of a message, in the order of sessions. It comes behind the one that was asked for before.
+    fn of(&mut self, message: MessageNumber) -> Outcome<&[Noted]> {
+        self.noted.clear();
+        while let Some((next, noted)) = self.next.take_if(|(next, _)| *next <= message) {
             if next == message {
-                self.sessions.push(session);
+                self.noted.push(noted);
             }
             self.advance()?;
         }
-        Ok(&self.sessions)
+        Ok(&self.noted)
     }
 }
 

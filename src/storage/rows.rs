@@ -130,6 +130,7 @@ const QOS: u8 = 3;
 const RETAIN: u8 = 1 << 2;
 const HAS_IDENTIFIERS: u8 = 1 << 3;
 const HAS_GROUP: u8 = 1 << 4;
+const HAS_BEGUN: u8 = 1 << 5;
 
 /// The columns of a publication, in their order, in a statement that reads one.
 macro_rules! publication_columns {
@@ -182,17 +183,19 @@ pub(super) fn publication(
 }
 
 /// Writes the recipients of a message, one behind the other: session, flags and, if there are any, how many
-/// Subscription Identifiers and which; then the length and the text of the Shared Subscription's filter, if it was one.
+/// Subscription Identifiers and which; then the length and the text of the Shared Subscription's filter, if it was one, and
+/// the Packet Identifier, if a QoS 1 delivery has begun.
 pub(super) fn write_recipients(recipients: &[Recipient], bytes: &mut Vec<u8>) {
     bytes.clear();
-    for Recipient { session, form } in recipients {
+    for Recipient { session, form, identifier } in recipients {
         let identifiers = form.identifiers.as_slice();
         write_number(session.0.get(), bytes);
         bytes.push(
             form.qos.level()
                 | if form.retain { RETAIN } else { 0 }
                 | if identifiers.is_empty() { 0 } else { HAS_IDENTIFIERS }
-                | if form.group.is_some() { HAS_GROUP } else { 0 },
+                | if form.group.is_some() { HAS_GROUP } else { 0 }
+                | if identifier.is_some() { HAS_BEGUN } else { 0 },
         );
         if !identifiers.is_empty() {
             write_number(identifiers.len() as u64, bytes);
@@ -201,6 +204,9 @@ pub(super) fn write_recipients(recipients: &[Recipient], bytes: &mut Vec<u8>) {
         if let Some(group) = &form.group {
             write_number(group.len() as u64, bytes);
             bytes.extend_from_slice(group.as_bytes());
+        }
+        if let Some(identifier) = identifier {
+            bytes.extend_from_slice(&identifier.value().to_be_bytes());
         }
     }
 }
@@ -239,7 +245,14 @@ impl<'a> Recipients<'a> {
         let group = if flags & HAS_GROUP == 0 { None } else { Some(self.text()?) };
         let (qos, retain) = (QoS::from_u8(flags & QOS)?, flags & RETAIN != 0);
         let form = CopyForm { qos, retain, identifiers, group };
-        Some(Recipient { session, form })
+        let identifier = if flags & HAS_BEGUN == 0 { None } else { Some(self.identifier()?) };
+        Some(Recipient { session, form, identifier })
+    }
+
+    fn identifier(&mut self) -> Option<PacketIdentifier> {
+        let (&value, rest) = self.bytes.split_first_chunk()?;
+        self.bytes = rest;
+        PacketIdentifier::new(u16::from_be_bytes(value))
     }
 
     fn text(&mut self) -> Option<Arc<str>> {

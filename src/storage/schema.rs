@@ -55,8 +55,9 @@ const VERSION_1: &str = "
 ";
 
 /// Listeners have names: before, their places in the settings stood for them. It is known which User Names were proved, and
-/// which sessions have ended whose messages are still to go to other members of Shared Subscriptions. There is a timeline,
-/// and how much time a message had left when it was written, in milliseconds, null for no end.
+/// which sessions have ended whose messages are still to go to other members of Shared Subscriptions. A copy is done if it
+/// has no identifier in `done`; else that is the Packet Identifier of its QoS 1 delivery, which has begun. There is a
+/// timeline, and how much time a message had left when it was written, in milliseconds, null for no end.
 const VERSION_2: &str = "
     CREATE TABLE listener (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
     ALTER TABLE session ADD COLUMN is_proved INTEGER NOT NULL DEFAULT 0;
@@ -66,6 +67,7 @@ const VERSION_2: &str = "
     );
     ALTER TABLE msg ADD COLUMN lifetime INTEGER;
     ALTER TABLE retained ADD COLUMN lifetime INTEGER;
+    ALTER TABLE done ADD COLUMN identifier INTEGER;
 ";
 
 /// Opens the file, takes it for this process alone and brings it to the present layout. The timeline begins with this

@@ -67,7 +67,7 @@ impl Marks {
                 .recipients
                 .iter()
                 .fold(self.beyond_message(message.number), |marks, to| marks.beyond_session(to.session)),
-            Record::Settled { message, session, .. } => {
+            Record::Settled { message, session, .. } | Record::Begun { message, session, .. } => {
                 self.beyond_message(*message).beyond_session(*session)
             }
             Record::Delivery(session, delivery) => {
@@ -223,6 +223,15 @@ impl Writing<'_> {
             Record::Message(message) => self.message(message),
             &Record::Settled { message, session, is_last } => {
                 self.settled.push(Settled { message, stays: !is_last, session });
+                Ok(())
+            }
+            Record::Begun { message, session, identifier } => {
+                // Only of a message that is there, since nobody would ever take the note away.
+                let mut statement = self.statement(
+                    "INSERT OR IGNORE INTO done (msg, session, identifier) \
+                     SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)",
+                )?;
+                statement.execute(params![key(message.0), key(session.0), identifier.value()])?;
                 Ok(())
             }
             Record::Received(session, identifier) => {
@@ -396,9 +405,8 @@ impl Writing<'_> {
                 forgotten = Some(settled.message);
                 forget(self.transaction, key(settled.message.0))?;
             } else if forgotten != Some(settled.message) {
-                // Only of a message that is there, since nobody would ever take the note away.
                 let mut statement = self.statement(
-                    "INSERT OR IGNORE INTO done (msg, session) \
+                    "REPLACE INTO done (msg, session) \
                      SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)",
                 )?;
                 statement.execute(params![key(settled.message.0), key(settled.session.0)])?;

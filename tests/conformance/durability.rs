@@ -447,9 +447,9 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
             expires,
         };
         let (number, sessions, length) = (message(number), vec![session], publication.length());
-        let lowest_qos = publication.qos;
+        let (lowest_qos, in_flight, group) = (publication.qos, vec![], None);
         let waiting =
-            Restored::Waiting { message: number, length, expires, lowest_qos, sessions, group: None };
+            Restored::Waiting { message: number, length, expires, lowest_qos, sessions, in_flight, group };
         kept.world.broker.restore(waiting, now);
         let form = brooklet::journal::CopyForm {
             qos: QoS::AtLeastOnce,
@@ -457,7 +457,7 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
             identifiers: Identifiers::default(),
             group: None,
         };
-        let recipients = vec![Recipient { session, form }];
+        let recipients = vec![Recipient { session, form, identifier: None }];
         records.push(Record::Message(StoredMessage {
             number,
             message: Portable::new(&publication),

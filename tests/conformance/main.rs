@@ -6,6 +6,7 @@ mod admission;
 mod budget;
 mod durability;
 mod durable_groups;
+mod durable_identifiers;
 mod identifiers;
 mod identity;
 mod longest;

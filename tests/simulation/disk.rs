@@ -266,9 +266,9 @@ impl World {
         let (epoch, next, restored) = disk.begin(self.now);
         let pace = disk.pace();
         disk.room = Room::Enough;
-        let retained = payloads(&disk.store);
+        let (retained, begun) = (payloads(&disk.store), disk.store.begun());
         let order = clients(&restored);
-        self.oracle.crash(&retained, self.now);
+        self.oracle.crash(&retained, &begun, self.now);
         self.oracle.set_storage_room(Room::Enough);
         self.epoch = epoch;
         let clock = self.clock();

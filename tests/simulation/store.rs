@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
-use brooklet::codec::PacketIdentifier;
+use brooklet::codec::{PacketIdentifier, QoS};
 use brooklet::journal::{
     Batch, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, Record, Restored,
     SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession,
@@ -93,6 +93,11 @@ impl Store {
                 self.messages.insert(*number, Kept { message, open: recipients.clone() });
             }
             Record::Settled { message, session, is_last } => self.settle(*message, *session, *is_last),
+            Record::Begun { message, session, identifier } => {
+                let open = self.messages.get_mut(message).into_iter().flat_map(|kept| &mut kept.open);
+                let its = open.filter(|recipient| recipient.session == *session);
+                its.for_each(|recipient| recipient.identifier = Some(*identifier));
+            }
             Record::Received(session, identifier) => {
                 self.received.insert((*session, *identifier));
             }
@@ -219,13 +224,14 @@ impl Store {
         messages.retain(|number, kept| {
             let is_expired = kept.message.publication().is_expired(now);
             kept.open.retain(|recipient| {
-                let has_begun = deliveries.iter().any(|((session, _), delivery)| {
-                    *session == recipient.session && delivery.message == *number && !delivery.is_released
-                });
+                let has_begun = recipient.identifier.is_some()
+                    || deliveries.iter().any(|((session, _), delivery)| {
+                        *session == recipient.session && delivery.message == *number && !delivery.is_released
+                    });
                 let is_left = former.contains(&recipient.session) && recipient.form.group.is_some();
                 match sessions.contains_key(&recipient.session) {
                     true => has_begun || !is_expired,
-                    false => is_left && !has_begun && !is_expired,
+                    false => is_left && (recipient.identifier.is_some() || !has_begun) && !is_expired,
                 }
             });
             !kept.open.is_empty()
@@ -252,14 +258,32 @@ impl Store {
             self.deliveries.iter().map(|(&(session, _), delivery)| (session, *delivery)).collect();
         deliveries.retain(|(session, _)| self.sessions.contains_key(session));
         deliveries.sort_by_key(|(session, delivery)| (delivery.message, *session));
-        let waiting = self.messages.iter().map(|(&message, kept)| {
-            let sessions = kept.open.iter().map(|recipient| recipient.session).collect();
-            let qos = kept.open.iter().map(|recipient| recipient.form.qos);
-            let lowest_qos = qos.min().expect("who needs nothing is forgotten");
+        let waiting = self.messages.iter().flat_map(|(&message, kept)| {
+            let is_there = |recipient: &&Recipient| self.sessions.contains_key(&recipient.session);
+            let has_delivery = |recipient: &&Recipient| {
+                let mut of_session =
+                    self.deliveries.iter().filter(|((owner, _), _)| *owner == recipient.session);
+                of_session.any(|(_, delivery)| delivery.message == message && !delivery.is_released)
+            };
+            let (begun, others): (Vec<&Recipient>, Vec<&Recipient>) =
+                kept.open.iter().partition(|recipient| recipient.identifier.is_some() && is_there(recipient));
+            let (in_delivery, waiting): (Vec<&Recipient>, Vec<&Recipient>) =
+                others.into_iter().partition(has_delivery);
+            let qos = waiting.iter().map(|recipient| recipient.form.qos);
+            let lowest_qos = qos.min().unwrap_or(QoS::ExactlyOnce);
+            let sessions = waiting.iter().map(|recipient| recipient.session).collect();
+            let in_flight = begun.iter().chain(&in_delivery).map(|recipient| recipient.session).collect();
+            let content = expiring(&kept.message, |time| epoch.to_broker(time));
+            let recipients: Vec<Recipient> = begun.into_iter().cloned().collect();
+            let begun = Restored::Begun { message, content, recipients };
             let publication = kept.message.publication();
             let expires = epoch.to_broker(publication.expires);
             let group = kept.open.iter().find_map(|recipient| recipient.form.group.clone());
-            Restored::Waiting { message, length: publication.length(), expires, lowest_qos, sessions, group }
+            let length = publication.length();
+            let has_begun = matches!(&begun, Restored::Begun { recipients, .. } if !recipients.is_empty());
+            let waiting =
+                Restored::Waiting { message, length, expires, lowest_qos, sessions, in_flight, group };
+            has_begun.then_some(begun).into_iter().chain([waiting])
         });
         let waiting: Vec<Restored> = waiting.collect();
         let begun = deliveries.iter().map(|&(session, delivery)| {
@@ -267,6 +291,22 @@ impl Store {
             Restored::Delivery(session, delivery, if delivery.is_released { None } else { copy() })
         });
         begun.chain(waiting).collect()
+    }
+
+    /// The QoS 1 deliveries that have begun, by client: the Packet Identifier and the message.
+    pub fn begun(&self) -> BTreeMap<String, Vec<(u16, Portable)>> {
+        let mut begun = BTreeMap::<String, Vec<(u16, Portable)>>::new();
+        for kept in self.messages.values() {
+            for recipient in &kept.open {
+                if let (Some(identifier), Some(session)) =
+                    (recipient.identifier, self.sessions.get(&recipient.session))
+                {
+                    let client = session.client_identifier.clone();
+                    begun.entry(client).or_default().push((identifier.value(), kept.message.clone()));
+                }
+            }
+        }
+        begun
     }
 
     fn next_numbers(&self) -> NextNumbers {
@@ -357,7 +397,11 @@ mod tests {
     fn sent(name: u64, expires: Time, to: &[u64]) -> Record {
         let (qos, identifiers) = (QoS::ExactlyOnce, Identifiers::default());
         let form = CopyForm { qos, retain: false, identifiers, group: None };
-        let to = to.iter().map(|&to| Recipient { session: SessionNumber(number(to)), form: form.clone() });
+        let to = to.iter().map(|&to| Recipient {
+            session: SessionNumber(number(to)),
+            form: form.clone(),
+            identifier: None,
+        });
         let (number, message) = (MessageNumber(number(name)), message(expires));
         Record::Message(StoredMessage { number, message, recipients: to.collect() })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::codec::{PacketIdentifier, QoS};
 use crate::journal::{
     Recipient, Record, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
     StoredSubscription, StoredWill,
@@ -24,6 +25,7 @@ pub(super) struct Model {
     lifetimes: BTreeMap<u64, Duration>,
     retained_lifetimes: BTreeMap<String, Duration>,
     former: BTreeSet<SessionNumber>,
+    begun: BTreeMap<(u64, u64), PacketIdentifier>,
 }
 
 /// The same message, but when it expires is told otherwise.
@@ -110,6 +112,12 @@ impl Model {
             }
             Record::Settled { message, session, is_last: false } => {
                 self.settled.insert((message.0.get(), session.0.get()));
+            }
+            Record::Begun { message, session, identifier } => {
+                let key = (message.0.get(), session.0.get());
+                if self.messages.contains_key(&key.0) {
+                    self.begun.entry(key).or_insert(*identifier);
+                }
             }
             Record::Received(session, identifier) => {
                 self.received.insert((session.0.get(), identifier.value()));
@@ -198,22 +206,44 @@ impl Model {
                 let is_over = !self.sessions.contains_key(&recipient.session.0.get());
                 is_former && is_over && !is_settled && !has_begun && is_ahead(&message)
             };
-            let is_needed = |recipient: &Recipient| {
-                let has_begun = in_delivery.contains(&(*number, recipient.session.0.get()));
-                self.needs(*number, recipient.session) && (is_ahead(&message) || has_begun)
+            let identifier = |recipient: &Recipient| {
+                self.begun.get(&(*number, recipient.session.0.get())).copied().or(recipient.identifier)
             };
-            let needing: Vec<&Recipient> =
-                recipients.iter().filter(|recipient| is_needed(recipient) || is_left(recipient)).collect();
-            let lowest_qos = needing.iter().map(|recipient| recipient.form.qos).min();
+            let in_flight = |recipient: &Recipient| {
+                in_delivery.contains(&(*number, recipient.session.0.get())) || identifier(recipient).is_some()
+            };
+            let is_needed = |recipient: &&Recipient| {
+                self.needs(*number, recipient.session) && (is_ahead(&message) || in_flight(recipient))
+                    || is_left(recipient)
+            };
+            let needing: Vec<&Recipient> = recipients.iter().filter(is_needed).collect();
+            let is_begun = |recipient: &&&Recipient| {
+                self.sessions.contains_key(&recipient.session.0.get()) && in_flight(recipient)
+            };
+            let (in_flight, waiting): (Vec<&Recipient>, Vec<&Recipient>) =
+                needing.iter().copied().partition(|recipient| is_begun(&recipient));
+            let begun = in_flight.iter().filter(|recipient| identifier(recipient).is_some());
+            let begun: Vec<Recipient> = begun
+                .map(|recipient| Recipient { identifier: identifier(recipient), ..(*recipient).clone() })
+                .collect();
+            if !begun.is_empty() {
+                let message_number = super::records::message_number(*number);
+                let content = message.clone();
+                all.push(Restored::Begun { message: message_number, content, recipients: begun });
+            }
+            let lowest_qos = waiting.iter().map(|recipient| recipient.form.qos).min();
             let group = needing.last().and_then(|recipient| recipient.form.group.clone());
-            let sessions: Vec<SessionNumber> = needing.iter().map(|recipient| recipient.session).collect();
-            if !sessions.is_empty() {
+            let numbers = |list: &[&Recipient]| list.iter().map(|recipient| recipient.session).collect();
+            let (sessions, in_flight): (Vec<SessionNumber>, Vec<SessionNumber>) =
+                (numbers(&waiting), numbers(&in_flight));
+            if !needing.is_empty() {
                 all.push(Restored::Waiting {
                     message: super::records::message_number(*number),
                     length,
                     expires: message.publication().expires,
-                    lowest_qos: lowest_qos.expect("there is one"),
+                    lowest_qos: lowest_qos.unwrap_or(QoS::ExactlyOnce),
                     sessions,
+                    in_flight,
                     group,
                 });
             }

@@ -82,6 +82,9 @@ impl Maker {
                     .chain(others)
                     .map(|session| recipient(session, &identifiers))
                     .collect();
+                for (place, recipient) in recipients.iter_mut().enumerate() {
+                    recipient.identifier = Some(packet).filter(|_| draft.choice >> (place + 5) & 1 == 1);
+                }
                 if let [only] = &mut recipients[..] {
                     only.form.group = Some(format!("$share/g/{topic}").into());
                 }
@@ -91,6 +94,15 @@ impl Maker {
             8..11 => self.settled(draft)?,
             11 if draft.flag => Record::Received(session, packet),
             11 => Record::Released(session, packet),
+            13 if draft.flag && draft.choice.is_multiple_of(2) => {
+                let count = self.model.messages.len().max(1);
+                let (message, _) = self.model.messages.iter().nth(usize::from(draft.choice) % count)?;
+                let message = message_number(*message);
+                if self.model.settled.contains(&(message.0.get(), draft.session)) {
+                    return None;
+                }
+                Record::Begun { message, session, identifier: packet }
+            }
             12 | 13 => {
                 let count = self.model.messages.len().max(1);
                 let (message, _) = self.model.messages.iter().nth(usize::from(draft.choice) % count)?;

@@ -74,7 +74,7 @@ pub(super) fn recipient(session: u64, identifiers: &[u32]) -> Recipient {
         identifiers: Identifiers::new(identifiers),
         group: None,
     };
-    Recipient { session: session_number(session), form }
+    Recipient { session: session_number(session), form, identifier: None }
 }
 
 pub(super) fn message(number: u64, payload: &[u8], expires: Time, sessions: &[u64]) -> StoredMessage {

@@ -57,6 +57,7 @@ impl Snapshot {
             for copy in session.pending.iter_mut().filter(|copy| is_same(copy)) {
                 copy.may_be_repeat = true;
                 copy.is_repeat |= is_known;
+                copy.sent_as = Some((sent.identifier, sent.order));
             }
             return;
         }

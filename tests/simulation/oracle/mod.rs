@@ -312,6 +312,7 @@ impl Copy {
             is_loose: false,
             may_be_repeat: false,
             is_repeat: false,
+            sent_as: None,
             source: Source::Replay,
         }
     }
@@ -328,6 +329,7 @@ impl Copy {
             is_loose: true,
             may_be_repeat: true,
             is_repeat: false,
+            sent_as: None,
             source: Source::Own,
         }
     }

@@ -447,6 +447,7 @@ impl Oracle {
                 is_loose: false,
                 may_be_repeat: true,
                 is_repeat: false,
+                sent_as: None,
                 source: Source::Shared(shared.number),
             };
             received.is(&copy, version).then_some(copy)

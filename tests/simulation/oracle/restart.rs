@@ -5,16 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use brooklet::codec::QoS;
+use brooklet::message::Portable;
 use brooklet::time::{Duration, Time};
 
 use super::Oracle;
 use super::routing::is_match;
-use super::state::{Copy, Owed, Publication, Reason, Replay, Session, Terms};
+use super::state::{Copy, Flight, Owed, Publication, Reason, Replay, Session, Terms};
+use super::stored::is_same;
 
 impl Oracle {
     /// The broker crashes, and another one begins at this moment with what is durable. The store has these messages
-    /// retained, by topic and payload.
-    pub fn crash(&mut self, retained: &BTreeMap<String, Vec<u8>>, now: Time) {
+    /// retained, by topic and payload, and knows of these QoS 1 deliveries, by client and with their Packet Identifiers.
+    pub fn crash(
+        &mut self,
+        retained: &BTreeMap<String, Vec<u8>>,
+        begun: &BTreeMap<String, Vec<(u16, Portable)>>,
+        now: Time,
+    ) {
         self.now = now;
         self.lines.clear();
         let durable = self.durable.take().expect("there is a store");
@@ -30,7 +37,8 @@ impl Oracle {
         self.lose_passing_sessions();
         self.durable = Some(durable.begin_anew(self.snapshot()));
         for (client, session) in &mut self.sessions {
-            session.lose_broker(client, now, &self.retained, &mut self.numbers);
+            let begun = begun.get(client).map_or(&[][..], Vec::as_slice);
+            session.lose_broker(client, now, (&self.retained, begun), &mut self.numbers);
         }
     }
 
@@ -81,7 +89,7 @@ impl Session {
         &mut self,
         client: &str,
         now: Time,
-        retained: &BTreeMap<String, Rc<Publication>>,
+        (retained, begun): (&BTreeMap<String, Rc<Publication>>, &[(u16, Portable)]),
         numbers: &mut u64,
     ) {
         if self.connection.take().is_some() {
@@ -102,24 +110,35 @@ impl Session {
         }
         self.last.clear();
         self.adrift.clear();
-        self.handle_lost_flights();
+        self.handle_lost_flights(begun);
         self.begin_replays_anew(client, retained, numbers);
     }
 
-    /// A QoS 2 delivery keeps its Packet Identifier; one of QoS 1 begins anew.
-    fn handle_lost_flights(&mut self) {
+    /// A delivery keeps its Packet Identifier [MQTT-4.4.0-1]; one of QoS 1 whose identifier was not written down begins
+    /// anew.
+    fn handle_lost_flights(&mut self, begun: &[(u16, Portable)]) {
         let flights = std::mem::take(&mut self.in_flight);
-        let mut begun: Vec<Copy> = Vec::new();
+        let is_known = |identifier: u16, copy: &Copy| {
+            let mut known = begun.iter().filter(|(known, _)| *known == identifier);
+            known.any(|(_, message)| is_same(message, &copy.publication))
+        };
         for (identifier, mut flight) in flights {
             flight.line = None;
-            if flight.copy.qos == QoS::ExactlyOnce {
+            if flight.copy.qos == QoS::ExactlyOnce || is_known(identifier, &flight.copy) {
                 self.in_flight.insert(identifier, flight);
             } else {
-                let copy = Copy { may_be_repeat: true, is_repeat: true, ..flight.copy };
-                begun.push(copy);
+                self.pending.push_back(Copy { may_be_repeat: true, is_repeat: true, ..flight.copy });
             }
         }
-        self.pending.extend(begun);
+        for copy in std::mem::take(&mut self.pending) {
+            match copy.sent_as {
+                Some((identifier, order)) if is_known(identifier, &copy) => {
+                    let flight = Flight { copy, line: None, released_at: None, order };
+                    self.in_flight.insert(identifier, flight);
+                }
+                _ => self.pending.push_back(copy),
+            }
+        }
         self.pending.make_contiguous().sort_by_key(|copy| copy.publication.number);
     }
 
@@ -250,7 +269,7 @@ mod tests {
         is_worked_off(&mut oracle, first, device.subscribe(&[asking, anew], None));
         oracle.batch_is_closed(true);
         oracle.batch_is_durable();
-        oracle.crash(&[(TOPIC.to_owned(), PAYLOAD.to_vec())].into(), Time::ZERO);
+        oracle.crash(&[(TOPIC.to_owned(), PAYLOAD.to_vec())].into(), &BTreeMap::new(), Time::ZERO);
         connects(&mut oracle, &mut device, second);
         oracle.batch_is_closed(true);
         oracle.batch_is_durable();
@@ -306,7 +325,7 @@ mod tests {
                 session.uncertain.is_empty() && session.incoming.contains(&identifier.value()) == counts
             };
             assert!(is_known(oracle.session("d")), "{reason_code:?}");
-            oracle.crash(&[(TOPIC.to_owned(), PAYLOAD.to_vec())].into(), Time::ZERO);
+            oracle.crash(&[(TOPIC.to_owned(), PAYLOAD.to_vec())].into(), &BTreeMap::new(), Time::ZERO);
             assert!(is_known(oracle.session("d")), "{reason_code:?} after a crash");
         }
     }

@@ -220,6 +220,7 @@ fn copy_for(client: &str, session: &Session, publication: &Rc<Publication>) -> O
         is_loose: false,
         may_be_repeat: false,
         is_repeat: false,
+        sent_as: None,
         source: Source::Own,
     })
 }

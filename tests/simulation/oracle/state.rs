@@ -83,6 +83,8 @@ pub struct Copy {
     pub may_be_repeat: bool,
     /// It was sent, and the broker has forgotten what became of that: it comes with DUP.
     pub is_repeat: bool,
+    /// The Packet Identifier with which it was sent then at QoS 1, and its place in the order of all.
+    pub sent_as: Option<(u16, u64)>,
     pub source: Source,
 }
 

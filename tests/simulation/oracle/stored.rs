@@ -25,6 +25,7 @@ impl Oracle {
             check_session(stored, session);
             self.check_subscriptions(client, &subscriptions_of(store, number));
             check_identifiers(store, number, session);
+            check_begun(store, number, session);
             self.check_messages(store, number, client);
         }
         for (message, kept) in &store.messages {
@@ -111,7 +112,7 @@ impl Oracle {
     }
 }
 
-fn is_same(message: &Portable, publication: &Publication) -> bool {
+pub(super) fn is_same(message: &Portable, publication: &Publication) -> bool {
     let stored = message.publication();
     // Which of several empty ones has been dropped can not be seen, and those that were sent look alike.
     let has_same_qos = stored.qos == publication.qos || publication.payload.is_empty();
@@ -154,6 +155,24 @@ fn check_session(stored: &StoredSession, session: &Session) {
         (topic.clone(), payload.clone(), u64::from(will.delay), will.due)
     });
     assert_eq!(found, owed, "the Will of {client}");
+}
+
+/// Packet Identifiers of QoS 1 deliveries.
+fn check_begun(store: &Store, number: SessionNumber, session: &Session) {
+    for (identifier, flight) in &session.in_flight {
+        if flight.copy.qos != brooklet::codec::QoS::AtLeastOnce
+            || flight.copy.is_optional
+            || !session.fits(&flight.copy)
+        {
+            continue;
+        }
+        let same = store.messages.values().filter(|kept| is_same(&kept.message, &flight.copy.publication));
+        let of_session = same.flat_map(|kept| &kept.open).filter(|open| open.session == number);
+        let stored: Vec<Option<u16>> =
+            of_session.map(|open| open.identifier.map(|identifier| identifier.value())).collect();
+        let is_there = stored.is_empty() || stored.contains(&Some(*identifier));
+        assert!(is_there, "the store has {stored:?} and not {identifier} of {flight:?}");
+    }
 }
 
 /// Packet Identifiers of both directions.

@@ -1,0 +1,102 @@
+//! Packet Identifiers of QoS 1 with a store: what is not acknowledged comes again under its own, and none that a client may
+//! hold is given to another message [MQTT-4.4.0-1].
+
+use crate::durability::Kept;
+use crate::wire::*;
+use crate::world::Peer;
+
+/// What a client was sent: Packet Identifiers, whether each says that it comes again, and payloads.
+fn sent(kept: &mut Kept, peer: Peer) -> Vec<(u16, bool, Vec<u8>)> {
+    let packets = kept.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
+    let publishes = packets.map(|packet| received(V5, &packet));
+    publishes
+        .map(|publish| (publish.packet_identifier.expect("QoS 1"), publish.dup, publish.payload))
+        .collect()
+}
+
+fn connect(kept: &mut Kept, receive_maximum: u8) -> Peer {
+    let peer = kept.world.open();
+    let connect = Connect::new(V5, "sleeper").resume().expiry(1_000).property(&[0x21, 0, receive_maximum]);
+    kept.world.send(peer, connect.bytes());
+    kept.world.send(peer, subscribe(V5, 1, &[], &[("t", 1)]));
+    kept.commit();
+    peer
+}
+
+fn again(before: &[(u16, bool, Vec<u8>)]) -> Vec<(u16, bool, Vec<u8>)> {
+    before.iter().map(|(identifier, _, payload)| (*identifier, true, payload.clone())).collect()
+}
+
+#[test]
+fn what_was_sent_at_once_comes_again_under_its_own_identifier() {
+    let mut kept = Kept::new();
+    let peer = connect(&mut kept, 10);
+    kept.publish(&[b"1", b"2", b"3", b"4"]);
+    let before = sent(&mut kept, peer);
+    assert_eq!(before.len(), 4);
+    // Not the first one, so that what comes again is no run from the start.
+    kept.world.send(peer, acknowledge(0x40, before[1].0));
+    kept.commit();
+    let mut kept = kept.crash();
+    let peer = connect(&mut kept, 10);
+    let mut expected = again(&before);
+    expected.remove(1);
+    assert_eq!(sent(&mut kept, peer), expected);
+    kept.publish(&[b"5"]);
+    let new = sent(&mut kept, peer);
+    let held: Vec<u16> = before.iter().map(|(identifier, ..)| *identifier).collect();
+    assert!(new.len() == 1 && !new[0].1 && !held.contains(&new[0].0), "{new:?} beside {held:?}");
+}
+
+#[test]
+fn what_was_sent_from_the_queue_comes_again_under_its_own_identifier() {
+    let mut kept = Kept::new();
+    let peer = connect(&mut kept, 1);
+    kept.publish(&[b"1", b"2", b"3"]);
+    for _ in 0..2 {
+        let (identifier, ..) = sent(&mut kept, peer)[0];
+        kept.world.send(peer, acknowledge(0x40, identifier));
+    }
+    let before = sent(&mut kept, peer);
+    assert_eq!(before.len(), 1);
+    // What is written down for something else takes it along.
+    kept.publish(&[b"4"]);
+    let mut kept = kept.crash();
+    let peer = connect(&mut kept, 1);
+    assert_eq!(sent(&mut kept, peer), again(&before));
+}
+
+#[test]
+fn an_identifier_that_was_not_written_down_is_given_to_no_other_message() {
+    let mut kept = Kept::new();
+    let peer = connect(&mut kept, 10);
+    kept.publish(&[b"1"]);
+    let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
+    for number in 2..6 {
+        kept.world.send(publisher, Publish::new(V5, "t", &[number]).qos(1, number.into()).bytes());
+    }
+    let before = sent(&mut kept, peer);
+    assert_eq!(before.len(), 5, "what is promised to nobody yet is sent all the same");
+    let mut kept = kept.crash();
+    let peer = connect(&mut kept, 10);
+    assert_eq!(sent(&mut kept, peer), again(&before[..1]));
+    kept.publish(&[b"6", b"7", b"8", b"9"]);
+    let new = sent(&mut kept, peer);
+    assert_eq!(new.len(), 4);
+    let is_held = |identifier: u16| before.iter().any(|(held, ..)| *held == identifier);
+    assert!(new.iter().all(|(identifier, ..)| !is_held(*identifier)), "{new:?} beside {before:?}");
+}
+
+/// No batch is closed for an identifier, and one that is acknowledged meanwhile is not written down at all.
+#[test]
+fn identifiers_ride_along() {
+    let mut kept = Kept::new();
+    let peer = connect(&mut kept, 1);
+    kept.publish(&[b"1", b"2"]);
+    let (first, ..) = sent(&mut kept, peer)[0];
+    kept.world.send(peer, acknowledge(0x40, first));
+    kept.commit();
+    let begun = |kept: &Kept| kept.store.begun().get("sleeper").map_or(0, Vec::len);
+    assert_eq!(begun(&kept), 1, "the acknowledgement took the next one along");
+    assert!(kept.world.broker.is_written_down() && kept.world.broker.batch_due().is_none());
+}
