@@ -226,10 +226,12 @@ impl Writing<'_> {
                 Ok(())
             }
             Record::Begun { message, session, identifier } => {
-                // Only of a message that is there, since nobody would ever take the note away.
+                // Only of a message that is there, since nobody would ever take the note away; and what is done stays so.
                 let mut statement = self.statement(
-                    "INSERT OR IGNORE INTO done (msg, session, identifier) \
-                     SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)",
+                    "INSERT INTO done (msg, session, identifier) \
+                     SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1) \
+                     ON CONFLICT (msg, session) DO UPDATE SET identifier = excluded.identifier \
+                     WHERE identifier IS NOT NULL",
                 )?;
                 statement.execute(params![key(message.0), key(session.0), identifier.value()])?;
                 Ok(())

@@ -96,7 +96,9 @@ fn identifiers_ride_along() {
     let (first, ..) = sent(&mut kept, peer)[0];
     kept.world.send(peer, acknowledge(0x40, first));
     kept.commit();
-    let begun = |kept: &Kept| kept.store.begun().get("sleeper").map_or(0, Vec::len);
-    assert_eq!(begun(&kept), 1, "the acknowledgement took the next one along");
+    let open = kept.store.messages.values().flat_map(|kept| &kept.open);
+    let begun: Vec<_> = open.map(|recipient| recipient.identifier.map(|one| one.value())).collect();
+    let (second, ..) = sent(&mut kept, peer)[0];
+    assert_eq!(begun, [Some(second)], "the acknowledgement took the next one along");
     assert!(kept.world.broker.is_written_down() && kept.world.broker.batch_due().is_none());
 }

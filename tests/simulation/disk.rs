@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use brooklet::broker::{Broker, Statistics};
 use brooklet::journal::{Batch, Fetch, Need, NextNumbers, Pace, Record, Restored, Room};
+use brooklet::message::Portable;
 use brooklet::time::{Duration, Time};
 
 use crate::chance::Chance;
@@ -266,7 +267,7 @@ impl World {
         let (epoch, next, restored) = disk.begin(self.now);
         let pace = disk.pace();
         disk.room = Room::Enough;
-        let (retained, begun) = (payloads(&disk.store), disk.store.begun());
+        let (retained, begun) = (payloads(&disk.store), begun(&disk.store));
         let order = clients(&restored);
         self.oracle.crash(&retained, &begun, self.now);
         self.oracle.set_storage_room(Room::Enough);
@@ -306,10 +307,24 @@ impl World {
 }
 
 fn payloads(store: &Store) -> BTreeMap<String, Vec<u8>> {
-    let payload = |(topic, message): (&String, &brooklet::message::Portable)| {
-        (topic.clone(), message.publication().payload.to_vec())
-    };
+    let payload =
+        |(topic, message): (&String, &Portable)| (topic.clone(), message.publication().payload.to_vec());
     store.retained.iter().map(payload).collect()
+}
+
+/// The QoS 1 deliveries that have begun, by client: the Packet Identifier and the message.
+fn begun(store: &Store) -> BTreeMap<String, Vec<(u16, Portable)>> {
+    let mut begun = BTreeMap::<String, Vec<(u16, Portable)>>::new();
+    for kept in store.messages.values() {
+        for recipient in &kept.open {
+            let session = store.sessions.get(&recipient.session);
+            if let (Some(identifier), Some(session)) = (recipient.identifier, session) {
+                let of_client = begun.entry(session.client_identifier.clone()).or_default();
+                of_client.push((identifier.value(), kept.message.clone()));
+            }
+        }
+    }
+    begun
 }
 
 /// The clients of the sessions that are restored, in their order.

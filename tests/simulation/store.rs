@@ -293,22 +293,6 @@ impl Store {
         begun.chain(waiting).collect()
     }
 
-    /// The QoS 1 deliveries that have begun, by client: the Packet Identifier and the message.
-    pub fn begun(&self) -> BTreeMap<String, Vec<(u16, Portable)>> {
-        let mut begun = BTreeMap::<String, Vec<(u16, Portable)>>::new();
-        for kept in self.messages.values() {
-            for recipient in &kept.open {
-                if let (Some(identifier), Some(session)) =
-                    (recipient.identifier, self.sessions.get(&recipient.session))
-                {
-                    let client = session.client_identifier.clone();
-                    begun.entry(client).or_default().push((identifier.value(), kept.message.clone()));
-                }
-            }
-        }
-        begun
-    }
-
     fn next_numbers(&self) -> NextNumbers {
         let recipients = self.messages.values().flat_map(|kept| &kept.open);
         let session = recipients.map(|recipient| recipient.session);
@@ -514,9 +498,9 @@ mod tests {
                     format!("delivery {} of {}", delivery.identifier.value(), copy.number.0)
                 }
             },
-            Restored::Waiting { message, length, sessions, .. } => {
+            Restored::Waiting { message, length, sessions, in_flight, .. } => {
                 assert_eq!(*length, "tpayload".len());
-                format!("{} for {}", message.0, sessions.len())
+                format!("{} for {}", message.0, sessions.len() + in_flight.len())
             }
             other => panic!("not stored: {other:?}"),
         }

@@ -116,7 +116,7 @@ impl Model {
             Record::Begun { message, session, identifier } => {
                 let key = (message.0.get(), session.0.get());
                 if self.messages.contains_key(&key.0) {
-                    self.begun.entry(key).or_insert(*identifier);
+                    self.begun.insert(key, *identifier);
                 }
             }
             Record::Received(session, identifier) => {
@@ -156,6 +156,32 @@ impl Model {
         Some(StoredCopy { number: delivery.message, message: message.clone(), form })
     }
 
+    /// How far a copy has come, if it is still needed. It does not wait any more if its message has expired.
+    fn progress(
+        &self,
+        message: u64,
+        recipient: &Recipient,
+        in_delivery: &BTreeSet<(u64, u64)>,
+        is_ahead: bool,
+    ) -> Option<Progress> {
+        let session = recipient.session.0.get();
+        if self.settled.contains(&(message, session)) {
+            return None;
+        }
+        if !self.sessions.contains_key(&session) {
+            let mut deliveries = self.deliveries.iter().filter(|((owner, _), _)| *owner == session);
+            let has_begun =
+                deliveries.any(|(_, delivery)| delivery.message.0.get() == message && !delivery.is_released);
+            let is_left = self.former.contains(&recipient.session) && recipient.form.group.is_some();
+            return (is_left && !has_begun && is_ahead).then_some(Progress::Waits);
+        }
+        match self.begun.get(&(message, session)).copied().or(recipient.identifier) {
+            Some(identifier) => Some(Progress::Begun(identifier)),
+            None if in_delivery.contains(&(message, session)) => Some(Progress::InDelivery),
+            None => is_ahead.then_some(Progress::Waits),
+        }
+    }
+
     /// What is to be handed out, in words and in order, if the broker's `now` is `line` on the timeline.
     pub(super) fn restored(&self, now: u64, line: u64) -> Vec<String> {
         let (shift, mut all) = (shift(line, now), Vec::new());
@@ -193,60 +219,10 @@ impl Model {
             }
         }
         for (number, (message, recipients)) in &self.messages {
-            let message = message_now(message, *number);
-            let length = message.publication().length();
-            let is_left = |recipient: &Recipient| {
-                let has_begun = self.deliveries.iter().any(|((session, _), delivery)| {
-                    let is_same =
-                        (*session, delivery.message.0.get()) == (recipient.session.0.get(), *number);
-                    is_same && !delivery.is_released
-                });
-                let is_former = self.former.contains(&recipient.session) && recipient.form.group.is_some();
-                let is_settled = self.settled.contains(&(*number, recipient.session.0.get()));
-                let is_over = !self.sessions.contains_key(&recipient.session.0.get());
-                is_former && is_over && !is_settled && !has_begun && is_ahead(&message)
-            };
-            let identifier = |recipient: &Recipient| {
-                self.begun.get(&(*number, recipient.session.0.get())).copied().or(recipient.identifier)
-            };
-            let in_flight = |recipient: &Recipient| {
-                in_delivery.contains(&(*number, recipient.session.0.get())) || identifier(recipient).is_some()
-            };
-            let is_needed = |recipient: &&Recipient| {
-                self.needs(*number, recipient.session) && (is_ahead(&message) || in_flight(recipient))
-                    || is_left(recipient)
-            };
-            let needing: Vec<&Recipient> = recipients.iter().filter(is_needed).collect();
-            let is_begun = |recipient: &&&Recipient| {
-                self.sessions.contains_key(&recipient.session.0.get()) && in_flight(recipient)
-            };
-            let (in_flight, waiting): (Vec<&Recipient>, Vec<&Recipient>) =
-                needing.iter().copied().partition(|recipient| is_begun(&recipient));
-            let begun = in_flight.iter().filter(|recipient| identifier(recipient).is_some());
-            let begun: Vec<Recipient> = begun
-                .map(|recipient| Recipient { identifier: identifier(recipient), ..(*recipient).clone() })
-                .collect();
-            if !begun.is_empty() {
-                let message_number = super::records::message_number(*number);
-                let content = message.clone();
-                all.push(Restored::Begun { message: message_number, content, recipients: begun });
-            }
-            let lowest_qos = waiting.iter().map(|recipient| recipient.form.qos).min();
-            let group = needing.last().and_then(|recipient| recipient.form.group.clone());
-            let numbers = |list: &[&Recipient]| list.iter().map(|recipient| recipient.session).collect();
-            let (sessions, in_flight): (Vec<SessionNumber>, Vec<SessionNumber>) =
-                (numbers(&waiting), numbers(&in_flight));
-            if !needing.is_empty() {
-                all.push(Restored::Waiting {
-                    message: super::records::message_number(*number),
-                    length,
-                    expires: message.publication().expires,
-                    lowest_qos: lowest_qos.unwrap_or(QoS::ExactlyOnce),
-                    sessions,
-                    in_flight,
-                    group,
-                });
-            }
+            let content = message_now(message, *number);
+            let is_ahead = is_ahead(&content);
+            let progress = |to: &Recipient| self.progress(*number, to, &in_delivery, is_ahead);
+            all.extend(restored_message(*number, &content, recipients, progress));
         }
         let mut words: Vec<String> = all.iter().map(in_words).collect();
         words.extend(
@@ -261,6 +237,52 @@ impl Model {
         );
         words
     }
+}
+
+/// How far a copy has come.
+#[derive(Clone, Copy, Debug)]
+enum Progress {
+    Waits,
+    /// A QoS 2 delivery of it is not released.
+    InDelivery,
+    /// Its QoS 1 delivery has begun.
+    Begun(PacketIdentifier),
+}
+
+/// What is handed out of one message.
+fn restored_message(
+    number: u64,
+    content: &Portable,
+    recipients: &[Recipient],
+    progress: impl Fn(&Recipient) -> Option<Progress>,
+) -> Vec<Restored> {
+    let message = super::records::message_number(number);
+    let (mut sessions, mut in_flight, mut begun, mut group) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let mut lowest_qos = QoS::ExactlyOnce;
+    for recipient in recipients {
+        let Some(progress) = progress(recipient) else { continue };
+        match progress {
+            Progress::Waits => {
+                sessions.push(recipient.session);
+                lowest_qos = lowest_qos.min(recipient.form.qos);
+            }
+            Progress::InDelivery | Progress::Begun(_) => in_flight.push(recipient.session),
+        }
+        if let Progress::Begun(identifier) = progress {
+            begun.push(Recipient { identifier: Some(identifier), ..recipient.clone() });
+        }
+        group.clone_from(&recipient.form.group);
+    }
+    let mut restored = Vec::new();
+    if !begun.is_empty() {
+        restored.push(Restored::Begun { message, content: content.clone(), recipients: begun });
+    }
+    if !(sessions.is_empty() && in_flight.is_empty()) {
+        let publication = content.publication();
+        let (length, expires) = (publication.length(), publication.expires);
+        restored.push(Restored::Waiting { message, length, expires, lowest_qos, sessions, in_flight, group });
+    }
+    restored
 }
 
 /// The same for what a store has handed out; retained messages have no order, so they are put into that of topics.

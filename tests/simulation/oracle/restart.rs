@@ -13,13 +13,18 @@ use super::routing::is_match;
 use super::state::{Copy, Flight, Owed, Publication, Reason, Replay, Session, Terms};
 use super::stored::is_same;
 
+/// A QoS 1 delivery that the store knows of: its Packet Identifier, and the message.
+pub type Begun = (u16, Portable);
+
+type Retained = BTreeMap<String, Rc<Publication>>;
+
 impl Oracle {
     /// The broker crashes, and another one begins at this moment with what is durable. The store has these messages
     /// retained, by topic and payload, and knows of these QoS 1 deliveries, by client and with their Packet Identifiers.
     pub fn crash(
         &mut self,
         retained: &BTreeMap<String, Vec<u8>>,
-        begun: &BTreeMap<String, Vec<(u16, Portable)>>,
+        begun: &BTreeMap<String, Vec<Begun>>,
         now: Time,
     ) {
         self.now = now;
@@ -89,7 +94,7 @@ impl Session {
         &mut self,
         client: &str,
         now: Time,
-        (retained, begun): (&BTreeMap<String, Rc<Publication>>, &[(u16, Portable)]),
+        (retained, begun): (&Retained, &[Begun]),
         numbers: &mut u64,
     ) {
         if self.connection.take().is_some() {
@@ -116,7 +121,7 @@ impl Session {
 
     /// A delivery keeps its Packet Identifier [MQTT-4.4.0-1]; one of QoS 1 whose identifier was not written down begins
     /// anew.
-    fn handle_lost_flights(&mut self, begun: &[(u16, Portable)]) {
+    fn handle_lost_flights(&mut self, begun: &[Begun]) {
         let flights = std::mem::take(&mut self.in_flight);
         let is_known = |identifier: u16, copy: &Copy| {
             let mut known = begun.iter().filter(|(known, _)| *known == identifier);
