@@ -124,6 +124,8 @@ pub struct Statistics {
     pub oversized: u64,
     /// Copies dropped because their Message Expiry Interval passed [MQTT-3.3.2-5].
     pub expired: u64,
+    /// Copies that are missing because the store has not got them any more, or damaged.
+    pub missing: u64,
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
     /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say it;

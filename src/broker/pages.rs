@@ -1,13 +1,15 @@
 //! What waits in the store for clients that are there: it is asked for when they need it and there is room for it, and
 //! taken when it has been read.
 
+use std::collections::VecDeque;
+
 use log::warn;
 
 use super::Broker;
 use super::budget::Pressure;
 use super::work::steps;
 use crate::escape::Escaped;
-use crate::journal::{Fetch, Page, Pages, SessionNumber};
+use crate::journal::{Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
 use crate::message::Message;
 use crate::session::Queued;
 use crate::slots::SessionId;
@@ -192,10 +194,11 @@ impl Broker {
             return false;
         }
         outgoing.backlog.take_if(|backlog| backlog.is_empty());
-        let lost = page.copies.len() - found().count();
-        if lost > 0 {
-            let client = Escaped(&self.sessions[session].client_identifier);
-            warn!("{lost} messages for client {client} are missing in the store.");
+        let is_lost = |copy: &&PageCopy| copy.found.is_none();
+        let lost: VecDeque<MessageNumber> =
+            page.copies.iter().filter(is_lost).map(|copy| copy.number).collect();
+        if !lost.is_empty() {
+            self.miss(session, page.session, lost);
         }
         self.work.take(page.copies.len() * steps::PACKET);
         for (copy, group) in page.copies.iter().zip(groups) {
@@ -210,5 +213,16 @@ impl Broker {
             });
         }
         true
+    }
+
+    /// Messages that a session waits for are not in the store any more, or damaged. It needs them no longer, so that they
+    /// are missing once.
+    fn miss(&mut self, session: SessionId, number: SessionNumber, lost: VecDeque<MessageNumber>) {
+        let client = Escaped(&self.sessions[session].client_identifier);
+        warn!("Warning: {} messages for client {client} are missing in the store, or damaged.", lost.len());
+        self.statistics.missing += lost.len() as u64;
+        if let Some(journal) = &mut self.journal {
+            journal.leave(number, lost, self.now);
+        }
     }
 }

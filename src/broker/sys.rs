@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 /// How many numbers are told as they are, and of how many a rate.
 const FIGURES: usize = 29;
 /// Those that are told where there is a store.
-const STORAGE_FIGURES: usize = 6;
+const STORAGE_FIGURES: usize = 9;
 const RATES: usize = 9;
 
 /// How long a line of the log waits for those who want it.
@@ -116,6 +116,10 @@ pub struct StorageFigures {
     pub percentile_99: u64,
     /// How long the longest took.
     pub longest: u64,
+    /// Rows that were found to be damaged.
+    pub damaged: u64,
+    /// Commits that were lost with a journal that was damaged.
+    pub severed: u64,
 }
 
 impl Broker {
@@ -254,6 +258,9 @@ impl Broker {
             ("$SYS/broker/storage/commits/microseconds/p99", figures.percentile_99),
             ("$SYS/broker/storage/commits/microseconds/maximum", figures.longest),
             ("$SYS/broker/storage/queue/count", journal.depth() as u64),
+            ("$SYS/broker/storage/damaged/count", figures.damaged),
+            ("$SYS/broker/storage/severed/count", figures.severed),
+            ("$SYS/broker/storage/missing/count", self.statistics.missing),
         ])
     }
 

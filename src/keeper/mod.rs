@@ -3,7 +3,8 @@
 //! It owns the [`Store`]. The loop hands over one batch at a time and is woken when there is an answer. Batches come
 //! first: what sessions want to have read is read between them, a little at a time, so that a commit waits for no more
 //! than that. What the store wants done where nothing waits is done between batches and, as far as it can be put off
-//! until then, when there was none for a while. A thread that has nothing to do sleeps until there is something.
+//! until then, when there was none for a while. A thread that has nothing to do sleeps until there is something, and looks
+//! every second whether its file is still there.
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use log::{info, warn};
 use crate::journal::{Batch, Fetch, Pages, Room};
 use crate::storage::{BallastState, CACHE_BYTES, Pause, Space, Store, StoreError, Wanted};
 use crate::time::Time;
-use crate::timeline::{ANCHOR_AGE_MAXIMUM, Clocks};
+use crate::timeline::Clocks;
 
 use times::Times;
 use yielding::Yielding;
@@ -47,9 +48,8 @@ const READING: Duration = Duration::from_millis(2);
 /// How long there must have been no batch before the store is put into shape.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How often the clocks are looked at where there is no batch; tests do not wait that long.
-const CLOCKS_KNOWN: Duration =
-    if cfg!(test) { Duration::from_millis(5) } else { Duration::from_secs(ANCHOR_AGE_MAXIMUM.seconds()) };
+/// How often it is looked whether the file is still there.
+const WATCH: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1000 });
 
 /// The share of the ballast's room that must be left for what is little, once it was given up.
 const LITTLE_SHARE: u64 = 4;
@@ -100,6 +100,10 @@ pub struct Statistics {
     pub percentile_99: u64,
     /// How long the longest of all took.
     pub longest: u64,
+    /// Rows that were found to be damaged, see [`Store::damaged`].
+    pub damaged: u64,
+    /// Commits that were lost with the journal, see [`Store::severed`].
+    pub severed: u64,
 }
 
 /// Something on its way to the thread.
@@ -223,6 +227,10 @@ struct Keeper<Read, Answer> {
     is_growing: bool,
     /// When it was last tried to make the ballast.
     tried: Instant,
+    /// When it was last looked whether the file is still there.
+    watched: Instant,
+    /// Damage was met, and the file was opened again to see whether it is really there.
+    has_looked_again: bool,
 }
 
 /// What the thread does next.
@@ -260,6 +268,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             lacks_ballast,
             is_growing: false,
             tried: clock(),
+            watched: clock(),
+            has_looked_again: false,
         }
     }
 
@@ -287,6 +297,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
     fn next(&mut self) -> Result<Work, End> {
         let mut has_more = true;
         loop {
+            self.watch()?;
             self.take_jobs();
             if let Some(batch) = self.batches.pop_front() {
                 return Ok(Work::Keep(batch));
@@ -305,11 +316,21 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
                     has_more = self.keep_time()?;
                 }
             } else if !has_more {
-                has_more = !self.wait_for_job(CLOCKS_KNOWN) && self.keep_time()?;
+                has_more = !self.wait_for_job(WATCH) && self.keep_time()?;
             } else if !self.wait_for_job(if self.is_scarce() { Duration::ZERO } else { IDLE }) {
                 has_more = self.put_into_shape(Pause::Idle)?;
             }
         }
+    }
+
+    /// Looks now and then whether the file is still there. What is written to one that is not is lost with the process,
+    /// and no call fails.
+    fn watch(&mut self) -> Result<(), End> {
+        if self.watched.elapsed() < WATCH {
+            return Ok(());
+        }
+        self.watched = clock();
+        self.store.check_place().map_err(|error| End::Failed(self.store.in_words(error)))
     }
 
     /// Takes all that has come.
@@ -343,15 +364,20 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
     }
 
-    /// Reads some of what is wanted.
+    /// Reads some of what is wanted. A message that is damaged is passed over, if it is no better with a file that was
+    /// opened anew, which is tried once a run.
     fn read(&mut self) -> Result<(), End> {
-        let outcome = self.read_for_a_while();
+        let mut outcome = self.read_for_a_while();
+        if let Err(error) = &outcome
+            && !(self.has_looked_again && matches!(error, StoreError::Damaged(_)))
+        {
+            self.has_looked_again |= matches!(error, StoreError::Damaged(_));
+            self.reopen(&error.clone())?;
+            outcome = self.read_for_a_while();
+        }
         let pages = match outcome {
-            Ok(pages) => pages,
-            Err(error) => {
-                self.reopen(&error)?;
-                self.read_for_a_while().map_err(|error| End::Failed(error.to_string()))?
-            }
+            Err(StoreError::Damaged(why)) => self.store.give_up(&mut self.wanted, &why),
+            outcome => outcome.map_err(|error| End::Failed(self.store.in_words(error)))?,
         };
         (self.answer)(Kept::Read(pages));
         Ok(())
@@ -426,7 +452,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
                     self.wait_for_room()?;
                     self.shorten_journal();
                 }
-                Err(error) if was_reopened => return Err(End::Failed(error.to_string())),
+                Err(error) if was_reopened => return Err(End::Failed(self.store.in_words(error))),
                 Err(error) => {
                     self.reopen(&error)?;
                     was_reopened = true;
@@ -489,6 +515,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
     fn wait_for_room(&mut self) -> Result<(), End> {
         let begin = clock();
         loop {
+            self.watch()?;
             self.take_jobs();
             let left = FULL_RETRY.saturating_sub(begin.elapsed());
             match () {
@@ -516,6 +543,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             median: self.times.percentile(50),
             percentile_99: self.times.percentile(99),
             longest: self.times.longest(),
+            damaged: self.store.damaged(),
+            severed: self.store.severed().commits,
         }
     }
 }

@@ -409,3 +409,18 @@ fn what_has_the_name_of_the_ballast_is_not_followed() {
     let ballast = fs::symlink_metadata(file.ballast()).expect("it is there");
     assert!(ballast.is_file() && ballast.len() > 100_000, "a file of its own");
 }
+
+#[test]
+fn a_file_that_is_gone_ends_all_though_nothing_is_written() {
+    for ending in ["", "-wal"] {
+        let file = File::new();
+        let (mut storage, woken) = start(file.store());
+        let path = file.0.join(format!("store.db{ending}"));
+        fs::remove_file(&path).expect("it was there");
+        woken.recv().expect("it wakes");
+        match storage.next_answer() {
+            Some(Kept::Failed(why)) => assert!(why.contains(&path.display().to_string()), "{why}"),
+            other => panic!("it has not failed: {other:?}"),
+        }
+    }
+}

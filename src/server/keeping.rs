@@ -86,6 +86,12 @@ impl Server {
         };
         store.load_until(now, restore).map_err(|error| error.to_string())?;
         self.broker.finish_restore(now);
+        let figures = StorageFigures {
+            damaged: store.damaged(),
+            severed: store.severed().commits,
+            ..StorageFigures::default()
+        };
+        self.broker.set_storage_figures(figures);
         let census = self.broker.census();
         info!(
             "Restored {} sessions, {} subscriptions and {retained} retained messages from {place}.",
@@ -145,6 +151,8 @@ impl Server {
                         median: statistics.median,
                         percentile_99: statistics.percentile_99,
                         longest: statistics.longest,
+                        damaged: statistics.damaged,
+                        severed: statistics.severed,
                     });
                     self.broker.durable(number, now);
                 }

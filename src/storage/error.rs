@@ -122,6 +122,8 @@ pub enum StoreError {
     Unwritten(String),
     /// What is in the file makes no sense.
     Damaged(String),
+    /// This file is not there any more, or another one has its name: what is written goes nowhere.
+    Lost(PathBuf),
     /// Anything else.
     Other(String),
 }
@@ -133,6 +135,10 @@ impl StoreError {
         match self {
             Self::Full => OpenError::Failed { path, why: "no space left on the device".to_owned() },
             Self::Damaged(why) => OpenError::Damaged { path, why },
+            Self::Lost(lost) => OpenError::Failed {
+                path: lost,
+                why: "it was removed, or replaced by another file".to_owned(),
+            },
             Self::Unwritten(why) | Self::Other(why) => OpenError::Failed { path, why },
         }
     }
@@ -148,6 +154,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Full => formatter.write_str("no space left on the device"),
             Self::Damaged(why) => write!(formatter, "the file is damaged: {}", Escaped(why)),
+            Self::Lost(path) => write!(formatter, "{} was removed, or replaced by another file", Shown(path)),
             Self::Unwritten(why) | Self::Other(why) => Escaped(why).fmt(formatter),
         }
     }
@@ -166,11 +173,12 @@ impl From<rusqlite::Error> for StoreError {
             | Error::Utf8Error(..) => return Self::Damaged(error.to_string()),
             _ => {}
         }
-        let is_of_write =
-            error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
+        let is = |code| error.sqlite_error().is_some_and(|error| error.extended_code == code);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
-            _ if is_of_write => Self::Unwritten(error.to_string()),
+            _ if is(ffi::SQLITE_IOERR_WRITE) => Self::Unwritten(error.to_string()),
+            // A page ends in its midst, or is not there.
+            _ if is(ffi::SQLITE_IOERR_SHORT_READ) => Self::Damaged("the file is too short".to_owned()),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
             _ => Self::Other(error.to_string()),
         }

@@ -97,6 +97,47 @@ pub(super) fn foreign(path: &Path) -> Option<&'static str> {
         .then_some("a database of mosquitto, which `brooklet import` can bring into a new file")
 }
 
+/// Where the file lies that the engine has open, and its journal, and which files these are.
+#[derive(Debug)]
+pub(super) struct Place {
+    file: (PathBuf, Identity),
+    /// None, if there was none when it was looked for.
+    journal: Option<(PathBuf, Identity)>,
+}
+
+/// A file whatever its name: the number of its device, and its own there.
+type Identity = (u64, u64);
+
+impl Place {
+    /// Looks at what lies there now. A link is followed, as the engine does it.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let journal = journal(&path);
+        let journal = identity(&journal).ok().map(|identity| (journal, identity));
+        Ok(Self { file: (path.clone(), identity(&path)?), journal })
+    }
+
+    /// The file of the two that is not there any more, or is another one. Where that can not be told, the next access
+    /// will.
+    pub(super) fn lost(&self) -> Option<&Path> {
+        let files = std::iter::once(&self.file).chain(&self.journal);
+        let is_lost = |(path, was): &&(PathBuf, Identity)| match identity(path) {
+            Ok(is) => is != *was,
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        files.filter(is_lost).map(|(path, _)| path.as_path()).next()
+    }
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+/// The journal of a file.
+pub(super) fn journal(path: &Path) -> PathBuf {
+    beside(path, COMPANIONS[0])
+}
+
 /// Moves a file away, and with it what the engine has put beside it. Tells where it lies then. Nobody may have it
 /// open.
 pub(super) fn set_aside(path: &Path, wall: u64) -> Result<PathBuf, OpenError> {

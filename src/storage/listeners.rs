@@ -8,6 +8,7 @@ use rusqlite::{Connection, params};
 
 use super::StoreError;
 use super::rows::Outcome;
+use super::tables::LISTENER;
 use crate::settings::{ListenerId, ListenerName};
 
 /// Stands for a listener of which no name is known: what came in there is allowed what all listeners allow.
@@ -53,10 +54,10 @@ impl Listeners {
     /// Reads the numbers anew, of those that it has and of others.
     pub(super) fn number(&mut self, connection: &Connection) -> Outcome<()> {
         self.0.iter_mut().for_each(|known| known.number = None);
-        let mut statement = connection.prepare("SELECT id, name FROM listener ORDER BY id")?;
+        let mut statement = connection.prepare(&LISTENER.select("", "ORDER BY id"))?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
-            let (number, name): (i64, String) = (row.get(0)?, row.get(1)?);
+            let (number, name): (i64, String) = LISTENER.read(row, || Ok((row.get(0)?, row.get(1)?)))?;
             match self.0.iter_mut().find(|known| known.name == name) {
                 Some(known) => known.number = Some(number),
                 None => self.0.push(Known { name, number: Some(number) }),
@@ -103,10 +104,13 @@ impl Listeners {
             }
         }
         for known in listeners.0.iter_mut().filter(|known| known.number.is_none()) {
+            // Its number is given here, and the sum is about that too.
             connection
-                .prepare_cached("INSERT INTO listener (name) VALUES (?)")?
-                .execute(params![known.name])?;
-            known.number = Some(connection.last_insert_rowid());
+                .prepare_cached("INSERT INTO listener (name, sum) VALUES (?, 0)")?
+                .execute([&known.name])?;
+            let number = connection.last_insert_rowid();
+            LISTENER.put(connection, params![number, known.name])?;
+            known.number = Some(number);
         }
         Ok(Some(listeners))
     }

@@ -1,16 +1,20 @@
 //! What is read when the broker starts: everything.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row, Rows, TransactionBehavior};
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Rows, TransactionBehavior};
 
 use super::StoreError;
+use super::damage::{self, Damage};
+use super::pages;
 use super::rows::{
     self, Outcome, Recipients, Translation, key, message_number, packet_identifier, publication,
-    publication_columns, session_number,
+    session_number,
 };
+use super::tables::{DONE, FORMER, IN2, MSG, OUT2, RETAINED, SESSION, SUB, Table};
 use super::write::{Marks, forget};
 use crate::codec::{PacketIdentifier, QoS};
 use crate::journal::{
@@ -25,33 +29,27 @@ fn copy(
     session: SessionNumber,
     translation: Translation<'_>,
 ) -> Outcome<Option<StoredCopy>> {
-    let text = concat!("SELECT recipients, lifetime, ", publication_columns!(), " FROM msg WHERE id = ?");
-    let mut statement = connection.prepare_cached(text)?;
-    let mut rows = statement.query([key(message.0)])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    for recipient in Recipients::new(row.get_ref(0)?.as_blob()?) {
-        let recipient = recipient?;
-        if recipient.session == session {
-            let expires = translation.present.expires(row, 1)?;
-            let form = recipient.form;
-            let found = publication(row, 2, expires, translation.listeners)?;
-            return Ok(found.map(|publication| StoredCopy { number: message, message: publication, form }));
-        }
-    }
-    Ok(None)
+    let (found, forms) = pages::message(connection, message, &[session], translation)?;
+    let form = forms.into_iter().next().flatten();
+    Ok(found.zip(form).map(|(message_found, form)| StoredCopy {
+        number: message,
+        message: message_found,
+        form,
+    }))
 }
 
-/// Reads everything, and forgets what nobody needs any more; nothing more, once `each` breaks off.
+/// Reads everything, and forgets what nobody needs any more, and what is damaged; nothing more, once `each` breaks off.
 pub(super) fn load(
     connection: &mut Connection,
     translation: Translation<'_>,
-    marks: Marks,
+    (marks, damage): (Marks, &mut Damage),
     each: impl FnMut(Restored) -> ControlFlow<()>,
 ) -> Outcome<()> {
     let mut loading = Loading {
         connection,
         translation,
         marks,
+        damage,
         each,
         sessions: Vec::new(),
         former: BTreeSet::new(),
@@ -65,10 +63,16 @@ pub(super) fn load(
     loading.deliveries()?;
     loading.messages()?;
     loading.retained()?;
-    let needless = loading.needless;
-    match needless.forget(connection) {
+    let mut needless = loading.needless;
+    needless.rows.append(&mut damage.removals);
+    let mut outcome = needless.forget(connection);
+    if let Err(StoreError::Damaged(_)) = outcome {
+        needless.spare_unreadable(connection);
+        outcome = needless.forget(connection);
+    }
+    match outcome {
         // It can be forgotten some other time.
-        Err(StoreError::Full | StoreError::Unwritten(_)) => Ok(()),
+        Err(StoreError::Full | StoreError::Unwritten(_) | StoreError::Damaged(_)) => Ok(()),
         outcome => outcome,
     }
 }
@@ -79,6 +83,7 @@ struct Loading<'a, Each> {
     translation: Translation<'a>,
     /// No number may be beyond these.
     marks: Marks,
+    damage: &'a mut Damage,
     each: Each,
     /// All that there are, in order.
     sessions: Vec<SessionNumber>,
@@ -103,15 +108,21 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         self.sessions.binary_search(&session).is_ok()
     }
 
+    /// Something speaks of a session that is not there.
+    fn tell_orphan(&mut self, what: &str) {
+        self.damage.tell(&format!("the session is missing that {what} belongs to"), "a row was lost");
+    }
+
     fn sessions(&mut self) -> Outcome<()> {
-        let mut statement = self.connection.prepare("SELECT * FROM session ORDER BY id")?;
+        let mut statement = self.connection.prepare(&SESSION.select("", "ORDER BY id"))?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
-            let session = rows::session(row, self.translation)?;
+            let session = SESSION.read(row, || rows::session(row, self.translation))?;
             self.marks.check_session(session.number)?;
             if let StoredPresence::Away { sent_until: Some(message), .. } = session.presence {
                 self.marks.check_message(message)?;
             }
+            check_order(&SESSION, self.sessions.last() < Some(&session.number))?;
             self.sessions.push(session.number);
             self.tell(Restored::Session(Box::new(session)))?;
         }
@@ -119,11 +130,12 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     }
 
     fn former(&mut self) -> Outcome<()> {
-        let mut statement = self.connection.prepare("SELECT session FROM former ORDER BY session")?;
+        let mut statement = self.connection.prepare(&FORMER.select("", "ORDER BY session"))?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
-            let session = session_number(row, 0)?;
+            let session = FORMER.read(row, || session_number(row, 0))?;
             self.marks.check_session(session)?;
+            check_order(&FORMER, self.former.last() < Some(&session))?;
             self.former.insert(session);
             self.tell(Restored::Former(session))?;
         }
@@ -131,60 +143,102 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     }
 
     fn subscriptions(&mut self) -> Outcome<()> {
-        let text = "SELECT session, filter, flags, identifier FROM sub ORDER BY session, filter";
-        let mut statement = self.connection.prepare(text)?;
+        let mut statement = self.connection.prepare(&SUB.select("", "ORDER BY session, filter"))?;
         let mut rows = statement.query(())?;
+        let mut last = None;
         while let Some(row) = rows.next()? {
-            let session = session_number(row, 0)?;
+            let read = || Ok((session_number(row, 0)?, rows::subscription(row, 1)?));
+            let (session, subscription) = SUB.read(row, read)?;
             self.marks.check_session(session)?;
+            let place = Some((session, subscription.filter.clone()));
+            check_order(&SUB, last < place)?;
+            last = place;
             if self.has_session(session) {
-                self.tell(Restored::Subscription(session, rows::subscription(row, 1)?))?;
+                self.tell(Restored::Subscription(session, subscription))?;
+            } else {
+                self.tell_orphan(&format!("a subscription to {}", damage::text(row, 1)));
             }
         }
         Ok(())
     }
 
     fn received(&mut self) -> Outcome<()> {
-        let text = "SELECT session, identifier FROM in2 ORDER BY session, identifier";
-        let mut statement = self.connection.prepare(text)?;
+        let mut statement = self.connection.prepare(&IN2.select("", "ORDER BY session, identifier"))?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
-            let session = session_number(row, 0)?;
-            self.marks.check_session(session)?;
-            if self.has_session(session) {
-                self.tell(Restored::Received(session, packet_identifier(row, 1)?))?;
+            let marks = self.marks;
+            let read = || Ok((marks.checked_session(session_number(row, 0)?)?, packet_identifier(row, 1)?));
+            match IN2.read(row, read) {
+                Ok((session, identifier)) if self.has_session(session) => {
+                    self.tell(Restored::Received(session, identifier))?;
+                }
+                Ok(_) => self.tell_orphan("a QoS 2 message that has come"),
+                Err(error) => {
+                    let connection = self.connection;
+                    let what = || {
+                        let client = damage::client_of(connection, row, 0);
+                        format!(
+                            "it is forgotten that a QoS 2 message of {client} has come, which may come twice"
+                        )
+                    };
+                    self.damage.lose_row(error, (&IN2, row, &[0, 1]), what)?;
+                }
             }
         }
         Ok(())
     }
 
     fn deliveries(&mut self) -> Outcome<()> {
-        let text = "SELECT session, identifier, msg, is_released FROM out2 ORDER BY session, msg";
-        let mut statement = self.connection.prepare(text)?;
+        let mut statement = self.connection.prepare(&OUT2.select("", "ORDER BY session, msg"))?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
-            let session = session_number(row, 0)?;
-            let delivery = StoredDelivery {
-                identifier: packet_identifier(row, 1)?,
-                message: message_number(row, 2)?,
-                is_released: row.get(3)?,
-            };
-            self.marks.check_session(session)?;
-            self.marks.check_message(delivery.message)?;
-            if !self.has_session(session) {
-                if self.former.contains(&session) && !delivery.is_released {
-                    self.in_delivery.insert((delivery.message, session));
+            match OUT2.read(row, || delivery(row, self.marks)) {
+                Ok((session, delivery)) if self.has_session(session) => self.delivery(session, delivery)?,
+                Ok((session, delivery)) if self.former.contains(&session) => {
+                    if !delivery.is_released {
+                        self.in_delivery.insert((delivery.message, session));
+                    }
                 }
-                continue;
-            }
-            let copy = if delivery.is_released { None } else { self.copy_in_delivery(session, &delivery)? };
-            if delivery.is_released || copy.is_some() {
-                self.tell(Restored::Delivery(session, delivery, copy))?;
-            } else {
-                self.needless.deliveries.push((key(session.0), delivery.identifier.value()));
+                Ok(_) => self.tell_orphan("a QoS 2 delivery"),
+                Err(error) => {
+                    let connection = self.connection;
+                    let what = || {
+                        let client = damage::client_of(connection, row, 0);
+                        format!(
+                            "it is forgotten that a QoS 2 message is on its way to {client}, which may get it twice"
+                        )
+                    };
+                    self.damage.lose_row(error, (&OUT2, row, &[0, 1]), what)?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn delivery(&mut self, session: SessionNumber, delivery: StoredDelivery) -> Outcome<()> {
+        let copy = if delivery.is_released {
+            None
+        } else {
+            match self.copy_in_delivery(session, &delivery) {
+                Err(StoreError::Damaged(why)) => {
+                    self.lose_message(delivery.message, &why);
+                    None
+                }
+                copy => copy?,
+            }
+        };
+        if delivery.is_released || copy.is_some() {
+            return self.tell(Restored::Delivery(session, delivery, copy));
+        }
+        self.needless.deliveries.push((key(session.0), delivery.identifier.value()));
+        Ok(())
+    }
+
+    fn lose_message(&mut self, message: MessageNumber, why: &str) {
+        if !self.damage.has_lost(message) {
+            self.damage.lose_message(self.connection, message, why);
+            self.damage.removals.push((&MSG, vec![key(message.0).into(), Value::Null]));
+        }
     }
 
     /// The copy that goes with a delivery, unless it was settled.
@@ -209,28 +263,75 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     }
 
     fn messages(&mut self) -> Outcome<()> {
-        // The lengths of columns are known without what is in them, so a large payload is not read.
-        let text = "SELECT id, recipients, lifetime, expires, \
-            octet_length(topic) + ifnull(octet_length(publisher), 0) + octet_length(properties) \
-            + octet_length(payload) FROM msg ORDER BY id";
-        let mut statement = self.connection.prepare(text)?;
-        let mut rows = statement.query(())?;
-        let text = "SELECT msg, session, identifier FROM done ORDER BY msg, session";
-        let mut statement = self.connection.prepare(text)?;
-        let mut done = Done::new(statement.query(())?)?;
-        while let Some(row) = rows.next()? {
-            let message = message_number(row, 0)?;
-            self.marks.check_message(message)?;
-            self.message(message, done.of(message)?, row)?;
+        let mut statement = self.connection.prepare(&DONE.select("", "ORDER BY msg, session"))?;
+        let mut done = Done { rows: statement.query(())?, next: None, last: None, noted: Vec::new() };
+        self.advance(&mut done)?;
+        let mut after = i64::MIN;
+        while let Some(why) = self.messages_after(&mut after, &mut done)? {
+            let next = self.next_id(&MSG, after, &why)?;
+            match u64::try_from(next).ok().and_then(NonZeroU64::new) {
+                Some(number) => self.lose_message(MessageNumber(number), &why),
+                None => self.damage.tell("a message is lost", &why),
+            }
+            after = next;
         }
         Ok(())
+    }
+
+    /// Goes on behind a row. If the engine can not read the next one, this is why.
+    fn messages_after(&mut self, after: &mut i64, done: &mut Done<'_>) -> Outcome<Option<String>> {
+        // The lengths of columns are known without what is in them, so a large payload is not read.
+        let text = MSG.select(", octet_length(payload)", "WHERE id > ? ORDER BY id");
+        let mut statement = self.connection.prepare_cached(&text)?;
+        let mut rows = statement.query([*after])?;
+        while let Some(row) = match rows.next().map_err(StoreError::from) {
+            Err(StoreError::Damaged(why)) => return Ok(Some(why)),
+            row => row?,
+        } {
+            let marks = self.marks;
+            let message = match MSG.read(row, || marks.checked_message(message_number(row, 0)?)) {
+                Err(StoreError::Damaged(why)) => {
+                    self.lose_found(row, &why)?;
+                    continue;
+                }
+                message => message?,
+            };
+            check_order(&MSG, *after < key(message.0))?;
+            *after = key(message.0);
+            self.noted_of(message, done)?;
+            if self.damage.has_lost(message) {
+                continue;
+            }
+            if let Err(error) = self.message(message, &done.noted, row) {
+                let StoreError::Damaged(why) = error else { return Err(error) };
+                self.lose_found(row, &why)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// A row of a message is damaged, perhaps in its number, too: then another one may have that.
+    fn lose_found(&mut self, row: &Row<'_>, why: &str) -> Outcome<()> {
+        let connection = self.connection;
+        let what = || {
+            let content = [6, 1].map(|column| damage::bytes(row, column));
+            damage::describe(connection, row.get(0).unwrap_or(0), content)
+        };
+        self.damage.lose_row(StoreError::Damaged(why.to_owned()), (&MSG, row, &[0]), what)
+    }
+
+    /// The `id` of the row that the engine could not read, which is the next one. What is worse than that is no row.
+    fn next_id(&self, table: &Table, after: i64, why: &str) -> Outcome<i64> {
+        let text = format!("SELECT id FROM {} WHERE id > ? ORDER BY id LIMIT 1", table.name);
+        let next = self.connection.query_row(&text, [after], |row| row.get(0)).optional()?;
+        next.filter(|next| *next > after).ok_or_else(|| StoreError::Damaged(why.to_owned()))
     }
 
     fn message(&mut self, message: MessageNumber, done: &[Noted], row: &Row<'_>) -> Outcome<()> {
         let (mut sessions, mut in_flight, mut begun, mut group) = (Vec::new(), Vec::new(), Vec::new(), None);
         let mut lowest_qos = QoS::ExactlyOnce;
         // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
-        let expires = self.translation.present.expires(row, 2)?;
+        let expires = self.translation.present.expires(row, 3)?;
         let is_ahead = self.translation.present.is_ahead(expires);
         for recipient in Recipients::new(row.get_ref(1)?.as_blob()?) {
             let Recipient { session, form, identifier } = recipient?;
@@ -272,7 +373,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         } else {
             self.tell(Restored::Waiting {
                 message,
-                length: row.get(4)?,
+                length: length(row)?,
                 expires,
                 lowest_qos,
                 sessions,
@@ -285,32 +386,150 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
 
     /// A message, if deliveries of it have begun.
     fn content(&self, message: MessageNumber, begun: &[Recipient]) -> Outcome<Option<Portable>> {
-        if begun.is_empty() {
-            return Ok(None);
-        }
-        let text = concat!("SELECT lifetime, ", publication_columns!(), " FROM msg WHERE id = ?");
-        let mut statement = self.connection.prepare_cached(text)?;
-        let mut rows = statement.query([key(message.0)])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        let expires = self.translation.present.expires(row, 0)?;
-        publication(row, 1, expires, self.translation.listeners)
+        let Some(Recipient { session, .. }) = begun.first() else { return Ok(None) };
+        Ok(pages::message(self.connection, message, &[*session], self.translation)?.0)
     }
 
     fn retained(&mut self) -> Outcome<()> {
-        let text = concat!("SELECT id, lifetime, ", publication_columns!(), " FROM retained ORDER BY id");
-        let mut statement = self.connection.prepare(text)?;
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
+        let (mut after, mut of_rows) = (i64::MIN, 0);
+        while let Some(why) = self.retained_after(&mut after, &mut of_rows)? {
+            let next = self.next_id(&RETAINED, after, &why)?;
+            self.damage.tell("what one topic has retained is lost", &why);
+            self.damage.removals.push((&RETAINED, vec![next.into(), Value::Null]));
+            after = next;
+        }
+        self.check_topics(of_rows)
+    }
+
+    /// Goes on behind a row, and sums up the topics and where they are. If the engine can not read the next one, this is
+    /// why.
+    fn retained_after(&mut self, after: &mut i64, topics: &mut u64) -> Outcome<Option<String>> {
+        let text = RETAINED.select(", id", "WHERE id > ? ORDER BY id");
+        let mut statement = self.connection.prepare_cached(&text)?;
+        let mut rows = statement.query([*after])?;
+        while let Some(row) = match rows.next().map_err(StoreError::from) {
+            Err(StoreError::Damaged(why)) => return Ok(Some(why)),
+            row => row?,
+        } {
             let Translation { present, listeners } = self.translation;
-            let expires = present.expires(row, 1)?;
-            let is_ahead = present.is_ahead(expires);
-            match if is_ahead { publication(row, 2, expires, listeners)? } else { None } {
-                Some(publication) => self.tell(Restored::Retained(publication))?,
-                None => self.needless.retained.push(row.get(0)?),
+            let id: i64 = row.get(RETAINED.columns.len())?;
+            *topics = topics.wrapping_add(topic_sum(row.get_ref(3)?.as_bytes().unwrap_or_default(), id)?);
+            let read = || {
+                let expires = present.expires(row, 0)?;
+                if present.is_ahead(expires) { publication(row, 1, expires, listeners) } else { Ok(None) }
+            };
+            let outcome = RETAINED.read(row, read);
+            if outcome.is_ok() {
+                check_order(&RETAINED, *after < id)?;
+                *after = id;
+            }
+            match outcome {
+                Ok(Some(publication)) => self.tell(Restored::Retained(publication))?,
+                Ok(None) => self.needless.retained.push(id),
+                Err(error) => {
+                    let what = || format!("what {} has retained is lost", damage::text(row, 3));
+                    let place = (&*RETAINED, row, &[RETAINED.columns.len()][..]);
+                    self.damage.lose_row(error, place, what)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Holds the index of topics against what was read. One that does not agree would find another row than is meant, or
+    /// none, so it is made anew.
+    fn check_topics(&mut self, of_rows: u64) -> Outcome<()> {
+        let of_index = || -> Outcome<u64> {
+            let text = "SELECT topic, id FROM retained INDEXED BY sqlite_autoindex_retained_1 ORDER BY topic";
+            let mut statement = self.connection.prepare(text)?;
+            let mut rows = statement.query(())?;
+            let (mut sum, mut last) = (0_u64, Vec::new());
+            while let Some(row) = rows.next()? {
+                let topic = row.get_ref(0)?.as_bytes()?;
+                check_order(&RETAINED, last.is_empty() || &*last < topic)?;
+                topic.clone_into(&mut last);
+                sum = sum.wrapping_add(topic_sum(topic, row.get(1)?)?);
+            }
+            Ok(sum)
+        };
+        match of_index() {
+            Ok(of_index) if of_index == of_rows => return Ok(()),
+            Ok(_) | Err(StoreError::Damaged(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.damage
+            .tell("the index of retained messages is made anew", "it does not agree with what is there");
+        self.connection.execute_batch("REINDEX retained").map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => StoreError::Damaged("a topic is there twice".to_owned()),
+            _ => error.into(),
+        })
+    }
+
+    /// Reads what is noted of a message into the list of `done`. It comes behind the one that was asked for before.
+    fn noted_of(&mut self, message: MessageNumber, done: &mut Done<'_>) -> Outcome<()> {
+        done.noted.clear();
+        while let Some((next, noted)) = done.next.take_if(|(next, _)| *next <= message) {
+            if next == message {
+                done.noted.push(noted);
+            }
+            self.advance(done)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next note of a copy.
+    fn advance(&mut self, done: &mut Done<'_>) -> Outcome<()> {
+        done.next = None;
+        while let Some(row) = done.rows.next()? {
+            match DONE.read(row, || noted(row)) {
+                Ok((message, noted)) => {
+                    let place = Some((message, noted.session));
+                    check_order(&DONE, done.last < place)?;
+                    (done.last, done.next) = (place, Some((message, noted)));
+                    return Ok(());
+                }
+                Err(error) => {
+                    let connection = self.connection;
+                    let what = || {
+                        let client = damage::client_of(connection, row, 1);
+                        format!("it is forgotten that {client} has got a message, which may come again")
+                    };
+                    self.damage.lose_row(error, (&DONE, row, &[0, 1]), what)?;
+                }
             }
         }
         Ok(())
     }
+}
+
+/// A row of a delivery.
+fn delivery(row: &Row<'_>, marks: Marks) -> Outcome<(SessionNumber, StoredDelivery)> {
+    let delivery = StoredDelivery {
+        identifier: packet_identifier(row, 1)?,
+        message: marks.checked_message(message_number(row, 2)?)?,
+        is_released: row.get(3)?,
+    };
+    Ok((marks.checked_session(session_number(row, 0)?)?, delivery))
+}
+
+/// How long a message is, by the columns that a row has of it.
+fn length(row: &Row<'_>) -> Outcome<usize> {
+    let of = |column: usize| -> Outcome<usize> {
+        Ok(row.get_ref(column)?.as_bytes_or_null()?.map_or(0, <[u8]>::len))
+    };
+    let payload: usize = row.get(MSG.columns.len())?;
+    Ok(of(6)? + of(7)? + of(8)? + payload)
+}
+
+/// Stands for a topic and where it is.
+fn topic_sum(topic: &[u8], id: i64) -> Outcome<u64> {
+    let sum = RETAINED.sum(rusqlite::params![topic, id])?;
+    Ok(u64::from(sum.cast_unsigned()))
+}
+
+/// A tree whose rows are sound but out of their order finds some of them no more, and nobody can tell which are missing.
+fn check_order(table: &Table, is_kept: bool) -> Outcome<()> {
+    if is_kept { Ok(()) } else { Err(StoreError::Damaged(format!("'{}' is out of its order", table.name))) }
 }
 
 /// What is noted of a session's copy.
@@ -320,46 +539,23 @@ struct Noted {
     identifier: Option<PacketIdentifier>,
 }
 
+/// A row of a note, and the message that it is about.
+fn noted(row: &Row<'_>) -> Outcome<(MessageNumber, Noted)> {
+    let identifier = match row.get_ref(2)? {
+        ValueRef::Null => None,
+        _ => Some(packet_identifier(row, 2)?),
+    };
+    Ok((message_number(row, 0)?, Noted { session: session_number(row, 1)?, identifier }))
+}
+
 /// What is noted of copies, in the order of the messages.
 struct Done<'a> {
     rows: Rows<'a>,
     next: Option<(MessageNumber, Noted)>,
-    /// Those of one message.
+    /// The last one that was read.
+    last: Option<(MessageNumber, SessionNumber)>,
+    /// Those of one message, in the order of sessions.
     noted: Vec<Noted>,
-}
-
-impl<'a> Done<'a> {
-    fn new(rows: Rows<'a>) -> Outcome<Self> {
-        let mut done = Self { rows, next: None, noted: Vec::new() };
-        done.advance()?;
-        Ok(done)
-    }
-
-    fn advance(&mut self) -> Outcome<()> {
-        self.next = match self.rows.next()? {
-            Some(row) => {
-                let identifier = match row.get_ref(2)? {
-                    ValueRef::Null => None,
-                    _ => Some(packet_identifier(row, 2)?),
-                };
-                Some((message_number(row, 0)?, Noted { session: session_number(row, 1)?, identifier }))
-            }
-            None => None,
-        };
-        Ok(())
-    }
-
-    /// What is noted of a message, in the order of sessions. It comes behind the one that was asked for before.
-    fn of(&mut self, message: MessageNumber) -> Outcome<&[Noted]> {
-        self.noted.clear();
-        while let Some((next, noted)) = self.next.take_if(|(next, _)| *next <= message) {
-            if next == message {
-                self.noted.push(noted);
-            }
-            self.advance()?;
-        }
-        Ok(&self.noted)
-    }
 }
 
 /// What nobody needs any more.
@@ -369,25 +565,38 @@ struct Needless {
     retained: Vec<i64>,
     /// Sessions and Packet Identifiers.
     deliveries: Vec<(i64, u16)>,
+    /// Rows that are damaged.
+    rows: Vec<(&'static Table, Vec<Value>)>,
 }
 
 impl Needless {
-    fn forget(self, connection: &mut Connection) -> Outcome<()> {
-        if self.messages.is_empty() && self.retained.is_empty() && self.deliveries.is_empty() {
+    fn forget(&self, connection: &mut Connection) -> Outcome<()> {
+        let Self { messages, retained, deliveries, rows } = self;
+        if messages.is_empty() && retained.is_empty() && deliveries.is_empty() && rows.is_empty() {
             return Ok(());
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for message in self.messages {
+        for (table, key) in rows {
+            table.remove(&transaction, key)?;
+        }
+        for &message in messages {
             forget(&transaction, message)?;
         }
-        for retained in self.retained {
+        for retained in retained {
             transaction.prepare_cached("DELETE FROM retained WHERE id = ?")?.execute([retained])?;
         }
-        for delivery in self.deliveries {
+        for delivery in deliveries {
             let text = "DELETE FROM out2 WHERE session = ? AND identifier = ?";
-            transaction.prepare_cached(text)?.execute(delivery)?;
+            transaction.prepare_cached(text)?.execute(*delivery)?;
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Leaves where it is what would keep the rest from being forgotten. It was told, or is settled.
+    fn spare_unreadable(&mut self, connection: &Connection) {
+        self.rows.retain(|(table, key)| table.is_readable(connection, key));
+        self.messages.retain(|message| MSG.is_readable(connection, &[(*message).into(), Value::Null]));
+        self.retained.retain(|retained| RETAINED.is_readable(connection, &[(*retained).into(), Value::Null]));
     }
 }

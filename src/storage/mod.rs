@@ -12,6 +12,7 @@
 
 mod anchor;
 mod ballast;
+mod damage;
 mod error;
 mod file;
 mod listeners;
@@ -19,18 +20,21 @@ mod load;
 mod pages;
 mod rows;
 mod schema;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod wal;
 mod write;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use crate::journal::{Batch, NextNumbers, Pages, Restored};
+use crate::journal::{Batch, MessageNumber, NextNumbers, Pages, Restored};
 use crate::settings::{ListenerName, OnDamage};
 use crate::time::Time;
 use crate::timeline::{Anchor, Clocks, Doubt, Timeline};
@@ -39,8 +43,11 @@ pub use ballast::{BallastState, Space};
 pub use error::{OpenError, StoreError};
 pub use pages::Wanted;
 pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
+pub use wal::Severed;
 
 use ballast::Ballast;
+use damage::Damage;
+use file::Place;
 use listeners::Listeners;
 use rows::{Present, Translation};
 use write::{Beside, Marks};
@@ -76,6 +83,15 @@ pub struct Store {
     marks: Marks,
     timeline: Timeline,
     written: Written,
+    damage: Damage,
+    /// What the journal held behind a damaged place when the file was opened.
+    severed: Severed,
+    /// Where the file is.
+    place: Place,
+    /// Messages that can not be removed.
+    spared: BTreeSet<MessageNumber>,
+    /// Unused pages are given back to the system.
+    gives_back: bool,
     /// Where a damaged file was put that lay in the way.
     set_aside: Option<PathBuf>,
     /// What the next commits fail with.
@@ -115,12 +131,21 @@ impl Store {
         let mut ballast = Ballast::beside(path);
         ballast.make_way();
         file::prepare(path)?;
+        let severed = wal::severed(&file::journal(path));
         let connection = schema::connect(path, &present, Anchor::first(clocks))?;
         let in_words = |error: StoreError| error.about(path);
         let listeners = Listeners::read(&connection, &present).map_err(in_words)?;
         let marks = Marks::read(&connection).map_err(in_words)?;
         let anchor = anchor::read(&connection).map_err(in_words)?;
-        let written = upkeep::begin(&connection).map_err(in_words)?;
+        let mut written = upkeep::begin(&connection).map_err(in_words)?;
+        if severed != Severed::default() {
+            damage::tell_severed(severed, &file::journal(path));
+            // Or it is told again, until the journal has grown beyond that place.
+            upkeep::empty_journal(&connection, &mut written).map_err(in_words)?;
+        }
+        let mut damage = Damage::default();
+        damage.check_structure(&connection).map_err(in_words)?;
+        let place = Self::find(path)?;
         Ok(Self {
             path: path.to_owned(),
             ballast,
@@ -130,12 +155,35 @@ impl Store {
             marks,
             timeline: Timeline::resume(anchor, clocks),
             written,
+            damage,
+            severed,
+            place,
+            spared: BTreeSet::new(),
+            gives_back: true,
             set_aside: None,
             #[cfg(test)]
             faults: Default::default(),
             #[cfg(test)]
             read_faults: Default::default(),
         })
+    }
+
+    fn find(path: &Path) -> Result<Place, OpenError> {
+        Place::of(path).map_err(|why| OpenError::File { path: path.to_owned(), why })
+    }
+
+    /// Sees to it that the file and its journal are still where they were.
+    ///
+    /// # Errors
+    ///
+    /// One of them was removed or replaced: what is written to it will be found by nobody.
+    pub fn check_place(&self) -> Result<(), StoreError> {
+        self.place.lost().map_or(Ok(()), |lost| Err(StoreError::Lost(lost.to_owned())))
+    }
+
+    /// What the journal held behind a damaged place when the store was opened, which is lost.
+    pub const fn severed(&self) -> Severed {
+        self.severed
     }
 
     /// Where a damaged file was put that lay in the way when the store was opened.
@@ -191,8 +239,11 @@ impl Store {
         }
         let (present, anchor) = (Present::new(batch.now, &self.timeline), self.timeline.due(clocks));
         let translation = Translation { present, listeners: &self.listeners };
-        let beside = Beside { translation, marks: self.marks, anchor };
+        let beside = Beside { translation, marks: self.marks, anchor, spared: &self.spared };
         let outcome = write::commit(&mut self.connection, batch, beside, &mut let_others_run);
+        if let Err(StoreError::Damaged(_)) = outcome {
+            self.spared.append(&mut write::unremovable(&self.connection, batch));
+        }
         let (marks, listeners) = outcome.map_err(|error| self.judged(error))?;
         self.marks = marks;
         if let Some(listeners) = listeners {
@@ -249,19 +300,34 @@ impl Store {
         pages::read(&self.connection, wanted, translation, is_time_up)
     }
 
+    /// Passes over the first message that is wanted, which could not be read for this reason: it is told and counted as
+    /// lost.
+    pub fn give_up(&mut self, wanted: &mut Wanted, why: &str) -> Pages {
+        let Some((number, pages)) = pages::give_up(wanted) else { return Pages::default() };
+        self.damage.lose_message(&self.connection, number, why);
+        pages
+    }
+
+    /// How many rows were found to be damaged since the store was opened.
+    pub const fn damaged(&self) -> u64 {
+        self.damage.count
+    }
+
     /// The numbers that are to be given next. What is handed out by [`Store::load`] has none of them.
     pub const fn next_numbers(&self) -> NextNumbers {
         self.marks.next()
     }
 
     /// Reads everything, in the order that [`Restored`] tells, and forgets what nobody needs any more: messages that
-    /// are settled or whose sessions are gone, messages and retained messages that have expired. Only then it is durable
+    /// are settled or whose sessions are gone, messages and retained messages that have expired. So it does with
+    /// messages, retained messages and notes that are damaged; each of these is told in the log. Only then it is durable
     /// what the clocks showed, since a file is left as it is if it can not be read. Returns the
     /// [numbers](Store::next_numbers) that are to be given next.
     ///
     /// # Errors
     ///
-    /// It can not be read: why, in words for the operator. What was handed to `each` before is worth nothing then.
+    /// It can not be read, or what is damaged says who is who and who gets what: why, in words for the operator. What
+    /// was handed to `each` before is worth nothing then.
     pub fn load(&mut self, now: Time, mut each: impl FnMut(Restored)) -> Result<NextNumbers, OpenError> {
         self.load_until(now, |restored| {
             each(restored);
@@ -281,7 +347,7 @@ impl Store {
     ) -> Result<NextNumbers, OpenError> {
         let translation =
             Translation { present: Present::new(now, &self.timeline), listeners: &self.listeners };
-        load::load(&mut self.connection, translation, self.marks, each)
+        load::load(&mut self.connection, translation, (self.marks, &mut self.damage), each)
             .map_err(|error| error.about(&self.path))?;
         if self.timeline.is_anchored() {
             return Ok(self.next_numbers());
@@ -303,10 +369,12 @@ impl Store {
     pub fn reopen(&mut self) -> Result<(), OpenError> {
         // Two connections to one file would be in each other's way.
         let in_words = |error: StoreError| error.about(&self.path);
+        self.check_place().map_err(in_words)?;
         self.connection = Connection::open_in_memory().map_err(|error| in_words(error.into()))?;
         self.connection = schema::connect(&self.path, &self.present, self.timeline.anchor())?;
         self.listeners.number(&self.connection).map_err(in_words)?;
         upkeep::empty_journal(&self.connection, &mut self.written).map_err(in_words)?;
+        self.place = Self::find(&self.path)?;
         self.marks = Marks::read(&self.connection).map_err(in_words)?;
         Ok(())
     }
@@ -351,8 +419,25 @@ impl Store {
     ///
     /// As [`Store::checkpoint`]'s.
     pub fn vacuum_slice(&mut self, pause: Pause) -> Result<bool, StoreError> {
-        let outcome = upkeep::vacuum_slice(&self.connection, &mut self.written, pause);
-        outcome.map_err(|error| self.judged(error))
+        if !self.gives_back {
+            return Ok(false);
+        }
+        match upkeep::vacuum_slice(&self.connection, &mut self.written, pause) {
+            Err(StoreError::Damaged(why)) => {
+                self.damage.tell("no unused pages are given back any more", &why);
+                self.gives_back = false;
+                Ok(false)
+            }
+            outcome => outcome.map_err(|error| self.judged(error)),
+        }
+    }
+
+    /// Why a store can not be used any more, in words for the operator.
+    pub fn in_words(&self, error: StoreError) -> String {
+        match error {
+            StoreError::Damaged(_) | StoreError::Lost(_) => error.about(&self.path).to_string(),
+            error => error.to_string(),
+        }
     }
 
     /// Bounds the file, in pages.

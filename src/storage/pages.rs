@@ -2,10 +2,13 @@
 //! decoded once for all who ask at about the same time.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
-use super::rows::{Outcome, Recipients, Translation, key, publication, publication_columns};
+use super::StoreError;
+use super::rows::{Outcome, Recipients, Translation, key, publication};
+use super::tables::{MSG, payload_sum};
 use crate::journal::{CopyForm, Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
 use crate::message::Portable;
 
@@ -91,21 +94,52 @@ pub(super) fn read(
     Ok(Pages { messages, pages })
 }
 
+/// What stands for the next message, which can not be read: none of those who want it gets it.
+pub(super) fn give_up(wanted: &mut Wanted) -> Option<(MessageNumber, Pages)> {
+    let (number, sessions) = wanted.first(COPIES_AT_ONCE)?;
+    let page = |&session: &SessionNumber| Page { session, copies: vec![PageCopy { number, found: None }] };
+    let pages: Vec<Page> = sessions.iter().map(page).collect();
+    wanted.pass(pages.len());
+    Some((number, Pages { messages: Vec::new(), pages }))
+}
+
+/// The statement that reads a message by its number.
+static TEXT: LazyLock<String> = LazyLock::new(|| MSG.select(", payload", "WHERE id = ?"));
+
+/// The columns of the recipients, of the sum of the payload and of the time that was left, and the first one of the
+/// publication.
+const RECIPIENTS: usize = 1;
+const SUM_OF_PAYLOAD: usize = 2;
+const LIFETIME: usize = 3;
+const PUBLICATION: usize = 4;
+
 /// A message, and the form in which each of these sessions gets it, which are in order. The message is left out if none
 /// of them does.
-fn message(
+pub(super) fn message(
     connection: &Connection,
     number: MessageNumber,
     sessions: &[SessionNumber],
     translation: Translation<'_>,
 ) -> Outcome<(Option<Portable>, Vec<Option<CopyForm>>)> {
-    let mut forms = vec![None; sessions.len()];
-    let text = concat!("SELECT recipients, lifetime, ", publication_columns!(), " FROM msg WHERE id = ?");
-    let mut statement = connection.prepare_cached(text)?;
+    let mut statement = connection.prepare_cached(&TEXT)?;
     let mut rows = statement.query([key(number.0)])?;
-    let Some(row) = rows.next()? else { return Ok((None, forms)) };
+    let Some(row) = rows.next()? else { return Ok((None, vec![None; sessions.len()])) };
+    MSG.read(row, || copies(row, sessions, translation))
+}
+
+/// The same, by the row of the message.
+fn copies(
+    row: &Row<'_>,
+    sessions: &[SessionNumber],
+    translation: Translation<'_>,
+) -> Outcome<(Option<Portable>, Vec<Option<CopyForm>>)> {
+    let mut forms = vec![None; sessions.len()];
+    let payload = row.get_ref(MSG.columns.len())?.as_blob()?;
+    if row.get::<_, i32>(SUM_OF_PAYLOAD)? != payload_sum(payload) {
+        return Err(StoreError::Damaged("the sum of a payload does not fit".to_owned()));
+    }
     let mut missing = sessions.len();
-    for recipient in Recipients::new(row.get_ref(0)?.as_blob()?) {
+    for recipient in Recipients::new(row.get_ref(RECIPIENTS)?.as_blob()?) {
         let recipient = recipient?;
         if let Ok(place) = sessions.binary_search(&recipient.session)
             && forms[place].replace(recipient.form).is_none()
@@ -119,8 +153,8 @@ fn message(
     if missing == sessions.len() {
         return Ok((None, forms));
     }
-    let expires = translation.present.expires(row, 1)?;
-    match publication(row, 2, expires, translation.listeners)? {
+    let expires = translation.present.expires(row, LIFETIME)?;
+    match publication(row, PUBLICATION, expires, translation.listeners)? {
         None => Ok((None, vec![None; sessions.len()])),
         found => Ok((found, forms)),
     }

@@ -132,20 +132,12 @@ const HAS_IDENTIFIERS: u8 = 1 << 3;
 const HAS_GROUP: u8 = 1 << 4;
 const HAS_BEGUN: u8 = 1 << 5;
 
-/// The columns of a publication, in their order, in a statement that reads one.
-macro_rules! publication_columns {
-    () => {
-        "expires, flags, topic, publisher, properties, payload"
-    };
-}
-pub(super) use publication_columns;
-
 /// The flags of a publication.
 pub(super) fn publication_flags(publication: &Publication<'_>) -> u8 {
     publication.qos.level() | if publication.retain { RETAIN } else { 0 }
 }
 
-/// Reads the columns of a publication, of which `column` is the first. When it expires has been read already. `None`, if
+/// Reads `expires, flags, topic, publisher, properties, payload`, of which `column` is the first. When it expires has been read already. `None`, if
 /// nothing may be published to its topic: an earlier version may have allowed what this one does not.
 pub(super) fn publication(
     row: &Row<'_>,

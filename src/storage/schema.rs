@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
+use super::tables::{self, LISTENER};
 use super::{OpenError, STATEMENTS_MAXIMUM, StoreError, anchor, file};
 use crate::settings::ListenerName;
 use crate::timeline::Anchor;
@@ -58,16 +59,57 @@ const VERSION_1: &str = "
 /// which sessions have ended whose messages are still to go to other members of Shared Subscriptions. A copy is done if it
 /// has no identifier in `done`; else that is the Packet Identifier of its QoS 1 delivery, which has begun. There is a
 /// timeline, and how much time a message had left when it was written, in milliseconds, null for no end.
+/// Every row has a [sum](super::tables), for which [`MADE_ANEW`] comes behind this.
 const VERSION_2: &str = "
-    CREATE TABLE listener (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE listener (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sum INTEGER NOT NULL
+    );
     ALTER TABLE session ADD COLUMN is_proved INTEGER NOT NULL DEFAULT 0;
-    CREATE TABLE former (session INTEGER PRIMARY KEY);
+    CREATE TABLE former (session INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
     CREATE TABLE timeline (
-        id INTEGER PRIMARY KEY, moment INTEGER NOT NULL, wall INTEGER NOT NULL, boot BLOB, uptime INTEGER
+        id INTEGER PRIMARY KEY, moment INTEGER NOT NULL, wall INTEGER NOT NULL, boot BLOB, uptime INTEGER,
+        sum INTEGER NOT NULL
     );
     ALTER TABLE msg ADD COLUMN lifetime INTEGER;
     ALTER TABLE retained ADD COLUMN lifetime INTEGER;
     ALTER TABLE done ADD COLUMN identifier INTEGER;
+";
+
+/// The tables that version 2 makes anew, so that sums do not come to lie behind payloads, which are read in vain then.
+const MADE_ANEW: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session (
+        id INTEGER PRIMARY KEY, client_identifier TEXT NOT NULL, user_name TEXT, listener INTEGER NOT NULL,
+        expiry_interval INTEGER NOT NULL, is_away INTEGER NOT NULL, ends INTEGER, sent_until INTEGER,
+        will_delay INTEGER, will_due INTEGER, is_proved INTEGER NOT NULL, sum INTEGER NOT NULL,
+        expires INTEGER, flags INTEGER, topic TEXT, publisher TEXT, properties BLOB, payload BLOB
+    );
+    CREATE TABLE sub (
+        session INTEGER NOT NULL, filter TEXT NOT NULL, flags INTEGER NOT NULL, identifier INTEGER NOT NULL,
+        sum INTEGER NOT NULL, PRIMARY KEY (session, filter)
+    ) WITHOUT ROWID;
+    CREATE TABLE msg (
+        id INTEGER PRIMARY KEY, recipients BLOB NOT NULL, payload_sum INTEGER NOT NULL, sum INTEGER NOT NULL,
+        lifetime INTEGER, expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL, publisher TEXT, properties BLOB NOT NULL,
+        payload BLOB NOT NULL
+    );
+    CREATE TABLE done (
+        msg INTEGER NOT NULL, session INTEGER NOT NULL, identifier INTEGER, sum INTEGER NOT NULL,
+        PRIMARY KEY (msg, session)
+    ) WITHOUT ROWID;
+    CREATE TABLE in2 (
+        session INTEGER NOT NULL, identifier INTEGER NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (session, identifier)
+    ) WITHOUT ROWID;
+    CREATE TABLE out2 (
+        session INTEGER NOT NULL, identifier INTEGER NOT NULL, msg INTEGER NOT NULL, is_released INTEGER NOT NULL,
+        sum INTEGER NOT NULL, PRIMARY KEY (session, identifier)
+    ) WITHOUT ROWID;
+    CREATE TABLE retained (
+        id INTEGER PRIMARY KEY, sum INTEGER NOT NULL,
+        lifetime INTEGER, expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL UNIQUE, publisher TEXT,
+        properties BLOB NOT NULL, payload BLOB NOT NULL
+    );
 ";
 
 /// Opens the file, takes it for this process alone and brings it to the present layout. The timeline begins with this
@@ -149,10 +191,24 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
 fn name_listeners(connection: &Connection, present: &[ListenerName]) -> rusqlite::Result<()> {
     connection.execute("UPDATE session SET is_proved = user_name IS NOT NULL", ())?;
     for (place, listener) in (0_i64..).zip(present) {
-        connection.execute("INSERT INTO listener (id, name) VALUES (?, ?)", params![place, listener.name])?;
+        LISTENER.put(connection, params![place, listener.name])?;
         if !listener.proves_names {
             connection.execute("UPDATE session SET is_proved = 0 WHERE listener = ?", [place])?;
         }
+    }
+    Ok(())
+}
+
+/// Every table as it was, but with sums.
+fn sum_up(connection: &Connection) -> rusqlite::Result<()> {
+    for table in tables::of_version_1() {
+        connection.execute_batch(&format!("ALTER TABLE {0} RENAME TO old_{0}", table.name))?;
+    }
+    connection.execute_batch(MADE_ANEW)?;
+    for table in tables::of_version_1() {
+        let old = format!("old_{}", table.name);
+        tables::copy(connection, &old, table)?;
+        connection.execute_batch(&format!("DROP TABLE {old}"))?;
     }
     Ok(())
 }
@@ -186,6 +242,7 @@ fn migrate(
             name_listeners(&transaction, present)?;
         }
         if reached == 2 {
+            sum_up(&transaction)?;
             anchor::write(first, &transaction)?;
         }
         transaction.pragma_update(None, "application_id", APPLICATION)?;

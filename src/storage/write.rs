@@ -1,14 +1,17 @@
 //! Batches of records on their way into the tables.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
+use rusqlite::types::{Null, Value};
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
 use super::StoreError;
 use super::anchor;
 use super::listeners::Listeners;
 use super::rows::{Translation, key, publication_flags, span, write_recipients};
+use super::tables::{DONE, FORMER, IN2, META, MSG, OUT2, RETAINED, SESSION, SUB, payload_sum};
 use crate::journal::{
     Batch, MessageNumber, NextNumbers, Record, SessionNumber, StoredDelivery, StoredMessage, StoredPresence,
     StoredSession, StoredSubscription,
@@ -36,10 +39,10 @@ impl Marks {
     /// The marks that are written down.
     pub(super) fn read(connection: &Connection) -> Result<Self, StoreError> {
         let mark = |name: &str| -> Result<NonZeroU64, StoreError> {
-            let mut statement = connection.prepare("SELECT value FROM meta WHERE name = ?")?;
+            let mut statement = connection.prepare(&META.select("", "WHERE name = ?"))?;
             let mut rows = statement.query([name])?;
             let Some(row) = rows.next()? else { return Ok(NonZeroU64::MIN) };
-            Ok(super::rows::session_number(row, 0)?.0)
+            META.read(row, || Ok(super::rows::session_number(row, 1)?.0))
         };
         Ok(Self { session: mark("next_session")?, message: mark("next_message")? })
     }
@@ -94,6 +97,16 @@ impl Marks {
         if number < self.message { Ok(()) } else { Err(StoreError::nonsense("the number of a message")) }
     }
 
+    /// The number of a session, if it was given.
+    pub(super) fn checked_session(self, number: SessionNumber) -> Result<SessionNumber, StoreError> {
+        self.check_session(number).map(|()| number)
+    }
+
+    /// The same for a message.
+    pub(super) fn checked_message(self, number: MessageNumber) -> Result<MessageNumber, StoreError> {
+        self.check_message(number).map(|()| number)
+    }
+
     /// What is to be given next.
     pub(super) const fn next(self) -> NextNumbers {
         NextNumbers { session: SessionNumber(self.session), message: MessageNumber(self.message) }
@@ -105,9 +118,7 @@ impl Marks {
             [("next_session", self.session, before.session), ("next_message", self.message, before.message)]
         {
             if mark != before {
-                let mut statement =
-                    connection.prepare_cached("REPLACE INTO meta (name, value) VALUES (?, ?)")?;
-                statement.execute(params![name, key(mark)])?;
+                META.put(connection, params![name, key(mark)])?;
             }
         }
         Ok(())
@@ -126,6 +137,8 @@ pub(super) struct Beside<'a> {
     pub(super) marks: Marks,
     /// The anchor of the timeline, if it is due.
     pub(super) anchor: Option<Anchor>,
+    /// Messages that can not be removed.
+    pub(super) spared: &'a BTreeSet<MessageNumber>,
 }
 
 /// Makes a batch durable. Returns the marks that are written down then, and the listeners if some of them are new.
@@ -135,7 +148,7 @@ pub(super) fn commit(
     beside: Beside<'_>,
     let_others_run: &mut dyn FnMut(),
 ) -> Result<(Marks, Option<Listeners>), StoreError> {
-    let Beside { translation, marks: before, anchor } = beside;
+    let Beside { translation, marks: before, anchor, spared } = beside;
     let marks = batch.records.iter().fold(before, Marks::beyond);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let new = batch.records.iter().filter_map(|record| match record {
@@ -150,6 +163,7 @@ pub(super) fn commit(
             listeners: listeners.as_ref().unwrap_or(translation.listeners),
             ..translation
         },
+        spared,
         rows: 0,
         let_others_run,
         settled: Vec::new(),
@@ -171,6 +185,8 @@ pub(super) fn commit(
 struct Writing<'a> {
     transaction: &'a Transaction<'a>,
     translation: Translation<'a>,
+    /// Messages that can not be removed, because the file is damaged where they are. It is noted that all have got them.
+    spared: &'a BTreeSet<MessageNumber>,
     /// How many rows have been written.
     rows: usize,
     let_others_run: &'a mut dyn FnMut(),
@@ -226,19 +242,10 @@ impl Writing<'_> {
                 Ok(())
             }
             Record::Begun { message, session, identifier } => {
-                // Only of a message that is there, since nobody would ever take the note away; and what is done stays so.
-                let mut statement = self.statement(
-                    "INSERT INTO done (msg, session, identifier) \
-                     SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1) \
-                     ON CONFLICT (msg, session) DO UPDATE SET identifier = excluded.identifier \
-                     WHERE identifier IS NOT NULL",
-                )?;
-                statement.execute(params![key(message.0), key(session.0), identifier.value()])?;
-                Ok(())
+                self.note_begun(*message, *session, identifier.value())
             }
             Record::Received(session, identifier) => {
-                let mut statement = self.statement("REPLACE INTO in2 (session, identifier) VALUES (?, ?)")?;
-                statement.execute(params![key(session.0), identifier.value()])?;
+                IN2.put(self.transaction, params![key(session.0), identifier.value()])?;
                 Ok(())
             }
             Record::Released(session, identifier) => {
@@ -277,12 +284,7 @@ impl Writing<'_> {
         // A span and no moment, since nobody knows yet when it begins.
         let expires =
             message.as_ref().map(|message| message.expires).filter(|expires| *expires != Time::NEVER);
-        let mut statement = self.statement(
-            "REPLACE INTO session (id, client_identifier, user_name, listener, expiry_interval, is_away, ends, \
-             sent_until, will_delay, will_due, expires, flags, topic, publisher, properties, payload, is_proved) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        statement.execute(params![
+        let row = params![
             key(session.number.0),
             session.client_identifier,
             session.user_name,
@@ -300,7 +302,8 @@ impl Writing<'_> {
             message.as_ref().map(|message| message.properties.bytes()),
             message.as_ref().map(|message| message.payload),
             session.is_proved,
-        ])?;
+        ];
+        SESSION.put(self.transaction, row)?;
         Ok(())
     }
 
@@ -310,17 +313,18 @@ impl Writing<'_> {
     }
 
     fn session_ended(&self, session: SessionNumber, leaves_shared: bool) -> Result<(), StoreError> {
-        let last = match leaves_shared {
-            true => "REPLACE INTO former (session) VALUES (?)",
-            false => "DELETE FROM out2 WHERE session = ?",
-        };
+        let session = key(session.0);
         for text in [
             "DELETE FROM session WHERE id = ?",
             "DELETE FROM sub WHERE session = ?",
             "DELETE FROM in2 WHERE session = ?",
-            last,
         ] {
-            self.statement(text)?.execute([key(session.0)])?;
+            self.statement(text)?.execute([session])?;
+        }
+        if leaves_shared {
+            FORMER.put(self.transaction, params![session])?;
+        } else {
+            self.statement("DELETE FROM out2 WHERE session = ?")?.execute([session])?;
         }
         Ok(())
     }
@@ -330,14 +334,13 @@ impl Writing<'_> {
         session: SessionNumber,
         subscription: &StoredSubscription,
     ) -> Result<(), StoreError> {
-        let mut statement =
-            self.statement("REPLACE INTO sub (session, filter, flags, identifier) VALUES (?, ?, ?, ?)")?;
-        statement.execute(params![
+        let row = params![
             key(session.0),
             subscription.filter,
             super::rows::subscription_flags(subscription),
             subscription.identifier,
-        ])?;
+        ];
+        SUB.put(self.transaction, row)?;
         Ok(())
     }
 
@@ -345,56 +348,47 @@ impl Writing<'_> {
         let mut recipients = std::mem::take(&mut self.recipients);
         write_recipients(&stored.recipients, &mut recipients);
         let message = stored.message.publication();
-        let mut statement = self.statement(
-            "REPLACE INTO msg (id, recipients, expires, flags, topic, publisher, properties, payload, lifetime) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        statement.execute(params![
+        let row = params![
             key(stored.number.0),
             recipients,
+            payload_sum(message.payload),
+            self.translation.present.lifetime(message.expires),
             self.translation.present.written(message.expires),
             publication_flags(&message),
             message.topic.as_str(),
             self.publisher(&message),
             message.properties.bytes(),
             message.payload,
-            self.translation.present.lifetime(message.expires),
-        ])?;
-        drop(statement);
+        ];
+        MSG.put(self.transaction, row)?;
         self.recipients = recipients;
         Ok(())
     }
 
     fn delivery(&self, session: SessionNumber, delivery: &StoredDelivery) -> Result<(), StoreError> {
-        let mut statement =
-            self.statement("REPLACE INTO out2 (session, identifier, msg, is_released) VALUES (?, ?, ?, ?)")?;
-        statement.execute(params![
+        let row = params![
             key(session.0),
             delivery.identifier.value(),
             key(delivery.message.0),
             delivery.is_released,
-        ])?;
+        ];
+        OUT2.put(self.transaction, row)?;
         Ok(())
     }
 
     /// In the place of the one before, so that the index of topics stays as it is.
     fn retained(&self, message: &Portable) -> Result<(), StoreError> {
         let message = message.publication();
-        let mut statement = self.statement(
-            "INSERT INTO retained (expires, flags, topic, publisher, properties, payload, lifetime) \
-             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE SET expires = excluded.expires, \
-             flags = excluded.flags, publisher = excluded.publisher, properties = excluded.properties, \
-             payload = excluded.payload, lifetime = excluded.lifetime",
-        )?;
-        statement.execute(params![
+        let row = params![
+            self.translation.present.lifetime(message.expires),
             self.translation.present.written(message.expires),
             publication_flags(&message),
             message.topic.as_str(),
             self.publisher(&message),
             message.properties.bytes(),
             message.payload,
-            self.translation.present.lifetime(message.expires),
-        ])?;
+        ];
+        RETAINED.put(self.transaction, row)?;
         Ok(())
     }
 
@@ -405,16 +399,49 @@ impl Writing<'_> {
             self.begin_row();
             if !settled.stays {
                 forgotten = Some(settled.message);
-                forget(self.transaction, key(settled.message.0))?;
+                self.forget(settled)?;
             } else if forgotten != Some(settled.message) {
-                let mut statement = self.statement(
-                    "REPLACE INTO done (msg, session) \
-                     SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)",
-                )?;
-                statement.execute(params![key(settled.message.0), key(settled.session.0)])?;
+                self.note_done(settled)?;
             }
         }
         Ok(())
+    }
+
+    /// Only of a message that is there, since nobody would ever take the note away.
+    fn note_done(&self, settled: Settled) -> Result<(), StoreError> {
+        let (message, session) = (key(settled.message.0), key(settled.session.0));
+        let mut statement = self.statement(
+            "REPLACE INTO done (msg, session, sum) \
+             SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)",
+        )?;
+        statement.execute(params![message, session, DONE.sum(params![message, session, Null])?])?;
+        Ok(())
+    }
+
+    /// The same; and what is done stays so.
+    fn note_begun(
+        &self,
+        message: MessageNumber,
+        session: SessionNumber,
+        identifier: u16,
+    ) -> Result<(), StoreError> {
+        let (message, session) = (key(message.0), key(session.0));
+        let mut statement = self.statement(
+            "INSERT INTO done (msg, session, identifier, sum) \
+             SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1) \
+             ON CONFLICT (msg, session) DO UPDATE SET identifier = excluded.identifier, sum = excluded.sum \
+             WHERE identifier IS NOT NULL",
+        )?;
+        let sum = DONE.sum(params![message, session, identifier])?;
+        statement.execute(params![message, session, identifier, sum])?;
+        Ok(())
+    }
+
+    fn forget(&self, settled: Settled) -> Result<(), StoreError> {
+        if self.spared.contains(&settled.message) {
+            return self.note_done(settled);
+        }
+        forget(self.transaction, key(settled.message.0))
     }
 }
 
@@ -423,4 +450,13 @@ pub(super) fn forget(connection: &Connection, message: i64) -> Result<(), StoreE
     connection.prepare_cached("DELETE FROM msg WHERE id = ?")?.execute([message])?;
     connection.prepare_cached("DELETE FROM done WHERE msg = ?")?.execute([message])?;
     Ok(())
+}
+
+/// Messages that a batch would remove and that can not be read, so the engine would refuse the whole transaction.
+pub(super) fn unremovable(connection: &Connection, batch: &Batch) -> BTreeSet<MessageNumber> {
+    let removed = batch.records.iter().filter_map(|record| match record {
+        Record::Settled { message, is_last: true, .. } => Some(*message),
+        _ => None,
+    });
+    removed.filter(|message| !MSG.is_readable(connection, &[key(message.0).into(), Value::Null])).collect()
 }

@@ -307,6 +307,24 @@ fn no_session_waits_for_the_pages_of_another() {
 }
 
 #[test]
+fn a_message_that_is_missing_in_the_store_is_missing_once() {
+    let mut kept = Kept::new();
+    kept.leave_sleeper();
+    kept.publish(&[b"1", b"2", b"3"]);
+    let number = *kept.store.messages.keys().nth(1).expect("there are three");
+    let missing = kept.store.messages.remove(&number).expect("it is the second one");
+    let sleeper = kept.come_back("sleeper", false);
+    kept.read();
+    assert_eq!(
+        (kept.payloads(sleeper), kept.world.broker.statistics().missing),
+        (vec![b"1".into(), b"3".into()], 1)
+    );
+    kept.store.messages.insert(number, missing);
+    kept.commit();
+    assert!(!kept.store.messages.contains_key(&number), "its client needs it no longer");
+}
+
+#[test]
 fn what_comes_for_a_client_that_has_left_meanwhile_is_read_again() {
     let mut kept = Kept::new();
     kept.leave_sleeper();

@@ -10,6 +10,8 @@ mod broker;
 #[expect(dead_code, reason = "the simulator uses the rest")]
 mod chance;
 mod client;
+#[cfg(feature = "signals")]
+mod damage;
 mod disk;
 mod full;
 mod ledger;
@@ -51,6 +53,7 @@ fn run(count: u64, round: impl Fn(u64) -> Outcome) {
     }
     println!("{count} rounds from {first} on: {sum:?}");
     assert!(sum.deliveries > sum.kills, "the rounds are about something");
+    assert_eq!(sum.false_alarms, 0, "nothing is damaged where the process or the power ends");
 }
 
 #[test]

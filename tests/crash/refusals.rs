@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 
 use crate::broker::Place;
 use crate::peer::Peer;
-#[cfg(feature = "signals")]
 use crate::wire::{Connect, V5};
 
 /// The configuration can not be used.
@@ -86,6 +85,27 @@ fn a_damaged_file_is_refused_and_left_as_it_is() {
         assert_eq!(code, Some(REFUSED), "{said}");
         assert!(said.contains(&path), "{said}");
         assert_eq!(contents(&place), before);
+    }
+}
+
+#[test]
+fn a_file_that_is_taken_away_or_replaced_ends_the_broker() {
+    for (name, is_replaced) in [("brooklet.db", false), ("brooklet.db", true), ("brooklet.db-wal", false)] {
+        let mut place = Place::new("taken", "");
+        let server = place.start();
+        let peer = Peer::connect_as(server.address(), &Connect::new(V5, "keeper").resume().expiry(1_000));
+        let path = place.data().join(name);
+        if is_replaced {
+            fs::copy(&path, place.data().join("other")).expect("it can be copied");
+            fs::rename(place.data().join("other"), &path).expect("it can be renamed");
+        } else {
+            fs::remove_file(&path).expect("it is there");
+        }
+        // Nothing is written meanwhile.
+        let (code, lines) = server.wait_for_end();
+        let said = lines.join("\n");
+        assert!(code == Some(REFUSED) && said.contains(&path.display().to_string()), "{code:?}: {said}");
+        drop(peer);
     }
 }
 

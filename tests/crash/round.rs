@@ -38,6 +38,8 @@ pub struct Outcome {
     pub cuts: usize,
     /// Those of them with changes of the file itself that were not flushed, as a checkpoint makes them.
     pub cuts_in_file: usize,
+    /// What a kill or a power cut left, taken for damage.
+    pub false_alarms: usize,
     pub messages: usize,
     pub deliveries: usize,
 }
@@ -47,6 +49,7 @@ impl Outcome {
         self.kills += other.kills;
         self.cuts += other.cuts;
         self.cuts_in_file += other.cuts_in_file;
+        self.false_alarms += other.false_alarms;
         self.messages += other.messages;
         self.deliveries += other.deliveries;
     }
@@ -134,7 +137,7 @@ impl Round {
             future.place.keep("cut", &[note]);
             self.outcome.cuts += 1;
             self.outcome.cuts_in_file += usize::from(in_file > 0);
-            future.finish();
+            self.outcome.false_alarms += future.finish().false_alarms;
         }
     }
 
@@ -156,6 +159,7 @@ impl Round {
     /// Lets a last broker live until all is done.
     fn finish(mut self) -> Outcome {
         let server = self.place.start();
+        self.hear_alarms(&server);
         self.check_retained(&server);
         self.settle(&server);
         self.check_retained(&server);
@@ -163,6 +167,11 @@ impl Round {
         self.outcome.messages = self.ledger.published();
         self.outcome.deliveries = self.ledger.deliveries();
         self.outcome
+    }
+
+    /// A broker that has just started says what is damaged, and nothing is.
+    fn hear_alarms(&mut self, server: &Server) {
+        self.outcome.false_alarms += server.lines_with(" damaged: ").len();
     }
 
     fn start_and_kill(&mut self) {
@@ -173,6 +182,7 @@ impl Round {
 
     fn start_live_and_end(&mut self) {
         let server = self.place.start();
+        self.hear_alarms(&server);
         self.check_retained(&server);
         self.live(&server);
         if self.place.is_traced && self.chance.percent(30) {

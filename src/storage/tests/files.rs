@@ -11,6 +11,7 @@ use super::{CLOCKS, Directory, batch, open, opening};
 use crate::codec::PacketIdentifier;
 use crate::journal::{Record, Restored, StoredDelivery, StoredWill};
 use crate::settings::OnDamage;
+use crate::storage::tables::{self, Table};
 use crate::storage::{OpenError, Store, StoreError};
 use crate::time::{Duration, Time};
 use crate::timeline::Clocks;
@@ -156,13 +157,19 @@ fn damage_inside_is_found_when_it_is_loaded() {
     assert_eq!(store.was_set_aside(), None);
 }
 
+/// Changes one row by the hand of the engine, and its sum with it.
+fn change(path: &std::path::Path, table: &Table, change: &str) {
+    let connection = rusqlite::Connection::open(path).expect("opened");
+    let text = format!("UPDATE {} SET {change}", table.name);
+    assert_eq!(connection.execute(&text, ()).expect("written"), 1, "{text}");
+    let text = format!("CREATE TEMP TABLE changed AS SELECT * FROM {}", table.name);
+    connection.execute_batch(&text).expect("written");
+    tables::copy(&connection, "changed", table).expect("written");
+}
+
 #[test]
 fn a_subscription_identifier_that_can_not_be_is_damage() {
-    for damage in [
-        "UPDATE sub SET identifier = 268435456",
-        "UPDATE msg SET recipients = x'0109018080808001'",
-        "UPDATE msg SET recipients = x'01090100'",
-    ] {
+    let filled = || {
         let directory = Directory::new();
         let mut store = directory.store();
         let records = vec![
@@ -172,12 +179,19 @@ fn a_subscription_identifier_that_can_not_be_is_damage() {
         ];
         store.commit(&batch(records), CLOCKS).expect("there is room");
         store.load(Time::ZERO, |_| {}).expect("nothing is wrong with it");
-        drop(store);
-        let connection = rusqlite::Connection::open(directory.file()).expect("opened");
-        assert_eq!(connection.execute(damage, ()).expect("written"), 1);
-        drop(connection);
-        let error = directory.store().load(Time::ZERO, |_| {}).expect_err("it is damaged");
-        assert!(error.to_string().contains("damaged"), "{damage}: {error}");
+        directory
+    };
+    let directory = filled();
+    change(&directory.file(), &tables::SUB, "identifier = 268435456");
+    let error = directory.store().load(Time::ZERO, |_| {}).expect_err("it is damaged");
+    assert!(error.to_string().contains("damaged"), "{error}");
+    for damage in ["recipients = x'0109018080808001'", "recipients = x'01090100'"] {
+        let directory = filled();
+        change(&directory.file(), &tables::MSG, damage);
+        let mut store = directory.store();
+        let each = |restored| assert!(!matches!(restored, Restored::Waiting { .. }), "{damage}");
+        store.load(Time::ZERO, each).expect("the rest can be read");
+        assert_eq!(store.damaged(), 1, "{damage}");
     }
 }
 
@@ -255,15 +269,9 @@ fn what_has_no_topic_any_more_is_left_out_and_forgotten() {
     ];
     store.commit(&batch(records), CLOCKS).expect("there is room");
     drop(store);
-    let connection = rusqlite::Connection::open(directory.file()).expect("opened");
-    for damage in [
-        "UPDATE msg SET topic = 'a' || char(1) WHERE id = 1",
-        "UPDATE retained SET topic = 'a' || char(65535)",
-        "UPDATE session SET topic = 'a/' || char(127)",
-    ] {
-        assert_eq!(connection.execute(damage, ()).expect("written"), 1, "{damage}");
-    }
-    drop(connection);
+    change(&directory.file(), &tables::MSG, "topic = 'a' || char(1) WHERE id = 1");
+    change(&directory.file(), &tables::RETAINED, "topic = 'a' || char(65535)");
+    change(&directory.file(), &tables::SESSION, "topic = 'a/' || char(127)");
     let mut store = directory.store();
     for _ in 0..2 {
         let (mut told, mut has_will) = ([0; 4], false);

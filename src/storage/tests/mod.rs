@@ -1,5 +1,6 @@
 //! The store, held against a model, and against files that are not as they should be.
 
+mod damage;
 mod files;
 mod flags;
 mod listeners;

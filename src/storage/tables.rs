@@ -1,0 +1,283 @@
+//! The tables: the columns of each in one list that all statements are made of, and the sum in every row by which a
+//! damaged one is known. A column that is added has its place in one of these lists and in the layout.
+//!
+//! A sum has 32 bits: it misses no damage of up to three bits in a row of 11 KiB, none within four bytes, and any other
+//! one time in four thousand million. It is there against disks and memory that fail, not against somebody who could as
+//! well write another one.
+
+use std::sync::LazyLock;
+
+use crc32fast::Hasher;
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, Row, ToSql, params_from_iter};
+
+use super::StoreError;
+use super::rows::Outcome;
+
+/// A table.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    /// What its sums are about, in the order in which it is read and written.
+    pub(super) columns: &'static [&'static str],
+    /// What has a sum of its own, and is read only where it is needed.
+    pub(super) apart: &'static [&'static str],
+    /// By what a row is found.
+    key: &'static [&'static str],
+    /// Writes a row in the place of the one before.
+    write: String,
+}
+
+/// Numbers that are not to be given again.
+pub(super) static META: LazyLock<Table> = LazyLock::new(|| Table::new("meta", &["name"], &["name", "value"]));
+
+pub(super) static LISTENER: LazyLock<Table> =
+    LazyLock::new(|| Table::new("listener", &["id"], &["id", "name"]));
+
+/// What the clocks showed.
+pub(super) static TIMELINE: LazyLock<Table> =
+    LazyLock::new(|| Table::new("timeline", &["id"], &["id", "moment", "wall", "boot", "uptime"]));
+
+/// Sessions that have ended whose messages are still to go to other members of Shared Subscriptions.
+pub(super) static FORMER: LazyLock<Table> =
+    LazyLock::new(|| Table::new("former", &["session"], &["session"]));
+
+pub(super) static SESSION: LazyLock<Table> = LazyLock::new(|| {
+    let columns = &[
+        "id",
+        "client_identifier",
+        "user_name",
+        "listener",
+        "expiry_interval",
+        "is_away",
+        "ends",
+        "sent_until",
+        "will_delay",
+        "will_due",
+        "expires",
+        "flags",
+        "topic",
+        "publisher",
+        "properties",
+        "payload",
+        "is_proved",
+    ];
+    Table::new("session", &["id"], columns)
+});
+
+pub(super) static SUB: LazyLock<Table> = LazyLock::new(|| {
+    Table::new("sub", &["session", "filter"], &["session", "filter", "flags", "identifier"])
+});
+
+/// Large payloads are not read when the broker starts, so they are not in the sum, but a sum of them is.
+pub(super) static MSG: LazyLock<Table> = LazyLock::new(|| {
+    let columns = &[
+        "id",
+        "recipients",
+        PAYLOAD_SUM,
+        "lifetime",
+        "expires",
+        "flags",
+        "topic",
+        "publisher",
+        "properties",
+    ];
+    Table::new("msg", &["id"], columns).with_apart(&["payload"])
+});
+
+pub(super) static DONE: LazyLock<Table> =
+    LazyLock::new(|| Table::new("done", &["msg", "session"], &["msg", "session", "identifier"]));
+
+pub(super) static IN2: LazyLock<Table> =
+    LazyLock::new(|| Table::new("in2", &["session", "identifier"], &["session", "identifier"]));
+
+pub(super) static OUT2: LazyLock<Table> = LazyLock::new(|| {
+    Table::new("out2", &["session", "identifier"], &["session", "identifier", "msg", "is_released"])
+});
+
+/// Its `id` says nothing, so it is in no sum: the topic is what a row is known by.
+pub(super) static RETAINED: LazyLock<Table> = LazyLock::new(|| {
+    let columns = &["lifetime", "expires", "flags", "topic", "publisher", "properties", "payload"];
+    Table::new("retained", &["id"], columns).in_place_by("topic")
+});
+
+/// All that [version 1](super::schema) of the layout had.
+pub(super) fn of_version_1() -> [&'static Table; 8] {
+    [&META, &SESSION, &SUB, &MSG, &DONE, &IN2, &OUT2, &RETAINED]
+}
+
+/// The column with the sum of a payload that stands apart.
+pub(super) const PAYLOAD_SUM: &str = "payload_sum";
+
+impl Table {
+    fn new(name: &'static str, key: &'static [&'static str], columns: &'static [&'static str]) -> Self {
+        Self { name, columns, apart: &[], key, write: String::new() }.with_apart(&[])
+    }
+
+    fn with_apart(self, apart: &'static [&'static str]) -> Self {
+        let table = Self { apart, ..self };
+        let write = format!("REPLACE INTO {}", table.values());
+        Self { write, ..table }
+    }
+
+    /// A row stays where it is if there is one with the same value here, so that the index of that stays as it is.
+    fn in_place_by(self, unique: &str) -> Self {
+        let others = self.columns.iter().chain(&["sum"]).filter(|column| **column != unique);
+        let assigned: Vec<String> = others.map(|column| format!("{column} = excluded.{column}")).collect();
+        let write = format!(
+            "INSERT INTO {} ON CONFLICT ({unique}) DO UPDATE SET {}",
+            self.values(),
+            assigned.join(", ")
+        );
+        Self { write, ..self }
+    }
+
+    fn values(&self) -> String {
+        let all = [self.columns, self.apart, &["sum"]].concat();
+        format!("{} ({}) VALUES ({})", self.name, all.join(", "), vec!["?"; all.len()].join(", "))
+    }
+
+    /// A statement that reads rows: all columns, what is named beside them, and the sum.
+    pub(super) fn select(&self, beside: &str, rest: &str) -> String {
+        format!("SELECT {}{beside}, sum FROM {} {rest}", self.columns.join(", "), self.name)
+    }
+
+    /// A condition for a row by its key and its sum, which may be null where it is not known: where a key is damaged,
+    /// another row may have the same.
+    fn has_key(&self, operator: &str) -> String {
+        let keys = self.key.iter().map(|column| format!("{operator}{column} = ? AND "));
+        keys.collect::<String>() + "ifnull(?, sum) = sum"
+    }
+
+    /// Removes a row that is damaged, by its key and its sum. If it lies where it is not looked for, its key is compared with every other.
+    pub(super) fn remove(&self, connection: &Connection, key: &[Value]) -> Outcome<()> {
+        for operator in ["", "+"] {
+            let text = format!("DELETE FROM {} WHERE {}", self.name, self.has_key(operator));
+            if connection.prepare_cached(&text)?.execute(params_from_iter(key))? > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the engine can read all of a row. What it can not read it can not remove, and gives the transaction up in
+    /// which that was tried.
+    pub(super) fn is_readable(&self, connection: &Connection, key: &[Value]) -> bool {
+        let text = format!("SELECT * FROM {} WHERE {}", self.name, self.has_key(""));
+        let read = || -> Outcome<()> {
+            let mut statement = connection.prepare_cached(&text)?;
+            let mut rows = statement.query(params_from_iter(key))?;
+            while rows.next()?.is_some() {}
+            Ok(())
+        };
+        !matches!(read(), Err(StoreError::Damaged(_)))
+    }
+
+    /// Writes a row: all columns and what stands apart.
+    pub(super) fn put(&self, connection: &Connection, values: &[&dyn ToSql]) -> rusqlite::Result<()> {
+        let mut statement = connection.prepare_cached(&self.write)?;
+        let mut sum = Sum::of(self.name);
+        for (place, value) in values.iter().enumerate() {
+            let value = value.to_sql()?;
+            if place < self.columns.len() {
+                sum.add(&value);
+            }
+            statement.raw_bind_parameter(place + 1, value)?;
+        }
+        statement.raw_bind_parameter(values.len() + 1, sum.value())?;
+        statement.raw_execute().map(|_| ())
+    }
+
+    /// The sum of a row with these values.
+    pub(super) fn sum(&self, values: &[&dyn ToSql]) -> rusqlite::Result<i32> {
+        let mut sum = Sum::of(self.name);
+        for value in values {
+            sum.add(&value.to_sql()?);
+        }
+        Ok(sum.value())
+    }
+
+    /// Reads a row that a [statement](Table::select) has found, if its sum fits.
+    pub(super) fn read<T>(&self, row: &Row<'_>, read: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let mut sum = Sum::of(self.name);
+        for column in 0..self.columns.len() {
+            sum.add_ref(row.get_ref(column)?);
+        }
+        let last = row.as_ref().column_count() - 1;
+        match row.get_ref(last)? {
+            ValueRef::Integer(written) if written == i64::from(sum.value()) => read(),
+            _ => Err(StoreError::Damaged(format!("the sum of a row of '{}' does not fit", self.name))),
+        }
+    }
+}
+
+/// The sum of a payload.
+pub(super) fn payload_sum(payload: &[u8]) -> i32 {
+    let mut sum = Sum::of("payload");
+    sum.add_ref(ValueRef::Blob(payload));
+    sum.value()
+}
+
+/// A sum that is being made.
+struct Sum(Hasher);
+
+impl Sum {
+    fn of(table: &str) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(table.as_bytes());
+        Self(hasher)
+    }
+
+    fn add(&mut self, value: &ToSqlOutput<'_>) {
+        match value {
+            ToSqlOutput::Borrowed(value) => self.add_ref(*value),
+            ToSqlOutput::Owned(value) => self.add_ref(ValueRef::from(value)),
+            _ => unreachable!("the engine is built without other kinds of values"),
+        }
+    }
+
+    /// The kind, the length and the content, so that no two rows are summed up in the same way.
+    fn add_ref(&mut self, value: ValueRef<'_>) {
+        let (kind, number, bytes) = match value {
+            ValueRef::Null => (0, 0, &[][..]),
+            ValueRef::Integer(number) => (1, number.cast_unsigned(), &[][..]),
+            ValueRef::Real(number) => (2, number.to_bits(), &[][..]),
+            ValueRef::Text(bytes) => (3, bytes.len() as u64, bytes),
+            ValueRef::Blob(bytes) => (4, bytes.len() as u64, bytes),
+        };
+        let mut head = [kind; 9];
+        head[1..].copy_from_slice(&number.to_le_bytes());
+        self.0.update(&head);
+        self.0.update(bytes);
+    }
+
+    /// With a sign, because that takes fewer bytes in a row.
+    fn value(self) -> i32 {
+        self.0.finalize().cast_signed()
+    }
+}
+
+/// Copies all rows of a table of the same columns, but for sums, which are made here.
+pub(super) fn copy(connection: &Connection, from: &str, table: &Table) -> rusqlite::Result<()> {
+    let of_old =
+        |column: &&str| if *column == PAYLOAD_SUM { "payload".to_owned() } else { (*column).to_owned() };
+    let all: Vec<&str> = [table.columns, table.apart].concat();
+    let old: Vec<String> = all.iter().map(of_old).collect();
+    let mut statement = connection.prepare(&format!("SELECT {} FROM {from}", old.join(", ")))?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        let mut values = Vec::with_capacity(all.len());
+        for (place, column) in all.iter().enumerate() {
+            let value = row.get_ref(place)?;
+            values.push(match value {
+                ValueRef::Blob(payload) if *column == PAYLOAD_SUM => {
+                    ToSqlOutput::Owned(Value::Integer(i64::from(payload_sum(payload))))
+                }
+                value => ToSqlOutput::Borrowed(value),
+            });
+        }
+        let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
+        table.put(connection, &values)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! What the journal holds behind a place that is damaged. The engine reads a journal up to the first frame whose checksum
+//! does not fit and takes that for its end, as it must: what was being written when the power went ends like this, too.
+//! So damage in the midst of it drops all later commits without a word. They are looked for here before the engine opens
+//! the file.
+//!
+//! Of what was never flushed, any part may be there, so not everything behind a gap was promised. But frames of the next
+//! transaction are written only once a commit is flushed. So a commit frame that the checksum of the frame after it goes
+//! on from was promised, and only where there is such a one behind the gap, it is told. What is left of a transaction
+//! that was rolled back, or torn in an earlier crash, has none; nor has damage in the very last transaction, which can not
+//! be told from one that was torn.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+/// How the file begins, but for the lowest bit, which says that the numbers in checksums are big-endian.
+const MAGIC: u32 = 0x377F_0682;
+const HEADER_LENGTH: usize = 32;
+const FRAME_HEADER_LENGTH: usize = 24;
+/// Bytes of our pages.
+#[expect(clippy::cast_possible_truncation, reason = "it is small")]
+const PAGE_SIZE: usize = super::upkeep::PAGE_SIZE as usize;
+/// Bytes of a page, at least and at most.
+const PAGE_SIZES: std::ops::RangeInclusive<usize> = 512..=65536;
+
+/// Commits behind a damaged place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Severed {
+    /// How many.
+    pub commits: u64,
+    /// Pages that they and what follows them have changed.
+    pub frames: u64,
+}
+
+type Checksum = [u32; 2];
+
+/// Reads a journal, a page at a time. What is not there or not readable holds nothing: to tell that is the engine's.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this floor may open files, and this one lies beside the store"
+)]
+pub(super) fn severed(path: &Path) -> Severed {
+    File::open(path).and_then(|file| read(BufReader::new(file))).unwrap_or_default()
+}
+
+fn read(mut journal: impl Read) -> io::Result<Severed> {
+    let mut header = [0; HEADER_LENGTH];
+    journal.read_exact(&mut header)?;
+    let is_big_endian = word(&header, 0) & 1 == 1;
+    let sum = checksum([0; 2], &header[..24], is_big_endian);
+    let is_sound = word(&header, 0) & !1 == MAGIC && sum == [word(&header, 24), word(&header, 28)];
+    let page_size = usize::try_from(word(&header, 8)).unwrap_or(0);
+    // A header that is damaged says nothing for sure, but the size of our pages is known.
+    let is_believed = is_sound && page_size.is_power_of_two() && PAGE_SIZES.contains(&page_size);
+    let page_size = if is_believed { page_size } else { PAGE_SIZE };
+    let mut search = Search {
+        salts: is_believed.then(|| [word(&header, 16), word(&header, 20)]),
+        is_big_endian,
+        last: Last { sums: [sum; 2], is_commit: false },
+        is_behind: !is_believed,
+        found: Severed::default(),
+        unsure: 0,
+    };
+    let mut frame = vec![0; FRAME_HEADER_LENGTH + page_size];
+    while journal.read_exact(&mut frame).is_ok() {
+        search.take(&frame);
+    }
+    Ok(search.found)
+}
+
+/// The frame before.
+#[derive(Clone, Copy)]
+struct Last {
+    /// The checksum that stands in it, and the one that it should have: either may be damaged, or what it is about.
+    sums: [Checksum; 2],
+    is_commit: bool,
+}
+
+/// A way through the frames.
+struct Search {
+    /// What stands in every frame since the journal was begun anew, and in none from before that.
+    salts: Option<[u32; 2]>,
+    is_big_endian: bool,
+    last: Last,
+    /// A frame has not fitted: the engine reads no further.
+    is_behind: bool,
+    found: Severed,
+    /// Frames that follow one another, and of which no commit is proved to have been flushed.
+    unsure: u64,
+}
+
+impl Search {
+    fn take(&mut self, frame: &[u8]) {
+        let salts = [word(frame, 8), word(frame, 12)];
+        let written = [word(frame, 16), word(frame, 20)];
+        let is_big_endian = self.is_big_endian;
+        let expected = self.last.sums.map(|sum| {
+            let sum = checksum(sum, &frame[..8], is_big_endian);
+            checksum(sum, &frame[FRAME_HEADER_LENGTH..], is_big_endian)
+        });
+        // One from before the journal was begun anew fits none of now, so nothing goes on from it.
+        let is_of_now = *self.salts.get_or_insert(salts) == salts;
+        let fits = is_of_now && expected.contains(&written);
+        if self.is_behind {
+            self.follow(fits);
+        }
+        self.is_behind |= !fits;
+        self.last = Last { sums: [written, expected[0]], is_commit: word(frame, 4) != 0 };
+    }
+
+    /// Another frame behind the gap, which goes on from the one before, or does not.
+    fn follow(&mut self, fits: bool) {
+        self.unsure = if fits { self.unsure + 1 } else { 0 };
+        if fits && self.last.is_commit {
+            self.found.commits += 1;
+            self.found.frames += std::mem::take(&mut self.unsure);
+        }
+    }
+}
+
+fn word(bytes: &[u8], place: usize) -> u32 {
+    bytes[place..place + 4].iter().fold(0, |word, byte| word << 8 | u32::from(*byte))
+}
+
+/// Goes on with a checksum over bytes, eight at a time.
+fn checksum(before: Checksum, bytes: &[u8], is_big_endian: bool) -> Checksum {
+    let number = |bytes: &[u8]| {
+        let bytes = bytes.try_into().expect("four bytes");
+        if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+    };
+    bytes.chunks_exact(8).fold(before, |[first, second], eight| {
+        let first = first.wrapping_add(number(&eight[..4])).wrapping_add(second);
+        [first, second.wrapping_add(number(&eight[4..])).wrapping_add(first)]
+    })
+}
