@@ -6,6 +6,7 @@ use brooklet::slots::ConnectionId;
 use brooklet::time::{Duration, Time};
 
 use super::Oracle;
+use super::room::WILL_RETRY;
 use super::routing::split;
 use super::state::{Answer, Copy, Omission, Progress, Publication, Will};
 
@@ -24,7 +25,8 @@ impl Oracle {
             expires: Time::NEVER,
             published: self.now,
         };
-        Will { publication, delay: will.properties.will_delay_interval().unwrap_or(0), due: Time::NEVER }
+        let delay = will.properties.will_delay_interval().unwrap_or(0);
+        Will { publication, delay, due: Time::NEVER, tried_again: Time::ZERO }
     }
 
     /// The core wants this connection to end. If that is news, there must be a reason.
@@ -95,15 +97,33 @@ impl Oracle {
     }
 
     /// Everything that is due in time has been done.
-    pub fn check_passed(&self) {
+    pub fn check_passed(&mut self) {
+        self.note_waiting_wills();
         if self.now < self.respite {
             return;
         }
         for (client, session) in self.sessions.iter().filter(|(_, session)| session.connection.is_none()) {
-            let is_late = session.will.as_ref().is_some_and(|will| will.due <= self.now);
-            let waits = session.will.as_ref().is_some_and(|will| self.lacks_room_for_will(&will.publication));
-            assert!(!is_late || waits, "the Will of {client} is late");
+            let is_due = |will: &Will| will.due <= self.now && will.tried_again <= self.now;
+            assert!(!session.will.as_ref().is_some_and(is_due), "the Will of {client} is late");
             assert!(session.ends > self.now, "the session of {client} is over");
+        }
+    }
+
+    /// Wills that are due and lack room are tried again a little later, though there may be room sooner.
+    fn note_waiting_wills(&mut self) {
+        let lacks_room = |will: &Will| will.due <= self.now && self.lacks_room_for_will(&will.publication);
+        let waiting: Vec<String> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.connection.is_none())
+            .filter(|(_, session)| session.will.as_ref().is_some_and(lacks_room))
+            .map(|(client, _)| client.clone())
+            .collect();
+        let tried_again = self.now + WILL_RETRY;
+        for client in waiting {
+            if let Some(will) = &mut self.session(&client).will {
+                will.tried_again = tried_again;
+            }
         }
     }
 

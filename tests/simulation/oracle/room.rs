@@ -10,7 +10,7 @@ use super::routing::is_match;
 use super::state::{Omission, Publication, Replay, Session, Will};
 
 /// How soon a Will is published that has waited for room.
-const WILL_RETRY: Duration = Duration::from_milliseconds(1_000);
+pub(super) const WILL_RETRY: Duration = Duration::from_milliseconds(1_000);
 
 /// What becomes of a message that there may be no room for.
 pub(super) enum Admission {

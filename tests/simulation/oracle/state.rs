@@ -212,6 +212,8 @@ pub struct Will {
     pub publication: Publication,
     pub delay: u32,
     pub due: Time,
+    /// It is tried again by then, if there was no room for it before.
+    pub tried_again: Time,
 }
 
 #[derive(Clone, Debug)]
