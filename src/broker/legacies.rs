@@ -196,10 +196,10 @@ impl Broker {
             return false;
         }
         legacies.underway -= count;
-        let (mut found, mut missing) = (VecDeque::new(), Vec::new());
+        let (mut found, mut lost) = (VecDeque::new(), VecDeque::new());
         for (copy, (_, group)) in page.copies.iter().zip(first.messages.drain(..count)) {
             let Some((place, form)) = &copy.found else {
-                missing.push(copy.number);
+                lost.push_back(copy.number);
                 continue;
             };
             found.push_back(Queued {
@@ -217,7 +217,9 @@ impl Broker {
         legacies.moving += 1;
         legacies.begin(page.session);
         self.work.take(count * steps::PACKET);
-        missing.into_iter().for_each(|message| self.settle_copy(page.session, message));
+        if !lost.is_empty() {
+            self.miss(leaving, page.session, lost);
+        }
         self.begin_moving(Moving::of_page(leaving, page.session, found));
         true
     }

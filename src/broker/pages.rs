@@ -198,7 +198,7 @@ impl Broker {
         let lost: VecDeque<MessageNumber> =
             page.copies.iter().filter(is_lost).map(|copy| copy.number).collect();
         if !lost.is_empty() {
-            self.miss(session, page.session, lost);
+            self.miss(Some(session), page.session, lost);
         }
         self.work.take(page.copies.len() * steps::PACKET);
         for (copy, group) in page.copies.iter().zip(groups) {
@@ -215,10 +215,17 @@ impl Broker {
         true
     }
 
-    /// Messages that a session waits for are not in the store any more, or damaged. It needs them no longer, so that they
-    /// are missing once.
-    fn miss(&mut self, session: SessionId, number: SessionNumber, lost: VecDeque<MessageNumber>) {
-        let client = Escaped(&self.sessions[session].client_identifier);
+    /// Messages that a session waits for, or has left to others, are not in the store any more, or damaged. It needs them no
+    /// longer, so that they are missing once.
+    pub(super) fn miss(
+        &mut self,
+        session: Option<SessionId>,
+        number: SessionNumber,
+        lost: VecDeque<MessageNumber>,
+    ) {
+        let client = session.and_then(|session| self.sessions.find(session));
+        let client = client.map_or("of a session that has ended", |session| &session.client_identifier);
+        let client = Escaped(client);
         warn!("Warning: {} messages for client {client} are missing in the store, or damaged.", lost.len());
         self.statistics.missing += lost.len() as u64;
         if let Some(journal) = &mut self.journal {

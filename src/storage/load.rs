@@ -5,17 +5,18 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
 use rusqlite::types::{Value, ValueRef};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Rows, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Rows};
 
 use super::StoreError;
 use super::damage::{self, Damage};
+use super::needless::Needless;
 use super::pages;
 use super::rows::{
     self, Outcome, Recipients, Translation, key, message_number, packet_identifier, publication,
     session_number,
 };
 use super::tables::{DONE, FORMER, IN2, MSG, OUT2, RETAINED, SESSION, SUB, Table};
-use super::write::{Marks, forget};
+use super::write::Marks;
 use crate::codec::{PacketIdentifier, QoS};
 use crate::journal::{
     MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
@@ -556,47 +557,4 @@ struct Done<'a> {
     last: Option<(MessageNumber, SessionNumber)>,
     /// Those of one message, in the order of sessions.
     noted: Vec<Noted>,
-}
-
-/// What nobody needs any more.
-#[derive(Debug, Default)]
-struct Needless {
-    messages: Vec<i64>,
-    retained: Vec<i64>,
-    /// Sessions and Packet Identifiers.
-    deliveries: Vec<(i64, u16)>,
-    /// Rows that are damaged.
-    rows: Vec<(&'static Table, Vec<Value>)>,
-}
-
-impl Needless {
-    fn forget(&self, connection: &mut Connection) -> Outcome<()> {
-        let Self { messages, retained, deliveries, rows } = self;
-        if messages.is_empty() && retained.is_empty() && deliveries.is_empty() && rows.is_empty() {
-            return Ok(());
-        }
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (table, key) in rows {
-            table.remove(&transaction, key)?;
-        }
-        for &message in messages {
-            forget(&transaction, message)?;
-        }
-        for retained in retained {
-            transaction.prepare_cached("DELETE FROM retained WHERE id = ?")?.execute([retained])?;
-        }
-        for delivery in deliveries {
-            let text = "DELETE FROM out2 WHERE session = ? AND identifier = ?";
-            transaction.prepare_cached(text)?.execute(*delivery)?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// Leaves where it is what would keep the rest from being forgotten. It was told, or is settled.
-    fn spare_unreadable(&mut self, connection: &Connection) {
-        self.rows.retain(|(table, key)| table.is_readable(connection, key));
-        self.messages.retain(|message| MSG.is_readable(connection, &[(*message).into(), Value::Null]));
-        self.retained.retain(|retained| RETAINED.is_readable(connection, &[(*retained).into(), Value::Null]));
-    }
 }

@@ -17,6 +17,7 @@ mod error;
 mod file;
 mod listeners;
 mod load;
+mod needless;
 mod pages;
 mod rows;
 mod schema;
