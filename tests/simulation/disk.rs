@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use brooklet::broker::{Broker, Statistics};
-use brooklet::journal::{Batch, Fetch, Need, NextNumbers, Pace, Record, Restored, Room};
+use brooklet::journal::{Batch, Fetch, Need, NextNumbers, Pace, Record, Restored, Room, StoredSession};
 use brooklet::message::Portable;
 use brooklet::time::{Duration, Time};
 
@@ -95,7 +95,12 @@ impl Disk {
         }
         for record in &batch.records {
             let is_in_place = match record {
-                Record::Session(session) => self.store.sessions.contains_key(&session.number),
+                // One that the client had before may end by this.
+                Record::Session(session) => {
+                    let is_same =
+                        |known: &StoredSession| known.client_identifier == session.client_identifier;
+                    self.store.sessions.values().any(is_same)
+                }
                 Record::Subscribed(session, subscription) => {
                     self.store.subscriptions.contains_key(&(*session, subscription.filter.clone()))
                 }
