@@ -399,10 +399,10 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
     }
 
-    /// Has the store note what the clocks show. Tells whether it may have to be put into shape.
+    /// Has the store note what the clocks show, if it is time for that. Tells whether it may have to be put into shape.
     fn keep_time(&mut self) -> Result<bool, End> {
         match self.store.keep_time((self.clocks)()) {
-            Ok(()) => Ok(true),
+            Ok(was_written) => Ok(was_written),
             // It is tried again soon enough.
             Err(StoreError::Full) => Ok(false),
             Err(error) => self.reopen(&error).map(|()| false),

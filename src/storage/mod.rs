@@ -256,13 +256,15 @@ impl Store {
         upkeep::count(&self.connection, &mut self.written)
     }
 
-    /// Makes durable what clocks show, if it is time for that. To be called now and then where nothing else is committed.
+    /// Makes durable what clocks show, if it is time for that; tells whether it was. To be called now and then where nothing
+    /// else is committed.
     ///
     /// # Errors
     ///
     /// As [`Store::commit`]'s.
-    pub fn keep_time(&mut self, clocks: Clocks) -> Result<(), StoreError> {
-        self.timeline.due(clocks).map_or(Ok(()), |anchor| self.anchor(anchor, clocks.now))
+    pub fn keep_time(&mut self, clocks: Clocks) -> Result<bool, StoreError> {
+        let Some(anchor) = self.timeline.due(clocks) else { return Ok(false) };
+        self.anchor(anchor, clocks.now).map(|()| true)
     }
 
     /// The same whenever it is: the last thing to be done with a store.
@@ -355,7 +357,7 @@ impl Store {
         }
         match self.keep_time(self.timeline.start()) {
             // It can be done with the first commit.
-            Ok(()) | Err(StoreError::Full | StoreError::Unwritten(_)) => {}
+            Ok(_) | Err(StoreError::Full | StoreError::Unwritten(_)) => {}
             Err(error) => return Err(error.about(&self.path)),
         }
         Ok(self.next_numbers())
