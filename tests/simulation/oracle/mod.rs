@@ -69,6 +69,8 @@ pub struct Oracle {
     open: BTreeMap<String, Vec<progress::Open>>,
     /// Groups that have lost their last member since the broker was last at rest.
     former_groups: BTreeMap<(String, String), u64>,
+    /// The names of all groups that there were, by number.
+    group_names: BTreeMap<u64, (String, String)>,
     /// Whether every packet is printed, for somebody who looks into one seed.
     pub is_told: bool,
     /// How much was checked: deliveries seen for the first time.
@@ -102,6 +104,7 @@ impl Oracle {
             call: Call::default(),
             open: BTreeMap::new(),
             former_groups: BTreeMap::new(),
+            group_names: BTreeMap::new(),
             is_told: false,
             deliveries: 0,
             spans: 0,

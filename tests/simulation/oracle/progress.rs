@@ -284,6 +284,7 @@ impl Oracle {
         let group = self.groups.entry(key.clone()).or_insert_with(|| Group { number, members: [].into() });
         group.members.insert(client.to_owned(), terms.clone());
         let number = group.number;
+        self.group_names.insert(number, key.clone());
         for shared in &mut self.shared {
             if shared.group == number || former == Some(shared.group) {
                 shared.candidates.entry(client.to_owned()).or_default().push(terms.clone());

@@ -38,12 +38,32 @@ impl Oracle {
         self.promised.clear();
         self.open.clear();
         self.former_groups.clear();
+        self.find_groups_by_name();
         self.adopt_retained(retained);
         self.lose_passing_sessions();
         self.durable = Some(durable.begin_anew(self.snapshot()));
         for (client, session) in &mut self.sessions {
             let begun = begun.get(client).map_or(&[][..], Vec::as_slice);
             session.lose_broker(client, now, (&self.retained, begun), &mut self.numbers);
+        }
+    }
+
+    /// The store knows groups by name. So what came by one that has ended belongs to one of the same name that has begun
+    /// since.
+    fn find_groups_by_name(&mut self) {
+        let Self { shared, groups, group_names, .. } = self;
+        for shared in shared {
+            let Some(group) = group_names.get(&shared.group).and_then(|name| groups.get(name)) else {
+                continue;
+            };
+            if group.number == shared.group {
+                continue;
+            }
+            shared.group = group.number;
+            shared.is_optional = true;
+            for (client, terms) in &group.members {
+                shared.candidates.entry(client.clone()).or_default().push(terms.clone());
+            }
         }
     }
 
