@@ -5,6 +5,7 @@
 mod admission;
 mod budget;
 mod durability;
+mod durable_batches;
 mod durable_groups;
 mod durable_identifiers;
 mod identifiers;
