@@ -46,9 +46,9 @@ impl Outgoing {
         if !self.in_flight.is_empty() {
             self.forget_aside(0);
         }
-        if let Some(entry) = self.in_flight.pop_front() {
+        if let Some(stage) = self.pop_first() {
             self.forget_settled();
-            return Some(match entry.stage {
+            return Some(match stage {
                 // A QoS 2 delivery once begun is no other member's [MQTT-4.8.2-5].
                 Stage::Publish(queued) => {
                     Leftover { may_move: queued.qos == QoS::AtLeastOnce, queued: Some(queued) }

@@ -214,6 +214,25 @@ fn identifiers_in_use_are_skipped_in_work_that_does_not_grow() {
 }
 
 #[test]
+fn what_was_set_aside_leaves_with_a_session_one_by_one() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(20);
+    for _ in 0..3 {
+        begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+    }
+    for _ in 0..200 {
+        let value = begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+        answer(&mut outgoing, value, QoS::AtLeastOnce);
+    }
+    assert!(!outgoing.may_begin(), "three are aside");
+    for _ in 0..3 {
+        assert!(outgoing.pop_leftover().is_some_and(|leftover| leftover.queued.is_some()));
+        outgoing.check_invariants();
+    }
+    assert!(outgoing.pop_leftover().is_none());
+}
+
+#[test]
 fn a_window_of_all_identifiers_but_one_leaves_that_one() {
     let mut outgoing = Outgoing::default();
     outgoing.resume(u16::MAX);
