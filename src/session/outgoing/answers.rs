@@ -7,7 +7,7 @@ use crate::time::{Duration, Time};
 
 impl Outgoing {
     /// A PUBACK [MQTT-4.3.2-3].
-    #[inline]
+    #[inline(never)]
     pub fn acknowledge(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
         match self.find(identifier) {
             Some(index) if self.awaits_puback(index) => self.end_acknowledged(index, spares),
@@ -20,7 +20,7 @@ impl Outgoing {
         matches!(&self.in_flight[index].stage, Stage::Publish(queued) if queued.qos == QoS::AtLeastOnce)
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_acknowledged(&mut self, index: usize, spares: &mut Spares) -> Settled {
         let former = self.settle(index);
         self.let_message_go(former, spares);
@@ -41,6 +41,7 @@ impl Outgoing {
 
     /// A PUBREC: the message is done and its PUBREL is due [MQTT-4.3.3-4], or over if the client refused it
     /// [MQTT-4.4.0-2]. A repeat asks for the PUBREL once more.
+    #[inline(never)]
     pub fn receive(
         &mut self,
         identifier: PacketIdentifier,
@@ -58,7 +59,7 @@ impl Outgoing {
         matches!(&self.in_flight[index].stage, Stage::Publish(queued) if queued.qos == QoS::ExactlyOnce)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_pubrec(&mut self, index: usize, is_refused: bool, spares: &mut Spares) -> Settled {
         let former = match is_refused {
             true => self.settle(index),
@@ -91,8 +92,7 @@ impl Outgoing {
         })
     }
 
-    /// Notes when the PUBREL that answers a PUBREC was queued.
-    /// It leaves when this batch is durable.
+    /// Notes when the PUBREL that answers a PUBREC was queued. It leaves when this batch is durable.
     #[inline]
     pub fn released(&mut self, identifier: PacketIdentifier, now: Time, ends_at: u64, awaited: u64) {
         let in_place = self.find(identifier).filter(|&index| self.awaits_pubcomp(index));
@@ -106,6 +106,7 @@ impl Outgoing {
     }
 
     /// A PUBCOMP [MQTT-4.3.3-5].
+    #[inline(never)]
     pub fn complete(&mut self, identifier: PacketIdentifier) -> Settled {
         match self.find(identifier) {
             Some(index) if self.awaits_pubcomp(index) => self.end_released(index),
@@ -113,7 +114,7 @@ impl Outgoing {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_released(&mut self, index: usize) -> Settled {
         // There is nothing in it that is to be freed, which costs a call to find out.
         std::mem::forget(self.settle(index));

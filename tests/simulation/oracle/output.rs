@@ -291,7 +291,9 @@ impl Oracle {
         assert!(copy.may_be_repeat || !received.dup, "DUP on the first copy for {client}: {copy:?}");
         assert!(received.dup || !copy.is_repeat, "a repeat for {client} that does not say so: {copy:?}");
         self.check_expiry(id, &copy, received, !received.dup);
-        let order = self.number();
+        // One that comes again under its own Packet Identifier has its own place in the order.
+        let own = copy.sent_as.filter(|&(known, _)| known == number);
+        let order = own.map_or_else(|| self.number(), |(_, order)| order);
         self.note_sent(client, &Sent { identifier: number, copy: &copy, order });
         let session = self.sessions.get_mut(client).expect("a connected client has a session");
         if copy.has_order() {
@@ -447,7 +449,7 @@ impl Oracle {
                 is_loose: false,
                 may_be_repeat: true,
                 is_repeat: false,
-                sent_as: None,
+                sent_as: shared.sent_as,
                 source: Source::Shared(shared.number),
             };
             received.is(&copy, version).then_some(copy)

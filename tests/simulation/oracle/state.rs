@@ -302,6 +302,8 @@ pub struct Shared {
     pub holder: Option<(String, QoS)>,
     /// Its holder has acknowledged it.
     pub is_settled: bool,
+    /// The Packet Identifier of its QoS 1 delivery, and the place of that in the order of deliveries.
+    pub sent_as: Option<(u16, u64)>,
     pub is_optional: bool,
 }
 
