@@ -85,13 +85,12 @@ impl Oracle {
             if session.connection.is_some() {
                 continue;
             }
-            if session.will.as_ref().is_some_and(|will| will.due <= self.now)
+            if session.ends <= self.now && has_will(&client).is_none() {
+                self.end_session(&client);
+            } else if session.will.as_ref().is_some_and(|will| will.due <= self.now)
                 && has_will(&client) != Some(true)
             {
                 self.publish_will(&client);
-            }
-            if self.sessions[&client].ends <= self.now && has_will(&client).is_none() {
-                self.end_session(&client);
             }
         }
     }
