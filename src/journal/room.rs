@@ -20,7 +20,7 @@ pub enum Room {
 pub enum Need {
     /// It makes room, changes what is there within its place, or is a step of what makes room: it is never refused.
     Nothing,
-    /// It takes up to [`LITTLE_BYTES`], no more than once for each session that there is.
+    /// It takes up to [`Need::LITTLE_BYTES`], no more than once for each session that there is.
     Little,
     /// It takes room, and nothing bounds how often: it is asked for before anything takes effect.
     Room,
