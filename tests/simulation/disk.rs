@@ -243,6 +243,9 @@ impl World {
     pub fn set_storage_room(&mut self, room: Room) {
         let Some(disk) = &mut self.disk else { return };
         disk.room = room;
+        if room == Room::Enough {
+            disk.lean = 0;
+        }
         self.oracle.set_storage_room(room);
         self.call_ending(|broker, clock| broker.set_storage_room(room, clock));
     }
