@@ -248,6 +248,9 @@ impl Broker {
                 self.resend_next(id, session, index);
                 continue;
             }
+            if let (Some(batch), Some(journal)) = (outgoing.resends_after(durable), &mut self.journal) {
+                journal.suspend_until(batch, session);
+            }
             let Some(queued) = outgoing.next_to_begin(prepares) else {
                 if outgoing.has_room_in_flight() || !self.make_place(session, prepares) {
                     return Next::Retained;

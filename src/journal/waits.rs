@@ -67,6 +67,11 @@ impl Journal {
         self.suspended.insert((self.open, session));
     }
 
+    /// A session goes on when this batch is durable.
+    pub fn suspend_until(&mut self, batch: u64, session: SessionId) {
+        self.suspended.insert((batch, session));
+    }
+
     /// Whether a message can be read from the store. If not, the session goes on when it can be, which is soon.
     pub fn is_stored(&mut self, message: MessageNumber, session: SessionId, now: Time) -> bool {
         let (first, is_closed) = self.messages.first_pending();

@@ -532,6 +532,11 @@ impl Outgoing {
         Some(queued)
     }
 
+    /// The batch for which what is to be sent next again waits, if it is none of those up to `durable`.
+    pub fn resends_after(&self, durable: u64) -> Option<u64> {
+        self.in_flight.get(self.sent).map(|entry| entry.awaited).filter(|&awaited| awaited > durable)
+    }
+
     /// The index of the first unsettled delivery that has not been sent on this connection, if it may be now. A
     /// PUBREL may always be, a PUBLISH only within the window [MQTT-3.3.4-10]; neither before what it says is durable,
     /// as all batches up to `durable` are.

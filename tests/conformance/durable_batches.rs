@@ -1,6 +1,7 @@
 //! Batches that are full, and what waits for them.
 
 use brooklet::access::Verdict;
+use brooklet::journal::Room;
 use brooklet::limits::Limits;
 use brooklet::memory;
 
@@ -228,5 +229,42 @@ fn who_waits_for_a_batch_is_answered_without_another_turn() {
     kept.world.settle();
     for publisher in publishers {
         assert_eq!(kept.world.take_one(publisher).len(), 4, "a PUBACK");
+    }
+}
+
+/// A PUBREL waits until it is durable that the message was received. If its client comes back before that, it is due on
+/// the new connection as soon as it is [MQTT-4.4.0-1].
+#[test]
+fn a_pubrel_that_was_not_durable_goes_to_the_next_connection() {
+    for is_gone in [false, true] {
+        let mut kept = Kept::new();
+        kept.leave("sleeper");
+        let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
+        kept.world.send(publisher, Publish::new(V5, "t", b"once").qos(2, 1).bytes());
+        kept.commit();
+        let peer = kept.come_back("sleeper", false);
+        kept.read();
+        kept.commit();
+        let packets = kept.world.take(peer);
+        let message = received(V5, packets.last().expect("the message"));
+        let identifier = message.packet_identifier.expect("it has one");
+        kept.world.send(peer, acknowledge(0x50, identifier));
+        kept.close();
+        kept.world.cut(peer);
+        if is_gone {
+            kept.set_room(Room::Gone);
+        }
+        let again = kept.world.open();
+        kept.world.send(again, Connect::new(V5, "sleeper").resume().expiry(1_000).bytes());
+        let before = kept.world.take(again);
+        assert!(before.iter().all(|packet| packet[0] == 0x20), "{before:?}");
+        kept.finish();
+        if is_gone {
+            assert_eq!(kept.world.take(again), [acknowledge(0x62, identifier)]);
+        } else {
+            kept.commit();
+            let after = kept.world.take(again);
+            assert_eq!(after.last(), Some(&acknowledge(0x62, identifier)), "{after:?}");
+        }
     }
 }
