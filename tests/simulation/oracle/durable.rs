@@ -59,10 +59,7 @@ impl Snapshot {
                 copy.is_repeat |= is_known;
                 copy.sent_as = Some((sent.identifier, sent.order));
             }
-            if let Source::Shared(entry) = sent.copy.source {
-                let shared = self.shared.iter_mut().filter(|shared| shared.number == entry);
-                shared.for_each(|shared| shared.sent_as = Some((sent.identifier, sent.order)));
-            }
+            session.places.insert(sent.identifier, (sent.copy.publication.number, sent.order));
             return;
         }
         session.pending.retain(|copy| !is_same(copy));

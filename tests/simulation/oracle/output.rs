@@ -292,7 +292,8 @@ impl Oracle {
         assert!(received.dup || !copy.is_repeat, "a repeat for {client} that does not say so: {copy:?}");
         self.check_expiry(id, &copy, received, !received.dup);
         // One that comes again under its own Packet Identifier has its own place in the order.
-        let own = copy.sent_as.filter(|&(known, _)| known == number);
+        let place = self.sessions[client].places.get(&number);
+        let own = place.filter(|(publication, _)| *publication == copy.publication.number).copied();
         let order = own.map_or_else(|| self.number(), |(_, order)| order);
         self.note_sent(client, &Sent { identifier: number, copy: &copy, order });
         let session = self.sessions.get_mut(client).expect("a connected client has a session");
@@ -449,7 +450,7 @@ impl Oracle {
                 is_loose: false,
                 may_be_repeat: true,
                 is_repeat: false,
-                sent_as: shared.sent_as,
+                sent_as: None,
                 source: Source::Shared(shared.number),
             };
             received.is(&copy, version).then_some(copy)

@@ -169,7 +169,6 @@ impl Oracle {
             candidates,
             holder: None,
             is_settled: false,
-            sent_as: None,
             is_optional: is_uncertain || is_weak || self.call.dropped > 0 || self.has_small_packets,
         });
         self.call.plausible += u64::from(self.is_tight);

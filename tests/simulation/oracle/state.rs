@@ -225,6 +225,8 @@ pub struct Session {
     pub connection: Option<ConnectionId>,
     /// Rises with each CONNECT.
     pub greeting: u64,
+    /// Which publication was sent last at QoS 1 with a Packet Identifier, and the place of that in the order of deliveries.
+    pub places: BTreeMap<u16, (u64, u64)>,
     /// Of the last connection.
     pub version: ProtocolVersion,
     pub maximum_packet_size: usize,
@@ -256,6 +258,7 @@ impl Session {
             is_kept: false,
             connection: None,
             greeting: 0,
+            places: BTreeMap::new(),
             version: ProtocolVersion::V311,
             maximum_packet_size: usize::MAX,
             expiry: 0,
@@ -302,8 +305,6 @@ pub struct Shared {
     pub holder: Option<(String, QoS)>,
     /// Its holder has acknowledged it.
     pub is_settled: bool,
-    /// The Packet Identifier of its QoS 1 delivery, and the place of that in the order of deliveries.
-    pub sent_as: Option<(u16, u64)>,
     pub is_optional: bool,
 }
 
