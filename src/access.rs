@@ -135,8 +135,8 @@ pub trait AccessControl {
         self.grants_everything()
     }
 
-    /// Whether a client with a User Name that this listener lets in has proved the name by its password. One that it has
-    /// not proved owns nothing.
+    /// Whether a client with a User Name that this listener lets in has proved the name by its password. One that it
+    /// has not proved owns nothing.
     fn proves_names(&self, listener: ListenerId) -> bool {
         let _ = listener;
         !self.grants_everything()
@@ -161,8 +161,8 @@ pub trait AccessControl {
         None
     }
 
-    /// Begins an extended authentication of a client by a method, in place of [`Question::Connect`]; `None` for a method
-    /// that there is none of. Its User Name is only claimed, if it has one.
+    /// Begins an extended authentication of a client by a method, in place of [`Question::Connect`]; `None` for a
+    /// method that there is none of. Its User Name is only claimed, if it has one.
     fn begin(&mut self, client: &Client<'_>, method: &str) -> Option<Box<dyn Exchange>> {
         let _ = (client, method);
         None

@@ -25,7 +25,8 @@ pub const MATCHES_MEMORY_MAXIMUM: usize = 512 * 1024;
 /// What a deployment may set. [`Limits::default`] is what an unconfigured broker uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Steps of work in one turn, each about a tenth of a microsecond. Beyond: what is left goes on in the next turn, see
+    /// Steps of work in one turn, each about a tenth of a microsecond. Beyond: what is left goes on in the next turn,
+    /// see
     /// `broker/work.rs`.
     pub steps_per_turn: usize,
     /// Bytes of memory that the broker may hold in all, as it counts them itself. What is shed as they run out,
@@ -68,8 +69,8 @@ pub struct Limits {
     /// Subscriptions of one session (`max_subscriptions`). Beyond: the filter is refused with 0x97. What a session had
     /// before, from an earlier run or an import, it keeps.
     pub subscriptions_per_session: usize,
-    /// Subscriptions of one session that count for a message (`max_matching_subscriptions`). Beyond: the session gets it
-    /// at the highest QoS among them all, without the identifiers of the others, which are counted.
+    /// Subscriptions of one session that count for a message (`max_matching_subscriptions`). Beyond: the session gets
+    /// it at the highest QoS among them all, without the identifiers of the others, which are counted.
     pub matches_per_session: usize,
     /// Subscriptions of all sessions. Beyond: the filter is refused with 0x97.
     pub subscriptions: usize,
@@ -93,13 +94,13 @@ pub struct Limits {
     pub keep_alive_maximum: u16,
     /// Time for a client to be let in, which its CONNECT and the answers of an extended authentication take.
     pub connect_timeout: Duration,
-    /// Time for which `connect_timeout` stands still while a client that is not let in yet waits for the broker. Beyond:
-    /// it is told that the server is busy (0x89, return code 3 before 5.0).
+    /// Time for which `connect_timeout` stands still while a client that is not let in yet waits for the broker.
+    /// Beyond: it is told that the server is busy (0x89, return code 3 before 5.0).
     pub admission_wait: Duration,
     /// Time for a peer to close after the broker's last word.
     pub linger: Duration,
-    /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection: the oldest alone, so
-    /// long after the client's latest acknowledgement; doubled each time. Zero turns it off.
+    /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection: the oldest alone,
+    /// so long after the client's latest acknowledgement; doubled each time. Zero turns it off.
     pub retry_interval: Duration,
 }
 

@@ -26,9 +26,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Tells a broker that it is in the background already.
 const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 
-/// What glibc reads its settings from, and those that have it keep no freed block aside: such blocks lie in the midst of
-/// free pages and keep it from giving them back. Nor do large blocks leave holes: each has pages of its own, however many
-/// were freed before.
+/// What glibc reads its settings from, and those that have it keep no freed block aside: such blocks lie in the midst
+/// of free pages and keep it from giving them back. Nor do large blocks leave holes: each has pages of its own, however
+/// many were freed before.
 #[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
 const TUNABLES: (&str, &str) = (
     "GLIBC_TUNABLES",
@@ -77,8 +77,8 @@ fn main() -> ExitCode {
 }
 
 /// Has this process begin once more with an allocator that gives memory back after a peak; glibc reads its settings at
-/// the start alone. Whoever has set some himself keeps them, and if it can not be, the broker runs as it is. Signals that
-/// are held back still are then, which they would not be by the ways of the standard library.
+/// the start alone. Whoever has set some himself keeps them, and if it can not be, the broker runs as it is. Signals
+/// that are held back still are then, which they would not be by the ways of the standard library.
 #[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
 fn tune_allocator() {
     use std::ffi::{CString, OsString};

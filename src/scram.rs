@@ -178,7 +178,8 @@ impl Challenged {
 }
 
 impl Exchange {
-    /// An exchange that has not begun. `nonce` is the server's share: printable ASCII without a comma, never used twice.
+    /// An exchange that has not begun. `nonce` is the server's share: printable ASCII without a comma, never used
+    /// twice.
     pub const fn new(nonce: String) -> Self {
         Self { nonce, stage: Stage::First }
     }

@@ -105,7 +105,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether a PROXY header comes first, and which (`enable_proxy_protocol`).
     pub proxy: Option<Proxy>,
-    /// From where connections with such a header are taken (`proxy_trusted_source`): from everywhere, if there are none.
+    /// From where connections with such a header are taken (`proxy_trusted_source`): from everywhere, if there are
+    /// none.
     pub proxies: Vec<Network>,
     /// Connections at one time (`max_connections`). Beyond: the newest is dropped.
     pub connections: usize,

@@ -196,8 +196,8 @@ impl Group {
     }
 
     /// The member whose turn it is: one that is ready, if there is one among the next few that are connected; else one
-    /// that has room; else one that is not connected and has room. Looks at no more than `most` members, and tells at how
-    /// many it did.
+    /// that has room; else one that is not connected and has room. Looks at no more than `most` members, and tells at
+    /// how many it did.
     pub fn choose(
         &mut self,
         search: &mut Search,
@@ -412,8 +412,8 @@ mod tests {
         assert_eq!(member.session, ids[9]);
     }
 
-    /// Whichever member leaves or is disconnected, before or after those whose turn is next, the others get one message each before
-    /// any gets a second one.
+    /// Whichever member leaves or is disconnected, before or after those whose turn is next, the others get one message
+    /// each before any gets a second one.
     #[test]
     fn one_that_goes_does_not_cost_another_its_turn() {
         for (served_before, goes, leaves) in (0..5)

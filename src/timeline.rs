@@ -1,9 +1,9 @@
 //! How late it is for what is stored, on machines whose clocks may be wrong.
 //!
-//! A machine without a battery starts in 1970 and is set right later, and a clock may be set to anything at any time. So
-//! moments are not stored as a wall clock shows them but on a timeline, in milliseconds. It goes on with the broker's own
-//! clock while the broker runs, whatever happens to the wall clock. An [`Anchor`] in the store says which moment of the
-//! timeline it was by the other clocks; from it the next run finds out how long the broker was down:
+//! A machine without a battery starts in 1970 and is set right later, and a clock may be set to anything at any time.
+//! So moments are not stored as a wall clock shows them but on a timeline, in milliseconds. It goes on with the
+//! broker's own clock while the broker runs, whatever happens to the wall clock. An [`Anchor`] in the store says which
+//! moment of the timeline it was by the other clocks; from it the next run finds out how long the broker was down:
 //!
 //! | since the anchor | time that has passed |
 //! |---|---|
@@ -20,9 +20,9 @@ use std::fmt;
 
 use crate::time::{Duration, Time};
 
-/// When this version was released, in milliseconds since 1970: 2026-11-01. To be set with each version; a build from the
-/// same sources is the same whenever it is made. A day too early does no harm, and a day too late would make right clocks
-/// wrong for a day.
+/// When this version was released, in milliseconds since 1970: 2026-11-01. To be set with each version; a build from
+/// the same sources is the same whenever it is made. A day too early does no harm, and a day too late would make right
+/// clocks wrong for a day.
 pub const RELEASED: u64 = 20_758 * DAY;
 
 /// Milliseconds of a day.
@@ -160,8 +160,8 @@ impl Timeline {
         self.moment.saturating_add(since).saturating_sub(before)
     }
 
-    /// The anchor that is to be stored by now: if there is none of this run, if it is old, or if the wall clock has made a
-    /// step since. To be followed by [`Timeline::anchored`] when it is stored.
+    /// The anchor that is to be stored by now: if there is none of this run, if it is old, or if the wall clock has
+    /// made a step since. To be followed by [`Timeline::anchored`] when it is stored.
     pub fn due(&self, clocks: Clocks) -> Option<Anchor> {
         let is_good = self.anchored.is_some_and(|anchored| {
             let elapsed = clocks.now.since(anchored);

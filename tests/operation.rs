@@ -425,8 +425,8 @@ fn root_does_not_serve_as_somebody_who_is_not_there() {
     assert!(!broker.directory.join("pid").exists());
 }
 
-/// A broker that is started by a process which has its signals wait, with one that has come already: as if it came while
-/// the program starts, and starts once more for the allocator.
+/// A broker that is started by a process which has its signals wait, with one that has come already: as if it came
+/// while the program starts, and starts once more for the allocator.
 #[cfg(all(feature = "signals", feature = "system"))]
 fn start_with(name: &str, configuration: &str, signal: &str) -> Broker {
     Broker::start(name, configuration, |command| {

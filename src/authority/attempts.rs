@@ -3,10 +3,10 @@
 //! who tries many names; so only different ones count, and there are two limits, for a user at an address and for the
 //! address.
 //!
-//! A password that is remembered as right can be told from others without a look. But anyone who may have guesses compared
-//! with it without end will find it; so even that is limited, by the limit of the address. Beyond, only a device passes
-//! that has proved the password from there before, by the name that it has as a client; each of them has a limit of its
-//! own, so that its name is of little use to others.
+//! A password that is remembered as right can be told from others without a look. But anyone who may have guesses
+//! compared with it without end will find it; so even that is limited, by the limit of the address. Beyond, only a
+//! device passes that has proved the password from there before, by the name that it has as a client; each of them has
+//! a limit of its own, so that its name is of little use to others.
 //!
 //! Knows the time only as it is told. What is remembered is a few bytes for each of a bounded number.
 
@@ -96,8 +96,8 @@ impl Wrong {
 }
 
 impl Attempts {
-    /// A client that claims to be this user, by a client of this name from there, where so many different wrong passwords
-    /// of a user are looked at; zero for any number.
+    /// A client that claims to be this user, by a client of this name from there, where so many different wrong
+    /// passwords of a user are looked at; zero for any number.
     pub(super) fn claimant(
         &self,
         address: Option<IpAddr>,
@@ -146,8 +146,8 @@ impl Attempts {
         limit.or(is_user_over.then_some(Limit::User))
     }
 
-    /// A password was not looked at, and is not remembered as right. That it is not is a hint for those who guess, so it
-    /// counts like a wrong one, but not as one of which it is known.
+    /// A password was not looked at, and is not remembered as right. That it is not is a hint for those who guess, so
+    /// it counts like a wrong one, but not as one of which it is known.
     pub(super) fn note_unknown(&mut self, claimant: &Claimant, guess: u64, now: Time) -> Option<Limit> {
         let &Claimant { place, device, most, .. } = claimant;
         if !claimant.is_limited() {
@@ -166,7 +166,8 @@ impl Attempts {
         }
     }
 
-    /// Bytes of memory that it takes, at most. A list has room for four at least, and for twice as many as it holds at most.
+    /// Bytes of memory that it takes, at most. A list has room for four at least, and for twice as many as it holds at
+    /// most.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.wrong.capacity() * (size_of::<(u64, Wrong)>() + 1) * 8 / 7)
             + self.wrong.len() * memory::allocation(4 * size_of::<u64>())

@@ -1,9 +1,9 @@
-//! What keeps passwords from being guessed, and the thread from being drowned, by whichever way and listener somebody logs
-//! in: wrong ones are counted and right ones remembered, the rest waits to be verified. It outlives the access control,
-//! which is another one after each reload.
+//! What keeps passwords from being guessed, and the thread from being drowned, by whichever way and listener somebody
+//! logs in: wrong ones are counted and right ones remembered, the rest waits to be verified. It outlives the access
+//! control, which is another one after each reload.
 //!
-//! Of a password nothing is remembered but a digest with a key that no one knows, of the line of the password file that it
-//! was held against, the user and the password. Once that line is another one, no digest is found any more.
+//! Of a password nothing is remembered but a digest with a key that no one knows, of the line of the password file that
+//! it was held against, the user and the password. Once that line is another one, no digest is found any more.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -84,8 +84,8 @@ impl Guard {
         self.0.borrow().key
     }
 
-    /// Who it is that claims to be `user`, by a client of this name, where so many different wrong passwords of a user are
-    /// looked at; zero for any number.
+    /// Who it is that claims to be `user`, by a client of this name, where so many different wrong passwords of a user
+    /// are looked at; zero for any number.
     pub(super) fn claimant(
         &self,
         peer: Option<Peer>,
@@ -218,8 +218,8 @@ impl State {
         }
     }
 
-    /// Tells those who wait for a password what has become of it; `None` if it was not looked at. Who has guessed too often
-    /// since is not told, or else a hundred guesses at once would be more than in turn.
+    /// Tells those who wait for a password what has become of it; `None` if it was not looked at. Who has guessed too
+    /// often since is not told, or else a hundred guesses at once would be more than in turn.
     fn decide(&mut self, digest: Digest, job: &Job, passes: Option<bool>) {
         if passes == Some(true) && self.is_open(job) {
             self.proved.note(digest);

@@ -129,8 +129,8 @@ pub struct Authority {
     guard: Guard,
     /// The rules that the last question was refused by, and how.
     refused_by: Option<(Rc<Acl>, Ruling)>,
-    /// What users who do not exist are judged by. The same for as long as the process lives: if it changed with a reload,
-    /// whoever asks before and after it would see whose answers stay as they were.
+    /// What users who do not exist are judged by. The same for as long as the process lives: if it changed with a
+    /// reload, whoever asks before and after it would see whose answers stay as they were.
     secret: [u8; 32],
 }
 
@@ -176,8 +176,8 @@ impl Authority {
         self.guard.verify((connection, claimant), user, trial, password)
     }
 
-    /// By the rules for the listener of a client that `concerns` tells of; everything is allowed where there are none. A
-    /// ruling that allows less than `least` is a refusal.
+    /// By the rules for the listener of a client that `concerns` tells of; everything is allowed where there are none.
+    /// A ruling that allows less than `least` is a refusal.
     fn by_rules(
         &mut self,
         client: &Client<'_>,

@@ -61,8 +61,8 @@ pub(super) struct Judge<'a> {
     pub(super) groups: &'a Groups,
 }
 
-/// Judges those who are found for a topic: those who may not have its messages are left out, and the QoS of those who may
-/// have them at a lower one is lowered. Members of groups are judged when it is their turn.
+/// Judges those who are found for a topic: those who may not have its messages are left out, and the QoS of those who
+/// may have them at a lower one is lowered. Members of groups are judged when it is their turn.
 pub(super) struct Selecting<'a> {
     pub(super) judge: Judge<'a>,
     pub(super) sessions: &'a mut Slots<SessionMark, Session>,
@@ -94,8 +94,8 @@ impl Select for Selecting<'_> {
 const ASKED_AT_ONCE: usize = 64;
 
 impl Judge<'_> {
-    /// Asks anew about all subscriptions of a session, once nothing waits any more that was not asked about: it may have
-    /// come by subscriptions that have gone since.
+    /// Asks anew about all subscriptions of a session, once nothing waits any more that was not asked about: it may
+    /// have come by subscriptions that have gone since.
     pub(super) fn find_out(&mut self, session: &mut Session) {
         if session.outgoing.as_ref().is_some_and(|outgoing| !outgoing.is_at_rest()) {
             return;
@@ -157,8 +157,8 @@ impl Broker {
         self.may_receive(session, topic)
     }
 
-    /// Whether a session may not have a message any more that has waited for it: other rules are in force, or its client
-    /// has come in by another listener, or as another user.
+    /// Whether a session may not have a message any more that has waited for it: other rules are in force, or its
+    /// client has come in by another listener, or as another user.
     pub(super) fn is_barred(&mut self, session: SessionId, topic: TopicName<'_>) -> bool {
         may_receive(&mut *self.access, &self.sessions[session], topic).is_none()
     }
@@ -191,7 +191,8 @@ impl Broker {
     }
 
     /// Other rules are in force from now on. Who may not stay loses the connection; subscriptions stay, and what they
-    /// match is judged by the new rules, and so is what waits for clients, when it leaves. Costs a look at every session.
+    /// match is judged by the new rules, and so is what waits for clients, when it leaves. Costs a look at every
+    /// session.
     pub fn replace_access(&mut self, access: Box<dyn AccessControl>, now: Time) {
         self.advance(now);
         self.is_open = access.grants_every_act();

@@ -76,8 +76,8 @@ impl Broker {
         self.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
     }
 
-    /// Whether there is room to send a QoS 0 message of so many bytes. Those who fill the budget are at it for moments, until
-    /// they are refused: clients that say little and read what they get are not to notice.
+    /// Whether there is room to send a QoS 0 message of so many bytes. Those who fill the budget are at it for moments,
+    /// until they are refused: clients that say little and read what they get are not to notice.
     pub(super) fn has_room_at_most_once(&self, length: usize) -> bool {
         let Some(limit) = self.limits.memory else { return true };
         let more = if length <= SMALL { limit / SHARE_FOR_SMALL } else { 0 };

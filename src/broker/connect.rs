@@ -248,9 +248,10 @@ impl Broker {
         user_name.is_some() && (is_vouched_for || self.access.proves_names(connection.listener))
     }
 
-    /// Whose the session is that a client would take over, and what can be done, if it is not its own. A session belongs
-    /// to the User Name that was proved for it. One that has no such name goes over to the first that is proved; without
-    /// proof it goes on with the name that it has, or without one. Where no user is known, every session is for all.
+    /// Whose the session is that a client would take over, and what can be done, if it is not its own. A session
+    /// belongs to the User Name that was proved for it. One that has no such name goes over to the first that is
+    /// proved; without proof it goes on with the name that it has, or without one. Where no user is known, every
+    /// session is for all.
     fn other_owner(&self, claim: &Claim<'_>) -> Option<String> {
         let session = &self.sessions[self.find_session(&claim.client_identifier)?];
         let is_same = session.user_name.as_deref() == claim.user_name;
@@ -483,8 +484,8 @@ impl Broker {
         hasher.finish()
     }
 
-    /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7]. Where a version before 5.0
-    /// has no code for the reason, the connection ends without a word [MQTT-3.2.2-6 of MQTT 3.1.1].
+    /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7]. Where a version before
+    /// 5.0 has no code for the reason, the connection ends without a word [MQTT-3.2.2-6 of MQTT 3.1.1].
     pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let is_limit = matches!(reason, ReasonCode::QuotaExceeded | ReasonCode::ServerBusy);
         self.statistics.refused += u64::from(is_limit);

@@ -94,7 +94,8 @@ impl Broker {
         self.work.is_small(self.steps_for(matched, qos))
     }
 
-    /// The steps that it takes at most to serve all subscribers of a topic at once; `usize::MAX`, if that cannot be done.
+    /// The steps that it takes at most to serve all subscribers of a topic at once; `usize::MAX`, if that cannot be
+    /// done.
     #[inline]
     pub(super) fn steps_for(&self, matched: &Matched, qos: QoS) -> usize {
         let steps = matched.subscribers().len() * steps::delivery(qos);
@@ -327,8 +328,8 @@ impl Broker {
         self.deliver_to_chosen(id, choice, keepable)
     }
 
-    /// The member of a group whose turn it is; the one that is `leaving` is out of the question. No more than so many are
-    /// looked at.
+    /// The member of a group whose turn it is; the one that is `leaving` is out of the question. No more than so many
+    /// are looked at.
     pub(super) fn choose_member(
         &mut self,
         id: GroupId,

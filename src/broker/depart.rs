@@ -163,8 +163,8 @@ impl Broker {
     }
 
     /// Publishes a Will, if there is one and its client may still publish it. False if it has to wait, because too many
-    /// messages do that no connection waits for, or there is no room on disk for what is to be kept of it. If its session is
-    /// over it can not wait for the disk: then it goes at QoS 0 to those who are there.
+    /// messages do that no connection waits for, or there is no room on disk for what is to be kept of it. If its
+    /// session is over it can not wait for the disk: then it goes at QoS 0 to those who are there.
     pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
         let Some(will) = self.sessions[session_id].will.take() else { return true };
         let kept = will.message.publication();

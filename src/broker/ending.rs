@@ -1,8 +1,8 @@
-//! Sessions that are over, and what they leave. A session that is over is found by its Client Identifier no more and gets
-//! nothing more, but to free it may take longer than a turn: it may have had a million subscriptions and messages.
+//! Sessions that are over, and what they leave. A session that is over is found by its Client Identifier no more and
+//! gets nothing more, but to free it may take longer than a turn: it may have had a million subscriptions and messages.
 //!
-//! What Shared Subscriptions had chosen it for goes to other members: at the end of the session what waited and what was
-//! sent at QoS 1 and not acknowledged, at the end of its connection what waited, if another member is connected.
+//! What Shared Subscriptions had chosen it for goes to other members: at the end of the session what waited and what
+//! was sent at QoS 1 and not acknowledged, at the end of its connection what waited, if another member is connected.
 
 use std::collections::VecDeque;
 
@@ -62,7 +62,8 @@ impl Moving {
         moving
     }
 
-    /// Messages that were read from the store, for which [`Legacies::begin`](super::legacies::Legacies::begin) was called.
+    /// Messages that were read from the store, for which [`Legacies::begin`](super::legacies::Legacies::begin) was
+    /// called.
     pub(super) fn of_page(
         leaving: Option<SessionId>,
         number: SessionNumber,
@@ -175,8 +176,8 @@ impl Broker {
         self.groups.find(group).is_some_and(|group| group.has_other(position))
     }
 
-    /// What waits in the store for a session as a member of Shared Subscriptions goes to other members, if its group has
-    /// some that may have it.
+    /// What waits in the store for a session as a member of Shared Subscriptions goes to other members, if its group
+    /// has some that may have it.
     fn leave_stored(
         &mut self,
         id: SessionId,
@@ -268,8 +269,8 @@ impl Broker {
         true
     }
 
-    /// Gives a message of a session that is over to another member of its group; if very many are to be looked at for that,
-    /// in a later turn.
+    /// Gives a message of a session that is over to another member of its group; if very many are to be looked at for
+    /// that, in a later turn.
     fn redirect_or_list(
         &mut self,
         (leaving, number): (SessionId, Option<SessionNumber>),
@@ -295,8 +296,8 @@ impl Broker {
         }
     }
 
-    /// Gives a message to another member of its group; to the same one again, if there is no other any more. False if the
-    /// search for one goes on in a later turn.
+    /// Gives a message to another member of its group; to the same one again, if there is no other any more. False if
+    /// the search for one goes on in a later turn.
     fn redirect(
         &mut self,
         leaving: Option<SessionId>,
@@ -354,8 +355,8 @@ impl Broker {
         }
     }
 
-    /// The client of a session is connected, or is not any more: its groups prefer those who are. If there are very many,
-    /// some are told in later turns.
+    /// The client of a session is connected, or is not any more: its groups prefer those who are. If there are very
+    /// many, some are told in later turns.
     pub(super) fn tell_groups(&mut self, session: SessionId) {
         let mut waiting = self.work.telling.iter_mut();
         if let Some(telling) = waiting.find(|telling| telling.session == session) {

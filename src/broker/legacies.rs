@@ -1,8 +1,8 @@
-//! What members of Shared Subscriptions leave to others in the store: only the numbers of such messages are here. They are
-//! read a page at a time, for one member after the other, and a page goes to other members before the next is read.
+//! What members of Shared Subscriptions leave to others in the store: only the numbers of such messages are here. They
+//! are read a page at a time, for one member after the other, and a page goes to other members before the next is read.
 //!
-//! Until a message has gone to another member it stays its former receiver's in the store, though that session may be over:
-//! so the store remembers such sessions until all that they have left has gone, and a crash loses nothing.
+//! Until a message has gone to another member it stays its former receiver's in the store, though that session may be
+//! over: so the store remembers such sessions until all that they have left has gone, and a crash loses nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -165,8 +165,8 @@ impl Broker {
         }
     }
 
-    /// What is to be read for the [first](Legacies::is_due) legacy: at most so many messages. None if its first message is
-    /// not in the store yet; when it is, it is asked for again.
+    /// What is to be read for the [first](Legacies::is_due) legacy: at most so many messages. None if its first message
+    /// is not in the store yet; when it is, it is asked for again.
     pub(super) fn read_legacy(&mut self, most: usize) -> Option<Fetch> {
         let Self { journal, work, now, .. } = self;
         let journal = journal.as_mut()?;
@@ -255,8 +255,8 @@ impl Broker {
         legacies.restored.insert(number, Legacy::new(None, number));
     }
 
-    /// A message of such a session, of about so many bytes, is to go to another member of this group. If there is none any
-    /// more, nobody needs it.
+    /// A message of such a session, of about so many bytes, is to go to another member of this group. If there is none
+    /// any more, nobody needs it.
     pub(super) fn restore_legacy(
         &mut self,
         number: SessionNumber,

@@ -2,9 +2,9 @@
 //! and says what every packet does to them.
 //!
 //! It is told: a connection was accepted, bytes arrived, it was closed, time has passed and how much of it was missed,
-//! bytes have left, a decision has come, a peer that seemed silent has nothing to say. What follows is state to be looked
-//! at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next deadline. It
-//! never asks for the time, for bytes, for a file or for chance.
+//! bytes have left, a decision has come, a peer that seemed silent has nothing to say. What follows is state to be
+//! looked at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next
+//! deadline. It never asks for the time, for bytes, for a file or for chance.
 
 mod admission;
 mod authenticate;
@@ -91,8 +91,8 @@ pub enum Effect {
     Drop(ConnectionId),
     /// Reading may go on, by [`Broker::resume`].
     Resume(ConnectionId),
-    /// The time of a peer is over that seems to be silent. Hand over what it has sent, if anything is unread, and then say
-    /// so by [`Broker::heard_out`].
+    /// The time of a peer is over that seems to be silent. Hand over what it has sent, if anything is unread, and then
+    /// say so by [`Broker::heard_out`].
     Listen(ConnectionId),
 }
 
@@ -128,8 +128,8 @@ pub struct Statistics {
     pub missing: u64,
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
-    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say it;
-    /// connections also with 0x89, because there was no time for them.
+    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say
+    /// it; connections also with 0x89, because there was no time for them.
     pub refused: u64,
     /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
     pub surplus_matches: u64,
@@ -303,8 +303,8 @@ impl Broker {
         }
     }
 
-    /// A connection was accepted by a listener. `None` if there are so many that there is not even room to say why: the peer is
-    /// to be dropped.
+    /// A connection was accepted by a listener. `None` if there are so many that there is not even room to say why: the
+    /// peer is to be dropped.
     pub fn accept(&mut self, peer: Peer, listener: ListenerId, now: Time) -> Option<ConnectionId> {
         self.advance(now);
         if self.connections.len() >= self.limits.connections.saturating_add(REFUSALS_AT_ONCE) {
@@ -339,8 +339,8 @@ impl Broker {
         self.work.share_input(among)
     }
 
-    /// Whether more of what comes in may be handed over in this turn. What is handed over in spite of that waits for its
-    /// turn here.
+    /// Whether more of what comes in may be handed over in this turn. What is handed over in spite of that waits for
+    /// its turn here.
     pub fn takes_input(&self) -> bool {
         self.work.takes_input()
     }

@@ -215,8 +215,8 @@ impl Broker {
         true
     }
 
-    /// Messages that a session waits for, or has left to others, are not in the store any more, or damaged. It needs them no
-    /// longer, so that they are missing once.
+    /// Messages that a session waits for, or has left to others, are not in the store any more, or damaged. It needs
+    /// them no longer, so that they are missing once.
     pub(super) fn miss(
         &mut self,
         session: Option<SessionId>,

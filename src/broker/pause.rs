@@ -57,7 +57,8 @@ impl Broker {
         must_wait
     }
 
-    /// Whether a CONNECT changes what is kept: its session outlives the connection, or takes the place of one that does.
+    /// Whether a CONNECT changes what is kept: its session outlives the connection, or takes the place of one that
+    /// does.
     fn is_kept_by(&self, connect: &Connect<'_>) -> bool {
         let outlives = match connect.properties.session_expiry_interval() {
             Some(interval) => interval > 0,
@@ -67,8 +68,8 @@ impl Broker {
         outlives || known.is_some_and(|known| self.is_kept(known))
     }
 
-    /// Whether a PUBLISH changes what is kept: it is retained, or waits for its PUBREL in a kept session, or kept sessions
-    /// get it.
+    /// Whether a PUBLISH changes what is kept: it is retained, or waits for its PUBREL in a kept session, or kept
+    /// sessions get it.
     fn is_to_be_kept(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
         let qos = publish.delivery.qos();
         if publish.retain || qos == QoS::ExactlyOnce && self.is_kept(session) {

@@ -112,8 +112,8 @@ impl Broker {
         let Some(connection) = self.connections.find(id) else { return false };
         let growth = connection.inbox.growth(more);
         let state = connection.state;
-        // Bytes that wait for their turn are not the peer's fault, and no more of them are read. A CONNECT would only be
-        // refused.
+        // Bytes that wait for their turn are not the peer's fault, and no more of them are read. A CONNECT would only
+        // be refused.
         let is_kept = match state {
             _ if connection.is_deferred => true,
             State::Greeting => more == 0 && connection.inbox.is_empty(),
@@ -263,8 +263,8 @@ impl Broker {
         Some((run.bytes.len(), is_possible))
     }
 
-    /// Works off the packet in `frame`, the first one in `rest`; of some kinds those behind it, too, where none may have
-    /// more bytes than `limit`.
+    /// Works off the packet in `frame`, the first one in `rest`; of some kinds those behind it, too, where none may
+    /// have more bytes than `limit`.
     #[inline(always)]
     fn work_off_packet(
         &mut self,

@@ -29,8 +29,8 @@ enum Next {
 }
 
 impl Broker {
-    /// Works off the plain PUBACKs or PUBCOMPs at the front of `bytes` as far as nothing but the deliveries that they end
-    /// depends on them; tells how many.
+    /// Works off the plain PUBACKs or PUBCOMPs at the front of `bytes` as far as nothing but the deliveries that they
+    /// end depends on them; tells how many.
     #[inline]
     pub(super) fn settle_together(
         &mut self,
@@ -61,8 +61,8 @@ impl Broker {
         count
     }
 
-    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as far as each is the first answer
-    /// to its message or the same once more; tells how many.
+    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as far as each is the first
+    /// answer to its message or the same once more; tells how many.
     pub(super) fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.may_answer_together(id, session) || is_planted(planted::Fault::LostPubrel) {
             return 0;
@@ -395,8 +395,8 @@ impl Broker {
     }
 
     /// Sends the oldest packet again that is not acknowledged, once its client has acknowledged nothing for a while:
-    /// who is slow but answers is sent nothing twice. Provided that its last copy has left the outbox: a slow link is not
-    /// flooded.
+    /// who is slow but answers is sent nothing twice. Provided that its last copy has left the outbox: a slow link is
+    /// not flooded.
     pub(super) fn retry(&mut self, session: SessionId) {
         let Some(id) = self.sessions[session].connection() else { return };
         let interval = self.limits.retry_interval;

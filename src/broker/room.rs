@@ -1,5 +1,5 @@
-//! A disk that is nearly full: what would need room is refused or waits, what makes room is taken, and clients that need
-//! none notice nothing. What needs how much stands in [`Record::need`](crate::journal::Record::need).
+//! A disk that is nearly full: what would need room is refused or waits, what makes room is taken, and clients that
+//! need none notice nothing. What needs how much stands in [`Record::need`](crate::journal::Record::need).
 
 use log::{info, warn};
 
@@ -25,8 +25,8 @@ pub(super) enum Former {
 }
 
 impl Broker {
-    /// So much room there is in the store from now on. Those who were not answered while it took no new messages have to
-    /// send again, which they do on a new connection.
+    /// So much room there is in the store from now on. Those who were not answered while it took no new messages have
+    /// to send again, which they do on a new connection.
     pub fn set_storage_room(&mut self, room: Room, now: Time) {
         self.advance(now);
         let Some(journal) = &mut self.journal else { return };
@@ -113,8 +113,8 @@ impl Broker {
         clears && self.retained.find(publication.topic).is_some()
     }
 
-    /// Whether a retained message has to wait until there is room for the copy of a session that is kept. The session goes on
-    /// then.
+    /// Whether a retained message has to wait until there is room for the copy of a session that is kept. The session
+    /// goes on then.
     pub(super) fn must_wait_for_room(&mut self, session: SessionId, qos: QoS) -> bool {
         let must_wait = qos != QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
         if must_wait && let Some(journal) = &mut self.journal {
@@ -180,8 +180,8 @@ impl Broker {
         if is_same { Former::Same } else { Former::Other }
     }
 
-    /// Whether a packet that has to be kept waits while too much is to be written: not where it is refused anyway, unless its
-    /// refusal would have to wait, too.
+    /// Whether a packet that has to be kept waits while too much is to be written: not where it is refused anyway,
+    /// unless its refusal would have to wait, too.
     pub(super) fn waits_to_be_kept(&self, id: ConnectionId) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.has_room() || journal.answers.are_waiting(id))
     }

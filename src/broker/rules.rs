@@ -109,8 +109,8 @@ pub(super) struct Claim<'a> {
 }
 
 impl Broker {
-    /// The QoS at which a message is delivered to a session: the lower of what was granted and what it was published with
-    /// [MQTT-3.8.4-8], unless the operator wants it otherwise.
+    /// The QoS at which a message is delivered to a session: the lower of what was granted and what it was published
+    /// with [MQTT-3.8.4-8], unless the operator wants it otherwise.
     #[inline]
     pub(super) fn delivered_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
         if self.limits.raises_qos {

@@ -60,8 +60,9 @@ pub(super) enum Timer {
 }
 
 impl Broker {
-    /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells whether
-    /// more is. Then goes on with what earlier turns have left over; [`Broker::has_work`] tells whether they have left more.
+    /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells
+    /// whether more is. Then goes on with what earlier turns have left over; [`Broker::has_work`] tells whether they
+    /// have left more.
     pub fn tick(&mut self, now: Time, budget: usize) {
         self.tick_in_parts(now, budget, |_, _| ());
     }
@@ -198,8 +199,8 @@ impl Broker {
         false
     }
 
-    /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless one is on
-    /// its way and gets on by at least 1 KiB a second, not counting time in which the broker was held up.
+    /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless one is
+    /// on its way and gets on by at least 1 KiB a second, not counting time in which the broker was held up.
     fn judge_silence(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
         let heard = connection.last_heard.max(self.respite.began);
@@ -222,8 +223,8 @@ impl Broker {
     }
 
     /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. Wills are
-    /// published first, while those who subscribed to them are still there: delayed ones, too, unless their sessions are
-    /// kept and so do not end.
+    /// published first, while those who subscribed to them are still there: delayed ones, too, unless their sessions
+    /// are kept and so do not end.
     pub fn shut_down(&mut self, now: Time) {
         self.advance(now);
         // There is no later turn to leave anything for.

@@ -1,11 +1,11 @@
 //! What one turn may cost, and what goes on in the next one.
 //!
-//! Bytes do not bound work: a burst of small packets may ask for millions of deliveries. So the core counts steps: nodes
-//! of the trie and retained topics looked at, subscriptions gathered, deliveries begun, rows taken from the store,
-//! entries freed. A step is about a tenth of a microsecond. A turn ends with [`super::Broker::tick`]; it may take
-//! [`crate::limits::Limits::steps_per_turn`] steps, of which at most half are for what has just come. What is left over
-//! waits in the lists here and goes on in later turns, one share each in turn, so that no client waits for the work of
-//! another.
+//! Bytes do not bound work: a burst of small packets may ask for millions of deliveries. So the core counts steps:
+//! nodes of the trie and retained topics looked at, subscriptions gathered, deliveries begun, rows taken from the
+//! store, entries freed. A step is about a tenth of a microsecond. A turn ends with [`super::Broker::tick`]; it may
+//! take [`crate::limits::Limits::steps_per_turn`] steps, of which at most half are for what has just come. What is left
+//! over waits in the lists here and goes on in later turns, one share each in turn, so that no client waits for the
+//! work of another.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,14 +21,15 @@ const SHARES_PER_TURN: usize = 8;
 /// The fewest steps of a share, where very many wait, as a part of the budget: what goes on in many small pieces takes
 /// longer in all.
 const LEAST_SHARES_PER_TURN: usize = 64;
-/// If more than so many have something to say at once, each says less of it before all others have been heard, and those
-/// who ask for little come first.
+/// If more than so many have something to say at once, each says less of it before all others have been heard, and
+/// those who ask for little come first.
 const MANY: usize = 128;
 /// The shares of those, as parts of the budget.
 const SMALL_SHARES_PER_TURN: usize = 1_024;
 /// The steps of a share with a budget however small: with fewer, nothing would go on.
 const SHARE_MINIMUM: usize = 32;
-/// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see [`Work::has_room_for_unlinked`].
+/// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see
+/// [`Work::has_room_for_unlinked`].
 const UNLINKED_MAXIMUM: usize = 1024;
 
 /// Connections that get their answers as soon as these may leave; the others do in their turn.
@@ -182,7 +183,8 @@ impl Work {
         self.taken += steps;
     }
 
-    /// So many bytes are held more than before: a buffer that grows is copied, and new memory is made ready by the system.
+    /// So many bytes are held more than before: a buffer that grows is copied, and new memory is made ready by the
+    /// system.
     #[inline]
     pub(super) fn take_growth(&mut self, before: usize) {
         self.taken += memory::held().saturating_sub(before) / steps::BYTES_GROWN_PER_STEP;
@@ -369,9 +371,9 @@ impl Work {
             && self.telling.is_empty())
     }
 
-    /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session, what
-    /// the broker tells of itself is told at the next occasion, and the rest of a message whose publisher has left is
-    /// dropped and counted.
+    /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session,
+    /// what the broker tells of itself is told at the next occasion, and the rest of a message whose publisher has left
+    /// is dropped and counted.
     pub(super) fn has_room_for_unlinked(&self) -> bool {
         self.unlinked_count < UNLINKED_MAXIMUM
     }

@@ -27,8 +27,8 @@ impl<'a> Filters<'a> {
         Ok(Self { bytes, count })
     }
 
-    /// Checks the filters in the last `length` bytes of an UNSUBSCRIBE one by one; tells the length of those that follow
-    /// each of them.
+    /// Checks the filters in the last `length` bytes of an UNSUBSCRIBE one by one; tells the length of those that
+    /// follow each of them.
     pub fn check_from_end(
         bytes: &'a [u8],
         length: usize,
@@ -55,8 +55,8 @@ impl<'a> Filters<'a> {
         self.bytes
     }
 
-    /// The filters in the last `length` bytes of an UNSUBSCRIBE that has been checked, each with the length of those that
-    /// follow.
+    /// The filters in the last `length` bytes of an UNSUBSCRIBE that has been checked, each with the length of those
+    /// that follow.
     pub fn from_end(
         bytes: &'a [u8],
         length: usize,

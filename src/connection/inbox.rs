@@ -98,8 +98,8 @@ impl Inbox {
         audit.add(self.0.as_ref().map_or(0, |held| held.bytes.memory() + held.counted.bytes()));
     }
 
-    /// Whether a packet in progress grew by at least 1 KiB a second since it was last judged or, if that is later, since
-    /// the peer was `heard`; the next judgement is about what comes from now on.
+    /// Whether a packet in progress grew by at least 1 KiB a second since it was last judged or, if that is later,
+    /// since the peer was `heard`; the next judgement is about what comes from now on.
     pub fn has_progressed(&mut self, heard: Time, now: Time) -> bool {
         let Some(held) = &mut self.0 else { return false };
         let fresh = std::mem::take(&mut held.fresh);

@@ -1,7 +1,7 @@
-//! The order in which messages are brought. With us a message stands once, under a number, for all sessions that wait for
-//! it, and all of them get theirs in the order of the numbers. In a database each session has a queue of its own, in which
-//! a message may stand elsewhere than with others, behind a later one or even twice. So the numbers follow the order in
-//! which the messages came to mosquitto, and who waits for one in another place gets a copy of his own there.
+//! The order in which messages are brought. With us a message stands once, under a number, for all sessions that wait
+//! for it, and all of them get theirs in the order of the numbers. In a database each session has a queue of its own,
+//! in which a message may stand elsewhere than with others, behind a later one or even twice. So the numbers follow the
+//! order in which the messages came to mosquitto, and who waits for one in another place gets a copy of his own there.
 
 use std::ops::Range;
 

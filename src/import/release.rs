@@ -1,5 +1,5 @@
-//! Messages of QoS 2 that mosquitto has, but has passed on to nobody: it waits for their release. Ours are passed on when
-//! they come, so these are when they are brought.
+//! Messages of QoS 2 that mosquitto has, but has passed on to nobody: it waits for their release. Ours are passed on
+//! when they come, so these are when they are brought.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -41,8 +41,8 @@ pub use record::{
 };
 pub use room::{Need, Room};
 
-/// Bytes with which a batch is closed before its time. Those who would add to it have to wait, if another one is with the
-/// store.
+/// Bytes with which a batch is closed before its time. Those who would add to it have to wait, if another one is with
+/// the store.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that no session needs any more, settled with one batch.
 const LEFTOVERS_PER_BATCH: usize = 4096;
@@ -123,8 +123,9 @@ pub struct Journal {
     leftover_bytes: usize,
     /// Copies that clients have acknowledged, which need not be persisted soon, either.
     acknowledged: Acknowledged,
-    /// Deliveries of QoS 1 that have begun after their messages were written down or queued. Their Packet Identifiers ride
-    /// along with the next batch: nobody waits for that, and none is closed for it. One that is over by then is left out.
+    /// Deliveries of QoS 1 that have begun after their messages were written down or queued. Their Packet Identifiers
+    /// ride along with the next batch: nobody waits for that, and none is closed for it. One that is over by then is
+    /// left out.
     begun: BTreeMap<(MessageNumber, SessionNumber), PacketIdentifier>,
     /// Answers that wait.
     pub answers: Answers,
@@ -272,8 +273,8 @@ impl Journal {
         self.hurry(urgency, now);
     }
 
-    /// The retained message of a topic is other than before; it takes so many bytes, or there is none any more and these
-    /// are zero.
+    /// The retained message of a topic is other than before; it takes so many bytes, or there is none any more and
+    /// these are zero.
     pub fn retain(&mut self, topic: TopicName<'_>, bytes: usize, urgency: Urgency, now: Time) {
         if topic.is_about_the_broker() || is_planted(Fault::RetainedNotKept) {
             return;

@@ -30,8 +30,8 @@ pub enum Record {
     SessionEnded {
         /// The session.
         session: SessionNumber,
-        /// What it got from Shared Subscriptions is to go to other members: until [`Record::FormerEnded`] its messages stay
-        /// needed, and it stays known which QoS 2 deliveries have begun.
+        /// What it got from Shared Subscriptions is to go to other members: until [`Record::FormerEnded`] its messages
+        /// stay needed, and it stays known which QoS 2 deliveries have begun.
         leaves_shared: bool,
     },
     /// All that a session which has ended left to other members of Shared Subscriptions has gone to them.

@@ -69,8 +69,8 @@ impl Journal {
 }
 
 impl Record {
-    /// The need of a record, where the store has nothing in its place. This is the list of all that is written; who makes a
-    /// record that needs room has to ask [`Room::allows`] first.
+    /// The need of a record, where the store has nothing in its place. This is the list of all that is written; who
+    /// makes a record that needs room has to ask [`Room::allows`] first.
     pub fn need(&self) -> Need {
         match self {
             // As many as the settings have.
@@ -79,8 +79,9 @@ impl Record {
             Self::Session(_) => Need::Room,
             // At SUBSCRIBE.
             Self::Subscribed(..) => Need::Room,
-            // At PUBLISH, and when a Will is due, a QoS is raised, a retained message goes to a subscription, or a message
-            // changes from one member of a group to another. What clears a topic takes about as much as it makes free.
+            // At PUBLISH, and when a Will is due, a QoS is raised, a retained message goes to a subscription, or a
+            // message changes from one member of a group to another. What clears a topic takes about as much as it
+            // makes free.
             Self::Message(stored) if stored.message.publication().payload.is_empty() => Need::Nothing,
             Self::Message(_) => Need::Room,
             // At PUBLISH.

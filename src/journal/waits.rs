@@ -55,7 +55,8 @@ impl Journal {
         self.paused.insert(id, self.pauses);
     }
 
-    /// The connections that may be read from again, those first that have waited longest: there may not be room for all.
+    /// The connections that may be read from again, those first that have waited longest: there may not be room for
+    /// all.
     pub fn take_paused(&mut self) -> Vec<ConnectionId> {
         let mut paused: Vec<_> = std::mem::take(&mut self.paused).into_iter().collect();
         paused.sort_unstable_by_key(|&(_, order)| order);

@@ -3,8 +3,8 @@
 //! It owns the [`Store`]. The loop hands over one batch at a time and is woken when there is an answer. Batches come
 //! first: what sessions want to have read is read between them, a little at a time, so that a commit waits for no more
 //! than that. What the store wants done where nothing waits is done between batches and, as far as it can be put off
-//! until then, when there was none for a while. A thread that has nothing to do sleeps until there is something, and looks
-//! every second whether its file is still there.
+//! until then, when there was none for a while. A thread that has nothing to do sleeps until there is something, and
+//! looks every second whether its file is still there.
 
 #[cfg(test)]
 mod tests;
@@ -59,7 +59,8 @@ pub fn room(path: &Path, lacks_ballast: bool) -> Room {
     Space::of(path).map_or(Room::Enough, |space| room_in(space, lacks_ballast))
 }
 
-/// How much room that is. Without ballast it is not enough, whatever the system says: what its user may take may be less.
+/// How much room that is. Without ballast it is not enough, whatever the system says: what its user may take may be
+/// less.
 const fn room_in(space: Space, lacks_ballast: bool) -> Room {
     match lacks_ballast {
         true if space.available < space.ballast() / LITTLE_SHARE => Room::Gone,
@@ -292,8 +293,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
     }
 
-    /// What is to be done next: the next batch, if there is one, else some of what is to be read. While there is neither,
-    /// the store is put into shape, until that is done, and then it keeps the time.
+    /// What is to be done next: the next batch, if there is one, else some of what is to be read. While there is
+    /// neither, the store is put into shape, until that is done, and then it keeps the time.
     fn next(&mut self) -> Result<Work, End> {
         let mut has_more = true;
         loop {
@@ -510,8 +511,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         Ok(())
     }
 
-    /// Waits a moment, and takes what comes meanwhile; what is to be read needs no room, and makes some when its clients
-    /// have got it. If nothing will come, nothing waits for room any longer.
+    /// Waits a moment, and takes what comes meanwhile; what is to be read needs no room, and makes some when its
+    /// clients have got it. If nothing will come, nothing waits for room any longer.
     fn wait_for_room(&mut self) -> Result<(), End> {
         let begin = clock();
         loop {

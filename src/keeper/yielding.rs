@@ -8,8 +8,8 @@ use super::clock;
 /// So long a transaction goes on undisturbed: most are over by then, and clients wait for them.
 const UNDISTURBED: Duration = Duration::from_millis(2);
 
-/// The time of one transaction. After a while others get up to half of it and no more, because a thread that is never idle
-/// would hold up everything that waits for the disk.
+/// The time of one transaction. After a while others get up to half of it and no more, because a thread that is never
+/// idle would hold up everything that waits for the disk.
 pub(super) struct Yielding {
     begun: Instant,
     given: Duration,

@@ -1,6 +1,6 @@
-//! Standard streams and files. What has a reader or is a terminal may keep a writer waiting; so each of them has a thread
-//! that waits for it, and everybody else leaves lines in its queue. A file on disk is written at the end of a turn: beside
-//! a second thread every allocation of the loop would cost more.
+//! Standard streams and files. What has a reader or is a terminal may keep a writer waiting; so each of them has a
+//! thread that waits for it, and everybody else leaves lines in its queue. A file on disk is written at the end of a
+//! turn: beside a second thread every allocation of the loop would cost more.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};

@@ -7,8 +7,8 @@ use crate::time::{Duration, Time};
 #[cfg(feature = "persistence")]
 use crate::timeline::{Boot, Clocks};
 
-/// A clock that starts at zero and never goes back. It counts the time in which the machine sleeps, where the system can be
-/// asked for that: a client is as silent in that time, and a session as old, as in any other.
+/// A clock that starts at zero and never goes back. It counts the time in which the machine sleeps, where the system
+/// can be asked for that: a client is as silent in that time, and a session as old, as in any other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Instant,

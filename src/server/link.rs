@@ -118,8 +118,8 @@ impl Link {
         self.input != Input::Open
     }
 
-    /// The peer has said, in a layer above the socket, that nothing more comes. What it has said before may still wait in
-    /// the core, so the end is read when the core wants more.
+    /// The peer has said, in a layer above the socket, that nothing more comes. What it has said before may still wait
+    /// in the core, so the end is read when the core wants more.
     pub(super) const fn end_input(&mut self) {
         self.input = Input::Over;
     }

@@ -1,12 +1,11 @@
 //! The world around the core: the poll loop, listeners, sockets and the clock.
 //!
 //! One turn of the loop goes through fixed phases: poll, read the clock, read and accept, let time pass, write dirty
-//! connections once, reap what is closed. Between them it looks several times for what has become durable, and hands over
-//! what is to be so next. Each phase does so much of its work that a turn takes a few milliseconds; the rest is done in
-//! the next turns, in its order. What costs a system call is paid once
-//! a turn for each connection that has something to say, however many messages it says; the lines of the log leave
-//! together, too. A socket is registered once, for both directions, edge-triggered; so the loop remembers which links have
-//! more to read.
+//! connections once, reap what is closed. Between them it looks several times for what has become durable, and hands
+//! over what is to be so next. Each phase does so much of its work that a turn takes a few milliseconds; the rest is
+//! done in the next turns, in its order. What costs a system call is paid once a turn for each connection that has
+//! something to say, however many messages it says; the lines of the log leave together, too. A socket is registered
+//! once, for both directions, edge-triggered; so the loop remembers which links have more to read.
 
 mod clock;
 #[cfg(feature = "signals")]
@@ -272,8 +271,8 @@ impl Server {
         Ok(is_signalled)
     }
 
-    /// Sleeps until something happens or is due, and tells what time it is then. If that is much later than it should be, the
-    /// core is told: what peers have said meanwhile is unread.
+    /// Sleeps until something happens or is due, and tells what time it is then. If that is much later than it should
+    /// be, the core is told: what peers have said meanwhile is unread.
     fn wait(&mut self, events: &mut Events, latest: Option<Time>) -> io::Result<Time> {
         let (began, timeout) = (self.clock.now(), self.timeout(latest));
         let mut was_stopped = false;
@@ -363,8 +362,8 @@ impl Server {
         }
     }
 
-    /// Writes what connections are to get that were read in this turn, so that an answer does not wait for deliveries to
-    /// others.
+    /// Writes what connections are to get that were read in this turn, so that an answer does not wait for deliveries
+    /// to others.
     fn answer(&mut self, now: Time) {
         let mut answered = std::mem::take(&mut self.answered);
         for id in answered.drain(..) {

@@ -1,5 +1,5 @@
-//! Signals, as events of the poller. They are heeded from the start of the process on: what comes before there is a loop
-//! is remembered until there is one.
+//! Signals, as events of the poller. They are heeded from the start of the process on: what comes before there is a
+//! loop is remembered until there is one.
 
 use std::io;
 use std::sync::Arc;
@@ -33,15 +33,16 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Has the system keep signals for later. A process that begins once more as another program, which knows nothing of
-    /// those that were remembered, gets them there.
+    /// Has the system keep signals for later. A process that begins once more as another program, which knows nothing
+    /// of those that were remembered, gets them there.
     pub fn hold_back() {
         #[cfg(feature = "system")]
         // What can not be held back is not lost for that.
         let _ = nix::sys::signal::SigSet::all().thread_block();
     }
 
-    /// Remembers signals from now on, those included that were held back, by this process or by the one that started it.
+    /// Remembers signals from now on, those included that were held back, by this process or by the one that started
+    /// it.
     ///
     /// # Errors
     ///

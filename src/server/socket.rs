@@ -257,8 +257,8 @@ fn without_delay(socket: TcpListener) -> io::Result<TcpListener> {
 #[cfg(feature = "socket-options")]
 fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
     use socket2::{Domain, Socket, Type};
-    /// As many as the system allows. A peer that finds the backlog full tries again a second later, and when power comes
-    /// back thousands connect at once.
+    /// As many as the system allows. A peer that finds the backlog full tries again a second later, and when power
+    /// comes back thousands connect at once.
     const BACKLOG: i32 = i32::MAX;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;

@@ -604,8 +604,8 @@ fn hold_up(milliseconds: u64) {
     std::thread::sleep(std::time::Duration::from_millis(milliseconds));
 }
 
-/// Far more clients have sent a PINGREQ than the poller tells of in a turn, and all of them are late; with and without a
-/// loop that knows that it was held up.
+/// Far more clients have sent a PINGREQ than the poller tells of in a turn, and all of them are late; with and without
+/// a loop that knows that it was held up.
 #[test]
 fn clients_that_have_spoken_while_the_loop_was_held_up_stay() {
     for knows in [true, false] {

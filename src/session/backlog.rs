@@ -140,8 +140,8 @@ impl Backlog {
         }
     }
 
-    /// Takes out those that came by these Shared Subscriptions, in their order. Of a page that is being read they are not
-    /// taken any more when it comes.
+    /// Takes out those that came by these Shared Subscriptions, in their order. Of a page that is being read they are
+    /// not taken any more when it comes.
     pub fn take_shared(
         &mut self,
         mut wanted: impl FnMut(GroupId) -> bool,

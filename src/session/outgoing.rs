@@ -1,4 +1,5 @@
-//! Messages of QoS 1 and 2, and 0 if they wait too, on their way to one client: the queue, what is in flight, and the Packet Identifiers.
+//! Messages of QoS 1 and 2, and 0 if they wait too, on their way to one client: the queue, what is in flight, and the
+//! Packet Identifiers.
 //!
 //! Identifiers are given out in a circle, one after the other, and an entry keeps its place until all before it
 //! are settled. So the distance of two identifiers is the distance of their entries, and an acknowledgement finds
@@ -438,8 +439,8 @@ impl Outgoing {
         self.first = identifier.value();
     }
 
-    /// Puts a delivery of an earlier run in flight, at the place that its identifier has on the circle, in whichever order
-    /// they come; where identifiers are missing in between, what had them is done. False if there can be no such
+    /// Puts a delivery of an earlier run in flight, at the place that its identifier has on the circle, in whichever
+    /// order they come; where identifiers are missing in between, what had them is done. False if there can be no such
     /// delivery.
     pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {
         if self.in_flight.is_empty() {

@@ -12,8 +12,8 @@ use crate::trie::FilterId;
 const WAITING_BYTES: usize = 96;
 /// The position of a SUBACK that is not known yet.
 const UNANSWERED: u64 = u64::MAX;
-/// Former subscriptions of a session whose retained messages wait for their turn, and the bytes of their filters. What is
-/// beyond gets no more of them.
+/// Former subscriptions of a session whose retained messages wait for their turn, and the bytes of their filters. What
+/// is beyond gets no more of them.
 const FORMER_MAXIMUM: usize = 64;
 const FORMER_BYTES_MAXIMUM: usize = 16 * 1024;
 
@@ -109,8 +109,8 @@ impl Replays {
         self.current.is_none() && self.waiting.is_empty()
     }
 
-    /// A subscription was made while `latest` was the latest retained message. What an earlier one of this filter has not
-    /// got it does not get any more, unless [`Replays::detach`] was called for it.
+    /// A subscription was made while `latest` was the latest retained message. What an earlier one of this filter has
+    /// not got it does not get any more, unless [`Replays::detach`] was called for it.
     pub fn begin(&mut self, filter: FilterId, terms: Terms, latest: Stamp) {
         self.forget(filter);
         let source = Source::Subscription(filter);
@@ -120,8 +120,8 @@ impl Replays {
         self.count();
     }
 
-    /// If retained messages are still to be handed over for a subscription, the QoS at which the client has to take some
-    /// before that goes on.
+    /// If retained messages are still to be handed over for a subscription, the QoS at which the client has to take
+    /// some before that goes on.
     pub fn owed(&self, filter: FilterId) -> Option<QoS> {
         let current = self.current.as_ref().map(|current| current.terms.qos());
         match self.turns.get(&filter).and_then(|turn| self.waiting.get(turn)) {
@@ -132,8 +132,8 @@ impl Replays {
         }
     }
 
-    /// A subscription ends or is made anew. It gets its retained messages nevertheless when their turn comes, as many as
-    /// the client takes then; `pattern` is what it has subscribed to.
+    /// A subscription ends or is made anew. It gets its retained messages nevertheless when their turn comes, as many
+    /// as the client takes then; `pattern` is what it has subscribed to.
     pub fn detach(&mut self, filter: FilterId, pattern: &str) {
         let former = self.waiting.len() - self.turns.len();
         let bytes = memory::allocation(pattern.len());

@@ -1,8 +1,9 @@
-//! A file beside the store that holds room on the disk. When the disk is full it is given up, so that what was taken can be
-//! written, and what makes room; when there is room again it is made anew.
+//! A file beside the store that holds room on the disk. When the disk is full it is given up, so that what was taken
+//! can be written, and what makes room; when there is room again it is made anew.
 //!
-//! It holds what the largest batch and the journal can need: the journal goes back into a file that grows by it, the batch
-//! goes into the journal. It stays when the broker ends, so that the next start finds its room however full the disk is.
+//! It holds what the largest batch and the journal can need: the journal goes back into a file that grows by it, the
+//! batch goes into the journal. It stays when the broker ends, so that the next start finds its room however full the
+//! disk is.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -17,7 +18,8 @@ use super::file::{MODE, beside};
 /// Bytes that it takes on a disk that is large enough.
 pub const BALLAST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Bytes that have to be free beside it for new messages to be taken: what may have been taken since it was last looked.
+/// Bytes that have to be free beside it for new messages to be taken: what may have been taken since it was last
+/// looked.
 pub const ROOM_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The share of a small disk that either takes at most.
@@ -125,8 +127,8 @@ impl Ballast {
         )
     }
 
-    /// Makes it, or some of it, if it is not there and the disk has room for it with as much again as new messages need: it
-    /// is not made anew at the moment in which it could be given up again.
+    /// Makes it, or some of it, if it is not there and the disk has room for it with as much again as new messages
+    /// need: it is not made anew at the moment in which it could be given up again.
     ///
     /// # Errors
     ///

@@ -90,8 +90,8 @@ struct Loading<'a, Each> {
     sessions: Vec<SessionNumber>,
     /// Those that have ended and have left something to other members of Shared Subscriptions.
     former: BTreeSet<SessionNumber>,
-    /// Messages that are handed out with a delivery, and the sessions; and those that former sessions had begun, which are
-    /// nobody else's.
+    /// Messages that are handed out with a delivery, and the sessions; and those that former sessions had begun, which
+    /// are nobody else's.
     in_delivery: BTreeSet<(MessageNumber, SessionNumber)>,
     needless: Needless,
 }
@@ -402,8 +402,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         self.check_topics(of_rows)
     }
 
-    /// Goes on behind a row, and sums up the topics and where they are. If the engine can not read the next one, this is
-    /// why.
+    /// Goes on behind a row, and sums up the topics and where they are. If the engine can not read the next one, this
+    /// is why.
     fn retained_after(&mut self, after: &mut i64, topics: &mut u64) -> Outcome<Option<String>> {
         let text = RETAINED.select(", id", "WHERE id > ? ORDER BY id");
         let mut statement = self.connection.prepare_cached(&text)?;
@@ -437,8 +437,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         Ok(None)
     }
 
-    /// Holds the index of topics against what was read. One that does not agree would find another row than is meant, or
-    /// none, so it is made anew.
+    /// Holds the index of topics against what was read. One that does not agree would find another row than is meant,
+    /// or none, so it is made anew.
     fn check_topics(&mut self, of_rows: u64) -> Outcome<()> {
         let of_index = || -> Outcome<u64> {
             let text = "SELECT topic, id FROM retained INDEXED BY sqlite_autoindex_retained_1 ORDER BY topic";
@@ -528,7 +528,8 @@ fn topic_sum(topic: &[u8], id: i64) -> Outcome<u64> {
     Ok(u64::from(sum.cast_unsigned()))
 }
 
-/// A tree whose rows are sound but out of their order finds some of them no more, and nobody can tell which are missing.
+/// A tree whose rows are sound but out of their order finds some of them no more, and nobody can tell which are
+/// missing.
 fn check_order(table: &Table, is_kept: bool) -> Outcome<()> {
     if is_kept { Ok(()) } else { Err(StoreError::Damaged(format!("'{}' is out of its order", table.name))) }
 }

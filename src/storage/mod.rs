@@ -7,8 +7,8 @@
 //! of them and is left out.
 //!
 //! There is no clock in here, and no thread but the caller's, which may let others run between the rows of a long
-//! transaction. What clocks show is handed in. Moments are stored on a [`timeline`](crate::timeline), because those of the
-//! broker mean nothing after a restart, and those of a clock on the wall mean nothing where that is wrong.
+//! transaction. What clocks show is handed in. Moments are stored on a [`timeline`](crate::timeline), because those of
+//! the broker mean nothing after a restart, and those of a clock on the wall mean nothing where that is wrong.
 
 mod anchor;
 mod ballast;
@@ -197,8 +197,8 @@ impl Store {
         self.timeline.doubt()
     }
 
-    /// The names of all listeners that there are or were: the first ones are those of the settings, by their places, and
-    /// what is restored speaks of the others by theirs.
+    /// The names of all listeners that there are or were: the first ones are those of the settings, by their places,
+    /// and what is restored speaks of the others by theirs.
     pub fn listeners(&self) -> impl Iterator<Item = &str> {
         self.listeners.names()
     }
@@ -256,8 +256,8 @@ impl Store {
         upkeep::count(&self.connection, &mut self.written)
     }
 
-    /// Makes durable what clocks show, if it is time for that; tells whether it was. To be called now and then where nothing
-    /// else is committed.
+    /// Makes durable what clocks show, if it is time for that; tells whether it was. To be called now and then where
+    /// nothing else is committed.
     ///
     /// # Errors
     ///
@@ -323,8 +323,8 @@ impl Store {
 
     /// Reads everything, in the order that [`Restored`] tells, and forgets what nobody needs any more: messages that
     /// are settled or whose sessions are gone, messages and retained messages that have expired. So it does with
-    /// messages, retained messages and notes that are damaged; each of these is told in the log. Only then it is durable
-    /// what the clocks showed, since a file is left as it is if it can not be read. Returns the
+    /// messages, retained messages and notes that are damaged; each of these is told in the log. Only then it is
+    /// durable what the clocks showed, since a file is left as it is if it can not be read. Returns the
     /// [numbers](Store::next_numbers) that are to be given next.
     ///
     /// # Errors
@@ -415,8 +415,8 @@ impl Store {
         }
     }
 
-    /// Gives some unused pages of the file back; where the disk is full, more of them. Tells whether there are more to be
-    /// given back. The system has them when the journal is in the file.
+    /// Gives some unused pages of the file back; where the disk is full, more of them. Tells whether there are more to
+    /// be given back. The system has them when the journal is in the file.
     ///
     /// # Errors
     ///

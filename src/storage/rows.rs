@@ -137,8 +137,9 @@ pub(super) fn publication_flags(publication: &Publication<'_>) -> u8 {
     publication.qos.level() | if publication.retain { RETAIN } else { 0 }
 }
 
-/// Reads `expires, flags, topic, publisher, properties, payload`, of which `column` is the first. When it expires has been read already. `None`, if
-/// nothing may be published to its topic: an earlier version may have allowed what this one does not.
+/// Reads `expires, flags, topic, publisher, properties, payload`, of which `column` is the first. When it expires has
+/// been read already. `None`, if nothing may be published to its topic: an earlier version may have allowed what this
+/// one does not.
 pub(super) fn publication(
     row: &Row<'_>,
     column: usize,
@@ -175,8 +176,8 @@ pub(super) fn publication(
 }
 
 /// Writes the recipients of a message, one behind the other: session, flags and, if there are any, how many
-/// Subscription Identifiers and which; then the length and the text of the Shared Subscription's filter, if it was one, and
-/// the Packet Identifier, if a QoS 1 delivery has begun.
+/// Subscription Identifiers and which; then the length and the text of the Shared Subscription's filter, if it was one,
+/// and the Packet Identifier, if a QoS 1 delivery has begun.
 pub(super) fn write_recipients(recipients: &[Recipient], bytes: &mut Vec<u8>) {
     bytes.clear();
     for Recipient { session, form, identifier } in recipients {

@@ -19,8 +19,8 @@ pub(super) const CACHE_KIB: u16 = 1024;
 /// released never changes.
 const STEPS: [&str; 2] = [VERSION_1, VERSION_2];
 
-/// Every publication has the columns from `expires` to `payload`, see [`rows`](super::rows). Moments are milliseconds of
-/// the [`timeline`](crate::timeline), and null is never; in this version they were milliseconds since 1970.
+/// Every publication has the columns from `expires` to `payload`, see [`rows`](super::rows). Moments are milliseconds
+/// of the [`timeline`](crate::timeline), and null is never; in this version they were milliseconds since 1970.
 const VERSION_1: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE session (
@@ -55,10 +55,10 @@ const VERSION_1: &str = "
     );
 ";
 
-/// Listeners have names: before, their places in the settings stood for them. It is known which User Names were proved, and
-/// which sessions have ended whose messages are still to go to other members of Shared Subscriptions. A copy is done if it
-/// has no identifier in `done`; else that is the Packet Identifier of its QoS 1 delivery, which has begun. There is a
-/// timeline, and how much time a message had left when it was written, in milliseconds, null for no end.
+/// Listeners have names: before, their places in the settings stood for them. It is known which User Names were proved,
+/// and which sessions have ended whose messages are still to go to other members of Shared Subscriptions. A copy is
+/// done if it has no identifier in `done`; else that is the Packet Identifier of its QoS 1 delivery, which has begun.
+/// There is a timeline, and how much time a message had left when it was written, in milliseconds, null for no end.
 /// Every row has a [sum](super::tables), for which [`MADE_ANEW`] comes behind this.
 const VERSION_2: &str = "
     CREATE TABLE listener (
@@ -186,8 +186,8 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     }
 }
 
-/// What stood for a listener was its place in the settings, so the present ones name it. Where none has that place, a User
-/// Name is taken for proved, so that no other user comes by it.
+/// What stood for a listener was its place in the settings, so the present ones name it. Where none has that place, a
+/// User Name is taken for proved, so that no other user comes by it.
 fn name_listeners(connection: &Connection, present: &[ListenerName]) -> rusqlite::Result<()> {
     connection.execute("UPDATE session SET is_proved = user_name IS NOT NULL", ())?;
     for (place, listener) in (0_i64..).zip(present) {

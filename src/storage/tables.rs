@@ -149,7 +149,8 @@ impl Table {
         keys.collect::<String>() + "ifnull(?, sum) = sum"
     }
 
-    /// Removes a row that is damaged, by its key and its sum. If it lies where it is not looked for, its key is compared with every other.
+    /// Removes a row that is damaged, by its key and its sum. If it lies where it is not looked for, its key is
+    /// compared with every other.
     pub(super) fn remove(&self, connection: &Connection, key: &[Value]) -> Outcome<()> {
         for operator in ["", "+"] {
             let text = format!("DELETE FROM {} WHERE {}", self.name, self.has_key(operator));
@@ -160,8 +161,8 @@ impl Table {
         Ok(())
     }
 
-    /// Whether the engine can read all of a row. What it can not read it can not remove, and gives the transaction up in
-    /// which that was tried.
+    /// Whether the engine can read all of a row. What it can not read it can not remove, and gives the transaction up
+    /// in which that was tried.
     pub(super) fn is_readable(&self, connection: &Connection, key: &[Value]) -> bool {
         let text = format!("SELECT * FROM {} WHERE {}", self.name, self.has_key(""));
         let read = || -> Outcome<()> {

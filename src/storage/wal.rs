@@ -1,13 +1,13 @@
-//! What the journal holds behind a place that is damaged. The engine reads a journal up to the first frame whose checksum
-//! does not fit and takes that for its end, as it must: what was being written when the power went ends like this, too.
-//! So damage in the midst of it drops all later commits without a word. They are looked for here before the engine opens
-//! the file.
+//! What the journal holds behind a place that is damaged. The engine reads a journal up to the first frame whose
+//! checksum does not fit and takes that for its end, as it must: what was being written when the power went ends like
+//! this, too. So damage in the midst of it drops all later commits without a word. They are looked for here before the
+//! engine opens the file.
 //!
-//! Of what was never flushed, any part may be there, so not everything behind a gap was promised. But frames of the next
-//! transaction are written only once a commit is flushed. So a commit frame that the checksum of the frame after it goes
-//! on from was promised, and only where there is such a one behind the gap, it is told. What is left of a transaction
-//! that was rolled back, or torn in an earlier crash, has none; nor has damage in the very last transaction, which can not
-//! be told from one that was torn.
+//! Of what was never flushed, any part may be there, so not everything behind a gap was promised. But frames of the
+//! next transaction are written only once a commit is flushed. So a commit frame that the checksum of the frame after
+//! it goes on from was promised, and only where there is such a one behind the gap, it is told. What is left of a
+//! transaction that was rolled back, or torn in an earlier crash, has none; nor has damage in the very last
+//! transaction, which can not be told from one that was torn.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

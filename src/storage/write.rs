@@ -185,7 +185,8 @@ pub(super) fn commit(
 struct Writing<'a> {
     transaction: &'a Transaction<'a>,
     translation: Translation<'a>,
-    /// Messages that can not be removed, because the file is damaged where they are. It is noted that all have got them.
+    /// Messages that can not be removed, because the file is damaged where they are. It is noted that all have got
+    /// them.
     spared: &'a BTreeSet<MessageNumber>,
     /// How many rows have been written.
     rows: usize,

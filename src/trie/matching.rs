@@ -19,8 +19,8 @@ impl<T> Trie<T> {
         assert!(rest.is_none(), "a search without a limit finds all");
     }
 
-    /// Appends filters that match `name`, each once, and looks at no more than `budget` nodes, of which it leaves what it
-    /// did not need. Returns what is left to be searched, if anything is. That can be gone on with when the trie has
+    /// Appends filters that match `name`, each once, and looks at no more than `budget` nodes, of which it leaves what
+    /// it did not need. Returns what is left to be searched, if anything is. That can be gone on with when the trie has
     /// changed: filters that were there all the time are found, of others it is not said.
     #[inline]
     pub fn search(
@@ -58,7 +58,8 @@ impl<T> Trie<T> {
         None
     }
 
-    /// Where the text that begins with `path` and goes on with `key` lies: a node and how much of its label comes before
+    /// Where the text that begins with `path` and goes on with `key` lies: a node and how much of its label comes
+    /// before
     /// `key`.
     fn locate(&self, path: &[u8], key: u8) -> Option<(u32, u32)> {
         let (mut at, mut rest) = (ROOT, path);
@@ -77,7 +78,8 @@ impl<T> Trie<T> {
     }
 }
 
-/// A node whose label is to be compared next, from an offset on, and how many bytes of the name are covered before that.
+/// A node whose label is to be compared next, from an offset on, and how many bytes of the name are covered before
+/// that.
 #[derive(Clone, Copy, Default)]
 struct Place {
     node: u32,

@@ -1,5 +1,5 @@
-//! Restarts on machines whose clocks show anything: between two runs the store is made to say that its broker ended when
-//! the clocks showed something else.
+//! Restarts on machines whose clocks show anything: between two runs the store is made to say that its broker ended
+//! when the clocks showed something else.
 
 use std::fs;
 use std::io::{Read, Write};

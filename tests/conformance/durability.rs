@@ -546,8 +546,8 @@ fn what_has_expired_for_many_is_left_out_some_of_it_a_turn() {
     assert!(peers.into_iter().all(|peer| kept.payloads(peer).is_empty()));
 }
 
-/// A subscription that had not got all that is retained gets what is retained when the broker begins again, and what comes
-/// after that once.
+/// A subscription that had not got all that is retained gets what is retained when the broker begins again, and what
+/// comes after that once.
 #[test]
 fn retained_messages_that_are_owed_after_a_crash_are_those_of_then() {
     let mut kept = Kept::new();

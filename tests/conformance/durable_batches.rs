@@ -155,8 +155,8 @@ fn subscriptions_again_and_again_take_no_more_room() {
     assert_eq!(kept.closed.as_ref().map(|batch| batch.records.len()), Some(20));
 }
 
-/// What one client has acknowledged of QoS 1 is settled some of it a batch. A message of QoS 2 of another is over at once,
-/// since it may not come again, whatever a crash leaves of the others [MQTT-4.3.3-4].
+/// What one client has acknowledged of QoS 1 is settled some of it a batch. A message of QoS 2 of another is over at
+/// once, since it may not come again, whatever a crash leaves of the others [MQTT-4.3.3-4].
 #[test]
 fn a_message_of_qos_2_is_over_before_thousands_of_qos_1_are_settled() {
     const MANY: usize = 5_000;

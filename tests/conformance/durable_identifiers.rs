@@ -1,5 +1,5 @@
-//! Packet Identifiers of QoS 1 with a store: what is not acknowledged comes again under its own, and none that a client may
-//! hold is given to another message [MQTT-4.4.0-1].
+//! Packet Identifiers of QoS 1 with a store: what is not acknowledged comes again under its own, and none that a client
+//! may hold is given to another message [MQTT-4.4.0-1].
 
 use crate::durability::Kept;
 use crate::wire::*;

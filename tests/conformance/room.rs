@@ -101,8 +101,8 @@ fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
 /// Refused for want of room: 5.0 hears so, older versions have a code for a server that is unavailable.
 const REFUSED: [(u8, u8); 2] = [(V5, 0x97), (V311, 3)];
 
-/// A broker with all that could fill a disk: sessions that are kept, away and there, subscriptions of theirs, members of
-/// groups, retained messages, Wills.
+/// A broker with all that could fill a disk: sessions that are kept, away and there, subscriptions of theirs, members
+/// of groups, retained messages, Wills.
 struct Populated {
     kept: Kept,
     /// A kept session whose client is there, with subscriptions that retained messages match.

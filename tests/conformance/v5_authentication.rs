@@ -38,7 +38,8 @@ impl Exchange for Knock {
     }
 }
 
-/// Knows the method `knock`, and lets nobody in by password. Whether the Will `later` may be published is decided later.
+/// Knows the method `knock`, and lets nobody in by password. Whether the Will `later` may be published is decided
+/// later.
 struct Porter;
 
 impl AccessControl for Porter {

@@ -275,8 +275,8 @@ fn by_raised_qos_0(server: &Server, _: &mut Owed) {
     assert_eq!(peer.packet(), PINGRESP);
 }
 
-/// Fills the disk with one kind of what is kept, then another process takes the rest; shows that nobody is shut out by that
-/// and nothing lost, and that there is room again when the owner of the queue has drained it.
+/// Fills the disk with one kind of what is kept, then another process takes the rest; shows that nobody is shut out by
+/// that and nothing lost, and that there is room again when the owner of the queue has drained it.
 fn fills(name: &str, filter: &str, act: impl Fn(&Server, &mut Owed)) {
     let configuration =
         format!("max_queued_messages 0\nmax_queued_bytes 0\nupgrade_outgoing_qos {}\n", name == "raised");
@@ -414,8 +414,8 @@ fn room_comes_back_when_a_queue_is_drained() {
     assert!(has_room, "nothing more is ever taken: {} bytes are free", disk.free());
 }
 
-/// Another process takes each byte that the broker gives up: then nothing is acknowledged any more, but nobody who needs
-/// nothing kept notices, and nothing is lost.
+/// Another process takes each byte that the broker gives up: then nothing is acknowledged any more, but nobody who
+/// needs nothing kept notices, and nothing is lost.
 #[test]
 fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
     let mut place = Place::new("full-stuck", "max_queued_messages 0\nmax_queued_bytes 0\n");

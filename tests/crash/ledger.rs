@@ -76,7 +76,8 @@ struct Audience {
     /// Topic Filter, then member.
     subscriptions: BTreeMap<String, BTreeMap<usize, States>>,
     owed: BTreeMap<usize, Owed>,
-    /// Publisher, topic, QoS as it was published and as it was delivered: the last message that came for the first time.
+    /// Publisher, topic, QoS as it was published and as it was delivered: the last message that came for the first
+    /// time.
     latest: BTreeMap<(usize, String, u8, u8), usize>,
 }
 

@@ -3,7 +3,8 @@
 //!
 //! `make crash ROUNDS=n SEED=k` runs `n` rounds from seed `k` on; `cargo test` runs a few. A round draws its clients'
 //! acts from its seed; when the broker meets them, and where the kill hits it, no seed can say. So a round that fails
-//! prints its seed, keeps its directory with the broker's file, logs and the clients' story, and is tried several times.
+//! prints its seed, keeps its directory with the broker's file, logs and the clients' story, and is tried several
+//! times.
 
 mod broker;
 #[path = "../simulation/chance.rs"]

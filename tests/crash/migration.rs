@@ -1,5 +1,5 @@
-//! A store of an older layout that is brought to the present one, while the broker is killed, the power goes or the disk
-//! is full. Before and after, all of it is there, and in between there is nothing.
+//! A store of an older layout that is brought to the present one, while the broker is killed, the power goes or the
+//! disk is full. Before and after, all of it is there, and in between there is nothing.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Many who log in at once, next to some who guess or leave: hashes are slow, and no right password is to be kept out by that.
+//! Many who log in at once, next to some who guess or leave: hashes are slow, and no right password is to be kept out
+//! by that.
 
 use std::net::{SocketAddr, TcpStream};
 

@@ -1,5 +1,5 @@
-//! What the allocator says, to hold the broker's own count against. A test that includes this file gets the allocator that
-//! counts, for all of its process: so nothing else may go on there while something is compared.
+//! What the allocator says, to hold the broker's own count against. A test that includes this file gets the allocator
+//! that counts, for all of its process: so nothing else may go on there while something is compared.
 
 use std::alloc::System;
 use std::fmt;

@@ -82,8 +82,8 @@ impl Disk {
         self.wanted.extend(fetches);
     }
 
-    /// What needs room has asked for it: without any, a batch holds nothing that is not in the place of something. What was
-    /// taken before may be in the first ones, and what moves from one member of a group to another looks like new.
+    /// What needs room has asked for it: without any, a batch holds nothing that is not in the place of something. What
+    /// was taken before may be in the first ones, and what moves from one member of a group to another looks like new.
     fn weigh(&mut self, batch: &Batch, is_uncertain: bool) {
         if self.room == Room::Enough || is_uncertain {
             self.lean = 0;

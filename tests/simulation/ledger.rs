@@ -1,4 +1,5 @@
-//! What the broker itself has allocated, where a test allocates all the time: each call of the broker is looked at by itself.
+//! What the broker itself has allocated, where a test allocates all the time: each call of the broker is looked at by
+//! itself.
 
 use brooklet::memory;
 

@@ -1,5 +1,5 @@
-//! The machine below the broker: it may be started again, and its wall clock may show anything. What the core's time goes
-//! on with after a crash is told by the real timeline, and held against the little that is to come of it.
+//! The machine below the broker: it may be started again, and its wall clock may show anything. What the core's time
+//! goes on with after a crash is told by the real timeline, and held against the little that is to come of it.
 
 use brooklet::time::{Duration, Time};
 use brooklet::timeline::{Anchor, Boot, Clocks, DOWNTIME_MAXIMUM, RELEASED, Timeline};
@@ -86,8 +86,8 @@ impl Machine {
         self.wall = (wall, now);
     }
 
-    /// The broker is gone, and another one begins after so long, on a machine that may have been started again and whose
-    /// clock may have been set meanwhile. Tells what time it is then for what is stored.
+    /// The broker is gone, and another one begins after so long, on a machine that may have been started again and
+    /// whose clock may have been set meanwhile. Tells what time it is then for what is stored.
     pub fn restart(&mut self, clock: Time, now: Time, down: Duration, chance: &mut Chance) -> Time {
         let is_started_again = chance.percent(50);
         if !is_started_again {

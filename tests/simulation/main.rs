@@ -1,6 +1,6 @@
 //! The deterministic simulator: the real core and the real codec, model clients of all versions, links with faults, a
-//! disk that is slow or full, crashes of the broker and of its machine, and clocks that are moved, all drawn from a seed; an
-//! oracle checks after every step.
+//! disk that is slow or full, crashes of the broker and of its machine, and clocks that are moved, all drawn from a
+//! seed; an oracle checks after every step.
 //!
 //! `make sim SEEDS=n SEED=k` runs `n` seeds from `k` on; `cargo test` runs a few hundred.
 

@@ -195,8 +195,8 @@ impl Plan {
         self
     }
 
-    /// Some seeds with groups are about members whose sessions end while others stay: all are of one group, nothing is so
-    /// weak that it may be dropped, and they come and go all the time.
+    /// Some seeds with groups are about members whose sessions end while others stay: all are of one group, nothing is
+    /// so weak that it may be dropped, and they come and go all the time.
     fn with_leaving_members(mut self) -> Self {
         if self.shared.is_none() || self.is_tight || self.steps.is_multiple_of(2) {
             return self;

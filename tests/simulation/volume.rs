@@ -1,6 +1,6 @@
-//! Large volumes, where the oracle would be too slow: many filters, many sessions, sparse retained topics, large groups,
-//! mass departures. Each client counts what it gets, the budget of work is checked after every turn, and the count of memory is
-//! held against the allocator's.
+//! Large volumes, where the oracle would be too slow: many filters, many sessions, sparse retained topics, large
+//! groups, mass departures. Each client counts what it gets, the budget of work is checked after every turn, and the
+//! count of memory is held against the allocator's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -30,7 +30,8 @@ pub fn publisher(server: &mut Server) -> Peer {
     server.connect(clean("publisher"))
 }
 
-/// Messages for these topics in turn, with their numbers from one on as payloads and, above QoS 0, as Packet Identifiers.
+/// Messages for these topics in turn, with their numbers from one on as payloads and, above QoS 0, as Packet
+/// Identifiers.
 pub fn burst(topics: &[&str], qos: u8, count: u16) -> Vec<u8> {
     let topics = topics.iter().cycle();
     let publish = |(number, topic): (u16, &&str)| {

@@ -419,8 +419,8 @@ fn the_retained_message_changes_meanwhile() {
     midway.server.broker.check_invariants();
 }
 
-/// Those who are looked up in several turns, because very many filters match, while others come and go: who stays gets it
-/// once.
+/// Those who are looked up in several turns, because very many filters match, while others come and go: who stays gets
+/// it once.
 #[test]
 fn filters_come_and_go_while_they_are_looked_up() {
     let filters: Vec<String> = (0..1_u32 << 11)
@@ -457,8 +457,8 @@ fn filters_come_and_go_while_they_are_looked_up() {
     server.broker.check_invariants();
 }
 
-/// More messages of clients that have left than may wait: the rest of some is dropped, and comes when their clients send
-/// them again.
+/// More messages of clients that have left than may wait: the rest of some is dropped, and comes when their clients
+/// send them again.
 #[test]
 fn what_is_dropped_comes_when_it_is_sent_again() {
     let mut server = server();

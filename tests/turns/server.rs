@@ -101,7 +101,8 @@ impl Server {
         Self::with(Limits::default(), AllowAll)
     }
 
-    /// With a quarter of the usual budget: what is in the hundreds of thousands on a machine is in the tens of thousands here.
+    /// With a quarter of the usual budget: what is in the hundreds of thousands on a machine is in the tens of
+    /// thousands here.
     pub fn with_small_budget() -> Self {
         Self::with_limits(|limits| limits.steps_per_turn /= 4)
     }

@@ -1,4 +1,5 @@
-//! Work that comes from elsewhere than packets of the moment: timers, resumed connections, and what waits beside a flood.
+//! Work that comes from elsewhere than packets of the moment: timers, resumed connections, and what waits beside a
+//! flood.
 
 use brooklet::time::Duration;
 

@@ -3,8 +3,8 @@
 //! What was set aside stands before all others in flight, in its order, and names its Packet Identifier itself, since
 //! its place does not tell that any more. Its place is known by the identifier that would have it.
 //!
-//! While anything is aside, nothing begins at once: what comes waits in the queue, from where it is taken with a look at
-//! the identifiers in use. Only clients that leave messages unanswered for so long pay for that.
+//! While anything is aside, nothing begins at once: what comes waits in the queue, from where it is taken with a look
+//! at the identifiers in use. Only clients that leave messages unanswered for so long pay for that.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -77,8 +77,8 @@ impl Outgoing {
         self.in_flight.len() < self.places() && !self.aside.0.contains_key(&next)
     }
 
-    /// Makes a place for the next delivery if it is the only thing that is missing, with a Packet Identifier that is not
-    /// in use; tells at how many places and identifiers that took a look.
+    /// Makes a place for the next delivery if it is the only thing that is missing, with a Packet Identifier that is
+    /// not in use; tells at how many places and identifiers that took a look.
     #[cold]
     pub fn make_place(&mut self) -> usize {
         if self.has_place() || !(self.has_credit() || self.has_window_for_prepared()) {

@@ -1,5 +1,5 @@
-//! Any records in any batches: what comes back is what the model holds, after a kill and after a power cut, and whatever
-//! clocks show then.
+//! Any records in any batches: what comes back is what the model holds, after a kill and after a power cut, and
+//! whatever clocks show then.
 
 use std::fs;
 use std::path::Path;

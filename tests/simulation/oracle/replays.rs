@@ -39,8 +39,8 @@ impl Oracle {
         }
     }
 
-    /// The retained message of a topic has changed while some of it may wait to be handed over: the former one may be on
-    /// its way, the new one comes as any other message does.
+    /// The retained message of a topic has changed while some of it may wait to be handed over: the former one may be
+    /// on its way, the new one comes as any other message does.
     pub(super) fn change_replays(&mut self, publication: &Publication) {
         for replay in self.sessions.values_mut().flat_map(|session| &mut session.replays) {
             if let Some(owed) = replay.owed.get_mut(&publication.topic) {
@@ -49,8 +49,8 @@ impl Oracle {
         }
     }
 
-    /// A client is back. What was retained meanwhile it may get as a retained message, if it would have got it at QoS 0 and
-    /// so not while it was away.
+    /// A client is back. What was retained meanwhile it may get as a retained message, if it would have got it at QoS 0
+    /// and so not while it was away.
     pub(super) fn renew_replays(&mut self, client: &str) {
         let Some(session) = self.sessions.get_mut(client) else { return };
         for replay in &mut session.replays {

@@ -20,7 +20,8 @@ type Retained = BTreeMap<String, Rc<Publication>>;
 
 impl Oracle {
     /// The broker crashes, and another one begins at this moment with what is durable. The store has these messages
-    /// retained, by topic and payload, and knows of these QoS 1 deliveries, by client and with their Packet Identifiers.
+    /// retained, by topic and payload, and knows of these QoS 1 deliveries, by client and with their Packet
+    /// Identifiers.
     pub fn crash(
         &mut self,
         retained: &BTreeMap<String, Vec<u8>>,
@@ -48,8 +49,8 @@ impl Oracle {
         }
     }
 
-    /// The store knows groups by name. So what came by one that has ended belongs to one of the same name that has begun
-    /// since.
+    /// The store knows groups by name. So what came by one that has ended belongs to one of the same name that has
+    /// begun since.
     fn find_groups_by_name(&mut self) {
         let Self { shared, groups, group_names, .. } = self;
         for shared in shared {

@@ -178,7 +178,8 @@ impl Replay {
         all_terms.map(|terms| Copy::of_replay(publication.clone(), terms))
     }
 
-    /// The connection is gone: what may have been sent at QoS 0, or was too large for the client, counts as handed over.
+    /// The connection is gone: what may have been sent at QoS 0, or was too large for the client, counts as handed
+    /// over.
     pub fn give_up_weak(&mut self, version: ProtocolVersion, maximum: usize) {
         let mut owed = std::mem::take(&mut self.owed);
         for owed in owed.values_mut() {
@@ -225,7 +226,8 @@ pub struct Session {
     pub connection: Option<ConnectionId>,
     /// Rises with each CONNECT.
     pub greeting: u64,
-    /// Which publication was sent last at QoS 1 with a Packet Identifier, and the place of that in the order of deliveries.
+    /// Which publication was sent last at QoS 1 with a Packet Identifier, and the place of that in the order of
+    /// deliveries.
     pub places: BTreeMap<u16, (u64, u64)>,
     /// Of the last connection.
     pub version: ProtocolVersion,

@@ -28,8 +28,8 @@ pub enum Attack {
     BurstToMany,
     /// Many clients want many retained messages.
     RetainedCrowd,
-    /// So many clients acknowledge a full window in one write, while more retained messages wait for them, which are few
-    /// among many.
+    /// So many clients acknowledge a full window in one write, while more retained messages wait for them, which are
+    /// few among many.
     AcknowledgedWindows(usize),
     /// Many SUBSCRIBE packets with a filter that matches few among many retained messages.
     ManySubscribes,
@@ -167,7 +167,8 @@ impl Crowd {
         wait_until(network, end, self, |crowd| crowd.came[kind] >= count)
     }
 
-    /// Sends `bytes` as one client and waits until all of it is processed, which the answer to a PINGREQ after it shows.
+    /// Sends `bytes` as one client and waits until all of it is processed, which the answer to a PINGREQ after it
+    /// shows.
     fn send(
         &mut self,
         network: &mut Network,
