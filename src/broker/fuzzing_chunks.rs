@@ -32,6 +32,10 @@ pub fn cut(data: &[u8]) {
     let mut input = Input::new(data);
     let cuts = input.bytes(8);
     let stream = stream(&mut input);
+    if stream.is_empty() {
+        // There is nothing to cut.
+        return;
+    }
     let whole = outcome(std::iter::once(stream.as_slice()));
     let mut rest = stream.as_slice();
     let mut lengths = cuts.iter().map(|&length| usize::from(length)).cycle();
