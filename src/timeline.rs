@@ -70,9 +70,10 @@ pub struct Anchor {
 
 impl Anchor {
     /// Begins a timeline, with what the wall clock shows: so moments keep their meaning that were stored by it before
-    /// there was a timeline.
+    /// there was a timeline. But not before this version was [`RELEASED`], where it can not be right.
     pub const fn first(clocks: Clocks) -> Self {
-        Self { moment: clocks.wall, boot: clocks.boot, wall: clocks.wall }
+        let moment = if clocks.wall < RELEASED { RELEASED } else { clocks.wall };
+        Self { moment, boot: clocks.boot, wall: clocks.wall }
     }
 
     /// Milliseconds that have passed since.

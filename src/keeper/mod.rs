@@ -226,6 +226,8 @@ struct Keeper<Read, Answer> {
     lacks_ballast: Arc<AtomicBool>,
     /// The ballast is being written, a little at a time.
     is_growing: bool,
+    /// It was said that the ballast can not be made.
+    has_complained: bool,
     /// When it was last tried to make the ballast.
     tried: Instant,
     /// When it was last looked whether the file is still there.
@@ -268,6 +270,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             times: Times::new(),
             lacks_ballast,
             is_growing: false,
+            has_complained: false,
             tried: clock(),
             watched: clock(),
             has_looked_again: false,
@@ -464,13 +467,15 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
 
     /// Gives the ballast's room up to what has none; tells whether it had any.
     fn give_up_ballast(&mut self) -> bool {
-        if !self.store.give_up_ballast() {
-            return false;
-        }
+        let had_any = self.store.give_up_ballast();
+        // It may have been removed by others, too.
         self.lacks_ballast.store(true, Ordering::Release);
+        self.is_growing = false;
         self.tried = clock();
-        warn!("The disk is full: the file that holds room for that is given up.");
-        true
+        if had_any {
+            warn!("The disk is full: the file that holds room for that is given up.");
+        }
+        had_any
     }
 
     /// The journal need not grow while it can begin anew. If that fails, what is tried next tells of it.
@@ -489,10 +494,16 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
     /// Makes the ballast, or some more of it, if there is room for it.
     fn restore_ballast(&mut self) {
         self.tried = clock();
-        let state = self.store.restore_ballast().unwrap_or_else(|error| {
-            warn!("Warning: no file can hold room for a full disk: {error}.");
-            BallastState::Whole
-        });
+        let state = match self.store.restore_ballast() {
+            Ok(state) => state,
+            Err(error) => {
+                self.is_growing = false;
+                if !std::mem::replace(&mut self.has_complained, true) {
+                    warn!("Warning: no file can hold room for a full disk: {error}.");
+                }
+                return;
+            }
+        };
         self.is_growing = state == BallastState::Growing;
         if self.is_growing {
             return;
@@ -530,10 +541,26 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
     }
 
-    /// What has failed may work with a file that was opened anew.
+    /// What has failed may work with a file that was opened anew. That needs room for the journal to go into the file,
+    /// so it may have to wait for some.
     fn reopen(&mut self, error: &StoreError) -> Result<(), End> {
         warn!("The storage has failed and is opened again: {error}");
-        self.store.reopen().map_err(|error| End::Failed(error.to_string()))
+        let mut is_full = false;
+        loop {
+            match self.store.reopen() {
+                Ok(()) => return Ok(()),
+                Err(error) if !error.is_want_of_room() || self.is_over => {
+                    return Err(End::Failed(error.to_string()));
+                }
+                Err(_) if self.give_up_ballast() => {}
+                Err(_) => {
+                    if !std::mem::replace(&mut is_full, true) {
+                        (self.answer)(Kept::Full);
+                    }
+                    self.wait_for_job(FULL_RETRY);
+                }
+            }
+        }
     }
 
     fn statistics(&self) -> Statistics {

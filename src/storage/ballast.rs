@@ -25,9 +25,6 @@ pub const ROOM_BYTES: u64 = 8 * 1024 * 1024;
 /// The share of a small disk that either takes at most.
 const SHARE: u64 = 8;
 
-/// Bytes that a start may need.
-const START_BYTES: u64 = 1024 * 1024;
-
 /// Bytes that are written at a time where the file system can not hold room for a file.
 const SLICE_BYTES: u64 = 256 * 1024;
 
@@ -90,18 +87,9 @@ pub(super) struct Ballast {
 }
 
 impl Ballast {
-    /// The one of the store in this file.
+    /// The one of the store in this file, whose path has no link in it.
     pub(super) fn beside(store: &Path) -> Self {
-        // The file may be a link to another disk.
-        let store = fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
-        Self { path: beside(&store, ".ballast"), growing: None }
-    }
-
-    /// Gives it up where not even a start has room.
-    pub(super) fn make_way(&mut self) {
-        if self.space().is_some_and(|space| space.available < START_BYTES) {
-            self.give_up();
-        }
+        Self { path: beside(store, ".ballast"), growing: None }
     }
 
     /// Gives its room back to the disk; tells whether it had any.
@@ -122,9 +110,7 @@ impl Ballast {
     }
 
     fn space(&self) -> Option<Space> {
-        Space::of(
-            self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-        )
+        Space::of(self.path.parent()?)
     }
 
     /// Makes it, or some of it, if it is not there and the disk has room for it with as much again as new messages
@@ -156,7 +142,6 @@ impl Ballast {
         fs::symlink_metadata(&self.path).is_ok_and(|file| {
             file.is_file()
                 && file.nlink() == 1
-                && file.mode() & 0o777 == MODE
                 && file.len() == size
                 && file.blocks().saturating_mul(BLOCK_BYTES) >= size
         })
@@ -194,6 +179,8 @@ impl Ballast {
             .collect();
         file.write_all(&noise)?;
         if length + slice >= size {
+            // Some file systems say only here that there is no room.
+            file.sync_all()?;
             return Ok(BallastState::Whole);
         }
         self.growing = Some((file, length + slice));

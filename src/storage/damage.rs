@@ -25,6 +25,9 @@ const NAMES_MAXIMUM: usize = 3;
 /// Messages that are remembered to be told already, when another client wants them.
 const REMEMBERED_MAXIMUM: usize = 1024;
 
+/// Damaged rows that are removed at one start; what is beyond is found again at the next one.
+const REMOVALS_MAXIMUM: usize = 65_536;
+
 /// What was found to be damaged since the store was opened.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
@@ -35,6 +38,8 @@ pub(super) struct Damage {
     /// Rows that are still to be removed, and what each is found by: its key and its sum, which is null where it is not
     /// known.
     pub(super) removals: Vec<(&'static Table, Vec<Value>)>,
+    /// Rows may be missing, so that what seems to be needless may be needed.
+    pub(super) lacks_rows: bool,
 }
 
 impl Damage {
@@ -48,18 +53,20 @@ impl Damage {
         match found.map_err(StoreError::from) {
             Ok(found) if found == "ok" => Ok(()),
             Ok(why) | Err(StoreError::Damaged(why)) => {
-                self.tell("more may be missing than is told. Put a copy from a backup in its place", &why);
+                self.lacks_rows = true;
+                let what = "more may be missing than is told. Put a copy from a backup in its place";
+                self.tell(|| what.to_owned(), &why);
                 Ok(())
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Something of the store is lost, and for this reason.
-    pub(super) fn tell(&mut self, what: &str, why: &str) {
+    /// Something of the store is lost, and for this reason. What it is costs a look for those alone that are told.
+    pub(super) fn tell(&mut self, what: impl FnOnce() -> String, why: &str) {
         self.count += 1;
         match self.count {
-            ..LINES_MAXIMUM => warn!("Warning: the store is damaged: {what} ({}).", Escaped(why.trim())),
+            ..LINES_MAXIMUM => warn!("Warning: the store is damaged: {} ({}).", what(), Escaped(why.trim())),
             LINES_MAXIMUM => {
                 warn!("Warning: the store is damaged in {LINES_MAXIMUM} places; the rest is counted.")
             }
@@ -75,24 +82,33 @@ impl Damage {
         what: impl FnOnce() -> String,
     ) -> Outcome<()> {
         let StoreError::Damaged(why) = error else { return Err(error) };
-        self.tell(&what(), &why);
+        self.tell(what, &why);
         let sum = row.as_ref().column_count() - 1;
         let key = keys.iter().chain([&sum]).map(|&column| row.get(column)).collect::<Result<_, _>>()?;
-        self.removals.push((table, key));
+        self.remove_later(table, key);
         Ok(())
+    }
+
+    /// A row is to be removed that is found by this.
+    pub(super) fn remove_later(&mut self, table: &'static Table, key: Vec<Value>) {
+        if self.removals.len() < REMOVALS_MAXIMUM {
+            self.removals.push((table, key));
+        }
     }
 
     /// A message is lost for all clients.
     pub(super) fn lose_message(&mut self, connection: &Connection, number: MessageNumber, why: &str) {
-        if self.messages.len() < REMEMBERED_MAXIMUM && !self.messages.insert(number) {
+        if self.messages.contains(&number) {
             return;
+        }
+        if self.messages.len() < REMEMBERED_MAXIMUM {
+            self.messages.insert(number);
         }
         let found = |column: &str| -> Option<Vec<u8>> {
             let text = format!("SELECT CAST({column} AS BLOB) FROM msg WHERE id = ?");
             connection.query_row(&text, [key(number.0)], |row| row.get(0)).ok()
         };
-        let content = [found("topic"), found("recipients")];
-        self.tell(&describe(connection, key(number.0), content), why);
+        self.tell(|| describe(connection, key(number.0), [found("topic"), found("recipients")]), why);
     }
 
     /// Whether a message was told.

@@ -45,6 +45,8 @@ pub enum OpenError {
         /// Bytes that are enough.
         enough: u64,
     },
+    /// Its disk is full.
+    Full(PathBuf),
     /// It is damaged.
     Damaged {
         /// The file.
@@ -90,6 +92,11 @@ impl fmt::Display for OpenError {
                 Shown(path),
                 enough.div_ceil(MIB)
             ),
+            Self::Full(path) => write!(
+                formatter,
+                "{}: there is no space left on its disk. Free some and start again",
+                Shown(path)
+            ),
             Self::Damaged { path, why } => write!(
                 formatter,
                 "{}: it is damaged ({}) and is left as it is. Put a copy from a backup in its place, move it away to \
@@ -128,16 +135,25 @@ pub enum StoreError {
     Other(String),
 }
 
+impl OpenError {
+    /// Whether nothing is missing but room on the disk.
+    pub const fn is_want_of_room(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::NoRoom { .. })
+    }
+}
+
 impl StoreError {
     /// The same as a reason why the store can not be opened.
     pub(super) fn about(self, path: &Path) -> OpenError {
         let path = path.to_owned();
         match self {
-            Self::Full => OpenError::Failed { path, why: "no space left on the device".to_owned() },
+            Self::Full => OpenError::Full(path),
             Self::Damaged(why) => OpenError::Damaged { path, why },
             Self::Lost(lost) => OpenError::Failed {
                 path: lost,
-                why: "it was removed, or replaced by another file".to_owned(),
+                why: "it was removed, or replaced by another file. Put it back, or start again to go on with what is \
+                      there"
+                    .to_owned(),
             },
             Self::Unwritten(why) | Self::Other(why) => OpenError::Failed { path, why },
         }
@@ -170,16 +186,21 @@ impl From<rusqlite::Error> for StoreError {
             Error::FromSqlConversionFailure(..)
             | Error::IntegralValueOutOfRange(..)
             | Error::InvalidColumnType(..)
+            | Error::SqlInputError { .. }
             | Error::Utf8Error(..) => return Self::Damaged(error.to_string()),
             _ => {}
         }
         let is = |code| error.sqlite_error().is_some_and(|error| error.extended_code == code);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
+            // All statements fit the layout, and all rows that are written fit the tables.
+            _ if is(ffi::SQLITE_ERROR) => Self::Damaged(error.to_string()),
             _ if is(ffi::SQLITE_IOERR_WRITE) => Self::Unwritten(error.to_string()),
             // A page ends in its midst, or is not there.
             _ if is(ffi::SQLITE_IOERR_SHORT_READ) => Self::Damaged("the file is too short".to_owned()),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => {
+                Self::Damaged(error.to_string())
+            }
             _ => Self::Other(error.to_string()),
         }
     }

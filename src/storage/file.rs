@@ -47,6 +47,11 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     access(path, AccessFlags::R_OK | AccessFlags::W_OK).map_err(|why| in_words(why.into()))
 }
 
+/// The path of a file with no link in it.
+pub(super) fn real(path: &Path) -> Result<PathBuf, OpenError> {
+    path.canonicalize().map_err(|why| OpenError::File { path: path.to_owned(), why })
+}
+
 /// Makes the names in a directory durable: a file is of no use after a power cut if nobody finds it.
 #[expect(clippy::disallowed_methods, reason = "this floor may open files")]
 fn keep_names(directory: &Path) -> io::Result<()> {
@@ -109,12 +114,11 @@ pub(super) struct Place {
 type Identity = (u64, u64);
 
 impl Place {
-    /// Looks at what lies there now. A link is followed, as the engine does it.
+    /// Looks at what lies there now.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let path = path.canonicalize()?;
-        let journal = journal(&path);
+        let journal = journal(path);
         let journal = identity(&journal).ok().map(|identity| (journal, identity));
-        Ok(Self { file: (path.clone(), identity(&path)?), journal })
+        Ok(Self { file: (path.to_owned(), identity(path)?), journal })
     }
 
     /// The file of the two that is not there any more, or is another one. Where that can not be told, the next access

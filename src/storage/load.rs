@@ -66,9 +66,12 @@ pub(super) fn load(
     loading.retained()?;
     let mut needless = loading.needless;
     needless.rows.append(&mut damage.removals);
+    if damage.lacks_rows {
+        needless.messages.clear();
+    }
     let mut outcome = needless.forget(connection);
     if let Err(StoreError::Damaged(_)) = outcome {
-        needless.spare_unreadable(connection);
+        needless.spare_unreadable(connection)?;
         outcome = needless.forget(connection);
     }
     match outcome {
@@ -107,11 +110,6 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
 
     fn has_session(&self, session: SessionNumber) -> bool {
         self.sessions.binary_search(&session).is_ok()
-    }
-
-    /// Something speaks of a session that is not there.
-    fn tell_orphan(&mut self, what: &str) {
-        self.damage.tell(&format!("the session is missing that {what} belongs to"), "a row was lost");
     }
 
     fn sessions(&mut self) -> Outcome<()> {
@@ -154,11 +152,14 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
             let place = Some((session, subscription.filter.clone()));
             check_order(&SUB, last < place)?;
             last = place;
-            if self.has_session(session) {
-                self.tell(Restored::Subscription(session, subscription))?;
-            } else {
-                self.tell_orphan(&format!("a subscription to {}", damage::text(row, 1)));
+            if !self.has_session(session) {
+                // Its messages would be taken for needless, and forgotten.
+                return Err(StoreError::Damaged(format!(
+                    "the session is missing that a subscription to {} belongs to",
+                    damage::text(row, 1)
+                )));
             }
+            self.tell(Restored::Subscription(session, subscription))?;
         }
         Ok(())
     }
@@ -173,8 +174,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
                 Ok((session, identifier)) if self.has_session(session) => {
                     self.tell(Restored::Received(session, identifier))?;
                 }
-                Ok(_) => self.tell_orphan("a QoS 2 message that has come"),
-                Err(error) => {
+                outcome => {
+                    let error = outcome.err().unwrap_or_else(orphan);
                     let connection = self.connection;
                     let what = || {
                         let client = damage::client_of(connection, row, 0);
@@ -200,8 +201,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
                         self.in_delivery.insert((delivery.message, session));
                     }
                 }
-                Ok(_) => self.tell_orphan("a QoS 2 delivery"),
-                Err(error) => {
+                outcome => {
+                    let error = outcome.err().unwrap_or_else(orphan);
                     let connection = self.connection;
                     let what = || {
                         let client = damage::client_of(connection, row, 0);
@@ -238,7 +239,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
     fn lose_message(&mut self, message: MessageNumber, why: &str) {
         if !self.damage.has_lost(message) {
             self.damage.lose_message(self.connection, message, why);
-            self.damage.removals.push((&MSG, vec![key(message.0).into(), Value::Null]));
+            self.damage.remove_later(&MSG, vec![key(message.0).into(), Value::Null]);
         }
     }
 
@@ -272,7 +273,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
             let next = self.next_id(&MSG, after, &why)?;
             match u64::try_from(next).ok().and_then(NonZeroU64::new) {
                 Some(number) => self.lose_message(MessageNumber(number), &why),
-                None => self.damage.tell("a message is lost", &why),
+                None => self.damage.tell(|| "a message is lost".to_owned(), &why),
             }
             after = next;
         }
@@ -395,8 +396,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         let (mut after, mut of_rows) = (i64::MIN, 0);
         while let Some(why) = self.retained_after(&mut after, &mut of_rows)? {
             let next = self.next_id(&RETAINED, after, &why)?;
-            self.damage.tell("what one topic has retained is lost", &why);
-            self.damage.removals.push((&RETAINED, vec![next.into(), Value::Null]));
+            self.damage.tell(|| "what one topic has retained is lost".to_owned(), &why);
+            self.damage.remove_later(&RETAINED, vec![next.into(), Value::Null]);
             after = next;
         }
         self.check_topics(of_rows)
@@ -458,8 +459,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
             Ok(_) | Err(StoreError::Damaged(_)) => {}
             Err(error) => return Err(error),
         }
-        self.damage
-            .tell("the index of retained messages is made anew", "it does not agree with what is there");
+        let what = "the index of retained messages is made anew";
+        self.damage.tell(|| what.to_owned(), "it does not agree with what is there");
         self.connection.execute_batch("REINDEX retained").map_err(|error| match error.sqlite_error_code() {
             Some(ErrorCode::ConstraintViolation) => StoreError::Damaged("a topic is there twice".to_owned()),
             _ => error.into(),
@@ -501,6 +502,11 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         }
         Ok(())
     }
+}
+
+/// What is wrong with a row that speaks of a session that is not there.
+fn orphan() -> StoreError {
+    StoreError::Damaged("its session is missing".to_owned())
 }
 
 /// A row of a delivery.

@@ -76,9 +76,7 @@ pub struct Store {
     path: PathBuf,
     ballast: Ballast,
     connection: Connection,
-    /// Those of the settings.
-    present: Vec<ListenerName>,
-    /// All that the store knows.
+    /// Those of the settings, and all others that the store knows.
     listeners: Listeners,
     /// Numbers that may have been given so far.
     marks: Marks,
@@ -119,21 +117,33 @@ impl Store {
         let Opening { listeners: present, clocks, .. } = opening;
         let read = |mut store: Self| store.load(clocks.now, |_| {}).map(|_| store);
         match Self::open_as_it_is(path, present.clone(), clocks).and_then(read) {
-            Err(OpenError::Damaged { .. }) => {
-                let set_aside = file::set_aside(path, clocks.wall)?;
-                let store = Self::open_as_it_is(path, present, clocks)?;
+            Err(OpenError::Damaged { path: real, .. }) => {
+                let set_aside = file::set_aside(&real, clocks.wall)?;
+                let store = Self::open_as_it_is(&real, present, clocks)?;
                 Ok(Self { set_aside: Some(set_aside), ..store })
             }
             other => other,
         }
     }
 
+    /// Where the disk is full, the room is used that is kept back for that.
     fn open_as_it_is(path: &Path, present: Vec<ListenerName>, clocks: Clocks) -> Result<Self, OpenError> {
-        let mut ballast = Ballast::beside(path);
-        ballast.make_way();
         file::prepare(path)?;
+        // A link is followed once, here: the engine puts its journal beside what it leads to.
+        let path = &file::real(path)?;
+        match Self::open_real(path, present.clone(), clocks) {
+            Err(error) if error.is_want_of_room() && Ballast::beside(path).give_up() => {
+                Self::open_real(path, present, clocks)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn open_real(path: &Path, present: Vec<ListenerName>, clocks: Clocks) -> Result<Self, OpenError> {
+        let taken = schema::take(path)?;
+        // Before anything is written.
         let severed = wal::severed(&file::journal(path));
-        let connection = schema::connect(path, &present, Anchor::first(clocks))?;
+        let connection = taken.bring_up(path, &present, Anchor::first(clocks))?;
         let in_words = |error: StoreError| error.about(path);
         let listeners = Listeners::read(&connection, &present).map_err(in_words)?;
         let marks = Marks::read(&connection).map_err(in_words)?;
@@ -149,9 +159,8 @@ impl Store {
         let place = Self::find(path)?;
         Ok(Self {
             path: path.to_owned(),
-            ballast,
+            ballast: Ballast::beside(path),
             connection,
-            present,
             listeners,
             marks,
             timeline: Timeline::resume(anchor, clocks),
@@ -374,7 +383,11 @@ impl Store {
         let in_words = |error: StoreError| error.about(&self.path);
         self.check_place().map_err(in_words)?;
         self.connection = Connection::open_in_memory().map_err(|error| in_words(error.into()))?;
-        self.connection = schema::connect(&self.path, &self.present, self.timeline.anchor())?;
+        let taken = schema::take(&self.path)?;
+        if wal::severed(&file::journal(&self.path)) != Severed::default() {
+            return Err(in_words(StoreError::Damaged("its journal has changed".to_owned())));
+        }
+        self.connection = taken.go_on(&self.path)?;
         self.listeners.number(&self.connection).map_err(in_words)?;
         upkeep::empty_journal(&self.connection, &mut self.written).map_err(in_words)?;
         self.place = Self::find(&self.path)?;
@@ -427,7 +440,7 @@ impl Store {
         }
         match upkeep::vacuum_slice(&self.connection, &mut self.written, pause) {
             Err(StoreError::Damaged(why)) => {
-                self.damage.tell("no unused pages are given back any more", &why);
+                self.damage.tell(|| "no unused pages are given back any more".to_owned(), &why);
                 self.gives_back = false;
                 Ok(false)
             }

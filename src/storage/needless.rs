@@ -3,6 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::StoreError;
 use super::rows::Outcome;
 use super::tables::{MSG, RETAINED, Table};
 use super::write::forget;
@@ -42,10 +43,21 @@ impl Needless {
         Ok(())
     }
 
-    /// Leaves where it is what would keep the rest from being forgotten. It was told, or is settled.
-    pub(super) fn spare_unreadable(&mut self, connection: &Connection) {
-        self.rows.retain(|(table, key)| table.is_readable(connection, key));
-        self.messages.retain(|message| MSG.is_readable(connection, &[(*message).into(), Value::Null]));
-        self.retained.retain(|retained| RETAINED.is_readable(connection, &[(*retained).into(), Value::Null]));
+    /// Leaves messages where they are that would keep the rest from being forgotten. They were told, or are settled.
+    ///
+    /// # Errors
+    ///
+    /// What a topic has retained can be neither read nor replaced, so the next message that is retained there would end
+    /// the broker.
+    pub(super) fn spare_unreadable(&mut self, connection: &Connection) -> Outcome<()> {
+        let is_lost = |table: &Table, key: &[Value]| !table.is_readable(connection, key);
+        let retained = self.retained.iter().map(|id| vec![(*id).into(), Value::Null]);
+        let of_rows = self.rows.iter().filter(|(table, _)| table.name == RETAINED.name);
+        if retained.chain(of_rows.map(|(_, key)| key.clone())).any(|key| is_lost(&RETAINED, &key)) {
+            return Err(StoreError::Damaged("a page of retained messages cannot be read".to_owned()));
+        }
+        self.rows.retain(|(table, key)| !is_lost(table, key));
+        self.messages.retain(|message| !is_lost(&MSG, &[(*message).into(), Value::Null]));
+        Ok(())
     }
 }

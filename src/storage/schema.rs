@@ -90,8 +90,8 @@ const MADE_ANEW: &str = "
     ) WITHOUT ROWID;
     CREATE TABLE msg (
         id INTEGER PRIMARY KEY, recipients BLOB NOT NULL, payload_sum INTEGER NOT NULL, sum INTEGER NOT NULL,
-        lifetime INTEGER, expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL, publisher TEXT, properties BLOB NOT NULL,
-        payload BLOB NOT NULL
+        lifetime INTEGER, expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL, publisher TEXT,
+        properties BLOB NOT NULL, payload BLOB NOT NULL
     );
     CREATE TABLE done (
         msg INTEGER NOT NULL, session INTEGER NOT NULL, identifier INTEGER, sum INTEGER NOT NULL,
@@ -112,18 +112,44 @@ const MADE_ANEW: &str = "
     );
 ";
 
-/// Opens the file, takes it for this process alone and brings it to the present layout. The timeline begins with this
-/// anchor if there was none.
-pub(super) fn connect(path: &Path, present: &[ListenerName], first: Anchor) -> Result<Connection, OpenError> {
+/// A file that this process has for itself, and in which it has changed nothing yet.
+pub(super) struct Taken {
+    connection: Connection,
+    version: i64,
+}
+
+/// Opens the file and takes it for this process alone.
+pub(super) fn take(path: &Path) -> Result<Taken, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let in_words = |error: rusqlite::Error| refusal(path, error);
-    let mut connection = Connection::open_with_flags(path, flags).map_err(in_words)?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| refusal(path, error))?;
     let version = identify(&connection, path)?;
-    let outcome = set_up(&connection).and_then(|()| migrate(&mut connection, version, present, first));
-    match outcome {
-        Ok(()) => Ok(connection),
-        Err(error) if version < known() && lacks_room(path, &error) => Err(no_room(path)),
-        Err(error) => Err(in_words(error)),
+    Ok(Taken { connection, version })
+}
+
+impl Taken {
+    /// Brings the file to the present layout. The timeline begins with this anchor if there was none.
+    pub(super) fn bring_up(
+        self,
+        path: &Path,
+        present: &[ListenerName],
+        first: Anchor,
+    ) -> Result<Connection, OpenError> {
+        let Self { mut connection, version } = self;
+        let outcome = set_up(&connection).and_then(|()| migrate(&mut connection, version, present, first));
+        match outcome {
+            Ok(()) => Ok(connection),
+            Err(error) if version < known() && lacks_room(path, &error) => Err(no_room(path)),
+            Err(error) => Err(refusal(path, error)),
+        }
+    }
+
+    /// The same where it was at the present layout before.
+    pub(super) fn go_on(self, path: &Path) -> Result<Connection, OpenError> {
+        if self.version != known() {
+            return Err(StoreError::Damaged("it is another file than before".to_owned()).about(path));
+        }
+        set_up(&self.connection).map_err(|error| refusal(path, error))?;
+        Ok(self.connection)
     }
 }
 
@@ -180,6 +206,7 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
         APPLICATION if version > known => {
             Err(OpenError::Newer { path: path.to_owned(), versions: (version, known) })
         }
+        APPLICATION if version < 1 => Err(StoreError::nonsense("the number of its layout").about(path)),
         APPLICATION => Ok(version),
         0 if version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 => Ok(0),
         _ => Err(OpenError::Foreign(path.to_owned(), "a database of another program")),

@@ -216,6 +216,24 @@ fn a_message_that_can_not_even_be_removed_is_lost_once() {
     }
 }
 
+/// Whatever is retained next on its topic would have to replace it, and end the broker each time.
+#[test]
+fn what_is_retained_and_can_not_even_be_removed_keeps_the_broker_from_starting() {
+    let directory = filled();
+    let mut bytes = fs::read(directory.file()).expect("read");
+    let leaf =
+        bytes.chunks(4096).position(|page| page[0] == 13 && page.windows(400).any(|bytes| bytes == [8; 400]));
+    let leaf = leaf.expect("the row is in a page") * 4096;
+    let beginning = bytes[leaf..].windows(400).position(|bytes| bytes == [8; 400]).expect("it is there");
+    let length = bytes[leaf + beginning..].iter().take_while(|byte| **byte == 8).count();
+    bytes[leaf + beginning + length..][..4].fill(0x7F);
+    fs::write(directory.file(), bytes).expect("written");
+    for _ in 0..2 {
+        let error = all(&mut directory.store()).expect_err("it is damaged").to_string();
+        assert!(error.contains("a page of retained messages cannot be read"), "{error}");
+    }
+}
+
 #[test]
 fn an_index_that_does_not_agree_is_made_anew() {
     for damage in ["topic = 'r/3'", "topic = 'r/2'"] {
@@ -310,12 +328,42 @@ fn pages_that_were_swapped_are_damage() {
     assert!(error.to_string().contains("out of its order"), "{error}");
 }
 
+/// Its messages would be taken for those of a session that has ended.
 #[test]
-fn a_session_that_is_missing_is_told() {
+fn a_session_that_is_missing_keeps_the_broker_from_starting() {
     let directory = filled();
     change(&directory.file(), "DELETE FROM session WHERE id = 1");
+    let kept = || {
+        let connection = rusqlite::Connection::open(directory.file()).expect("opened");
+        connection.query_row("SELECT count(*) FROM msg", (), |row| row.get::<_, i64>(0)).expect("read")
+    };
+    let before = kept();
+    for _ in 0..2 {
+        let error = all(&mut directory.store()).expect_err("it is damaged").to_string();
+        assert!(error.contains("the session is missing that a subscription to 'a/#' belongs to"), "{error}");
+    }
+    assert_eq!(kept(), before, "nothing is forgotten");
+    // Without a subscription it is known by what has come and what is on its way, which is told once.
+    change(&directory.file(), "DELETE FROM sub WHERE session = 1");
     let (_, damaged) = all(&mut directory.store()).expect("it can be read");
-    assert_eq!(damaged, 3, "a subscription, a message that has come, one on its way");
+    assert_eq!(damaged, 2, "a message that has come, one on its way");
+    assert_eq!(all(&mut directory.store()).expect("it can be read").1, 0);
+}
+
+#[test]
+fn damage_to_the_layout_says_what_to_do() {
+    for damage in [
+        "PRAGMA user_version = 0",
+        "PRAGMA user_version = -2",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'topic', 'topib') \
+         WHERE name = 'msg'",
+        "DROP TABLE done",
+    ] {
+        let directory = filled();
+        change(&directory.file(), damage);
+        let error = open(&directory.file()).and_then(|mut store| all(&mut store)).expect_err("it is damaged");
+        assert!(matches!(error, OpenError::Damaged { .. }), "{damage}: {error}");
+    }
 }
 
 /// What a broker that was killed leaves: a journal of several commits, each of one message.
@@ -416,4 +464,26 @@ fn a_file_that_is_gone_or_replaced_is_noticed() {
         fs::rename(directory.0.join("away"), &path).expect("renamed");
         store.check_place().expect("it is the same");
     }
+}
+
+/// The engine puts its journal beside the file that a link leads to, and so does everything else.
+#[test]
+fn a_store_behind_a_link_is_where_the_link_leads() {
+    let (directory, links) = (filled(), Directory::new());
+    std::os::unix::fs::symlink(directory.file(), links.file()).expect("a link can be made");
+    let mut store = open(&links.file()).expect("it is sound");
+    assert_eq!(store.path(), directory.file().canonicalize().expect("it is there"));
+    store.restore_ballast().expect("there is room");
+    drop(store);
+    assert!(directory.0.join("store.db.ballast").exists());
+    fs::write(directory.file(), [7; 9_000]).expect("written");
+    let opening = super::opening(crate::settings::OnDamage::SetAside, CLOCKS);
+    let store = Store::open(&links.file(), opening).expect("it is set aside");
+    let aside = store.was_set_aside().expect("it was damaged").to_owned();
+    assert!(aside.starts_with(directory.0.canonicalize().expect("it is there")) && links.file().is_symlink());
+    drop(store);
+    assert!(
+        !directory.file().is_symlink()
+            && fs::read(directory.file()).is_ok_and(|bytes| bytes[..6] == *b"SQLite")
+    );
 }

@@ -13,7 +13,8 @@ use super::records::{
 use super::{Directory, WALL, opening};
 use crate::codec::QoS;
 use crate::journal::{
-    Batch, Recipient, Record, Restored, StoredDelivery, StoredMessage, StoredPresence, StoredWill,
+    Batch, Recipient, Record, Restored, SessionNumber, StoredDelivery, StoredMessage, StoredPresence,
+    StoredWill,
 };
 use crate::settings::OnDamage;
 use crate::storage::Store;
@@ -70,7 +71,7 @@ impl Maker {
                 let mut made = subscription(&topic);
                 (made.qos, made.identifier) = (qos, identifier);
                 (made.no_local, made.retain_as_published, made.owes_retained) = flags;
-                Record::Subscribed(session, made)
+                Record::Subscribed(self.present(session)?, made)
             }
             4 => Record::Unsubscribed(session, topic),
             5..8 => {
@@ -92,7 +93,7 @@ impl Maker {
                 Record::Message(StoredMessage { number: message_number(self.number), message, recipients })
             }
             8..11 => self.settled(draft)?,
-            11 if draft.flag => Record::Received(session, packet),
+            11 if draft.flag => Record::Received(self.present(session)?, packet),
             11 => Record::Released(session, packet),
             13 if draft.flag && draft.choice.is_multiple_of(2) => {
                 let count = self.model.messages.len().max(1);
@@ -108,12 +109,20 @@ impl Maker {
                 let (message, _) = self.model.messages.iter().nth(usize::from(draft.choice) % count)?;
                 let message = message_number(*message);
                 let is_released = draft.flag && draft.length.is_multiple_of(2);
-                Record::Delivery(session, StoredDelivery { identifier: packet, message, is_released })
+                Record::Delivery(
+                    self.present(session)?,
+                    StoredDelivery { identifier: packet, message, is_released },
+                )
             }
             14 if draft.flag => Record::Completed(session, packet),
             14 => Record::Cleared(topic),
             _ => Record::Retained(portable(&topic, &payload, at)),
         })
+    }
+
+    /// A session that is there: others have nothing of their own.
+    fn present(&self, session: SessionNumber) -> Option<SessionNumber> {
+        self.model.sessions.contains_key(&session.0.get()).then_some(session)
     }
 
     fn session(&self, draft: &Draft, at: Time, payload: &[u8]) -> Record {
