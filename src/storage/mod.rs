@@ -112,14 +112,14 @@ impl Store {
     /// What is wrong with the directory or the file, in words for the operator.
     pub fn open(path: &Path, opening: Opening) -> Result<Self, OpenError> {
         if opening.on_damage == OnDamage::Refuse {
-            return Self::open_as_it_is(path, opening.listeners, opening.clocks);
+            return Self::open_as_it_is(path, &opening.listeners, opening.clocks);
         }
         let Opening { listeners: present, clocks, .. } = opening;
         let read = |mut store: Self| store.load(clocks.now, |_| {}).map(|_| store);
-        match Self::open_as_it_is(path, present.clone(), clocks).and_then(read) {
+        match Self::open_as_it_is(path, &present, clocks).and_then(read) {
             Err(OpenError::Damaged { path: real, .. }) => {
                 let set_aside = file::set_aside(&real, clocks.wall)?;
-                let store = Self::open_as_it_is(&real, present, clocks)?;
+                let store = Self::open_as_it_is(&real, &present, clocks)?;
                 Ok(Self { set_aside: Some(set_aside), ..store })
             }
             other => other,
@@ -127,11 +127,11 @@ impl Store {
     }
 
     /// Where the disk is full, the room is used that is kept back for that.
-    fn open_as_it_is(path: &Path, present: Vec<ListenerName>, clocks: Clocks) -> Result<Self, OpenError> {
+    fn open_as_it_is(path: &Path, present: &[ListenerName], clocks: Clocks) -> Result<Self, OpenError> {
         file::prepare(path)?;
         // A link is followed once, here: the engine puts its journal beside what it leads to.
         let path = &file::real(path)?;
-        match Self::open_real(path, present.clone(), clocks) {
+        match Self::open_real(path, present, clocks) {
             Err(error) if error.is_want_of_room() && Ballast::beside(path).give_up() => {
                 Self::open_real(path, present, clocks)
             }
@@ -139,13 +139,13 @@ impl Store {
         }
     }
 
-    fn open_real(path: &Path, present: Vec<ListenerName>, clocks: Clocks) -> Result<Self, OpenError> {
+    fn open_real(path: &Path, present: &[ListenerName], clocks: Clocks) -> Result<Self, OpenError> {
         let taken = schema::take(path)?;
         // Before anything is written.
         let severed = wal::severed(&file::journal(path));
-        let connection = taken.bring_up(path, &present, Anchor::first(clocks))?;
+        let connection = taken.bring_up(path, present, Anchor::first(clocks))?;
         let in_words = |error: StoreError| error.about(path);
-        let listeners = Listeners::read(&connection, &present).map_err(in_words)?;
+        let listeners = Listeners::read(&connection, present).map_err(in_words)?;
         let marks = Marks::read(&connection).map_err(in_words)?;
         let anchor = anchor::read(&connection).map_err(in_words)?;
         let mut written = upkeep::begin(&connection).map_err(in_words)?;
