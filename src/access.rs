@@ -135,8 +135,8 @@ pub trait AccessControl {
         self.grants_everything()
     }
 
-    /// Whether a client with a User Name that this listener lets in has proved the name by its password. One that it
-    /// has not proved owns nothing.
+    /// Whether a client that this listener has accepted with a User Name has proved the name by its password. It owns
+    /// nothing under a name that it has not proved.
     fn proves_names(&self, listener: ListenerId) -> bool {
         let _ = listener;
         !self.grants_everything()

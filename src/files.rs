@@ -1,5 +1,5 @@
-//! Files that an operator names. They are opened at once or refused: a name may stand for a FIFO or a terminal, which
-//! would have to be waited for, and that is seen before it is opened.
+//! Files that an operator names. They are opened at once or refused. A name may stand for a FIFO or a terminal, which
+//! would have to be waited for, so that is checked before it is opened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};

@@ -51,7 +51,7 @@
 //! | 3 | `websocket` | MQTT in WebSocket frames, bytes to bytes | below |
 //! | 3 | `proxy` | the PROXY header in front of a connection, bytes to bytes | below |
 //! | 3 | `import` | what a database of mosquitto holds, as records of ours | below |
-//! | 3 | `timeline` | how late it is for what is stored, by clocks that may be wrong | below |
+//! | 3 | `timeline` | the age of stored data, by clocks that may be wrong | below |
 //! | 3 | `bridge` (to come) | the client's side of a link to another broker | below |
 //! | 4 | `files` | files that an operator names, opened without waiting for anybody | below |
 //! | 4 | `authority` | the access control of a configured broker: files of users and rules, a thread for passwords, who has guessed | below, `files` |

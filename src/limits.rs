@@ -94,13 +94,13 @@ pub struct Limits {
     pub keep_alive_maximum: u16,
     /// Time for a client to be let in, which its CONNECT and the answers of an extended authentication take.
     pub connect_timeout: Duration,
-    /// Time for which `connect_timeout` stands still while a client that is not let in yet waits for the broker.
+    /// Time for which `connect_timeout` stands still while a client that is not accepted yet waits for the broker.
     /// Beyond: it is told that the server is busy (0x89, return code 3 before 5.0).
     pub admission_wait: Duration,
     /// Time for a peer to close after the broker's last word.
     pub linger: Duration,
-    /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection: the oldest alone,
-    /// so long after the client's latest acknowledgement; doubled each time. Zero turns it off.
+    /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection: only the oldest,
+    /// this long after the client's latest acknowledgement; doubled each time. Zero turns it off.
     pub retry_interval: Duration,
 }
 

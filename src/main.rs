@@ -77,8 +77,8 @@ fn main() -> ExitCode {
 }
 
 /// Has this process begin once more with an allocator that gives memory back after a peak; glibc reads its settings at
-/// the start alone. Whoever has set some himself keeps them, and if it can not be, the broker runs as it is. Signals
-/// that are held back still are then, which they would not be by the ways of the standard library.
+/// the start alone. Settings of the user are kept, and if the restart fails, the broker runs as it is. Signals that are
+/// held back stay so, which they would not if the standard library started the process.
 #[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
 fn tune_allocator() {
     use std::ffi::{CString, OsString};

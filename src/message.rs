@@ -366,7 +366,7 @@ impl<'a> Keepable<'a> {
     }
 
     /// What came as `publish` on this topic. `is_for_all` if every receiver knows the topic by that name, and none has
-    /// older ones to get first.
+    /// older messages to get first.
     #[inline]
     pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>, is_for_all: bool) -> Self {
         let publication = Publication {
@@ -449,7 +449,7 @@ pub struct Encoded<'a> {
     /// Where in `bytes` the Packet Identifier stands, for QoS 1 and 2.
     pub packet_identifier_at: usize,
     /// Length of the whole packet; more than [`PACKET_SIZE_MAXIMUM`](crate::codec::PACKET_SIZE_MAXIMUM) if the protocol
-    /// can not say it, and no client accepts it.
+    /// cannot express it, and no client accepts it.
     pub length: usize,
     /// Whether the payload follows by reference.
     pub payload_by_reference: bool,

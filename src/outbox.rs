@@ -161,7 +161,7 @@ pub struct Outbox {
     is_dirty: bool,
     /// Nothing can be written any more.
     is_lost: bool,
-    /// Whether QoS 0 messages do not come here at once but wait in the queue of the session, behind others of that QoS.
+    /// Whether QoS 0 messages do not come here at once but wait in the queue of the session, after others of that QoS.
     pub queues_at_most_once: bool,
     /// All bytes that ever left.
     sent: u64,

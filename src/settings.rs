@@ -133,7 +133,7 @@ impl Listener {
     }
 }
 
-/// What each of these listeners is known by, no two by the same. Those that can not be told apart are numbered.
+/// The names by which these listeners are known, all different. Listeners that cannot be told apart are numbered.
 pub fn names_of<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<ListenerName> {
     let mut names: Vec<ListenerName> = Vec::new();
     for listener in listeners {

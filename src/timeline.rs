@@ -1,4 +1,4 @@
-//! How late it is for what is stored, on machines whose clocks may be wrong.
+//! The age of what is stored, on machines whose clocks may be wrong.
 //!
 //! A machine without a battery starts in 1970 and is set right later, and a clock may be set to anything at any time.
 //! So moments are not stored as a wall clock shows them but on a timeline, in milliseconds. It goes on with the
@@ -9,10 +9,10 @@
 //! |---|---|
 //! | the machine was not started again | what the clock says that counts since it was started, sleep included |
 //! | it was | what the wall clock says, if it can be right |
-//! | it was, and the wall clock can not be right | none |
+//! | it was, and the wall clock cannot be right | none |
 //!
-//! A wall clock can not be right where it shows a time before this version was [`RELEASED`], or one before that of the
-//! anchor, or one so far beyond it that nobody would have left a broker down for so long.
+//! A wall clock cannot be right if it shows a time before this version was [`RELEASED`], a time before the anchor, or
+//! one so far beyond the anchor that no broker would have been left down for so long.
 //!
 //! Nothing here reads a clock: what the [`Clocks`] show is handed in.
 
@@ -34,7 +34,7 @@ pub const DOWNTIME_MAXIMUM: u64 = 400 * DAY;
 /// How old an anchor may become. What a wall clock that is wrong costs after a crash is no more than this.
 pub const ANCHOR_AGE_MAXIMUM: Duration = Duration::from_seconds(60);
 
-/// How far a wall clock may go astray before the anchor is no longer right, in milliseconds.
+/// How far a wall clock may drift before the anchor is no longer right, in milliseconds.
 const STEP: u64 = 1000;
 
 /// Which start of the machine it is, and for how long it has been on.
@@ -98,7 +98,7 @@ impl Anchor {
     }
 }
 
-/// Why a wall clock is not believed. To be shown behind `the clock`.
+/// Why a wall clock is not believed. Written to follow `the clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
     /// It shows a time before this version was released.
@@ -126,7 +126,7 @@ pub struct Timeline {
     start: Clocks,
     moment: u64,
     doubt: Option<Doubt>,
-    /// The one that is stored, and when that was done in this run.
+    /// The anchor that is stored, and when it was stored in this run.
     anchor: Anchor,
     anchored: Option<Time>,
 }
@@ -139,7 +139,7 @@ impl Timeline {
         Self { start: clocks, moment, doubt: elapsed.err(), anchor, anchored: None }
     }
 
-    /// Why the time in which the broker was down is not known and counts as none, if that is so.
+    /// Why the time for which the broker was down is not known and counts as none, if that is so.
     pub const fn doubt(&self) -> Option<Doubt> {
         self.doubt
     }
@@ -200,7 +200,7 @@ mod tests {
         Clocks { now: Time::from_milliseconds(now), boot, wall }
     }
 
-    /// One that has come to a million on a line that began in 1970.
+    /// An anchor at a million on a timeline that began in 1970.
     fn anchor(boot: Option<(u128, u64)>, wall: u64) -> Anchor {
         Anchor { moment: 1_000_000, ..Anchor::first(clocks(7, boot, wall)) }
     }

@@ -285,7 +285,7 @@ fn a_log_that_nobody_reads_stalls_nobody() {
     let _ = broker.wait_for_end();
 }
 
-/// A late reader gets what there was room for, and hears of the rest.
+/// A late reader gets what there was room for, and is told of the rest.
 #[test]
 fn a_log_that_is_read_late_tells_what_is_missing() {
     let configuration = "user root\nlog_dest stderr\nlog_dest file @/fifo\nlog_type all\n";

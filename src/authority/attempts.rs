@@ -3,10 +3,10 @@
 //! who tries many names; so only different ones count, and there are two limits, for a user at an address and for the
 //! address.
 //!
-//! A password that is remembered as right can be told from others without a look. But anyone who may have guesses
-//! compared with it without end will find it; so even that is limited, by the limit of the address. Beyond, only a
-//! device passes that has proved the password from there before, by the name that it has as a client; each of them has
-//! a limit of its own, so that its name is of little use to others.
+//! A password that is remembered as right can be told from others without a look. But a client that may have guesses
+//! compared with it without end will find it, so the limit of the address holds for that, too. Beyond it, only devices
+//! pass that have proved the password from there before, known by their Client Identifiers. Each of them has a limit of
+//! its own, so that its name is of little use to others.
 //!
 //! Knows the time only as it is told. What is remembered is a few bytes for each of a bounded number.
 
@@ -28,7 +28,7 @@ const WRONG_MAXIMUM: usize = 2_048;
 /// Wrong passwords that are remembered of all of them. Beyond: the oldest are forgotten.
 const GUESSES_MAXIMUM: usize = 16_384;
 
-/// Who wants to be let in, known by numbers that no one outside can foresee.
+/// A client that wants to be accepted, known by numbers that cannot be predicted from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claimant {
     /// Without one it is on this machine, where it may always try.
@@ -96,8 +96,8 @@ impl Wrong {
 }
 
 impl Attempts {
-    /// A client that claims to be this user, by a client of this name from there, where so many different wrong
-    /// passwords of a user are looked at; zero for any number.
+    /// A client with this Client Identifier and address that claims to be this user. So many different wrong passwords
+    /// of a user are checked; zero is for any number.
     pub(super) fn claimant(
         &self,
         address: Option<IpAddr>,
@@ -146,8 +146,8 @@ impl Attempts {
         limit.or(is_user_over.then_some(Limit::User))
     }
 
-    /// A password was not looked at, and is not remembered as right. That it is not is a hint for those who guess, so
-    /// it counts like a wrong one, but not as one of which it is known.
+    /// A password was not checked, and is not remembered as right. That it is not remembered is a hint for a guesser,
+    /// so it counts like a wrong one, but not as one that is known to be wrong.
     pub(super) fn note_unknown(&mut self, claimant: &Claimant, guess: u64, now: Time) -> Option<Limit> {
         let &Claimant { place, device, most, .. } = claimant;
         if !claimant.is_limited() {
@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    /// Someone guesses from the address of devices that have proved the password.
+    /// A guesser shares the address of devices that have proved the password.
     #[test]
     fn a_known_device_passes_next_to_a_guesser_who_may_not_guess_without_end() {
         let mut attempts = Attempts::default();
@@ -298,7 +298,7 @@ mod tests {
             };
             compared += usize::from(attempts.standing(&stranger, at(1)) != Standing::Closed);
         }
-        assert_eq!(compared, 99, "what no one knows can not be guessed at any longer");
+        assert_eq!(compared, 99, "an unknown password cannot be guessed at any longer");
         assert_eq!(attempts.standing(&lamp, at(1)), Standing::Remembered);
         for guess in 1_000..1_010 {
             assert_eq!(attempts.standing(&fridge, at(1)), Standing::Remembered);

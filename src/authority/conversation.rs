@@ -128,7 +128,7 @@ impl Exchange for Conversation {
             }
             Step::Failed(what) => {
                 let was_open = guard.standing(claimant) == Standing::Open;
-                // No two proofs are the same, so it can not be told whether two are of the same password.
+                // No two proofs are the same, so it cannot be told whether two are of the same password.
                 guard.note_wrong(claimant, digest(secret, &[b"exchange", data]));
                 if was_open { Progress::Failed(ReasonCode::NotAuthorized, what) } else { too_many }
             }

@@ -1,9 +1,9 @@
-//! What keeps passwords from being guessed, and the thread from being drowned, by whichever way and listener somebody
-//! logs in: wrong ones are counted and right ones remembered, the rest waits to be verified. It outlives the access
-//! control, which is another one after each reload.
+//! What keeps passwords from being guessed and the thread from being flooded, on all listeners and in all ways to log
+//! in. Wrong passwords are counted, right ones are remembered, and the rest waits to be verified. It outlives the
+//! access control, which each reload replaces.
 //!
-//! Of a password nothing is remembered but a digest with a key that no one knows, of the line of the password file that
-//! it was held against, the user and the password. Once that line is another one, no digest is found any more.
+//! Of a password only a digest is remembered, with a secret key. It covers the line of the password file that the
+//! password was compared with, the user and the password. Once that line changes, the digest is not found any more.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -43,7 +43,7 @@ struct State {
     proved: Remembered<Digest>,
     queue: Queue,
     worker: Option<Worker>,
-    /// What has been decided and not been told yet.
+    /// Decisions that were not passed on yet.
     decided: VecDeque<(ConnectionId, Verdict)>,
     counted: Counted,
 }
@@ -79,13 +79,13 @@ impl Guard {
         Ok(())
     }
 
-    /// The key, for what else no one may foresee.
+    /// The key, for other values that must not be predictable.
     pub(super) fn key(&self) -> [u8; 32] {
         self.0.borrow().key
     }
 
-    /// Who it is that claims to be `user`, by a client of this name, where so many different wrong passwords of a user
-    /// are looked at; zero for any number.
+    /// The client with this Client Identifier that claims to be `user`. So many different wrong passwords of a user are
+    /// checked; zero is for any number.
     pub(super) fn claimant(
         &self,
         peer: Option<Peer>,
@@ -218,8 +218,9 @@ impl State {
         }
     }
 
-    /// Tells those who wait for a password what has become of it; `None` if it was not looked at. Who has guessed too
-    /// often since is not told, or else a hundred guesses at once would be more than in turn.
+    /// Tells the clients that wait for a password what has become of it; `None` if it was not checked. A client that
+    /// has guessed too often since is not told, or else a hundred guesses at once would gain more than a hundred in
+    /// turn.
     fn decide(&mut self, digest: Digest, job: &Job, passes: Option<bool>) {
         if passes == Some(true) && self.is_open(job) {
             self.proved.note(digest);

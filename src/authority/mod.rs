@@ -129,8 +129,9 @@ pub struct Authority {
     guard: Guard,
     /// The rules that the last question was refused by, and how.
     refused_by: Option<(Rc<Acl>, Ruling)>,
-    /// What users who do not exist are judged by. The same for as long as the process lives: if it changed with a
-    /// reload, whoever asks before and after it would see whose answers stay as they were.
+    /// What users that do not exist are judged by. It stays the same for as long as the process lives. If it changed
+    /// with a reload, a client that asks before and after could tell users that exist by their answers, which stay as
+    /// they were.
     secret: [u8; 32],
 }
 

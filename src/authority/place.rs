@@ -8,7 +8,7 @@ pub(super) enum Place {
     /// This machine, without an address.
     Local,
     V4(u32),
-    /// Anyone with one address of IPv6 has all that share its first half.
+    /// A client with one IPv6 address has all that share its first half.
     V6(u64),
 }
 

@@ -1,6 +1,6 @@
 //! Passwords that wait to be verified: bounded in memory and in the time that they will take, one share for each place
-//! that they come from. The same password of the same user is verified once for all who wait for it, and not at all
-//! once they have all gone.
+//! that they come from. The same password of the same user is verified once for all clients that wait for it, and not
+//! at all once they have all gone.
 //!
 //! Knows the time only as it is told, and does no work of its own.
 
@@ -13,10 +13,10 @@ use crate::memory;
 use crate::passwords::{Cost, Digest, Trial};
 use crate::slots::ConnectionId;
 
-/// Microseconds that all that wait may take. Less than [`crate::limits::Limits::admission_wait`], so that those who
-/// wait do not do so in vain. Beyond: the server is busy.
+/// Microseconds that all that wait may take. Less than [`crate::limits::Limits::admission_wait`], so that clients do
+/// not wait in vain. Beyond: the server is busy.
 const TIME_MAXIMUM: u64 = 50_000_000;
-/// Bytes that all may take that wait, and as many those who wait for what is being verified. Beyond: the server is
+/// Bytes that all that wait may take, and as many for those that wait for what is being verified. Beyond: the server is
 /// busy.
 const BYTES_MAXIMUM: usize = 1024 * 1024;
 /// Microseconds of work that are handed over ahead, so that the thread has some between two turns of the loop.
@@ -266,7 +266,7 @@ impl Queue {
     }
 
     /// Makes room for a job that is not in the queue. If there is none, its place may have an equal share of all, and
-    /// those who have more than that make way, with what they have brought last.
+    /// places that have more than that lose what came from them last.
     fn make_room(&mut self, job: &Job) -> Result<Vec<ConnectionId>, Busy> {
         let mut displaced = Vec::new();
         if self.has_room_for(job) {
@@ -461,7 +461,7 @@ mod tests {
         assert_eq!(displaced.len(), 1);
         let served: Vec<ConnectionId> = (0..6).flat_map(|_| scene.serve(1_000_000)).collect();
         assert!(fast.iter().all(|id| served.contains(id)), "each second one");
-        // Those of one half of IPv6 share, and no one has more than one share by that.
+        // Addresses with the same first half of IPv6 have one share together.
         let all = (0..100).filter(|n| {
             let address = format!("2001:db8::{n:x}");
             scene.push(&address, "slow", &format!("b{n}")).is_ok()

@@ -518,7 +518,7 @@ mod with_passwords {
             let progress = by_scram(&mut authority, peer, "ann", "wrong");
             assert!(matches!(progress, Progress::Failed(ReasonCode::NotAuthorized, _)), "{progress:?}");
         }
-        // By the name of its device, which was let in before, ann may come in; no one else may.
+        // By the name of its device, which was accepted before, ann is accepted, and no other user is.
         assert!(matches!(by_scram(&mut authority, peer, "ann", "pencil"), Progress::Passed { .. }));
         let limited = |progress| matches!(progress, Progress::Failed(ReasonCode::ConnectionRateExceeded, _));
         assert!(limited(by_scram(&mut authority, peer, "ann", "eraser")));

@@ -77,8 +77,8 @@ impl Broker {
             && self.connections.find(id).is_some_and(|connection| !connection.is_undecided())
     }
 
-    /// Whether a client waits to be let in and has said nothing since its CONNECT: if it leaves now, a decision about
-    /// it is of no use to anybody.
+    /// Whether a client waits to be accepted and has sent nothing since its CONNECT. If it leaves now, a decision about
+    /// it is of no use.
     pub fn awaits_nothing_else(&self, id: ConnectionId) -> bool {
         let Some(connection) = self.connections.find(id) else { return false };
         if connection.state != State::Greeting || !connection.is_undecided() {

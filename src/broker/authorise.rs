@@ -61,8 +61,8 @@ pub(super) struct Judge<'a> {
     pub(super) groups: &'a Groups,
 }
 
-/// Judges those who are found for a topic: those who may not have its messages are left out, and the QoS of those who
-/// may have them at a lower one is lowered. Members of groups are judged when it is their turn.
+/// Judges the subscribers that are found for a topic. Those that may not have its messages are left out, and the QoS is
+/// lowered for those that may have them at a lower one. Members of groups are judged when it is their turn.
 pub(super) struct Selecting<'a> {
     pub(super) judge: Judge<'a>,
     pub(super) sessions: &'a mut Slots<SessionMark, Session>,
@@ -94,7 +94,7 @@ impl Select for Selecting<'_> {
 const ASKED_AT_ONCE: usize = 64;
 
 impl Judge<'_> {
-    /// Asks anew about all subscriptions of a session, once nothing waits any more that was not asked about: it may
+    /// Asks again about all subscriptions of a session, once no message waits any more that was not asked about: it may
     /// have come by subscriptions that have gone since.
     pub(super) fn find_out(&mut self, session: &mut Session) {
         if session.outgoing.as_ref().is_some_and(|outgoing| !outgoing.is_at_rest()) {
@@ -157,8 +157,8 @@ impl Broker {
         self.may_receive(session, topic)
     }
 
-    /// Whether a session may not have a message any more that has waited for it: other rules are in force, or its
-    /// client has come in by another listener, or as another user.
+    /// Whether a session may no longer have a message that has waited for it: other rules are in force, or its client
+    /// has connected by another listener or as another user.
     pub(super) fn is_barred(&mut self, session: SessionId, topic: TopicName<'_>) -> bool {
         may_receive(&mut *self.access, &self.sessions[session], topic).is_none()
     }

@@ -23,7 +23,7 @@ use crate::time::Duration;
 
 /// Bytes of answers that may wait for a peer that reads nothing, once memory runs short.
 const ANSWERS_UNDER_PRESSURE: usize = 4 * 1024;
-/// Bytes of a QoS 0 message that may take a little more than the budget, so much of which there is for all of them.
+/// Bytes of a QoS 0 message that may still exceed the budget. All such messages together may exceed it by a little.
 const SMALL: usize = 256;
 const SHARE_FOR_SMALL: usize = 64;
 /// Less than this is no peak: about what the broker keeps of late for speed alone.
@@ -76,8 +76,8 @@ impl Broker {
         self.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
     }
 
-    /// Whether there is room to send a QoS 0 message of so many bytes. Those who fill the budget are at it for moments,
-    /// until they are refused: clients that say little and read what they get are not to notice.
+    /// Whether there is room to send a QoS 0 message of so many bytes. Clients that fill the budget do so for moments,
+    /// until they are refused. Clients that send little and read what they get must not notice.
     pub(super) fn has_room_at_most_once(&self, length: usize) -> bool {
         let Some(limit) = self.limits.memory else { return true };
         let more = if length <= SMALL { limit / SHARE_FOR_SMALL } else { 0 };

@@ -248,10 +248,10 @@ impl Broker {
         user_name.is_some() && (is_vouched_for || self.access.proves_names(connection.listener))
     }
 
-    /// Whose the session is that a client would take over, and what can be done, if it is not its own. A session
-    /// belongs to the User Name that was proved for it. One that has no such name goes over to the first that is
-    /// proved; without proof it goes on with the name that it has, or without one. Where no user is known, every
-    /// session is for all.
+    /// Who owns the session that a client would take over, and what can be done if the client does not. A session
+    /// belongs to the User Name that was proved for it. A session without a proved name goes over to the first name
+    /// that is proved. Without proof it keeps the name that it has, if any. Where no user is known, every session is
+    /// for all clients.
     fn other_owner(&self, claim: &Claim<'_>) -> Option<String> {
         let session = &self.sessions[self.find_session(&claim.client_identifier)?];
         let is_same = session.user_name.as_deref() == claim.user_name;
@@ -485,7 +485,7 @@ impl Broker {
     }
 
     /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7]. Where a version before
-    /// 5.0 has no code for the reason, the connection ends without a word [MQTT-3.2.2-6 of MQTT 3.1.1].
+    /// 5.0 has no code for the reason, the connection ends without a CONNACK [MQTT-3.2.2-6 of MQTT 3.1.1].
     pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let is_limit = matches!(reason, ReasonCode::QuotaExceeded | ReasonCode::ServerBusy);
         self.statistics.refused += u64::from(is_limit);

@@ -94,8 +94,7 @@ impl Broker {
         self.work.is_small(self.steps_for(matched, qos))
     }
 
-    /// The steps that it takes at most to serve all subscribers of a topic at once; `usize::MAX`, if that cannot be
-    /// done.
+    /// The most steps that it takes to serve all subscribers of a topic at once; `usize::MAX` if that cannot be done.
     #[inline]
     pub(super) fn steps_for(&self, matched: &Matched, qos: QoS) -> usize {
         let steps = matched.subscribers().len() * steps::delivery(qos);
@@ -328,8 +327,8 @@ impl Broker {
         self.deliver_to_chosen(id, choice, keepable)
     }
 
-    /// The member of a group whose turn it is; the one that is `leaving` is out of the question. No more than so many
-    /// are looked at.
+    /// The member of a group whose turn it is; the one that is `leaving` is not considered. No more than `most` are
+    /// looked at.
     pub(super) fn choose_member(
         &mut self,
         id: GroupId,
@@ -338,7 +337,8 @@ impl Broker {
         (search, most): (&mut Search, usize),
     ) -> Choice {
         let pressure = self.pressure(0);
-        // What a member had in memory takes room as the copy of one that is kept. What is new has asked for it already.
+        // A copy that a member had in memory takes room if it goes to a kept session. New messages were checked for
+        // room already.
         let takes_room = leaving.is_some_and(|leaving| !leaving.is_stored) && !self.has_storage_room();
         let leaving = leaving.and_then(|leaving| leaving.session);
         let Self { groups, sessions, connections, limits, access, work, journal, .. } = self;
@@ -466,7 +466,7 @@ impl Broker {
         false
     }
 
-    /// Delivers a QoS 0 copy: at once, or behind those that wait.
+    /// Delivers a QoS 0 copy: at once, or after those that wait.
     pub(super) fn deliver_at_most_once(
         &mut self,
         session: SessionId,
@@ -485,13 +485,13 @@ impl Broker {
         }
     }
 
-    /// Whether QoS 0 messages for a client have to wait behind those that wait already [MQTT-4.6.0-6].
+    /// Whether QoS 0 messages for a client have to wait after those that wait already [MQTT-4.6.0-6].
     #[inline]
     fn queues_at_most_once(&mut self, id: ConnectionId, session: SessionId) -> bool {
         self.connections[id].outbox.queues_at_most_once && !self.has_drained(id, session)
     }
 
-    /// Whether none waits any more; the next one may leave as it came then.
+    /// Whether none waits any more. If so, the next one may leave as it came.
     #[cold]
     fn has_drained(&mut self, id: ConnectionId, session: SessionId) -> bool {
         let outgoing = &self.sessions[session].outgoing;
@@ -502,7 +502,7 @@ impl Broker {
         has_drained
     }
 
-    /// All that waited for a client is sent, so the next QoS 0 message may be at once.
+    /// All that waited for a client is sent, so the next QoS 0 message may be sent at once.
     #[inline]
     pub(super) fn look_for_at_most_once(&mut self, session: SessionId) {
         if self.sender.must_look()
@@ -580,7 +580,7 @@ impl Broker {
         true
     }
 
-    /// What waits for nothing but a Packet Identifier goes on in a later turn, which looks for one.
+    /// A message that waits only for a Packet Identifier goes on in a later turn, which looks for one.
     #[cold]
     fn wait_for_place(&mut self, session: SessionId) {
         if self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.has_room_in_flight()) {

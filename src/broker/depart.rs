@@ -19,7 +19,7 @@ use crate::time::{Duration, Time};
 
 use super::timers::Timer;
 
-/// How soon a Will is tried again for which there was no room, in memory or on disk.
+/// How soon a Will is tried again if there was no room for it, in memory or on disk.
 const WILL_RETRY: Duration = Duration::from_milliseconds(100);
 const WILL_RETRY_ON_DISK: Duration = Duration::from_milliseconds(1_000);
 
@@ -164,7 +164,7 @@ impl Broker {
 
     /// Publishes a Will, if there is one and its client may still publish it. False if it has to wait, because too many
     /// messages do that no connection waits for, or there is no room on disk for what is to be kept of it. If its
-    /// session is over it can not wait for the disk: then it goes at QoS 0 to those who are there.
+    /// session is over it cannot wait for the disk: then it goes at QoS 0 to clients that are connected.
     pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
         let Some(will) = self.sessions[session_id].will.take() else { return true };
         let kept = will.message.publication();

@@ -281,8 +281,8 @@ impl Broker {
         true
     }
 
-    /// The subscriptions of a recipient on the terms of the rules that are in force, if they are others than those by
-    /// which it was judged; `None` if it may not have the message any more, or has been forgotten.
+    /// The subscriptions of a recipient by the rules that are in force now, if these differ from those by which it was
+    /// judged; `None` if it may not have the message any more, or is gone.
     fn judge_run<'a>(
         &mut self,
         session: SessionId,

@@ -1,5 +1,5 @@
-//! Sessions that are over, and what they leave. A session that is over is found by its Client Identifier no more and
-//! gets nothing more, but to free it may take longer than a turn: it may have had a million subscriptions and messages.
+//! Sessions that are over, and what they leave. A session that is over is no longer found by its Client Identifier and
+//! gets nothing more. To free it may take longer than a turn: it may have had a million subscriptions and messages.
 //!
 //! What Shared Subscriptions had chosen it for goes to other members: at the end of the session what waited and what
 //! was sent at QoS 1 and not acknowledged, at the end of its connection what waited, if another member is connected.
@@ -24,7 +24,7 @@ pub(super) struct Ending {
     session: SessionId,
     /// Under which the store knows it.
     number: Option<SessionNumber>,
-    /// It leaves something to other members of Shared Subscriptions, until which has gone the store remembers it.
+    /// It leaves messages to other members of Shared Subscriptions. The store remembers it until they have gone there.
     leaves_shared: bool,
 }
 
@@ -269,8 +269,8 @@ impl Broker {
         true
     }
 
-    /// Gives a message of a session that is over to another member of its group; if very many are to be looked at for
-    /// that, in a later turn.
+    /// Gives a message of a session that is over to another member of its group; in a later turn, if very many members
+    /// have to be looked at.
     fn redirect_or_list(
         &mut self,
         (leaving, number): (SessionId, Option<SessionNumber>),
@@ -296,7 +296,7 @@ impl Broker {
         }
     }
 
-    /// Gives a message to another member of its group; to the same one again, if there is no other any more. False if
+    /// Gives a message to another member of its group, or to the same one again if there is no other any more. False if
     /// the search for one goes on in a later turn.
     fn redirect(
         &mut self,
@@ -355,8 +355,8 @@ impl Broker {
         }
     }
 
-    /// The client of a session is connected, or is not any more: its groups prefer those who are. If there are very
-    /// many, some are told in later turns.
+    /// The client of a session has connected or disconnected. Its groups prefer members that are connected. If there
+    /// are very many groups, some learn of it in later turns.
     pub(super) fn tell_groups(&mut self, session: SessionId) {
         let mut waiting = self.work.telling.iter_mut();
         if let Some(telling) = waiting.find(|telling| telling.session == session) {

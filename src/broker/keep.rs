@@ -154,9 +154,9 @@ impl Broker {
         }
     }
 
-    /// A client was let in: its session is kept, if it is to outlive the connection; the client is not told before
-    /// that is durable, or that its former session is gone. Where there is no room it is, if nothing is new that is
-    /// kept.
+    /// A client was accepted: its session is kept, if it is to outlive the connection; the client is not told before
+    /// that is durable, or that its former session is gone. Where there is no room, it is sent if nothing new is
+    /// stored.
     pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
         let (now, outlives) = (self.now, self.sessions[session].expiry_interval > 0);
         let bytes = stored_bytes(&self.sessions[session]);

@@ -1,8 +1,8 @@
 //! What members of Shared Subscriptions leave to others in the store: only the numbers of such messages are here. They
 //! are read a page at a time, for one member after the other, and a page goes to other members before the next is read.
 //!
-//! Until a message has gone to another member it stays its former receiver's in the store, though that session may be
-//! over: so the store remembers such sessions until all that they have left has gone, and a crash loses nothing.
+//! Until a message has gone to another member, in the store it belongs to the session that had it, even if that session
+//! is over. So the store remembers such sessions until all that they have left has gone, and a crash loses nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -34,7 +34,7 @@ struct Legacy {
 /// A session of which something is on its way to other members.
 #[derive(Debug, Default)]
 struct Leaver {
-    /// How many lists of messages there are that it leaves.
+    /// How many lists of messages it leaves.
     lists: usize,
     /// It is over, and the store remembers it.
     is_former: bool,
@@ -45,9 +45,9 @@ struct Leaver {
 pub(super) struct Legacies {
     /// The first one is being read.
     waiting: VecDeque<Legacy>,
-    /// So many messages of the first one are being read.
+    /// This many messages of the first one are being read.
     underway: usize,
-    /// So many lists that were read go to other members.
+    /// This many lists that were read go to other members.
     moving: usize,
     leavers: BTreeMap<SessionNumber, Leaver>,
     /// What sessions have left that ended in an earlier run, while that is restored.
@@ -96,7 +96,7 @@ impl Legacies {
         self.underway > 0 || self.moving > 0
     }
 
-    /// Whether it is time to read for the legacy of this session.
+    /// Whether the next page to read is one of this session's legacy.
     pub(super) fn is_due(&self, number: SessionNumber) -> bool {
         !self.is_busy() && self.waiting.front().is_some_and(|first| first.number == number)
     }
@@ -121,8 +121,8 @@ impl Legacies {
 }
 
 impl Broker {
-    /// Whether a kept session that ends leaves something to other members; then the store is to remember it, and
-    /// [`Broker::finish_list`] is to be called once it is freed.
+    /// Whether a kept session that ends leaves something to other members. If so, the store must remember it, and
+    /// [`Broker::finish_list`] must be called once it is freed.
     pub(super) fn leaves_shared(&mut self, session: SessionId, number: SessionNumber) -> bool {
         let Self { sessions, work, .. } = self;
         let outgoing = sessions[session].outgoing.as_deref();
@@ -137,7 +137,7 @@ impl Broker {
         leaves
     }
 
-    /// These messages in the store, of about so many bytes each, go from a member to others.
+    /// These messages in the store, of about `average` bytes each, go from a member to others.
     pub(super) fn begin_legacy(
         &mut self,
         leaving: SessionId,
@@ -165,8 +165,8 @@ impl Broker {
         }
     }
 
-    /// What is to be read for the [first](Legacies::is_due) legacy: at most so many messages. None if its first message
-    /// is not in the store yet; when it is, it is asked for again.
+    /// What is to be read for the [first](Legacies::is_due) legacy: at most so many messages. `None` if its first
+    /// message is not in the store yet; once it is, this is called again.
     pub(super) fn read_legacy(&mut self, most: usize) -> Option<Fetch> {
         let Self { journal, work, now, .. } = self;
         let journal = journal.as_mut()?;
@@ -184,7 +184,7 @@ impl Broker {
         Some(Fetch { session: first.number, messages })
     }
 
-    /// Some of it has been read: it goes to other members. False if this was read for somebody else.
+    /// Some of it has been read: it goes to other members. False if this was read for another session.
     pub(super) fn take_legacy(&mut self, page: &Page, messages: &[Message]) -> bool {
         let legacies = &mut self.work.legacies;
         let count = page.copies.len();
@@ -224,7 +224,7 @@ impl Broker {
         true
     }
 
-    /// A list of messages has gone to other members. If it was read for that, it is the turn of the next one.
+    /// A list of messages has gone to other members. If it had been read from the store for that, the next one is read.
     pub(super) fn finish_list(&mut self, number: SessionNumber, was_read: bool) {
         if self.work.legacies.finish(number)
             && let Some(journal) = &mut self.journal
@@ -256,7 +256,7 @@ impl Broker {
     }
 
     /// A message of such a session, of about so many bytes, is to go to another member of this group. If there is none
-    /// any more, nobody needs it.
+    /// any more, it is not needed.
     pub(super) fn restore_legacy(
         &mut self,
         number: SessionNumber,
@@ -273,7 +273,7 @@ impl Broker {
         }
     }
 
-    /// Everything has been restored: what was left goes on its way.
+    /// Everything has been restored: what was left is sent on its way.
     pub(super) fn finish_restore_legacies(&mut self) {
         for (number, mut legacy) in std::mem::take(&mut self.work.legacies.restored) {
             if legacy.messages.is_empty() {

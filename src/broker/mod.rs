@@ -91,8 +91,8 @@ pub enum Effect {
     Drop(ConnectionId),
     /// Reading may go on, by [`Broker::resume`].
     Resume(ConnectionId),
-    /// The time of a peer is over that seems to be silent. Hand over what it has sent, if anything is unread, and then
-    /// say so by [`Broker::heard_out`].
+    /// A peer seems to be silent, and its time is over. Hand over what it has sent, if anything is unread, and then
+    /// call [`Broker::heard_out`].
     Listen(ConnectionId),
 }
 
@@ -124,7 +124,7 @@ pub struct Statistics {
     pub oversized: u64,
     /// Copies dropped because their Message Expiry Interval passed [MQTT-3.3.2-5].
     pub expired: u64,
-    /// Copies that are missing because the store has not got them any more, or damaged.
+    /// Copies that were not delivered because they are missing in the store, or damaged.
     pub missing: u64,
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
@@ -339,8 +339,8 @@ impl Broker {
         self.work.share_input(among)
     }
 
-    /// Whether more of what comes in may be handed over in this turn. What is handed over in spite of that waits for
-    /// its turn here.
+    /// Whether more of what comes in may be handed over in this turn. Otherwise what is handed over waits here for its
+    /// turn.
     pub fn takes_input(&self) -> bool {
         self.work.takes_input()
     }

@@ -1,5 +1,5 @@
 //! What a packet has begun and not finished when the share of its connection was used up. The connection is not read
-//! from until it is; a packet that has taken effect only in part stays the first one in the inbox.
+//! until it is finished. A packet that has taken effect only in part stays the first one in the inbox.
 
 use super::distribution::Distribution;
 use super::work::steps;

@@ -215,8 +215,8 @@ impl Broker {
         true
     }
 
-    /// Messages that a session waits for, or has left to others, are not in the store any more, or damaged. It needs
-    /// them no longer, so that they are missing once.
+    /// Messages that a session waits for, or has left to others, are missing in the store, or damaged. It no longer
+    /// needs them, so they are reported once.
     pub(super) fn miss(
         &mut self,
         session: Option<SessionId>,
@@ -226,7 +226,10 @@ impl Broker {
         let client = session.and_then(|session| self.sessions.find(session));
         let client = client.map_or("of a session that has ended", |session| &session.client_identifier);
         let client = Escaped(client);
-        warn!("Warning: {} messages for client {client} are missing in the store, or damaged.", lost.len());
+        warn!(
+            "Warning: the number of messages for client {client} that are missing in the store, or damaged, is {}.",
+            lost.len()
+        );
         self.statistics.missing += lost.len() as u64;
         if let Some(journal) = &mut self.journal {
             journal.leave(number, lost, self.now);

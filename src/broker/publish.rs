@@ -105,8 +105,8 @@ impl Broker {
         Ok(Step::Several(length))
     }
 
-    /// Whether the answers to several messages may come behind the last one. Not so for a client that may be among
-    /// those who get them: what it is sent must not depend on how its bytes were cut.
+    /// Whether the answers to several messages may come after the last one. Not so for a client that may be among those
+    /// that get them: what it is sent must not depend on how its bytes were cut.
     pub(super) fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
         let is_known_not_to_subscribe = |subscriber: &Subscriber| match subscriber.target {
             Target::Session(other) => other != session,
@@ -152,8 +152,8 @@ impl Broker {
         outcome
     }
 
-    /// Whether a message is no repeat of one that was received and not released, and those that were have left it a
-    /// place.
+    /// Whether a message is no repeat of one that was received and not released, and there is a place for it beside
+    /// those.
     #[inline(always)]
     pub(super) fn is_new(&self, id: ConnectionId, session: SessionId, delivery: Delivery) -> bool {
         let incoming = &self.sessions[session].incoming;

@@ -263,8 +263,8 @@ impl Broker {
         Some((run.bytes.len(), is_possible))
     }
 
-    /// Works off the packet in `frame`, the first one in `rest`; of some kinds those behind it, too, where none may
-    /// have more bytes than `limit`.
+    /// Processes the packet in `frame`, the first one in `rest`; of some kinds those after it, too, where none may have
+    /// more bytes than `limit`.
     #[inline(always)]
     fn work_off_packet(
         &mut self,

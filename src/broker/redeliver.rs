@@ -29,8 +29,8 @@ enum Next {
 }
 
 impl Broker {
-    /// Works off the plain PUBACKs or PUBCOMPs at the front of `bytes` as far as nothing but the deliveries that they
-    /// end depends on them; tells how many.
+    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as nothing but the deliveries that they
+    /// end depends on them. Tells how many.
     #[inline]
     pub(super) fn settle_together(
         &mut self,
@@ -261,7 +261,7 @@ impl Broker {
         }
     }
 
-    /// Looks for a Packet Identifier for what is next in the queue; tells whether it may go.
+    /// Looks for a Packet Identifier for the next message in the queue. Tells whether it may be sent.
     #[cold]
     fn make_place(&mut self, session: SessionId, prepares: bool) -> bool {
         let outgoing = self.sessions[session].outgoing_mut();
@@ -394,9 +394,9 @@ impl Broker {
         }
     }
 
-    /// Sends the oldest packet again that is not acknowledged, once its client has acknowledged nothing for a while:
-    /// who is slow but answers is sent nothing twice. Provided that its last copy has left the outbox: a slow link is
-    /// not flooded.
+    /// Sends the oldest packet that is not acknowledged again, once its client has acknowledged nothing for a while. A
+    /// client that is slow but answers is sent nothing twice. Its last copy must have left the outbox, so that a slow
+    /// link is not flooded.
     pub(super) fn retry(&mut self, session: SessionId) {
         let Some(id) = self.sessions[session].connection() else { return };
         let interval = self.limits.retry_interval;

@@ -80,8 +80,8 @@ impl Broker {
         }
     }
 
-    /// A subscription ends or is made anew while retained messages are owed to it, perhaps. Those that wait for the
-    /// broker it gets nevertheless.
+    /// A subscription ends or is renewed, perhaps while retained messages are owed to it. It still gets those that wait
+    /// for the broker.
     pub(super) fn end_replay(&mut self, session: SessionId, filter: FilterId, pattern: &str) {
         let Some(outgoing) = &self.sessions[session].outgoing else { return };
         let Some(qos) = outgoing.replays.owed(filter) else { return };

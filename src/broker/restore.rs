@@ -99,11 +99,11 @@ impl Broker {
             }
             StoredPresence::Away { ends, sent_until } => (ends, sent_until),
         };
-        // A client that was connected may have been sent messages under Packet Identifiers that were not written down:
-        // that is done with the next batch that there is, and nothing waits for it. If they are not lost, they come
-        // again under others. As many identifiers as may have been in use so are left out behind those that are known
-        // to be in flight, until the client has answered these; where none is known the first one is drawn, so that one
-        // in use is met by chance at most.
+        // A client that was connected may have been sent messages with Packet Identifiers that were not persisted: they
+        // go with the next batch, and nothing waits for that. Such messages, if they are not lost, are sent again with
+        // other identifiers. So as many identifiers as may have been in use are skipped after those that are known to
+        // be in flight, until the client has answered these. If none is known, the first identifier is random, so that
+        // one in use is hit by chance at most.
         let left_out = if stored.presence == StoredPresence::Connected { limits.in_flight } else { 0 };
         let will = stored.will.as_ref().map(|will| {
             let due = match will.due {
@@ -203,9 +203,9 @@ impl Broker {
         journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// A QoS 1 delivery has begun. There can be no more of a session than may be in flight to it; those that are beyond
-    /// were acknowledged, and so was one whose Packet Identifier another has, but it was not written down which. They
-    /// wait, and their identifiers are used for nothing else before all is acknowledged that is in flight.
+    /// A QoS 1 delivery has begun. A session has no more of them than may be in flight to it. Any beyond that were
+    /// acknowledged, as was one whose Packet Identifier another one has, but it was not persisted which. They wait, and
+    /// their identifiers are not reused until all that is in flight is acknowledged.
     fn restore_begun(&mut self, message: MessageNumber, content: &Message, recipient: Recipient) {
         let Recipient { session: number, form, identifier } = recipient;
         let group = form.group.as_ref().and_then(|text| self.group_named(text));

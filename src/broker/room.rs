@@ -1,5 +1,5 @@
 //! A disk that is nearly full: what would need room is refused or waits, what makes room is taken, and clients that
-//! need none notice nothing. What needs how much stands in [`Record::need`](crate::journal::Record::need).
+//! need none notice nothing. [`Record::need`](crate::journal::Record::need) says what needs how much.
 
 use log::{info, warn};
 
@@ -13,19 +13,19 @@ use crate::session::Session;
 use crate::slots::{ConnectionId, SessionId};
 use crate::time::Time;
 
-/// What a client that is let in had before.
+/// What a client that is accepted had before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Former {
     /// No session that is kept.
     Nothing,
-    /// One, which ends, or of which something else is to be kept from now on.
+    /// One that ends, or whose stored row changes.
     Other,
     /// One that goes on just as it was.
     Same,
 }
 
 impl Broker {
-    /// So much room there is in the store from now on. Those who were not answered while it took no new messages have
+    /// The store has this much room from now on. Clients that were not answered while it accepted no new messages have
     /// to send again, which they do on a new connection.
     pub fn set_storage_room(&mut self, room: Room, now: Time) {
         self.advance(now);
@@ -35,13 +35,13 @@ impl Broker {
             return;
         }
         if before == Room::Enough {
-            warn!("There is no room for new messages on disk: they are refused until there is.");
-            // What has waited to be written with others is refused, or needs no room.
+            warn!("There is no room for new messages on disk: they are refused until there is room again.");
+            // What has waited for its turn to be persisted is refused, or needs no room.
             self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
         }
         match room {
             Room::Gone => {
-                warn!("There is no room at all on disk: what is to be written waits until there is.");
+                warn!("There is no room at all on disk: writes wait until there is room again.");
                 self.uncork();
             }
             Room::Scarce => {}
@@ -56,7 +56,7 @@ impl Broker {
         let (unanswered, roomless) = (journal.take_unanswered(), journal.take_roomless());
         for id in unanswered {
             if self.connections.find(id).is_some() {
-                self.end(id, ReasonCode::ServerBusy, "its messages are to be sent again");
+                self.end(id, ReasonCode::ServerBusy, "its messages have to be sent again");
             }
         }
         for session in roomless {
@@ -66,7 +66,7 @@ impl Broker {
         }
     }
 
-    /// Whether no message of this connection has to be left out for want of room on disk.
+    /// Whether every message of this connection is accepted: none is left out for want of room on disk.
     #[inline]
     pub(super) fn takes_all(&self, id: ConnectionId) -> bool {
         self.journal.as_ref().is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
@@ -101,13 +101,13 @@ impl Broker {
         is_full && publication.qos != QoS::AtMostOnce && self.is_to_last(publication)
     }
 
-    /// Whether a message is retained, or kept for somebody.
+    /// Whether a message is retained, or stored for a kept session.
     fn is_to_last(&mut self, publication: &Publication<'_>) -> bool {
         let is_stored = publication.retain && !publication.topic.is_about_the_broker();
         is_stored || self.is_for_kept(publication.topic)
     }
 
-    /// Whether a message clears a topic: with all its copies it takes about as much as it makes free.
+    /// Whether a message clears a topic: with all its copies it takes about as much room as it frees.
     fn clears(&self, publication: &Publication<'_>) -> bool {
         let clears = publication.retain && publication.payload.is_empty();
         clears && self.retained.find(publication.topic).is_some()
@@ -123,8 +123,8 @@ impl Broker {
         must_wait
     }
 
-    /// The QoS that the operator wants a message to be delivered at in place of its own. What nobody is promised is not
-    /// raised to something that has to be kept, while there is no room for that.
+    /// The QoS that the operator wants a message to be delivered at in place of its own. A message whose delivery was
+    /// not promised is not raised to a QoS that has to be stored while there is no room for that.
     #[cold]
     pub(super) fn raised_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
         let is_free = published == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
@@ -180,14 +180,14 @@ impl Broker {
         if is_same { Former::Same } else { Former::Other }
     }
 
-    /// Whether a packet that has to be kept waits while too much is to be written: not where it is refused anyway,
-    /// unless its refusal would have to wait, too.
+    /// Whether a packet that has to be stored waits while too much is to be written. It does not if it is refused
+    /// anyway, unless its refusal would have to wait, too.
     pub(super) fn waits_to_be_kept(&self, id: ConnectionId) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.has_room() || journal.answers.are_waiting(id))
     }
 }
 
-/// What a CONNECT has written into the row of its session, beside what every row has.
+/// Bytes that a CONNECT adds to the row of its session, beside what every row has.
 fn row_bytes(claim: &Claim<'_>, connect: &Connect<'_>) -> usize {
     claim.user_name.map_or(0, str::len) + will_bytes(connect)
 }
@@ -199,7 +199,7 @@ fn will_bytes(connect: &Connect<'_>) -> usize {
     will.topic.as_str().len() + will.payload.len() + properties
 }
 
-/// What stands there.
+/// Bytes of this kind that the row has now.
 fn stored_row_bytes(session: &Session) -> usize {
     let length = |will: Publication<'_>| {
         will.topic.as_str().len() + will.payload.len() + will.properties.bytes().len()

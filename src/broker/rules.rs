@@ -22,7 +22,8 @@ pub(super) struct RuleBook {
     unsaid: Rc<Rules>,
     /// Whether the limits restrict what is published.
     limits_concern_publish: bool,
-    /// Whether those or any rules restrict or change what is published, so that others need not look.
+    /// Whether these or any rules restrict or change what is published. Kept here so that callers need not look at all
+    /// of them.
     concern_publish: bool,
 }
 
@@ -41,7 +42,7 @@ impl RuleBook {
         self.note_concerns();
     }
 
-    /// Finds out anew what is to be looked at, so that nothing stays that was taken back.
+    /// Finds out again what has to be checked, so that no check stays that a reload has removed.
     fn note_concerns(&mut self) {
         let is_concerned =
             |rules: &Rc<Rules>| rules.mount_point.is_some() || rules.maximum_qos < QoS::ExactlyOnce;
@@ -69,8 +70,8 @@ impl RuleBook {
         self.note_concerns();
     }
 
-    /// No client of a listener is left and none comes: what it asks of messages is of no interest any more. Who its
-    /// clients were taken for still is, as their sessions may be there.
+    /// No client of a listener is left and none will come, so its restrictions on messages do not matter any more. How
+    /// its clients were identified still does, as their sessions may be there.
     fn retire(&mut self, listener: ListenerId) {
         let rules =
             Rules { maximum_qos: QoS::ExactlyOnce, mount_point: None, ..Rules::clone(self.of(listener)) };
@@ -279,7 +280,7 @@ mod tests {
     use crate::access::AllowAll;
     use crate::time::Time;
 
-    /// Whether messages leave and come in by the short ways.
+    /// Whether messages come in and leave by the fast paths.
     fn is_short(broker: &Broker) -> bool {
         !broker.rules.concern_publish() && !broker.sender.must_look()
     }

@@ -28,12 +28,13 @@ pub(super) struct Sender {
     mounts: Vec<Option<Box<str>>>,
     /// Connections whose QoS 0 messages wait in the queues of their sessions.
     queueing: usize,
-    /// Whether there are any of those, or mount points: what leaves as it came is looked at more closely then.
+    /// Whether there are any of those, or mount points. If so, packets that would leave as they came are checked more
+    /// closely.
     must_look: bool,
 }
 
-/// The packet is larger than the client accepts or the protocol knows, so it was not queued [MQTT-3.1.2-24]; or there
-/// is no name for its topic below the client's mount point.
+/// The packet is larger than the client accepts or the protocol allows, so it was not queued [MQTT-3.1.2-24]; or its
+/// topic has no name below the client's mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Oversized;
 
@@ -59,7 +60,7 @@ impl Sender {
         self.must_look = !self.mounts.is_empty() || self.queueing > 0;
     }
 
-    /// Asserts that what is looked at more closely is what has to be, with so many connections that queue.
+    /// Asserts that packets are checked more closely only if they must be, with this many connections that queue.
     pub(super) fn check_invariants(&self, queueing: usize) {
         assert_eq!(self.queueing, queueing, "connections whose QoS 0 messages wait are counted");
         assert_eq!(self.must_look, queueing > 0 || self.mounts.iter().any(Option::is_some));
@@ -109,7 +110,7 @@ impl Sender {
         self.publish_encoded(connection, keepable, copy, now)
     }
 
-    /// Whether no packet may leave as it came before it has been asked to whom it goes.
+    /// Whether no packet may leave as it came without a look at its receiver.
     #[inline]
     pub(super) const fn must_look(&self) -> bool {
         self.must_look

@@ -222,9 +222,9 @@ impl Broker {
         }
     }
 
-    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. Wills are
-    /// published first, while those who subscribed to them are still there: delayed ones, too, unless their sessions
-    /// are kept and so do not end.
+    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. Wills are published
+    /// first, while their subscribers are still there: delayed ones, too, unless their sessions are kept and so do not
+    /// end.
     pub fn shut_down(&mut self, now: Time) {
         self.advance(now);
         // There is no later turn to leave anything for.

@@ -21,8 +21,8 @@ const SHARES_PER_TURN: usize = 8;
 /// The fewest steps of a share, where very many wait, as a part of the budget: what goes on in many small pieces takes
 /// longer in all.
 const LEAST_SHARES_PER_TURN: usize = 64;
-/// If more than so many have something to say at once, each says less of it before all others have been heard, and
-/// those who ask for little come first.
+/// If more connections than this have something to say at once, each is served less before all others have had their
+/// turn, and those that ask for little come first.
 const MANY: usize = 128;
 /// The shares of those, as parts of the budget.
 const SMALL_SHARES_PER_TURN: usize = 1_024;
@@ -183,8 +183,8 @@ impl Work {
         self.taken += steps;
     }
 
-    /// So many bytes are held more than before: a buffer that grows is copied, and new memory is made ready by the
-    /// system.
+    /// This many more bytes are held than before: a buffer that grows is copied, and the system has to provide new
+    /// memory.
     #[inline]
     pub(super) fn take_growth(&mut self, before: usize) {
         self.taken += memory::held().saturating_sub(before) / steps::BYTES_GROWN_PER_STEP;
@@ -372,8 +372,8 @@ impl Work {
     }
 
     /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session,
-    /// what the broker tells of itself is told at the next occasion, and the rest of a message whose publisher has left
-    /// is dropped and counted.
+    /// the broker's own messages wait for the next occasion, and the rest of a message whose publisher has left is
+    /// dropped and counted.
     pub(super) fn has_room_for_unlinked(&self) -> bool {
         self.unlinked_count < UNLINKED_MAXIMUM
     }

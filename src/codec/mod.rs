@@ -55,7 +55,7 @@ pub use unsuback::UnsubAck;
 pub use unsubscribe::{FilterBuffer, Filters, UncheckedUnsubscribe, Unsubscribe};
 pub use version::ProtocolVersion;
 
-/// The length of the longest packet that the protocol knows, its fixed header included, in bytes.
+/// The length of the longest packet that the protocol allows, its fixed header included, in bytes.
 pub const PACKET_SIZE_MAXIMUM: usize = 1 + 4 + writer::INTEGER_MAXIMUM;
 
 use acknowledgement::{OF_A_MESSAGE, OF_A_RELEASE};

@@ -322,8 +322,8 @@ impl Publish<'_> {
     /// Appends everything but the payload, which the Remaining Length counts nevertheless. Returns the index in
     /// `into` at which the Packet Identifier stands, or at QoS 0 would stand.
     ///
-    /// A packet that is longer than [`PACKET_SIZE_MAXIMUM`] with its payload is one that the protocol can not say and
-    /// no client accepts. It must not be sent: its length field does not tell its length.
+    /// A packet that is longer than [`PACKET_SIZE_MAXIMUM`] with its payload is one that the protocol cannot express
+    /// and no client accepts. It must not be sent: its length field is wrong.
     #[inline]
     pub fn encode_head(&self, version: ProtocolVersion, into: &mut Vec<u8>) -> usize {
         into.push(self.first_byte());

@@ -5,7 +5,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use super::ReasonCode;
 
-/// The largest number that a Variable Byte Integer can say, a Remaining Length among them.
+/// The largest number that a Variable Byte Integer can hold, and so the largest Remaining Length.
 pub(super) const INTEGER_MAXIMUM: usize = 268_435_455;
 
 #[inline]
@@ -44,8 +44,8 @@ pub(super) fn variable_byte_integer(into: &mut Vec<u8>, mut value: usize) {
     into.push(low_byte(value));
 }
 
-/// Appends a length as a Variable Byte Integer. One that can not be said becomes the largest there is: the packet is
-/// longer than any, so its own length tells that it must not be sent.
+/// Appends a length as a Variable Byte Integer. A larger number is written as the largest there is. The packet is then
+/// longer than any valid one, so its own length tells that it must not be sent.
 #[inline]
 pub(super) fn length(into: &mut Vec<u8>, length: usize) {
     variable_byte_integer(into, length.min(INTEGER_MAXIMUM));

@@ -34,7 +34,7 @@ pub enum State {
 /// What MQTT 5.0 lets a client say about the connection; most say nothing, and older ones can not.
 #[derive(Debug)]
 pub struct Extension {
-    /// The largest packet that the client accepts, in bytes [MQTT-3.1.2-24]; no more than the protocol knows.
+    /// The largest packet that the client accepts, in bytes [MQTT-3.1.2-24]; no more than the protocol allows.
     pub maximum_packet_size: usize,
     /// Whether it wants Reason Strings and User Properties everywhere [MQTT-3.1.2-29].
     pub wants_problem_information: bool,
@@ -316,7 +316,7 @@ impl Connection {
         self.extension.as_mut()?.authentication.as_deref_mut()
     }
 
-    /// The largest packet that may be sent, in bytes; never more than the protocol knows.
+    /// The largest packet that may be sent, in bytes; never more than the protocol allows.
     pub fn maximum_packet_size(&self) -> usize {
         self.extension.as_ref().map_or(PACKET_SIZE_MAXIMUM, |extension| extension.maximum_packet_size)
     }

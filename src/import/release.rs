@@ -1,5 +1,5 @@
-//! Messages of QoS 2 that mosquitto has, but has passed on to nobody: it waits for their release. Ours are passed on
-//! when they come, so these are when they are brought.
+//! Messages of QoS 2 that mosquitto holds until they are released, before it passes them on to any subscriber. Brooklet
+//! passes messages on when they come, so these are passed on when they are imported.
 
 use std::collections::{BTreeMap, BTreeSet};
 

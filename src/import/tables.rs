@@ -104,7 +104,7 @@ pub(super) enum Progress {
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub(super) session: usize,
-    /// The place of its content in [`Tables::contents`], if that is in the file. It can be brought, unless it is not
+    /// The place of its content in [`Tables::contents`], if that is in the file. It can be imported, unless it is not
     /// needed any more.
     pub(super) content: Option<usize>,
     pub(super) progress: Progress,
@@ -311,8 +311,8 @@ impl<'a> Tables<'a> {
     }
 
     /// The User Name of a session. For one that has none, mosquitto 2.0.11 writes that of the session before again,
-    /// with the two bytes of its length swapped each time: once with what lies behind it in memory, then as if it were
-    /// a name.
+    /// with the two bytes of its length swapped each time: once with what follows it in memory, then as if it were a
+    /// name.
     fn user_name(&mut self, client: &Client<'a>) -> Result<Option<&'a str>, ImportError> {
         let (name, rest) = match client.user_name.iter().position(|&byte| byte == 0) {
             Some(end) => client.user_name.split_at(end),

@@ -207,8 +207,8 @@ fn what_waits_and_what_is_on_its_way_comes_in_the_order_of_each_queue() {
     assert_eq!(read(QUEUED).brought(), brought);
 }
 
-/// mosquitto passes on a message of QoS 2 when it is released, we when it comes. The session `one` has two
-/// subscriptions that match, and the sender hears nothing of its own.
+/// mosquitto passes on a message of QoS 2 when it is released, Brooklet when it comes. The session `one` has two
+/// subscriptions that match, and the sender does not get its own message.
 #[test]
 fn unreleased_messages_are_passed_on() {
     let all = lines(&read(UNRELEASED));
@@ -472,8 +472,8 @@ fn what_can_not_be_is_left_out_alone() {
     let without = Brought { queued: 18, ..whole };
     let reasons = BTreeMap::from([expired, (Reason::NoPacketIdentifier, 1)]);
     assert_eq!(damaged(1436, &[0, 0]), (without, reasons.clone()));
-    // The second message of a session gets the Packet Identifier of the first, and QoS 2: on the same way, on the
-    // other.
+    // The second message of a session gets the Packet Identifier of the first, and QoS 2: once in the same direction,
+    // once in the other.
     assert_eq!(damaged(1464, &[0, 1, 0, 4, 2, 5, 0, 1]), (without, reasons));
     let without = Brought { unreleased: 1, ..without };
     assert_eq!(damaged(1464, &[0, 1, 0, 4, 2, 7, 0, 0]), (without, BTreeMap::from([expired])));

@@ -41,8 +41,8 @@ pub use record::{
 };
 pub use room::{Need, Room};
 
-/// Bytes with which a batch is closed before its time. Those who would add to it have to wait, if another one is with
-/// the store.
+/// Bytes with which a batch is closed before its time. Clients that would add to it have to wait if the store is still
+/// writing another one.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that no session needs any more, settled with one batch.
 const LEFTOVERS_PER_BATCH: usize = 4096;
@@ -51,7 +51,7 @@ const LEFTOVERS_PER_BATCH: usize = 4096;
 const ACKNOWLEDGED_PER_BATCH: usize = 512;
 /// Bytes of the list of such copies. Beyond, they are settled with the next batch, as others are.
 const ACKNOWLEDGED_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
-/// Packet Identifiers of deliveries that have begun, written down with one batch.
+/// Packet Identifiers of deliveries that have begun, persisted with one batch.
 const BEGUN_PER_BATCH: usize = 4096;
 /// What one of them takes, in nodes two thirds full.
 const BEGUN_BYTES: usize = 28;
@@ -123,9 +123,9 @@ pub struct Journal {
     leftover_bytes: usize,
     /// Copies that clients have acknowledged, which need not be persisted soon, either.
     acknowledged: Acknowledged,
-    /// Deliveries of QoS 1 that have begun after their messages were written down or queued. Their Packet Identifiers
-    /// ride along with the next batch: nobody waits for that, and none is closed for it. One that is over by then is
-    /// left out.
+    /// Deliveries of QoS 1 that have begun after their messages were persisted or queued. Their Packet Identifiers are
+    /// added to the next batch. Nothing waits for that, and no batch is closed for it. A delivery that is over by then
+    /// is left out.
     begun: BTreeMap<(MessageNumber, SessionNumber), PacketIdentifier>,
     /// Answers that wait.
     pub answers: Answers,
@@ -273,8 +273,7 @@ impl Journal {
         self.hurry(urgency, now);
     }
 
-    /// The retained message of a topic is other than before; it takes so many bytes, or there is none any more and
-    /// these are zero.
+    /// The retained message of a topic has changed. It takes this many bytes, or zero if there is none any more.
     pub fn retain(&mut self, topic: TopicName<'_>, bytes: usize, urgency: Urgency, now: Time) {
         if topic.is_about_the_broker() || is_planted(Fault::RetainedNotKept) {
             return;

@@ -30,8 +30,8 @@ pub enum Record {
     SessionEnded {
         /// The session.
         session: SessionNumber,
-        /// What it got from Shared Subscriptions is to go to other members: until [`Record::FormerEnded`] its messages
-        /// stay needed, and it stays known which QoS 2 deliveries have begun.
+        /// What it got from Shared Subscriptions is to go to other members: until [`Record::FormerEnded`] the store
+        /// keeps its messages, and which QoS 2 deliveries have begun.
         leaves_shared: bool,
     },
     /// All that a session which has ended left to other members of Shared Subscriptions has gone to them.
@@ -245,7 +245,7 @@ pub struct StoredCopy {
 }
 
 /// What is read when the broker starts: all sessions first, then their subscriptions, then the rest in any order, but
-/// messages in that of their numbers and behind the deliveries.
+/// messages in the order of their numbers and after the deliveries.
 #[derive(Clone, Debug)]
 pub enum Restored {
     /// A session.
@@ -265,7 +265,7 @@ pub enum Restored {
         message: MessageNumber,
         /// The message.
         content: Portable,
-        /// Those whose deliveries have begun, all with a Packet Identifier.
+        /// Its recipients whose deliveries have begun, all with a Packet Identifier.
         recipients: Vec<Recipient>,
     },
     /// A message that waits.
@@ -278,11 +278,12 @@ pub enum Restored {
         expires: Time,
         /// The lowest QoS of the copies that wait.
         lowest_qos: QoS,
-        /// For whom it waits.
+        /// The sessions that it waits for.
         sessions: Vec<SessionNumber>,
-        /// Who needs it for a delivery that has begun and is not released. Somebody is in one of both lists.
+        /// The sessions that need it for a delivery that has begun and is not released. The two lists are never both
+        /// empty.
         in_flight: Vec<SessionNumber>,
-        /// The [group](CopyForm::group) that has chosen the only one of them.
+        /// The [group](CopyForm::group) that has chosen the only session, if one did.
         group: Option<Arc<str>>,
     },
     /// A retained message.

@@ -1,5 +1,5 @@
-//! What needs room on disk, and what makes some: a disk that is full is no dead end as long as what makes room is
-//! always taken.
+//! What needs room on disk, and what frees some. A full disk is no dead end as long as what frees room is always
+//! accepted.
 
 use super::Journal;
 use super::record::Record;
@@ -7,30 +7,30 @@ use super::record::Record;
 /// How much room there is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Room {
-    /// None: batches wait for it, perhaps for ever.
+    /// None: batches wait for room, perhaps for ever.
     Gone,
-    /// Enough for what makes more of it, and for what is little.
+    /// Enough for what frees more of it, and for small things.
     Scarce,
     /// Enough for everything.
     Enough,
 }
 
-/// What something does to the room on disk.
+/// How much room on disk something needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// It makes room, changes what is there within its place, or is a step of what makes room: it is never refused.
+    /// It frees room, changes what is there in its place, or is a step of what frees room. It is never refused.
     Nothing,
     /// It takes up to [`Need::LITTLE_BYTES`], no more than once for each session that there is.
     Little,
-    /// It takes room, and nothing bounds how often: it is asked for before anything takes effect.
+    /// It takes room, and nothing bounds how often. So it is checked before anything takes effect.
     Room,
 }
 
 impl Need {
-    /// What little is, in bytes: a name and the Will of a device that is no more than a word.
+    /// The most bytes that count as little: enough for a name and a short Will.
     pub const LITTLE_BYTES: usize = 1024;
 
-    /// The need of so many bytes in the place of others, in a row that a session has once.
+    /// The need of this many bytes in the place of others, in a row that a session has once.
     pub const fn of_row(bytes: usize, before: usize) -> Self {
         match bytes {
             _ if bytes <= before => Self::Nothing,
@@ -41,7 +41,7 @@ impl Need {
 }
 
 impl Room {
-    /// Whether something with this need is taken.
+    /// Whether something with this need is accepted.
     pub const fn allows(self, need: Need) -> bool {
         match need {
             Need::Nothing => true,
@@ -52,7 +52,7 @@ impl Room {
 }
 
 impl Journal {
-    /// Whether the store takes new messages.
+    /// Whether the store accepts new messages.
     pub const fn has_room(&self) -> bool {
         self.room.allows(Need::Room)
     }
@@ -62,33 +62,33 @@ impl Journal {
         self.room
     }
 
-    /// So much room there is in the store from now on; tells how much there was.
+    /// Sets how much room there is in the store from now on. Returns how much there was.
     pub const fn set_room(&mut self, room: Room) -> Room {
         std::mem::replace(&mut self.room, room)
     }
 }
 
 impl Record {
-    /// The need of a record, where the store has nothing in its place. This is the list of all that is written; who
-    /// makes a record that needs room has to ask [`Room::allows`] first.
+    /// The need of a record, where the store has nothing in its place. This is the list of all that is written. The
+    /// code that makes a record that needs room has to ask [`Room::allows`] first.
     pub fn need(&self) -> Need {
         match self {
-            // As many as the settings have.
+            // There are as many as the settings have.
             Self::Listener(..) => Need::Nothing,
-            // A new session asks at CONNECT, as does one that comes back with more than it had.
+            // Checked at CONNECT, for a new session and for one that comes back with more than it had.
             Self::Session(_) => Need::Room,
-            // At SUBSCRIBE.
+            // Checked at SUBSCRIBE.
             Self::Subscribed(..) => Need::Room,
-            // At PUBLISH, and when a Will is due, a QoS is raised, a retained message goes to a subscription, or a
-            // message changes from one member of a group to another. What clears a topic takes about as much as it
-            // makes free.
+            // Checked at PUBLISH, and when a Will is due, a QoS is raised, a retained message goes to a subscription,
+            // or a message moves from one member of a group to another. What clears a topic takes about as much as it
+            // frees.
             Self::Message(stored) if stored.message.publication().payload.is_empty() => Need::Nothing,
             Self::Message(_) => Need::Room,
-            // At PUBLISH.
+            // Checked at PUBLISH.
             Self::Received(..) => Need::Room,
-            // At PUBLISH; what nobody is promised waits for room.
+            // Checked at PUBLISH. A retained message of QoS 0, which is not acknowledged, waits for room.
             Self::Retained(_) => Need::Room,
-            // A few bytes for each delivery within the window of a client, which end with a message that goes.
+            // A few bytes for each delivery within the window of a client, which are freed when its message is removed.
             Self::Delivery(..) | Self::Begun { .. } => Need::Nothing,
             Self::SessionEnded { .. }
             | Self::FormerEnded(_)

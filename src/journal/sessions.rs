@@ -1,4 +1,4 @@
-//! Sessions that are kept: their numbers, what is to be written of them, and what they leave.
+//! Sessions that are kept: their numbers, what has to be written of them, and what they leave.
 
 use std::collections::VecDeque;
 
@@ -38,7 +38,7 @@ impl Journal {
         self.sessions.insert(number, session);
     }
 
-    /// A session is other than before; to write it down takes about so many bytes.
+    /// A session has changed. To persist it takes about this many bytes.
     pub fn change(&mut self, session: SessionId, bytes: usize, urgency: Urgency, now: Time) {
         if self.number_of(session).is_some() {
             let bytes = bytes + ENTRY_BYTES;
@@ -48,8 +48,8 @@ impl Journal {
         }
     }
 
-    /// The session of a client has ended; it leaves messages behind that it needs no longer, and perhaps others to
-    /// [other members](Record::SessionEnded) of Shared Subscriptions.
+    /// The session of a client has ended; it leaves messages that it no longer needs, and perhaps others to [other
+    /// members](Record::SessionEnded) of Shared Subscriptions.
     pub fn end(
         &mut self,
         session: SessionId,
@@ -67,7 +67,7 @@ impl Journal {
         self.ended.insert(client, self.open);
     }
 
-    /// A session needs these messages no longer, which is settled some of them a batch.
+    /// A session no longer needs these messages. Each batch settles some of them.
     pub fn leave(&mut self, session: SessionNumber, messages: VecDeque<MessageNumber>, now: Time) {
         if !messages.is_empty() {
             self.leftover_bytes += leftover_bytes(&messages);

@@ -14,7 +14,7 @@ use crate::time::Time;
 pub(super) struct Cork {
     /// This batch is not durable.
     batch: u64,
-    /// What its client is told takes no room, so it does not wait for any.
+    /// What its client is told needs no room, so it does not wait for any.
     needs_none: bool,
 }
 
@@ -55,8 +55,7 @@ impl Journal {
         self.paused.insert(id, self.pauses);
     }
 
-    /// The connections that may be read from again, those first that have waited longest: there may not be room for
-    /// all.
+    /// The connections that may be read again, those that have waited longest first: there may not be room for all.
     pub fn take_paused(&mut self) -> Vec<ConnectionId> {
         let mut paused: Vec<_> = std::mem::take(&mut self.paused).into_iter().collect();
         paused.sort_unstable_by_key(|&(_, order)| order);
@@ -88,7 +87,7 @@ impl Journal {
         false
     }
 
-    /// The same for what no session waits for that is there: it is to be asked again when a batch is durable.
+    /// The same for what waits without a session that is there: it has to be asked for again when a batch is durable.
     pub fn is_stored_soon(&mut self, message: MessageNumber, now: Time) -> bool {
         let (first, is_closed) = self.messages.first_pending();
         if message >= first && !is_closed {
@@ -106,8 +105,8 @@ impl Journal {
         })
     }
 
-    /// A connection gets nothing before what is now in the open batch is durable; one that `needs_none` waits no longer
-    /// than there is room.
+    /// A connection gets nothing before what is now in the open batch is durable. One that `needs_none` stops waiting
+    /// if there is no room.
     pub fn cork(&mut self, id: ConnectionId, needs_none: bool) {
         let goes_without = needs_none && self.room == Room::Gone;
         if self.pace.holds && !goes_without && !is_planted(Fault::EarlyConnack) {
@@ -115,8 +114,8 @@ impl Journal {
         }
     }
 
-    /// A connection without a kept session gets nothing before the session is gone for good that its client may have
-    /// had, unless there is no room to say so.
+    /// A connection without a kept session gets nothing before it is durable that the former session of its client has
+    /// ended, unless there is no room to persist that.
     pub fn cork_for_end(&mut self, id: ConnectionId, client: &str, now: Time) {
         if !self.pace.holds || self.room == Room::Gone {
             return;

@@ -4,7 +4,7 @@
 //! first: what sessions want to have read is read between them, a little at a time, so that a commit waits for no more
 //! than that. What the store wants done where nothing waits is done between batches and, as far as it can be put off
 //! until then, when there was none for a while. A thread that has nothing to do sleeps until there is something, and
-//! looks every second whether its file is still there.
+//! checks every second whether its file is still there.
 
 #[cfg(test)]
 mod tests;
@@ -39,7 +39,7 @@ pub const MEMORY: usize = STACK_BYTES + CACHE_BYTES;
 /// How often a full disk is tried again; tests do not wait that long.
 const FULL_RETRY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
 
-/// How often a missing ballast is tried to be made.
+/// How often the broker tries to make a missing ballast.
 const BALLAST_RETRY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1000 });
 
 /// How long is read before it is looked for a batch.
@@ -48,19 +48,19 @@ const READING: Duration = Duration::from_millis(2);
 /// How long there must have been no batch before the store is put into shape.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether the file is still there.
+/// How often the thread checks whether the file is still there.
 const WATCH: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1000 });
 
-/// The share of the ballast's room that must be left for what is little, once it was given up.
+/// The share of the ballast's room that must be left for small things once the ballast was given up.
 const LITTLE_SHARE: u64 = 4;
 
-/// How much room the file system has that a path lies on. Where that can not be told, the next commit will.
+/// How much room there is on the file system of a path. Where that cannot be told, the next commit shows it.
 pub fn room(path: &Path, lacks_ballast: bool) -> Room {
     Space::of(path).map_or(Room::Enough, |space| room_in(space, lacks_ballast))
 }
 
-/// How much room that is. Without ballast it is not enough, whatever the system says: what its user may take may be
-/// less.
+/// How much room that is. Without the ballast it is not enough, whatever the system says: the broker's user may be
+/// allowed less.
 const fn room_in(space: Space, lacks_ballast: bool) -> Room {
     match lacks_ballast {
         true if space.available < space.ballast() / LITTLE_SHARE => Room::Gone,
@@ -154,7 +154,8 @@ impl Storage {
         Ok(Self { jobs, answers, thread, outstanding: 0, lacks_ballast })
     }
 
-    /// Whether the ballast is missing, since the disk was full or from the start: there is little room then.
+    /// Whether the ballast is missing, because the disk became full or was full from the start. If so, there is little
+    /// room.
     pub fn lacks_ballast(&self) -> bool {
         self.lacks_ballast.load(Ordering::Acquire)
     }
@@ -230,9 +231,9 @@ struct Keeper<Read, Answer> {
     has_complained: bool,
     /// When it was last tried to make the ballast.
     tried: Instant,
-    /// When it was last looked whether the file is still there.
+    /// When the thread last checked whether the file is still there.
     watched: Instant,
-    /// Damage was met, and the file was opened again to see whether it is really there.
+    /// Damage was found, and the file was opened again to see whether the damage is really there.
     has_looked_again: bool,
 }
 
@@ -297,7 +298,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
     }
 
     /// What is to be done next: the next batch, if there is one, else some of what is to be read. While there is
-    /// neither, the store is put into shape, until that is done, and then it keeps the time.
+    /// neither, maintenance is done; after that, the store notes the clocks now and then.
     fn next(&mut self) -> Result<Work, End> {
         let mut has_more = true;
         loop {
@@ -327,8 +328,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
     }
 
-    /// Looks now and then whether the file is still there. What is written to one that is not is lost with the process,
-    /// and no call fails.
+    /// Checks now and then whether the file is still there. What is written to a removed file is lost when the process
+    /// ends, and no call fails.
     fn watch(&mut self) -> Result<(), End> {
         if self.watched.elapsed() < WATCH {
             return Ok(());
@@ -368,8 +369,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
     }
 
-    /// Reads some of what is wanted. A message that is damaged is passed over, if it is no better with a file that was
-    /// opened anew, which is tried once a run.
+    /// Reads some of what is wanted. A damaged message is skipped if it is still damaged after the file was opened
+    /// again, which is tried once in a run.
     fn read(&mut self) -> Result<(), End> {
         let mut outcome = self.read_for_a_while();
         if let Err(error) = &outcome
@@ -403,11 +404,11 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
     }
 
-    /// Has the store note what the clocks show, if it is time for that. Tells whether it may have to be put into shape.
+    /// Has the store note what the clocks show, if it is time for that. Tells whether maintenance may be due.
     fn keep_time(&mut self) -> Result<bool, End> {
         match self.store.keep_time((self.clocks)()) {
             Ok(was_written) => Ok(was_written),
-            // It is tried again soon enough.
+            // It is soon tried again.
             Err(StoreError::Full) => Ok(false),
             Err(error) => self.reopen(&error).map(|()| false),
         }
@@ -416,7 +417,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
     /// Nothing more will come.
     fn finish(mut self) {
         if let Err(error) = self.store.finish((self.clocks)()) {
-            warn!("Warning: the storage could not note when the broker has ended: {error}.");
+            warn!("Warning: the storage could not note when the broker ended: {error}.");
         }
     }
 
@@ -430,7 +431,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         room(self.store.path(), self.lacks_ballast.load(Ordering::Relaxed)) != Room::Enough
     }
 
-    /// Gives back to the disk what the store has no use for: at once, since messages are refused until there is room.
+    /// Gives unused pages of the store back to the disk. It does so at once, since messages are refused until there is
+    /// room.
     fn make_room(&mut self) -> Result<bool, StoreError> {
         let has_more = self.store.vacuum_slice(Pause::Full)?;
         self.store.checkpoint(Pause::Full)?;
@@ -465,7 +467,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
     }
 
-    /// Gives the ballast's room up to what has none; tells whether it had any.
+    /// Gives up the ballast's room for a write that has none. Tells whether there was any.
     fn give_up_ballast(&mut self) -> bool {
         let had_any = self.store.give_up_ballast();
         // It may have been removed by others, too.
@@ -478,12 +480,12 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         had_any
     }
 
-    /// The journal need not grow while it can begin anew. If that fails, what is tried next tells of it.
+    /// The journal need not grow while it can start from its beginning. If that fails, the next call reports it.
     fn shorten_journal(&mut self) {
         let _ = self.store.checkpoint(Pause::Full);
     }
 
-    /// Makes the ballast if it is missing, and was not tried a moment ago.
+    /// Makes the ballast if it is missing, unless that was tried a moment ago.
     fn restore_ballast_in_time(&mut self) {
         let is_time = self.lacks_ballast.load(Ordering::Relaxed) && self.tried.elapsed() >= BALLAST_RETRY;
         if self.is_growing || is_time {
@@ -510,7 +512,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         }
         let lacked = self.lacks_ballast.swap(state == BallastState::Missing, Ordering::AcqRel);
         if lacked && state == BallastState::Whole {
-            info!(target: "notice", "The file that holds room for a full disk is there again.");
+            info!(target: "notice", "The file that reserves room for a full disk is there again.");
         }
     }
 
@@ -522,8 +524,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
         Ok(())
     }
 
-    /// Waits a moment, and takes what comes meanwhile; what is to be read needs no room, and makes some when its
-    /// clients have got it. If nothing will come, nothing waits for room any longer.
+    /// Waits a moment, and accepts what comes meanwhile. Reading needs no room, and frees some when the clients have
+    /// got the messages. If nothing more will come, nothing waits for room any longer.
     fn wait_for_room(&mut self) -> Result<(), End> {
         let begin = clock();
         loop {

@@ -277,7 +277,7 @@ fn time_is_kept_where_nothing_is_committed() {
         clocks.read()
     });
     for _ in 0..3 {
-        // So long that it can only have failed.
+        // A timeout that is only reached if it has failed.
         asked.recv_timeout(Duration::from_secs(60)).expect("it looks at the clocks now and then");
     }
     storage.hand_over(batch(1));
@@ -391,7 +391,7 @@ fn a_full_disk_takes_the_ballast_and_gives_it_back() {
         std::thread::yield_now();
     }
     storage.finish();
-    let ballast = fs::symlink_metadata(file.ballast()).expect("it stays behind");
+    let ballast = fs::symlink_metadata(file.ballast()).expect("it stays after the end");
     assert!(ballast.is_file() && ballast.blocks() * 512 >= ballast.len() && ballast.len() > 0);
     assert_eq!(ballast.mode() & 0o777, 0o600);
 }

@@ -4,9 +4,9 @@
 //! A line's kind follows from its level, unless its target is one of the words of `Kind::of`: rooms below this one
 //! say by it what they are about. What other crates say is of the kind `internal`.
 //!
-//! What is written down in one turn of the loop leaves together at its end; a warning or an error leaves at once, and
-//! all that came before it. A reader or a terminal that stalls does not stall the broker: each has a thread that waits
-//! for it, and a queue whose lines are lost and counted beyond a bound. Files on disk are written by the loop.
+//! What is logged in one turn of the loop leaves together at its end. A warning or an error leaves at once, with all
+//! that came before it. A reader or a terminal that stalls does not stall the broker: each has a thread that waits for
+//! it, and a queue whose lines are lost and counted beyond a bound. Files on disk are written by the loop.
 
 mod flood;
 mod stamp;

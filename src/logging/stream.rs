@@ -1,6 +1,6 @@
 //! Standard streams and files. What has a reader or is a terminal may keep a writer waiting; so each of them has a
-//! thread that waits for it, and everybody else leaves lines in its queue. A file on disk is written at the end of a
-//! turn: beside a second thread every allocation of the loop would cost more.
+//! thread that waits for it, and all other threads leave lines in its queue. A file on disk is written at the end of a
+//! turn: a second thread would make every allocation of the loop cost more.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -293,7 +293,7 @@ fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Says once that a file can not be written, on standard error, because there is nowhere else to tell it.
+/// Says once on standard error that a file cannot be written, because there is no other place to say it.
 fn tell_failure(place: &Place, error: &io::Error) {
     if let (Place::File(path), Ok(file)) = (place, Place::StandardError.open()) {
         let line = format!("Error: unable to write log file {}: {error}.\n", shown(path));

@@ -131,8 +131,8 @@ impl Passwords {
     }
 
     /// What is to be done to verify a password of `user`. For a name that nobody has it is just as much work, with the
-    /// secret of some user, always the same for one name; so the time tells no names. Which one it is nobody can
-    /// foresee who does not know `key`: else he would see it where hashes differ in cost. `None` without any users.
+    /// secret of some user, always the same for one name; so the time tells no names. Which user it is cannot be
+    /// predicted without `key`; otherwise it would show where hashes differ in cost. `None` without any users.
     pub fn trial(&self, user: &str, key: &[u8]) -> Option<Trial> {
         let (place, is_known) = match self.users.get(user) {
             Some(&place) => (place, true),

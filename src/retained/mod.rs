@@ -229,7 +229,7 @@ impl Retained {
 
     /// Hands the unexpired messages that `filter` matches to `take`, in the order of their topics, until it says to
     /// stop, and goes on from there the next time. Looks at no more than `budget` topics, of which it leaves what it
-    /// did not need.
+    /// does not need.
     pub fn walk(
         &self,
         filter: TopicFilter<'_>,

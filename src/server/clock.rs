@@ -53,7 +53,7 @@ pub fn wall() -> Duration {
 #[derive(Clone, Copy, Debug)]
 pub struct AllClocks {
     own: Clock,
-    /// Which start of the machine it is; none where the system does not tell.
+    /// Which start of the machine it is; `None` where the system does not tell.
     boot: Option<u128>,
 }
 

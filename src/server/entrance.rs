@@ -100,8 +100,8 @@ impl Server {
         self.remove_gone(number);
     }
 
-    /// Removes a listener that is closed and has no connections any more. What the core knows by its name may be
-    /// another one by now.
+    /// Removes a listener that is closed and has no connections any more. In the core, its name may belong to another
+    /// listener by now.
     fn remove_gone(&mut self, number: usize) {
         let Some(gone) = self.listeners[number].take_if(|listener| listener.is_gone()) else { return };
         if self.listeners.iter().flatten().all(|listener| listener.id != gone.id) {

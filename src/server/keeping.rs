@@ -20,8 +20,8 @@ use crate::settings::{Durability, Persistence};
 use crate::storage::{Opening, Store};
 use crate::time::{Duration, Time};
 
-/// How old the knowledge may be of how much room there is on disk. A message that is taken in spite of a full disk
-/// keeps its client waiting, and all answers behind its own; to ask the system takes about a microsecond.
+/// For how long the last look at the room on disk counts. A message that is accepted although the disk is full keeps
+/// its client waiting, and all answers after its own. To ask the system takes about a microsecond.
 const ROOM_KNOWN: Duration = Duration::from_milliseconds(1);
 /// How often a disk without room is looked at.
 const ROOM_AWAITED: Duration = Duration::from_milliseconds(250);
@@ -119,7 +119,7 @@ impl Server {
         Ok(())
     }
 
-    /// Takes what has become durable, tells those who have waited for it, and hands over what is to be so next. It is
+    /// Takes what has become durable, tells the clients that have waited for it, and hands over the next batch. This is
     /// done several times a turn, because the disk would be idle in between.
     ///
     /// # Errors

@@ -2,10 +2,10 @@
 //!
 //! One turn of the loop goes through fixed phases: poll, read the clock, read and accept, let time pass, write dirty
 //! connections once, reap what is closed. Between them it looks several times for what has become durable, and hands
-//! over what is to be so next. Each phase does so much of its work that a turn takes a few milliseconds; the rest is
-//! done in the next turns, in its order. What costs a system call is paid once a turn for each connection that has
-//! something to say, however many messages it says; the lines of the log leave together, too. A socket is registered
-//! once, for both directions, edge-triggered; so the loop remembers which links have more to read.
+//! over the next batch. Each phase does only so much of its work that a turn takes a few milliseconds; the rest is done
+//! in the next turns, in order. What costs a system call is paid once a turn for each connection that has something to
+//! say, however many messages it says; the lines of the log leave together, too. A socket is registered once, for both
+//! directions, edge-triggered; so the loop remembers which links have more to read.
 
 mod clock;
 #[cfg(feature = "signals")]
@@ -272,7 +272,7 @@ impl Server {
     }
 
     /// Sleeps until something happens or is due, and tells what time it is then. If that is much later than it should
-    /// be, the core is told: what peers have said meanwhile is unread.
+    /// be, the core is told, because what peers have sent meanwhile is unread.
     fn wait(&mut self, events: &mut Events, latest: Option<Time>) -> io::Result<Time> {
         let (began, timeout) = (self.clock.now(), self.timeout(latest));
         let mut was_stopped = false;

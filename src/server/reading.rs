@@ -19,8 +19,8 @@ const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
 const READ_BYTES_AT_END: usize = 4 * 1024;
 /// So many links are many.
 const MANY: usize = 32;
-/// How often a link is read before the silence of its peer is judged, however much is still unread. If that were a
-/// whole packet it would have come; a packet so large has got on.
+/// How often a link is read before the silence of its peer is judged, however much is still unread. A whole packet
+/// would have been found by then; a larger one has made progress.
 pub(super) const READS_OF_SUSPECT: u8 = 64;
 /// Steps of the core that a read takes, beside those for its bytes.
 const READ_STEPS: usize = 16;
@@ -124,8 +124,8 @@ impl Server {
         }
     }
 
-    /// Reads the links of peers that seem to be silent, and tells the core of those that have nothing to say. They need
-    /// not be what the poller speaks of: it may have more to say than fits into a turn, or have been interrupted.
+    /// Reads the links of peers that seem to be silent, and tells the core of those that have nothing to say. The
+    /// poller need not have reported them: it may have more to report than fits into a turn, or have been interrupted.
     fn read_suspects(&mut self, now: Time) {
         for _ in 0..self.suspects.len().min(SUSPECTS_PER_TURN) {
             if !self.broker.takes_input() {
@@ -208,9 +208,8 @@ impl Server {
         if may_have_more || link.has_ended_input() { Left::More } else { Left::Nothing }
     }
 
-    /// A link is not read because its client waits to be let in. If the client has closed its side and says nothing
-    /// more, it is gone, and so is the need to decide about it. What it says beside that waits, as it would have
-    /// otherwise.
+    /// A link is not read because its client waits to be accepted. If the client has closed its side and sends nothing
+    /// more, it is gone, and no decision about it is needed. What else it sends waits, as it would have otherwise.
     fn look_for_end(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = find(&mut self.links, id) else { return };
         if link.turn != Turn::Paused || !link.is_read_closed() {

@@ -1,4 +1,4 @@
-//! Signals, as events of the poller. They are heeded from the start of the process on: what comes before there is a
+//! Signals, as events of the poller. They count from the start of the process on: a signal that comes before there is a
 //! loop is remembered until there is one.
 
 use std::io;
@@ -33,8 +33,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Has the system keep signals for later. A process that begins once more as another program, which knows nothing
-    /// of those that were remembered, gets them there.
+    /// Has the system keep signals for later. If the process then starts another program, which does not know of
+    /// signals that were remembered, they arrive there.
     pub fn hold_back() {
         #[cfg(feature = "system")]
         // What can not be held back is not lost for that.

@@ -41,7 +41,7 @@ pub struct Backlog {
     numbers: VecDeque<MessageNumber>,
     /// Those of them that have expired and were taken out.
     taken: BTreeSet<MessageNumber>,
-    /// Those that came by a Shared Subscription.
+    /// The messages that came by a Shared Subscription.
     groups: BTreeMap<MessageNumber, GroupId>,
     /// Those that expire: most do not, and pay nothing for it. With some that have been read meanwhile.
     expiring: BinaryHeap<Reverse<Expiring>>,
@@ -140,8 +140,8 @@ impl Backlog {
         }
     }
 
-    /// Takes out those that came by these Shared Subscriptions, in their order. Of a page that is being read they are
-    /// not taken any more when it comes.
+    /// Takes out the messages that came by these Shared Subscriptions, in their order. Those in a page that is being
+    /// read are skipped when it comes.
     pub fn take_shared(
         &mut self,
         mut wanted: impl FnMut(GroupId) -> bool,
@@ -172,7 +172,7 @@ impl Backlog {
         self.groups.get(&number).copied()
     }
 
-    /// About what one of them would take here.
+    /// About the bytes that one of them would take here.
     pub fn average(&self) -> usize {
         (self.bytes / self.len().max(1)).max(1)
     }

@@ -130,11 +130,11 @@ pub struct Outgoing {
     aside: Places,
     /// How many may be in flight before Packet Identifiers are looked at one by one; none while any is aside.
     room: usize,
-    /// Identifiers that the next connection leaves out behind those in flight.
+    /// Identifiers that the next connection skips after those in flight.
     left_out: u16,
     /// Messages have been dropped since the queue was last empty.
     is_losing: bool,
-    /// Messages of QoS 0 may be among those that wait in the queue and behind it.
+    /// Messages of QoS 0 may be among those that wait in the queue and in the store.
     holds_at_most_once: bool,
     /// Entries before this index were sent on this connection.
     sent: usize,
@@ -327,7 +327,7 @@ impl Outgoing {
         self.has_room(bytes, limits, is_connected)
     }
 
-    /// Whether messages of QoS 0 may wait. If so, the next one waits behind them [MQTT-4.6.0-6].
+    /// Whether messages of QoS 0 may wait. If so, the next one waits after them [MQTT-4.6.0-6].
     pub fn holds_at_most_once(&self) -> bool {
         self.holds_at_most_once && !(self.queue.is_empty() && self.backlog.is_none())
     }
@@ -353,7 +353,7 @@ impl Outgoing {
         self.count();
     }
 
-    /// Lets a kept message of so many bytes wait behind all others, in the store, as a copy of this QoS.
+    /// Lets a kept message of so many bytes wait after all others, in the store, as a copy of this QoS.
     pub fn push_stored(
         &mut self,
         number: MessageNumber,
@@ -440,8 +440,8 @@ impl Outgoing {
     }
 
     /// Puts a delivery of an earlier run in flight, at the place that its identifier has on the circle, in whichever
-    /// order they come; where identifiers are missing in between, what had them is done. False if there can be no such
-    /// delivery.
+    /// order they come; where identifiers are missing in between, their deliveries are done. False if there can be no
+    /// such delivery.
     pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {
         if self.in_flight.is_empty() {
             self.first = identifier.value();
@@ -474,8 +474,8 @@ impl Outgoing {
         self.in_flight.iter().filter(|entry| !matches!(entry.stage, Stage::Settled)).count()
     }
 
-    /// If anything is in flight when the client comes back, so many identifiers behind it are given to no message until
-    /// the client has answered all of that.
+    /// If anything is in flight when the client comes back, this many identifiers after it are given to no message
+    /// until the client has answered all of that.
     pub const fn leave_out(&mut self, count: u16) {
         self.left_out = count;
     }

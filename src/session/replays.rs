@@ -109,8 +109,8 @@ impl Replays {
         self.current.is_none() && self.waiting.is_empty()
     }
 
-    /// A subscription was made while `latest` was the latest retained message. What an earlier one of this filter has
-    /// not got it does not get any more, unless [`Replays::detach`] was called for it.
+    /// A subscription was made while `latest` was the latest retained message. An earlier subscription with this filter
+    /// gets no more retained messages, unless [`Replays::detach`] was called for it.
     pub fn begin(&mut self, filter: FilterId, terms: Terms, latest: Stamp) {
         self.forget(filter);
         let source = Source::Subscription(filter);
@@ -132,8 +132,8 @@ impl Replays {
         }
     }
 
-    /// A subscription ends or is made anew. It gets its retained messages nevertheless when their turn comes, as many
-    /// as the client takes then; `pattern` is what it has subscribed to.
+    /// A subscription ends or is renewed. It still gets its retained messages when their turn comes, as many as the
+    /// client takes then; `pattern` is what it has subscribed to.
     pub fn detach(&mut self, filter: FilterId, pattern: &str) {
         let former = self.waiting.len() - self.turns.len();
         let bytes = memory::allocation(pattern.len());

@@ -11,7 +11,7 @@ use crate::timeline::{Anchor, Boot};
 /// The only row.
 const ID: i64 = 1;
 
-/// Writes the anchor in the place of the one before.
+/// Replaces the stored anchor.
 pub(super) fn write(anchor: Anchor, connection: &Connection) -> rusqlite::Result<()> {
     let milliseconds = |value| span(Duration::from_milliseconds(value));
     let row = params![

@@ -1,9 +1,9 @@
-//! A file beside the store that holds room on the disk. When the disk is full it is given up, so that what was taken
-//! can be written, and what makes room; when there is room again it is made anew.
+//! A file beside the store that reserves room on the disk. When the disk is full it is given up, so that what was
+//! accepted and what frees room can be written. When there is room again, it is made again.
 //!
-//! It holds what the largest batch and the journal can need: the journal goes back into a file that grows by it, the
-//! batch goes into the journal. It stays when the broker ends, so that the next start finds its room however full the
-//! disk is.
+//! It is large enough for the largest batch and the journal: the batch goes into the journal, and the journal into the
+//! file, which grows by it. It stays when the broker ends, so that the next start has its room however full the disk
+//! is.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -18,11 +18,11 @@ use super::file::{MODE, beside};
 /// Bytes that it takes on a disk that is large enough.
 pub const BALLAST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Bytes that have to be free beside it for new messages to be taken: what may have been taken since it was last
-/// looked.
+/// Bytes that have to be free beside it for new messages to be accepted: what may have been accepted since the last
+/// look.
 pub const ROOM_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The share of a small disk that either takes at most.
+/// Each of them takes at most this part of a small disk: an eighth.
 const SHARE: u64 = 8;
 
 /// Bytes that are written at a time where the file system can not hold room for a file.
@@ -36,12 +36,12 @@ const BLOCK_BYTES: u64 = 512;
 pub struct Space {
     /// What is free for this user.
     pub available: u64,
-    /// All that there is.
+    /// The size of the disk.
     pub all: u64,
 }
 
 impl Space {
-    /// The room on the disk that a path lies on; `None` where that can not be told.
+    /// The room on the disk of a path; `None` where that cannot be told.
     #[allow(clippy::useless_conversion, reason = "the numbers are narrower on machines of 32 bits")]
     pub fn of(path: &Path) -> Option<Self> {
         let system = nix::sys::statvfs::statvfs(path).ok()?;
@@ -57,7 +57,7 @@ impl Space {
         at_most(BALLAST_BYTES, self.all / SHARE)
     }
 
-    /// What has to be free beside it for new messages to be taken.
+    /// What has to be free beside it for new messages to be accepted.
     pub const fn reserve(self) -> u64 {
         at_most(ROOM_BYTES, self.all / SHARE)
     }
@@ -67,7 +67,7 @@ const fn at_most(bytes: u64, most: u64) -> u64 {
     if bytes < most { bytes } else { most }
 }
 
-/// How it stands with the ballast.
+/// The state of the ballast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BallastState {
     /// It is there.
@@ -92,13 +92,13 @@ impl Ballast {
         Self { path: beside(store, ".ballast"), growing: None }
     }
 
-    /// Gives its room back to the disk; tells whether it had any.
+    /// Gives its room back to the disk. Tells whether it had any.
     pub(super) fn give_up(&mut self) -> bool {
         self.growing = None;
         match fs::remove_file(&self.path) {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
-            // A file system that copies what it writes may have no room to forget a name.
+            // A copy-on-write file system may need room to remove a name.
             Err(_) => self.empty().is_ok(),
         }
     }
@@ -113,12 +113,12 @@ impl Ballast {
         Space::of(self.path.parent()?)
     }
 
-    /// Makes it, or some of it, if it is not there and the disk has room for it with as much again as new messages
-    /// need: it is not made anew at the moment in which it could be given up again.
+    /// Makes it, or some of it, if it is not there and the disk has room for it and more than new messages need, so
+    /// that it is not given up again at once.
     ///
     /// # Errors
     ///
-    /// It can not be made, for other reasons than want of room.
+    /// It cannot be made, for another reason than want of room.
     pub(super) fn restore(&mut self) -> io::Result<BallastState> {
         let size = self.space().map_or(BALLAST_BYTES, Space::ballast);
         if self.growing.is_none() && self.is_whole(size) {
@@ -137,7 +137,7 @@ impl Ballast {
         }
     }
 
-    /// Whether the file is just what it is to be, and nobody else's.
+    /// Whether the file is as it should be, and under no other name.
     fn is_whole(&self, size: u64) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|file| {
             file.is_file()
@@ -150,7 +150,7 @@ impl Ballast {
     #[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
     fn begin(&mut self, size: u64) -> io::Result<BallastState> {
         let needed = |space: Space| size + space.reserve() + space.reserve() / 2;
-        // A part of it, a link, or whatever else has the name. A link is removed itself, and never what it leads to.
+        // A part of it, a link, or something else with that name. A link is removed itself, never its target.
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -167,7 +167,7 @@ impl Ballast {
         }
     }
 
-    /// Writes one more slice, of bytes that no file system makes smaller.
+    /// Writes one more slice, of bytes that no file system can compress.
     fn grow(&mut self, mut file: File, length: u64, size: u64) -> io::Result<BallastState> {
         let slice = SLICE_BYTES.min(size - length.min(size));
         let mut state = length | 1;

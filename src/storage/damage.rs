@@ -1,4 +1,4 @@
-//! Rows that are damaged: each is told once, by what can still be read of it, and counted.
+//! Rows that are damaged. Each is counted, and reported once with what can still be read of it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,16 +13,16 @@ use super::{Severed, StoreError};
 use crate::escape::Escaped;
 use crate::journal::{MessageNumber, SessionNumber};
 
-/// Rows that are told one by one; beyond, they are only counted.
+/// Rows that are reported one by one; further ones are only counted.
 const LINES_MAXIMUM: u64 = 1000;
 
-/// Pages of the largest file whose structure is gone through at the start: 64 MiB, which takes a moment.
+/// Pages of the largest file whose structure is checked at the start: 64 MiB, which takes a moment.
 const CHECKED_PAGES_MAXIMUM: i64 = 16_384;
 
 /// Clients of a lost message that are named.
 const NAMES_MAXIMUM: usize = 3;
 
-/// Messages that are remembered to be told already, when another client wants them.
+/// Messages that are remembered as reported, in case another client wants them.
 const REMEMBERED_MAXIMUM: usize = 1024;
 
 /// Damaged rows that are removed at one start; what is beyond is found again at the next one.
@@ -33,7 +33,7 @@ const REMOVALS_MAXIMUM: usize = 65_536;
 pub(super) struct Damage {
     /// Rows, and indexes that did not agree with their tables.
     pub(super) count: u64,
-    /// Messages that were told.
+    /// Messages that were reported.
     messages: BTreeSet<MessageNumber>,
     /// Rows that are still to be removed, and what each is found by: its key and its sum, which is null where it is not
     /// known.
@@ -43,7 +43,7 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// Goes through the structure of the file. A page can look as it should and have lost rows, which no sum can tell.
+    /// Checks the structure of the file. A page can look as it should and have lost rows, which no sum can show.
     pub(super) fn check_structure(&mut self, connection: &Connection) -> Outcome<()> {
         if connection.query_row("PRAGMA page_count", (), |row| row.get::<_, i64>(0))? > CHECKED_PAGES_MAXIMUM
         {
@@ -74,7 +74,7 @@ impl Damage {
         }
     }
 
-    /// A row is lost, if that is what the error says, and is to be removed by what stands in these columns.
+    /// A row is lost, if that is what the error says. It is found by these columns when it is removed.
     pub(super) fn lose_row(
         &mut self,
         error: StoreError,
@@ -111,7 +111,7 @@ impl Damage {
         self.tell(|| describe(connection, key(number.0), [found("topic"), found("recipients")]), why);
     }
 
-    /// Whether a message was told.
+    /// Whether a message was reported.
     pub(super) fn has_lost(&self, number: MessageNumber) -> bool {
         self.messages.contains(&number)
     }
@@ -133,12 +133,12 @@ pub(super) fn describe(connection: &Connection, number: i64, content: [Option<Ve
     format!("message {number} to {topic} for {names} is lost")
 }
 
-/// What stands behind a damaged place of the journal is lost.
+/// Reports what is lost after a damaged place in the journal.
 pub(super) fn tell_severed(Severed { commits, frames }: Severed, journal: &Path) {
     warn!(
-        "Warning: {} is damaged: behind that place at least {commits} commits with {frames} pages were written to disk and \
-         are lost. What they held may have been acknowledged; what was not acknowledged may be among it. Put a copy from a \
-         backup in the place of the store if that matters more than what came since.",
+        "Warning: {} is damaged: commits that were written to disk after that place are lost (commits: at least {commits}, \
+         pages: {frames}). What they held may have been acknowledged. Put a copy from a backup in the place of the store \
+         if that matters more than what came since.",
         Escaped(&journal.display().to_string())
     );
 }
@@ -148,7 +148,7 @@ pub(super) fn bytes(row: &Row<'_>, column: usize) -> Option<Vec<u8>> {
     row.get_ref(column).ok()?.as_bytes_or_null().ok()?.map(<[u8]>::to_vec)
 }
 
-/// The same for the log.
+/// The same, quoted for the log.
 pub(super) fn text(row: &Row<'_>, column: usize) -> String {
     bytes(row, column).map_or_else(|| "something unknown".to_owned(), |bytes| quoted(&bytes))
 }
@@ -157,7 +157,7 @@ fn quoted(bytes: &[u8]) -> String {
     format!("'{}'", Escaped(&String::from_utf8_lossy(bytes)))
 }
 
-/// Whose session it is that a column names.
+/// The client whose session a column names.
 pub(super) fn client_of(connection: &Connection, row: &Row<'_>, column: usize) -> String {
     let session = super::rows::session_number(row, column).ok();
     let name = session.and_then(|session| client(connection, session));

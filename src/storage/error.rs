@@ -38,7 +38,7 @@ pub enum OpenError {
         /// The version of its layout, and the last one that is known here.
         versions: (i64, i64),
     },
-    /// There is no room to bring it to the present layout. It is as it was.
+    /// There is no room to migrate it to the present layout. It is as it was.
     NoRoom {
         /// The file.
         path: PathBuf,
@@ -129,7 +129,7 @@ pub enum StoreError {
     Unwritten(String),
     /// What is in the file makes no sense.
     Damaged(String),
-    /// This file is not there any more, or another one has its name: what is written goes nowhere.
+    /// This file is not there any more, or another one has its name: what is written is lost.
     Lost(PathBuf),
     /// Anything else.
     Other(String),
@@ -196,7 +196,7 @@ impl From<rusqlite::Error> for StoreError {
             // All statements fit the layout, and all rows that are written fit the tables.
             _ if is(ffi::SQLITE_ERROR) => Self::Damaged(error.to_string()),
             _ if is(ffi::SQLITE_IOERR_WRITE) => Self::Unwritten(error.to_string()),
-            // A page ends in its midst, or is not there.
+            // A page is cut short, or is not there.
             _ if is(ffi::SQLITE_IOERR_SHORT_READ) => Self::Damaged("the file is too short".to_owned()),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => {
                 Self::Damaged(error.to_string())

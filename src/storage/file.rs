@@ -102,15 +102,15 @@ pub(super) fn foreign(path: &Path) -> Option<&'static str> {
         .then_some("a database of mosquitto, which `brooklet import` can bring into a new file")
 }
 
-/// Where the file lies that the engine has open, and its journal, and which files these are.
+/// The paths of the file that the engine has open and of its journal, and which files these are.
 #[derive(Debug)]
 pub(super) struct Place {
     file: (PathBuf, Identity),
-    /// None, if there was none when it was looked for.
+    /// `None` if there was none at the first look.
     journal: Option<(PathBuf, Identity)>,
 }
 
-/// A file whatever its name: the number of its device, and its own there.
+/// A file, whatever its name: the number of its device, and its own number there.
 type Identity = (u64, u64);
 
 impl Place {
@@ -121,8 +121,7 @@ impl Place {
         Ok(Self { file: (path.to_owned(), identity(path)?), journal })
     }
 
-    /// The file of the two that is not there any more, or is another one. Where that can not be told, the next access
-    /// will.
+    /// The file of the two that is gone, or is another one. Where that cannot be told, the next access shows it.
     pub(super) fn lost(&self) -> Option<&Path> {
         let files = std::iter::once(&self.file).chain(&self.journal);
         let is_lost = |(path, was): &&(PathBuf, Identity)| match identity(path) {

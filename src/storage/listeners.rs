@@ -86,7 +86,7 @@ impl Listeners {
         self.0.iter().map(|known| &*known.name)
     }
 
-    /// Persists what has no number yet; `None` if all have one. Worth something once the transaction is over.
+    /// Persists what has no number yet; `None` if all have one. Valid once the transaction is committed.
     pub(super) fn written<'a>(
         &self,
         new: impl Iterator<Item = (ListenerId, &'a str)>,
@@ -104,7 +104,7 @@ impl Listeners {
             }
         }
         for known in listeners.0.iter_mut().filter(|known| known.number.is_none()) {
-            // Its number is given here, and the sum is about that too.
+            // Its number is given here, and the sum covers it, too.
             connection
                 .prepare_cached("INSERT INTO listener (name, sum) VALUES (?, 0)")?
                 .execute([&known.name])?;
@@ -126,7 +126,7 @@ impl Listeners {
         place.and_then(|place| u16::try_from(place).ok()).map_or(ListenerId::UNKNOWN, ListenerId)
     }
 
-    /// Who published a message, as it is persisted, with the number in place of the listener.
+    /// The publisher of a message as it is persisted, with the number in place of the listener.
     pub(super) fn publisher_written<'a>(&self, publisher: &'a str) -> Cow<'a, str> {
         let number = |text: &str| text.parse().map(|id| self.number_of(ListenerId(id)));
         replaced(publisher, |text| number(text).unwrap_or(UNKNOWN).to_string())

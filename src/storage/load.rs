@@ -39,7 +39,7 @@ fn copy(
     }))
 }
 
-/// Reads everything, and forgets what nobody needs any more, and what is damaged; nothing more, once `each` breaks off.
+/// Reads everything, and removes what is not needed any more and what is damaged. Stops once `each` breaks off.
 pub(super) fn load(
     connection: &mut Connection,
     translation: Translation<'_>,
@@ -91,10 +91,10 @@ struct Loading<'a, Each> {
     each: Each,
     /// All that there are, in order.
     sessions: Vec<SessionNumber>,
-    /// Those that have ended and have left something to other members of Shared Subscriptions.
+    /// Sessions that have ended and have left messages to other members of Shared Subscriptions.
     former: BTreeSet<SessionNumber>,
     /// Messages that are handed out with a delivery, and the sessions; and those that former sessions had begun, which
-    /// are nobody else's.
+    /// go to no other member.
     in_delivery: BTreeSet<(MessageNumber, SessionNumber)>,
     needless: Needless,
 }
@@ -280,9 +280,9 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         Ok(())
     }
 
-    /// Goes on behind a row. If the engine can not read the next one, this is why.
+    /// Goes on after a row. Returns why the engine cannot read the next one, if that is so.
     fn messages_after(&mut self, after: &mut i64, done: &mut Done<'_>) -> Outcome<Option<String>> {
-        // The lengths of columns are known without what is in them, so a large payload is not read.
+        // The length of a column is known without its content, so a large payload is not read.
         let text = MSG.select(", octet_length(payload)", "WHERE id > ? ORDER BY id");
         let mut statement = self.connection.prepare_cached(&text)?;
         let mut rows = statement.query([*after])?;
@@ -312,7 +312,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         Ok(None)
     }
 
-    /// A row of a message is damaged, perhaps in its number, too: then another one may have that.
+    /// A row of a message is damaged, perhaps in its number, too. Then another row may have the same number.
     fn lose_found(&mut self, row: &Row<'_>, why: &str) -> Outcome<()> {
         let connection = self.connection;
         let what = || {
@@ -322,7 +322,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         self.damage.lose_row(StoreError::Damaged(why.to_owned()), (&MSG, row, &[0]), what)
     }
 
-    /// The `id` of the row that the engine could not read, which is the next one. What is worse than that is no row.
+    /// The `id` of the row that the engine could not read, which is the next one. If even that cannot be read, the
+    /// damage is not in a single row.
     fn next_id(&self, table: &Table, after: i64, why: &str) -> Outcome<i64> {
         let text = format!("SELECT id FROM {} WHERE id > ? ORDER BY id LIMIT 1", table.name);
         let next = self.connection.query_row(&text, [after], |row| row.get(0)).optional()?;
@@ -403,8 +404,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         self.check_topics(of_rows)
     }
 
-    /// Goes on behind a row, and sums up the topics and where they are. If the engine can not read the next one, this
-    /// is why.
+    /// Goes on after a row, and sums up the topics and where they are. Returns why the engine cannot read the next one,
+    /// if that is so.
     fn retained_after(&mut self, after: &mut i64, topics: &mut u64) -> Outcome<Option<String>> {
         let text = RETAINED.select(", id", "WHERE id > ? ORDER BY id");
         let mut statement = self.connection.prepare_cached(&text)?;
@@ -438,8 +439,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         Ok(None)
     }
 
-    /// Holds the index of topics against what was read. One that does not agree would find another row than is meant,
-    /// or none, so it is made anew.
+    /// Compares the index of topics with what was read. One that does not agree would find the wrong row, or none, so
+    /// it is rebuilt.
     fn check_topics(&mut self, of_rows: u64) -> Outcome<()> {
         let of_index = || -> Outcome<u64> {
             let text = "SELECT topic, id FROM retained INDEXED BY sqlite_autoindex_retained_1 ORDER BY topic";
@@ -467,7 +468,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         })
     }
 
-    /// Reads what is noted of a message into the list of `done`. It comes behind the one that was asked for before.
+    /// Reads the notes about a message into the list of `done`. The message comes after the one that was asked for
+    /// before.
     fn noted_of(&mut self, message: MessageNumber, done: &mut Done<'_>) -> Outcome<()> {
         done.noted.clear();
         while let Some((next, noted)) = done.next.take_if(|(next, _)| *next <= message) {
@@ -528,14 +530,14 @@ fn length(row: &Row<'_>) -> Outcome<usize> {
     Ok(of(6)? + of(7)? + of(8)? + payload)
 }
 
-/// Stands for a topic and where it is.
+/// A sum of a topic and where it is.
 fn topic_sum(topic: &[u8], id: i64) -> Outcome<u64> {
     let sum = RETAINED.sum(rusqlite::params![topic, id])?;
     Ok(u64::from(sum.cast_unsigned()))
 }
 
-/// A tree whose rows are sound but out of their order finds some of them no more, and nobody can tell which are
-/// missing.
+/// A tree whose rows are intact but out of order does not find some of them any more, and there is no way to tell
+/// which.
 fn check_order(table: &Table, is_kept: bool) -> Outcome<()> {
     if is_kept { Ok(()) } else { Err(StoreError::Damaged(format!("'{}' is out of its order", table.name))) }
 }

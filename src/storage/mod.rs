@@ -7,8 +7,8 @@
 //! of them and is left out.
 //!
 //! There is no clock in here, and no thread but the caller's, which may let others run between the rows of a long
-//! transaction. What clocks show is handed in. Moments are stored on a [`timeline`](crate::timeline), because those of
-//! the broker mean nothing after a restart, and those of a clock on the wall mean nothing where that is wrong.
+//! transaction. What clocks show is handed in. Moments are stored on a [`timeline`](crate::timeline), because the
+//! broker's own clock means nothing after a restart, and a wall clock means nothing where it is wrong.
 
 mod anchor;
 mod ballast;
@@ -66,7 +66,8 @@ pub struct Opening {
     pub listeners: Vec<ListenerName>,
     /// What becomes of a file that is damaged.
     pub on_damage: OnDamage,
-    /// What clocks show: how late it is on the timeline, and what the name of a file set aside ends with.
+    /// What the clocks show: for the moment on the timeline, and for the ending of the name of a file that is set
+    /// aside.
     pub clocks: Clocks,
 }
 
@@ -83,13 +84,13 @@ pub struct Store {
     timeline: Timeline,
     written: Written,
     damage: Damage,
-    /// What the journal held behind a damaged place when the file was opened.
+    /// What the journal held after a damaged place when the file was opened.
     severed: Severed,
     /// Where the file is.
     place: Place,
-    /// Messages that can not be removed.
+    /// Messages that cannot be removed.
     spared: BTreeSet<MessageNumber>,
-    /// Unused pages are given back to the system.
+    /// Whether unused pages are given back to the system.
     gives_back: bool,
     /// Where a damaged file was put that lay in the way.
     set_aside: Option<PathBuf>,
@@ -151,7 +152,7 @@ impl Store {
         let mut written = upkeep::begin(&connection).map_err(in_words)?;
         if severed != Severed::default() {
             damage::tell_severed(severed, &file::journal(path));
-            // Or it is told again, until the journal has grown beyond that place.
+            // Otherwise it is reported again, until the journal has grown beyond that place.
             upkeep::empty_journal(&connection, &mut written).map_err(in_words)?;
         }
         let mut damage = Damage::default();
@@ -182,16 +183,16 @@ impl Store {
         Place::of(path).map_err(|why| OpenError::File { path: path.to_owned(), why })
     }
 
-    /// Sees to it that the file and its journal are still where they were.
+    /// Checks that the file and its journal are still where they were.
     ///
     /// # Errors
     ///
-    /// One of them was removed or replaced: what is written to it will be found by nobody.
+    /// One of them was removed or replaced: what is written to it is lost.
     pub fn check_place(&self) -> Result<(), StoreError> {
         self.place.lost().map_or(Ok(()), |lost| Err(StoreError::Lost(lost.to_owned())))
     }
 
-    /// What the journal held behind a damaged place when the store was opened, which is lost.
+    /// What the journal held after a damaged place when the store was opened, which is lost.
     pub const fn severed(&self) -> Severed {
         self.severed
     }
@@ -201,13 +202,13 @@ impl Store {
         self.set_aside.as_deref()
     }
 
-    /// Why it is not known how long no broker has used the store, so that no time has passed for what it holds.
+    /// Why it is not known how long no broker has used the store, so that none of that time counts for what it holds.
     pub const fn doubt(&self) -> Option<Doubt> {
         self.timeline.doubt()
     }
 
-    /// The names of all listeners that there are or were: the first ones are those of the settings, by their places,
-    /// and what is restored speaks of the others by theirs.
+    /// The names of all listeners that there are or were. The first ones are those of the settings, in their order;
+    /// what is restored names a listener by its place in this list.
     pub fn listeners(&self) -> impl Iterator<Item = &str> {
         self.listeners.names()
     }
@@ -219,7 +220,7 @@ impl Store {
 
     /// Makes a batch durable, as a whole or not at all. Doing it twice is no different from doing it once.
     ///
-    /// `clocks` are those of now. With the batch goes what they show, if it is time for that.
+    /// `clocks` are those of now. What they show is written with the batch, if it is time for that.
     ///
     /// # Errors
     ///
@@ -265,7 +266,7 @@ impl Store {
         upkeep::count(&self.connection, &mut self.written)
     }
 
-    /// Makes durable what clocks show, if it is time for that; tells whether it was. To be called now and then where
+    /// Persists what the clocks show, if it is time for that. Tells whether it was. To be called now and then where
     /// nothing else is committed.
     ///
     /// # Errors
@@ -276,7 +277,7 @@ impl Store {
         self.anchor(anchor, clocks.now).map(|()| true)
     }
 
-    /// The same whenever it is: the last thing to be done with a store.
+    /// Persists what the clocks show in any case. This is the last call for a store.
     ///
     /// # Errors
     ///
@@ -312,7 +313,7 @@ impl Store {
         pages::read(&self.connection, wanted, translation, is_time_up)
     }
 
-    /// Passes over the first message that is wanted, which could not be read for this reason: it is told and counted as
+    /// Skips the first message that is wanted, which could not be read for this reason. It is reported and counted as
     /// lost.
     pub fn give_up(&mut self, wanted: &mut Wanted, why: &str) -> Pages {
         let Some((number, pages)) = pages::give_up(wanted) else { return Pages::default() };
@@ -330,16 +331,16 @@ impl Store {
         self.marks.next()
     }
 
-    /// Reads everything, in the order that [`Restored`] tells, and forgets what nobody needs any more: messages that
-    /// are settled or whose sessions are gone, messages and retained messages that have expired. So it does with
-    /// messages, retained messages and notes that are damaged; each of these is told in the log. Only then it is
-    /// durable what the clocks showed, since a file is left as it is if it can not be read. Returns the
+    /// Reads everything, in the order that [`Restored`] tells, and removes what is not needed any more: messages that
+    /// are settled or whose sessions are gone, messages and retained messages that have expired. It also removes
+    /// messages, retained messages and notes that are damaged, and reports each of these in the log. Only after that
+    /// are the clocks persisted, since a file that cannot be read is left as it is. Returns the
     /// [numbers](Store::next_numbers) that are to be given next.
     ///
     /// # Errors
     ///
-    /// It can not be read, or what is damaged says who is who and who gets what: why, in words for the operator. What
-    /// was handed to `each` before is worth nothing then.
+    /// It cannot be read, or more is damaged than messages and notes: why, in words for the operator. What was handed
+    /// to `each` before must then not be used.
     pub fn load(&mut self, now: Time, mut each: impl FnMut(Restored)) -> Result<NextNumbers, OpenError> {
         self.load_until(now, |restored| {
             each(restored);
@@ -406,7 +407,7 @@ impl Store {
         outcome.map_err(|error| self.judged(error))
     }
 
-    /// Gives the room of the [ballast](BallastState) back to the disk; tells whether there was any.
+    /// Gives the room of the [ballast](BallastState) back to the disk. Tells whether there was any.
     pub fn give_up_ballast(&mut self) -> bool {
         self.ballast.give_up()
     }
@@ -415,7 +416,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// It can not be made, for other reasons than want of room.
+    /// It cannot be made, for another reason than want of room.
     pub fn restore_ballast(&mut self) -> io::Result<BallastState> {
         self.ballast.restore()
     }
@@ -428,8 +429,8 @@ impl Store {
         }
     }
 
-    /// Gives some unused pages of the file back; where the disk is full, more of them. Tells whether there are more to
-    /// be given back. The system has them when the journal is in the file.
+    /// Gives some unused pages of the file back, or more of them if the disk is full. Tells whether there are more to
+    /// give back. The system has them once the journal is in the file.
     ///
     /// # Errors
     ///
@@ -448,7 +449,7 @@ impl Store {
         }
     }
 
-    /// Why a store can not be used any more, in words for the operator.
+    /// Why a store cannot be used any more, in words for the operator.
     pub fn in_words(&self, error: StoreError) -> String {
         match error {
             StoreError::Damaged(_) | StoreError::Lost(_) => error.about(&self.path).to_string(),

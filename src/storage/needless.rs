@@ -1,4 +1,4 @@
-//! What the store need not keep any more, as it is found when everything is read.
+//! What the store need not keep any more, as found when everything is read.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, TransactionBehavior};
@@ -8,7 +8,7 @@ use super::rows::Outcome;
 use super::tables::{MSG, RETAINED, Table};
 use super::write::forget;
 
-/// What nobody needs any more.
+/// What is not needed any more.
 #[derive(Debug, Default)]
 pub(super) struct Needless {
     pub(super) messages: Vec<i64>,

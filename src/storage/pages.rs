@@ -94,7 +94,7 @@ pub(super) fn read(
     Ok(Pages { messages, pages })
 }
 
-/// What stands for the next message, which can not be read: none of those who want it gets it.
+/// The pages that stand for the next message, which cannot be read: no session that wants it gets it.
 pub(super) fn give_up(wanted: &mut Wanted) -> Option<(MessageNumber, Pages)> {
     let (number, sessions) = wanted.first(COPIES_AT_ONCE)?;
     let page = |&session: &SessionNumber| Page { session, copies: vec![PageCopy { number, found: None }] };

@@ -24,7 +24,7 @@ use crate::topic::TopicName;
 /// What reading a row comes to.
 pub(super) type Outcome<T> = Result<T, StoreError>;
 
-/// One moment by the broker's clock and on the timeline, by which all others are read and written.
+/// One moment on the broker's clock and on the timeline, by which all others are converted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present {
     now: Time,
@@ -52,8 +52,8 @@ impl Present {
         (time != Time::NEVER).then(|| span(time.since(self.now)))
     }
 
-    /// A moment that was written, which is not further ahead than `most`: after a crash the timeline may go on a little
-    /// before where it was, and nothing may last longer than was asked for.
+    /// A moment that was written, no further ahead than `most`: after a crash the timeline may resume a little earlier
+    /// than where it was, and nothing may last longer than was asked for.
     pub(super) fn read(self, written: Option<i64>, most: Option<Duration>) -> Time {
         let Some(written) = written else { return Time::NEVER };
         let moment = u64::try_from(written).unwrap_or(0);

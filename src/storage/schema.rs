@@ -59,7 +59,7 @@ const VERSION_1: &str = "
 /// and which sessions have ended whose messages are still to go to other members of Shared Subscriptions. A copy is
 /// done if it has no identifier in `done`; else that is the Packet Identifier of its QoS 1 delivery, which has begun.
 /// There is a timeline, and how much time a message had left when it was written, in milliseconds, null for no end.
-/// Every row has a [sum](super::tables), for which [`MADE_ANEW`] comes behind this.
+/// Every row has a [sum](super::tables), for which [`MADE_ANEW`] runs after this.
 const VERSION_2: &str = "
     CREATE TABLE listener (
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sum INTEGER NOT NULL
@@ -75,7 +75,8 @@ const VERSION_2: &str = "
     ALTER TABLE done ADD COLUMN identifier INTEGER;
 ";
 
-/// The tables that version 2 makes anew, so that sums do not come to lie behind payloads, which are read in vain then.
+/// The tables that version 2 makes again, so that sums do not lie after payloads, which would have to be read to reach
+/// them.
 const MADE_ANEW: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE session (
@@ -164,7 +165,7 @@ fn lacks_room(path: &Path, error: &rusqlite::Error) -> bool {
     }
 }
 
-/// What is changed goes into the journal first: at most each page, some of them twice, and a little for what is new.
+/// Changes go into the journal first: at most each page, some of them twice, and a little for what is new.
 fn no_room(path: &Path) -> OpenError {
     const LITTLE: u64 = 1024 * 1024;
     let length = std::fs::metadata(path).map_or(0, |file| file.len());
@@ -213,8 +214,8 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     }
 }
 
-/// What stood for a listener was its place in the settings, so the present ones name it. Where none has that place, a
-/// User Name is taken for proved, so that no other user comes by it.
+/// A listener was known by its place in the settings, so the present settings name it. Where no listener has that
+/// place, a User Name counts as proved, so that no other user gets its session.
 fn name_listeners(connection: &Connection, present: &[ListenerName]) -> rusqlite::Result<()> {
     connection.execute("UPDATE session SET is_proved = user_name IS NOT NULL", ())?;
     for (place, listener) in (0_i64..).zip(present) {

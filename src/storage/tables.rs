@@ -2,8 +2,8 @@
 //! damaged one is known. A column that is added has its place in one of these lists and in the layout.
 //!
 //! A sum has 32 bits: it misses no damage of up to three bits in a row of 11 KiB, none within four bytes, and any other
-//! one time in four thousand million. It is there against disks and memory that fail, not against somebody who could as
-//! well write another one.
+//! one time in four thousand million. It protects against disks and memory that fail, not against an attacker, who
+//! could write a matching one.
 
 use std::sync::LazyLock;
 
@@ -18,13 +18,13 @@ use super::rows::Outcome;
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) name: &'static str,
-    /// What its sums are about, in the order in which it is read and written.
+    /// The columns that its sums cover, in the order in which they are read and written.
     pub(super) columns: &'static [&'static str],
-    /// What has a sum of its own, and is read only where it is needed.
+    /// Columns that have a sum of their own and are read only where they are needed.
     pub(super) apart: &'static [&'static str],
-    /// By what a row is found.
+    /// The columns by which a row is found.
     key: &'static [&'static str],
-    /// Writes a row in the place of the one before.
+    /// The statement that writes or replaces a row.
     write: String,
 }
 
@@ -95,7 +95,7 @@ pub(super) static OUT2: LazyLock<Table> = LazyLock::new(|| {
     Table::new("out2", &["session", "identifier"], &["session", "identifier", "msg", "is_released"])
 });
 
-/// Its `id` says nothing, so it is in no sum: the topic is what a row is known by.
+/// No sum covers its `id`, which means nothing: a row is known by its topic.
 pub(super) static RETAINED: LazyLock<Table> = LazyLock::new(|| {
     let columns = &["lifetime", "expires", "flags", "topic", "publisher", "properties", "payload"];
     Table::new("retained", &["id"], columns).in_place_by("topic")
@@ -120,7 +120,7 @@ impl Table {
         Self { write, ..table }
     }
 
-    /// A row stays where it is if there is one with the same value here, so that the index of that stays as it is.
+    /// A row with the same value in this column stays where it is, so that the index of that column stays as it is.
     fn in_place_by(self, unique: &str) -> Self {
         let others = self.columns.iter().chain(&["sum"]).filter(|column| **column != unique);
         let assigned: Vec<String> = others.map(|column| format!("{column} = excluded.{column}")).collect();
@@ -149,8 +149,8 @@ impl Table {
         keys.collect::<String>() + "ifnull(?, sum) = sum"
     }
 
-    /// Removes a row that is damaged, by its key and its sum. If it lies where it is not looked for, its key is
-    /// compared with every other.
+    /// Removes a row that is damaged, by its key and its sum. If its place in the tree does not match its key, all rows
+    /// are searched for it.
     pub(super) fn remove(&self, connection: &Connection, key: &[Value]) -> Outcome<()> {
         for operator in ["", "+"] {
             let text = format!("DELETE FROM {} WHERE {}", self.name, self.has_key(operator));
@@ -161,8 +161,8 @@ impl Table {
         Ok(())
     }
 
-    /// Whether the engine can read all of a row. What it can not read it can not remove, and gives the transaction up
-    /// in which that was tried.
+    /// Whether the engine can read all of a row. What it cannot read it cannot remove, and to try that rolls back the
+    /// transaction.
     pub(super) fn is_readable(&self, connection: &Connection, key: &[Value]) -> bool {
         let text = format!("SELECT * FROM {} WHERE {}", self.name, self.has_key(""));
         let read = || -> Outcome<()> {
@@ -174,7 +174,7 @@ impl Table {
         !matches!(read(), Err(StoreError::Damaged(_)))
     }
 
-    /// Writes a row: all columns and what stands apart.
+    /// Writes a row: all columns, and those apart.
     pub(super) fn put(&self, connection: &Connection, values: &[&dyn ToSql]) -> rusqlite::Result<()> {
         let mut statement = connection.prepare_cached(&self.write)?;
         let mut sum = Sum::of(self.name);

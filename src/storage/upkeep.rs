@@ -53,7 +53,7 @@ pub enum Pause {
     BetweenBatches,
     /// Where there is none.
     Idle,
-    /// The disk has no room for the journal to grow: it begins anew when all of it is in the file.
+    /// The disk has no room for the journal to grow: it starts from its beginning again once all of it is in the file.
     Full,
 }
 
@@ -110,7 +110,7 @@ pub(super) fn empty_journal(connection: &Connection, written: &mut Written) -> R
     Ok(())
 }
 
-/// Gives some unused pages back; where the disk is full, more of them. Tells whether there are more.
+/// Gives some unused pages back, or more of them if the disk is full. Tells whether there are more.
 pub(super) fn vacuum_slice(
     connection: &Connection,
     written: &mut Written,

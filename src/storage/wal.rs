@@ -1,13 +1,12 @@
-//! What the journal holds behind a place that is damaged. The engine reads a journal up to the first frame whose
-//! checksum does not fit and takes that for its end, as it must: what was being written when the power went ends like
-//! this, too. So damage in the midst of it drops all later commits without a word. They are looked for here before the
-//! engine opens the file.
+//! What the journal holds after a damaged place. The engine reads a journal up to the first frame whose checksum does
+//! not fit and takes that for its end, as it must: what was being written when the power failed looks the same. So
+//! damage in the middle silently drops all later commits. This looks for them before the engine opens the file.
 //!
-//! Of what was never flushed, any part may be there, so not everything behind a gap was promised. But frames of the
-//! next transaction are written only once a commit is flushed. So a commit frame that the checksum of the frame after
-//! it goes on from was promised, and only where there is such a one behind the gap, it is told. What is left of a
-//! transaction that was rolled back, or torn in an earlier crash, has none; nor has damage in the very last
-//! transaction, which can not be told from one that was torn.
+//! Any part of what was never flushed may be there, so not everything after a gap was acknowledged. But frames of the
+//! next transaction are written only once a commit is flushed. So a commit frame was flushed if the checksum of the
+//! next frame continues from it, and a loss is reported only if there is such a frame after the gap. The remains of a
+//! transaction that was rolled back, or torn in an earlier crash, have none. Nor does damage in the very last
+//! transaction show, which looks like one that was torn.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -17,13 +16,13 @@ use std::path::Path;
 const MAGIC: u32 = 0x377F_0682;
 const HEADER_LENGTH: usize = 32;
 const FRAME_HEADER_LENGTH: usize = 24;
-/// Bytes of our pages.
+/// Bytes of a page of the store.
 #[expect(clippy::cast_possible_truncation, reason = "it is small")]
 const PAGE_SIZE: usize = super::upkeep::PAGE_SIZE as usize;
 /// Bytes of a page, at least and at most.
 const PAGE_SIZES: std::ops::RangeInclusive<usize> = 512..=65536;
 
-/// Commits behind a damaged place.
+/// Commits after a damaged place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Severed {
     /// How many.
@@ -34,7 +33,7 @@ pub struct Severed {
 
 type Checksum = [u32; 2];
 
-/// Reads a journal, a page at a time. What is not there or not readable holds nothing: to tell that is the engine's.
+/// Reads a journal, a page at a time. One that is missing or unreadable holds nothing: the engine reports that.
 #[expect(
     clippy::disallowed_methods,
     reason = "this floor may open files, and this one lies beside the store"
@@ -50,7 +49,7 @@ fn read(mut journal: impl Read) -> io::Result<Severed> {
     let sum = checksum([0; 2], &header[..24], is_big_endian);
     let is_sound = word(&header, 0) & !1 == MAGIC && sum == [word(&header, 24), word(&header, 28)];
     let page_size = usize::try_from(word(&header, 8)).unwrap_or(0);
-    // A header that is damaged says nothing for sure, but the size of our pages is known.
+    // A damaged header cannot be relied on, but the size of the store's pages is known.
     let is_believed = is_sound && page_size.is_power_of_two() && PAGE_SIZES.contains(&page_size);
     let page_size = if is_believed { page_size } else { PAGE_SIZE };
     let mut search = Search {
@@ -71,18 +70,18 @@ fn read(mut journal: impl Read) -> io::Result<Severed> {
 /// The frame before.
 #[derive(Clone, Copy)]
 struct Last {
-    /// The checksum that stands in it, and the one that it should have: either may be damaged, or what it is about.
+    /// The checksum in it, and the one that its content has: either of them may be damaged.
     sums: [Checksum; 2],
     is_commit: bool,
 }
 
-/// A way through the frames.
+/// A walk through the frames.
 struct Search {
-    /// What stands in every frame since the journal was begun anew, and in none from before that.
+    /// The salts of every frame since the journal last started from its beginning, and of no earlier one.
     salts: Option<[u32; 2]>,
     is_big_endian: bool,
     last: Last,
-    /// A frame has not fitted: the engine reads no further.
+    /// A frame did not fit: the engine reads no further.
     is_behind: bool,
     found: Severed,
     /// Frames that follow one another, and of which no commit is proved to have been flushed.
@@ -98,7 +97,7 @@ impl Search {
             let sum = checksum(sum, &frame[..8], is_big_endian);
             checksum(sum, &frame[FRAME_HEADER_LENGTH..], is_big_endian)
         });
-        // One from before the journal was begun anew fits none of now, so nothing goes on from it.
+        // A frame from before that start does not fit any later one, so nothing continues from it.
         let is_of_now = *self.salts.get_or_insert(salts) == salts;
         let fits = is_of_now && expected.contains(&written);
         if self.is_behind {
@@ -108,7 +107,7 @@ impl Search {
         self.last = Last { sums: [written, expected[0]], is_commit: word(frame, 4) != 0 };
     }
 
-    /// Another frame behind the gap, which goes on from the one before, or does not.
+    /// Another frame after the gap, which continues from the one before, or does not.
     fn follow(&mut self, fits: bool) {
         self.unsure = if fits { self.unsure + 1 } else { 0 };
         if fits && self.last.is_commit {
@@ -122,7 +121,7 @@ fn word(bytes: &[u8], place: usize) -> u32 {
     bytes[place..place + 4].iter().fold(0, |word, byte| word << 8 | u32::from(*byte))
 }
 
-/// Goes on with a checksum over bytes, eight at a time.
+/// Continues a checksum over bytes, eight at a time.
 fn checksum(before: Checksum, bytes: &[u8], is_big_endian: bool) -> Checksum {
     let number = |bytes: &[u8]| {
         let bytes = bytes.try_into().expect("four bytes");

@@ -36,7 +36,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// The marks that are written down.
+    /// The marks that are persisted.
     pub(super) fn read(connection: &Connection) -> Result<Self, StoreError> {
         let mark = |name: &str| -> Result<NonZeroU64, StoreError> {
             let mut statement = connection.prepare(&META.select("", "WHERE name = ?"))?;
@@ -133,15 +133,15 @@ fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
 #[derive(Clone, Copy)]
 pub(super) struct Beside<'a> {
     pub(super) translation: Translation<'a>,
-    /// The marks that are written down.
+    /// The marks that are persisted.
     pub(super) marks: Marks,
     /// The anchor of the timeline, if it is due.
     pub(super) anchor: Option<Anchor>,
-    /// Messages that can not be removed.
+    /// Messages that cannot be removed.
     pub(super) spared: &'a BTreeSet<MessageNumber>,
 }
 
-/// Makes a batch durable. Returns the marks that are written down then, and the listeners if some of them are new.
+/// Makes a batch durable. Returns the marks that are persisted with it, and the listeners if some of them are new.
 pub(super) fn commit(
     connection: &mut Connection,
     batch: &Batch,
@@ -185,8 +185,8 @@ pub(super) fn commit(
 struct Writing<'a> {
     transaction: &'a Transaction<'a>,
     translation: Translation<'a>,
-    /// Messages that can not be removed, because the file is damaged where they are. It is noted that all have got
-    /// them.
+    /// Messages that cannot be removed, because the file is damaged where they are. They are noted as settled for all
+    /// sessions.
     spared: &'a BTreeSet<MessageNumber>,
     /// How many rows have been written.
     rows: usize,
@@ -408,7 +408,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Only of a message that is there, since nobody would ever take the note away.
+    /// Only for a message that is there, since otherwise the note would never be removed.
     fn note_done(&self, settled: Settled) -> Result<(), StoreError> {
         let (message, session) = (key(settled.message.0), key(settled.session.0));
         let mut statement = self.statement(
@@ -419,7 +419,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// The same; and what is done stays so.
+    /// The same; a copy that is done stays done.
     fn note_begun(
         &self,
         message: MessageNumber,
@@ -453,7 +453,7 @@ pub(super) fn forget(connection: &Connection, message: i64) -> Result<(), StoreE
     Ok(())
 }
 
-/// Messages that a batch would remove and that can not be read, so the engine would refuse the whole transaction.
+/// Messages that a batch would remove and that cannot be read, so the engine would refuse the whole transaction.
 pub(super) fn unremovable(connection: &Connection, batch: &Batch) -> BTreeSet<MessageNumber> {
     let removed = batch.records.iter().filter_map(|record| match record {
         Record::Settled { message, is_last: true, .. } => Some(*message),

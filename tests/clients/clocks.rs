@@ -1,5 +1,5 @@
-//! Restarts on machines whose clocks show anything: between two runs the store is made to say that its broker ended
-//! when the clocks showed something else.
+//! Restarts on machines whose clocks show anything: between two runs, the anchor in the store is replaced by one for
+//! other clocks.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -53,7 +53,8 @@ impl Drop for Place {
     }
 }
 
-/// A client with a session that outlives its connection for an hour comes and goes. Tells whether it was there already.
+/// A client whose session outlives its connection for an hour comes and goes. Tells whether the session was there
+/// already.
 fn visit(server: &Server) -> bool {
     let mut stream = TcpStream::connect(server.address()).expect("the broker listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("the socket has timeouts");

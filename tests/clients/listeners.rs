@@ -189,7 +189,7 @@ fn a_mount_point_that_changes_leaves_those_who_are_there_where_they_are() {
 }
 
 #[test]
-fn a_listener_that_has_moved_keeps_its_mount_point_when_those_have_left_who_came_in_before() {
+fn a_listener_that_has_moved_keeps_its_mount_point_when_earlier_clients_have_left() {
     let place = Place::new("moved");
     let (one, other) = (free_port(), free_port());
     let listener = |port| format!("listener {port} 127.0.0.1\nlistener_name l\nmount_point m/\n");

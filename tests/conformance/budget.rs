@@ -21,7 +21,7 @@ fn small_messages_of_qos_0_have_their_way_at_the_budget() {
         world.send(publisher, message(length));
         assert_eq!(world.take(peer).len(), usize::from(is_sent), "{length} bytes");
     }
-    // A little for all of them: what is more than that is for nobody.
+    // All small messages share a little room; what is larger gets none.
     world.broker.set_limits(Limits { memory: Some(memory::held() / 2), ..Limits::default() });
     world.send(publisher, message(1));
     assert_eq!(world.take(peer).len(), 0);

@@ -59,7 +59,7 @@ impl Kept {
         self.read();
     }
 
-    /// Commits, and tells what needs room and is not in the place of something that was there.
+    /// Commits, and returns the records that need room and do not replace something that was there.
     pub fn commit_and_weigh(&mut self) -> Vec<Record> {
         self.close();
         let records = self.closed.iter().flat_map(|batch| &batch.records);
@@ -546,8 +546,8 @@ fn what_has_expired_for_many_is_left_out_some_of_it_a_turn() {
     assert!(peers.into_iter().all(|peer| kept.payloads(peer).is_empty()));
 }
 
-/// A subscription that had not got all that is retained gets what is retained when the broker begins again, and what
-/// comes after that once.
+/// A subscription that had not yet got all retained messages gets those that are retained when the broker starts again,
+/// and what comes after that once.
 #[test]
 fn retained_messages_that_are_owed_after_a_crash_are_those_of_then() {
     let mut kept = Kept::new();

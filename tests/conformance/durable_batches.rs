@@ -11,7 +11,7 @@ use crate::wire::*;
 use crate::world::Peer;
 
 #[test]
-fn a_full_journal_keeps_only_those_waiting_who_would_fill_it() {
+fn a_full_journal_keeps_only_clients_waiting_that_would_fill_it() {
     let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
     kept.leave_sleeper();
     let connect = |kept: &mut Kept, name: &str| {
@@ -35,7 +35,7 @@ fn a_full_journal_keeps_only_those_waiting_who_would_fill_it() {
         kept.world.send(publisher, Publish::new(V5, "t", &large).qos(1, number).bytes());
     }
     assert!(memory::held() > 16 * large.len());
-    // An acknowledgement behind what waits is not read; of any other client it is.
+    // An acknowledgement after packets that wait is not read; that of any other client is.
     let ping = |kept: &mut Kept, peer| kept.world.ask(peer, PINGREQ) == PINGRESP;
     assert!(ping(&mut kept, bystander) && ping(&mut kept, keeper));
     for (qos, topic) in [(0, "q"), (1, "q")] {
@@ -50,7 +50,7 @@ fn a_full_journal_keeps_only_those_waiting_who_would_fill_it() {
     assert_eq!(kept.world.ask(bystander, unsubscribe(V5, 3, &["s"]))[0], 0xB0);
     let newcomer = kept.world.connect(Connect::new(V5, "newcomer").bytes());
     assert!(ping(&mut kept, newcomer));
-    // What would make more of it waits, each kind on a connection of its own.
+    // What would add to the journal waits, each kind on a connection of its own.
     let retains = kept.world.connect(Connect::new(V5, "retains").bytes());
     kept.world.send(retains, Publish::new(V5, "r", b"").retain().bytes());
     kept.world.send(keeper, subscribe(V5, 4, &[], &[("s", 0)]));
@@ -74,7 +74,8 @@ fn a_full_journal_keeps_only_those_waiting_who_would_fill_it() {
     }
 }
 
-/// A client that the journal has no room for is not late, and has what was left of its time when it is waited for.
+/// A client that waits because the journal has no room is not late. When the broker waits for the client again, it has
+/// what was left of its time.
 #[test]
 fn the_time_for_a_connect_stands_still_while_it_waits_for_the_disk() {
     let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
@@ -126,7 +127,7 @@ fn acknowledgements_are_taken_however_full_the_journal_is() {
     let identifier = received(V5, &packet).packet_identifier.expect("it has one");
     kept.world.send(sleeper, acknowledge(0x40, identifier));
     kept.world.send(sleeper, PINGREQ);
-    assert!(kept.world.take(sleeper).iter().any(|packet| *packet == PINGRESP), "what is behind it is read");
+    assert!(kept.world.take(sleeper).iter().any(|packet| *packet == PINGRESP), "what comes after it is read");
     kept.finish();
     kept.commit();
     kept.commit();
@@ -155,8 +156,8 @@ fn subscriptions_again_and_again_take_no_more_room() {
     assert_eq!(kept.closed.as_ref().map(|batch| batch.records.len()), Some(20));
 }
 
-/// What one client has acknowledged of QoS 1 is settled some of it a batch. A message of QoS 2 of another is over at
-/// once, since it may not come again, whatever a crash leaves of the others [MQTT-4.3.3-4].
+/// QoS 1 messages that a client has acknowledged are settled in portions, one with each batch. A QoS 2 message of
+/// another client is over at once, since it must not come again, whatever a crash leaves of the others [MQTT-4.3.3-4].
 #[test]
 fn a_message_of_qos_2_is_over_before_thousands_of_qos_1_are_settled() {
     const MANY: usize = 5_000;
@@ -205,11 +206,11 @@ fn a_message_of_qos_2_is_over_before_thousands_of_qos_1_are_settled() {
     assert_eq!(kept.payloads(one), Vec::<Vec<u8>>::new());
     let many = kept.come_back("many", false);
     kept.read();
-    assert!(!kept.payloads(many).is_empty(), "those that were not settled come again");
+    assert!(!kept.payloads(many).is_empty(), "messages that were not settled come again");
 }
 
 #[test]
-fn who_waits_for_a_batch_is_answered_without_another_turn() {
+fn clients_that_wait_for_a_batch_are_answered_without_another_turn() {
     let mut kept = Kept::new();
     kept.leave("away");
     let publishers: Vec<Peer> =

@@ -8,7 +8,7 @@ use crate::world::Peer;
 
 const FILTER: &str = "$share/g/t";
 
-/// A member, which stays for so long when it is away.
+/// A member whose session outlives its connection by this many seconds.
 fn join(kept: &mut Kept, name: &str, qos: u8, expiry: u32) -> Peer {
     let peer = kept.world.open();
     kept.world.send(peer, Connect::new(V5, name).resume().expiry(expiry).bytes());
@@ -25,13 +25,13 @@ fn leave(kept: &mut Kept, name: &str, qos: u8, expiry: u32) {
     kept.commit();
 }
 
-/// A client begins anew, and so its former session ends.
+/// A client connects with Clean Start, and so its former session ends.
 fn begin_anew(kept: &mut Kept, name: &str) {
     let peer = kept.world.open();
     kept.world.send(peer, Connect::new(V5, name).bytes());
 }
 
-/// What a client gets that comes back.
+/// The payloads that a client gets when it comes back.
 fn found(kept: &mut Kept, name: &str) -> Vec<Vec<u8>> {
     let peer = kept.come_back(name, false);
     kept.read();

@@ -1,5 +1,5 @@
-//! Packet Identifiers of QoS 1 with a store: what is not acknowledged comes again under its own, and none that a client
-//! may hold is given to another message [MQTT-4.4.0-1].
+//! Packet Identifiers of QoS 1 with a store: what is not acknowledged is sent again with the same one, and none that a
+//! client may hold is given to another message [MQTT-4.4.0-1].
 
 use crate::durability::Kept;
 use crate::wire::*;
@@ -34,7 +34,7 @@ fn what_was_sent_at_once_comes_again_under_its_own_identifier() {
     kept.publish(&[b"1", b"2", b"3", b"4"]);
     let before = sent(&mut kept, peer);
     assert_eq!(before.len(), 4);
-    // Not the first one, so that what comes again is no run from the start.
+    // Not the first one, so that the messages that come again do not begin with it.
     kept.world.send(peer, acknowledge(0x40, before[1].0));
     kept.commit();
     let mut kept = kept.crash();
@@ -59,7 +59,7 @@ fn what_was_sent_from_the_queue_comes_again_under_its_own_identifier() {
     }
     let before = sent(&mut kept, peer);
     assert_eq!(before.len(), 1);
-    // What is written down for something else takes it along.
+    // It is persisted with the next batch.
     kept.publish(&[b"4"]);
     let mut kept = kept.crash();
     let peer = connect(&mut kept, 1);
@@ -76,7 +76,7 @@ fn an_identifier_that_was_not_written_down_is_given_to_no_other_message() {
         kept.world.send(publisher, Publish::new(V5, "t", &[number]).qos(1, number.into()).bytes());
     }
     let before = sent(&mut kept, peer);
-    assert_eq!(before.len(), 5, "what is promised to nobody yet is sent all the same");
+    assert_eq!(before.len(), 5, "messages are sent although their identifiers are not durable");
     let mut kept = kept.crash();
     let peer = connect(&mut kept, 10);
     assert_eq!(sent(&mut kept, peer), again(&before[..1]));
@@ -87,7 +87,7 @@ fn an_identifier_that_was_not_written_down_is_given_to_no_other_message() {
     assert!(new.iter().all(|(identifier, ..)| !is_held(*identifier)), "{new:?} beside {before:?}");
 }
 
-/// No batch is closed for an identifier, and one that is acknowledged meanwhile is not written down at all.
+/// No batch is closed for an identifier, and one that is acknowledged meanwhile is not persisted at all.
 #[test]
 fn identifiers_ride_along() {
     let mut kept = Kept::new();

@@ -11,7 +11,7 @@ use crate::world::{Peer, World};
 const MESSAGES: usize = 66_000;
 const AT_ONCE: usize = 200;
 
-/// Takes what has come and answers all of it but the identifiers in `stuck`; tells how many messages it was.
+/// Takes the messages that have come and answers all but those with identifiers in `stuck`. Returns how many they were.
 fn answer_others(world: &mut World, peer: Peer, level: u8, stuck: &BTreeSet<u16>) -> usize {
     let mut count = 0;
     loop {
@@ -60,7 +60,7 @@ fn outlast(level: u8, qos: u8) {
         assert_eq!(answer_others(&mut world, b, level, &in_use), AT_ONCE, "{what}");
     }
     assert_eq!(world.broker.statistics().dropped, 0, "{what}");
-    // Retained messages find a way as well.
+    // Retained messages are delivered, too.
     world.send(a, Publish::new(V311, "kept", b"m").retain().qos(1, 1).bytes());
     world.send(b, subscribe(level, 2, &[], &[("kept", 1)]));
     let packets = world.take(b);

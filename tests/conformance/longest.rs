@@ -1,4 +1,4 @@
-//! Messages of about the length that the protocol can say, which become longer on their way out.
+//! Messages of about the largest length in the protocol, which become longer on their way out.
 
 use std::rc::Rc;
 
@@ -19,13 +19,13 @@ const MOUNTED: ListenerId = ListenerId(1);
 fn world(change: impl FnOnce(&mut Limits)) -> World {
     World::with_limits(|limits| {
         limits.packet_size = PACKET;
-        // Or each of them would be copied, to go on in a later turn.
+        // Otherwise each of them would be copied, to go on in a later turn.
         limits.steps_per_turn = 1 << 30;
         change(limits);
     })
 }
 
-/// A PUBLISH of the largest Remaining Length, less so many bytes; this stands in front of its payload.
+/// A PUBLISH of the largest Remaining Length, less this many bytes. Its payload follows `head`.
 fn longest(flags: u8, head: &[u8], less: usize) -> Vec<u8> {
     let mut bytes = vec![0; PACKET - less];
     let front = [vec![0x30 | flags], variable_byte_integer(REMAINING_LENGTH - less), head.to_vec()].concat();
@@ -33,7 +33,7 @@ fn longest(flags: u8, head: &[u8], less: usize) -> Vec<u8> {
     bytes
 }
 
-/// What was sent was too long for this subscriber and for nobody else, and the next message is not.
+/// The message was too long for this subscriber and for no other client, and the next message is not.
 fn assert_left_out(world: &mut World, publisher: (Peer, u8), subscriber: Peer, to: &str, what: &str) {
     assert!(!world.is_closed(publisher.0) && !world.is_closed(subscriber), "{what}");
     assert_eq!(world.take(subscriber), Vec::<Vec<u8>>::new(), "{what}");

@@ -11,7 +11,7 @@ use crate::world::{Peer, World};
 /// What happens next.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A publisher sends so many messages on a topic at once, at this QoS.
+    /// A publisher sends this many messages on a topic at once, at this QoS.
     Publish {
         publisher: usize,
         topic: usize,
@@ -51,7 +51,7 @@ struct Exchange {
     number: u16,
     /// What is to be answered.
     due: VecDeque<Vec<u8>>,
-    /// The naive model: numbers of the messages that were sent and have to arrive, and of those that have arrived.
+    /// The model: numbers of the messages that were sent and have to arrive, and of those that have arrived.
     sent: BTreeMap<Line, Vec<u16>>,
     came: BTreeMap<Line, Vec<u16>>,
 }
@@ -158,7 +158,7 @@ impl Exchange {
         self.world.take(peer);
     }
 
-    /// Lets everything arrive.
+    /// Delivers everything.
     fn finish(mut self) -> Self {
         self.take_step(Step::Return);
         while !self.due.is_empty() {
@@ -190,7 +190,7 @@ proptest! {
 }
 
 #[test]
-fn what_comes_as_a_client_returns_waits_behind_what_has_waited() {
+fn what_comes_as_a_client_returns_waits_after_what_has_waited() {
     for level in [V31, V311, V5] {
         let mut exchange = Exchange::new(level, [level, V311], 1);
         let publish = |qos, count| Step::Publish { publisher: 0, topic: 0, qos, count };

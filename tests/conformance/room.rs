@@ -98,11 +98,11 @@ fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
     assert_eq!(kept.store.messages.len(), 1);
 }
 
-/// Refused for want of room: 5.0 hears so, older versions have a code for a server that is unavailable.
+/// Refused for want of room: 5.0 has a code for that, older versions have one for a server that is unavailable.
 const REFUSED: [(u8, u8); 2] = [(V5, 0x97), (V311, 3)];
 
-/// A broker with all that could fill a disk: sessions that are kept, away and there, subscriptions of theirs, members
-/// of groups, retained messages, Wills.
+/// A broker with everything that could fill a disk: kept sessions, with their clients connected and away,
+/// subscriptions, members of groups, retained messages, Wills.
 struct Populated {
     kept: Kept,
     /// A kept session whose client is there, with subscriptions that retained messages match.
@@ -111,7 +111,7 @@ struct Populated {
     heir: Peer,
     /// A session that is not kept, and a member of the group of one that is.
     weak: Peer,
-    /// A session that is not kept, with a Will that those who are get.
+    /// A session that is not kept, with a Will that kept sessions get.
     mortal: Peer,
 }
 
@@ -140,7 +140,7 @@ impl Populated {
         Self { kept, awake, heir, weak, mortal }
     }
 
-    /// A client comes without Clean Start; what it is told first.
+    /// A client comes without Clean Start. Returns what it is told first.
     fn greet(&mut self, connect: &Connect) -> (Peer, u8) {
         let peer = self.kept.world.open();
         self.kept.world.send(peer, connect.bytes());
@@ -162,7 +162,7 @@ fn kept_session(level: u8, client: &str) -> Connect {
 fn takes_a_new_session(all: &mut Populated) {
     for (level, code) in REFUSED {
         assert_eq!(all.greet(&kept_session(level, "new")).1, code, "{level}");
-        // A session that ends with its connection is none that has room already.
+        // A session that ends with its connection has no room on disk yet.
         assert_eq!(all.greet(&Connect::new(V5, "brief")).1, 0);
         assert_eq!(all.greet(&kept_session(level, "brief")).1, code, "{level}");
     }
@@ -171,7 +171,7 @@ fn takes_a_new_session(all: &mut Populated) {
 fn takes_a_large_row(all: &mut Populated) {
     for (level, code) in REFUSED {
         for client in ["sleeper", "heir"] {
-            let large = kept_session(level, client).will("nobody", &[0; 60_000], 0, false, &[]);
+            let large = kept_session(level, client).will("unheard", &[0; 60_000], 0, false, &[]);
             assert_eq!(all.greet(&large).1, code, "{level} {client}");
             let large = kept_session(level, client).user_name(&"n".repeat(60_000));
             assert_eq!(all.greet(&large).1, code, "{level} {client}");
@@ -195,7 +195,7 @@ fn publishes_wills(all: &mut Populated) {
 fn subscribes(all: &mut Populated) {
     let suback = all.kept.world.ask(all.awake, subscribe(V5, 9, &[], &[("new", 0), ("$share/h/x", 0)]));
     assert_eq!(suback[suback.len() - 2..], [0x97, 0x97]);
-    // Once more for what is retained.
+    // Again, to get what is retained.
     all.kept.world.send(all.awake, subscribe(V5, 10, &[], &[("r", 2)]));
 }
 
@@ -210,10 +210,10 @@ fn publishes(all: &mut Populated) {
         all.publish(&Publish::new(V5, topic, b"raised"));
         all.publish(&Publish::new(V5, topic, b"raised").retain());
     }
-    all.kept.world.send(all.awake, Publish::new(V5, "nobody", b"x").qos(2, 8).bytes());
+    all.kept.world.send(all.awake, Publish::new(V5, "unheard", b"x").qos(2, 8).bytes());
 }
 
-/// What one that is not kept has in memory does not go to one that is.
+/// What a session that is not kept has in memory does not go to one that is kept.
 fn leaves_a_group(all: &mut Populated) {
     all.kept.world.cut(all.weak);
 }
@@ -239,7 +239,7 @@ fn nothing_that_needs_room_is_written_where_there_is_none() {
             all.kept.commit();
             all.kept.world.take(all.awake);
             all.kept.set_room(room);
-            // What is small is taken while there is a little.
+            // A small Will is accepted while there is a little room.
             if what != "Wills" || room == Room::Scarce {
                 act(&mut all);
             }
@@ -306,7 +306,7 @@ fn who_needs_nothing_kept_does_not_wait_for_a_disk_without_room() {
     for (number, (connect, expected)) in [
         (kept_session(V5, "sleeper"), Some(1)),
         (Connect::new(V5, "clean"), Some(0)),
-        // These are told of something that would have to be written.
+        // The answers to these would be about something that has to be written.
         (Connect::new(V5, "sleeper").resume().expiry(5), None),
         (kept_session(V5, "awake").will("x", b"x", 0, false, &[]), None),
         (Connect::new(V311, "sleeper"), Some(0)),
@@ -337,7 +337,7 @@ fn what_makes_room_is_taken_without_any() {
         for number in 1..=3 {
             all.kept.world.send(peer, Publish::new(V5, "t", b"x").qos(2, number).bytes());
         }
-        all.kept.world.send(all.awake, Publish::new(V5, "nobody", b"x").qos(2, 1).bytes());
+        all.kept.world.send(all.awake, Publish::new(V5, "unheard", b"x").qos(2, 1).bytes());
         all.kept.commit();
         all.kept.set_room(room);
         for number in 1..=3 {

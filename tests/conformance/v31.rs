@@ -326,7 +326,7 @@ fn mqtt31_redelivery_across_versions() {
             assert_eq!(packets, expected, "{older} {newer}");
             world.pass_seconds(20);
             let retried = world.take(peer);
-            // The oldest alone.
+            // Only the oldest.
             assert_eq!(retried, if newer == V5 { &[] } else { &expected[..1] }, "{older} {newer}");
         }
     }
@@ -365,7 +365,7 @@ fn mqtt31_redelivery_on_a_live_connection() {
     }
 }
 
-/// The oldest alone comes again, and any answer puts that off.
+/// Only the oldest comes again, and any answer puts that off.
 #[test]
 fn mqtt31_redelivery_of_the_oldest_after_the_latest_answer() {
     for level in [V31, V311] {
@@ -392,7 +392,7 @@ fn mqtt31_redelivery_of_the_oldest_after_the_latest_answer() {
     }
 }
 
-/// However long a backlog is, who works it off gets nothing twice.
+/// However long a backlog is, a client that answers gets nothing twice.
 #[test]
 fn mqtt31_redelivery_spares_clients_that_are_slow() {
     for level in [V31, V311] {

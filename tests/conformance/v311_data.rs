@@ -235,7 +235,7 @@ fn mqtt311_2_3_1_4_one_is_never_acknowledged() {
     assert_eq!(identifiers_of(&mut world, publisher, peer, 1), [1]);
     for _ in 0..7 {
         let identifiers = identifiers_of(&mut world, publisher, peer, 10_000);
-        assert_eq!(identifiers.len(), 10_000, "the others are not kept waiting");
+        assert_eq!(identifiers.len(), 10_000, "the others do not wait");
         assert!(!identifiers.contains(&1) && !identifiers.contains(&0));
         world.send(peer, identifiers.iter().flat_map(|&id| acknowledge(0x40, id)).collect::<Vec<u8>>());
     }

@@ -38,7 +38,7 @@ impl Exchange for Knock {
     }
 }
 
-/// Knows the method `knock`, and lets nobody in by password. Whether the Will `later` may be published is decided
+/// Knows the method `knock`, and accepts no client by password. Whether the Will `later` may be published is decided
 /// later.
 struct Porter;
 

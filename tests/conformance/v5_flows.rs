@@ -86,8 +86,8 @@ fn mqtt5_4_3_1_1() {
     }
 }
 
-/// Every Packet Identifier is used before one is used again, 0 never, and the one that is still in use is skipped,
-/// until it is not any more.
+/// Every Packet Identifier is used before one is used again, 0 never, and the one that is still in use is skipped until
+/// it is free.
 fn assert_identifiers_go_round(qos: u8) {
     // The store of the kept world is a naive one.
     const BATCH: u16 = if crate::KEEPS { 2_000 } else { 20_000 };

@@ -143,8 +143,8 @@ fn mqtt5_3_8_4_4_very_often() {
     assert!(topics.len() >= 2 && topics.chunks(2).all(|pair| pair == ["a", "b"]), "{topics:?}");
 }
 
-/// A message that is retained while the client is away: at QoS 0 it has nothing else to tell it of that, at QoS 1 it
-/// has.
+/// A message that is retained while the client is away: at QoS 0 it would not learn of it in another way, at QoS 1 it
+/// does.
 #[test]
 fn mqtt5_3_3_1_9_changed_while_away() {
     for (qos, queues, expected) in [(0, false, true), (0, true, false), (1, false, false)] {

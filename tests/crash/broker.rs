@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::disk::CALLS;
 use crate::server::{Server, brooklet};
 
-/// Whether a file of the broker's directory says nothing and only holds room.
+/// Whether a file of the broker's directory only reserves room.
 pub fn is_ballast(name: &str) -> bool {
     name.ends_with(".ballast")
 }

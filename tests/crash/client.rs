@@ -203,8 +203,7 @@ impl Client {
         }
         let qos = chance.pick(&[0, 1, 1, 1, 2, 2, 2]);
         if chance.percent(15) {
-            // To one topic with one QoS: a message of QoS 1 that is sent again may come behind one of QoS 2 that is
-            // not.
+            // To one topic with one QoS: a message of QoS 1 that is sent again may come after one of QoS 2 that is not.
             let qos = chance.pick(&[1, 2]);
             let topic = format!("retained/{}/{qos}", self.memory.index);
             let length = (!chance.percent(30)).then_some(20);

@@ -1,6 +1,6 @@
 //! A store of a real broker that is damaged by chance: bits and bytes, pages, whole ends of its file and its journal.
-//! What is delivered of it is what was published, to whom it was meant for; what is missing was told, or the broker did
-//! not start and said what to do.
+//! What is delivered from it is what was published, to the right client. What is missing was reported, or the broker
+//! did not start and said what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,7 +23,7 @@ use crate::wire::{Connect, PINGREQ, PINGRESP, Publish, V5, acknowledge, received
 
 /// Damages by chance.
 const DAMAGES: u64 = 200;
-/// Those of them that the real binary is started on, beside all that are tried in here.
+/// Damages on which the real binary is started. All of them are tried in this process.
 const BY_BINARY: usize = 4;
 const PAGE: usize = 4096;
 const FRAME: usize = PAGE + 24;
@@ -50,7 +50,7 @@ impl Files {
         fs::write(directory.join("brooklet.db-wal"), &self.journal).expect("a file can be written");
     }
 
-    /// How many frames the journal has that were written since it was begun anew.
+    /// How many frames of the journal were written since it last started from its beginning.
     fn frames(&self) -> usize {
         let frames = self.journal[32..].chunks_exact(FRAME);
         frames.take_while(|frame| frame[8..16] == self.journal[16..24]).count()
@@ -86,7 +86,7 @@ enum Harm {
     JournalBit,
     JournalBytes,
     JournalTruncate,
-    /// A page as it was some time before, which is a sound one.
+    /// A page as it was some time before, intact.
     OlderPage,
 }
 
@@ -102,8 +102,8 @@ const HARMS: [Harm; 9] = [
     Harm::OlderPage,
 ];
 
-/// Damages a copy. Tells whether nobody could know: the end of the journal is gone or torn, as after a power cut, or a
-/// page is a sound one of another day.
+/// Damages a copy. Tells whether that cannot be detected: the end of the journal is gone or torn, as after a power cut,
+/// or a page is an older, intact one.
 fn harm(stages: &Stages, harm: Harm, chance: &mut Chance) -> (Files, bool) {
     let Stages { older, killed: files, whole } = stages;
     let mut harmed = files.clone();
@@ -148,9 +148,9 @@ fn harm(stages: &Stages, harm: Harm, chance: &mut Chance) -> (Files, bool) {
         }
     }
     let is_of_journal = matches!(harm, Harm::JournalBit | Harm::JournalBytes);
-    let is_beyond =
+    let is_undetectable =
         matches!(harm, Harm::JournalTruncate | Harm::OlderPage) || is_of_journal && place + 64 > last;
-    (harmed, is_beyond)
+    (harmed, is_undetectable)
 }
 
 /// The payload that belongs to a topic, of a length that it says as well.
@@ -162,7 +162,7 @@ fn payload_of(topic: &str) -> Vec<u8> {
     std::iter::repeat_with(|| chance.next().to_le_bytes()).flatten().take(length).collect()
 }
 
-/// Who subscribes to what.
+/// The clients, and what they subscribe to.
 const SUBSCRIPTIONS: [(&str, &str, u8); 5] = [
     ("one", "q/1/#", 1),
     ("two", "q/2/#", 2),
@@ -177,14 +177,14 @@ fn may_get(client: &str, topic: &str) -> bool {
         .any(|(_, filter, _)| topic.starts_with(filter.trim_start_matches("$share/g/").trim_end_matches('#')))
 }
 
-/// What a store holds, each fact in words, and whether something of it was told to be damaged.
+/// What a store holds, each fact in words, and whether damage was reported.
 #[derive(Debug, Default)]
 struct Found {
     facts: BTreeSet<String>,
     is_told: bool,
 }
 
-/// Reads all of a store, as a broker does. The words of one that refuses it.
+/// Reads all of a store, as a broker does, or returns why it is refused.
 fn read(directory: &Path) -> Result<Found, String> {
     let listeners = vec![ListenerName { name: "a".to_owned(), proves_names: false }];
     let clocks = Clocks { now: Time::ZERO, boot: None, wall: WALL };
@@ -257,7 +257,7 @@ impl Found {
             for copy in &page.copies {
                 match &copy.found {
                     Some((place, _)) => self.copy(&names[&page.session], &pages.messages[*place]),
-                    // The broker tells that it is missing, and counts it.
+                    // The broker reports that it is missing, and counts it.
                     None => self.is_told = true,
                 }
             }
@@ -279,8 +279,7 @@ fn checked(message: &Portable) -> String {
     topic.to_owned()
 }
 
-/// Has clients fill a store in three lives of a broker, the last of which is killed, so that there is something in its
-/// journal.
+/// Clients fill a store in three runs of a broker. The last run is killed, so that there is something in its journal.
 fn filled(place: &mut Place) -> Stages {
     let mut older = None;
     for life in 0..3 {
@@ -333,7 +332,7 @@ fn publish(publisher: &mut Peer, topic: &str, is_retained: bool) {
     }
 }
 
-/// Has something noted of what was settled, and of what is on its way at QoS 2 in both directions.
+/// Leaves notes of settled messages, and of QoS 2 messages in flight in both directions.
 fn act(server: &Server, life: u16) {
     let mut one = come(server, "one");
     for _ in 0..5 {
@@ -381,7 +380,7 @@ fn what_is_damaged_is_never_delivered_and_never_missing_without_a_word() {
     for seed in first..first + DAMAGES {
         let mut chance = Chance::new(seed);
         let kind = HARMS[usize::try_from(seed).expect("small") % HARMS.len()];
-        let (harmed, is_beyond) = harm(&stages, kind, &mut chance);
+        let (harmed, is_undetectable) = harm(&stages, kind, &mut chance);
         harmed.write(&directory);
         let outcome = match read(&directory) {
             Err(why) => {
@@ -391,10 +390,10 @@ fn what_is_damaged_is_never_delivered_and_never_missing_without_a_word() {
             }
             Ok(found) if found.is_told => {
                 interesting.push((harmed, false));
-                "told"
+                "reported"
             }
             Ok(found) if found.facts == sound.facts => "nothing is missing",
-            Ok(_) if is_beyond => "nobody can know",
+            Ok(_) if is_undetectable => "cannot be detected",
             Ok(found) => {
                 let missing: Vec<_> = sound.facts.symmetric_difference(&found.facts).take(3).collect();
                 silent.push(format!("seed {seed}, {kind:?}: {missing:?}"));
@@ -406,13 +405,13 @@ fn what_is_damaged_is_never_delivered_and_never_missing_without_a_word() {
     for ((harm, outcome), count) in &counts {
         println!("{harm:?}: {outcome}: {count}");
     }
-    assert_eq!(silent, Vec::<String>::new(), "missing without a word");
+    assert_eq!(silent, Vec::<String>::new(), "missing without a report");
     let of = |outcome: &str| {
         counts.iter().filter(|((_, is), _)| *is == outcome).map(|(_, count)| count).sum::<u32>()
     };
-    assert!(of("told") + of("refused") > 60, "the damages are about something");
-    // The last transaction of the journal, all that was cut off from it, and pages of another day.
-    assert!(of("nobody can know") < 60);
+    assert!(of("reported") + of("refused") > 60, "most damage is detected");
+    // These are the last transaction of the journal, all that was cut off from it, and older pages.
+    assert!(of("cannot be detected") < 60);
     for is_refused in [false, true] {
         let some = interesting.iter().filter(|(_, refused)| *refused == is_refused).take(BY_BINARY);
         some.for_each(|(harmed, _)| start_on(&mut place, harmed, is_refused));
@@ -439,13 +438,13 @@ fn start_on(place: &mut Place, harmed: &Files, is_refused: bool) {
             let told = server.lines_with("Warning: ");
             told.iter().any(|line| line.contains("damaged") || line.contains("missing in the store"))
         };
-        // What is told of messages is told when they are read for their clients.
+        // Damaged messages are reported when they are read for their clients.
         for round in 0.. {
             SUBSCRIPTIONS.iter().zip(&mut peers).for_each(|((name, _, _), peer)| take(name, peer));
             if !is_first || is_told() {
                 break;
             }
-            assert!(round < 5_000, "it was never told");
+            assert!(round < 5_000, "it was never reported");
             std::thread::sleep(Duration::from_millis(2));
         }
         Peer::connect(server.address(), "still there").disconnect();
@@ -454,7 +453,7 @@ fn start_on(place: &mut Place, harmed: &Files, is_refused: bool) {
     }
 }
 
-/// Takes what the broker has for a client by now: its answer to a ping comes behind it.
+/// Takes what the broker has for a client by now: its answer to a ping comes after it.
 fn take(name: &str, peer: &mut Peer) {
     peer.send(&PINGREQ);
     let packets = std::iter::repeat_with(|| peer.packet()).take_while(|packet| packet[0] != PINGRESP[0]);

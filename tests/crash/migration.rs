@@ -1,5 +1,5 @@
-//! A store of an older layout that is brought to the present one, while the broker is killed, the power goes or the
-//! disk is full. Before and after, all of it is there, and in between there is nothing.
+//! A store of an older layout that is migrated to the present one while the broker is killed, the power fails or the
+//! disk is full. Afterwards it has the old layout or the present one, complete, and nothing in between.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ use crate::wire::{Publish, V5};
 /// Made by a broker of that version.
 const VERSION_1: &[u8] = include_bytes!("../clients/stores/version_1.db");
 
-/// What the engine puts into the directory.
+/// The files that the engine makes in the directory.
 const FILES: [&str; 3] = ["brooklet.db", "brooklet.db-wal", "brooklet.db-journal"];
 
 /// The calls that change what is on disk.
@@ -55,7 +55,7 @@ fn put_old(directory: &Path) {
     }
 }
 
-/// The version of a layout, and all that is written in it.
+/// The version of the layout, and the tables with all their rows.
 fn dump(file: &Path) -> (i64, Vec<String>) {
     let connection = Connection::open(file).expect("it is a database");
     let version = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).expect("it has one");
@@ -78,7 +78,7 @@ fn dump(file: &Path) -> (i64, Vec<String>) {
     (version, lines)
 }
 
-/// What a broker would go on with. It is brought to the present layout for that.
+/// What a broker would restore. The file is migrated to the present layout for that.
 fn restored(file: &Path) -> Vec<String> {
     let wall = std::time::UNIX_EPOCH.elapsed().expect("it is later").as_millis();
     let clocks = Clocks { now: Time::ZERO, boot: None, wall: wall.try_into().expect("it is not so late") };
@@ -90,12 +90,12 @@ fn restored(file: &Path) -> Vec<String> {
     all
 }
 
-/// What an old store is to be, as it is and brought to the present layout.
+/// What an old store must hold, as it is and after the migration.
 struct Expected {
     version: i64,
     old: Vec<String>,
     restored: Vec<String>,
-    /// What was looked at already, and whether it has the present layout.
+    /// The files that were checked already, and whether they have the present layout.
     checked: BTreeMap<Vec<Option<Vec<u8>>>, bool>,
 }
 
@@ -111,8 +111,8 @@ impl Expected {
         Self { version, old, restored, checked: BTreeMap::new() }
     }
 
-    /// Asserts that a copy of this directory has the old layout, as it was, or the present one, and that a broker would
-    /// go on with the same. Tells whether it has the present one.
+    /// Asserts that a copy of this directory has the old layout, unchanged, or the present one, and that a broker would
+    /// restore the same from it. Tells whether it has the present one.
     #[expect(clippy::disallowed_methods, reason = "this is about files")]
     fn check(&mut self, directory: &Path, scratch: &Scratch, when: &str) -> bool {
         let files: Vec<_> = FILES.iter().map(|name| fs::read(directory.join(name)).ok()).collect();
@@ -123,7 +123,7 @@ impl Expected {
         let file = scratch.0.join(FILES[0]);
         let (version, lines) = dump(&file);
         let is_old = version == self.version;
-        assert!(!is_old || lines == self.old, "{when}: half of it is changed");
+        assert!(!is_old || lines == self.old, "{when}: it is partly changed");
         let restored = restored(&file);
         let other = restored.iter().zip(&self.restored).find(|(found, expected)| found != expected);
         assert!(
@@ -147,7 +147,7 @@ impl Scratch {
         let _ = fs::remove_dir_all(&self.0);
         fs::create_dir_all(&self.0).expect("a directory can be made");
         for name in FILES {
-            // Not all of them are there.
+            // Not all of them exist.
             let _ = fs::copy(directory.join(name), self.0.join(name));
         }
     }
@@ -159,7 +159,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The broker below `strace`, which does this to it at such a call about the files of the store.
+/// The broker under `strace`, which does this to it at a call of this kind on the files of the store.
 fn injected(place: &mut Place, call: &str, what: &str) -> Command {
     let broker = place.command();
     let mut command = Command::new("strace");
@@ -240,7 +240,7 @@ fn a_power_cut_leaves_the_old_layout_or_the_present_one() {
     for count in 0..=lines.len() {
         let mut disk = before.clone();
         disk.follow(&lines[..count].join("\n"), &directory, true);
-        // What is left to chance takes turns.
+        // Cuts that leave something to chance take turns.
         for cut in [Cut::Nothing, Cut::Everything, chance.pick(&[Cut::Beginning, Cut::Writes, Cut::Sectors])]
         {
             disk.write_after(cut, &mut chance, &cut_place.0);
@@ -252,7 +252,7 @@ fn a_power_cut_leaves_the_old_layout_or_the_present_one() {
     }
     assert!(found.iter().all(|found| *found > 0), "it is cut before and after: {found:?}");
 
-    // What is acknowledged next stands on it.
+    // What is acknowledged next is durable on top of it.
     let found = Disk::of(&place.data());
     let server = Server::follow(place.command());
     let mut peer = Peer::connect(server.address(), "publisher");

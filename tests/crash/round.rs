@@ -38,7 +38,7 @@ pub struct Outcome {
     pub cuts: usize,
     /// Those of them with changes of the file itself that were not flushed, as a checkpoint makes them.
     pub cuts_in_file: usize,
-    /// What a kill or a power cut left, taken for damage.
+    /// Reports of damage that a kill or a power cut caused.
     pub false_alarms: usize,
     pub messages: usize,
     pub deliveries: usize,
@@ -169,7 +169,7 @@ impl Round {
         self.outcome
     }
 
-    /// A broker that has just started says what is damaged, and nothing is.
+    /// A broker that has just started reports damage, and there must be none.
     fn hear_alarms(&mut self, server: &Server) {
         self.outcome.false_alarms += server.lines_with(" damaged: ").len();
     }

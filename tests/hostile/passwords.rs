@@ -1,5 +1,5 @@
-//! Many who log in at once, next to some who guess or leave: hashes are slow, and no right password is to be kept out
-//! by that.
+//! Many clients that log in at once, beside some that guess or leave: hashes are slow, and that must keep no right
+//! password out.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -127,7 +127,8 @@ fn passwords_of_those_who_have_left_are_not_looked_at() {
     target.gives_back(crate::target::SLACK);
 }
 
-/// More than there is time for, from one address: the rest is told so, and others are admitted all the same.
+/// More clients than there is time for, from one address: the rest is refused with a code for that, and others are
+/// still admitted.
 #[test]
 fn what_there_is_no_time_for_is_refused_as_busy() {
     let directory = Directory::new("busy");

@@ -26,7 +26,7 @@ use brooklet::topic::TopicName;
 /// Some minutes after the databases were written, in milliseconds since 1970.
 const WALL: u64 = 1_795_428_200_000;
 
-/// The clocks of the import, which counts as the databases do.
+/// The clocks of the import, which count as the databases do.
 const CLOCKS: Clocks = Clocks { now: Time::from_milliseconds(WALL), boot: None, wall: WALL };
 /// The same moment for the broker, which begins at zero.
 const BROKER: Clocks = Clocks { now: Time::ZERO, ..CLOCKS };

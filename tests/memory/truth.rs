@@ -1,4 +1,4 @@
-//! What the allocator says, to hold the broker's own count against. A test that includes this file gets the allocator
+//! What the allocator says, to compare with the broker's own count. A test that includes this file gets the allocator
 //! that counts, for all of its process: so nothing else may go on there while something is compared.
 
 use std::alloc::System;

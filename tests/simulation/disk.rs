@@ -34,7 +34,7 @@ pub struct Disk {
     wanted: Vec<Fetch>,
     read_at: Time,
     room: Room,
-    /// How many batches were closed since there was room, with nothing left of what came before.
+    /// How many batches were closed since there was room, with nothing left from before.
     lean: usize,
     /// Since it was last compared with what it is to hold.
     has_changed: bool,
@@ -82,8 +82,8 @@ impl Disk {
         self.wanted.extend(fetches);
     }
 
-    /// What needs room has asked for it: without any, a batch holds nothing that is not in the place of something. What
-    /// was taken before may be in the first ones, and what moves from one member of a group to another looks like new.
+    /// What needs room was checked: without room, a batch holds only what replaces something. The first batches may
+    /// hold what was accepted before, and messages that move from one member of a group to another look like new ones.
     fn weigh(&mut self, batch: &Batch, is_uncertain: bool) {
         if self.room == Room::Enough || is_uncertain {
             self.lean = 0;
@@ -95,7 +95,7 @@ impl Disk {
         }
         for record in &batch.records {
             let is_in_place = match record {
-                // One that the client had before may end by this.
+                // This may end a session that the client had before.
                 Record::Session(session) => {
                     let is_same =
                         |known: &StoredSession| known.client_identifier == session.client_identifier;
@@ -235,11 +235,14 @@ impl World {
             disk.has_changed = false;
             self.oracle.check_store(&disk.store);
             let former = &disk.store.former;
-            assert!(!is_at_rest || former.is_empty(), "{former:?} have left what goes to nobody");
+            assert!(
+                !is_at_rest || former.is_empty(),
+                "{former:?} have left messages that go to no other member"
+            );
         }
     }
 
-    /// So much room there is on the disk. Where it is gone, no batch becomes durable.
+    /// Sets how much room there is on the disk. Where it is gone, no batch becomes durable.
     pub fn set_storage_room(&mut self, room: Room) {
         let Some(disk) = &mut self.disk else { return };
         disk.room = room;
@@ -250,7 +253,7 @@ impl World {
         self.call_ending(|broker, clock| broker.set_storage_room(room, clock));
     }
 
-    /// The clock on the wall is set.
+    /// The wall clock is set.
     pub fn set_clock(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         disk.machine.set_clock(self.now, &mut disk.chance);

@@ -1,4 +1,4 @@
-//! What the broker itself has allocated, where a test allocates all the time: each call of the broker is looked at by
+//! What the broker itself has allocated, where a test allocates all the time: each call of the broker is measured by
 //! itself.
 
 use brooklet::memory;

@@ -1,5 +1,5 @@
-//! The machine below the broker: it may be started again, and its wall clock may show anything. What the core's time
-//! goes on with after a crash is told by the real timeline, and held against the little that is to come of it.
+//! The machine below the broker: it may be restarted, and its wall clock may show anything. The real timeline says how
+//! time goes on for the core after a crash, and that is compared with a simple model.
 
 use brooklet::time::{Duration, Time};
 use brooklet::timeline::{Anchor, Boot, Clocks, DOWNTIME_MAXIMUM, RELEASED, Timeline};
@@ -15,13 +15,13 @@ const DAY: u64 = 24 * 60 * 60 * 1000;
 /// The clocks of a machine, as far as they differ from the world's.
 pub struct Machine {
     boot: u128,
-    /// When it was started.
+    /// When the machine was started.
     started: Time,
     /// What the wall clock shows, and since when.
     wall: (u64, Time),
     /// The timeline of the broker that runs.
     timeline: Timeline,
-    /// What the store says of it, and when that was.
+    /// The anchor in the store, and when it was stored.
     anchor: Anchor,
     anchored: Time,
     /// The moment of the timeline at the beginning of the world.
@@ -96,7 +96,7 @@ impl Machine {
             }
             return now + down;
         }
-        // The shorter way back in time is left to the tests of the store: here nothing is undone.
+        // Going back in time is left to the tests of the store: here nothing is undone.
         let clocks = self.clocks(clock, now);
         self.anchor(self.timeline.anchor_by(clocks), clock, now);
         if chance.percent(60) {

@@ -157,7 +157,7 @@ fn member_act(world: &mut World, device: usize) {
     exchange_some(world);
 }
 
-/// What is on the links comes to its end, and a batch or two become durable.
+/// What is on the links arrives, and a batch or two become durable.
 fn exchange_some(world: &mut World) {
     for _ in 0..4 {
         for id in world.links() {

@@ -155,7 +155,7 @@ impl Store {
         }
         for ((session, identifier), delivery) in &self.deliveries {
             let needs = |kept: &Kept| kept.open.iter().any(|recipient| recipient.session == *session);
-            // What a former session has begun is forgotten with all that it has left.
+            // What a former session has begun is removed together with all that it has left.
             let is_there =
                 self.former.contains(session) || self.messages.get(&delivery.message).is_some_and(needs);
             assert!(is_there || delivery.is_released, "{identifier} of {session:?} has no message");

@@ -524,8 +524,8 @@ impl World {
         }
     }
 
-    /// Reads on from peers that seem to be silent; of those that have nothing more to say, that is judged. False if
-    /// there are none.
+    /// Reads more from peers that seem to be silent, and has the broker judge those that have sent nothing more. False
+    /// if there are none.
     fn hear_suspects(&mut self) -> bool {
         let is_suspect =
             |(&id, link): (&ConnectionId, &Link)| (link.is_suspect && !link.is_closed).then_some(id);

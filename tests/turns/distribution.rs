@@ -419,8 +419,8 @@ fn the_retained_message_changes_meanwhile() {
     midway.server.broker.check_invariants();
 }
 
-/// Those who are looked up in several turns, because very many filters match, while others come and go: who stays gets
-/// it once.
+/// Subscribers that are looked up in several turns, because very many filters match, while others come and go. Those
+/// that stay get the message once.
 #[test]
 fn filters_come_and_go_while_they_are_looked_up() {
     let filters: Vec<String> = (0..1_u32 << 11)

@@ -55,8 +55,8 @@ fn very_many_come_back_for_what_was_kept() {
     server.broker.check_invariants();
 }
 
-/// "Those who are served in one go share a row of their own, and the answer waits for the batch of the last one. Only
-/// then is it noted that a QoS 2 message has come."
+/// "Receivers that are served in one go share a row of their own, and the answer waits for the batch of the last one.
+/// Only then is it noted that a QoS 2 message has come."
 #[test]
 fn the_answer_waits_until_the_last_recipient_is_durable() {
     const CLIENTS: usize = 1_500;

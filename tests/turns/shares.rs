@@ -14,7 +14,7 @@ fn texts_of(server: &mut Server, peer: Peer) -> Vec<String> {
     texts.map(|text| String::from_utf8(text).expect("text")).collect()
 }
 
-/// What very many clients have not acknowledged is due to be sent again at the same time, to each the oldest.
+/// What very many clients have not acknowledged is due to be sent again at the same time, to each only the oldest.
 #[test]
 fn very_many_messages_are_sent_again() {
     let mut server = Server::new();

@@ -104,7 +104,7 @@ fn what_lies_unread_counts_before_other_silence() {
     server.broker.check_invariants();
 }
 
-/// A packet that has come in part gets on by what is unread; what was said before the broker was held up is not
+/// A packet that has come in part makes progress by what is unread. What was sent before the broker was held up is not
 /// measured by the time that this took.
 #[test]
 fn a_large_packet_gets_on_while_the_broker_is_held_up() {

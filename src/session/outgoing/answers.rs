@@ -1,4 +1,4 @@
-//! What clients answer to what they are sent, and when it is sent again because they do not.
+//! What clients answer to the messages they are sent, and when a message is sent again because they do not.
 
 use super::{Outgoing, Settled, Stage};
 use crate::codec::{PacketIdentifier, QoS};
@@ -116,7 +116,7 @@ impl Outgoing {
 
     #[inline(always)]
     fn end_released(&mut self, index: usize) -> Settled {
-        // There is nothing in it that is to be freed, which costs a call to find out.
+        // It holds nothing to free, and to find that out would cost a call.
         std::mem::forget(self.settle(index));
         Settled::Done
     }
@@ -145,8 +145,8 @@ impl Outgoing {
         self.find(identifier).is_some_and(|index| !is_over_or_aside(index))
     }
 
-    /// Notes that a packet is sent now that wants an answer; tells whether it is the first one at this moment. What
-    /// was done about the time of that one is good for all others.
+    /// Notes that a packet that wants an answer is sent now. Tells whether it is the first one at this moment; the
+    /// timer that is set for that one serves the others, too.
     #[inline]
     pub fn is_first_at(&mut self, now: Time) -> bool {
         std::mem::replace(&mut self.sent_at, now) != now
@@ -158,9 +158,9 @@ impl Outgoing {
         self.progressed_at = now;
     }
 
-    /// When the oldest packet that was sent on this connection and is not acknowledged is to be sent again, on a
-    /// connection where that is done: so long after it was sent last and after the client's latest answer, and twice as
-    /// long each time. [`Time::NEVER`] if there is none.
+    /// When the oldest packet that was sent on this connection and is not acknowledged is due to be sent again, on a
+    /// connection where that is done. This is a pause after it was last sent and after the client's latest answer, and
+    /// the pause doubles each time. [`Time::NEVER`] if there is none.
     pub fn redelivery_due(&self, interval: Duration) -> Time {
         match self.in_flight.front().filter(|_| self.sent > 0) {
             Some(oldest) => {
@@ -170,7 +170,7 @@ impl Outgoing {
         }
     }
 
-    /// Whether that one has left an outbox that has sent so much, where all batches up to this one are durable.
+    /// Whether that packet has left the outbox, which has sent this much, if all batches up to this one are durable.
     pub fn has_left(&self, sent: u64, durable: u64) -> bool {
         self.in_flight.front().is_some_and(|oldest| oldest.ends_at <= sent && oldest.awaited <= durable)
     }
@@ -184,7 +184,7 @@ impl Outgoing {
         }
     }
 
-    /// Nothing waits for an answer, and nothing is armed for it: the next packet is the first one again.
+    /// Nothing waits for an answer, and no timer is set for one: the next packet is the first one again.
     pub const fn rest(&mut self) {
         self.sent_at = Time::NEVER;
     }

@@ -1,10 +1,10 @@
 //! Deliveries that others overtake for too long: they are set aside, so that their Packet Identifiers are skipped.
 //!
-//! What was set aside stands before all others in flight, in its order, and names its Packet Identifier itself, since
-//! its place does not tell that any more. Its place is known by the identifier that would have it.
+//! Deliveries that were set aside come before all others in flight, in their order. Each names its Packet Identifier
+//! itself, since its place does not tell it any more. The place is known by the identifier that would belong to it.
 //!
-//! While anything is aside, nothing begins at once: what comes waits in the queue, from where it is taken with a look
-//! at the identifiers in use. Only clients that leave messages unanswered for so long pay for that.
+//! While any is aside, no new delivery begins at once: messages wait in the queue, and the identifiers in use are
+//! checked when they are taken from it. Only clients that leave messages unanswered for so long pay for that.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -47,7 +47,7 @@ impl Places {
     }
 }
 
-/// The identifier that comes so many after another one.
+/// The identifier that comes this many after another one.
 fn after(identifier: PacketIdentifier, by: usize) -> PacketIdentifier {
     let value = (usize::from(identifier.value()) - 1 + by) % CIRCLE + 1;
     u16::try_from(value).ok().and_then(PacketIdentifier::new).expect("it is one of the circle")
@@ -77,8 +77,8 @@ impl Outgoing {
         self.in_flight.len() < self.places() && !self.aside.0.contains_key(&next)
     }
 
-    /// Makes a place for the next delivery if it is the only thing that is missing, with a Packet Identifier that is
-    /// not in use; tells at how many places and identifiers that took a look.
+    /// Makes a place for the next delivery, with a Packet Identifier that is not in use, if only the place is missing.
+    /// Tells how many places and identifiers it looked at.
     #[cold]
     pub fn make_place(&mut self) -> usize {
         if self.has_place() || !(self.has_credit() || self.has_window_for_prepared()) {
@@ -100,7 +100,7 @@ impl Outgoing {
         length + skipped
     }
 
-    /// Passes the next Packet Identifiers over: their places are settled from the beginning.
+    /// Skips the next Packet Identifiers: their places are settled from the beginning.
     fn skip_identifiers(&mut self, count: usize) {
         let length = self.in_flight.len() + count;
         if self.sent == self.in_flight.len() {
@@ -110,8 +110,8 @@ impl Outgoing {
         self.count();
     }
 
-    /// Sets the first deliveries aside, so many with those that are settled, which leave. The first one behind them has
-    /// this Packet Identifier, or is to have it.
+    /// Sets the first `count` deliveries aside, and removes those of them that are settled. The first one after them
+    /// has this Packet Identifier, or will have it.
     pub(super) fn set_aside(&mut self, count: usize, first_behind: PacketIdentifier) {
         let behind = self.in_flight.split_off(count);
         let mut kept = VecDeque::with_capacity(self.in_flight.len().min(self.window) + behind.len());

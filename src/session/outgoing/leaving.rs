@@ -1,4 +1,4 @@
-//! What leaves a session in another way than to its client.
+//! Messages that leave a session other than to its client.
 
 use std::collections::VecDeque;
 
@@ -31,7 +31,7 @@ impl Outgoing {
         moving
     }
 
-    /// Whether anything is on its way that came by a Shared Subscription.
+    /// Whether anything that came by a Shared Subscription waits or is in flight.
     pub fn has_shared(&self) -> bool {
         self.queue
             .iter()

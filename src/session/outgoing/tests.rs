@@ -288,7 +288,7 @@ proptest! {
             let expected: Vec<u16> = model.iter().map(|(identifier, _)| *identifier).collect();
             prop_assert_eq!(in_use(&outgoing), expected, "in the order in which they were sent");
         }
-        // A broker that starts anew gets them in that order.
+        // A broker that starts again gets them in that order.
         let mut restored = Outgoing::default();
         for (value, qos) in &model {
             let stage = Stage::Publish(queued(*qos, Time::NEVER));

@@ -1,4 +1,4 @@
-//! What is damaged is one lost row, or one reason not to start; it is never handed out.
+//! Damage is one lost row, or a reason not to start. What is damaged is never handed out.
 
 #![expect(clippy::disallowed_methods, reason = "tests look at files")]
 
@@ -47,7 +47,7 @@ fn filled() -> Directory {
     directory
 }
 
-/// Changes the file by the hand of the engine.
+/// Changes the file through the engine.
 fn change(path: &Path, text: &str) {
     let connection = rusqlite::Connection::open(path).expect("opened");
     connection.execute_batch(text).expect("written");
@@ -89,7 +89,7 @@ fn every_column_is_in_the_sum_of_its_row() {
     let (columns, sound) = (columns(), all(&mut filled().store()).expect("it is sound"));
     assert_eq!((columns.len(), sound.1), (68, 0), "{columns:?}");
     for (table, column) in columns {
-        // What is not taken for what it is, and what is no more than another value of its kind.
+        // Values of another type, and other values of the same type.
         for value in [
             format!("CAST({column} || 'x' AS BLOB)"),
             format!("substr({column}, 2)"),
@@ -99,7 +99,7 @@ fn every_column_is_in_the_sum_of_its_row() {
             let text = format!("UPDATE {table} SET {column} = {value} WHERE rowid_or_key");
             let key = if matches!(table, "msg" | "session" | "retained") { "id = 1" } else { "1" };
             let connection = rusqlite::Connection::open(directory.file()).expect("opened");
-            // Some values are refused by the engine, because they can not stand there.
+            // The engine refuses some values, because the column does not allow them.
             let text = text.replace("rowid_or_key", key);
             let is_changed = connection.execute_batch(&text).is_ok();
             drop(connection);
@@ -120,7 +120,7 @@ fn every_column_is_in_the_sum_of_its_row() {
                         foreign.iter().all(|word| is_note && word.contains("Portable")),
                         "{text}: {foreign:?}"
                     );
-                    // What was told was removed.
+                    // What was reported was removed.
                     let again = all(&mut directory.store()).expect("it can be read");
                     assert_eq!(again, (words, 0), "{text}");
                 }
@@ -129,7 +129,7 @@ fn every_column_is_in_the_sum_of_its_row() {
     }
 }
 
-/// Every column of every table, but for sums and for what says nothing.
+/// Every column of every table, but for sums and a column without meaning.
 fn columns() -> Vec<(&'static str, String)> {
     let directory = filled();
     let connection = rusqlite::Connection::open(directory.file()).expect("opened");
@@ -181,7 +181,7 @@ fn a_flipped_bit_in_a_payload_is_one_lost_message() {
     let (words, damaged) = all(&mut store).expect("it can be read");
     assert_eq!((sound.len() - words.len(), damaged), (1, 1));
     assert!(words.iter().all(|word| sound.contains(word)));
-    // Its only client needs it no longer.
+    // Its only client no longer needs it.
     let settled = Record::Settled { message: message_number(2), session: session_number(1), is_last: true };
     store.commit(&batch(vec![settled]), CLOCKS).expect("there is room");
     drop(store);
@@ -189,7 +189,7 @@ fn a_flipped_bit_in_a_payload_is_one_lost_message() {
 }
 
 #[test]
-fn a_message_that_can_not_even_be_removed_is_lost_once() {
+fn a_message_that_cannot_even_be_removed_is_lost_once() {
     let directory = filled();
     let mut bytes = fs::read(directory.file()).expect("read");
     // Where the rest of the payload lies is said behind its beginning.
@@ -206,7 +206,7 @@ fn a_message_that_can_not_even_be_removed_is_lost_once() {
     let settled = Record::Settled { message: message_number(2), session: session_number(1), is_last: true };
     let other = Record::Message(message(4, b"four", Time::NEVER, &[1]));
     let records = batch(vec![other, settled]);
-    store.commit(&records, CLOCKS).expect_err("it can not be removed");
+    store.commit(&records, CLOCKS).expect_err("it cannot be removed");
     store.reopen().expect("opened");
     store.commit(&records, CLOCKS).expect("the rest can be written");
     drop(store);
@@ -291,7 +291,7 @@ fn a_number_that_is_that_of_another_message_is_one_lost_message() {
 }
 
 #[test]
-fn a_page_that_has_lost_rows_is_told() {
+fn a_page_that_has_lost_rows_is_reported() {
     let directory = filled();
     let mut bytes = fs::read(directory.file()).expect("read");
     let leaf =
@@ -384,7 +384,7 @@ fn killed() -> Directory {
 }
 
 #[test]
-fn commits_behind_damage_in_the_journal_are_counted_and_a_torn_end_is_none() {
+fn commits_after_damage_in_the_journal_are_counted_and_a_torn_end_is_no_damage() {
     let journal = |directory: &Directory| directory.0.join("store.db-wal");
     let sound = fs::read(journal(&killed())).expect("read");
     let frames = (sound.len() - 32) / 4120;
@@ -407,7 +407,7 @@ fn commits_behind_damage_in_the_journal_are_counted_and_a_torn_end_is_none() {
             let lost = 5 - u64::try_from(words.len() - 1).expect("a session and messages");
             assert!(found.commits < lost, "frame {place}, byte {byte}: {found:?}");
             drop(store);
-            assert_eq!(directory.store().severed().commits, 0, "it is told once");
+            assert_eq!(directory.store().severed().commits, 0, "it is reported once");
         }
     }
     for byte in 0..32 {

@@ -157,7 +157,7 @@ fn damage_inside_is_found_when_it_is_loaded() {
     assert_eq!(store.was_set_aside(), None);
 }
 
-/// Changes one row by the hand of the engine, and its sum with it.
+/// Changes one row through the engine, and its sum with it.
 fn change(path: &std::path::Path, table: &Table, change: &str) {
     let connection = rusqlite::Connection::open(path).expect("opened");
     let text = format!("UPDATE {} SET {change}", table.name);

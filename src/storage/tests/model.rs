@@ -182,7 +182,7 @@ impl Model {
         }
     }
 
-    /// What is to be handed out, in words and in order, if the broker's `now` is `line` on the timeline.
+    /// What must be handed out, in words and in order, if the broker's `now` is `line` on the timeline.
     pub(super) fn restored(&self, now: u64, line: u64) -> Vec<String> {
         let (shift, mut all) = (shift(line, now), Vec::new());
         let message_now = |message: &Portable, number: u64| {

@@ -230,7 +230,7 @@ impl Machine {
         Store::open(path, opening(OnDamage::Refuse, self.clocks())).expect("it can be opened")
     }
 
-    /// Another broker begins; what is stored says so much of the one before.
+    /// Another broker begins, with this anchor in the store.
     fn restart(&mut self, down: u64, start: Start, anchor: Anchor) {
         self.pass(down);
         self.now = down / 2;
@@ -317,7 +317,7 @@ proptest! {
                     }
                     prop_assert!(machine.line - store.timeline.anchor().moment <= 60_000);
                     machine.restart(down, start, store.timeline.anchor());
-                    // From a copy, since what nobody needs is forgotten then.
+                    // From a copy, since loading removes what is not needed.
                     let found = load_cut(&directory.file(), 0, machine);
                     prop_assert_eq!(found, maker.model.restored(machine.now, machine.line));
                     drop(store);

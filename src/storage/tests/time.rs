@@ -20,7 +20,7 @@ fn started(boot: u128, wall: u64) -> Clocks {
     Clocks { now: Time::ZERO, boot, wall }
 }
 
-/// So much later on the same machine.
+/// Later on the same machine, by this much.
 fn later(clocks: Clocks, time: u64) -> Clocks {
     let time = Duration::from_milliseconds(time);
     let boot = clocks.boot.map(|boot| Boot { uptime: boot.uptime + time, ..boot });
@@ -46,7 +46,7 @@ fn records(now: Time) -> Vec<Record> {
     ]
 }
 
-/// When all of them end, in the order of the records; none for what is not there.
+/// When each of them ends, in the order of the records; `None` for what is not there.
 fn ends(store: &mut Store, now: Time) -> [Option<Time>; 4] {
     let mut ends = [None; 4];
     let restore = |restored| match restored {

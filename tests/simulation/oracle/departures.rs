@@ -186,7 +186,7 @@ impl Oracle {
             && self.lacks_room_for_will(&will)
             && let Some(will) = &mut self.session(client).will
         {
-            // It can not wait any longer.
+            // It cannot wait any longer.
             will.publication.qos = QoS::AtMostOnce;
         }
         self.publish_will(client);

@@ -1,5 +1,4 @@
-//! What is durable, and so what the broker may say: at the moment in which an answer leaves, a crash must not be able
-//! to take back what it promises.
+//! What is durable, and so what the broker may say: once an answer leaves, no crash may take back what it promises.
 //!
 //! What happens goes into batches, and a crash leaves what there was when a batch was closed. So the oracle keeps its
 //! own state as it was then, for the last batch that is durable and for the one that is with the store.
@@ -196,8 +195,8 @@ impl Oracle {
         assert!(is_durable, "PUBREL {identifier} to {client}, and the message may come again");
     }
 
-    /// A client hears what became of its QoS 2 message, which went into this batch: nobody need guess any more, and
-    /// after a crash that leaves the batch neither.
+    /// A client learns what became of its QoS 2 message, which went into this batch. So the outcome is certain from now
+    /// on, also after a crash that leaves the batch.
     pub(super) fn end_uncertainty(&mut self, id: ConnectionId, answer: &Acknowledgement<'_>, batch: u64) {
         let Some(client) = self.lines[&id].client.as_deref() else { return };
         let Some(session) = self.sessions.get_mut(client).filter(|session| session.connection == Some(id))

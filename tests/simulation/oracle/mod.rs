@@ -151,8 +151,8 @@ impl Oracle {
     /// Everything that the core did in one call has been told.
     pub fn end_call(&mut self) {
         if self.call.dropped > 0 && (self.is_tight || !self.has_room()) {
-            // Which copies of Shared Subscriptions were on their way to somebody else can not be seen. Those of a
-            // session that was not kept find no other one where there is no room.
+            // It cannot be seen which copies of Shared Subscriptions were on their way to other members. Those of a
+            // session that was not kept find no other member where there is no room.
             self.call.plausible += self.shared.len() as u64;
             self.shared.iter_mut().for_each(|shared| shared.is_optional = true);
         }

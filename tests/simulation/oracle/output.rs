@@ -291,7 +291,7 @@ impl Oracle {
         assert!(copy.may_be_repeat || !received.dup, "DUP on the first copy for {client}: {copy:?}");
         assert!(received.dup || !copy.is_repeat, "a repeat for {client} that does not say so: {copy:?}");
         self.check_expiry(id, &copy, received, !received.dup);
-        // One that comes again under its own Packet Identifier has its own place in the order.
+        // One that comes again with the same Packet Identifier has its old place in the order.
         let place = self.sessions[client].places.get(&number);
         let own = place.filter(|(publication, _)| *publication == copy.publication.number).copied();
         let order = own.map_or_else(|| self.number(), |(_, order)| order);

@@ -49,8 +49,8 @@ impl Oracle {
         }
     }
 
-    /// The store knows groups by name. So what came by one that has ended belongs to one of the same name that has
-    /// begun since.
+    /// The store knows groups by name. So messages of a group that has ended belong to a group of the same name that
+    /// has begun since.
     fn find_groups_by_name(&mut self) {
         let Self { shared, groups, group_names, .. } = self;
         for shared in shared {
@@ -140,8 +140,8 @@ impl Session {
         self.begin_replays_anew(client, retained, numbers);
     }
 
-    /// A delivery keeps its Packet Identifier [MQTT-4.4.0-1]; one of QoS 1 whose identifier was not written down begins
-    /// anew.
+    /// A delivery keeps its Packet Identifier [MQTT-4.4.0-1]; one of QoS 1 whose identifier was not persisted begins
+    /// again.
     fn handle_lost_flights(&mut self, begun: &[Begun]) {
         let flights = std::mem::take(&mut self.in_flight);
         let is_known = |identifier: u16, copy: &Copy| {

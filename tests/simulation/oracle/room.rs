@@ -24,7 +24,7 @@ pub(super) enum Admission {
 }
 
 impl Oracle {
-    /// So much room there is on disk.
+    /// Sets how much room there is on disk.
     pub fn set_storage_room(&mut self, room: Room) {
         self.room = room;
         if room == Room::Gone {
@@ -65,7 +65,7 @@ impl Oracle {
         self.room.allows(need)
     }
 
-    /// Whether what a client is told at its CONNECT is so whatever the disk does.
+    /// Whether what a client is told at its CONNECT stays true whatever the disk does.
     pub(super) fn needs_no_room(&self, client: &str, connect: &Connect<'_>, expiry: u32) -> bool {
         let known = self.sessions.get(client).filter(|session| session.is_kept && !connect.clean_start);
         let is_same =
@@ -112,12 +112,12 @@ impl Oracle {
         !self.has_room() && !self.clears(publication) && (is_remembered || self.is_to_last(publication))
     }
 
-    /// What clears a topic makes room.
+    /// What clears a topic frees room.
     fn clears(&self, publication: &Publication) -> bool {
         publication.retain && publication.payload.is_empty() && self.retained.contains_key(&publication.topic)
     }
 
-    /// Whether a message is retained, or kept for somebody.
+    /// Whether a message is retained, or stored for a kept session.
     fn is_to_last(&self, publication: &Publication) -> bool {
         let wants = |session: &Session| {
             session.is_kept && session.subscriptions.keys().any(|filter| is_match(filter, publication))
@@ -129,7 +129,7 @@ impl Oracle {
 }
 
 impl Will {
-    /// What it takes in the row of its session, beside what all take.
+    /// The bytes that it takes in the row of its session, beside what every row takes.
     fn bytes(&self) -> usize {
         let Publication { topic, payload, properties, .. } = &self.publication;
         topic.len() + payload.len() + properties.len()

@@ -424,7 +424,7 @@ pub struct Line {
     pub omission: Omission,
     /// What its CONNACK says takes no room on disk.
     pub needs_no_room: bool,
-    /// So it waits for the disk no longer.
+    /// So it no longer waits for the disk.
     pub is_loose: bool,
 }
 

@@ -28,7 +28,7 @@ pub enum Attack {
     BurstToMany,
     /// Many clients want many retained messages.
     RetainedCrowd,
-    /// So many clients acknowledge a full window in one write, while more retained messages wait for them, which are
+    /// This many clients acknowledge a full window in one write, while more retained messages wait for them, which are
     /// few among many.
     AcknowledgedWindows(usize),
     /// Many SUBSCRIBE packets with a filter that matches few among many retained messages.
