@@ -161,8 +161,8 @@ pub trait AccessControl {
         None
     }
 
-    /// Begins an extended authentication of a client by a method, in place of [`Question::Connect`]; `None` for a
-    /// method that there is none of. Its User Name is only claimed, if it has one.
+    /// Begins an extended authentication of a client by a method, in place of [`Question::Connect`]; `None` for an
+    /// unknown method. The User Name of the client, if it has one, is only claimed.
     fn begin(&mut self, client: &Client<'_>, method: &str) -> Option<Box<dyn Exchange>> {
         let _ = (client, method);
         None

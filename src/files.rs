@@ -61,7 +61,7 @@ pub fn append(path: &Path, mode: u32) -> io::Result<File> {
     append_to_any(path, mode)
 }
 
-/// The same for a caller that has a thread to wait for the writing: a FIFO or a terminal does as well.
+/// The same for a caller that has a thread to wait for the writing, so a FIFO or a terminal is accepted, too.
 ///
 /// # Errors
 ///

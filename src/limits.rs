@@ -70,7 +70,8 @@ pub struct Limits {
     /// before, from an earlier run or an import, it keeps.
     pub subscriptions_per_session: usize,
     /// Subscriptions of one session that count for a message (`max_matching_subscriptions`). Beyond: the session gets
-    /// it at the highest QoS among them all, without the identifiers of the others, which are counted.
+    /// the message at the highest QoS among all of them, without the identifiers of the further ones, which are
+    /// counted.
     pub matches_per_session: usize,
     /// Subscriptions of all sessions. Beyond: the filter is refused with 0x97.
     pub subscriptions: usize,

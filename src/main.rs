@@ -26,9 +26,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Tells a broker that it is in the background already.
 const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 
-/// What glibc reads its settings from, and those that have it keep no freed block aside: such blocks lie in the midst
-/// of free pages and keep it from giving them back. Nor do large blocks leave holes: each has pages of its own, however
-/// many were freed before.
+/// The variable that glibc reads its settings from, and settings by which it sets no freed block aside: such blocks lie
+/// between free pages and keep glibc from giving them back. Large blocks leave no holes either: each has pages of its
+/// own, however many were freed before.
 #[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
 const TUNABLES: (&str, &str) = (
     "GLIBC_TUNABLES",

@@ -365,8 +365,8 @@ impl<'a> Keepable<'a> {
         Self { publication, original: None, message: None }
     }
 
-    /// What came as `publish` on this topic. `is_for_all` if every receiver knows the topic by that name, and none has
-    /// older messages to get first.
+    /// A message that came as `publish` on this topic. `is_for_all` if every receiver knows the topic by that name, and
+    /// none has older messages to get first.
     #[inline]
     pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>, is_for_all: bool) -> Self {
         let publication = Publication {

@@ -105,8 +105,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether a PROXY header comes first, and which (`enable_proxy_protocol`).
     pub proxy: Option<Proxy>,
-    /// From where connections with such a header are taken (`proxy_trusted_source`): from everywhere, if there are
-    /// none.
+    /// The addresses from which connections with such a header are accepted (`proxy_trusted_source`); any, if the list
+    /// is empty.
     pub proxies: Vec<Network>,
     /// Connections at one time (`max_connections`). Beyond: the newest is dropped.
     pub connections: usize,

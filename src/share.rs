@@ -119,7 +119,7 @@ impl Group {
         self.connected > usize::from(is_counted)
     }
 
-    /// Whether there is a member beside the one that stands there.
+    /// Whether there is a member other than the one at this place.
     pub fn has_other(&self, position: Option<u32>) -> bool {
         self.members.len() > usize::from(position.is_some())
     }

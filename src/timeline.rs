@@ -7,9 +7,9 @@
 //!
 //! | since the anchor | time that has passed |
 //! |---|---|
-//! | the machine was not started again | what the clock says that counts since it was started, sleep included |
-//! | it was | what the wall clock says, if it can be right |
-//! | it was, and the wall clock cannot be right | none |
+//! | the machine was not restarted | what the clock shows that counts from its start, sleep included |
+//! | it was restarted, and the wall clock may be right | what the wall clock shows |
+//! | it was restarted, and the wall clock cannot be right | none |
 //!
 //! A wall clock cannot be right if it shows a time before this version was [`RELEASED`], a time before the anchor, or
 //! one so far beyond the anchor that no broker would have been left down for so long.
@@ -20,9 +20,9 @@ use std::fmt;
 
 use crate::time::{Duration, Time};
 
-/// When this version was released, in milliseconds since 1970: 2026-11-01. To be set with each version; a build from
-/// the same sources is the same whenever it is made. A day too early does no harm, and a day too late would make right
-/// clocks wrong for a day.
+/// When this version was released, in milliseconds since 1970: 2026-11-01. To be set with each version, by hand, so
+/// that a build from the same sources is always the same. A day too early does no harm. A day too late would make right
+/// clocks count as wrong for a day.
 pub const RELEASED: u64 = 20_758 * DAY;
 
 /// Milliseconds of a day.
@@ -31,7 +31,7 @@ const DAY: u64 = 24 * 60 * 60 * 1000;
 /// The longest time for which a broker is believed to have been down, in milliseconds.
 pub const DOWNTIME_MAXIMUM: u64 = 400 * DAY;
 
-/// How old an anchor may become. What a wall clock that is wrong costs after a crash is no more than this.
+/// How old an anchor may become. After a crash, a wall clock that is wrong costs no more than this.
 pub const ANCHOR_AGE_MAXIMUM: Duration = Duration::from_seconds(60);
 
 /// How far a wall clock may drift before the anchor is no longer right, in milliseconds.
@@ -40,7 +40,7 @@ const STEP: u64 = 1000;
 /// Which start of the machine it is, and for how long it has been on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// Another one after each start.
+    /// It is different after each start.
     pub id: u128,
     /// The time on a clock that began at the start and counts sleep.
     pub uptime: Time,
@@ -161,7 +161,7 @@ impl Timeline {
         self.moment.saturating_add(since).saturating_sub(before)
     }
 
-    /// The anchor that is to be stored by now: if there is none of this run, if it is old, or if the wall clock has
+    /// The anchor that has to be stored by now: if there is none of this run, if it is old, or if the wall clock has
     /// made a step since. To be followed by [`Timeline::anchored`] when it is stored.
     pub fn due(&self, clocks: Clocks) -> Option<Anchor> {
         let is_good = self.anchored.is_some_and(|anchored| {
@@ -236,13 +236,13 @@ mod tests {
             ((boot, WALL), (other, u64::MAX), Err(Doubt::FarAhead)),
             ((boot, WALL), (other, WALL - 1), Err(Doubt::Behind)),
             ((boot, WALL), (other, 5), Err(Doubt::BeforeRelease)),
-            // It was wrong before, and goes on being so, or was set right.
+            // It was wrong before, and still is, or was set right.
             ((boot, 5), (other, 3), Err(Doubt::BeforeRelease)),
             ((boot, 5), (other, 90), Err(Doubt::BeforeRelease)),
             ((boot, 5), (other, WALL), Err(Doubt::FarAhead)),
             ((boot, RELEASED - 9), (other, RELEASED - 1), Err(Doubt::BeforeRelease)),
             ((boot, RELEASED - 9), (other, RELEASED), Ok(9)),
-            // What does not say which boot it is may be any.
+            // An anchor without a boot may be of any.
             ((None, WALL), (None, WALL + 3), Ok(3)),
             ((None, WALL), (Some((1, 80_000)), WALL + 3), Ok(3)),
             ((boot, WALL), (None, WALL + 3), Ok(3)),

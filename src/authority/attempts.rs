@@ -3,7 +3,7 @@
 //! who tries many names; so only different ones count, and there are two limits, for a user at an address and for the
 //! address.
 //!
-//! A password that is remembered as right can be told from others without a look. But a client that may have guesses
+//! A password that is remembered as right can be recognised without a check. But a client that may have guesses
 //! compared with it without end will find it, so the limit of the address holds for that, too. Beyond it, only devices
 //! pass that have proved the password from there before, known by their Client Identifiers. Each of them has a limit of
 //! its own, so that its name is of little use to others.

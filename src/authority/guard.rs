@@ -55,7 +55,7 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// One that has met no client. `key` is random and never leaves it.
+    /// A guard that has seen no client yet. `key` is random and never leaves it.
     #[expect(clippy::disallowed_methods, reason = "attempts are limited in time")]
     pub fn new(key: [u8; 32]) -> Self {
         Self(Rc::new(RefCell::new(State {

@@ -177,8 +177,8 @@ impl Authority {
         self.guard.verify((connection, claimant), user, trial, password)
     }
 
-    /// By the rules for the listener of a client that `concerns` tells of; everything is allowed where there are none.
-    /// A ruling that allows less than `least` is a refusal.
+    /// Decides by the rules for the listener of a client that `concerns` names; everything is allowed where there are
+    /// none. A ruling that allows less than `least` is a refusal.
     fn by_rules(
         &mut self,
         client: &Client<'_>,

@@ -333,7 +333,7 @@ mod with_passwords {
             let (device, password) = (format!("x{number}"), format!("wrong {number}"));
             let verdict = try_from(&mut door, Some(home), &device, ("ann", &password));
             assert_eq!(verdict, if number < 10 { WRONG } else { LIMITED });
-            // Until the address has guessed too often, too, the right password passes.
+            // The right password passes until the address has guessed too often, too.
             let expected = if number < 99 { Verdict::Granted } else { LIMITED };
             if number % 11 == 0 {
                 assert_eq!(try_from(&mut door, Some(home), "lamp", ("ann", "pencil")), Verdict::Granted);

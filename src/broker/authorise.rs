@@ -94,8 +94,8 @@ impl Select for Selecting<'_> {
 const ASKED_AT_ONCE: usize = 64;
 
 impl Judge<'_> {
-    /// Asks again about all subscriptions of a session, once no message waits any more that was not asked about: it may
-    /// have come by subscriptions that have gone since.
+    /// Asks again about all subscriptions of a session, once nothing waits for its client any more: what waits may have
+    /// come by subscriptions that have gone since.
     pub(super) fn find_out(&mut self, session: &mut Session) {
         if session.outgoing.as_ref().is_some_and(|outgoing| !outgoing.is_at_rest()) {
             return;

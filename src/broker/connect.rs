@@ -526,7 +526,7 @@ impl Broker {
     }
 }
 
-/// Whether a property of a Will says when it is published or is over, and is no part of the message itself.
+/// Whether a property of a Will says when the Will is published or expires, and is no part of the message itself.
 pub(super) const fn is_of_moment(property: &Property<'_>) -> bool {
     matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
 }

@@ -163,7 +163,7 @@ impl Broker {
     }
 
     /// Publishes a Will, if there is one and its client may still publish it. False if it has to wait, because too many
-    /// messages do that no connection waits for, or there is no room on disk for what is to be kept of it. If its
+    /// messages do that no connection waits for, or there is no room on disk for what has to be stored of it. If its
     /// session is over it cannot wait for the disk: then it goes at QoS 0 to clients that are connected.
     pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
         let Some(will) = self.sessions[session_id].will.take() else { return true };

@@ -1,8 +1,9 @@
 //! Sessions that are over, and what they leave. A session that is over is no longer found by its Client Identifier and
 //! gets nothing more. To free it may take longer than a turn: it may have had a million subscriptions and messages.
 //!
-//! What Shared Subscriptions had chosen it for goes to other members: at the end of the session what waited and what
-//! was sent at QoS 1 and not acknowledged, at the end of its connection what waited, if another member is connected.
+//! Messages for which a Shared Subscription had chosen it go to other members. At the end of the session these are the
+//! messages that wait and those of QoS 1 that were sent and not acknowledged. At the end of its connection these are
+//! the messages that wait, if another member is connected.
 
 use std::collections::VecDeque;
 
@@ -170,7 +171,7 @@ impl Broker {
         is_done
     }
 
-    /// Whether a group has a member beside this session, which may have left it.
+    /// Whether a group has a member other than this session. The session may have left the group already.
     fn has_other(&self, session: SessionId, group: GroupId) -> bool {
         let position = self.sessions[session].subscriptions.position(Held::Group(group));
         self.groups.find(group).is_some_and(|group| group.has_other(position))

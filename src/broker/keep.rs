@@ -100,7 +100,7 @@ impl Broker {
         self.resume_paused();
     }
 
-    /// Lets those connections have what they are sent that have waited for it long enough.
+    /// Releases what was held back for connections that have waited long enough.
     pub(super) fn uncork(&mut self) {
         let Some(journal) = &mut self.journal else { return };
         for id in journal.take_uncorked() {
@@ -155,8 +155,8 @@ impl Broker {
     }
 
     /// A client was accepted: its session is kept, if it is to outlive the connection; the client is not told before
-    /// that is durable, or that its former session is gone. Where there is no room, it is sent if nothing new is
-    /// stored.
+    /// that is durable, or that its former session is gone. Where there is no room, the client is told at once if
+    /// nothing new has to be stored.
     pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
         let (now, outlives) = (self.now, self.sessions[session].expiry_interval > 0);
         let bytes = stored_bytes(&self.sessions[session]);

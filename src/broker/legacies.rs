@@ -50,7 +50,7 @@ pub(super) struct Legacies {
     /// This many lists that were read go to other members.
     moving: usize,
     leavers: BTreeMap<SessionNumber, Leaver>,
-    /// What sessions have left that ended in an earlier run, while that is restored.
+    /// What sessions that ended in an earlier run have left, while that is restored.
     restored: BTreeMap<SessionNumber, Legacy>,
 }
 
@@ -71,7 +71,7 @@ impl Legacies {
         self.leavers.entry(number).or_default().lists += 1;
     }
 
-    /// A session is over, and the store remembers it until everything has gone that it leaves.
+    /// A session is over, and the store remembers it until everything that it leaves has gone.
     fn end(&mut self, number: SessionNumber) {
         self.leavers.entry(number).or_default().is_former = true;
     }
@@ -106,7 +106,7 @@ impl Legacies {
         self.restored.contains_key(&number)
     }
 
-    /// Bytes that the lists take, beside what counts itself.
+    /// Bytes that the lists take, without those that count themselves.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.waiting.capacity() * size_of::<Legacy>())
             + self.leavers.len() * ENTRY_BYTES
@@ -155,7 +155,7 @@ impl Broker {
         self.ask_for_legacy();
     }
 
-    /// Asks for what is to be read next, unless some was read and has not gone.
+    /// Asks for the next messages, unless some that were read have not gone yet.
     pub(super) fn ask_for_legacy(&mut self) {
         let Self { journal, work, .. } = self;
         if let (Some(journal), Some(first)) = (journal, work.legacies.waiting.front())
@@ -165,8 +165,8 @@ impl Broker {
         }
     }
 
-    /// What is to be read for the [first](Legacies::is_due) legacy: at most so many messages. `None` if its first
-    /// message is not in the store yet; once it is, this is called again.
+    /// What to read for the [first](Legacies::is_due) legacy: at most `most` messages. `None` if its first message is
+    /// not in the store yet; once it is, this is called again.
     pub(super) fn read_legacy(&mut self, most: usize) -> Option<Fetch> {
         let Self { journal, work, now, .. } = self;
         let journal = journal.as_mut()?;

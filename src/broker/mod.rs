@@ -2,8 +2,8 @@
 //! and says what every packet does to them.
 //!
 //! It is told: a connection was accepted, bytes arrived, it was closed, time has passed and how much of it was missed,
-//! bytes have left, a decision has come, a peer that seemed silent has nothing to say. What follows is state to be
-//! looked at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next
+//! bytes have left, a decision has come, a peer that seemed silent has nothing to say. The result is state that the
+//! caller looks at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next
 //! deadline. It never asks for the time, for bytes, for a file or for chance.
 
 mod admission;
@@ -129,7 +129,7 @@ pub struct Statistics {
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
     /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say
-    /// it; connections also with 0x89, because there was no time for them.
+    /// it; connections are also refused with 0x89 if there was no time for them.
     pub refused: u64,
     /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
     pub surplus_matches: u64,

@@ -152,7 +152,7 @@ impl Broker {
         outcome
     }
 
-    /// Whether a message is no repeat of one that was received and not released, and there is a place for it beside
+    /// Whether a message does not repeat one that was received and not released, and there is a place for it beside
     /// those.
     #[inline(always)]
     pub(super) fn is_new(&self, id: ConnectionId, session: SessionId, delivery: Delivery) -> bool {

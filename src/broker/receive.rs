@@ -263,8 +263,8 @@ impl Broker {
         Some((run.bytes.len(), is_possible))
     }
 
-    /// Processes the packet in `frame`, the first one in `rest`; of some kinds those after it, too, where none may have
-    /// more bytes than `limit`.
+    /// Processes the packet in `frame`, the first one in `rest`; for some kinds also those after it, of which none may
+    /// have more bytes than `limit`.
     #[inline(always)]
     fn work_off_packet(
         &mut self,

@@ -61,8 +61,8 @@ impl Broker {
         count
     }
 
-    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as far as each is the first
-    /// answer to its message or the same once more; tells how many.
+    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as long as each is the first
+    /// answer to its message or a repeat of it. Tells how many.
     pub(super) fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.may_answer_together(id, session) || is_planted(planted::Fault::LostPubrel) {
             return 0;
@@ -394,9 +394,9 @@ impl Broker {
         }
     }
 
-    /// Sends the oldest packet that is not acknowledged again, once its client has acknowledged nothing for a while. A
-    /// client that is slow but answers is sent nothing twice. Its last copy must have left the outbox, so that a slow
-    /// link is not flooded.
+    /// Sends the oldest unacknowledged packet again, once its client has acknowledged nothing for a while. A client
+    /// that is slow but answers is sent nothing twice. Its last copy must have left the outbox, so that a slow link is
+    /// not flooded.
     pub(super) fn retry(&mut self, session: SessionId) {
         let Some(id) = self.sessions[session].connection() else { return };
         let interval = self.limits.retry_interval;

@@ -1,5 +1,5 @@
-//! A disk that is nearly full: what would need room is refused or waits, what makes room is taken, and clients that
-//! need none notice nothing. [`Record::need`](crate::journal::Record::need) says what needs how much.
+//! A disk that is nearly full: what would need room is refused or waits, what frees room is accepted, and clients that
+//! need none are not affected. [`Record::need`](crate::journal::Record::need) says what needs how much.
 
 use log::{info, warn};
 
@@ -72,13 +72,13 @@ impl Broker {
         self.journal.as_ref().is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
     }
 
-    /// Whether the store takes new messages, or there is none.
+    /// Whether the store accepts new messages, or there is no store.
     #[inline]
     pub(super) fn has_storage_room(&self) -> bool {
         self.journal.as_ref().is_none_or(|journal| journal.has_room())
     }
 
-    /// Whether a message of QoS 1 or 2 from the client of a session asks for more than the store has room for.
+    /// Whether a message of QoS 1 or 2 from the client of a session needs more room than the store has.
     pub(super) fn lacks_room(&mut self, session: SessionId, publication: &Publication<'_>) -> bool {
         if self.has_storage_room() || publication.qos == QoS::AtMostOnce || self.clears(publication) {
             return false;
@@ -87,7 +87,7 @@ impl Broker {
         is_exactly_once || self.is_to_last(publication)
     }
 
-    /// The same of a Will, whose Packet Identifier need not be remembered.
+    /// The same for a Will, which has no Packet Identifier to remember.
     pub(super) fn lacks_room_for_will(&mut self, publication: &Publication<'_>) -> bool {
         !self.has_storage_room()
             && publication.qos != QoS::AtMostOnce
@@ -95,7 +95,7 @@ impl Broker {
             && self.is_to_last(publication)
     }
 
-    /// Whether a Will has to wait because too much waits to be persisted: as packets do that would add to it.
+    /// Whether a Will has to wait because too much waits to be persisted, as packets have to that would add to it.
     pub(super) fn is_crowded_for_will(&mut self, publication: &Publication<'_>) -> bool {
         let is_full = self.journal.as_ref().is_some_and(|journal| journal.has_room() && journal.is_full());
         is_full && publication.qos != QoS::AtMostOnce && self.is_to_last(publication)

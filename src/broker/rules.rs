@@ -36,7 +36,7 @@ impl RuleBook {
         book
     }
 
-    /// Other limits hold from now on.
+    /// Sets the limits that hold from now on.
     pub(super) fn set_limits(&mut self, limits: &Limits) {
         self.limits_concern_publish = !limits.retain_available || limits.payload_size < usize::MAX;
         self.note_concerns();
@@ -110,8 +110,8 @@ pub(super) struct Claim<'a> {
 }
 
 impl Broker {
-    /// The QoS at which a message is delivered to a session: the lower of what was granted and what it was published
-    /// with [MQTT-3.8.4-8], unless the operator wants it otherwise.
+    /// The QoS at which a message is delivered to a session: the lower of the QoS that was granted and the QoS that it
+    /// was published with [MQTT-3.8.4-8], unless the operator wants it otherwise.
     #[inline]
     pub(super) fn delivered_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
         if self.limits.raises_qos {

@@ -43,13 +43,13 @@ impl Sender {
         Self { binds_aliases: true, ..Self::default() }
     }
 
-    /// Other mount points from now on.
+    /// Sets the mount points that hold from now on.
     pub(super) fn set_mounts(&mut self, mounts: Vec<Option<Box<str>>>) {
         self.mounts = mounts;
         self.note_what_to_look_at();
     }
 
-    /// QoS 0 messages for the client of a connection wait in the queue of its session from now on, or do not.
+    /// Sets whether QoS 0 messages for the client of a connection wait in the queue of its session.
     pub(super) fn queue_at_most_once(&mut self, connection: &mut Connection, queues: bool) {
         let before = std::mem::replace(&mut connection.outbox.queues_at_most_once, queues);
         self.queueing = self.queueing + usize::from(queues) - usize::from(before);

@@ -58,8 +58,8 @@ impl Broker {
         self.work_on_filters((id, session), Box::new(filters), unsubscribe.filters)
     }
 
-    /// Works on the filters of a packet, which are at the end of `bytes`, as far as the share of the connection goes;
-    /// the answer leaves after the last.
+    /// Processes the filters of a packet, which are at the end of `bytes`, as far as the share of the connection goes.
+    /// The answer leaves after the last one.
     pub(super) fn work_on_filters(
         &mut self,
         (id, session): (ConnectionId, SessionId),

@@ -61,8 +61,8 @@ pub(super) enum Timer {
 
 impl Broker {
     /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells
-    /// whether more is. Then goes on with what earlier turns have left over; [`Broker::has_work`] tells whether they
-    /// have left more.
+    /// whether more is. Then goes on with work that earlier turns have left over; [`Broker::has_work`] tells whether
+    /// more is left.
     pub fn tick(&mut self, now: Time, budget: usize) {
         self.tick_in_parts(now, budget, |_, _| ());
     }
@@ -200,7 +200,7 @@ impl Broker {
     }
 
     /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless one is
-    /// on its way and gets on by at least 1 KiB a second, not counting time in which the broker was held up.
+    /// on its way and grows by at least 1 KiB a second, not counting time in which the broker was held up.
     fn judge_silence(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
         let heard = connection.last_heard.max(self.respite.began);

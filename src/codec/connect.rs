@@ -82,8 +82,8 @@ pub struct Connect<'a> {
 }
 
 /// Peeks at the body of a CONNECT that did not decode, so that it can be refused in the form of its own version, or in
-/// that of MQTT 5.0 if it is of a later one: its client may know the form, and one of an older client does not come
-/// with such a level. `None` if the Protocol Name or the level is none of the standard's.
+/// that of MQTT 5.0 for a later level: such a client may know the form, and an older client does not send such a level.
+/// `None` if the standard does not have the Protocol Name or the level.
 pub fn connect_version(body: &[u8]) -> Option<ProtocolVersion> {
     let mut reader = Reader::new(body);
     match (protocol_version(&mut reader.clone()), reader.binary(), reader.u8()) {

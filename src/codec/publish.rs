@@ -437,7 +437,7 @@ mod tests {
         assert_eq!(publish.encode_head(V311, &mut head), 1 + 5 + beside);
         assert_eq!(head, b"\x09\x30\xFF\xFF\xFF\x7F\x00\x03a/b");
         assert_eq!(publish.encoded_length(V311), PACKET_SIZE_MAXIMUM);
-        // One byte more, as there is in every version that has properties, and it shows.
+        // One byte more, as in every version that has properties, is detected.
         let mut head = Vec::new();
         publish.encode_head(V5, &mut head);
         assert_eq!(head.len() + longest.len(), PACKET_SIZE_MAXIMUM + 1);

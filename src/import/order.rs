@@ -1,8 +1,8 @@
 //! The order in which messages are imported. In the store a message has one number for all sessions that wait for it,
 //! and all of them get their messages in the order of the numbers. In a database of mosquitto each session has a queue
-//! of its own, in which a message may have another place than in other queues, after a later one or even twice. So the
-//! numbers follow the order in which the messages came to mosquitto, and a session that waits for a message in another
-//! place gets a copy of its own there.
+//! of its own, and a message may have different places in them, even after a later one or twice. So the numbers follow
+//! the order in which the messages came to mosquitto, and a session that waits for a message in another place gets a
+//! copy of its own there.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! Copies of messages in the store that their sessions need no longer, until that is persisted.
 //!
-//! Whole crowds may acknowledge at once. So only some of it is persisted with each batch, or what clients wait for
-//! would wait for all of it. It is done message by message, because copies of one message lie side by side in the
-//! store.
+//! Very many clients may acknowledge at once. If all of it went into one batch, everything that clients wait for would
+//! wait for it, so each batch persists only some. This is done message by message, because copies of one message lie
+//! side by side in the store.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};

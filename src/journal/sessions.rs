@@ -18,7 +18,7 @@ impl Journal {
         self.sessions.get(&number).copied()
     }
 
-    /// A session is to be kept from now on; its number, if it has none yet.
+    /// Keeps a session from now on. Returns its number, a new one if it had none.
     pub fn keep(&mut self, session: SessionId) -> SessionNumber {
         if let Some(number) = self.number_of(session) {
             return number;
@@ -29,7 +29,7 @@ impl Journal {
         number
     }
 
-    /// A session is kept under this number, which the store knows.
+    /// A session is kept under this number, which is in the store already.
     pub fn adopt(&mut self, session: SessionId, number: SessionNumber) {
         if self.numbers.len() <= session.index() {
             self.numbers.resize(session.index() + 1, None);

@@ -1,6 +1,6 @@
-//! Standard streams and files. What has a reader or is a terminal may keep a writer waiting; so each of them has a
-//! thread that waits for it, and all other threads leave lines in its queue. A file on disk is written at the end of a
-//! turn: a second thread would make every allocation of the loop cost more.
+//! Standard streams and files. A pipe or a terminal may keep a writer waiting. So each of them has a thread that waits
+//! for it, and all other threads put lines into its queue. A file on disk is written at the end of a turn: a second
+//! thread would make every allocation of the loop cost more.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -181,7 +181,7 @@ impl Stream {
         let state = lock(&self.queue.state);
         let patience = end.saturating_duration_since(now());
         let is_busy = |state: &mut State| state.is_writing || !state.is_idle();
-        // What is not written by then is lost, since it is not read.
+        // What is not written by then is lost, since nothing reads it.
         let _ = self.queue.changed.wait_timeout_while(state, patience, is_busy);
     }
 

@@ -8,7 +8,7 @@ use crate::time::{Duration, Time};
 use crate::timeline::{Boot, Clocks};
 
 /// A clock that starts at zero and never goes back. It counts the time in which the machine sleeps, where the system
-/// can be asked for that: a client is as silent in that time, and a session as old, as in any other.
+/// can tell: clients are silent and sessions age in that time, too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Instant,
@@ -59,12 +59,12 @@ pub struct AllClocks {
 
 #[cfg(feature = "persistence")]
 impl AllClocks {
-    /// Together with the clock of a broker.
+    /// All clocks, with this clock for the broker.
     pub(super) fn of(own: Clock) -> Self {
         Self { own, boot: boot() }
     }
 
-    /// With a clock of its own, which begins with them.
+    /// All clocks, with a new clock for the broker.
     pub fn start() -> Self {
         Self::of(Clock::start())
     }

@@ -362,8 +362,7 @@ impl Server {
         }
     }
 
-    /// Writes what connections are to get that were read in this turn, so that an answer does not wait for deliveries
-    /// to others.
+    /// Writes to connections that were read in this turn, so that an answer does not wait for deliveries to others.
     fn answer(&mut self, now: Time) {
         let mut answered = std::mem::take(&mut self.answered);
         for id in answered.drain(..) {

@@ -41,7 +41,7 @@ impl Signals {
         let _ = nix::sys::signal::SigSet::all().thread_block();
     }
 
-    /// Remembers signals from now on, those included that were held back, by this process or by the one that started
+    /// Remembers signals from now on, including those that were held back by this process or by the one that started
     /// it.
     ///
     /// # Errors

@@ -353,7 +353,7 @@ impl Outgoing {
         self.count();
     }
 
-    /// Lets a kept message of so many bytes wait after all others, in the store, as a copy of this QoS.
+    /// Lets a kept message of this many bytes wait after all others, in the store, as a copy of this QoS.
     pub fn push_stored(
         &mut self,
         number: MessageNumber,
@@ -533,7 +533,7 @@ impl Outgoing {
         Some(queued)
     }
 
-    /// The batch for which what is to be sent next again waits, if it is none of those up to `durable`.
+    /// The batch that the next repeat waits for, if it is later than `durable`.
     pub fn resends_after(&self, durable: u64) -> Option<u64> {
         self.in_flight.get(self.sent).map(|entry| entry.awaited).filter(|&awaited| awaited > durable)
     }

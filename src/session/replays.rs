@@ -12,8 +12,8 @@ use crate::trie::FilterId;
 const WAITING_BYTES: usize = 96;
 /// The position of a SUBACK that is not known yet.
 const UNANSWERED: u64 = u64::MAX;
-/// Former subscriptions of a session whose retained messages wait for their turn, and the bytes of their filters. What
-/// is beyond gets no more of them.
+/// Former subscriptions of a session whose retained messages wait for their turn, and the bytes of their filters.
+/// Subscriptions beyond these limits get no more of them.
 const FORMER_MAXIMUM: usize = 64;
 const FORMER_BYTES_MAXIMUM: usize = 16 * 1024;
 
@@ -120,8 +120,8 @@ impl Replays {
         self.count();
     }
 
-    /// If retained messages are still to be handed over for a subscription, the QoS at which the client has to take
-    /// some before that goes on.
+    /// The QoS of the messages that the client has to take before a subscription can get the rest of its retained
+    /// messages, if there is a rest.
     pub fn owed(&self, filter: FilterId) -> Option<QoS> {
         let current = self.current.as_ref().map(|current| current.terms.qos());
         match self.turns.get(&filter).and_then(|turn| self.waiting.get(turn)) {

@@ -280,7 +280,7 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         Ok(())
     }
 
-    /// Goes on after a row. Returns why the engine cannot read the next one, if that is so.
+    /// Reads on after a row. Returns why the engine cannot read the next one, if that is so.
     fn messages_after(&mut self, after: &mut i64, done: &mut Done<'_>) -> Outcome<Option<String>> {
         // The length of a column is known without its content, so a large payload is not read.
         let text = MSG.select(", octet_length(payload)", "WHERE id > ? ORDER BY id");
@@ -404,8 +404,8 @@ impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
         self.check_topics(of_rows)
     }
 
-    /// Goes on after a row, and sums up the topics and where they are. Returns why the engine cannot read the next one,
-    /// if that is so.
+    /// Reads on after a row, and sums up the topics and where they are. Returns why the engine cannot read the next
+    /// one, if that is so.
     fn retained_after(&mut self, after: &mut i64, topics: &mut u64) -> Outcome<Option<String>> {
         let text = RETAINED.select(", id", "WHERE id > ? ORDER BY id");
         let mut statement = self.connection.prepare_cached(&text)?;

@@ -138,8 +138,8 @@ pub(super) fn publication_flags(publication: &Publication<'_>) -> u8 {
 }
 
 /// Reads `expires, flags, topic, publisher, properties, payload`, of which `column` is the first. When it expires has
-/// been read already. `None`, if nothing may be published to its topic: an earlier version may have allowed what this
-/// one does not.
+/// been read already. `None` if nothing may be published to its topic: an earlier version may have allowed topics that
+/// this one does not.
 pub(super) fn publication(
     row: &Row<'_>,
     column: usize,

@@ -55,11 +55,11 @@ const VERSION_1: &str = "
     );
 ";
 
-/// Listeners have names: before, their places in the settings stood for them. It is known which User Names were proved,
-/// and which sessions have ended whose messages are still to go to other members of Shared Subscriptions. A copy is
-/// done if it has no identifier in `done`; else that is the Packet Identifier of its QoS 1 delivery, which has begun.
-/// There is a timeline, and how much time a message had left when it was written, in milliseconds, null for no end.
-/// Every row has a [sum](super::tables), for which [`MADE_ANEW`] runs after this.
+/// Listeners have names; before, they were known by their places in the settings. The store also has which User Names
+/// were proved, and which sessions have ended with messages that still have to go to other members of Shared
+/// Subscriptions. A copy is done if it has no identifier in `done`; else that is the Packet Identifier of its QoS 1
+/// delivery, which has begun. There is a timeline, and a message has the time that it had left when it was written, in
+/// milliseconds, null for no end. Every row has a [sum](super::tables), for which [`MADE_ANEW`] runs after this.
 const VERSION_2: &str = "
     CREATE TABLE listener (
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sum INTEGER NOT NULL

@@ -2,8 +2,8 @@
 //! damaged one is known. A column that is added has its place in one of these lists and in the layout.
 //!
 //! A sum has 32 bits: it misses no damage of up to three bits in a row of 11 KiB, none within four bytes, and any other
-//! one time in four thousand million. It protects against disks and memory that fail, not against an attacker, who
-//! could write a matching one.
+//! with a chance of one in four thousand million. It protects against disks and memory that fail, not against an
+//! attacker, who could write a matching one.
 
 use std::sync::LazyLock;
 
@@ -28,7 +28,7 @@ pub(super) struct Table {
     write: String,
 }
 
-/// Numbers that are not to be given again.
+/// Numbers that must not be given again.
 pub(super) static META: LazyLock<Table> = LazyLock::new(|| Table::new("meta", &["name"], &["name", "value"]));
 
 pub(super) static LISTENER: LazyLock<Table> =
@@ -219,7 +219,7 @@ pub(super) fn payload_sum(payload: &[u8]) -> i32 {
     sum.value()
 }
 
-/// A sum that is being made.
+/// A sum that is being computed.
 struct Sum(Hasher);
 
 impl Sum {

@@ -129,7 +129,7 @@ fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
     if number < mark { mark } else { number.saturating_add(RESERVED) }
 }
 
-/// What is known when a batch is written, beside it.
+/// What is written together with a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Beside<'a> {
     pub(super) translation: Translation<'a>,

@@ -20,7 +20,7 @@ impl<T> Trie<T> {
     }
 
     /// Appends filters that match `name`, each once, and looks at no more than `budget` nodes, of which it leaves what
-    /// it does not need. Returns what is left to search, if anything is. That can be gone on with when the trie has
+    /// it does not need. Returns what is left to search, if anything is. That can be continued when the trie has
     /// changed: filters that were there all the time are found, of others it is not said.
     #[inline]
     pub fn search(

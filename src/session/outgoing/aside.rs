@@ -14,7 +14,8 @@ use crate::memory;
 
 /// How many Packet Identifiers there are.
 const CIRCLE: usize = u16::MAX as usize;
-/// Places beside two for each message that may be in flight. So a look at all places frees half of them at least.
+/// Places in addition to two for each message that may be in flight. So a look at all places frees at least half of
+/// them.
 const SPARE_PLACES: usize = 64;
 /// What an entry of the map takes, in nodes two thirds full.
 const ENTRY_BYTES: usize = 3 * size_of::<(u16, u16)>() / 2;
@@ -138,7 +139,7 @@ impl Outgoing {
         self.count();
     }
 
-    /// Where the delivery with this Packet Identifier stands that was set aside.
+    /// Where the delivery that was set aside with this Packet Identifier stands.
     #[cold]
     pub(super) fn find_aside(&self, identifier: PacketIdentifier) -> Option<usize> {
         let place = *self.aside.0.get(&identifier.value())?;

@@ -16,8 +16,8 @@ pub struct Leftover {
 }
 
 impl Outgoing {
-    /// Takes out those waiting messages that may go to another member of their Shared Subscription. In the store they
-    /// stay this session's until they have gone there.
+    /// Takes out the waiting messages that may go to another member of their Shared Subscription. In the store they
+    /// still belong to this session until they have gone there.
     pub fn take_shared(&mut self, mut wanted: impl FnMut(GroupId) -> bool) -> VecDeque<Queued> {
         if !self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
             return VecDeque::new();
