@@ -1,10 +1,8 @@
 //! Restarts on machines whose clocks show anything: between two runs, the anchor in the store is replaced by one for
 //! other clocks.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 
 use brooklet::server::AllClocks;
 use brooklet::settings::{OnDamage, PERSISTENCE_FILE};
@@ -12,45 +10,18 @@ use brooklet::storage::{Opening, Store};
 use brooklet::time::Time;
 use brooklet::timeline::{Boot, Clocks};
 
+use crate::place::{Place, end};
 use crate::server::{PATIENCE, Server};
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
 const HOUR: u64 = 60 * 60 * 1000;
 
-/// A directory for a store and its configuration, which is gone with it.
-struct Place(PathBuf);
-
-impl Place {
-    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("brooklet-clocks-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a directory can be made");
-        let text = format!(
-            "user root\npersistence true\npersistence_location {}\nallow_anonymous true\n",
-            path.display()
-        );
-        fs::write(path.join("conf"), text).expect("a file can be written");
-        Self(path)
-    }
-
-    fn serve(&self) -> Server {
-        Server::start(&["-c", self.0.join("conf").to_str().expect("it is a text")])
-    }
-
-    /// Has the store say that the clocks showed something else when its broker ended.
-    fn set_back(&self, other: impl FnOnce(Clocks) -> Clocks) {
-        let clocks = AllClocks::start().read();
-        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks };
-        let mut store =
-            Store::open(&self.0.join(PERSISTENCE_FILE), opening).expect("nothing is wrong with it");
-        store.finish(other(clocks)).expect("there is room");
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Has the store say that the clocks showed something else when its broker ended.
+fn set_back(place: &Place, other: impl FnOnce(Clocks) -> Clocks) {
+    let clocks = AllClocks::start().read();
+    let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks };
+    let mut store = Store::open(&place.0.join(PERSISTENCE_FILE), opening).expect("nothing is wrong with it");
+    store.finish(other(clocks)).expect("there is room");
 }
 
 /// A client whose session outlives its connection for an hour comes and goes. Tells whether the session was there
@@ -67,11 +38,6 @@ fn visit(server: &Server) -> bool {
     // It is gone when the broker has closed its end.
     stream.read_to_end(&mut Vec::new()).expect("the broker closes in good order");
     answer[2] == 1
-}
-
-fn end(server: Server) {
-    server.signal("TERM");
-    assert_eq!(server.wait_for_end().0, Some(0));
 }
 
 /// The clocks of another start of the machine.
@@ -98,10 +64,11 @@ fn a_session_is_as_old_as_it_is_whatever_the_wall_clock_shows() {
     ];
     for (name, change, is_there, warning) in cases {
         let place = Place::new(name);
+        place.configure("listener 0 127.0.0.1\n");
         let server = place.serve();
         assert!(!visit(&server), "{name}");
         end(server);
-        place.set_back(change);
+        set_back(&place, change);
         let server = place.serve();
         assert_eq!(visit(&server), is_there, "{name}");
         let warnings = server.lines_with("it is not known how long the broker was down");

@@ -3,43 +3,16 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
 
-use crate::server::{PATIENCE, Server};
+use crate::place::{Place, end};
+use crate::server::PATIENCE;
 
-/// A directory for a store, its configuration and its rules, which is gone with it.
-struct Place(PathBuf);
-
-impl Place {
-    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("brooklet-listeners-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a directory can be made");
-        fs::write(path.join("rules"), "topic readwrite #\n").expect("a file can be written");
-        Self(path)
-    }
-
-    /// Started as root the broker would become somebody else, which could not read the directory.
-    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
-    fn configure(&self, listeners: &str) {
-        let place = self.0.display();
-        let text = format!(
-            "user root\npersistence true\npersistence_location {place}\nallow_anonymous true\n{listeners}"
-        );
-        fs::write(self.0.join("conf"), text.replace("RULES", &format!("{place}/rules"))).expect("written");
-    }
-
-    fn serve(&self) -> Server {
-        let mut command = crate::server::brooklet();
-        command.arg("-c").arg(self.0.join("conf"));
-        Server::follow(command)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Writes rules that allow everything, and returns the line that names them.
+#[expect(clippy::disallowed_methods, reason = "a test may write files")]
+fn acl_file(place: &Place) -> String {
+    let path = place.0.join("rules");
+    fs::write(&path, "topic readwrite #\n").expect("a file can be written");
+    format!("acl_file {}\n", path.display())
 }
 
 fn free_port() -> u16 {
@@ -115,16 +88,11 @@ fn leave_session(port: u16) {
     assert_eq!(client.0.read(&mut [0]).expect("the broker closes in good order"), 0);
 }
 
-fn end(server: Server) {
-    server.signal("TERM");
-    assert_eq!(server.wait_for_end().0, Some(0));
-}
-
 #[test]
 fn a_session_of_a_listener_that_is_not_there_any_more_goes_on() {
     let place = Place::new("gone");
     let (one, other) = (free_port(), free_port());
-    for rules in ["", "acl_file RULES\n"] {
+    for rules in [String::new(), acl_file(&place)] {
         place.configure(&format!("{rules}listener {one} 127.0.0.1\nlistener {other} 127.0.0.1\n"));
         let server = place.serve();
         leave_session(other);
@@ -148,9 +116,10 @@ fn a_session_of_a_listener_that_is_not_there_any_more_goes_on() {
 fn a_listener_that_a_reload_has_added_is_known_after_a_restart() {
     let place = Place::new("added");
     let (one, other) = (free_port(), free_port());
-    place.configure(&format!("acl_file RULES\nlistener {one} 127.0.0.1\n"));
+    let rules = acl_file(&place);
+    place.configure(&format!("{rules}listener {one} 127.0.0.1\n"));
     let server = place.serve();
-    place.configure(&format!("acl_file RULES\nlistener {other} 127.0.0.1\n"));
+    place.configure(&format!("{rules}listener {other} 127.0.0.1\n"));
     server.signal("HUP");
     server.wait_for_line("The files were read anew");
     leave_session(other);

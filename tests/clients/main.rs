@@ -9,6 +9,7 @@ mod clocks;
 mod delivery;
 mod ends;
 mod listeners;
+mod place;
 mod properties;
 mod reload;
 mod server;

@@ -10,6 +10,15 @@ use crate::durability::Kept;
 use crate::wire::*;
 use crate::world::Peer;
 
+/// A client comes back, and is sent a message of QoS 2 once that is prepared.
+fn come_back_for_message(kept: &mut Kept, client: &str) -> (Peer, Received) {
+    let peer = kept.come_back(client, false);
+    kept.read();
+    kept.commit();
+    let packets = kept.world.take(peer);
+    (peer, received(V5, packets.last().expect("the message is sent")))
+}
+
 #[test]
 fn a_full_journal_keeps_only_clients_waiting_that_would_fill_it() {
     let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
@@ -173,11 +182,7 @@ fn a_message_of_qos_2_is_over_before_thousands_of_qos_1_are_settled() {
     kept.leave("one");
     kept.world.send(publisher, Publish::new(V5, "t", b"once").qos(2, 101).bytes());
     kept.commit();
-    let one = kept.come_back("one", false);
-    kept.read();
-    kept.commit();
-    let packets = kept.world.take(one);
-    let message = received(V5, packets.last().expect("it is prepared, and sent"));
+    let (one, message) = come_back_for_message(&mut kept, "one");
     assert_eq!((message.qos, &message.payload[..]), (2, &b"once"[..]));
 
     let many = kept.come_back("many", false);
@@ -243,11 +248,7 @@ fn a_pubrel_that_was_not_durable_goes_to_the_next_connection() {
         let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
         kept.world.send(publisher, Publish::new(V5, "t", b"once").qos(2, 1).bytes());
         kept.commit();
-        let peer = kept.come_back("sleeper", false);
-        kept.read();
-        kept.commit();
-        let packets = kept.world.take(peer);
-        let message = received(V5, packets.last().expect("the message"));
+        let (peer, message) = come_back_for_message(&mut kept, "sleeper");
         let identifier = message.packet_identifier.expect("it has one");
         kept.world.send(peer, acknowledge(0x50, identifier));
         kept.close();

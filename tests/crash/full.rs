@@ -1,4 +1,4 @@
-//! A disk that is full to the last byte: what needs none goes on, what can not be stored is refused, and nothing that
+//! A disk that is full to the last byte: what needs no room goes on, what cannot be stored is refused, and nothing that
 //! was acknowledged is lost.
 //!
 //! The disk is a small file system in memory, mounted in a name space of its own, for which no rights are needed where
@@ -17,6 +17,8 @@ use crate::wire::{Connect, PINGREQ, PINGRESP, Publish, V5, acknowledge, received
 
 /// How long the broker may take to see that there is no room, or room again.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
+/// Accepted, and no client subscribes to it.
+const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
 /// Refused for want of room.
 const QUOTA_EXCEEDED: u8 = 0x97;
 /// The payload of every message here.
@@ -78,13 +80,13 @@ impl SmallDisk {
         numbers.split_whitespace().map(|number| number.parse::<u64>().expect("a number")).product()
     }
 
-    /// Another process takes all but so many bytes.
+    /// Another process takes all but this many bytes.
     fn leave(&self, bytes: u64) {
         let taken = self.free().saturating_sub(bytes);
         self.shell(&format!("head -c {taken} /dev/zero > \"$0/filler\""));
     }
 
-    /// It leaves not one byte.
+    /// It leaves no byte free.
     fn fill(&self) {
         self.shell("cat /dev/zero >> \"$0/rest\"; test -e \"$0/rest\"");
     }
@@ -99,6 +101,37 @@ impl Drop for SmallDisk {
         // It may have ended already.
         let _ = self.holder.kill();
         let _ = self.holder.wait();
+    }
+}
+
+/// A place on a small disk, with a broker that bounds no queue.
+struct SmallPlace {
+    disk: SmallDisk,
+    place: Place,
+}
+
+impl SmallPlace {
+    /// `None` where nothing may be mounted, which is printed.
+    fn mount(name: &str, configuration: &str) -> Option<Self> {
+        let configuration = format!("max_queued_messages 0\nmax_queued_bytes 0\n{configuration}");
+        let place = Place::new(&format!("full-{name}"), &configuration);
+        let disk = SmallDisk::mount(&place.data().display().to_string());
+        if disk.is_none() {
+            println!(
+                "SKIPPED, for want of a small disk: nothing may be mounted here, not even in a name space"
+            );
+        }
+        Some(Self { disk: disk?, place })
+    }
+
+    fn serve(&mut self) -> Server {
+        Server::follow(self.disk.inside(&self.place.command()))
+    }
+
+    /// Ends the broker by a signal.
+    fn end(&self, server: Server, signal: &str) {
+        server.signal(signal);
+        self.place.keep_log(&server.wait_for_end().1);
     }
 }
 
@@ -117,7 +150,7 @@ impl Publisher {
         link.send(&Connect::new(level, name).bytes());
         let mut publisher = Self { link, level, next: 1, packets: VecDeque::new() };
         let connack = publisher.packet(NOTICED_WITHIN).expect("a CONNACK comes");
-        assert_eq!((connack[0], connack[3]), (0x20, 0), "{name} is let in");
+        assert_eq!((connack[0], connack[3]), (0x20, 0), "{name} is accepted");
         publisher
     }
 
@@ -166,19 +199,33 @@ fn publish_until(publisher: &mut Publisher, code: u8, acknowledged: &mut Vec<Str
     }
 }
 
-/// A payload that takes room.
+/// The length of a payload that takes room.
 const LARGE: usize = 60_000;
-/// So many changes and refusals at most are between the end of a queue and the next message.
+/// Changes and refusals after which a message must be accepted again, once the queue is drained.
 const COMES_BACK_WITHIN: usize = 20_000;
-/// More of them than the disk has room for.
+/// More payloads of that size than the disk has room for.
 const MOST: u16 = 800;
-/// What another process leaves of the disk: a little more than the broker wants for new messages.
+/// Bytes that another process leaves free: a little more than the broker needs to accept new messages.
 const LEFT: u64 = 6 * 1024 * 1024;
-/// What the broker itself must leave of it, whatever it takes: the reserve is for what makes room.
+/// Bytes of these that the broker must leave free, whatever it accepts: they are for what makes room.
 const SPARED: u64 = 1024 * 1024;
 
 fn owner() -> Connect {
     Connect::new(V5, "owner").resume().expiry(10_000)
+}
+
+/// The owner of the queue subscribes and goes away.
+fn leave_owner(server: &Server, filter: &str) {
+    let mut peer = Peer::connect_as(server.address(), &owner());
+    assert_eq!(peer.subscribe(filter, 2), 2);
+    peer.disconnect();
+}
+
+/// Does something until the broker refuses it for want of room. The code is that of the broker's answer, if it gives
+/// one.
+fn until_refused(mut act: impl FnMut(u16) -> Option<u8>) {
+    let code = (1..=MOST).map(&mut act).find(|code| *code != Some(0));
+    assert_eq!(code, Some(Some(QUOTA_EXCEEDED)), "it is refused for want of room");
 }
 
 /// What was acknowledged to the publisher and not yet delivered to the owner of the queue.
@@ -193,137 +240,107 @@ fn large(name: &str) -> Vec<u8> {
 /// Publishes until it is refused.
 fn publish_all(server: &Server, qos: u8, owed: &mut Owed) {
     let mut peer = Peer::connect(server.address(), "filling");
-    for number in 1..=MOST {
+    until_refused(|number| {
         let name = format!("{qos}-{number}");
         peer.send(&Publish::new(V5, "full/x", &large(&name)).qos(qos, number).bytes());
-        let answer = peer.packet();
-        if answer.get(4).copied().unwrap_or(0) == QUOTA_EXCEEDED {
-            return;
+        let code = peer.packet().get(4).copied().unwrap_or(0);
+        if code == 0 {
+            owed.insert(name);
+            if qos == 2 {
+                peer.send(&acknowledge(0x62, number));
+                assert_eq!(peer.packet()[0], 0x70, "a PUBCOMP");
+            }
         }
-        owed.insert(name);
-        if qos == 2 {
-            peer.send(&acknowledge(0x62, number));
-            assert_eq!(peer.packet()[0], 0x70, "a PUBCOMP");
-        }
-    }
-    panic!("nothing was refused");
+        Some(code)
+    });
 }
 
 fn by_wills(server: &Server, _: &mut Owed) {
-    for number in 0..MOST {
-        let connect =
-            Connect::new(V5, &format!("w{number}")).will("full/will", &[b'w'; LARGE], 1, false, &[]);
-        let (_, code) = Peer::try_connect(server.address(), &connect);
-        match code {
-            Some(0) => {}
-            code => return assert_eq!(code, Some(QUOTA_EXCEEDED), "a large Will is refused"),
-        }
-    }
-    panic!("nothing was refused");
+    until_refused(|number| {
+        let connect = Connect::new(V5, &format!("w{number}"));
+        let connect = connect.will("full/will", &[b'w'; LARGE], 1, false, &[]);
+        Peer::try_connect(server.address(), &connect).1
+    });
 }
 
 fn by_sessions(server: &Server, _: &mut Owed) {
-    for number in 0..MOST {
+    until_refused(|number| {
         let connect = Connect::new(V5, &format!("s{number}")).resume().expiry(10_000);
-        let connect = connect.will("nobody", &[b'w'; LARGE], 1, false, &[]);
+        let connect = connect.will("unheard", &[b'w'; LARGE], 1, false, &[]);
         let (mut peer, code) = Peer::try_connect(server.address(), &connect);
-        match code {
+        if code == Some(0) {
             // The Will stays with its session.
-            Some(0) => peer.send(&[0xE0, 0]),
-            code => return assert_eq!(code, Some(QUOTA_EXCEEDED), "a new session is refused"),
+            peer.send(&[0xE0, 0]);
+            let (_, code) = Peer::try_connect(server.address(), &connect);
+            assert!(matches!(code, Some(0 | QUOTA_EXCEEDED)), "{code:?}");
         }
-        let (_, code) = Peer::try_connect(server.address(), &connect);
-        assert!(matches!(code, Some(0 | QUOTA_EXCEEDED)), "{code:?}");
-    }
-    panic!("nothing was refused");
+        code
+    });
 }
 
 fn by_subscriptions(server: &Server, _: &mut Owed) {
     let mut peer = Peer::connect_as(server.address(), &Connect::new(V5, "greedy").expiry(10_000));
-    for number in 0..MOST {
-        match peer.subscribe(&format!("{number}{}", "f".repeat(LARGE)), 0) {
-            0 => {}
-            code => return assert_eq!(code, QUOTA_EXCEEDED, "a subscription is refused"),
-        }
-    }
-    panic!("nothing was refused");
+    until_refused(|number| Some(peer.subscribe(&format!("{number}{}", "f".repeat(LARGE)), 0)));
 }
 
 fn by_retained(server: &Server, _: &mut Owed) {
     let mut peer = Peer::connect(server.address(), "filling");
-    let mut topics = (0..MOST).map(|number| format!("retained/{number}"));
-    let is_refused =
-        topics.any(|topic| peer.publish(Publish::new(V5, &topic, &[b'r'; LARGE]).retain()) == QUOTA_EXCEEDED);
-    assert!(is_refused, "nothing was refused");
+    until_refused(|number| {
+        let topic = format!("retained/{number}");
+        match peer.publish(Publish::new(V5, &topic, &[b'r'; LARGE]).retain()) {
+            NO_MATCHING_SUBSCRIBERS => Some(0),
+            code => Some(code),
+        }
+    });
 }
 
-fn by_qos_1(server: &Server, owed: &mut Owed) {
-    publish_all(server, 1, owed);
-}
-
-fn by_qos_2(server: &Server, owed: &mut Owed) {
-    publish_all(server, 2, owed);
-}
-
-/// Nobody is promised these, so nobody hears of it.
+/// No answer promises anything for these, so none refuses them.
 fn by_raised_qos_0(server: &Server, _: &mut Owed) {
     let mut peer = Peer::connect(server.address(), "filling");
     for _ in 0..MOST {
         peer.send(&Publish::new(V5, "full/x", &[b'0'; LARGE]).bytes());
     }
-    peer.send(&PINGREQ);
-    assert_eq!(peer.packet(), PINGRESP);
+    ping(&mut peer);
 }
 
-/// Fills the disk with one kind of what is kept, then another process takes the rest; shows that nobody is shut out by
-/// that and nothing lost, and that there is room again when the owner of the queue has drained it.
+/// Fills the disk with stored data of one kind, then another process takes the rest. Shows that clients that need no room
+/// are still served, that nothing is lost, and that there is room again when the owner of the queue has drained it.
 fn fills(name: &str, filter: &str, act: impl Fn(&Server, &mut Owed)) {
-    let configuration =
-        format!("max_queued_messages 0\nmax_queued_bytes 0\nupgrade_outgoing_qos {}\n", name == "raised");
-    let mut place = Place::new(&format!("full-{name}"), &configuration);
-    let Some(disk) = SmallDisk::mount(&place.data().display().to_string()) else {
-        println!("SKIPPED, for want of a small disk: nothing may be mounted here, not even in a name space");
-        return;
-    };
-    let server = Server::follow(disk.inside(&place.command()));
-    let mut peer = Peer::connect_as(server.address(), &owner());
-    assert_eq!(peer.subscribe(filter, 2), 2);
-    peer.disconnect();
+    let raises = format!("upgrade_outgoing_qos {}\n", name == "raised");
+    let Some(mut small) = SmallPlace::mount(name, &raises) else { return };
+    let server = small.serve();
+    leave_owner(&server, filter);
     let mut pinging = Peer::connect(server.address(), "pinging");
     let mut owed: Owed = ["first".to_owned()].into();
     let mut peer = Peer::connect(server.address(), "first");
     assert_eq!(peer.publish(Publish::new(V5, "full/x", b"first ")), 0);
     drop(peer);
 
-    disk.leave(LEFT);
+    small.disk.leave(LEFT);
     act(&server, &mut owed);
     std::thread::sleep(SETTLED);
-    assert!(disk.free() >= SPARED, "{name}: the broker has left {} bytes", disk.free());
-    disk.fill();
+    assert!(small.disk.free() >= SPARED, "{name}: the broker has left {} bytes", small.disk.free());
+    small.disk.fill();
     std::thread::sleep(SETTLED);
-    nobody_is_shut_out(&server, &mut pinging);
+    others_are_served(&server, &mut pinging);
     let mut peer = Peer::connect_as(server.address(), &owner());
     take_all(&mut peer, &mut owed);
-    // What was taken goes from the disk, and the client need not wait for that.
+    // Messages that were acknowledged are removed from the disk, but their client need not wait for that.
     peer.send(&PINGREQ);
-    nobody_is_shut_out(&server, &mut pinging);
+    others_are_served(&server, &mut pinging);
     peer.disconnect();
 
-    disk.empty();
-    let mut publisher = Publisher::connect(&server, V5, "publisher");
-    let mut acknowledged = Vec::new();
-    publish_until(&mut publisher, 0, &mut acknowledged);
-    owed.extend(acknowledged);
-    server.signal("KILL");
-    place.keep_log(&server.wait_for_end().1);
-    let server = Server::follow(disk.inside(&place.command()));
+    small.disk.empty();
+    owed.extend(has_room_again(&server));
+    small.end(server, "KILL");
+    let server = small.serve();
     take_all(&mut Peer::connect_as(server.address(), &owner()), &mut owed);
 }
 
-/// Longer than what nobody waits for stays unwritten.
+/// Longer than the broker waits before it writes what no client waits for.
 const SETTLED: Duration = Duration::from_millis(1_500);
 
-/// Takes and acknowledges messages until none of these is missing; others may come, too.
+/// Receives and acknowledges messages until none of these is missing. Others may come, too.
 fn take_all(peer: &mut Peer, owed: &mut Owed) {
     while !owed.is_empty() {
         let packet = peer.packet();
@@ -341,10 +358,22 @@ fn take_all(peer: &mut Peer, owed: &mut Owed) {
     }
 }
 
-fn nobody_is_shut_out(server: &Server, pinging: &mut Peer) {
-    pinging.send(&PINGREQ);
-    assert_eq!(pinging.packet(), PINGRESP);
+fn ping(peer: &mut Peer) {
+    peer.send(&PINGREQ);
+    assert_eq!(peer.packet(), PINGRESP);
+}
+
+/// Asserts that clients that need no room are served.
+fn others_are_served(server: &Server, pinging: &mut Peer) {
+    ping(pinging);
     qos_0_goes_on(server);
+}
+
+/// Waits until the broker accepts a message again. Returns the messages that were acknowledged.
+fn has_room_again(server: &Server) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    publish_until(&mut Publisher::connect(server, V5, "publisher"), 0, &mut acknowledged);
+    acknowledged
 }
 
 #[test]
@@ -369,12 +398,12 @@ fn retained_messages_fill_no_disk() {
 
 #[test]
 fn messages_of_qos_1_fill_no_disk() {
-    fills("qos-1", "full/#", by_qos_1);
+    fills("qos-1", "full/#", |server, owed| publish_all(server, 1, owed));
 }
 
 #[test]
 fn messages_of_qos_2_fill_no_disk() {
-    fills("qos-2", "full/#", by_qos_2);
+    fills("qos-2", "full/#", |server, owed| publish_all(server, 2, owed));
 }
 
 #[test]
@@ -384,21 +413,16 @@ fn messages_whose_qos_is_raised_fill_no_disk() {
 
 #[test]
 fn messages_for_groups_fill_no_disk() {
-    fills("shared", "$share/g/full/#", by_qos_1);
+    fills("shared", "$share/g/full/#", |server, owed| publish_all(server, 1, owed));
 }
 
-/// What the owner of a queue has drained goes back to the disk, also beside clients that change something all the time.
+/// The room of messages that the owner of a queue has acknowledged goes back to the disk, even while other clients keep
+/// the broker writing.
 #[test]
 fn room_comes_back_when_a_queue_is_drained() {
-    let mut place = Place::new("full-drained", "max_queued_messages 0\nmax_queued_bytes 0\n");
-    let Some(disk) = SmallDisk::mount(&place.data().display().to_string()) else {
-        println!("SKIPPED, for want of a small disk: nothing may be mounted here, not even in a name space");
-        return;
-    };
-    let server = Server::follow(disk.inside(&place.command()));
-    let mut peer = Peer::connect_as(server.address(), &owner());
-    assert_eq!(peer.subscribe("full/#", 2), 2);
-    peer.disconnect();
+    let Some(mut small) = SmallPlace::mount("drained", "") else { return };
+    let server = small.serve();
+    leave_owner(&server, "full/#");
     let mut busy = Peer::connect_as(server.address(), &Connect::new(V5, "busy").expiry(10_000));
     assert_eq!(busy.subscribe("busy", 0), 0);
     let mut owed = Owed::new();
@@ -411,22 +435,16 @@ fn room_comes_back_when_a_queue_is_drained() {
         assert_eq!(busy.subscribe("busy", 0), 0);
         peer.publish(Publish::new(V5, "full/x", &large("more"))) == 0
     });
-    assert!(has_room, "nothing more is ever taken: {} bytes are free", disk.free());
+    assert!(has_room, "no message is accepted again: {} bytes are free", small.disk.free());
 }
 
-/// Another process takes each byte that the broker gives up: then nothing is acknowledged any more, but nobody who
-/// needs nothing kept notices, and nothing is lost.
+/// Another process takes each byte that the broker gives up. Nothing more is acknowledged then, but clients that store
+/// nothing are still served, and nothing is lost.
 #[test]
 fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
-    let mut place = Place::new("full-stuck", "max_queued_messages 0\nmax_queued_bytes 0\n");
-    let Some(disk) = SmallDisk::mount(&place.data().display().to_string()) else {
-        println!("SKIPPED, for want of a small disk: nothing may be mounted here, not even in a name space");
-        return;
-    };
-    let server = Server::follow(disk.inside(&place.command()));
-    let mut peer = Peer::connect_as(server.address(), &owner());
-    assert_eq!(peer.subscribe("full/#", 2), 2);
-    peer.disconnect();
+    let Some(mut small) = SmallPlace::mount("stuck", "") else { return };
+    let server = small.serve();
+    leave_owner(&server, "full/#");
     let busy = Connect::new(V5, "busy").resume().expiry(10_000);
     let mut peer = Peer::connect_as(server.address(), &busy);
     let filters: Vec<String> = (0..400).map(|number| format!("{number}{}", "f".repeat(2_000))).collect();
@@ -434,10 +452,9 @@ fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
         assert_eq!(peer.subscribe(filter, 0), 0);
     }
     peer.disconnect();
-    // A journal that begins with nothing has to grow with each transaction that is larger than those before.
-    server.signal("TERM");
-    place.keep_log(&server.wait_for_end().1);
-    let server = Server::follow(disk.inside(&place.command()));
+    // The journal of a new run is empty, so it has to grow with each transaction that is larger than those before.
+    small.end(server, "TERM");
+    let server = small.serve();
     let mut busy = Peer::connect_as(server.address(), &busy);
     let mut pinging = Peer::connect(server.address(), "pinging");
     let mut owed = Owed::new();
@@ -449,28 +466,26 @@ fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
     }
     let mut rest = filters.iter().map(String::as_str);
     let has_answered = [1, 4, 20, 100, 200].iter().all(|&count| {
-        disk.fill();
+        small.disk.fill();
         let some: Vec<&str> = rest.by_ref().take(count).collect();
         busy.send(&unsubscribe(V5, 2, &some));
         busy.try_packet().is_ok()
     });
     assert!(!has_answered, "there is always room for more");
     assert_eq!(peer.publish(Publish::new(V5, "full/x", b"more ")), QUOTA_EXCEEDED);
-    nobody_is_shut_out(&server, &mut pinging);
-    // An owner of a queue gets what it can.
+    others_are_served(&server, &mut pinging);
+    // The owner of the queue gets what can be delivered without room.
     let mut returned = Peer::connect_as(server.address(), &owner());
     let first = received(V5, &returned.packet());
     assert_eq!(first.payload, b"first-1 ");
-    server.signal("KILL");
-    place.keep_log(&server.wait_for_end().1);
+    small.end(server, "KILL");
 
-    // It starts without any room, too.
-    let server = Server::follow(disk.inside(&place.command()));
-    nobody_is_shut_out(&server, &mut Peer::connect(server.address(), "pinging"));
+    // The broker also starts without any room.
+    let server = small.serve();
+    others_are_served(&server, &mut Peer::connect(server.address(), "pinging"));
     take_all(&mut Peer::connect_as(server.address(), &owner()), &mut owed);
-    disk.empty();
-    let mut publisher = Publisher::connect(&server, V5, "publisher");
-    publish_until(&mut publisher, 0, &mut Vec::new());
+    small.disk.empty();
+    has_room_again(&server);
 }
 
 /// The system says at some writes that the user has no more room. These are tried again, four times a second.

@@ -92,6 +92,8 @@ fn restored(file: &Path) -> Vec<String> {
 
 /// What an old store must hold, as it is and after the migration.
 struct Expected {
+    /// For copies that are looked at.
+    scratch: Scratch,
     version: i64,
     old: Vec<String>,
     restored: Vec<String>,
@@ -100,7 +102,7 @@ struct Expected {
 }
 
 impl Expected {
-    fn new(scratch: &Scratch) -> Self {
+    fn new(scratch: Scratch) -> Self {
         put_old(&scratch.0);
         let file = scratch.0.join(FILES[0]);
         let (version, old) = dump(&file);
@@ -108,19 +110,19 @@ impl Expected {
         assert!(restored.len() > 60, "there is something in it");
         let (present, _) = dump(&file);
         assert!(present > version, "an older broker refuses what is newer");
-        Self { version, old, restored, checked: BTreeMap::new() }
+        Self { scratch, version, old, restored, checked: BTreeMap::new() }
     }
 
     /// Asserts that a copy of this directory has the old layout, unchanged, or the present one, and that a broker would
     /// restore the same from it. Tells whether it has the present one.
     #[expect(clippy::disallowed_methods, reason = "this is about files")]
-    fn check(&mut self, directory: &Path, scratch: &Scratch, when: &str) -> bool {
+    fn check(&mut self, directory: &Path, when: &str) -> bool {
         let files: Vec<_> = FILES.iter().map(|name| fs::read(directory.join(name)).ok()).collect();
         if let Some(is_present) = self.checked.get(&files) {
             return *is_present;
         }
-        scratch.copy(directory);
-        let file = scratch.0.join(FILES[0]);
+        self.scratch.copy(directory);
+        let file = self.scratch.0.join(FILES[0]);
         let (version, lines) = dump(&file);
         let is_old = version == self.version;
         assert!(!is_old || lines == self.old, "{when}: it is partly changed");
@@ -173,19 +175,20 @@ fn injected(place: &mut Place, call: &str, what: &str) -> Command {
     command
 }
 
+/// A place with an old store, and what it is expected to become. `None` without `strace`.
+fn traced(name: &str) -> Option<(Place, Expected)> {
+    has_strace().then(|| (place(&format!("migration-{name}")), Expected::new(Scratch::new(name))))
+}
+
 #[test]
 fn a_kill_at_any_write_leaves_the_old_layout_or_the_present_one() {
-    if !has_strace() {
-        return;
-    }
-    let (mut place, scratch) = (place("migration-kill"), Scratch::new("kill"));
-    let mut expected = Expected::new(&scratch);
+    let Some((mut place, mut expected)) = traced("kill") else { return };
     let mut kills = [0, 0];
     for call in WRITING {
         for count in 1.. {
             put_old(&place.data());
             let (_, said) = ends(injected(&mut place, call, &format!("signal=KILL:when={count}")));
-            let is_present = expected.check(&place.data(), &scratch, &format!("{call} {count}"));
+            let is_present = expected.check(&place.data(), &format!("{call} {count}"));
             if said.contains(" running") {
                 assert!(is_present, "it serves with the present layout");
                 break;
@@ -199,16 +202,12 @@ fn a_kill_at_any_write_leaves_the_old_layout_or_the_present_one() {
 
 #[test]
 fn a_disk_that_is_full_refuses_the_migration_and_says_how_much_room_it_takes() {
-    if !has_strace() {
-        return;
-    }
-    let (mut place, scratch) = (place("migration-full"), Scratch::new("full"));
-    let mut expected = Expected::new(&scratch);
+    let Some((mut place, mut expected)) = traced("full") else { return };
     let mut refusals = 0;
     for count in 1.. {
         put_old(&place.data());
         let (code, said) = ends(injected(&mut place, "pwrite64", &format!("error=ENOSPC:when={count}+")));
-        let is_present = expected.check(&place.data(), &scratch, &format!("full from {count} on"));
+        let is_present = expected.check(&place.data(), &format!("full from {count} on"));
         if said.contains(" running") {
             break;
         }
@@ -223,12 +222,8 @@ fn a_disk_that_is_full_refuses_the_migration_and_says_how_much_room_it_takes() {
 
 #[test]
 fn a_power_cut_leaves_the_old_layout_or_the_present_one() {
-    if !has_strace() {
-        return;
-    }
-    let (mut place, scratch) = (place("migration-cut"), Scratch::new("cut"));
+    let Some((mut place, mut expected)) = traced("cut") else { return };
     let (cut_place, mut chance) = (Scratch::new("cut-disk"), Chance::new(1));
-    let mut expected = Expected::new(&scratch);
     let before = Disk::of(&place.data());
     place.is_traced = true;
     let server = Server::follow(place.command());
@@ -245,7 +240,7 @@ fn a_power_cut_leaves_the_old_layout_or_the_present_one() {
         {
             disk.write_after(cut, &mut chance, &cut_place.0);
             let when = format!("{cut:?} behind {count} of {} calls", lines.len());
-            let is_present = expected.check(&cut_place.0, &scratch, &when);
+            let is_present = expected.check(&cut_place.0, &when);
             assert!(is_present || count < lines.len(), "{when}: it has served with the present layout");
             found[usize::from(is_present)] += 1;
         }
@@ -263,8 +258,8 @@ fn a_power_cut_leaves_the_old_layout_or_the_present_one() {
     let mut disk = found;
     disk.follow(&place.read_trace(), &directory, true);
     disk.write_after(Cut::Nothing, &mut chance, &cut_place.0);
-    scratch.copy(&cut_place.0);
-    let restored = restored(&scratch.0.join(FILES[0]));
+    expected.scratch.copy(&cut_place.0);
+    let restored = restored(&expected.scratch.0.join(FILES[0]));
     assert_eq!(restored.len(), expected.restored.len() + 1);
     expected.restored.retain(|line| !restored.contains(line));
     assert!(expected.restored.is_empty(), "{:?}", expected.restored);

@@ -53,6 +53,16 @@ fn change(path: &Path, text: &str) {
     connection.execute_batch(text).expect("written");
 }
 
+/// Whether a page is a leaf that holds messages with long payloads.
+fn holds_messages(page: &[u8]) -> bool {
+    page[0] == 13 && page.windows(400).any(|bytes| bytes == [7; 400])
+}
+
+/// Where the first page with such messages begins.
+fn first_page_of_messages(bytes: &[u8]) -> usize {
+    bytes.chunks(4096).position(holds_messages).expect("there are messages") * 4096
+}
+
 /// All that is handed out, in words, messages that are read later included; and how many rows were damaged, beside what
 /// the structure of the file has told.
 fn all(store: &mut Store) -> Result<(Vec<String>, u64), OpenError> {
@@ -193,9 +203,7 @@ fn a_message_that_cannot_even_be_removed_is_lost_once() {
     let directory = filled();
     let mut bytes = fs::read(directory.file()).expect("read");
     // Where the rest of the payload lies is said behind its beginning.
-    let leaf =
-        bytes.chunks(4096).position(|page| page[0] == 13 && page.windows(400).any(|bytes| bytes == [7; 400]));
-    let leaf = leaf.expect("the row is in a page") * 4096;
+    let leaf = first_page_of_messages(&bytes);
     let beginning = bytes[leaf..].windows(400).position(|bytes| bytes == [7; 400]).expect("it is there");
     let length = bytes[leaf + beginning..].iter().take_while(|byte| **byte == 7).count();
     bytes[leaf + beginning + length..][..4].fill(0x7F);
@@ -270,10 +278,7 @@ fn a_number_that_is_that_of_another_message_is_one_lost_message() {
     for number in [0, 2, 3] {
         let directory = filled();
         let mut bytes = fs::read(directory.file()).expect("read");
-        let leaf = bytes
-            .chunks(4096)
-            .position(|page| page[0] == 13 && page.windows(400).any(|bytes| bytes == [7; 400]));
-        let leaf = leaf.expect("there are messages") * 4096;
+        let leaf = first_page_of_messages(&bytes);
         // The first row: the length of it takes a byte, then comes its number.
         let row = leaf + usize::from(u16::from_be_bytes([bytes[leaf + 8], bytes[leaf + 9]]));
         assert!(bytes[row] < 0x80 && bytes[row + 1] == 1);
@@ -294,10 +299,9 @@ fn a_number_that_is_that_of_another_message_is_one_lost_message() {
 fn a_page_that_has_lost_rows_is_reported() {
     let directory = filled();
     let mut bytes = fs::read(directory.file()).expect("read");
-    let leaf =
-        bytes.chunks(4096).position(|page| page[0] == 13 && page.windows(400).any(|bytes| bytes == [7; 400]));
-    // The number of its rows.
-    bytes[leaf.expect("there are messages") * 4096 + 4] -= 1;
+    // The number of rows in the page.
+    let count = first_page_of_messages(&bytes) + 4;
+    bytes[count] -= 1;
     fs::write(directory.file(), bytes).expect("written");
     assert_eq!(directory.store().damaged(), 1);
 }
@@ -311,11 +315,10 @@ fn pages_that_were_swapped_are_damage() {
     store.commit(&batch(records), CLOCKS).expect("there is room");
     drop(store);
     let bytes = fs::read(directory.file()).expect("read");
-    let is_of_messages = |page: &[u8]| page[0] == 13 && page.windows(400).any(|bytes| bytes == [7; 400]);
     let pages: Vec<usize> = bytes
         .chunks(4096)
         .enumerate()
-        .filter(|(_, page)| is_of_messages(page))
+        .filter(|(_, page)| holds_messages(page))
         .map(|(place, _)| place)
         .collect();
     assert!(pages.len() > 5);
