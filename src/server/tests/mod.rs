@@ -1,0 +1,255 @@
+//! Servers with sockets, certificates and frames, and clients at the other end.
+
+mod layers;
+mod listeners;
+mod turns;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use mio::Events;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::codec::ReasonCode;
+use crate::limits::Limits;
+use crate::server::plan::Plan;
+use crate::server::tls::testing::{Authority, Directory, Files, listener};
+use crate::server::{Server, Signals};
+use crate::settings::{Address, Listener, Network, Protocol, Proxy, Rules, UserNameSource};
+use crate::slots::ConnectionId;
+use crate::time::Duration;
+use crate::websocket::testing::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, frame};
+
+/// Lets in whom this name in a certificate stands for, or everybody.
+struct Doorman(Option<&'static str>);
+
+impl AccessControl for Doorman {
+    fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
+        let is_let_in = match question {
+            Question::Connect { .. } => self.0.is_none() || client.certificate == self.0,
+            _ => true,
+        };
+        Answer::Now(if is_let_in { Verdict::Granted } else { Verdict::Refused(ReasonCode::NotAuthorized) })
+    }
+}
+
+type Order = Box<dyn FnOnce(&mut Server) + Send>;
+
+/// A server in a thread of its own. It ends when this is dropped.
+struct Running {
+    port: u16,
+    orders: Sender<Order>,
+    is_ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// With one listener, on a loopback port unless `make` says otherwise.
+    fn start(name: Option<&'static str>, make: impl FnOnce() -> Listener + Send + 'static) -> Self {
+        Self::start_within(30, name, make)
+    }
+
+    /// One that waits so many seconds for a CONNECT.
+    fn start_within(
+        seconds: u64,
+        name: Option<&'static str>,
+        make: impl FnOnce() -> Listener + Send + 'static,
+    ) -> Self {
+        let (orders, received) = channel();
+        let (tell, told) = channel();
+        let is_ended = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&is_ended);
+        let serve = move || {
+            let limits = Limits { connect_timeout: Duration::from_seconds(seconds), ..Limits::default() };
+            let mut server =
+                Server::new(&limits, Box::new(Doorman(name)), Signals::begin().unwrap()).unwrap();
+            server.open(&make()).unwrap();
+            tell.send(port_of(&server, 0)).unwrap();
+            serve(&mut server, &received, &ended);
+        };
+        #[expect(clippy::disallowed_methods, reason = "the clients are in this one")]
+        let thread = std::thread::spawn(serve);
+        Self { port: told.recv().unwrap(), orders, is_ended, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap()
+    }
+
+    /// Does something with the server between two turns and waits for what comes of it.
+    fn order<R: Send + 'static>(&self, order: impl FnOnce(&mut Server) -> R + Send + 'static) -> R {
+        let (tell, told) = channel();
+        self.orders.send(Box::new(move |server| tell.send(order(server)).unwrap())).unwrap();
+        told.recv().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.is_ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // What it has to say it has said.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(server: &mut Server, orders: &Receiver<Order>, is_ended: &AtomicBool) {
+    let mut events = Events::with_capacity(64);
+    while !is_ended.load(Ordering::Relaxed) {
+        let latest = server.clock.now() + Duration::from_milliseconds(5);
+        server.turn(&mut events, Some(latest)).unwrap();
+        orders.try_iter().for_each(|order| order(server));
+    }
+}
+
+fn port_of(server: &Server, number: usize) -> u16 {
+    let listener = server.listeners[number].as_ref().unwrap();
+    listener.sockets[0].place().port().unwrap_or_default()
+}
+
+/// A listener with TLS, which `change` makes into something else.
+fn make<F>(files: &Files, change: F) -> impl FnOnce() -> Listener + Send + use<F>
+where
+    F: FnOnce(&mut Listener) + Send + 'static,
+{
+    let files = files.clone();
+    move || {
+        let mut listener = listener(&files);
+        change(&mut listener);
+        listener
+    }
+}
+
+fn with_websocket(listener: &mut Listener) {
+    listener.protocol = Protocol::WebSocket { origins: Vec::new(), headers: 4096 };
+}
+
+fn with_names(listener: &mut Listener) {
+    listener.rules = Rc::new(Rules { user_name: UserNameSource::CommonName, ..(*listener.rules).clone() });
+}
+
+fn tls(config: ClientConfig, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    StreamOwned::new(connection, stream)
+}
+
+fn connect_packet(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).unwrap();
+    [&[0x10, 12 + length, 0, 4][..], b"MQTT\x04\x02\0\0\0", &[length], name.as_bytes()].concat()
+}
+
+const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+const SUBSCRIBE_TO_ALL: [u8; 8] = [0x82, 6, 0, 1, 0, 1, b'#', 0];
+const PINGREQ: [u8; 2] = [0xC0, 0];
+const PINGRESP: [u8; 2] = [0xD0, 0];
+const SUBACK: [u8; 5] = [0x90, 3, 0, 1, 0];
+
+fn publish(payload: &[u8]) -> Vec<u8> {
+    let mut length = payload.len() + 3;
+    let mut packet = vec![0x30];
+    while length >= 128 {
+        packet.push(u8::try_from(length % 128).unwrap() | 128);
+        length /= 128;
+    }
+    packet.push(u8::try_from(length).unwrap());
+    [&packet[..], &[0, 1, b't'], payload].concat()
+}
+
+fn expect(stream: &mut impl Read, expected: &[u8]) {
+    let mut bytes = vec![0; expected.len()];
+    stream.read_exact(&mut bytes).unwrap();
+    assert!(bytes == expected, "{:02x?}", &bytes[..bytes.len().min(40)]);
+}
+
+/// Connects, and has a message of its own come back that is larger than any buffer on its way.
+fn greet(stream: &mut (impl Read + Write), name: &str) {
+    stream.write_all(&connect_packet(name)).unwrap();
+    expect(stream, &CONNACK);
+    stream.write_all(&SUBSCRIBE_TO_ALL).unwrap();
+    expect(stream, &SUBACK);
+    let message = publish(&[7; 400_000]);
+    stream.write_all(&message).unwrap();
+    expect(stream, &message);
+}
+
+/// The client's side of WebSocket: each write is one frame, reading is of what the frames hold.
+struct Framed<S> {
+    stream: S,
+    payload: Vec<u8>,
+    /// Frames that were not of data.
+    controls: Vec<(u8, Vec<u8>)>,
+}
+
+impl<S: Read + Write> Framed<S> {
+    fn open(mut stream: S) -> Self {
+        stream.write_all(REQUEST.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101 "));
+        Self { stream, payload: Vec::new(), controls: Vec::new() }
+    }
+
+    /// Reads one frame.
+    fn read_frame(&mut self) -> std::io::Result<()> {
+        let mut header = [0; 2];
+        self.stream.read_exact(&mut header)?;
+        let mut length = u64::from(header[1]);
+        let extended = match header[1] {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        if extended > 0 {
+            let mut bytes = [0; 8];
+            self.stream.read_exact(&mut bytes[8 - extended..])?;
+            length = u64::from_be_bytes(bytes);
+        }
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        self.stream.read_exact(&mut payload)?;
+        match header[0] & 0x0f {
+            BINARY => self.payload.extend(payload),
+            opcode => self.controls.push((opcode, payload)),
+        }
+        Ok(())
+    }
+}
+
+impl<S: Read + Write> Read for Framed<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.payload.is_empty() {
+            self.read_frame()?;
+        }
+        let count = buffer.len().min(self.payload.len());
+        buffer[..count].copy_from_slice(&self.payload[..count]);
+        self.payload.drain(..count);
+        Ok(count)
+    }
+}
+
+impl<S: Read + Write> Write for Framed<S> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Now and then a frame ends in the middle of a packet.
+        let count = bytes.len().min(100_001);
+        self.stream.write_all(&frame(BINARY, true, &bytes[..count]))?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// What makes a listener another one.
+type Change = fn(&mut Listener);
