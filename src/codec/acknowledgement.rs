@@ -3,7 +3,7 @@
 use super::properties::PropertySet;
 use super::property::identifier;
 use super::reader::Reader;
-use super::{DecodeError, Packet, PacketIdentifier, Properties, ProtocolVersion, ReasonCode, kind, writer};
+use super::{DecodeError, PacketIdentifier, Properties, ProtocolVersion, ReasonCode, kind, writer};
 
 const PROPERTIES: PropertySet = PropertySet::of(&[identifier::REASON_STRING]);
 
@@ -59,16 +59,6 @@ impl AcknowledgementKind {
         let [high, low] = packet_identifier.value().to_be_bytes();
         [self.first_byte(), 2, high, low]
     }
-
-    /// The packet of this kind that says `answer`.
-    pub const fn packet(self, answer: Acknowledgement<'_>) -> Packet<'_> {
-        match self {
-            Self::PubAck => Packet::PubAck(answer),
-            Self::PubRec => Packet::PubRec(answer),
-            Self::PubRel => Packet::PubRel(answer),
-            Self::PubComp => Packet::PubComp(answer),
-        }
-    }
 }
 
 /// What PUBACK, PUBREC, PUBREL and PUBCOMP say.
@@ -104,7 +94,7 @@ impl<'a> Acknowledgement<'a> {
         if version == ProtocolVersion::V5 {
             this.reason_code = reader.reason_code(listed)?;
             if !reader.is_empty() {
-                this.properties = reader.properties(version, PROPERTIES)?;
+                this.properties = Properties::read(&mut reader, version, PROPERTIES)?;
             }
         }
         reader.finish()?;

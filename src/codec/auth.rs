@@ -37,7 +37,7 @@ impl<'a> Auth<'a> {
         let mut reader = Reader::new(body);
         let this = Self {
             reason_code: reader.reason_code(LISTED)?,
-            properties: reader.properties(version, PROPERTIES)?,
+            properties: Properties::read(&mut reader, version, PROPERTIES)?,
         };
         reader.finish()?;
         if !this.is_bare() && this.properties.authentication_method().is_none() {

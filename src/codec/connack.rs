@@ -63,7 +63,7 @@ impl<'a> ConnAck<'a> {
         if session_present && code != 0 {
             return Err(DecodeError::ProtocolError("session present in a refusal"));
         }
-        let properties = reader.properties(version, PROPERTIES)?;
+        let properties = Properties::read(&mut reader, version, PROPERTIES)?;
         reader.finish()?;
         Ok(Self { session_present, code, properties })
     }

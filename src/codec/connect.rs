@@ -115,7 +115,7 @@ impl<'a> Connect<'a> {
         let flags = reader.u8()?;
         check_connect_flags(flags, version)?;
         let keep_alive = reader.u16()?;
-        let properties = reader.properties(version, PROPERTIES)?;
+        let properties = Properties::read(&mut reader, version, PROPERTIES)?;
         let client_identifier = reader.string()?;
         let will = if flags & WILL != 0 { Some(Will::read(&mut reader, flags, version)?) } else { None };
         let has_user_name = flags & USER_NAME != 0 && !is_left_out(&reader, version);
@@ -180,7 +180,7 @@ impl<'a> Will<'a> {
         Ok(Self {
             qos,
             retain: flags & WILL_RETAIN != 0,
-            properties: reader.properties(version, WILL_PROPERTIES)?,
+            properties: Properties::read(reader, version, WILL_PROPERTIES)?,
             topic: reader.topic_name()?,
             payload: reader.binary()?,
         })

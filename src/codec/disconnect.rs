@@ -70,7 +70,7 @@ impl<'a> Disconnect<'a> {
         if version == ProtocolVersion::V5 {
             this.reason_code = reader.reason_code(LISTED)?;
             if !reader.is_empty() {
-                this.properties = reader.properties(version, PROPERTIES)?;
+                this.properties = Properties::read(&mut reader, version, PROPERTIES)?;
             }
         }
         reader.finish()?;

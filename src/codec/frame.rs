@@ -2,6 +2,9 @@
 
 use super::{DecodeError, ProtocolVersion, writer};
 
+/// The length of the longest packet that the protocol allows, its fixed header included, in bytes.
+pub const PACKET_SIZE_MAXIMUM: usize = 1 + 4 + writer::INTEGER_MAXIMUM;
+
 /// The result of a try that may need more input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status<T> {

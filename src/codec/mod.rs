@@ -16,6 +16,7 @@ mod error;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod kind;
 mod packet_identifier;
 mod properties;
 mod property;
@@ -40,11 +41,13 @@ pub use connack::ConnAck;
 pub use connect::{Connect, Will, connect_version};
 pub use disconnect::Disconnect;
 pub use error::DecodeError;
-pub use frame::{Frame, Status, frame};
+pub use frame::{Frame, PACKET_SIZE_MAXIMUM, Status, frame};
 pub use packet_identifier::PacketIdentifier;
 pub use properties::{Properties, PropertyBuffer};
 pub use property::Property;
-pub use publish::{Delivery, PlainPublish, PlainPublishes, PlainRun, Publish, UncheckedPublish};
+pub use publish::{
+    Delivery, PlainPublish, PlainPublishes, PlainRun, Publish, UncheckedPublish, unchecked_publish,
+};
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
 pub use suback::SubAck;
@@ -55,29 +58,7 @@ pub use unsuback::UnsubAck;
 pub use unsubscribe::{FilterBuffer, Filters, UncheckedUnsubscribe, Unsubscribe};
 pub use version::ProtocolVersion;
 
-/// The length of the longest packet that the protocol allows, its fixed header included, in bytes.
-pub const PACKET_SIZE_MAXIMUM: usize = 1 + 4 + writer::INTEGER_MAXIMUM;
-
 use acknowledgement::{OF_A_MESSAGE, OF_A_RELEASE};
-
-/// The packet types: the upper half of the first byte.
-mod kind {
-    pub(super) const CONNECT: u8 = 1;
-    pub(super) const CONNACK: u8 = 2;
-    pub(super) const PUBLISH: u8 = 3;
-    pub(super) const PUBACK: u8 = 4;
-    pub(super) const PUBREC: u8 = 5;
-    pub(super) const PUBREL: u8 = 6;
-    pub(super) const PUBCOMP: u8 = 7;
-    pub(super) const SUBSCRIBE: u8 = 8;
-    pub(super) const SUBACK: u8 = 9;
-    pub(super) const UNSUBSCRIBE: u8 = 10;
-    pub(super) const UNSUBACK: u8 = 11;
-    pub(super) const PINGREQ: u8 = 12;
-    pub(super) const PINGRESP: u8 = 13;
-    pub(super) const DISCONNECT: u8 = 14;
-    pub(super) const AUTH: u8 = 15;
-}
 
 /// A packet of any kind, borrowed from the bytes it was decoded from or from what it is to be encoded of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,23 +159,6 @@ pub fn unchecked_unsubscribe<'a>(
     UncheckedUnsubscribe::decode(frame.body, version).map(Some)
 }
 
-/// The PUBLISH in this frame, yet to be decoded; `None` if it is another packet.
-///
-/// # Errors
-///
-/// If the Remaining Length or the Topic Name do not fit.
-#[inline]
-pub fn unchecked_publish<'a>(
-    frame: &Frame<'a>,
-    version: ProtocolVersion,
-) -> Result<Option<UncheckedPublish<'a>>, DecodeError> {
-    if frame.kind() != kind::PUBLISH {
-        return Ok(None);
-    }
-    frame.check_length(version)?;
-    UncheckedPublish::new(frame).map(Some)
-}
-
 /// The acknowledgement in this frame, if it is a plain one: of success and without properties, in its shortest form.
 /// Whatever is not, sound or not, is left to [`decode`].
 #[inline]
@@ -235,6 +199,18 @@ fn decode_rare<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet
         kind::DISCONNECT => Disconnect::decode(body, version).map(Packet::Disconnect),
         kind::AUTH => Auth::decode(body, version).map(Packet::Auth),
         _ => Err(DecodeError::Malformed("packet type 0")),
+    }
+}
+
+impl AcknowledgementKind {
+    /// The packet of this kind that says `answer`.
+    pub const fn packet(self, answer: Acknowledgement<'_>) -> Packet<'_> {
+        match self {
+            Self::PubAck => Packet::PubAck(answer),
+            Self::PubRec => Packet::PubRec(answer),
+            Self::PubRel => Packet::PubRel(answer),
+            Self::PubComp => Packet::PubComp(answer),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::property::identifier::{
     AUTHENTICATION_DATA, AUTHENTICATION_METHOD, SUBSCRIPTION_IDENTIFIER, USER_PROPERTY,
 };
-use super::reader::Reader;
+use super::reader::{Reader, TOO_SHORT};
 use super::{DecodeError, Property, ProtocolVersion, QoS, writer};
 use crate::topic::TopicName;
 
@@ -142,6 +142,25 @@ impl<'a> Properties<'a> {
             Property::SubscriptionIdentifier(identifier) => Some(identifier),
             _ => None,
         })
+    }
+
+    /// Reads a block with its length before it; none before MQTT 5.0.
+    #[inline]
+    pub(super) fn read(
+        reader: &mut Reader<'a>,
+        version: ProtocolVersion,
+        allowed: PropertySet,
+    ) -> Result<Self, DecodeError> {
+        if version != ProtocolVersion::V5 {
+            return Ok(Self::default());
+        }
+        if let Some((0, rest)) = reader.rest().split_first() {
+            *reader = Reader::new(rest);
+            return Ok(Self::default());
+        }
+        let length = reader.variable_byte_integer()?;
+        let length = usize::try_from(length).map_err(|_| TOO_SHORT)?;
+        Self::check(reader.take(length)?, allowed)
     }
 
     /// Checks a block. A property that the packet does not know is malformed; one that is there twice, and

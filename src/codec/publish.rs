@@ -5,7 +5,7 @@ use super::property::identifier;
 use super::reader::{self, Reader};
 use super::{
     DecodeError, Frame, PACKET_SIZE_MAXIMUM, PacketIdentifier, Properties, ProtocolVersion, QoS, Status,
-    frame, kind, unchecked_publish, writer,
+    frame, kind, writer,
 };
 use crate::topic::TopicName;
 
@@ -79,7 +79,7 @@ impl<'a> Properties<'a> {
     /// Whatever a PUBLISH with this block would be refused for.
     pub fn of_publish(block: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(block);
-        let properties = reader.properties(ProtocolVersion::V5, PROPERTIES)?;
+        let properties = Properties::read(&mut reader, ProtocolVersion::V5, PROPERTIES)?;
         reader.finish()?;
         Ok(properties)
     }
@@ -233,6 +233,23 @@ pub struct UncheckedPublish<'a> {
     packet: &'a [u8],
 }
 
+/// The PUBLISH in this frame, yet to be decoded; `None` if it is another packet.
+///
+/// # Errors
+///
+/// If the Remaining Length or the Topic Name do not fit.
+#[inline]
+pub fn unchecked_publish<'a>(
+    frame: &Frame<'a>,
+    version: ProtocolVersion,
+) -> Result<Option<UncheckedPublish<'a>>, DecodeError> {
+    if frame.kind() != kind::PUBLISH {
+        return Ok(None);
+    }
+    frame.check_length(version)?;
+    UncheckedPublish::new(frame).map(Some)
+}
+
 impl<'a> UncheckedPublish<'a> {
     #[inline]
     pub(super) fn new(frame: &Frame<'a>) -> Result<Self, DecodeError> {
@@ -256,7 +273,7 @@ impl<'a> UncheckedPublish<'a> {
             // [MQTT-3.3.1-4]
             _ => return Err(DecodeError::Malformed("PUBLISH with QoS 3")),
         };
-        let properties = reader.properties(version, PROPERTIES)?;
+        let properties = Properties::read(&mut reader, version, PROPERTIES)?;
         if topic.is_none() && properties.topic_alias().is_none() {
             return Err(DecodeError::ProtocolError("PUBLISH without a topic name or a topic alias"));
         }

@@ -3,12 +3,11 @@
 
 use byteorder::{BigEndian, ByteOrder};
 
-use super::properties::PropertySet;
-use super::{DecodeError, PacketIdentifier, Properties, ProtocolVersion, ReasonCode};
+use super::{DecodeError, PacketIdentifier, ReasonCode};
 use crate::topic::{TopicFilter, TopicName};
 use crate::utf8;
 
-const TOO_SHORT: DecodeError = DecodeError::Malformed("packet ends within a field");
+pub(super) const TOO_SHORT: DecodeError = DecodeError::Malformed("packet ends within a field");
 
 /// What of a packet is not read yet.
 #[derive(Clone, Debug)]
@@ -122,25 +121,6 @@ impl<'a> Reader<'a> {
         ReasonCode::from_u8(self.u8()?)
             .filter(|code| listed.contains(code))
             .ok_or(DecodeError::ProtocolError("reason code not of this packet"))
-    }
-
-    /// The properties with their length before them; none before MQTT 5.0.
-    #[inline]
-    pub(super) fn properties(
-        &mut self,
-        version: ProtocolVersion,
-        allowed: PropertySet,
-    ) -> Result<Properties<'a>, DecodeError> {
-        if version != ProtocolVersion::V5 {
-            return Ok(Properties::default());
-        }
-        if let Some((0, rest)) = self.rest.split_first() {
-            self.rest = rest;
-            return Ok(Properties::default());
-        }
-        let length = self.variable_byte_integer()?;
-        let length = usize::try_from(length).map_err(|_| TOO_SHORT)?;
-        Properties::check(self.take(length)?, allowed)
     }
 }
 

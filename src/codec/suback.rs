@@ -28,7 +28,7 @@ impl<'a> SubAck<'a> {
     pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let packet_identifier = reader.packet_identifier()?;
-        let properties = reader.properties(version, PROPERTIES)?;
+        let properties = Properties::read(&mut reader, version, PROPERTIES)?;
         let listed = if version == ProtocolVersion::V5 { LISTED } else { LISTED_BEFORE_5 };
         let codes = check_codes(reader.rest(), listed)?;
         Ok(Self { packet_identifier, properties, codes })

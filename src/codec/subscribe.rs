@@ -206,7 +206,7 @@ impl<'a> UncheckedSubscribe<'a> {
     pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let packet_identifier = reader.packet_identifier()?;
-        let properties = reader.properties(version, PROPERTIES)?;
+        let properties = Properties::read(&mut reader, version, PROPERTIES)?;
         if reader.is_empty() {
             return Err(WITHOUT_FILTER);
         }
@@ -220,7 +220,7 @@ impl<'a> Subscribe<'a> {
         let mut reader = Reader::new(body);
         Ok(Self {
             packet_identifier: reader.packet_identifier()?,
-            properties: reader.properties(version, PROPERTIES)?,
+            properties: Properties::read(&mut reader, version, PROPERTIES)?,
             subscriptions: Subscriptions::check(reader.rest(), version)?,
         })
     }

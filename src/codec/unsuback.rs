@@ -26,7 +26,7 @@ impl<'a> UnsubAck<'a> {
     pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let packet_identifier = reader.packet_identifier()?;
-        let properties = reader.properties(version, PROPERTIES)?;
+        let properties = Properties::read(&mut reader, version, PROPERTIES)?;
         if version == ProtocolVersion::V5 {
             let codes = check_codes(reader.rest(), LISTED)?;
             return Ok(Self { packet_identifier, properties, codes });

@@ -114,7 +114,7 @@ impl<'a> UncheckedUnsubscribe<'a> {
     pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let packet_identifier = reader.packet_identifier()?;
-        reader.properties(version, PROPERTIES)?;
+        Properties::read(&mut reader, version, PROPERTIES)?;
         if reader.is_empty() {
             return Err(WITHOUT_FILTER);
         }
@@ -127,7 +127,7 @@ impl<'a> Unsubscribe<'a> {
         let mut reader = Reader::new(body);
         Ok(Self {
             packet_identifier: reader.packet_identifier()?,
-            properties: reader.properties(version, PROPERTIES)?,
+            properties: Properties::read(&mut reader, version, PROPERTIES)?,
             filters: Filters::check(reader.rest())?,
         })
     }
