@@ -29,9 +29,19 @@ pub struct Id<M> {
 }
 
 impl<M> Id<M> {
+    /// The key of the occupant of this generation, put together again by who has kept its parts.
+    pub const fn of(index: u32, generation: u32) -> Self {
+        Self { index, generation, mark: PhantomData }
+    }
+
     /// The slot's index, small and reused.
     pub const fn index(self) -> usize {
         self.index as usize
+    }
+
+    /// Which of the slot's occupants it is.
+    pub const fn generation(self) -> u32 {
+        self.generation
     }
 }
 

@@ -3,19 +3,18 @@
 use std::rc::Rc;
 
 use log::{info, warn};
-use mio::net::TcpStream;
-use mio::{Interest, Token};
+use mio::Interest;
 
 use crate::access::Peer;
-use crate::memory;
 use crate::settings::{self, Complaint, ListenerId, ListenerName, names_of};
-use crate::slots::ConnectionId;
 use crate::time::Time;
 
 use super::layers::Layers;
 use super::link::Link;
+use super::links::Clients;
 use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
-use super::{FIRST_LINK, LISTENERS_MAXIMUM, Server};
+use super::stream::Stream;
+use super::{LISTENERS_MAXIMUM, Server};
 
 /// Connections accepted from one socket in a turn. Of those with TLS there are fewer, because each greeting is a
 /// signature of ours, and everybody else waits for that.
@@ -126,7 +125,7 @@ impl Server {
     }
 
     pub(super) fn accept(&mut self, now: Time) {
-        self.count();
+        self.links.count();
         for number in 0..self.listeners.len() {
             let has_tls =
                 self.listeners[number].as_ref().is_some_and(|listener| listener.setup.tls.is_some());
@@ -144,32 +143,12 @@ impl Server {
         }
     }
 
-    /// Tells how much memory the lists and buffers of the loop take.
-    fn count(&mut self) {
-        let links = self.links.capacity() * size_of::<Option<Link>>();
-        let layers = self.layers.capacity() * size_of::<Option<Box<Layers>>>();
-        let lists = [
-            self.unflushed.capacity(),
-            self.again.capacity(),
-            self.soon.capacity(),
-            2 * self.suspects.capacity(),
-            self.leaving.capacity(),
-            self.writing.capacity(),
-            self.answered.capacity(),
-            self.dirty.capacity(),
-        ];
-        let lists = lists.into_iter().sum::<usize>() * size_of::<ConnectionId>();
-        let dead = self.dead.capacity() * size_of::<(ConnectionId, String)>();
-        let sizes = [links, layers, lists, dead, self.buffer.len(), self.plaintext.capacity()];
-        self.counted.set(sizes.map(memory::allocation).iter().sum());
-    }
-
     /// Makes a link of a socket that was accepted. If that fails the socket is closed.
     fn admit(
         &mut self,
         number: usize,
         index: usize,
-        mut stream: TcpStream,
+        mut stream: Stream,
         peer: Peer,
         now: Time,
     ) -> Result<(), String> {
@@ -187,41 +166,24 @@ impl Server {
         let id = self.broker.accept(peer, listener.id, now);
         let id = id.ok_or_else(|| "there are too many connections".to_owned())?;
         info!(target: "connection", "New connection from {peer} on {}.", listener.sockets[index].place());
-        let token = Token(FIRST_LINK + id.index());
-        let registered =
-            self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(&mut stream, Clients::token(id), both);
         if let Err(error) = registered {
             warn!("Client connection from {peer} dropped: {error}.");
             self.broker.closed(id, "not registered", now);
             return Ok(());
         }
-        make_place(&mut self.links, id.index());
         let number = u8::try_from(number).expect("there are fewer listeners");
-        self.links[id.index()] = Some(Link::new(stream, id, number));
+        self.links.clients.insert(id, Link::new(stream, layers, id, number));
         listener.connections += 1;
-        self.open += 1;
-        if layers.is_some() {
-            make_place(&mut self.layers, id.index());
-            self.layers[id.index()] = layers;
-        }
         Ok(())
     }
 
     /// A connection that came in by this listener has left.
     pub(super) fn has_left(&mut self, number: u8) {
-        self.open -= 1;
         if let Some(listener) = &mut self.listeners[usize::from(number)] {
             listener.connections -= 1;
         }
         self.remove_gone(usize::from(number));
     }
-}
-
-/// Makes a list long enough for this place. Doubling would take a large part of a small memory budget in one step.
-fn make_place<T>(list: &mut Vec<Option<T>>, index: usize) {
-    let lacking = (index + 1).saturating_sub(list.len());
-    if list.capacity() < index + 1 {
-        list.reserve_exact(lacking.max(list.len() / 8));
-    }
-    list.resize_with(list.len() + lacking, || None);
 }

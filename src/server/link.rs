@@ -3,23 +3,24 @@
 use std::io::{self, Read};
 use std::net::Shutdown;
 
-use mio::net::TcpStream;
-
 use crate::slots::ConnectionId;
 
 use super::layers::Layers;
+use super::stream::Stream;
 
 /// So many steps of the core are little: a PINGREQ, acknowledgements, a message for a few.
 const LITTLE: usize = 32;
 
 // One for each connection, as in the core. With its own assertions the poller adds to a socket.
-const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Link>>() <= 16);
+const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Link>>() <= 24);
 
-/// A socket and what the poller has said about it.
-#[derive(Debug)]
+/// A socket, what stands before it and what the poller has said about it.
 pub(super) struct Link {
-    pub(super) stream: TcpStream,
-    pub(super) id: ConnectionId,
+    pub(super) stream: Stream,
+    /// What stands between the socket and MQTT; a plain link has none and pays little for that.
+    pub(super) layers: Option<Box<Layers>>,
+    /// With its place, the connection that it belongs to.
+    generation: u32,
     /// The number of the listener that it came in by.
     pub(super) listener: u8,
     input: Input,
@@ -94,16 +95,33 @@ pub(super) enum Reading {
 }
 
 impl Link {
-    /// A socket of the file system is a stream like any other here.
-    pub(super) const fn new(stream: TcpStream, id: ConnectionId, listener: u8) -> Self {
+    /// The link of a connection that came in by this listener.
+    pub(super) const fn new(
+        stream: Stream,
+        layers: Option<Box<Layers>>,
+        id: ConnectionId,
+        listener: u8,
+    ) -> Self {
         Self {
             stream,
-            id,
+            layers,
+            generation: id.generation(),
             listener,
             input: Input::Open,
             output: Output::Open,
             turn: Turn::Waiting(Asked::Much),
         }
+    }
+
+    /// Whether it is that of this connection, which has its place.
+    #[inline]
+    pub(super) const fn is_of(&self, id: ConnectionId) -> bool {
+        self.generation == id.generation()
+    }
+
+    /// The generation of its connection.
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// The poller says that the peer has closed its side.
@@ -177,23 +195,23 @@ impl Link {
         }
     }
 
-    /// Tells the peer that nothing more comes, once everything is written.
-    pub(super) fn finish_closing(&mut self, is_written: bool) {
-        if self.output == Output::Closing && is_written {
+    /// Brings out what the layers have to say. Once everything is written on a link that closes, they say good-bye, and
+    /// then the peer is told that nothing more comes.
+    pub(super) fn finish(&mut self, is_written: bool) -> io::Result<()> {
+        let is_closing = self.output == Output::Closing && is_written;
+        let mut is_said = true;
+        if let Some(layers) = &mut self.layers {
+            if is_closing {
+                layers.close();
+            }
+            layers.flush(&mut self.stream)?;
+            is_said = !layers.has_output();
+        }
+        if is_closing && is_said {
             self.output = Output::Closed;
             // If it fails the peer is gone, and the next read says so.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
-    }
-
-    /// As [`Link::finish_closing`], where layers have to say good-bye first; brings out what they have to say in any
-    /// case.
-    pub(super) fn finish_layers(&mut self, layers: &mut Layers, is_written: bool) -> io::Result<()> {
-        if self.output == Output::Closing && is_written {
-            layers.close();
-        }
-        layers.flush(&mut self.stream)?;
-        self.finish_closing(is_written && !layers.has_output());
         Ok(())
     }
 }

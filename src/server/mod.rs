@@ -20,6 +20,7 @@ mod keeping;
 mod keeping;
 mod layers;
 mod link;
+mod links;
 mod listener;
 mod notify;
 mod operate;
@@ -35,6 +36,7 @@ mod signals;
 #[path = "without_signals.rs"]
 mod signals;
 mod socket;
+mod stream;
 #[cfg(test)]
 #[cfg(all(feature = "signals", feature = "tls", feature = "websocket"))]
 mod tests;
@@ -48,8 +50,8 @@ mod websocket;
 #[cfg(not(feature = "websocket"))]
 #[path = "without_websocket.rs"]
 mod websocket;
+mod writing;
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration as SystemDuration;
@@ -59,11 +61,9 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::access::AccessControl;
 use crate::authority::{Guard, random};
-use crate::broker::{Broker, Effect, Intake, TASKS};
+use crate::broker::{Broker, Effect, Intake};
 use crate::limits::Limits;
 use crate::logging;
-use crate::memory::{Counted, Shrinking};
-use crate::slots::ConnectionId;
 use crate::time::{Duration, Time};
 
 #[cfg(feature = "persistence")]
@@ -71,8 +71,7 @@ pub use clock::AllClocks;
 use clock::Clock;
 pub use clock::wall;
 use keeping::Keeping;
-use layers::Layers;
-use link::Link;
+use links::Links;
 use listener::{Listener, SOCKETS_MAXIMUM};
 use notify::Notifier;
 use operate::Configuration;
@@ -87,11 +86,6 @@ pub use signals::Signals;
 /// runs out: what was read and has to wait is kept.
 const READ_BYTES: usize = 256 * 1024;
 const BYTES_PER_STEP: usize = 1024;
-/// Connections that are written in a turn, beside those that are answered, and bytes after which no other is begun.
-const WRITES_PER_TURN: usize = 256;
-const WRITTEN_BYTES_PER_TURN: u64 = 4 * 1024 * 1024;
-/// Links that are closed in a turn.
-const REAPED_PER_TURN: usize = 256;
 /// Events taken from the poller in a turn.
 const EVENTS_PER_TURN: usize = 1024;
 /// Timers that fire in a turn.
@@ -119,39 +113,11 @@ pub struct Server {
     broker: Broker,
     /// By their numbers.
     listeners: Vec<Option<Listener>>,
-    /// By the index of the connection.
-    links: Vec<Option<Link>>,
-    /// How many of them there are.
-    open: usize,
-    shrinking: Shrinking,
-    /// What stands between a link and MQTT, by the same index; nothing of it is here for plain ones.
-    layers: Vec<Option<Box<Layers>>>,
-    /// Links whose layers have something of their own to write.
-    unflushed: Vec<ConnectionId>,
-    /// Links that may have more to read, though the poller will not say so again.
-    again: VecDeque<ConnectionId>,
-    /// The same of peers that have asked for little of late.
-    soon: VecDeque<ConnectionId>,
-    /// Links of peers that seem to be silent, and how often they may still be read until that is judged.
-    suspects: VecDeque<(ConnectionId, u8)>,
+    links: Links,
     /// When the poller last came back.
     looked: Time,
     /// Whether so many links have something to say in this turn that those who ask for little are heard first.
     is_crowded: bool,
-    /// Links whose peers have closed their side and wait for their turn to be let in.
-    leaving: Vec<ConnectionId>,
-    /// Links whose socket is of no more use, and why.
-    dead: VecDeque<(ConnectionId, String)>,
-    buffer: Box<[u8]>,
-    /// How much of it is used in this turn.
-    room: usize,
-    /// What was in a read of a link with TLS.
-    plaintext: Vec<u8>,
-    dirty: Vec<ConnectionId>,
-    /// Connections that are to be written, in the order in which they became so.
-    writing: VecDeque<ConnectionId>,
-    /// Links that were read in this turn: their answers leave before all others.
-    answered: Vec<ConnectionId>,
     configuration: Option<Configuration>,
     rights: Rights,
     /// What access controls know of those who have tried to come in.
@@ -163,8 +129,6 @@ pub struct Server {
     opened: Vec<usize>,
     /// What each listener that there is or was is known by, by its [`ListenerId`](crate::settings::ListenerId).
     names: Vec<String>,
-    /// What the lists and buffers take.
-    counted: Counted,
     signals: Signals,
 }
 
@@ -184,24 +148,9 @@ impl Server {
             poll,
             clock,
             listeners: Vec::new(),
-            links: Vec::new(),
-            open: 0,
-            shrinking: Shrinking::default(),
-            layers: Vec::new(),
-            unflushed: Vec::new(),
-            again: VecDeque::with_capacity(TASKS),
-            soon: VecDeque::new(),
-            suspects: VecDeque::new(),
+            links: Links::default(),
             looked: clock.now(),
             is_crowded: false,
-            leaving: Vec::new(),
-            dead: VecDeque::new(),
-            buffer: vec![0; READ_BYTES].into(),
-            room: READ_BYTES,
-            plaintext: Vec::new(),
-            dirty: Vec::with_capacity(TASKS),
-            writing: VecDeque::with_capacity(TASKS),
-            answered: Vec::with_capacity(TASKS),
             configuration: None,
             rights: Rights::default(),
             guard: Guard::new(random()?),
@@ -209,7 +158,6 @@ impl Server {
             keeping: None,
             opened: Vec::new(),
             names: Vec::new(),
-            counted: Counted::default(),
             signals,
         })
     }
@@ -252,7 +200,7 @@ impl Server {
         logging::publish(|topic, line| self.broker.publish_line(topic, line, now));
         log::logger().flush();
         let now = self.wait(events, latest)?;
-        self.share_turn(self.suspects.len() + self.soon.len() + self.again.len() + events.iter().count());
+        self.share_turn(self.links.waiting() + events.iter().count());
         self.look_for_room(now);
         self.exchange(now)?;
         let is_signalled = self.hear(events, now);
@@ -307,12 +255,7 @@ impl Server {
 
     /// How long the poller may sleep; `None` for as long as nothing happens.
     fn timeout(&self, latest: Option<Time>) -> Option<Duration> {
-        let is_busy = !(self.again.is_empty()
-            && self.soon.is_empty()
-            && self.suspects.is_empty()
-            && self.writing.is_empty()
-            && self.dead.is_empty());
-        if is_busy || self.broker.has_work() {
+        if self.links.are_busy() || self.broker.has_work() {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now();
@@ -330,137 +273,24 @@ impl Server {
         false
     }
 
-    /// The socket of a link takes bytes again.
-    fn writable(&mut self, id: ConnectionId) {
-        if self.broker.has_output(id) {
-            self.broker.writable(id);
-        }
-        if find_layers(&mut self.layers, id).is_some_and(|layers| layers.has_output()) {
-            self.unflushed.push(id);
-        }
-    }
-
     /// Does what the core asks for beside writing.
     fn obey(&mut self, now: Time) {
         while let Some(effect) = self.broker.next_effect() {
             match effect {
                 Effect::Close(id) => {
-                    if let Some(link) = find(&mut self.links, id) {
+                    if let Some(link) = self.links.clients.find(id) {
                         link.begin_closing();
                         self.finish(id, now);
-                        self.read_on(id);
+                        self.links.read_on(id);
                     }
                 }
-                Effect::Drop(id) => self.dead.push_back((id, String::new())),
-                Effect::Listen(id) => self.suspects.push_back((id, READS_OF_SUSPECT)),
+                Effect::Drop(id) => self.links.dead.push_back((id, String::new())),
+                Effect::Listen(id) => self.links.suspects.push_back((id, READS_OF_SUSPECT)),
                 Effect::Resume(id) => {
                     if self.broker.resume(id, now) == Intake::More {
-                        self.read_on(id);
+                        self.links.read_on(id);
                     }
                 }
-            }
-        }
-    }
-
-    /// Writes to connections that were read in this turn, so that an answer does not wait for deliveries to others.
-    fn answer(&mut self, now: Time) {
-        let mut answered = std::mem::take(&mut self.answered);
-        for id in answered.drain(..) {
-            self.write_one(id, now);
-        }
-        self.answered = answered;
-    }
-
-    /// Writes dirty connections once, as many as this turn has time for.
-    fn write(&mut self, now: Time) {
-        let mut dirty = self.broker.take_dirty(std::mem::take(&mut self.dirty));
-        self.writing.extend(dirty.drain(..));
-        self.dirty = dirty;
-        let before = self.broker.statistics().bytes_sent;
-        for _ in 0..WRITES_PER_TURN {
-            if self.broker.statistics().bytes_sent - before >= WRITTEN_BYTES_PER_TURN {
-                break;
-            }
-            let Some(id) = self.writing.pop_front() else { break };
-            // It may have been written earlier in this turn.
-            if self.broker.has_output(id) {
-                self.write_one(id, now);
-            }
-        }
-        for id in std::mem::take(&mut self.unflushed) {
-            self.finish(id, now);
-        }
-    }
-
-    /// Writes what a connection is to get.
-    #[inline(always)]
-    fn write_one(&mut self, id: ConnectionId, now: Time) {
-        let Some(link) = find(&mut self.links, id) else { return };
-        let (outcome, may_have_more) = match find_layers(&mut self.layers, id) {
-            None => (self.broker.write_to(id, &mut link.stream, now), link.is_closing()),
-            Some(layers) => {
-                let ahead = self.broker.copied_ahead();
-                (self.broker.write_to(id, &mut layers.writer(&mut link.stream, ahead), now), true)
-            }
-        };
-        match outcome {
-            Ok(()) if may_have_more => self.finish(id, now),
-            Ok(()) => {}
-            Err(error) => self.lose_output(id, &error, now),
-        }
-    }
-
-    /// Nothing can be written to a link any more. It is read to its end, since what the peer has said before counts.
-    fn lose_output(&mut self, id: ConnectionId, error: &io::Error, now: Time) {
-        if let Some(link) = find(&mut self.links, id) {
-            link.lose_output(error);
-        }
-        self.broker.lose_output(id, now);
-        self.list(id);
-    }
-
-    /// Brings out what the layers of a link have to say. Once everything is written on a link that closes, the peer is
-    /// told that nothing more comes.
-    fn finish(&mut self, id: ConnectionId, now: Time) {
-        let Some(link) = find(&mut self.links, id).filter(|link| link.lost().is_none()) else { return };
-        let is_written = !self.broker.has_output(id);
-        let outcome = match find_layers(&mut self.layers, id) {
-            None => {
-                link.finish_closing(is_written);
-                Ok(())
-            }
-            Some(layers) => link.finish_layers(layers, is_written),
-        };
-        if let Err(error) = outcome {
-            self.lose_output(id, &error, now);
-        }
-    }
-
-    /// Lets go of closed links, as many as the turn has time for. Their slots are free from the next turn on.
-    fn reap(&mut self, now: Time) {
-        for _ in 0..REAPED_PER_TURN {
-            if !self.broker.takes_ends() {
-                return;
-            }
-            let Some((id, why)) = self.dead.pop_front() else { return };
-            let Some(link) = find(&mut self.links, id) else { continue };
-            let listener = link.listener;
-            if let Some(layers) = find_layers(&mut self.layers, id) {
-                layers.close();
-                // Whoever has left does not miss it.
-                let _ = layers.flush(&mut link.stream);
-                self.layers[id.index()] = None;
-            }
-            // Dropping the socket closes it and takes it out of the poller.
-            self.links[id.index()] = None;
-            self.broker.closed(id, &why, now);
-            self.has_left(listener);
-            if self.shrinking.is_due(self.open, self.links.capacity()) {
-                let used = self.links.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-                self.links.truncate(used);
-                self.links.shrink_to_fit();
-                self.layers.truncate(used);
-                self.layers.shrink_to_fit();
             }
         }
     }
@@ -473,20 +303,11 @@ impl Server {
         let now = self.clock.now();
         self.broker.shut_down(now);
         let end = now + FAREWELL;
-        while self.open > 0 && self.clock.now() < end {
+        while self.links.clients.open() > 0 && self.clock.now() < end {
             if self.turn(events, Some(end))? {
                 break;
             }
         }
         self.finish_keeping(events)
     }
-}
-
-/// The layers of a link, which must be there.
-fn find_layers(layers: &mut [Option<Box<Layers>>], id: ConnectionId) -> Option<&mut Layers> {
-    layers.get_mut(id.index())?.as_deref_mut()
-}
-
-fn find(links: &mut [Option<Link>], id: ConnectionId) -> Option<&mut Link> {
-    links.get_mut(id.index())?.as_mut().filter(|link| link.id == id)
 }

@@ -5,9 +5,7 @@ use mio::{Events, Token};
 
 use super::layers::{Outcome, Received};
 use super::link::{Asked, Reading, Turn};
-use super::{
-    BYTES_PER_STEP, FIRST_LINK, READ_BYTES, SIGNALS, SUSPECTS_PER_TURN, Server, WAKER, find, find_layers,
-};
+use super::{BYTES_PER_STEP, READ_BYTES, SIGNALS, SUSPECTS_PER_TURN, Server, WAKER};
 use crate::broker::Intake;
 use crate::slots::ConnectionId;
 use crate::time::Time;
@@ -44,11 +42,11 @@ impl Server {
         self.read_soon(now);
         if self.is_crowded {
             let is_signalled = self.take_events(events, now);
-            self.read_again(self.again.len(), now);
+            self.read_again(self.links.again.len(), now);
             return is_signalled;
         }
         // They have waited longer. Those that are listed in this turn have had their share of it.
-        self.read_again(self.again.len(), now);
+        self.read_again(self.links.again.len(), now);
         self.take_events(events, now)
     }
 
@@ -60,8 +58,7 @@ impl Server {
                 SIGNALS => is_signalled |= self.heed_signals(),
                 Token(token) if token < SIGNALS.0 => self.connections_wait(token),
                 Token(token) => {
-                    let Some(Some(link)) = self.links.get_mut(token - FIRST_LINK) else { continue };
-                    let id = link.id;
+                    let Some((id, link)) = self.links.clients.at(Token(token)) else { continue };
                     if event.is_read_closed() {
                         link.read_closed();
                         self.look_for_end(id, now);
@@ -81,7 +78,7 @@ impl Server {
     /// So many links may have something to say in this turn.
     pub(super) fn share_turn(&mut self, links: usize) {
         self.is_crowded = self.broker.share_input(links);
-        self.room = match links {
+        self.links.room = match links {
             _ if self.broker.is_under_pressure() => READ_BYTES_UNDER_PRESSURE,
             0..=MANY => READ_BYTES,
             _ => READ_BYTES_OF_MANY,
@@ -90,21 +87,21 @@ impl Server {
 
     /// Reads one of many links that have something to say, if it asks for little; it is listed otherwise.
     fn read_in_order(&mut self, id: ConnectionId, now: Time) {
-        let Some(link) = find(&mut self.links, id) else { return };
+        let Some(link) = self.links.clients.find(id) else { return };
         if link.turn == Turn::Waiting(Asked::Little) && self.broker.takes_little() {
             self.read(id, now);
         } else {
-            self.list(id);
+            self.links.list(id);
         }
     }
 
     /// Reads the links that ask for little and had no room in an earlier turn.
     fn read_soon(&mut self, now: Time) {
-        for _ in 0..self.soon.len() {
+        for _ in 0..self.links.soon.len() {
             if !self.broker.takes_little() {
                 return;
             }
-            let Some(id) = self.soon.pop_front() else { return };
+            let Some(id) = self.links.soon.pop_front() else { return };
             self.read_listed(id, Asked::Little, now);
         }
     }
@@ -112,13 +109,13 @@ impl Server {
     /// Reads the links that had more than their share in an earlier turn.
     fn read_again(&mut self, count: usize, now: Time) {
         for _ in 0..count {
-            let Some(id) = self.again.pop_front() else { return };
+            let Some(id) = self.links.again.pop_front() else { return };
             self.read_listed(id, Asked::Much, now);
         }
     }
 
     fn read_listed(&mut self, id: ConnectionId, asked: Asked, now: Time) {
-        if let Some(link) = find(&mut self.links, id).filter(|link| link.turn == Turn::Listed) {
+        if let Some(link) = self.links.clients.find(id).filter(|link| link.turn == Turn::Listed) {
             link.turn = Turn::Waiting(asked);
             self.read(id, now);
         }
@@ -127,13 +124,13 @@ impl Server {
     /// Reads the links of peers that seem to be silent, and tells the core of those that have nothing to say. The
     /// poller need not have reported them: it may have more to report than fits into a turn, or have been interrupted.
     fn read_suspects(&mut self, now: Time) {
-        for _ in 0..self.suspects.len().min(SUSPECTS_PER_TURN) {
+        for _ in 0..self.links.suspects.len().min(SUSPECTS_PER_TURN) {
             if !self.broker.takes_input() {
                 return;
             }
-            let Some((id, reads)) = self.suspects.pop_front() else { return };
+            let Some((id, reads)) = self.links.suspects.pop_front() else { return };
             match self.read_suspect(id, now) {
-                Left::More if reads > 1 => self.suspects.push_back((id, reads - 1)),
+                Left::More if reads > 1 => self.links.suspects.push_back((id, reads - 1)),
                 Left::More | Left::Nothing => self.broker.heard_out(id, now),
                 Left::End => {}
             }
@@ -142,7 +139,7 @@ impl Server {
 
     /// Reads one of them once. It stays on the list on which it stands.
     fn read_suspect(&mut self, id: ConnectionId, now: Time) -> Left {
-        let Some(link) = find(&mut self.links, id) else { return Left::End };
+        let Some(link) = self.links.clients.find(id) else { return Left::End };
         let (asked, is_listed) = match link.turn {
             Turn::Waiting(asked) => (asked, false),
             Turn::Listed => (Asked::Much, true),
@@ -150,9 +147,9 @@ impl Server {
         };
         let left = self.read_once(id, asked, now);
         if !is_listed && left == Left::More {
-            self.list(id);
+            self.links.list(id);
         }
-        if let Some(link) = find(&mut self.links, id)
+        if let Some(link) = self.links.clients.find(id)
             && is_listed
             && link.turn != Turn::Paused
         {
@@ -163,43 +160,43 @@ impl Server {
 
     /// Reads one link once, if this turn takes more of what comes; else in the next one.
     fn read(&mut self, id: ConnectionId, now: Time) {
-        let Some(link) = find(&mut self.links, id) else { return };
+        let Some(link) = self.links.clients.find(id) else { return };
         let Turn::Waiting(asked) = link.turn else { return };
         if !self.broker.takes_input() {
-            self.list(id);
+            self.links.list(id);
             return;
         }
         if self.read_once(id, asked, now) == Left::More {
-            self.list(id);
+            self.links.list(id);
         }
     }
 
     /// Reads one link once.
     #[inline(always)]
     fn read_once(&mut self, id: ConnectionId, asked: Asked, now: Time) -> Left {
-        let Some(link) = find(&mut self.links, id) else { return Left::End };
+        let Some(link) = self.links.clients.find(id) else { return Left::End };
         let before = self.broker.steps_taken();
-        let (count, may_have_more) = match link.read(&mut self.buffer[..self.room]) {
+        let (count, may_have_more) = match link.read(&mut self.links.buffer[..self.links.room]) {
             Ok(Reading::More(count)) => (count, true),
             Ok(Reading::Last(count)) => (count, false),
             Ok(Reading::End) => {
                 let why = link
                     .lost()
                     .map_or_else(|| "connection closed by client".to_owned(), |kind| kind.to_string());
-                self.dead.push_back((id, why));
+                self.links.dead.push_back((id, why));
                 return Left::End;
             }
             Err(error) => {
-                self.dead.push_back((id, error.to_string()));
+                self.links.dead.push_back((id, error.to_string()));
                 return Left::End;
             }
         };
         let is_paused = self.take_in(id, count, now) == Intake::Paused;
         if self.broker.has_output(id) {
-            self.answered.push(id);
+            self.links.answered.push(id);
         }
         let steps = self.broker.steps_taken() - before;
-        let Some(link) = find(&mut self.links, id) else { return Left::End };
+        let Some(link) = self.links.clients.find(id) else { return Left::End };
         link.turn = if is_paused { Turn::Paused } else { Turn::Waiting(asked.and(steps)) };
         if is_paused {
             self.look_for_end(id, now);
@@ -211,34 +208,34 @@ impl Server {
     /// A link is not read because its client waits to be accepted. If the client has closed its side and sends nothing
     /// more, it is gone, and no decision about it is needed. What else it sends waits, as it would have otherwise.
     fn look_for_end(&mut self, id: ConnectionId, now: Time) {
-        let Some(link) = find(&mut self.links, id) else { return };
+        let Some(link) = self.links.clients.find(id) else { return };
         if link.turn != Turn::Paused || !link.is_read_closed() {
             return;
         }
         if self.broker.awaits_its_turn(id) {
-            self.leaving.push(id);
+            self.links.leaving.push(id);
             return;
         }
         if !self.broker.awaits_nothing_else(id) {
             return;
         }
-        match link.read(&mut self.buffer[..READ_BYTES_AT_END]) {
+        match link.read(&mut self.links.buffer[..READ_BYTES_AT_END]) {
             Ok(Reading::End) | Err(_) => {}
             Ok(Reading::More(count) | Reading::Last(count)) => {
                 // A layer may say no more by this than that it is closed.
                 self.take_in(id, count, now);
-                let has_ended = find(&mut self.links, id).is_some_and(|link| link.has_ended_input());
+                let has_ended = self.links.clients.find(id).is_some_and(|link| link.has_ended_input());
                 if !has_ended || !self.broker.awaits_nothing_else(id) {
                     return;
                 }
             }
         }
-        self.dead.push_back((id, "connection closed by client".to_owned()));
+        self.links.dead.push_back((id, "connection closed by client".to_owned()));
     }
 
     /// Looks again at links that have closed their side before it was their turn to be let in.
     pub(super) fn look_for_ends(&mut self, now: Time) {
-        for id in std::mem::take(&mut self.leaving) {
+        for id in std::mem::take(&mut self.links.leaving) {
             self.look_for_end(id, now);
         }
     }
@@ -246,22 +243,23 @@ impl Server {
     /// Hands the bytes that were read to the core, through the layers of their link.
     #[inline(always)]
     fn take_in(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
-        if find_layers(&mut self.layers, id).is_some() {
+        if self.links.clients.find(id).is_some_and(|link| link.layers.is_some()) {
             return self.take_in_through_layers(id, count, now);
         }
         self.broker.take_steps(READ_STEPS + count / BYTES_PER_STEP);
-        if count > 0 { self.broker.received(id, &self.buffer[..count], now) } else { Intake::More }
+        if count > 0 { self.broker.received(id, &self.links.buffer[..count], now) } else { Intake::More }
     }
 
     #[inline(never)]
     fn take_in_through_layers(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
-        let bytes = &mut self.buffer[..count];
-        let Some(layers) = find_layers(&mut self.layers, id) else { return Intake::More };
+        let bytes = &mut self.links.buffer[..count];
+        let Some(link) = self.links.clients.find(id) else { return Intake::More };
+        let Some(layers) = &mut link.layers else { return Intake::More };
         self.broker.take_steps(READ_STEPS + layers.steps(count));
         if count == 0 {
             return Intake::More;
         }
-        let Received { introduction, bytes, outcome } = layers.receive(bytes, &mut self.plaintext);
+        let Received { introduction, bytes, outcome } = layers.receive(bytes, &mut self.links.plaintext);
         if let Some(introduction) = introduction {
             if let Some(peer) = introduction.peer {
                 info!(target: "connection", "A proxy brings a connection from {peer}.");
@@ -269,46 +267,25 @@ impl Server {
             self.broker.introduce(id, introduction);
         }
         let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
+        let is_over = outcome == Outcome::Closed;
         match outcome {
             Outcome::Open if layers.keep_much() && self.broker.may_keep_no_more(id) => {
                 // It is told, if its socket takes that now, and does not linger: what it keeps is needed.
                 self.broker.abandon(id, "there is too little memory", now);
-                self.dead.push_back((id, "there is too little memory".to_owned()));
+                self.links.dead.push_back((id, "there is too little memory".to_owned()));
             }
-            Outcome::Open => {}
-            Outcome::Closed => {
-                if let Some(link) = find(&mut self.links, id) {
-                    link.end_input();
-                }
-            }
+            Outcome::Open | Outcome::Closed => {}
             Outcome::Failed(why) => self.broker.abandon(id, &why, now),
         }
         if layers.has_output() {
-            self.unflushed.push(id);
+            self.links.unflushed.push(id);
         }
         if layers.is_done() {
-            self.layers[id.index()] = None;
+            link.layers = None;
+        }
+        if is_over {
+            link.end_input();
         }
         intake
-    }
-
-    /// Reads a link again that was not read for a while.
-    pub(super) fn read_on(&mut self, id: ConnectionId) {
-        if let Some(link) = find(&mut self.links, id)
-            && link.turn == Turn::Paused
-        {
-            link.turn = Turn::Waiting(Asked::Much);
-        }
-        self.list(id);
-    }
-
-    /// Puts a link on the list of those that may have more to read.
-    pub(super) fn list(&mut self, id: ConnectionId) {
-        if let Some(link) = find(&mut self.links, id)
-            && let Turn::Waiting(asked) = link.turn
-        {
-            link.turn = Turn::Listed;
-            if asked == Asked::Little { self.soon.push_back(id) } else { self.again.push_back(id) }
-        }
     }
 }

@@ -10,12 +10,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
-use mio::net::{TcpListener, TcpStream, UnixListener};
+use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 
 use crate::access::Peer;
 use crate::settings::{self, Address, Family};
 use crate::time::{Duration, Time};
+
+use super::stream::Stream;
 
 /// How long accepting rests when the process or the system is out of descriptors or memory. The peers wait in
 /// the backlog meanwhile, and nothing spins. The limit of descriptors is the service manager's to raise
@@ -68,7 +70,7 @@ impl Socket {
     }
 
     /// Accepts one connection. `None` when none waits, or while accepting rests.
-    pub(super) fn accept(&mut self, now: Time) -> Option<(TcpStream, Peer)> {
+    pub(super) fn accept(&mut self, now: Time) -> Option<(Stream, Peer)> {
         while self.is_ready && now >= self.rests_until {
             match self.bound.accept() {
                 Ok(accepted) => return Some(accepted),
@@ -109,7 +111,7 @@ impl Bound {
         }
     }
 
-    fn accept(&self) -> io::Result<(TcpStream, Peer)> {
+    fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Internet { socket, .. } => {
                 let (stream, address) = socket.accept()?;
@@ -118,13 +120,11 @@ impl Bound {
                     IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
                     IpAddr::V6(_) => address,
                 };
-                Ok((stream, Peer::Internet(address)))
+                Ok((Stream::Tcp(stream), Peer::Internet(address)))
             }
             Self::Unix { socket, .. } => {
                 let (stream, _) = socket.accept()?;
-                // Whatever is done with a stream is the same for both kinds, by the same descriptor.
-                let stream = std::net::TcpStream::from(OwnedFd::from(stream));
-                Ok((TcpStream::from_std(stream), Peer::Local))
+                Ok((Stream::Unix(stream), Peer::Local))
             }
         }
     }
@@ -353,7 +353,7 @@ mod tests {
         let port = sockets[0].place().port().unwrap();
         let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         let (stream, peer) = sockets[0].accept(Time::ZERO).unwrap();
-        assert!(stream.nodelay().unwrap());
+        assert!(matches!(stream, Stream::Tcp(stream) if stream.nodelay().unwrap()));
         assert_eq!(peer, Peer::Internet(client.local_addr().unwrap()));
         assert!(sockets[0].accept(Time::ZERO).is_none(), "accepting does not block");
         assert!(sockets.iter().all(|socket| socket.place().port() == Some(port)));

@@ -92,7 +92,7 @@ fn those_who_ask_for_little_are_heard_before_a_crowd() {
         server.poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
         server.share_turn(events.iter().count());
         server.hear(&events, server.clock.now());
-        server.answered.iter().map(|id| id.index()).collect::<Vec<_>>()
+        server.links.answered.iter().map(|id| id.index()).collect::<Vec<_>>()
     });
     assert_eq!(heard, [CROWD].into_iter().chain(0..CROWD).collect::<Vec<_>>());
 }
@@ -140,7 +140,7 @@ fn a_client_whose_handshake_was_held_up_can_finish_it() {
     let running = Running::start_within(1, None, make(&files, change));
     let stream = running.connect();
     // It has been accepted.
-    while running.order(|server| server.open == 0) {}
+    while running.order(|server| server.links.clients.open() == 0) {}
     running.order(|_| hold_up(1_500));
     greet(&mut Framed::open(stream), "late");
 }

@@ -1,0 +1,191 @@
+//! All links: the socket of each with its layers, what the poller has said of it, and the lists on which it stands. A
+//! link says who takes what comes in by it; which links are read and written in a turn is for the files on reading and
+//! on writing to say.
+
+use std::collections::VecDeque;
+
+use mio::Token;
+
+use super::READ_BYTES;
+use super::link::{Asked, Link, Turn};
+use crate::broker::TASKS;
+use crate::memory::{self, Counted, Shrinking};
+use crate::slots::ConnectionId;
+
+/// Every link that there is, and the buffers that they share.
+pub(super) struct Links {
+    /// Links whose bytes are for the core.
+    pub(super) clients: Clients,
+    /// Links whose layers have something of their own to write.
+    pub(super) unflushed: Vec<ConnectionId>,
+    /// Links that may have more to read, though the poller will not say so again.
+    pub(super) again: VecDeque<ConnectionId>,
+    /// The same of peers that have asked for little of late.
+    pub(super) soon: VecDeque<ConnectionId>,
+    /// Links of peers that seem to be silent, and how often they may still be read until that is judged.
+    pub(super) suspects: VecDeque<(ConnectionId, u8)>,
+    /// Links whose peers have closed their side and wait for their turn to be let in.
+    pub(super) leaving: Vec<ConnectionId>,
+    /// Links whose socket is of no more use, and why.
+    pub(super) dead: VecDeque<(ConnectionId, String)>,
+    /// Links that were read in this turn: their answers leave before all others.
+    pub(super) answered: Vec<ConnectionId>,
+    /// Links that are to be written, in the order in which they became so.
+    pub(super) writing: VecDeque<ConnectionId>,
+    /// Room for the next list of those that have become so.
+    pub(super) dirty: Vec<ConnectionId>,
+    /// What is read goes here first.
+    pub(super) buffer: Box<[u8]>,
+    /// How much of it is used in this turn.
+    pub(super) room: usize,
+    /// What was in a read of a link with TLS.
+    pub(super) plaintext: Vec<u8>,
+    /// What the lists and buffers take.
+    counted: Counted,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            clients: Clients::default(),
+            unflushed: Vec::new(),
+            again: VecDeque::with_capacity(TASKS),
+            soon: VecDeque::new(),
+            suspects: VecDeque::new(),
+            leaving: Vec::new(),
+            dead: VecDeque::new(),
+            answered: Vec::with_capacity(TASKS),
+            writing: VecDeque::with_capacity(TASKS),
+            dirty: Vec::with_capacity(TASKS),
+            buffer: vec![0; READ_BYTES].into(),
+            room: READ_BYTES,
+            plaintext: Vec::new(),
+            counted: Counted::default(),
+        }
+    }
+}
+
+impl Links {
+    /// Whether there is something to do for one of them, whatever the poller says.
+    pub(super) fn are_busy(&self) -> bool {
+        !(self.again.is_empty()
+            && self.soon.is_empty()
+            && self.suspects.is_empty()
+            && self.writing.is_empty()
+            && self.dead.is_empty())
+    }
+
+    /// How many have waited to be read since an earlier turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.suspects.len() + self.soon.len() + self.again.len()
+    }
+
+    /// Reads a link again that was not read for a while.
+    pub(super) fn read_on(&mut self, id: ConnectionId) {
+        if let Some(link) = self.clients.find(id)
+            && link.turn == Turn::Paused
+        {
+            link.turn = Turn::Waiting(Asked::Much);
+        }
+        self.list(id);
+    }
+
+    /// Puts a link on the list of those that may have more to read.
+    pub(super) fn list(&mut self, id: ConnectionId) {
+        if let Some(link) = self.clients.find(id)
+            && let Turn::Waiting(asked) = link.turn
+        {
+            link.turn = Turn::Listed;
+            if asked == Asked::Little { self.soon.push_back(id) } else { self.again.push_back(id) }
+        }
+    }
+
+    /// Tells how much memory the lists and buffers take.
+    pub(super) fn count(&mut self) {
+        let links = self.clients.links.capacity() * size_of::<Option<Link>>();
+        let lists = [
+            self.unflushed.capacity(),
+            self.again.capacity(),
+            self.soon.capacity(),
+            2 * self.suspects.capacity(),
+            self.leaving.capacity(),
+            self.writing.capacity(),
+            self.answered.capacity(),
+            self.dirty.capacity(),
+        ];
+        let lists = lists.into_iter().sum::<usize>() * size_of::<ConnectionId>();
+        let dead = self.dead.capacity() * size_of::<(ConnectionId, String)>();
+        let sizes = [links, lists, dead, self.buffer.len(), self.plaintext.capacity()];
+        self.counted.set(sizes.map(memory::allocation).iter().sum());
+    }
+}
+
+/// The links of clients, by the index of their connection in the core.
+#[derive(Default)]
+pub(super) struct Clients {
+    links: Vec<Option<Link>>,
+    /// How many of them there are.
+    open: usize,
+    shrinking: Shrinking,
+}
+
+impl Clients {
+    /// How many there are.
+    pub(super) const fn open(&self) -> usize {
+        self.open
+    }
+
+    /// The link of a connection.
+    #[inline]
+    pub(super) fn find(&mut self, id: ConnectionId) -> Option<&mut Link> {
+        self.links.get_mut(id.index())?.as_mut().filter(|link| link.is_of(id))
+    }
+
+    /// The link with this token, and its connection.
+    #[inline]
+    pub(super) fn at(&mut self, token: Token) -> Option<(ConnectionId, &mut Link)> {
+        let index = token.0 - super::FIRST_LINK;
+        let link = self.links.get_mut(index)?.as_mut()?;
+        Some((ConnectionId::of(u32::try_from(index).ok()?, link.generation()), link))
+    }
+
+    /// The token of a connection's link.
+    pub(super) const fn token(id: ConnectionId) -> Token {
+        Token(super::FIRST_LINK + id.index())
+    }
+
+    /// Keeps the link of a connection.
+    pub(super) fn insert(&mut self, id: ConnectionId, link: Link) {
+        self.make_place(id.index());
+        self.links[id.index()] = Some(link);
+        self.open += 1;
+    }
+
+    /// Makes the list long enough for this place. Doubling would take a large part of a small memory budget in one
+    /// step.
+    fn make_place(&mut self, index: usize) {
+        let lacking = (index + 1).saturating_sub(self.links.len());
+        if self.links.capacity() < index + 1 {
+            self.links.reserve_exact(lacking.max(self.links.len() / 8));
+        }
+        self.links.resize_with(self.links.len() + lacking, || None);
+    }
+
+    /// Takes the link of a connection out.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Link> {
+        let removed = self.links.get_mut(id.index())?.take_if(|link| link.is_of(id))?;
+        self.open -= 1;
+        if self.shrinking.is_due(self.open, self.links.capacity()) {
+            let used = self.links.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+            self.links.truncate(used);
+            self.links.shrink_to_fit();
+        }
+        Some(removed)
+    }
+
+    /// All of them.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter().flatten()
+    }
+}
