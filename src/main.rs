@@ -6,12 +6,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{self, ExitCode, Stdio};
 
-use brooklet::access::AllowAll;
-use brooklet::config::{self, Checked, CommandLine, Outcome};
-use brooklet::escape::Escaped;
-use brooklet::files;
+use brooklet::base::escape::Escaped;
+use brooklet::base::files;
+use brooklet::config::command_line::{self, Command, Finished, with_environment};
+use brooklet::config::file::{self, Checked, CommandLine, Outcome};
+use brooklet::core::access::AllowAll;
 use brooklet::logging;
-use brooklet::options::{self, Command, Finished, with_environment};
 use brooklet::server::{Server, Signals, sandbox};
 use brooklet::settings::{Address, Complaint, Settings};
 use log::{error, info, warn};
@@ -47,10 +47,10 @@ const EXIT_INVALID: u8 = 3;
 fn main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
-    if let Some(finished) = options::subcommand(&arguments) {
+    if let Some(finished) = command_line::subcommand(&arguments) {
         return finish(&finished);
     }
-    match options::parse(&arguments) {
+    match command_line::parse(&arguments) {
         Ok(Command::Print(text)) => {
             // Whoever closes the pipe early has read enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -120,9 +120,9 @@ fn finish(finished: &Finished) -> ExitCode {
 
 /// Reads the configuration and everything that it names.
 fn read(file: Option<&str>, given: &CommandLine) -> (Result<Settings, Vec<Complaint>>, Vec<Complaint>) {
-    let Outcome { settings, errors, warnings } = config::load(file, given);
+    let Outcome { settings, errors, warnings } = file::load(file, given);
     let Some(settings) = settings else { return (Err(errors), warnings) };
-    let Checked { errors, warnings: others } = config::check(&settings);
+    let Checked { errors, warnings: others } = file::check(&settings);
     (if errors.is_empty() { Ok(settings) } else { Err(errors) }, [warnings, others].concat())
 }
 

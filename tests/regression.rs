@@ -15,12 +15,13 @@ mod world;
 /// Nothing is kept here.
 const KEEPS: bool = false;
 
-use brooklet::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
-use brooklet::broker::{Broker, Effect, Intake};
-use brooklet::codec::ReasonCode;
-use brooklet::limits::Limits;
-use brooklet::settings::ListenerId;
-use brooklet::time::Time;
+use brooklet::base::peer::Peer;
+use brooklet::base::time::Time;
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::broker::{Broker, Effect, Intake};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::protocol::codec::ReasonCode;
 
 use wire::*;
 use world::World;

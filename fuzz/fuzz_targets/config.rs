@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::config::fuzzing::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::config::file::fuzzing::check(data));

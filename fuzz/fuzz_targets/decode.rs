@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::codec::fuzzing::decode_stream(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::protocol::codec::fuzzing::decode_stream(data));

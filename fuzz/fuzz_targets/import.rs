@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::import::fuzzing::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::storage::import::fuzzing::check(data));

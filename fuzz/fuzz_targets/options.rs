@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::options::fuzzing::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::config::command_line::fuzzing::check(data));

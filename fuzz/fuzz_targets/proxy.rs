@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::proxy::fuzzing::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::protocol::proxy::fuzzing::check(data));

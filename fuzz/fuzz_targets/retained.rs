@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::retained::fuzzing::operate(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::core::retained::fuzzing::operate(data));

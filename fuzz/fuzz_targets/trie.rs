@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::trie::fuzzing::operate(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::core::trie::fuzzing::operate(data));

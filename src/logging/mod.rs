@@ -409,10 +409,10 @@ mod tests {
     #[test]
     fn kinds_follow_from_target_and_level() {
         for (target, level, expected) in [
-            ("brooklet::broker::depart", Level::Info, Kind::Information),
-            ("brooklet::broker::matches", Level::Warn, Kind::Warning),
+            ("brooklet::core::broker::depart", Level::Info, Kind::Information),
+            ("brooklet::core::broker::matches", Level::Warn, Kind::Warning),
             ("brooklet", Level::Error, Kind::Error),
-            ("brooklet::broker", Level::Debug, Kind::Debug),
+            ("brooklet::core::broker", Level::Debug, Kind::Debug),
             ("connection", Level::Info, Kind::Connection),
             ("subscribe", Level::Info, Kind::Subscribe),
             ("other", Level::Error, Kind::Internal),

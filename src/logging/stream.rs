@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lock;
-use crate::escape::Escaped;
-use crate::files;
+use crate::base::escape::Escaped;
+use crate::base::files;
 use crate::settings::Complaint;
 
 /// Bytes of lines that wait for one stream, beside as many that are being written. Beyond: lines are lost and counted.

@@ -3,9 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration as SystemDuration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::time::{Duration, Time};
+use crate::base::time::{Duration, Time};
 #[cfg(feature = "persistence")]
-use crate::timeline::{Boot, Clocks};
+use crate::storage::timeline::{Boot, Clocks};
 
 /// A clock that starts at zero and never goes back. It counts the time in which the machine sleeps, where the system
 /// can tell: clients are silent and sessions age in that time, too.

@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::escape::Escaped;
-use crate::files;
+use crate::base::escape::Escaped;
+use crate::base::files;
 use crate::settings::Settings;
 
 /// What stands in files, as a number for each; `None` for what can not be read.

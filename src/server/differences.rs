@@ -3,11 +3,13 @@
 
 use std::path::Path;
 
-use crate::escape::Escaped;
-use crate::limits::Limits;
+use crate::base::escape::Escaped;
+use crate::core::limits::Limits;
+use crate::core::listener::{ListenerOptions, UserNameSource};
+use crate::protocol::proxy::Proxy;
 use crate::settings::{
     Durability, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Persistence, Process, Protocol,
-    Proxy, Rules, Security, Settings, Tls, UserNameSource,
+    Security, Settings, Tls,
 };
 
 /// Keywords and what was said of each.
@@ -253,8 +255,8 @@ fn of_tls(tls: Option<&Tls>) -> Said {
 }
 
 /// Of those that follow from limits, the limits are told.
-fn of_rules(rules: &Rules) -> Said {
-    let Rules {
+fn of_rules(rules: &ListenerOptions) -> Said {
+    let ListenerOptions {
         versions,
         maximum_qos,
         packet_size: _,

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use log::{info, warn};
 use mio::Interest;
 
-use crate::access::Peer;
-use crate::settings::{self, Complaint, ListenerId, ListenerName, names_of};
-use crate::time::Time;
+use crate::base::peer::Peer;
+use crate::base::time::Time;
+use crate::core::listener::ListenerId;
+use crate::settings::{self, Complaint, ListenerName, names_of};
 
 use super::layers::Layers;
 use super::link::Link;

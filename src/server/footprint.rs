@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::limits::Limits;
+use crate::core::limits::Limits;
 
 /// The part of a limit that the process itself may take off it. A small limit is one for clients and messages.
 const PART: usize = 4;

@@ -11,14 +11,14 @@ use mio::Events;
 
 use super::Server;
 use super::clock::AllClocks;
-use crate::broker::StorageFigures;
-use crate::escape::Escaped;
-use crate::journal::{Pace, Pages, Restored, Room};
-use crate::keeper::{self, Kept, Storage, room};
-use crate::memory::Counted;
+use crate::base::escape::Escaped;
+use crate::base::memory::Counted;
+use crate::base::time::{Duration, Time};
+use crate::core::broker::StorageFigures;
+use crate::core::journal::{Pace, Pages, Restored, Room};
 use crate::settings::{Durability, Persistence};
-use crate::storage::{Opening, Store};
-use crate::time::{Duration, Time};
+use crate::storage::store::{Opening, Store};
+use crate::storage::thread::{self, Kept, Storage, room};
 
 /// For how long the last look at the room on disk counts. A message that is accepted although the disk is full keeps
 /// its client waiting, and all answers after its own. To ask the system takes about a microsecond.
@@ -114,7 +114,7 @@ impl Server {
             room,
             is_stuck: false,
             pages: VecDeque::new(),
-            _counted: Counted::new(keeper::MEMORY),
+            _counted: Counted::new(thread::MEMORY),
         });
         Ok(())
     }

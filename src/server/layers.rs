@@ -8,11 +8,11 @@
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
-use crate::access::Peer;
-use crate::broker::Introduction;
-use crate::memory::{self, Counted};
-use crate::proxy;
-use crate::settings::UserNameSource;
+use crate::base::memory::{self, Counted};
+use crate::base::peer::Peer;
+use crate::core::broker::Introduction;
+use crate::core::listener::UserNameSource;
+use crate::protocol::proxy;
 
 use super::listener::Listener;
 use super::tls::{self, Layer};

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::Shutdown;
 
-use crate::slots::ConnectionId;
+use crate::core::slots::ConnectionId;
 
 use super::layers::Layers;
 use super::stream::Stream;

@@ -8,9 +8,9 @@ use mio::Token;
 
 use super::READ_BYTES;
 use super::link::{Asked, Link, Turn};
-use crate::broker::TASKS;
-use crate::memory::{self, Counted, Shrinking};
-use crate::slots::ConnectionId;
+use crate::base::memory::{self, Counted, Shrinking};
+use crate::core::broker::TASKS;
+use crate::core::slots::ConnectionId;
 
 /// Every link that there is, and the buffers that they share.
 pub(super) struct Links {

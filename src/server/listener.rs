@@ -4,9 +4,10 @@ use std::io;
 
 use mio::{Registry, Token};
 
-use crate::access::Peer;
-use crate::settings::{self, Address, Complaint, ListenerId};
-use crate::time::Time;
+use crate::base::peer::Peer;
+use crate::base::time::Time;
+use crate::core::listener::ListenerId;
+use crate::settings::{self, Address, Complaint};
 
 use super::socket::{Socket, bind};
 use super::{tls, websocket};

@@ -59,12 +59,12 @@ use std::time::Duration as SystemDuration;
 use log::info;
 use mio::{Events, Poll, Token, Waker};
 
-use crate::access::AccessControl;
-use crate::authority::{Guard, random};
-use crate::broker::{Broker, Effect, Intake};
-use crate::limits::Limits;
+use crate::auth::access_control::{Guard, random};
+use crate::base::time::{Duration, Time};
+use crate::core::access::AccessControl;
+use crate::core::broker::{Broker, Effect, Intake};
+use crate::core::limits::Limits;
 use crate::logging;
-use crate::time::{Duration, Time};
 
 #[cfg(feature = "persistence")]
 pub use clock::AllClocks;
@@ -127,7 +127,7 @@ pub struct Server {
     keeping: Option<Keeping>,
     /// The listeners of the settings, in their order, by their numbers.
     opened: Vec<usize>,
-    /// What each listener that there is or was is known by, by its [`ListenerId`](crate::settings::ListenerId).
+    /// What each listener that there is or was is known by, by its [`ListenerId`](crate::core::listener::ListenerId).
     names: Vec<String>,
     signals: Signals,
 }

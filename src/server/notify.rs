@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use crate::time::{Duration, Time};
+use crate::base::time::{Duration, Time};
 
 /// A way to the service manager.
 #[derive(Debug, Default)]

@@ -6,9 +6,9 @@ use mio::{Events, Token};
 use super::layers::{Outcome, Received};
 use super::link::{Asked, Reading, Turn};
 use super::{BYTES_PER_STEP, READ_BYTES, SIGNALS, SUSPECTS_PER_TURN, Server, WAKER};
-use crate::broker::Intake;
-use crate::slots::ConnectionId;
-use crate::time::Time;
+use crate::base::time::Time;
+use crate::core::broker::Intake;
+use crate::core::slots::ConnectionId;
 
 /// Bytes read from one link where many have something to say, and where memory runs out.
 const READ_BYTES_OF_MANY: usize = 16 * 1024;

@@ -3,7 +3,8 @@
 use std::io;
 use std::rc::Rc;
 
-use crate::settings::{self, Address, Complaint, ListenerId, ListenerName, names_of};
+use crate::core::listener::ListenerId;
+use crate::settings::{self, Address, Complaint, ListenerName, names_of};
 
 use super::Server;
 use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::authority::{Authority, Policies};
-use crate::settings::{Complaint, ListenerId, Security};
+use crate::auth::access_control::{Authority, Policies};
+use crate::core::listener::ListenerId;
+use crate::settings::{Complaint, Security};
 
 use super::Server;
 

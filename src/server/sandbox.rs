@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use log::warn;
 
-use crate::escape::Escaped;
+use crate::base::escape::Escaped;
 use crate::settings::{Complaint, Process};
 
 /// Who root becomes if the operator has not said: the first of these that there is.

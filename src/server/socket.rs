@@ -13,9 +13,9 @@ use log::{info, warn};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 
-use crate::access::Peer;
+use crate::base::peer::Peer;
+use crate::base::time::{Duration, Time};
 use crate::settings::{self, Address, Family};
-use crate::time::{Duration, Time};
 
 use super::stream::Stream;
 

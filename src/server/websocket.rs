@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
+use crate::protocol::websocket::Demands;
 use crate::settings::{Complaint, Listener, Protocol};
-use crate::websocket::Demands;
 
-pub(super) use crate::websocket::{Outcome, WebSocket};
+pub(super) use crate::protocol::websocket::{Outcome, WebSocket};
 
 /// So long a frame is taken wherever packets must be shorter, in bytes: a client may put many of them into one.
 const FRAME_MINIMUM: usize = 64 * 1024;

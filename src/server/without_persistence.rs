@@ -5,7 +5,7 @@ use std::io;
 use mio::Events;
 
 use super::Server;
-use crate::time::Time;
+use crate::base::time::Time;
 
 /// No way to the disk.
 pub(super) enum Keeping {}

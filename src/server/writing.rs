@@ -3,8 +3,8 @@
 use std::io;
 
 use super::Server;
-use crate::slots::ConnectionId;
-use crate::time::Time;
+use crate::base::time::Time;
+use crate::core::slots::ConnectionId;
 
 /// Connections that are written in a turn, beside those that are answered, and bytes after which no other is begun.
 const WRITES_PER_TURN: usize = 256;

@@ -6,8 +6,8 @@ use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
 
-use brooklet::topic::TopicName;
-use brooklet::trie::{FilterId, Trie};
+use brooklet::core::trie::{FilterId, Trie};
+use brooklet::protocol::topic::TopicName;
 
 /// As large as what the broker keeps for a subscriber.
 type Subscriber = [u32; 3];

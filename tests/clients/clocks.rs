@@ -4,11 +4,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use brooklet::base::time::Time;
 use brooklet::server::AllClocks;
 use brooklet::settings::{OnDamage, PERSISTENCE_FILE};
-use brooklet::storage::{Opening, Store};
-use brooklet::time::Time;
-use brooklet::timeline::{Boot, Clocks};
+use brooklet::storage::store::{Opening, Store};
+use brooklet::storage::timeline::{Boot, Clocks};
 
 use crate::place::{Place, end};
 use crate::server::{PATIENCE, Server};

@@ -1,10 +1,12 @@
 //! Settings as a few lines of text, which say what is not as it would be without a file.
 
-use brooklet::codec::QoS;
-use brooklet::limits::Limits;
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::{ListenerOptions, UserNameSource};
+use brooklet::protocol::codec::QoS;
+use brooklet::protocol::proxy::Proxy;
 use brooklet::settings::{
-    Address, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Protocol, Proxy,
-    Rules, Security, Settings, Tls, UserNameSource,
+    Address, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Protocol,
+    Security, Settings, Tls,
 };
 
 /// One line for each listener, then those about the whole broker.
@@ -87,7 +89,7 @@ fn of_tls(tls: &Tls) -> String {
     words.join(", ")
 }
 
-fn of_rules(rules: &Rules, words: &mut Vec<String>) {
+fn of_rules(rules: &ListenerOptions, words: &mut Vec<String>) {
     if rules.versions != [true; 3] {
         words.push(format!("versions {:?}", rules.versions));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use brooklet::config::keywords::{KEYWORDS, Standing};
+use brooklet::config::file::keywords::{KEYWORDS, Standing};
 
 /// The rows of the table in the README: a keyword, where it stands and what is to be said of it.
 fn rows() -> BTreeMap<String, (String, String)> {

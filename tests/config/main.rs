@@ -9,7 +9,7 @@ mod plan;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod table;
 
-use brooklet::config::{self, CommandLine, Verbosity};
+use brooklet::config::file::{self, CommandLine, Verbosity};
 
 #[test]
 fn the_command_line_goes_before_the_file() {
@@ -21,7 +21,7 @@ fn the_command_line_goes_before_the_file() {
         persistence_location: Some("/srv".to_owned()),
         ..CommandLine::default()
     };
-    let outcome = config::load(Some("tests/config/good/docker-volumes.conf"), &given);
+    let outcome = file::load(Some("tests/config/good/docker-volumes.conf"), &given);
     let settings = outcome.settings.expect("it is good");
     assert_eq!(settings.limits.memory, Some(5_000_000));
     assert_eq!(settings.persistence.map(|persistence| persistence.directory), Some("/srv".into()));
@@ -29,7 +29,7 @@ fn the_command_line_goes_before_the_file() {
     assert_eq!(settings.listeners.len(), 1, "the file has a listener");
     assert!(outcome.warnings.iter().any(|warning| warning.text.contains("--port")), "{:?}", outcome.warnings);
 
-    let settings = config::load(None, &given).settings.expect("it is good");
+    let settings = file::load(None, &given).settings.expect("it is good");
     let places: Vec<String> =
         settings.listeners.iter().map(|listener| listener.address.to_string()).collect();
     assert_eq!(places, ["port 1885 of the loopback addresses", "port 1886 of the loopback addresses"]);
@@ -45,7 +45,7 @@ fn the_environment_is_checked_like_the_file() {
         file_mask: said("0027"),
         ..CommandLine::default()
     };
-    let process = config::load(None, &given).settings.expect("it is good").process;
+    let process = file::load(None, &given).settings.expect("it is good").process;
     let numbers = (process.user_number, process.group_number, process.file_mask);
     assert_eq!(numbers, (Some(1883), Some(7), Some(0o27)));
     let given = CommandLine {
@@ -54,7 +54,7 @@ fn the_environment_is_checked_like_the_file() {
         file_mask: said("8"),
         ..CommandLine::default()
     };
-    let errors = config::load(None, &given).errors;
+    let errors = file::load(None, &given).errors;
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let expected = [
         "PUID: '0' in the environment, expected a number from 1 on; `user root` in the configuration stays root",
@@ -67,7 +67,7 @@ fn the_environment_is_checked_like_the_file() {
 #[cfg(not(feature = "tls"))]
 #[test]
 fn without_tls_certificates_are_refused() {
-    let errors = config::load(Some("tests/config/good/tls-server.conf"), &CommandLine::default()).errors;
+    let errors = file::load(Some("tests/config/good/tls-server.conf"), &CommandLine::default()).errors;
     let expected = "tests/config/good/tls-server.conf:3:1: this binary was built without TLS (feature tls)";
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }
@@ -75,8 +75,7 @@ fn without_tls_certificates_are_refused() {
 #[cfg(not(feature = "websocket"))]
 #[test]
 fn without_websocket_its_listeners_are_refused() {
-    let errors =
-        config::load(Some("tests/config/good/docker-websocket.conf"), &CommandLine::default()).errors;
+    let errors = file::load(Some("tests/config/good/docker-websocket.conf"), &CommandLine::default()).errors;
     let expected = "tests/config/good/docker-websocket.conf:10:1: this binary was built without WebSocket (feature websocket)";
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }

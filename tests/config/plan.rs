@@ -1,14 +1,14 @@
 //! What a reload changes, told from two configurations.
 
-use brooklet::config::{self, CommandLine, Step};
+use brooklet::config::file::{self, CommandLine, Step};
 use brooklet::server::plan::{Plan, changes};
 use brooklet::settings::Settings;
 
 fn settings(text: &str) -> Settings {
-    let (statements, findings) = config::parse(text.as_bytes(), "a.conf");
+    let (statements, findings) = file::parse(text.as_bytes(), "a.conf");
     assert!(findings.is_empty(), "{findings:?}");
     let steps: Vec<Step> = statements.into_iter().map(Step::Say).collect();
-    let (settings, findings) = config::settle(&steps, &CommandLine::default());
+    let (settings, findings) = file::settle(&steps, &CommandLine::default());
     assert!(findings.iter().all(|finding| !finding.is_error), "{findings:?}");
     settings
 }

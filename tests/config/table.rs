@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use brooklet::config::{self, CommandLine};
+use brooklet::config::file::{self, CommandLine};
 
 use crate::digest::digest;
 
 /// Everything that is to be said of a file: what its settings are, and what is wrong with it.
 fn report(path: &str) -> String {
-    let outcome = config::load(Some(path), &CommandLine::default());
+    let outcome = file::load(Some(path), &CommandLine::default());
     let mut lines = outcome.settings.map(|settings| digest(&settings)).unwrap_or_default();
     lines.extend(outcome.errors.iter().map(|error| format!("error {error}")));
     lines.extend(outcome.warnings.iter().map(|warning| format!("warning {warning}")));
@@ -55,10 +55,10 @@ fn every_file_becomes_what_the_table_says() {
 fn good_files_are_good_and_broken_ones_are_not() {
     assert!(files("good").len() >= 40 && files("broken").len() >= 15);
     for path in files("good") {
-        assert!(config::load(Some(&path), &CommandLine::default()).settings.is_some(), "{path}");
+        assert!(file::load(Some(&path), &CommandLine::default()).settings.is_some(), "{path}");
     }
     for path in files("broken") {
-        let outcome = config::load(Some(&path), &CommandLine::default());
+        let outcome = file::load(Some(&path), &CommandLine::default());
         assert!(outcome.settings.is_none() && !outcome.errors.is_empty(), "{path}");
     }
 }

@@ -3,10 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use brooklet::access::{AccessControl, Answer, Client, Exchange, Progress, Question, Verdict};
-use brooklet::codec::ReasonCode;
-use brooklet::limits::Limits;
-use brooklet::slots::ConnectionId;
+use brooklet::core::access::{AccessControl, Answer, Client, Exchange, Progress, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::ReasonCode;
 
 use crate::v5_peers::*;
 use crate::wire::*;

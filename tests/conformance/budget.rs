@@ -1,7 +1,7 @@
 //! What is still done while the memory budget is used up.
 
-use brooklet::limits::Limits;
-use brooklet::memory;
+use brooklet::base::memory;
+use brooklet::core::limits::Limits;
 
 use crate::v5_peers::*;
 use crate::wire::*;

@@ -2,18 +2,18 @@
 
 use std::num::NonZeroU64;
 
-use brooklet::codec::{Properties, QoS};
-use brooklet::journal::{
+use brooklet::base::memory;
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::journal::{
     Batch, Fetch, MessageNumber, Need, NextNumbers, Pace, Recipient, Record, Restored, Room, SessionNumber,
     StoredMessage, StoredPresence, StoredSession,
 };
-use brooklet::limits::Limits;
-use brooklet::memory;
-use brooklet::message::{Message, Portable, Publication};
-use brooklet::settings::ListenerId;
-use brooklet::subscription::Identifiers;
-use brooklet::time::{Duration, Time};
-use brooklet::topic::TopicName;
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::core::message::{Message, Portable, Publication};
+use brooklet::core::subscription::Identifiers;
+use brooklet::protocol::codec::{Properties, QoS};
+use brooklet::protocol::topic::TopicName;
 
 use crate::chance::Chance;
 use crate::store::{Epoch, Store};
@@ -32,7 +32,7 @@ pub struct Kept {
 
 impl Kept {
     pub fn with(limits: Limits) -> Self {
-        let mut world = World::with(limits, brooklet::access::AllowAll);
+        let mut world = World::with(limits, brooklet::core::access::AllowAll);
         let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
         world.broker.begin_journal(NextNumbers { session, message }, PACE);
         Self { world, store: Store::default(), closed: None }
@@ -467,7 +467,7 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
         let waiting =
             Restored::Waiting { message: number, length, expires, lowest_qos, sessions, in_flight, group };
         kept.world.broker.restore(waiting, now);
-        let form = brooklet::journal::CopyForm {
+        let form = brooklet::core::journal::CopyForm {
             qos: QoS::AtLeastOnce,
             retain: false,
             identifiers: Identifiers::default(),

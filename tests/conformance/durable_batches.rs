@@ -1,9 +1,9 @@
 //! Batches that are full, and what waits for them.
 
-use brooklet::access::Verdict;
-use brooklet::journal::Room;
-use brooklet::limits::Limits;
-use brooklet::memory;
+use brooklet::base::memory;
+use brooklet::core::access::Verdict;
+use brooklet::core::journal::Room;
+use brooklet::core::limits::Limits;
 
 use crate::admission::{Thinker, with_method};
 use crate::durability::Kept;

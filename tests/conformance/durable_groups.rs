@@ -1,6 +1,6 @@
 //! Shared Subscriptions with a store: what waits for a member whose session ends goes to the others, wherever it is.
 
-use brooklet::limits::Limits;
+use brooklet::core::limits::Limits;
 
 use crate::durability::Kept;
 use crate::wire::*;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use brooklet::limits::Limits;
+use brooklet::core::limits::Limits;
 
 use crate::wire::*;
 use crate::world::{Peer, World};

@@ -1,11 +1,11 @@
 //! Who a session belongs to, and what its client may be given when it comes back by another listener or as another
 //! user.
 
-use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
-use brooklet::acl::{Access, Acl, Ruling, Subject};
-use brooklet::codec::{QoS, ReasonCode};
-use brooklet::limits::Limits;
-use brooklet::settings::ListenerId;
+use brooklet::auth::acl::{Access, Acl, Ruling, Subject};
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::protocol::codec::{QoS, ReasonCode};
 
 use crate::v5_peers::ConnAck;
 use crate::wire::*;

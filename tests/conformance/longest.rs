@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use brooklet::limits::Limits;
-use brooklet::settings::{ListenerId, Rules};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::{ListenerId, ListenerOptions};
 
 use crate::v5_peers::*;
 use crate::wire::*;
@@ -114,7 +114,7 @@ fn a_raised_qos_may_be_too_much() {
 #[test]
 fn a_mount_point_may_be_too_much() {
     let mut world = world(|_| ());
-    let mut rules = Rules::within(&Limits { packet_size: PACKET, ..Limits::default() });
+    let mut rules = ListenerOptions::within(&Limits { packet_size: PACKET, ..Limits::default() });
     rules.mount_point = Some("house/".into());
     world.broker.set_rules(MOUNTED, Rc::new(rules));
     let b = world.connect(Connect::new(V311, "b").bytes());

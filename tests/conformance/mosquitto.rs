@@ -1,8 +1,8 @@
 //! What the standards leave open and clients of mosquitto rely on, as an exchange of packets.
 
-use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
-use brooklet::codec::ReasonCode;
-use brooklet::limits::Limits;
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::ReasonCode;
 
 use crate::wire::*;
 use crate::world::World;

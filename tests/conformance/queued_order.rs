@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use brooklet::limits::Limits;
+use brooklet::core::limits::Limits;
 use proptest::prelude::*;
 
 use crate::wire::*;

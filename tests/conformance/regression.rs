@@ -5,16 +5,17 @@ use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use brooklet::access::{AccessControl, AllowAll, Answer, Client, Peer as Address, Question, Verdict};
-use brooklet::broker::{Broker, Effect};
-use brooklet::codec::ReasonCode;
+use brooklet::base::peer::Peer as Address;
 #[cfg(feature = "persistence")]
-use brooklet::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
-use brooklet::limits::Limits;
-use brooklet::settings::ListenerId;
+use brooklet::base::time::Duration;
+use brooklet::base::time::Time;
+use brooklet::core::access::{AccessControl, AllowAll, Answer, Client, Question, Verdict};
+use brooklet::core::broker::{Broker, Effect};
 #[cfg(feature = "persistence")]
-use brooklet::time::Duration;
-use brooklet::time::Time;
+use brooklet::core::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::protocol::codec::ReasonCode;
 
 use crate::wire::*;
 use crate::world::World;

@@ -1,7 +1,7 @@
 //! What becomes of messages while the disk has no room for more.
 
-use brooklet::journal::Room;
-use brooklet::limits::Limits;
+use brooklet::core::journal::Room;
+use brooklet::core::limits::Limits;
 
 use crate::durability::Kept;
 use crate::wire::*;

@@ -4,11 +4,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use brooklet::access::{AccessControl, Answer, Client, Peer as Address, Question, Verdict};
-use brooklet::broker::Introduction;
-use brooklet::codec::{QoS, ReasonCode};
-use brooklet::limits::Limits;
-use brooklet::settings::{ListenerId, Rules, UserNameSource};
+use brooklet::base::peer::Peer as Address;
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::broker::Introduction;
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::{ListenerId, ListenerOptions, UserNameSource};
+use brooklet::protocol::codec::{QoS, ReasonCode};
 
 use crate::v5_peers::*;
 use crate::wire::*;
@@ -18,13 +19,13 @@ use crate::world::{Peer, World};
 const STRICT: ListenerId = ListenerId(3);
 const PLAIN: ListenerId = ListenerId(0);
 
-fn rules(change: impl FnOnce(&mut Rules)) -> Rc<Rules> {
-    let mut rules = Rules::within(&Limits::default());
+fn rules(change: impl FnOnce(&mut ListenerOptions)) -> Rc<ListenerOptions> {
+    let mut rules = ListenerOptions::within(&Limits::default());
     change(&mut rules);
     Rc::new(rules)
 }
 
-fn world(change: impl FnOnce(&mut Rules)) -> World {
+fn world(change: impl FnOnce(&mut ListenerOptions)) -> World {
     let mut world = World::new();
     world.broker.set_rules(STRICT, rules(change));
     world
@@ -257,7 +258,7 @@ impl AccessControl for Witness {
     }
 }
 
-fn witnessed(change: impl FnOnce(&mut Rules)) -> (World, Asked) {
+fn witnessed(change: impl FnOnce(&mut ListenerOptions)) -> (World, Asked) {
     let asked = Asked::default();
     let mut world = World::with(Limits::default(), Witness(Rc::clone(&asked)));
     world.broker.set_rules(STRICT, rules(change));

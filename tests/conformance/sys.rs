@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use brooklet::limits::Limits;
-use brooklet::time::Duration;
+use brooklet::base::time::Duration;
+use brooklet::core::limits::Limits;
 
 use crate::v5_connect::Doorman;
 use crate::v5_peers::*;

@@ -1,9 +1,9 @@
 //! What MQTT 3.1 does differently, and redelivery, in which the three versions differ from each other.
 
-use brooklet::access::{Client, Question, Verdict};
-use brooklet::codec::ReasonCode;
-use brooklet::limits::Limits;
-use brooklet::time::Duration;
+use brooklet::base::time::Duration;
+use brooklet::core::access::{Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::ReasonCode;
 
 use crate::v311::{Rule, assert_closed_silently, assert_quiet, publish, retain};
 use crate::wire::*;

@@ -1,6 +1,6 @@
 //! What the tests of MQTT 3.1.1 share: clients of that version in the state that a test begins with.
 
-use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
 
 use crate::wire::*;
 use crate::world::{Peer, World};

@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use brooklet::access::{Client, Question, Verdict};
-use brooklet::codec::ReasonCode;
-use brooklet::limits::Limits;
+use brooklet::core::access::{Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::ReasonCode;
 
 use crate::v311::*;
 use crate::wire::*;

@@ -1,8 +1,8 @@
 //! Chapters 3.3 and 3.6: what a PUBLISH may say, RETAIN, and who is told what of it.
 
-use brooklet::access::{Client, Question, Verdict};
-use brooklet::codec::ReasonCode;
-use brooklet::limits::Limits;
+use brooklet::core::access::{Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::ReasonCode;
 
 use crate::v311::*;
 use crate::wire::*;

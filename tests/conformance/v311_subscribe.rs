@@ -1,8 +1,8 @@
 //! Chapters 3.8 to 3.12: SUBSCRIBE, UNSUBSCRIBE and PINGREQ with their answers.
 
-use brooklet::access::{Client, Question, Verdict};
-use brooklet::codec::{QoS, ReasonCode};
-use brooklet::limits::Limits;
+use brooklet::core::access::{Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::{QoS, ReasonCode};
 
 use crate::v311::*;
 use crate::wire::*;

@@ -1,10 +1,10 @@
 //! What clients may do by access rules: at SUBSCRIBE, at each delivery, for retained messages, for what waited, for
 //! Wills, for sessions of other users; and what becomes of all that when the rules change.
 
-use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
-use brooklet::acl::{Access, Acl, Ruling, Subject};
-use brooklet::codec::{QoS, ReasonCode};
-use brooklet::limits::Limits;
+use brooklet::auth::acl::{Access, Acl, Ruling, Subject};
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::{QoS, ReasonCode};
 
 use crate::v5_exchange::assert_silent;
 use crate::v5_peers::*;

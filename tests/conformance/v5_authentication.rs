@@ -1,8 +1,8 @@
 //! MQTT 5.0, chapters 3.15 and 4.12: extended authentication by AUTH, with a method of three words.
 
-use brooklet::access::{AccessControl, Answer, Client, Exchange, Progress, Question, Verdict};
-use brooklet::codec::ReasonCode;
-use brooklet::limits::Limits;
+use brooklet::core::access::{AccessControl, Answer, Client, Exchange, Progress, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::ReasonCode;
 
 use crate::v5_peers::*;
 use crate::wire::*;

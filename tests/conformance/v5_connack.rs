@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
-use brooklet::codec::ReasonCode;
-use brooklet::limits::Limits;
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::ReasonCode;
 
 use crate::v5_peers::*;
 use crate::wire::*;

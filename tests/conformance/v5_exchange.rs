@@ -1,9 +1,9 @@
 //! What the tests of 5.0 from the acknowledgements on have in common: clients in the state that a test begins
 //! with, and what may come back.
 
-use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
-use brooklet::codec::{QoS, ReasonCode};
-use brooklet::limits::Limits;
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::{QoS, ReasonCode};
 
 pub use crate::v5_peers::{
     assert_broken, assert_disconnected, client, subscribe_to, subscriber, take_payloads, take_publish,

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use brooklet::websocket::{Demands, Outcome, WebSocket};
+use brooklet::protocol::websocket::{Demands, Outcome, WebSocket};
 
 use crate::wire::{Connect, Publish, subscribe};
 use crate::world::{Peer, World};

@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
-use brooklet::access::{AccessControl, AllowAll, Peer as Address, Verdict};
-use brooklet::broker::{Broker, Effect, Intake};
-use brooklet::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
-use brooklet::limits::Limits;
-use brooklet::settings::ListenerId;
-use brooklet::slots::ConnectionId;
-use brooklet::time::{Duration, Time};
+use brooklet::base::peer::Peer as Address;
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::access::{AccessControl, AllowAll, Verdict};
+use brooklet::core::broker::{Broker, Effect, Intake};
+use brooklet::core::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::core::slots::ConnectionId;
 
 use crate::store::{Epoch, Store};
 

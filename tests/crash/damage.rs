@@ -7,12 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use brooklet::journal::{Fetch, Pages, Restored, SessionNumber, StoredDelivery};
-use brooklet::message::Portable;
+use brooklet::base::time::Time;
+use brooklet::core::journal::{Fetch, Pages, Restored, SessionNumber, StoredDelivery};
+use brooklet::core::message::Portable;
 use brooklet::settings::{ListenerName, OnDamage};
-use brooklet::storage::{Opening, Store, StoreError, Wanted};
-use brooklet::time::Time;
-use brooklet::timeline::Clocks;
+use brooklet::storage::store::{Opening, Store, StoreError, Wanted};
+use brooklet::storage::timeline::Clocks;
 
 use crate::broker::Place;
 use crate::chance::Chance;

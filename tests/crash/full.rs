@@ -303,8 +303,9 @@ fn by_raised_qos_0(server: &Server, _: &mut Owed) {
     ping(&mut peer);
 }
 
-/// Fills the disk with stored data of one kind, then another process takes the rest. Shows that clients that need no room
-/// are still served, that nothing is lost, and that there is room again when the owner of the queue has drained it.
+/// Fills the disk with stored data of one kind, then another process takes the rest. Shows that clients that need no
+/// room are still served, that nothing is lost, and that there is room again when the owner of the queue has drained
+/// it.
 fn fills(name: &str, filter: &str, act: impl Fn(&Server, &mut Owed)) {
     let raises = format!("upgrade_outgoing_qos {}\n", name == "raised");
     let Some(mut small) = SmallPlace::mount(name, &raises) else { return };

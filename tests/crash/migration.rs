@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use brooklet::base::time::Time;
 use brooklet::settings::{ListenerName, OnDamage};
-use brooklet::storage::{Opening, Store};
-use brooklet::time::Time;
-use brooklet::timeline::Clocks;
+use brooklet::storage::store::{Opening, Store};
+use brooklet::storage::timeline::Clocks;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 

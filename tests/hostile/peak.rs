@@ -1,12 +1,13 @@
 //! After a peak: what was held for it is given back, not kept for the next one.
 
-use brooklet::access::{AllowAll, Peer};
-use brooklet::broker::{Broker, Effect};
-use brooklet::limits::Limits;
-use brooklet::memory;
-use brooklet::settings::ListenerId;
-use brooklet::slots::ConnectionId;
-use brooklet::time::{Duration, Time};
+use brooklet::base::memory;
+use brooklet::base::peer::Peer;
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::access::AllowAll;
+use brooklet::core::broker::{Broker, Effect};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::core::slots::ConnectionId;
 
 const CLIENTS: usize = 2_000;
 const RETAINED: usize = 5_000;

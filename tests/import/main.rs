@@ -7,21 +7,23 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-use brooklet::access::{AllowAll, Peer};
-use brooklet::broker::{Broker, Effect};
-use brooklet::codec::{
+use brooklet::base::peer::Peer;
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::access::AllowAll;
+use brooklet::core::broker::{Broker, Effect};
+use brooklet::core::journal::{Batch, Pace};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{
     Acknowledgement, Connect, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
     ProtocolVersion, Publish, ReasonCode, Status, decode, frame,
 };
-use brooklet::import::{Entrance, Import};
-use brooklet::journal::{Batch, Pace};
-use brooklet::limits::Limits;
-use brooklet::settings::{ListenerId, OnDamage};
-use brooklet::slots::ConnectionId;
-use brooklet::storage::{Opening, Store, Wanted};
-use brooklet::time::{Duration, Time};
-use brooklet::timeline::Clocks;
-use brooklet::topic::TopicName;
+use brooklet::protocol::topic::TopicName;
+use brooklet::settings::OnDamage;
+use brooklet::storage::import::{Entrance, Import};
+use brooklet::storage::store::{Opening, Store, Wanted};
+use brooklet::storage::timeline::Clocks;
 
 /// Some minutes after the databases were written, in milliseconds since 1970.
 const WALL: u64 = 1_795_428_200_000;

@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use brooklet::access::{AccessControl, Answer, Client, Exchange, Progress, Question};
-use brooklet::broker::Introduction;
-use brooklet::limits::Limits;
-use brooklet::slots::ConnectionId;
-use brooklet::time::Duration;
+use brooklet::base::time::Duration;
+use brooklet::core::access::{AccessControl, Answer, Client, Exchange, Progress, Question};
+use brooklet::core::broker::Introduction;
+use brooklet::core::limits::Limits;
+use brooklet::core::slots::ConnectionId;
 
 use crate::lab::{Lab, compare, compare_with};
 use crate::wire::{Connect, Publish, V5, V311, field, packet, subscribe};
@@ -112,7 +112,7 @@ impl Exchange for Endless {
     }
 
     fn memory(&self) -> usize {
-        brooklet::memory::allocation(self.0.capacity())
+        brooklet::base::memory::allocation(self.0.capacity())
     }
 }
 

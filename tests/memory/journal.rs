@@ -12,7 +12,7 @@ pub fn compare_all() -> Vec<String> {
     wrong
 }
 
-fn away(lab: &mut Lab, number: usize) -> brooklet::slots::ConnectionId {
+fn away(lab: &mut Lab, number: usize) -> brooklet::core::slots::ConnectionId {
     lab.connect(&Connect::new(V5, &name(number)).resume().expiry(10_000))
 }
 

@@ -1,6 +1,6 @@
 //! Messages: in queues, in flight, retained.
 
-use brooklet::slots::ConnectionId;
+use brooklet::core::slots::ConnectionId;
 
 use crate::lab::{Lab, compare};
 use crate::wire::{Connect, Publish, V5, V311, subscribe};

@@ -1,7 +1,7 @@
 //! A broker with a limit: however much is asked of it, it holds no more.
 
-use brooklet::limits::Limits;
-use brooklet::memory;
+use brooklet::base::memory;
+use brooklet::core::limits::Limits;
 
 use crate::lab::{Lab, compare_with, unbounded};
 use crate::wire::{Connect, PINGREQ, Publish, V5, V311, subscribe};
@@ -23,7 +23,7 @@ pub fn compare_all() -> Vec<String> {
 fn within_limit(name: &'static str, act: impl FnOnce(&mut Lab)) -> Vec<String> {
     let limits = Limits { memory: Some(LIMIT), ..unbounded() };
     let mut held = 0;
-    let mut wrong = compare_with(name, limits, brooklet::access::AllowAll, |lab| {
+    let mut wrong = compare_with(name, limits, brooklet::core::access::AllowAll, |lab| {
         act(lab);
         lab.peak();
         held = memory::held();

@@ -1,6 +1,6 @@
 //! Sessions, their subscriptions, and what is remembered of who gets what.
 
-use brooklet::time::Duration;
+use brooklet::base::time::Duration;
 
 use crate::lab::{Lab, compare};
 use crate::wire::{Connect, Publish, V5, V311, subscribe, unsubscribe};
@@ -33,7 +33,7 @@ fn name(number: usize) -> String {
     format!("client-{number}")
 }
 
-fn away(lab: &mut Lab, number: usize) -> brooklet::slots::ConnectionId {
+fn away(lab: &mut Lab, number: usize) -> brooklet::core::slots::ConnectionId {
     lab.connect(&Connect::new(V5, &name(number)).resume().expiry(10_000))
 }
 

@@ -5,7 +5,7 @@ use std::alloc::System;
 use std::fmt;
 use std::ops::Sub;
 
-use brooklet::memory;
+use brooklet::base::memory;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
 
 #[global_allocator]

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use brooklet::codec::{
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{
     Acknowledgement, Connect, Delivery, Disconnect, FilterBuffer, Packet, PacketIdentifier, Properties,
     Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode, Status, Subscribe, Subscription,
     SubscriptionBuffer, Unsubscribe, Will, decode, frame,
 };
-use brooklet::slots::ConnectionId;
-use brooklet::topic::{TopicFilter, TopicName};
+use brooklet::protocol::topic::{TopicFilter, TopicName};
 
 /// A message to be published.
 #[derive(Clone, Debug)]

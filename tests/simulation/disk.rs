@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use brooklet::broker::{Broker, Statistics};
-use brooklet::journal::{Batch, Fetch, Need, NextNumbers, Pace, Record, Restored, Room, StoredSession};
-use brooklet::message::Portable;
-use brooklet::time::{Duration, Time};
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::broker::{Broker, Statistics};
+use brooklet::core::journal::{Batch, Fetch, Need, NextNumbers, Pace, Record, Restored, Room, StoredSession};
+use brooklet::core::message::Portable;
 
 use crate::chance::Chance;
 use crate::machine::Machine;

@@ -1,7 +1,7 @@
 //! What the broker itself has allocated, where a test allocates all the time: each call of the broker is measured by
 //! itself.
 
-use brooklet::memory;
+use brooklet::base::memory;
 
 use crate::truth::{Comparison, Live};
 

@@ -1,8 +1,8 @@
 //! The machine below the broker: it may be restarted, and its wall clock may show anything. The real timeline says how
 //! time goes on for the core after a crash, and that is compared with a simple model.
 
-use brooklet::time::{Duration, Time};
-use brooklet::timeline::{Anchor, Boot, Clocks, DOWNTIME_MAXIMUM, RELEASED, Timeline};
+use brooklet::base::time::{Duration, Time};
+use brooklet::storage::timeline::{Anchor, Boot, Clocks, DOWNTIME_MAXIMUM, RELEASED, Timeline};
 
 use crate::chance::Chance;
 

@@ -1,9 +1,9 @@
 //! What one seed is about. Every feature and every fault is on in some seeds and off in others, with weights drawn
 //! anew: a mix that has everything on all the time never gets deep into anything.
 
-use brooklet::codec::ProtocolVersion;
-use brooklet::limits::Limits;
-use brooklet::time::Duration;
+use brooklet::base::time::Duration;
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::ProtocolVersion;
 
 use crate::chance::Chance;
 

@@ -13,7 +13,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use brooklet::planted::{Fault, plant};
+use brooklet::base::planted::{Fault, plant};
 
 /// A fault that hides for longer would hide for ever.
 const SEEDS: u64 = 2_000;

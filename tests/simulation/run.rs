@@ -1,11 +1,11 @@
 //! One run: what the devices do, step by step, then peace, and at the end an empty broker.
 
-use brooklet::broker::Census;
-use brooklet::codec::{
+use brooklet::core::broker::Census;
+use brooklet::core::journal::Room;
+use brooklet::protocol::codec::{
     Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscription,
 };
-use brooklet::journal::Room;
-use brooklet::topic::{TopicFilter, TopicName};
+use brooklet::protocol::topic::{TopicFilter, TopicName};
 
 use crate::device::{Draft, DraftWill, Greeting};
 use crate::plan::{Act, TOPICS};

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
-use brooklet::codec::{PacketIdentifier, QoS};
-use brooklet::journal::{
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::journal::{
     Batch, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, Record, Restored,
     SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession,
     StoredSubscription,
 };
-use brooklet::message::{Portable, Publication};
-use brooklet::time::{Duration, Time};
+use brooklet::core::message::{Portable, Publication};
+use brooklet::protocol::codec::{PacketIdentifier, QoS};
 
 use crate::chance::Chance;
 
@@ -338,11 +338,11 @@ fn shuffle<T>(list: &mut [T], chance: &mut Chance) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brooklet::codec::QoS;
-    use brooklet::journal::{CopyForm, StoredWill};
-    use brooklet::settings::ListenerId;
-    use brooklet::subscription::Identifiers;
-    use brooklet::topic::TopicName;
+    use brooklet::core::journal::{CopyForm, StoredWill};
+    use brooklet::core::listener::ListenerId;
+    use brooklet::core::subscription::Identifiers;
+    use brooklet::protocol::codec::QoS;
+    use brooklet::protocol::topic::TopicName;
 
     const SESSIONS: u64 = 4;
 
@@ -361,7 +361,7 @@ mod tests {
             qos: QoS::ExactlyOnce,
             retain: false,
             publisher: None,
-            properties: brooklet::codec::Properties::default(),
+            properties: brooklet::protocol::codec::Properties::default(),
             expires,
         })
     }

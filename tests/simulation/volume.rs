@@ -4,17 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use brooklet::access::{AllowAll, Peer};
-use brooklet::broker::{Broker, Census, Effect, Intake};
-use brooklet::codec::{
+use brooklet::base::peer::Peer;
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::access::AllowAll;
+use brooklet::core::broker::{Broker, Census, Effect, Intake};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{
     Acknowledgement, Delivery, Disconnect, Packet, PacketIdentifier, Properties, ProtocolVersion, Publish,
     QoS, ReasonCode, Status, Subscription, decode, frame,
 };
-use brooklet::limits::Limits;
-use brooklet::settings::ListenerId;
-use brooklet::slots::ConnectionId;
-use brooklet::time::{Duration, Time};
-use brooklet::topic::{TopicFilter, TopicName};
+use brooklet::protocol::topic::{TopicFilter, TopicName};
 
 use crate::chance::Chance;
 use crate::device::{Device, Draft, DraftWill, Greeting};
@@ -443,7 +444,7 @@ fn draft(topic: &'static str, number: u64) -> Draft {
         payload: number.to_be_bytes().to_vec(),
         qos: QoS::AtLeastOnce,
         retain: false,
-        properties: brooklet::codec::PropertyBuffer::default(),
+        properties: brooklet::protocol::codec::PropertyBuffer::default(),
         expiry: None,
         alias: 0,
     }

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::rc::Rc;
 
-use brooklet::access::{AccessControl, Answer, Client, Peer, Question, Verdict};
-use brooklet::broker::{Broker, Effect, Intake, Part, Statistics};
-use brooklet::settings::ListenerId;
-use brooklet::slots::ConnectionId;
-use brooklet::time::{Duration, Time};
+use brooklet::base::peer::Peer;
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::broker::{Broker, Effect, Intake, Part, Statistics};
+use brooklet::core::listener::ListenerId;
+use brooklet::core::slots::ConnectionId;
 
 use crate::chance::{Chance, Trace};
 use crate::device::{Device, Greeting};

@@ -1,11 +1,11 @@
 //! A message that takes several turns, and what happens to it meanwhile: each sentence at the top of
-//! `src/broker/distribution.rs`. The budget is small here, so that a thousand recipients take some turns.
+//! `src/core/broker/distribution.rs`. The budget is small here, so that a thousand recipients take some turns.
 
 use std::collections::BTreeSet;
 
-use brooklet::access::{AccessControl, AllowAll, Answer, Client, Question, Verdict};
-use brooklet::codec::{QoS, ReasonCode};
-use brooklet::limits::Limits;
+use brooklet::core::access::{AccessControl, AllowAll, Answer, Client, Question, Verdict};
+use brooklet::core::limits::Limits;
+use brooklet::protocol::codec::{QoS, ReasonCode};
 
 use crate::clients::{clean, lasting, subscribers};
 use crate::server::{Peer, Server};

@@ -48,7 +48,7 @@ fn a_clean_start_over_very_many_messages() {
 fn a_session_with_very_many_messages_expires() {
     let mut server = with_queue();
     let mut bystander = Bystander::new(&mut server);
-    server.skip(brooklet::time::Duration::from_seconds(3_601));
+    server.skip(brooklet::base::time::Duration::from_seconds(3_601));
     server.settle_beside(&mut bystander);
     bystander.assert_answered(3);
     let census = server.broker.census();

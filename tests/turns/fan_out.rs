@@ -79,7 +79,7 @@ fn wills_of_very_many_at_once() {
     }
     server.settle_beside(&mut bystander);
     // A Will for which there was no room is tried again.
-    server.pass(brooklet::time::Duration::from_seconds(1));
+    server.pass(brooklet::base::time::Duration::from_seconds(1));
     for peer in subscribers {
         let mut topics: Vec<String> =
             server.take_messages(peer).into_iter().map(|message| message.topic).collect();

@@ -1,6 +1,6 @@
 //! Very many filters: of one client that overlap, in one packet, and of sessions that end.
 
-use brooklet::memory;
+use brooklet::base::memory;
 
 use crate::bystander::Bystander;
 use crate::clients::{assert_codes, burst, clean, numbers, publisher, subscribe_all};

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 
-use brooklet::access::{AccessControl, AllowAll, Peer as Address};
-use brooklet::broker::{Broker, Effect, Intake};
-use brooklet::journal::{Batch, MessageNumber, NextNumbers, Pace, SessionNumber};
-use brooklet::limits::Limits;
-use brooklet::settings::ListenerId;
-use brooklet::slots::ConnectionId;
-use brooklet::time::{Duration, Time};
+use brooklet::base::peer::Peer as Address;
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::access::{AccessControl, AllowAll};
+use brooklet::core::broker::{Broker, Effect, Intake};
+use brooklet::core::journal::{Batch, MessageNumber, NextNumbers, Pace, SessionNumber};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::ListenerId;
+use brooklet::core::slots::ConnectionId;
 
 use crate::bystander::Bystander;
 use crate::store::{Epoch, Store};

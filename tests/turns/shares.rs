@@ -1,7 +1,7 @@
 //! Work that comes from elsewhere than packets of the moment: timers, resumed connections, and what waits beside a
 //! flood.
 
-use brooklet::time::Duration;
+use brooklet::base::time::Duration;
 
 use crate::bystander::Bystander;
 use crate::clients::{assert_codes, burst, clean, lasting, numbers, publisher, subscribe_all, subscribers};

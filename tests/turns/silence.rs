@@ -1,9 +1,9 @@
 //! Time that is over for peers whose words lie unread, because the broker has not looked: they count before the silence
 //! does, however many peers there are and however little of a turn is left for them.
 
-use brooklet::access::{AccessControl, Answer, Client, Question, Verdict};
-use brooklet::limits::Limits;
-use brooklet::time::Duration;
+use brooklet::base::time::Duration;
+use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use brooklet::core::limits::Limits;
 
 use crate::clients::{clean, lasting, subscribers};
 use crate::server::{Peer, Server};

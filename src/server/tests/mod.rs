@@ -16,16 +16,18 @@ use std::thread::JoinHandle;
 use mio::Events;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use crate::access::{AccessControl, Answer, Client, Question, Verdict};
-use crate::codec::ReasonCode;
-use crate::limits::Limits;
+use crate::base::time::Duration;
+use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::core::limits::Limits;
+use crate::core::listener::{ListenerOptions, UserNameSource};
+use crate::core::slots::ConnectionId;
+use crate::protocol::codec::ReasonCode;
+use crate::protocol::proxy::Proxy;
+use crate::protocol::websocket::testing::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, frame};
 use crate::server::plan::Plan;
 use crate::server::tls::testing::{Authority, Directory, Files, listener};
 use crate::server::{Server, Signals};
-use crate::settings::{Address, Listener, Network, Protocol, Proxy, Rules, UserNameSource};
-use crate::slots::ConnectionId;
-use crate::time::Duration;
-use crate::websocket::testing::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, frame};
+use crate::settings::{Address, Listener, Network, Protocol};
 
 /// Lets in whom this name in a certificate stands for, or everybody.
 struct Doorman(Option<&'static str>);
@@ -133,7 +135,8 @@ fn with_websocket(listener: &mut Listener) {
 }
 
 fn with_names(listener: &mut Listener) {
-    listener.rules = Rc::new(Rules { user_name: UserNameSource::CommonName, ..(*listener.rules).clone() });
+    listener.rules =
+        Rc::new(ListenerOptions { user_name: UserNameSource::CommonName, ..(*listener.rules).clone() });
 }
 
 fn tls(config: ClientConfig, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {

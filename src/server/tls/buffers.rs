@@ -1,7 +1,7 @@
 //! What a session of rustls takes in memory. It does not tell, so it is followed from outside, by what goes in and
 //! comes out.
 
-use crate::memory;
+use crate::base::memory;
 
 /// What a session takes before anything has come, and when its handshake is over, in bytes: keys, and the state of its
 /// handshake. Measured with an allocator that counts.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use log::error;
 
-use crate::files;
+use crate::base::files;
 
 /// Who may read the file: its owner.
 const MODE: u32 = 0o600;

@@ -18,8 +18,9 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::authority::{read_file, unreadable};
-use crate::settings::{Complaint, Listener, Protocol, Tls, UserNameSource};
+use crate::auth::access_control::{read_file, unreadable};
+use crate::core::listener::UserNameSource;
+use crate::settings::{Complaint, Listener, Protocol, Tls};
 
 use super::Setup;
 use super::certificate::Certificate;

@@ -23,7 +23,7 @@ use rustls::{
     ServerConnection,
 };
 
-use crate::settings::UserNameSource;
+use crate::core::listener::UserNameSource;
 
 use buffers::Buffers;
 use certificate::Certificate;

@@ -14,8 +14,9 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
-use crate::limits::Limits;
-use crate::settings::{Address, Listener, Protocol, Rules, Security, Tls};
+use crate::core::limits::Limits;
+use crate::core::listener::ListenerOptions;
+use crate::settings::{Address, Listener, Protocol, Security, Tls};
 
 /// What `openssl` needs to be told beside its arguments.
 const CONFIGURATION: &str = "\
@@ -288,7 +289,7 @@ pub(in crate::server) fn listener(files: &Files) -> Listener {
         proxy: None,
         proxies: Vec::new(),
         connections: usize::MAX,
-        rules: Rc::new(Rules::within(&Limits::default())),
+        rules: Rc::new(ListenerOptions::within(&Limits::default())),
         security: Rc::new(Security { allows_anonymous: true, ..Security::default() }),
     }
 }

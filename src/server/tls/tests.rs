@@ -9,8 +9,9 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use super::testing::{Authority, Files, listener};
 use super::{Layer, Outcome, Setup, load};
-use crate::limits::COPIED_AHEAD_MAXIMUM;
-use crate::settings::{Listener, Protocol, Rules, UserNameSource};
+use crate::core::limits::COPIED_AHEAD_MAXIMUM;
+use crate::core::listener::{ListenerOptions, UserNameSource};
+use crate::settings::{Listener, Protocol};
 
 /// A socket that takes so many bytes before it would block.
 #[derive(Default)]
@@ -111,7 +112,7 @@ fn demand(listener: &mut Listener, files: &Files, user_name: UserNameSource) {
     let tls = listener.tls.as_mut().unwrap();
     tls.requires_certificate = true;
     tls.authorities = Some(files.authority.clone());
-    listener.rules = Rc::new(Rules { user_name, ..(*listener.rules).clone() });
+    listener.rules = Rc::new(ListenerOptions { user_name, ..(*listener.rules).clone() });
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn a_certificate_is_asked_for_only_where_it_is_of_use() {
     let curious = server(&authority, |listener| {
         vouched(listener);
         listener.rules =
-            Rc::new(Rules { user_name: UserNameSource::CommonName, ..(*listener.rules).clone() });
+            Rc::new(ListenerOptions { user_name: UserNameSource::CommonName, ..(*listener.rules).clone() });
     });
     let outcome = Pair::new(&Arc::new(config), &curious).exchange(usize::MAX);
     assert!(matches!(outcome, Outcome::Failed(why) if why.contains("issued by nobody")));

@@ -1,9 +1,9 @@
 //! Connections and sessions that end, and their Wills.
 
-use brooklet::broker::Effect;
-use brooklet::codec::{QoS, ReasonCode};
-use brooklet::slots::ConnectionId;
-use brooklet::time::{Duration, Time};
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::broker::Effect;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{QoS, ReasonCode};
 
 use super::Oracle;
 use super::room::WILL_RETRY;
@@ -11,7 +11,7 @@ use super::routing::split;
 use super::state::{Answer, Copy, Omission, Progress, Publication, Will};
 
 impl Oracle {
-    pub(super) fn will(&mut self, client: &str, will: &brooklet::codec::Will<'_>) -> Will {
+    pub(super) fn will(&mut self, client: &str, will: &brooklet::protocol::codec::Will<'_>) -> Will {
         let (properties, interval) = split(will.properties);
         let publication = Publication {
             number: 0,

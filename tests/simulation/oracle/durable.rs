@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use brooklet::codec::{Acknowledgement, QoS};
-use brooklet::slots::ConnectionId;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{Acknowledgement, QoS};
 
 use super::Oracle;
 use super::state::{

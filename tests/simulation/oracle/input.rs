@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use brooklet::codec::{
+use brooklet::base::time::Time;
+use brooklet::core::journal::Room;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{
     Acknowledgement, Connect, Delivery, Disconnect, Packet, ProtocolVersion, Publish, ReasonCode, Status,
     Subscribe, Unsubscribe, decode, frame,
 };
-use brooklet::journal::Room;
-use brooklet::slots::ConnectionId;
-use brooklet::time::Time;
-use brooklet::topic::TopicFilter;
+use brooklet::protocol::topic::TopicFilter;
 
 use super::Oracle;
 use super::progress::Begun;

@@ -19,12 +19,12 @@ mod stored;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use brooklet::broker::{Census, Statistics};
-use brooklet::codec::Packet;
-use brooklet::journal::Room;
-use brooklet::limits::Limits;
-use brooklet::slots::ConnectionId;
-use brooklet::time::Time;
+use brooklet::base::time::Time;
+use brooklet::core::broker::{Census, Statistics};
+use brooklet::core::journal::Room;
+use brooklet::core::limits::Limits;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::Packet;
 
 pub use state::Line;
 use state::{Answer, Copy, Group, Progress, Publication, Replay, Session, Shared, Source};

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use brooklet::codec::{
+use brooklet::base::time::Duration;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{
     Acknowledgement, Packet, PacketIdentifier, Property, ProtocolVersion, Publish, QoS, Status, decode, frame,
 };
-use brooklet::slots::ConnectionId;
-use brooklet::time::Duration;
 
 use super::Oracle;
 use super::durable::Sent;

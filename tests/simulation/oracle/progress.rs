@@ -1,12 +1,12 @@
 //! What the broker has begun and goes on with in later turns: messages that have not reached all their recipients, and
-//! packets of many filters. `src/broker/distribution.rs` says what holds for such messages.
+//! packets of many filters. `src/core/broker/distribution.rs` says what holds for such messages.
 
 use std::rc::Rc;
 
-use brooklet::codec::{
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{
     Packet, QoS, ReasonCode, RetainHandling, Status, Subscribe, Subscription, Unsubscribe, decode, frame,
 };
-use brooklet::slots::ConnectionId;
 
 use super::Oracle;
 use super::durable::Snapshot;
@@ -111,8 +111,10 @@ impl Oracle {
         let may_be_refused = self.is_tight && !open.publication.retain;
         let mut more = vec![ReasonCode::Success, ReasonCode::NoMatchingSubscribers];
         more.extend(may_be_refused.then_some(ReasonCode::QuotaExceeded));
-        let debts =
-            self.lines.values_mut().filter(|line| line.version == brooklet::codec::ProtocolVersion::V5);
+        let debts = self
+            .lines
+            .values_mut()
+            .filter(|line| line.version == brooklet::protocol::codec::ProtocolVersion::V5);
         let debts = debts.flat_map(|line| &mut line.answers);
         for debt in debts.filter(|debt| debt.subject == Subject::Publication(number)) {
             if let Some(identifier) = debt.answer.allow(&more)
@@ -220,7 +222,7 @@ impl Oracle {
     ) {
         let identifier = subscribe.properties.subscription_identifiers().next();
         let line = self.lines.get_mut(&id).expect("it is there");
-        let is_v5 = line.version == brooklet::codec::ProtocolVersion::V5;
+        let is_v5 = line.version == brooklet::protocol::codec::ProtocolVersion::V5;
         let mut begun = std::mem::take(&mut line.begun);
         for wanted in subscribe.subscriptions.iter().take(until).skip(begun.done) {
             let terms = Terms {
@@ -307,7 +309,7 @@ impl Oracle {
         until: usize,
     ) {
         let line = self.lines.get_mut(&id).expect("it is there");
-        let is_v5 = line.version == brooklet::codec::ProtocolVersion::V5;
+        let is_v5 = line.version == brooklet::protocol::codec::ProtocolVersion::V5;
         let mut begun = std::mem::take(&mut line.begun);
         for filter in unsubscribe.filters.iter().take(until).skip(begun.done) {
             begun.changes.push((key_of(filter), None));

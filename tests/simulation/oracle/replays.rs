@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use brooklet::codec::{ProtocolVersion, QoS};
+use brooklet::protocol::codec::{ProtocolVersion, QoS};
 
 use super::Oracle;
 use super::output::Received;

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use brooklet::codec::QoS;
-use brooklet::message::Portable;
-use brooklet::time::{Duration, Time};
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::message::Portable;
+use brooklet::protocol::codec::QoS;
 
 use super::Oracle;
 use super::routing::is_match;
@@ -223,14 +223,14 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
-    use brooklet::broker::Statistics;
-    use brooklet::codec::{
+    use brooklet::core::broker::Statistics;
+    use brooklet::core::limits::Limits;
+    use brooklet::core::slots::{ConnectionId, Slots};
+    use brooklet::protocol::codec::{
         Acknowledgement, ConnAck, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
         ProtocolVersion, Publish, ReasonCode, RetainHandling, Subscription,
     };
-    use brooklet::limits::Limits;
-    use brooklet::slots::{ConnectionId, Slots};
-    use brooklet::topic::{TopicFilter, TopicName};
+    use brooklet::protocol::topic::{TopicFilter, TopicName};
 
     use super::*;
     use crate::device::{Device, Greeting};

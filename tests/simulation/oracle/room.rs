@@ -1,9 +1,9 @@
 //! A full disk: what can not be kept is not taken, and its client is told so as far as its version can say it.
 
-use brooklet::codec::{Connect, ProtocolVersion, QoS, ReasonCode};
-use brooklet::journal::{Need, Room};
-use brooklet::slots::ConnectionId;
-use brooklet::time::Duration;
+use brooklet::base::time::Duration;
+use brooklet::core::journal::{Need, Room};
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{Connect, ProtocolVersion, QoS, ReasonCode};
 
 use super::Oracle;
 use super::routing::is_match;

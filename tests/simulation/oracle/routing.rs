@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use brooklet::codec::{Properties, Property, Publish, QoS, ReasonCode};
-use brooklet::message;
-use brooklet::settings::ListenerId;
-use brooklet::time::{Duration, Time};
-use brooklet::topic::TopicFilter;
+use brooklet::base::time::{Duration, Time};
+use brooklet::core::listener::ListenerId;
+use brooklet::core::message;
+use brooklet::protocol::codec::{Properties, Property, Publish, QoS, ReasonCode};
+use brooklet::protocol::topic::TopicFilter;
 
 use super::Oracle;
 use super::state::{Copy, Publication, Session, Shared, Source, Terms};

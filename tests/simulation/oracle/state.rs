@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use brooklet::codec::{
+use brooklet::base::time::Time;
+use brooklet::core::slots::ConnectionId;
+use brooklet::protocol::codec::{
     Acknowledgement, Delivery, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
     ProtocolVersion, Publish, QoS, ReasonCode, Status, decode, frame,
 };
-use brooklet::slots::ConnectionId;
-use brooklet::time::Time;
-use brooklet::topic::TopicName;
+use brooklet::protocol::topic::TopicName;
 
 /// One message that the broker has taken over.
 #[derive(Clone, Debug)]

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brooklet::journal::{SessionNumber, StoredPresence, StoredSession, StoredSubscription};
-use brooklet::message::Portable;
-use brooklet::time::Time;
+use brooklet::base::time::Time;
+use brooklet::core::journal::{SessionNumber, StoredPresence, StoredSession, StoredSubscription};
+use brooklet::core::message::Portable;
 
 use super::Oracle;
 use super::state::{Copy, Key, Publication, Session, Terms};
@@ -160,7 +160,7 @@ fn check_session(stored: &StoredSession, session: &Session) {
 /// Packet Identifiers of QoS 1 deliveries.
 fn check_begun(store: &Store, number: SessionNumber, session: &Session) {
     for (identifier, flight) in &session.in_flight {
-        if flight.copy.qos != brooklet::codec::QoS::AtLeastOnce
+        if flight.copy.qos != brooklet::protocol::codec::QoS::AtLeastOnce
             || flight.copy.is_optional
             || !session.fits(&flight.copy)
         {
@@ -187,7 +187,7 @@ fn check_identifiers(store: &Store, number: SessionNumber, session: &Session) {
         deliveries.map(|((_, identifier), delivery)| (identifier.value(), delivery.is_released)).collect();
     for (identifier, flight) in &session.in_flight {
         let is_released = flight.released_at.is_some();
-        let is_exact = flight.copy.qos == brooklet::codec::QoS::ExactlyOnce;
+        let is_exact = flight.copy.qos == brooklet::protocol::codec::QoS::ExactlyOnce;
         if !is_released && (flight.copy.is_optional || !session.fits(&flight.copy)) {
             // It may have become too large for its client, and so be done [MQTT-3.1.2-25].
             continue;

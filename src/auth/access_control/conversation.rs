@@ -1,0 +1,142 @@
+//! SCRAM-SHA-256 with the users of a password file.
+
+use std::rc::Rc;
+
+use base64ct::{Base64, Encoding};
+use log::error;
+
+use super::attempts::{Claimant, Standing};
+use super::guard::Guard;
+use super::random;
+use crate::auth::passwords::{Digest, Passwords, Secret, digest, pick};
+use crate::auth::scram::{self, Step, Verifier};
+use crate::base::memory;
+use crate::base::peer::Peer;
+use crate::core::access::{Client, Exchange, Progress, TOO_MANY_WRONG};
+use crate::protocol::codec::ReasonCode;
+
+/// Bytes of the server's share of a nonce.
+const NONCE_LENGTH: usize = 24;
+
+/// Who has begun an exchange.
+#[derive(Debug)]
+pub(super) struct Caller {
+    peer: Option<Peer>,
+    client_identifier: Box<str>,
+    /// How many wrong passwords of a user are looked at.
+    most: usize,
+}
+
+impl Caller {
+    /// A client of a listener at which so many wrong passwords of a user are looked at.
+    pub(super) fn new(client: &Client<'_>, most: usize) -> Self {
+        Self { peer: client.peer, client_identifier: client.client_identifier.into(), most }
+    }
+}
+
+/// One exchange on its way.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    exchange: scram::Exchange,
+    passwords: Rc<Passwords>,
+    secret: [u8; 32],
+    guard: Guard,
+    caller: Caller,
+    /// Who the client says it is, once it has.
+    claimed: Option<Claimed>,
+}
+
+/// Who a client says it is.
+#[derive(Clone, Copy, Debug)]
+struct Claimed {
+    claimant: Claimant,
+    /// What a proof of it is remembered by: always the same for its line of the password file.
+    proof: Digest,
+}
+
+impl Conversation {
+    /// Begins one, if the method is SCRAM-SHA-256 and any user has a verifier for it.
+    pub(super) fn begin(
+        method: &str,
+        passwords: Rc<Passwords>,
+        secret: [u8; 32],
+        guard: Guard,
+        caller: Caller,
+    ) -> Option<Self> {
+        if method != scram::METHOD {
+            return None;
+        }
+        passwords.secrets().find_map(verifier)?;
+        match random::<NONCE_LENGTH>() {
+            Ok(nonce) => {
+                let exchange = scram::Exchange::new(Base64::encode_string(&nonce));
+                Some(Self { exchange, passwords, secret, guard, caller, claimed: None })
+            }
+            Err(why) => {
+                error!("Error: the system gives no random bytes: {why}.");
+                None
+            }
+        }
+    }
+}
+
+fn verifier(secret: &Secret) -> Option<&Verifier> {
+    match secret {
+        Secret::Scram(verifier) => Some(verifier),
+        Secret::Sha512 { .. } | Secret::Pbkdf2 { .. } | Secret::Argon2id { .. } => None,
+    }
+}
+
+/// What somebody is judged by who has no verifier: made like that of some user, always the same for one name, so that
+/// nobody can tell him from others.
+fn decoy(passwords: &Passwords, user: &str, secret: &[u8]) -> Verifier {
+    let verifiers = || passwords.secrets().filter_map(verifier);
+    let model = pick(user, secret, verifiers().count()).and_then(|place| verifiers().nth(place));
+    model.expect("without any verifier nothing begins").decoy(user, secret)
+}
+
+impl Exchange for Conversation {
+    fn go_on(&mut self, data: &[u8]) -> Progress {
+        if data.is_empty() {
+            // Whoever begins without data is asked for it.
+            return Progress::Challenge(Vec::new());
+        }
+        let Self { exchange, passwords, secret, guard, caller, claimed } = self;
+        let step = exchange.go_on(data, |user| {
+            let (verifier, is_known) = match passwords.secret(user).and_then(verifier) {
+                Some(verifier) => (verifier.clone(), true),
+                None => (decoy(passwords, user, secret), false),
+            };
+            let claimant = guard.claimant(caller.peer, user, &caller.client_identifier, caller.most);
+            let proof = digest(secret, &[b"proof", verifier.to_string().as_bytes(), user.as_bytes()]);
+            *claimed = Some(Claimed { claimant, proof });
+            (verifier, is_known)
+        });
+        // Before its user is known nothing is proved and nothing can be wrong.
+        let Some(Claimed { claimant, proof }) = claimed else {
+            return match step {
+                Step::Failed(what) => Progress::Failed(ReasonCode::NotAuthorized, what),
+                Step::Challenge(_) | Step::Passed { .. } => unreachable!("the first message names the user"),
+            };
+        };
+        let too_many = Progress::Failed(ReasonCode::ConnectionRateExceeded, TOO_MANY_WRONG);
+        match step {
+            _ if guard.standing(claimant) == Standing::Closed => too_many,
+            Step::Challenge(text) => Progress::Challenge(text.into_bytes()),
+            Step::Passed { .. } if !guard.accepts(claimant, *proof) => too_many,
+            Step::Passed { user, proof } => {
+                Progress::Passed { user_name: user.into(), data: proof.into_bytes() }
+            }
+            Step::Failed(what) => {
+                let was_open = guard.standing(claimant) == Standing::Open;
+                // No two proofs are the same, so it cannot be told whether two are of the same password.
+                guard.note_wrong(claimant, digest(secret, &[b"exchange", data]));
+                if was_open { Progress::Failed(ReasonCode::NotAuthorized, what) } else { too_many }
+            }
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.exchange.memory() + memory::allocation(self.caller.client_identifier.len())
+    }
+}

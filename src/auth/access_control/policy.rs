@@ -1,0 +1,97 @@
+//! What the files of one listener's security say, and what is to be said of the files themselves.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::auth::acl::Acl;
+use crate::auth::passwords::Passwords;
+use crate::base::escape::Escaped;
+use crate::base::files;
+use crate::settings::{Complaint, Security};
+
+/// Bytes of a file of passwords or rules; what is longer is none.
+const FILE_MAXIMUM: u64 = 64 * 1024 * 1024;
+
+/// Who may come in and what he may do, read.
+#[derive(Debug)]
+pub(super) struct Policy {
+    pub(super) security: Rc<Security>,
+    pub(super) passwords: Option<Rc<Passwords>>,
+    /// The users as they were before a reload.
+    pub(super) former: Option<Rc<Passwords>>,
+    pub(super) acl: Option<Rc<Acl>>,
+    pub(super) warnings: Vec<Complaint>,
+}
+
+impl Policy {
+    pub(super) fn load(security: &Rc<Security>) -> Result<Self, Vec<Complaint>> {
+        let mut warnings = Vec::new();
+        let mut wrong = Vec::new();
+        let read = |path: &Path, keyword| read_file(path, keyword).map_err(|complaint| vec![complaint]);
+        let passwords = security.passwords.as_deref().and_then(|path| {
+            let read = read(path, "password_file").and_then(|bytes| Passwords::parse(&name_of(path), &bytes));
+            warnings.extend(warning_of_mode(path));
+            read.map_err(|complaints| wrong.extend(complaints)).ok()
+        });
+        let acl = security.access.as_deref().and_then(|path| {
+            let read = read(path, "acl_file").and_then(|bytes| Acl::parse(&name_of(path), &bytes));
+            read.map_err(|complaints| wrong.extend(complaints)).ok()
+        });
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        warnings.extend(passwords.iter().flat_map(Passwords::warnings).cloned());
+        warnings.extend(acl.iter().flat_map(Acl::warnings).cloned());
+        let is_open = passwords.is_none() && security.allows_anonymous;
+        if let (Some(path), true) =
+            (security.access.as_deref(), is_open && acl.as_ref().is_some_and(Acl::is_about_users))
+        {
+            let what = "rules for users whom no password file names: whoever claims a name has its rights";
+            warnings.push(Complaint::new(name_of(path), what));
+        }
+        let (passwords, acl) = (passwords.map(Rc::new), acl.map(Rc::new));
+        Ok(Self { security: security.clone(), passwords, former: None, acl, warnings })
+    }
+
+    pub(super) fn grants_everything(&self) -> bool {
+        self.security.allows_anonymous && self.passwords.is_none() && self.acl.is_none()
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    Escaped(&path.to_string_lossy()).to_string()
+}
+
+/// The bytes of the file that `keyword` names.
+///
+/// # Errors
+///
+/// It can not be read, or is longer than any file of its kind.
+pub fn read_file(path: &Path, keyword: &str) -> Result<Vec<u8>, Complaint> {
+    match files::read(path, FILE_MAXIMUM) {
+        Err(why) => Err(unreadable(path, keyword, &why)),
+        Ok(None) => {
+            Err(Complaint::new(name_of(path), format!("too long, expected at most 64 MiB ({keyword})")))
+        }
+        Ok(Some(bytes)) => Ok(bytes),
+    }
+}
+
+/// That the file or the directory that `keyword` names can not be read, and what is to be done where that is known.
+pub fn unreadable(path: &Path, keyword: &str, why: &io::Error) -> Complaint {
+    let advice = match (why.kind(), keyword) {
+        (io::ErrorKind::NotFound, "password_file") => "; make one with `brooklet passwd -c`",
+        (io::ErrorKind::PermissionDenied, _) => "; give it to the broker's user",
+        _ => "",
+    };
+    Complaint::new(name_of(path), format!("it can not be read ({keyword}): {why}{advice}"))
+}
+
+/// What is to be said of a file with secrets that everybody on the machine can read.
+pub fn warning_of_mode(path: &Path) -> Option<Complaint> {
+    let mode = path.metadata().ok()?.permissions().mode() & 0o777;
+    let what = format!("everybody on this machine can read it (mode {mode:04o}), expected mode 0600");
+    (mode & 0o004 != 0).then(|| Complaint::new(name_of(path), what))
+}

@@ -1,0 +1,65 @@
+//! The thread that verifies passwords, one after the other: a hash may take a tenth of a second and many megabytes,
+//! which neither the loop nor a small machine can spare more than once at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+use super::queue::Password;
+use crate::auth::passwords::{Digest, Trial};
+
+struct Task {
+    digest: Digest,
+    trial: Trial,
+    password: Arc<Password>,
+}
+
+/// What has become of a password.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) digest: Digest,
+    pub(super) passes: bool,
+    /// Microseconds that it has taken.
+    pub(super) taken: u64,
+}
+
+/// The loop's side of the thread, which ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Worker {
+    tasks: Sender<Task>,
+    answers: Receiver<Verified>,
+}
+
+impl Worker {
+    /// Starts the thread. It calls `wake` after every answer.
+    #[expect(clippy::disallowed_methods, reason = "how long it takes bounds how much may wait")]
+    pub(super) fn start(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let (tasks, waiting) = channel::<Task>();
+        let (answering, answers) = channel();
+        thread::Builder::new().name("passwords".to_owned()).spawn(move || {
+            for Task { digest, trial, password } in waiting {
+                let began = Instant::now();
+                let passes = trial.passes(password.bytes());
+                let taken = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                if answering.send(Verified { digest, passes, taken }).is_err() {
+                    return;
+                }
+                wake();
+            }
+        })?;
+        Ok(Self { tasks, answers })
+    }
+
+    /// Has a password verified. Those that are handed over are few: see [`super::queue::Queue::has_next`].
+    pub(super) fn submit(&mut self, digest: Digest, trial: Trial, password: Arc<Password>) {
+        // The thread lives for as long as this does.
+        let _ = self.tasks.send(Task { digest, trial, password });
+    }
+
+    /// The next answer.
+    pub(super) fn next_answer(&mut self) -> Option<Verified> {
+        self.answers.try_recv().ok()
+    }
+}

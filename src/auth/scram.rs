@@ -1,0 +1,455 @@
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677) from the server's side, without channel binding: what is kept in place of a
+//! password, and the exchange of four messages that proves to each side that the other one knows it.
+//!
+//! Draws nothing: the nonce is handed in. User names and passwords are taken as they are if they are printable
+//! ASCII, where SASLprep changes nothing; others are refused.
+
+use std::fmt;
+
+use base64ct::{Base64, Encoding};
+use ctutils::CtEq;
+use hmac::{Hmac, KeyInit, Mac};
+use pbkdf2::pbkdf2_hmac;
+use sha2::{Digest, Sha256};
+
+use crate::base::memory;
+
+/// The name of the mechanism, as in an Authentication Method.
+pub const METHOD: &str = "SCRAM-SHA-256";
+
+/// Rounds of a new verifier that nobody has said anything about; the least that RFC 7677 allows.
+pub const ROUNDS: u32 = 4_096;
+/// Rounds that a verifier may ask for.
+const ROUNDS_MAXIMUM: u32 = 5_000_000;
+/// Bytes of a salt.
+const SALT_LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
+/// Bytes of a message from a client: the longest user name, escaped, and a nonce.
+const MESSAGE_MAXIMUM: usize = 4_096;
+
+type Key = [u8; 32];
+
+/// What a server keeps of a password: enough to verify a client and to prove itself, not enough to be the client.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verifier {
+    rounds: u32,
+    salt: Box<[u8]>,
+    stored_key: Key,
+    server_key: Key,
+}
+
+impl Verifier {
+    /// The verifier of a password.
+    ///
+    /// # Errors
+    ///
+    /// If SASLprep would change the password.
+    pub fn new(password: &[u8], salt: &[u8], rounds: u32) -> Result<Self, &'static str> {
+        if !is_prepared(password) {
+            return Err("a password for SCRAM-SHA-256 has to be of printable ASCII characters");
+        }
+        Ok(Self::derive(password, salt, rounds))
+    }
+
+    fn derive(password: &[u8], salt: &[u8], rounds: u32) -> Self {
+        let mut salted = [0; 32];
+        pbkdf2_hmac::<Sha256>(password, salt, rounds, &mut salted);
+        let stored_key = Sha256::digest(hmac(&salted, &[b"Client Key"])).into();
+        Self { rounds, salt: salt.into(), stored_key, server_key: hmac(&salted, &[b"Server Key"]) }
+    }
+
+    /// Reads the form of RFC 5803, `SCRAM-SHA-256$rounds:salt$stored key:server key`.
+    ///
+    /// # Errors
+    ///
+    /// What was expected.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let expected = "a verifier that can not be read, expected SCRAM-SHA-256$rounds:salt$stored key:server key, \
+                        the last three in base64";
+        let rest = text.strip_prefix(METHOD).and_then(|rest| rest.strip_prefix('$')).ok_or(expected)?;
+        let (cost, keys) = rest.split_once('$').ok_or(expected)?;
+        let (rounds, salt) = cost.split_once(':').ok_or(expected)?;
+        let (stored_key, server_key) = keys.split_once(':').ok_or(expected)?;
+        let rounds = rounds.parse().ok().filter(|rounds| (1..=ROUNDS_MAXIMUM).contains(rounds));
+        let salt = Base64::decode_vec(salt).ok().filter(|salt| SALT_LENGTHS.contains(&salt.len()));
+        let key =
+            |text| Base64::decode_vec(text).ok().and_then(|key| Key::try_from(key).ok()).ok_or(expected);
+        Ok(Self {
+            rounds: rounds.ok_or("rounds of a verifier out of range, expected 1 to 5000000")?,
+            salt: salt.ok_or(expected)?.into(),
+            stored_key: key(stored_key)?,
+            server_key: key(server_key)?,
+        })
+    }
+
+    /// The rounds that a password goes through.
+    pub const fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    /// Whether it is that of a password in the clear.
+    pub fn verifies(&self, password: &[u8]) -> bool {
+        let found = Self::derive(password, &self.salt, self.rounds);
+        found.stored_key.ct_eq(&self.stored_key).to_bool()
+    }
+
+    /// What stands for the verifier of a user who has none, so that nobody can tell: always the same salt for the same
+    /// name, made with a secret, of the same form as this one.
+    pub fn decoy(&self, user: &str, secret: &[u8]) -> Self {
+        let mut salt = hmac(secret, &[b"salt", user.as_bytes()]).to_vec();
+        salt.extend(hmac(secret, &[b"more salt", user.as_bytes()]));
+        salt.truncate(self.salt.len());
+        let key = hmac(secret, &[b"key", user.as_bytes()]);
+        Self { rounds: self.rounds, salt: salt.into(), stored_key: key, server_key: key }
+    }
+}
+
+/// As it stands in a password file.
+impl fmt::Display for Verifier {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let base64 = Base64::encode_string;
+        write!(
+            formatter,
+            "{METHOD}${}:{}${}:{}",
+            self.rounds,
+            base64(&self.salt),
+            base64(&self.stored_key),
+            base64(&self.server_key)
+        )
+    }
+}
+
+/// Tells nothing that could be used.
+impl fmt::Debug for Verifier {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(METHOD)
+    }
+}
+
+/// What follows from a message of the client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// This goes to the client, and its answer comes back.
+    Challenge(String),
+    /// The client has proved to be this user; the text proves the same of the server.
+    Passed {
+        /// The user.
+        user: String,
+        /// The last message, for the client.
+        proof: String,
+    },
+    /// The exchange is over.
+    Failed(&'static str),
+}
+
+/// One exchange, from the server's side.
+#[derive(Debug)]
+pub struct Exchange {
+    nonce: String,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    First,
+    Final(Box<Challenged>),
+    Over,
+}
+
+/// What the answer to a challenge is judged by.
+#[derive(Debug)]
+struct Challenged {
+    user: String,
+    /// In front of the first message, and repeated in the last: what was said of channel binding.
+    binding: String,
+    /// Both nonces.
+    nonce: String,
+    /// The first two messages as they go into the proofs.
+    said: String,
+    verifier: Verifier,
+    is_known: bool,
+}
+
+impl Challenged {
+    fn memory(&self) -> usize {
+        let texts = [&self.user, &self.binding, &self.nonce, &self.said];
+        let texts: usize = texts.map(|text| memory::allocation(text.capacity())).iter().sum();
+        texts + memory::allocation(self.verifier.salt.len())
+    }
+}
+
+impl Exchange {
+    /// An exchange that has not begun. `nonce` is the server's share: printable ASCII without a comma, never used
+    /// twice.
+    pub const fn new(nonce: String) -> Self {
+        Self { nonce, stage: Stage::First }
+    }
+
+    /// Bytes of memory that it takes beside its own place.
+    pub fn memory(&self) -> usize {
+        let stage = match &self.stage {
+            Stage::First | Stage::Over => 0,
+            Stage::Final(challenged) => memory::allocation(size_of::<Challenged>()) + challenged.memory(),
+        };
+        memory::allocation(self.nonce.capacity()) + stage
+    }
+
+    /// Takes the client's next message. `find` knows the verifier of a user, and whether that user is one.
+    pub fn go_on(&mut self, message: &[u8], find: impl FnOnce(&str) -> (Verifier, bool)) -> Step {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let message = match std::str::from_utf8(message) {
+            Ok(message) if message.len() <= MESSAGE_MAXIMUM => message,
+            _ => return Step::Failed("a message that is too long or no text"),
+        };
+        match stage {
+            Stage::First => match self.challenge(message, find) {
+                Ok((challenged, text)) => {
+                    self.stage = Stage::Final(Box::new(challenged));
+                    Step::Challenge(text)
+                }
+                Err(what) => Step::Failed(what),
+            },
+            Stage::Final(challenged) => challenged.judge(message).unwrap_or_else(Step::Failed),
+            Stage::Over => Step::Failed("the exchange is over"),
+        }
+    }
+
+    /// Reads the client-first-message and writes the server-first-message.
+    fn challenge(
+        &self,
+        message: &str,
+        find: impl FnOnce(&str) -> (Verifier, bool),
+    ) -> Result<(Challenged, String), &'static str> {
+        let first = First::parse(message)?;
+        let (verifier, is_known) = find(&first.user);
+        let nonce = format!("{}{}", first.nonce, self.nonce);
+        let text = format!("r={nonce},s={},i={}", Base64::encode_string(&verifier.salt), verifier.rounds);
+        let said = format!("{},{text}", first.bare);
+        let binding = first.binding.to_owned();
+        Ok((Challenged { user: first.user, binding, nonce, said, verifier, is_known }, text))
+    }
+}
+
+/// The client-first-message.
+struct First<'a> {
+    binding: &'a str,
+    bare: &'a str,
+    user: String,
+    nonce: &'a str,
+}
+
+impl<'a> First<'a> {
+    fn parse(message: &'a str) -> Result<Self, &'static str> {
+        let cut = "a message that does not begin an exchange";
+        let (flag, rest) = message.split_once(',').ok_or(cut)?;
+        if flag != "n" && flag != "y" {
+            return Err("channel binding, which there is none of");
+        }
+        let (identity, bare) = rest.split_once(',').ok_or(cut)?;
+        let binding = message.strip_suffix(bare).ok_or(cut)?;
+        let mut parts = bare.split(',');
+        let user = parts.next().and_then(|part| part.strip_prefix("n=")).ok_or(cut)?;
+        let nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(cut)?;
+        if nonce.is_empty() || !is_prepared(nonce.as_bytes()) {
+            return Err("a nonce that is none");
+        }
+        if !identity.is_empty() && identity.strip_prefix("a=") != Some(user) {
+            return Err("an identity other than the user's");
+        }
+        Ok(Self { binding, bare, user: plain_name(user)?, nonce })
+    }
+}
+
+impl Challenged {
+    /// Reads the client-final-message and judges its proof.
+    fn judge(self, message: &str) -> Result<Step, &'static str> {
+        let cut = "a message that does not end an exchange";
+        let (without_proof, proof) = message.rsplit_once(",p=").ok_or(cut)?;
+        let mut parts = without_proof.split(',');
+        let binding = parts.next().and_then(|part| part.strip_prefix("c=")).ok_or(cut)?;
+        let nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(cut)?;
+        if Base64::decode_vec(binding).ok().as_deref() != Some(self.binding.as_bytes()) {
+            return Err("channel binding other than at first");
+        }
+        if nonce != self.nonce {
+            return Err("a nonce other than the one agreed on");
+        }
+        let proof = Base64::decode_vec(proof).ok().and_then(|proof| Key::try_from(proof).ok()).ok_or(cut)?;
+        let said = [self.said.as_bytes(), b",", without_proof.as_bytes()];
+        let signature = hmac(&self.verifier.stored_key, &said);
+        let mut client_key = proof;
+        for (byte, mask) in client_key.iter_mut().zip(signature) {
+            *byte ^= mask;
+        }
+        let found: Key = Sha256::digest(client_key).into();
+        let is_right = found.ct_eq(&self.verifier.stored_key).to_bool();
+        if !(is_right && self.is_known) {
+            return Err("a proof that is none");
+        }
+        let proof = format!("v={}", Base64::encode_string(&hmac(&self.verifier.server_key, &said)));
+        Ok(Step::Passed { user: self.user, proof })
+    }
+}
+
+/// A user name with its escapes taken off.
+fn plain_name(escaped: &str) -> Result<String, &'static str> {
+    if escaped.is_empty() || !is_prepared(escaped.as_bytes()) {
+        return Err("a user name that is empty or not of printable ASCII characters");
+    }
+    let mut name = String::new();
+    let mut parts = escaped.split('=');
+    name.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let (character, rest) = match (part.strip_prefix("2C"), part.strip_prefix("3D")) {
+            (Some(rest), _) => (',', rest),
+            (_, Some(rest)) => ('=', rest),
+            _ => return Err("a user name with an escape that is none"),
+        };
+        name.push(character);
+        name.push_str(rest);
+    }
+    Ok(name)
+}
+
+/// Whether SASLprep leaves a text as it is, as far as this broker knows: if it is of printable ASCII characters.
+fn is_prepared(text: &[u8]) -> bool {
+    text.iter().all(|byte| (b' '..=b'~').contains(byte))
+}
+
+fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// What a client answers to a challenge who has begun with `bare`, without the first three letters.
+#[cfg(test)]
+pub(crate) fn answer(bare: &str, challenge: &str, password: &str) -> String {
+    let part = |mark: &str| challenge.split(',').find_map(|part| part.strip_prefix(mark)).unwrap();
+    let (salt, rounds) = (Base64::decode_vec(part("s=")).unwrap(), part("i=").parse().unwrap());
+    let mut salted = [0; 32];
+    pbkdf2_hmac::<Sha256>(password.as_bytes(), &salt, rounds, &mut salted);
+    let mut proof = hmac(&salted, &[b"Client Key"]);
+    let stored_key: Key = Sha256::digest(proof).into();
+    let without_proof = format!("c=biws,r={}", part("r="));
+    let said = [bare, challenge, &without_proof].join(",");
+    let signature = hmac(&stored_key, &[said.as_bytes()]);
+    proof.iter_mut().zip(signature).for_each(|(byte, mask)| *byte ^= mask);
+    format!("{without_proof},p={}", Base64::encode_string(&proof))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // The example of RFC 7677.
+    const NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+    const FIRST: &str = "n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
+    const CHALLENGE: &str =
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const LAST: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+                        p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+    const PROOF: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+
+    fn pencil() -> Verifier {
+        let salt = Base64::decode_vec("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        Verifier::new(b"pencil", &salt, 4096).unwrap()
+    }
+
+    fn find(user: &str) -> (Verifier, bool) {
+        (pencil(), user == "user")
+    }
+
+    fn exchange(first: &str, last: &str) -> Step {
+        let mut exchange = Exchange::new(NONCE.to_owned());
+        match exchange.go_on(first.as_bytes(), find) {
+            Step::Challenge(_) => exchange.go_on(last.as_bytes(), find),
+            over => over,
+        }
+    }
+
+    #[test]
+    fn the_example_of_the_standard_passes() {
+        let mut exchange = Exchange::new(NONCE.to_owned());
+        assert_eq!(exchange.go_on(FIRST.as_bytes(), find), Step::Challenge(CHALLENGE.to_owned()));
+        let passed = Step::Passed { user: "user".to_owned(), proof: PROOF.to_owned() };
+        assert_eq!(exchange.go_on(LAST.as_bytes(), find), passed);
+        assert!(matches!(exchange.go_on(LAST.as_bytes(), find), Step::Failed(_)), "it is over");
+    }
+
+    #[test]
+    fn the_tests_answer_as_the_standard_does() {
+        assert_eq!(answer(FIRST.strip_prefix("n,,").unwrap(), CHALLENGE, "pencil"), LAST);
+    }
+
+    #[test]
+    fn what_differs_from_the_example_fails() {
+        for (from, to) in [
+            ("n,,", "p=tls-unique,,"),
+            ("n,,", "n,a=other,"),
+            ("n=user", "n=usex"),
+            ("n=user", "n="),
+            ("n=user", "n=us\u{e9}r"),
+            ("n=user", "n=us=2Xer"),
+            ("n=user", "m=x,n=user"),
+            (",r=rO", ",r=pO"),
+            (",r=rOprNGfwEbeRWgbNEkqO", ",r="),
+            (",r=rOprNGfwEbeRWgbNEkqO", ""),
+        ] {
+            assert!(matches!(exchange(&FIRST.replace(from, to), LAST), Step::Failed(_)), "{from} {to}");
+        }
+        for (from, to) in [
+            ("c=biws", "c=eSws"),
+            ("c=biws", "c=!"),
+            (",r=rO", ",r=pO"),
+            ("k0,p", ",p"),
+            ("p=dH", "p=eH"),
+            ("p=dHzb", "p="),
+            (",p=", ",q="),
+        ] {
+            assert!(matches!(exchange(FIRST, &LAST.replace(from, to)), Step::Failed(_)), "{from} {to}");
+        }
+        assert!(matches!(exchange(&format!("{FIRST},x={}", "y".repeat(5000)), LAST), Step::Failed(_)));
+    }
+
+    #[test]
+    fn escapes_of_a_name_are_taken_off() {
+        assert_eq!(plain_name("a=2Cb=3Dc"), Ok("a,b=c".to_owned()));
+        assert!(plain_name("a=").is_err() && plain_name("a=3").is_err());
+    }
+
+    #[test]
+    fn a_decoy_is_the_same_for_the_same_name_alone() {
+        let real = pencil();
+        let decoy = real.decoy("mallory", b"secret");
+        assert_eq!(decoy, real.decoy("mallory", b"secret"));
+        assert_ne!(decoy.salt, real.decoy("mallet", b"secret").salt);
+        assert_ne!(decoy.salt, real.decoy("mallory", b"other").salt);
+        assert_eq!((decoy.salt.len(), decoy.rounds), (real.salt.len(), real.rounds));
+    }
+
+    #[test]
+    fn passwords_that_need_preparing_are_refused() {
+        assert!(Verifier::new("p\u{e4}ss".as_bytes(), &[0; 16], 1).is_err());
+        assert!(Verifier::new(b"p\tss", &[0; 16], 1).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_messages_make_an_exchange_fall(
+            messages in prop::collection::vec("[nypacr=,iws0-9AZ]{0,40}", 1..4),
+            bytes in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let cheap = Verifier::new(b"pencil", &[0; 8], 1).unwrap();
+            let mut exchange = Exchange::new(NONCE.to_owned());
+            for message in messages.iter().map(String::as_bytes).chain([&*bytes]) {
+                let step = exchange.go_on(message, |_| (cheap.clone(), true));
+                let has_passed = matches!(step, Step::Passed { .. });
+                prop_assert!(!has_passed);
+            }
+        }
+    }
+}

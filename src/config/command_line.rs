@@ -1,0 +1,265 @@
+//! The command line.
+
+mod acl;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(feature = "persistence")]
+mod import;
+#[cfg(feature = "passwords")]
+mod passwd;
+mod subcommand;
+
+use getopts::Options as Parser;
+
+use crate::base::escape::Escaped;
+use crate::config::file::{CommandLine, MEMORY_LIMIT_MINIMUM, Verbosity, bytes};
+
+use subcommand::failed;
+pub use subcommand::{Finished, subcommand};
+
+/// Ports that may be given, as in mosquitto.
+const PORTS_MAXIMUM: usize = 10;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    Run {
+        /// The configuration file.
+        file: Option<String>,
+        /// What is said beside it.
+        given: CommandLine,
+    },
+    /// Tell whether it could be served, and end.
+    Test {
+        /// The configuration file.
+        file: Option<String>,
+        /// What is said beside it.
+        given: CommandLine,
+    },
+    /// Print this text and end.
+    Print(String),
+}
+
+fn parser() -> Parser {
+    let mut parser = Parser::new();
+    parser.optopt("c", "config-file", "read this file, in the form of mosquitto.conf", "FILE");
+    parser.optflag("d", "daemon", "go into the background once everything is checked");
+    parser.optmulti(
+        "p",
+        "port",
+        "listen on this port of the loopback addresses, up to ten times (default 1883; 0 lets the system choose); \
+         ignored if the file has listeners",
+        "PORT",
+    );
+    parser.optopt(
+        "",
+        "memory-limit",
+        "bytes that clients and messages may take in all, with K, M or G for units (default none); what happens as \
+         it is reached stands in the README",
+        "BYTES",
+    );
+    parser.optflag("v", "verbose", "log every packet, whatever the file says");
+    parser.optflag("q", "quiet", "log errors only, whatever the file says");
+    parser.optopt(
+        "",
+        "tls-keylog",
+        "write the keys of all TLS connections to this file, for tools that look for faults; whoever can read it can \
+         read everything",
+        "FILE",
+    );
+    parser.optflag("", "test-config", "check the file and what it names, touch nothing, end with 0 or 3");
+    parser.optflag("", "version", "print the version and end");
+    parser.optflag("h", "help", "print this help and end");
+    parser
+}
+
+/// Parses the arguments behind the program's name.
+///
+/// # Errors
+///
+/// One line that says what is wrong and what was expected.
+pub fn parse(arguments: &[String]) -> Result<Command, String> {
+    command(arguments).map_err(|complaint| Escaped(&complaint).to_string())
+}
+
+fn command(arguments: &[String]) -> Result<Command, String> {
+    let parser = parser();
+    let matches = parser.parse(arguments).map_err(|fail| format!("{fail}. Try --help."))?;
+    if matches.opt_present("help") {
+        let brief = format!(
+            "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]\n       brooklet passwd ...   change the users of a password file\n       brooklet acl ...      explain what access rules decide\n       brooklet import ...   take over what a mosquitto has kept",
+            env!("CARGO_PKG_VERSION")
+        );
+        return Ok(Command::Print(parser.usage(&brief)));
+    }
+    if matches.opt_present("version") {
+        return Ok(Command::Print(format!("brooklet version {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    if let Some(unexpected) = matches.free.first() {
+        return Err(format!(
+            "Unexpected argument '{unexpected}', expected passwd, acl or import in the first place, or options, which \
+             begin with '-'. Try --help."
+        ));
+    }
+    let is_daemon = matches.opt_present("daemon");
+    if is_daemon && !cfg!(feature = "system") {
+        return Err("Option 'daemon' in a binary that was built without the feature `system`.".to_owned());
+    }
+    let verbosity = match (matches.opt_present("quiet"), matches.opt_present("verbose")) {
+        (true, true) => return Err("Options 'quiet' and 'verbose' exclude each other.".to_owned()),
+        (true, false) => Verbosity::Quiet,
+        (false, true) => Verbosity::Verbose,
+        (false, false) => Verbosity::Normal,
+    };
+    let memory_limit = matches.opt_str("memory-limit").map(|text| memory_limit(&text)).transpose()?;
+    let given = CommandLine {
+        ports: ports(&matches.opt_strs("port"))?,
+        verbosity,
+        memory_limit,
+        is_daemon,
+        key_log: matches.opt_str("tls-keylog"),
+        ..CommandLine::default()
+    };
+    let file = matches.opt_str("config-file");
+    if file.as_deref() == Some("") {
+        return Err("The name for option 'config-file' is empty, expected that of a file.".to_owned());
+    }
+    Ok(if matches.opt_present("test-config") {
+        Command::Test { file, given }
+    } else {
+        Command::Run { file, given }
+    })
+}
+
+/// Adds what the environment says.
+pub fn with_environment(mut given: CommandLine) -> CommandLine {
+    let said = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    given.persistence_location = said("MOSQUITTO_PERSISTENCE_LOCATION");
+    given.user_number = said("PUID");
+    given.group_number = said("PGID");
+    given.file_mask = said("UMASK_SET");
+    given
+}
+
+fn memory_limit(text: &str) -> Result<usize, String> {
+    bytes(text).filter(|&bytes| bytes >= MEMORY_LIMIT_MINIMUM).ok_or_else(|| {
+        format!("Invalid size '{text}' for option 'memory-limit': 4M or more, as in 4194304, 32M or 1G.")
+    })
+}
+
+fn ports(given: &[String]) -> Result<Vec<u16>, String> {
+    if given.len() > PORTS_MAXIMUM {
+        return Err(format!(
+            "Option 'port' given {} times, at most {PORTS_MAXIMUM} are served.",
+            given.len()
+        ));
+    }
+    let mut ports: Vec<u16> = Vec::new();
+    for text in given {
+        let port = text
+            .parse()
+            .map_err(|_| format!("Invalid port '{text}' for option 'port': a number from 0 to 65535."))?;
+        if port != 0 && ports.contains(&port) {
+            return Err(format!("Port {port} given twice for option 'port'."));
+        }
+        ports.push(port);
+    }
+    Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Command, String> {
+        super::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    fn run(file: Option<&str>, given: CommandLine) -> Result<Command, String> {
+        Ok(Command::Run { file: file.map(str::to_owned), given })
+    }
+
+    #[test]
+    fn nothing_given_means_nothing() {
+        assert_eq!(parse(""), run(None, CommandLine::default()));
+    }
+
+    #[test]
+    fn ports_and_verbosity_are_taken() {
+        let given =
+            CommandLine { ports: vec![1, 2], verbosity: Verbosity::Verbose, ..CommandLine::default() };
+        assert_eq!(parse("-p 1 --port=2 -v"), run(None, given));
+    }
+
+    #[test]
+    fn a_file_is_run_or_tested() {
+        assert_eq!(parse("-c a.conf"), run(Some("a.conf"), CommandLine::default()));
+        let given = CommandLine { verbosity: Verbosity::Quiet, ..CommandLine::default() };
+        assert_eq!(parse("--config-file=a.conf -q"), run(Some("a.conf"), given));
+        let test = Command::Test { file: Some("a.conf".to_owned()), given: CommandLine::default() };
+        assert_eq!(parse("-c a.conf --test-config"), Ok(test));
+    }
+
+    #[test]
+    fn going_into_the_background_takes_the_feature() {
+        let given = CommandLine { is_daemon: true, ..CommandLine::default() };
+        match parse("-d") {
+            Ok(command) => assert_eq!((Ok(command), true), (run(None, given), cfg!(feature = "system"))),
+            Err(error) => assert!(!cfg!(feature = "system") && error.contains("`system`"), "{error}"),
+        }
+    }
+
+    #[test]
+    fn a_memory_limit_has_units() {
+        for (text, bytes) in [("4194304", 4 << 20), ("4096K", 4 << 20), ("32m", 32 << 20), ("2G", 2 << 30)] {
+            let given = CommandLine { memory_limit: Some(bytes), ..CommandLine::default() };
+            assert_eq!(parse(&format!("--memory-limit {text}")), run(None, given), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_are_written_only_where_asked_to() {
+        let given = CommandLine { key_log: Some("/k".to_owned()), ..CommandLine::default() };
+        assert_eq!(parse("--tls-keylog /k"), run(None, given));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, word) in [
+            ("-p 70000", "70000"),
+            ("-p x", "'x'"),
+            ("-p 1 -p 1", "twice"),
+            ("-p", "Argument"),
+            ("--prot 1", "prot"),
+            ("1883", "'1883'"),
+            ("-v -q", "exclude"),
+            ("--memory-limit 4194303", "4M"),
+            ("--memory-limit 99999999999G", "99999999999G"),
+            ("--memory-limit=M", "'M'"),
+            ("--memory-limit=", "''"),
+            ("--memory-limit=-5M", "'-5M'"),
+            ("--memory-limit=5\u{20ac}", "5"),
+            ("--memory-limit 8M --memory-limit 9M", "more than once"),
+            ("-c", "Argument"),
+            ("-c a -c b", "more than once"),
+            ("--config-file=", "'config-file' is empty"),
+            ("psswd file", "expected passwd, acl or import"),
+            ("-p1 -p2 -p3 -p4 -p5 -p6 -p7 -p8 -p9 -p10 -p11", "11 times"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(word) && !error.contains('\n'), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_print() {
+        for line in ["-h", "--help --bogus=no"] {
+            let is_help = matches!(parse(line), Ok(Command::Print(text)) if text.contains("--port"));
+            assert_eq!(is_help, line == "-h", "{line}");
+        }
+        assert!(
+            matches!(parse("--version"), Ok(Command::Print(text)) if text.starts_with("brooklet version"))
+        );
+    }
+}

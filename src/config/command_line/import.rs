@@ -1,0 +1,354 @@
+//! `brooklet import`: brings what a database of mosquitto holds into the store of a broker that does not run.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use getopts::{Matches, Options as Parser};
+
+use super::{Finished, failed, with_environment};
+use crate::base::escape::Escaped;
+use crate::base::time::Time;
+use crate::config::file::{self, CommandLine};
+use crate::core::journal::{Batch, NextNumbers};
+use crate::core::listener::ListenerId;
+use crate::server::AllClocks;
+use crate::settings::{Address, ListenerName, OnDamage, PERSISTENCE_FILE, Settings, names_of};
+use crate::storage::import::{Entrance, Import};
+use crate::storage::store::{Opening, Store};
+use crate::storage::timeline::Clocks;
+
+const USAGE: &str = "\
+Usage: brooklet import -c CONFIG FILE
+       brooklet import --to DIRECTORY FILE
+
+Brings the retained messages, sessions, subscriptions and queued messages in FILE, a mosquitto.db, into the store of a
+broker with this configuration, or into that in DIRECTORY. All of it is brought or nothing, and only into a store that
+holds nothing yet. Neither that broker nor mosquitto may be running.";
+
+/// Something is wrong with the file or the store.
+const EXIT_FAILURE: u8 = 1;
+
+/// Where everything goes.
+struct Target {
+    store: PathBuf,
+    /// The ports of the listeners, in their order.
+    ports: Vec<u16>,
+    /// What they are known by.
+    listeners: Vec<ListenerName>,
+}
+
+fn parser() -> Parser {
+    let mut parser = Parser::new();
+    parser.optopt("c", "config-file", "the configuration of the broker", "CONFIG");
+    parser.optopt("", "to", "the directory of the store", "DIRECTORY");
+    parser.optflag("h", "help", "print this help and end");
+    parser
+}
+
+pub(super) fn run(arguments: &[String]) -> Finished {
+    let parser = parser();
+    let matches = match parser.parse(arguments) {
+        Ok(matches) => matches,
+        Err(fail) => return failed(&format!("{fail}. Try brooklet import --help.")),
+    };
+    if matches.opt_present("help") {
+        return Finished { output: parser.usage(USAGE), complaint: String::new(), code: 0 };
+    }
+    let (file, target) = match (matches.free.as_slice(), target(&matches)) {
+        ([file], Ok(target)) => (Path::new(file), target),
+        (_, Err(complaint)) => return failed(&complaint),
+        _ => return failed("expected one FILE. Try brooklet import --help."),
+    };
+    match import(file, &target) {
+        Ok(output) => Finished { output, complaint: String::new(), code: 0 },
+        Err(complaint) => Finished { output: String::new(), complaint, code: EXIT_FAILURE },
+    }
+}
+
+fn target(matches: &Matches) -> Result<Target, String> {
+    match (matches.opt_str("config-file"), matches.opt_str("to")) {
+        (Some(config), None) => {
+            let outcome = file::load(Some(&config), &with_environment(CommandLine::default()));
+            let settings = outcome.settings.filter(|_| outcome.errors.is_empty()).ok_or_else(|| {
+                outcome.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            })?;
+            target_of(&settings).ok_or_else(|| {
+                format!(
+                    "{}: a broker with this configuration keeps nothing, expected 'persistence true'",
+                    Escaped(&config)
+                )
+            })
+        }
+        (None, Some(directory)) => {
+            let store = Path::new(&directory).join(PERSISTENCE_FILE);
+            Ok(Target { store, ports: Vec::new(), listeners: Vec::new() })
+        }
+        _ => Err("expected either -c CONFIG or --to DIRECTORY. Try brooklet import --help.".to_owned()),
+    }
+}
+
+fn target_of(settings: &Settings) -> Option<Target> {
+    let persistence = settings.persistence.as_ref()?;
+    let port = |address: &Address| match address {
+        Address::Loopback { port } | Address::Internet { port, .. } => *port,
+        Address::Unix { .. } => 0,
+    };
+    Some(Target {
+        store: persistence.directory.join(&persistence.file),
+        ports: settings.listeners.iter().map(|listener| port(&listener.address)).collect(),
+        listeners: names_of(&settings.listeners),
+    })
+}
+
+impl Target {
+    /// The listener with a port; the first one, if none has it.
+    fn entrance(&self, port: u16) -> Entrance {
+        let place = self.ports.iter().position(|&known| known == port && port != 0).unwrap_or(0);
+        match (self.listeners.get(place), u16::try_from(place)) {
+            (Some(name), Ok(place)) => {
+                Entrance { listener: ListenerId(place), proves_names: name.proves_names }
+            }
+            // Nothing is known of the listeners, so its name is its own.
+            _ => Entrance { listener: ListenerId::UNKNOWN, proves_names: true },
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
+fn import(file: &Path, target: &Target) -> Result<String, String> {
+    let name = shown(file);
+    if is_same(file, &target.store) {
+        return Err(format!(
+            "{name}: the store itself goes there; move it away and import it from where it is then"
+        ));
+    }
+    let bytes = fs::read(file).map_err(|why| format!("{name}: can not be read: {why}"))?;
+    let clocks = clocks();
+    let import = Import::read(&bytes, clocks.wall).map_err(|why| format!("{name}: {why}"))?;
+    let is_new = !target.store.exists();
+    write(&import, target, clocks)?;
+    if is_new {
+        give_away(&target.store)
+            .map_err(|why| format!("{}: its owner can not be changed: {why}", shown(&target.store)))?;
+    }
+    Ok(summary(&import, file, &target.store))
+}
+
+/// What the clocks show. Moments in the databases of mosquitto are those of the wall clock.
+fn clocks() -> Clocks {
+    let clocks = AllClocks::start().read();
+    Clocks { now: Time::from_milliseconds(clocks.wall), ..clocks }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let number = |path: &Path| path.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    number(one).is_some_and(|one| number(other) == Some(one))
+}
+
+fn write(import: &Import<'_>, target: &Target, clocks: Clocks) -> Result<(), String> {
+    let in_words = |why: &dyn ToString| format!("{}: {}", shown(&target.store), why.to_string());
+    let opening = Opening { listeners: target.listeners.clone(), on_damage: OnDamage::Refuse, clocks };
+    let mut store = Store::open(&target.store, opening).map_err(|why| why.to_string())?;
+    let mut holds_nothing = true;
+    let next = store.load(clocks.now, |_| holds_nothing = false).map_err(|why| in_words(&why))?;
+    if !holds_nothing {
+        return Err(in_words(&"this store holds something already; move it away to import into a new one"));
+    }
+    store.commit(&batch(import, target, next, clocks.now), clocks).map_err(|why| in_words(&why))
+}
+
+/// Everything in one batch, since half of an import is worse than none.
+fn batch(import: &Import<'_>, target: &Target, next: NextNumbers, now: Time) -> Batch {
+    let mut records = Vec::new();
+    let Ok(()) = import.records(next, &|port| target.entrance(port), |record| {
+        records.push(record);
+        Ok::<(), Infallible>(())
+    });
+    Batch { number: 1, now, records }
+}
+
+/// A new store belongs to whom the directory belongs: who imports is often root, and the broker is not.
+fn give_away(store: &Path) -> io::Result<()> {
+    let directory = store.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (own, wanted) = (store.metadata()?, directory.metadata()?);
+    // Nobody else may give a file away.
+    if own.uid() != 0 || wanted.uid() == 0 {
+        return Ok(());
+    }
+    chown(store, Some(wanted.uid()), Some(wanted.gid()))
+}
+
+fn summary(import: &Import<'_>, file: &Path, store: &Path) -> String {
+    let brought = import.brought();
+    let mut text = format!("Brought from {} to {}:\n", shown(file), shown(store));
+    for (count, what) in [
+        (brought.retained, "retained messages"),
+        (brought.sessions, "sessions"),
+        (brought.subscriptions, "subscriptions"),
+        (brought.queued, "queued messages"),
+        (brought.unreleased, "messages of QoS 2 not yet released by their senders"),
+    ] {
+        let _ = writeln!(text, "{count:>8} {what}");
+    }
+    if brought.doubtful > 0 {
+        let _ = writeln!(
+            text,
+            "{:>8} of the sessions may belong to clients without a User Name: mosquitto 2.0 writes the one before again",
+            brought.doubtful
+        );
+    }
+    if !import.left_out().is_empty() {
+        text += "Left out:\n";
+    }
+    for (reason, count) in import.left_out() {
+        let _ = writeln!(text, "{count:>8} {reason}");
+    }
+    text
+}
+
+fn shown(path: &Path) -> String {
+    Escaped(&path.to_string_lossy()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
+
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::core::journal::Restored;
+
+    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/import");
+
+    /// A directory that is gone at the end.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("brooklet-import-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.0.join(name).to_string_lossy().into_owned()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn import(arguments: &[&str]) -> Finished {
+        run(&arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>())
+    }
+
+    fn golden(name: &str) -> String {
+        format!("{GOLDEN}/{name}.db")
+    }
+
+    /// How many sessions, subscriptions, waiting messages, deliveries and retained messages a store holds.
+    fn held(store: &str) -> [usize; 5] {
+        let clocks = Clocks { now: Time::from_milliseconds(5), ..clocks() };
+        let named = |name: &str| ListenerName { name: name.to_owned(), proves_names: false };
+        let listeners = vec![named("port 1"), named("port 18830")];
+        let opening = Opening { listeners, on_damage: OnDamage::Refuse, clocks };
+        let mut held = [0; 5];
+        let mut store = Store::open(Path::new(store), opening).unwrap();
+        store
+            .load(clocks.now, |restored| {
+                held[match restored {
+                    Restored::Session(session) => {
+                        assert_eq!(session.listener, ListenerId(1));
+                        0
+                    }
+                    Restored::Subscription(..) => 1,
+                    Restored::Waiting { .. } => 2,
+                    Restored::Delivery(..) => 3,
+                    Restored::Retained(_) => 4,
+                    Restored::Received(..) | Restored::Former(_) | Restored::Begun { .. } => {
+                        panic!("there is none")
+                    }
+                }] += 1;
+            })
+            .unwrap();
+        held
+    }
+
+    #[test]
+    fn a_store_is_filled_once() {
+        let place = Place::new("once");
+        let config = place.path("conf");
+        let directory = place.0.display();
+        fs::write(
+            &config,
+            format!("listener 1\nlistener 18830\npersistence true\npersistence_location {directory}\npersistence_file ours\n"),
+        )
+        .unwrap();
+        let finished = import(&["-c", &config, &golden("queued")]);
+        assert_eq!((finished.complaint.as_str(), finished.code), ("", 0));
+        for line in ["1 retained messages", "3 sessions", "6 subscriptions", " queued messages"] {
+            assert!(finished.output.contains(line), "{}", finished.output);
+        }
+        let store = place.path("ours");
+        assert_eq!(fs::metadata(&store).unwrap().permissions().mode() & 0o777, 0o600);
+        let [sessions, subscriptions, waiting, deliveries, retained] = held(&store);
+        assert_eq!([sessions, subscriptions, deliveries, retained], [3, 6, 2, 1]);
+        // Two of twelve expire within a day of the writing of the file.
+        assert!((10..=12).contains(&waiting), "{waiting}");
+        let again = import(&["-c", &config, &golden("retained")]);
+        assert!(again.code == 1 && again.complaint.contains("holds something already"), "{again:?}");
+        assert_eq!(held(&store)[0], 3);
+    }
+
+    #[test]
+    fn nothing_is_brought_where_it_does_not_belong() {
+        let place = Place::new("wrong");
+        let to = place.0.to_string_lossy().into_owned();
+        let theirs = place.path(PERSISTENCE_FILE);
+        fs::copy(golden("queued"), &theirs).unwrap();
+        let finished = import(&["--to", &to, &theirs]);
+        assert!(finished.code == 1 && finished.complaint.contains("move it away"), "{finished:?}");
+        let finished = import(&["--to", &to, &golden("retained")]);
+        assert!(finished.code == 1 && finished.complaint.contains("a database of mosquitto"), "{finished:?}");
+        fs::remove_file(&theirs).unwrap();
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks: clocks() };
+        let other = Store::open(Path::new(&theirs), opening).unwrap();
+        let finished = import(&["--to", &to, &golden("retained")]);
+        assert!(finished.code == 1 && finished.complaint.contains("another broker"), "{finished:?}");
+        drop(other);
+        let cut = place.path("cut");
+        fs::write(&cut, &fs::read(golden("queued")).unwrap()[..100]).unwrap();
+        let finished = import(&["--to", &to, &cut]);
+        assert!(finished.code == 1 && finished.complaint.contains("damaged at byte 55"), "{finished:?}");
+        assert_eq!(held(&theirs), [0; 5]);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        let place = Place::new("together");
+        let config = place.path("conf");
+        fs::write(&config, "listener 1\n").unwrap();
+        for (arguments, word) in [
+            (&["file"][..], "either"),
+            (&["-c", &config, "--to", "x", "file"], "either"),
+            (&["--to", "x"], "one FILE"),
+            (&["--to", "x", "a", "b"], "one FILE"),
+            (&["-c", &config, "file"], "persistence true"),
+            (&["-c", &place.path("none"), "file"], "none"),
+            (&["-x"], "'x'"),
+        ] {
+            let finished = import(arguments);
+            assert!(finished.code == 3 && finished.complaint.contains(word), "{arguments:?}: {finished:?}");
+        }
+        assert!(import(&["--to", "x", "no-such"]).complaint.starts_with("no-such: can not be read"));
+        assert!(import(&["--help"]).output.contains("brooklet import"));
+    }
+}

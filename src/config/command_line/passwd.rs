@@ -1,0 +1,382 @@
+//! `brooklet passwd`: adds, changes and deletes users of a password file, with the options of mosquitto_passwd.
+//!
+//! The file is replaced in one step, so that nobody ever reads half of it, and only its owner can read it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use getopts::{Matches, Options as Parser};
+
+use super::{Finished, failed};
+use crate::auth::access_control::random;
+use crate::auth::passwords::{self, Kind, ROUNDS_MAXIMUM, Secret};
+use crate::auth::scram;
+use crate::base::escape::Escaped;
+
+const USAGE: &str = "\
+Usage: brooklet passwd [-H KIND] [-I ROUNDS] [-c] FILE USER
+       brooklet passwd [-H KIND] [-I ROUNDS] [-c] -b FILE USER PASSWORD
+       brooklet passwd -D FILE USER
+       brooklet passwd [-H KIND] [-I ROUNDS] -U FILE
+
+Adds a user to a password file or gives a user another password, deletes a user, or hashes the plain passwords of a
+file. Without -b the password is asked for.";
+
+/// The system did not do what was asked of it, or there is no such user.
+const EXIT_FAILURE: u8 = 1;
+
+/// Rounds of PBKDF2 as mosquitto 2.1 writes them.
+const ROUNDS: u32 = 1_000;
+/// The longest password that a CONNECT can carry.
+const PASSWORD_MAXIMUM: usize = 65_535;
+
+fn parser() -> Parser {
+    let mut parser = Parser::new();
+    parser.optflag("c", "create", "create the file; one that is there is overwritten");
+    parser.optflag("b", "batch", "the password is the last argument, where others can see it");
+    parser.optflag("D", "delete", "delete the user");
+    parser.optflag("U", "update", "hash the plain passwords of a file; what is hashed stays");
+    parser.optopt(
+        "H",
+        "hash",
+        "sha512-pbkdf2 (the default), argon2id, scram-sha-256 (for MQTT 5.0 clients that can, and good for passwords \
+         too) or sha512",
+        "KIND",
+    );
+    parser.optopt("I", "iterations", "rounds of sha512-pbkdf2 (1000) or scram-sha-256 (4096)", "ROUNDS");
+    parser.optflag("h", "help", "print this help and end");
+    parser
+}
+
+pub(super) fn run(arguments: &[String]) -> Finished {
+    let parser = parser();
+    let matches = match parser.parse(arguments) {
+        Ok(matches) => matches,
+        Err(fail) => return failed(&format!("{fail}. Try brooklet passwd --help.")),
+    };
+    if matches.opt_present("help") {
+        return Finished { output: parser.usage(USAGE), complaint: String::new(), code: 0 };
+    }
+    let job = match Job::from(&matches) {
+        Ok(job) => job,
+        Err(complaint) => return failed(&complaint),
+    };
+    match job.run() {
+        Ok(()) => Finished { output: String::new(), complaint: String::new(), code: 0 },
+        Err(complaint) => Finished { output: String::new(), complaint, code: EXIT_FAILURE },
+    }
+}
+
+/// What is to be done.
+struct Job {
+    file: PathBuf,
+    is_new: bool,
+    kind: Kind,
+    change: Change,
+}
+
+enum Change {
+    /// With a password, or by asking for one.
+    Set {
+        user: String,
+        password: Option<String>,
+    },
+    Delete {
+        user: String,
+    },
+    Hash,
+}
+
+impl Job {
+    fn from(matches: &Matches) -> Result<Self, String> {
+        let is_given = |name: &str| matches.opt_present(name);
+        let (is_new, is_batch) = (is_given("c"), is_given("b"));
+        let user = |name: &String| match passwords::check_name(name) {
+            Ok(trimmed) if trimmed == name => Ok(name.clone()),
+            Ok(_) => Err("a user name with white space around it".to_owned()),
+            Err(what) => Err(what.to_owned()),
+        };
+        let (file, change) = match (matches.free.as_slice(), is_given("D"), is_given("U"), is_batch) {
+            ([file], false, true, false) if !is_new => (file, Change::Hash),
+            ([file, name], true, false, false) if !is_new => (file, Change::Delete { user: user(name)? }),
+            ([file, name], false, false, false) => (file, Change::Set { user: user(name)?, password: None }),
+            ([file, name, password], false, false, true) => {
+                (file, Change::Set { user: user(name)?, password: Some(password.clone()) })
+            }
+            (_, is_delete, is_update, _) => {
+                let expected = match () {
+                    () if is_delete => "-D FILE USER",
+                    () if is_update => "-U FILE",
+                    () if is_batch => "[-c] -b FILE USER PASSWORD",
+                    () => "[-c] FILE USER",
+                };
+                return Err(format!(
+                    "these options and arguments do not go together, expected {expected}. Try brooklet passwd --help."
+                ));
+            }
+        };
+        Ok(Self { file: file.into(), is_new, kind: kind(matches)?, change })
+    }
+
+    fn run(self) -> Result<(), String> {
+        let text = if self.is_new { String::new() } else { self.read()? };
+        let changed = match self.change {
+            Change::Set { user, password } => {
+                let password = password.map_or_else(ask_for_password, Ok)?;
+                with_user(&text, &user, &line(&user, &password, self.kind)?)
+            }
+            Change::Delete { user } => without_user(&text, &user)?,
+            Change::Hash => hashed(&text, self.kind)?,
+        };
+        replace(&self.file, changed.as_bytes())
+            .map_err(|why| format!("{}: can not be written: {why}", Escaped(&self.file.to_string_lossy())))
+    }
+
+    fn read(&self) -> Result<String, String> {
+        fs::read_to_string(&self.file).map_err(|why| {
+            let is_missing =
+                why.kind() == io::ErrorKind::NotFound && matches!(self.change, Change::Set { .. });
+            let advice = if is_missing { "; -c creates it" } else { "" };
+            format!("{}: can not be read: {why}{advice}", Escaped(&self.file.to_string_lossy()))
+        })
+    }
+}
+
+fn kind(matches: &Matches) -> Result<Kind, String> {
+    let rounds = matches.opt_str("I").map(|text| {
+        text.parse()
+            .ok()
+            .filter(|rounds| (1..=ROUNDS_MAXIMUM).contains(rounds))
+            .ok_or_else(|| format!("invalid rounds '{}', expected 1 to {ROUNDS_MAXIMUM}", Escaped(&text)))
+    });
+    let rounds = rounds.transpose()?;
+    match (matches.opt_str("H").as_deref(), rounds) {
+        (None | Some("sha512-pbkdf2"), _) => Ok(Kind::Pbkdf2 { rounds: rounds.unwrap_or(ROUNDS) }),
+        (Some("scram-sha-256"), _) => Ok(Kind::Scram { rounds: rounds.unwrap_or(scram::ROUNDS) }),
+        (Some("sha512"), None) => Ok(Kind::Sha512),
+        (Some("argon2id"), None) => Ok(Kind::Argon2id),
+        (Some("sha512" | "argon2id"), Some(_)) => Err("this kind of hash knows no rounds".to_owned()),
+        (Some(other), _) => {
+            let other = Escaped(other);
+            Err(format!("unknown hash '{other}', expected sha512-pbkdf2, argon2id, scram-sha-256 or sha512"))
+        }
+    }
+}
+
+fn ask_for_password() -> Result<String, String> {
+    let ask = |prompt| {
+        rpassword::prompt_password(prompt).map_err(|why| format!("no password can be asked for: {why}"))
+    };
+    let password = ask("Password: ")?;
+    if ask("Reenter password: ")? != password {
+        return Err("the passwords do not match".to_owned());
+    }
+    Ok(password)
+}
+
+/// The line of a user.
+fn line(user: &str, password: &str, kind: Kind) -> Result<String, String> {
+    match password.len() {
+        0 => return Err("an empty password".to_owned()),
+        1..=PASSWORD_MAXIMUM => {}
+        _ => return Err("a password longer than 65535 bytes".to_owned()),
+    }
+    let salt = random().map_err(|why| format!("the system gives no random bytes: {why}"))?;
+    let secret = Secret::new(kind, password.as_bytes(), &salt)?;
+    Ok(format!("{user}:{secret}"))
+}
+
+/// The file with the line of a user in place of the one before, or at its end.
+fn with_user(text: &str, user: &str, line: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    match lines.iter_mut().find(|other| passwords::user_of_line(other) == Some(user)) {
+        Some(known) => *known = line,
+        None => lines.push(line),
+    }
+    joined(lines)
+}
+
+fn without_user(text: &str, user: &str) -> Result<String, String> {
+    let (gone, lines): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| passwords::user_of_line(line) == Some(user));
+    if gone.is_empty() {
+        return Err(format!("the user {} is not in the file", Escaped(user)));
+    }
+    Ok(joined(lines))
+}
+
+/// The file with hashes in place of plain passwords.
+fn hashed(text: &str, kind: Kind) -> Result<String, String> {
+    let mut lines = Vec::new();
+    for (text, number) in text.lines().zip(1..) {
+        let at = |what: &str| format!("line {number}: {what}");
+        let Some((_, password)) = text.split_once(':').filter(|_| passwords::user_of_line(text).is_some())
+        else {
+            lines.push(text.to_owned());
+            continue;
+        };
+        let is_hash =
+            ["$6$", "$7$", "$argon2id$", "SCRAM-SHA-256$"].iter().any(|mark| password.starts_with(mark));
+        if is_hash {
+            // A hash that can not be read is no password either.
+            Secret::parse(password.trim_end()).map_err(|what| at(&what))?;
+            lines.push(text.to_owned());
+            continue;
+        }
+        let user = passwords::user_of_line(text).unwrap_or_default();
+        let user = passwords::check_name(user).map_err(at)?;
+        lines.push(line(user, password, kind).map_err(|what| at(&what))?);
+    }
+    Ok(joined(lines))
+}
+
+fn joined(lines: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    lines.into_iter().map(|line| format!("{}\n", line.as_ref())).collect()
+}
+
+/// Puts bytes in place of a file in one step. What was there keeps its owner, and nobody else gets to read it.
+#[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // The file itself, not a link to it.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let draft = directory.join(format!(".{name}.{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let outcome = write_draft(&mut file, &path, &draft, bytes).and_then(|()| fs::rename(&draft, &path));
+    if outcome.is_err() {
+        // Whatever is left of it is of no use.
+        let _ = fs::remove_file(&draft);
+        return outcome;
+    }
+    open_directory(directory)?.sync_all()
+}
+
+fn write_draft(file: &mut File, path: &Path, draft: &Path, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    if let Ok(former) = path.metadata() {
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (former.uid(), former.gid()) {
+            // Else the broker might not be able to read it any more.
+            chown(draft, Some(former.uid()), Some(former.gid()))?;
+        }
+        let mode = former.permissions().mode() & 0o660 | 0o600;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    file.sync_all()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
+fn open_directory(directory: &Path) -> io::Result<File> {
+    File::open(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
+
+    use super::*;
+    use crate::auth::passwords::Passwords;
+
+    fn passwd(line: &str) -> Finished {
+        run(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    fn read(path: &Path) -> Passwords {
+        Passwords::parse("file", &fs::read_to_string(path).unwrap().into_bytes()).unwrap()
+    }
+
+    fn passes(path: &Path, user: &str, password: &str) -> bool {
+        read(path).trial(user, b"key").is_some_and(|trial| trial.passes(password.as_bytes()))
+    }
+
+    /// A file that is gone at the end.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("brooklet-passwd-{name}-{}", std::process::id())))
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn users_come_change_and_go() {
+        let place = Place::new("users");
+        let file = place.0.display();
+        let missing = passwd(&format!("-b {file} ann x"));
+        assert!(
+            missing.code == EXIT_FAILURE && missing.complaint.ends_with("; -c creates it"),
+            "{missing:?}"
+        );
+        let missing = passwd(&format!("-D {file} ann"));
+        assert!(missing.code == EXIT_FAILURE && !missing.complaint.contains("-c"), "{missing:?}");
+        assert_eq!(passwd(&format!("-c -b {file} ann pencil")).complaint, "");
+        assert_eq!(place.0.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&place.0, format!("# kept\n{}", fs::read_to_string(&place.0).unwrap())).unwrap();
+        for kind in ["sha512", "argon2id", "sha512-pbkdf2 -I 3", "scram-sha-256 -I 3"] {
+            assert_eq!(passwd(&format!("-b -H {kind} {file} bob {}", kind.len())).complaint, "", "{kind}");
+            assert!(passes(&place.0, "bob", &kind.len().to_string()), "{kind}");
+        }
+        assert!(passes(&place.0, "ann", "pencil") && !passes(&place.0, "ann", "eraser"));
+        assert_eq!(passwd(&format!("-b {file} ann eraser")).code, 0);
+        assert!(!passes(&place.0, "ann", "pencil") && passes(&place.0, "ann", "eraser"));
+        assert_eq!(passwd(&format!("-D {file} bob")).code, 0);
+        assert_eq!(passwd(&format!("-D {file} bob")).code, EXIT_FAILURE);
+        let text = fs::read_to_string(&place.0).unwrap();
+        assert!(text.starts_with("# kept\nann:$7$1000$") && text.lines().count() == 2, "{text}");
+    }
+
+    #[test]
+    fn plain_passwords_are_hashed_once() {
+        let place = Place::new("plain");
+        let file = place.0.display();
+        fs::write(&place.0, "# plain\nann:pen:cil\n\nbob:$eraser\n").unwrap();
+        fs::set_permissions(&place.0, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(passwd(&format!("-U {file}")).complaint, "");
+        let once = fs::read_to_string(&place.0).unwrap();
+        assert!(passes(&place.0, "ann", "pen:cil") && passes(&place.0, "bob", "$eraser"));
+        assert_eq!(passwd(&format!("-U {file}")).code, 0);
+        assert_eq!(fs::read_to_string(&place.0).unwrap(), once);
+        assert_eq!(place.0.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        fs::write(&place.0, "ann:$7$cut\n").unwrap();
+        let finished = passwd(&format!("-U {file}"));
+        assert!(finished.complaint.starts_with("line 1: a cut hash"), "{finished:?}");
+    }
+
+    #[test]
+    fn a_link_stays_one() {
+        let (place, link) = (Place::new("target"), Place::new("link"));
+        fs::write(&place.0, "").unwrap();
+        std::os::unix::fs::symlink(&place.0, &link.0).unwrap();
+        assert_eq!(passwd(&format!("-b {} ann pencil", link.0.display())).complaint, "");
+        assert!(link.0.symlink_metadata().unwrap().is_symlink() && passes(&place.0, "ann", "pencil"));
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for (line, word) in [
+            ("file", "expected [-c] FILE USER"),
+            ("-b file user", "expected [-c] -b FILE USER PASSWORD"),
+            ("-c -D file user", "expected -D FILE USER"),
+            ("-U -D file", "expected -D FILE USER"),
+            ("-U file user", "expected -U FILE"),
+            ("-H md5 file user", "'md5'"),
+            ("-I 0 file user", "'0'"),
+            ("-H sha512 -I 3 file user", "rounds"),
+            ("-b file us:er x", "':'"),
+            ("-x", "'x'"),
+        ] {
+            let finished = passwd(line);
+            assert!(finished.code == 3 && finished.complaint.contains(word), "{line}: {finished:?}");
+        }
+        assert!(passwd("--help").output.contains("brooklet passwd"));
+    }
+}

@@ -1,0 +1,123 @@
+//! The files of a configuration: reading them, and putting included ones in their places.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::drafts::CommandLine;
+use super::keywords::{Meaning, Special};
+use super::settle::{Step, settle};
+use super::text::{Statement, parse};
+use super::{Finding, Outcome, Place};
+use crate::base::files;
+
+/// Bytes of a file that are read; a larger one is an error.
+const FILE_MAXIMUM: u64 = 1024 * 1024;
+/// Files of a directory that are included; more are an error.
+const INCLUDED_MAXIMUM: usize = 1000;
+
+/// Reads a configuration: the file and what it includes, with what the command line says beside it.
+pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
+    let mut findings = Vec::new();
+    let mut steps = Vec::new();
+    if let Some(name) = file {
+        for statement in read(Path::new(name), &mut findings) {
+            let directory = included(&statement).map(|directory| (directory, statement.value_place.clone()));
+            steps.push(Step::Say(statement));
+            if let Some((directory, place)) = directory {
+                include(&directory, &place, &mut steps, &mut findings);
+            }
+        }
+    }
+    let (settings, more) = settle(&steps, given);
+    findings.extend(more);
+    Outcome::new(settings, &findings)
+}
+
+/// The directory that a statement includes.
+fn included(statement: &Statement) -> Option<PathBuf> {
+    match statement.keyword.meaning {
+        Meaning::Special(Special::IncludeDirectory) => Some(PathBuf::from(&statement.value)),
+        _ => None,
+    }
+}
+
+fn include(directory: &Path, place: &Place, steps: &mut Vec<Step>, findings: &mut Vec<Finding>) {
+    let paths = match files_of(directory) {
+        Ok(paths) => paths,
+        Err(error) => {
+            let text = format!("'{}' can not be read: {error}, expected a directory", directory.display());
+            findings.push(Finding::error(place, text));
+            return;
+        }
+    };
+    for path in paths {
+        steps.push(Step::Enter);
+        for statement in read(&path, findings) {
+            if included(&statement).is_some() {
+                let text = "'include_dir' in a file that was included, expected it in the main file alone";
+                findings.push(Finding::error(&statement.place, text));
+            } else {
+                steps.push(Step::Say(statement));
+            }
+        }
+        steps.push(Step::Leave);
+    }
+}
+
+/// The files of a directory that are meant, in the order in which they count.
+fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let is_meant = path.extension().is_some_and(|extension| extension == "conf");
+        if is_meant && !path.is_dir() {
+            let place = paths.partition_point(|other| order(other).lt(order(&path)));
+            paths.insert(place, path);
+        }
+        if paths.len() > INCLUDED_MAXIMUM {
+            return Err(io::Error::other(format!("more than {INCLUDED_MAXIMUM} files")));
+        }
+    }
+    Ok(paths)
+}
+
+/// Letters count without their case first, and of two that are alike the capital is the first.
+fn order(path: &Path) -> impl Iterator<Item = (u8, u8)> {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.iter().map(|letter| (letter.to_ascii_uppercase(), *letter))
+}
+
+fn read(path: &Path, findings: &mut Vec<Finding>) -> Vec<Statement> {
+    let name = path.display().to_string();
+    match bytes_of(path) {
+        Ok(bytes) => {
+            let (statements, more) = parse(&bytes, &name);
+            findings.extend(more);
+            statements
+        }
+        Err(error) => {
+            let place = Place { file: Rc::from(name), line: 0, column: 0 };
+            findings.push(Finding::error(&place, format!("{error}, expected a configuration file")));
+            Vec::new()
+        }
+    }
+}
+
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = files::read(path, FILE_MAXIMUM)?;
+    bytes.ok_or_else(|| io::Error::other(format!("it has more than {FILE_MAXIMUM} bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capitals_come_before_their_own_letter_only() {
+        let mut names = ["b", "a", "B", "A", "10", "9", "aB", "ab", "_"];
+        names.sort_by(|one, other| order(Path::new(one)).cmp(order(Path::new(other))));
+        assert_eq!(names, ["10", "9", "A", "a", "aB", "ab", "B", "b", "_"]);
+    }
+}

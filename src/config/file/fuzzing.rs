@@ -1,0 +1,105 @@
+//! The body of the fuzz target for the configuration: any bytes as its text. It panics if places lie outside of the
+//! text, if two readings differ, if a complaint is more than a line, or if what is accepted could not be served.
+
+use crate::base::fuzzing::Input;
+use crate::settings::Address;
+
+use super::keywords::KEYWORDS;
+use super::{CommandLine, Finding, Outcome, Place, Statement, Step, parse, settle};
+
+/// Bytes of a text that is composed, roughly: enough for keywords to meet, and few enough for many tries.
+const COMPOSED_MAXIMUM: usize = 512;
+
+/// Reads the bytes as a configuration without other files, and as choices of keywords and values.
+pub fn check(data: &[u8]) {
+    read(data);
+    read(composed(data).as_bytes());
+}
+
+/// A text that is a configuration more often than any bytes are.
+fn composed(data: &[u8]) -> String {
+    const VALUES: [&str; 24] = [
+        "",
+        "true",
+        "false",
+        "0",
+        "1",
+        "2",
+        "20",
+        "1883",
+        "8883",
+        "1883 ::1",
+        "0 /s",
+        "0 ::",
+        "-1",
+        "65535",
+        "4M",
+        "all",
+        "none",
+        "file /f",
+        "ipv4",
+        "websockets",
+        "tlsv1.3",
+        "3 4",
+        "1d",
+        "a # b",
+    ];
+    let mut input = Input::new(data);
+    let mut text = String::new();
+    while !input.is_empty() && text.len() < COMPOSED_MAXIMUM {
+        let keyword = &KEYWORDS[input.below(KEYWORDS.len())];
+        // Families go on behind their name.
+        let end = if keyword.name.ends_with('_') { "x" } else { "" };
+        text.push_str(&format!("{}{end} {}\n", keyword.name, input.pick(&VALUES)));
+    }
+    text
+}
+
+fn read(data: &[u8]) {
+    let (statements, mut findings) = parse(data, "fuzzed.conf");
+    let (again, findings_again) = parse(data, "fuzzed.conf");
+    assert_eq!(findings, findings_again);
+    assert!(statements.iter().map(parts).eq(again.iter().map(parts)));
+    let steps: Vec<Step> = statements.into_iter().map(Step::Say).collect();
+    let given = CommandLine { ports: vec![1, 2], ..CommandLine::default() };
+    let (settings, more) = settle(&steps, &given);
+    findings.extend(more);
+    check_places(data, &findings);
+    let outcome = Outcome::new(settings, &findings);
+    for complaint in outcome.errors.iter().chain(&outcome.warnings) {
+        let is_line = complaint.to_string().bytes().all(|byte| !matches!(byte, b'\n' | b'\r' | 0));
+        assert!(is_line, "{complaint:?}");
+    }
+    assert_eq!(outcome.settings.is_none(), findings.iter().any(|finding| finding.is_error));
+    let Some(settings) = outcome.settings else { return };
+    assert!(!settings.listeners.is_empty(), "there is a way in");
+    for listener in &settings.listeners {
+        assert!(listener.rules.versions.contains(&true), "some version is spoken");
+        assert!(listener.rules.packet_size <= settings.limits.packet_size);
+        let is_local = matches!(listener.address, Address::Loopback { .. });
+        let is_said = String::from_utf8_lossy(data).contains("allow_anonymous");
+        assert!(is_local || is_said || !listener.security.allows_anonymous, "nobody is let in by accident");
+    }
+}
+
+fn parts(statement: &Statement) -> (&str, &Place, &str, &Place) {
+    (&statement.written, &statement.place, &statement.value, &statement.value_place)
+}
+
+fn check_places(data: &[u8], findings: &[Finding]) {
+    let lines: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
+    for Finding { place, .. } in findings.iter().filter(|finding| finding.place.line > 0) {
+        let line = lines[place.line - 1];
+        assert!((1..=line.len() + 1).contains(&place.column), "{place} in {line:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::fuzzing::try_out;
+
+    #[test]
+    fn any_bytes_are_taken_or_complained_about() {
+        try_out("config", 400, super::check);
+    }
+}

@@ -1,0 +1,228 @@
+//! Text to statements: lines, keywords and where they stand.
+
+use std::rc::Rc;
+
+use super::keywords::{KEYWORDS, Keyword, Meaning};
+use super::{Finding, Place};
+use crate::base::escape::keyword_in;
+use crate::protocol::utf8::is_sound_character;
+use crate::settings::COMPLAINTS_MAXIMUM;
+
+/// Bytes of a line that are read; a longer one is an error.
+const LINE_MAXIMUM: usize = 16 * 1024;
+/// What the editors of one system put in front of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// One line that says something.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// What it is about.
+    pub keyword: &'static Keyword,
+    /// The keyword as it was written, which for a family of keywords is longer than its name.
+    pub written: String,
+    /// Where the keyword stands.
+    pub place: Place,
+    /// What is said, without the space around it; may be empty.
+    pub value: String,
+    /// Where the value stands.
+    pub value_place: Place,
+}
+
+/// Cuts a text into statements, and tells what is wrong with the lines that are none.
+pub fn parse(bytes: &[u8], name: &str) -> (Vec<Statement>, Vec<Finding>) {
+    let file: Rc<str> = name.into();
+    let mut statements = Vec::new();
+    let mut findings = Vec::new();
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let start = Place { file: file.clone(), line: index + 1, column: 1 };
+        if let Some(statement) = read_line(line, start, &mut findings) {
+            statements.push(statement);
+        }
+    }
+    (statements, findings)
+}
+
+fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<Statement> {
+    // Comments may be in any encoding and of any length.
+    if line.first() == Some(&b'#') {
+        return None;
+    }
+    if line.len() > LINE_MAXIMUM {
+        let text = format!("the line has {} bytes, expected at most {LINE_MAXIMUM}", line.len());
+        findings.push(Finding::error(&start, text));
+        return None;
+    }
+    let text = match std::str::from_utf8(line) {
+        Ok(text) => text.trim_end_matches('\r'),
+        Err(error) => {
+            let valid = String::from_utf8_lossy(&line[..error.valid_up_to()]).chars().count();
+            let place = Place { column: valid + 1, ..start };
+            findings.push(Finding::error(&place, "this is not UTF-8, expected text in UTF-8"));
+            return None;
+        }
+    };
+    // What is said here may come to stand in packets.
+    let is_text = |character| character == '\t' || is_sound_character(character);
+    if let Some(column) = text.chars().position(|character| !is_text(character)) {
+        let place = Place { column: column + 1, ..start };
+        findings.push(Finding::error(&place, "a control character or a non-character, expected text"));
+        return None;
+    }
+    let body = text.trim_start_matches(is_space);
+    let place = Place { column: text.chars().count() - body.chars().count() + 1, ..start };
+    if body.is_empty() {
+        return None;
+    }
+    if body.starts_with('#') {
+        let text = "a comment with space in front, which mosquitto would refuse; taken for a comment";
+        findings.push(Finding::warning(&place, text));
+        return None;
+    }
+    let (word, rest) = body.split_once(is_space).unwrap_or((body, ""));
+    let trimmed = rest.trim_start_matches(is_space);
+    let gap = rest.chars().count() - trimmed.chars().count();
+    let value_column = place.column + word.chars().count() + 1 + gap;
+    let value_place = Place { column: value_column.min(text.chars().count() + 1), ..place.clone() };
+    if text.strip_suffix(trimmed).is_some_and(|front| front.contains('\t')) {
+        let text = "a tab before the value, which mosquitto would not take for a space; taken for one";
+        findings.push(Finding::warning(&place, text));
+    }
+    let Some(keyword) = find(word) else {
+        // Nobody reads on, and to guess takes time.
+        let is_guessed = findings.len() < COMPLAINTS_MAXIMUM;
+        findings.push(Finding::error(&place, unknown(word, is_guessed)));
+        return None;
+    };
+    let value = trimmed.trim_end_matches(is_space).to_owned();
+    Some(Statement { keyword, written: word.to_owned(), place, value, value_place })
+}
+
+fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t')
+}
+
+/// The row of the table for a word.
+fn find(word: &str) -> Option<&'static Keyword> {
+    KEYWORDS.iter().find(|keyword| match keyword.meaning {
+        Meaning::Family(_) => word.strip_prefix(keyword.name).is_some_and(|rest| !rest.is_empty()),
+        _ => keyword.name == word,
+    })
+}
+
+/// What to say of a word that no row is about.
+fn unknown(word: &str, is_guessed: bool) -> String {
+    let shown = keyword_in(word);
+    if shown != word && find(shown).is_some() {
+        return format!("there is no space behind '{shown}', expected one before its value");
+    }
+    match is_guessed.then(|| nearest(shown)).flatten() {
+        Some(name) => format!("unknown keyword '{shown}', did you mean '{name}'?"),
+        None if shown.is_empty() => "unknown keyword, expected one of mosquitto.conf".to_owned(),
+        None => format!("unknown keyword '{shown}', expected one of mosquitto.conf"),
+    }
+}
+
+/// The keyword that takes the fewest slips of the hand to become `word`, if they are few.
+fn nearest(word: &str) -> Option<&'static str> {
+    let word: Vec<char> = word.to_ascii_lowercase().replace('-', "_").chars().collect();
+    let most = (word.len() / 3).clamp(1, 4);
+    KEYWORDS
+        .iter()
+        .map(|keyword| (slips(&word, keyword.name), keyword.name))
+        .filter(|&(slips, _)| slips <= most)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Letters to be put in, taken out, exchanged or swapped with their neighbour to make `other` of `word`.
+fn slips(word: &[char], other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=other.len()).collect();
+    for (row, &letter) in word.iter().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, &wanted) in other.iter().enumerate() {
+            let exchanged = above[column] + usize::from(letter != wanted);
+            let mut least = exchanged.min(above[column + 1] + 1).min(current[column] + 1);
+            if row > 0 && column > 0 && letter == other[column - 1] && word[row - 1] == wanted {
+                least = least.min(before[column - 1] + 1);
+            }
+            current.push(least);
+        }
+        before = std::mem::replace(&mut above, current);
+    }
+    above[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(text: &str) -> Statement {
+        let (mut statements, _) = parse(text.as_bytes(), "f");
+        assert_eq!(statements.len(), 1, "{text:?}");
+        statements.remove(0)
+    }
+
+    fn complaint(text: &[u8]) -> String {
+        let (statements, findings) = parse(text, "f");
+        assert_eq!((statements.len(), findings.len()), (0, 1), "{findings:?}");
+        format!("{}: {}", findings[0].place, findings[0].text)
+    }
+
+    #[test]
+    fn a_statement_is_a_keyword_and_the_rest_of_the_line() {
+        let statement = only("# a\n\n  password_file \t  /a b # c  \r\n");
+        assert_eq!((statement.keyword.name, &*statement.value), ("password_file", "/a b # c"));
+        assert_eq!(statement.place.to_string(), "f:3:3");
+        assert_eq!(statement.value_place.to_string(), "f:3:20");
+        assert_eq!(only("listener").value, "");
+        assert_eq!(only("\u{feff}listener 1").place.column, 1);
+        assert_eq!(only("auth_opt_backends x").keyword.name, "auth_opt_");
+    }
+
+    #[test]
+    fn comments_may_say_anything() {
+        assert!(parse(b"# \xe4\0\n#", "f").1.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_statement_is_told() {
+        assert_eq!(complaint(b"listner 1883"), "f:1:1: unknown keyword 'listner', did you mean 'listener'?");
+        assert_eq!(complaint(b"Listener 1"), "f:1:1: unknown keyword 'Listener', did you mean 'listener'?");
+        assert_eq!(
+            complaint(b"port=1883"),
+            "f:1:1: there is no space behind 'port', expected one before its value"
+        );
+        assert_eq!(complaint(b"\n [broker]"), "f:2:2: unknown keyword, expected one of mosquitto.conf");
+        assert_eq!(
+            complaint(b"somebody:$7$101$c2VjcmV0"),
+            "f:1:1: unknown keyword 'somebody', expected one of mosquitto.conf"
+        );
+        assert_eq!(complaint(b"user \xc3\xa4\xe4"), "f:1:7: this is not UTF-8, expected text in UTF-8");
+        for text in [&b"user a\0"[..], b"user a\xc2\x9f", b"user a\xef\xb7\x90", b"user a\xef\xbf\xbe"] {
+            assert_eq!(complaint(text), "f:1:7: a control character or a non-character, expected text");
+        }
+        assert!(complaint(&[b'a'; 20_000]).contains("20000 bytes"));
+    }
+
+    #[test]
+    fn what_mosquitto_would_not_read_so_is_warned_of() {
+        for text in ["\tpersistence true", "persistence\ttrue"] {
+            assert_eq!(only(text).value, "true");
+            let (_, findings) = parse(text.as_bytes(), "f");
+            assert!(!findings[0].is_error && findings[0].text.contains("tab"), "{findings:?}");
+        }
+        let (statements, findings) = parse(b"  # a", "f");
+        assert!(statements.is_empty() && !findings[0].is_error);
+    }
+
+    #[test]
+    fn slips_are_counted() {
+        let count = |a: &str, b: &str| slips(&a.chars().collect::<Vec<_>>(), b);
+        assert_eq!([count("", "ab"), count("ab", ""), count("ab", "ab")], [2, 2, 0]);
+        assert_eq!([count("ba", "ab"), count("abc", "ac"), count("axc", "abc")], [1, 1, 1]);
+        assert_eq!(count("plugn", "plugin"), 1);
+    }
+}

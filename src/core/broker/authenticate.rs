@@ -1,0 +1,229 @@
+//! AUTH: extended authentication, between a CONNECT and its CONNACK, and again on a connection that is served.
+//!
+//! The CONNECT is kept until its client has proved who it is, and worked off then as if it had just come. What the
+//! packets mean is the access control's to know.
+
+use log::info;
+
+use super::{Broker, Effect, Fault, Step};
+use crate::base::escape::Escaped;
+use crate::core::access::{Client, Progress};
+use crate::core::connection::{Authentication, AuthenticationStage};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{
+    Auth, Connect, Packet, Property, PropertyBuffer, ReasonCode, Status, decode, frame,
+};
+
+impl Broker {
+    /// A CONNECT names a method.
+    pub(super) fn begin_authentication(
+        &mut self,
+        id: ConnectionId,
+        method: &str,
+        connect: &Connect<'_>,
+        packet: &[u8],
+    ) -> Result<Step, Fault> {
+        let connection = &self.connections[id];
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: connect.client_identifier,
+            user_name: connect.user_name,
+            certificate: None,
+        };
+        let Some(mut exchange) = self.access.begin(&client, method) else {
+            // [MQTT-4.12.0-1]
+            let what = "the Authentication Method is not supported here";
+            self.refuse(id, ReasonCode::BadAuthenticationMethod, what);
+            return Ok(Step::Ended);
+        };
+        let progress = exchange.go_on(connect.properties.authentication_data().unwrap_or_default());
+        let stage = AuthenticationStage::Challenged(exchange);
+        let authentication = Authentication::new(method, stage, packet);
+        if let Some(extension) = &mut self.connections[id].extension {
+            extension.authentication = Some(Box::new(authentication));
+        }
+        self.proceed(id, progress)
+    }
+
+    /// A packet between a CONNECT with a method and its CONNACK: AUTH to go on or DISCONNECT [MQTT-3.1.2-30].
+    pub(super) fn work_off_between(&mut self, id: ConnectionId, packet: Packet<'_>) -> Result<Step, Fault> {
+        let stage = self.connections[id].authentication().map(Authentication::stage);
+        if matches!(stage, Some(AuthenticationStage::Passed { .. })) {
+            // The packet, CONNECT or AUTH, has had its effect, but for a decision that it had to wait for.
+            return self.decide_kept_connect(id);
+        }
+        match packet {
+            Packet::Auth(auth) => self.go_on_connecting(id, &auth),
+            Packet::Disconnect(_) => {
+                let peer = self.connections[id].peer();
+                info!(target: "connection", "Client {peer} disconnected: before it was authenticated.");
+                self.begin_ending(id);
+                self.effects.push_back(Effect::Drop(id));
+                Ok(Step::Ended)
+            }
+            _ => Err(Fault::protocol_error("neither AUTH nor DISCONNECT before CONNACK")),
+        }
+    }
+
+    fn go_on_connecting(&mut self, id: ConnectionId, auth: &Auth<'_>) -> Result<Step, Fault> {
+        let Some(authentication) = self.connections[id].authentication_mut() else {
+            return Err(Fault::protocol_error("AUTH without an Authentication Method"));
+        };
+        // [MQTT-4.12.0-3]
+        if auth.reason_code != ReasonCode::ContinueAuthentication {
+            return Err(Fault::protocol_error("AUTH that does not go on, before CONNACK"));
+        }
+        check_method(authentication, auth)?;
+        let Some(progress) = authentication.go_on(auth.properties.authentication_data().unwrap_or_default())
+        else {
+            return Err(Fault::protocol_error("AUTH after the last word of its method"));
+        };
+        self.proceed(id, progress)
+    }
+
+    fn proceed(&mut self, id: ConnectionId, progress: Progress) -> Result<Step, Fault> {
+        match progress {
+            Progress::Challenge(data) => {
+                // [MQTT-4.12.0-2]
+                self.say_auth(id, ReasonCode::ContinueAuthentication, &data)?;
+                Ok(Step::Done)
+            }
+            Progress::Passed { user_name, data } => {
+                if let Some(authentication) = self.connections[id].authentication_mut() {
+                    authentication.set_stage(AuthenticationStage::Passed { user_name, data });
+                }
+                self.decide_kept_connect(id)
+            }
+            Progress::Failed(reason, what) => {
+                // [MQTT-4.12.0-4]
+                self.refuse(id, reason, &format!("the client is not authenticated: {what}"));
+                Ok(Step::Ended)
+            }
+        }
+    }
+
+    /// The client is authenticated: its CONNECT is worked off now.
+    fn decide_kept_connect(&mut self, id: ConnectionId) -> Result<Step, Fault> {
+        let connection = &mut self.connections[id];
+        let version = connection.version;
+        let Some(authentication) = connection.authentication_mut() else { return Ok(Step::Ended) };
+        let AuthenticationStage::Passed { user_name, .. } = authentication.stage() else {
+            return Ok(Step::Ended);
+        };
+        let user_name = user_name.clone();
+        let packet = std::mem::take(&mut authentication.connect);
+        let Status::Complete(frame) = frame(&packet, packet.len())? else {
+            unreachable!("it was whole when it came");
+        };
+        let Packet::Connect(connect) = decode(&frame, version)? else {
+            unreachable!("it was a CONNECT when it came");
+        };
+        if connect.user_name.is_some_and(|claimed| claimed != &*user_name) {
+            let what = "the User Name is not the one that was authenticated";
+            self.refuse(id, ReasonCode::NotAuthorized, what);
+            return Ok(Step::Ended);
+        }
+        let proved = Connect { user_name: Some(&user_name), ..connect };
+        let outcome = self.decide_connect(id, &proved);
+        if let Ok(Step::Parked) = outcome
+            && let Some(authentication) = self.connections[id].authentication_mut()
+        {
+            authentication.connect = packet;
+        }
+        outcome
+    }
+
+    /// CONNACK has been sent: nothing of the exchange is needed any more but the method.
+    pub(super) fn rest_authentication(&mut self, id: ConnectionId) {
+        let Some(authentication) = self.connections[id].authentication() else { return };
+        let AuthenticationStage::Passed { user_name, .. } = authentication.stage() else { return };
+        let stage = AuthenticationStage::Passed { user_name: user_name.clone(), data: Vec::new() };
+        let rested = Authentication::new(&authentication.method, stage, &[]);
+        if let Some(extension) = &mut self.connections[id].extension {
+            extension.authentication = Some(Box::new(rested));
+        }
+    }
+
+    /// AUTH from a connected client: it proves again who it is, while everything else goes on.
+    pub(super) fn handle_auth(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        auth: &Auth<'_>,
+    ) -> Result<(), Fault> {
+        let Self { connections, sessions, access, .. } = self;
+        let connection = &mut connections[id];
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: &sessions[session].client_identifier,
+            user_name: sessions[session].user_name.as_deref(),
+            certificate: None,
+        };
+        let Some(authentication) = connection.authentication_mut() else {
+            // [MQTT-4.12.0-7]
+            return Err(Fault::protocol_error("AUTH without an Authentication Method"));
+        };
+        check_method(authentication, auth)?;
+        let data = auth.properties.authentication_data().unwrap_or_default();
+        let progress = match (authentication.stage(), auth.reason_code) {
+            // [MQTT-4.12.1-1]
+            (AuthenticationStage::Passed { .. }, ReasonCode::ReAuthenticate) => {
+                let Some(mut exchange) = access.begin(&client, &authentication.method) else {
+                    let what = "the Authentication Method is no longer supported";
+                    return Err(Fault::new(ReasonCode::NotAuthorized, what));
+                };
+                let progress = exchange.go_on(data);
+                authentication.set_stage(AuthenticationStage::Challenged(exchange));
+                Some(progress)
+            }
+            (_, ReasonCode::ContinueAuthentication) => authentication.go_on(data),
+            _ => None,
+        };
+        let Some(progress) = progress else {
+            return Err(Fault::protocol_error("AUTH that neither begins again nor goes on"));
+        };
+        match progress {
+            Progress::Challenge(data) => self.say_auth(id, ReasonCode::ContinueAuthentication, &data),
+            Progress::Passed { user_name, data } => {
+                if self.sessions[session].user_name.as_deref() != Some(&*user_name) {
+                    let what = "authenticated again as another user";
+                    return Err(Fault::new(ReasonCode::NotAuthorized, what));
+                }
+                info!(target: "notice", "Client {} authenticated again.", Escaped(&self.sessions[session].client_identifier));
+                self.say_auth(id, ReasonCode::Success, &data)?;
+                if let Some(authentication) = self.connections[id].authentication_mut() {
+                    authentication.set_stage(AuthenticationStage::Passed { user_name, data: Vec::new() });
+                }
+                Ok(())
+            }
+            // [MQTT-4.12.1-2]
+            Progress::Failed(reason, what) => {
+                Err(Fault::new(reason, format!("not authenticated again: {what}")))
+            }
+        }
+    }
+
+    /// Sends AUTH with the method that the client has chosen [MQTT-4.12.0-5].
+    fn say_auth(&mut self, id: ConnectionId, reason_code: ReasonCode, data: &[u8]) -> Result<(), Fault> {
+        let mut properties = PropertyBuffer::default();
+        if let Some(authentication) = self.connections[id].authentication() {
+            properties.push(Property::AuthenticationMethod(&authentication.method));
+        }
+        if !data.is_empty() {
+            properties.push(Property::AuthenticationData(data));
+        }
+        self.answer(id, &Packet::Auth(Auth { reason_code, properties: properties.properties() }))
+    }
+}
+
+/// The method is the same in every AUTH [MQTT-4.12.0-5].
+fn check_method(authentication: &Authentication, auth: &Auth<'_>) -> Result<(), Fault> {
+    if auth.properties.authentication_method() == Some(&*authentication.method) {
+        return Ok(());
+    }
+    Err(Fault::protocol_error("AUTH with another Authentication Method"))
+}

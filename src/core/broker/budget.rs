@@ -1,0 +1,190 @@
+//! One memory budget for the whole broker, and the order in which it sheds load as the budget runs out:
+//!
+//! 1. From three quarters of the budget on, QoS 0 messages for the slowest: the fill that an outbox may have for
+//!    another QoS 0 message shrinks, so that the fullest outboxes lose first. Links with TLS encrypt 4 KiB at a time,
+//!    no more Topic Aliases are bound for clients, and a peer that does not read its answers is not read from.
+//! 2. From nine tenths on, whatever would be kept longer: new retained messages, messages for queues,
+//!    subscriptions. Their senders are told 0x97 where their version can say it.
+//! 3. From nineteen twentieths on, new connections, with 0x97 or return code 3, and those on the way to one, whose
+//!    handshake of TLS or WebSocket or whose CONNECT keeps growing: they leave the rest to clients.
+//! 4. At the budget, a client whose packet in progress keeps growing, or that binds a Topic Alias or begins one more
+//!    QoS 2 message of many, with 0x97; new deliveries of QoS 1 and 2, and QoS 0 messages that are not small.
+//!
+//! Nothing that was acknowledged is thrown away, and nothing aborts.
+
+use super::Broker;
+use super::matches::Matches;
+use super::timers::Timer;
+use crate::base::memory::{self, Audit};
+use crate::base::time::Duration;
+use crate::core::limits::{COPIED_AHEAD_MAXIMUM, COPIED_AHEAD_MINIMUM};
+use crate::core::message::Spares;
+use crate::core::subscription::LatestIdentifiers;
+
+/// Bytes of answers that may wait for a peer that reads nothing, once memory runs short.
+const ANSWERS_UNDER_PRESSURE: usize = 4 * 1024;
+/// Bytes of a QoS 0 message that may still exceed the budget. All such messages together may exceed it by a little.
+const SMALL: usize = 256;
+const SHARE_FOR_SMALL: usize = 64;
+/// Less than this is no peak: about what the broker keeps of late for speed alone.
+const PEAK_MINIMUM: usize = 2 * 1024 * 1024;
+/// How long after a peak what it has left behind is forgotten: not in the midst of the work that ends it.
+const PEAK_REMEMBERED: Duration = Duration::from_seconds(10);
+
+/// The most memory that was held since the last peak was forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Peak {
+    highest: usize,
+    /// More than half of it has been given back; a timer waits to forget it.
+    is_over: bool,
+}
+
+/// How far the budget is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Pressure {
+    /// There is room for everything, though slow receivers may lose QoS 0 messages already.
+    None,
+    /// Nothing more is kept.
+    Keep,
+    /// No more clients are accepted.
+    Enter,
+    /// The budget is used up.
+    Full,
+}
+
+impl Broker {
+    /// How far the budget would be used up with `more` bytes held.
+    pub(super) fn pressure(&self, more: usize) -> Pressure {
+        let Some(limit) = self.limits.memory else { return Pressure::None };
+        let held = memory::held().saturating_add(more);
+        match () {
+            () if held >= limit => Pressure::Full,
+            () if held >= limit - limit / 20 => Pressure::Enter,
+            () if held >= limit - limit / 10 => Pressure::Keep,
+            () => Pressure::None,
+        }
+    }
+
+    /// Whether so much of the budget is used that load is shed.
+    pub fn is_under_pressure(&self) -> bool {
+        !self.is_relaxed(0)
+    }
+
+    /// Whether so little of the budget would be used with `more` bytes held that nothing at all is shed.
+    #[inline]
+    pub(super) fn is_relaxed(&self, more: usize) -> bool {
+        self.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
+    }
+
+    /// Whether there is room to send a QoS 0 message of so many bytes. Clients that fill the budget do so for moments,
+    /// until they are refused. Clients that send little and read what they get must not notice.
+    pub(super) fn has_room_at_most_once(&self, length: usize) -> bool {
+        let Some(limit) = self.limits.memory else { return true };
+        let more = if length <= SMALL { limit / SHARE_FOR_SMALL } else { 0 };
+        memory::held().saturating_add(length) < limit + more
+    }
+
+    /// The fill of an outbox up to which it takes another QoS 0 message: its limit, shrinking to nothing between
+    /// three quarters and nine tenths of the budget.
+    pub(super) fn outbox_allowance(&self) -> usize {
+        let most = self.limits.outbox_bytes;
+        let Some(limit) = self.limits.memory else { return most };
+        let (from, to) = (limit - limit / 4, limit - limit / 10);
+        let left = to.saturating_sub(memory::held()).min(to - from);
+        // In 64 KiB steps of the allowance, which keeps the product small.
+        let allowed = most / 65_536 * left / (to - from).max(1) * 65_536;
+        if left == to - from { most } else { allowed }
+    }
+
+    /// The fill of an outbox up to which its peer is read, which gets answers: what QoS 0 messages may fill it to, and
+    /// some more, which shrinks as well.
+    pub(super) fn answers_allowance(&self) -> usize {
+        let allowance = self.outbox_allowance();
+        let answers = self.limits.outbox_answer_bytes;
+        if allowance < self.limits.outbox_bytes {
+            allowance + answers.min(ANSWERS_UNDER_PRESSURE)
+        } else {
+            allowance + answers
+        }
+    }
+
+    /// Whether nothing is left of the budget, not even for what comes in pieces and is not whole.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.pressure(0) == Pressure::Full
+    }
+
+    /// Whether there is memory for another connection that will take some before it is a client's.
+    pub fn has_room_for_handshake(&self) -> bool {
+        self.pressure(0) < Pressure::Enter
+    }
+
+    /// Bytes that a link may copy from its outbox ahead of what its socket takes.
+    pub fn copied_ahead(&self) -> usize {
+        if self.is_relaxed(0) { COPIED_AHEAD_MAXIMUM } else { COPIED_AHEAD_MINIMUM }
+    }
+
+    /// Notices that a peak is over.
+    #[inline]
+    pub(super) fn watch_peak(&mut self) {
+        let held = memory::held();
+        let highest = self.peak.highest.max(held);
+        self.peak.highest = highest;
+        if !self.peak.is_over && highest >= PEAK_MINIMUM && held < highest / 2 {
+            self.peak.is_over = true;
+            self.wheel.arm(self.now + PEAK_REMEMBERED, Timer::Peak);
+        }
+    }
+
+    /// Gives back what is kept for speed alone. What of it was allocated in the midst of a peak lies above everything
+    /// that has been freed since, and keeps an allocator that gives back from the top from giving back anything.
+    pub(super) fn forget_peak(&mut self) {
+        self.sender.spares = Spares::default();
+        self.sender.identifiers = LatestIdentifiers::default();
+        self.sender.dirty.forget_spares(0);
+        self.matches = Matches::default();
+        self.tell_all_anew();
+        self.count();
+        self.peak = Peak { highest: memory::held(), is_over: false };
+    }
+
+    /// Counts what grows without counting itself: slabs, the wheel, the trie and the sets.
+    pub(super) fn count(&mut self) {
+        self.sender.encoder.forget_huge();
+        self.sender.binds_aliases = self.is_relaxed(0);
+        if let Some(journal) = &mut self.journal {
+            journal.count();
+        }
+        self.counted.set(
+            self.connections.memory()
+                + self.sessions.memory()
+                + self.clients.memory()
+                + self.wheel.memory()
+                + self.admission.memory()
+                + self.trie.memory()
+                + self.retained.overhead()
+                + self.matches.memory()
+                + self.work.memory(),
+        );
+    }
+
+    /// Asserts that what is counted is what is there. Only where this is the only broker of its thread.
+    pub fn check_memory(&mut self) {
+        self.count();
+        let mut audit = Audit::default();
+        audit.add(self.counted.bytes());
+        self.sender.dirty.audit(&mut audit);
+        self.sender.spares.audit(&mut audit);
+        self.sender.identifiers.audit(&mut audit);
+        self.sender.encoder.audit(&mut audit);
+        self.retained.audit(&mut audit);
+        if let Some(journal) = &self.journal {
+            journal.audit(&mut audit);
+        }
+        self.connections.iter().for_each(|(_, connection)| connection.audit(&mut audit));
+        self.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));
+        self.groups.iter().for_each(|(_, group)| audit.add(group.memory()));
+        self.matches.remembered().for_each(|matched| matched.audit(&mut audit));
+        self.work.audit(&mut audit);
+        assert_eq!(audit.bytes(), memory::held(), "what is counted is what is there");
+    }
+}

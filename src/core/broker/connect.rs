@@ -1,0 +1,554 @@
+//! CONNECT: nothing of it takes effect before its client is authenticated. The order is: authenticate, authorise
+//! the Will, take the session over, apply.
+
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+use log::info;
+
+use super::budget::Pressure;
+use super::rules::{Claim, Refusal, granted_keep_alive, mounted_name};
+use super::timers::Timer;
+use super::{Broker, Fault, Step};
+use crate::base::escape::Escaped;
+use crate::base::memory::Counted;
+use crate::base::planted::{self, is_planted};
+use crate::base::time::{Duration, Time};
+use crate::core::access::{Client, Question, TOO_MANY_WRONG, Verdict};
+use crate::core::connection::{AuthenticationStage, Extension, InboundAliases, OutboundAliases, State};
+use crate::core::listener::ListenerOptions;
+use crate::core::message::{Message, Publication, Publisher};
+use crate::core::session::{EXPIRY_NEVER, Incoming, Presence, Reading, Session, Subscriptions, Will};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{
+    ConnAck, Connect, PACKET_SIZE_MAXIMUM, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
+    ProtocolVersion, QoS, ReasonCode,
+};
+use crate::protocol::topic::TopicName;
+
+impl Broker {
+    /// Works a CONNECT off; `packet` is what it was decoded from.
+    pub(super) fn handle_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        packet: &[u8],
+    ) -> Result<Step, Fault> {
+        let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+        self.negotiate(id, connect, &rules);
+        match connect.properties.authentication_method() {
+            Some(method) => self.begin_authentication(id, method, connect, packet),
+            None => self.decide_connect(id, connect),
+        }
+    }
+
+    /// Lets the client of a CONNECT in or refuses it. Where a method has authenticated it, the User Name in `connect`
+    /// is the one that was proved.
+    pub(super) fn decide_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
+        let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+        let mounted = connect.will.and_then(|will| mounted_name(&rules, will.topic));
+        match with_will_topic(connect, mounted.as_deref()) {
+            Ok(connect) => self.decide_mounted(id, &connect, &rules),
+            Err((reason, what)) => {
+                self.refuse(id, reason, what);
+                Ok(Step::Ended)
+            }
+        }
+    }
+
+    /// The same of a CONNECT whose Will has the topic that it has in the broker.
+    fn decide_mounted(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        rules: &ListenerOptions,
+    ) -> Result<Step, Fault> {
+        let identity = self.connections[id].certificate();
+        let decision = match self.claim(rules, identity.as_deref(), connect) {
+            Err(refusal) => Err(refusal),
+            Ok(claim) => {
+                let claim = Claim { is_proved: self.is_proved(id, claim.user_name), ..claim };
+                match self.may_connect(id, &claim, identity.as_deref(), connect) {
+                    None => {
+                        if let (Some(parked), Cow::Owned(drawn)) =
+                            (&mut self.connections[id].parked, claim.client_identifier)
+                        {
+                            parked.assign(drawn);
+                        }
+                        return Ok(Step::Parked);
+                    }
+                    Some(decision) => decision.map(|()| claim),
+                }
+            }
+        };
+        match decision {
+            Err((reason, what)) => {
+                match self.denial.take() {
+                    Some(why) => self.refuse(id, reason, &format!("{what}: {why}")),
+                    None => self.refuse(id, reason, what),
+                }
+                Ok(Step::Ended)
+            }
+            Ok(claim) => self.admit(id, &claim, rules, connect),
+        }
+    }
+
+    /// Lets a client in that nothing speaks against.
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        claim: &Claim<'_>,
+        rules: &ListenerOptions,
+        connect: &Connect<'_>,
+    ) -> Result<Step, Fault> {
+        let properties = self.connack_properties(id, &claim.client_identifier, rules, connect);
+        let mut connack = ConnAck { session_present: false, code: 0, properties: properties.properties() };
+        if !self.has_room_for(id, &Packet::ConnAck(connack)) {
+            // Told before anything has taken effect: no DISCONNECT may come before a CONNACK [MQTT-3.14.0-1].
+            let what = "the Maximum Packet Size leaves no room for CONNACK";
+            self.refuse(id, ReasonCode::ImplementationSpecificError, what);
+            return Ok(Step::Ended);
+        }
+        let former = self.former(claim, connect, id);
+        let (session, is_present) = self.take_session(id, &claim.client_identifier, connect);
+        self.apply(id, session, claim, connect);
+        self.keep_connected(id, session, former);
+        info!(target: "connection",
+            "New client connected from {} as {} (p{}, c{}, k{}{}).",
+            self.connections[id].peer(),
+            Escaped(&claim.client_identifier),
+            connect.version.level(),
+            u8::from(connect.clean_start),
+            connect.keep_alive,
+            claim.user_name.map_or_else(String::new, |name| format!(", u'{}'", Escaped(name))),
+        );
+        connack.session_present = is_present;
+        self.answer(id, &Packet::ConnAck(connack))?;
+        self.rest_authentication(id);
+        self.pump(session);
+        if self.work.has_unlinked(&claim.client_identifier) {
+            self.wait_for_predecessor(id);
+        }
+        Ok(Step::Done)
+    }
+
+    /// Puts what the CONNECT says of the connection alone into it; a refusal heeds that too.
+    pub(super) fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>, rules: &ListenerOptions) {
+        let is_v5 = connect.version == ProtocolVersion::V5;
+        let properties = connect.properties;
+        let connection = &mut self.connections[id];
+        connection.version = connect.version;
+        connection.is_bridge = connect.is_bridge;
+        connection.keep_alive = granted_keep_alive(rules, connect.keep_alive);
+        connection.extension = is_v5.then(|| {
+            let accepted = properties.topic_alias_maximum().unwrap_or(0);
+            let aliases = accepted.min(rules.outbound_topic_alias_maximum);
+            Box::new(Extension {
+                maximum_packet_size: properties
+                    .maximum_packet_size()
+                    .and_then(|size| usize::try_from(size).ok())
+                    .map_or(PACKET_SIZE_MAXIMUM, |size| size.min(PACKET_SIZE_MAXIMUM)),
+                wants_problem_information: properties.request_problem_information().unwrap_or(true),
+                inbound_aliases: InboundAliases::default(),
+                outbound_aliases: (aliases > 0).then(|| OutboundAliases::new(aliases)),
+                authentication: None,
+                expiry_is_fixed: properties.session_expiry_interval().unwrap_or(0) == 0,
+                counted: Counted::new(Extension::MEMORY),
+            })
+        });
+    }
+
+    fn has_room_for(&self, id: ConnectionId, packet: &Packet<'_>) -> bool {
+        let connection = &self.connections[id];
+        let maximum = connection.maximum_packet_size();
+        if maximum == PACKET_SIZE_MAXIMUM {
+            return true;
+        }
+        let mut bytes = Vec::new();
+        packet.encode(connection.version, &mut bytes);
+        bytes.len() <= maximum
+    }
+
+    /// All that can refuse a CONNECT. `None` if a decision comes later.
+    fn may_connect(
+        &mut self,
+        id: ConnectionId,
+        claim: &Claim<'_>,
+        certificate: Option<&str>,
+        connect: &Connect<'_>,
+    ) -> Option<Result<(), Refusal>> {
+        let names = claim.client_identifier.len() + claim.user_name.map_or(0, str::len);
+        if names > Publisher::LENGTH_MAXIMUM {
+            let what = "Client Identifier and User Name are too long together";
+            return Some(Err((ReasonCode::ClientIdentifierNotValid, what)));
+        }
+        let connection = &self.connections[id];
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: &claim.client_identifier,
+            user_name: claim.user_name,
+            certificate,
+        };
+        if connection.authentication().is_some() {
+            if claim.user_name != connect.user_name {
+                return Some(Err((ReasonCode::NotAuthorized, "certificate and method name two users")));
+            }
+            // Its method has decided.
+            if self.verdicts.is_empty() {
+                self.verdicts.push(Verdict::Granted);
+            }
+        }
+        // Who has shown a certificate needs no password.
+        let password = connect.password.filter(|_| certificate.is_none());
+        let verdict = self.ask(0, id, &client, Question::Connect { password })?;
+        if let Verdict::Refused(reason) = verdict {
+            return Some(Err((reason, unauthenticated(reason, claim.user_name))));
+        }
+        if let Some(owner) = self.other_owner(claim) {
+            self.denial = Some(owner);
+            return Some(Err((ReasonCode::NotAuthorized, "the session is another user's")));
+        }
+        if let Some(will) = &connect.will {
+            let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
+            let is_ours = will.topic.is_about_the_broker();
+            match self.ask(1, id, &client, question)? {
+                // It is not published then; but mosquitto lets such a bridge in, whose rules seldom speak of it.
+                Verdict::Refused(_) if will.topic.is_about_a_bridge() => self.denial = None,
+                Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorised"))),
+                _ if is_ours => {
+                    return Some(Err((ReasonCode::NotAuthorized, "the Will is for a $SYS topic")));
+                }
+                _ => {}
+            }
+        }
+        if self.pressure(0) >= Pressure::Enter {
+            return Some(Err((ReasonCode::QuotaExceeded, "there is too little memory")));
+        }
+        if self.connections.len() > self.limits.connections {
+            return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
+        }
+        if self.clients.len() >= self.limits.sessions && self.find_session(&claim.client_identifier).is_none()
+        {
+            return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
+        }
+        Some(self.check_room(claim, connect))
+    }
+
+    pub(super) fn find_session(&self, client_identifier: &str) -> Option<SessionId> {
+        self.clients.find(client_identifier, &self.sessions)
+    }
+
+    /// Whether the User Name of a client that is let in was proved. A method or a certificate always does so.
+    fn is_proved(&self, id: ConnectionId, user_name: Option<&str>) -> bool {
+        let connection = &self.connections[id];
+        let is_vouched_for = connection.authentication().is_some() || connection.certificate().is_some();
+        user_name.is_some() && (is_vouched_for || self.access.proves_names(connection.listener))
+    }
+
+    /// Who owns the session that a client would take over, and what can be done if the client does not. A session
+    /// belongs to the User Name that was proved for it. A session without a proved name goes over to the first name
+    /// that is proved. Without proof it keeps the name that it has, if any. Where no user is known, every session is
+    /// for all clients.
+    fn other_owner(&self, claim: &Claim<'_>) -> Option<String> {
+        let session = &self.sessions[self.find_session(&claim.client_identifier)?];
+        let is_same = session.user_name.as_deref() == claim.user_name;
+        let is_its_own = match (session.is_proved, claim.is_proved) {
+            (false, true) => true,
+            (true, false) => false,
+            (true, true) | (false, false) => is_same,
+        };
+        if is_its_own || self.knows_nobody {
+            return None;
+        }
+        let client = Escaped(&session.client_identifier);
+        Some(match (&session.user_name, session.is_proved) {
+            (Some(name), true) => {
+                let name = Escaped(name);
+                format!(
+                    "client {client} belongs to user '{name}'; connect as that user, or as another client"
+                )
+            }
+            (Some(name), false) => {
+                let name = Escaped(name);
+                format!(
+                    "client {client} came as '{name}', without proof; use that name, one with a password, or another client"
+                )
+            }
+            (None, _) => format!(
+                "client {client} came without a User Name; leave yours out, prove it with a password, or use another client"
+            ),
+        })
+    }
+
+    /// Finds the session of this Client Identifier or makes one; tells whether it was there.
+    fn take_session(
+        &mut self,
+        id: ConnectionId,
+        client_identifier: &str,
+        connect: &Connect<'_>,
+    ) -> (SessionId, bool) {
+        if let Some(known) = self.find_session(client_identifier) {
+            // The older connection goes, and with it its session, if that was to end with it [MQTT-3.1.4-3].
+            if let Some(older) = self.sessions[known].connection() {
+                self.end(older, ReasonCode::SessionTakenOver, "session taken over");
+            }
+        }
+        if let Some(known) = self.find_session(client_identifier) {
+            if !connect.clean_start || is_planted(planted::Fault::SessionNotDiscarded) {
+                self.disarm_session(known);
+                let session = &mut self.sessions[known];
+                session.presence = Presence::Connected(id);
+                // Back before the Will Delay Interval is over [MQTT-3.1.3-9].
+                session.will = None;
+                self.tell_groups(known);
+                return (known, true);
+            }
+            // [MQTT-3.1.2-4]
+            self.end_session(known);
+        }
+        let session = self.sessions.insert_with(|_| Session {
+            client_identifier: client_identifier.into(),
+            user_name: None,
+            is_proved: false,
+            listener: self.connections[id].listener,
+            reading: Reading::Free,
+            presence: Presence::Connected(id),
+            expiry_interval: 0,
+            subscriptions: Subscriptions::default(),
+            outgoing: None,
+            next_identifier: None,
+            window: 0,
+            incoming: Incoming::default(),
+            will: None,
+            counted: Counted::default(),
+            timer: None,
+        });
+        self.clients.insert(client_identifier, session);
+        (session, false)
+    }
+
+    /// Puts what the CONNECT says of the session into it, and lets the connection serve it.
+    fn apply(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>, connect: &Connect<'_>) {
+        self.identify(id, session_id, claim);
+        let session = &mut self.sessions[session_id];
+        let publisher = session.publisher().written();
+        let will = connect.will.as_ref().map(|will| self.keep_will(will, &publisher));
+        let expiry_interval = self.granted_expiry(connect);
+        let session = &mut self.sessions[session_id];
+        session.will = will;
+        session.count();
+        session.expiry_interval = expiry_interval;
+        let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
+        session.resume(window);
+        let latest = self.retained.latest();
+        session.outgoing.iter_mut().for_each(|outgoing| outgoing.replays.resume(latest));
+        self.connected += 1;
+        let queues = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.holds_at_most_once());
+        let connection = &mut self.connections[id];
+        connection.state = State::Serving(session_id);
+        self.sender.queue_at_most_once(connection, queues);
+        let silence = connection.silence_allowed();
+        self.arm_connection(id, silence);
+    }
+
+    /// Puts into a session who its client is now. What it may be given depends on that.
+    fn identify(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>) {
+        let listener = self.connections[id].listener;
+        let session = &mut self.sessions[session_id];
+        let is_other = session.listener != listener || session.user_name.as_deref() != claim.user_name;
+        session.user_name = claim.user_name.map(Into::into);
+        session.is_proved = claim.is_proved;
+        session.listener = listener;
+        let has_state = !session.subscriptions.is_empty() || session.outgoing.is_some();
+        if is_other && has_state {
+            self.judge_anew(session_id);
+            self.matches = Default::default();
+        }
+    }
+
+    pub(super) fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {
+        let wanted = match (connect.version, connect.clean_start) {
+            (ProtocolVersion::V5, _) => connect.properties.session_expiry_interval().unwrap_or(0),
+            (_, true) => 0,
+            (_, false) => EXPIRY_NEVER,
+        };
+        wanted.min(self.limits.session_expiry_maximum)
+    }
+
+    fn keep_will(&mut self, will: &crate::protocol::codec::Will<'_>, publisher: &str) -> Box<Will> {
+        let expiry = will.properties.message_expiry_interval();
+        self.forwarded.clear();
+        for (property, encoded) in will.properties.encoded() {
+            if !is_of_moment(&property) {
+                self.forwarded.push_encoded(encoded);
+            }
+        }
+        let publication = Publication {
+            topic: will.topic,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            publisher: will.retain.then_some(publisher),
+            properties: self.forwarded.properties(),
+            expires: expiry
+                .map_or(Time::NEVER, |seconds| Time::ZERO + Duration::from_seconds(u64::from(seconds))),
+        };
+        Box::new(Will {
+            message: Message::new(&publication, &mut self.sender.spares),
+            delay: Duration::from_seconds(u64::from(will.properties.will_delay_interval().unwrap_or(0))),
+            due: Time::NEVER,
+        })
+    }
+
+    fn connack_properties(
+        &self,
+        id: ConnectionId,
+        client_identifier: &str,
+        rules: &ListenerOptions,
+        connect: &Connect<'_>,
+    ) -> PropertyBuffer {
+        let mut properties = PropertyBuffer::default();
+        if connect.version != ProtocolVersion::V5 {
+            return properties;
+        }
+        let expiry_interval = self.granted_expiry(connect);
+        if expiry_interval != connect.properties.session_expiry_interval().unwrap_or(0) {
+            properties.push(Property::SessionExpiryInterval(expiry_interval));
+        }
+        properties.push(Property::ReceiveMaximum(self.limits.receive_maximum));
+        if rules.maximum_qos < QoS::ExactlyOnce {
+            // [MQTT-3.2.2-9]
+            properties.push(Property::MaximumQoS(rules.maximum_qos));
+        }
+        if !self.limits.retain_available {
+            properties.push(Property::RetainAvailable(false));
+        }
+        if let Ok(size) = u32::try_from(self.limits.packet_size.min(rules.packet_size)) {
+            properties.push(Property::MaximumPacketSize(size));
+        }
+        if connect.client_identifier.is_empty() {
+            // [MQTT-3.2.2-16]
+            properties.push(Property::AssignedClientIdentifier(client_identifier));
+        }
+        properties.push(Property::TopicAliasMaximum(rules.topic_alias_maximum));
+        let keep_alive = self.connections[id].keep_alive;
+        if keep_alive != connect.keep_alive {
+            // [MQTT-3.1.2-21]
+            properties.push(Property::ServerKeepAlive(keep_alive));
+        }
+        if let Some(authentication) = self.connections[id].authentication() {
+            // [MQTT-4.12.0-5]
+            properties.push(Property::AuthenticationMethod(&authentication.method));
+            if let AuthenticationStage::Passed { data, .. } = authentication.stage()
+                && !data.is_empty()
+            {
+                properties.push(Property::AuthenticationData(data));
+            }
+        }
+        // Only on request [MQTT-3.1.2-28], and only where it can begin a Topic Name.
+        let information = format!("response/{client_identifier}");
+        if connect.properties.request_response_information() == Some(true)
+            && TopicName::new(&information).is_ok()
+        {
+            properties.push(Property::ResponseInformation(&information));
+        }
+        properties
+    }
+
+    /// A Client Identifier that nobody has: 128 bits drawn from the seed [MQTT-3.1.3-6].
+    pub(super) fn draw_client_identifier(&mut self, prefix: &str) -> String {
+        loop {
+            let drawn = format!("{prefix}{:016x}{:016x}", self.draw(), self.draw());
+            if self.find_session(&drawn).is_none() {
+                return drawn;
+            }
+        }
+    }
+
+    /// Where the Packet Identifiers of a session go on that was restored. Those of QoS 1 messages are not written down:
+    /// a client that answers late for one that it got before must not settle another message by that.
+    pub(super) fn draw_packet_identifier(&mut self) -> PacketIdentifier {
+        let [high, low, ..] = self.draw().to_be_bytes();
+        PacketIdentifier::new(u16::from_be_bytes([high, low])).unwrap_or(PacketIdentifier::FIRST)
+    }
+
+    /// The next number of the seed's sequence. It is a hash, so that a client can not tell from its own identifier
+    /// which one the next client gets.
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.seed, self.drawn).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7]. Where a version before
+    /// 5.0 has no code for the reason, the connection ends without a CONNACK [MQTT-3.2.2-6 of MQTT 3.1.1].
+    pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+        let is_limit = matches!(reason, ReasonCode::QuotaExceeded | ReasonCode::ServerBusy);
+        self.statistics.refused += u64::from(is_limit);
+        let connection = &mut self.connections[id];
+        let is_v5 = connection.version == ProtocolVersion::V5;
+        if !is_v5 {
+            connection.version = ProtocolVersion::V311;
+        }
+        let mut properties = PropertyBuffer::default();
+        properties.push(Property::ReasonString(what));
+        let code = if is_v5 { Some(reason.value()) } else { reason.return_code() };
+        info!(target: "notice", "Client connection from {} denied: {}.", connection.peer(), Escaped(what));
+        for properties in [properties.properties(), Properties::default()] {
+            let Some(code) = code else { break };
+            let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
+            // The text is left out rather than the client's limit exceeded [MQTT-3.2.2-19], or all of it.
+            if self.sender.packet(connection, "unknown client", &connack).is_ok() {
+                break;
+            }
+        }
+        self.end_output(id);
+    }
+
+    /// Arms, moves or cancels the one timer of a connection.
+    pub(super) fn arm_connection(&mut self, id: ConnectionId, after: Option<Duration>) {
+        let connection = &mut self.connections[id];
+        match (connection.timer, after) {
+            (Some(timer), Some(after)) => self.wheel.move_to(timer, self.now + after),
+            (None, Some(after)) => {
+                connection.timer = Some(self.wheel.arm(self.now + after, Timer::Connection(id)));
+            }
+            (Some(timer), None) => {
+                self.wheel.cancel(timer);
+                connection.timer = None;
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// Whether a property of a Will says when the Will is published or expires, and is no part of the message itself.
+pub(super) const fn is_of_moment(property: &Property<'_>) -> bool {
+    matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
+}
+
+/// The CONNECT of a client whose Will has this topic in the broker.
+fn with_will_topic<'a>(connect: &Connect<'a>, topic: Option<&'a str>) -> Result<Connect<'a>, Refusal> {
+    let mut connect = *connect;
+    if let (Some(will), Some(topic)) = (&mut connect.will, topic) {
+        // It may be longer than it was, or have more levels.
+        will.topic = TopicName::new(topic)
+            .map_err(|_| (ReasonCode::TopicNameInvalid, "no topic below the mount point for the Will"))?;
+    }
+    Ok(connect)
+}
+
+/// Why a client is not let in, in words that the client may read: they tell nobody which names there are.
+fn unauthenticated(reason: ReasonCode, user_name: Option<&str>) -> &'static str {
+    match (reason, user_name) {
+        (ReasonCode::BadUserNameOrPassword, _) => "the User Name or the password is wrong",
+        (ReasonCode::NotAuthorized, None) => "clients without a User Name are not let in",
+        (ReasonCode::ServerBusy, _) => "server busy",
+        (ReasonCode::ConnectionRateExceeded, _) => TOO_MANY_WRONG,
+        _ => "the client is not authenticated",
+    }
+}

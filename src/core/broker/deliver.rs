@@ -1,0 +1,706 @@
+//! A message on its way to those who subscribed: at once where the client keeps up, through the session's queue
+//! where it does not or is away.
+
+use log::info;
+
+use super::authorise::may_receive;
+use super::budget::Pressure;
+use super::distribution::Published;
+use super::matches::Matched;
+use super::send::{Sender, takes_as_it_is};
+use super::work::steps;
+use super::{Broker, Statistics};
+use crate::base::escape::Escaped;
+use crate::base::memory;
+use crate::base::planted::{self, is_planted};
+use crate::base::time::Time;
+use crate::core::connection::Connection;
+use crate::core::journal::MessageNumber;
+use crate::core::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
+use crate::core::session::{Outgoing, Presence, Queued, Reading, Session};
+use crate::core::shared_subscription::{Choice, LOOKS_MAXIMUM, Readiness, Search};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
+use crate::protocol::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
+
+/// So many receivers are few.
+const FEW: usize = 16;
+
+/// One receiver's copy before it has a Packet Identifier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share<'a> {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: &'a [u32],
+    pub(super) group: Option<GroupId>,
+    /// The number under which the copy is kept already.
+    pub(super) number: Option<MessageNumber>,
+    /// It may have been sent before.
+    pub(super) dup: bool,
+}
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Routed {
+    /// Subscribers that matched.
+    matched: usize,
+    /// Those that got it or will, or for whom it was too large or expired.
+    taken: usize,
+    /// It replaced or cleared the retained message of its topic.
+    pub(super) is_retained: bool,
+}
+
+impl Routed {
+    /// Nothing yet of a message that was or was not retained.
+    pub(super) fn with(is_retained: bool) -> Self {
+        Self { is_retained, ..Self::default() }
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, is_taken: Option<bool>) {
+        self.matched += usize::from(is_taken.is_some());
+        self.taken += usize::from(is_taken == Some(true));
+    }
+
+    /// What the publisher of a QoS 1 or 2 message is told. Whoever is told of an error may send it again as a new
+    /// message, so nothing of it may have taken effect.
+    pub(super) const fn reason_code(self) -> ReasonCode {
+        if self.matched > 0 && self.taken == 0 && !self.is_retained {
+            ReasonCode::QuotaExceeded
+        } else if self.matched == 0 {
+            ReasonCode::NoMatchingSubscribers
+        } else {
+            ReasonCode::Success
+        }
+    }
+}
+
+impl Broker {
+    /// Accepts a message from a client: retains it if it asks for that, and delivers it to every subscriber
+    /// [MQTT-4.5.0-1].
+    pub(super) fn publish(
+        &mut self,
+        keepable: &mut Keepable<'_>,
+        (id, session): (ConnectionId, SessionId),
+    ) -> Published {
+        self.begin_message(Some(id));
+        let is_retained = keepable.publication.retain && self.retain(keepable);
+        self.distribute(keepable, Some(session), is_retained)
+    }
+
+    /// Whether all subscribers of a topic can be served at once.
+    #[inline]
+    pub(super) fn fits_share(&self, matched: &Matched, qos: QoS) -> bool {
+        self.work.is_small(self.steps_for(matched, qos))
+    }
+
+    /// The most steps that it takes to serve all subscribers of a topic at once; `usize::MAX` if that cannot be done.
+    #[inline]
+    pub(super) fn steps_for(&self, matched: &Matched, qos: QoS) -> usize {
+        let steps = matched.subscribers().len() * steps::delivery(qos);
+        if matched.has_groups() { steps.saturating_add(self.steps_of_groups(matched)) } else { steps }
+    }
+
+    /// The steps that it takes at most to find members of groups. Very many are not looked at in one go.
+    #[inline(never)]
+    fn steps_of_groups(&self, matched: &Matched) -> usize {
+        let members = |subscriber: &Subscriber| match subscriber.target {
+            Target::Session(_) => 0,
+            Target::Group(id) => match self.groups.find(id).map_or(0, |group| group.members().len()) {
+                few @ 0..=LOOKS_MAXIMUM => few,
+                _ => usize::MAX,
+            },
+        };
+        matched.subscribers().iter().map(members).fold(0, usize::saturating_add)
+    }
+
+    /// Delivers a message to every subscriber, all of whom [fit the share](Broker::fits_share).
+    #[inline]
+    pub(super) fn route(
+        &mut self,
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+        matched: &Matched,
+    ) -> Routed {
+        self.sender.encoder.begin();
+        self.work.take(matched.subscribers().len() * steps::delivery(keepable.publication.qos));
+        // What grows for a few is little.
+        let held = (matched.subscribers().len() > FEW).then(memory::held);
+        let mut routed = Routed::default();
+        if matched.has_runs() {
+            for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
+                routed.count(self.deliver_run(run, keepable, publisher));
+            }
+        } else {
+            for subscriber in matched.subscribers() {
+                routed.count(self.deliver_alone(subscriber, keepable, publisher));
+            }
+        }
+        if let Some(held) = held {
+            self.work.take_growth(held);
+        }
+        routed
+    }
+
+    /// Who alone gets the messages of this QoS on a topic, and at which QoS, if there is nothing more to say about it
+    /// than that it is 1 or 2.
+    pub(super) fn only_receiver(&self, qos: QoS, matched: &Matched) -> Option<(SessionId, QoS)> {
+        let [Subscriber { target: Target::Session(session), terms }] = *matched.subscribers() else {
+            return None;
+        };
+        let qos = self.delivered_qos(session, terms.qos(), qos);
+        (qos != QoS::AtMostOnce && terms.are_plain()).then_some((session, qos))
+    }
+
+    /// Does what [`Broker::route`] does for such a receiver, if the delivery may begin at once. False if it may not, or
+    /// that is to be asked more closely.
+    #[inline]
+    pub(super) fn begin_alone(&mut self, session: SessionId, qos: QoS, keepable: &mut Keepable<'_>) -> bool {
+        self.sender.encoder.begin();
+        let share = Share { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
+        self.is_relaxed(0) && self.begin_at_once(session, keepable, share)
+    }
+
+    /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there
+    /// is no room.
+    pub(super) fn retain(&mut self, keepable: &mut Keepable<'_>) -> bool {
+        let publication = keepable.publication;
+        if publication.payload.is_empty() {
+            // It is never stored itself [MQTT-3.3.1-7].
+            if self.retained.clear(publication.topic) {
+                self.keep_retained(publication.topic, publication.qos);
+            }
+            return true;
+        }
+        if !self.can_retain(&publication) {
+            return false;
+        }
+        self.retained.set(keepable.message(&mut self.sender.spares).clone());
+        self.keep_retained(publication.topic, publication.qos);
+        self.sweep_later();
+        true
+    }
+
+    /// Whether there is room to do what the message asks for, if it asks to be retained.
+    pub(super) fn can_retain(&self, publication: &Publication<'_>) -> bool {
+        if !publication.retain || publication.payload.is_empty() {
+            return true;
+        }
+        let bytes = Message::memory_of(publication);
+        // What the broker tells of itself is bounded by what it has to tell.
+        let is_own = publication.topic.is_about_the_broker();
+        self.retained.has_room(publication.topic, bytes, &self.limits)
+            && (is_own || self.pressure(bytes) < Pressure::Keep)
+    }
+
+    /// Delivers for the only subscription of a session that matches, or to a group; `None` if it is one that wants
+    /// none of the client's own messages [MQTT-3.8.3-3].
+    #[inline]
+    fn deliver_alone(
+        &mut self,
+        &Subscriber { target, terms }: &Subscriber,
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+    ) -> Option<bool> {
+        let session = match target {
+            Target::Session(session) => session,
+            Target::Group(group) => return self.deliver_to_group(group, keepable),
+        };
+        let qos = self.delivered_qos(session, terms.qos(), keepable.publication.qos);
+        if qos == QoS::AtMostOnce && terms.are_plain() && self.hand_on(session, keepable) {
+            return Some(true);
+        }
+        if terms.no_local() && publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored) {
+            return None;
+        }
+        let identifier = terms.identifier();
+        let share = Share {
+            qos,
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            retain: terms.retain_as_published() && keepable.publication.retain,
+            identifiers: identifier.as_slice(),
+            group: None,
+            number: None,
+            dup: false,
+        };
+        self.deliver(session, keepable, share)
+    }
+
+    /// Puts the packet as it came into the outbox of a client that keeps up, if a QoS 0 copy is just that. Whatever
+    /// else there may be to do is left to [`Broker::deliver`].
+    #[inline]
+    fn hand_on(&mut self, session: SessionId, keepable: &Keepable<'_>) -> bool {
+        let is_relaxed = self.is_relaxed(0);
+        let Self { sessions, connections, sender, statistics, limits, .. } = self;
+        let Some(id) = sessions[session].connection() else { return false };
+        let connection = &mut connections[id];
+        let is_sent = is_relaxed
+            && connection.outbox.len() < limits.outbox_bytes
+            && sender.original(connection, keepable, Delivery::AtMostOnce);
+        if is_sent {
+            statistics.publishes_sent += 1;
+            statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+        }
+        is_sent
+    }
+
+    /// Whether all who subscribed get several messages just as they came, or are away and get nothing.
+    pub(super) fn is_run_for_all(
+        &self,
+        run: &PlainRun<'_>,
+        version: ProtocolVersion,
+        matched: &Matched,
+    ) -> bool {
+        let subscribers = matched.subscribers();
+        // A buffer that grows may become twice as large as what is in it.
+        let growth = 2 * subscribers.len() * run.bytes.len();
+        !matched.has_runs()
+            && self.is_relaxed(growth)
+            && subscribers.iter().all(|subscriber| self.takes_run(subscriber, run, version))
+    }
+
+    /// Forwards several messages at once, which [are for all](Broker::is_run_for_all).
+    pub(super) fn relay_run(&mut self, run: &PlainRun<'_>, matched: &Matched) {
+        let Self { sessions, connections, sender, statistics, .. } = self;
+        statistics.packets_received += run.count as u64;
+        statistics.publishes_received += run.count as u64;
+        statistics.publish_bytes_received += run.payload_bytes as u64;
+        for subscriber in matched.subscribers() {
+            let Target::Session(session) = subscriber.target else { continue };
+            let Some(id) = sessions[session].connection() else { continue };
+            connections[id].outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
+            statistics.publishes_sent += run.count as u64;
+            statistics.publish_bytes_sent += run.payload_bytes as u64;
+        }
+    }
+
+    /// Whether a subscriber gets a run of QoS 0 messages as it came, or is away and gets nothing.
+    fn takes_run(&self, subscriber: &Subscriber, run: &PlainRun<'_>, version: ProtocolVersion) -> bool {
+        let Target::Session(session) = subscriber.target else { return false };
+        let Some(id) = self.sessions[session].connection() else { return !self.limits.queues_at_most_once };
+        let connection = &self.connections[id];
+        let has_same_form = (connection.version == ProtocolVersion::V5) == (version == ProtocolVersion::V5);
+        subscriber.terms.are_plain()
+            && has_same_form
+            && !self.sender.must_look()
+            && takes_as_it_is(connection, run.longest)
+            && connection.outbox.len() + run.bytes.len() <= self.limits.outbox_bytes
+    }
+
+    /// Delivers once for several subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
+    /// their identifiers [MQTT-3.3.4-4]. `None` if No Local leaves none of them [MQTT-3.8.3-3].
+    pub(super) fn deliver_run(
+        &mut self,
+        run: &[Subscriber],
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+    ) -> Option<bool> {
+        let [Subscriber { target: Target::Session(session), .. }, _, ..] = *run else {
+            return self.deliver_alone(run.first()?, keepable, publisher);
+        };
+        let is_own = publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored);
+        let mut wanted = run.iter().map(|entry| entry.terms).filter(|terms| !(is_own && terms.no_local()));
+        let first = wanted.next()?;
+        let (mut qos, mut as_published) = (first.qos(), first.retain_as_published());
+        let mut identifiers: Vec<u32> = first.identifier().into_iter().collect();
+        for terms in wanted {
+            qos = if is_planted(planted::Fault::FirstQoSWins) { qos } else { qos.max(terms.qos()) };
+            as_published |= terms.retain_as_published();
+            identifiers.extend(terms.identifier());
+        }
+        let share = Share {
+            qos: self.delivered_qos(session, qos, keepable.publication.qos),
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            retain: as_published && keepable.publication.retain,
+            identifiers: &identifiers,
+            group: None,
+            number: None,
+            dup: false,
+        };
+        self.deliver(session, keepable, share)
+    }
+
+    /// Delivers to the member of a Shared Subscription whose turn it is, however many have to be looked at.
+    fn deliver_to_group(&mut self, id: GroupId, keepable: &mut Keepable<'_>) -> Option<bool> {
+        let mut search = Search::default();
+        let choice = self.choose_member(id, &keepable.publication, None, (&mut search, usize::MAX));
+        self.deliver_to_chosen(id, choice, keepable)
+    }
+
+    /// The member of a group whose turn it is; the one that is `leaving` is not considered. No more than `most` are
+    /// looked at.
+    pub(super) fn choose_member(
+        &mut self,
+        id: GroupId,
+        publication: &Publication<'_>,
+        leaving: Option<Leaving>,
+        (search, most): (&mut Search, usize),
+    ) -> Choice {
+        let pressure = self.pressure(0);
+        // A copy that a member had in memory takes room if it goes to a kept session. New messages were checked for
+        // room already.
+        let takes_room = leaving.is_some_and(|leaving| !leaving.is_stored) && !self.has_storage_room();
+        let leaving = leaving.and_then(|leaving| leaving.session);
+        let Self { groups, sessions, connections, limits, access, work, journal, .. } = self;
+        let is_kept = |session| journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some());
+        let Some(group) = groups.find_mut(id) else { return Choice::Gone };
+        let (choice, looks) = group.choose(search, most, |member| {
+            let session = &sessions[member.session];
+            let outgoing = session.outgoing.as_deref();
+            if session.presence == Presence::Over || leaving == Some(member.session) {
+                return Readiness::Gone;
+            }
+            if takes_room && is_kept(member.session) {
+                return Readiness::Full;
+            }
+            if session.reading != Reading::Free
+                && may_receive(&mut **access, session, publication.topic).is_none()
+            {
+                return Readiness::Full;
+            }
+            let keeps_up =
+                |connection: ConnectionId| connections[connection].outbox.len() < limits.outbox_bytes;
+            if session.connection().is_some_and(keeps_up) && outgoing.is_none_or(Outgoing::may_begin) {
+                return Readiness::Ready;
+            }
+            let memory = Message::memory_of(publication);
+            let is_connected = session.connection().is_some();
+            let has_room = pressure < Pressure::Keep
+                && outgoing.is_none_or(|outgoing| outgoing.has_room(memory, limits, is_connected));
+            if has_room { Readiness::Waiting } else { Readiness::Full }
+        });
+        work.take(looks);
+        choice
+    }
+
+    /// Delivers to the member that was chosen, if one was; `None` if there is none.
+    pub(super) fn deliver_to_chosen(
+        &mut self,
+        id: GroupId,
+        choice: Choice,
+        keepable: &mut Keepable<'_>,
+    ) -> Option<bool> {
+        let member = match choice {
+            Choice::Member(member) => member,
+            Choice::Gone => return None,
+            Choice::Full | Choice::Later => {
+                self.statistics.dropped += 1;
+                return Some(false);
+            }
+        };
+        let mut most = QoS::ExactlyOnce;
+        let topic = keepable.publication.topic;
+        let identifier = member.terms.identifier();
+        if self.sessions[member.session].reading != Reading::Free {
+            most = self.may_receive(member.session, topic).unwrap_or(QoS::AtMostOnce);
+        }
+        let share = Share {
+            qos: self.delivered_qos(member.session, member.terms.qos(), keepable.publication.qos).min(most),
+            retain: member.terms.retain_as_published() && keepable.publication.retain,
+            identifiers: identifier.as_slice(),
+            group: Some(id),
+            number: None,
+            dup: false,
+        };
+        self.deliver(member.session, keepable, share)
+    }
+
+    /// Delivers one copy; false if there was no room for it, `None` if the session is over.
+    fn deliver(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
+        if share.qos == QoS::AtMostOnce {
+            return self.deliver_at_most_once(session, keepable, share);
+        }
+        let length = keepable.publication.length();
+        let is_affordable = self.is_relaxed(length) || self.pressure(length) < Pressure::Full;
+        match is_affordable && self.begin_at_once(session, keepable, share) {
+            true => Some(true),
+            false => self.queue(session, keepable, share),
+        }
+    }
+
+    /// Lets a copy wait in the session's queue; false if there is no room for it, `None` if the session is over.
+    #[inline(never)]
+    fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
+        // What nobody is promised does not take the room that is left on disk.
+        let is_left_out = share.qos == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
+        let is_short = self.pressure(0) >= Pressure::Keep || is_left_out;
+        let state = &mut self.sessions[session];
+        if state.presence == Presence::Over {
+            return None;
+        }
+        if is_short {
+            return Some(self.lose(session));
+        }
+        let message = keepable.message(&mut self.sender.spares).clone();
+        let bytes = message.memory();
+        let is_there = state.connection().is_some();
+        let outgoing = state.outgoing_mut();
+        if !outgoing.make_room(bytes, &self.limits, is_there, self.now) {
+            return Some(self.lose(session));
+        }
+        let waits_in_store = !is_there || outgoing.backlog.is_some();
+        let number = self.keep_copy(session, keepable, share, None);
+        let outgoing = self.sessions[session].outgoing_mut();
+        match number {
+            Some(number) if waits_in_store => {
+                let waiting = (bytes, keepable.publication.expires);
+                outgoing.push_stored(number, waiting, share.qos, share.group)
+            }
+            _ => outgoing.push(Share { number, ..share }.queued(message, &mut self.sender.identifiers)),
+        }
+        // Nothing is sent here: what is next in the queue would be encoded in the place of the message in hand.
+        self.settle_gone(session);
+        Some(true)
+    }
+
+    /// Drops a message for which there is no room in the session's queue, and says so until the queue drains. Always
+    /// false.
+    #[cold]
+    fn lose(&mut self, session: SessionId) -> bool {
+        self.statistics.dropped += 1;
+        let state = &mut self.sessions[session];
+        if state.outgoing.as_mut().is_some_and(|outgoing| outgoing.lose()) {
+            let client = Escaped(&state.client_identifier);
+            info!(target: "notice", "Outgoing messages are being dropped for client {client}.");
+        }
+        false
+    }
+
+    /// Delivers a QoS 0 copy: at once, or after those that wait.
+    pub(super) fn deliver_at_most_once(
+        &mut self,
+        session: SessionId,
+        keepable: &mut Keepable<'_>,
+        share: Share<'_>,
+    ) -> Option<bool> {
+        let presence = self.sessions[session].presence;
+        match presence {
+            Presence::Over => None,
+            Presence::Connected(id) if self.queues_at_most_once(id, session) => {
+                self.queue(session, keepable, share)
+            }
+            Presence::Connected(id) => Some(self.send_at_most_once(id, session, keepable, share)),
+            Presence::Away { .. } if self.limits.queues_at_most_once => self.queue(session, keepable, share),
+            Presence::Away { .. } => Some(true),
+        }
+    }
+
+    /// Whether QoS 0 messages for a client have to wait after those that wait already [MQTT-4.6.0-6].
+    #[inline]
+    fn queues_at_most_once(&mut self, id: ConnectionId, session: SessionId) -> bool {
+        self.connections[id].outbox.queues_at_most_once && !self.has_drained(id, session)
+    }
+
+    /// Whether none waits any more. If so, the next one may leave as it came.
+    #[cold]
+    fn has_drained(&mut self, id: ConnectionId, session: SessionId) -> bool {
+        let outgoing = &self.sessions[session].outgoing;
+        let has_drained = outgoing.as_ref().is_none_or(|outgoing| !outgoing.holds_at_most_once());
+        if has_drained {
+            self.sender.queue_at_most_once(&mut self.connections[id], false);
+        }
+        has_drained
+    }
+
+    /// All that waited for a client is sent, so the next QoS 0 message may be sent at once.
+    #[inline]
+    pub(super) fn look_for_at_most_once(&mut self, session: SessionId) {
+        if self.sender.must_look()
+            && let Some(id) = self.sessions[session].connection()
+        {
+            self.queues_at_most_once(id, session);
+        }
+    }
+
+    /// Sends a QoS 0 copy to a client that is there; false if there is no room for it.
+    pub(super) fn send_at_most_once(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        keepable: &mut Keepable<'_>,
+        share: Share<'_>,
+    ) -> bool {
+        let length = keepable.publication.length();
+        let (allowance, is_full) = match self.is_relaxed(length) {
+            true => (self.limits.outbox_bytes, false),
+            false => (self.outbox_allowance(), !self.has_room_at_most_once(length)),
+        };
+        let Self { sessions, connections, sender, statistics, now, .. } = self;
+        let connection = &mut connections[id];
+        let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
+        if is_slow || is_full {
+            statistics.dropped += 1;
+            return false;
+        }
+        match sender.publish(
+            connection,
+            &sessions[session].client_identifier,
+            keepable,
+            share.with(Delivery::AtMostOnce),
+            *now,
+        ) {
+            Ok(()) => {
+                statistics.publishes_sent += 1;
+                statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+            }
+            Err(_) => statistics.oversized += 1,
+        }
+        true
+    }
+
+    /// Begins a delivery of QoS 1 or 2 if the client is there, keeps up, and nothing older waits. False if not.
+    #[inline]
+    fn begin_at_once(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
+        let must_prepare = self.must_prepare(session, share.qos);
+        let Self { sessions, connections, sender, statistics, limits, now, .. } = self;
+        let state = &mut sessions[session];
+        let Some(id) = state.connection() else { return false };
+        let connection = &mut connections[id];
+        if connection.outbox.len() >= limits.outbox_bytes {
+            return false;
+        }
+        if must_prepare {
+            let is_possible = state.outgoing_mut().may_prepare();
+            match is_possible {
+                true => self.prepare(session, keepable, share),
+                false => self.wait_for_place(session),
+            }
+            return is_possible;
+        }
+        let outgoing = state.outgoing_mut();
+        if !outgoing.has_turn() {
+            return false;
+        }
+        if !outgoing.has_room_in_flight() {
+            self.wait_for_place(session);
+            return false;
+        }
+        let begun = begin_on(state, connection, sender, statistics, *now, keepable, share);
+        self.has_begun(session, keepable, share, begun);
+        true
+    }
+
+    /// A message that waits only for a Packet Identifier goes on in a later turn, which looks for one.
+    #[cold]
+    fn wait_for_place(&mut self, session: SessionId) {
+        if self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.has_room_in_flight()) {
+            self.list(session);
+        }
+    }
+
+    /// Begins the delivery of a copy whose turn it is.
+    pub(super) fn begin(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
+        if self.must_prepare(session, share.qos) {
+            self.prepare(session, keepable, share);
+            return;
+        }
+        let Self { sessions, connections, sender, statistics, now, .. } = self;
+        let state = &mut sessions[session];
+        let Some(id) = state.connection() else { return };
+        let begun = begin_on(state, &mut connections[id], sender, statistics, *now, keepable, share);
+        self.has_begun(session, keepable, share, begun);
+    }
+
+    /// Does what follows from a delivery that was to begin.
+    #[inline(always)]
+    fn has_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>, begun: Begun) {
+        match begun {
+            Begun::First => self.arm_retry(session),
+            Begun::Behind => {}
+            Begun::Oversized => {
+                self.sessions[session].outgoing_mut().let_go(share.number);
+                return;
+            }
+        }
+        if self.journal.is_some() {
+            self.keep_begun(session, keepable, share);
+        }
+    }
+
+    /// Keeps the copy whose delivery has begun last.
+    #[inline(never)]
+    fn keep_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
+        let outgoing = self.sessions[session].outgoing_mut();
+        let identifier = outgoing.identifier_of(outgoing.in_flight().len() - 1);
+        let begun = (share.qos == QoS::AtLeastOnce).then_some(identifier);
+        let Some(number) = self.keep_copy(session, keepable, share, begun) else { return };
+        self.sessions[session].outgoing_mut().number_last(number);
+        if share.qos == QoS::ExactlyOnce {
+            self.record_delivery(session, identifier, number, false);
+        }
+    }
+}
+
+/// A member of a group whose message goes to another one.
+#[derive(Clone, Copy)]
+pub(super) struct Leaving {
+    /// None if its session has ended in an earlier run.
+    pub(super) session: Option<SessionId>,
+    /// The store has the message.
+    pub(super) is_stored: bool,
+}
+
+/// What became of a delivery that was to begin.
+#[derive(Clone, Copy)]
+enum Begun {
+    /// It is the first one at this moment.
+    First,
+    /// Others have begun at this moment.
+    Behind,
+    /// It is too large for the client, and counts as delivered [MQTT-3.1.2-25].
+    Oversized,
+}
+
+/// Sends a QoS 1 or 2 copy to a connected client for the first time and puts it in flight.
+#[inline]
+fn begin_on(
+    state: &mut Session,
+    connection: &mut Connection,
+    sender: &mut Sender,
+    statistics: &mut Statistics,
+    now: Time,
+    keepable: &mut Keepable<'_>,
+    share: Share<'_>,
+) -> Begun {
+    let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
+    let identifier = outgoing.next_identifier();
+    let delivery = match share.qos {
+        QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
+        _ => Delivery::AtLeastOnce(identifier),
+    };
+    if sender.publish(connection, &state.client_identifier, keepable, share.with(delivery), now).is_err() {
+        statistics.oversized += 1;
+        return Begun::Oversized;
+    }
+    statistics.publishes_sent += 1;
+    statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+    let message = keepable.message(&mut sender.spares).clone();
+    let queued = share.queued(message, &mut sender.identifiers);
+    outgoing.begin(queued, now, connection.outbox.end());
+    if outgoing.is_first_at(now) { Begun::First } else { Begun::Behind }
+}
+
+impl<'a> Share<'a> {
+    #[inline]
+    pub(super) fn queued(self, message: Message, latest: &mut LatestIdentifiers) -> Queued {
+        Queued {
+            message,
+            identifiers: latest.share(self.identifiers),
+            group: self.group,
+            qos: self.qos,
+            retain: self.retain,
+            number: self.number,
+        }
+    }
+
+    #[inline]
+    fn with(self, delivery: Delivery) -> ReceiverCopy<'a> {
+        ReceiverCopy {
+            dup: self.dup,
+            retain: self.retain,
+            delivery,
+            identifiers: self.identifiers,
+            naming: Naming::Name,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Ends: of connections by either side, of sessions, and the Wills that follow.
+
+use log::info;
+
+use super::authorise::allowed;
+use super::{Broker, Effect, Fault, Step};
+use crate::base::escape::Escaped;
+use crate::base::planted::{self, is_planted};
+use crate::base::time::{Duration, Time};
+use crate::core::access::Question;
+use crate::core::connection::State;
+use crate::core::journal::Urgency;
+use crate::core::message::{Keepable, Publication};
+use crate::core::session::{EXPIRY_NEVER, Presence};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{
+    Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode,
+};
+
+use super::timers::Timer;
+
+/// How soon a Will is tried again if there was no room for it, in memory or on disk.
+const WILL_RETRY: Duration = Duration::from_milliseconds(100);
+const WILL_RETRY_ON_DISK: Duration = Duration::from_milliseconds(1_000);
+
+impl Broker {
+    pub(super) fn handle_disconnect(
+        &mut self,
+        id: ConnectionId,
+        session_id: SessionId,
+        disconnect: &Disconnect<'_>,
+    ) -> Result<Step, Fault> {
+        if let Some(interval) = disconnect.properties.session_expiry_interval() {
+            let is_fixed =
+                self.connections[id].extension.as_ref().is_some_and(|extension| extension.expiry_is_fixed);
+            if is_fixed && interval > 0 {
+                return Err(Fault::protocol_error("a Session Expiry Interval after one of zero"));
+            }
+            self.sessions[session_id].expiry_interval = interval.min(self.limits.session_expiry_maximum);
+        }
+        // Only 0x00 discards the Will [MQTT-3.14.4-3].
+        let is_normal = disconnect.reason_code == ReasonCode::Success;
+        let why = (!is_normal).then(|| format!("by the client, {}", disconnect.reason_code));
+        self.part(id, session_id, why.as_deref());
+        self.begin_ending(id);
+        self.effects.push_back(Effect::Drop(id));
+        Ok(Step::Ended)
+    }
+
+    /// The peer broke a rule: it is told why as far as its version can say it, and the connection ends
+    /// [MQTT-4.13.1-1].
+    pub(super) fn fail(&mut self, id: ConnectionId, fault: &Fault) {
+        self.end(id, fault.0.reason, &fault.0.what);
+    }
+
+    /// The server can not serve a connection on, because what carries its bytes has failed. The peer is told what can
+    /// still be told; the connection ends by [`Effect::Close`].
+    pub fn abandon(&mut self, id: ConnectionId, why: &str, now: Time) {
+        self.advance(now);
+        if self.connections.find(id).is_some() {
+            self.end(id, ReasonCode::ProtocolError, why);
+        }
+    }
+
+    /// Ends a connection from our side, with DISCONNECT and its reason where 5.0 allows it [MQTT-3.14.0-1].
+    pub(super) fn end(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+        let connection = &mut self.connections[id];
+        if connection.state != State::Ending && reason == ReasonCode::QuotaExceeded {
+            self.statistics.refused += 1;
+        }
+        match connection.state {
+            State::Ending => return,
+            State::Greeting => {
+                info!(target: "connection", "Client {} disconnected: {}.", connection.peer(), Escaped(what))
+            }
+            State::Serving(session) => {
+                if connection.version == ProtocolVersion::V5 {
+                    self.say_disconnect(id, reason, what);
+                }
+                self.part(id, session, Some(what));
+            }
+        }
+        self.end_output(id);
+    }
+
+    /// The last word to a peer has been said: what waits is written, and the peer has a while to close.
+    pub(super) fn end_output(&mut self, id: ConnectionId) {
+        self.begin_ending(id);
+        self.arm_connection(id, Some(self.limits.linger));
+        self.effects.push_back(Effect::Close(id));
+    }
+
+    fn say_disconnect(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+        let mut properties = PropertyBuffer::default();
+        properties.push(Property::ReasonString(what));
+        for properties in [properties.properties(), Properties::default()] {
+            let disconnect = Packet::Disconnect(Disconnect { reason_code: reason, properties });
+            // The text is left out rather than the client's limit exceeded [MQTT-3.14.2-3].
+            if self.sender.packet(&mut self.connections[id], "client", &disconnect).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// A session loses its connection, for a reason unless the end is normal. After a normal end its Will is gone
+    /// [MQTT-3.1.2-10], after any other it is due when its delay or the session is over [MQTT-3.1.2-8].
+    pub(super) fn part(&mut self, id: ConnectionId, session_id: SessionId, why: Option<&str>) {
+        let peer = self.connections[id].peer();
+        self.detach_operation(id, session_id);
+        self.disarm_session(session_id);
+        let session = &mut self.sessions[session_id];
+        let client = Escaped(&session.client_identifier);
+        match why {
+            None => info!(target: "connection", "Client {client} [{peer}] disconnected."),
+            Some(why) => {
+                info!(target: "connection", "Client {client} [{peer}] disconnected: {}.", Escaped(why))
+            }
+        }
+        let lifetime = match session.expiry_interval {
+            EXPIRY_NEVER => None,
+            seconds => Some(Duration::from_seconds(u64::from(seconds))),
+        };
+        self.connected -= 1;
+        self.sender.queue_at_most_once(&mut self.connections[id], false);
+        session.presence = Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.now + span) };
+        if why.is_none() && !is_planted(planted::Fault::WillNotCancelled) {
+            session.will = None;
+        }
+        if let Some(will) = &mut session.will {
+            will.due = self.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
+        }
+        session.shrink();
+        self.tell_groups(session_id);
+        if self.sessions[session_id].expiry_interval == 0 {
+            self.end_session(session_id);
+            return;
+        }
+        self.move_shared(session_id);
+        self.keep_away(session_id);
+        self.wait_for_return(session_id);
+    }
+
+    /// Does what is due for a session without a connection, and waits for what is due next.
+    pub(super) fn wait_for_return(&mut self, session_id: SessionId) {
+        let session = &mut self.sessions[session_id];
+        let Presence::Away { ends } = session.presence else { return };
+        if ends <= self.now {
+            self.statistics.sessions_expired += 1;
+            self.end_session(session_id);
+            return;
+        }
+        let due = session.will.as_ref().map_or(Time::NEVER, |will| will.due);
+        let due = match due <= self.now {
+            false => due.min(ends),
+            true if self.publish_will(session_id) => ends,
+            true if self.has_storage_room() => ends.min(self.now + WILL_RETRY),
+            true => ends.min(self.now + WILL_RETRY_ON_DISK),
+        };
+        if due != Time::NEVER {
+            let timer = self.wheel.arm(due, Timer::Session(session_id));
+            self.sessions[session_id].timer = Some(timer);
+        }
+    }
+
+    /// Publishes a Will, if there is one and its client may still publish it. False if it has to wait, because too many
+    /// messages do that no connection waits for, or there is no room on disk for what has to be stored of it. If its
+    /// session is over it cannot wait for the disk: then it goes at QoS 0 to clients that are connected.
+    pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
+        let Some(will) = self.sessions[session_id].will.take() else { return true };
+        let kept = will.message.publication();
+        let expires = match kept.expires {
+            Time::NEVER => Time::NEVER,
+            span => self.now + span.since(Time::ZERO),
+        };
+        let mut publication = Publication { expires, ..kept };
+        if self.lacks_room_for_will(&publication) {
+            if self.sessions[session_id].presence != Presence::Over {
+                self.sessions[session_id].will = Some(will);
+                return false;
+            }
+            publication.qos = QoS::AtMostOnce;
+        } else if self.is_crowded_for_will(&publication) {
+            self.sessions[session_id].will = Some(will);
+            return false;
+        }
+        if self.may_publish_will(session_id, &publication)
+            && !self.publish_unlinked(&mut Keepable::new(publication), Some(session_id))
+        {
+            self.sessions[session_id].will = Some(will);
+            return false;
+        }
+        self.keep_session(session_id, Urgency::Lazy);
+        true
+    }
+
+    /// Asked anew, because rights may have gone since the CONNECT. Nobody is there to wait for a later answer.
+    fn may_publish_will(&mut self, session_id: SessionId, publication: &Publication<'_>) -> bool {
+        let question =
+            Question::Publish { topic: publication.topic, qos: publication.qos, retain: publication.retain };
+        allowed(self.ask_about(session_id, question)).is_some()
+    }
+
+    pub(super) fn disarm_session(&mut self, session_id: SessionId) {
+        if let Some(timer) = self.sessions[session_id].timer.take() {
+            self.wheel.cancel(timer);
+        }
+    }
+}

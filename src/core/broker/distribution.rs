@@ -1,0 +1,447 @@
+//! A message whose recipients are more than one turn can serve.
+//!
+//! - Its recipients are those who are found when it comes. It is retained before they are looked up, so a subscription
+//!   that is made meanwhile gets it as a retained message if it does not get it otherwise. While they are looked up,
+//!   which takes several turns only where very many filters match, a subscription that comes or goes may count or not.
+//! - A client that unsubscribes or subscribes anew afterwards still gets it, on the terms of before. A client that loses
+//!   its connection gets it as any absent client does; one whose session ends does not get it. A member of a Shared
+//!   Subscription is chosen when its turn comes.
+//! - Its publisher is not read from until the last recipient has been served, and answered then. So messages of one
+//!   publisher keep their order. If the publisher's connection ends, the rest goes on without it, before its Will, and a
+//!   new connection of the same client is not read from until it is done.
+//! - If it expires before the last recipient has been served, the rest of them do not get it.
+//! - When the access control is replaced, those who have not been served yet are judged by the new one. What the former one
+//!   had refused stays refused.
+//! - Meanwhile other messages may take their places in the store. So those who are served in one go share a row of their
+//!   own there, and the answer waits for the batch of the last one. Only then is it noted that a QoS 2 message has come:
+//!   if the broker crashes before, the publisher sends it again, and those who were served first get it twice.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use log::info;
+
+use super::authorise::{Judge, Selecting};
+use super::budget::Pressure;
+use super::deliver::Routed;
+use super::matches::{Lookup, Matched, Matches, Selection};
+use super::operation::Operation;
+use super::work::{Work, steps};
+use super::{Broker, Fault};
+use crate::base::escape::Escaped;
+use crate::base::memory::{self, Audit, Counted};
+use crate::base::planted::{self, is_planted};
+use crate::core::journal::{Awaited, Record, Urgency};
+use crate::core::message::{Keepable, Message};
+use crate::core::shared_subscription::{Choice, LOOKS_MAXIMUM, Search};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::subscription::{Subscriber, Target};
+use crate::core::trie::Trie;
+use crate::protocol::codec::{Delivery, PacketIdentifier};
+use crate::protocol::topic::TopicName;
+
+/// How far it has come.
+#[derive(Debug)]
+enum Stage {
+    /// Its recipients are being looked up; the search is somewhere else only while it goes on.
+    Lookup(Option<Box<Lookup>>),
+    /// They are known; those before `next` have been served.
+    Recipients { matched: Rc<Matched>, next: usize },
+}
+
+/// A message on its way to many.
+#[derive(Debug)]
+pub(super) struct Distribution {
+    message: Message,
+    publisher: Option<SessionId>,
+    stage: Stage,
+    /// How often the access control had been replaced when its recipients were judged.
+    judged: u64,
+    /// How far the search for a member of the group has come whose turn it is.
+    search: Search,
+    routed: Routed,
+    /// Something that its answer promises has been recorded in an earlier turn.
+    is_recorded: bool,
+    /// The Packet Identifier of a QoS 2 message whose connection has ended: that it has come is still to be noted.
+    received: Option<PacketIdentifier>,
+}
+
+/// Messages of one publisher that no connection waits for, which are served one after the other.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// `None` for what the broker tells of itself.
+    publisher: Option<SessionId>,
+    /// The Client Identifier of the publisher, whose session may be over.
+    client: Option<Box<str>>,
+    messages: VecDeque<Distribution>,
+    counted: Counted,
+}
+
+impl Chain {
+    /// One that begins with this message.
+    fn new(client: Option<Box<str>>, first: Distribution) -> Self {
+        let mut chain = Self {
+            publisher: first.publisher,
+            client,
+            messages: [first].into(),
+            counted: Counted::default(),
+        };
+        chain.count();
+        chain
+    }
+
+    fn push(&mut self, distribution: Distribution) {
+        self.messages.push_back(distribution);
+        self.count();
+    }
+
+    pub(super) fn is_of(&self, client: &str) -> bool {
+        self.client.as_deref() == Some(client)
+    }
+
+    fn count(&mut self) {
+        self.counted.set(
+            memory::allocation(self.messages.capacity() * size_of::<Distribution>())
+                + self.client.as_ref().map_or(0, |client| memory::allocation(client.len())),
+        );
+    }
+
+    /// The Client Identifier of its publisher, once for each message, and whether the recipients are known.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = (Option<&str>, bool)> {
+        self.messages.iter().map(|one| (self.client.as_deref(), one.is_looked_up()))
+    }
+
+    /// Adds what it takes to an audit, beside its own place.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        audit.add(self.counted.bytes());
+        self.messages.iter().for_each(|one| one.audit(audit));
+    }
+}
+
+/// What became of a publication.
+pub(super) enum Published {
+    /// All have been served.
+    Wholly(Routed),
+    /// The rest goes on in later turns.
+    InPart(Box<Distribution>),
+}
+
+impl Distribution {
+    pub(super) const fn publisher(&self) -> Option<SessionId> {
+        self.publisher
+    }
+
+    /// Whether its recipients are known.
+    pub(super) const fn is_looked_up(&self) -> bool {
+        matches!(self.stage, Stage::Recipients { .. })
+    }
+
+    /// Adds what it takes to an audit, beside its own place.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        self.message.audit(audit);
+        match &self.stage {
+            Stage::Lookup(lookup) => audit.add(lookup.as_ref().map_or(0, |lookup| lookup.memory())),
+            Stage::Recipients { matched, .. } => matched.audit(audit),
+        }
+    }
+}
+
+impl Broker {
+    /// Delivers a message to all who subscribed, as many as the share in progress allows for.
+    pub(super) fn distribute(
+        &mut self,
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+        is_retained: bool,
+    ) -> Published {
+        let stage = match self.look_up(keepable.publication.topic) {
+            Ok(matched) if self.fits_share(&matched, keepable.publication.qos) => {
+                let mut routed = self.route(keepable, publisher, &matched);
+                routed.is_retained = is_retained;
+                return Published::Wholly(routed);
+            }
+            Ok(matched) => Stage::Recipients { matched, next: 0 },
+            Err(lookup) => Stage::Lookup(Some(lookup)),
+        };
+        let message = keepable.message(&mut self.sender.spares).clone();
+        let mut distribution = Box::new(self.distribution(message, publisher, stage, is_retained));
+        match self.serve_more(&mut distribution) {
+            true => Published::Wholly(distribution.routed),
+            false => Published::InPart(distribution),
+        }
+    }
+
+    /// A message that has reached none of its recipients.
+    fn distribution(
+        &self,
+        message: Message,
+        publisher: Option<SessionId>,
+        stage: Stage,
+        is_retained: bool,
+    ) -> Distribution {
+        Distribution {
+            message,
+            publisher,
+            stage,
+            judged: self.access_replaced,
+            search: Search::default(),
+            routed: Routed::with(is_retained),
+            is_recorded: false,
+            received: None,
+        }
+    }
+
+    /// The subscribers of a topic, or a search for them that the share in progress was too small for.
+    pub(super) fn look_up(&mut self, topic: TopicName<'_>) -> Result<Rc<Matched>, Box<Lookup>> {
+        self.forget_matches_under_pressure();
+        self.with_selection(|matches, trie, work, selection| matches.look_up(trie, topic, work, selection))
+    }
+
+    /// Calls something that looks for subscribers with what it takes to judge them.
+    fn with_selection<R>(
+        &mut self,
+        search: impl FnOnce(&mut Matches, &Trie<Subscriber>, &mut Work, Selection<'_>) -> R,
+    ) -> R {
+        let Self { matches, trie, groups, sessions, access, is_open, limits, statistics, work, .. } = self;
+        let judge = Judge { access: &mut **access, trie, groups };
+        let mut select = Selecting { judge, sessions, is_open: *is_open };
+        let selection = Selection {
+            select: &mut select,
+            matches_per_session: limits.matches_per_session,
+            surplus: &mut statistics.surplus_matches,
+        };
+        search(matches, trie, work, selection)
+    }
+
+    /// Serves more of the recipients, as many as the share in progress allows for; tells whether these were the last.
+    /// Another message is not begun meanwhile.
+    fn serve_more(&mut self, distribution: &mut Distribution) -> bool {
+        let message = distribution.message.clone();
+        let mut keepable = Keepable::kept(&message);
+        if let Stage::Lookup(lookup) = &mut distribution.stage
+            && let Some(search) = lookup.take()
+        {
+            let outcome = self.with_selection(|matches, trie, work, selection| {
+                matches.go_on(search, trie, work, selection)
+            });
+            match outcome {
+                Ok(matched) => distribution.stage = Stage::Recipients { matched, next: 0 },
+                Err(search) => *lookup = Some(search),
+            }
+        }
+        let Stage::Recipients { matched, next } = &mut distribution.stage else { return false };
+        let matched = Rc::clone(matched);
+        self.sender.encoder.begin();
+        let subscribers = matched.subscribers();
+        if is_planted(planted::Fault::RecipientSkipped) && *next > 0 {
+            *next += 1;
+        }
+        while let Some(rest) = subscribers.get(*next..).filter(|rest| !rest.is_empty()) {
+            if self.work.is_over() {
+                return false;
+            }
+            let length = rest.iter().take_while(|other| other.target == rest[0].target).count();
+            let (run, _) = rest.split_at(length);
+            let held = memory::held();
+            let is_taken = match run[0].target {
+                Target::Session(session) => {
+                    let judged = distribution.judged;
+                    let run = self.judge_run(session, run, keepable.publication.topic, judged);
+                    run.and_then(|run| self.deliver_run(&run, &mut keepable, distribution.publisher))
+                }
+                Target::Group(group) => {
+                    let looking = (&mut distribution.search, self.work.left().max(LOOKS_MAXIMUM));
+                    let choice = self.choose_member(group, &keepable.publication, None, looking);
+                    if matches!(choice, Choice::Later) {
+                        return false;
+                    }
+                    distribution.search = Search::default();
+                    self.deliver_to_chosen(group, choice, &mut keepable)
+                }
+            };
+            *next += length;
+            distribution.routed.count(is_taken);
+            self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
+            self.work.take_growth(held);
+        }
+        true
+    }
+
+    /// The same in a later turn. Those who are left get nothing of a message that has expired meanwhile [MQTT-3.3.2-5].
+    fn serve_rest(&mut self, distribution: &mut Distribution) -> bool {
+        if distribution.message.expires() > self.now {
+            return self.serve_more(distribution);
+        }
+        if let Stage::Recipients { matched, next } = &distribution.stage {
+            let left = matched.subscribers().len() - next;
+            self.statistics.expired += left as u64;
+            distribution.routed.count((left > 0).then_some(true));
+        }
+        true
+    }
+
+    /// The subscriptions of a recipient by the rules that are in force now, if these differ from those by which it was
+    /// judged; `None` if it may not have the message any more, or is gone.
+    fn judge_run<'a>(
+        &mut self,
+        session: SessionId,
+        run: &'a [Subscriber],
+        topic: TopicName<'_>,
+        judged: u64,
+    ) -> Option<Cow<'a, [Subscriber]>> {
+        self.sessions.find(session)?;
+        if self.is_open || judged == self.access_replaced {
+            return Some(Cow::Borrowed(run));
+        }
+        self.work.take(steps::QUESTION);
+        let most = self.may_receive(session, topic)?;
+        let capped = |entry: &Subscriber| Subscriber { terms: entry.terms.capped(most), ..*entry };
+        Some(run.iter().map(capped).collect())
+    }
+
+    /// A message of a client is not served to all yet: its connection is not read from until it is.
+    pub(super) fn suspend_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Box<Distribution>,
+    ) {
+        distribution.is_recorded |= self.take_awaited() != Awaited::Nothing;
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            // On another connection it would be taken for a new one.
+            self.sessions[session].incoming.insert(identifier);
+        }
+        self.work.operations.insert(id, Operation::Publish(delivery, distribution));
+        self.defer(id);
+    }
+
+    /// Goes on with the message of a client; tells whether it has been served to all, and answered.
+    pub(super) fn resume_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Box<Distribution>,
+    ) -> Result<bool, Fault> {
+        self.begin_message(Some(id));
+        let is_served = self.serve_rest(&mut distribution);
+        if !is_served && is_planted(planted::Fault::AnsweredBeforeLast) {
+            let routed = distribution.routed;
+            self.detach_publish(session, delivery, *distribution);
+            let (end, awaited) = (self.connections[id].outbox.end(), self.take_awaited());
+            self.conclude_with(id, session, delivery, (routed.reason_code(), awaited), end)?;
+            return Ok(true);
+        }
+        if !is_served {
+            self.suspend_publish(id, session, delivery, distribution);
+            return Ok(false);
+        }
+        let awaited = match self.take_awaited() {
+            // What its earlier parts promise may be in an earlier batch, and that is durable by then, too.
+            _ if distribution.is_recorded => Awaited::Batch(self.awaited_batch()),
+            awaited => awaited,
+        };
+        // Its own copy may have left already, so nothing is moved before that.
+        let end = self.connections[id].outbox.end();
+        self.conclude_with(id, session, delivery, (distribution.routed.reason_code(), awaited), end)?;
+        Ok(true)
+    }
+
+    /// The connection of a client has ended: its message goes on without it.
+    pub(super) fn detach_publish(
+        &mut self,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Distribution,
+    ) {
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            distribution.received = Some(identifier);
+        }
+        if self.work.has_room_for_unlinked() {
+            self.push_unlinked(distribution);
+            return;
+        }
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            // Its repeat is a new one: to some recipients it comes twice, but to all it comes.
+            self.sessions[session].incoming.remove(identifier);
+        }
+        self.statistics.dropped += 1;
+        let client = Escaped(&self.sessions[session].client_identifier);
+        info!(target: "notice", "The rest of a message of client {client}, which has left, is dropped.");
+    }
+
+    /// Publishes a message that no connection waits for. False if too many of them wait.
+    pub(super) fn publish_unlinked(
+        &mut self,
+        keepable: &mut Keepable<'_>,
+        publisher: Option<SessionId>,
+    ) -> bool {
+        if !self.work.has_room_for_unlinked() {
+            return false;
+        }
+        self.begin_message(None);
+        let is_retained = keepable.publication.retain && self.retain(keepable);
+        self.work.take(self.work.unlinked.len() / steps::COPIED_PER_STEP);
+        let is_first = self.work.unlinked.iter().all(|chain| chain.publisher != publisher);
+        if is_first {
+            if let Published::InPart(rest) = self.distribute(keepable, publisher, is_retained) {
+                self.push_unlinked(*rest);
+            }
+            return true;
+        }
+        let message = keepable.message(&mut self.sender.spares).clone();
+        let stage = Stage::Lookup(Some(Box::new(Lookup::new(keepable.publication.topic))));
+        let distribution = self.distribution(message, publisher, stage, is_retained);
+        self.push_unlinked(distribution);
+        true
+    }
+
+    fn push_unlinked(&mut self, distribution: Distribution) {
+        let publisher = distribution.publisher;
+        self.work.unlinked_count += 1;
+        if let Some(chain) = self.work.unlinked.iter_mut().find(|chain| chain.publisher == publisher) {
+            chain.push(distribution);
+            return;
+        }
+        let client = publisher.map(|session| self.sessions[session].client_identifier.clone());
+        self.work.unlinked.push_back(Chain::new(client, distribution));
+    }
+
+    /// Goes on with one of the messages that no connection waits for. Publishers take turns.
+    pub(super) fn go_on_unlinked(&mut self) {
+        let Some(mut chain) = self.work.unlinked.pop_front() else { return };
+        self.work.begin_share(self.work.unlinked.len());
+        self.work.take(steps::PACKET);
+        self.begin_message(None);
+        if let Some(mut distribution) = chain.messages.pop_front() {
+            if self.serve_rest(&mut distribution) {
+                self.work.unlinked_count -= 1;
+                self.note_received(&distribution);
+            } else {
+                chain.messages.push_front(distribution);
+            }
+        }
+        if !chain.messages.is_empty() {
+            self.work.unlinked.push_back(chain);
+        }
+    }
+
+    /// A QoS 2 message has been served to all without its connection: its client sends it again on the next one, and it
+    /// must not be taken for a new one then, not even after a crash.
+    fn note_received(&mut self, distribution: &Distribution) {
+        if let (Some(session), Some(identifier)) = (distribution.publisher, distribution.received)
+            && self.sessions.find(session).is_some()
+        {
+            self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
+        }
+    }
+
+    /// Lets go of what is remembered for speed alone, if memory runs out.
+    pub(super) fn forget_matches_under_pressure(&mut self) {
+        if self.pressure(0) >= Pressure::Keep {
+            self.matches = Matches::default();
+        }
+    }
+}

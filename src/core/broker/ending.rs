@@ -1,0 +1,443 @@
+//! Sessions that are over, and what they leave. A session that is over is no longer found by its Client Identifier and
+//! gets nothing more. To free it may take longer than a turn: it may have had a million subscriptions and messages.
+//!
+//! Messages for which a Shared Subscription had chosen it go to other members. At the end of the session these are the
+//! messages that wait and those of QoS 1 that were sent and not acknowledged. At the end of its connection these are
+//! the messages that wait, if another member is connected.
+
+use std::collections::VecDeque;
+
+use super::deliver::Leaving;
+use super::work::steps;
+use super::{Broker, subscribe};
+use crate::base::memory::{self, Audit, Counted};
+use crate::core::journal::{MessageNumber, SessionNumber};
+use crate::core::message::Keepable;
+use crate::core::session::{Presence, Queued, Session};
+use crate::core::shared_subscription::{Choice, Group, LOOKS_MAXIMUM, Member, Moved, Search};
+use crate::core::slots::{SessionId, SessionMark, Slots};
+use crate::core::subscription::{GroupId, Held, Target};
+use crate::core::trie::FilterId;
+
+/// A session that is over and not yet freed.
+#[derive(Debug)]
+pub(super) struct Ending {
+    session: SessionId,
+    /// Under which the store knows it.
+    number: Option<SessionNumber>,
+    /// It leaves messages to other members of Shared Subscriptions. The store remembers it until they have gone there.
+    leaves_shared: bool,
+}
+
+/// Messages that wait for members of Shared Subscriptions in place of one that has lost its connection.
+#[derive(Debug)]
+pub(super) struct Moving {
+    /// The session, unless it has ended in an earlier run.
+    leaving: Option<SessionId>,
+    /// Under which the store knows it.
+    number: Option<SessionNumber>,
+    messages: VecDeque<Queued>,
+    /// How far the search for a member has come that the first one is to go to.
+    search: Search,
+    /// They were read from the store to go to other members.
+    was_read: bool,
+    /// What the list takes; the messages count themselves.
+    counted: Counted,
+}
+
+/// Groups that are told before it is asked whether the share in progress is used up.
+const GROUPS_AT_ONCE: usize = 16;
+
+/// A session whose groups are to be told whether its client is connected, and the last one that was told.
+#[derive(Debug)]
+pub(super) struct Telling {
+    session: SessionId,
+    told: Option<GroupId>,
+}
+
+impl Moving {
+    fn new(leaving: SessionId, number: Option<SessionNumber>, messages: VecDeque<Queued>) -> Self {
+        let (search, counted) = (Search::default(), Counted::default());
+        let mut moving = Self { leaving: Some(leaving), number, messages, search, was_read: false, counted };
+        moving.count();
+        moving
+    }
+
+    /// Messages that were read from the store, for which [`Legacies::begin`](super::legacies::Legacies::begin) was
+    /// called.
+    pub(super) fn of_page(
+        leaving: Option<SessionId>,
+        number: SessionNumber,
+        messages: VecDeque<Queued>,
+    ) -> Self {
+        let (search, counted) = (Search::default(), Counted::default());
+        let mut moving = Self { leaving, number: Some(number), messages, search, was_read: true, counted };
+        moving.count();
+        moving
+    }
+
+    fn count(&mut self) {
+        self.counted.set(memory::allocation(self.messages.capacity() * size_of::<Queued>()));
+    }
+
+    /// Adds what it takes to an audit, beside its place.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        audit.add(self.counted.bytes());
+        for queued in &self.messages {
+            queued.message.audit(audit);
+            queued.identifiers.audit(audit);
+        }
+    }
+}
+
+impl Broker {
+    /// Forgets a session; its Will, if it is still to come, is due now [MQTT-4.1.0-2].
+    pub(super) fn end_session(&mut self, id: SessionId) {
+        self.disarm_session(id);
+        let session = &mut self.sessions[id];
+        session.presence = Presence::Over;
+        self.clients.remove(&session.client_identifier, id);
+        let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
+        let leaves_shared = number.is_some_and(|number| self.leaves_shared(id, number));
+        if let Some(number) = number.filter(|_| leaves_shared) {
+            self.leave_stored(id, number, Group::has_other);
+        }
+        let outgoing = self.sessions[id].outgoing.as_mut();
+        let backlog = outgoing.and_then(|outgoing| outgoing.backlog.take());
+        if let Some(journal) = &mut self.journal {
+            let waiting = backlog.map(|backlog| backlog.into_numbers()).unwrap_or_default();
+            journal.end(id, &self.sessions[id].client_identifier, waiting, leaves_shared, self.now);
+        }
+        self.ask_for_legacy();
+        let ending = Ending { session: id, number, leaves_shared };
+        if !self.free(&ending) {
+            self.work.endings.push_back(ending);
+        }
+    }
+
+    /// Goes on with one of the sessions that are over.
+    pub(super) fn go_on_ending(&mut self) {
+        let Some(ending) = self.work.endings.pop_front() else { return };
+        self.work.begin_share(self.work.endings.len());
+        self.work.take(steps::PACKET);
+        if !self.free(&ending) {
+            self.work.endings.push_back(ending);
+        }
+    }
+
+    /// Frees what a session has, as much as the share in progress allows for; tells whether nothing is left.
+    fn free(&mut self, &Ending { session: id, number, leaves_shared }: &Ending) -> bool {
+        if !self.publish_will(id) || !self.free_messages(id, number) {
+            return false;
+        }
+        while let Some((held, position)) = self.sessions[id].subscriptions.pop_first() {
+            self.release_subscription(held, position);
+            self.work.take(steps::SUBSCRIPTION);
+            if self.work.is_over() {
+                self.sessions[id].count();
+                return false;
+            }
+        }
+        self.sessions.remove(id);
+        if let Some(number) = number.filter(|_| leaves_shared) {
+            self.finish_list(number, false);
+        }
+        true
+    }
+
+    fn free_messages(&mut self, id: SessionId, number: Option<SessionNumber>) -> bool {
+        let mut numbers: VecDeque<MessageNumber> = VecDeque::new();
+        let mut is_done = true;
+        while let Some(outgoing) = &mut self.sessions[id].outgoing {
+            if self.work.is_over() {
+                is_done = false;
+                break;
+            }
+            self.work.take(steps::PACKET);
+            let Some(leftover) = outgoing.pop_leftover() else {
+                numbers.extend(std::iter::from_fn(|| outgoing.pop_gone()));
+                self.sessions[id].outgoing = None;
+                break;
+            };
+            let Some(queued) = leftover.queued else { continue };
+            match queued.group.filter(|&group| leftover.may_move && self.has_other(id, group)) {
+                Some(group) => self.redirect_or_list((id, number), group, queued),
+                None => numbers.extend(queued.number),
+            }
+        }
+        if let (Some(journal), Some(number)) = (&mut self.journal, number) {
+            journal.leave(number, numbers, self.now);
+        }
+        is_done
+    }
+
+    /// Whether a group has a member other than this session. The session may have left the group already.
+    fn has_other(&self, session: SessionId, group: GroupId) -> bool {
+        let position = self.sessions[session].subscriptions.position(Held::Group(group));
+        self.groups.find(group).is_some_and(|group| group.has_other(position))
+    }
+
+    /// What waits in the store for a session as a member of Shared Subscriptions goes to other members, if its group
+    /// has some that may have it.
+    fn leave_stored(
+        &mut self,
+        id: SessionId,
+        number: SessionNumber,
+        may_go: impl Fn(&Group, Option<u32>) -> bool,
+    ) {
+        let Self { sessions, groups, work, .. } = self;
+        let Session { outgoing, subscriptions, .. } = &mut sessions[id];
+        let Some(outgoing) = outgoing else { return };
+        let Some(backlog) = outgoing.backlog.as_mut().filter(|backlog| backlog.has_shared()) else { return };
+        work.take(backlog.len() / steps::SORTED_OUT_PER_STEP);
+        let average = backlog.average();
+        let messages = backlog.take_shared(|id| {
+            let position = subscriptions.position(Held::Group(id));
+            groups.find(id).is_some_and(|group| may_go(group, position))
+        });
+        outgoing.backlog.take_if(|backlog| backlog.is_empty());
+        self.begin_legacy(id, number, messages, average);
+    }
+
+    /// A client has lost its connection: what waits for it as a member of Shared Subscriptions goes to members that are
+    /// connected.
+    pub(super) fn move_shared(&mut self, id: SessionId) {
+        let Self { sessions, groups, work, .. } = self;
+        let Session { outgoing, subscriptions, .. } = &mut sessions[id];
+        let Some(outgoing) = outgoing else { return };
+        work.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
+        let mut last = None;
+        let has_other = |id| match last {
+            // Those of one group often come one after the other.
+            Some((known, has_other)) if known == id => has_other,
+            _ => {
+                let position = subscriptions.position(Held::Group(id));
+                let has_other = groups.find(id).is_some_and(|group| group.has_other_connected(position));
+                last = Some((id, has_other));
+                has_other
+            }
+        };
+        let messages = outgoing.take_shared(has_other);
+        let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
+        if !messages.is_empty() {
+            number.into_iter().for_each(|number| self.work.legacies.begin(number));
+            self.begin_moving(Moving::new(id, number, messages));
+        }
+        if let Some(number) = number {
+            self.leave_stored(id, number, Group::has_other_connected);
+        }
+    }
+
+    /// Messages go from one member to others.
+    pub(super) fn begin_moving(&mut self, mut moving: Moving) {
+        match self.move_more(&mut moving) {
+            true => self.finish_moving(&moving),
+            false => self.work.moving.push_back(moving),
+        }
+    }
+
+    fn finish_moving(&mut self, moving: &Moving) {
+        if let Some(number) = moving.number {
+            self.finish_list(number, moving.was_read);
+        }
+    }
+
+    /// Goes on with messages that go from one member to others.
+    pub(super) fn go_on_moving(&mut self) {
+        let Some(moving) = self.work.moving.pop_front() else { return };
+        self.work.begin_share(self.work.moving.len());
+        self.work.take(steps::PACKET);
+        self.begin_moving(moving);
+    }
+
+    fn move_more(&mut self, moving: &mut Moving) -> bool {
+        while let Some(queued) = moving.messages.pop_front() {
+            if let Some(group) = queued.group
+                && !self.redirect(moving.leaving, group, &queued, &mut moving.search)
+            {
+                moving.messages.push_front(queued);
+                return false;
+            }
+            moving.search = Search::default();
+            if let (Some(session), Some(message)) = (moving.number, queued.number) {
+                // In the same batch as the copy of the other member, or a crash would lose it.
+                self.settle_copy(session, message);
+            }
+            if self.work.is_over() {
+                return moving.messages.is_empty();
+            }
+        }
+        true
+    }
+
+    /// Gives a message of a session that is over to another member of its group; in a later turn, if very many members
+    /// have to be looked at.
+    fn redirect_or_list(
+        &mut self,
+        (leaving, number): (SessionId, Option<SessionNumber>),
+        group: GroupId,
+        queued: Queued,
+    ) {
+        if self.redirect(Some(leaving), group, &queued, &mut Search::default()) {
+            if let (Some(session), Some(message)) = (number, queued.number) {
+                self.settle_copy(session, message);
+            }
+            return;
+        }
+        match self.work.moving.back_mut().filter(|moving| moving.leaving == Some(leaving) && !moving.was_read)
+        {
+            Some(moving) => {
+                moving.messages.push_back(queued);
+                moving.count();
+            }
+            None => {
+                number.into_iter().for_each(|number| self.work.legacies.begin(number));
+                self.work.moving.push_back(Moving::new(leaving, number, [queued].into()));
+            }
+        }
+    }
+
+    /// Gives a message to another member of its group, or to the same one again if there is no other any more. False if
+    /// the search for one goes on in a later turn.
+    fn redirect(
+        &mut self,
+        leaving: Option<SessionId>,
+        group: GroupId,
+        queued: &Queued,
+        search: &mut Search,
+    ) -> bool {
+        // [MQTT-3.3.2-5]
+        if queued.message.expires() <= self.now {
+            self.work.take(steps::PACKET);
+            self.statistics.expired += 1;
+            return true;
+        }
+        let mut keepable = Keepable::kept(&queued.message);
+        let former = Leaving { session: leaving, is_stored: queued.number.is_some() };
+        let looking = (search, self.work.left().max(LOOKS_MAXIMUM));
+        let choice = match self.choose_member(group, &keepable.publication, Some(former), looking) {
+            Choice::Later => return false,
+            Choice::Gone => {
+                let again = leaving.and_then(|leaving| self.find_member(group, leaving));
+                again.map_or(Choice::Gone, Choice::Member)
+            }
+            choice => choice,
+        };
+        self.work.take(steps::delivery(queued.qos));
+        self.sender.encoder.begin();
+        self.begin_message(None);
+        self.deliver_to_chosen(group, choice, &mut keepable);
+        true
+    }
+
+    /// The membership of a session in a group, if it has one.
+    fn find_member(&self, group: GroupId, session: SessionId) -> Option<Member> {
+        let position = self.sessions.find(session)?.subscriptions.position(Held::Group(group))?;
+        self.groups.find(group)?.members().get(position as usize).copied()
+    }
+
+    /// Ends one subscription, which stands at this place in the trie or in its group. However many others there are of
+    /// the same filter, it costs no more: a client may end many at once.
+    pub(super) fn release_subscription(&mut self, held: Held, position: u32) {
+        match held {
+            Held::Filter(filter) => self.release_entry(filter, position),
+            Held::Group(id) => {
+                let Self { groups, sessions, shared_subscriptions, .. } = self;
+                let Some(group) = groups.find_mut(id) else { return };
+                *shared_subscriptions -= 1;
+                let places = group.leave(position as usize);
+                tell_places(sessions, group.members(), id, places);
+                if group.members().is_empty() {
+                    let (filter, position) = (group.filter, group.position);
+                    self.groups.remove(id);
+                    self.release_entry(filter, position);
+                }
+            }
+        }
+    }
+
+    /// The client of a session has connected or disconnected. Its groups prefer members that are connected. If there
+    /// are very many groups, some learn of it in later turns.
+    pub(super) fn tell_groups(&mut self, session: SessionId) {
+        let mut waiting = self.work.telling.iter_mut();
+        if let Some(telling) = waiting.find(|telling| telling.session == session) {
+            telling.told = None;
+            return;
+        }
+        let mut telling = Telling { session, told: None };
+        if !self.tell_more(&mut telling) {
+            self.work.telling.push_back(telling);
+        }
+    }
+
+    /// Whether some groups of a session are still to be told whether its client is connected.
+    pub(super) fn is_told_later(&self, session: SessionId) -> bool {
+        self.work.telling.iter().any(|telling| telling.session == session)
+    }
+
+    /// Goes on with one of those whose groups are to be told.
+    pub(super) fn go_on_telling(&mut self) {
+        let Some(mut telling) = self.work.telling.pop_front() else { return };
+        self.work.begin_share(self.work.telling.len());
+        self.work.take(steps::PACKET);
+        if !self.tell_more(&mut telling) {
+            self.work.telling.push_back(telling);
+        }
+    }
+
+    fn tell_more(&mut self, telling: &mut Telling) -> bool {
+        let Self { groups, sessions, work, .. } = self;
+        for number in 1_usize.. {
+            let Some(session) = sessions.find(telling.session) else { return true };
+            let is_connected = session.connection().is_some();
+            let Some(next) = session.subscriptions.group_after(telling.told) else { return true };
+            let position = session.subscriptions.position(Held::Group(next));
+            if let Some(position) = position
+                && let Some(group) = groups.find_mut(next)
+            {
+                let places = match is_connected {
+                    true => group.connect(position as usize),
+                    false => group.disconnect(position as usize),
+                };
+                tell_places(sessions, group.members(), next, places);
+            }
+            telling.told = Some(next);
+            work.take(steps::SUBSCRIPTION);
+            if number.is_multiple_of(GROUPS_AT_ONCE) && work.is_over() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes an entry out of the trie, and tells the owner of the one that took its place.
+    fn release_entry(&mut self, filter: FilterId, position: u32) {
+        let removed = self.trie.remove(filter, position as usize);
+        assert!(removed.is_some(), "a subscription that is held exists");
+        let Some(moved) = self.trie.values(filter).get(position as usize) else { return };
+        match moved.target {
+            Target::Session(session) => {
+                self.sessions[session].subscriptions.insert(Held::Filter(filter), position);
+            }
+            Target::Group(group) => {
+                if let Some(group) = self.groups.find_mut(group) {
+                    group.position = position;
+                }
+            }
+        }
+    }
+}
+
+/// Tells members of a group where they stand now.
+pub(super) fn tell_places(
+    sessions: &mut Slots<SessionMark, Session>,
+    members: &[Member],
+    group: GroupId,
+    places: Moved,
+) {
+    for place in places {
+        if let Some(member) = members.get(place) {
+            sessions[member.session].subscriptions.insert(Held::Group(group), subscribe::position(place));
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What members of Shared Subscriptions leave to others in the store: only the numbers of such messages are here. They
+//! are read a page at a time, for one member after the other, and a page goes to other members before the next is read.
+//!
+//! Until a message has gone to another member, in the store it belongs to the session that had it, even if that session
+//! is over. So the store remembers such sessions until all that they have left has gone, and a crash loses nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Broker;
+use super::ending::Moving;
+use super::work::steps;
+use crate::base::memory::{self, Audit, Counted};
+use crate::core::journal::{Fetch, MessageNumber, Page, Record, SessionNumber, Urgency};
+use crate::core::message::Message;
+use crate::core::session::{Queued, page_length};
+use crate::core::slots::SessionId;
+use crate::core::subscription::GroupId;
+
+/// What one more entry of a map takes, about.
+const ENTRY_BYTES: usize = 48;
+
+/// What one member leaves in the store.
+#[derive(Debug)]
+struct Legacy {
+    /// The session, unless it has ended in an earlier run.
+    leaving: Option<SessionId>,
+    number: SessionNumber,
+    messages: VecDeque<(MessageNumber, GroupId)>,
+    /// About how many bytes one of them takes.
+    average: usize,
+    counted: Counted,
+}
+
+/// A session of which something is on its way to other members.
+#[derive(Debug, Default)]
+struct Leaver {
+    /// How many lists of messages it leaves.
+    lists: usize,
+    /// It is over, and the store remembers it.
+    is_former: bool,
+}
+
+/// What all members leave.
+#[derive(Debug, Default)]
+pub(super) struct Legacies {
+    /// The first one is being read.
+    waiting: VecDeque<Legacy>,
+    /// This many messages of the first one are being read.
+    underway: usize,
+    /// This many lists that were read go to other members.
+    moving: usize,
+    leavers: BTreeMap<SessionNumber, Leaver>,
+    /// What sessions that ended in an earlier run have left, while that is restored.
+    restored: BTreeMap<SessionNumber, Legacy>,
+}
+
+impl Legacy {
+    fn new(leaving: Option<SessionId>, number: SessionNumber) -> Self {
+        Self { leaving, number, messages: VecDeque::new(), average: 1, counted: Counted::default() }
+    }
+
+    fn count(&mut self) {
+        self.counted
+            .set(memory::allocation(self.messages.capacity() * size_of::<(MessageNumber, GroupId)>()));
+    }
+}
+
+impl Legacies {
+    /// Another list of messages of a session goes to other members.
+    pub(super) fn begin(&mut self, number: SessionNumber) {
+        self.leavers.entry(number).or_default().lists += 1;
+    }
+
+    /// A session is over, and the store remembers it until everything that it leaves has gone.
+    fn end(&mut self, number: SessionNumber) {
+        self.leavers.entry(number).or_default().is_former = true;
+    }
+
+    /// Whether something of a session is on its way to other members.
+    fn is_leaving(&self, number: SessionNumber) -> bool {
+        self.leavers.contains_key(&number)
+    }
+
+    /// A list of messages has gone. Tells whether it was the last one of a session that the store remembers.
+    fn finish(&mut self, number: SessionNumber) -> bool {
+        let Some(leaver) = self.leavers.get_mut(&number) else { return false };
+        leaver.lists -= 1;
+        let (is_last, is_former) = (leaver.lists == 0, leaver.is_former);
+        if is_last {
+            self.leavers.remove(&number);
+        }
+        is_last && is_former
+    }
+
+    const fn is_busy(&self) -> bool {
+        self.underway > 0 || self.moving > 0
+    }
+
+    /// Whether the next page to read is one of this session's legacy.
+    pub(super) fn is_due(&self, number: SessionNumber) -> bool {
+        !self.is_busy() && self.waiting.front().is_some_and(|first| first.number == number)
+    }
+
+    /// Whether a session has ended in an earlier run, while what it left is restored.
+    pub(super) fn is_restored(&self, number: SessionNumber) -> bool {
+        self.restored.contains_key(&number)
+    }
+
+    /// Bytes that the lists take, without those that count themselves.
+    pub(super) fn memory(&self) -> usize {
+        memory::allocation(self.waiting.capacity() * size_of::<Legacy>())
+            + self.leavers.len() * ENTRY_BYTES
+            + self.restored.len() * (ENTRY_BYTES + size_of::<Legacy>())
+    }
+
+    /// Adds what counts itself to an audit.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        let all = self.waiting.iter().chain(self.restored.values());
+        all.for_each(|legacy| audit.add(legacy.counted.bytes()));
+    }
+}
+
+impl Broker {
+    /// Whether a kept session that ends leaves something to other members. If so, the store must remember it, and
+    /// [`Broker::finish_list`] must be called once it is freed.
+    pub(super) fn leaves_shared(&mut self, session: SessionId, number: SessionNumber) -> bool {
+        let Self { sessions, work, .. } = self;
+        let outgoing = sessions[session].outgoing.as_deref();
+        let looked_at = outgoing.map_or(0, |outgoing| outgoing.waiting_here().0 + outgoing.in_flight().len());
+        work.take(looked_at / steps::SORTED_OUT_PER_STEP);
+        let leaves =
+            work.legacies.is_leaving(number) || outgoing.is_some_and(|outgoing| outgoing.has_shared());
+        if leaves {
+            work.legacies.begin(number);
+            work.legacies.end(number);
+        }
+        leaves
+    }
+
+    /// These messages in the store, of about `average` bytes each, go from a member to others.
+    pub(super) fn begin_legacy(
+        &mut self,
+        leaving: SessionId,
+        number: SessionNumber,
+        messages: VecDeque<(MessageNumber, GroupId)>,
+        average: usize,
+    ) {
+        if messages.is_empty() {
+            return;
+        }
+        let mut legacy = Legacy { messages, average, ..Legacy::new(Some(leaving), number) };
+        legacy.count();
+        self.work.legacies.begin(number);
+        self.work.legacies.waiting.push_back(legacy);
+        self.ask_for_legacy();
+    }
+
+    /// Asks for the next messages, unless some that were read have not gone yet.
+    pub(super) fn ask_for_legacy(&mut self) {
+        let Self { journal, work, .. } = self;
+        if let (Some(journal), Some(first)) = (journal, work.legacies.waiting.front())
+            && !work.legacies.is_busy()
+        {
+            journal.fetches.ask(first.number);
+        }
+    }
+
+    /// What to read for the [first](Legacies::is_due) legacy: at most `most` messages. `None` if its first message is
+    /// not in the store yet; once it is, this is called again.
+    pub(super) fn read_legacy(&mut self, most: usize) -> Option<Fetch> {
+        let Self { journal, work, now, .. } = self;
+        let journal = journal.as_mut()?;
+        let first = work.legacies.waiting.front()?;
+        if !journal.is_stored_soon(first.messages.front()?.0, *now) {
+            return None;
+        }
+        let (end, _) = journal.messages.first_pending();
+        let most = most.min(page_length(first.average));
+        let messages = first.messages.iter().map(|&(message, _)| message);
+        let messages: Vec<MessageNumber> = messages.take(most).take_while(|message| *message < end).collect();
+        work.legacies.underway = messages.len();
+        journal.fetches.begin(first.number, messages.len(), first.average * messages.len());
+        journal.count();
+        Some(Fetch { session: first.number, messages })
+    }
+
+    /// Some of it has been read: it goes to other members. False if this was read for another session.
+    pub(super) fn take_legacy(&mut self, page: &Page, messages: &[Message]) -> bool {
+        let legacies = &mut self.work.legacies;
+        let count = page.copies.len();
+        let Some(first) = legacies.waiting.front_mut().filter(|first| first.number == page.session) else {
+            return false;
+        };
+        let expected = first.messages.iter().map(|&(message, _)| message).take(count);
+        if count > legacies.underway || !expected.eq(page.copies.iter().map(|copy| copy.number)) {
+            return false;
+        }
+        legacies.underway -= count;
+        let (mut found, mut lost) = (VecDeque::new(), VecDeque::new());
+        for (copy, (_, group)) in page.copies.iter().zip(first.messages.drain(..count)) {
+            let Some((place, form)) = &copy.found else {
+                lost.push_back(copy.number);
+                continue;
+            };
+            found.push_back(Queued {
+                message: messages[*place].clone(),
+                identifiers: form.identifiers.clone().into(),
+                group: Some(group),
+                qos: form.qos,
+                retain: form.retain,
+                number: Some(copy.number),
+            });
+        }
+        first.messages.shrink_to(2 * first.messages.len());
+        first.count();
+        let leaving = first.leaving;
+        legacies.moving += 1;
+        legacies.begin(page.session);
+        self.work.take(count * steps::PACKET);
+        if !lost.is_empty() {
+            self.miss(leaving, page.session, lost);
+        }
+        self.begin_moving(Moving::of_page(leaving, page.session, found));
+        true
+    }
+
+    /// A list of messages has gone to other members. If it had been read from the store for that, the next one is read.
+    pub(super) fn finish_list(&mut self, number: SessionNumber, was_read: bool) {
+        if self.work.legacies.finish(number)
+            && let Some(journal) = &mut self.journal
+        {
+            journal.record(Record::FormerEnded(number), Urgency::Lazy, self.now);
+        }
+        if !was_read {
+            return;
+        }
+        let legacies = &mut self.work.legacies;
+        legacies.moving -= 1;
+        if legacies.is_busy() {
+            return;
+        }
+        match legacies.waiting.pop_front() {
+            Some(first) if first.messages.is_empty() => self.finish_list(first.number, false),
+            Some(first) => legacies.waiting.push_back(first),
+            None => {}
+        }
+        self.ask_for_legacy();
+    }
+
+    /// A session has ended in an earlier run and leaves something to other members.
+    pub(super) fn restore_former(&mut self, number: SessionNumber) {
+        let legacies = &mut self.work.legacies;
+        legacies.begin(number);
+        legacies.end(number);
+        legacies.restored.insert(number, Legacy::new(None, number));
+    }
+
+    /// A message of such a session, of about so many bytes, is to go to another member of this group. If there is none
+    /// any more, it is not needed.
+    pub(super) fn restore_legacy(
+        &mut self,
+        number: SessionNumber,
+        message: MessageNumber,
+        bytes: usize,
+        group: Option<GroupId>,
+    ) {
+        let Self { journal, work, now, .. } = self;
+        if let (Some(legacy), Some(group)) = (work.legacies.restored.get_mut(&number), group) {
+            legacy.messages.push_back((message, group));
+            legacy.average = legacy.average.max(bytes);
+        } else if let Some(journal) = journal {
+            journal.leave(number, [message].into(), *now);
+        }
+    }
+
+    /// Everything has been restored: what was left is sent on its way.
+    pub(super) fn finish_restore_legacies(&mut self) {
+        for (number, mut legacy) in std::mem::take(&mut self.work.legacies.restored) {
+            if legacy.messages.is_empty() {
+                self.finish_list(number, false);
+            } else {
+                legacy.count();
+                self.work.legacies.waiting.push_back(legacy);
+            }
+        }
+        self.ask_for_legacy();
+    }
+}

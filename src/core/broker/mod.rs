@@ -1,0 +1,604 @@
+//! The core: it owns the connections, the sessions, the subscriptions, the retained messages and all that waits,
+//! and says what every packet does to them.
+//!
+//! It is told: a connection was accepted, bytes arrived, it was closed, time has passed and how much of it was missed,
+//! bytes have left, a decision has come, a peer that seemed silent has nothing to say. The result is state that the
+//! caller looks at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next
+//! deadline. It never asks for the time, for bytes, for a file or for chance.
+
+mod admission;
+mod authenticate;
+mod authorise;
+mod budget;
+mod connect;
+mod deliver;
+mod depart;
+mod distribution;
+mod ending;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing_chunks;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing_packets;
+mod keep;
+mod legacies;
+mod matches;
+mod operate;
+mod operation;
+mod pages;
+mod pause;
+mod publish;
+mod receive;
+mod redeliver;
+mod replay;
+mod restore;
+mod room;
+mod rules;
+mod send;
+mod subscribe;
+mod sys;
+mod timers;
+mod trace;
+mod watch;
+mod work;
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::base::memory::Counted;
+use crate::base::peer::Peer;
+use crate::base::time::Time;
+use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::core::connection::{Connection, Parked, State};
+use crate::core::journal::OpenJournal;
+use crate::core::limits::Limits;
+use crate::core::listener::ListenerId;
+use crate::core::retained::{Position, Retained};
+use crate::core::session::{Directory, Presence, Session};
+use crate::core::shared_subscription::Groups;
+use crate::core::slots::{ConnectionId, ConnectionMark, SessionId, SessionMark, Slots};
+use crate::core::subscription::{Held, Subscriber, Target};
+use crate::core::trie::Trie;
+use crate::core::wheel::Wheel;
+use crate::protocol::codec::{DecodeError, PropertyBuffer, ReasonCode};
+
+use admission::Admission;
+use budget::Peak;
+use matches::Matches;
+use rules::RuleBook;
+use send::Sender;
+use sys::System;
+use timers::{Respite, Timer};
+use work::Work;
+
+pub use rules::Introduction;
+pub use sys::StorageFigures;
+pub use watch::{Part, Unfinished};
+
+/// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
+const REFUSALS_AT_ONCE: usize = 64;
+/// Room that the lists of what is to be done have from the start. A list that grows in the midst of a peak lies
+/// above everything that the peak has allocated, and an allocator that gives back from the top gives nothing back.
+pub const TASKS: usize = 1024;
+
+/// What the server has to do with a connection, beside writing its outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write what waits, then tell the peer that nothing more comes, and read on until it closes. What it sends
+    /// is thrown away.
+    Close(ConnectionId),
+    /// Close at once, and say so by [`Broker::closed`].
+    Drop(ConnectionId),
+    /// Reading may go on, by [`Broker::resume`].
+    Resume(ConnectionId),
+    /// A peer seems to be silent, and its time is over. Hand over what it has sent, if anything is unread, and then
+    /// call [`Broker::heard_out`].
+    Listen(ConnectionId),
+}
+
+/// Whether the server may read on from a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// It may.
+    More,
+    /// It has to wait for [`Effect::Resume`].
+    Paused,
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes that came.
+    pub bytes_received: u64,
+    /// Bytes that left.
+    pub bytes_sent: u64,
+    /// Packets that came and were worked off.
+    pub packets_received: u64,
+    /// PUBLISH packets that came.
+    pub publishes_received: u64,
+    /// PUBLISH packets queued for clients, those sent again included.
+    pub publishes_sent: u64,
+    /// Copies of messages dropped because an outbox or a queue was full.
+    pub dropped: u64,
+    /// Copies not sent because the client does not accept packets of that size [MQTT-3.1.2-25].
+    pub oversized: u64,
+    /// Copies dropped because their Message Expiry Interval passed [MQTT-3.3.2-5].
+    pub expired: u64,
+    /// Copies that were not delivered because they are missing in the store, or damaged.
+    pub missing: u64,
+    /// PUBLISH and PUBREL packets sent again.
+    pub redelivered: u64,
+    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say
+    /// it; connections are also refused with 0x89 if there was no time for them.
+    pub refused: u64,
+    /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
+    pub surplus_matches: u64,
+    /// Bytes of the Application Messages in `publishes_received`.
+    pub publish_bytes_received: u64,
+    /// Bytes of the Application Messages in `publishes_sent`.
+    pub publish_bytes_sent: u64,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// CONNECT packets that came.
+    pub connects: u64,
+    /// Sessions that ended because their client stayed away too long.
+    pub sessions_expired: u64,
+}
+
+/// A peer broke the rules, or we can not serve it on: its connection ends for this reason. Boxed, so that what goes
+/// well is not slowed down by what seldom fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fault(Box<Grounds>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Grounds {
+    reason: ReasonCode,
+    what: String,
+}
+
+impl Fault {
+    #[cold]
+    fn new(reason: ReasonCode, what: impl Into<String>) -> Self {
+        Self(Box::new(Grounds { reason, what: what.into() }))
+    }
+
+    #[cold]
+    fn protocol_error(what: &str) -> Self {
+        Self::new(ReasonCode::ProtocolError, format!("protocol error: {what}"))
+    }
+}
+
+/// A client whose Maximum Packet Size leaves no room for an answer.
+#[cold]
+fn too_large(name: &str) -> Fault {
+    Fault::new(ReasonCode::PacketTooLarge, format!("{name} exceeds the Maximum Packet Size"))
+}
+
+impl From<DecodeError> for Fault {
+    #[cold]
+    fn from(error: DecodeError) -> Self {
+        Self::new(error.reason_code(), error.to_string())
+    }
+}
+
+/// What became of one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It has been worked off.
+    Done,
+    /// So have others of its kind behind it, all of them together of so many bytes. The others are counted.
+    Several(usize),
+    /// It waits for a decision; nothing of it has taken effect.
+    Parked,
+    /// Some of it has taken effect, and the rest does in later turns.
+    Suspended,
+    /// It was the last one of its connection.
+    Ended,
+}
+
+/// The broker without the world around it.
+pub struct Broker {
+    limits: Limits,
+    rules: RuleBook,
+    access: Box<dyn AccessControl>,
+    /// How often it was replaced.
+    access_replaced: u64,
+    /// Nobody needs to be asked about messages.
+    is_open: bool,
+    /// Nor at CONNECT, so that nobody is known.
+    knows_nobody: bool,
+    now: Time,
+    /// What Client Identifiers are drawn from, and how often that was done.
+    seed: u64,
+    drawn: u64,
+    connections: Slots<ConnectionMark, Connection>,
+    sessions: Slots<SessionMark, Session>,
+    clients: Directory,
+    /// How many of the sessions have their client connected.
+    connected: usize,
+    trie: Trie<Subscriber>,
+    groups: Groups,
+    /// The members of all groups.
+    shared_subscriptions: usize,
+    retained: Retained,
+    /// Where the search for expired retained messages goes on; `None` while it is not needed.
+    sweep: Option<Position>,
+    wheel: Wheel<Timer>,
+    respite: Respite,
+    admission: Admission,
+    sender: Sender,
+    effects: VecDeque<Effect>,
+    /// What a turn may cost, and what waits for the next ones.
+    work: Work,
+    statistics: Statistics,
+    /// When the broker began.
+    began: Time,
+    /// What is told under `$SYS`, if that is wanted.
+    system: Option<Box<System>>,
+    /// What is to be written down, if anything is.
+    journal: Option<OpenJournal>,
+    /// What the store has told of itself.
+    storage: StorageFigures,
+    matches: Matches,
+    /// Decisions about the packet in hand.
+    verdicts: Vec<Verdict>,
+    /// The Client Identifier that was drawn for the CONNECT in hand before it had to wait.
+    assigned: Option<String>,
+    /// Why something about the packet in hand was refused, in words.
+    denial: Option<String>,
+    /// Properties of the message in hand, as they are forwarded.
+    forwarded: PropertyBuffer,
+    /// The topic that the message in hand named by an alias.
+    aliased_topic: String,
+    /// The memory of what does not count itself.
+    counted: Counted,
+    peak: Peak,
+}
+
+impl Broker {
+    /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
+    /// seed and the same inputs do the same, to the byte.
+    pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
+        let mut sender = Sender::new();
+        sender.dirty.take(Vec::with_capacity(TASKS));
+        let work = Work::new(limits.steps_per_turn);
+        Self {
+            rules: RuleBook::new(&limits),
+            limits,
+            is_open: access.grants_every_act(),
+            knows_nobody: access.grants_everything(),
+            access,
+            access_replaced: 0,
+            now,
+            seed,
+            drawn: 0,
+            connections: Slots::default(),
+            sessions: Slots::default(),
+            clients: Directory::new(seed),
+            connected: 0,
+            trie: Trie::new(),
+            groups: Groups::default(),
+            shared_subscriptions: 0,
+            retained: Retained::default(),
+            sweep: None,
+            wheel: Wheel::new(now),
+            respite: Respite::default(),
+            admission: Admission::default(),
+            sender,
+            effects: VecDeque::with_capacity(TASKS),
+            work,
+            statistics: Statistics::default(),
+            began: now,
+            system: None,
+            journal: None,
+            storage: StorageFigures::default(),
+            matches: Matches::default(),
+            verdicts: Vec::new(),
+            assigned: None,
+            denial: None,
+            forwarded: PropertyBuffer::default(),
+            aliased_topic: String::new(),
+            counted: Counted::default(),
+            peak: Peak::default(),
+        }
+    }
+
+    /// A connection was accepted by a listener. `None` if there are so many that there is not even room to say why: the
+    /// peer is to be dropped.
+    pub fn accept(&mut self, peer: Peer, listener: ListenerId, now: Time) -> Option<ConnectionId> {
+        self.advance(now);
+        if self.connections.len() >= self.limits.connections.saturating_add(REFUSALS_AT_ONCE) {
+            return None;
+        }
+        let id = self.connections.insert_with(|id| Connection::new(id, peer, listener, now));
+        let timer = self.wheel.arm(self.now + self.limits.connect_timeout, Timer::Connection(id));
+        self.connections[id].timer = Some(timer);
+        self.statistics.accepted += 1;
+        Some(id)
+    }
+
+    /// The dirty connections, in the order in which they became so; `emptied` is filled next time.
+    pub fn take_dirty(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
+        self.sender.dirty.take(emptied)
+    }
+
+    /// The next of the dirty connections that may be written at once, because their answers have waited for the latest
+    /// batch.
+    pub fn next_answered(&mut self) -> Option<ConnectionId> {
+        self.work.next_answered()
+    }
+
+    /// Whether a connection is to be written or something is to go on at once.
+    pub fn has_work(&self) -> bool {
+        !self.sender.dirty.is_empty() || !self.effects.is_empty() || self.has_more()
+    }
+
+    /// So many peers have something to say in this turn: each gets its share of it. Tells whether they are so many that
+    /// those who ask for little are to come first.
+    pub fn share_input(&mut self, among: usize) -> bool {
+        self.work.share_input(among)
+    }
+
+    /// Whether more of what comes in may be handed over in this turn. Otherwise what is handed over waits here for its
+    /// turn.
+    pub fn takes_input(&self) -> bool {
+        self.work.takes_input()
+    }
+
+    /// The same for peers that have asked for little of late, and are heard before others: half of the turn's input is
+    /// for those.
+    pub fn takes_little(&self) -> bool {
+        self.work.takes_little()
+    }
+
+    /// Steps that have been taken in this turn.
+    pub fn steps_taken(&self) -> usize {
+        self.work.taken()
+    }
+
+    /// Whether more closed connections may be reported between this turn and the next one, by [`Broker::closed`].
+    pub fn takes_ends(&self) -> bool {
+        self.work.takes_ends()
+    }
+
+    /// So many steps have been taken for what comes in outside of the core: see `broker/work.rs` for what a step is.
+    pub fn take_steps(&mut self, steps: usize) {
+        self.work.take(steps);
+    }
+
+    /// The most steps that a turn has taken so far, at most [`Limits::steps_per_turn`].
+    pub fn heaviest_turn(&self) -> usize {
+        self.work.heaviest()
+    }
+
+    /// Takes the next effect.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Broker::tick`] is due next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        Some(self.wheel.next_deadline()?.max(self.respite.ends()))
+    }
+
+    /// Whether bytes wait for the peer of this connection, and can be written.
+    pub fn has_output(&self, id: ConnectionId) -> bool {
+        self.connections
+            .find(id)
+            .is_some_and(|connection| !connection.outbox.is_lost() && !connection.outbox.is_empty())
+    }
+
+    /// The peer takes bytes again: its outbox is to be written.
+    pub fn writable(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.find_mut(id) {
+            connection.outbox.wake(&mut self.sender.dirty);
+        }
+    }
+
+    /// Writes the outbox of a dirty connection and tops it up from the session's queue.
+    ///
+    /// # Errors
+    ///
+    /// The writer's: nothing more can be written.
+    pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
+        self.advance(now);
+        let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
+        if self.journal.as_ref().is_some_and(|journal| journal.is_corked(id)) {
+            connection.outbox.rest();
+            return Ok(());
+        }
+        let count = connection.outbox.write_to(&mut self.sender.dirty, writer)?;
+        self.statistics.bytes_sent += count as u64;
+        if connection.waits_for_reader() && connection.outbox.len() <= self.limits.outbox_refill_bytes {
+            self.effects.push_back(Effect::Resume(id));
+        }
+        if let Some(session) = connection.session() {
+            self.pump(session);
+        }
+        Ok(())
+    }
+
+    /// Nothing can be written to a connection any more. What its client has said until then still counts, a DISCONNECT
+    /// [MQTT-3.14.4-3] as well: it is received until the socket says that nothing follows.
+    pub fn lose_output(&mut self, id: ConnectionId, now: Time) {
+        self.advance(now);
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        connection.outbox.lose();
+        if connection.waits_for_reader() {
+            self.effects.push_back(Effect::Resume(id));
+        }
+    }
+
+    /// A decision has come for the packet that this connection's client waits for. Ignored if it does not.
+    pub fn decide(&mut self, id: ConnectionId, verdict: Verdict) {
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        if let Some(parked) = connection.parked.as_mut().filter(|parked| parked.is_waiting) {
+            parked.answer(verdict);
+            self.effects.push_back(Effect::Resume(id));
+        }
+    }
+
+    /// What has been counted.
+    pub const fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Connections, sessions, subscriptions and retained messages at this moment.
+    pub fn census(&self) -> Census {
+        Census {
+            connections: self.connections.len(),
+            sessions: self.clients.len(),
+            subscriptions: self.trie.len(),
+            retained: self.retained.len(),
+            timers: self.wheel.len(),
+        }
+    }
+
+    /// A call begins: time passes and never goes back.
+    fn advance(&mut self, now: Time) {
+        if self.limits.memory.is_some() {
+            self.count();
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// Asks for the decision number `index` about the CONNECT in hand; `None` if it will come later.
+    fn ask(
+        &mut self,
+        index: usize,
+        id: ConnectionId,
+        client: &Client<'_>,
+        question: Question<'_>,
+    ) -> Option<Verdict> {
+        match self.verdicts.get(index) {
+            Some(&verdict) => Some(verdict),
+            None => {
+                let answer = self.access.ask(client, question);
+                self.take_answer(id, answer)
+            }
+        }
+    }
+
+    /// As [`Broker::ask`], about another packet, of which the client is known by its session.
+    fn ask_of(
+        &mut self,
+        index: usize,
+        (id, session): (ConnectionId, SessionId),
+        question: Question<'_>,
+    ) -> Option<Verdict> {
+        if let Some(&verdict) = self.verdicts.get(index) {
+            return Some(verdict);
+        }
+        let (connection, session) = (&self.connections[id], &self.sessions[session]);
+        let certificate = connection.certificate();
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: &session.client_identifier,
+            user_name: session.user_name.as_deref(),
+            certificate: certificate.as_deref(),
+        };
+        let answer = self.access.ask(&client, question);
+        self.take_answer(id, answer)
+    }
+
+    /// Notes an answer about the packet in hand. One that comes later is waited for.
+    fn take_answer(&mut self, id: ConnectionId, answer: Answer) -> Option<Verdict> {
+        match answer {
+            Answer::Now(verdict) => {
+                if self.denial.is_none() && matches!(verdict, Verdict::Refused(_)) {
+                    self.denial = self.access.why_refused();
+                }
+                self.verdicts.push(verdict);
+                Some(verdict)
+            }
+            Answer::Later => {
+                let verdicts = std::mem::take(&mut self.verdicts);
+                let connection = &mut self.connections[id];
+                connection.parked = Some(Box::new(Parked::new(verdicts)));
+                connection.is_paused = true;
+                self.stop_connect_timer(id);
+                None
+            }
+        }
+    }
+
+    /// Asserts everything that must hold between two calls. For tests and the simulator: it walks all state.
+    pub fn check_invariants(&self) {
+        self.trie.check_invariants();
+        self.wheel.check_invariants();
+        self.retained.check_invariants();
+        for (id, connection) in self.connections.iter() {
+            connection.check_invariants();
+            if let State::Serving(session) = connection.state {
+                assert_eq!(self.sessions[session].presence, Presence::Connected(id));
+            }
+        }
+        let (mut connected, mut living) = (0, 0);
+        for (id, session) in self.sessions.iter() {
+            self.check_session(id, session);
+            connected += usize::from(session.connection().is_some());
+            living += usize::from(session.presence != Presence::Over);
+        }
+        let queueing = self.connections.iter().filter(|(_, one)| one.outbox.queues_at_most_once).count();
+        self.sender.check_invariants(queueing);
+        assert_eq!(self.clients.len(), living, "every session has its Client Identifier");
+        assert_eq!(connected, self.connected, "connected clients are counted");
+        let members: usize = self.groups.iter().map(|(_, group)| group.members().len()).sum();
+        assert_eq!(members, self.shared_subscriptions, "members of groups are counted");
+        for (id, group) in self.groups.iter() {
+            assert!(!group.members().is_empty(), "a group without members is forgotten");
+            for (place, member) in group.members().iter().enumerate() {
+                let is_connected = self.sessions[member.session].connection().is_some();
+                let is_told = is_connected == (place < group.connected());
+                assert!(is_told || self.is_told_later(member.session), "groups know who is connected");
+            }
+            let entry = self.trie.values(group.filter).get(group.position as usize);
+            assert_eq!(entry.map(|entry| entry.target), Some(Target::Group(id)), "a group is in the trie");
+        }
+    }
+
+    fn check_session(&self, id: SessionId, session: &Session) {
+        session.check_invariants();
+        if session.presence != Presence::Over {
+            assert_eq!(self.clients.find(&session.client_identifier, &self.sessions), Some(id));
+        }
+        if let Presence::Connected(connection) = session.presence {
+            assert_eq!(self.connections[connection].state, State::Serving(id));
+            let holds = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.holds_at_most_once());
+            let is_told = self.connections[connection].outbox.queues_at_most_once;
+            assert!(is_told || !holds, "no QoS 0 message overtakes one that waits");
+        }
+        for (held, position) in session.subscriptions.iter() {
+            let is_there = match held {
+                Held::Filter(filter) => {
+                    let entry = self.trie.values(filter).get(position as usize);
+                    entry.is_some_and(|entry| entry.target == Target::Session(id))
+                }
+                Held::Group(group) => {
+                    let group = self.groups.find(group);
+                    let member = group.and_then(|group| group.members().get(position as usize));
+                    member.is_some_and(|member| member.session == id)
+                }
+            };
+            assert!(is_there, "a subscription that the session holds exists");
+        }
+    }
+}
+
+/// How much of everything there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Connections, those that end included.
+    pub connections: usize,
+    /// Sessions, connected or not.
+    pub sessions: usize,
+    /// Entries of the trie: subscriptions, a Shared Subscription counted once.
+    pub subscriptions: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Armed timers.
+    pub timers: usize,
+}

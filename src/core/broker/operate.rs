@@ -1,0 +1,32 @@
+//! What an operator may ask of a broker that runs.
+
+use super::Broker;
+use crate::base::escape::Escaped;
+use crate::core::limits::Limits;
+
+impl Broker {
+    /// Other limits hold from now on. Who or what is beyond them already stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.rules.set_limits(&limits);
+        self.work.set_budget(limits.steps_per_turn);
+        self.limits = limits;
+    }
+
+    /// The Topic Filters that somebody is subscribed to, in their order, a line each: how many subscribers and the
+    /// filter, of which a Shared Subscription is one. At most `most` lines, and one more if there are more filters.
+    pub fn subscription_tree(&self, most: usize) -> Vec<String> {
+        let filters = self.trie.filters(most.saturating_add(1));
+        let mut lines: Vec<String> = filters
+            .iter()
+            .take(most)
+            .map(|&filter| {
+                let count = self.trie.values(filter).len();
+                format!("{count} at {}", Escaped(&self.trie.pattern(filter)))
+            })
+            .collect();
+        if filters.len() > most {
+            lines.push(format!("and others: there are {} subscriptions in all", self.trie.len()));
+        }
+        lines
+    }
+}

@@ -1,0 +1,204 @@
+//! What a packet has begun and not finished when the share of its connection was used up. The connection is not read
+//! until it is finished. A packet that has taken effect only in part stays the first one in the inbox.
+
+use super::distribution::Distribution;
+use super::work::steps;
+use super::{Broker, Effect, Fault, Step};
+use crate::base::memory::{self, Audit, Counted};
+use crate::core::access::Verdict;
+use crate::core::connection::State;
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{Delivery, Frame, PacketIdentifier};
+
+/// What goes on in a later turn.
+#[derive(Debug)]
+pub(super) enum Operation {
+    /// A message that was taken and goes out to those who are left.
+    Publish(Delivery, Box<Distribution>),
+    /// A SUBSCRIBE or UNSUBSCRIBE, of which some filters have been worked on.
+    Filters(Box<FilterWork>),
+    /// Nothing, until a message of the client's former connection is served to all.
+    Successor,
+}
+
+impl Operation {
+    /// Adds what it takes to an audit, beside its place.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        match self {
+            Self::Publish(_, distribution) => distribution.audit(audit),
+            Self::Filters(filters) => audit.add(filters.counted.bytes()),
+            Self::Successor => {}
+        }
+    }
+}
+
+/// How far a SUBSCRIBE or UNSUBSCRIBE has come.
+#[derive(Debug)]
+pub(super) struct FilterWork {
+    pub(super) packet_identifier: PacketIdentifier,
+    /// What a SUBSCRIBE asks for beside its filters; `None` for an UNSUBSCRIBE.
+    pub(super) subscription_identifier: Option<u32>,
+    /// Bytes of the filters.
+    pub(super) length: usize,
+    /// Bytes of those, at the end of the packet, that were not checked, not asked about and not worked on yet.
+    pub(super) unchecked: usize,
+    pub(super) unasked: usize,
+    pub(super) undone: usize,
+    /// How many filters were asked about.
+    pub(super) asked: usize,
+    /// The decisions, as far as there are any, and how many have been followed.
+    pub(super) verdicts: Vec<Verdict>,
+    pub(super) followed: usize,
+    /// The codes of the filters that have been worked on.
+    pub(super) codes: Vec<u8>,
+    /// Why the first one that was refused was, in words.
+    pub(super) denial: Option<String>,
+    counted: Counted,
+}
+
+impl FilterWork {
+    /// A packet none of whose filters has been looked at. They take so many bytes.
+    pub(super) fn new(
+        packet_identifier: PacketIdentifier,
+        subscription_identifier: Option<u32>,
+        length: usize,
+    ) -> Self {
+        Self {
+            packet_identifier,
+            subscription_identifier,
+            length,
+            unchecked: length,
+            unasked: length,
+            undone: length,
+            asked: 0,
+            verdicts: Vec::new(),
+            followed: 0,
+            codes: Vec::new(),
+            denial: None,
+            counted: Counted::default(),
+        }
+    }
+}
+
+impl Broker {
+    /// The share of a connection is used up: it goes on in a later turn, and is not read from until then.
+    pub(super) fn defer(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id];
+        connection.is_paused = true;
+        if !connection.is_deferred {
+            connection.is_deferred = true;
+            self.work.connections.push_back(id);
+            self.stop_connect_timer(id);
+        }
+    }
+
+    /// Goes on with one of the connections that wait.
+    pub(super) fn go_on_connection(&mut self) {
+        let Some(id) = self.work.connections.pop_front() else { return };
+        self.work.begin_share(self.work.connections.len());
+        self.work.take(steps::PACKET);
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        connection.is_deferred = false;
+        let State::Serving(session) = connection.state else {
+            // It waits to be greeted, or has ended meanwhile.
+            self.read_on(id);
+            return;
+        };
+        match self.go_on_operation(id, session) {
+            Ok(true) => self.read_on(id),
+            Ok(false) => {}
+            Err(fault) => self.fail(id, &fault),
+        }
+    }
+
+    /// Goes on with what a packet has begun, unless that needs the packet; tells whether the connection may go on.
+    fn go_on_operation(&mut self, id: ConnectionId, session: SessionId) -> Result<bool, Fault> {
+        match self.work.operations.remove(&id) {
+            Some(Operation::Publish(delivery, distribution)) => {
+                self.resume_publish(id, session, delivery, distribution)
+            }
+            Some(Operation::Successor) => {
+                let Self { sessions, work, .. } = self;
+                let must_wait = work.has_unlinked(&sessions[session].client_identifier);
+                if must_wait {
+                    self.wait_for_predecessor(id);
+                }
+                Ok(!must_wait)
+            }
+            None => Ok(true),
+            Some(filters @ Operation::Filters(_)) => {
+                self.work.operations.insert(id, filters);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Goes on with the packet that the connection has begun.
+    #[cold]
+    pub(super) fn go_on_packet(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        frame: &Frame<'_>,
+    ) -> Result<Step, Fault> {
+        let Some(Operation::Filters(mut filters)) = self.work.operations.remove(&id) else {
+            unreachable!("nothing else leaves its packet in the inbox");
+        };
+        self.verdicts = std::mem::take(&mut filters.verdicts);
+        self.denial = filters.denial.take();
+        self.work_on_filters((id, session), filters, frame.body)
+    }
+
+    /// The rest of a packet's filters is for a later turn.
+    pub(super) fn suspend_filters(&mut self, id: ConnectionId, mut filters: Box<FilterWork>) -> Step {
+        filters.verdicts = std::mem::take(&mut self.verdicts);
+        filters.denial = self.denial.take();
+        filters.counted.set(
+            memory::allocation(size_of::<FilterWork>())
+                + memory::allocation(filters.verdicts.capacity() * size_of::<Verdict>())
+                + memory::allocation(filters.codes.capacity()),
+        );
+        self.work.operations.insert(id, Operation::Filters(filters));
+        self.defer(id);
+        Step::Suspended
+    }
+
+    /// Other rules are in force: what they say holds for the filters of packets that have not been worked on.
+    pub(super) fn ask_about_filters_anew(&mut self) {
+        for operation in self.work.operations.values_mut() {
+            if let Operation::Filters(filters) = operation {
+                filters.verdicts.clear();
+                filters.followed = 0;
+                filters.asked = 0;
+                filters.unasked = filters.undone;
+            }
+        }
+    }
+
+    /// Works on what waits in the inbox of a connection, and has it read again if nothing is left.
+    fn read_on(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        if connection.state == State::Ending {
+            return;
+        }
+        connection.is_paused = false;
+        self.restart_connect_timer(id);
+        self.take_in(id, &[]);
+        if self.connections.find(id).is_some_and(|connection| !connection.is_paused) {
+            self.effects.push_back(Effect::Resume(id));
+        }
+    }
+
+    /// A client is back while a message of its former connection is still on its way: its new ones wait for that.
+    pub(super) fn wait_for_predecessor(&mut self, id: ConnectionId) {
+        self.work.operations.insert(id, Operation::Successor);
+        self.defer(id);
+    }
+
+    /// The connection ends: its packet goes on without it, or takes no further effect.
+    pub(super) fn detach_operation(&mut self, id: ConnectionId, session: SessionId) {
+        if let Some(Operation::Publish(delivery, distribution)) = self.work.operations.remove(&id) {
+            self.detach_publish(session, delivery, *distribution);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What waits in the store for clients that are there: it is asked for when they need it and there is room for it, and
+//! taken when it has been read.
+
+use std::collections::VecDeque;
+
+use log::warn;
+
+use super::Broker;
+use super::budget::Pressure;
+use super::work::steps;
+use crate::base::escape::Escaped;
+use crate::base::time::Time;
+use crate::core::journal::{Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
+use crate::core::message::Message;
+use crate::core::session::Queued;
+use crate::core::slots::SessionId;
+
+/// A session asks for more of what waits in the store when fewer messages than this wait here.
+const FETCH_BELOW: usize = 32;
+/// And these have fewer bytes than this.
+const FETCH_BELOW_BYTES: usize = 256 * 1024;
+/// About how many bytes may be on their way from the store at a time, of all sessions together. Beyond: sessions wait,
+/// in their order.
+const UNDERWAY_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
+/// The share of a memory budget that they may be, if that is less.
+const UNDERWAY_SHARE: usize = 64;
+/// The share of a memory budget that must be free for new connections even when a single message is read.
+const LAST_SHARE: usize = 40;
+/// Bytes that must be free for one more page.
+const PAGE_ROOM: usize = 256 * 1024;
+/// Sessions looked at in one call, and expired messages that are left out in it. The rest follows with the next call.
+const FETCHES_PER_CALL: usize = 1_024;
+const EXPIRED_PER_CALL: usize = 1_024;
+
+/// What follows for a session whose turn it is to be read for.
+enum Turn {
+    /// It needs nothing, or nothing that could be read now.
+    Over,
+    /// All that it waited for has expired.
+    Expired(SessionId),
+    /// More messages may have expired than could be looked at.
+    Later,
+    /// There is no room for what it asks for.
+    NoRoom,
+    /// This is to be read for it.
+    Read(Fetch),
+}
+
+impl Broker {
+    /// Asks for what waits in the store for a client that will need it soon.
+    pub(super) fn fetch_more(&mut self, session: SessionId) {
+        let Self { journal, sessions, .. } = self;
+        let Some(journal) = journal else { return };
+        let Some(number) = journal.number_of(session) else { return };
+        let Some(outgoing) = &sessions[session].outgoing else { return };
+        let (count, bytes) = outgoing.waiting_here();
+        if outgoing.backlog.is_some() && count < FETCH_BELOW && bytes < FETCH_BELOW_BYTES {
+            journal.fetches.ask(number);
+        }
+    }
+
+    /// Whether [`Broker::take_fetches`] has something to do now.
+    pub fn wants_pages(&self) -> bool {
+        let waits = |journal: &crate::core::journal::OpenJournal| journal.fetches.first_waiting().is_some();
+        self.journal.as_ref().is_some_and(waits) && self.page_length() > 0
+    }
+
+    /// What is to be read for clients now: as much as there is room for. To be asked once a turn.
+    pub fn take_fetches(&mut self, now: Time) -> Vec<Fetch> {
+        self.advance(now);
+        let mut fetches = Vec::new();
+        let before = self.statistics.expired;
+        for _ in 0..FETCHES_PER_CALL {
+            self.work.take(steps::PACKET);
+            let expired = usize::try_from(self.statistics.expired - before).unwrap_or(usize::MAX);
+            let Some(number) = self.journal.as_ref().and_then(|journal| journal.fetches.first_waiting())
+            else {
+                break;
+            };
+            match self.turn_of(number, EXPIRED_PER_CALL.saturating_sub(expired)) {
+                Turn::NoRoom => break,
+                Turn::Read(fetch) => fetches.push(fetch),
+                Turn::Over => self.withdraw(number, false),
+                Turn::Expired(session) => {
+                    self.withdraw(number, false);
+                    self.pump(session);
+                }
+                Turn::Later => {
+                    self.withdraw(number, true);
+                    break;
+                }
+            }
+        }
+        fetches
+    }
+
+    /// A session does not wait to be read for any more, or behind the others.
+    fn withdraw(&mut self, number: SessionNumber, asks_again: bool) {
+        if let Some(journal) = &mut self.journal {
+            journal.fetches.withdraw(number);
+            if asks_again {
+                journal.fetches.ask(number);
+            }
+        }
+    }
+
+    /// How long a page may be now: of no messages while memory runs out, or what is made of reading can not be written
+    /// down. While nothing more may be kept, messages still come one at a time, or who waits for them might wait for
+    /// ever.
+    fn page_length(&self) -> usize {
+        let Some(journal) = &self.journal else { return 0 };
+        let underway = journal.fetches.underway_bytes();
+        let limit = self.limits.memory.unwrap_or(usize::MAX);
+        let most = UNDERWAY_BYTES_MAXIMUM.min(limit / UNDERWAY_SHARE);
+        if journal.is_full() || underway >= most {
+            return 0;
+        }
+        match self.pressure(if underway == 0 { 0 } else { PAGE_ROOM }) {
+            Pressure::None => usize::MAX,
+            _ if underway == 0 && self.pressure(limit / LAST_SHARE) < Pressure::Enter => 1,
+            _ => 0,
+        }
+    }
+
+    fn turn_of(&mut self, number: SessionNumber, most_expired: usize) -> Turn {
+        let length = self.page_length();
+        if length == 0 {
+            return Turn::NoRoom;
+        }
+        if self.work.legacies.is_due(number) {
+            return self.read_legacy(length).map_or(Turn::Over, Turn::Read);
+        }
+        let Self { journal, sessions, connections, statistics, now, .. } = self;
+        let Some(journal) = journal else { return Turn::Over };
+        let Some(session) = journal.session_of(number) else { return Turn::Over };
+        let state = &mut sessions[session];
+        let Some(id) = state.connection() else { return Turn::Over };
+        // Where there is room for one message at a time, it goes to a client that takes what it gets. Another one asks
+        // again when it has taken something.
+        if length == 1 && !connections[id].outbox.is_empty() {
+            return Turn::Over;
+        }
+        let Some(outgoing) = &mut state.outgoing else { return Turn::Over };
+        let (expired, has_more) = outgoing.drop_expired(*now, most_expired);
+        statistics.expired += expired.len() as u64;
+        // To settle them can wait: what is fresh comes first, and their number is bounded by nothing.
+        journal.leave(number, expired, *now);
+        if has_more {
+            return Turn::Later;
+        }
+        let Some(backlog) = &mut outgoing.backlog else { return Turn::Expired(session) };
+        let is_stored = backlog.first().is_some_and(|first| journal.is_stored(first, session, *now));
+        if !is_stored {
+            return Turn::Over;
+        }
+        let (end, _) = journal.messages.first_pending();
+        let Some(page) = backlog.next_page(length, end) else { return Turn::Over };
+        backlog.begin(&page);
+        journal.fetches.begin(number, page.messages.len(), page.bytes);
+        journal.count();
+        Turn::Read(Fetch { session: number, messages: page.messages })
+    }
+
+    /// Some of what was asked for has been read.
+    pub fn pages(&mut self, pages: &Pages, now: Time) {
+        self.advance(now);
+        self.work.begin_input();
+        let spares = &mut self.sender.spares;
+        let messages: Vec<Message> = pages.messages.iter().map(|message| message.message(spares)).collect();
+        for page in &pages.pages {
+            let Some(journal) = &mut self.journal else { return };
+            let is_last = journal.fetches.have_come(page.session, page.copies.len());
+            let session = journal.session_of(page.session);
+            let is_taken = self.take_legacy(page, &messages)
+                || session.is_some_and(|session| self.take_page(session, page, &messages));
+            if is_last {
+                // It may have had to wait for this page.
+                self.ask_for_legacy();
+            }
+            if let Some(session) = session.filter(|_| is_taken || is_last) {
+                self.pump(session);
+            }
+        }
+    }
+
+    /// Lets what has been read for a session wait here. False if the session does not wait for it any more.
+    fn take_page(&mut self, session: SessionId, page: &Page, messages: &[Message]) -> bool {
+        let Some(outgoing) = self.sessions[session].outgoing.as_deref_mut() else { return false };
+        let Some(backlog) = &mut outgoing.backlog else { return false };
+        let found = || page.copies.iter().filter_map(|copy| copy.found.as_ref());
+        let bytes = found().map(|(place, _)| messages[*place].memory()).sum();
+        let groups: Vec<_> = page.copies.iter().map(|copy| backlog.group_of(copy.number)).collect();
+        if !backlog.have_come(page.copies.iter().map(|copy| copy.number), bytes) {
+            return false;
+        }
+        outgoing.backlog.take_if(|backlog| backlog.is_empty());
+        let is_lost = |copy: &&PageCopy| copy.found.is_none();
+        let lost: VecDeque<MessageNumber> =
+            page.copies.iter().filter(is_lost).map(|copy| copy.number).collect();
+        if !lost.is_empty() {
+            self.miss(Some(session), page.session, lost);
+        }
+        self.work.take(page.copies.len() * steps::PACKET);
+        for (copy, group) in page.copies.iter().zip(groups) {
+            let Some((place, form)) = &copy.found else { continue };
+            self.sessions[session].outgoing_mut().push(Queued {
+                message: messages[*place].clone(),
+                identifiers: form.identifiers.clone().into(),
+                group,
+                qos: form.qos,
+                retain: form.retain,
+                number: Some(copy.number),
+            });
+        }
+        true
+    }
+
+    /// Messages that a session waits for, or has left to others, are missing in the store, or damaged. It no longer
+    /// needs them, so they are reported once.
+    pub(super) fn miss(
+        &mut self,
+        session: Option<SessionId>,
+        number: SessionNumber,
+        lost: VecDeque<MessageNumber>,
+    ) {
+        let client = session.and_then(|session| self.sessions.find(session));
+        let client = client.map_or("of a session that has ended", |session| &session.client_identifier);
+        let client = Escaped(client);
+        warn!(
+            "Warning: the number of messages for client {client} that are missing in the store, or damaged, is {}.",
+            lost.len()
+        );
+        self.statistics.missing += lost.len() as u64;
+        if let Some(journal) = &mut self.journal {
+            journal.leave(number, lost, self.now);
+        }
+    }
+}

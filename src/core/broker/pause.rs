@@ -1,0 +1,90 @@
+//! What has to wait while too much waits to be persisted: packets that would add to it, and no others.
+
+use std::rc::Rc;
+
+use super::Broker;
+use super::rules::mounted_name;
+use crate::core::connection::State;
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{Connect, Frame, Packet, ProtocolVersion, Publish, QoS, decode};
+use crate::protocol::topic::TopicName;
+
+/// The upper half of the first byte of the packets that may make records.
+const CONNECT: u8 = 1;
+const PUBLISH: u8 = 3;
+const SUBSCRIBE: u8 = 8;
+const UNSUBSCRIBE: u8 = 10;
+
+impl Broker {
+    /// Whether the packet of a connection has to wait until more has been persisted. The connection is paused then.
+    ///
+    /// Acknowledgements never have to, though they make records: they settle what takes more room.
+    #[inline]
+    pub(super) fn must_pause_for(&mut self, id: ConnectionId, frame: &Frame<'_>) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.is_full()) && self.pauses_for(id, frame)
+    }
+
+    #[cold]
+    fn pauses_for(&mut self, id: ConnectionId, frame: &Frame<'_>) -> bool {
+        let (state, version) = (self.connections[id].state, self.connections[id].version);
+        let must_wait = match (frame.first_byte >> 4, state) {
+            (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.is_kept(session),
+            (PUBLISH, State::Serving(session)) => match decode(frame, version) {
+                Ok(Packet::Publish(publish)) => {
+                    self.waits_to_be_kept(id) && self.is_to_be_kept(id, session, &publish)
+                }
+                // What is wrong with it is said where it is handled.
+                _ => false,
+            },
+            (CONNECT, State::Greeting) => match decode(frame, version) {
+                Ok(Packet::Connect(connect)) if self.has_storage_room() && self.is_kept_by(&connect) => {
+                    // If it waits in vain it is answered in the form of its version.
+                    let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+                    self.negotiate(id, &connect, &rules);
+                    true
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        if must_wait {
+            self.connections[id].is_paused = true;
+            self.stop_connect_timer(id);
+            if let Some(journal) = &mut self.journal {
+                journal.pause(id);
+            }
+        }
+        must_wait
+    }
+
+    /// Whether a CONNECT changes what is kept: its session outlives the connection, or takes the place of one that
+    /// does.
+    fn is_kept_by(&self, connect: &Connect<'_>) -> bool {
+        let outlives = match connect.properties.session_expiry_interval() {
+            Some(interval) => interval > 0,
+            None => !connect.clean_start && connect.version != ProtocolVersion::V5,
+        };
+        let known = self.clients.find(connect.client_identifier, &self.sessions);
+        outlives || known.is_some_and(|known| self.is_kept(known))
+    }
+
+    /// Whether a PUBLISH changes what is kept: it is retained, or waits for its PUBREL in a kept session, or kept
+    /// sessions get it.
+    fn is_to_be_kept(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
+        let qos = publish.delivery.qos();
+        if publish.retain || qos == QoS::ExactlyOnce && self.is_kept(session) {
+            return true;
+        }
+        if qos == QoS::AtMostOnce && !self.limits.queues_at_most_once && !self.limits.raises_qos {
+            return false;
+        }
+        let connection = &self.connections[id];
+        let aliased = publish.properties.topic_alias().and_then(|alias| {
+            connection.extension.as_ref().and_then(|extension| extension.inbound_aliases.topic(alias))
+        });
+        let Some(topic) = publish.topic.or(aliased) else { return false };
+        let name = mounted_name(self.rules.of(connection.listener), topic);
+        let name = name.unwrap_or_else(|| topic.as_str().to_owned());
+        TopicName::new(&name).is_ok_and(|topic| self.is_for_kept(topic))
+    }
+}

@@ -1,0 +1,604 @@
+//! PUBLISH from a client, and the second half of a QoS 2 exchange that it began.
+
+use log::{Level, info, log_enabled};
+
+use super::distribution::Published;
+use super::matches::Matched;
+use super::rules::mounted_name;
+use super::work::steps;
+use super::{Broker, Fault, Step, too_large};
+use crate::base::escape::Escaped;
+use crate::base::planted::{self, is_planted};
+use crate::base::time::{Duration, Time};
+use crate::core::access::{Question, Verdict};
+use crate::core::journal::{Awaited, Record, Urgency};
+use crate::core::message::{Keepable, Publication};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::subscription::{Subscriber, Target};
+use crate::protocol::codec::{
+    Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, PlainPublishes,
+    Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode, plain_acknowledgements,
+};
+use crate::protocol::topic::TopicName;
+
+/// Packets that are answered together, at most.
+pub(super) const ANSWERS_AT_ONCE: usize = 64;
+
+/// QoS 2 messages that a client may have begun and not released while nothing is left of the memory budget.
+const INCOMING_UNDER_PRESSURE: usize = 32;
+
+impl Broker {
+    /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
+    /// checked but what is so for each message. Only for topics that [`is_plain_topic`] tells.
+    #[inline]
+    pub(super) fn relay(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &PlainPublish<'_>,
+        matched: &Matched,
+    ) -> Result<Step, Fault> {
+        if self.is_repeated(id, session, publish.delivery)? {
+            return Ok(Step::Done);
+        }
+        self.statistics.publishes_received += 1;
+        self.statistics.publish_bytes_received += publish.payload.len() as u64;
+        let mut keepable = Keepable::plain(matched.topic(), publish, !self.sender.must_look());
+        self.begin_message(Some(id));
+        let before = self.connections[id].outbox.end();
+        let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
+        self.conclude(id, session, publish.delivery, reason_code, before)?;
+        Ok(Step::Done)
+    }
+
+    /// Plain messages of QoS 1 or 2 on such a topic, the first of which [`Broker::is_new`]: what is the same for all is
+    /// looked up once, and they are answered together.
+    #[inline(never)]
+    pub(super) fn relay_answered(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publishes: PlainPublishes<'_>,
+        matched: &Matched,
+    ) -> Result<Step, Fault> {
+        let only = self.only_receiver(publishes.qos(), matched);
+        let share = self.steps_for(matched, publishes.qos()).saturating_add(steps::PACKET);
+        let most = self.work.small_steps() / share;
+        let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
+        let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
+        let (mut last, mut begun) = (None, 0);
+        for (publish, answer) in publishes.zip(&mut answers).take(most.max(1)) {
+            *answer = match publish.delivery {
+                Delivery::AtMostOnce => break,
+                Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),
+                Delivery::ExactlyOnce(_) if count > 0 && !self.is_new(id, session, publish.delivery) => break,
+                Delivery::ExactlyOnce(identifier) => AcknowledgementKind::PubRec.plain(identifier),
+            };
+            let mut keepable = Keepable::plain(matched.topic(), &publish, !self.sender.must_look());
+            let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
+            let reason_code = match is_begun {
+                true => {
+                    begun += 1;
+                    ReasonCode::Success
+                }
+                false => self.route(&mut keepable, Some(session), matched).reason_code(),
+            };
+            (count, length, payload_bytes) =
+                (count + 1, length + publish.packet.len(), payload_bytes + publish.payload.len());
+            if reason_code != ReasonCode::Success {
+                last = Some((publish.delivery, reason_code));
+                break;
+            }
+            if let Delivery::ExactlyOnce(identifier) = publish.delivery {
+                self.sessions[session].incoming.insert(identifier);
+            }
+        }
+        self.work.take(begun * share);
+        self.statistics.packets_received += count as u64 - 1;
+        self.statistics.publishes_received += count as u64;
+        self.statistics.publish_bytes_received += payload_bytes as u64;
+        self.acknowledge_together(id, answers.split_at(count - usize::from(last.is_some())).0);
+        if let Some((delivery, reason_code)) = last {
+            let before = self.connections[id].outbox.end();
+            self.conclude(id, session, delivery, reason_code, before)?;
+        }
+        Ok(Step::Several(length))
+    }
+
+    /// Whether the answers to several messages may come after the last one. Not so for a client that may be among those
+    /// that get them: what it is sent must not depend on how its bytes were cut.
+    pub(super) fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
+        let is_known_not_to_subscribe = |subscriber: &Subscriber| match subscriber.target {
+            Target::Session(other) => other != session,
+            Target::Group(_) => self.sessions[session].subscriptions.is_empty(),
+        };
+        self.may_answer_together(id, session) && matched.subscribers().iter().all(is_known_not_to_subscribe)
+    }
+
+    /// Queues acknowledgements of success, for a client that [`Broker::may_answer_together`].
+    #[inline]
+    fn acknowledge_together(
+        &mut self,
+        id: ConnectionId,
+        answers: &[[u8; AcknowledgementKind::PLAIN_LENGTH]],
+    ) {
+        if answers.is_empty() {
+            return;
+        }
+        let bytes = answers.as_flattened();
+        self.connections[id].outbox.push(&mut self.sender.dirty, |outbox| outbox.extend_from_slice(bytes));
+        self.sender.packets += answers.len() as u64;
+    }
+
+    pub(super) fn handle_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+    ) -> Result<Step, Fault> {
+        self.work.take(publish.properties.bytes().len() / steps::PROPERTY_BYTES_PER_STEP);
+        // Before anything can refuse it: the answer to a refusal waits for nothing.
+        self.begin_message(Some(id));
+        let mut aliased = std::mem::take(&mut self.aliased_topic);
+        let mut forwarded = std::mem::take(&mut self.forwarded);
+        // First of all, because a repeated message may bind an alias too.
+        let outcome = self.resolve_topic(id, publish, &mut aliased).and_then(|topic| {
+            let split = self.split_properties(publish.properties, &mut forwarded)?;
+            self.take_over(id, session, publish, topic, split)
+        });
+        self.aliased_topic = aliased;
+        forwarded.clear();
+        self.forwarded = forwarded;
+        outcome
+    }
+
+    /// Whether a message does not repeat one that was received and not released, and there is a place for it beside
+    /// those.
+    #[inline(always)]
+    pub(super) fn is_new(&self, id: ConnectionId, session: SessionId, delivery: Delivery) -> bool {
+        let incoming = &self.sessions[session].incoming;
+        if delivery == Delivery::AtMostOnce || incoming.is_empty() {
+            return true;
+        }
+        let is_repeat =
+            matches!(delivery, Delivery::ExactlyOnce(identifier) if incoming.contains(identifier));
+        let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+        let has_place = !is_v5 || incoming.len() < usize::from(self.limits.receive_maximum);
+        has_place && !is_repeat && !self.lacks_memory_for(delivery, incoming.len())
+    }
+
+    /// Whether there is no memory to remember one more Packet Identifier of many.
+    fn lacks_memory_for(&self, delivery: Delivery, incoming: usize) -> bool {
+        matches!(delivery, Delivery::ExactlyOnce(_))
+            && incoming >= INCOMING_UNDER_PRESSURE
+            && self.is_used_up()
+    }
+
+    /// Whether a QoS 2 message was received before and not released: it is answered and not delivered again
+    /// [MQTT-4.3.3-10]. What is new needs a place, which those that are not released may have taken all.
+    #[inline]
+    fn is_repeated(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+    ) -> Result<bool, Fault> {
+        if self.is_new(id, session, delivery) {
+            return Ok(false);
+        }
+        if let Delivery::ExactlyOnce(identifier) = delivery
+            && self.sessions[session].incoming.contains(identifier)
+        {
+            if is_planted(planted::Fault::RepeatedDelivery) {
+                return Ok(false);
+            }
+            let awaited = self.recorded(session);
+            self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
+            return Ok(true);
+        }
+        if self.lacks_memory_for(delivery, self.sessions[session].incoming.len()) {
+            return Err(Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+        }
+        Err(Fault::new(
+            ReasonCode::ReceiveMaximumExceeded,
+            "more QoS 1 and 2 messages at a time than the Receive Maximum",
+        ))
+    }
+
+    /// The topic of a PUBLISH, by name or by alias; an alias that comes with a name is bound to it.
+    fn resolve_topic<'a>(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'a>,
+        aliased: &'a mut String,
+    ) -> Result<TopicName<'a>, Fault> {
+        let Some(alias) = publish.properties.topic_alias() else {
+            return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
+        };
+        if alias > self.rules.of(self.connections[id].listener).topic_alias_maximum {
+            // [MQTT-3.3.2-9]
+            return Err(Fault::new(ReasonCode::TopicAliasInvalid, "a Topic Alias above the maximum"));
+        }
+        if publish.topic.is_some() && self.is_used_up() {
+            return Err(Fault::new(
+                ReasonCode::QuotaExceeded,
+                "there is too little memory for a Topic Alias",
+            ));
+        }
+        let Some(extension) = &mut self.connections[id].extension else {
+            return Err(Fault::protocol_error("a Topic Alias before 5.0"));
+        };
+        if let Some(topic) = publish.topic {
+            extension.inbound_aliases.bind(alias, topic);
+            return Ok(topic);
+        }
+        let Some(topic) = extension.inbound_aliases.topic(alias) else {
+            return Err(Fault::protocol_error("a Topic Alias that is not bound"));
+        };
+        aliased.clear();
+        aliased.push_str(topic.as_str());
+        Ok(TopicName::trusted(aliased))
+    }
+
+    /// Takes a message over under the name that its topic has in the broker.
+    #[inline]
+    fn take_over(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+        split: (Properties<'_>, Time),
+    ) -> Result<Step, Fault> {
+        if self.rules.concern_publish() {
+            self.check_publish(id, publish)?;
+            if publish.payload.len() > self.limits.payload_size {
+                return self.leave_out(id, session, publish, topic);
+            }
+            if let Some(mounted) = mounted_name(self.rules.of(self.connections[id].listener), topic) {
+                let topic = TopicName::new(&mounted).map_err(|_| {
+                    Fault::new(ReasonCode::TopicNameInvalid, "no topic below the mount point")
+                })?;
+                return self.take_over_named(id, session, publish, topic, split);
+            }
+        }
+        self.take_over_named(id, session, publish, topic, split)
+    }
+
+    /// Answers a message whose payload is above the maximum, of which nothing else takes effect.
+    fn leave_out(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+    ) -> Result<Step, Fault> {
+        if self.is_repeated(id, session, publish.delivery)? {
+            return Ok(Step::Done);
+        }
+        let client = Escaped(&self.sessions[session].client_identifier);
+        let (length, topic) = (publish.payload.len(), Escaped(topic.as_str()));
+        info!(target: "notice", "Dropped too large PUBLISH from {client} ('{topic}', ... ({length} bytes)).");
+        self.statistics.refused += 1;
+        let before = self.connections[id].outbox.end();
+        self.conclude(id, session, publish.delivery, ReasonCode::QuotaExceeded, before)?;
+        Ok(Step::Done)
+    }
+
+    /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other. The
+    /// properties are those that are forwarded, and the end of the message's life.
+    fn take_over_named(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+        (properties, expires): (Properties<'_>, Time),
+    ) -> Result<Step, Fault> {
+        if self.is_repeated(id, session, publish.delivery)? {
+            return Ok(Step::Done);
+        }
+        self.statistics.publishes_received += 1;
+        self.statistics.publish_bytes_received += publish.payload.len() as u64;
+        let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
+        let before = self.connections[id].outbox.end();
+        let reason = match verdict {
+            Verdict::Refused(reason) => {
+                self.trace_denial(session, topic);
+                reason
+            }
+            // Only the broker itself speaks about itself.
+            _ if topic.is_about_the_broker() => ReasonCode::NotAuthorized,
+            _ => {
+                let publisher = publish.retain.then(|| self.sessions[session].publisher().written());
+                let publication = Publication {
+                    topic,
+                    payload: publish.payload,
+                    qos: publish.delivery.qos(),
+                    retain: publish.retain,
+                    publisher: publisher.as_deref(),
+                    properties,
+                    expires,
+                };
+                if self.is_unanswered(id, publish.delivery) || self.lacks_room(session, &publication) {
+                    self.statistics.refused += 1;
+                    if !self.can_be_told(id, publish.delivery) {
+                        self.leave_unanswered(id);
+                        return Ok(Step::Done);
+                    }
+                    ReasonCode::QuotaExceeded
+                } else if self.can_be_told(id, publish.delivery) && !self.can_retain(&publication) {
+                    // Before anybody gets it: a client that is refused may send the message again as a new one.
+                    if is_planted(planted::Fault::RefusedDelivered) {
+                        self.publish(&mut Keepable::new(publication), (id, session));
+                    }
+                    self.statistics.refused += 1;
+                    ReasonCode::QuotaExceeded
+                } else {
+                    match self.publish(&mut Keepable::new(publication), (id, session)) {
+                        Published::Wholly(routed) => routed.reason_code(),
+                        Published::InPart(rest) => {
+                            self.suspend_publish(id, session, publish.delivery, rest);
+                            return Ok(Step::Done);
+                        }
+                    }
+                }
+            }
+        };
+        self.conclude(id, session, publish.delivery, reason, before)?;
+        Ok(Step::Done)
+    }
+
+    fn ask_to_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+    ) -> Option<Verdict> {
+        if self.is_open {
+            return Some(Verdict::Granted);
+        }
+        let question = Question::Publish { topic, qos: publish.delivery.qos(), retain: publish.retain };
+        self.ask_of(0, (id, session), question)
+    }
+
+    /// What receivers get as it is, apart from what is the broker's to know.
+    fn split_properties<'a>(
+        &self,
+        properties: Properties<'a>,
+        forwarded: &'a mut PropertyBuffer,
+    ) -> Result<(Properties<'a>, Time), Fault> {
+        let mut expires = Time::NEVER;
+        forwarded.clear();
+        for (property, encoded) in properties.encoded() {
+            match property {
+                Property::MessageExpiryInterval(seconds) => {
+                    expires = self.now + Duration::from_seconds(u64::from(seconds));
+                }
+                Property::TopicAlias(_) => {}
+                // [MQTT-3.3.4-6]
+                Property::SubscriptionIdentifier(_) => {
+                    return Err(Fault::protocol_error("a Subscription Identifier from a client"));
+                }
+                _ => forwarded.push_encoded(encoded),
+            }
+        }
+        Ok((forwarded.properties(), expires))
+    }
+
+    /// Answers a message as its QoS asks [MQTT-3.3.4-1]. Before 5.0 a refusal can not be told, so the answer is
+    /// the usual one [MQTT-3.3.5-2]. The outbox ended at `before` when the message came.
+    #[inline]
+    fn conclude(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        reason: ReasonCode,
+        before: u64,
+    ) -> Result<(), Fault> {
+        let awaited = self.take_awaited();
+        self.conclude_with(id, session, delivery, (reason, awaited), before)
+    }
+
+    /// The same, where it is known what the answer waits for.
+    #[inline]
+    pub(super) fn conclude_with(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        (reason, mut awaited): (ReasonCode, Awaited),
+        before: u64,
+    ) -> Result<(), Fault> {
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            // A refused identifier is free at once [MQTT-4.3.3-9].
+            if self.can_be_told(id, delivery) && reason.is_error() {
+                self.sessions[session].incoming.remove(identifier);
+            } else {
+                self.sessions[session].incoming.insert(identifier);
+                if self.is_kept(session) {
+                    self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
+                    awaited = self.recorded(session);
+                }
+            }
+        }
+        if is_planted(planted::Fault::EarlyAnswer) {
+            awaited = Awaited::Nothing;
+        }
+        let after = self.connections[id].outbox.end();
+        self.answer_publish(id, delivery, reason, awaited)?;
+        let outbox = &mut self.connections[id].outbox;
+        if delivery.qos() == QoS::ExactlyOnce && before < after && after < outbox.end() {
+            // In front of the client's own copy: it knows that order from brokers that hand a message on when it is
+            // released.
+            outbox.bring_forward(after, before);
+        }
+        Ok(())
+    }
+
+    /// Whether the publisher hears what became of its message.
+    fn can_be_told(&self, id: ConnectionId, delivery: Delivery) -> bool {
+        delivery != Delivery::AtMostOnce && self.connections[id].version == ProtocolVersion::V5
+    }
+
+    #[inline]
+    fn answer_publish(
+        &mut self,
+        id: ConnectionId,
+        delivery: Delivery,
+        reason_code: ReasonCode,
+        awaited: Awaited,
+    ) -> Result<(), Fault> {
+        match delivery {
+            Delivery::AtMostOnce => Ok(()),
+            Delivery::AtLeastOnce(identifier) => {
+                self.acknowledge_when(id, awaited, AcknowledgementKind::PubAck, identifier, reason_code)
+            }
+            Delivery::ExactlyOnce(identifier) => {
+                self.acknowledge_when(id, awaited, AcknowledgementKind::PubRec, identifier, reason_code)
+            }
+        }
+    }
+
+    /// Whether a message of a connection is left unanswered because one before it was, so that all of them come again
+    /// in their order.
+    #[inline]
+    fn is_unanswered(&self, id: ConnectionId, delivery: Delivery) -> bool {
+        delivery != Delivery::AtMostOnce
+            && self.journal.as_ref().is_some_and(|journal| journal.is_unanswered(id))
+    }
+
+    /// Leaves a message unanswered that there is no room for, as versions before 5.0 have no word for that. Nothing of
+    /// it has taken effect; its client sends it again on another connection.
+    fn leave_unanswered(&mut self, id: ConnectionId) {
+        if let Some(journal) = &mut self.journal {
+            journal.leave_unanswered(id);
+        }
+    }
+
+    /// Answers with one of the four acknowledgements; a failure carries its reason in words, if the client wants
+    /// that [MQTT-3.1.2-29] and can take it [MQTT-3.4.2-2].
+    #[inline]
+    pub(super) fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        let is_quiet = !log_enabled!(Level::Debug);
+        if is_quiet && reason_code == ReasonCode::Success && self.acknowledge_plainly(id, kind, identifier) {
+            return Ok(());
+        }
+        self.acknowledge_in_full(id, Awaited::Nothing, kind, identifier, reason_code)
+    }
+
+    /// Queues an acknowledgement of success; false if the client takes no packets of that size.
+    #[inline]
+    fn acknowledge_plainly(
+        &mut self,
+        id: ConnectionId,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+    ) -> bool {
+        let connection = &mut self.connections[id];
+        let packet = kind.plain(identifier);
+        let is_small_enough = packet.len() <= connection.maximum_packet_size();
+        if is_small_enough {
+            connection.outbox.push(&mut self.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
+            self.sender.packets += 1;
+        }
+        is_small_enough
+    }
+
+    #[inline(never)]
+    pub(super) fn acknowledge_in_full(
+        &mut self,
+        id: ConnectionId,
+        awaited: Awaited,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        let plain = Acknowledgement::new(identifier, reason_code);
+        if reason_code.is_error() && self.connections[id].wants_problem_information() {
+            let mut properties = PropertyBuffer::default();
+            let text = self.denial.take().unwrap_or_else(|| reason_code.to_string());
+            properties.push(Property::ReasonString(&text));
+            let explained = Acknowledgement { properties: properties.properties(), ..plain };
+            if self.answer_when(id, awaited, &kind.packet(explained)).is_ok() {
+                return Ok(());
+            }
+        }
+        self.answer_when(id, awaited, &kind.packet(plain))
+    }
+
+    /// A PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered
+    /// too, because the PUBCOMP may have been lost.
+    pub(super) fn handle_pubrel(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        identifier: PacketIdentifier,
+    ) -> Result<(), Fault> {
+        let is_known = self.sessions[session].incoming.remove(identifier);
+        if is_known {
+            self.record(session, Urgency::Urgent, |number| Record::Released(number, identifier));
+        }
+        let is_early = is_planted(planted::Fault::EarlyPubcomp);
+        let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
+        let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+        let reason_code =
+            if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.acknowledge_when(id, awaited, AcknowledgementKind::PubComp, identifier, reason_code)
+    }
+
+    /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs [MQTT-4.3.3-11], as far as nothing else is to be
+    /// said; tells how many.
+    pub(super) fn complete_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
+        if !self.may_answer_together(id, session) {
+            return 0;
+        }
+        let Self { sessions, connections, sender, .. } = self;
+        let incoming = &mut sessions[session].incoming;
+        let connection = &mut connections[id];
+        let must_be_known = connection.version == ProtocolVersion::V5;
+        let mut count = 0;
+        connection.outbox.push(&mut sender.dirty, |answers| {
+            for identifier in plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(ANSWERS_AT_ONCE)
+            {
+                if !incoming.remove(identifier) && must_be_known {
+                    break;
+                }
+                answers.extend_from_slice(&AcknowledgementKind::PubComp.plain(identifier));
+                count += 1;
+            }
+        });
+        sender.packets += count as u64;
+        count
+    }
+
+    /// Whether plain answers to several packets of a client may be queued in one piece: none of them has to wait, and
+    /// the client takes packets of their length.
+    pub(super) fn may_answer_together(&self, id: ConnectionId, session: SessionId) -> bool {
+        !self.is_kept(session)
+            && !self.must_wait(id, Awaited::Nothing)
+            && self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
+    }
+
+    /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.
+    pub(super) fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>) -> Result<(), Fault> {
+        let Self { connections, sessions, sender, .. } = self;
+        let connection = &mut connections[id];
+        let client = connection.session().map_or("", |session| &sessions[session].client_identifier);
+        sender.packet(connection, client, packet).map_err(|_| too_large(packet.name()))
+    }
+}
+
+/// Whether a topic that has been checked before is surely not about the broker.
+#[inline]
+pub(super) fn is_plain_topic(topic: &[u8]) -> bool {
+    topic.first() != Some(&b'$')
+}

@@ -1,0 +1,495 @@
+//! Bytes in: packets are cut out of what arrives and handed to whoever deals with their kind.
+
+use log::{Level, debug, log_enabled};
+
+use super::budget::Pressure;
+use super::publish::is_plain_topic;
+use super::trace::Described;
+use super::work::steps;
+use super::{Broker, Fault, Intake, Step};
+use crate::base::planted::{self, is_planted};
+use crate::base::time::Time;
+use crate::core::connection::State;
+use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{
+    AcknowledgementKind, DecodeError, Delivery, Frame, Packet, PacketIdentifier, PlainPublishes, PlainRun,
+    ProtocolVersion, Publish, ReasonCode, Status, decode, frame, plain_acknowledgement, unchecked_publish,
+    unchecked_subscribe, unchecked_unsubscribe,
+};
+
+/// Bytes of a cut packet that are kept even when the memory budget is used up.
+const KEPT_UNDER_PRESSURE: usize = 256;
+
+/// Bytes of messages that are handed on at once, roughly.
+const RUN_BYTES: usize = 16 * 1024;
+
+/// The upper half of the first byte of CONNECT.
+const CONNECT: u8 = 1;
+
+impl Broker {
+    /// Bytes arrived. Whole packets are worked off where they lie; only what is left of a cut one is kept.
+    pub fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) -> Intake {
+        self.advance(now);
+        self.statistics.bytes_received += bytes.len() as u64;
+        let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
+        if connection.is_paused {
+            connection.inbox.append(bytes);
+            return Intake::Paused;
+        }
+        let has_something = !(bytes.is_empty() && connection.inbox.is_empty());
+        if has_something && !self.work.takes_input() {
+            self.keep(id, bytes);
+            self.defer(id);
+            return Intake::Paused;
+        }
+        self.work.begin_input();
+        self.take_in(id, bytes);
+        let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
+        if connection.outbox.is_lost() {
+            // No one reads the answers.
+            connection.outbox.clear(&mut self.sender.dirty);
+        }
+        let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
+        let is_its_own = !connection.is_deferred && waiting > KEPT_UNDER_PRESSURE;
+        if is_its_own && self.may_keep_no_more(id) {
+            self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+            return Intake::More;
+        }
+        if is_paused { Intake::Paused } else { Intake::More }
+    }
+
+    /// Works off what waited while reading was suspended, and tells whether it may go on. The answer to
+    /// [`super::Effect::Resume`].
+    pub fn resume(&mut self, id: ConnectionId, now: Time) -> Intake {
+        let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
+        if connection.must_wait() {
+            return Intake::Paused;
+        }
+        connection.is_paused = false;
+        connection.last_heard = now;
+        if connection.state == State::Greeting {
+            self.advance(now);
+            self.restart_connect_timer(id);
+        }
+        self.received(id, &[], now)
+    }
+
+    pub(super) fn take_in(&mut self, id: ConnectionId, mut bytes: &[u8]) {
+        loop {
+            let limit = self.packet_size_limit(id);
+            let Some(connection) = self.connections.find_mut(id) else { return };
+            if connection.state == State::Ending {
+                return;
+            }
+            if connection.inbox.is_empty() {
+                let used = self.work_off(id, bytes);
+                self.keep(id, &bytes[used..]);
+                return;
+            }
+            if !self.may_keep(id, bytes.len()) {
+                return;
+            }
+            let Some(connection) = self.connections.find_mut(id) else { return };
+            bytes = connection.inbox.complete_first(bytes, limit);
+            let held = connection.inbox.take();
+            let used = self.work_off(id, &held);
+            let Some(connection) = self.connections.find_mut(id) else { return };
+            connection.inbox.put_back(held, used);
+            if connection.is_paused {
+                self.keep(id, bytes);
+                return;
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is memory to let so many more bytes wait; if not, the connection ends. Asked before anything is
+    /// allocated for them.
+    fn may_keep(&mut self, id: ConnectionId, more: usize) -> bool {
+        let Some(connection) = self.connections.find(id) else { return false };
+        let growth = connection.inbox.growth(more);
+        let state = connection.state;
+        // Bytes that wait for their turn are not the peer's fault, and no more of them are read. A CONNECT would only
+        // be refused.
+        let is_kept = match state {
+            _ if connection.is_deferred => true,
+            State::Greeting => more == 0 && connection.inbox.is_empty(),
+            _ => connection.inbox.len() + more <= KEPT_UNDER_PRESSURE,
+        };
+        if is_kept || self.pressure(growth) < most_pressure(state) {
+            return true;
+        }
+        self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+        false
+    }
+
+    /// Whether there is no memory for more of a packet, record or handshake that a connection has in progress.
+    pub fn may_keep_no_more(&self, id: ConnectionId) -> bool {
+        self.connections
+            .find(id)
+            .is_some_and(|connection| self.pressure(0) >= most_pressure(connection.state))
+    }
+
+    fn keep(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if !self.may_keep(id, bytes.len()) {
+            return;
+        }
+        if let Some(connection) = self.connections.find_mut(id)
+            && connection.state != State::Ending
+        {
+            connection.inbox.append(bytes);
+        }
+    }
+
+    fn packet_size_limit(&self, id: ConnectionId) -> usize {
+        match self.connections.find(id).map(|connection| (connection.state, connection.listener)) {
+            Some((State::Serving(_), listener)) => self.packet_size_maximum(listener),
+            _ => self.limits.connect_packet_size,
+        }
+    }
+
+    /// Works off the whole packets at the front of `bytes`; tells how many bytes they took. All of them, once the
+    /// connection ends, because nothing that follows is of interest.
+    fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let (mut used, mut tried) = (0, 0);
+        let mut limit = self.packet_size_limit(id);
+        let most = self.answers_allowance();
+        loop {
+            let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
+            let (state, version) = (connection.state, connection.version);
+            if state == State::Ending {
+                return bytes.len();
+            }
+            connection.is_paused |= connection.outbox.holds_up(most);
+            if connection.is_paused {
+                return used;
+            }
+            if self.work.is_over() && used < bytes.len() {
+                self.defer(id);
+                return used;
+            }
+            let rest = &bytes[used..];
+            let is_first = state == State::Greeting && connection.authentication().is_none();
+            let frame = match cut(rest, is_first, limit) {
+                Ok(Status::Complete(frame)) => frame,
+                Ok(Status::Incomplete { .. }) => return used,
+                Err(fault) => {
+                    self.fail(id, &fault);
+                    return bytes.len();
+                }
+            };
+            connection.last_heard = self.now;
+            if self.must_pause_for(id, &frame) {
+                return used;
+            }
+            if let State::Serving(_) = state
+                && used >= tried
+                && PlainRun::may_begin_with(&frame, &rest[frame.length..])
+            {
+                let Some((length, is_done)) = self.work_off_run(rest, version, limit) else {
+                    self.defer(id);
+                    return used;
+                };
+                tried = used + length;
+                if is_done {
+                    used = tried;
+                    continue;
+                }
+            }
+            self.work.take(steps::PACKET + frame.length / steps::BYTES_PER_STEP);
+            let outcome = match state {
+                State::Serving(session) if self.work.has_begun(id) => self.go_on_packet(id, session, &frame),
+                State::Serving(session) => {
+                    self.work_off_packet((id, session), version, &frame, (rest, limit))
+                }
+                _ => {
+                    let outcome = self.work_off_greeting(id, &frame);
+                    limit = self.packet_size_limit(id);
+                    outcome
+                }
+            };
+            let is_kept = matches!(outcome, Ok(Step::Parked | Step::Suspended));
+            self.statistics.packets_received += u64::from(!is_kept);
+            match outcome {
+                Ok(Step::Done) => used += frame.length,
+                Ok(Step::Several(length)) => used += length,
+                Ok(Step::Parked | Step::Suspended) => return used,
+                Ok(Step::Ended) => return bytes.len(),
+                Err(fault) => {
+                    self.fail(id, &fault);
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    /// Works several messages off at once, if they are of a kind for which that can be done and not only one. Tells how
+    /// many bytes need not be tried again, and whether it was done; `None` if it can be done in a later turn.
+    fn work_off_run(
+        &mut self,
+        bytes: &[u8],
+        version: ProtocolVersion,
+        limit: usize,
+    ) -> Option<(usize, bool)> {
+        let is_changed = self.rules.concern_publish() || self.limits.raises_qos;
+        if !self.is_open || is_changed || log_enabled!(Level::Debug) {
+            return Some((0, false));
+        }
+        let longest = limit.min(COPIED_PAYLOAD_MAXIMUM);
+        let mut run = PlainRun::new(bytes, version, longest, RUN_BYTES);
+        if run.count < 2 || !is_plain_topic(run.topic) {
+            return Some((run.bytes.len(), false));
+        }
+        let Some(matched) = self.matches.find(&self.trie, run.topic) else {
+            return Some((run.bytes.len(), false));
+        };
+        let receivers = matched.subscribers().len();
+        let most = self.work.copied_at_once(receivers);
+        if run.bytes.len() > most {
+            run = PlainRun::new(bytes, version, longest, most);
+        }
+        let is_possible = run.count > 1 && self.is_run_for_all(&run, version, &matched);
+        if is_possible {
+            let taken = steps::run(receivers, run.bytes.len());
+            if !self.work.has_room_for(taken) {
+                return None;
+            }
+            self.work.take(taken);
+            self.relay_run(&run, &matched);
+        }
+        Some((run.bytes.len(), is_possible))
+    }
+
+    /// Processes the packet in `frame`, the first one in `rest`; for some kinds also those after it, of which none may
+    /// have more bytes than `limit`.
+    #[inline(always)]
+    fn work_off_packet(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        version: ProtocolVersion,
+        frame: &Frame<'_>,
+        (rest, limit): (&[u8], usize),
+    ) -> Result<Step, Fault> {
+        let is_quiet = !log_enabled!(Level::Debug);
+        let Some(unchecked) = unchecked_publish(frame, version)? else {
+            return match plain_acknowledgement(frame) {
+                Some(plain) if is_quiet => self.handle_plain(id, session, plain, rest),
+                _ => self.work_off_other(id, session, frame, version),
+            };
+        };
+        if is_quiet
+            && self.is_open
+            && !self.rules.concern_publish()
+            && self.takes_all(id)
+            && is_plain_topic(unchecked.topic)
+            && let Some(publish) = unchecked.plain(version)
+            && let Some(matched) = self.matches.find(&self.trie, unchecked.topic)
+            && self.fits_share(&matched, publish.delivery.qos())
+        {
+            if publish.delivery != Delivery::AtMostOnce
+                && self.journal.is_none()
+                && self.may_answer_later(id, session, &matched)
+                && self.is_new(id, session, publish.delivery)
+            {
+                let alike = PlainPublishes::new(publish, unchecked.topic, rest, limit);
+                return self.relay_answered(id, session, alike, &matched);
+            }
+            return self.relay(id, session, &publish, &matched);
+        }
+        self.work_off_publish(id, session, &unchecked.decode(version)?)
+    }
+
+    /// Works off a plain acknowledgement, and those of its kind behind it as far as that is the same as one by one.
+    #[inline]
+    fn handle_plain(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        (kind, identifier): (AcknowledgementKind, PacketIdentifier),
+        rest: &[u8],
+    ) -> Result<Step, Fault> {
+        let count = match kind {
+            AcknowledgementKind::PubAck | AcknowledgementKind::PubComp => {
+                self.settle_together(kind, session, rest)
+            }
+            AcknowledgementKind::PubRec => self.release_together(id, session, rest),
+            AcknowledgementKind::PubRel => self.complete_together(id, session, rest),
+        };
+        if count > 0 {
+            self.statistics.packets_received += count as u64 - 1;
+            return Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH));
+        }
+        match kind {
+            AcknowledgementKind::PubAck => self.handle_puback(session, identifier)?,
+            AcknowledgementKind::PubRec => self.handle_pubrec(id, session, identifier, false)?,
+            AcknowledgementKind::PubRel => self.handle_pubrel(id, session, identifier)?,
+            AcknowledgementKind::PubComp => self.handle_pubcomp(session, identifier)?,
+        }
+        Ok(Step::Done)
+    }
+
+    #[inline(never)]
+    fn work_off_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+    ) -> Result<Step, Fault> {
+        self.take_verdicts(id);
+        self.trace(session, &Packet::Publish(*publish));
+        self.handle_publish(id, session, publish)
+    }
+
+    fn work_off_other(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        frame: &Frame<'_>,
+        version: ProtocolVersion,
+    ) -> Result<Step, Fault> {
+        self.take_verdicts(id);
+        if log_enabled!(Level::Debug)
+            && let Ok(packet) = decode(frame, version)
+        {
+            self.trace(session, &packet);
+        }
+        if let Some(subscribe) = unchecked_subscribe(frame, version)? {
+            return self.handle_subscribe(id, session, &subscribe);
+        }
+        if let Some(unsubscribe) = unchecked_unsubscribe(frame, version)? {
+            return self.handle_unsubscribe(id, session, &unsubscribe);
+        }
+        let packet = decode(frame, version).map_err(|error| match error {
+            // Only a CONNECT has these faults, and DISCONNECT no codes for them [MQTT-3.14.2-1].
+            DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => {
+                Fault::protocol_error("a second CONNECT")
+            }
+            other => other.into(),
+        })?;
+        self.handle(id, session, &packet)
+    }
+
+    #[inline(never)]
+    fn work_off_greeting(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
+        self.take_verdicts(id);
+        let connection = &self.connections[id];
+        if connection.authentication().is_some() {
+            return self.work_off_between(id, decode(frame, connection.version)?);
+        }
+        match decode(frame, connection.version) {
+            Ok(Packet::Connect(connect)) => {
+                let outcome = self.handle_connect(id, &connect, frame.packet);
+                self.statistics.connects += u64::from(!matches!(outcome, Ok(Step::Parked)));
+                outcome
+            }
+            Ok(_) => Err(Fault::protocol_error("the first packet is not CONNECT")),
+            Err(error) => {
+                self.refuse_undecoded(id, frame.body, error);
+                Ok(Step::Ended)
+            }
+        }
+    }
+
+    /// Takes up the decisions that have come about the packet in hand.
+    fn take_verdicts(&mut self, id: ConnectionId) {
+        self.verdicts.clear();
+        self.assigned = None;
+        self.denial = None;
+        if let Some(parked) = self.connections[id].parked.take() {
+            self.verdicts = parked.verdicts;
+            self.assigned = parked.assigned;
+        }
+    }
+
+    fn handle(&mut self, id: ConnectionId, session: SessionId, packet: &Packet<'_>) -> Result<Step, Fault> {
+        match packet {
+            Packet::Publish(publish) => return self.handle_publish(id, session, publish),
+            Packet::PubAck(answer) => self.handle_puback(session, answer.packet_identifier)?,
+            Packet::PubRec(answer) => {
+                self.handle_pubrec(id, session, answer.packet_identifier, answer.reason_code.is_error())?;
+            }
+            Packet::PubRel(answer) => self.handle_pubrel(id, session, answer.packet_identifier)?,
+            Packet::PubComp(answer) => self.handle_pubcomp(session, answer.packet_identifier)?,
+            Packet::Subscribe(_) | Packet::Unsubscribe(_) => unreachable!("they are not decoded as a whole"),
+            // [MQTT-3.12.4-1]
+            Packet::PingReq => self.answer(id, &Packet::PingResp)?,
+            Packet::Disconnect(disconnect) => return self.handle_disconnect(id, session, disconnect),
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => return Err(Fault::protocol_error("a second CONNECT")),
+            Packet::Auth(auth) => self.handle_auth(id, session, auth)?,
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                return Err(Fault::protocol_error("a packet that only servers send"));
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    fn trace(&self, session: SessionId, packet: &Packet<'_>) {
+        if log_enabled!(Level::Debug) {
+            let client = &self.sessions[session].client_identifier;
+            debug!("Received {}", Described { packet, direction: "from", client });
+        }
+    }
+
+    /// A CONNECT that did not decode. A version that nobody knows is answered in the oldest form; so is what
+    /// 3.1.1 has a code for; 5.0 is told its reason; the rest is closed without a word [MQTT-3.1.4-1].
+    fn refuse_undecoded(&mut self, id: ConnectionId, body: &[u8], error: DecodeError) {
+        let fault = Fault::from(error);
+        let version = crate::protocol::codec::connect_version(body);
+        if let Some(version) = version {
+            self.connections[id].version = version;
+        }
+        let is_told = match error {
+            DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => true,
+            _ => version == Some(crate::protocol::codec::ProtocolVersion::V5),
+        };
+        if is_told {
+            self.refuse(id, fault.0.reason, &fault.0.what);
+        } else {
+            self.fail(id, &fault);
+        }
+    }
+
+    /// The peer has closed, or its socket has failed: the connection is gone, without a last word.
+    pub fn closed(&mut self, id: ConnectionId, why: &str, now: Time) {
+        self.advance(now);
+        let Some(connection) = self.connections.find(id) else { return };
+        let state = connection.state;
+        self.forget_question(id);
+        if let State::Serving(session) = state {
+            self.part(id, session, Some(why));
+        }
+        let Some(mut connection) = self.connections.remove(id) else { return };
+        if let Some(timer) = connection.timer.take()
+            && !is_planted(planted::Fault::ForgottenTimer)
+        {
+            self.wheel.cancel(timer);
+        }
+        connection.outbox.clear(&mut self.sender.dirty);
+        if let Some(journal) = &mut self.journal {
+            journal.forget(id);
+        }
+    }
+}
+
+/// Cuts the next packet out of what a connection has sent; it may have so many bytes.
+#[inline]
+fn cut(bytes: &[u8], is_first: bool, limit: usize) -> Result<Status<Frame<'_>>, Fault> {
+    // What does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
+    if is_first && bytes.first().is_some_and(|&first| first >> 4 != CONNECT) {
+        return Err(Fault::protocol_error("the first packet is not CONNECT"));
+    }
+    Ok(frame(bytes, limit)?)
+}
+
+/// From which pressure on a connection keeps no more of what it has in progress. Peers that are not connected yet, who
+/// would only be refused, leave the last of the memory to clients.
+const fn most_pressure(state: State) -> Pressure {
+    match state {
+        State::Greeting => Pressure::Enter,
+        State::Serving(_) | State::Ending => Pressure::Full,
+    }
+}

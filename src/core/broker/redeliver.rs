@@ -1,0 +1,421 @@
+//! Acknowledgements from clients, and what is sent again when they do not come: all of it when a session is
+//! resumed, and on a live connection of 3.1 and 3.1.1 the oldest after a pause. MQTT 5.0 forbids the latter
+//! [MQTT-4.4.0-1].
+
+use super::deliver::Share;
+use super::publish::ANSWERS_AT_ONCE;
+use super::timers::Timer;
+use super::work::steps;
+use super::{Broker, Fault};
+use crate::base::planted::{self, is_planted};
+use crate::base::time::{Duration, Time};
+use crate::core::journal::{Awaited, Record, Urgency};
+use crate::core::message::{Keepable, Naming, ReceiverCopy};
+use crate::core::session::{Outgoing, Queued, Reading, Settled, Stage};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{
+    Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS,
+    ReasonCode, plain_acknowledgements,
+};
+
+/// What is next for a client, once nothing more can be sent to it now.
+enum Next {
+    /// Nothing, until it acknowledges or reads.
+    Nothing,
+    /// Retained messages of new subscriptions.
+    Retained,
+    /// More of the same, in a later turn.
+    Later,
+}
+
+impl Broker {
+    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as nothing but the deliveries that they
+    /// end depends on them. Tells how many.
+    #[inline]
+    pub(super) fn settle_together(
+        &mut self,
+        kind: AcknowledgementKind,
+        session: SessionId,
+        bytes: &[u8],
+    ) -> usize {
+        if self.is_kept(session) {
+            return 0;
+        }
+        let outgoing = self.sessions[session].outgoing_mut();
+        // What waits may go after the first one already, and the next may answer it.
+        if !outgoing.is_at_rest() {
+            return 0;
+        }
+        let mut count = 0;
+        for identifier in plain_acknowledgements(kind, bytes) {
+            let settled = match kind {
+                AcknowledgementKind::PubAck => outgoing.acknowledge(identifier, &mut self.sender.spares),
+                _ => outgoing.complete(identifier),
+            };
+            if matches!(settled, Settled::OutOfPlace) {
+                break;
+            }
+            count += 1;
+        }
+        outgoing.progress(self.now);
+        count
+    }
+
+    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as long as each is the first
+    /// answer to its message or a repeat of it. Tells how many.
+    pub(super) fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
+        if !self.may_answer_together(id, session) || is_planted(planted::Fault::LostPubrel) {
+            return 0;
+        }
+        let Self { sessions, connections, sender, now, .. } = self;
+        let outgoing = sessions[session].outgoing_mut();
+        let outbox = &mut connections[id].outbox;
+        let (mut count, mut ends_at) = (0, outbox.end());
+        outbox.push(&mut sender.dirty, |answers| {
+            for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(ANSWERS_AT_ONCE)
+            {
+                if !matches!(outgoing.receive(identifier, false, &mut sender.spares), Settled::Done) {
+                    break;
+                }
+                let answer = AcknowledgementKind::PubRel.plain(identifier);
+                answers.extend_from_slice(&answer);
+                (count, ends_at) = (count + 1, ends_at + answer.len() as u64);
+                outgoing.released(identifier, *now, ends_at, 0);
+            }
+        });
+        sender.packets += count as u64;
+        if count > 0 {
+            outgoing.progress(*now);
+            self.retry_later(session);
+        }
+        count
+    }
+
+    pub(super) fn handle_puback(
+        &mut self,
+        session: SessionId,
+        identifier: PacketIdentifier,
+    ) -> Result<(), Fault> {
+        let outgoing = self.sessions[session].outgoing_mut();
+        outgoing.progress(self.now);
+        match outgoing.acknowledge(identifier, &mut self.sender.spares) {
+            Settled::Done if outgoing.is_at_rest() => self.settle_acknowledged(session),
+            Settled::Done => self.pump(session),
+            Settled::Unknown => {}
+            Settled::OutOfPlace => return Err(Fault::protocol_error("PUBACK for a QoS 2 message")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_pubrec(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        identifier: PacketIdentifier,
+        is_refused: bool,
+    ) -> Result<(), Fault> {
+        let outgoing = self.sessions[session].outgoing_mut();
+        outgoing.progress(self.now);
+        let number = outgoing.number_in_flight(identifier);
+        match outgoing.receive(identifier, is_refused, &mut self.sender.spares) {
+            Settled::Done if is_refused => {
+                self.record(session, Urgency::Lazy, |number| Record::Completed(number, identifier));
+                self.settle_gone(session);
+                self.pump(session);
+            }
+            Settled::Done => {
+                if let Some(message) = number {
+                    // Before the message is settled, which would end the delivery.
+                    self.record_delivery(session, identifier, message, true);
+                }
+                self.settle_gone(session);
+                // [MQTT-4.3.3-4]
+                if is_planted(planted::Fault::LostPubrel) {
+                    return Ok(());
+                }
+                self.release(id, session, identifier)?;
+            }
+            // An identifier that nothing is in flight with is answered all the same, or the client would wait.
+            Settled::Unknown if is_refused => {}
+            Settled::Unknown => {
+                let is_v5 = self.connections[id].version == ProtocolVersion::V5;
+                let reason = if is_v5 { ReasonCode::PacketIdentifierNotFound } else { ReasonCode::Success };
+                let awaited = self.recorded(session);
+                self.acknowledge_when(id, awaited, AcknowledgementKind::PubRel, identifier, reason)?;
+            }
+            Settled::OutOfPlace => return Err(Fault::protocol_error("PUBREC for a QoS 1 message")),
+        }
+        Ok(())
+    }
+
+    /// Sends the PUBREL that answers a PUBREC, as soon as that is durable: after a crash the message itself must not be
+    /// sent again.
+    fn release(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        identifier: PacketIdentifier,
+    ) -> Result<(), Fault> {
+        let (awaited, batch) = match is_planted(planted::Fault::EarlyPubrel) {
+            false if self.is_kept(session) => (self.recorded(session), self.awaited_batch()),
+            _ => (Awaited::Nothing, 0),
+        };
+        self.acknowledge_when(id, awaited, AcknowledgementKind::PubRel, identifier, ReasonCode::Success)?;
+        let ends_at = self.connections[id].outbox.end();
+        self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at, batch);
+        self.retry_later(session);
+        Ok(())
+    }
+
+    pub(super) fn handle_pubcomp(
+        &mut self,
+        session: SessionId,
+        identifier: PacketIdentifier,
+    ) -> Result<(), Fault> {
+        let outgoing = self.sessions[session].outgoing_mut();
+        outgoing.progress(self.now);
+        match outgoing.complete(identifier) {
+            Settled::Done => {
+                let is_at_rest = outgoing.is_at_rest();
+                self.record(session, Urgency::Lazy, |number| Record::Completed(number, identifier));
+                if !is_at_rest {
+                    self.pump(session);
+                }
+            }
+            Settled::Unknown => {}
+            Settled::OutOfPlace => return Err(Fault::protocol_error("PUBCOMP before PUBREC")),
+        }
+        Ok(())
+    }
+
+    /// Tops the outbox of a connected client up: first what an earlier connection left unacknowledged, in its
+    /// order, then the queue, then retained messages of new subscriptions.
+    pub(super) fn pump(&mut self, session: SessionId) {
+        let next = self.send_waiting(session);
+        self.settle_acknowledged(session);
+        match next {
+            Next::Nothing => {}
+            Next::Retained => {
+                self.fetch_more(session);
+                self.send_retained(session);
+            }
+            Next::Later => self.list(session),
+        }
+    }
+
+    /// More could be sent to a session: it goes on in a later turn.
+    pub(super) fn list(&mut self, session: SessionId) {
+        let Some(outgoing) = &mut self.sessions[session].outgoing else { return };
+        if !outgoing.is_listed {
+            outgoing.is_listed = true;
+            self.work.sessions.push_back(session);
+        }
+    }
+
+    /// Goes on with one of those sessions.
+    pub(super) fn go_on_session(&mut self) {
+        let Some(id) = self.work.sessions.pop_front() else { return };
+        self.work.begin_share(self.work.sessions.len());
+        self.work.take(steps::PACKET);
+        if let Some(session) = self.sessions.find_mut(id) {
+            if let Some(outgoing) = &mut session.outgoing {
+                outgoing.is_listed = false;
+            }
+            self.pump(id);
+        }
+    }
+
+    /// Sends what waits, as far as that may be now; tells what is next.
+    fn send_waiting(&mut self, session: SessionId) -> Next {
+        let (durable, prepares) = (self.durable_batch(), self.must_prepare(session, QoS::ExactlyOnce));
+        loop {
+            let Self { sessions, connections, limits, .. } = self;
+            let state = &mut sessions[session];
+            let Some(id) = state.connection() else { return Next::Nothing };
+            let Some(outgoing) = &mut state.outgoing else { return Next::Nothing };
+            if outgoing.is_at_rest() {
+                self.look_for_at_most_once(session);
+                return Next::Nothing;
+            }
+            if connections[id].outbox.len() >= limits.outbox_refill_bytes {
+                return Next::Nothing;
+            }
+            if self.work.is_over() {
+                return Next::Later;
+            }
+            self.work.take(steps::delivery(QoS::AtLeastOnce));
+            if let Some(index) = outgoing.next_to_resend(durable) {
+                self.resend_next(id, session, index);
+                continue;
+            }
+            if let (Some(batch), Some(journal)) = (outgoing.resends_after(durable), &mut self.journal) {
+                journal.suspend_until(batch, session);
+            }
+            let Some(queued) = outgoing.next_to_begin(prepares) else {
+                if outgoing.has_room_in_flight() || !self.make_place(session, prepares) {
+                    return Next::Retained;
+                }
+                continue;
+            };
+            self.begin_queued(id, session, &queued);
+        }
+    }
+
+    /// Looks for a Packet Identifier for the next message in the queue. Tells whether it may be sent.
+    #[cold]
+    fn make_place(&mut self, session: SessionId, prepares: bool) -> bool {
+        let outgoing = self.sessions[session].outgoing_mut();
+        self.work.take(outgoing.make_place() / steps::COPIED_PER_STEP);
+        outgoing.may_begin_next(prepares)
+    }
+
+    fn begin_queued(&mut self, id: ConnectionId, session: SessionId, queued: &Queued) {
+        if queued.message.expires() <= self.now && !is_planted(planted::Fault::ExpiredDelivered) {
+            self.statistics.expired += 1;
+            self.sessions[session].outgoing_mut().let_go(queued.number);
+            return;
+        }
+        let state = &mut self.sessions[session];
+        let (reading, sent_until) = (state.reading, state.outgoing_mut().sent_until);
+        if reading != Reading::Free && self.must_withhold(session, queued) {
+            self.statistics.dropped += 1;
+            self.sessions[session].outgoing_mut().let_go(queued.number);
+            return;
+        }
+        let mut keepable = Keepable::kept(&queued.message);
+        self.sender.encoder.begin();
+        self.sender.identifiers.note(&queued.identifiers);
+        let share = Share {
+            qos: queued.qos,
+            retain: queued.retain,
+            identifiers: queued.identifiers.as_slice(),
+            group: queued.group,
+            number: queued.number,
+            dup: queued.qos != QoS::AtMostOnce && queued.number.is_some() && queued.number <= sent_until,
+        };
+        if queued.qos == QoS::AtMostOnce {
+            self.send_at_most_once(id, session, &mut keepable, share);
+            self.sessions[session].outgoing_mut().let_go(queued.number);
+        } else {
+            self.begin(session, &mut keepable, share);
+        }
+    }
+
+    #[cold]
+    fn must_withhold(&mut self, session: SessionId, queued: &Queued) -> bool {
+        self.work.take(steps::QUESTION);
+        self.is_barred(session, queued.message.publication().topic)
+    }
+
+    fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {
+        let is_sent = !self.has_expired_unsent(session, index)
+            && self.may_send_again(session, index)
+            && self.send_again(id, session, index);
+        let ends_at = self.connections[id].outbox.end();
+        let now = self.now;
+        let outgoing = self.sessions[session].outgoing_mut();
+        if !is_sent {
+            outgoing.give_up();
+            return;
+        }
+        outgoing.resent(now, ends_at);
+        self.retry_later(session);
+    }
+
+    /// Whether a message has expired while its Packet Identifier was written down [MQTT-3.3.2-5].
+    fn has_expired_unsent(&mut self, session: SessionId, index: usize) -> bool {
+        let outgoing = self.sessions[session].outgoing_mut();
+        let Stage::Prepared(queued) = outgoing.in_flight()[index].stage() else { return false };
+        let has_expired = queued.message.expires() <= self.now;
+        self.statistics.expired += u64::from(has_expired);
+        has_expired
+    }
+
+    /// Sends a PUBLISH again with DUP [MQTT-3.3.1-1], or a PUBREL. False if a PUBLISH no longer fits into the
+    /// client's Maximum Packet Size.
+    fn send_again(&mut self, id: ConnectionId, session: SessionId, index: usize) -> bool {
+        let Self { sessions, connections, sender, statistics, now, .. } = self;
+        let state = &mut sessions[session];
+        let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
+        let identifier = outgoing.identifier_of(index);
+        let connection = &mut connections[id];
+        let is_first = matches!(outgoing.in_flight()[index].stage(), Stage::Prepared(_));
+        statistics.redelivered += u64::from(!is_first);
+        match outgoing.in_flight()[index].stage() {
+            Stage::Settled | Stage::Aside(_) => {}
+            Stage::Release => {
+                let pubrel = Packet::PubRel(Acknowledgement::new(identifier, ReasonCode::Success));
+                let _ = sender.packet(connection, &state.client_identifier, &pubrel);
+            }
+            Stage::Prepared(queued) | Stage::Publish(queued) => {
+                let delivery = match queued.qos {
+                    QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
+                    _ => Delivery::AtLeastOnce(identifier),
+                };
+                let copy = ReceiverCopy {
+                    dup: !is_first && !is_planted(planted::Fault::SkippedDup),
+                    retain: queued.retain,
+                    delivery,
+                    identifiers: queued.identifiers.as_slice(),
+                    naming: Naming::Name,
+                };
+                sender.encoder.begin();
+                let mut keepable = Keepable::kept(&queued.message);
+                if sender.publish(connection, &state.client_identifier, &mut keepable, copy, *now).is_err() {
+                    statistics.oversized += 1;
+                    return false;
+                }
+                statistics.publishes_sent += 1;
+                statistics.publish_bytes_sent += queued.message.payload().len() as u64;
+            }
+        }
+        true
+    }
+
+    /// Makes sure that a redelivery is due in time for what is sent now, if this session's connection has any on a
+    /// live connection.
+    #[inline]
+    pub(super) fn retry_later(&mut self, session: SessionId) {
+        if self.sessions[session].outgoing_mut().is_first_at(self.now) {
+            self.arm_retry(session);
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn arm_retry(&mut self, session: SessionId) {
+        let state = &mut self.sessions[session];
+        let interval = self.limits.retry_interval;
+        let Some(id) = state.connection() else { return };
+        if interval == Duration::ZERO || self.connections[id].version == ProtocolVersion::V5 {
+            return;
+        }
+        if state.timer.is_none() {
+            state.timer = Some(self.wheel.arm(self.now + interval, Timer::Session(session)));
+        }
+    }
+
+    /// Sends the oldest unacknowledged packet again, once its client has acknowledged nothing for a while. A client
+    /// that is slow but answers is sent nothing twice. Its last copy must have left the outbox, so that a slow link is
+    /// not flooded.
+    pub(super) fn retry(&mut self, session: SessionId) {
+        let Some(id) = self.sessions[session].connection() else { return };
+        let interval = self.limits.retry_interval;
+        let (sent, durable) = (self.connections[id].outbox.sent(), self.durable_batch());
+        let outgoing = self.sessions[session].outgoing_mut();
+        let due = outgoing.redelivery_due(interval);
+        if due == Time::NEVER || interval == Duration::ZERO {
+            outgoing.rest();
+            return;
+        }
+        if due <= self.now && outgoing.has_left(sent, durable) {
+            self.work.take(steps::delivery(QoS::AtLeastOnce));
+            self.send_again(id, session, 0);
+            let ends_at = self.connections[id].outbox.end();
+            self.sessions[session].outgoing_mut().retried(self.now, ends_at);
+        }
+        // The next answer may make it due sooner than that, but not sooner than this.
+        let due = self.sessions[session].outgoing_mut().redelivery_due(interval);
+        let next = if due <= self.now { self.now + interval } else { due.min(self.now + interval) };
+        self.sessions[session].timer = Some(self.wheel.arm(next, Timer::Session(session)));
+    }
+}

@@ -1,0 +1,261 @@
+//! Retained messages for new subscriptions, handed over as fast as the client takes them, and the search for
+//! those that have expired.
+//!
+//! Which messages a subscription gets [MQTT-3.3.1-9]:
+//!
+//! - Those that were retained when it began and still are when their turn comes. For a topic whose message was replaced or
+//!   cleared since it gets none: the newer message comes as any other does, on the way of the subscription itself, or is
+//!   dropped where a limit says so. So nothing comes twice, and all that has to be remembered is a number.
+//! - At QoS 0 the newer message does not come while the client is away. When it is back it gets instead what was retained
+//!   at that moment.
+//! - If it ends, or is made anew, what waits for the broker (its turn, its store, its outbox) comes nevertheless
+//!   [MQTT-3.8.4-4]; what waits for acknowledgements of the client does not: it has not begun [MQTT-3.10.4-2].
+//! - After a restart those who had not got all get what is retained then. What came between the SUBSCRIBE and the end of the
+//!   former run may so come twice, if it was queued as well; a subscription that had ended gets nothing.
+
+use super::Broker;
+use super::budget::Pressure;
+use super::deliver::Share;
+use super::timers::Timer;
+use super::work::steps;
+use crate::base::planted::{Fault, is_planted};
+use crate::base::time::Duration;
+use crate::core::journal::Urgency;
+use crate::core::limits::RETAINED_EXAMINED_PER_CALL;
+use crate::core::message::{Keepable, Message, Publisher};
+use crate::core::retained::{Position, Stamp, Taken, Walk};
+use crate::core::session::{Outgoing, Replay, Source};
+use crate::core::slots::SessionId;
+use crate::core::subscription::Held;
+use crate::core::trie::FilterId;
+use crate::protocol::codec::QoS;
+use crate::protocol::topic::TopicFilter;
+
+/// How often expired retained messages are looked for, while there are any that expire.
+const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
+/// How soon it goes on when too much waits to be persisted.
+const SWEEP_PAUSE: Duration = Duration::from_milliseconds(100);
+
+/// Why retained messages do not go on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopped {
+    /// The client takes no more until it reads or acknowledges.
+    NoRoom,
+    /// There is more for the next turn.
+    ShareIsOver,
+}
+
+impl Broker {
+    /// Goes on with retained messages for new subscriptions, as far as the outbox, the window and the share in progress
+    /// allow. A walk that stops goes on where it was, and none begins before there is room for what it finds.
+    pub(super) fn send_retained(&mut self, session: SessionId) {
+        let has_any = |outgoing: &Outgoing| !outgoing.replays.is_empty();
+        if !self.sessions[session].outgoing.as_deref().is_some_and(has_any) {
+            return;
+        }
+        while let Some(mut replay) = self.next_replay(session) {
+            if is_planted(Fault::RetainedForLastOnly)
+                && !self.sessions[session].outgoing_mut().replays.is_empty()
+            {
+                continue;
+            }
+            let stopped = self.send_retained_of(session, &mut replay);
+            let is_former = matches!(replay.source, Source::Former(_));
+            if stopped.is_some() && is_former && !self.may_begin_retained(session, replay.terms.qos()) {
+                continue;
+            }
+            if let Some(stopped) = stopped {
+                self.sessions[session].outgoing_mut().replays.put_back(replay);
+                if stopped == Stopped::ShareIsOver {
+                    self.list(session);
+                }
+                // Otherwise it goes on when the outbox drains or an acknowledgement comes.
+                return;
+            }
+            self.keep_replayed(session, &replay);
+        }
+        if let Some(state) = self.sessions.find_mut(session) {
+            state.shrink();
+            self.look_for_at_most_once(session);
+        }
+    }
+
+    /// A subscription ends or is renewed, perhaps while retained messages are owed to it. It still gets those that wait
+    /// for the broker.
+    pub(super) fn end_replay(&mut self, session: SessionId, filter: FilterId, pattern: &str) {
+        let Some(outgoing) = &self.sessions[session].outgoing else { return };
+        let Some(qos) = outgoing.replays.owed(filter) else { return };
+        let waits_for_broker = self.pressure(0) < Pressure::Keep && self.may_begin_retained(session, qos);
+        let replays = &mut self.sessions[session].outgoing_mut().replays;
+        if waits_for_broker { replays.detach(filter, pattern) } else { replays.forget(filter) }
+    }
+
+    /// The subscription to go on with, if its SUBACK has left.
+    fn next_replay(&mut self, session: SessionId) -> Option<Replay> {
+        let Self { sessions, journal, .. } = self;
+        let state = sessions.find_mut(session)?;
+        let id = state.connection()?;
+        let has_left =
+            |position| journal.as_ref().is_none_or(|journal| journal.answers.has_left(id, position));
+        state.outgoing.as_mut()?.replays.take_next(has_left)
+    }
+
+    /// Goes on with the retained messages of one subscription; `None` if it has got all of them.
+    fn send_retained_of(&mut self, session: SessionId, replay: &mut Replay) -> Option<Stopped> {
+        if !self.has_room_for_retained(session, replay.terms.qos()) {
+            return Some(Stopped::NoRoom);
+        }
+        if self.work.is_over() {
+            return Some(Stopped::ShareIsOver);
+        }
+        let pattern = match &replay.source {
+            Source::Subscription(filter) => self.trie.pattern(*filter),
+            Source::Former(pattern) => pattern.to_string(),
+        };
+        let filter = TopicFilter::trusted_pattern(&pattern);
+        let before = self.work.left();
+        let mut left = before;
+        // Nothing of what follows looks at the retained messages; so they can be lent out.
+        let retained = std::mem::take(&mut self.retained);
+        let mut position = std::mem::take(&mut replay.position);
+        let mut stopped = Stopped::ShareIsOver;
+        let walk = retained.walk(filter, &mut position, self.now, &mut left, |message, stamp| {
+            if !self.send_retained_one(session, replay, message, stamp) {
+                stopped = Stopped::NoRoom;
+                return Taken::No;
+            }
+            if self.work.is_over() { Taken::YesAndStop } else { Taken::Yes }
+        });
+        if is_planted(Fault::ReplayResumedLate) && walk == Walk::Paused && stopped == Stopped::ShareIsOver {
+            retained.walk(filter, &mut position, self.now, &mut 1, |_, _| Taken::YesAndStop);
+        }
+        self.retained = retained;
+        replay.position = position;
+        self.work.take(before - left);
+        (walk == Walk::Paused).then_some(stopped)
+    }
+
+    /// Whether one more retained message may go to a client now that would get it at this QoS at most.
+    fn has_room_for_retained(&mut self, session: SessionId, qos: QoS) -> bool {
+        let Some(id) = self.sessions[session].connection() else { return false };
+        self.may_begin_retained(session, qos)
+            && self.connections[id].outbox.len() < self.limits.outbox_refill_bytes
+    }
+
+    /// Whether that waits for no acknowledgement.
+    fn may_begin_retained(&mut self, session: SessionId, qos: QoS) -> bool {
+        let prepares = self.must_prepare(session, qos);
+        let state = &mut self.sessions[session];
+        match qos {
+            QoS::AtMostOnce => !state.outgoing_mut().holds_at_most_once(),
+            QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                let outgoing = state.outgoing_mut();
+                if !outgoing.has_room_in_flight() {
+                    self.work.take(outgoing.make_place() / steps::COPIED_PER_STEP);
+                }
+                outgoing.may_begin_in_place(prepares)
+            }
+        }
+    }
+
+    /// A subscription has got its retained messages. If that is lost, they come again after a crash.
+    fn keep_replayed(&mut self, session: SessionId, replay: &Replay) {
+        if !self.is_kept(session) {
+            return;
+        }
+        let Source::Subscription(filter) = replay.source else { return };
+        let pattern = self.trie.pattern(filter);
+        // Its terms may have changed since without beginning the retained messages anew.
+        let position = self.sessions[session].subscriptions.position(Held::Filter(filter));
+        let entry = position.and_then(|position| self.trie.values(filter).get(position as usize));
+        let Some(terms) = entry.map(|entry| entry.terms) else { return };
+        self.keep_subscription(session, &pattern, terms, false, Urgency::Lazy);
+    }
+
+    /// Sends one retained message; false if it has to wait.
+    fn send_retained_one(
+        &mut self,
+        session: SessionId,
+        replay: &Replay,
+        message: &Message,
+        stamp: Stamp,
+    ) -> bool {
+        if stamp > replay.began.max(replay.connected) && !is_planted(Fault::NewerReplayed) {
+            return true;
+        }
+        let mut keepable = Keepable::kept(message);
+        let publication = keepable.publication;
+        let publisher = publication.publisher.and_then(Publisher::read);
+        let Some(most) = self.may_replay(session, publication.topic, publisher) else { return true };
+        let state = &self.sessions[session];
+        let qos = self.delivered_qos(session, replay.terms.qos(), publication.qos).min(most);
+        // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
+        let is_own =
+            publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
+        if replay.terms.no_local() && is_own {
+            return true;
+        }
+        // A newer one has come by itself, or waits for that.
+        let is_queued = qos > QoS::AtMostOnce || self.limits.queues_at_most_once;
+        if stamp > replay.began && is_queued && !is_planted(Fault::NewerReplayed) {
+            return true;
+        }
+        if !self.has_room_for_retained(session, qos) || self.must_wait_for_room(session, qos) {
+            return false;
+        }
+        self.work.take(steps::delivery(qos));
+        let identifier = replay.terms.identifier();
+        // A retained message for a new subscription says that it is one, whatever Retain As Published says.
+        let share = Share {
+            qos,
+            retain: true,
+            identifiers: identifier.as_slice(),
+            group: None,
+            number: None,
+            dup: false,
+        };
+        let copies = if is_planted(Fault::RetainedTwice) { 2 } else { 1 };
+        for _ in 0..copies {
+            self.sender.encoder.begin();
+            self.begin_message(None);
+            if qos == QoS::AtMostOnce {
+                self.deliver_at_most_once(session, &mut keepable, share);
+            } else {
+                self.begin(session, &mut keepable, share);
+            }
+        }
+        true
+    }
+
+    /// Makes sure that expired retained messages are looked for, if any can expire.
+    pub(super) fn sweep_later(&mut self) {
+        if self.sweep.is_none() && self.retained.has_expiring() {
+            self.sweep = Some(Position::default());
+            self.wheel.arm(self.now + SWEEP_INTERVAL, Timer::Sweep);
+        }
+    }
+
+    /// Looks through a limited number of retained messages for expired ones.
+    pub(super) fn sweep(&mut self) {
+        let Some(mut position) = self.sweep.take() else { return };
+        if self.journal.as_ref().is_some_and(|journal| journal.is_full()) {
+            // What it finds would have to be persisted as well.
+            self.sweep = Some(position);
+            self.wheel.arm(self.now + SWEEP_PAUSE, Timer::Sweep);
+            return;
+        }
+        self.work.take(RETAINED_EXAMINED_PER_CALL);
+        let Self { retained, journal, now, .. } = self;
+        let walk = retained.expire(&mut position, *now, RETAINED_EXAMINED_PER_CALL, |topic| {
+            if let Some(journal) = journal {
+                journal.retain(topic, 0, Urgency::Lazy, *now);
+            }
+        });
+        if walk == Walk::Paused {
+            self.sweep = Some(position);
+            self.wheel.arm(self.now + Duration::from_milliseconds(1), Timer::Sweep);
+        } else {
+            self.sweep_later();
+        }
+    }
+}

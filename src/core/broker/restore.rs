@@ -1,0 +1,256 @@
+//! The start of a broker that goes on where an earlier run has ended.
+
+use std::collections::BTreeSet;
+
+use log::warn;
+
+use super::Broker;
+use super::keep::{queued, stored_bytes};
+use crate::base::escape::Escaped;
+use crate::base::memory::Counted;
+use crate::base::planted::{Fault, is_planted};
+use crate::base::time::{Duration, Time};
+use crate::core::journal::{
+    MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
+    StoredSession, StoredSubscription, Urgency,
+};
+use crate::core::message::{Message, Portable};
+use crate::core::retained::Stamp;
+use crate::core::session::{
+    EXPIRY_NEVER, Incoming, Outgoing, Presence, Queued, Reading, Session, Stage, Subscriptions, Will,
+};
+use crate::core::slots::SessionId;
+use crate::core::subscription::{GroupId, Terms};
+use crate::protocol::codec::QoS;
+use crate::protocol::topic::TopicFilter;
+
+impl Broker {
+    /// Takes over what an earlier run has left. To be called behind [`Broker::begin_journal`], in the order that
+    /// [`Restored`] tells, before the first connection.
+    pub fn restore(&mut self, restored: Restored, now: Time) {
+        self.advance(now);
+        match restored {
+            Restored::Session(stored) => self.restore_session(&stored),
+            Restored::Subscription(number, stored) => self.restore_subscription(number, &stored),
+            Restored::Received(number, identifier) => {
+                if let Some(session) = self.kept(number) {
+                    self.sessions[session].incoming.insert(identifier);
+                }
+            }
+            Restored::Delivery(number, delivery, copy) => {
+                self.restore_delivery(number, delivery, copy.as_deref());
+            }
+            Restored::Waiting { message, length, expires, lowest_qos, sessions, in_flight, group } => {
+                let group = group.and_then(|text| self.group_named(&text));
+                let bytes = Message::memory_of_length(length);
+                self.restore_needed(message, sessions.iter().chain(&in_flight));
+                self.restore_waiting((message, group), (bytes, expires, lowest_qos), &sessions);
+            }
+            Restored::Begun { message, content, recipients } => {
+                let content = content.message(&mut self.sender.spares);
+                recipients.into_iter().for_each(|recipient| self.restore_begun(message, &content, recipient));
+            }
+            Restored::Former(number) => self.restore_former(number),
+            Restored::Retained(message) => self.restore_retained(&message),
+        }
+    }
+
+    /// Everything has been restored: time goes on for sessions and Wills. Those who were connected have lost their
+    /// connections.
+    pub fn finish_restore(&mut self, now: Time) {
+        self.advance(now);
+        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        for session in sessions {
+            if self.sessions.find(session).is_none() {
+                continue;
+            }
+            self.sessions[session].count();
+            self.sessions[session].shrink();
+            self.wait_for_return(session);
+        }
+        self.finish_restore_legacies();
+        self.sweep_later();
+    }
+
+    /// The Shared Subscription with this filter, if it has members.
+    fn group_named(&self, filter: &str) -> Option<GroupId> {
+        let filter = TopicFilter::new(filter).ok()?;
+        self.find_group(filter.share_name()?, filter.pattern())
+    }
+
+    fn kept(&self, number: SessionNumber) -> Option<SessionId> {
+        self.journal.as_ref()?.session_of(number)
+    }
+
+    fn restore_session(&mut self, stored: &StoredSession) {
+        let first = self.draw_packet_identifier();
+        let Self { sessions, clients, journal, sender, limits, is_open, now, .. } = self;
+        let Some(journal) = journal else { return };
+        if clients.find(&stored.client_identifier, sessions).is_some() {
+            return;
+        }
+        let lifetime = match stored.expiry_interval {
+            EXPIRY_NEVER => None,
+            seconds => Some(Duration::from_seconds(u64::from(seconds))),
+        };
+        let (ends, sent_until) = match stored.presence {
+            StoredPresence::Connected => {
+                (lifetime.map_or(Time::NEVER, |span| *now + span), Some(MessageNumber::LAST))
+            }
+            StoredPresence::Away { ends, sent_until } => (ends, sent_until),
+        };
+        // A client that was connected may have been sent messages with Packet Identifiers that were not persisted: they
+        // go with the next batch, and nothing waits for that. Such messages, if they are not lost, are sent again with
+        // other identifiers. So as many identifiers as may have been in use are skipped after those that are known to
+        // be in flight, until the client has answered these. If none is known, the first identifier is random, so that
+        // one in use is hit by chance at most.
+        let left_out = if stored.presence == StoredPresence::Connected { limits.in_flight } else { 0 };
+        let will = stored.will.as_ref().map(|will| {
+            let due = match will.due {
+                Time::NEVER => *now + lifetime.map_or(will.delay, |span| will.delay.min(span)),
+                due => due,
+            };
+            Box::new(Will { message: will.message.message(&mut sender.spares), delay: will.delay, due })
+        });
+        let mut outgoing = Box::new(Outgoing::default());
+        outgoing.begin_at(first);
+        outgoing.leave_out(left_out);
+        if !is_planted(Fault::UnmarkedRepeat) {
+            outgoing.sent_until = sent_until.min(journal.messages.last());
+        }
+        let id = sessions.insert_with(|_| Session {
+            client_identifier: stored.client_identifier.as_str().into(),
+            user_name: stored.user_name.as_deref().map(Into::into),
+            is_proved: stored.is_proved,
+            listener: stored.listener,
+            reading: if *is_open { Reading::Free } else { Reading::Unknown },
+            presence: Presence::Away { ends },
+            expiry_interval: stored.expiry_interval,
+            subscriptions: Subscriptions::default(),
+            outgoing: Some(outgoing),
+            next_identifier: Some(first),
+            window: 0,
+            incoming: Incoming::default(),
+            will,
+            counted: Counted::default(),
+            timer: None,
+        });
+        clients.insert(&stored.client_identifier, id);
+        journal.adopt(id, stored.number);
+        if stored.presence == StoredPresence::Connected && !is_planted(Fault::ExpiryBeginsAnew) {
+            // Or each crash would begin the Session Expiry Interval anew.
+            journal.change(id, stored_bytes(&sessions[id]), Urgency::Lazy, *now);
+        }
+    }
+
+    fn restore_subscription(&mut self, number: SessionNumber, stored: &StoredSubscription) {
+        let Some(session) = self.kept(number) else { return };
+        let client = Escaped(&self.sessions[session].client_identifier);
+        let Ok(filter) = TopicFilter::new(&stored.filter) else {
+            warn!("A subscription of client {client} in the store has no Topic Filter.");
+            return;
+        };
+        let terms = Terms::new(stored.qos, stored.no_local, stored.retain_as_published, stored.identifier);
+        let outcome = match filter.share_name() {
+            Some(share_name) => self.join(session, share_name, filter, terms).map(|()| None),
+            None => self.subscribe_alone(session, filter, terms).map(|(filter, _)| Some(filter)),
+        };
+        match outcome {
+            Ok(Some(filter)) if stored.owes_retained => {
+                self.sessions[session].outgoing_mut().replays.begin(filter, terms, Stamp::default());
+            }
+            Ok(_) => {}
+            Err(reason) => {
+                let client = Escaped(&self.sessions[session].client_identifier);
+                warn!("A subscription of client {client} is lost: {reason}.");
+            }
+        }
+    }
+
+    fn restore_delivery(
+        &mut self,
+        number: SessionNumber,
+        delivery: StoredDelivery,
+        copy: Option<&StoredCopy>,
+    ) {
+        let Some(session) = self.kept(number) else { return };
+        let stage = match copy {
+            Some(copy) if !delivery.is_released => {
+                let group = copy.form.group.as_ref().and_then(|text| self.group_named(text));
+                Stage::Publish(queued(copy, group, &mut self.sender.spares))
+            }
+            _ => Stage::Release,
+        };
+        let outgoing = self.sessions[session].outgoing_mut();
+        if !outgoing.restore(delivery.identifier, stage) {
+            let client = Escaped(&self.sessions[session].client_identifier);
+            warn!("A delivery to client {client} in the store has a Packet Identifier out of its order.");
+        }
+    }
+
+    /// The store has a message for these sessions, of which one may have been left out.
+    fn restore_needed<'a>(
+        &mut self,
+        message: MessageNumber,
+        needed_by: impl Iterator<Item = &'a SessionNumber>,
+    ) {
+        let Self { journal, work, .. } = self;
+        let Some(journal) = journal else { return };
+        let is_there = |number: &&SessionNumber| {
+            journal.session_of(**number).is_some() || work.legacies.is_restored(**number)
+        };
+        let count = needed_by.filter(is_there).count();
+        journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// A QoS 1 delivery has begun. A session has no more of them than may be in flight to it. Any beyond that were
+    /// acknowledged, as was one whose Packet Identifier another one has, but it was not persisted which. They wait, and
+    /// their identifiers are not reused until all that is in flight is acknowledged.
+    fn restore_begun(&mut self, message: MessageNumber, content: &Message, recipient: Recipient) {
+        let Recipient { session: number, form, identifier } = recipient;
+        let group = form.group.as_ref().and_then(|text| self.group_named(text));
+        let (Some(session), Some(identifier)) = (self.kept(number), identifier) else { return };
+        let most = usize::from(self.limits.in_flight);
+        let outgoing = self.sessions[session].outgoing_mut();
+        let qos = form.qos;
+        let copy = Queued {
+            message: content.clone(),
+            identifiers: form.identifiers.into(),
+            group,
+            qos,
+            retain: form.retain,
+            number: Some(message),
+        };
+        let has_room = outgoing.unsettled_in_flight() < most;
+        let stage = if has_room { Stage::Publish(copy) } else { Stage::Settled };
+        if !outgoing.restore(identifier, stage) || !has_room {
+            outgoing.push_stored(message, (content.memory(), content.expires()), qos, group);
+        }
+    }
+
+    fn restore_waiting(
+        &mut self,
+        (message, group): (MessageNumber, Option<GroupId>),
+        (bytes, expires, lowest_qos): (usize, Time, QoS),
+        needed_by: &[SessionNumber],
+    ) {
+        let Some(journal) = &mut self.journal else { return };
+        let sessions: BTreeSet<SessionId> =
+            needed_by.iter().filter_map(|&number| journal.session_of(number)).collect();
+        let former: Vec<SessionNumber> =
+            needed_by.iter().copied().filter(|&number| self.work.legacies.is_restored(number)).collect();
+        for session in sessions {
+            self.sessions[session].outgoing_mut().push_stored(message, (bytes, expires), lowest_qos, group);
+        }
+        former.into_iter().for_each(|number| self.restore_legacy(number, message, bytes, group));
+    }
+
+    fn restore_retained(&mut self, message: &Portable) {
+        let publication = message.publication();
+        if publication.is_expired(self.now) {
+            return;
+        }
+        let message = message.message(&mut self.sender.spares);
+        self.retained.restore(message);
+    }
+}

@@ -1,0 +1,209 @@
+//! A disk that is nearly full: what would need room is refused or waits, what frees room is accepted, and clients that
+//! need none are not affected. [`Record::need`](crate::core::journal::Record::need) says what needs how much.
+
+use log::{info, warn};
+
+use super::connect::is_of_moment;
+use super::rules::{Claim, Refusal};
+use super::{Broker, Effect};
+use crate::base::time::Time;
+use crate::core::journal::{Need, Room, Urgency};
+use crate::core::message::Publication;
+use crate::core::session::Session;
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{Connect, QoS, ReasonCode};
+
+/// What a client that is accepted had before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Former {
+    /// No session that is kept.
+    Nothing,
+    /// One that ends, or whose stored row changes.
+    Other,
+    /// One that goes on just as it was.
+    Same,
+}
+
+impl Broker {
+    /// The store has this much room from now on. Clients that were not answered while it accepted no new messages have
+    /// to send again, which they do on a new connection.
+    pub fn set_storage_room(&mut self, room: Room, now: Time) {
+        self.advance(now);
+        let Some(journal) = &mut self.journal else { return };
+        let before = journal.set_room(room);
+        if before == room {
+            return;
+        }
+        if before == Room::Enough {
+            warn!("There is no room for new messages on disk: they are refused until there is room again.");
+            // What has waited for its turn to be persisted is refused, or needs no room.
+            self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
+        }
+        match room {
+            Room::Gone => {
+                warn!("There is no room at all on disk: writes wait until there is room again.");
+                self.uncork();
+            }
+            Room::Scarce => {}
+            Room::Enough => self.go_on_with_room(),
+        }
+    }
+
+    fn go_on_with_room(&mut self) {
+        info!(target: "notice", "There is room on disk again.");
+        let Some(journal) = &mut self.journal else { return };
+        journal.hurry(Urgency::Lazy, self.now);
+        let (unanswered, roomless) = (journal.take_unanswered(), journal.take_roomless());
+        for id in unanswered {
+            if self.connections.find(id).is_some() {
+                self.end(id, ReasonCode::ServerBusy, "its messages have to be sent again");
+            }
+        }
+        for session in roomless {
+            if self.sessions.find(session).is_some() {
+                self.list(session);
+            }
+        }
+    }
+
+    /// Whether every message of this connection is accepted: none is left out for want of room on disk.
+    #[inline]
+    pub(super) fn takes_all(&self, id: ConnectionId) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
+    }
+
+    /// Whether the store accepts new messages, or there is no store.
+    #[inline]
+    pub(super) fn has_storage_room(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.has_room())
+    }
+
+    /// Whether a message of QoS 1 or 2 from the client of a session needs more room than the store has.
+    pub(super) fn lacks_room(&mut self, session: SessionId, publication: &Publication<'_>) -> bool {
+        if self.has_storage_room() || publication.qos == QoS::AtMostOnce || self.clears(publication) {
+            return false;
+        }
+        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
+        is_exactly_once || self.is_to_last(publication)
+    }
+
+    /// The same for a Will, which has no Packet Identifier to remember.
+    pub(super) fn lacks_room_for_will(&mut self, publication: &Publication<'_>) -> bool {
+        !self.has_storage_room()
+            && publication.qos != QoS::AtMostOnce
+            && !self.clears(publication)
+            && self.is_to_last(publication)
+    }
+
+    /// Whether a Will has to wait because too much waits to be persisted, as packets have to that would add to it.
+    pub(super) fn is_crowded_for_will(&mut self, publication: &Publication<'_>) -> bool {
+        let is_full = self.journal.as_ref().is_some_and(|journal| journal.has_room() && journal.is_full());
+        is_full && publication.qos != QoS::AtMostOnce && self.is_to_last(publication)
+    }
+
+    /// Whether a message is retained, or stored for a kept session.
+    fn is_to_last(&mut self, publication: &Publication<'_>) -> bool {
+        let is_stored = publication.retain && !publication.topic.is_about_the_broker();
+        is_stored || self.is_for_kept(publication.topic)
+    }
+
+    /// Whether a message clears a topic: with all its copies it takes about as much room as it frees.
+    fn clears(&self, publication: &Publication<'_>) -> bool {
+        let clears = publication.retain && publication.payload.is_empty();
+        clears && self.retained.find(publication.topic).is_some()
+    }
+
+    /// Whether a retained message has to wait until there is room for the copy of a session that is kept. The session
+    /// goes on then.
+    pub(super) fn must_wait_for_room(&mut self, session: SessionId, qos: QoS) -> bool {
+        let must_wait = qos != QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
+        if must_wait && let Some(journal) = &mut self.journal {
+            journal.wait_for_room(session);
+        }
+        must_wait
+    }
+
+    /// The QoS that the operator wants a message to be delivered at in place of its own. A message whose delivery was
+    /// not promised is not raised to a QoS that has to be stored while there is no room for that.
+    #[cold]
+    pub(super) fn raised_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
+        let is_free = published == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
+        if is_free { published } else { granted }
+    }
+
+    /// Whether a CONNECT asks for more than there is room for, and what.
+    pub(super) fn check_room(&mut self, claim: &Claim<'_>, connect: &Connect<'_>) -> Result<(), Refusal> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let room = journal.room();
+        if room.allows(Need::Room) {
+            return Ok(());
+        }
+        let known = self.find_session(&claim.client_identifier).filter(|&known| self.is_kept(known));
+        let outlives = self.granted_expiry(connect) > 0;
+        if known.is_none() && outlives {
+            return Err((ReasonCode::QuotaExceeded, "there is too little room on disk"));
+        }
+        let is_written = outlives || known.is_some() && !connect.clean_start;
+        let need = match known {
+            Some(known) if is_written => {
+                Need::of_row(row_bytes(claim, connect), stored_row_bytes(&self.sessions[known]))
+            }
+            _ => self.need_of_will(connect),
+        };
+        if room.allows(need) {
+            return Ok(());
+        }
+        Err((ReasonCode::QuotaExceeded, "there is too little room on disk for the Will"))
+    }
+
+    /// What the Will of a session that is not kept needs when it is due.
+    fn need_of_will(&mut self, connect: &Connect<'_>) -> Need {
+        let Some(will) = connect.will.filter(|will| will.qos != QoS::AtMostOnce) else {
+            return Need::Nothing;
+        };
+        let is_large = Need::of_row(will_bytes(connect), 0) == Need::Room;
+        // A small one is published at QoS 0, if there is still no room.
+        if is_large && (will.retain || self.is_for_kept(will.topic)) { Need::Room } else { Need::Nothing }
+    }
+
+    /// What the client of a CONNECT had before.
+    pub(super) fn former(&self, claim: &Claim<'_>, connect: &Connect<'_>, id: ConnectionId) -> Former {
+        let known = self.find_session(&claim.client_identifier).filter(|&known| self.is_kept(known));
+        let Some(session) = known.map(|known| &self.sessions[known]) else { return Former::Nothing };
+        let is_same = !connect.clean_start
+            && connect.will.is_none()
+            && session.will.is_none()
+            && session.expiry_interval == self.granted_expiry(connect)
+            && session.user_name.as_deref() == claim.user_name
+            && session.is_proved == claim.is_proved
+            && session.listener == self.connections[id].listener;
+        if is_same { Former::Same } else { Former::Other }
+    }
+
+    /// Whether a packet that has to be stored waits while too much is to be written. It does not if it is refused
+    /// anyway, unless its refusal would have to wait, too.
+    pub(super) fn waits_to_be_kept(&self, id: ConnectionId) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.has_room() || journal.answers.are_waiting(id))
+    }
+}
+
+/// Bytes that a CONNECT adds to the row of its session, beside what every row has.
+fn row_bytes(claim: &Claim<'_>, connect: &Connect<'_>) -> usize {
+    claim.user_name.map_or(0, str::len) + will_bytes(connect)
+}
+
+fn will_bytes(connect: &Connect<'_>) -> usize {
+    let Some(will) = &connect.will else { return 0 };
+    let lasting = will.properties.encoded().filter(|(property, _)| !is_of_moment(property));
+    let properties: usize = lasting.map(|(_, encoded)| encoded.len()).sum();
+    will.topic.as_str().len() + will.payload.len() + properties
+}
+
+/// Bytes of this kind that the row has now.
+fn stored_row_bytes(session: &Session) -> usize {
+    let length = |will: Publication<'_>| {
+        will.topic.as_str().len() + will.payload.len() + will.properties.bytes().len()
+    };
+    let will = session.will.as_ref().map_or(0, |will| length(will.message.publication()));
+    session.user_name.as_deref().map_or(0, str::len) + will
+}

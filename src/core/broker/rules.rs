@@ -1,0 +1,335 @@
+//! What the listener that a client came in by asks of it: whom it takes the client for, and what it grants.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::{Broker, Fault};
+use crate::base::peer::Peer;
+use crate::core::connection::State;
+use crate::core::limits::Limits;
+use crate::core::listener::{ListenerId, ListenerOptions, UserNameSource};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::{Connect, ProtocolVersion, Publish, QoS, ReasonCode, Will};
+use crate::protocol::topic::{TopicFilter, TopicName};
+use crate::protocol::utf8;
+
+/// The rules of all listeners.
+#[derive(Debug)]
+pub(super) struct RuleBook {
+    /// By the number of the listener.
+    said: Vec<Rc<ListenerOptions>>,
+    /// What holds where nothing was said.
+    unsaid: Rc<ListenerOptions>,
+    /// Whether the limits restrict what is published.
+    limits_concern_publish: bool,
+    /// Whether these or any rules restrict or change what is published. Kept here so that callers need not look at all
+    /// of them.
+    concern_publish: bool,
+}
+
+impl RuleBook {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let unsaid = Rc::new(ListenerOptions::within(limits));
+        let mut book =
+            Self { said: Vec::new(), unsaid, limits_concern_publish: false, concern_publish: false };
+        book.set_limits(limits);
+        book
+    }
+
+    /// Sets the limits that hold from now on.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.limits_concern_publish = !limits.retain_available || limits.payload_size < usize::MAX;
+        self.note_concerns();
+    }
+
+    /// Finds out again what has to be checked, so that no check stays that a reload has removed.
+    fn note_concerns(&mut self) {
+        let is_concerned =
+            |rules: &Rc<ListenerOptions>| rules.mount_point.is_some() || rules.maximum_qos < QoS::ExactlyOnce;
+        self.concern_publish = self.limits_concern_publish || self.said.iter().any(is_concerned);
+    }
+
+    /// Whether anything restricts or changes what is published.
+    #[inline]
+    pub(super) const fn concern_publish(&self) -> bool {
+        self.concern_publish
+    }
+
+    /// The rules of one listener.
+    #[inline]
+    pub(super) fn of(&self, listener: ListenerId) -> &Rc<ListenerOptions> {
+        self.said.get(usize::from(listener.0)).unwrap_or(&self.unsaid)
+    }
+
+    fn set(&mut self, listener: ListenerId, rules: Rc<ListenerOptions>) {
+        let index = usize::from(listener.0);
+        while self.said.len() <= index {
+            self.said.push(Rc::clone(&self.unsaid));
+        }
+        self.said[index] = rules;
+        self.note_concerns();
+    }
+
+    /// No client of a listener is left and none will come, so its restrictions on messages do not matter any more. How
+    /// its clients were identified still does, as their sessions may be there.
+    fn retire(&mut self, listener: ListenerId) {
+        let rules = ListenerOptions {
+            maximum_qos: QoS::ExactlyOnce,
+            mount_point: None,
+            ..ListenerOptions::clone(self.of(listener))
+        };
+        self.set(listener, Rc::new(rules));
+    }
+
+    /// What the topics of each listener's clients begin with; nothing at all, if none has a mount point.
+    fn mount_points(&self) -> Vec<Option<Box<str>>> {
+        let mut mounts: Vec<_> = self.said.iter().map(|rules| rules.mount_point.clone()).collect();
+        let used = mounts.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        mounts.truncate(used);
+        mounts
+    }
+}
+
+/// What the server has learnt of a peer since it was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Introduction {
+    /// Where it really comes from, if a proxy told so.
+    pub peer: Option<Peer>,
+    /// The name in the certificate that it has shown.
+    pub identity: Option<Rc<str>>,
+}
+
+/// Why a CONNECT is refused.
+pub(super) type Refusal = (ReasonCode, &'static str);
+
+/// Whom the broker takes a client for.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    /// Drawn by the broker, if it is owned.
+    pub(super) client_identifier: Cow<'a, str>,
+    pub(super) user_name: Option<&'a str>,
+    /// Whether the name was proved.
+    pub(super) is_proved: bool,
+}
+
+impl Broker {
+    /// The QoS at which a message is delivered to a session: the lower of the QoS that was granted and the QoS that it
+    /// was published with [MQTT-3.8.4-8], unless the operator wants it otherwise.
+    #[inline]
+    pub(super) fn delivered_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
+        if self.limits.raises_qos {
+            self.raised_qos(session, granted, published)
+        } else {
+            granted.min(published)
+        }
+    }
+
+    /// What a listener asks of its clients from now on; those who are connected already have been asked.
+    pub fn set_rules(&mut self, listener: ListenerId, rules: Rc<ListenerOptions>) {
+        self.rules.set(listener, rules);
+        self.sender.set_mounts(self.rules.mount_points());
+    }
+
+    /// A listener is closed, and the last connection that came in by it has ended.
+    pub fn retire_listener(&mut self, listener: ListenerId) {
+        self.rules.retire(listener);
+        self.sender.set_mounts(self.rules.mount_points());
+    }
+
+    /// Who the peer of a connection is, where a PROXY header or a certificate has told. Of no effect once a CONNECT
+    /// was accepted.
+    pub fn introduce(&mut self, id: ConnectionId, introduction: Introduction) {
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        if connection.state != State::Greeting {
+            return;
+        }
+        // Elsewhere it must not be mistaken for who the client is.
+        let is_taken = self.rules.of(connection.listener).user_name != UserNameSource::Connect;
+        let peer = introduction.peer.unwrap_or_else(|| connection.peer());
+        connection.introduce(peer, introduction.identity.filter(|_| is_taken));
+    }
+
+    /// The largest packet that a client of this listener may send, in bytes.
+    pub(super) fn packet_size_maximum(&self, listener: ListenerId) -> usize {
+        self.limits.packet_size.min(self.rules.of(listener).packet_size)
+    }
+
+    /// What the rules say of a PUBLISH beside its topic.
+    pub(super) fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), Fault> {
+        let rules = self.rules.of(self.connections[id].listener);
+        if publish.delivery.qos() > rules.maximum_qos {
+            // [MQTT-3.2.2-11]
+            return Err(Fault::new(ReasonCode::QoSNotSupported, "a QoS above the maximum"));
+        }
+        if publish.retain && !self.limits.retain_available {
+            // [MQTT-3.2.2-14]
+            return Err(Fault::new(ReasonCode::RetainNotSupported, "a message to be retained"));
+        }
+        Ok(())
+    }
+
+    /// What the rules say of a Will: as of a PUBLISH, but before anything has taken effect.
+    fn check_will(&self, rules: &ListenerOptions, will: &Will<'_>) -> Result<(), Refusal> {
+        match () {
+            // [MQTT-3.2.2-12]
+            () if will.qos > rules.maximum_qos => {
+                Err((ReasonCode::QoSNotSupported, "the QoS of the Will is above the maximum"))
+            }
+            // [MQTT-3.2.2-13]
+            () if will.retain && !self.limits.retain_available => {
+                Err((ReasonCode::RetainNotSupported, "the Will is to be retained"))
+            }
+            () if will.payload.len() > self.limits.payload_size => {
+                Err((ReasonCode::PacketTooLarge, "the payload of the Will is above the maximum"))
+            }
+            () => Ok(()),
+        }
+    }
+
+    /// The filter of a client with the mount point of its listener in front; `None` without one. A Share
+    /// Name stays where it is.
+    pub(super) fn mounted(&self, listener: ListenerId, filter: TopicFilter<'_>) -> Option<String> {
+        let mount = self.rules.of(listener).mount_point.as_deref()?;
+        Some(match filter.share_name() {
+            Some(share_name) => format!("$share/{share_name}/{mount}{}", filter.pattern()),
+            None => [mount, filter.pattern()].concat(),
+        })
+    }
+
+    /// Whom this listener takes the client of a CONNECT for.
+    pub(super) fn claim<'a>(
+        &mut self,
+        rules: &ListenerOptions,
+        identity: Option<&'a str>,
+        connect: &Connect<'a>,
+    ) -> Result<Claim<'a>, Refusal> {
+        let is_spoken = match connect.version {
+            ProtocolVersion::V31 => rules.versions[0],
+            ProtocolVersion::V311 => rules.versions[1],
+            ProtocolVersion::V5 => rules.versions[2],
+        };
+        if !is_spoken {
+            let what = "this version is not spoken at this listener";
+            return Err((ReasonCode::UnsupportedProtocolVersion, what));
+        }
+        if connect.version != ProtocolVersion::V5
+            && granted_keep_alive(rules, connect.keep_alive) != connect.keep_alive
+        {
+            let what = "a Keep Alive above the maximum, of which this version can not be told";
+            return Err((ReasonCode::ClientIdentifierNotValid, what));
+        }
+        if let Some(will) = &connect.will {
+            self.check_will(rules, will)?;
+        }
+        let user_name = match (rules.user_name, identity) {
+            (UserNameSource::Connect, _) => connect.user_name,
+            (_, Some(identity)) if is_user_name(identity) => Some(identity),
+            (_, Some(_)) => {
+                return Err((ReasonCode::NotAuthorized, "the name in the certificate is no User Name"));
+            }
+            (_, None) => return Err((ReasonCode::NotAuthorized, "no certificate tells the User Name")),
+        };
+        let client_identifier = self.claimed_identifier(rules, user_name, connect)?;
+        let prefixes = &rules.client_identifier_prefixes;
+        if !prefixes.is_empty() && !prefixes.iter().any(|prefix| client_identifier.starts_with(&**prefix)) {
+            return Err((ReasonCode::NotAuthorized, "the Client Identifier does not begin as it must"));
+        }
+        Ok(Claim { client_identifier, user_name, is_proved: false })
+    }
+
+    fn claimed_identifier<'a>(
+        &mut self,
+        rules: &ListenerOptions,
+        user_name: Option<&'a str>,
+        connect: &Connect<'a>,
+    ) -> Result<Cow<'a, str>, Refusal> {
+        if rules.user_name_is_client_identifier {
+            return match user_name {
+                Some(name) if !name.is_empty() => Ok(name.into()),
+                _ => Err((ReasonCode::NotAuthorized, "no User Name tells the Client Identifier")),
+            };
+        }
+        if !connect.client_identifier.is_empty() {
+            return Ok(connect.client_identifier.into());
+        }
+        if !rules.allows_empty_client_identifier {
+            let what = "a Client Identifier of its own is expected of every client";
+            return Err((ReasonCode::ClientIdentifierNotValid, what));
+        }
+        let drawn = self.assigned.take().unwrap_or_else(|| self.draw_client_identifier(&rules.drawn_prefix));
+        Ok(drawn.into())
+    }
+}
+
+/// The Keep Alive that is in force for a client that wants this one; 5.0 can tell of another [MQTT-3.1.2-21].
+pub(super) fn granted_keep_alive(rules: &ListenerOptions, wanted: u16) -> u16 {
+    let longest = rules.keep_alive_maximum;
+    if wanted == 0 && longest < u16::MAX { longest } else { wanted.min(longest) }
+}
+
+/// The name that a client's topic has in the broker; `None` if it is the same.
+pub(super) fn mounted_name(rules: &ListenerOptions, topic: TopicName<'_>) -> Option<String> {
+    rules.mount_point.as_deref().map(|mount| [mount, topic.as_str()].concat())
+}
+
+/// Whether a text from a certificate could have come in a CONNECT.
+fn is_user_name(text: &str) -> bool {
+    (1..=usize::from(u16::MAX)).contains(&text.len()) && utf8::is_sound(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Time;
+    use crate::core::access::AllowAll;
+
+    /// Whether messages come in and leave by the fast paths.
+    fn is_short(broker: &Broker) -> bool {
+        !broker.rules.concern_publish() && !broker.sender.must_look()
+    }
+
+    #[test]
+    fn what_was_taken_back_costs_nothing_any_more() {
+        let within = || ListenerOptions::within(&Limits::default());
+        let rules: [ListenerOptions; 2] = [
+            ListenerOptions { maximum_qos: QoS::AtLeastOnce, ..within() },
+            ListenerOptions { mount_point: Some("house/".into()), ..within() },
+        ];
+        let limits: [Limits; 2] = [
+            Limits { payload_size: 100, ..Limits::default() },
+            Limits { retain_available: false, ..Limits::default() },
+        ];
+        let listener = ListenerId(2);
+        let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
+        assert!(is_short(&broker));
+        for rules in &rules {
+            for limits in &limits {
+                broker.set_limits(limits.clone());
+                assert!(!is_short(&broker));
+                broker.set_rules(listener, Rc::new(rules.clone()));
+                broker.set_limits(Limits::default());
+                assert!(!is_short(&broker), "the rules are still there");
+                broker.set_limits(limits.clone());
+                broker.set_rules(listener, Rc::new(within()));
+                assert!(!is_short(&broker), "the limits are still there");
+                broker.set_limits(Limits::default());
+                assert!(is_short(&broker), "all was taken back");
+                broker.set_rules(listener, Rc::new(rules.clone()));
+                assert!(!is_short(&broker));
+                broker.retire_listener(listener);
+                assert!(is_short(&broker), "the listener has gone");
+            }
+        }
+    }
+
+    #[test]
+    fn who_the_clients_of_a_listener_were_taken_for_outlasts_it() {
+        let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
+        let mut rules = ListenerOptions::within(&Limits::default());
+        rules.user_name = UserNameSource::CommonName;
+        rules.mount_point = Some("house/".into());
+        broker.set_rules(ListenerId(1), Rc::new(rules));
+        broker.retire_listener(ListenerId(1));
+        assert_eq!(broker.rules.of(ListenerId(1)).user_name, UserNameSource::CommonName);
+    }
+}

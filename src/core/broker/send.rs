@@ -1,0 +1,249 @@
+//! The way out: packets into outboxes.
+
+use log::{Level, debug, log_enabled};
+
+use super::trace::Described;
+use crate::base::time::Time;
+use crate::core::connection::Connection;
+use crate::core::listener::ListenerId;
+use crate::core::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy, Spares};
+use crate::core::outbox::DirtyList;
+use crate::core::subscription::LatestIdentifiers;
+use crate::protocol::codec::{Delivery, Packet, ProtocolVersion, Publish};
+use crate::protocol::topic::TopicName;
+
+/// What is needed to put a packet into any outbox, shared by all connections.
+#[derive(Debug, Default)]
+pub(super) struct Sender {
+    pub(super) dirty: DirtyList,
+    pub(super) encoder: Encoder,
+    pub(super) spares: Spares,
+    /// Subscription Identifiers of late, for deliveries that are kept.
+    pub(super) identifiers: LatestIdentifiers,
+    /// Whether there is memory for Topic Aliases that clients do not know yet.
+    pub(super) binds_aliases: bool,
+    /// Packets other than PUBLISH that were queued.
+    pub(super) packets: u64,
+    /// What is taken off the topics for the clients of a listener, by its number; empty, if no listener has any.
+    mounts: Vec<Option<Box<str>>>,
+    /// Connections whose QoS 0 messages wait in the queues of their sessions.
+    queueing: usize,
+    /// Whether there are any of those, or mount points. If so, packets that would leave as they came are checked more
+    /// closely.
+    must_look: bool,
+}
+
+/// The packet is larger than the client accepts or the protocol allows, so it was not queued [MQTT-3.1.2-24]; or its
+/// topic has no name below the client's mount point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Oversized;
+
+impl Sender {
+    pub(super) fn new() -> Self {
+        Self { binds_aliases: true, ..Self::default() }
+    }
+
+    /// Sets the mount points that hold from now on.
+    pub(super) fn set_mounts(&mut self, mounts: Vec<Option<Box<str>>>) {
+        self.mounts = mounts;
+        self.note_what_to_look_at();
+    }
+
+    /// Sets whether QoS 0 messages for the client of a connection wait in the queue of its session.
+    pub(super) fn queue_at_most_once(&mut self, connection: &mut Connection, queues: bool) {
+        let before = std::mem::replace(&mut connection.outbox.queues_at_most_once, queues);
+        self.queueing = self.queueing + usize::from(queues) - usize::from(before);
+        self.note_what_to_look_at();
+    }
+
+    fn note_what_to_look_at(&mut self) {
+        self.must_look = !self.mounts.is_empty() || self.queueing > 0;
+    }
+
+    /// Asserts that packets are checked more closely only if they must be, with this many connections that queue.
+    pub(super) fn check_invariants(&self, queueing: usize) {
+        assert_eq!(self.queueing, queueing, "connections whose QoS 0 messages wait are counted");
+        assert_eq!(self.must_look, queueing > 0 || self.mounts.iter().any(Option::is_some));
+    }
+
+    /// Queues a packet other than PUBLISH.
+    pub(super) fn packet(
+        &mut self,
+        connection: &mut Connection,
+        client: &str,
+        packet: &Packet<'_>,
+    ) -> Result<(), Oversized> {
+        let (version, maximum) = (connection.version, connection.maximum_packet_size());
+        let mut outcome = Ok(());
+        connection.outbox.push(&mut self.dirty, |bytes| {
+            let before = bytes.len();
+            packet.encode(version, bytes);
+            if bytes.len() - before > maximum {
+                bytes.truncate(before);
+                outcome = Err(Oversized);
+            }
+        });
+        self.packets += u64::from(outcome.is_ok());
+        if outcome.is_ok() && log_enabled!(Level::Debug) {
+            debug!("Sending {}", Described { packet, direction: "to", client });
+        }
+        outcome
+    }
+
+    /// Queues a PUBLISH. The encoder has been told of the publication.
+    #[inline]
+    pub(super) fn publish(
+        &mut self,
+        connection: &mut Connection,
+        client: &str,
+        keepable: &mut Keepable<'_>,
+        copy: ReceiverCopy<'_>,
+        now: Time,
+    ) -> Result<(), Oversized> {
+        if log_enabled!(Level::Debug) {
+            trace(client, &keepable.publication, &copy);
+        }
+        let is_plain = !copy.retain && !copy.is_private();
+        if is_plain && self.original(connection, keepable, copy.delivery) {
+            return Ok(());
+        }
+        self.publish_encoded(connection, keepable, copy, now)
+    }
+
+    /// Whether no packet may leave as it came without a look at its receiver.
+    #[inline]
+    pub(super) const fn must_look(&self) -> bool {
+        self.must_look
+    }
+
+    /// Queues the packet that the publication came in, if these are the bytes that the client gets.
+    #[inline(always)]
+    pub(super) fn original(
+        &mut self,
+        connection: &mut Connection,
+        keepable: &Keepable<'_>,
+        delivery: Delivery,
+    ) -> bool {
+        let encoded = keepable.copied_original(connection.version, delivery.qos());
+        let Some(encoded) = encoded.filter(|encoded| takes_as_it_is(connection, encoded.length)) else {
+            return false;
+        };
+        connection.outbox.push(&mut self.dirty, |bytes| append(bytes, encoded, delivery));
+        true
+    }
+
+    #[inline(never)]
+    fn publish_encoded(
+        &mut self,
+        connection: &mut Connection,
+        keepable: &mut Keepable<'_>,
+        mut copy: ReceiverCopy<'_>,
+        now: Time,
+    ) -> Result<(), Oversized> {
+        let mut publication = keepable.publication;
+        let is_mounted =
+            !self.mounts.is_empty() && self.unmount(connection.listener, &mut publication.topic)?;
+        let (version, maximum) = (connection.version, connection.maximum_packet_size());
+        let mut aliases =
+            connection.extension.as_mut().and_then(|extension| extension.outbound_aliases.as_mut());
+        if let Some(aliases) = &mut aliases {
+            copy.naming = aliases.name(publication.topic, self.binds_aliases);
+        }
+        let named = if is_mounted { Named::Below(publication) } else { Named::AsItIs };
+        let mut encoded = encode(&mut self.encoder, keepable, named, version, &copy, now);
+        if encoded.length > maximum && copy.naming != Naming::Name {
+            // An alias is our own wish and must not make a packet too large that fits without.
+            if let Some(aliases) = aliases {
+                aliases.unbind(copy.naming);
+            }
+            copy.naming = Naming::Name;
+            encoded = encode(&mut self.encoder, keepable, named, version, &copy, now);
+        }
+        if encoded.length > maximum {
+            return Err(Oversized);
+        }
+        let append = |bytes: &mut Vec<u8>| append(bytes, &encoded, copy.delivery);
+        if encoded.payload_by_reference {
+            let message = keepable.message(&mut self.spares);
+            connection.outbox.push_with_payload(&mut self.dirty, append, message);
+        } else {
+            connection.outbox.push(&mut self.dirty, append);
+        }
+        Ok(())
+    }
+
+    /// Takes the mount point of a listener off a topic; tells whether it has one. What lies outside of it can not be
+    /// named to its clients: they have subscribed by another listener.
+    #[cold]
+    fn unmount(&self, listener: ListenerId, topic: &mut TopicName<'_>) -> Result<bool, Oversized> {
+        let mount = self.mounts.get(usize::from(listener.0)).and_then(Option::as_deref);
+        let Some(mount) = mount else { return Ok(false) };
+        let below = topic.as_str().strip_prefix(mount).filter(|below| !below.is_empty()).ok_or(Oversized)?;
+        *topic = TopicName::trusted(below);
+        Ok(true)
+    }
+}
+
+/// Whether a client gets packets of this length without a Topic Alias, and gets them at all.
+#[inline]
+pub(super) fn takes_as_it_is(connection: &Connection, length: usize) -> bool {
+    connection.extension.as_ref().is_none_or(|extension| {
+        extension.outbound_aliases.is_none() && length <= extension.maximum_packet_size
+    })
+}
+
+/// Appends the bytes with the receiver's own Packet Identifier.
+#[inline]
+fn append(bytes: &mut Vec<u8>, encoded: &Encoded<'_>, delivery: Delivery) {
+    let at = bytes.len() + encoded.packet_identifier_at;
+    bytes.extend_from_slice(encoded.bytes);
+    if let Delivery::AtLeastOnce(identifier) | Delivery::ExactlyOnce(identifier) = delivery {
+        bytes[at..at + 2].copy_from_slice(&identifier.value().to_be_bytes());
+    }
+}
+
+#[cold]
+fn trace(client: &str, publication: &Publication<'_>, copy: &ReceiverCopy<'_>) {
+    let packet = Packet::Publish(Publish {
+        dup: copy.dup,
+        retain: copy.retain,
+        delivery: copy.delivery,
+        topic: Some(publication.topic),
+        properties: publication.properties,
+        payload: publication.payload,
+    });
+    debug!("Sending {}", Described { packet: &packet, direction: "to", client });
+}
+
+/// Under which name a receiver knows a topic.
+#[derive(Clone, Copy)]
+enum Named<'a> {
+    /// The one that it has in the broker.
+    AsItIs,
+    /// What is left of that below the mount point of his listener.
+    Below(Publication<'a>),
+}
+
+/// The bytes of one receiver's copy, shared with others where they can be.
+#[inline]
+fn encode<'a>(
+    encoder: &'a mut Encoder,
+    keepable: &Keepable<'a>,
+    named: Named<'_>,
+    version: ProtocolVersion,
+    copy: &ReceiverCopy<'_>,
+    now: Time,
+) -> Encoded<'a> {
+    let publication = match named {
+        Named::Below(publication) => return encoder.private(&publication, version, copy, now),
+        Named::AsItIs => &keepable.publication,
+    };
+    if copy.is_private() {
+        return encoder.private(publication, version, copy, now);
+    }
+    let qos = copy.delivery.qos();
+    match keepable.original(version, qos) {
+        Some(&encoded) if !copy.retain => encoded,
+        _ => encoder.shared(publication, version, qos, copy.retain, now),
+    }
+}

@@ -1,0 +1,443 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use log::info;
+
+use super::budget::Pressure;
+use super::ending::tell_places;
+use super::operation::FilterWork;
+use super::work::steps;
+use super::{Broker, Fault, Step};
+use crate::base::escape::Escaped;
+use crate::base::planted::{self, is_planted};
+use crate::core::access::{Question, Verdict};
+use crate::core::journal::{Awaited, Record, Urgency};
+use crate::core::session::Reading;
+use crate::core::shared_subscription::Member;
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::subscription::{GroupId, Held, Subscriber, Target, Terms};
+use crate::core::trie::FilterId;
+use crate::protocol::codec::{
+    Filters, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling,
+    SubAck, Subscription, Subscriptions, UncheckedSubscribe, UncheckedUnsubscribe, UnsubAck,
+};
+use crate::protocol::topic::TopicFilter;
+
+/// Filters of a packet that are worked on before it is asked whether the share of its connection is used up.
+const FILTERS_AT_ONCE: usize = 16;
+
+/// Whether the filters of a SUBSCRIBE were asked about.
+enum Asked {
+    /// All of them were.
+    Wholly,
+    /// The rest is for a later turn.
+    InPart,
+    /// A decision comes later.
+    Later,
+}
+
+impl Broker {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        subscribe: &UncheckedSubscribe<'_>,
+    ) -> Result<Step, Fault> {
+        let identifier = subscribe.subscription_identifier.unwrap_or(0);
+        let bytes = subscribe.subscriptions;
+        let filters = FilterWork::new(subscribe.packet_identifier, Some(identifier), bytes.len());
+        self.work_on_filters((id, session), Box::new(filters), bytes)
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        unsubscribe: &UncheckedUnsubscribe<'_>,
+    ) -> Result<Step, Fault> {
+        let filters = FilterWork::new(unsubscribe.packet_identifier, None, unsubscribe.filters.len());
+        self.work_on_filters((id, session), Box::new(filters), unsubscribe.filters)
+    }
+
+    /// Processes the filters of a packet, which are at the end of `bytes`, as far as the share of the connection goes.
+    /// The answer leaves after the last one.
+    pub(super) fn work_on_filters(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        mut filters: Box<FilterWork>,
+        bytes: &[u8],
+    ) -> Result<Step, Fault> {
+        if !self.check_filters(id, &mut filters, bytes)? {
+            return Ok(self.suspend_filters(id, filters));
+        }
+        let Some(identifier) = filters.subscription_identifier else {
+            return self.unsubscribe_all((id, session), filters, bytes);
+        };
+        match self.ask_to_subscribe((id, session), &mut filters, bytes) {
+            Asked::Wholly => {}
+            Asked::InPart => return Ok(self.suspend_filters(id, filters)),
+            Asked::Later => return Ok(Step::Parked),
+        }
+        let rest = Subscriptions::from_end(bytes, filters.undone);
+        for (number, (wanted, undone)) in rest.enumerate() {
+            if self.is_time_to_stop(number) {
+                return Ok(self.suspend_filters(id, filters));
+            }
+            let verdict = self.verdicts.get(filters.followed).copied().unwrap_or(Verdict::Granted);
+            filters.followed += 1;
+            filters.undone = undone;
+            // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
+            filters.codes.push(self.subscribe_one((id, session), &wanted, verdict, identifier));
+        }
+        self.finish_subscribe((id, session), &filters, bytes)
+    }
+
+    /// Checks the filters, before anything of the packet takes effect; tells whether that is done.
+    fn check_filters(
+        &mut self,
+        id: ConnectionId,
+        filters: &mut FilterWork,
+        bytes: &[u8],
+    ) -> Result<bool, Fault> {
+        let version = self.connections[id].version;
+        let (mut subscriptions, mut others) = match filters.subscription_identifier {
+            Some(_) => (Some(Subscriptions::check_from_end(bytes, filters.unchecked, version)), None),
+            None => (None, Some(Filters::check_from_end(bytes, filters.unchecked))),
+        };
+        let rest = subscriptions.iter_mut().flatten().chain(others.iter_mut().flatten());
+        for (number, unchecked) in rest.enumerate() {
+            if self.is_time_to_stop(number) {
+                return Ok(false);
+            }
+            self.work.take(steps::CHECK);
+            filters.unchecked = unchecked?;
+        }
+        Ok(true)
+    }
+
+    /// Whether the share of the connection is used up. A few filters are always worked on at once.
+    fn is_time_to_stop(&self, number: usize) -> bool {
+        number > 0 && number.is_multiple_of(FILTERS_AT_ONCE) && self.work.is_over()
+    }
+
+    /// Makes one subscription; returns its code.
+    fn subscribe_one(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        wanted: &Subscription<'_>,
+        verdict: Verdict,
+        identifier: u32,
+    ) -> u8 {
+        if self.limits.memory.is_some() {
+            self.count();
+        }
+        self.work.take(filter_steps(wanted.filter));
+        let (listener, is_bridge) = (self.connections[id].listener, self.connections[id].is_bridge);
+        let highest = self.rules.of(listener).maximum_qos;
+        let mounted = self.mounted(listener, wanted.filter);
+        let outcome = named(wanted.filter, mounted.as_deref()).and_then(|filter| {
+            let wanted = Subscription {
+                filter,
+                qos: wanted.qos.min(highest),
+                no_local: wanted.no_local || is_bridge,
+                retain_as_published: wanted.retain_as_published || is_bridge,
+                ..*wanted
+            };
+            self.subscribe(session, &wanted, verdict, identifier)
+        });
+        match outcome {
+            Ok(granted) => {
+                let (client, filter) = (&self.sessions[session].client_identifier, wanted.filter);
+                let level = granted.level();
+                info!(target: "subscribe", "{} {level} {}", Escaped(client), Escaped(filter.as_str()));
+                level
+            }
+            Err(reason) if self.connections[id].version == ProtocolVersion::V5 => reason.value(),
+            Err(_) => ReasonCode::UnspecifiedError.value(),
+        }
+    }
+
+    /// Answers a SUBSCRIBE whose filters have all been worked on.
+    fn finish_subscribe(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        filters: &FilterWork,
+        bytes: &[u8],
+    ) -> Result<Step, Fault> {
+        self.sessions[session].count();
+        // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
+        let suback = SubAck {
+            packet_identifier: filters.packet_identifier,
+            properties: Properties::default(),
+            codes: &filters.codes,
+        };
+        let refused = self.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
+        // Those of former rules are not among the decisions.
+        let refused = refused.map(|index| filters.codes.len() - filters.followed + index);
+        let refused = refused.and_then(|index| Subscriptions::from_end(bytes, filters.length).nth(index));
+        let refused = refused.map(|(refused, _)| refused.filter);
+        let is_early = is_planted(planted::Fault::EarlySuback);
+        let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
+        self.answer_subscribe(id, session, suback, (refused, awaited))?;
+        if let Some(outgoing) = &mut self.sessions[session].outgoing {
+            let position = self.journal.as_ref().map_or(0, |journal| journal.answers.position(id));
+            outgoing.replays.are_answered(position);
+        }
+        // Those of them that the rest of the share does not suffer from go at once, whatever follows in the input.
+        let share = self.work.divide_share();
+        self.pump(session);
+        self.work.restore_share(share);
+        Ok(Step::Done)
+    }
+
+    /// The answer carries in words why the first refused filter was, where the client wants that and can take it
+    /// [MQTT-3.9.2-1].
+    fn answer_subscribe(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        suback: SubAck<'_>,
+        (refused, awaited): (Option<TopicFilter<'_>>, Awaited),
+    ) -> Result<(), Fault> {
+        if let Some(why) = self.denial.take() {
+            let client = Escaped(&self.sessions[session].client_identifier);
+            let filter = Escaped(refused.map_or("", |filter| filter.as_str()));
+            info!(target: "notice", "Denied SUBSCRIBE from {client} to '{filter}': {why}.");
+            if self.connections[id].wants_problem_information() {
+                let mut properties = PropertyBuffer::default();
+                properties.push(Property::ReasonString(&why));
+                let explained = SubAck { properties: properties.properties(), ..suback };
+                if self.answer_when(id, awaited, &Packet::SubAck(explained)).is_ok() {
+                    return Ok(());
+                }
+            }
+        }
+        self.answer_when(id, awaited, &Packet::SubAck(suback))
+    }
+
+    /// Gathers the decisions about the filters: every one is decided upon before the first takes effect, so that a
+    /// decision may come later.
+    fn ask_to_subscribe(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        filters: &mut FilterWork,
+        bytes: &[u8],
+    ) -> Asked {
+        if self.is_open {
+            filters.unasked = 0;
+        }
+        let listener = self.connections[id].listener;
+        // Not the number of decisions: those that are known from before a decision came later are gone through again.
+        let first = filters.asked;
+        for (number, (wanted, unasked)) in Subscriptions::from_end(bytes, filters.unasked).enumerate() {
+            if self.is_time_to_stop(number) {
+                return Asked::InPart;
+            }
+            self.work.take(steps::QUESTION);
+            let mounted = self.mounted(listener, wanted.filter);
+            match named(wanted.filter, mounted.as_deref()) {
+                Ok(filter) => {
+                    let question = Question::Subscribe { filter, qos: wanted.qos };
+                    if self.ask_of(first + number, (id, session), question).is_none() {
+                        return Asked::Later;
+                    }
+                }
+                // There is no question about what cannot be.
+                Err(reason) if self.verdicts.len() <= first + number => {
+                    self.verdicts.push(Verdict::Refused(reason));
+                }
+                Err(_) => {}
+            }
+            (filters.unasked, filters.asked) = (unasked, first + number + 1);
+        }
+        Asked::Wholly
+    }
+
+    /// Makes or replaces one subscription; the granted QoS is the lower of asked and allowed [MQTT-3.8.4-7].
+    fn subscribe(
+        &mut self,
+        session: SessionId,
+        wanted: &Subscription<'_>,
+        verdict: Verdict,
+        identifier: u32,
+    ) -> Result<QoS, ReasonCode> {
+        let granted = match verdict {
+            Verdict::Refused(reason) => return Err(reason),
+            Verdict::GrantedAtMost(most) | Verdict::GrantedInPart(most) => wanted.qos.min(most),
+            Verdict::Granted => wanted.qos,
+        };
+        if matches!(verdict, Verdict::GrantedInPart(_)) && self.sessions[session].reading == Reading::Free {
+            self.sessions[session].reading = Reading::Judged;
+        }
+        let terms = Terms::new(granted, wanted.no_local, wanted.retain_as_published, identifier);
+        let (filter, is_new) = match wanted.filter.share_name() {
+            Some(share_name) => {
+                self.join(session, share_name, wanted.filter, terms)?;
+                self.keep_subscription(session, wanted.filter.as_str(), terms, false, Urgency::Urgent);
+                return Ok(granted);
+            }
+            None => self.subscribe_alone(session, wanted.filter, terms)?,
+        };
+        let wants_retained = match wanted.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        let owes_retained = wants_retained && !self.retained.is_empty();
+        let outgoing = self.sessions[session].outgoing.as_ref();
+        let still_owes = outgoing.is_some_and(|outgoing| outgoing.replays.owed(filter).is_some());
+        let owes = owes_retained || still_owes;
+        self.keep_subscription(session, wanted.filter.as_str(), terms, owes, Urgency::Urgent);
+        if owes_retained {
+            self.end_replay(session, filter, wanted.filter.pattern());
+            let latest = self.retained.latest();
+            self.sessions[session].outgoing_mut().replays.begin(filter, terms, latest);
+        }
+        Ok(granted)
+    }
+
+    /// An ordinary subscription; the same filter again takes the place of the one before [MQTT-3.8.4-3]. Tells
+    /// where it is and whether it is new.
+    pub(super) fn subscribe_alone(
+        &mut self,
+        session: SessionId,
+        filter: TopicFilter<'_>,
+        terms: Terms,
+    ) -> Result<(FilterId, bool), ReasonCode> {
+        let target = Target::Session(session);
+        let entry = Subscriber { target, terms };
+        if let Some(known) = self.trie.find(filter.pattern())
+            && let Some(position) = self.sessions[session].subscriptions.position(Held::Filter(known))
+        {
+            self.trie.values_mut(known)[position as usize] = entry;
+            return Ok((known, false));
+        }
+        self.check_subscription_limits(session)?;
+        let filter = self.trie.insert(filter.pattern(), entry);
+        let position = position(self.trie.values(filter).len() - 1);
+        self.sessions[session].subscriptions.insert(Held::Filter(filter), position);
+        Ok((filter, true))
+    }
+
+    /// Membership in a Shared Subscription. Retained messages are not sent for it.
+    pub(super) fn join(
+        &mut self,
+        session: SessionId,
+        share_name: &str,
+        filter: TopicFilter<'_>,
+        terms: Terms,
+    ) -> Result<(), ReasonCode> {
+        let known = self.find_group(share_name, filter.pattern());
+        let member = Member { session, terms };
+        if let Some(id) = known
+            && let Some(position) = self.sessions[session].subscriptions.position(Held::Group(id))
+            && let Some(group) = self.groups.find_mut(id)
+        {
+            group.replace(position as usize, member);
+            return Ok(());
+        }
+        self.check_subscription_limits(session)?;
+        let Self { groups, trie, sessions, .. } = self;
+        let id = known.unwrap_or_else(|| {
+            groups.create(share_name, |id| {
+                let filter = trie.insert(filter.pattern(), Subscriber { target: Target::Group(id), terms });
+                (filter, position(trie.values(filter).len() - 1))
+            })
+        });
+        let Some(group) = groups.find_mut(id) else { return Ok(()) };
+        let place = group.join(member);
+        sessions[session].subscriptions.insert(Held::Group(id), position(place));
+        if sessions[session].connection().is_some() {
+            let places = group.connect(place);
+            tell_places(sessions, group.members(), id, places);
+        }
+        self.shared_subscriptions += 1;
+        Ok(())
+    }
+
+    pub(super) fn find_group(&self, share_name: &str, pattern: &str) -> Option<GroupId> {
+        self.groups.known(self.trie.find(pattern)?, share_name)
+    }
+
+    fn check_subscription_limits(&mut self, session: SessionId) -> Result<(), ReasonCode> {
+        let is_full = self.sessions[session].subscriptions.len() >= self.limits.subscriptions_per_session
+            || self.trie.len() >= self.limits.subscriptions
+            || self.pressure(0) >= Pressure::Keep
+            || !self.has_storage_room() && self.is_kept(session);
+        if is_full {
+            self.statistics.refused += 1;
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe_all(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        mut filters: Box<FilterWork>,
+        bytes: &[u8],
+    ) -> Result<Step, Fault> {
+        let connection = &self.connections[id];
+        let (is_v5, listener) = (connection.version == ProtocolVersion::V5, connection.listener);
+        for (number, (filter, undone)) in Filters::from_end(bytes, filters.undone).enumerate() {
+            if self.is_time_to_stop(number) {
+                return Ok(self.suspend_filters(id, filters));
+            }
+            self.work.take(filter_steps(filter));
+            let mounted = self.mounted(listener, filter);
+            let code = match named(filter, mounted.as_deref()) {
+                Ok(filter) if self.unsubscribe(session, filter) => ReasonCode::Success,
+                _ => ReasonCode::NoSubscriptionExisted,
+            };
+            filters.undone = undone;
+            if is_v5 {
+                filters.codes.push(code.value());
+            }
+        }
+        // Answered even if nothing was removed [MQTT-3.10.4-5].
+        let unsuback = UnsubAck {
+            packet_identifier: filters.packet_identifier,
+            properties: Properties::default(),
+            codes: &filters.codes,
+        };
+        let awaited = self.recorded(session);
+        self.answer_when(id, awaited, &Packet::UnsubAck(unsuback))?;
+        Ok(Step::Done)
+    }
+
+    /// Ends the subscription with exactly this filter [MQTT-3.10.4-1]; what was queued for it is still delivered,
+    /// unless it is a Shared Subscription with other members. Tells whether there was one.
+    fn unsubscribe(&mut self, session: SessionId, filter: TopicFilter<'_>) -> bool {
+        let held = match filter.share_name() {
+            Some(share_name) => self.find_group(share_name, filter.pattern()).map(Held::Group),
+            None => self.trie.find(filter.pattern()).map(Held::Filter),
+        };
+        let Some(held) = held else { return false };
+        let state = &mut self.sessions[session];
+        let Some(position) = state.subscriptions.remove(held) else { return false };
+        let client = Escaped(&state.client_identifier);
+        info!(target: "unsubscribe", "{client} {}", Escaped(filter.as_str()));
+        state.count();
+        if let Held::Filter(id) = held {
+            self.end_replay(session, id, filter.pattern());
+        }
+        let text = filter.as_str();
+        self.record(session, Urgency::Urgent, |number| Record::Unsubscribed(number, text.to_owned()));
+        self.release_subscription(held, position);
+        true
+    }
+}
+
+/// The steps that it takes to find a filter and to change what is known of it.
+fn filter_steps(filter: TopicFilter<'_>) -> usize {
+    steps::SUBSCRIPTION + filter.as_str().len() / steps::BYTES_PER_STEP
+}
+
+/// A filter, or the one that stands for it below a mount point.
+fn named<'a>(filter: TopicFilter<'a>, mounted: Option<&'a str>) -> Result<TopicFilter<'a>, ReasonCode> {
+    mounted.map_or(Ok(filter), |text| TopicFilter::new(text).map_err(|_| ReasonCode::TopicFilterInvalid))
+}
+
+/// A place among subscriptions, in the size that they are remembered with.
+pub(super) fn position(index: usize) -> u32 {
+    u32::try_from(index).expect("memory ends before the indices do")
+}

@@ -1,0 +1,245 @@
+//! Time: what is due when it has passed.
+//!
+//! A peer is not blamed for what the broker has not heard:
+//!
+//! - Before a connection ends because its peer was silent (no CONNECT, no packet within one and a half times the Keep
+//!   Alive, no end after the broker's last word), what the peer has sent is read: [`Effect::Listen`] asks for that, and
+//!   [`Broker::heard_out`] is the answer. However much is unread, and however late this turn is, the peer's words count
+//!   before its silence does.
+//! - When the broker was held up (its process was stopped, the machine slept, a disk stalled), all timers stand still for
+//!   as long as that took, at most for [`RESPITE`]: peers that waited for an answer can go on, and clients that wait to be
+//!   accepted find their sessions and Wills as they left them. What really is over ends after that.
+
+use super::watch::Part;
+use super::work::{Kind, steps};
+use super::{Broker, Effect};
+use crate::base::time::{Duration, Time};
+use crate::core::connection::State;
+use crate::core::session::Presence;
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::ReasonCode;
+
+/// How soon the progress of a packet cut in half is judged again.
+const PROGRESS_INTERVAL: Duration = Duration::from_seconds(1);
+
+/// The longest time that timers stand still after the broker was held up.
+const RESPITE: Duration = Duration::from_seconds(5);
+/// How often that time is prolonged because the broker was held up again. A machine that is always too slow must end
+/// connections at last.
+const PROLONGED_MAXIMUM: u8 = 8;
+
+/// The time for which timers stand still, because the broker was held up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Respite {
+    /// When the broker was no longer held up, the last time that it was.
+    began: Time,
+    ends: Time,
+    prolonged: u8,
+}
+
+impl Respite {
+    /// When timers fire again; a moment that has passed, if they do.
+    pub(super) const fn ends(&self) -> Time {
+        self.ends
+    }
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The connect timeout, the Keep Alive or the linger time of a connection.
+    Connection(ConnectionId),
+    /// The redelivery of a connected session; the Will or the end of one whose client is away.
+    Session(SessionId),
+    /// The search for expired retained messages.
+    Sweep,
+    /// What the broker tells of itself.
+    System,
+    /// What a peak has left behind.
+    Peak,
+}
+
+impl Broker {
+    /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells
+    /// whether more is. Then goes on with work that earlier turns have left over; [`Broker::has_work`] tells whether
+    /// more is left.
+    pub fn tick(&mut self, now: Time, budget: usize) {
+        self.tick_in_parts(now, budget, |_, _| ());
+    }
+
+    /// The same, for those who want to see what each part of the turn does.
+    pub fn tick_in_parts(&mut self, now: Time, budget: usize, mut watch: impl FnMut(&mut Self, Part)) {
+        self.advance(now);
+        self.count();
+        self.watch_peak();
+        self.take_timers(budget);
+        watch(self, Part::Timers);
+        while self.has_more() && self.work.may_go_on() {
+            let part = self.go_on_next();
+            watch(self, part);
+        }
+        self.work.end_turn();
+    }
+
+    /// Goes on with something of the kind whose turn it is, if there is anything; tells what it was.
+    fn go_on_next(&mut self) -> Part {
+        let next = self.work.connections.front().copied();
+        let kind = self.work.next_kind();
+        match kind {
+            Kind::Connection => self.go_on_connection(),
+            Kind::Answers => self.go_on_answers(),
+            Kind::Session => self.go_on_session(),
+            Kind::Unlinked => self.go_on_unlinked(),
+            Kind::Ending => self.go_on_ending(),
+            Kind::Moving => self.go_on_moving(),
+            Kind::Telling => self.go_on_telling(),
+            Kind::Tightening => self.go_on_tightening(),
+        }
+        match next.filter(|_| kind == Kind::Connection) {
+            Some(id) => Part::Connection(id),
+            None => Part::Rest,
+        }
+    }
+
+    /// Whether anything waits for a later turn.
+    pub(super) fn has_more(&self) -> bool {
+        self.work.is_waiting() || self.trie.is_loose()
+    }
+
+    /// Gives memory of subscriptions that have gone back.
+    fn go_on_tightening(&mut self) {
+        self.work.begin_share(1);
+        let tightened = self.trie.tighten(self.work.left() * steps::TIGHTENED_PER_STEP);
+        self.work.take(tightened / steps::TIGHTENED_PER_STEP);
+        // There may be no next turn for long.
+        self.count();
+    }
+
+    /// The caller was held up: in so much of the time before `now` it has looked neither for bytes nor for connections.
+    pub fn held_up(&mut self, time: Duration, now: Time) {
+        let was_over = self.respite.ends <= self.now;
+        self.advance(now);
+        let Respite { prolonged, .. } = self.respite;
+        if was_over || prolonged < PROLONGED_MAXIMUM {
+            let prolonged = if was_over { 0 } else { prolonged + 1 };
+            self.respite = Respite { began: self.now, ends: self.now + time.min(RESPITE), prolonged };
+        }
+    }
+
+    fn take_timers(&mut self, budget: usize) {
+        if self.now < self.respite.ends {
+            return;
+        }
+        for _ in 0..budget {
+            if !self.work.takes_timers() {
+                return;
+            }
+            let Some(timer) = self.wheel.expire(self.now) else { return };
+            self.work.begin_share(1);
+            self.work.take(steps::PACKET);
+            match timer {
+                Timer::Connection(id) => self.connection_is_due(id),
+                Timer::Session(id) => self.session_is_due(id),
+                Timer::Sweep => self.sweep(),
+                Timer::System => self.system_is_due(),
+                Timer::Peak => self.forget_peak(),
+            }
+        }
+    }
+
+    /// The time of a connection's peer is over, unless it was heard meanwhile or the broker does not listen to it.
+    fn connection_is_due(&mut self, id: ConnectionId) {
+        self.connections[id].timer = None;
+        if let Some(session) = self.connections[id].session() {
+            // What a burst has left behind is given back by the way; who is busy gets it again.
+            self.sessions[session].shrink();
+        }
+        if self.waits_for_admission(id) {
+            // It need not be heard: it is the broker that is late.
+            self.connect_is_due(id);
+        } else if self.seems_silent(id) {
+            self.effects.push_back(Effect::Listen(id));
+        }
+    }
+
+    /// Everything that the peer of this connection has sent was handed over, or as much as the core takes for now: the
+    /// answer to [`Effect::Listen`]. Its silence counts.
+    pub fn heard_out(&mut self, id: ConnectionId, now: Time) {
+        self.advance(now);
+        // One with a timer has got more time, for what it has said or for the broker's last word.
+        let is_due = self.connections.find(id).is_some_and(|connection| connection.timer.is_none());
+        if !is_due || !self.seems_silent(id) {
+            return;
+        }
+        let connection = &mut self.connections[id];
+        match connection.state {
+            State::Greeting => self.connect_is_due(id),
+            State::Ending => self.effects.push_back(Effect::Drop(id)),
+            State::Serving(_) => self.judge_silence(id),
+        }
+    }
+
+    /// Whether the time of a connection's peer is over; if not, the timer is armed again. A peer that is not read from
+    /// cannot show that it lives: its time begins anew.
+    fn seems_silent(&mut self, id: ConnectionId) -> bool {
+        let connection = &self.connections[id];
+        let left = match connection.state {
+            State::Ending | State::Greeting => return true,
+            State::Serving(_) => {
+                let Some(allowed) = connection.silence_allowed() else { return false };
+                let deadline = connection.last_heard + allowed;
+                match connection.is_paused {
+                    true => allowed,
+                    false if self.now < deadline => deadline.since(self.now),
+                    false => return true,
+                }
+            }
+        };
+        self.arm_connection(id, Some(left));
+        false
+    }
+
+    /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless one is
+    /// on its way and grows by at least 1 KiB a second, not counting time in which the broker was held up.
+    fn judge_silence(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id];
+        let heard = connection.last_heard.max(self.respite.began);
+        if connection.inbox.has_progressed(heard, self.now) {
+            self.arm_connection(id, Some(PROGRESS_INTERVAL));
+            return;
+        }
+        self.end(id, ReasonCode::KeepAliveTimeout, "exceeded timeout");
+    }
+
+    fn session_is_due(&mut self, id: SessionId) {
+        let session = &mut self.sessions[id];
+        session.timer = None;
+        match session.presence {
+            Presence::Connected(_) if session.outgoing.is_some() => self.retry(id),
+            Presence::Connected(_) => {}
+            Presence::Away { .. } => self.wait_for_return(id),
+            Presence::Over => {}
+        }
+    }
+
+    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. Wills are published
+    /// first, while their subscribers are still there: delayed ones, too, unless their sessions are kept and so do not
+    /// end.
+    pub fn shut_down(&mut self, now: Time) {
+        self.advance(now);
+        // There is no later turn to leave anything for.
+        self.work.set_budget(usize::MAX / 2);
+        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        for session in sessions {
+            let will = self.sessions[session].will.as_ref();
+            let is_delayed = will.is_some_and(|will| will.delay > Duration::ZERO);
+            if !(is_delayed && self.is_kept(session)) {
+                self.publish_will(session);
+            }
+        }
+        let connections: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in connections {
+            self.end(id, ReasonCode::ServerShuttingDown, "the server is shutting down");
+        }
+    }
+}

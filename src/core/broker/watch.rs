@@ -1,0 +1,56 @@
+//! What tests see that follow the core turn by turn: which part of a turn is over, and what is not finished yet.
+
+use super::Broker;
+use super::operation::Operation;
+use crate::core::slots::ConnectionId;
+
+/// A part of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What was due in time.
+    Timers,
+    /// What waited for one connection, or of it.
+    Connection(ConnectionId),
+    /// What waited for no connection.
+    Rest,
+}
+
+/// A message that has not reached all its recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished<'a> {
+    /// The Client Identifier of its publisher.
+    pub client: &'a str,
+    /// Whether its recipients are known.
+    pub is_looked_up: bool,
+}
+
+impl Broker {
+    /// The messages of clients that have not reached all their recipients, those of one client in their order.
+    pub fn unfinished(&self) -> impl Iterator<Item = Unfinished<'_>> {
+        let unlinked = self.work.unlinked.iter().flat_map(|chain| {
+            chain.unfinished().filter_map(|(client, is_looked_up)| Some((client?, is_looked_up)))
+        });
+        let linked = self.work.operations.values().filter_map(|operation| match operation {
+            Operation::Publish(_, distribution) => {
+                let publisher = distribution.publisher()?;
+                Some((&*self.sessions[publisher].client_identifier, distribution.is_looked_up()))
+            }
+            Operation::Filters(_) | Operation::Successor => None,
+        });
+        unlinked.chain(linked).map(|(client, is_looked_up)| Unfinished { client, is_looked_up })
+    }
+
+    /// How many bytes of filters the SUBSCRIBE or UNSUBSCRIBE that a connection has begun has still to work on.
+    pub fn filters_undone(&self, id: ConnectionId) -> Option<usize> {
+        match self.work.operations.get(&id)? {
+            Operation::Filters(filters) => Some(filters.undone),
+            Operation::Publish(..) | Operation::Successor => None,
+        }
+    }
+
+    /// Whether a client has a session, and whether that has a Will.
+    pub fn has_will(&self, client: &str) -> Option<bool> {
+        let session = self.clients.find(client, &self.sessions)?;
+        Some(self.sessions[session].will.is_some())
+    }
+}

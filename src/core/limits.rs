@@ -1,0 +1,143 @@
+//! Every bound of the broker as a plain number, with what happens at it. A limit is checked before anything is
+//! allocated for what lies beyond it.
+
+use crate::base::time::Duration;
+
+/// Payloads up to this many bytes are copied into each outbox, larger ones are referenced there.
+pub const COPIED_PAYLOAD_MAXIMUM: usize = 2_048;
+
+/// Bytes that a link may copy from its outbox ahead of what its socket takes, to encrypt them; and the same when memory
+/// runs short, since what many links share is copied for each.
+pub const COPIED_AHEAD_MAXIMUM: usize = 64 * 1024;
+/// See [`COPIED_AHEAD_MAXIMUM`].
+pub const COPIED_AHEAD_MINIMUM: usize = 4 * 1024;
+
+/// Outbound Topic Aliases that one connection may hold, whatever its client would allow.
+pub const OUTBOUND_TOPIC_ALIAS_MAXIMUM: u16 = 32;
+
+/// Retained topics that one call examines while it looks for those that have expired.
+pub const RETAINED_EXAMINED_PER_CALL: usize = 1_024;
+
+/// Bytes that the broker may take to remember who gets what on the topics of late. Beyond: it begins to remember
+/// anew.
+pub const MATCHES_MEMORY_MAXIMUM: usize = 512 * 1024;
+
+/// What a deployment may set. [`Limits::default`] is what an unconfigured broker uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Steps of work in one turn, each about a tenth of a microsecond. Beyond: what is left goes on in the next turn,
+    /// see
+    /// `broker/work.rs`.
+    pub steps_per_turn: usize,
+    /// Bytes of memory that the broker may hold in all, as it counts them itself. What is shed as they run out,
+    /// and in which order, is written in `broker/budget.rs`. `None` for no limit.
+    pub memory: Option<usize>,
+    /// Largest packet before the CONNECT was accepted, in bytes: any of its fields may be as long as the standards let
+    /// it be. Larger: the connection ends.
+    pub connect_packet_size: usize,
+    /// Largest packet from a connected client, in bytes. Larger: 0x95 and the connection ends.
+    pub packet_size: usize,
+    /// Largest payload of a message, in bytes. Larger: the message is not taken and the connection stays; who sends it
+    /// is answered 0x97 where a QoS 1 or 2 PUBLISH of 5.0 can be, and a Will ends the connection with 0x95.
+    pub payload_size: usize,
+    /// Connections at one time. Beyond: the newest is refused with 0x97.
+    pub connections: usize,
+    /// Sessions at one time, connected or not. Beyond: a CONNECT that needs a new one is refused with 0x97.
+    pub sessions: usize,
+    /// Bytes waiting in one outbox. Beyond: QoS 0 messages for it are dropped and counted, QoS 1 and 2 wait in
+    /// the session's queue.
+    pub outbox_bytes: usize,
+    /// Bytes of answers waiting in one outbox beyond `outbox_bytes`. Beyond: nothing more is read from that peer
+    /// until it has read.
+    pub outbox_answer_bytes: usize,
+    /// Fill of an outbox up to which it is topped up from the session's queue, in bytes.
+    pub outbox_refill_bytes: usize,
+    /// Messages in one session's queue. Beyond: the newest is dropped and counted. While the client is connected
+    /// this holds only from `burst_bytes` on.
+    pub queue_length: usize,
+    /// Bytes in the queue of a connected client up to which its messages are not counted. A client that reads is
+    /// behind by a burst now and then, as of QoS 0 in its outbox; a thousand small messages are no backlog.
+    pub burst_bytes: usize,
+    /// Bytes of the messages in one session's queue. Beyond: the newest is dropped and counted.
+    pub queue_bytes: usize,
+    /// QoS 1 and 2 messages in flight to one client that states no Receive Maximum, and at most to any.
+    pub in_flight: u16,
+    /// The Receive Maximum told to 5.0 clients. Beyond: 0x93 and the connection ends.
+    pub receive_maximum: u16,
+    /// The Topic Alias Maximum told to 5.0 clients. Beyond: 0x94 and the connection ends.
+    pub topic_alias_maximum: u16,
+    /// Subscriptions of one session (`max_subscriptions`). Beyond: the filter is refused with 0x97. What a session had
+    /// before, from an earlier run or an import, it keeps.
+    pub subscriptions_per_session: usize,
+    /// Subscriptions of one session that count for a message (`max_matching_subscriptions`). Beyond: the session gets
+    /// the message at the highest QoS among all of them, without the identifiers of the further ones, which are
+    /// counted.
+    pub matches_per_session: usize,
+    /// Subscriptions of all sessions. Beyond: the filter is refused with 0x97.
+    pub subscriptions: usize,
+    /// Retained messages. Beyond: a new topic's message is delivered but not retained; answered 0x97 where a
+    /// QoS 1 or 2 PUBLISH of 5.0 can be.
+    pub retained_count: usize,
+    /// Bytes of all retained messages. Beyond: as for `retained_count`.
+    pub retained_bytes: usize,
+    /// Whether messages may ask to be retained. If not, 5.0 clients are told so, and who asks all the same is told
+    /// 0x9A and the connection ends.
+    pub retain_available: bool,
+    /// Whether QoS 0 messages wait for clients that are away, like others. If not, they are for those who are there.
+    pub queues_at_most_once: bool,
+    /// Whether a message of low QoS is delivered at the QoS of a higher subscription, which the standards forbid
+    /// [MQTT-3.8.4-8].
+    pub raises_qos: bool,
+    /// Longest Session Expiry Interval granted, in seconds; `u32::MAX` is for ever.
+    pub session_expiry_maximum: u32,
+    /// Longest Keep Alive granted, in seconds. Beyond: a 5.0 client is told by Server Keep Alive, others can not be and
+    /// are refused. Zero, which asks for none at all, is granted only where this is `u16::MAX`.
+    pub keep_alive_maximum: u16,
+    /// Time for a client to be let in, which its CONNECT and the answers of an extended authentication take.
+    pub connect_timeout: Duration,
+    /// Time for which `connect_timeout` stands still while a client that is not accepted yet waits for the broker.
+    /// Beyond: it is told that the server is busy (0x89, return code 3 before 5.0).
+    pub admission_wait: Duration,
+    /// Time for a peer to close after the broker's last word.
+    pub linger: Duration,
+    /// First pause before an unacknowledged message is sent again on a live 3.1 or 3.1.1 connection: only the oldest,
+    /// this long after the client's latest acknowledgement; doubled each time. Zero turns it off.
+    pub retry_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            steps_per_turn: 32_768,
+            memory: None,
+            connect_packet_size: 128 * 1024,
+            packet_size: 2_000_000,
+            payload_size: usize::MAX,
+            connections: 1_000_000,
+            sessions: 1_000_000,
+            outbox_bytes: 4 * 1024 * 1024,
+            outbox_answer_bytes: 64 * 1024,
+            outbox_refill_bytes: 256 * 1024,
+            queue_length: 1_000,
+            burst_bytes: 4 * 1024 * 1024,
+            queue_bytes: 16 * 1024 * 1024,
+            in_flight: 512,
+            receive_maximum: 1_024,
+            topic_alias_maximum: 10,
+            subscriptions_per_session: 10_000,
+            matches_per_session: 1_000,
+            subscriptions: 4_000_000,
+            retained_count: 1_000_000,
+            retained_bytes: 1024 * 1024 * 1024,
+            retain_available: true,
+            queues_at_most_once: false,
+            raises_qos: false,
+            session_expiry_maximum: u32::MAX,
+            keep_alive_maximum: u16::MAX,
+            connect_timeout: Duration::from_seconds(10),
+            admission_wait: Duration::from_seconds(60),
+            linger: Duration::from_seconds(2),
+            retry_interval: Duration::from_seconds(20),
+        }
+    }
+}

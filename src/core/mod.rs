@@ -1,0 +1,18 @@
+//! The broker as a state machine: what came and what time it is are handed in, what is to be sent and persisted
+//! is looked up. No clock, socket, file, thread or random number.
+
+pub mod access;
+pub mod broker;
+pub mod connection;
+pub mod journal;
+pub mod limits;
+pub mod listener;
+pub mod message;
+pub mod outbox;
+pub mod retained;
+pub mod session;
+pub mod shared_subscription;
+pub mod slots;
+pub mod subscription;
+pub mod trie;
+pub mod wheel;

@@ -1,0 +1,439 @@
+//! The tail of a long queue: messages that wait in the store, of which only the numbers are here.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+
+use crate::base::memory::{self, Counted};
+use crate::base::time::Time;
+use crate::core::journal::MessageNumber;
+use crate::core::subscription::GroupId;
+
+/// Messages read from the store at a time, and about how many bytes: one, if it is larger.
+const PAGE_LENGTH: usize = 64;
+const PAGE_BYTES: usize = 256 * 1024;
+/// What one more number in a set or map takes, in nodes two thirds full.
+const ENTRY_BYTES: usize = 24;
+/// So many that are of no use any more are kept in any case.
+const USELESS_KEPT: usize = 64;
+
+/// One that expires some time. In the order in which they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Expiring {
+    expires: Time,
+    number: MessageNumber,
+    bytes: usize,
+}
+
+/// What is to be read next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextPage {
+    /// The messages, in their order; at least one.
+    pub messages: Vec<MessageNumber>,
+    /// About how many bytes they take.
+    pub bytes: usize,
+}
+
+/// Messages of one session that wait in the store, behind those in its queue.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    /// Each is greater than the one before. The first one waits; those that have expired stay here until they come to
+    /// the front, or are half of all.
+    numbers: VecDeque<MessageNumber>,
+    /// Those of them that have expired and were taken out.
+    taken: BTreeSet<MessageNumber>,
+    /// The messages that came by a Shared Subscription.
+    groups: BTreeMap<MessageNumber, GroupId>,
+    /// Those that expire: most do not, and pay nothing for it. With some that have been read meanwhile.
+    expiring: BinaryHeap<Reverse<Expiring>>,
+    /// About what they would take here.
+    bytes: usize,
+    /// So many of the first ones are being read.
+    underway: usize,
+    counted: Counted,
+}
+
+impl Backlog {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.numbers.len() - self.taken.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// About what they would take here.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds the last one, of so many bytes.
+    pub fn push(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
+        self.numbers.push_back(number);
+        self.note(number, bytes, expires, group);
+    }
+
+    /// Adds the first one.
+    pub fn push_front(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
+        self.numbers.push_front(number);
+        self.note(number, bytes, expires, group);
+    }
+
+    fn note(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
+        self.bytes += bytes;
+        if let Some(group) = group {
+            self.groups.insert(number, group);
+        }
+        if expires < Time::NEVER {
+            self.expiring.push(Reverse(Expiring { expires, number, bytes }));
+            self.forget_useless();
+        }
+        self.count();
+    }
+
+    /// Takes out those that have expired, and looks at no more than `most` for that; tells whether there may be more.
+    /// None while some are being read, which may be among them.
+    pub fn take_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
+        let mut expired = VecDeque::new();
+        if self.underway > 0 {
+            return (expired, false);
+        }
+        for _ in 0..most {
+            let Some(&Reverse(first)) = self.expiring.peek() else { break };
+            if first.expires > now {
+                break;
+            }
+            self.expiring.pop();
+            if self.take_out(first.number) {
+                self.groups.remove(&first.number);
+                self.bytes = self.bytes.saturating_sub(first.bytes);
+                expired.push_back(first.number);
+            }
+        }
+        self.forget_useless();
+        self.count();
+        let has_more = self.expiring.peek().is_some_and(|first| first.0.expires <= now);
+        (expired, has_more)
+    }
+
+    /// Takes out one, if it still waits.
+    fn take_out(&mut self, number: MessageNumber) -> bool {
+        match self.numbers.binary_search(&number) {
+            Ok(0) => {
+                self.numbers.pop_front();
+                self.pass_taken();
+                true
+            }
+            Ok(_) => self.taken.insert(number),
+            Err(_) => false,
+        }
+    }
+
+    /// Lets those go that are at the front and were taken out.
+    fn pass_taken(&mut self) {
+        while let (Some(taken), Some(first)) = (self.taken.first(), self.numbers.front())
+            && taken == first
+        {
+            self.taken.pop_first();
+            self.numbers.pop_front();
+        }
+    }
+
+    /// Takes out the messages that came by these Shared Subscriptions, in their order. Those in a page that is being
+    /// read are skipped when it comes.
+    pub fn take_shared(
+        &mut self,
+        mut wanted: impl FnMut(GroupId) -> bool,
+    ) -> VecDeque<(MessageNumber, GroupId)> {
+        self.give_up_page();
+        let average = self.average();
+        let (shared, others) =
+            std::mem::take(&mut self.groups).into_iter().partition(|&(_, group)| wanted(group));
+        self.groups = others;
+        let shared: BTreeMap<MessageNumber, GroupId> = shared;
+        if !shared.is_empty() {
+            self.numbers.retain(|number| !shared.contains_key(number));
+            self.pass_taken();
+            self.bytes = if self.is_empty() { 0 } else { self.bytes.saturating_sub(average * shared.len()) };
+            self.forget_useless();
+            self.count();
+        }
+        shared.into_iter().collect()
+    }
+
+    /// Whether some came by Shared Subscriptions.
+    pub fn has_shared(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// The Shared Subscription by which one came.
+    pub fn group_of(&self, number: MessageNumber) -> Option<GroupId> {
+        self.groups.get(&number).copied()
+    }
+
+    /// About the bytes that one of them would take here.
+    pub fn average(&self) -> usize {
+        (self.bytes / self.len().max(1)).max(1)
+    }
+
+    /// The first message.
+    pub fn first(&self) -> Option<MessageNumber> {
+        self.numbers.front().copied()
+    }
+
+    /// What is to be read next: not more than `most` messages, all of them before `end`. None if the first one is not,
+    /// or some are being read.
+    pub fn next_page(&mut self, most: usize, end: MessageNumber) -> Option<NextPage> {
+        if self.underway > 0 {
+            return None;
+        }
+        let average = self.average();
+        let most = most.min(page_length(average));
+        let mut messages = Vec::new();
+        while messages.len() < most
+            && let Some(&number) = self.numbers.front().filter(|number| **number < end)
+        {
+            messages.push(number);
+            self.numbers.pop_front();
+            self.pass_taken();
+        }
+        // Without those in between that were taken out.
+        messages.iter().rev().for_each(|&number| self.numbers.push_front(number));
+        let bytes = average * messages.len();
+        (!messages.is_empty()).then_some(NextPage { messages, bytes })
+    }
+
+    /// This page is being read from now on.
+    pub const fn begin(&mut self, page: &NextPage) {
+        self.underway = page.messages.len();
+    }
+
+    /// The first ones have been read, so many bytes of them. False if no one waits for that any more, because the
+    /// client was away meanwhile.
+    pub fn have_come(
+        &mut self,
+        messages: impl ExactSizeIterator<Item = MessageNumber>,
+        bytes: usize,
+    ) -> bool {
+        let count = messages.len();
+        if count > self.underway || !self.numbers.iter().copied().take(count).eq(messages) {
+            return false;
+        }
+        for number in self.numbers.drain(..count) {
+            self.groups.remove(&number);
+        }
+        self.pass_taken();
+        self.underway -= count;
+        self.bytes = if self.is_empty() { 0 } else { self.bytes.saturating_sub(bytes) };
+        self.numbers.shrink_to(2 * self.numbers.len());
+        self.forget_useless();
+        self.count();
+        true
+    }
+
+    /// What is being read comes too late.
+    pub const fn give_up_page(&mut self) {
+        self.underway = 0;
+    }
+
+    /// Gives the room back that is taken by what was taken out and by what has been read, once it is more than the
+    /// rest: what that costs is paid for by those that it concerns.
+    fn forget_useless(&mut self) {
+        if self.taken.len() > self.len() + USELESS_KEPT {
+            let taken = std::mem::take(&mut self.taken);
+            let mut taken = taken.into_iter().peekable();
+            self.numbers.retain(|number| taken.next_if_eq(number).is_none());
+            self.numbers.shrink_to(2 * self.numbers.len());
+        }
+        if self.expiring.len() > 2 * self.len() + USELESS_KEPT {
+            let waits = |number: &MessageNumber| {
+                self.numbers.binary_search(number).is_ok() && !self.taken.contains(number)
+            };
+            let mut expiring = std::mem::take(&mut self.expiring).into_vec();
+            expiring.retain(|one| waits(&one.0.number));
+            expiring.sort_unstable_by_key(|one| one.0.number);
+            expiring.dedup_by_key(|one| one.0.number);
+            expiring.shrink_to_fit();
+            self.expiring = expiring.into();
+        }
+    }
+
+    /// All numbers.
+    pub fn into_numbers(mut self) -> VecDeque<MessageNumber> {
+        let taken = self.taken;
+        self.numbers.retain(|number| !taken.contains(number));
+        self.numbers
+    }
+
+    /// Bytes that it takes.
+    pub const fn memory(&self) -> usize {
+        self.counted.bytes()
+    }
+
+    fn count(&mut self) {
+        self.counted.set(
+            memory::allocation(size_of::<Self>())
+                + memory::allocation(self.numbers.capacity() * size_of::<MessageNumber>())
+                + memory::allocation(self.expiring.capacity() * size_of::<Expiring>())
+                + (self.taken.len() + self.groups.len()) * ENTRY_BYTES,
+        );
+    }
+}
+
+/// How many messages are read from the store at a time that have about so many bytes each.
+pub fn page_length(bytes: usize) -> usize {
+    PAGE_LENGTH.min((PAGE_BYTES / bytes.max(1)).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroU64};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number(value: u64) -> MessageNumber {
+        MessageNumber(NonZeroU64::new(value).unwrap())
+    }
+
+    fn seconds(value: u64) -> Time {
+        Time::from_milliseconds(1000 * value)
+    }
+
+    const BYTES: usize = 100;
+
+    fn group_id(number: u32) -> GroupId {
+        GroupId::new(NonZeroU32::new(number).unwrap())
+    }
+
+    /// Every third message is of one group, and another third of another.
+    fn group_of(number: u64) -> Option<GroupId> {
+        let number = u32::try_from(number % 3).unwrap();
+        (number > 0).then(|| group_id(number))
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        /// Another message comes, which expires then, or never.
+        Push(Option<u64>),
+        /// So many messages come for nothing but to expire.
+        PushMany(u64, u64),
+        Pass(u64),
+        TakeExpired(usize),
+        /// A page is asked for, and so many of its messages come before the client is away again.
+        Read(usize, usize),
+        /// Those of one Shared Subscription go elsewhere, perhaps while a page is being read.
+        TakeShared(u32, bool),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            prop::option::of(1..40_u64).prop_map(Act::Push),
+            (1..200_u64, 1..40_u64).prop_map(|(count, expires)| Act::PushMany(count, expires)),
+            (0..8_u64).prop_map(Act::Pass),
+            (1..100_usize).prop_map(Act::TakeExpired),
+            (1..80_usize, 0..80_usize).prop_map(|(most, come)| Act::Read(most, come)),
+            (1..3_u32, any::<bool>()).prop_map(|(group, reads)| Act::TakeShared(group, reads)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_list_that_expired_ones_are_taken_out_of(acts in prop::collection::vec(act(), 1..60)) {
+            let mut backlog = Backlog::default();
+            let mut model: VecDeque<(MessageNumber, Time)> = VecDeque::new();
+            let (mut now, mut next) = (0, 1);
+            for act in acts {
+                match act {
+                    Act::Push(expires) => {
+                        let expires = expires.map_or(Time::NEVER, |span| seconds(now + span));
+                        backlog.push(number(next), BYTES, expires, group_of(next));
+                        model.push_back((number(next), expires));
+                        next += 1;
+                    }
+                    Act::PushMany(count, span) => for _ in 0..count {
+                        backlog.push(number(next), BYTES, seconds(now + span), group_of(next));
+                        model.push_back((number(next), seconds(now + span)));
+                        next += 1;
+                    }
+                    Act::Pass(span) => now += span,
+                    Act::TakeExpired(most) => {
+                        let (expired, has_more) = backlog.take_expired(seconds(now), most);
+                        prop_assert!(expired.len() <= most);
+                        for one in expired {
+                            let place = model.iter().position(|(known, _)| *known == one);
+                            let (_, expires) = model.remove(place.expect("it was there")).unwrap();
+                            prop_assert!(expires <= seconds(now));
+                        }
+                        if !has_more {
+                            prop_assert!(model.iter().all(|(_, expires)| *expires > seconds(now)));
+                        }
+                    }
+                    Act::Read(most, come) => {
+                        let page = backlog.next_page(most, MessageNumber::LAST);
+                        prop_assert_eq!(page.is_none(), model.is_empty());
+                        let Some(page) = page else { continue };
+                        let first = model.iter().map(|(known, _)| *known);
+                        prop_assert!(first.take(page.messages.len()).eq(page.messages.iter().copied()));
+                        prop_assert!(page.messages.len() == model.len().min(most).min(PAGE_LENGTH));
+                        prop_assert_eq!(page.bytes, page.messages.len() * BYTES);
+                        backlog.begin(&page);
+                        prop_assert!(backlog.next_page(most, MessageNumber::LAST).is_none(), "one at a time");
+                        prop_assert!(backlog.take_expired(Time::NEVER, 9).0.is_empty(), "they are being read");
+                        let come = come.min(page.messages.len());
+                        let messages = page.messages[..come].iter().copied();
+                        prop_assert!(backlog.have_come(messages, come * BYTES));
+                        // What came and was not sent comes back, when the client is away again.
+                        for (known, expires) in model.iter().take(come).rev().step_by(2) {
+                            backlog.push_front(*known, BYTES, *expires, group_of(known.0.get()));
+                        }
+                        backlog.give_up_page();
+                        let front: Vec<_> = model.drain(..come).rev().step_by(2).collect();
+                        front.into_iter().for_each(|one| model.push_front(one));
+                        prop_assert!(!backlog.have_come([number(next)].into_iter(), 0), "none is awaited");
+                    }
+                    Act::TakeShared(group, reads) => {
+                        if let Some(page) = backlog.next_page(9, MessageNumber::LAST).filter(|_| reads) {
+                            backlog.begin(&page);
+                        }
+                        let is_of_group = |number: MessageNumber| group_of(number.0.get()) == Some(group_id(group));
+                        let taken = backlog.take_shared(|id| id == group_id(group));
+                        let expected = model.iter().map(|(known, _)| *known).filter(|known| is_of_group(*known));
+                        prop_assert!(taken.iter().map(|(number, _)| *number).eq(expected));
+                        prop_assert!(taken.iter().all(|(_, id)| *id == group_id(group)));
+                        model.retain(|(known, _)| !is_of_group(*known));
+                        prop_assert!(!backlog.have_come([number(next)].into_iter(), 0), "none is awaited");
+                    }
+                }
+                let shared: Vec<_> = model.iter().map(|(known, _)| group_of(known.0.get())).collect();
+                prop_assert_eq!(backlog.has_shared(), shared.iter().any(|group| group.is_some()));
+                prop_assert!(model.iter().map(|(known, _)| backlog.group_of(*known)).eq(shared));
+                prop_assert_eq!(backlog.groups.len(), model.iter().filter(|(known, _)| group_of(known.0.get()).is_some()).count());
+                prop_assert_eq!(backlog.len(), model.len());
+                prop_assert_eq!(backlog.is_empty(), model.is_empty());
+                prop_assert_eq!(backlog.bytes(), BYTES * model.len());
+                prop_assert_eq!(backlog.first(), model.front().map(|(known, _)| *known));
+                prop_assert!(backlog.taken.len() <= backlog.len() + USELESS_KEPT);
+                prop_assert!(backlog.expiring.len() <= 2 * backlog.len() + USELESS_KEPT);
+            }
+            let numbers: VecDeque<_> = model.into_iter().map(|(known, _)| known).collect();
+            prop_assert_eq!(backlog.into_numbers(), numbers);
+        }
+    }
+
+    #[test]
+    fn pages_are_of_as_many_bytes_as_are_good_at_a_time() {
+        let mut backlog = Backlog::default();
+        (1..100).for_each(|count| backlog.push(number(count), 60_000, Time::NEVER, None));
+        let page = backlog.next_page(usize::MAX, MessageNumber::LAST).expect("some wait");
+        assert_eq!((page.messages.len(), page.bytes), (4, 240_000));
+        assert_eq!(backlog.next_page(1, MessageNumber::LAST).map(|page| page.messages.len()), Some(1));
+        assert_eq!(backlog.next_page(9, number(3)).map(|page| page.messages.len()), Some(2));
+        assert_eq!(backlog.next_page(9, number(1)), None, "the first one is not in the store yet");
+        let mut backlog = Backlog::default();
+        backlog.push(number(1), 10_000_000, Time::NEVER, None);
+        assert!(backlog.next_page(9, MessageNumber::LAST).is_some(), "one comes, however large it is");
+    }
+}

@@ -1,0 +1,105 @@
+//! The Packet Identifiers of QoS 2 messages that were received and not yet released.
+
+use std::collections::VecDeque;
+
+use crate::base::memory::{self, Counted};
+use crate::protocol::codec::PacketIdentifier;
+
+/// Received and not yet released QoS 2 messages: until the PUBREL a repeat is answered and not delivered again
+/// [MQTT-4.3.3-10]. The identifiers are kept sorted; clients count upwards and release in order, so both ends are
+/// cheap. There are never more than 65,535.
+#[derive(Debug, Default)]
+pub struct Incoming(Option<Box<Identifiers>>);
+
+/// One word in the session while there are none.
+#[derive(Debug, Default)]
+struct Identifiers {
+    sorted: VecDeque<u16>,
+    counted: Counted,
+}
+
+impl Incoming {
+    /// Remembers an identifier; tells whether it is new.
+    pub fn insert(&mut self, identifier: PacketIdentifier) -> bool {
+        let Identifiers { sorted, counted } = &mut **self.0.get_or_insert_default();
+        let identifier = identifier.value();
+        if sorted.back().is_none_or(|&last| last < identifier) {
+            sorted.push_back(identifier);
+        } else {
+            let Err(position) = sorted.binary_search(&identifier) else { return false };
+            sorted.insert(position, identifier);
+        }
+        counted.set(
+            memory::allocation(size_of::<Identifiers>())
+                + memory::allocation(sorted.capacity() * size_of::<u16>()),
+        );
+        true
+    }
+
+    /// Whether the identifier was received and not released.
+    pub fn contains(&self, identifier: PacketIdentifier) -> bool {
+        let Some(Identifiers { sorted, .. }) = self.0.as_deref() else { return false };
+        let identifier = identifier.value();
+        sorted.back().is_some_and(|&last| identifier <= last) && sorted.binary_search(&identifier).is_ok()
+    }
+
+    /// Releases an identifier; tells whether it was there.
+    pub fn remove(&mut self, identifier: PacketIdentifier) -> bool {
+        let Some(identifiers) = &mut self.0 else { return false };
+        if identifiers.sorted.front() == Some(&identifier.value()) {
+            identifiers.sorted.pop_front();
+            return true;
+        }
+        let Ok(position) = identifiers.sorted.binary_search(&identifier.value()) else { return false };
+        identifiers.sorted.remove(position);
+        true
+    }
+
+    /// How many are not released.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |identifiers| identifiers.sorted.len())
+    }
+
+    /// Whether all are released.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that they take.
+    pub fn memory(&self) -> usize {
+        self.0.as_ref().map_or(0, |identifiers| identifiers.counted.bytes())
+    }
+
+    /// Gives the memory of an idle session back.
+    pub fn shrink(&mut self) {
+        if self.is_empty() {
+            self.0 = None;
+        }
+    }
+
+    /// Asserts the order.
+    pub fn check_invariants(&self) {
+        if let Some(identifiers) = &self.0 {
+            assert!(identifiers.sorted.iter().is_sorted(), "identifiers are sorted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_new_until_it_is_released() {
+        let mut incoming = Incoming::default();
+        let [first, second] = [9, 3].map(|value| PacketIdentifier::new(value).unwrap());
+        assert!(incoming.insert(first) && incoming.insert(second));
+        assert!(!incoming.insert(first));
+        assert!(incoming.contains(second));
+        assert!(incoming.remove(first));
+        assert!(!incoming.remove(first));
+        assert!(incoming.insert(first));
+        incoming.check_invariants();
+        assert_eq!(incoming.len(), 2);
+    }
+}

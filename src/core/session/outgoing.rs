@@ -1,0 +1,681 @@
+//! Messages of QoS 1 and 2, and 0 if they wait too, on their way to one client: the queue, what is in flight, and the
+//! Packet Identifiers.
+//!
+//! Identifiers are given out in a circle, one after the other, and an entry keeps its place until all before it
+//! are settled. So the distance of two identifiers is the distance of their entries, and an acknowledgement finds
+//! its entry by one subtraction. The standards oblige clients to acknowledge in order [MQTT-4.6.0-2]. For those that do
+//! not, deliveries that are overtaken for too long are [set aside](aside), and their identifiers are skipped.
+
+mod answers;
+mod aside;
+mod leaving;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use super::{Backlog, Replays};
+use crate::base::memory::{self, Audit, Counted};
+use crate::base::planted::{Fault, is_planted};
+use crate::base::time::Time;
+use crate::core::journal::MessageNumber;
+use crate::core::limits::Limits;
+use crate::core::message::{Message, Spares};
+use crate::core::subscription::{GroupId, SharedIdentifiers};
+use crate::protocol::codec::{PacketIdentifier, QoS};
+
+pub use leaving::Leftover;
+
+use aside::{Aside, Places};
+
+/// Places for messages that are needed no longer which a session keeps.
+const GONE_KEPT: usize = 16;
+/// Messages in the store that are looked at to make room for another one.
+const EXPIRED_AT_ONCE: usize = 1_024;
+
+/// One copy of a message for this client.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The message.
+    pub message: Message,
+    /// The Subscription Identifiers that go with it.
+    pub identifiers: SharedIdentifiers,
+    /// The Shared Subscription that chose this client, if it was one.
+    pub group: Option<GroupId>,
+    /// The QoS of this copy: 1 or 2, or 0 where such messages wait too.
+    pub qos: QoS,
+    /// The RETAIN flag of this copy.
+    pub retain: bool,
+    /// The number under which the message is kept for the session, if it is.
+    pub number: Option<MessageNumber>,
+}
+
+const _: () = assert!(size_of::<Queued>() <= 40, "a backlog pays for every byte here");
+
+/// How far a delivery has come.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    /// The PUBLISH has its Packet Identifier, and may be sent once that is durable.
+    Prepared(Queued),
+    /// The PUBLISH is not answered: by PUBACK for QoS 1, by PUBREC for QoS 2.
+    Publish(Queued),
+    /// The PUBREL is not answered by PUBCOMP. The message itself is done [MQTT-4.3.3-6].
+    Release,
+    /// Nothing is missing; the entry waits for those before it.
+    Settled,
+    /// Others have overtaken it for too long.
+    Aside(Box<Aside>),
+}
+
+/// One delivery in flight.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// How far it has come.
+    stage: Stage,
+    /// When its PUBLISH or PUBREL was last queued.
+    pub queued_at: Time,
+    /// Where in the connection's stream that packet ends; it has left when the outbox has sent this much.
+    pub ends_at: u64,
+    /// How often it was sent again on this connection.
+    pub retries: u8,
+    /// The batch that must be durable before its next packet is sent; zero if there is none.
+    pub awaited: u64,
+}
+
+impl InFlight {
+    /// One of which no packet was sent on this connection.
+    fn restored(stage: Stage) -> Self {
+        Self { stage, queued_at: Time::ZERO, ends_at: 0, retries: 0, awaited: 0 }
+    }
+
+    /// How far it has come, set aside or not.
+    pub fn stage(&self) -> &Stage {
+        match &self.stage {
+            Stage::Aside(aside) => &aside.stage,
+            stage => stage,
+        }
+    }
+
+    /// The message, while it is still needed.
+    pub fn queued(&self) -> Option<&Queued> {
+        match self.stage() {
+            Stage::Prepared(queued) | Stage::Publish(queued) => Some(queued),
+            Stage::Release | Stage::Settled | Stage::Aside(_) => None,
+        }
+    }
+}
+
+/// What an acknowledgement from the client did.
+#[derive(Clone, Debug)]
+pub enum Settled {
+    /// The delivery went on or is over.
+    Done,
+    /// No delivery with this identifier is in flight.
+    Unknown,
+    /// A delivery with this identifier is in flight, but this is not its answer.
+    OutOfPlace,
+}
+
+/// All that is on its way to one client.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    queue: VecDeque<Queued>,
+    queue_bytes: usize,
+    /// No queued message expires before this.
+    queue_expires: Time,
+    in_flight: VecDeque<InFlight>,
+    /// Identifier of the first entry in flight, unless that was set aside.
+    first: u16,
+    /// Those of them that were set aside.
+    aside: Places,
+    /// How many may be in flight before Packet Identifiers are looked at one by one; none while any is aside.
+    room: usize,
+    /// Identifiers that the next connection skips after those in flight.
+    left_out: u16,
+    /// Messages have been dropped since the queue was last empty.
+    is_losing: bool,
+    /// Messages of QoS 0 may be among those that wait in the queue and in the store.
+    holds_at_most_once: bool,
+    /// Entries before this index were sent on this connection.
+    sent: usize,
+    /// How many of those are not settled.
+    unsettled: usize,
+    /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9].
+    window: usize,
+    /// When a packet was last sent that wants an answer, on this connection.
+    sent_at: Time,
+    /// When the client last answered one.
+    progressed_at: Time,
+    /// Subscriptions whose retained messages are not all handed over.
+    pub replays: Replays,
+    /// What waits behind the queue, in the store.
+    pub backlog: Option<Box<Backlog>>,
+    /// The session is on the list of those to which more could be sent.
+    pub is_listed: bool,
+    /// Kept messages that the session needs no longer, until somebody asks for them.
+    gone: Vec<MessageNumber>,
+    /// Up to this one, messages may have been sent on an earlier connection.
+    pub sent_until: Option<MessageNumber>,
+    counted: Counted,
+}
+
+impl Outgoing {
+    /// A new connection: nothing has been sent on it yet.
+    pub fn resume(&mut self, window: u16) {
+        self.sent = 0;
+        self.unsettled = 0;
+        self.window = usize::from(window);
+        self.sent_at = Time::NEVER;
+        for entry in &mut self.in_flight {
+            entry.retries = 0;
+        }
+        self.set_room();
+        let left_out = usize::from(std::mem::take(&mut self.left_out));
+        if !self.in_flight.is_empty() {
+            let length = usize::from(u16::MAX).min(self.in_flight.len() + left_out);
+            self.in_flight.resize_with(length, || InFlight::restored(Stage::Settled));
+        }
+        self.count();
+    }
+
+    /// Whether everything is done and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.in_flight.is_empty()
+            && self.replays.is_empty()
+            && self.backlog.is_none()
+            && self.gone.is_empty()
+            && !self.is_listed
+    }
+
+    /// Messages waiting in the queue and behind it.
+    pub fn queue_length(&self) -> usize {
+        self.queue.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.len())
+    }
+
+    /// Bytes of the messages waiting in the queue and behind it.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue_bytes + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
+    }
+
+    /// Deliveries in flight, settled ones in between included.
+    pub fn in_flight(&self) -> &VecDeque<InFlight> {
+        &self.in_flight
+    }
+
+    /// Whether there is nothing to send: nothing to send again, nothing queued, nothing retained.
+    #[inline]
+    pub fn is_at_rest(&self) -> bool {
+        self.sent == self.in_flight.len()
+            && self.queue.is_empty()
+            && self.replays.is_empty()
+            && self.backlog.is_none()
+    }
+
+    /// The Packet Identifier of the entry at an index.
+    pub fn identifier_of(&self, index: usize) -> PacketIdentifier {
+        match &self.in_flight[index].stage {
+            Stage::Aside(aside) => aside.identifier,
+            _ => self.identifier_at(index),
+        }
+    }
+
+    /// The same, unless that entry was set aside.
+    #[inline]
+    fn identifier_at(&self, index: usize) -> PacketIdentifier {
+        let circle = usize::from(u16::MAX);
+        let value = usize::from(self.first.max(1)) + index;
+        let value = if value > circle { value - circle } else { value };
+        u16::try_from(value)
+            .ok()
+            .and_then(PacketIdentifier::new)
+            .expect("no more are in flight than identifiers")
+    }
+
+    /// Whether the window and the identifiers allow one more PUBLISH now, and nothing older waits to go first.
+    #[inline]
+    pub fn may_begin(&self) -> bool {
+        self.has_turn() && self.has_room_in_flight()
+    }
+
+    /// The same, whether or not there is an identifier for it.
+    #[inline]
+    pub fn has_turn(&self) -> bool {
+        self.queue.is_empty() && self.backlog.is_none() && self.has_credit()
+    }
+
+    /// Whether the next Packet Identifier is free, without a look at it. If not, [`Outgoing::make_place`] helps.
+    #[inline]
+    pub fn has_room_in_flight(&self) -> bool {
+        self.in_flight.len() < self.room
+    }
+
+    /// The same for a PUBLISH that has to wait until its Packet Identifier is durable.
+    pub fn may_prepare(&self) -> bool {
+        self.queue.is_empty()
+            && self.backlog.is_none()
+            && self.has_room_in_flight()
+            && self.has_window_for_prepared()
+    }
+
+    /// The same as [`Outgoing::may_begin`] or [`Outgoing::may_prepare`], once [a place was made](Outgoing::make_place).
+    pub fn may_begin_in_place(&self, prepares: bool) -> bool {
+        let has_window = if prepares { self.has_window_for_prepared() } else { self.has_credit() };
+        self.queue.is_empty() && self.backlog.is_none() && has_window && self.has_place()
+    }
+
+    fn has_window_for_prepared(&self) -> bool {
+        let unsent = self.in_flight.len() - self.sent;
+        self.unsettled + unsent < self.window
+    }
+
+    /// Puts a delivery in flight with [`Outgoing::next_identifier`], whose PUBLISH is sent when this batch is durable.
+    pub fn prepare(&mut self, queued: Queued, now: Time, awaited: u64) {
+        let stage = Stage::Prepared(queued);
+        self.in_flight.push_back(InFlight { stage, queued_at: now, ends_at: 0, retries: 0, awaited });
+        self.count();
+    }
+
+    /// Whether the first waiting message is one to be prepared, and may be now.
+    fn may_prepare_next(&self) -> bool {
+        let is_of_the_kind = |queued: &Queued| queued.qos == QoS::ExactlyOnce && queued.number.is_some();
+        self.queue.front().is_some_and(is_of_the_kind) && self.has_window_for_prepared()
+    }
+
+    /// Whether everything was sent and the client takes more.
+    #[inline]
+    fn has_credit(&self) -> bool {
+        self.sent == self.in_flight.len()
+            && self.unsettled < self.window + usize::from(is_planted(Fault::WindowOffByOne))
+    }
+
+    /// The identifier that the next delivery will have.
+    #[inline]
+    pub fn next_identifier(&self) -> PacketIdentifier {
+        self.identifier_at(
+            self.in_flight.len() - usize::from(is_planted(Fault::IdentifierReused)).min(self.in_flight.len()),
+        )
+    }
+
+    /// Puts a delivery in flight, its PUBLISH having been queued with [`Outgoing::next_identifier`].
+    #[inline]
+    pub fn begin(&mut self, queued: Queued, now: Time, ends_at: u64) {
+        let stage = Stage::Publish(queued);
+        let entry = InFlight { stage, queued_at: now, ends_at, retries: 0, awaited: 0 };
+        if self.in_flight.len() == self.in_flight.capacity() {
+            self.in_flight.reserve(1);
+            self.count();
+        }
+        self.in_flight.push_back(entry);
+        self.sent += 1;
+        self.unsettled += 1;
+    }
+
+    /// Whether one more message of so many bytes may wait for a client that is there or away.
+    pub fn has_room(&self, bytes: usize, limits: &Limits, is_connected: bool) -> bool {
+        let total = self.queue_bytes() + bytes;
+        let is_first = self.queue.is_empty() && self.backlog.is_none();
+        (self.queue_length() < limits.queue_length || (is_connected && total <= limits.burst_bytes))
+            && (is_first || total <= limits.queue_bytes)
+    }
+
+    /// Whether one more message of so many bytes may wait, once expired ones have made room for it.
+    pub fn make_room(&mut self, bytes: usize, limits: &Limits, is_connected: bool, now: Time) -> bool {
+        if !self.has_room(bytes, limits, is_connected) {
+            self.forget_expired(now);
+        }
+        self.has_room(bytes, limits, is_connected)
+    }
+
+    /// Whether messages of QoS 0 may wait. If so, the next one waits after them [MQTT-4.6.0-6].
+    pub fn holds_at_most_once(&self) -> bool {
+        self.holds_at_most_once && !(self.queue.is_empty() && self.backlog.is_none())
+    }
+
+    /// Puts a message behind all others in the queue.
+    pub fn push(&mut self, queued: Queued) {
+        let expires = queued.message.expires();
+        if self.queue.is_empty() {
+            self.queue_expires = expires;
+            self.holds_at_most_once &= self.backlog.is_some();
+        } else {
+            self.queue_expires = self.queue_expires.min(expires);
+        }
+        if queued.qos == QoS::AtMostOnce {
+            self.holds_at_most_once = true;
+        }
+        self.queue_bytes += queued.message.memory();
+        if is_planted(Fault::QueueReordered) {
+            self.queue.push_front(queued);
+        } else {
+            self.queue.push_back(queued);
+        }
+        self.count();
+    }
+
+    /// Lets a kept message of this many bytes wait after all others, in the store, as a copy of this QoS.
+    pub fn push_stored(
+        &mut self,
+        number: MessageNumber,
+        (bytes, expires): (usize, Time),
+        qos: QoS,
+        group: Option<GroupId>,
+    ) {
+        self.holds_at_most_once = self.holds_at_most_once() || qos == QoS::AtMostOnce;
+        self.backlog.get_or_insert_default().push(number, bytes, expires, group);
+    }
+
+    /// Lets what waits in the queue wait in the store, for a client that is away.
+    pub fn put_away(&mut self) {
+        let waiting = std::mem::take(&mut self.queue);
+        let (kept, staying): (VecDeque<Queued>, _) =
+            waiting.into_iter().partition(|queued| queued.number.is_some());
+        self.queue = staying;
+        for queued in kept.into_iter().rev() {
+            let Some(number) = queued.number else { continue };
+            self.queue_bytes -= queued.message.memory();
+            let Queued { message, group, .. } = queued;
+            let (bytes, expires) = (message.memory(), message.expires());
+            self.backlog.get_or_insert_default().push_front(number, bytes, expires, group);
+        }
+        if let Some(backlog) = &mut self.backlog {
+            backlog.give_up_page();
+        }
+        self.count();
+    }
+
+    /// Takes out what has expired of what waits in the store, looking at no more than `most` messages; tells whether
+    /// there may be more.
+    pub fn drop_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
+        let Some(backlog) = &mut self.backlog else { return (VecDeque::new(), false) };
+        let taken = backlog.take_expired(now, most);
+        self.backlog.take_if(|backlog| backlog.is_empty());
+        taken
+    }
+
+    /// The message last put in flight or in the queue is kept under this number.
+    pub fn number_last(&mut self, number: MessageNumber) {
+        if let Some(InFlight { stage: Stage::Publish(queued), .. }) = self.in_flight.back_mut() {
+            queued.number = Some(number);
+        }
+    }
+
+    /// The last message that its client may have been sent.
+    pub fn last_sent(&self) -> Option<MessageNumber> {
+        let sent = self.in_flight.iter().rev().find_map(|entry| match entry.stage() {
+            Stage::Publish(queued) => queued.number,
+            Stage::Prepared(_) | Stage::Release | Stage::Settled | Stage::Aside(_) => None,
+        });
+        sent.max(self.sent_until)
+    }
+
+    /// The session needs this message no longer.
+    pub fn let_go(&mut self, number: Option<MessageNumber>) {
+        self.gone.extend(number);
+    }
+
+    /// Takes one of the kept messages that the session needs no longer.
+    pub fn pop_gone(&mut self) -> Option<MessageNumber> {
+        let gone = self.gone.pop();
+        if gone.is_none() && self.gone.capacity() > GONE_KEPT {
+            self.gone = Vec::new();
+        }
+        gone
+    }
+
+    /// How many messages wait in the queue itself, and their bytes.
+    pub fn waiting_here(&self) -> (usize, usize) {
+        (self.queue.len(), self.queue_bytes)
+    }
+
+    /// The number of the message that is in flight with this identifier, if it is kept and still needed.
+    pub fn number_in_flight(&self, identifier: PacketIdentifier) -> Option<MessageNumber> {
+        let in_place = self.find(identifier).filter(|_| self.is_in_place(identifier));
+        self.in_flight[in_place.or_else(|| self.find_aside(identifier))?].queued()?.number
+    }
+
+    /// The first delivery is to have this Packet Identifier.
+    pub fn begin_at(&mut self, identifier: PacketIdentifier) {
+        self.first = identifier.value();
+    }
+
+    /// Puts a delivery of an earlier run in flight, at the place that its identifier has on the circle, in whichever
+    /// order they come; where identifiers are missing in between, their deliveries are done. False if there can be no
+    /// such delivery.
+    pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {
+        if self.in_flight.is_empty() {
+            self.first = identifier.value();
+        }
+        let circle = usize::from(u16::MAX);
+        let ahead = (usize::from(identifier.value()) + circle - usize::from(self.first)) % circle;
+        let length = self.in_flight.len();
+        match self.in_flight.get_mut(ahead) {
+            Some(known) if matches!(known.stage, Stage::Settled) => known.stage = stage,
+            Some(_) => return false,
+            // The shorter way round.
+            None if circle - ahead < ahead - length => {
+                (1..circle - ahead)
+                    .for_each(|_| self.in_flight.push_front(InFlight::restored(Stage::Settled)));
+                self.in_flight.push_front(InFlight::restored(stage));
+                self.first = identifier.value();
+            }
+            None => {
+                self.in_flight.resize_with(ahead, || InFlight::restored(Stage::Settled));
+                self.in_flight.push_back(InFlight::restored(stage));
+            }
+        }
+        self.forget_settled();
+        self.count();
+        true
+    }
+
+    /// How many deliveries are in flight that are not over.
+    pub fn unsettled_in_flight(&self) -> usize {
+        self.in_flight.iter().filter(|entry| !matches!(entry.stage, Stage::Settled)).count()
+    }
+
+    /// If anything is in flight when the client comes back, this many identifiers after it are given to no message
+    /// until the client has answered all of that.
+    pub const fn leave_out(&mut self, count: u16) {
+        self.left_out = count;
+    }
+
+    /// A message is dropped; tells whether it is the first since the queue was last empty.
+    pub const fn lose(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_losing, true)
+    }
+
+    fn forget_expired(&mut self, now: Time) {
+        let (expired, _) = self.drop_expired(now, EXPIRED_AT_ONCE);
+        self.gone.extend(expired);
+        if self.queue_expires > now {
+            return;
+        }
+        let gone = &mut self.gone;
+        self.queue.retain(|queued| {
+            let is_alive = queued.message.expires() > now;
+            if !is_alive {
+                gone.extend(queued.number);
+            }
+            is_alive
+        });
+        self.queue_expires = Time::NEVER;
+        self.queue_bytes = 0;
+        for queued in &self.queue {
+            self.queue_bytes += queued.message.memory();
+            self.queue_expires = self.queue_expires.min(queued.message.expires());
+        }
+    }
+
+    /// Whether there is a waiting message that may be sent now, or prepared. One of QoS 0 needs no window.
+    #[inline]
+    pub fn may_begin_next(&self, prepares: bool) -> bool {
+        let has_window = self.has_credit() || prepares && self.may_prepare_next();
+        has_window && self.has_place() && !self.queue.is_empty() || self.is_at_most_once_next()
+    }
+
+    fn is_at_most_once_next(&self) -> bool {
+        self.holds_at_most_once && self.queue.front().is_some_and(|queued| queued.qos == QoS::AtMostOnce)
+    }
+
+    /// Takes the first waiting message, if it may be sent now, or prepared.
+    pub fn next_to_begin(&mut self, prepares: bool) -> Option<Queued> {
+        if !self.may_begin_next(prepares) {
+            return None;
+        }
+        let queued = self.queue.pop_front()?;
+        self.queue_bytes -= queued.message.memory();
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+            self.is_losing = false;
+            self.count();
+        }
+        Some(queued)
+    }
+
+    /// The batch that the next repeat waits for, if it is later than `durable`.
+    pub fn resends_after(&self, durable: u64) -> Option<u64> {
+        self.in_flight.get(self.sent).map(|entry| entry.awaited).filter(|&awaited| awaited > durable)
+    }
+
+    /// The index of the first unsettled delivery that has not been sent on this connection, if it may be now. A
+    /// PUBREL may always be, a PUBLISH only within the window [MQTT-3.3.4-10]; neither before what it says is durable,
+    /// as all batches up to `durable` are.
+    pub fn next_to_resend(&mut self, durable: u64) -> Option<usize> {
+        while let Some(entry) = self.in_flight.get(self.sent) {
+            match entry.stage() {
+                Stage::Settled => self.sent += 1,
+                _ if entry.awaited > durable => return None,
+                Stage::Publish(_) | Stage::Prepared(_) if self.unsettled >= self.window => return None,
+                _ => return Some(self.sent),
+            }
+        }
+        None
+    }
+
+    /// The delivery that [`Outgoing::next_to_resend`] named has been queued again.
+    pub fn resent(&mut self, now: Time, ends_at: u64) {
+        let entry = &mut self.in_flight[self.sent];
+        entry.queued_at = now;
+        entry.ends_at = ends_at;
+        entry.stage = match std::mem::replace(&mut entry.stage, Stage::Settled) {
+            Stage::Prepared(queued) => Stage::Publish(queued),
+            stage => stage,
+        };
+        self.sent += 1;
+        self.unsettled += 1;
+    }
+
+    /// The delivery that [`Outgoing::next_to_resend`] named is over without being sent again, because the client
+    /// no longer accepts packets of that size [MQTT-3.1.2-25].
+    pub fn give_up(&mut self) {
+        self.set_stage(self.sent, Stage::Settled);
+        self.sent += 1;
+        self.forget_settled();
+    }
+
+    /// Tells how much memory the lists take; the messages count themselves.
+    fn count(&mut self) {
+        self.counted.set(
+            memory::allocation(size_of::<Self>())
+                + memory::allocation(self.queue.capacity() * size_of::<Queued>())
+                + memory::allocation(self.in_flight.capacity() * size_of::<InFlight>())
+                + self.aside.memory(),
+        );
+    }
+
+    #[inline]
+    fn find(&self, identifier: PacketIdentifier) -> Option<usize> {
+        let (identifier, first) = (usize::from(identifier.value()), usize::from(self.first.max(1)));
+        let circle = if identifier < first { usize::from(u16::MAX) } else { 0 };
+        let index = identifier + circle - first;
+        (index < self.sent).then_some(index)
+    }
+
+    /// A delivery that was sent on this connection is over; tells how far it had come.
+    #[inline]
+    fn settle(&mut self, index: usize) -> Option<Stage> {
+        self.unsettled -= 1;
+        if index > 0 {
+            return self.replace_stage(index, Stage::Settled);
+        }
+        // Clients answer in order [MQTT-4.6.0-2], so it is nearly always the first one.
+        let former = self.pop_first();
+        self.forget_settled();
+        former
+    }
+
+    #[inline]
+    fn replace_stage(&mut self, index: usize, stage: Stage) -> Option<Stage> {
+        Some(std::mem::replace(&mut self.in_flight.get_mut(index)?.stage, stage))
+    }
+
+    /// The message of a delivery that has gone on is not needed any more.
+    #[inline(always)]
+    fn let_message_go(&mut self, former: Option<Stage>, spares: &mut Spares) {
+        if let Some(Stage::Publish(queued)) = former {
+            if let Some(number) = queued.number {
+                self.gone.push(number);
+            }
+            spares.keep(queued.message);
+        }
+    }
+
+    /// Takes the first delivery out, whose identifier is free from now.
+    #[inline]
+    fn pop_first(&mut self) -> Option<Stage> {
+        let first = self.in_flight.pop_front()?;
+        self.first = self.identifier_at(1).value();
+        // It may not have been passed over yet on this connection, if it was settled on an earlier one.
+        self.sent = self.sent.saturating_sub(1);
+        Some(first.stage)
+    }
+
+    /// The same for what has not been sent on this connection.
+    fn set_stage(&mut self, index: usize, stage: Stage) {
+        self.forget_aside(index);
+        let entry = &mut self.in_flight[index];
+        self.gone.extend(entry.queued().and_then(|queued| queued.number));
+        entry.stage = stage;
+    }
+
+    /// Lets settled entries go from the front.
+    #[inline(always)]
+    fn forget_settled(&mut self) {
+        while matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })) {
+            self.pop_first();
+        }
+    }
+
+    /// Adds what it takes to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
+        audit.add(self.counted.bytes() + self.replays.memory() + backlog);
+        let in_flight = self.in_flight.iter().filter_map(InFlight::queued);
+        for queued in self.queue.iter().chain(in_flight) {
+            queued.message.audit(audit);
+            queued.identifiers.audit(audit);
+        }
+    }
+
+    /// Asserts that the sums are right and the window is kept.
+    pub fn check_invariants(&self) {
+        let bytes: usize = self.queue.iter().map(|queued| queued.message.memory()).sum();
+        assert_eq!(bytes, self.queue_bytes, "queued bytes are counted");
+        assert!(self.sent <= self.in_flight.len(), "no more was sent than is in flight");
+        let unsettled = self
+            .in_flight
+            .iter()
+            .take(self.sent)
+            .filter(|entry| !matches!(entry.stage, Stage::Settled))
+            .count();
+        assert_eq!(unsettled, self.unsettled, "unsettled deliveries are counted");
+        let releases = self.in_flight.iter().filter(|entry| matches!(entry.stage(), Stage::Release)).count();
+        assert!(unsettled <= self.window + releases, "the window is kept");
+        assert!(
+            !matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })),
+            "settled entries leave from the front"
+        );
+        self.check_aside();
+    }
+}

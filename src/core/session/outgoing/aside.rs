@@ -1,0 +1,211 @@
+//! Deliveries that others overtake for too long: they are set aside, so that their Packet Identifiers are skipped.
+//!
+//! Deliveries that were set aside come before all others in flight, in their order. Each names its Packet Identifier
+//! itself, since its place does not tell it any more. The place is known by the identifier that would belong to it.
+//!
+//! While any is aside, no new delivery begins at once: messages wait in the queue, and the identifiers in use are
+//! checked when they are taken from it. Only clients that leave messages unanswered for so long pay for that.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{InFlight, Outgoing, Settled, Stage};
+use crate::base::memory;
+use crate::protocol::codec::PacketIdentifier;
+
+/// How many Packet Identifiers there are.
+const CIRCLE: usize = u16::MAX as usize;
+/// Places in addition to two for each message that may be in flight. So a look at all places frees at least half of
+/// them.
+const SPARE_PLACES: usize = 64;
+/// What an entry of the map takes, in nodes two thirds full.
+const ENTRY_BYTES: usize = 3 * size_of::<(u16, u16)>() / 2;
+
+/// A delivery that was set aside.
+#[derive(Clone, Debug)]
+pub struct Aside {
+    /// Its Packet Identifier.
+    pub identifier: PacketIdentifier,
+    /// How far it has come; never settled.
+    pub stage: Stage,
+}
+
+/// Which deliveries were set aside: to each Packet Identifier the one that its place would have.
+#[derive(Debug, Default)]
+pub(super) struct Places(BTreeMap<u16, u16>);
+
+impl Places {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What they and the deliveries take.
+    pub(super) fn memory(&self) -> usize {
+        self.0.len() * (memory::allocation(size_of::<Aside>()) + ENTRY_BYTES)
+    }
+}
+
+/// The identifier that comes this many after another one.
+fn after(identifier: PacketIdentifier, by: usize) -> PacketIdentifier {
+    let value = (usize::from(identifier.value()) - 1 + by) % CIRCLE + 1;
+    u16::try_from(value).ok().and_then(PacketIdentifier::new).expect("it is one of the circle")
+}
+
+impl Outgoing {
+    /// Deliveries that may be in flight, settled ones in between included, before others are set aside.
+    fn places(&self) -> usize {
+        (2 * self.window + SPARE_PLACES).min(CIRCLE)
+    }
+
+    /// Notes how many may be in flight before Packet Identifiers are looked at one by one.
+    pub(super) fn set_room(&mut self) {
+        self.room = if self.aside.is_empty() { self.places() } else { 0 };
+    }
+
+    /// Whether there is a place for the next delivery, and its Packet Identifier is not in use.
+    #[inline]
+    pub(super) fn has_place(&self) -> bool {
+        self.has_room_in_flight() || self.has_place_beside_others()
+    }
+
+    /// The same while any is aside, or all places are taken.
+    #[cold]
+    fn has_place_beside_others(&self) -> bool {
+        let next = self.identifier_at(self.in_flight.len()).value();
+        self.in_flight.len() < self.places() && !self.aside.0.contains_key(&next)
+    }
+
+    /// Makes a place for the next delivery, with a Packet Identifier that is not in use, if only the place is missing.
+    /// Tells how many places and identifiers it looked at.
+    #[cold]
+    pub fn make_place(&mut self) -> usize {
+        if self.has_place() || !(self.has_credit() || self.has_window_for_prepared()) {
+            return 0;
+        }
+        let length = self.in_flight.len();
+        let next = self.identifier_at(length);
+        let skipped = (0..CIRCLE).take_while(|&by| self.is_in_use(after(next, by))).count();
+        if length + skipped < self.places() {
+            self.skip_identifiers(skipped);
+            return skipped;
+        }
+        if self.sent == length {
+            self.set_aside(length, after(next, skipped));
+        } else {
+            self.set_aside(self.sent, self.identifier_at(self.sent));
+            self.skip_identifiers(skipped.min(self.places().saturating_sub(self.in_flight.len())));
+        }
+        length + skipped
+    }
+
+    /// Skips the next Packet Identifiers: their places are settled from the beginning.
+    fn skip_identifiers(&mut self, count: usize) {
+        let length = self.in_flight.len() + count;
+        if self.sent == self.in_flight.len() {
+            self.sent = length;
+        }
+        self.in_flight.resize_with(length, || InFlight::restored(Stage::Settled));
+        self.count();
+    }
+
+    /// Sets the first `count` deliveries aside, and removes those of them that are settled. The first one after them
+    /// has this Packet Identifier, or will have it.
+    pub(super) fn set_aside(&mut self, count: usize, first_behind: PacketIdentifier) {
+        let behind = self.in_flight.split_off(count);
+        let mut kept = VecDeque::with_capacity(self.in_flight.len().min(self.window) + behind.len());
+        for (index, entry) in std::mem::take(&mut self.in_flight).into_iter().enumerate() {
+            let stage = match entry.stage {
+                Stage::Settled => continue,
+                Stage::Aside(aside) => Stage::Aside(aside),
+                stage => Stage::Aside(Box::new(Aside { identifier: self.identifier_at(index), stage })),
+            };
+            kept.push_back(InFlight { stage, ..entry });
+        }
+        self.sent = self.sent.saturating_sub(count - kept.len());
+        self.first = after(first_behind, CIRCLE - kept.len()).value();
+        self.in_flight = kept;
+        self.aside.clear();
+        for index in 0..self.in_flight.len() {
+            if let Stage::Aside(aside) = &self.in_flight[index].stage {
+                let place = self.identifier_at(index).value();
+                self.aside.0.insert(aside.identifier.value(), place);
+            }
+        }
+        self.in_flight.extend(behind);
+        self.set_room();
+        self.count();
+    }
+
+    /// Where the delivery that was set aside with this Packet Identifier stands.
+    #[cold]
+    pub(super) fn find_aside(&self, identifier: PacketIdentifier) -> Option<usize> {
+        let place = *self.aside.0.get(&identifier.value())?;
+        Some((usize::from(place) + CIRCLE - usize::from(self.first)) % CIRCLE)
+    }
+
+    /// Lets an answer take effect on a delivery that was set aside and sent on this connection. One that is not over
+    /// stays aside.
+    #[cold]
+    pub(super) fn answer_aside(
+        &mut self,
+        identifier: PacketIdentifier,
+        answer: impl FnOnce(&mut Self, usize) -> Settled,
+    ) -> Settled {
+        let Some(index) = self.find_aside(identifier).filter(|&index| index < self.sent) else {
+            return Settled::Unknown;
+        };
+        let (place, unsettled) = (self.identifier_at(index).value(), self.unsettled);
+        self.forget_aside(index);
+        let settled = answer(self, index);
+        if self.unsettled == unsettled {
+            let entry = &mut self.in_flight[index];
+            let stage = std::mem::replace(&mut entry.stage, Stage::Settled);
+            entry.stage = Stage::Aside(Box::new(Aside { identifier, stage }));
+            self.aside.0.insert(identifier.value(), place);
+        }
+        self.set_room();
+        self.count();
+        settled
+    }
+
+    /// The delivery at an index is about to settle, or to be answered: it is not aside any more.
+    pub(super) fn forget_aside(&mut self, index: usize) {
+        let entry = &mut self.in_flight[index];
+        if !matches!(entry.stage, Stage::Aside(_)) {
+            return;
+        }
+        if let Stage::Aside(aside) = std::mem::replace(&mut entry.stage, Stage::Settled) {
+            entry.stage = aside.stage;
+            self.aside.0.remove(&aside.identifier.value());
+        }
+        self.set_room();
+        self.count();
+    }
+
+    /// Whether a delivery with this Packet Identifier is in flight, sent on this connection or not.
+    pub(super) fn is_in_use(&self, identifier: PacketIdentifier) -> bool {
+        let distance = usize::from(identifier.value()) + CIRCLE - usize::from(self.first.max(1));
+        let regular = self.in_flight.get(distance % CIRCLE);
+        let is_regular =
+            regular.is_some_and(|entry| !matches!(entry.stage, Stage::Settled | Stage::Aside(_)));
+        is_regular || self.aside.0.contains_key(&identifier.value())
+    }
+
+    /// Asserts that what is aside is known, and nothing else.
+    pub(super) fn check_aside(&self) {
+        let mut count = 0;
+        for (index, entry) in self.in_flight.iter().enumerate() {
+            if let Stage::Aside(aside) = &entry.stage {
+                assert_eq!(self.find_aside(aside.identifier), Some(index), "what is aside is found");
+                assert!(!matches!(aside.stage, Stage::Settled | Stage::Aside(_)), "it is not over");
+                count += 1;
+            }
+        }
+        assert_eq!(self.aside.0.len(), count, "nothing else is aside");
+        assert!(self.aside.is_empty() || self.room == 0, "identifiers are looked at while any is aside");
+        assert!(self.in_flight.len() <= CIRCLE, "each place has an identifier");
+    }
+}

@@ -1,0 +1,310 @@
+//! What is on its way to one client, tried.
+
+use super::*;
+use crate::core::message::Publication;
+use crate::protocol::codec::Properties;
+use crate::protocol::topic::TopicName;
+use proptest::prelude::*;
+
+fn queued(qos: QoS, expires: Time) -> Queued {
+    let publication = Publication {
+        topic: TopicName::new("t").unwrap(),
+        payload: b"payload",
+        qos,
+        retain: false,
+        publisher: None,
+        properties: Properties::default(),
+        expires,
+    };
+    let message = Message::new(&publication, &mut Spares::default());
+    Queued {
+        message,
+        identifiers: SharedIdentifiers::default(),
+        group: None,
+        qos,
+        retain: false,
+        number: None,
+    }
+}
+
+/// Lets a message wait, if there is room for it.
+fn enqueue(outgoing: &mut Outgoing, queued: Queued, limits: &Limits, is_there: bool, now: Time) -> bool {
+    let has_room = outgoing.make_room(queued.message.memory(), limits, is_there, now);
+    if has_room {
+        outgoing.push(queued);
+    }
+    has_room
+}
+
+fn begin(outgoing: &mut Outgoing, qos: QoS) -> PacketIdentifier {
+    let identifier = outgoing.next_identifier();
+    outgoing.begin(queued(qos, Time::NEVER), Time::ZERO, 0);
+    identifier
+}
+
+#[test]
+fn identifiers_go_round_and_leave_out_zero() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(1);
+    for expected in (1..=u16::MAX).chain(1..3) {
+        let identifier = begin(&mut outgoing, QoS::AtLeastOnce);
+        assert_eq!(identifier.value(), expected);
+        assert!(!outgoing.may_begin());
+        assert!(matches!(outgoing.acknowledge(identifier, &mut Spares::default()), Settled::Done));
+        outgoing.check_invariants();
+    }
+}
+
+#[test]
+fn answers_out_of_place_are_told_from_unknown_ones() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(10);
+    let once = begin(&mut outgoing, QoS::AtLeastOnce);
+    let exactly = begin(&mut outgoing, QoS::ExactlyOnce);
+    assert!(matches!(outgoing.receive(once, false, &mut Spares::default()), Settled::OutOfPlace));
+    assert!(matches!(outgoing.acknowledge(exactly, &mut Spares::default()), Settled::OutOfPlace));
+    assert!(matches!(outgoing.complete(exactly), Settled::OutOfPlace));
+    assert!(matches!(
+        outgoing.acknowledge(PacketIdentifier::new(3).unwrap(), &mut Spares::default()),
+        Settled::Unknown
+    ));
+    assert!(matches!(outgoing.receive(exactly, false, &mut Spares::default()), Settled::Done));
+    assert!(
+        matches!(outgoing.receive(exactly, false, &mut Spares::default()), Settled::Done),
+        "a repeat asks for PUBREL again"
+    );
+    assert!(
+        matches!(outgoing.receive(exactly, true, &mut Spares::default()), Settled::Unknown),
+        "it is too late to refuse"
+    );
+    assert!(matches!(outgoing.complete(exactly), Settled::Done));
+    assert!(matches!(outgoing.complete(exactly), Settled::Unknown));
+    assert!(matches!(outgoing.acknowledge(once, &mut Spares::default()), Settled::Done));
+    assert!(outgoing.is_idle());
+}
+
+#[test]
+fn a_resumed_session_sends_again_in_order_and_within_the_window() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(10);
+    let first = begin(&mut outgoing, QoS::ExactlyOnce);
+    let second = begin(&mut outgoing, QoS::AtLeastOnce);
+    let third = begin(&mut outgoing, QoS::AtLeastOnce);
+    assert!(matches!(outgoing.receive(first, false, &mut Spares::default()), Settled::Done));
+    outgoing.resume(2);
+    assert!(!outgoing.may_begin());
+    assert_eq!(outgoing.next_to_resend(0), Some(0), "the PUBREL of the first");
+    outgoing.resent(Time::ZERO, 0);
+    assert_eq!(outgoing.next_to_resend(0), Some(1));
+    outgoing.resent(Time::ZERO, 0);
+    assert_eq!(outgoing.next_to_resend(0), None, "the window is used up");
+    assert!(
+        matches!(outgoing.acknowledge(third, &mut Spares::default()), Settled::Unknown),
+        "not sent on this connection"
+    );
+    assert!(matches!(outgoing.acknowledge(second, &mut Spares::default()), Settled::Done));
+    assert_eq!(outgoing.next_to_resend(0), Some(2));
+    outgoing.check_invariants();
+}
+
+#[test]
+fn expired_messages_make_room() {
+    let limits = Limits { queue_length: 2, ..Limits::default() };
+    let mut outgoing = Outgoing::default();
+    let at = Time::from_milliseconds;
+    for expires in [at(5), Time::NEVER] {
+        let queued = queued(QoS::AtLeastOnce, expires);
+        assert!(enqueue(&mut outgoing, queued, &limits, false, Time::ZERO));
+    }
+    assert!(!enqueue(&mut outgoing, queued(QoS::AtLeastOnce, Time::NEVER), &limits, false, at(4)));
+    assert!(enqueue(&mut outgoing, queued(QoS::AtLeastOnce, Time::NEVER), &limits, false, at(5)));
+    assert_eq!(outgoing.queue_length(), 2);
+    outgoing.check_invariants();
+}
+
+#[test]
+fn a_loss_is_new_once_until_the_queue_is_empty() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(2);
+    for _ in 0..2 {
+        let queued = queued(QoS::AtLeastOnce, Time::NEVER);
+        assert!(enqueue(&mut outgoing, queued, &Limits::default(), false, Time::ZERO));
+    }
+    assert_eq!([outgoing.lose(), outgoing.lose()], [true, false]);
+    assert!(outgoing.next_to_begin(false).is_some());
+    assert!(!outgoing.lose(), "one still waits");
+    assert!(outgoing.next_to_begin(false).is_some());
+    assert!(outgoing.lose());
+}
+
+#[test]
+fn a_burst_for_a_client_that_is_there_is_not_counted() {
+    let one = queued(QoS::AtLeastOnce, Time::NEVER);
+    let burst_bytes = 3 * one.message.memory();
+    let limits = Limits { queue_length: 1, burst_bytes, ..Limits::default() };
+    let mut outgoing = Outgoing::default();
+    let mut is_queued = |is_connected| enqueue(&mut outgoing, one.clone(), &limits, is_connected, Time::ZERO);
+    assert_eq!([false, false].map(&mut is_queued), [true, false], "away, each message counts");
+    assert_eq!([true, true, true].map(&mut is_queued), [true, true, false], "there, their bytes do");
+    assert!(!is_queued(false), "what waits stays, and nothing is added");
+    outgoing.check_invariants();
+}
+
+/// The identifiers of what is in flight and not over, in the order in which it was sent.
+fn in_use(outgoing: &Outgoing) -> Vec<u16> {
+    let entries = (0..outgoing.in_flight().len()).filter(|&index| {
+        let stage = outgoing.in_flight()[index].stage();
+        !matches!(stage, Stage::Settled)
+    });
+    entries.map(|index| outgoing.identifier_of(index).value()).collect()
+}
+
+/// Settles what has this identifier.
+fn answer(outgoing: &mut Outgoing, value: u16, qos: QoS) {
+    let (identifier, spares) = (PacketIdentifier::new(value).unwrap(), &mut Spares::default());
+    let settled = match qos {
+        QoS::ExactlyOnce => {
+            let received = outgoing.receive(identifier, false, spares);
+            assert!(matches!(received, Settled::Done), "{received:?}");
+            outgoing.check_invariants();
+            outgoing.complete(identifier)
+        }
+        _ => outgoing.acknowledge(identifier, spares),
+    };
+    assert!(matches!(settled, Settled::Done), "{value}: {settled:?}");
+    outgoing.check_invariants();
+}
+
+/// Takes a place for one more and begins it.
+fn begin_in_place(outgoing: &mut Outgoing, qos: QoS) -> u16 {
+    outgoing.make_place();
+    assert!(outgoing.may_begin_in_place(false));
+    begin(outgoing, qos).value()
+}
+
+#[test]
+fn identifiers_in_use_are_skipped_in_work_that_does_not_grow() {
+    const WINDOW: u16 = 20;
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(WINDOW);
+    // Three are never answered; some are side by side.
+    let stuck: Vec<(u16, QoS)> = [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce]
+        .map(|qos| (begin_in_place(&mut outgoing, qos), qos))
+        .into();
+    let (mut looks, mut most, mut last) = (0, 0, 3);
+    for _ in 0..200_000 {
+        looks += outgoing.make_place();
+        let value = begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+        let next = if last == u16::MAX { 4 } else { last + 1 };
+        assert_eq!(value, next, "all but those in use, in their order");
+        last = value;
+        most = most.max(outgoing.in_flight().len());
+        let identifier = PacketIdentifier::new(value).unwrap();
+        assert!(matches!(outgoing.acknowledge(identifier, &mut Spares::default()), Settled::Done));
+    }
+    outgoing.check_invariants();
+    assert!(most <= 200 && looks < 3 * 200_000, "{most} places, {looks} looks");
+    assert!(!outgoing.may_begin(), "what comes waits for a look");
+    assert_eq!(in_use(&outgoing), [1, 2, 3]);
+    // What was aside is answered at last, and nothing is left of it.
+    for (value, qos) in stuck.into_iter().rev() {
+        answer(&mut outgoing, value, qos);
+    }
+    assert!(outgoing.is_idle() && outgoing.may_begin());
+}
+
+#[test]
+fn what_was_set_aside_leaves_with_a_session_one_by_one() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(20);
+    for _ in 0..3 {
+        begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+    }
+    for _ in 0..200 {
+        let value = begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+        answer(&mut outgoing, value, QoS::AtLeastOnce);
+    }
+    assert!(!outgoing.may_begin(), "three are aside");
+    for _ in 0..3 {
+        assert!(outgoing.pop_leftover().is_some_and(|leftover| leftover.queued.is_some()));
+        outgoing.check_invariants();
+    }
+    assert!(outgoing.pop_leftover().is_none());
+}
+
+#[test]
+fn a_window_of_all_identifiers_but_one_leaves_that_one() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(u16::MAX);
+    for _ in 1..u16::MAX {
+        begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+    }
+    for free in [u16::MAX, 70, u16::MAX, 1, 2] {
+        if outgoing.in_flight().len() < usize::from(u16::MAX) && free == u16::MAX {
+            assert_eq!(begin_in_place(&mut outgoing, QoS::AtLeastOnce), free);
+        }
+        outgoing.make_place();
+        assert!(!outgoing.may_begin_in_place(false), "all are in use");
+        answer(&mut outgoing, free, QoS::AtLeastOnce);
+        assert_eq!(begin_in_place(&mut outgoing, QoS::AtLeastOnce), free);
+    }
+}
+
+proptest! {
+    /// The naive model is a list of the deliveries that are not settled, in the order in which they were sent.
+    #[test]
+    fn any_order_of_acknowledgements_settles_what_it_names(
+        window in 1_u16..20,
+        first in prop_oneof![Just(1_u16), Just(u16::MAX - 100), any::<u16>().prop_map(|first| first.max(1))],
+        steps in prop::collection::vec((0..20_u8, any::<prop::sample::Index>()), 1..600),
+    ) {
+        let mut outgoing = Outgoing::default();
+        outgoing.begin_at(PacketIdentifier::new(first).unwrap());
+        outgoing.resume(window);
+        let mut model: Vec<(u16, QoS)> = Vec::new();
+        for (choice, index) in steps {
+            outgoing.make_place();
+            prop_assert_eq!(outgoing.may_begin_in_place(false), model.len() < usize::from(window));
+            prop_assert!(!outgoing.may_begin() || model.len() < usize::from(window));
+            if choice == 0 {
+                outgoing.resume(window);
+                while let Some(index) = outgoing.next_to_resend(0) {
+                    outgoing.check_invariants();
+                    outgoing.resent(Time::from_milliseconds(index as u64), 0);
+                }
+            } else if outgoing.may_begin_in_place(false) {
+                let qos = if choice % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+                let identifier = begin(&mut outgoing, qos).value();
+                prop_assert!(model.iter().all(|(known, _)| *known != identifier), "an identifier in use");
+                model.push((identifier, qos));
+            } else {
+                // Mostly the latest: the others are overtaken.
+                let oldest = model.len().saturating_sub(2);
+                let place = if choice < 3 { index.index(model.len()) } else { oldest };
+                let (value, qos) = model.remove(place);
+                answer(&mut outgoing, value, qos);
+            }
+            outgoing.check_invariants();
+            let expected: Vec<u16> = model.iter().map(|(identifier, _)| *identifier).collect();
+            prop_assert_eq!(in_use(&outgoing), expected, "in the order in which they were sent");
+        }
+        // A broker that starts again gets them in that order.
+        let mut restored = Outgoing::default();
+        for (value, qos) in &model {
+            let stage = Stage::Publish(queued(*qos, Time::NEVER));
+            let identifier = PacketIdentifier::new(*value).unwrap();
+            prop_assert!(restored.restore(identifier, stage.clone()));
+            prop_assert!(!restored.restore(identifier, stage), "it is there");
+            restored.check_invariants();
+        }
+        prop_assert_eq!(in_use(&restored), in_use(&outgoing));
+        restored.resume(window);
+        while let Some(index) = restored.next_to_resend(0) {
+            restored.resent(Time::from_milliseconds(index as u64), 0);
+        }
+        for (value, qos) in model {
+            answer(&mut restored, value, qos);
+        }
+        prop_assert!(restored.is_idle());
+    }
+}

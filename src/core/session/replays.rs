@@ -1,0 +1,292 @@
+//! New subscriptions whose retained messages have not all been handed over.
+
+use std::collections::BTreeMap;
+
+use crate::base::memory::{self, Counted};
+use crate::core::retained::{Position, Stamp};
+use crate::core::subscription::Terms;
+use crate::core::trie::FilterId;
+use crate::protocol::codec::QoS;
+
+/// What one that waits takes in the nodes of both maps, two thirds full.
+const WAITING_BYTES: usize = 96;
+/// The position of a SUBACK that is not known yet.
+const UNANSWERED: u64 = u64::MAX;
+/// Former subscriptions of a session whose retained messages wait for their turn, and the bytes of their filters.
+/// Subscriptions beyond these limits get no more of them.
+const FORMER_MAXIMUM: usize = 64;
+const FORMER_BYTES_MAXIMUM: usize = 16 * 1024;
+
+/// Whose retained messages are handed over.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Those of a subscription, by its filter.
+    Subscription(FilterId),
+    /// Those of one that has ended or was made anew before its turn came.
+    Former(Box<str>),
+}
+
+impl Source {
+    fn is(&self, filter: FilterId) -> bool {
+        *self == Self::Subscription(filter)
+    }
+
+    const fn is_former(&self) -> bool {
+        matches!(self, Self::Former(_))
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Subscription(_) => 0,
+            Self::Former(pattern) => memory::allocation(pattern.len()),
+        }
+    }
+}
+
+/// A subscription whose retained messages are being handed over.
+#[derive(Debug)]
+pub struct Replay {
+    /// Whose they are.
+    pub source: Source,
+    /// The subscription's terms.
+    pub terms: Terms,
+    /// What was the latest retained message when the subscription began.
+    pub began: Stamp,
+    /// The same when its client was last connected, which may have been before.
+    pub connected: Stamp,
+    /// How far it is.
+    pub position: Position,
+}
+
+/// The subscriptions of one session that still get retained messages: one in progress, the others waiting in the
+/// order in which they were made. There may be as many as filters fit into packets, so each is found without looking
+/// at the others.
+#[derive(Debug, Default)]
+pub struct Replays {
+    current: Option<Replay>,
+    waiting: BTreeMap<u64, Waiting>,
+    /// Where in `waiting` a filter stands.
+    turns: BTreeMap<FilterId, u64>,
+    next_turn: u64,
+    /// Bytes of the filters of former subscriptions in `waiting`.
+    former_bytes: usize,
+    /// The latest retained message when the client was last connected.
+    connected: Stamp,
+    counted: Counted,
+}
+
+/// One whose retained messages have not begun.
+#[derive(Debug)]
+struct Waiting {
+    source: Source,
+    terms: Terms,
+    began: Stamp,
+    /// The position of its SUBACK among the answers of the connection, before which no retained message leaves.
+    answer: u64,
+}
+
+impl Replays {
+    /// A new connection, while `latest` is the latest retained message. Those of an earlier one wait for no answer, and
+    /// subscriptions that have ended on it get nothing more.
+    pub fn resume(&mut self, latest: Stamp) {
+        self.connected = latest;
+        self.current.take_if(|current| current.source.is_former());
+        self.current.iter_mut().for_each(|current| current.connected = latest);
+        self.waiting.retain(|_, waiting| !waiting.source.is_former());
+        self.waiting.values_mut().for_each(|waiting| waiting.answer = 0);
+        self.former_bytes = 0;
+        self.count();
+    }
+
+    /// The SUBACK for the latest ones has this position among the answers of the connection; zero if it has left.
+    pub fn are_answered(&mut self, position: u64) {
+        let latest = self.waiting.values_mut().rev().take_while(|waiting| waiting.answer == UNANSWERED);
+        latest.for_each(|waiting| waiting.answer = position);
+    }
+
+    /// Whether nothing is left to be handed over.
+    pub fn is_empty(&self) -> bool {
+        self.current.is_none() && self.waiting.is_empty()
+    }
+
+    /// A subscription was made while `latest` was the latest retained message. An earlier subscription with this filter
+    /// gets no more retained messages, unless [`Replays::detach`] was called for it.
+    pub fn begin(&mut self, filter: FilterId, terms: Terms, latest: Stamp) {
+        self.forget(filter);
+        let source = Source::Subscription(filter);
+        self.turns.insert(filter, self.next_turn);
+        self.waiting.insert(self.next_turn, Waiting { source, terms, began: latest, answer: UNANSWERED });
+        self.next_turn += 1;
+        self.count();
+    }
+
+    /// The QoS of the messages that the client has to take before a subscription can get the rest of its retained
+    /// messages, if there is a rest.
+    pub fn owed(&self, filter: FilterId) -> Option<QoS> {
+        let current = self.current.as_ref().map(|current| current.terms.qos());
+        match self.turns.get(&filter).and_then(|turn| self.waiting.get(turn)) {
+            Some(waiting) => Some(waiting.terms.qos().max(current.unwrap_or(QoS::AtMostOnce))),
+            None => {
+                current.filter(|_| self.current.as_ref().is_some_and(|current| current.source.is(filter)))
+            }
+        }
+    }
+
+    /// A subscription ends or is renewed. It still gets its retained messages when their turn comes, as many as the
+    /// client takes then; `pattern` is what it has subscribed to.
+    pub fn detach(&mut self, filter: FilterId, pattern: &str) {
+        let former = self.waiting.len() - self.turns.len();
+        let bytes = memory::allocation(pattern.len());
+        if former >= FORMER_MAXIMUM || self.former_bytes + bytes > FORMER_BYTES_MAXIMUM {
+            self.forget(filter);
+            return;
+        }
+        if let Some(current) = self.current.as_mut().filter(|current| current.source.is(filter)) {
+            current.source = Source::Former(pattern.into());
+        }
+        if let Some(turn) = self.turns.remove(&filter)
+            && let Some(waiting) = self.waiting.get_mut(&turn)
+        {
+            waiting.source = Source::Former(pattern.into());
+            self.former_bytes += bytes;
+        }
+        self.count();
+    }
+
+    /// A subscription has ended and gets nothing more.
+    pub fn forget(&mut self, filter: FilterId) {
+        self.current.take_if(|current| current.source.is(filter));
+        if let Some(turn) = self.turns.remove(&filter) {
+            self.waiting.remove(&turn);
+        }
+        self.count();
+    }
+
+    /// Takes the one to go on with, if its SUBACK has left: `has_left` tells so of a position among the answers.
+    pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<Replay> {
+        if self.current.is_none() {
+            let answer = self.waiting.first_entry()?.get().answer;
+            if answer == UNANSWERED || answer > 0 && !has_left(answer) {
+                return None;
+            }
+            self.current = self.take_waiting();
+        }
+        let next = self.current.take();
+        self.count();
+        next
+    }
+
+    /// Takes the first one whose retained messages have not begun.
+    fn take_waiting(&mut self) -> Option<Replay> {
+        let (_, Waiting { source, terms, began, .. }) = self.waiting.pop_first()?;
+        match &source {
+            Source::Subscription(filter) => {
+                self.turns.remove(filter);
+            }
+            former @ Source::Former(_) => self.former_bytes -= former.memory(),
+        }
+        Some(Replay { source, terms, began, connected: self.connected, position: Position::default() })
+    }
+
+    /// Takes one of a session that is over.
+    pub fn take_any(&mut self) -> Option<Replay> {
+        let taken = self.current.take().or_else(|| self.take_waiting());
+        self.count();
+        taken
+    }
+
+    /// Puts back what [`Replays::take_next`] gave and is not over.
+    pub fn put_back(&mut self, replay: Replay) {
+        self.current = Some(replay);
+        self.count();
+    }
+
+    /// Bytes that they take.
+    pub const fn memory(&self) -> usize {
+        self.counted.bytes()
+    }
+
+    fn count(&mut self) {
+        let current =
+            self.current.as_ref().map_or(0, |current| current.position.memory() + current.source.memory());
+        self.counted.set(self.waiting.len() * WAITING_BYTES + self.former_bytes + current);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::trie::Trie;
+
+    fn terms(identifier: u32) -> Terms {
+        Terms::new(QoS::AtMostOnce, false, false, identifier)
+    }
+
+    fn next(replays: &mut Replays) -> Option<(Source, Terms)> {
+        replays.take_next(|_| true).map(|replay| (replay.source, replay.terms))
+    }
+
+    #[test]
+    fn one_made_anew_begins_anew_and_one_that_ended_is_gone() {
+        let mut trie = Trie::new();
+        let [first, second] = ["a", "b"].map(|pattern| trie.insert(pattern, ()));
+        let [old, new] = [0, 1].map(terms);
+        let mut replays = Replays::default();
+        for filter in [second, first, second] {
+            replays.begin(filter, old, Stamp::default());
+        }
+        assert!(replays.take_next(|_| true).is_none(), "there is no SUBACK yet");
+        replays.are_answered(7);
+        assert!(replays.take_next(|position| position < 7).is_none(), "the SUBACK has not left");
+        let replay = replays.take_next(|position| position == 7).unwrap();
+        assert_eq!((&replay.source, replay.terms), (&Source::Subscription(first), old));
+        replays.put_back(replay);
+        replays.begin(first, new, Stamp::default());
+        replays.are_answered(0);
+        let replay = replays.take_next(|_| true).unwrap();
+        let is_second = replay.source == Source::Subscription(second);
+        assert!(is_second && replay.terms == old, "what is made anew goes to the end");
+        replays.put_back(replay);
+        replays.forget(second);
+        assert_eq!(next(&mut replays), Some((Source::Subscription(first), new)));
+        assert!(replays.is_empty() && replays.memory() == 0);
+    }
+
+    #[test]
+    fn one_that_has_ended_before_its_turn_has_its_turn() {
+        let mut trie = Trie::new();
+        let filter = trie.insert("a", ());
+        let mut replays = Replays::default();
+        replays.begin(filter, terms(1), Stamp::default());
+        replays.detach(filter, "a");
+        assert_eq!(replays.owed(filter), None);
+        replays.begin(filter, terms(2), Stamp::default());
+        assert_eq!(replays.owed(filter), Some(QoS::AtMostOnce));
+        replays.are_answered(0);
+        assert_eq!(next(&mut replays), Some((Source::Former("a".into()), terms(1))));
+        assert_eq!(next(&mut replays), Some((Source::Subscription(filter), terms(2))));
+        assert!(replays.is_empty() && replays.memory() == 0);
+    }
+
+    #[test]
+    fn former_ones_are_bounded_and_end_with_their_connection() {
+        let mut trie = Trie::new();
+        let filter = trie.insert("a", ());
+        let mut replays = Replays::default();
+        for _ in 0..=FORMER_MAXIMUM {
+            replays.begin(filter, terms(0), Stamp::default());
+            replays.detach(filter, "a");
+        }
+        replays.begin(filter, terms(1), Stamp::default());
+        assert_eq!(replays.waiting.len(), FORMER_MAXIMUM + 1);
+        replays.resume(Stamp::default());
+        assert_eq!(next(&mut replays), Some((Source::Subscription(filter), terms(1))));
+        let long = "x".repeat(FORMER_BYTES_MAXIMUM / 2 + 1);
+        for _ in 0..2 {
+            replays.begin(filter, terms(0), Stamp::default());
+            replays.detach(filter, &long);
+        }
+        assert_eq!(replays.waiting.len(), 1);
+        assert!(replays.take_any().is_some() && replays.is_empty() && replays.memory() == 0);
+    }
+}

@@ -1,0 +1,163 @@
+//! The subscriptions of one session, and where each stands among those of its filter or the members of its group.
+//! That is known because a search among all who subscribed alike could take longer than anything else that a packet
+//! asks for. Most sessions have one subscription, which takes no memory of its own.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds as _};
+
+use crate::base::memory;
+use crate::core::subscription::{GroupId, Held};
+
+/// The smallest node of a map, and what one more takes in nodes hardly more than half full: filters that are new come
+/// in rising order, and a node that is split at its end stays as it is.
+const NODE_BYTES: usize = 160;
+const ENTRY_BYTES: usize = 28;
+
+/// What a session is subscribed to.
+#[derive(Debug, Default)]
+pub struct Subscriptions(Kept);
+
+#[derive(Debug, Default)]
+enum Kept {
+    #[default]
+    None,
+    One(Held, u32),
+    #[expect(clippy::box_collection, reason = "sessions with one are many, and so take less")]
+    Several(Box<BTreeMap<Held, u32>>),
+}
+
+impl Subscriptions {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Kept::None => 0,
+            Kept::One(..) => 1,
+            Kept::Several(several) => several.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where this one stands, if it is one of them.
+    pub fn position(&self, held: Held) -> Option<u32> {
+        match &self.0 {
+            Kept::One(one, position) if *one == held => Some(*position),
+            Kept::None | Kept::One(..) => None,
+            Kept::Several(several) => several.get(&held).copied(),
+        }
+    }
+
+    /// Adds one, or says where it stands now.
+    pub fn insert(&mut self, held: Held, position: u32) {
+        match &mut self.0 {
+            Kept::None => self.0 = Kept::One(held, position),
+            Kept::One(one, former) if *one == held => *former = position,
+            Kept::One(one, former) => {
+                self.0 = Kept::Several(Box::new(BTreeMap::from([(*one, *former), (held, position)])));
+            }
+            Kept::Several(several) => {
+                several.insert(held, position);
+            }
+        }
+    }
+
+    /// Takes one out; tells where it stood.
+    pub fn remove(&mut self, held: Held) -> Option<u32> {
+        let position = self.position(held)?;
+        match &mut self.0 {
+            Kept::Several(several) if several.len() > 1 => {
+                several.remove(&held);
+            }
+            // One may come back at once, so only none at all gives the map up.
+            _ => self.0 = Kept::None,
+        }
+        Some(position)
+    }
+
+    /// The Shared Subscription among them that comes after this one in order, or the first one.
+    pub fn group_after(&self, former: Option<GroupId>) -> Option<GroupId> {
+        let beginning = match former {
+            Some(former) => Bound::Excluded(Held::Group(former)),
+            // They stand after all others.
+            None => Bound::Included(Held::Group(GroupId::FIRST)),
+        };
+        let next = match &self.0 {
+            Kept::None => None,
+            Kept::One(one, _) => Some(*one).filter(|one| (beginning, Bound::Unbounded).contains(one)),
+            Kept::Several(several) => {
+                several.range((beginning, Bound::Unbounded)).next().map(|(&held, _)| held)
+            }
+        };
+        next.and_then(|held| match held {
+            Held::Filter(_) => None,
+            Held::Group(group) => Some(group),
+        })
+    }
+
+    /// Takes the first one out.
+    pub fn pop_first(&mut self) -> Option<(Held, u32)> {
+        let (held, position) = self.iter().next()?;
+        self.remove(held);
+        Some((held, position))
+    }
+
+    /// All of them, in order, with where they stand.
+    pub fn iter(&self) -> impl Iterator<Item = (Held, u32)> {
+        let (one, several) = match &self.0 {
+            Kept::None => (None, None),
+            Kept::One(one, position) => (Some((*one, *position)), None),
+            Kept::Several(several) => (None, Some(several.iter())),
+        };
+        one.into_iter().chain(several.into_iter().flatten().map(|(&held, &position)| (held, position)))
+    }
+
+    /// Bytes that they take beside their place in the session.
+    pub fn memory(&self) -> usize {
+        match &self.0 {
+            Kept::None | Kept::One(..) => 0,
+            Kept::Several(several) => {
+                memory::allocation(size_of::<BTreeMap<Held, u32>>())
+                    + NODE_BYTES
+                    + several.len() * ENTRY_BYTES
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::trie::Trie;
+
+    #[test]
+    fn however_many_there_are_each_is_there_once() {
+        let mut trie = Trie::new();
+        let held = ["a", "b", "c"].map(|pattern| Held::Filter(trie.insert(pattern, ())));
+        let mut subscriptions = Subscriptions::default();
+        for count in [1, 2, 3] {
+            for (&one, position) in held[..count].iter().zip(10..) {
+                subscriptions.insert(one, 0);
+                subscriptions.insert(one, position);
+            }
+            assert_eq!(subscriptions.len(), count);
+            let expected: Vec<_> = held[..count].iter().copied().zip(10..).collect();
+            assert_eq!(subscriptions.iter().collect::<Vec<_>>(), expected);
+        }
+        for (left, &one) in held.iter().enumerate().rev() {
+            let position = 10 + u32::try_from(left).unwrap();
+            assert_eq!(
+                (subscriptions.position(one), subscriptions.remove(one)),
+                (Some(position), Some(position))
+            );
+            assert_eq!((subscriptions.position(one), subscriptions.remove(one)), (None, None));
+            assert_eq!(subscriptions.len(), left);
+        }
+        assert!(subscriptions.is_empty() && subscriptions.memory() == 0);
+        subscriptions.insert(held[1], 7);
+        assert_eq!((subscriptions.remove(held[0]), subscriptions.pop_first()), (None, Some((held[1], 7))));
+        assert_eq!(subscriptions.pop_first(), None);
+    }
+}

@@ -1,0 +1,220 @@
+//! Slots with keys that know their occupant: a slab whose keys carry a generation, so that a recycled slot is
+//! never mistaken for its predecessor.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+use slab::Slab;
+
+use crate::base::memory::{self, Shrinking};
+
+/// Names the key of a connection.
+#[derive(Debug)]
+pub enum ConnectionMark {}
+/// Names the key of a session.
+#[derive(Debug)]
+pub enum SessionMark {}
+
+/// The key of a connection.
+pub type ConnectionId = Id<ConnectionMark>;
+/// The key of a session.
+pub type SessionId = Id<SessionMark>;
+
+/// A slot's index and the generation of its occupant.
+pub struct Id<M> {
+    index: u32,
+    generation: u32,
+    mark: PhantomData<fn() -> M>,
+}
+
+impl<M> Id<M> {
+    /// The key of the occupant of this generation, put together again by who has kept its parts.
+    pub const fn of(index: u32, generation: u32) -> Self {
+        Self { index, generation, mark: PhantomData }
+    }
+
+    /// The slot's index, small and reused.
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// Which of the slot's occupants it is.
+    pub const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl<M> Clone for Id<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Id<M> {}
+
+impl<M> PartialEq for Id<M> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.index, self.generation) == (other.index, other.generation)
+    }
+}
+
+impl<M> Eq for Id<M> {}
+
+impl<M> PartialOrd for Id<M> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<M> Ord for Id<M> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.index, self.generation).cmp(&(other.index, other.generation))
+    }
+}
+
+impl<M> Hash for Id<M> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.index, self.generation).hash(state);
+    }
+}
+
+impl<M> fmt::Debug for Id<M> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.index, self.generation)
+    }
+}
+
+/// Slots added at least when all are occupied.
+const SLOTS_STEP: usize = 16;
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: T,
+}
+
+/// The occupants of all slots.
+#[derive(Debug)]
+pub struct Slots<M, T> {
+    slab: Slab<Slot<T>>,
+    next_generation: u32,
+    shrinking: Shrinking,
+    mark: PhantomData<fn() -> M>,
+}
+
+impl<M, T> Default for Slots<M, T> {
+    fn default() -> Self {
+        Self { slab: Slab::new(), next_generation: 0, shrinking: Shrinking::default(), mark: PhantomData }
+    }
+}
+
+impl<M, T> Slots<M, T> {
+    /// Puts what `make` builds from its own key into a free slot.
+    ///
+    /// # Panics
+    ///
+    /// With more than `u32::MAX` occupants, which the limits above exclude.
+    pub fn insert_with(&mut self, make: impl FnOnce(Id<M>) -> T) -> Id<M> {
+        if self.slab.len() == self.slab.capacity() {
+            // Doubling would take a large part of a small memory budget in one step, and half of it for nothing.
+            self.slab.reserve_exact((self.slab.len() / 8).max(SLOTS_STEP));
+        }
+        let entry = self.slab.vacant_entry();
+        let index = u32::try_from(entry.key()).expect("the limits keep the count below u32::MAX");
+        let id = Id { index, generation: self.next_generation, mark: PhantomData };
+        self.next_generation = self.next_generation.wrapping_add(1);
+        entry.insert(Slot { generation: id.generation, value: make(id) });
+        id
+    }
+
+    /// The occupant, unless it has left.
+    #[inline]
+    pub fn find(&self, id: Id<M>) -> Option<&T> {
+        self.slab.get(id.index()).filter(|slot| slot.generation == id.generation).map(|slot| &slot.value)
+    }
+
+    /// The occupant, unless it has left.
+    #[inline]
+    pub fn find_mut(&mut self, id: Id<M>) -> Option<&mut T> {
+        let slot = self.slab.get_mut(id.index())?;
+        (slot.generation == id.generation).then_some(&mut slot.value)
+    }
+
+    /// The key of who occupies a slot.
+    pub fn id_at(&self, index: u32) -> Option<Id<M>> {
+        let slot = self.slab.get(index as usize)?;
+        Some(Id { index, generation: slot.generation, mark: PhantomData })
+    }
+
+    /// Takes the occupant out.
+    pub fn remove(&mut self, id: Id<M>) -> Option<T> {
+        self.find(id)?;
+        let slot = self.slab.remove(id.index());
+        if self.shrinking.is_due(self.slab.len(), self.slab.capacity()) {
+            // As far as the last occupied slot allows.
+            self.slab.shrink_to_fit();
+        }
+        Some(slot.value)
+    }
+
+    /// Bytes that the slots take, occupied or not.
+    pub fn memory(&self) -> usize {
+        // The slab keeps one word beside each slot to tell whether it is free.
+        memory::allocation(self.slab.capacity() * (size_of::<Slot<T>>() + size_of::<usize>()))
+    }
+
+    /// How many slots are occupied.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether no slot is occupied.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// All occupants with their keys, in the order of their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (Id<M>, &T)> {
+        self.slab.iter().map(|(key, slot)| {
+            let index = u32::try_from(key).expect("the limits keep the count below u32::MAX");
+            (Id { index, generation: slot.generation, mark: PhantomData }, &slot.value)
+        })
+    }
+}
+
+impl<M, T> std::ops::Index<Id<M>> for Slots<M, T> {
+    type Output = T;
+
+    /// # Panics
+    ///
+    /// If the occupant has left; ours to know.
+    #[inline]
+    fn index(&self, id: Id<M>) -> &T {
+        self.find(id).expect("the occupant of this key is still here")
+    }
+}
+
+impl<M, T> std::ops::IndexMut<Id<M>> for Slots<M, T> {
+    #[inline]
+    fn index_mut(&mut self, id: Id<M>) -> &mut T {
+        self.find_mut(id).expect("the occupant of this key is still here")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recycled_slot_is_not_its_predecessor() {
+        let mut slots: Slots<SessionMark, u8> = Slots::default();
+        let first = slots.insert_with(|_| 1);
+        assert_eq!(slots.remove(first), Some(1));
+        let second = slots.insert_with(|_| 2);
+        assert_eq!(first.index(), second.index());
+        assert_eq!((slots.find(first), slots.find(second)), (None, Some(&2)));
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.len(), 1);
+    }
+}

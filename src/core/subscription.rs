@@ -1,0 +1,278 @@
+//! What the trie holds for each subscription, and the small types that describe one.
+
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::base::memory::{self, Audit, Counted};
+use crate::core::slots::SessionId;
+use crate::core::trie::FilterId;
+use crate::protocol::codec::QoS;
+
+/// The bits that a Subscription Identifier takes.
+const IDENTIFIER_BITS: u32 = 28;
+
+/// The largest Subscription Identifier.
+pub const IDENTIFIER_MAXIMUM: u32 = (1 << IDENTIFIER_BITS) - 1;
+
+/// One Shared Subscription: a Share Name with a Topic Filter. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupId(NonZeroU32);
+
+impl GroupId {
+    /// The smallest of all.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// The key with this number.
+    pub const fn new(number: NonZeroU32) -> Self {
+        Self(number)
+    }
+}
+
+/// What a client asked of a subscription, packed into four bytes: the granted QoS, No Local, Retain As
+/// Published and the Subscription Identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms(u32);
+
+impl Terms {
+    const NO_LOCAL: u32 = 1 << 30;
+    const RETAIN_AS_PUBLISHED: u32 = 1 << 31;
+
+    /// Packs them. The identifier is at most 2^28 - 1, as the codec has checked; zero stands for none.
+    pub fn new(qos: QoS, no_local: bool, retain_as_published: bool, identifier: u32) -> Self {
+        assert!(identifier <= IDENTIFIER_MAXIMUM, "the codec limits Subscription Identifiers");
+        let flags = if no_local { Self::NO_LOCAL } else { 0 }
+            | if retain_as_published { Self::RETAIN_AS_PUBLISHED } else { 0 };
+        Self(identifier | u32::from(qos.level()) << IDENTIFIER_BITS | flags)
+    }
+
+    /// The granted QoS.
+    #[inline]
+    pub fn qos(self) -> QoS {
+        match self.0 >> IDENTIFIER_BITS & 3 {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        }
+    }
+
+    /// Whether nothing but a QoS was asked for.
+    #[inline]
+    pub const fn are_plain(self) -> bool {
+        self.0 & !(3 << IDENTIFIER_BITS) == 0
+    }
+
+    /// The same at a lower QoS, if that is lower.
+    pub fn capped(self, most: QoS) -> Self {
+        let qos = u32::from(self.qos().min(most).level()) << IDENTIFIER_BITS;
+        Self(self.0 & !(3 << IDENTIFIER_BITS) | qos)
+    }
+
+    /// What another subscription of the same session adds: its QoS, if that is higher, and RETAIN as published; and the
+    /// client's own messages, unless both leave them out.
+    pub fn joined(self, other: Self) -> Self {
+        let no_local = self.no_local() && other.no_local();
+        let as_published = self.retain_as_published() || other.retain_as_published();
+        Self::new(self.qos().max(other.qos()), no_local, as_published, self.identifier().unwrap_or(0))
+    }
+
+    /// Whether the subscriber's own messages are left out.
+    pub const fn no_local(self) -> bool {
+        self.0 & Self::NO_LOCAL != 0
+    }
+
+    /// Whether the RETAIN flag is forwarded as it was published.
+    pub const fn retain_as_published(self) -> bool {
+        self.0 & Self::RETAIN_AS_PUBLISHED != 0
+    }
+
+    /// The Subscription Identifier.
+    pub const fn identifier(self) -> Option<u32> {
+        match self.0 & IDENTIFIER_MAXIMUM {
+            0 => None,
+            identifier => Some(identifier),
+        }
+    }
+}
+
+/// Who gets what matches a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// One session.
+    Session(SessionId),
+    /// One member of a Shared Subscription.
+    Group(GroupId),
+}
+
+/// One entry of a filter's node in the trie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// Who gets what matches.
+    pub target: Target,
+    /// On which terms. For a group each member's own terms count instead.
+    pub terms: Terms,
+}
+
+const _: () = assert!(size_of::<Subscriber>() <= 16, "a million subscriptions pay for every byte here");
+
+/// A subscription as its session remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// An ordinary subscription, by its node in the trie.
+    Filter(FilterId),
+    /// Membership in a Shared Subscription.
+    Group(GroupId),
+}
+
+/// The Subscription Identifiers that go with one delivery: almost always none, so eight bytes. A clone shares the list,
+/// and may go to another thread; so the memory is not counted here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identifiers(Option<Arc<Box<[u32]>>>);
+
+impl Identifiers {
+    /// Keeps `identifiers`.
+    pub fn new(identifiers: &[u32]) -> Self {
+        Self((!identifiers.is_empty()).then(|| Arc::new(identifiers.into())))
+    }
+
+    /// The identifiers.
+    pub fn as_slice(&self) -> &[u32] {
+        self.0.as_ref().map_or(&[], |list| list)
+    }
+
+    /// Bytes that the list takes, however many share it.
+    pub fn memory(&self) -> usize {
+        self.0.as_ref().map_or(0, |list| {
+            memory::allocation(size_of::<Box<[u32]>>() + 2 * size_of::<usize>())
+                + memory::allocation(size_of_val::<[u32]>(list))
+        })
+    }
+}
+
+/// The same as the broker keeps them, counted once for all deliveries that share them.
+#[derive(Clone, Debug, Default)]
+pub struct SharedIdentifiers(Option<Rc<CountedIdentifiers>>);
+
+#[derive(Debug)]
+struct CountedIdentifiers {
+    identifiers: Identifiers,
+    counted: Counted,
+}
+
+impl SharedIdentifiers {
+    /// The identifiers.
+    #[inline]
+    pub fn as_slice(&self) -> &[u32] {
+        self.0.as_ref().map_or(&[], |shared| shared.identifiers.as_slice())
+    }
+
+    /// The same list, for another thread.
+    pub fn portable(&self) -> Identifiers {
+        self.0.as_ref().map_or_else(Identifiers::default, |shared| shared.identifiers.clone())
+    }
+
+    /// Adds what they take to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        if let Some(shared) = &self.0 {
+            audit.add_shared(Rc::as_ptr(shared).addr(), shared.counted.bytes());
+        }
+    }
+}
+
+impl From<Identifiers> for SharedIdentifiers {
+    #[inline]
+    fn from(identifiers: Identifiers) -> Self {
+        Self(identifiers.0.is_some().then(|| {
+            let shared = memory::allocation(size_of::<CountedIdentifiers>() + 2 * size_of::<usize>());
+            let counted = Counted::new(shared + identifiers.memory());
+            Rc::new(CountedIdentifiers { identifiers, counted })
+        }))
+    }
+}
+
+/// The list that was shared last. Deliveries with equal lists follow one another, because publishers repeat themselves
+/// and a queue holds what they sent.
+#[derive(Debug, Default)]
+pub struct LatestIdentifiers(SharedIdentifiers);
+
+impl LatestIdentifiers {
+    /// A list of these identifiers, the last one if it is equal.
+    #[inline]
+    pub fn share(&mut self, identifiers: &[u32]) -> SharedIdentifiers {
+        if identifiers.is_empty() {
+            return SharedIdentifiers::default();
+        }
+        self.share_some(identifiers)
+    }
+
+    #[inline(never)]
+    fn share_some(&mut self, identifiers: &[u32]) -> SharedIdentifiers {
+        if self.0.as_slice() != identifiers {
+            self.0 = Identifiers::new(identifiers).into();
+        }
+        self.0.clone()
+    }
+
+    /// A delivery goes on that has this list: it is likely to be asked for next.
+    #[inline]
+    pub fn note(&mut self, identifiers: &SharedIdentifiers) {
+        if identifiers.0.is_some() {
+            self.0 = identifiers.clone();
+        }
+    }
+
+    /// Adds what it takes to an audit.
+    pub fn audit(&self, audit: &mut Audit) {
+        self.0.audit(audit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_keep_what_was_asked() {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            for (no_local, retain_as_published) in [(false, false), (true, false), (false, true)] {
+                for identifier in [0, 1, IDENTIFIER_MAXIMUM] {
+                    let terms = Terms::new(qos, no_local, retain_as_published, identifier);
+                    assert_eq!(terms.qos(), qos);
+                    assert_eq!(terms.no_local(), no_local);
+                    assert_eq!(terms.retain_as_published(), retain_as_published);
+                    assert_eq!(terms.identifier().unwrap_or(0), identifier);
+                    let capped =
+                        Terms::new(qos.min(QoS::AtLeastOnce), no_local, retain_as_published, identifier);
+                    assert_eq!(terms.capped(QoS::AtLeastOnce), capped);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equal_lists_are_one_and_counted_once() {
+        let before = memory::held();
+        let mut latest = LatestIdentifiers::default();
+        let long: Vec<u32> = (1..=1000).collect();
+        let first = latest.share(&long);
+        let held = memory::held() - before;
+        assert!((4000..4200).contains(&held), "{held}");
+        let second = latest.share(&long);
+        assert_eq!((memory::held() - before, second.as_slice()), (held, &*long));
+        let portable = second.portable();
+        assert_eq!(portable.as_slice().as_ptr(), first.as_slice().as_ptr(), "the list is not copied");
+        let other = latest.share(&long[1..]);
+        latest.note(&first);
+        assert_eq!(latest.share(&long).as_slice().as_ptr(), first.as_slice().as_ptr());
+        drop((first, second, other, latest));
+        assert_eq!(memory::held(), before);
+        assert_eq!(portable.as_slice(), long);
+    }
+
+    #[test]
+    fn no_identifiers_take_nothing() {
+        let before = memory::held();
+        let none = LatestIdentifiers::default().share(&[]);
+        assert_eq!((memory::held(), none.as_slice(), none.portable().memory()), (before, &[][..], 0));
+    }
+}

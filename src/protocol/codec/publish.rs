@@ -1,0 +1,608 @@
+//! PUBLISH: a message on its way. The hot path of the broker.
+
+use super::properties::PropertySet;
+use super::property::identifier;
+use super::reader::{self, Reader};
+use super::{
+    DecodeError, Frame, PACKET_SIZE_MAXIMUM, PacketIdentifier, Properties, ProtocolVersion, QoS, Status,
+    frame, kind, writer,
+};
+use crate::protocol::topic::TopicName;
+
+const PROPERTIES: PropertySet = PropertySet::of(&[
+    identifier::PAYLOAD_FORMAT_INDICATOR,
+    identifier::MESSAGE_EXPIRY_INTERVAL,
+    identifier::TOPIC_ALIAS,
+    identifier::RESPONSE_TOPIC,
+    identifier::CORRELATION_DATA,
+    identifier::CONTENT_TYPE,
+])
+.with_subscription_identifiers();
+
+const DUP: u8 = 0b1000;
+const RETAIN: u8 = 0b0001;
+
+/// The quality of service together with the Packet Identifier that it asks for: QoS 0 has none [MQTT-2.2.1-2].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// QoS 0.
+    AtMostOnce,
+    /// QoS 1.
+    AtLeastOnce(PacketIdentifier),
+    /// QoS 2.
+    ExactlyOnce(PacketIdentifier),
+}
+
+impl Delivery {
+    /// The quality of service.
+    #[inline]
+    pub const fn qos(self) -> QoS {
+        match self {
+            Self::AtMostOnce => QoS::AtMostOnce,
+            Self::AtLeastOnce(_) => QoS::AtLeastOnce,
+            Self::ExactlyOnce(_) => QoS::ExactlyOnce,
+        }
+    }
+
+    /// The Packet Identifier, unless the quality of service is 0.
+    #[inline]
+    pub const fn packet_identifier(self) -> Option<PacketIdentifier> {
+        match self {
+            Self::AtMostOnce => None,
+            Self::AtLeastOnce(identifier) | Self::ExactlyOnce(identifier) => Some(identifier),
+        }
+    }
+}
+
+/// A message published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Whether this may be a redelivery. Never at QoS 0.
+    pub dup: bool,
+    /// On the way to the broker: whether it is to be kept. On the way from it: whether it was kept.
+    pub retain: bool,
+    /// Quality of service and Packet Identifier.
+    pub delivery: Delivery,
+    /// Where it is published to; `None` if a Topic Alias stands for it, in MQTT 5.0 only.
+    pub topic: Option<TopicName<'a>>,
+    /// None before MQTT 5.0.
+    pub properties: Properties<'a>,
+    /// The message itself.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Properties<'a> {
+    /// A block as it stands in a PUBLISH, with its length in front and nothing behind it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a PUBLISH with this block would be refused for.
+    pub fn of_publish(block: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(block);
+        let properties = Properties::read(&mut reader, ProtocolVersion::V5, PROPERTIES)?;
+        reader.finish()?;
+        Ok(properties)
+    }
+}
+
+/// A PUBLISH without DUP, RETAIN and properties, in its shortest form: what receivers of the same version get too,
+/// byte for byte but for the Packet Identifier.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainPublish<'a> {
+    /// Quality of service and Packet Identifier.
+    pub delivery: Delivery,
+    /// The message itself.
+    pub payload: &'a [u8],
+    /// The whole packet.
+    pub packet: &'a [u8],
+    /// The version it is of.
+    pub version: ProtocolVersion,
+}
+
+impl PlainPublish<'_> {
+    /// Where in the packet the Packet Identifier stands, or at QoS 0 would stand.
+    #[inline]
+    pub fn packet_identifier_at(&self) -> usize {
+        let identifier_length = if self.delivery == Delivery::AtMostOnce { 0 } else { 2 };
+        let properties_length = usize::from(self.version == ProtocolVersion::V5);
+        self.packet.len() - self.payload.len() - properties_length - identifier_length
+    }
+}
+
+/// Plain packets of QoS 0 on one topic, one right behind the other: what a receiver of the same version gets, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainRun<'a> {
+    /// The bytes of the Topic Name, which are not checked.
+    pub topic: &'a [u8],
+    /// All packets.
+    pub bytes: &'a [u8],
+    /// How many packets there are.
+    pub count: usize,
+    /// The length of the longest of them in bytes.
+    pub longest: usize,
+    /// Bytes of all their Application Messages.
+    pub payload_bytes: usize,
+}
+
+impl<'a> PlainRun<'a> {
+    /// Whether a run of more than one packet may begin with this one, by a quick look at the bytes `behind` it.
+    #[inline]
+    pub fn may_begin_with(first: &Frame<'_>, behind: &[u8]) -> bool {
+        const FIRST_BYTE: u8 = kind::PUBLISH << 4;
+        let [FIRST_BYTE, length, body @ ..] = behind else { return false };
+        let is_longer = length & 0x80 != 0;
+        let begins_alike = || {
+            let topic = Reader::new(first.body).binary().ok()?;
+            Some(body.starts_with(first.body.get(..2 + topic.len())?))
+        };
+        first.first_byte == FIRST_BYTE && (is_longer || begins_alike().unwrap_or(false))
+    }
+
+    /// The run at the front of `input`; of no packets, if it does not begin with one of that kind. A packet over
+    /// `maximum_packet_size` ends it, and so does its own length of `enough` bytes.
+    pub fn new(input: &'a [u8], version: ProtocolVersion, maximum_packet_size: usize, enough: usize) -> Self {
+        let mut run = Self { topic: &[], bytes: &[], count: 0, longest: 0, payload_bytes: 0 };
+        while run.bytes.len() < enough {
+            let (_, rest) = input.split_at(run.bytes.len());
+            let Ok(Status::Complete(cut)) = frame(rest, maximum_packet_size) else { break };
+            let Ok(Some(unchecked)) = unchecked_publish(&cut, version) else { break };
+            if run.count > 0 && run.topic != unchecked.topic {
+                break;
+            }
+            match unchecked.plain(version) {
+                Some(plain) if plain.delivery == Delivery::AtMostOnce => {
+                    run.payload_bytes += plain.payload.len()
+                }
+                _ => break,
+            }
+            run.topic = unchecked.topic;
+            run.bytes = input.split_at(run.bytes.len() + cut.length).0;
+            run.count += 1;
+            run.longest = run.longest.max(cut.length);
+        }
+        run
+    }
+}
+
+/// Plain packets on one topic and of one QoS, one right behind the other.
+#[derive(Clone, Debug)]
+pub struct PlainPublishes<'a> {
+    qos: QoS,
+    topic: &'a [u8],
+    version: ProtocolVersion,
+    maximum_packet_size: usize,
+    /// The one to be told next.
+    next: Option<PlainPublish<'a>>,
+    /// What stands behind that.
+    rest: &'a [u8],
+}
+
+impl<'a> PlainPublishes<'a> {
+    /// The `first` one and those of its kind behind it in `input`, which begins with it. A packet over
+    /// `maximum_packet_size` ends them.
+    #[inline]
+    pub fn new(
+        first: PlainPublish<'a>,
+        topic: &'a [u8],
+        input: &'a [u8],
+        maximum_packet_size: usize,
+    ) -> Self {
+        let qos = first.delivery.qos();
+        let rest = input.get(first.packet.len()..).unwrap_or_default();
+        Self { qos, topic, version: first.version, maximum_packet_size, next: Some(first), rest }
+    }
+
+    /// The QoS of all of them.
+    #[inline]
+    pub const fn qos(&self) -> QoS {
+        self.qos
+    }
+
+    #[inline]
+    fn cut(&mut self) -> Option<PlainPublish<'a>> {
+        let Ok(Status::Complete(cut)) = frame(self.rest, self.maximum_packet_size) else { return None };
+        if cut.first_byte != kind::PUBLISH << 4 | self.qos.level() << 1 {
+            return None;
+        }
+        let unchecked = UncheckedPublish::new(&cut).ok().filter(|unchecked| unchecked.topic == self.topic)?;
+        let plain = unchecked.plain(self.version)?;
+        self.rest = self.rest.get(cut.length..)?;
+        Some(plain)
+    }
+}
+
+impl<'a> Iterator for PlainPublishes<'a> {
+    type Item = PlainPublish<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next.take();
+        next.or_else(|| self.cut())
+    }
+}
+
+/// A PUBLISH of which nothing but the length of its Topic Name has been looked at. So whoever has checked the same
+/// bytes before need not do it again.
+#[derive(Clone, Copy, Debug)]
+pub struct UncheckedPublish<'a> {
+    /// The bytes of the Topic Name.
+    pub topic: &'a [u8],
+    first_byte: u8,
+    /// What follows the Topic Name.
+    rest: &'a [u8],
+    packet: &'a [u8],
+}
+
+/// The PUBLISH in this frame, yet to be decoded; `None` if it is another packet.
+///
+/// # Errors
+///
+/// If the Remaining Length or the Topic Name do not fit.
+#[inline]
+pub fn unchecked_publish<'a>(
+    frame: &Frame<'a>,
+    version: ProtocolVersion,
+) -> Result<Option<UncheckedPublish<'a>>, DecodeError> {
+    if frame.kind() != kind::PUBLISH {
+        return Ok(None);
+    }
+    frame.check_length(version)?;
+    UncheckedPublish::new(frame).map(Some)
+}
+
+impl<'a> UncheckedPublish<'a> {
+    #[inline]
+    pub(super) fn new(frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame.body);
+        let topic = reader.binary()?;
+        Ok(Self { topic, first_byte: frame.first_byte, rest: reader.rest(), packet: frame.packet })
+    }
+
+    /// Decodes the packet.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::decode`].
+    pub fn decode(&self, version: ProtocolVersion) -> Result<Publish<'a>, DecodeError> {
+        let topic = reader::topic_name_or_empty(self.topic)?;
+        let mut reader = Reader::new(self.rest);
+        let delivery = match (self.first_byte >> 1) & 0b11 {
+            0 => Delivery::AtMostOnce,
+            1 => Delivery::AtLeastOnce(reader.packet_identifier()?),
+            2 => Delivery::ExactlyOnce(reader.packet_identifier()?),
+            // [MQTT-3.3.1-4]
+            _ => return Err(DecodeError::Malformed("PUBLISH with QoS 3")),
+        };
+        let properties = Properties::read(&mut reader, version, PROPERTIES)?;
+        if topic.is_none() && properties.topic_alias().is_none() {
+            return Err(DecodeError::ProtocolError("PUBLISH without a topic name or a topic alias"));
+        }
+        Ok(Publish {
+            dup: duplicate(self.first_byte, delivery, version)?,
+            retain: self.first_byte & RETAIN != 0,
+            delivery,
+            topic,
+            properties,
+            payload: reader.rest(),
+        })
+    }
+
+    /// The packet if it is of the commonest kind: without DUP, RETAIN and properties, in its shortest form. Whatever
+    /// is not, sound or not, is left to [`UncheckedPublish::decode`].
+    #[inline]
+    pub fn plain(&self, version: ProtocolVersion) -> Option<PlainPublish<'a>> {
+        let mut reader = Reader::new(self.rest);
+        let delivery = match self.first_byte & 0x0F {
+            0 => Delivery::AtMostOnce,
+            0b0010 => Delivery::AtLeastOnce(reader.packet_identifier().ok()?),
+            0b0100 => Delivery::ExactlyOnce(reader.packet_identifier().ok()?),
+            _ => return None,
+        };
+        let payload = match version {
+            ProtocolVersion::V5 => reader.rest().strip_prefix(&[0])?,
+            ProtocolVersion::V31 | ProtocolVersion::V311 => reader.rest(),
+        };
+        let body_length = 2 + self.topic.len() + self.rest.len();
+        let is_shortest = self.packet.len() == 1 + writer::integer_width(body_length) + body_length;
+        is_shortest.then_some(PlainPublish { delivery, payload, packet: self.packet, version })
+    }
+}
+
+/// DUP is 0 at QoS 0 [MQTT-3.3.1-2]; MQTT 3.1 gave the bit no meaning there.
+#[inline]
+fn duplicate(first_byte: u8, delivery: Delivery, version: ProtocolVersion) -> Result<bool, DecodeError> {
+    if first_byte & DUP == 0 {
+        return Ok(false);
+    }
+    match (delivery, version) {
+        (Delivery::AtMostOnce, ProtocolVersion::V31) => Ok(false),
+        (Delivery::AtMostOnce, _) => Err(DecodeError::Malformed("PUBLISH with DUP at QoS 0")),
+        _ => Ok(true),
+    }
+}
+
+impl Publish<'_> {
+    /// Appends the packet.
+    ///
+    /// # Panics
+    ///
+    /// If the packet is longer than the protocol can say, 256 MiB.
+    #[inline]
+    pub fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
+        let length = self.encoded_length(version);
+        assert!(length <= PACKET_SIZE_MAXIMUM, "a PUBLISH of {length} bytes");
+        into.reserve(length);
+        self.encode_head(version, into);
+        into.extend_from_slice(self.payload);
+    }
+
+    /// Appends everything but the payload, which the Remaining Length counts nevertheless. Returns the index in
+    /// `into` at which the Packet Identifier stands, or at QoS 0 would stand.
+    ///
+    /// A packet that is longer than [`PACKET_SIZE_MAXIMUM`] with its payload is one that the protocol cannot express
+    /// and no client accepts. It must not be sent: its length field is wrong.
+    #[inline]
+    pub fn encode_head(&self, version: ProtocolVersion, into: &mut Vec<u8>) -> usize {
+        into.push(self.first_byte());
+        writer::length(into, self.remaining_length(version));
+        writer::string(into, self.topic_text());
+        let packet_identifier_at = into.len();
+        if let Some(identifier) = self.delivery.packet_identifier() {
+            writer::u16(into, identifier.value());
+        }
+        self.properties.encode(version, into);
+        packet_identifier_at
+    }
+
+    /// The length of the whole packet in bytes.
+    #[inline]
+    pub fn encoded_length(&self, version: ProtocolVersion) -> usize {
+        let remaining_length = self.remaining_length(version);
+        1 + writer::integer_width(remaining_length) + remaining_length
+    }
+
+    #[inline]
+    fn remaining_length(&self, version: ProtocolVersion) -> usize {
+        let packet_identifier_length = if self.delivery == Delivery::AtMostOnce { 0 } else { 2 };
+        2 + self.topic_text().len()
+            + packet_identifier_length
+            + self.properties.encoded_length(version)
+            + self.payload.len()
+    }
+
+    #[inline]
+    fn first_byte(&self) -> u8 {
+        let dup = if self.dup { DUP } else { 0 };
+        kind::PUBLISH << 4 | dup | self.delivery.qos().level() << 1 | u8::from(self.retain)
+    }
+
+    #[inline]
+    fn topic_text(&self) -> &str {
+        self.topic.map_or("", TopicName::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::codec::testing::*;
+    use crate::protocol::codec::{Packet, Property, ReasonCode};
+
+    fn publish<'a>(delivery: Delivery, payload: &'a [u8]) -> Publish<'a> {
+        let topic = TopicName::new("a/b").ok();
+        Publish { dup: false, retain: false, delivery, topic, properties: Properties::default(), payload }
+    }
+
+    #[test]
+    fn golden_before_5() {
+        for version in OLD {
+            let plain = publish(Delivery::AtMostOnce, b"hi");
+            assert_golden(version, b"\x30\x07\x00\x03a/bhi", &Packet::Publish(plain));
+            let retained = Publish { retain: true, ..publish(Delivery::AtLeastOnce(identifier(10)), b"") };
+            assert_golden(version, b"\x33\x07\x00\x03a/b\x00\x0A", &Packet::Publish(retained));
+            let again = Publish { dup: true, ..publish(Delivery::ExactlyOnce(identifier(0x1234)), b"x") };
+            assert_golden(version, b"\x3C\x08\x00\x03a/b\x12\x34x", &Packet::Publish(again));
+        }
+    }
+
+    #[test]
+    fn golden_of_5() {
+        let plain = publish(Delivery::AtMostOnce, b"hi");
+        assert_golden(V5, b"\x30\x08\x00\x03a/b\x00hi", &Packet::Publish(plain));
+        let properties = block(&[
+            Property::PayloadFormatIndicator(true),
+            Property::MessageExpiryInterval(60),
+            Property::ContentType("t"),
+            Property::ResponseTopic(TopicName::new("r").unwrap()),
+            Property::CorrelationData(b"\x00\xFF"),
+            Property::SubscriptionIdentifier(128),
+            Property::SubscriptionIdentifier(1),
+            Property::UserProperty("k", "v"),
+            Property::UserProperty("k", ""),
+        ]);
+        let full = Publish {
+            properties: properties.properties(),
+            ..publish(Delivery::AtLeastOnce(identifier(1)), b"hi")
+        };
+        let bytes = b"\x32\x30\x00\x03a/b\x00\x01\x26\
+            \x01\x01\x02\x00\x00\x00\x3C\x03\x00\x01t\x08\x00\x01r\x09\x00\x02\x00\xFF\
+            \x0B\x80\x01\x0B\x01\x26\x00\x01k\x00\x01v\x26\x00\x01k\x00\x00hi";
+        assert_golden(V5, bytes, &Packet::Publish(full));
+        let alias = block(&[Property::TopicAlias(7)]);
+        let aliased =
+            Publish { topic: None, properties: alias.properties(), ..publish(Delivery::AtMostOnce, b"") };
+        assert_golden(V5, b"\x30\x06\x00\x00\x03\x23\x00\x07", &Packet::Publish(aliased));
+    }
+
+    #[test]
+    fn the_head_counts_the_payload_and_tells_where_the_identifier_stands() {
+        let payload = [7; 200];
+        let publish = publish(Delivery::AtLeastOnce(identifier(0x0102)), &payload);
+        let mut into = vec![9, 9];
+        let at = publish.encode_head(V5, &mut into);
+        assert_eq!(into, b"\x09\x09\x32\xD0\x01\x00\x03a/b\x01\x02\x00");
+        assert_eq!(into.get(at..at + 2), Some(&[1, 2][..]));
+        assert_eq!(publish.encoded_length(V5), into.len() - 2 + payload.len());
+    }
+
+    #[test]
+    fn a_message_may_be_as_long_as_the_protocol_can_say_and_no_longer() {
+        let beside = "a/b".len() + 2;
+        let longest = vec![0; writer::INTEGER_MAXIMUM - beside];
+        let publish = publish(Delivery::AtMostOnce, &longest);
+        let mut head = vec![9];
+        assert_eq!(publish.encode_head(V311, &mut head), 1 + 5 + beside);
+        assert_eq!(head, b"\x09\x30\xFF\xFF\xFF\x7F\x00\x03a/b");
+        assert_eq!(publish.encoded_length(V311), PACKET_SIZE_MAXIMUM);
+        // One byte more, as in every version that has properties, is detected.
+        let mut head = Vec::new();
+        publish.encode_head(V5, &mut head);
+        assert_eq!(head.len() + longest.len(), PACKET_SIZE_MAXIMUM + 1);
+        assert_eq!(publish.encoded_length(V5), PACKET_SIZE_MAXIMUM + 1);
+        let properties = vec![0; writer::INTEGER_MAXIMUM + 1];
+        let publish = Publish { properties: Properties::trusted(&properties), payload: b"", ..publish };
+        let mut head = Vec::new();
+        publish.encode_head(V5, &mut head);
+        assert_eq!(head.len(), publish.encoded_length(V5));
+    }
+
+    #[test]
+    fn only_the_plain_is_taken_for_plain() {
+        let is_plain = |version, bytes: &[u8]| {
+            let Ok(Status::Complete(cut)) = frame(bytes, bytes.len()) else { panic!("no frame") };
+            let unchecked = unchecked_publish(&cut, version).ok().flatten();
+            unchecked.is_some_and(|unchecked| unchecked.plain(version).is_some())
+        };
+        for version in OLD {
+            for (bytes, expected) in [
+                (&b"\x30\x07\x00\x03a/bhi"[..], true),
+                (b"\x32\x07\x00\x03a/b\x00\x01", true),
+                (b"\x34\x07\x00\x03a/b\x00\x01", true),
+                (b"\x36\x07\x00\x03a/b\x00\x01", false),
+                (b"\x32\x07\x00\x03a/b\x00\x00", false),
+                (b"\x32\x06\x00\x03a/b\x00", false),
+                (b"\x31\x07\x00\x03a/bhi", false),
+                (b"\x38\x07\x00\x03a/bhi", false),
+                (b"\x3A\x07\x00\x03a/b\x00\x01", false),
+                (b"\x30\x87\x00\x00\x03a/bhi", false),
+            ] {
+                assert_eq!(is_plain(version, bytes), expected, "{bytes:?}");
+            }
+        }
+        assert!(is_plain(V5, b"\x32\x08\x00\x03a/b\x00\x01\x00"));
+        assert!(!is_plain(V5, b"\x32\x07\x00\x03a/b\x00\x01"), "no properties at all");
+        assert!(!is_plain(V5, b"\x30\x08\x00\x03a/b\x02\x01\x00"), "a property");
+    }
+
+    #[test]
+    fn alike_are_those_of_one_topic_and_one_quality() {
+        let others: [&[u8]; 6] = [
+            b"\x32\x06\0\x01u\0\x02x",
+            b"\x3A\x06\0\x01t\0\x02x",
+            b"\x34\x06\0\x01t\0\x02x",
+            b"\x30\x04\0\x01tx",
+            b"\x32\x06\0\x01t\0\0x",
+            b"\x32\x07\0\x01t\0\x02xy",
+        ];
+        for (other, exactly_once) in others.into_iter().flat_map(|other| [(other, false), (other, true)]) {
+            let mut other = other.to_vec();
+            let mut first = b"\x32\x06\0\x01t\0\x01x".to_vec();
+            let mut second = b"\x32\x05\0\x01t\0\x03".to_vec();
+            if exactly_once {
+                for packet in [&mut first, &mut second, &mut other] {
+                    packet[0] ^= 0b0110;
+                }
+            }
+            let input = [&*first, &second, &other, &first].concat();
+            let Ok(Status::Complete(cut)) = frame(&input, 8) else { panic!("it is whole") };
+            let unchecked = unchecked_publish(&cut, V311).unwrap().unwrap();
+            let plain = unchecked.plain(V311).unwrap();
+            let alike = PlainPublishes::new(plain, unchecked.topic, &input, 8);
+            let identifier = |plain: &PlainPublish<'_>| plain.delivery.packet_identifier().unwrap().value();
+            let told: Vec<_> = alike.map(|plain| (plain.payload, identifier(&plain))).collect();
+            assert_eq!(told, [(&b"x"[..], 1), (b"", 3)], "before {other:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_run_ends_with_its_topic_and_with_its_kind() {
+        let one = b"\x30\x07\x00\x03a/bhi";
+        let other = b"\x30\x08\x00\x03a/bhey";
+        for (next, is_of_it) in [
+            (&b"\x30\x07\x00\x03a/c.."[..], false),
+            (b"\x31\x07\x00\x03a/b..", false),
+            (b"\x32\x07\x00\x03a/b\x00\x01", false),
+            (b"\x30\x07\x00\x03a/b.", false),
+            (b"\x30\x07\x00\x04a/b..", false),
+            (b"\x30\x87\x00\x00\x03a/b..", false),
+            (b"\xC0\x00", false),
+            (b"", false),
+            (b"\x30\x05\x00\x03a/b", true),
+        ] {
+            let input = [one, &other[..], next].concat();
+            let run = PlainRun::new(&input, V311, 20, 1000);
+            let Ok(Status::Complete(first)) = frame(&input, 20) else { panic!("no frame") };
+            assert!(PlainRun::may_begin_with(&first, &input[first.length..]));
+            let behind = if is_of_it { next.len() } else { 0 };
+            assert_eq!((run.count, run.bytes.len()), (2 + usize::from(is_of_it), 19 + behind), "{next:?}");
+            assert_eq!((run.topic, run.longest), (&b"a/b"[..], 10));
+        }
+        let input = [one, &other[..], one].concat();
+        assert_eq!(PlainRun::new(&input, V311, 9, 1000).count, 1, "the second is too long");
+        assert_eq!(PlainRun::new(&input, V311, 20, 10).count, 2, "the second makes it long enough");
+        assert_eq!(PlainRun::new(&input, V5, 20, 1000).count, 0, "another version");
+    }
+
+    #[test]
+    fn illegal() {
+        for version in ALL {
+            assert_illegal(
+                version,
+                &[
+                    (b"\x36\x08\x00\x03a/b\x00\x01\x00", MALFORMED, "QoS 3"),
+                    (b"\x32\x08\x00\x03a/b\x00\x00\x00", PROTOCOL_ERROR, "packet identifier 0"),
+                    (b"\x32\x06\x00\x03a/b\x00", MALFORMED, "half a packet identifier"),
+                    (b"\x30\x04\x00\x03a/", MALFORMED, "half a topic"),
+                    (b"\x30\x01\x00", MALFORMED, "half a length"),
+                    (b"\x30\x00", MALFORMED, "no body"),
+                    (b"\x30\x04\x00\x01#\x00", MALFORMED, "a wildcard"),
+                    (b"\x30\x06\x00\x03a/+\x00", MALFORMED, "another wildcard"),
+                    (b"\x30\x04\x00\x01\x00\x00", MALFORMED, "U+0000"),
+                    (b"\x30\x06\x00\x03\xED\xA0\x80\x00", MALFORMED, "a surrogate"),
+                    (b"\x30\x03\x00\x00\x00", PROTOCOL_ERROR, "neither topic nor alias"),
+                ],
+            );
+        }
+        for version in [V311, V5] {
+            assert_illegal(version, &[(b"\x38\x04\x00\x01a\x00", MALFORMED, "DUP at QoS 0")]);
+        }
+        assert_illegal(
+            V5,
+            &[
+                (b"\x30\x07\x00\x01a\x03\x23\x00\x00", ReasonCode::TopicAliasInvalid, "alias 0"),
+                (b"\x30\x0A\x00\x01a\x06\x23\x00\x01\x23\x00\x01", PROTOCOL_ERROR, "alias twice"),
+                (b"\x30\x06\x00\x01a\x02\x01\x02", PROTOCOL_ERROR, "payload format 2"),
+                (b"\x30\x06\x00\x01a\x02\x0B\x00", PROTOCOL_ERROR, "subscription identifier 0"),
+                (b"\x30\x08\x00\x01a\x04\x08\x00\x01+", MALFORMED, "response topic with a wildcard"),
+                (b"\x30\x07\x00\x01a\x03\x08\x00\x00", MALFORMED, "empty response topic"),
+                (b"\x30\x07\x00\x01a\x03\x21\x00\x01", MALFORMED, "receive maximum"),
+                (b"\x30\x05\x00\x01a\x01\x7F", MALFORMED, "unknown property"),
+                (b"\x30\x05\x00\x01a\x02\x01", MALFORMED, "properties longer than the packet"),
+                (b"\x30\x06\x00\x01a\x01\x01\x01", MALFORMED, "property longer than its block"),
+                (b"\x30\x03\x00\x01a", MALFORMED, "no property length"),
+                (b"\x30\x05\x00\x01a\x80\x00", MALFORMED, "property length not in its shortest form"),
+                (b"\x30\x84\x00\x00\x01a\x00", MALFORMED, "remaining length not in its shortest form"),
+            ],
+        );
+    }
+
+    #[test]
+    fn older_versions_are_read_more_leniently() {
+        let plain = Publish { payload: b"", ..publish(Delivery::AtMostOnce, b"") };
+        // MQTT 3.1 gives DUP no meaning at QoS 0; only MQTT 5.0 asks for the shortest Remaining Length.
+        assert_decodes(V31, b"\x38\x05\x00\x03a/b", &Packet::Publish(plain));
+        for version in OLD {
+            assert_decodes(version, b"\x30\x85\x80\x00\x00\x03a/b", &Packet::Publish(plain));
+        }
+    }
+}

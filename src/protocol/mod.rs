@@ -1,0 +1,8 @@
+//! Bytes to values and back, and every rule of the standards that needs no state.
+
+pub mod codec;
+pub mod proxy;
+pub mod topic;
+pub mod utf8;
+#[cfg(feature = "websocket")]
+pub mod websocket;

@@ -1,0 +1,47 @@
+//! The body of the fuzz target for PROXY headers: any bytes in pieces. It panics if the pieces read otherwise than the
+//! whole, or if more is kept than a header may hold.
+
+use super::{HEADER_MAXIMUM, Header, LINE_START, Malformed, Reader, SIGNATURE};
+use crate::base::fuzzing::Input;
+use crate::protocol::proxy::Proxy;
+
+type Outcome = Result<Option<(Header, usize)>, Malformed>;
+
+/// The first bytes choose the form, whether its beginning is given, and where the rest is cut.
+pub fn check(data: &[u8]) {
+    let mut input = Input::new(data);
+    let proxy = input.pick(&[Proxy::V1, Proxy::V2 { requires_tls: false }, Proxy::V2 { requires_tls: true }]);
+    let is_led = !input.once_in(8);
+    let cuts: Vec<usize> = (0..input.below(8)).map(|_| 1 + input.below(64)).collect();
+    let start = match proxy {
+        Proxy::V1 => LINE_START,
+        Proxy::V2 { .. } => SIGNATURE,
+    };
+    let stream = [if is_led { start } else { &[] }, input.bytes(usize::MAX)].concat();
+    let whole = read(proxy, &stream, &[]);
+    assert_eq!(read(proxy, &stream, &cuts), whole, "{stream:02x?} cut by {cuts:?}");
+}
+
+fn read(proxy: Proxy, mut stream: &[u8], cuts: &[usize]) -> Outcome {
+    let mut reader = Reader::new(proxy);
+    let mut before = 0;
+    for &cut in cuts.iter().chain([&usize::MAX]) {
+        let (piece, rest) = stream.split_at(stream.len().min(cut));
+        let outcome = reader.receive(piece)?;
+        assert!(reader.held.len() <= HEADER_MAXIMUM, "what is kept is bounded");
+        if let Some((header, taken)) = outcome {
+            return Ok(Some((header, before + taken)));
+        }
+        before += piece.len();
+        stream = rest;
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn pieces_read_as_the_whole() {
+        crate::base::fuzzing::try_out("proxy", 2_000, super::check);
+    }
+}

@@ -1,0 +1,278 @@
+//! Frames that come from a client (RFC 6455, section 5): headers read, masks taken off, payloads moved together.
+//!
+//! A payload is handed on as it comes and never kept, so that a frame of any length costs nothing. What is kept
+//! between two pieces is the header in progress, or the 125 bytes of a control frame at most.
+
+use crate::base::memory;
+
+/// A header at its longest: two bytes, eight of length, four of mask.
+const HEADER_MAXIMUM: usize = 14;
+/// The longest payload of a control frame.
+const CONTROL_MAXIMUM: usize = 125;
+
+const FINAL: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const MASKED: u8 = 0x80;
+
+/// Codes that a Close frame gives for its reason (RFC 6455, section 7.4.1).
+pub(super) const NORMAL: u16 = 1000;
+const PROTOCOL_ERROR: u16 = 1002;
+const UNSUPPORTED_DATA: u16 = 1003;
+const TOO_BIG: u16 = 1009;
+
+/// A client broke the rules: the code that it is told, and why in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) code: u16,
+    pub(super) why: &'static str,
+}
+
+const fn protocol_error(why: &'static str) -> Fault {
+    Fault { code: PROTOCOL_ERROR, why }
+}
+
+/// What a client says beside data.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Control {
+    Ping,
+    Pong,
+    Close,
+}
+
+/// Kinds of frames that are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opcode {
+    Data,
+    Close,
+    Ping,
+    Pong,
+}
+
+/// How far the frame in hand has come.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Header { bytes: [u8; HEADER_MAXIMUM], held: u8 },
+    Payload { opcode: Opcode, mask: [u8; 4], left: u64 },
+}
+
+const AT_A_BOUNDARY: State = State::Header { bytes: [0; HEADER_MAXIMUM], held: 0 };
+
+/// Reads one client's frames.
+#[derive(Debug)]
+pub(super) struct Frames {
+    state: State,
+    /// The message in progress goes on in further frames.
+    is_fragmented: bool,
+    /// The longest frame that is taken, in bytes of payload.
+    maximum: u64,
+    /// The payload of the control frame in hand.
+    control: Vec<u8>,
+}
+
+impl Frames {
+    pub(super) const fn new(maximum: u64) -> Self {
+        Self { state: AT_A_BOUNDARY, is_fragmented: false, maximum, control: Vec::new() }
+    }
+
+    /// Bytes that they take beside their own place.
+    pub(super) const fn memory(&self) -> usize {
+        memory::allocation(self.control.capacity())
+    }
+
+    /// Takes the frames out of `bytes` and moves the payload of data frames to its front; tells how many bytes
+    /// that are. A control frame is handed to `answer` with its payload; nothing is read behind a Close.
+    ///
+    /// # Errors
+    ///
+    /// As the client breaks a rule. What came before counts.
+    pub(super) fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        mut answer: impl FnMut(Control, &[u8]),
+    ) -> (usize, Result<(), Fault>) {
+        let (mut at, mut kept) = (0, 0);
+        while at < bytes.len() {
+            let (opcode, mask, left) = match self.state {
+                State::Header { bytes: mut header, held } => {
+                    match next_header(&mut header, held, bytes[at]) {
+                        Ok(None) => {
+                            self.state = State::Header { bytes: header, held: held + 1 };
+                            at += 1;
+                            continue;
+                        }
+                        Ok(Some(header)) => {
+                            at += 1;
+                            match self.begin(header) {
+                                Ok(begun) => begun,
+                                Err(fault) => return (kept, Err(fault)),
+                            }
+                        }
+                        Err(fault) => return (kept, Err(fault)),
+                    }
+                }
+                State::Payload { opcode, mask, left } => (opcode, mask, left),
+            };
+            let available = bytes.len() - at;
+            let count = usize::try_from(left).map_or(available, |left| left.min(available));
+            unmask(&mut bytes[at..at + count], mask);
+            match opcode {
+                Opcode::Data => {
+                    bytes.copy_within(at..at + count, kept);
+                    kept += count;
+                }
+                _ => self.control.extend_from_slice(&bytes[at..at + count]),
+            }
+            at += count;
+            if left > count as u64 {
+                let (mut mask, period) = (mask, mask.len());
+                mask.rotate_left(count % period);
+                self.state = State::Payload { opcode, mask, left: left - count as u64 };
+                break;
+            }
+            self.state = AT_A_BOUNDARY;
+            match self.end_control(opcode, &mut answer) {
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(fault) => return (kept, Err(fault)),
+            }
+        }
+        (kept, Ok(()))
+    }
+
+    /// Checks what a header says and what it may say now.
+    fn begin(&mut self, header: Header) -> Result<(Opcode, [u8; 4], u64), Fault> {
+        let Header { first, mask, length } = header;
+        let is_final = first & FINAL != 0;
+        if first & RESERVED != 0 {
+            return Err(protocol_error("a WebSocket frame of an extension that was not agreed on"));
+        }
+        let opcode = match first & 0x0f {
+            0x0 if !self.is_fragmented => {
+                return Err(protocol_error("a WebSocket frame that continues nothing"));
+            }
+            0x1 | 0x2 if self.is_fragmented => {
+                return Err(protocol_error("a WebSocket message inside of another"));
+            }
+            // [MQTT-6.0.0-1]
+            0x1 => return Err(Fault { code: UNSUPPORTED_DATA, why: "a WebSocket frame that is not binary" }),
+            0x0 | 0x2 => Opcode::Data,
+            0x8 => Opcode::Close,
+            0x9 => Opcode::Ping,
+            0xa => Opcode::Pong,
+            _ => return Err(protocol_error("a WebSocket frame of an unknown kind")),
+        };
+        if opcode == Opcode::Data {
+            self.is_fragmented = !is_final;
+            if length > self.maximum {
+                return Err(Fault { code: TOO_BIG, why: "a WebSocket frame larger than the limit" });
+            }
+        } else if !is_final || length > CONTROL_MAXIMUM as u64 {
+            return Err(protocol_error("a WebSocket control frame that is fragmented or too long"));
+        }
+        self.control.clear();
+        Ok((opcode, mask, length))
+    }
+
+    /// Hands a whole control frame over. Tells whether nothing follows it.
+    fn end_control(
+        &mut self,
+        opcode: Opcode,
+        answer: &mut impl FnMut(Control, &[u8]),
+    ) -> Result<bool, Fault> {
+        let payload = std::mem::take(&mut self.control);
+        match opcode {
+            Opcode::Data => {}
+            Opcode::Ping => answer(Control::Ping, &payload),
+            Opcode::Pong => answer(Control::Pong, &payload),
+            Opcode::Close => {
+                check_close(&payload)?;
+                answer(Control::Close, &payload);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// A header as it was read.
+#[derive(Clone, Copy)]
+struct Header {
+    first: u8,
+    mask: [u8; 4],
+    length: u64,
+}
+
+/// Adds a byte to a header; gives it back once it is whole.
+fn next_header(bytes: &mut [u8; HEADER_MAXIMUM], held: u8, byte: u8) -> Result<Option<Header>, Fault> {
+    let held = usize::from(held);
+    bytes[held] = byte;
+    if held == 0 {
+        return Ok(None);
+    }
+    if bytes[1] & MASKED == 0 {
+        return Err(protocol_error("a WebSocket frame without a mask"));
+    }
+    let (extended, minimum) = match bytes[1] & !MASKED {
+        126 => (2, 126),
+        127 => (8, 0x1_0000),
+        _ => (0, 0),
+    };
+    if held + 1 < 2 + extended + 4 {
+        return Ok(None);
+    }
+    let length = match extended {
+        0 => u64::from(bytes[1] & !MASKED),
+        _ => bytes[2..2 + extended].iter().fold(0, |length, &byte| length << 8 | u64::from(byte)),
+    };
+    if length < minimum || length > i64::MAX as u64 {
+        return Err(protocol_error("a WebSocket frame whose length is malformed"));
+    }
+    let mut mask = [0; 4];
+    mask.copy_from_slice(&bytes[2 + extended..2 + extended + 4]);
+    Ok(Some(Header { first: bytes[0], mask, length }))
+}
+
+fn check_close(payload: &[u8]) -> Result<(), Fault> {
+    let Some((code, text)) = payload.split_first_chunk() else {
+        return if payload.is_empty() {
+            Ok(())
+        } else {
+            Err(protocol_error("a WebSocket close with half a code"))
+        };
+    };
+    let is_code = matches!(u16::from_be_bytes(*code), 1000..=1003 | 1007..=1014 | 3000..=4999);
+    if is_code && core::str::from_utf8(text).is_ok() {
+        Ok(())
+    } else {
+        Err(protocol_error("a WebSocket close with a malformed reason"))
+    }
+}
+
+/// Takes the mask off; its first byte belongs to the first of these.
+fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (chunks, rest) = bytes.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= mask;
+    }
+}
+
+/// Appends the header of a frame from the server, which has no mask. Always the final one of its message.
+pub(super) fn push_header(bytes: &mut Vec<u8>, opcode: u8, length: usize) {
+    bytes.push(FINAL | opcode);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short @ 0..126), _) => bytes.push(short),
+        (_, Ok(medium)) => {
+            bytes.push(126);
+            bytes.extend_from_slice(&medium.to_be_bytes());
+        }
+        _ => {
+            bytes.push(127);
+            bytes.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}

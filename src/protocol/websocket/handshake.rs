@@ -1,0 +1,393 @@
+//! The HTTP request that opens a WebSocket connection, and the answers to it (RFC 6455, section 4.2).
+//!
+//! What is not such a request gets a short answer that says so, and the connection ends: nothing else of HTTP is
+//! spoken here.
+
+use std::rc::Rc;
+
+use crate::base::memory;
+
+/// What the answer to a key is computed with (RFC 6455, section 1.3).
+const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// Characters of a key, which are 16 bytes in Base64.
+const KEY_LENGTH: usize = 24;
+const REQUEST_END: &[u8] = b"\r\n\r\n";
+
+/// What a listener asks of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demands {
+    /// Origins that a page may have; any, if there are none. One without a scheme stands for its host.
+    pub origins: Vec<String>,
+    /// The longest request in bytes.
+    pub request_maximum: usize,
+}
+
+/// A request as it arrives.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    demands: Rc<Demands>,
+    request: Vec<u8>,
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It is not yet whole.
+    Incomplete,
+    /// From here on there are frames. So many bytes belonged to the request; this is the answer.
+    Accepted { taken: usize, answer: Vec<u8> },
+    /// The answer, and for the log why.
+    Refused { answer: Vec<u8>, why: &'static str },
+}
+
+/// A reason to refuse, as a status of HTTP and in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refusal {
+    status: &'static str,
+    why: &'static str,
+}
+
+const fn refusal(status: &'static str, why: &'static str) -> Refusal {
+    Refusal { status, why }
+}
+
+const MALFORMED: Refusal = refusal("400 Bad Request", "the HTTP request is malformed");
+const NO_SUBPROTOCOL: Refusal =
+    refusal("400 Bad Request", "the WebSocket handshake offers no subprotocol mqtt or mqttv3.1");
+const FOREIGN_ORIGIN: Refusal = refusal("403 Forbidden", "the page's origin is not one of websockets_origin");
+const NOT_A_GET: Refusal = refusal("405 Method Not Allowed\r\nAllow: GET", "an HTTP request that is no GET");
+const NO_UPGRADE: Refusal =
+    refusal("426 Upgrade Required", "an HTTP request that does not ask for WebSocket");
+const FOREIGN_VERSION: Refusal = refusal("426 Upgrade Required", "a version of WebSocket that is not 13");
+const TOO_LONG: Refusal =
+    refusal("431 Request Header Fields Too Large", "the HTTP request is longer than websockets_headers_size");
+
+impl Handshake {
+    pub(super) const fn new(demands: Rc<Demands>) -> Self {
+        Self { demands, request: Vec::new() }
+    }
+
+    /// Bytes that it takes beside its own place.
+    pub(super) const fn memory(&self) -> usize {
+        memory::allocation(self.request.capacity())
+    }
+
+    /// Takes bytes until the request is whole.
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Progress {
+        let held = self.request.len();
+        let room = self.demands.request_maximum - held;
+        self.request.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        // An end may have been cut in two.
+        let start = held.saturating_sub(REQUEST_END.len() - 1);
+        let found = self.request[start..].windows(REQUEST_END.len()).position(|window| window == REQUEST_END);
+        let Some(found) = found else {
+            if self.request.len() < self.demands.request_maximum {
+                return Progress::Incomplete;
+            }
+            return refuse(TOO_LONG);
+        };
+        let end = start + found;
+        match answer(&self.request[..end], &self.demands) {
+            Ok(answer) => Progress::Accepted { taken: end + REQUEST_END.len() - held, answer },
+            Err(refusal) => refuse(refusal),
+        }
+    }
+}
+
+fn refuse(refusal: Refusal) -> Progress {
+    let Refusal { status, why } = refusal;
+    let body = format!("This port speaks MQTT over WebSocket: {why}.\n");
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: upgrade, close\r\n\
+         Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    Progress::Refused { answer: answer.into_bytes(), why }
+}
+
+/// What is of interest in a request.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    host: Option<&'a str>,
+    key: Option<&'a str>,
+    version: Option<&'a str>,
+    origin: Option<&'a str>,
+    is_upgrade: bool,
+    is_websocket: bool,
+    speaks_mqtt: bool,
+    speaks_mqtt_3_1: bool,
+}
+
+fn answer(request: &[u8], demands: &Demands) -> Result<Vec<u8>, Refusal> {
+    let request = core::str::from_utf8(request).map_err(|_| MALFORMED)?;
+    let (line, rest) = request.split_once("\r\n").unwrap_or((request, ""));
+    check_request_line(line)?;
+    let fields = parse_fields(rest)?;
+    fields.host.ok_or(MALFORMED)?;
+    if !(fields.is_upgrade && fields.is_websocket) {
+        return Err(NO_UPGRADE);
+    }
+    if fields.version != Some("13") {
+        return Err(FOREIGN_VERSION);
+    }
+    let key = fields.key.filter(|key| is_key(key)).ok_or(MALFORMED)?;
+    if !demands.origins.is_empty() && !fields.origin.is_some_and(|origin| is_one_of(origin, demands)) {
+        return Err(FOREIGN_ORIGIN);
+    }
+    // The client offers one, and is told which is spoken [MQTT-6.0.0-3] [MQTT-6.0.0-4].
+    let subprotocol = match (fields.speaks_mqtt, fields.speaks_mqtt_3_1) {
+        (true, _) => "mqtt",
+        (false, true) => "mqttv3.1",
+        (false, false) => return Err(NO_SUBPROTOCOL),
+    };
+    let accept = accept_key(key);
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
+    );
+    Ok(answer.into_bytes())
+}
+
+/// Whether it is a GET for whatever there is; every path leads to the broker.
+fn check_request_line(line: &str) -> Result<(), Refusal> {
+    let words: Vec<&str> = line.splitn(4, ' ').collect();
+    let [method, target, version] = words[..] else { return Err(MALFORMED) };
+    let is_target = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_token(method) || !is_target || version != "HTTP/1.1" {
+        return Err(MALFORMED);
+    }
+    if method == "GET" { Ok(()) } else { Err(NOT_A_GET) }
+}
+
+fn parse_fields(text: &str) -> Result<Fields<'_>, Refusal> {
+    let mut fields = Fields::default();
+    for line in text.split("\r\n").filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').ok_or(MALFORMED)?;
+        let value = value.trim_matches([' ', '\t']);
+        if !is_token(name) || value.contains(|character: char| character.is_control() && character != '\t') {
+            return Err(MALFORMED);
+        }
+        match &*name.to_ascii_lowercase() {
+            "host" => once(&mut fields.host, value)?,
+            "sec-websocket-key" => once(&mut fields.key, value)?,
+            "sec-websocket-version" => once(&mut fields.version, value)?,
+            "origin" => once(&mut fields.origin, value)?,
+            "connection" => {
+                fields.is_upgrade |= items(value).any(|item| item.eq_ignore_ascii_case("upgrade"))
+            }
+            "upgrade" => {
+                fields.is_websocket |= items(value).any(|item| item.eq_ignore_ascii_case("websocket"))
+            }
+            "sec-websocket-protocol" => {
+                fields.speaks_mqtt |= items(value).any(|item| item == "mqtt");
+                fields.speaks_mqtt_3_1 |= items(value).any(|item| item == "mqttv3.1");
+            }
+            // What follows the request would be read as frames.
+            "transfer-encoding" => return Err(MALFORMED),
+            "content-length" if value != "0" => return Err(MALFORMED),
+            _ => {}
+        }
+    }
+    Ok(fields)
+}
+
+/// A field that makes sense only once.
+fn once<'a>(field: &mut Option<&'a str>, value: &'a str) -> Result<(), Refusal> {
+    if field.replace(value).is_some() { Err(MALFORMED) } else { Ok(()) }
+}
+
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(|item| item.trim_matches([' ', '\t']))
+}
+
+fn is_token(text: &str) -> bool {
+    let is_of_a_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_of_a_token)
+}
+
+fn is_key(text: &str) -> bool {
+    let is_of_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    text.len() == KEY_LENGTH && text.strip_suffix("==").is_some_and(|digits| digits.bytes().all(is_of_base64))
+}
+
+fn is_one_of(origin: &str, demands: &Demands) -> bool {
+    let host = origin.split_once("://").map(|(_, host)| host);
+    demands.origins.iter().any(|allowed| {
+        allowed.eq_ignore_ascii_case(origin) || host.is_some_and(|host| allowed.eq_ignore_ascii_case(host))
+    })
+}
+
+/// What proves to the client that its key was read. It has nothing to do with security.
+fn accept_key(key: &str) -> String {
+    let mut hash = sha1_smol::Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(KEY_SUFFIX);
+    base64(&hash.digest().bytes())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            let value = bits >> (18 - 6 * digit) & 63;
+            let is_there = digit <= chunk.len();
+            text.push(if is_there { char::from(DIGITS[value as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::websocket::testing::REQUEST;
+    use proptest::prelude::*;
+
+    fn demands(origins: &[&str]) -> Rc<Demands> {
+        let origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+        Rc::new(Demands { origins, request_maximum: 1024 })
+    }
+
+    fn receive(request: &str, origins: &[&str]) -> Progress {
+        Handshake::new(demands(origins)).receive(request.as_bytes())
+    }
+
+    fn status(request: &str) -> String {
+        let (Progress::Accepted { answer, .. } | Progress::Refused { answer, .. }) = receive(request, &[])
+        else {
+            panic!("there is no answer to {request:?}");
+        };
+        String::from_utf8(answer).unwrap()[9..12].to_owned()
+    }
+
+    #[test]
+    fn base64_fills_up() {
+        assert_eq!(["", "f", "fo", "foo"].map(|text| base64(text.as_bytes())), ["", "Zg==", "Zm8=", "Zm9v"]);
+    }
+
+    #[test]
+    fn the_key_of_the_standard_has_the_answer_of_the_standard() {
+        let Progress::Accepted { taken, answer } = receive(REQUEST, &[]) else { panic!("it is refused") };
+        assert_eq!(taken, REQUEST.len());
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(answer.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
+        assert!(!answer.contains("Extensions"), "{answer}");
+    }
+
+    #[test]
+    fn mqtt_is_preferred_to_its_old_name() {
+        for (offer, picked) in [
+            ("mqttv3.1, mqtt", Some("mqtt")),
+            ("mqtt", Some("mqtt")),
+            ("mqttv3.1", Some("mqttv3.1")),
+            ("soap,mqtt", Some("mqtt")),
+            ("MQTT", None),
+            ("mqtt5", None),
+            ("", None),
+        ] {
+            let request = REQUEST.replace("mqttv3.1, mqtt", offer);
+            match receive(&request, &[]) {
+                Progress::Accepted { answer, .. } => {
+                    let line = format!("\r\nSec-WebSocket-Protocol: {}\r\n", picked.expect("it is accepted"));
+                    assert!(String::from_utf8(answer).unwrap().contains(&line), "{offer}");
+                }
+                Progress::Refused { why, .. } => {
+                    assert!(picked.is_none() && why.contains("subprotocol"), "{offer}: {why}");
+                }
+                Progress::Incomplete => panic!("{offer}"),
+            }
+        }
+        let two = REQUEST.replace("mqttv3.1, mqtt", "soap\r\nSec-WebSocket-Protocol: mqtt");
+        assert_eq!(status(&two), "101");
+    }
+
+    #[test]
+    fn what_is_no_handshake_gets_a_short_answer() {
+        assert_eq!(status(REQUEST), "101");
+        let plain = "GET / HTTP/1.1\r\nHost: broker.example\r\n\r\n";
+        assert_eq!(status(plain), "426");
+        assert_eq!(status(&plain.replace("GET", "POST")), "405");
+        for (from, to, expected) in [
+            ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8", "426"),
+            ("Sec-WebSocket-Version: 13\r\n", "", "426"),
+            ("upgrade: WebSocket", "upgrade: h2c", "426"),
+            ("keep-alive, Upgrade", "keep-alive", "426"),
+            ("Host: broker.example\r\n", "", "400"),
+            ("Host: broker.example\r\n", "Host: a\r\nHost: b\r\n", "400"),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ", "400"),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=!", "400"),
+            ("HTTP/1.1", "HTTP/1.0", "400"),
+            ("GET /mqtt", "GET /mq tt", "400"),
+            ("GET /mqtt", "GET ", "400"),
+            ("Host:", "Host :", "400"),
+            ("Host:", " Host:", "400"),
+            ("Host: ", "Host: \0", "400"),
+            ("Host: ", "Host: a\nX: ", "400"),
+            ("Host: ", "Content-Length: 5\r\nHost: ", "400"),
+            ("Host: ", "Transfer-Encoding: chunked\r\nHost: ", "400"),
+        ] {
+            assert_eq!(status(&REQUEST.replace(from, to)), expected, "{from:?} -> {to:?}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_refused() {
+        let outcome = |origins: &[&str], request: &str| match receive(request, origins) {
+            Progress::Accepted { .. } => "accepted",
+            Progress::Refused { why, .. } => why,
+            Progress::Incomplete => "incomplete",
+        };
+        for origins in [&[][..], &["https://a.example"], &["b.example", "a.example"], &["HTTPS://A.example"]]
+        {
+            assert_eq!(outcome(origins, REQUEST), "accepted", "{origins:?}");
+        }
+        for origins in [&["https://b.example"][..], &["http://a.example"], &["example"]] {
+            assert_eq!(outcome(origins, REQUEST), FOREIGN_ORIGIN.why, "{origins:?}");
+        }
+        let unnamed = REQUEST.replace("Origin: https://a.example\r\n", "");
+        assert_eq!(outcome(&["a.example"], &unnamed), FOREIGN_ORIGIN.why);
+    }
+
+    #[test]
+    fn a_request_without_end_is_cut_off() {
+        let mut handshake = Handshake::new(demands(&[]));
+        for _ in 0..1023 {
+            assert_eq!(handshake.receive(b"x"), Progress::Incomplete);
+        }
+        let outcome = handshake.receive(&[b'x'; 4096]);
+        assert!(matches!(outcome, Progress::Refused { why, .. } if why == TOO_LONG.why));
+        assert_eq!(handshake.request.len(), 1024);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_give_what_the_whole_gives(pieces in prop::collection::vec(1_usize..60, 0..40)) {
+            let stream = [REQUEST.as_bytes(), b"frames follow"].concat();
+            let mut handshake = Handshake::new(demands(&[]));
+            let mut start = 0;
+            for piece in pieces.into_iter().chain([stream.len()]) {
+                let end = stream.len().min(start + piece);
+                match handshake.receive(&stream[start..end]) {
+                    Progress::Incomplete => prop_assert!(end < REQUEST.len()),
+                    Progress::Accepted { taken, .. } => {
+                        prop_assert_eq!(start + taken, REQUEST.len());
+                        break;
+                    }
+                    Progress::Refused { why, .. } => prop_assert!(false, "{}", why),
+                }
+                start = end;
+            }
+        }
+
+        #[test]
+        fn no_bytes_break_it(at in 0..REQUEST.len(), bytes in prop::collection::vec(any::<u8>(), 0..6)) {
+            let mut request = REQUEST.as_bytes().to_vec();
+            request.splice(at..(at + bytes.len()).min(REQUEST.len()), bytes);
+            Handshake::new(demands(&["a.example"])).receive(&request);
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! What a database holds, sorted out: which content, session, subscription and message on its way belongs to which, and
+//! what can not be brought.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use byteorder::{BigEndian, ByteOrder, LittleEndian};
+
+use super::chunk::{Chunk, Chunks, Client, Content, Entry, Subscription};
+use super::reader::{ImportError, Native};
+use crate::core::subscription::{IDENTIFIER_MAXIMUM, Identifiers};
+use crate::protocol::codec::{PacketIdentifier, Properties, QoS};
+use crate::protocol::topic::{TopicFilter, TopicName};
+
+/// Why something of a database is not brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The Session Expiry Interval of a session has passed.
+    SessionExpired,
+    /// A session ends with its connection: that of a 5.0 client without a Session Expiry Interval.
+    SessionEnded,
+    /// A subscription, or a message on its way, of a session that is not brought.
+    OfNoSession,
+    /// The Message Expiry Interval of a message has passed.
+    MessageExpired,
+    /// The file names a message that it does not hold.
+    NotThere,
+    /// A topic, a filter or a property that the standards do not allow.
+    NotValid,
+    /// A Packet Identifier of 0, or one that another message of the session has.
+    NoPacketIdentifier,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::SessionExpired => "sessions whose Session Expiry Interval has passed",
+            Self::SessionEnded => "sessions that end with their connection",
+            Self::OfNoSession => "subscriptions and queued messages of sessions that are left out",
+            Self::MessageExpired => "messages whose Message Expiry Interval has passed",
+            Self::NotThere => "messages that the file names but does not hold",
+            Self::NotValid => "messages and subscriptions that the standards do not allow",
+            Self::NoPacketIdentifier => "messages without a Packet Identifier of their own",
+        })
+    }
+}
+
+/// How often something was not brought, by the reason.
+pub type LeftOut = BTreeMap<Reason, u64>;
+
+/// A content that can be brought.
+#[derive(Clone, Debug)]
+pub(super) struct Body<'a> {
+    pub(super) topic: TopicName<'a>,
+    pub(super) payload: &'a [u8],
+    pub(super) qos: QoS,
+    pub(super) is_retained: bool,
+    pub(super) properties: Properties<'a>,
+    /// In seconds since 1970; 0 for never.
+    pub(super) expires: u64,
+    /// Who published it, as in [`Content`].
+    pub(super) port: u16,
+    pub(super) client_identifier: &'a str,
+    pub(super) user_name: &'a str,
+}
+
+/// A session that is brought.
+#[derive(Clone, Debug)]
+pub(super) struct Session<'a> {
+    pub(super) client_identifier: &'a str,
+    pub(super) user_name: Option<&'a str>,
+    pub(super) port: u16,
+    pub(super) expiry_interval: u32,
+    /// In milliseconds since 1970; `u64::MAX` for never.
+    pub(super) ends: u64,
+}
+
+/// A subscription that is brought.
+#[derive(Clone, Debug)]
+pub(super) struct Subscribed<'a> {
+    /// Its session's place among those that are brought.
+    pub(super) session: usize,
+    pub(super) filter: TopicFilter<'a>,
+    pub(super) qos: QoS,
+    pub(super) no_local: bool,
+    pub(super) retain_as_published: bool,
+    pub(super) identifier: u32,
+}
+
+/// How far a message to a client has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It has not been sent.
+    Queued,
+    /// It may have been sent; what is to come is its PUBACK.
+    Sent,
+    /// It may have been sent with this Packet Identifier; what is to come is its PUBREC.
+    Delivered(PacketIdentifier),
+    /// What is to come is the PUBCOMP.
+    Released(PacketIdentifier),
+}
+
+/// A message on its way to a client.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub(super) session: usize,
+    /// The place of its content in [`Tables::contents`], if that is in the file. It can be imported, unless it is not
+    /// needed any more.
+    pub(super) content: Option<usize>,
+    pub(super) progress: Progress,
+    pub(super) qos: QoS,
+    pub(super) is_retained: bool,
+    pub(super) identifiers: Identifiers,
+}
+
+impl Outgoing {
+    /// Whether only the release is still to be answered.
+    pub(super) const fn is_released(&self) -> bool {
+        matches!(self.progress, Progress::Released(_))
+    }
+}
+
+/// A message of QoS 2 that a client has not released.
+#[derive(Clone, Debug)]
+pub(super) struct Incoming {
+    pub(super) session: usize,
+    pub(super) packet_identifier: PacketIdentifier,
+    /// Nobody has got it yet. `None` if it can not be brought.
+    pub(super) content: Option<usize>,
+}
+
+/// All of a database.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables<'a> {
+    /// In the order in which they came to mosquitto; `None` for one that can not be brought.
+    pub(super) contents: Vec<Option<Body<'a>>>,
+    pub(super) sessions: Vec<Session<'a>>,
+    pub(super) subscriptions: Vec<Subscribed<'a>>,
+    /// Those of one session in the order of its queue.
+    pub(super) outgoing: Vec<Outgoing>,
+    pub(super) incoming: Vec<Incoming>,
+    /// The contents that are retained.
+    pub(super) retained: Vec<usize>,
+    pub(super) left_out: LeftOut,
+    /// Sessions whose User Names may be those of others.
+    pub(super) doubtful: usize,
+    /// What the session before was said to have for a User Name, but has not.
+    repeated: Option<&'a [u8]>,
+}
+
+/// The chunks, by their kinds.
+#[derive(Default)]
+struct Heap<'a> {
+    last: Native,
+    contents: Vec<Content<'a>>,
+    clients: Vec<Client<'a>>,
+    entries: Vec<Entry<'a>>,
+    subscriptions: Vec<Subscription<'a>>,
+    retained: Vec<Native>,
+}
+
+impl<'a> Heap<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, ImportError> {
+        let mut chunks = Chunks::new(bytes)?;
+        let mut heap = Self::default();
+        while let Some(chunk) = chunks.next()? {
+            match chunk {
+                Chunk::Configuration { last } => heap.last = last,
+                Chunk::Content(content) => heap.contents.push(content),
+                Chunk::Client(client) => heap.clients.push(client),
+                Chunk::Entry(entry) => heap.entries.push(entry),
+                Chunk::Subscription(subscription) => heap.subscriptions.push(subscription),
+                Chunk::Retained(number) => heap.retained.push(number),
+            }
+        }
+        Ok(heap)
+    }
+
+    /// What turns the numbers of contents into ones that rise: they rise on the machine that wrote them, and the
+    /// last one of them is small there. Read wrong, they are still the same where they were.
+    fn order(&self) -> fn(&Native) -> u64 {
+        if BigEndian::read_u64(&self.last) < LittleEndian::read_u64(&self.last) {
+            |number| BigEndian::read_u64(number)
+        } else {
+            |number| LittleEndian::read_u64(number)
+        }
+    }
+}
+
+fn damaged<T>(at: usize, what: &'static str) -> Result<T, ImportError> {
+    Err(ImportError::Damaged { at, what })
+}
+
+fn text<'a>(bytes: &'a [u8], at: usize, what: &'static str) -> Result<&'a str, ImportError> {
+    std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0')).map_or_else(|| damaged(at, what), Ok)
+}
+
+fn qos(level: u8, at: usize) -> Result<QoS, ImportError> {
+    QoS::from_u8(level).map_or_else(|| damaged(at, "a QoS that does not exist"), Ok)
+}
+
+/// Finds what the chunks name by number or by Client Identifier.
+struct Index<'a> {
+    /// The numbers of the contents, in the order of [`Tables::contents`].
+    contents: Vec<u64>,
+    order: fn(&Native) -> u64,
+    /// The places of the sessions by their Client Identifiers; `None` for one that is left out.
+    sessions: BTreeMap<&'a [u8], Option<usize>>,
+}
+
+impl Index<'_> {
+    fn content(&self, number: &Native) -> Option<usize> {
+        self.contents.binary_search(&(self.order)(number)).ok()
+    }
+
+    fn session(&self, client_identifier: &[u8]) -> Option<usize> {
+        self.sessions.get(client_identifier).copied().flatten()
+    }
+}
+
+impl<'a> Tables<'a> {
+    /// Reads all of a database; `wall` is the time in milliseconds since 1970.
+    pub(super) fn read(bytes: &'a [u8], wall: u64) -> Result<Self, ImportError> {
+        let heap = Heap::read(bytes)?;
+        let order = heap.order();
+        let Heap { mut contents, clients, entries, subscriptions, retained, .. } = heap;
+        let mut tables = Self::default();
+        let mut index = Index { contents: Vec::new(), order, sessions: BTreeMap::new() };
+        contents.sort_by_key(|content| order(&content.number));
+        for content in contents {
+            let number = order(&content.number);
+            if index.contents.last() == Some(&number) {
+                return damaged(content.at, "a number that another message has");
+            }
+            index.contents.push(number);
+            let body = body(&content)?;
+            tables.contents.push(body);
+        }
+        for client in clients {
+            let place = tables.take_client(&client, wall)?;
+            if index.sessions.insert(client.identifier, place).is_some() {
+                return damaged(client.at, "a Client Identifier that another session has");
+            }
+        }
+        for subscription in &subscriptions {
+            tables.take_subscription(subscription, &index)?;
+        }
+        for entry in &entries {
+            tables.take_entry(entry, &index, wall)?;
+        }
+        for number in &retained {
+            if let Some(content) = tables.find(index.content(number), wall) {
+                tables.retained.push(content);
+            }
+        }
+        tables.leave_out_shared_identifiers();
+        Ok(tables)
+    }
+
+    fn leave_out(&mut self, reason: Reason) {
+        *self.left_out.entry(reason).or_default() += 1;
+    }
+
+    /// The content there, if it can be brought; else the reason is noted.
+    fn find(&mut self, place: Option<usize>, wall: u64) -> Option<usize> {
+        let reason = match place.map(|place| &self.contents[place]) {
+            None => Reason::NotThere,
+            Some(None) => Reason::NotValid,
+            Some(Some(body)) if body.is_expired(wall) => Reason::MessageExpired,
+            Some(Some(_)) => return place,
+        };
+        self.leave_out(reason);
+        None
+    }
+
+    /// Brings a session and returns its place, or leaves it out.
+    fn take_client(&mut self, client: &Client<'a>, wall: u64) -> Result<Option<usize>, ImportError> {
+        let client_identifier = text(client.identifier, client.at, "a Client Identifier that is no text")?;
+        if client_identifier.is_empty() {
+            return damaged(client.at, "a session without a Client Identifier");
+        }
+        let user_name = self.user_name(client)?;
+        let is_of_a_bridge = client.port == 0 && client.ends == 0;
+        let expiry_interval = match client.expiry_interval {
+            // Those of bridges have no listener, and are for ever from version 2.0.15 on.
+            0 if is_of_a_bridge => u32::MAX,
+            0 => {
+                self.leave_out(Reason::SessionEnded);
+                return Ok(None);
+            }
+            seconds => seconds,
+        };
+        let ends = match (client.ends, expiry_interval) {
+            (0, u32::MAX) => u64::MAX,
+            // It was connected when the file was written.
+            (0, seconds) => wall.saturating_add(u64::from(seconds) * 1000),
+            (seconds, _) => seconds.saturating_mul(1000),
+        };
+        if ends <= wall {
+            self.leave_out(Reason::SessionExpired);
+            return Ok(None);
+        }
+        self.sessions.push(Session {
+            client_identifier,
+            user_name,
+            port: client.port,
+            expiry_interval,
+            ends,
+        });
+        Ok(Some(self.sessions.len() - 1))
+    }
+
+    /// The User Name of a session. For one that has none, mosquitto 2.0.11 writes that of the session before again,
+    /// with the two bytes of its length swapped each time: once with what follows it in memory, then as if it were a
+    /// name.
+    fn user_name(&mut self, client: &Client<'a>) -> Result<Option<&'a str>, ImportError> {
+        let (name, rest) = match client.user_name.iter().position(|&byte| byte == 0) {
+            Some(end) => client.user_name.split_at(end),
+            None => (client.user_name, &[][..]),
+        };
+        if !rest.is_empty() {
+            self.repeated = Some(name);
+            return Ok(None);
+        }
+        if name.is_empty() {
+            self.repeated = None;
+            return Ok(None);
+        }
+        if self.repeated.take() == Some(name) {
+            self.doubtful += 1;
+        }
+        text(name, client.at, "a User Name that is no text").map(Some)
+    }
+
+    fn take_subscription(
+        &mut self,
+        subscription: &Subscription<'a>,
+        index: &Index<'_>,
+    ) -> Result<(), ImportError> {
+        const NO_LOCAL: u8 = 1 << 2;
+        const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+        let at = subscription.at;
+        let qos = qos(subscription.qos, at)?;
+        if subscription.identifier > IDENTIFIER_MAXIMUM {
+            return damaged(at, "a Subscription Identifier that does not exist");
+        }
+        let Some(session) = index.session(subscription.client_identifier) else {
+            self.leave_out(Reason::OfNoSession);
+            return Ok(());
+        };
+        let text = std::str::from_utf8(subscription.filter).ok();
+        let Some(filter) = text.and_then(|text| TopicFilter::new(text).ok()) else {
+            self.leave_out(Reason::NotValid);
+            return Ok(());
+        };
+        self.subscriptions.push(Subscribed {
+            session,
+            filter,
+            qos,
+            // [MQTT-3.8.3-4]
+            no_local: subscription.options & NO_LOCAL != 0 && filter.share_name().is_none(),
+            retain_as_published: subscription.options & RETAIN_AS_PUBLISHED != 0,
+            identifier: subscription.identifier,
+        });
+        Ok(())
+    }
+
+    fn take_entry(&mut self, entry: &Entry<'a>, index: &Index<'_>, wall: u64) -> Result<(), ImportError> {
+        let qos = qos(entry.qos, entry.at)?;
+        let packet_identifier = PacketIdentifier::new(entry.packet_identifier);
+        let Some(session) = index.session(entry.client_identifier) else {
+            self.leave_out(Reason::OfNoSession);
+            return Ok(());
+        };
+        let progress = match (entry.direction, entry.state, qos, packet_identifier) {
+            // The table at the top of the room has all states.
+            (0, 7 | 10 | 11, QoS::ExactlyOnce, Some(packet_identifier)) => {
+                let content = self.find(index.content(&entry.content), wall);
+                self.incoming.push(Incoming { session, packet_identifier, content });
+                return Ok(());
+            }
+            // What else came from the client was passed on before it was answered.
+            (0, 1..=11, QoS::AtMostOnce | QoS::AtLeastOnce, _) | (0, 1..=9, QoS::ExactlyOnce, Some(_)) => {
+                return Ok(());
+            }
+            (1, 1 | 11, QoS::AtMostOnce, _) | (1, 11, _, _) => Progress::Queued,
+            (1, 2 | 3, QoS::AtLeastOnce, _) => Progress::Sent,
+            (1, 4 | 5, QoS::ExactlyOnce, Some(packet_identifier)) => Progress::Delivered(packet_identifier),
+            (1, 6 | 9, QoS::ExactlyOnce, Some(packet_identifier)) => Progress::Released(packet_identifier),
+            (0 | 1, 1..=11, QoS::ExactlyOnce, None) => {
+                self.leave_out(Reason::NoPacketIdentifier);
+                return Ok(());
+            }
+            _ => return damaged(entry.at, "a state that no message can be in"),
+        };
+        let place = index.content(&entry.content);
+        let content = match progress {
+            Progress::Released(_) => place,
+            // The client may know its Packet Identifier, and so has to hear the end of it, expired or not.
+            Progress::Delivered(_) if place.is_some_and(|place| self.contents[place].is_some()) => place,
+            _ => match self.find(place, wall) {
+                None => return Ok(()),
+                found => found,
+            },
+        };
+        let Ok(identifiers) = subscription_identifiers(entry.properties) else {
+            return damaged(entry.at, "properties that are no Subscription Identifiers");
+        };
+        self.outgoing.push(Outgoing {
+            session,
+            content,
+            progress,
+            qos,
+            is_retained: entry.is_retained,
+            identifiers,
+        });
+        Ok(())
+    }
+
+    /// A Packet Identifier stands for one message in each direction: what comes later is left out.
+    fn leave_out_shared_identifiers(&mut self) {
+        let mut seen = BTreeSet::new();
+        let all = self.outgoing.len() + self.incoming.len();
+        self.outgoing.retain(|outgoing| match outgoing.progress {
+            Progress::Delivered(identifier) | Progress::Released(identifier) => {
+                seen.insert((outgoing.session, identifier))
+            }
+            Progress::Queued | Progress::Sent => true,
+        });
+        seen.clear();
+        self.incoming.retain(|incoming| seen.insert((incoming.session, incoming.packet_identifier)));
+        for _ in self.outgoing.len() + self.incoming.len()..all {
+            self.leave_out(Reason::NoPacketIdentifier);
+        }
+    }
+}
+
+impl Body<'_> {
+    fn is_expired(&self, wall: u64) -> bool {
+        self.expires != 0 && self.expires.saturating_mul(1000) <= wall
+    }
+}
+
+/// A content as it can be brought; `None` if the standards do not allow it.
+fn body<'a>(content: &Content<'a>) -> Result<Option<Body<'a>>, ImportError> {
+    let qos = qos(content.qos, content.at)?;
+    let client_identifier =
+        text(content.client_identifier, content.at, "a publisher's Client Identifier that is no text")?;
+    let user_name = text(content.user_name, content.at, "a publisher's User Name that is no text")?;
+    let topic = std::str::from_utf8(content.topic).ok().and_then(|text| TopicName::new(text).ok());
+    let properties = match content.properties {
+        [] => Ok(Properties::default()),
+        block => Properties::of_publish(block),
+    };
+    let (Some(topic), Ok(properties)) = (topic, properties) else { return Ok(None) };
+    Ok(Some(Body {
+        topic,
+        payload: content.payload,
+        qos,
+        is_retained: content.is_retained,
+        properties,
+        expires: content.expires,
+        port: content.port,
+        client_identifier,
+        user_name,
+    }))
+}
+
+fn subscription_identifiers(block: &[u8]) -> Result<Identifiers, ()> {
+    if block.is_empty() {
+        return Ok(Identifiers::default());
+    }
+    let properties = Properties::of_publish(block).map_err(drop)?;
+    let identifiers: Vec<u32> = properties.subscription_identifiers().collect();
+    Ok(Identifiers::new(&identifiers))
+}

@@ -1,0 +1,171 @@
+//! Rows that are damaged. Each is counted, and reported once with what can still be read of it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use log::warn;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row};
+
+use super::rows::{Outcome, Recipients, key};
+use super::tables::Table;
+use super::{Severed, StoreError};
+use crate::base::escape::Escaped;
+use crate::core::journal::{MessageNumber, SessionNumber};
+
+/// Rows that are reported one by one; further ones are only counted.
+const LINES_MAXIMUM: u64 = 1000;
+
+/// Pages of the largest file whose structure is checked at the start: 64 MiB, which takes a moment.
+const CHECKED_PAGES_MAXIMUM: i64 = 16_384;
+
+/// Clients of a lost message that are named.
+const NAMES_MAXIMUM: usize = 3;
+
+/// Messages that are remembered as reported, in case another client wants them.
+const REMEMBERED_MAXIMUM: usize = 1024;
+
+/// Damaged rows that are removed at one start; what is beyond is found again at the next one.
+const REMOVALS_MAXIMUM: usize = 65_536;
+
+/// What was found to be damaged since the store was opened.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    /// Rows, and indexes that did not agree with their tables.
+    pub(super) count: u64,
+    /// Messages that were reported.
+    messages: BTreeSet<MessageNumber>,
+    /// Rows that are still to be removed, and what each is found by: its key and its sum, which is null where it is not
+    /// known.
+    pub(super) removals: Vec<(&'static Table, Vec<Value>)>,
+    /// Rows may be missing, so that what seems to be needless may be needed.
+    pub(super) lacks_rows: bool,
+}
+
+impl Damage {
+    /// Checks the structure of the file. A page can look as it should and have lost rows, which no sum can show.
+    pub(super) fn check_structure(&mut self, connection: &Connection) -> Outcome<()> {
+        if connection.query_row("PRAGMA page_count", (), |row| row.get::<_, i64>(0))? > CHECKED_PAGES_MAXIMUM
+        {
+            return Ok(());
+        }
+        let found = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0));
+        match found.map_err(StoreError::from) {
+            Ok(found) if found == "ok" => Ok(()),
+            Ok(why) | Err(StoreError::Damaged(why)) => {
+                self.lacks_rows = true;
+                let what = "more may be missing than is told. Put a copy from a backup in its place";
+                self.tell(|| what.to_owned(), &why);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Something of the store is lost, and for this reason. What it is costs a look for those alone that are told.
+    pub(super) fn tell(&mut self, what: impl FnOnce() -> String, why: &str) {
+        self.count += 1;
+        match self.count {
+            ..LINES_MAXIMUM => warn!("Warning: the store is damaged: {} ({}).", what(), Escaped(why.trim())),
+            LINES_MAXIMUM => {
+                warn!("Warning: the store is damaged in {LINES_MAXIMUM} places; the rest is counted.")
+            }
+            _ => {}
+        }
+    }
+
+    /// A row is lost, if that is what the error says. It is found by these columns when it is removed.
+    pub(super) fn lose_row(
+        &mut self,
+        error: StoreError,
+        (table, row, keys): (&'static Table, &Row<'_>, &[usize]),
+        what: impl FnOnce() -> String,
+    ) -> Outcome<()> {
+        let StoreError::Damaged(why) = error else { return Err(error) };
+        self.tell(what, &why);
+        let sum = row.as_ref().column_count() - 1;
+        let key = keys.iter().chain([&sum]).map(|&column| row.get(column)).collect::<Result<_, _>>()?;
+        self.remove_later(table, key);
+        Ok(())
+    }
+
+    /// A row is to be removed that is found by this.
+    pub(super) fn remove_later(&mut self, table: &'static Table, key: Vec<Value>) {
+        if self.removals.len() < REMOVALS_MAXIMUM {
+            self.removals.push((table, key));
+        }
+    }
+
+    /// A message is lost for all clients.
+    pub(super) fn lose_message(&mut self, connection: &Connection, number: MessageNumber, why: &str) {
+        if self.messages.contains(&number) {
+            return;
+        }
+        if self.messages.len() < REMEMBERED_MAXIMUM {
+            self.messages.insert(number);
+        }
+        let found = |column: &str| -> Option<Vec<u8>> {
+            let text = format!("SELECT CAST({column} AS BLOB) FROM msg WHERE id = ?");
+            connection.query_row(&text, [key(number.0)], |row| row.get(0)).ok()
+        };
+        self.tell(|| describe(connection, key(number.0), [found("topic"), found("recipients")]), why);
+    }
+
+    /// Whether a message was reported.
+    pub(super) fn has_lost(&self, number: MessageNumber) -> bool {
+        self.messages.contains(&number)
+    }
+}
+
+/// A lost message: its number, its topic and its clients, as far as these can be read.
+pub(super) fn describe(connection: &Connection, number: i64, content: [Option<Vec<u8>>; 2]) -> String {
+    let [topic, recipients] = content;
+    let topic = topic.map_or_else(|| "an unknown topic".to_owned(), |topic| quoted(&topic));
+    let recipients = recipients.unwrap_or_default();
+    let sessions = Recipients::new(&recipients).map_while(Result::ok).map(|recipient| recipient.session);
+    let names: Vec<String> =
+        sessions.filter_map(|session| client(connection, session)).take(NAMES_MAXIMUM + 1).collect();
+    let names = match names.len() {
+        0 => "unknown clients".to_owned(),
+        1..=NAMES_MAXIMUM => names.join(", "),
+        _ => format!("{} and others", names[..NAMES_MAXIMUM].join(", ")),
+    };
+    format!("message {number} to {topic} for {names} is lost")
+}
+
+/// Reports what is lost after a damaged place in the journal.
+pub(super) fn tell_severed(Severed { commits, frames }: Severed, journal: &Path) {
+    warn!(
+        "Warning: {} is damaged: commits that were written to disk after that place are lost (commits: at least {commits}, \
+         pages: {frames}). What they held may have been acknowledged. Put a copy from a backup in the place of the store \
+         if that matters more than what came since.",
+        Escaped(&journal.display().to_string())
+    );
+}
+
+/// What a column holds, if it is text or a blob.
+pub(super) fn bytes(row: &Row<'_>, column: usize) -> Option<Vec<u8>> {
+    row.get_ref(column).ok()?.as_bytes_or_null().ok()?.map(<[u8]>::to_vec)
+}
+
+/// The same, quoted for the log.
+pub(super) fn text(row: &Row<'_>, column: usize) -> String {
+    bytes(row, column).map_or_else(|| "something unknown".to_owned(), |bytes| quoted(&bytes))
+}
+
+fn quoted(bytes: &[u8]) -> String {
+    format!("'{}'", Escaped(&String::from_utf8_lossy(bytes)))
+}
+
+/// The client whose session a column names.
+pub(super) fn client_of(connection: &Connection, row: &Row<'_>, column: usize) -> String {
+    let session = super::rows::session_number(row, column).ok();
+    let name = session.and_then(|session| client(connection, session));
+    name.unwrap_or_else(|| "an unknown client".to_owned())
+}
+
+fn client(connection: &Connection, session: SessionNumber) -> Option<String> {
+    let text = "SELECT client_identifier FROM session WHERE id = ?";
+    let name: String = connection.query_row(text, [key(session.0)], |row| row.get(0)).ok()?;
+    Some(quoted(name.as_bytes()))
+}

@@ -1,0 +1,281 @@
+//! The connection to the file: how it is set up, which tables there are, and how older layouts become the present one.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+
+use super::tables::{self, LISTENER};
+use super::{OpenError, STATEMENTS_MAXIMUM, StoreError, anchor, file};
+use crate::settings::ListenerName;
+use crate::storage::timeline::Anchor;
+
+/// Marks a file as a broker's store.
+const APPLICATION: i64 = 0x42_72_6B_6C;
+
+/// Bytes that the engine keeps in memory, in KiB.
+pub(super) const CACHE_KIB: u16 = 1024;
+
+/// What leads from each version of the layout to the next; the first one begins with an empty file. What was once
+/// released never changes.
+const STEPS: [&str; 2] = [VERSION_1, VERSION_2];
+
+/// Every publication has the columns from `expires` to `payload`, see [`rows`](super::rows). Moments are milliseconds
+/// of the [`timeline`](crate::storage::timeline), and null is never; in this version they were milliseconds since 1970.
+const VERSION_1: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session (
+        id INTEGER PRIMARY KEY, client_identifier TEXT NOT NULL, user_name TEXT, listener INTEGER NOT NULL,
+        expiry_interval INTEGER NOT NULL, is_away INTEGER NOT NULL, ends INTEGER, sent_until INTEGER,
+        will_delay INTEGER, will_due INTEGER,
+        expires INTEGER, flags INTEGER, topic TEXT, publisher TEXT, properties BLOB, payload BLOB
+    );
+    CREATE TABLE sub (
+        session INTEGER NOT NULL, filter TEXT NOT NULL, flags INTEGER NOT NULL, identifier INTEGER NOT NULL,
+        PRIMARY KEY (session, filter)
+    ) WITHOUT ROWID;
+    CREATE TABLE msg (
+        id INTEGER PRIMARY KEY, recipients BLOB NOT NULL,
+        expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL, publisher TEXT, properties BLOB NOT NULL,
+        payload BLOB NOT NULL
+    );
+    CREATE TABLE done (
+        msg INTEGER NOT NULL, session INTEGER NOT NULL, PRIMARY KEY (msg, session)
+    ) WITHOUT ROWID;
+    CREATE TABLE in2 (
+        session INTEGER NOT NULL, identifier INTEGER NOT NULL, PRIMARY KEY (session, identifier)
+    ) WITHOUT ROWID;
+    CREATE TABLE out2 (
+        session INTEGER NOT NULL, identifier INTEGER NOT NULL, msg INTEGER NOT NULL, is_released INTEGER NOT NULL,
+        PRIMARY KEY (session, identifier)
+    ) WITHOUT ROWID;
+    CREATE TABLE retained (
+        id INTEGER PRIMARY KEY,
+        expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL UNIQUE, publisher TEXT,
+        properties BLOB NOT NULL, payload BLOB NOT NULL
+    );
+";
+
+/// Listeners have names; before, they were known by their places in the settings. The store also has which User Names
+/// were proved, and which sessions have ended with messages that still have to go to other members of Shared
+/// Subscriptions. A copy is done if it has no identifier in `done`; else that is the Packet Identifier of its QoS 1
+/// delivery, which has begun. There is a timeline, and a message has the time that it had left when it was written, in
+/// milliseconds, null for no end. Every row has a [sum](super::tables), for which [`MADE_ANEW`] runs after this.
+const VERSION_2: &str = "
+    CREATE TABLE listener (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sum INTEGER NOT NULL
+    );
+    ALTER TABLE session ADD COLUMN is_proved INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE former (session INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
+    CREATE TABLE timeline (
+        id INTEGER PRIMARY KEY, moment INTEGER NOT NULL, wall INTEGER NOT NULL, boot BLOB, uptime INTEGER,
+        sum INTEGER NOT NULL
+    );
+    ALTER TABLE msg ADD COLUMN lifetime INTEGER;
+    ALTER TABLE retained ADD COLUMN lifetime INTEGER;
+    ALTER TABLE done ADD COLUMN identifier INTEGER;
+";
+
+/// The tables that version 2 makes again, so that sums do not lie after payloads, which would have to be read to reach
+/// them.
+const MADE_ANEW: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session (
+        id INTEGER PRIMARY KEY, client_identifier TEXT NOT NULL, user_name TEXT, listener INTEGER NOT NULL,
+        expiry_interval INTEGER NOT NULL, is_away INTEGER NOT NULL, ends INTEGER, sent_until INTEGER,
+        will_delay INTEGER, will_due INTEGER, is_proved INTEGER NOT NULL, sum INTEGER NOT NULL,
+        expires INTEGER, flags INTEGER, topic TEXT, publisher TEXT, properties BLOB, payload BLOB
+    );
+    CREATE TABLE sub (
+        session INTEGER NOT NULL, filter TEXT NOT NULL, flags INTEGER NOT NULL, identifier INTEGER NOT NULL,
+        sum INTEGER NOT NULL, PRIMARY KEY (session, filter)
+    ) WITHOUT ROWID;
+    CREATE TABLE msg (
+        id INTEGER PRIMARY KEY, recipients BLOB NOT NULL, payload_sum INTEGER NOT NULL, sum INTEGER NOT NULL,
+        lifetime INTEGER, expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL, publisher TEXT,
+        properties BLOB NOT NULL, payload BLOB NOT NULL
+    );
+    CREATE TABLE done (
+        msg INTEGER NOT NULL, session INTEGER NOT NULL, identifier INTEGER, sum INTEGER NOT NULL,
+        PRIMARY KEY (msg, session)
+    ) WITHOUT ROWID;
+    CREATE TABLE in2 (
+        session INTEGER NOT NULL, identifier INTEGER NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (session, identifier)
+    ) WITHOUT ROWID;
+    CREATE TABLE out2 (
+        session INTEGER NOT NULL, identifier INTEGER NOT NULL, msg INTEGER NOT NULL, is_released INTEGER NOT NULL,
+        sum INTEGER NOT NULL, PRIMARY KEY (session, identifier)
+    ) WITHOUT ROWID;
+    CREATE TABLE retained (
+        id INTEGER PRIMARY KEY, sum INTEGER NOT NULL,
+        lifetime INTEGER, expires INTEGER, flags INTEGER NOT NULL, topic TEXT NOT NULL UNIQUE, publisher TEXT,
+        properties BLOB NOT NULL, payload BLOB NOT NULL
+    );
+";
+
+/// A file that this process has for itself, and in which it has changed nothing yet.
+pub(super) struct Taken {
+    connection: Connection,
+    version: i64,
+}
+
+/// Opens the file and takes it for this process alone.
+pub(super) fn take(path: &Path) -> Result<Taken, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| refusal(path, error))?;
+    let version = identify(&connection, path)?;
+    Ok(Taken { connection, version })
+}
+
+impl Taken {
+    /// Brings the file to the present layout. The timeline begins with this anchor if there was none.
+    pub(super) fn bring_up(
+        self,
+        path: &Path,
+        present: &[ListenerName],
+        first: Anchor,
+    ) -> Result<Connection, OpenError> {
+        let Self { mut connection, version } = self;
+        let outcome = set_up(&connection).and_then(|()| migrate(&mut connection, version, present, first));
+        match outcome {
+            Ok(()) => Ok(connection),
+            Err(error) if version < known() && lacks_room(path, &error) => Err(no_room(path)),
+            Err(error) => Err(refusal(path, error)),
+        }
+    }
+
+    /// The same where it was at the present layout before.
+    pub(super) fn go_on(self, path: &Path) -> Result<Connection, OpenError> {
+        if self.version != known() {
+            return Err(StoreError::Damaged("it is another file than before".to_owned()).about(path));
+        }
+        set_up(&self.connection).map_err(|error| refusal(path, error))?;
+        Ok(self.connection)
+    }
+}
+
+/// Whether there is no room on the disk, or none for this user.
+fn lacks_room(path: &Path, error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+
+    match error.sqlite_error_code() {
+        Some(DiskFull) => true,
+        Some(SystemIoFailure) => file::lacks_quota(path),
+        _ => false,
+    }
+}
+
+/// Changes go into the journal first: at most each page, some of them twice, and a little for what is new.
+fn no_room(path: &Path) -> OpenError {
+    const LITTLE: u64 = 1024 * 1024;
+    let length = std::fs::metadata(path).map_or(0, |file| file.len());
+    OpenError::NoRoom { path: path.to_owned(), enough: length.saturating_mul(2).saturating_add(LITTLE) }
+}
+
+/// The last version that is known here.
+fn known() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+/// Why the engine has not opened the file.
+fn refusal(path: &Path, error: rusqlite::Error) -> OpenError {
+    use rusqlite::ErrorCode::{DatabaseBusy, NotADatabase};
+
+    match error.sqlite_error_code() {
+        Some(DatabaseBusy) => OpenError::Locked(path.to_owned()),
+        Some(NotADatabase) if let Some(what) = file::foreign(path) => {
+            OpenError::Foreign(path.to_owned(), what)
+        }
+        _ => StoreError::from(error).about(path),
+    }
+}
+
+/// Locks the file and tells the version of its layout, zero for an empty one. Nothing is written, because it may be
+/// somebody else's.
+fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
+    let number = |query: &str| {
+        connection.query_row(query, (), |row| row.get::<_, i64>(0)).map_err(|error| refusal(path, error))
+    };
+    connection.busy_timeout(std::time::Duration::ZERO).map_err(|error| refusal(path, error))?;
+    // Before anything else: then the engine needs no memory shared with other processes, on disk or otherwise.
+    connection
+        .query_row("PRAGMA locking_mode = EXCLUSIVE", (), |_| Ok(()))
+        .map_err(|error| refusal(path, error))?;
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    let known = known();
+    match application {
+        APPLICATION if version > known => {
+            Err(OpenError::Newer { path: path.to_owned(), versions: (version, known) })
+        }
+        APPLICATION if version < 1 => Err(StoreError::nonsense("the number of its layout").about(path)),
+        APPLICATION => Ok(version),
+        0 if version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 => Ok(0),
+        _ => Err(OpenError::Foreign(path.to_owned(), "a database of another program")),
+    }
+}
+
+/// A listener was known by its place in the settings, so the present settings name it. Where no listener has that
+/// place, a User Name counts as proved, so that no other user gets its session.
+fn name_listeners(connection: &Connection, present: &[ListenerName]) -> rusqlite::Result<()> {
+    connection.execute("UPDATE session SET is_proved = user_name IS NOT NULL", ())?;
+    for (place, listener) in (0_i64..).zip(present) {
+        LISTENER.put(connection, params![place, listener.name])?;
+        if !listener.proves_names {
+            connection.execute("UPDATE session SET is_proved = 0 WHERE listener = ?", [place])?;
+        }
+    }
+    Ok(())
+}
+
+/// Every table as it was, but with sums.
+fn sum_up(connection: &Connection) -> rusqlite::Result<()> {
+    for table in tables::of_version_1() {
+        connection.execute_batch(&format!("ALTER TABLE {0} RENAME TO old_{0}", table.name))?;
+    }
+    connection.execute_batch(MADE_ANEW)?;
+    for table in tables::of_version_1() {
+        let old = format!("old_{}", table.name);
+        tables::copy(connection, &old, table)?;
+        connection.execute_batch(&format!("DROP TABLE {old}"))?;
+    }
+    Ok(())
+}
+
+/// The order matters: the size of pages and the way to give them back are chosen before the first is written.
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAXIMUM);
+    connection.pragma_update(None, "page_size", super::upkeep::PAGE_SIZE)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
+    // Whoever waits for a commit does not wait for a checkpoint: these are done between commits.
+    connection.query_row("PRAGMA wal_autocheckpoint = 0", (), |_| Ok(()))?;
+    let journal_size_limit = format!("PRAGMA journal_size_limit = {}", super::JOURNAL_BYTES_MAXIMUM);
+    connection.query_row(&journal_size_limit, (), |_| Ok(()))?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// Takes the steps that are left. Each is one transaction, so a crash is between two of them.
+fn migrate(
+    connection: &mut Connection,
+    version: i64,
+    present: &[ListenerName],
+    first: Anchor,
+) -> rusqlite::Result<()> {
+    for (step, reached) in STEPS.iter().zip(1..).filter(|(_, reached)| *reached > version) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(step)?;
+        if (version, reached) == (1, 2) {
+            name_listeners(&transaction, present)?;
+        }
+        if reached == 2 {
+            sum_up(&transaction)?;
+            anchor::write(first, &transaction)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", reached)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

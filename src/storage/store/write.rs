@@ -1,0 +1,463 @@
+//! Batches of records on their way into the tables.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::num::NonZeroU64;
+
+use rusqlite::types::{Null, Value};
+use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
+
+use super::StoreError;
+use super::anchor;
+use super::listeners::Listeners;
+use super::rows::{Translation, key, publication_flags, span, write_recipients};
+use super::tables::{DONE, FORMER, IN2, META, MSG, OUT2, RETAINED, SESSION, SUB, payload_sum};
+use crate::base::time::Time;
+use crate::core::journal::{
+    Batch, MessageNumber, NextNumbers, Record, SessionNumber, StoredDelivery, StoredMessage, StoredPresence,
+    StoredSession, StoredSubscription,
+};
+use crate::core::message::{Portable, Publication};
+use crate::storage::timeline::Anchor;
+
+/// Numbers that are reserved at a time.
+const RESERVED: u64 = 4096;
+/// Rows that are written in one go. After them another thread may have this processor: where there is but one, the
+/// messages that wait for no disk would wait for a whole transaction otherwise. With fewer rows the transaction itself
+/// comes too late.
+const ROWS_AT_ONCE: usize = 64;
+
+/// All numbers that were ever given are below these. They are written down before they are reached, some thousand at a
+/// time, so that a number is not given twice even if nothing is left of what had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks {
+    session: NonZeroU64,
+    message: NonZeroU64,
+}
+
+impl Marks {
+    /// The marks that are persisted.
+    pub(super) fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let mark = |name: &str| -> Result<NonZeroU64, StoreError> {
+            let mut statement = connection.prepare(&META.select("", "WHERE name = ?"))?;
+            let mut rows = statement.query([name])?;
+            let Some(row) = rows.next()? else { return Ok(NonZeroU64::MIN) };
+            META.read(row, || Ok(super::rows::session_number(row, 1)?.0))
+        };
+        Ok(Self { session: mark("next_session")?, message: mark("next_message")? })
+    }
+
+    /// The marks, raised beyond a number of a session.
+    fn beyond_session(self, SessionNumber(number): SessionNumber) -> Self {
+        Self { session: raised(self.session, number), ..self }
+    }
+
+    /// The same for a message.
+    fn beyond_message(self, MessageNumber(number): MessageNumber) -> Self {
+        Self { message: raised(self.message, number), ..self }
+    }
+
+    /// The marks, raised beyond every number of a record.
+    fn beyond(self, record: &Record) -> Self {
+        match record {
+            Record::Session(session) => match session.presence {
+                StoredPresence::Away { sent_until: Some(message), .. } => {
+                    self.beyond_session(session.number).beyond_message(message)
+                }
+                _ => self.beyond_session(session.number),
+            },
+            Record::Message(message) => message
+                .recipients
+                .iter()
+                .fold(self.beyond_message(message.number), |marks, to| marks.beyond_session(to.session)),
+            Record::Settled { message, session, .. } | Record::Begun { message, session, .. } => {
+                self.beyond_message(*message).beyond_session(*session)
+            }
+            Record::Delivery(session, delivery) => {
+                self.beyond_session(*session).beyond_message(delivery.message)
+            }
+            Record::SessionEnded { session, .. }
+            | Record::FormerEnded(session)
+            | Record::Subscribed(session, _)
+            | Record::Unsubscribed(session, _)
+            | Record::Received(session, _)
+            | Record::Released(session, _)
+            | Record::Completed(session, _) => self.beyond_session(*session),
+            Record::Listener(..) | Record::Retained(_) | Record::Cleared(_) => self,
+        }
+    }
+
+    /// No session can have a number that was not given.
+    pub(super) fn check_session(self, SessionNumber(number): SessionNumber) -> Result<(), StoreError> {
+        if number < self.session { Ok(()) } else { Err(StoreError::nonsense("the number of a session")) }
+    }
+
+    /// The same for a message.
+    pub(super) fn check_message(self, MessageNumber(number): MessageNumber) -> Result<(), StoreError> {
+        if number < self.message { Ok(()) } else { Err(StoreError::nonsense("the number of a message")) }
+    }
+
+    /// The number of a session, if it was given.
+    pub(super) fn checked_session(self, number: SessionNumber) -> Result<SessionNumber, StoreError> {
+        self.check_session(number).map(|()| number)
+    }
+
+    /// The same for a message.
+    pub(super) fn checked_message(self, number: MessageNumber) -> Result<MessageNumber, StoreError> {
+        self.check_message(number).map(|()| number)
+    }
+
+    /// What is to be given next.
+    pub(super) const fn next(self) -> NextNumbers {
+        NextNumbers { session: SessionNumber(self.session), message: MessageNumber(self.message) }
+    }
+
+    /// Writes down what is new.
+    fn write(self, before: Self, connection: &Connection) -> Result<(), StoreError> {
+        for (name, mark, before) in
+            [("next_session", self.session, before.session), ("next_message", self.message, before.message)]
+        {
+            if mark != before {
+                META.put(connection, params![name, key(mark)])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
+    if number < mark { mark } else { number.saturating_add(RESERVED) }
+}
+
+/// What is written together with a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub(super) translation: Translation<'a>,
+    /// The marks that are persisted.
+    pub(super) marks: Marks,
+    /// The anchor of the timeline, if it is due.
+    pub(super) anchor: Option<Anchor>,
+    /// Messages that cannot be removed.
+    pub(super) spared: &'a BTreeSet<MessageNumber>,
+}
+
+/// Makes a batch durable. Returns the marks that are persisted with it, and the listeners if some of them are new.
+pub(super) fn commit(
+    connection: &mut Connection,
+    batch: &Batch,
+    beside: Beside<'_>,
+    let_others_run: &mut dyn FnMut(),
+) -> Result<(Marks, Option<Listeners>), StoreError> {
+    let Beside { translation, marks: before, anchor, spared } = beside;
+    let marks = batch.records.iter().fold(before, Marks::beyond);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let new = batch.records.iter().filter_map(|record| match record {
+        Record::Listener(id, name) => Some((*id, &**name)),
+        _ => None,
+    });
+    // Other rows speak of them.
+    let listeners = translation.listeners.written(new, &transaction)?;
+    let mut writing = Writing {
+        transaction: &transaction,
+        translation: Translation {
+            listeners: listeners.as_ref().unwrap_or(translation.listeners),
+            ..translation
+        },
+        spared,
+        rows: 0,
+        let_others_run,
+        settled: Vec::new(),
+        recipients: Vec::new(),
+    };
+    for record in &batch.records {
+        writing.write(record)?;
+    }
+    writing.settle()?;
+    marks.write(before, &transaction)?;
+    if let Some(anchor) = anchor {
+        anchor::write(anchor, &transaction)?;
+    }
+    transaction.commit()?;
+    Ok((marks, listeners))
+}
+
+/// A transaction that records go into.
+struct Writing<'a> {
+    transaction: &'a Transaction<'a>,
+    translation: Translation<'a>,
+    /// Messages that cannot be removed, because the file is damaged where they are. They are noted as settled for all
+    /// sessions.
+    spared: &'a BTreeSet<MessageNumber>,
+    /// How many rows have been written.
+    rows: usize,
+    let_others_run: &'a mut dyn FnMut(),
+    /// Which sessions need which messages no longer, and whether each was the last. They are applied behind all else,
+    /// which changes nothing because a message comes once and before that, and in the order of the messages, which
+    /// touches each page once.
+    settled: Vec<Settled>,
+    /// For the recipients of one message after the other.
+    recipients: Vec<u8>,
+}
+
+/// What a session has no need of any more. In the order of messages, and those behind which the message goes in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Settled {
+    message: MessageNumber,
+    stays: bool,
+    session: SessionNumber,
+}
+
+impl Writing<'_> {
+    /// To be called before each row.
+    fn begin_row(&mut self) {
+        self.rows += 1;
+        if self.rows.is_multiple_of(ROWS_AT_ONCE) {
+            (self.let_others_run)();
+        }
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+        // What is settled is only noted here.
+        if !matches!(record, Record::Settled { .. }) {
+            self.begin_row();
+        }
+        match record {
+            // They came first.
+            Record::Listener(..) => Ok(()),
+            Record::Session(session) => self.session(session),
+            &Record::SessionEnded { session, leaves_shared } => self.session_ended(session, leaves_shared),
+            Record::FormerEnded(session) => {
+                self.statement("DELETE FROM former WHERE session = ?")?.execute([key(session.0)])?;
+                self.statement("DELETE FROM out2 WHERE session = ?")?.execute([key(session.0)])?;
+                Ok(())
+            }
+            Record::Subscribed(session, subscription) => self.subscribed(*session, subscription),
+            Record::Unsubscribed(session, filter) => {
+                let mut statement = self.statement("DELETE FROM sub WHERE session = ? AND filter = ?")?;
+                statement.execute(params![key(session.0), filter])?;
+                Ok(())
+            }
+            Record::Message(message) => self.message(message),
+            &Record::Settled { message, session, is_last } => {
+                self.settled.push(Settled { message, stays: !is_last, session });
+                Ok(())
+            }
+            Record::Begun { message, session, identifier } => {
+                self.note_begun(*message, *session, identifier.value())
+            }
+            Record::Received(session, identifier) => {
+                IN2.put(self.transaction, params![key(session.0), identifier.value()])?;
+                Ok(())
+            }
+            Record::Released(session, identifier) => {
+                let mut statement = self.statement("DELETE FROM in2 WHERE session = ? AND identifier = ?")?;
+                statement.execute(params![key(session.0), identifier.value()])?;
+                Ok(())
+            }
+            Record::Delivery(session, delivery) => self.delivery(*session, delivery),
+            Record::Completed(session, identifier) => {
+                let mut statement =
+                    self.statement("DELETE FROM out2 WHERE session = ? AND identifier = ?")?;
+                statement.execute(params![key(session.0), identifier.value()])?;
+                Ok(())
+            }
+            Record::Retained(message) => self.retained(message),
+            Record::Cleared(topic) => {
+                self.statement("DELETE FROM retained WHERE topic = ?")?.execute([topic])?;
+                Ok(())
+            }
+        }
+    }
+
+    fn statement(&self, text: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.transaction.prepare_cached(text)
+    }
+
+    fn session(&self, session: &StoredSession) -> Result<(), StoreError> {
+        let (is_away, ends, sent_until) = match session.presence {
+            StoredPresence::Connected => (false, None, None),
+            StoredPresence::Away { ends, sent_until } => {
+                (true, self.translation.present.written(ends), sent_until.map(|message| key(message.0)))
+            }
+        };
+        let will = session.will.as_ref();
+        let message = will.map(|will| will.message.publication());
+        // A span and no moment, since nobody knows yet when it begins.
+        let expires =
+            message.as_ref().map(|message| message.expires).filter(|expires| *expires != Time::NEVER);
+        let row = params![
+            key(session.number.0),
+            session.client_identifier,
+            session.user_name,
+            self.translation.listeners.number_of(session.listener),
+            session.expiry_interval,
+            is_away,
+            ends,
+            sent_until,
+            will.map(|will| span(will.delay)),
+            will.and_then(|will| self.translation.present.written(will.due)),
+            expires.map(|expires| span(expires.since(Time::ZERO))),
+            message.as_ref().map(publication_flags),
+            message.as_ref().map(|message| message.topic.as_str()),
+            message.as_ref().and_then(|message| self.publisher(message)),
+            message.as_ref().map(|message| message.properties.bytes()),
+            message.as_ref().map(|message| message.payload),
+            session.is_proved,
+        ];
+        SESSION.put(self.transaction, row)?;
+        Ok(())
+    }
+
+    /// Who published a message, as it is written.
+    fn publisher<'p>(&self, publication: &Publication<'p>) -> Option<Cow<'p, str>> {
+        publication.publisher.map(|publisher| self.translation.listeners.publisher_written(publisher))
+    }
+
+    fn session_ended(&self, session: SessionNumber, leaves_shared: bool) -> Result<(), StoreError> {
+        let session = key(session.0);
+        for text in [
+            "DELETE FROM session WHERE id = ?",
+            "DELETE FROM sub WHERE session = ?",
+            "DELETE FROM in2 WHERE session = ?",
+        ] {
+            self.statement(text)?.execute([session])?;
+        }
+        if leaves_shared {
+            FORMER.put(self.transaction, params![session])?;
+        } else {
+            self.statement("DELETE FROM out2 WHERE session = ?")?.execute([session])?;
+        }
+        Ok(())
+    }
+
+    fn subscribed(
+        &self,
+        session: SessionNumber,
+        subscription: &StoredSubscription,
+    ) -> Result<(), StoreError> {
+        let row = params![
+            key(session.0),
+            subscription.filter,
+            super::rows::subscription_flags(subscription),
+            subscription.identifier,
+        ];
+        SUB.put(self.transaction, row)?;
+        Ok(())
+    }
+
+    fn message(&mut self, stored: &StoredMessage) -> Result<(), StoreError> {
+        let mut recipients = std::mem::take(&mut self.recipients);
+        write_recipients(&stored.recipients, &mut recipients);
+        let message = stored.message.publication();
+        let row = params![
+            key(stored.number.0),
+            recipients,
+            payload_sum(message.payload),
+            self.translation.present.lifetime(message.expires),
+            self.translation.present.written(message.expires),
+            publication_flags(&message),
+            message.topic.as_str(),
+            self.publisher(&message),
+            message.properties.bytes(),
+            message.payload,
+        ];
+        MSG.put(self.transaction, row)?;
+        self.recipients = recipients;
+        Ok(())
+    }
+
+    fn delivery(&self, session: SessionNumber, delivery: &StoredDelivery) -> Result<(), StoreError> {
+        let row = params![
+            key(session.0),
+            delivery.identifier.value(),
+            key(delivery.message.0),
+            delivery.is_released,
+        ];
+        OUT2.put(self.transaction, row)?;
+        Ok(())
+    }
+
+    /// In the place of the one before, so that the index of topics stays as it is.
+    fn retained(&self, message: &Portable) -> Result<(), StoreError> {
+        let message = message.publication();
+        let row = params![
+            self.translation.present.lifetime(message.expires),
+            self.translation.present.written(message.expires),
+            publication_flags(&message),
+            message.topic.as_str(),
+            self.publisher(&message),
+            message.properties.bytes(),
+            message.payload,
+        ];
+        RETAINED.put(self.transaction, row)?;
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.settled.sort_unstable();
+        let mut forgotten = None;
+        for settled in std::mem::take(&mut self.settled) {
+            self.begin_row();
+            if !settled.stays {
+                forgotten = Some(settled.message);
+                self.forget(settled)?;
+            } else if forgotten != Some(settled.message) {
+                self.note_done(settled)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Only for a message that is there, since otherwise the note would never be removed.
+    fn note_done(&self, settled: Settled) -> Result<(), StoreError> {
+        let (message, session) = (key(settled.message.0), key(settled.session.0));
+        let mut statement = self.statement(
+            "REPLACE INTO done (msg, session, sum) \
+             SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)",
+        )?;
+        statement.execute(params![message, session, DONE.sum(params![message, session, Null])?])?;
+        Ok(())
+    }
+
+    /// The same; a copy that is done stays done.
+    fn note_begun(
+        &self,
+        message: MessageNumber,
+        session: SessionNumber,
+        identifier: u16,
+    ) -> Result<(), StoreError> {
+        let (message, session) = (key(message.0), key(session.0));
+        let mut statement = self.statement(
+            "INSERT INTO done (msg, session, identifier, sum) \
+             SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1) \
+             ON CONFLICT (msg, session) DO UPDATE SET identifier = excluded.identifier, sum = excluded.sum \
+             WHERE identifier IS NOT NULL",
+        )?;
+        let sum = DONE.sum(params![message, session, identifier])?;
+        statement.execute(params![message, session, identifier, sum])?;
+        Ok(())
+    }
+
+    fn forget(&self, settled: Settled) -> Result<(), StoreError> {
+        if self.spared.contains(&settled.message) {
+            return self.note_done(settled);
+        }
+        forget(self.transaction, key(settled.message.0))
+    }
+}
+
+/// Forgets a message and who has needed it no longer.
+pub(super) fn forget(connection: &Connection, message: i64) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM msg WHERE id = ?")?.execute([message])?;
+    connection.prepare_cached("DELETE FROM done WHERE msg = ?")?.execute([message])?;
+    Ok(())
+}
+
+/// Messages that a batch would remove and that cannot be read, so the engine would refuse the whole transaction.
+pub(super) fn unremovable(connection: &Connection, batch: &Batch) -> BTreeSet<MessageNumber> {
+    let removed = batch.records.iter().filter_map(|record| match record {
+        Record::Settled { message, is_last: true, .. } => Some(*message),
+        _ => None,
+    });
+    removed.filter(|message| !MSG.is_readable(connection, &[key(message.0).into(), Value::Null])).collect()
+}

@@ -1,0 +1,427 @@
+//! The thread, from the loop's side.
+
+use std::fs;
+use std::num::NonZeroU64;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::base::time::Time;
+use crate::core::journal::{
+    Batch, CopyForm, Fetch, MessageNumber, Recipient, Record, Restored, Room, SessionNumber, StoredMessage,
+    StoredPresence, StoredSession,
+};
+use crate::core::listener::ListenerId;
+use crate::core::message::{Portable, Publication};
+use crate::core::subscription::Identifiers;
+use crate::protocol::codec::{Properties, QoS};
+use crate::protocol::topic::TopicName;
+use crate::settings::OnDamage;
+use crate::storage::store::{Opening, Space, Store, StoreError};
+use crate::storage::thread::{Kept, Storage, room, room_in};
+use crate::storage::timeline::{Boot, Clocks};
+
+/// Clocks that stand still.
+const CLOCKS: Clocks = Clocks { now: Time::ZERO, boot: None, wall: 0 };
+
+const SESSION: SessionNumber = SessionNumber(NonZeroU64::MIN);
+
+/// A file that goes with the test, and its directory.
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("brooklet-keeper-{}-{count}", std::process::id()));
+        fs::create_dir(&path).expect("a new directory");
+        Self(path)
+    }
+
+    fn store(&self) -> Store {
+        self.open(CLOCKS)
+    }
+
+    fn open(&self, clocks: Clocks) -> Store {
+        let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks };
+        Store::open(&self.0.join("store.db"), opening).expect("it can be opened")
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("store.db.ballast")
+    }
+
+    /// The numbers of the messages that wait in it.
+    fn waiting(&self) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        let each = |restored| {
+            if let Restored::Waiting { message, .. } = restored {
+                numbers.push(message.0.get());
+            }
+        };
+        self.store().load(Time::ZERO, each).expect("it can be read");
+        numbers
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A storage, and what hears when it wakes the loop.
+fn start(store: Store) -> (Storage, Receiver<()>) {
+    start_with(store, || CLOCKS)
+}
+
+fn start_with(store: Store, clocks: impl Fn() -> Clocks + Send + 'static) -> (Storage, Receiver<()>) {
+    let (waking, woken) = channel();
+    let wake = move || {
+        let _ = waking.send(());
+    };
+    (Storage::start(store, clocks, wake).expect("there is a thread"), woken)
+}
+
+fn number(number: u64) -> MessageNumber {
+    MessageNumber(NonZeroU64::new(number).expect("not zero"))
+}
+
+/// A message for the one session.
+fn batch(count: u64) -> Batch {
+    batch_of(count, Time::NEVER)
+}
+
+fn batch_of(count: u64, expires: Time) -> Batch {
+    let session = StoredSession {
+        number: SESSION,
+        client_identifier: "client".to_owned(),
+        user_name: None,
+        is_proved: false,
+        listener: ListenerId(0),
+        expiry_interval: 60,
+        presence: StoredPresence::Connected,
+        will: None,
+    };
+    let message = Portable::new(&Publication {
+        topic: TopicName::new("t").expect("a topic"),
+        payload: b"payload",
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        publisher: None,
+        properties: Properties::default(),
+        expires,
+    });
+    let (qos, identifiers) = (QoS::AtLeastOnce, Identifiers::default());
+    let form = CopyForm { qos, retain: false, identifiers, group: None };
+    let recipients = vec![Recipient { session: SESSION, form, identifier: None }];
+    let records = vec![
+        Record::Session(Box::new(session)),
+        Record::Message(StoredMessage { number: number(count), message, recipients }),
+    ];
+    Batch { number: count, now: Time::ZERO, records }
+}
+
+/// Asks for a message of the one session.
+fn fetch(count: u64) -> Vec<Fetch> {
+    vec![Fetch { session: SESSION, messages: vec![number(count)] }]
+}
+
+/// The number of a batch that is durable.
+fn durable(kept: Option<Kept>) -> u64 {
+    match kept {
+        Some(Kept::Durable { number, .. }) => number,
+        other => panic!("it is not durable: {other:?}"),
+    }
+}
+
+/// The numbers of the messages that were read.
+fn found(kept: Option<Kept>) -> Vec<u64> {
+    match kept {
+        Some(Kept::Read(pages)) => {
+            let copies = pages.pages.iter().flat_map(|page| &page.copies);
+            copies.filter(|copy| copy.found.is_some()).map(|copy| copy.number.0.get()).collect()
+        }
+        other => panic!("it is not read: {other:?}"),
+    }
+}
+
+#[test]
+fn batches_become_durable_and_the_loop_is_woken() {
+    let file = File::new();
+    let (mut storage, woken) = start(file.store());
+    assert!(storage.is_idle() && storage.next_answer().is_none());
+    for count in 1..4 {
+        storage.hand_over(batch(count));
+        assert!(!storage.is_idle());
+        woken.recv().expect("it wakes");
+        let Some(Kept::Durable { statistics, .. }) = &storage.next_answer() else { panic!("it is durable") };
+        assert_eq!(statistics.commits, count);
+        assert!(statistics.bytes >= count * 4096 && statistics.longest >= statistics.median);
+        assert!(storage.is_idle() && storage.next_answer().is_none());
+    }
+    storage.hand_over(batch(4));
+    let mut left = storage.finish().into_iter();
+    assert_eq!(durable(left.next()), 4);
+    assert!(left.next().is_none());
+    assert_eq!(file.waiting(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_tried_until_there_is_room() {
+    let file = File::new();
+    let mut store = file.store();
+    store.faults = vec![StoreError::Full; 3].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(1));
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    assert!(!storage.is_idle());
+    storage.hand_over(batch(2));
+    for count in 1..3 {
+        woken.recv().expect("it wakes");
+        assert_eq!(durable(storage.next_answer()), count);
+    }
+    assert!(storage.is_idle());
+}
+
+#[test]
+fn a_full_disk_does_not_keep_the_broker_from_ending() {
+    let file = File::new();
+    let mut store = file.store();
+    store.faults = vec![StoreError::Full; 1_000_000].into();
+    let (mut storage, _woken) = start(store);
+    storage.hand_over(batch(1));
+    let left = storage.finish();
+    assert!(matches!(&left[..], [Kept::Full, Kept::Failed(why)] if why.contains("no space")), "{left:?}");
+    assert_eq!(file.waiting(), []);
+}
+
+#[test]
+fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
+    let file = File::new();
+    let mut store = file.store();
+    let fault = || StoreError::Other("disk I/O error".to_owned());
+    // The first one takes the ballast.
+    store.faults = vec![fault(), StoreError::Full, StoreError::Full].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(1));
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    woken.recv().expect("it wakes");
+    assert_eq!(durable(storage.next_answer()), 1);
+    storage.finish();
+
+    let mut store = file.store();
+    store.faults = vec![fault(), fault()].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(2));
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Failed(why)) if why == "disk I/O error"));
+    assert!(storage.is_idle());
+    storage.hand_over(batch(3));
+    // The thread has ended, so nothing is kept any more and that is told.
+    let next = std::iter::repeat_with(|| storage.next_answer()).flatten().next();
+    assert!(matches!(next, Some(Kept::Failed(_))));
+    drop(storage);
+    assert_eq!(file.waiting(), [1]);
+}
+
+/// Clocks that the test sets, of a machine that is not started again.
+#[derive(Clone, Default)]
+struct Watch(Arc<AtomicU64>);
+
+impl Watch {
+    fn read(&self) -> Clocks {
+        let now = Time::from_milliseconds(self.0.load(Ordering::SeqCst));
+        Clocks { now, boot: Some(Boot { id: 1, uptime: now }), wall: 5 }
+    }
+}
+
+#[test]
+fn when_the_broker_has_ended_is_noted() {
+    let file = File::new();
+    let watch = Watch::default();
+    let clocks = watch.clone();
+    let (mut storage, woken) = start_with(file.open(watch.read()), move || clocks.read());
+    storage.hand_over(batch_of(1, Time::from_milliseconds(100_000)));
+    woken.recv().expect("it wakes");
+    assert_eq!(durable(storage.next_answer()), 1);
+    watch.0.store(70_000, Ordering::SeqCst);
+    storage.finish();
+    // Of another boot, and wrong.
+    let clocks = Clocks { now: Time::ZERO, boot: Some(Boot { id: 2, uptime: Time::ZERO }), wall: 0 };
+    let mut left = None;
+    let each = |restored| {
+        if let Restored::Waiting { expires, .. } = restored {
+            left = Some(expires);
+        }
+    };
+    file.open(clocks).load(Time::ZERO, each).expect("it can be read");
+    assert_eq!(left, Some(Time::from_milliseconds(30_000)));
+}
+
+#[test]
+fn time_is_kept_where_nothing_is_committed() {
+    let file = File::new();
+    let watch = Watch::default();
+    let (mut store, clocks) = (file.open(watch.read()), watch.clone());
+    store.load(Time::ZERO, |_| panic!("it is new")).expect("it can be read");
+    assert_eq!(store.written().commits, 1);
+    watch.0.store(60_000, Ordering::SeqCst);
+    let (asking, asked) = channel();
+    let (mut storage, woken) = start_with(store, move || {
+        let _ = asking.send(());
+        clocks.read()
+    });
+    for _ in 0..3 {
+        // A timeout that is only reached if it has failed.
+        asked.recv_timeout(Duration::from_secs(60)).expect("it looks at the clocks now and then");
+    }
+    storage.hand_over(batch(1));
+    woken.recv().expect("it wakes");
+    let Some(Kept::Durable { statistics, .. }) = storage.next_answer() else { panic!("it is durable") };
+    assert_eq!(statistics.commits, 3, "the start, a minute later, and the batch");
+}
+
+#[test]
+fn a_batch_goes_before_what_is_to_be_read() {
+    const COUNT: u16 = 10_000;
+    let file = File::new();
+    let (mut storage, woken) = start(file.store());
+    storage.hand_over(batch(1));
+    woken.recv().expect("it wakes");
+    assert_eq!(durable(storage.next_answer()), 1);
+    // More than can be read in the time that a batch may have to wait.
+    let fetches = (1..=COUNT).map(|count| Fetch { session: SESSION, messages: vec![number(count.into())] });
+    storage.read(fetches.collect(), Time::ZERO);
+    storage.hand_over(batch(2));
+    let (mut before, mut behind) = (0, 0);
+    let count = |kept: Kept, parts: &mut usize| match kept {
+        Kept::Read(pages) => *parts += pages.pages.iter().map(|page| page.copies.len()).sum::<usize>(),
+        other => panic!("nothing but pages is awaited: {other:?}"),
+    };
+    while !storage.is_idle() {
+        woken.recv().expect("it wakes");
+        match storage.next_answer() {
+            Some(Kept::Durable { number, .. }) => assert_eq!(number, 2),
+            Some(kept) => count(kept, &mut before),
+            None => {}
+        }
+    }
+    assert!(before <= 2 * 4096, "it has waited for one or two parts: {before}");
+    while behind + before < usize::from(COUNT) {
+        woken.recv().expect("it wakes");
+        storage.next_answer().into_iter().for_each(|kept| count(kept, &mut behind));
+    }
+}
+
+#[test]
+fn what_is_wanted_is_read_while_the_disk_is_full() {
+    let file = File::new();
+    let mut store = file.store();
+    store.commit(&batch(1), CLOCKS).expect("there is room");
+    store.faults = vec![StoreError::Full; 1_000_000].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(2));
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    storage.read(fetch(1), Time::ZERO);
+    woken.recv().expect("it wakes");
+    assert_eq!(found(storage.next_answer()), [1]);
+    assert!(!storage.is_idle(), "the batch still waits");
+    storage.finish();
+}
+
+#[test]
+fn what_can_not_be_read_is_tried_once_more() {
+    let file = File::new();
+    let mut store = file.store();
+    store.commit(&batch(1), CLOCKS).expect("there is room");
+    let fault = || StoreError::Other("disk I/O error".to_owned());
+    store.read_faults.borrow_mut().push_back(fault());
+    let (mut storage, woken) = start(store);
+    storage.read(fetch(1), Time::ZERO);
+    woken.recv().expect("it wakes");
+    assert_eq!(found(storage.next_answer()), [1]);
+    storage.finish();
+
+    let store = file.store();
+    store.read_faults.borrow_mut().extend([fault(), fault()]);
+    let (mut storage, woken) = start(store);
+    storage.read(fetch(1), Time::ZERO);
+    woken.recv().expect("it wakes");
+    assert!(matches!(storage.next_answer(), Some(Kept::Failed(why)) if why == "disk I/O error"));
+}
+
+#[test]
+fn room_is_where_there_is_some() {
+    const MIB: u64 = 1024 * 1024;
+    for (available, all, lacks_ballast, expected) in [
+        (8 * MIB, 1000 * MIB, false, Room::Enough),
+        (8 * MIB - 1, 1000 * MIB, false, Room::Scarce),
+        (4 * MIB, 32 * MIB, false, Room::Enough),
+        (4 * MIB - 1, 32 * MIB, false, Room::Scarce),
+        (0, 32 * MIB, false, Room::Scarce),
+        (900 * MIB, 1000 * MIB, true, Room::Scarce),
+        (4 * MIB, 1000 * MIB, true, Room::Scarce),
+        (4 * MIB - 1, 1000 * MIB, true, Room::Gone),
+        (MIB - 1, 32 * MIB, true, Room::Gone),
+    ] {
+        let space = Space { available, all };
+        assert_eq!(room_in(space, lacks_ballast), expected, "{available} of {all}, {lacks_ballast}");
+    }
+    assert_eq!(room(Path::new("/no/such/place"), false), Room::Enough, "the commit will tell");
+}
+
+#[test]
+fn a_full_disk_takes_the_ballast_and_gives_it_back() {
+    let file = File::new();
+    let mut store = file.store();
+    store.commit(&batch(1), CLOCKS).expect("there is room");
+    store.faults = vec![StoreError::Full].into();
+    let (mut storage, woken) = start(store);
+    storage.hand_over(batch(2));
+    woken.recv().expect("it wakes");
+    let answer = storage.next_answer();
+    assert!(matches!(answer, Some(Kept::Durable { number: 2, .. })), "it had the ballast's room: {answer:?}");
+    while storage.lacks_ballast() {
+        std::thread::yield_now();
+    }
+    storage.finish();
+    let ballast = fs::symlink_metadata(file.ballast()).expect("it stays after the end");
+    assert!(ballast.is_file() && ballast.blocks() * 512 >= ballast.len() && ballast.len() > 0);
+    assert_eq!(ballast.mode() & 0o777, 0o600);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "this is about files")]
+fn what_has_the_name_of_the_ballast_is_not_followed() {
+    let file = File::new();
+    let store = file.store();
+    let victim = file.0.join("victim");
+    fs::write(&victim, "precious").expect("it is written");
+    std::os::unix::fs::symlink(&victim, file.ballast()).expect("it is linked");
+    start(store).0.finish();
+    assert_eq!(fs::read(&victim).expect("it is there"), b"precious");
+    let ballast = fs::symlink_metadata(file.ballast()).expect("it is there");
+    assert!(ballast.is_file() && ballast.len() > 100_000, "a file of its own");
+}
+
+#[test]
+fn a_file_that_is_gone_ends_all_though_nothing_is_written() {
+    for ending in ["", "-wal"] {
+        let file = File::new();
+        let (mut storage, woken) = start(file.store());
+        let path = file.0.join(format!("store.db{ending}"));
+        fs::remove_file(&path).expect("it was there");
+        woken.recv().expect("it wakes");
+        match storage.next_answer() {
+            Some(Kept::Failed(why)) => assert!(why.contains(&path.display().to_string()), "{why}"),
+            other => panic!("it has not failed: {other:?}"),
+        }
+    }
+}

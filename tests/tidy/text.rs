@@ -1,0 +1,119 @@
+//! What no text of the house may contain.
+
+use std::collections::BTreeSet;
+
+use crate::words::{has_word, without_comments};
+
+/// The longest file, in lines.
+const LINES_MAXIMUM: usize = 800;
+
+/// What no text of the house may contain, whatever its language.
+pub fn check_text(text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let count = text.lines().count();
+    if count > LINES_MAXIMUM {
+        wrong.push(format!("{count} lines, more than {LINES_MAXIMUM}"));
+    }
+    for (index, line) in text.lines().enumerate() {
+        let mut note = |what: &str| wrong.push(format!("line {}: {what}", index + 1));
+        if line.contains('\t') {
+            note("a tab");
+        }
+        if line.trim_end() != line {
+            note("white space at the end");
+        }
+        for word in LEFTOVER_WORDS.iter().filter(|word| has_word(line, word)) {
+            note(&format!("a leftover note, {word}"));
+        }
+        for home in HOMES.iter().filter(|home| line.contains(**home)) {
+            note(&format!("a path of somebody's own machine, {home}"));
+        }
+    }
+    wrong
+}
+
+/// What no Rust source of the house may contain.
+pub fn check_rust(text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (index, line) in without_comments(text).lines().enumerate() {
+        let mut note = |what: &str| wrong.push(format!("line {}: {what}", index + 1));
+        for mark in LEFTOVER_MACROS.iter().filter(|mark| line.contains(**mark)) {
+            note(&format!("a leftover {mark}"));
+        }
+        if has_word(line, UNSAFE) {
+            note("code that the compiler does not check");
+        }
+        if line.contains(GETTER) {
+            note("a name that says it gets; say what");
+        }
+    }
+    wrong
+}
+
+/// Every source says first what it is about.
+pub fn check_documentation(text: &str) -> Vec<String> {
+    if text.starts_with("//! ") { vec![] } else { vec!["begins with no `//!` documentation".to_owned()] }
+}
+
+// These words are put together here so that this file does not contain what it looks for.
+const LEFTOVER_WORDS: [&str; 4] =
+    [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];
+const LEFTOVER_MACROS: [&str; 3] = [concat!("dbg", "!"), concat!("todo", "!"), concat!("unimplemented", "!")];
+const UNSAFE: &str = concat!("un", "safe");
+const GETTER: &str = concat!("fn ", "get_");
+const HOMES: [&str; 3] = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/")];
+
+/// Finds links to headings and files that there are not.
+pub fn check_links(text: &str, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+    let anchor = |heading: &str| heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    let headings: BTreeSet<String> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    let wrong = |link: &str| match link.strip_prefix('#') {
+        Some(heading) if !headings.contains(heading) => {
+            Some(format!("a link to #{heading}, of which there is no heading"))
+        }
+        None if !link.contains("://") && !is_there(link) => {
+            Some(format!("a link to {link}, which is not there"))
+        }
+        _ => None,
+    };
+    links.filter_map(wrong).collect()
+}
+
+#[test]
+fn leftovers_in_a_text_are_found() {
+    assert_eq!(check_text("a line\nand another\n"), [""; 0]);
+    let mut bad: Vec<String> = LEFTOVER_WORDS.iter().map(|word| format!("# {word}: later")).collect();
+    bad.extend(HOMES.iter().map(|home| format!("open {home}someone/file")));
+    bad.extend(["a\tb".to_owned(), "a ".to_owned(), "a\n".repeat(LINES_MAXIMUM + 1)]);
+    for text in bad {
+        assert_eq!(check_text(&text).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn leftovers_in_a_source_are_found() {
+    assert_eq!(check_rust("fn target_of() {}\n#![forbid(unsafe_code)]\n// no dbg!(x)"), [""; 0]);
+    let mut bad: Vec<String> = LEFTOVER_MACROS.iter().map(|mark| format!("    {mark}(x);")).collect();
+    bad.extend([format!("{UNSAFE} {{ f() }}"), format!("pub {GETTER}name() {{}}")]);
+    for text in bad {
+        assert_eq!(check_rust(&text).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_found() {
+    let text =
+        "# A\n## Two words\n[a](#two-words) [b](#words) [c](there) [d](gone) [e](https://a.example/)\n";
+    let wrong = check_links(text, |place| place == "there");
+    assert_eq!(
+        wrong,
+        ["a link to #words, of which there is no heading", "a link to gone, which is not there"]
+    );
+}
+
+#[test]
+fn a_source_without_documentation_is_found() {
+    assert_eq!(check_documentation("//! A room.\n"), [""; 0]);
+    assert_eq!(check_documentation("use std::mem;\n//! A room.\n").len(), 1);
+}
