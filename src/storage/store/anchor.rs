@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::StoreError;
-use super::rows::{Outcome, span};
+use super::error::Outcome;
+use super::rows::span;
 use super::tables::TIMELINE;
 use crate::base::time::{Duration, Time};
 use crate::storage::timeline::{Anchor, Boot};

@@ -7,7 +7,8 @@ use log::warn;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
-use super::rows::{Outcome, Recipients, key};
+use super::error::Outcome;
+use super::rows::{Recipients, key};
 use super::tables::Table;
 use super::{Severed, StoreError};
 use crate::base::escape::Escaped;

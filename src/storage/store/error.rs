@@ -120,6 +120,9 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// What a step with the file comes to.
+pub(super) type Outcome<T> = Result<T, StoreError>;
+
 /// Why something could not be written or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {

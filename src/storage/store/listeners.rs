@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, params};
 
 use super::StoreError;
-use super::rows::Outcome;
+use super::error::Outcome;
 use super::tables::LISTENER;
 use crate::core::listener::ListenerId;
 use crate::settings::ListenerName;

@@ -9,11 +9,11 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Rows};
 
 use super::StoreError;
 use super::damage::{self, Damage};
+use super::error::Outcome;
 use super::needless::Needless;
 use super::pages;
 use super::rows::{
-    self, Outcome, Recipients, Translation, key, message_number, packet_identifier, publication,
-    session_number,
+    self, Recipients, Translation, key, message_number, packet_identifier, publication, session_number,
 };
 use super::tables::{DONE, FORMER, IN2, MSG, OUT2, RETAINED, SESSION, SUB, Table};
 use super::write::Marks;

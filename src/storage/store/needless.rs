@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::StoreError;
-use super::rows::Outcome;
+use super::error::Outcome;
 use super::tables::{MSG, RETAINED, Table};
 use super::write::forget;
 

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use rusqlite::{Connection, Row};
 
 use super::StoreError;
-use super::rows::{Outcome, Recipients, Translation, key, publication};
+use super::error::Outcome;
+use super::rows::{Recipients, Translation, key, publication};
 use super::tables::{MSG, payload_sum};
 use crate::core::journal::{CopyForm, Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
 use crate::core::message::Portable;

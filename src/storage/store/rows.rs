@@ -8,6 +8,7 @@ use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use super::StoreError;
+use super::error::Outcome;
 use super::listeners::Listeners;
 use crate::base::escape::Escaped;
 use crate::base::time::{Duration, Time};
@@ -20,9 +21,6 @@ use crate::core::subscription::{IDENTIFIER_MAXIMUM, Identifiers};
 use crate::protocol::codec::{PacketIdentifier, Properties, QoS};
 use crate::protocol::topic::TopicName;
 use crate::storage::timeline::Timeline;
-
-/// What reading a row comes to.
-pub(super) type Outcome<T> = Result<T, StoreError>;
 
 /// One moment on the broker's clock and on the timeline, by which all others are converted.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, Row, ToSql, params_from_iter};
 
 use super::StoreError;
-use super::rows::Outcome;
+use super::error::Outcome;
 
 /// A table.
 #[derive(Debug)]
