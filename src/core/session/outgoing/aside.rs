@@ -38,10 +38,6 @@ impl Places {
         self.0.is_empty()
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// What they and the deliveries take.
     pub(super) fn memory(&self) -> usize {
         self.0.len() * (memory::allocation(size_of::<Aside>()) + ENTRY_BYTES)
@@ -127,16 +123,21 @@ impl Outgoing {
         self.sent = self.sent.saturating_sub(count - kept.len());
         self.first = after(first_behind, CIRCLE - kept.len()).value();
         self.in_flight = kept;
-        self.aside.clear();
+        // Those after them keep their places.
         for index in 0..self.in_flight.len() {
-            if let Stage::Aside(aside) = &self.in_flight[index].stage {
-                let place = self.identifier_at(index).value();
-                self.aside.0.insert(aside.identifier.value(), place);
-            }
+            self.note_place(index);
         }
         self.in_flight.extend(behind);
         self.set_room();
         self.count();
+    }
+
+    /// The delivery at an index is aside, and has this place from now.
+    fn note_place(&mut self, index: usize) {
+        let place = self.identifier_at(index).value();
+        if let Stage::Aside(aside) = &self.in_flight[index].stage {
+            self.aside.0.insert(aside.identifier.value(), place);
+        }
     }
 
     /// Where the delivery that was set aside with this Packet Identifier stands.
@@ -157,14 +158,14 @@ impl Outgoing {
         let Some(index) = self.find_aside(identifier).filter(|&index| index < self.sent) else {
             return Settled::Unknown;
         };
-        let (place, unsettled) = (self.identifier_at(index).value(), self.unsettled);
+        let unsettled = self.unsettled;
         self.forget_aside(index);
         let settled = answer(self, index);
         if self.unsettled == unsettled {
             let entry = &mut self.in_flight[index];
             let stage = std::mem::replace(&mut entry.stage, Stage::Settled);
             entry.stage = Stage::Aside(Box::new(Aside { identifier, stage }));
-            self.aside.0.insert(identifier.value(), place);
+            self.note_place(index);
         }
         self.set_room();
         self.count();

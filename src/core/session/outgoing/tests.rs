@@ -213,6 +213,45 @@ fn identifiers_in_use_are_skipped_in_work_that_does_not_grow() {
     assert!(outgoing.is_idle() && outgoing.may_begin());
 }
 
+/// Begins as many as nothing answers, and as many more as it takes until these are set aside.
+fn set_aside(outgoing: &mut Outgoing, count: u16) {
+    for _ in 0..count {
+        begin_in_place(outgoing, QoS::AtLeastOnce);
+    }
+    while outgoing.may_begin() {
+        let value = begin_in_place(outgoing, QoS::AtLeastOnce);
+        answer(outgoing, value, QoS::AtLeastOnce);
+        outgoing.make_place();
+    }
+}
+
+#[test]
+fn what_is_aside_stays_so_while_others_are_set_aside_before_it() {
+    let mut outgoing = Outgoing::default();
+    outgoing.resume(100);
+    set_aside(&mut outgoing, 99);
+    // The next connection takes less. All but the first one that it is sent are answered.
+    outgoing.resume(10);
+    while outgoing.sent < 95 {
+        let index = outgoing.next_to_resend(0).expect("the window has room");
+        let value = outgoing.identifier_of(index).value();
+        outgoing.resent(Time::ZERO, 0);
+        if value > 1 {
+            answer(&mut outgoing, value, QoS::AtLeastOnce);
+        }
+    }
+    assert!(outgoing.make_place() > 0 && outgoing.may_begin_in_place(true), "a place for one to be prepared");
+    outgoing.check_invariants();
+    assert_eq!(in_use(&outgoing), [1, 96, 97, 98, 99]);
+    while outgoing.next_to_resend(0).is_some() {
+        outgoing.resent(Time::ZERO, 0);
+    }
+    for value in [99, 1, 97, 96, 98] {
+        answer(&mut outgoing, value, QoS::AtLeastOnce);
+    }
+    assert!(outgoing.is_idle());
+}
+
 #[test]
 fn what_was_set_aside_leaves_with_a_session_one_by_one() {
     let mut outgoing = Outgoing::default();
