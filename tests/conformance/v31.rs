@@ -392,6 +392,37 @@ fn mqtt31_redelivery_of_the_oldest_after_the_latest_answer() {
     }
 }
 
+/// An answer that says nothing new does not: none is missing, and the oldest may be lost.
+#[test]
+fn mqtt31_redelivery_is_not_put_off_by_answers_that_settle_nothing() {
+    for level in [V31, V311] {
+        let vain: [&[_]; 5] = [
+            &[acknowledge(0x40, 99)],
+            &[acknowledge(0x40, 99), acknowledge(0x40, 98)],
+            &[acknowledge(0x50, 2)],
+            &[acknowledge(0x50, 99)],
+            &[acknowledge(0x70, 99), acknowledge(0x70, 98)],
+        ];
+        for packets in vain {
+            let mut world = World::new();
+            let peer = receiver(&mut world, level);
+            for payload in [b"1", b"2"] {
+                publish(&mut world, "t", payload, 2);
+            }
+            assert_eq!(world.take(peer).len(), 2);
+            assert_eq!(world.ask(peer, acknowledge(0x50, 2)), acknowledge(0x62, 2));
+            let mut came = Vec::new();
+            for second in 1..=20 {
+                world.pass_seconds(1);
+                let publishes = world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
+                came.extend(publishes.map(|packet| (second, packet)));
+                world.send(peer, packets.concat());
+            }
+            assert_eq!(came, [(20, repeated(level, "1", 2, 1))], "{packets:?}");
+        }
+    }
+}
+
 /// However long a backlog is, a client that answers gets nothing twice.
 #[test]
 fn mqtt31_redelivery_spares_clients_that_are_slow() {

@@ -46,18 +46,22 @@ impl Broker {
         if !outgoing.is_at_rest() {
             return 0;
         }
-        let mut count = 0;
+        let (mut count, mut vain) = (0, 0);
         for identifier in plain_acknowledgements(kind, bytes) {
             let settled = match kind {
                 AcknowledgementKind::PubAck => outgoing.acknowledge(identifier, &mut self.sender.spares),
                 _ => outgoing.complete(identifier),
             };
-            if matches!(settled, Settled::OutOfPlace) {
-                break;
+            match settled {
+                Settled::Done => {}
+                Settled::Unknown | Settled::Repeated => vain += 1,
+                Settled::OutOfPlace => break,
             }
             count += 1;
         }
-        outgoing.progress(self.now);
+        if count > vain {
+            outgoing.progress(self.now);
+        }
         count
     }
 
@@ -70,12 +74,14 @@ impl Broker {
         let Self { sessions, connections, sender, now, .. } = self;
         let outgoing = sessions[session].outgoing_mut();
         let outbox = &mut connections[id].outbox;
-        let (mut count, mut ends_at) = (0, outbox.end());
+        let (mut count, mut repeats, mut ends_at) = (0, 0, outbox.end());
         outbox.push(&mut sender.dirty, |answers| {
             for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(ANSWERS_AT_ONCE)
             {
-                if !matches!(outgoing.receive(identifier, false, &mut sender.spares), Settled::Done) {
-                    break;
+                match outgoing.receive(identifier, false, &mut sender.spares) {
+                    Settled::Done => {}
+                    Settled::Repeated => repeats += 1,
+                    Settled::Unknown | Settled::OutOfPlace => break,
                 }
                 let answer = AcknowledgementKind::PubRel.plain(identifier);
                 answers.extend_from_slice(&answer);
@@ -84,8 +90,10 @@ impl Broker {
             }
         });
         sender.packets += count as u64;
-        if count > 0 {
+        if count > repeats {
             outgoing.progress(*now);
+        }
+        if count > 0 {
             self.retry_later(session);
         }
         count
@@ -97,11 +105,16 @@ impl Broker {
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
-        outgoing.progress(self.now);
         match outgoing.acknowledge(identifier, &mut self.sender.spares) {
-            Settled::Done if outgoing.is_at_rest() => self.settle_acknowledged(session),
-            Settled::Done => self.pump(session),
-            Settled::Unknown => {}
+            Settled::Done => {
+                outgoing.progress(self.now);
+                if outgoing.is_at_rest() {
+                    self.settle_acknowledged(session);
+                } else {
+                    self.pump(session);
+                }
+            }
+            Settled::Unknown | Settled::Repeated => {}
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBACK for a QoS 2 message")),
         }
         Ok(())
@@ -115,9 +128,12 @@ impl Broker {
         is_refused: bool,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
-        outgoing.progress(self.now);
         let number = outgoing.number_in_flight(identifier);
-        match outgoing.receive(identifier, is_refused, &mut self.sender.spares) {
+        let settled = outgoing.receive(identifier, is_refused, &mut self.sender.spares);
+        if matches!(settled, Settled::Done) {
+            outgoing.progress(self.now);
+        }
+        match settled {
             Settled::Done if is_refused => {
                 self.record(session, Urgency::Lazy, |number| Record::Completed(number, identifier));
                 self.settle_gone(session);
@@ -130,11 +146,9 @@ impl Broker {
                 }
                 self.settle_gone(session);
                 // [MQTT-4.3.3-4]
-                if is_planted(planted::Fault::LostPubrel) {
-                    return Ok(());
-                }
                 self.release(id, session, identifier)?;
             }
+            Settled::Repeated => self.release(id, session, identifier)?,
             // An identifier that nothing is in flight with is answered all the same, or the client would wait.
             Settled::Unknown if is_refused => {}
             Settled::Unknown => {
@@ -156,6 +170,9 @@ impl Broker {
         session: SessionId,
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
+        if is_planted(planted::Fault::LostPubrel) {
+            return Ok(());
+        }
         let (awaited, batch) = match is_planted(planted::Fault::EarlyPubrel) {
             false if self.is_kept(session) => (self.recorded(session), self.awaited_batch()),
             _ => (Awaited::Nothing, 0),
@@ -173,16 +190,16 @@ impl Broker {
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
         let outgoing = self.sessions[session].outgoing_mut();
-        outgoing.progress(self.now);
         match outgoing.complete(identifier) {
             Settled::Done => {
+                outgoing.progress(self.now);
                 let is_at_rest = outgoing.is_at_rest();
                 self.record(session, Urgency::Lazy, |number| Record::Completed(number, identifier));
                 if !is_at_rest {
                     self.pump(session);
                 }
             }
-            Settled::Unknown => {}
+            Settled::Unknown | Settled::Repeated => {}
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBCOMP before PUBREC")),
         }
         Ok(())

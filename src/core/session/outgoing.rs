@@ -110,6 +110,8 @@ impl InFlight {
 pub enum Settled {
     /// The delivery went on or is over.
     Done,
+    /// The delivery had this answer before, and has gone no further.
+    Repeated,
     /// No delivery with this identifier is in flight.
     Unknown,
     /// A delivery with this identifier is in flight, but this is not its answer.

@@ -80,7 +80,7 @@ impl Outgoing {
         let repeat = |this: &Self, index| match this.awaits_pubcomp(index) {
             // It is too late to refuse what was received.
             true if is_refused => Settled::Unknown,
-            true => Settled::Done,
+            true => Settled::Repeated,
             false => Settled::OutOfPlace,
         };
         if self.is_in_place(identifier) {
@@ -152,7 +152,8 @@ impl Outgoing {
         std::mem::replace(&mut self.sent_at, now) != now
     }
 
-    /// The client has acknowledged something.
+    /// The client has answered, and a delivery went on or is over by that. Any other answer says nothing about what
+    /// has reached the client.
     #[inline]
     pub const fn progress(&mut self, now: Time) {
         self.progressed_at = now;
