@@ -1,6 +1,8 @@
 //! Packet Identifiers of QoS 1 with a store: what is not acknowledged is sent again with the same one, and none that a
 //! client may hold is given to another message [MQTT-4.4.0-1].
 
+use brooklet::core::limits::Limits;
+
 use crate::durability::Kept;
 use crate::wire::*;
 use crate::world::Peer;
@@ -101,4 +103,27 @@ fn identifiers_ride_along() {
     let (second, ..) = sent(&mut kept, peer)[0];
     assert_eq!(begun, [Some(second)], "the acknowledgement took the next one along");
     assert!(kept.world.broker.is_written_down() && kept.world.broker.batch_due().is_none());
+}
+
+/// The broker starts again with a configuration that lets less be in flight.
+#[test]
+fn what_has_begun_comes_again_whatever_may_be_in_flight_now() {
+    let mut kept = Kept::new();
+    let peer = connect(&mut kept, 10);
+    kept.publish(&[b"1", b"2", b"3", b"4", b"5"]);
+    let before = sent(&mut kept, peer);
+    assert_eq!(before.len(), 5);
+    kept.commit();
+    let mut kept = kept.crash_into(Limits { in_flight: 2, ..Limits::default() });
+    let peer = connect(&mut kept, 10);
+    let mut after = Vec::new();
+    while after.len() < before.len() {
+        let next = sent(&mut kept, peer);
+        assert!((1..=2).contains(&next.len()), "{next:?} within the window");
+        for (identifier, ..) in &next {
+            kept.world.send(peer, acknowledge(0x40, *identifier));
+        }
+        after.extend(next);
+    }
+    assert_eq!(after, again(&before));
 }

@@ -64,6 +64,9 @@ impl Broker {
             if self.sessions.find(session).is_none() {
                 continue;
             }
+            if let Some(outgoing) = &mut self.sessions[session].outgoing {
+                outgoing.place_restored();
+            }
             self.sessions[session].count();
             self.sessions[session].shrink();
             self.wait_for_return(session);
@@ -184,7 +187,7 @@ impl Broker {
         let outgoing = self.sessions[session].outgoing_mut();
         if !outgoing.restore(delivery.identifier, stage) {
             let client = Escaped(&self.sessions[session].client_identifier);
-            warn!("A delivery to client {client} in the store has a Packet Identifier out of its order.");
+            warn!("A delivery to client {client} in the store has the Packet Identifier of another one.");
         }
     }
 
@@ -203,14 +206,13 @@ impl Broker {
         journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// A QoS 1 delivery has begun. A session has no more of them than may be in flight to it. Any beyond that were
-    /// acknowledged, as was one whose Packet Identifier another one has, but it was not persisted which. They wait, and
-    /// their identifiers are not reused until all that is in flight is acknowledged.
+    /// A QoS 1 delivery has begun, and goes on with its Packet Identifier, however many may be in flight now
+    /// [MQTT-4.4.0-1]. Of those with the same one all but the last were acknowledged, and that was not persisted. Any
+    /// but the first wait.
     fn restore_begun(&mut self, message: MessageNumber, content: &Message, recipient: Recipient) {
         let Recipient { session: number, form, identifier } = recipient;
         let group = form.group.as_ref().and_then(|text| self.group_named(text));
         let (Some(session), Some(identifier)) = (self.kept(number), identifier) else { return };
-        let most = usize::from(self.limits.in_flight);
         let outgoing = self.sessions[session].outgoing_mut();
         let qos = form.qos;
         let copy = Queued {
@@ -221,9 +223,7 @@ impl Broker {
             retain: form.retain,
             number: Some(message),
         };
-        let has_room = outgoing.unsettled_in_flight() < most;
-        let stage = if has_room { Stage::Publish(copy) } else { Stage::Settled };
-        if !outgoing.restore(identifier, stage) || !has_room {
+        if !outgoing.restore(identifier, Stage::Publish(copy)) {
             outgoing.push_stored(message, (content.memory(), content.expires()), qos, group);
         }
     }

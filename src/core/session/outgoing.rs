@@ -9,6 +9,7 @@
 mod answers;
 mod aside;
 mod leaving;
+mod restoring;
 #[cfg(test)]
 mod tests;
 
@@ -434,46 +435,6 @@ impl Outgoing {
     pub fn number_in_flight(&self, identifier: PacketIdentifier) -> Option<MessageNumber> {
         let in_place = self.find(identifier).filter(|_| self.is_in_place(identifier));
         self.in_flight[in_place.or_else(|| self.find_aside(identifier))?].queued()?.number
-    }
-
-    /// The first delivery is to have this Packet Identifier.
-    pub fn begin_at(&mut self, identifier: PacketIdentifier) {
-        self.first = identifier.value();
-    }
-
-    /// Puts a delivery of an earlier run in flight, at the place that its identifier has on the circle, in whichever
-    /// order they come; where identifiers are missing in between, their deliveries are done. False if there can be no
-    /// such delivery.
-    pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {
-        if self.in_flight.is_empty() {
-            self.first = identifier.value();
-        }
-        let circle = usize::from(u16::MAX);
-        let ahead = (usize::from(identifier.value()) + circle - usize::from(self.first)) % circle;
-        let length = self.in_flight.len();
-        match self.in_flight.get_mut(ahead) {
-            Some(known) if matches!(known.stage, Stage::Settled) => known.stage = stage,
-            Some(_) => return false,
-            // The shorter way round.
-            None if circle - ahead < ahead - length => {
-                (1..circle - ahead)
-                    .for_each(|_| self.in_flight.push_front(InFlight::restored(Stage::Settled)));
-                self.in_flight.push_front(InFlight::restored(stage));
-                self.first = identifier.value();
-            }
-            None => {
-                self.in_flight.resize_with(ahead, || InFlight::restored(Stage::Settled));
-                self.in_flight.push_back(InFlight::restored(stage));
-            }
-        }
-        self.forget_settled();
-        self.count();
-        true
-    }
-
-    /// How many deliveries are in flight that are not over.
-    pub fn unsettled_in_flight(&self) -> usize {
-        self.in_flight.iter().filter(|entry| !matches!(entry.stage, Stage::Settled)).count()
     }
 
     /// If anything is in flight when the client comes back, this many identifiers after it are given to no message

@@ -13,10 +13,10 @@ use crate::base::memory;
 use crate::protocol::codec::PacketIdentifier;
 
 /// How many Packet Identifiers there are.
-const CIRCLE: usize = u16::MAX as usize;
+pub(super) const CIRCLE: usize = u16::MAX as usize;
 /// Places in addition to two for each message that may be in flight. So a look at all places frees at least half of
 /// them.
-const SPARE_PLACES: usize = 64;
+pub(super) const SPARE_PLACES: usize = 64;
 /// What an entry of the map takes, in nodes two thirds full.
 const ENTRY_BYTES: usize = 3 * size_of::<(u16, u16)>() / 2;
 
@@ -45,9 +45,14 @@ impl Places {
 }
 
 /// The identifier that comes this many after another one.
-fn after(identifier: PacketIdentifier, by: usize) -> PacketIdentifier {
+pub(super) fn after(identifier: PacketIdentifier, by: usize) -> PacketIdentifier {
     let value = (usize::from(identifier.value()) - 1 + by) % CIRCLE + 1;
     u16::try_from(value).ok().and_then(PacketIdentifier::new).expect("it is one of the circle")
+}
+
+/// How many identifiers one comes after another.
+pub(super) fn distance(from: PacketIdentifier, to: PacketIdentifier) -> usize {
+    (usize::from(to.value()) + CIRCLE - usize::from(from.value())) % CIRCLE
 }
 
 impl Outgoing {
@@ -133,7 +138,7 @@ impl Outgoing {
     }
 
     /// The delivery at an index is aside, and has this place from now.
-    fn note_place(&mut self, index: usize) {
+    pub(super) fn note_place(&mut self, index: usize) {
         let place = self.identifier_at(index).value();
         if let Stage::Aside(aside) = &self.in_flight[index].stage {
             self.aside.0.insert(aside.identifier.value(), place);
@@ -144,7 +149,7 @@ impl Outgoing {
     #[cold]
     pub(super) fn find_aside(&self, identifier: PacketIdentifier) -> Option<usize> {
         let place = *self.aside.0.get(&identifier.value())?;
-        Some((usize::from(place) + CIRCLE - usize::from(self.first)) % CIRCLE)
+        Some((usize::from(place) + CIRCLE - usize::from(self.first.max(1))) % CIRCLE)
     }
 
     /// Lets an answer take effect on a delivery that was set aside and sent on this connection. One that is not over

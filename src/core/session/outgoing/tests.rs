@@ -289,7 +289,83 @@ fn a_window_of_all_identifiers_but_one_leaves_that_one() {
     }
 }
 
+/// Restores deliveries with these identifiers, a QoS 1 message each.
+fn restore(values: &[u16]) -> Outgoing {
+    let mut outgoing = Outgoing::default();
+    outgoing.begin_at(PacketIdentifier::new(30_000).unwrap());
+    for (count, value) in values.iter().enumerate() {
+        let stage = Stage::Publish(queued(QoS::AtLeastOnce, Time::NEVER));
+        assert!(outgoing.restore(PacketIdentifier::new(*value).unwrap(), stage));
+        assert!(outgoing.in_flight().len() <= count + 1, "{value} makes one place");
+    }
+    outgoing.check_invariants();
+    outgoing.place_restored();
+    outgoing.check_invariants();
+    outgoing
+}
+
+/// Sends all that is in flight again, and answers each as soon as it is sent.
+fn send_and_answer(outgoing: &mut Outgoing) -> Vec<u16> {
+    let mut sent = Vec::new();
+    while let Some(index) = outgoing.next_to_resend(0) {
+        let identifier = outgoing.identifier_of(index);
+        outgoing.resent(Time::ZERO, 0);
+        sent.push(identifier.value());
+        assert!(matches!(outgoing.acknowledge(identifier, &mut Spares::default()), Settled::Done));
+    }
+    sent
+}
+
+#[test]
+fn what_is_restored_takes_memory_and_work_for_itself_alone() {
+    let far_apart: Vec<u16> = (1..=u16::MAX).step_by(1_000).collect();
+    let in_steps: Vec<u16> = (1..=u16::MAX).step_by(3).collect();
+    let descending: Vec<u16> = (1..=u16::MAX).rev().step_by(1_000).collect();
+    let two_ends: Vec<u16> = (0..100).flat_map(|number| [1 + number, 32_768 + number]).collect();
+    let all: Vec<u16> = (1..=u16::MAX).rev().collect();
+    for values in [vec![1, u16::MAX], vec![1, 32_768], far_apart, in_steps, descending, two_ends, all] {
+        let mut outgoing = restore(&values);
+        let (count, spare) = (values.len(), 64 * size_of::<InFlight>());
+        let most = count * (3 * size_of::<InFlight>() + 128) + spare + size_of::<Outgoing>() + 64;
+        assert!(outgoing.in_flight().len() <= 3 * count + 64, "{count}: {}", outgoing.in_flight().len());
+        assert!(outgoing.counted.bytes() <= most, "{count}: {} of {most}", outgoing.counted.bytes());
+        outgoing.resume(10);
+        let mut sent = send_and_answer(&mut outgoing);
+        sent.sort_unstable();
+        let mut expected = values;
+        expected.sort_unstable();
+        assert_eq!(sent, expected);
+        assert!(outgoing.is_idle());
+    }
+}
+
 proptest! {
+    /// By the naive model the oldest is the one from which the shortest way round leads to all others.
+    #[test]
+    fn what_is_restored_goes_on_in_the_order_of_its_identifiers(
+        values in prop_oneof![
+            prop::collection::hash_set(1..=u16::MAX, 1..40),
+            prop::collection::hash_set(1..200_u16, 1..40),
+            prop::collection::hash_set(prop_oneof![1..40_u16, 65_500..=u16::MAX], 1..40),
+        ],
+        window in 1..50_u16,
+        left_out in prop_oneof![0..5_u16, 0..=u16::MAX],
+    ) {
+        let values: Vec<u16> = values.into_iter().collect();
+        let mut outgoing = restore(&values);
+        let way = |from: u16, to: u16| (u32::from(to) + 65_535 - u32::from(from)) % 65_535;
+        let longest = |oldest: u16| values.iter().map(|value| way(oldest, *value)).max().unwrap();
+        let order = in_use(&outgoing);
+        prop_assert!(values.iter().all(|value| longest(*value) >= longest(order[0])));
+        let mut expected = values.clone();
+        expected.sort_by_key(|value| way(order[0], *value));
+        prop_assert_eq!(&order, &expected);
+        outgoing.leave_out(left_out);
+        outgoing.resume(window);
+        outgoing.check_invariants();
+        prop_assert_eq!(send_and_answer(&mut outgoing), order);
+    }
+
     /// The naive model is a list of the deliveries that are not settled, in the order in which they were sent.
     #[test]
     fn any_order_of_acknowledgements_settles_what_it_names(
@@ -336,6 +412,8 @@ proptest! {
             prop_assert!(!restored.restore(identifier, stage), "it is there");
             restored.check_invariants();
         }
+        restored.place_restored();
+        restored.check_invariants();
         prop_assert_eq!(in_use(&restored), in_use(&outgoing));
         restored.resume(window);
         while let Some(index) = restored.next_to_resend(0) {

@@ -1,0 +1,78 @@
+//! Deliveries of an earlier run, which go on with their Packet Identifiers.
+//!
+//! They come in any order, and their identifiers may be far apart. So each is aside at first and takes its own memory
+//! alone. Once all are there, the latest of them get places of their own.
+
+use std::collections::VecDeque;
+
+use super::aside::{Aside, CIRCLE, Places, SPARE_PLACES, after, distance};
+use super::{InFlight, Outgoing, Stage};
+use crate::protocol::codec::PacketIdentifier;
+
+impl Outgoing {
+    /// The first delivery is to have this Packet Identifier.
+    pub fn begin_at(&mut self, identifier: PacketIdentifier) {
+        self.first = identifier.value();
+    }
+
+    /// Puts a delivery of an earlier run in flight. Once all are there, [`Outgoing::place_restored`] is to be called.
+    /// False if there is one with this Packet Identifier already.
+    pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {
+        if self.is_in_use(identifier) {
+            return false;
+        }
+        let aside = Box::new(Aside { identifier, stage });
+        self.in_flight.push_back(InFlight::restored(Stage::Aside(aside)));
+        self.note_place(self.in_flight.len() - 1);
+        self.set_room();
+        self.count();
+        true
+    }
+
+    /// Brings the deliveries of an earlier run in the order of their Packet Identifiers. The latest get the places that
+    /// belong to these, as long as few are empty in between; those before them stay aside.
+    pub fn place_restored(&mut self) {
+        let restored = self.take_restored();
+        let Some(newest) = restored.last().map(|aside| aside.identifier) else { return };
+        let most = 2 * restored.len() + SPARE_PLACES;
+        let count_aside = restored.partition_point(|aside| distance(aside.identifier, newest) >= most);
+        let oldest_in_place = restored[count_aside].identifier;
+        self.first = after(oldest_in_place, CIRCLE - count_aside).value();
+        self.in_flight = VecDeque::with_capacity(count_aside + distance(oldest_in_place, newest) + 1);
+        for (index, aside) in restored.into_iter().enumerate() {
+            if index < count_aside {
+                self.in_flight.push_back(InFlight::restored(Stage::Aside(aside)));
+                self.note_place(index);
+                continue;
+            }
+            while self.identifier_at(self.in_flight.len()) != aside.identifier {
+                self.in_flight.push_back(InFlight::restored(Stage::Settled));
+            }
+            self.in_flight.push_back(InFlight::restored(aside.stage));
+        }
+        self.set_room();
+        self.count();
+    }
+
+    /// Takes them out, in the order of their identifiers on the circle. The oldest comes after the longest stretch of
+    /// identifiers that none of them has.
+    fn take_restored(&mut self) -> Vec<Box<Aside>> {
+        self.aside = Places::default();
+        let mut restored: Vec<Box<Aside>> = std::mem::take(&mut self.in_flight)
+            .into_iter()
+            .map(|entry| match entry.stage {
+                Stage::Aside(aside) => aside,
+                _ => unreachable!("no delivery begins before all are restored"),
+            })
+            .collect();
+        restored.sort_unstable_by_key(|aside| aside.identifier.value());
+        let count = restored.len();
+        let stretch = |&index: &usize| {
+            let previous = (index + count - 1) % count;
+            distance(restored[previous].identifier, restored[index].identifier)
+        };
+        let oldest = (0..count).max_by_key(stretch).unwrap_or(0);
+        restored.rotate_left(oldest);
+        restored
+    }
+}
