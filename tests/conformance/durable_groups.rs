@@ -1,10 +1,11 @@
 //! Shared Subscriptions with a store: what waits for a member whose session ends goes to the others, wherever it is.
 
+use brooklet::base::memory;
 use brooklet::core::limits::Limits;
 
 use crate::durability::Kept;
 use crate::wire::*;
-use crate::world::Peer;
+use crate::world::{Peer, World};
 
 const FILTER: &str = "$share/g/t";
 
@@ -152,4 +153,196 @@ fn what_waits_in_the_store_goes_to_one_that_is_connected_when_a_connection_is_lo
     let mut found = kept.payloads(b);
     found.sort();
     assert_eq!(found, payloads[1..], "all but the one that was sent and not answered");
+}
+
+/// The queue of each client holds four messages.
+fn small_queues() -> Limits {
+    Limits { queue_length: 4, burst_bytes: 0, ..Limits::default() }
+}
+
+/// A member that takes one message at a time and answers none: after five it has room for no more.
+fn join_slow(kept: &mut Kept, name: &str, expiry: u32) -> Peer {
+    let peer = kept.world.open();
+    let connect = Connect::new(V5, name).resume().expiry(expiry).property(&[0x21, 0, 1]);
+    kept.world.send(peer, connect.bytes());
+    kept.world.send(peer, subscribe(V5, 1, &[], &[(FILTER, 1)]));
+    kept.commit();
+    peer
+}
+
+/// Publishes messages of which each is of one byte.
+fn publish_numbers(kept: &mut Kept, numbers: std::ops::Range<u8>) {
+    let payloads: Vec<[u8; 1]> = numbers.map(|number| [number]).collect();
+    kept.publish(&payloads.iter().map(|payload| &payload[..]).collect::<Vec<_>>());
+}
+
+/// Clients answer everything that they are sent, until nothing has come for some seconds. Returns the payloads.
+fn drain(kept: &mut Kept, peers: &[Peer]) -> Vec<u8> {
+    let (mut payloads, mut quiet) = (Vec::new(), 0);
+    while quiet < 5 {
+        let before = payloads.len();
+        for &peer in peers {
+            for packet in kept.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3) {
+                let publish = received(V5, &packet);
+                payloads.extend(publish.payload);
+                kept.world.send(peer, acknowledge(0x40, publish.packet_identifier.expect("one of QoS 1")));
+            }
+        }
+        quiet = if payloads.len() > before { 0 } else { quiet + 1 };
+        kept.world.pass_seconds(1);
+        kept.commit();
+    }
+    payloads.sort_unstable();
+    payloads
+}
+
+fn numbers(range: std::ops::Range<u8>) -> Vec<u8> {
+    range.collect()
+}
+
+#[test]
+fn what_no_other_member_has_room_for_stays_with_one_that_is_away() {
+    let mut kept = Kept::with(small_queues());
+    let members = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
+    publish_numbers(&mut kept, 0..10);
+    kept.world.cut(members[0]);
+    kept.commit();
+    assert_eq!(kept.store.messages.len(), 10, "each is kept for one");
+    let a = kept.come_back("a", false);
+    assert_eq!(drain(&mut kept, &[a, members[1]]), numbers(0..10));
+    assert_eq!(kept.world.broker.statistics().dropped, 0);
+}
+
+/// The same with messages of which only the numbers are in memory.
+#[test]
+fn what_was_read_for_other_members_that_have_no_room_goes_back() {
+    let mut kept = Kept::with(small_queues());
+    let b = join_slow(&mut kept, "b", 1_000);
+    publish_numbers(&mut kept, 0..5);
+    leave(&mut kept, "a", 1, 1_000);
+    publish_numbers(&mut kept, 5..9);
+    let a = kept.come_back("a", false);
+    kept.world.cut(a);
+    (0..3).for_each(|_| kept.commit());
+    assert_eq!(kept.store.messages.len(), 9, "each is kept for one");
+    let a = kept.come_back("a", false);
+    assert_eq!(drain(&mut kept, &[a, b]), numbers(0..9));
+    assert_eq!(kept.world.broker.statistics().dropped, 0);
+}
+
+/// Without a store messages are in memory alone.
+#[test]
+fn what_is_not_stored_stays_with_one_that_is_away_too() {
+    let mut world = World::with(small_queues(), brooklet::core::access::AllowAll);
+    let connect = |name| Connect::new(V5, name).resume().expiry(1_000).property(&[0x21, 0, 1]);
+    let members = ["a", "b"].map(|name| {
+        let member = world.connect(connect(name).bytes());
+        world.ask(member, subscribe(V5, 1, &[], &[(FILTER, 1)]));
+        member
+    });
+    let publisher = world.connect(Connect::new(V5, "p").bytes());
+    for number in 0..10 {
+        world.ask(publisher, Publish::new(V5, "t", &[number]).qos(1, 1).bytes());
+    }
+    world.cut(members[0]);
+    assert_eq!(world.broker.statistics().dropped, 0);
+    let a = world.open();
+    world.send(a, Connect::new(V5, "a").resume().expiry(1_000).bytes());
+    assert_eq!(world.take(a).len(), 1 + 5, "CONNACK and all that has waited");
+}
+
+/// A member that is away would lose it: what it gets at QoS 0 does not wait for it.
+#[test]
+fn what_may_stay_with_one_that_is_away_goes_to_no_other_that_is_away() {
+    let mut kept = Kept::with(small_queues());
+    leave(&mut kept, "c", 0, 1_000);
+    let members = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
+    publish_numbers(&mut kept, 0..10);
+    kept.world.cut(members[0]);
+    let a = kept.come_back("a", false);
+    assert_eq!(drain(&mut kept, &[a, members[1]]), numbers(0..10));
+}
+
+/// What waited for a session that is over stays in the store, the one that was sent and not answered as well, and no
+/// crash loses it.
+#[test]
+fn what_no_member_has_room_for_when_a_session_ends_waits_until_one_has() {
+    for crashes in [false, true] {
+        let mut kept = Kept::with(small_queues());
+        let [_, mut b] = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
+        publish_numbers(&mut kept, 0..10);
+        begin_anew(&mut kept, "a");
+        for _ in 0..5 {
+            kept.commit();
+            kept.world.pass_seconds(1);
+        }
+        assert_eq!(kept.store.messages.len(), 10, "each is kept for one");
+        assert!(!kept.store.former.is_empty(), "the store knows whose they were");
+        assert!(!kept.world.broker.has_work(), "it waits, and does not try all the time");
+        if crashes {
+            kept = kept.crash_into(small_queues());
+            b = kept.come_back("b", false);
+        }
+        let mut found = drain(&mut kept, &[b]);
+        // What was on its way when the broker crashed comes at least once.
+        found.dedup();
+        assert_eq!(found, numbers(0..10), "{crashes}");
+        assert!(kept.store.former.is_empty() && kept.store.messages.is_empty(), "{crashes}");
+        assert_eq!(kept.world.broker.statistics().dropped, 0);
+    }
+}
+
+/// However much waits, no more than a page of it is read for nothing, and nothing while nothing more is kept in memory.
+#[test]
+fn what_no_member_has_room_for_is_not_read_again_and_again() {
+    let mut kept = Kept::new();
+    leave(&mut kept, "a", 1, 1_000);
+    publish_numbers(&mut kept, 0..200);
+    kept.world.broker.set_limits(small_queues());
+    let b = join_slow(&mut kept, "b", 1_000);
+    publish_numbers(&mut kept, 200..205);
+    begin_anew(&mut kept, "a");
+    (0..3).for_each(|_| kept.commit());
+    for _ in 0..5 {
+        kept.world.pass_seconds(1);
+        let fetches = kept.world.broker.take_fetches(kept.world.now());
+        assert!(fetches.len() == 1 && fetches[0].messages.len() <= 64, "one page is tried: {fetches:?}");
+        kept.answer(&fetches);
+        assert!(!kept.world.broker.wants_pages(), "the next one is tried later");
+    }
+    // Nine tenths of the budget are used, and a little more.
+    let publisher = kept.world.connect(Connect::new(V5, "q").bytes());
+    kept.world.send(publisher, Publish::new(V5, "large", &[0; 1_000_000]).retain().bytes());
+    kept.commit();
+    let budget = memory::held() * 11 / 10;
+    kept.world.broker.set_limits(Limits { memory: Some(budget), ..small_queues() });
+    kept.world.pass_seconds(1);
+    let fetches = kept.world.broker.take_fetches(kept.world.now());
+    assert!(fetches.is_empty(), "no member would have room for them: {fetches:?}");
+    kept.world.broker.set_limits(Limits::default());
+    kept.world.pass_seconds(1);
+    assert_eq!(drain(&mut kept, &[b]), numbers(0..205));
+}
+
+/// A client may come and go as often as it likes: what waits for it does not grow beyond its queue and what came back.
+#[test]
+fn what_comes_back_to_a_full_queue_does_not_leave_it_again() {
+    let mut kept = Kept::with(Limits { steps_per_turn: 64, ..small_queues() });
+    let [mut a, b] = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
+    publish_numbers(&mut kept, 0..10);
+    let publisher = kept.world.connect(Connect::new(V311, "q").bytes());
+    for number in 10..40 {
+        // It is taken before what leaves has come back.
+        kept.world.broker.closed(a, "cut", kept.world.now());
+        for more in 0..4 {
+            let publish = Publish::new(V311, "t", &[number, more]).qos(1, 1);
+            kept.world.broker.received(publisher, &publish.bytes(), kept.world.now());
+        }
+        kept.world.settle();
+        (0..3).for_each(|_| kept.commit());
+        a = join_slow(&mut kept, "a", 1_000);
+    }
+    assert!(kept.store.messages.len() <= 2 * 10, "{} wait", kept.store.messages.len());
+    let found = drain(&mut kept, &[a, b]);
+    assert!(numbers(0..10).iter().all(|number| found.contains(number)), "{found:?}");
 }

@@ -340,7 +340,11 @@ impl Broker {
         // A copy that a member had in memory takes room if it goes to a kept session. New messages were checked for
         // room already.
         let takes_room = leaving.is_some_and(|leaving| !leaving.is_stored) && !self.has_storage_room();
+        // A message that no member may have is needed by none; a new one is refused.
+        let barred = if leaving.is_some() { Readiness::Gone } else { Readiness::Full };
         let leaving = leaving.and_then(|leaving| leaving.session);
+        // One that is away is no better than the one that leaves, where the message can stay.
+        let may_stay = leaving.is_some_and(|leaving| self.is_there(leaving));
         let Self { groups, sessions, connections, limits, access, work, journal, .. } = self;
         let is_kept = |session| journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some());
         let Some(group) = groups.find_mut(id) else { return Choice::Gone };
@@ -350,13 +354,13 @@ impl Broker {
             if session.presence == Presence::Over || leaving == Some(member.session) {
                 return Readiness::Gone;
             }
-            if takes_room && is_kept(member.session) {
+            if takes_room && is_kept(member.session) || may_stay && session.connection().is_none() {
                 return Readiness::Full;
             }
             if session.reading != Reading::Free
                 && may_receive(&mut **access, session, publication.topic).is_none()
             {
-                return Readiness::Full;
+                return barred;
             }
             let keeps_up =
                 |connection: ConnectionId| connections[connection].outbox.len() < limits.outbox_bytes;

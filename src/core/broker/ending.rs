@@ -4,9 +4,13 @@
 //! Messages for which a Shared Subscription had chosen it go to other members. At the end of the session these are the
 //! messages that wait and those of QoS 1 that were sent and not acknowledged. At the end of its connection these are
 //! the messages that wait, if another member is connected.
+//!
+//! What no other member has room for stays: with the session, if that is not over; else in the store, until a member has
+//! room. Only what is not in the store, of a session that is over, is dropped then.
 
 use std::collections::VecDeque;
 
+use super::budget::Pressure;
 use super::deliver::Leaving;
 use super::work::steps;
 use super::{Broker, subscribe};
@@ -39,10 +43,23 @@ pub(super) struct Moving {
     messages: VecDeque<Queued>,
     /// How far the search for a member has come that the first one is to go to.
     search: Search,
+    /// The group of which no other member had room for the last one. The others of this group stay, too.
+    full: Option<GroupId>,
     /// They were read from the store to go to other members.
     was_read: bool,
     /// What the list takes; the messages count themselves.
     counted: Counted,
+}
+
+/// What becomes of a message that is to go from a member of a group to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Redirected {
+    /// Another member has it, or it is needed no longer.
+    Gone,
+    /// No other member has room for it.
+    Stays,
+    /// The search for a member goes on in a later turn.
+    Later,
 }
 
 /// Groups that are told before it is asked whether the share in progress is used up.
@@ -56,9 +73,9 @@ pub(super) struct Telling {
 }
 
 impl Moving {
-    fn new(leaving: SessionId, number: Option<SessionNumber>, messages: VecDeque<Queued>) -> Self {
+    fn new(leaving: Option<SessionId>, number: Option<SessionNumber>, messages: VecDeque<Queued>) -> Self {
         let (search, counted) = (Search::default(), Counted::default());
-        let mut moving = Self { leaving: Some(leaving), number, messages, search, was_read: false, counted };
+        let mut moving = Self { leaving, number, messages, search, full: None, was_read: false, counted };
         moving.count();
         moving
     }
@@ -70,10 +87,7 @@ impl Moving {
         number: SessionNumber,
         messages: VecDeque<Queued>,
     ) -> Self {
-        let (search, counted) = (Search::default(), Counted::default());
-        let mut moving = Self { leaving, number: Some(number), messages, search, was_read: true, counted };
-        moving.count();
-        moving
+        Self { was_read: true, ..Self::new(leaving, Some(number), messages) }
     }
 
     fn count(&mut self) {
@@ -200,11 +214,16 @@ impl Broker {
     }
 
     /// A client has lost its connection: what waits for it as a member of Shared Subscriptions goes to members that are
-    /// connected.
+    /// connected. Nothing does while nothing more is kept in memory, or while more waits than the client's queue holds,
+    /// because some has come back: else it could grow with each connection.
     pub(super) fn move_shared(&mut self, id: SessionId) {
-        let Self { sessions, groups, work, .. } = self;
+        let is_short = self.pressure(0) >= Pressure::Keep;
+        let Self { sessions, groups, work, limits, .. } = self;
         let Session { outgoing, subscriptions, .. } = &mut sessions[id];
-        let Some(outgoing) = outgoing else { return };
+        let Some(outgoing) = outgoing.as_mut().filter(|outgoing| !is_short && !outgoing.is_overfull(limits))
+        else {
+            return;
+        };
         work.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
         let mut last = None;
         let has_other = |id| match last {
@@ -219,12 +238,13 @@ impl Broker {
         };
         let messages = outgoing.take_shared(has_other);
         let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
+        if let Some(number) = number {
+            // Before any of the others come back, and wait there.
+            self.leave_stored(id, number, Group::has_other_connected);
+        }
         if !messages.is_empty() {
             number.into_iter().for_each(|number| self.work.legacies.begin(number));
-            self.begin_moving(Moving::new(id, number, messages));
-        }
-        if let Some(number) = number {
-            self.leave_stored(id, number, Group::has_other_connected);
+            self.begin_moving(Moving::new(Some(id), number, messages));
         }
     }
 
@@ -237,9 +257,12 @@ impl Broker {
     }
 
     fn finish_moving(&mut self, moving: &Moving) {
-        if let Some(number) = moving.number {
-            self.finish_list(number, moving.was_read);
+        let Some(number) = moving.number else { return };
+        let is_over = !moving.leaving.is_some_and(|session| self.is_there(session));
+        if let Some(group) = moving.full.filter(|_| moving.was_read && is_over) {
+            self.postpone_rest(number, group);
         }
+        self.finish_list(number, moving.was_read);
     }
 
     /// Goes on with messages that go from one member to others.
@@ -252,17 +275,21 @@ impl Broker {
 
     fn move_more(&mut self, moving: &mut Moving) -> bool {
         while let Some(queued) = moving.messages.pop_front() {
-            if let Some(group) = queued.group
-                && !self.redirect(moving.leaving, group, &queued, &mut moving.search)
-            {
+            let redirected = match queued.group {
+                Some(group) if moving.full == Some(group) => {
+                    self.work.take(steps::PACKET);
+                    Redirected::Stays
+                }
+                Some(group) => self.redirect(moving.leaving, group, &queued, &mut moving.search),
+                None => Redirected::Gone,
+            };
+            if redirected == Redirected::Later {
                 moving.messages.push_front(queued);
                 return false;
             }
             moving.search = Search::default();
-            if let (Some(session), Some(message)) = (moving.number, queued.number) {
-                // In the same batch as the copy of the other member, or a crash would lose it.
-                self.settle_copy(session, message);
-            }
+            moving.full = queued.group.filter(|_| redirected == Redirected::Stays);
+            self.conclude_redirect((moving.leaving, moving.number), queued, redirected);
             if self.work.is_over() {
                 return moving.messages.is_empty();
             }
@@ -278,10 +305,9 @@ impl Broker {
         group: GroupId,
         queued: Queued,
     ) {
-        if self.redirect(Some(leaving), group, &queued, &mut Search::default()) {
-            if let (Some(session), Some(message)) = (number, queued.number) {
-                self.settle_copy(session, message);
-            }
+        let redirected = self.redirect(Some(leaving), group, &queued, &mut Search::default());
+        if redirected != Redirected::Later {
+            self.conclude_redirect((Some(leaving), number), queued, redirected);
             return;
         }
         match self.work.moving.back_mut().filter(|moving| moving.leaving == Some(leaving) && !moving.was_read)
@@ -292,48 +318,92 @@ impl Broker {
             }
             None => {
                 number.into_iter().for_each(|number| self.work.legacies.begin(number));
-                self.work.moving.push_back(Moving::new(leaving, number, [queued].into()));
+                self.work.moving.push_back(Moving::new(Some(leaving), number, [queued].into()));
             }
         }
     }
 
-    /// Gives a message to another member of its group, or to the same one again if there is no other any more. False if
-    /// the search for one goes on in a later turn.
+    /// Does what follows for a message of a member that leaves, whose session may be over.
+    fn conclude_redirect(
+        &mut self,
+        (leaving, number): (Option<SessionId>, Option<SessionNumber>),
+        queued: Queued,
+        redirected: Redirected,
+    ) {
+        let stored = number.zip(queued.number);
+        if redirected == Redirected::Gone {
+            if let Some((session, message)) = stored {
+                // In the same batch as the copy of the other member, or a crash would lose it.
+                self.settle_copy(session, message);
+            }
+        } else if let Some(session) = leaving.filter(|&session| self.is_there(session)) {
+            self.give_back(session, queued);
+        } else if let (Some((session, message)), Some(group)) = (stored, queued.group) {
+            self.postpone(session, (message, group), queued.message.memory());
+        } else {
+            self.statistics.dropped += 1;
+        }
+    }
+
+    /// Whether a session is there and not over.
+    pub(super) fn is_there(&self, session: SessionId) -> bool {
+        self.sessions.find(session).is_some_and(|session| session.presence != Presence::Over)
+    }
+
+    /// A message stays with the member that it was to leave. One in the store is settled by nothing, so it still belongs
+    /// to the session there.
+    fn give_back(&mut self, session: SessionId, queued: Queued) {
+        let outgoing = self.sessions[session].outgoing_mut();
+        match queued.number {
+            Some(number) => {
+                let waiting = (queued.message.memory(), queued.message.expires());
+                outgoing.push_stored(number, waiting, queued.qos, queued.group);
+            }
+            None => outgoing.push(queued),
+        }
+        if self.sessions[session].connection().is_some() {
+            self.list(session);
+        }
+    }
+
+    /// Gives a message to another member of its group.
     fn redirect(
         &mut self,
         leaving: Option<SessionId>,
         group: GroupId,
         queued: &Queued,
         search: &mut Search,
-    ) -> bool {
+    ) -> Redirected {
         // [MQTT-3.3.2-5]
         if queued.message.expires() <= self.now {
             self.work.take(steps::PACKET);
             self.statistics.expired += 1;
-            return true;
+            return Redirected::Gone;
         }
         let mut keepable = Keepable::kept(&queued.message);
         let former = Leaving { session: leaving, is_stored: queued.number.is_some() };
         let looking = (search, self.work.left().max(LOOKS_MAXIMUM));
-        let choice = match self.choose_member(group, &keepable.publication, Some(former), looking) {
-            Choice::Later => return false,
-            Choice::Gone => {
-                let again = leaving.and_then(|leaving| self.find_member(group, leaving));
-                again.map_or(Choice::Gone, Choice::Member)
-            }
-            choice => choice,
-        };
+        let choice = self.choose_member(group, &keepable.publication, Some(former), looking);
         self.work.take(steps::delivery(queued.qos));
+        match choice {
+            Choice::Later => return Redirected::Later,
+            Choice::Full => return Redirected::Stays,
+            // There may be no other member any more.
+            Choice::Gone if leaving.is_some_and(|leaving| self.is_there(leaving)) => {
+                return Redirected::Stays;
+            }
+            Choice::Gone => return Redirected::Gone,
+            Choice::Member(_) => {}
+        }
         self.sender.encoder.begin();
         self.begin_message(None);
-        self.deliver_to_chosen(group, choice, &mut keepable);
-        true
-    }
-
-    /// The membership of a session in a group, if it has one.
-    fn find_member(&self, group: GroupId, session: SessionId) -> Option<Member> {
-        let position = self.sessions.find(session)?.subscriptions.position(Held::Group(group))?;
-        self.groups.find(group)?.members().get(position as usize).copied()
+        let dropped = self.statistics.dropped;
+        if self.deliver_to_chosen(group, choice, &mut keepable) != Some(false) {
+            return Redirected::Gone;
+        }
+        // It stays, so it is not lost.
+        self.statistics.dropped = dropped;
+        Redirected::Stays
     }
 
     /// Ends one subscription, which stands at this place in the trie or in its group. However many others there are of

@@ -3,19 +3,27 @@
 //!
 //! Until a message has gone to another member, in the store it belongs to the session that had it, even if that session
 //! is over. So the store remembers such sessions until all that they have left has gone, and a crash loses nothing.
+//!
+//! What no member has room for is tried again later: of each session one page at a time, others of its messages first.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Broker;
 use super::ending::Moving;
+use super::timers::Timer;
 use super::work::steps;
 use crate::base::memory::{self, Audit, Counted};
+use crate::base::time::Duration;
 use crate::core::journal::{Fetch, MessageNumber, Page, Record, SessionNumber, Urgency};
 use crate::core::message::Message;
 use crate::core::session::{Queued, page_length};
 use crate::core::slots::SessionId;
 use crate::core::subscription::GroupId;
 
+/// How soon members are asked again that had no room, or memory is.
+const RETRY: Duration = Duration::from_seconds(1);
+/// Lists for which they are asked at a time: a page of each may be read for nothing.
+const RETRIED_AT_ONCE: usize = 16;
 /// What one more entry of a map takes, about.
 const ENTRY_BYTES: usize = 48;
 
@@ -45,6 +53,10 @@ struct Leaver {
 pub(super) struct Legacies {
     /// The first one is being read.
     waiting: VecDeque<Legacy>,
+    /// Those for which no member has had room, of sessions that are over.
+    refused: VecDeque<Legacy>,
+    /// A timer waits to try again.
+    is_retried: bool,
     /// This many messages of the first one are being read.
     underway: usize,
     /// This many lists that were read go to other members.
@@ -92,6 +104,16 @@ impl Legacies {
         is_last && is_former
     }
 
+    /// The last of those for which no member has had room, of this session.
+    fn refused_of(&mut self, number: SessionNumber) -> &mut Legacy {
+        if self.refused.back().is_none_or(|last| last.number != number) {
+            self.begin(number);
+            self.refused.push_back(Legacy::new(None, number));
+        }
+        let last = self.refused.len() - 1;
+        &mut self.refused[last]
+    }
+
     const fn is_busy(&self) -> bool {
         self.underway > 0 || self.moving > 0
     }
@@ -109,13 +131,14 @@ impl Legacies {
     /// Bytes that the lists take, without those that count themselves.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.waiting.capacity() * size_of::<Legacy>())
+            + memory::allocation(self.refused.capacity() * size_of::<Legacy>())
             + self.leavers.len() * ENTRY_BYTES
             + self.restored.len() * (ENTRY_BYTES + size_of::<Legacy>())
     }
 
     /// Adds what counts itself to an audit.
     pub(super) fn audit(&self, audit: &mut Audit) {
-        let all = self.waiting.iter().chain(self.restored.values());
+        let all = self.waiting.iter().chain(&self.refused).chain(self.restored.values());
         all.for_each(|legacy| audit.add(legacy.counted.bytes()));
     }
 }
@@ -243,6 +266,63 @@ impl Broker {
             Some(first) if first.messages.is_empty() => self.finish_list(first.number, false),
             Some(first) => legacies.waiting.push_back(first),
             None => {}
+        }
+        self.ask_for_legacy();
+    }
+
+    /// No member has room for a message, of about so many bytes, of a session that is over. It stays in the store until
+    /// one has.
+    pub(super) fn postpone(
+        &mut self,
+        number: SessionNumber,
+        message: (MessageNumber, GroupId),
+        bytes: usize,
+    ) {
+        let refused = self.work.legacies.refused_of(number);
+        refused.messages.push_back(message);
+        refused.average = refused.average.max(bytes);
+        refused.count();
+        self.retry_legacies();
+    }
+
+    /// The same for those of this group that are still to be read: before they are, others would be read for nothing.
+    /// When it is tried again, they come before those that were read, so that none has to wait for one that never goes.
+    pub(super) fn postpone_rest(&mut self, number: SessionNumber, group: GroupId) {
+        let legacies = &mut self.work.legacies;
+        let Some(first) = legacies.waiting.front_mut().filter(|first| first.number == number) else { return };
+        let (count, average) = (first.messages.len(), first.average);
+        let messages = std::mem::take(&mut first.messages);
+        let (mut rest, others): (VecDeque<_>, VecDeque<_>) =
+            messages.into_iter().partition(|&(_, other)| other == group);
+        first.messages = others;
+        first.count();
+        self.work.take(count / steps::SORTED_OUT_PER_STEP);
+        if rest.is_empty() {
+            return;
+        }
+        let refused = self.work.legacies.refused_of(number);
+        rest.append(&mut refused.messages);
+        refused.messages = rest;
+        refused.average = refused.average.max(average);
+        refused.count();
+    }
+
+    /// What is left is tried again later.
+    pub(super) fn retry_legacies(&mut self) {
+        let legacies = &mut self.work.legacies;
+        if !std::mem::replace(&mut legacies.is_retried, true) {
+            self.wheel.arm(self.now + RETRY, Timer::Legacies);
+        }
+    }
+
+    /// Members may have room again, or there may be memory.
+    pub(super) fn legacies_are_due(&mut self) {
+        let legacies = &mut self.work.legacies;
+        let count = legacies.refused.len().min(RETRIED_AT_ONCE);
+        legacies.waiting.extend(legacies.refused.drain(..count));
+        legacies.is_retried = false;
+        if !legacies.refused.is_empty() {
+            self.retry_legacies();
         }
         self.ask_for_legacy();
     }

@@ -128,6 +128,11 @@ impl Broker {
             return Turn::NoRoom;
         }
         if self.work.legacies.is_due(number) {
+            if self.pressure(0) >= Pressure::Keep {
+                // No member's queue takes anything.
+                self.retry_legacies();
+                return Turn::Over;
+            }
             return self.read_legacy(length).map_or(Turn::Over, Turn::Read);
         }
         let Self { journal, sessions, connections, statistics, now, .. } = self;

@@ -57,6 +57,8 @@ pub(super) enum Timer {
     System,
     /// What a peak has left behind.
     Peak,
+    /// What was left in the store and found no member of a Shared Subscription that had room.
+    Legacies,
 }
 
 impl Broker {
@@ -143,6 +145,7 @@ impl Broker {
                 Timer::Sweep => self.sweep(),
                 Timer::System => self.system_is_due(),
                 Timer::Peak => self.forget_peak(),
+                Timer::Legacies => self.legacies_are_due(),
             }
         }
     }

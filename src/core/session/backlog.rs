@@ -68,19 +68,17 @@ impl Backlog {
         self.bytes
     }
 
-    /// Adds the last one, of so many bytes.
-    pub fn push(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
-        self.numbers.push_back(number);
-        self.note(number, bytes, expires, group);
-    }
-
-    /// Adds the first one.
-    pub fn push_front(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
-        self.numbers.push_front(number);
-        self.note(number, bytes, expires, group);
-    }
-
-    fn note(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
+    /// Adds one of so many bytes at the place of its number: a new one is the last, one that comes back from elsewhere is
+    /// mostly among the first. A page that is being read is given up if it comes before the end of that.
+    pub fn insert(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
+        let place = match self.numbers.back() {
+            Some(&last) if last > number => self.numbers.partition_point(|&other| other < number),
+            _ => self.numbers.len(),
+        };
+        if place < self.underway {
+            self.give_up_page();
+        }
+        self.numbers.insert(place, number);
         self.bytes += bytes;
         if let Some(group) = group {
             self.groups.insert(number, group);
@@ -324,8 +322,8 @@ mod tests {
         TakeExpired(usize),
         /// A page is asked for, and so many of its messages come before the client is away again.
         Read(usize, usize),
-        /// Those of one Shared Subscription go elsewhere, perhaps while a page is being read.
-        TakeShared(u32, bool),
+        /// Those of one Shared Subscription go elsewhere, perhaps while a page is being read, and perhaps come back.
+        TakeShared(u32, bool, bool),
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -335,7 +333,8 @@ mod tests {
             (0..8_u64).prop_map(Act::Pass),
             (1..100_usize).prop_map(Act::TakeExpired),
             (1..80_usize, 0..80_usize).prop_map(|(most, come)| Act::Read(most, come)),
-            (1..3_u32, any::<bool>()).prop_map(|(group, reads)| Act::TakeShared(group, reads)),
+            (1..3_u32, any::<bool>(), any::<bool>())
+                .prop_map(|(group, reads, come_back)| Act::TakeShared(group, reads, come_back)),
         ]
     }
 
@@ -349,12 +348,12 @@ mod tests {
                 match act {
                     Act::Push(expires) => {
                         let expires = expires.map_or(Time::NEVER, |span| seconds(now + span));
-                        backlog.push(number(next), BYTES, expires, group_of(next));
+                        backlog.insert(number(next), BYTES, expires, group_of(next));
                         model.push_back((number(next), expires));
                         next += 1;
                     }
                     Act::PushMany(count, span) => for _ in 0..count {
-                        backlog.push(number(next), BYTES, seconds(now + span), group_of(next));
+                        backlog.insert(number(next), BYTES, seconds(now + span), group_of(next));
                         model.push_back((number(next), seconds(now + span)));
                         next += 1;
                     }
@@ -387,14 +386,14 @@ mod tests {
                         prop_assert!(backlog.have_come(messages, come * BYTES));
                         // What came and was not sent comes back, when the client is away again.
                         for (known, expires) in model.iter().take(come).rev().step_by(2) {
-                            backlog.push_front(*known, BYTES, *expires, group_of(known.0.get()));
+                            backlog.insert(*known, BYTES, *expires, group_of(known.0.get()));
                         }
                         backlog.give_up_page();
                         let front: Vec<_> = model.drain(..come).rev().step_by(2).collect();
                         front.into_iter().for_each(|one| model.push_front(one));
                         prop_assert!(!backlog.have_come([number(next)].into_iter(), 0), "none is awaited");
                     }
-                    Act::TakeShared(group, reads) => {
+                    Act::TakeShared(group, reads, come_back) => {
                         if let Some(page) = backlog.next_page(9, MessageNumber::LAST).filter(|_| reads) {
                             backlog.begin(&page);
                         }
@@ -403,7 +402,13 @@ mod tests {
                         let expected = model.iter().map(|(known, _)| *known).filter(|known| is_of_group(*known));
                         prop_assert!(taken.iter().map(|(number, _)| *number).eq(expected));
                         prop_assert!(taken.iter().all(|(_, id)| *id == group_id(group)));
-                        model.retain(|(known, _)| !is_of_group(*known));
+                        if come_back {
+                            for (known, expires) in model.iter().filter(|(known, _)| is_of_group(*known)) {
+                                backlog.insert(*known, BYTES, *expires, group_of(known.0.get()));
+                            }
+                        } else {
+                            model.retain(|(known, _)| !is_of_group(*known));
+                        }
                         prop_assert!(!backlog.have_come([number(next)].into_iter(), 0), "none is awaited");
                     }
                 }
@@ -424,16 +429,29 @@ mod tests {
     }
 
     #[test]
+    fn one_that_comes_back_is_not_taken_for_one_that_is_being_read() {
+        let mut backlog = Backlog::default();
+        (2..4).for_each(|count| backlog.insert(number(count), BYTES, Time::NEVER, None));
+        let page = backlog.next_page(9, MessageNumber::LAST).expect("some wait");
+        backlog.begin(&page);
+        backlog.insert(number(4), BYTES, Time::NEVER, None);
+        assert!(backlog.have_come([number(2)].into_iter(), BYTES), "it is after them");
+        backlog.insert(number(1), BYTES, Time::NEVER, None);
+        assert!(!backlog.have_come([number(3)].into_iter(), BYTES), "they are read again, in their order");
+        assert_eq!(backlog.into_numbers(), [1, 3, 4].map(number));
+    }
+
+    #[test]
     fn pages_are_of_as_many_bytes_as_are_good_at_a_time() {
         let mut backlog = Backlog::default();
-        (1..100).for_each(|count| backlog.push(number(count), 60_000, Time::NEVER, None));
+        (1..100).for_each(|count| backlog.insert(number(count), 60_000, Time::NEVER, None));
         let page = backlog.next_page(usize::MAX, MessageNumber::LAST).expect("some wait");
         assert_eq!((page.messages.len(), page.bytes), (4, 240_000));
         assert_eq!(backlog.next_page(1, MessageNumber::LAST).map(|page| page.messages.len()), Some(1));
         assert_eq!(backlog.next_page(9, number(3)).map(|page| page.messages.len()), Some(2));
         assert_eq!(backlog.next_page(9, number(1)), None, "the first one is not in the store yet");
         let mut backlog = Backlog::default();
-        backlog.push(number(1), 10_000_000, Time::NEVER, None);
+        backlog.insert(number(1), 10_000_000, Time::NEVER, None);
         assert!(backlog.next_page(9, MessageNumber::LAST).is_some(), "one comes, however large it is");
     }
 }

@@ -322,6 +322,12 @@ impl Outgoing {
             && (is_first || total <= limits.queue_bytes)
     }
 
+    /// Whether more waits than [`Outgoing::has_room`] lets in, because some has come back from elsewhere.
+    pub fn is_overfull(&self, limits: &Limits) -> bool {
+        let (count, bytes) = (self.queue_length(), self.queue_bytes());
+        count > limits.queue_length && bytes > limits.burst_bytes || count > 1 && bytes > limits.queue_bytes
+    }
+
     /// Whether one more message of so many bytes may wait, once expired ones have made room for it.
     pub fn make_room(&mut self, bytes: usize, limits: &Limits, is_connected: bool, now: Time) -> bool {
         if !self.has_room(bytes, limits, is_connected) {
@@ -356,7 +362,8 @@ impl Outgoing {
         self.count();
     }
 
-    /// Lets a kept message of this many bytes wait after all others, in the store, as a copy of this QoS.
+    /// Lets a kept message of this many bytes wait in the store, as a copy of this QoS. It waits in the order of the
+    /// numbers there: a new one after all others.
     pub fn push_stored(
         &mut self,
         number: MessageNumber,
@@ -365,7 +372,7 @@ impl Outgoing {
         group: Option<GroupId>,
     ) {
         self.holds_at_most_once = self.holds_at_most_once() || qos == QoS::AtMostOnce;
-        self.backlog.get_or_insert_default().push(number, bytes, expires, group);
+        self.backlog.get_or_insert_default().insert(number, bytes, expires, group);
     }
 
     /// Lets what waits in the queue wait in the store, for a client that is away.
@@ -379,7 +386,7 @@ impl Outgoing {
             self.queue_bytes -= queued.message.memory();
             let Queued { message, group, .. } = queued;
             let (bytes, expires) = (message.memory(), message.expires());
-            self.backlog.get_or_insert_default().push_front(number, bytes, expires, group);
+            self.backlog.get_or_insert_default().insert(number, bytes, expires, group);
         }
         if let Some(backlog) = &mut self.backlog {
             backlog.give_up_page();
