@@ -14,8 +14,8 @@ use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
     AcknowledgementKind, DecodeError, Delivery, Frame, Packet, PacketIdentifier, PlainPublishes, PlainRun,
-    ProtocolVersion, Publish, ReasonCode, Status, decode, frame, plain_acknowledgement, unchecked_publish,
-    unchecked_subscribe, unchecked_unsubscribe,
+    ProtocolVersion, Publish, ReasonCode, Side, Status, decode, frame, plain_acknowledgement,
+    unchecked_publish, unchecked_subscribe, unchecked_unsubscribe,
 };
 
 /// Bytes of a cut packet that are kept even when the memory budget is used up.
@@ -362,7 +362,7 @@ impl Broker {
         if let Some(unsubscribe) = unchecked_unsubscribe(frame, version)? {
             return self.handle_unsubscribe(id, session, &unsubscribe);
         }
-        let packet = decode(frame, version).map_err(|error| match error {
+        let packet = Side::Server.decode(frame, version).map_err(|error| match error {
             // Only a CONNECT has these faults, and DISCONNECT no codes for them [MQTT-3.14.2-1].
             DecodeError::UnsupportedProtocolVersion | DecodeError::ClientIdentifierNotValid => {
                 Fault::protocol_error("a second CONNECT")
@@ -414,15 +414,15 @@ impl Broker {
             Packet::PubRel(answer) => self.handle_pubrel(id, session, answer.packet_identifier)?,
             Packet::PubComp(answer) => self.handle_pubcomp(session, answer.packet_identifier)?,
             Packet::Subscribe(_) | Packet::Unsubscribe(_) => unreachable!("they are not decoded as a whole"),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                unreachable!("they are not decoded for a server")
+            }
             // [MQTT-3.12.4-1]
             Packet::PingReq => self.answer(id, &Packet::PingResp)?,
             Packet::Disconnect(disconnect) => return self.handle_disconnect(id, session, disconnect),
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => return Err(Fault::protocol_error("a second CONNECT")),
             Packet::Auth(auth) => self.handle_auth(id, session, auth)?,
-            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
-                return Err(Fault::protocol_error("a packet that only servers send"));
-            }
         }
         Ok(Step::Done)
     }

@@ -5,7 +5,7 @@ use crate::core::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
 use crate::core::message::Naming;
 use crate::protocol::topic::TopicName;
 
-/// The aliases that the client has bound.
+/// The aliases that the peer has bound.
 #[derive(Debug, Default)]
 pub struct InboundAliases {
     /// The topic of alias `n` at index `n - 1`.
@@ -45,7 +45,7 @@ struct Bound {
     is_used: bool,
 }
 
-/// The aliases that the broker has bound. They go to the topics that keep coming: a hand goes round, and an alias
+/// The aliases that we have bound. They go to the topics that keep coming: a hand goes round, and an alias
 /// that was not used since its last visit is bound anew. So one pass of a thousand topics does not push out the
 /// few that matter.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct OutboundAliases {
 }
 
 impl OutboundAliases {
-    /// For a client that accepts aliases up to `maximum` [MQTT-3.3.2-11].
+    /// For a peer that accepts aliases up to `maximum` [MQTT-3.3.2-11].
     pub fn new(maximum: u16) -> Self {
         let maximum = usize::from(maximum.min(OUTBOUND_TOPIC_ALIAS_MAXIMUM));
         Self { maximum, bound: Vec::new(), hand: 0, counted: Counted::default() }

@@ -1,6 +1,8 @@
 //! One Network Connection: how far its handshake is, what it negotiated, what waits in both directions.
 //!
-//! It knows its own state and nothing of other connections; what a packet does is for the broker to say.
+//! It knows its own state and nothing of other connections; what a packet does is for the broker to say. A
+//! [`Connection`] is the server's side of one; what both sides need is apart: [`Inbox`] for what came, and the Topic
+//! Aliases of both directions.
 
 mod aliases;
 mod inbox;
@@ -18,6 +20,7 @@ use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::wheel::TimerId;
 use crate::protocol::codec::{PACKET_SIZE_MAXIMUM, ProtocolVersion};
 
+pub use crate::protocol::codec::Side;
 pub use aliases::{InboundAliases, OutboundAliases};
 pub use inbox::Inbox;
 

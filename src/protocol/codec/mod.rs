@@ -3,7 +3,7 @@
 //! [`frame`] cuts a packet out of a stream, [`decode`] reads it, [`Packet::encode`] writes it. A decoded packet
 //! borrows from the input; decoding allocates nothing. Every rule of the standards that one packet can be held to on
 //! its own is checked here, and a packet that breaks one is a [`DecodeError`] that knows the Reason Code it earns.
-//! Both directions are spoken: who may send what, and when, is for the rooms above to say.
+//! Both directions are spoken: [`Side`] says who may send which packet; when, is for the rooms above to say.
 //!
 //! One file holds one packet; what the packets are made of has files of its own. Of the crate it knows `topic` alone.
 
@@ -26,6 +26,7 @@ mod reader;
 mod reason_code;
 #[cfg(test)]
 mod roundtrip;
+mod side;
 mod suback;
 mod subscribe;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use publish::{
 };
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
+pub use side::Side;
 pub use suback::SubAck;
 pub use subscribe::{
     RetainHandling, Subscribe, Subscription, SubscriptionBuffer, Subscriptions, UncheckedSubscribe,
