@@ -15,6 +15,10 @@ pub const COPIED_AHEAD_MINIMUM: usize = 4 * 1024;
 /// Outbound Topic Aliases that one connection may hold, whatever its client would allow.
 pub const OUTBOUND_TOPIC_ALIAS_MAXIMUM: u16 = 32;
 
+/// QoS 1 and 2 messages that may be in flight to one client, whatever it and the configuration allow. With twice as many
+/// there are still Packet Identifiers left, so what is never answered is worked around in a few steps a message.
+pub const IN_FLIGHT_MAXIMUM: u16 = 16_384;
+
 /// Retained topics that one call examines while it looks for those that have expired.
 pub const RETAINED_EXAMINED_PER_CALL: usize = 1_024;
 
@@ -60,7 +64,8 @@ pub struct Limits {
     pub burst_bytes: usize,
     /// Bytes of the messages in one session's queue. Beyond: the newest is dropped and counted.
     pub queue_bytes: usize,
-    /// QoS 1 and 2 messages in flight to one client that states no Receive Maximum, and at most to any.
+    /// QoS 1 and 2 messages in flight to one client that states no Receive Maximum, and at most to any. Never more than
+    /// [`IN_FLIGHT_MAXIMUM`].
     pub in_flight: u16,
     /// The Receive Maximum told to 5.0 clients. Beyond: 0x93 and the connection ends.
     pub receive_maximum: u16,

@@ -55,6 +55,12 @@ fn what_is_applied_and_what_waits_is_told() {
             "max_inflight_messages was 512 out and 1024 in and is 512 now.",
             "",
         ),
+        (
+            "max_inflight_messages 20",
+            "max_inflight_messages 20000",
+            "max_inflight_messages was 20 and is 16384 out and 20000 in now.",
+            "",
+        ),
         ("", "persistent_client_expiration 1d", "expiration was none and is 86400s now.", ""),
         ("memory_limit 8M", "", "memory_limit was 8388608 and is none now.", ""),
         ("log_type error", "log_type debug", "log_type was error and is debug now.", ""),

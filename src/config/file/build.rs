@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::base::escape::Escaped;
 use crate::base::time::Duration;
-use crate::core::limits::Limits;
+use crate::core::limits::{IN_FLIGHT_MAXIMUM, Limits};
 use crate::core::listener::{ListenerOptions, UserNameSource};
 use crate::protocol::codec::PACKET_SIZE_MAXIMUM;
 use crate::protocol::proxy::Proxy;
@@ -86,7 +86,7 @@ fn limits(globals: &Globals, given: &CommandLine) -> Limits {
         queue_bytes: globals.queue_bytes.unwrap_or(default.queue_bytes),
         subscriptions_per_session: globals.subscriptions.unwrap_or(default.subscriptions_per_session),
         matches_per_session: globals.matches.unwrap_or(default.matches_per_session),
-        in_flight: globals.in_flight.unwrap_or(default.in_flight),
+        in_flight: globals.in_flight.map_or(default.in_flight, |most| most.min(IN_FLIGHT_MAXIMUM)),
         receive_maximum: globals.in_flight.unwrap_or(default.receive_maximum),
         session_expiry_maximum: globals.session_expiry.unwrap_or(default.session_expiry_maximum),
         keep_alive_maximum: globals.keep_alive.unwrap_or(default.keep_alive_maximum),

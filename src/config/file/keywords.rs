@@ -333,7 +333,7 @@ pub static KEYWORDS: &[Keyword] = &[
     row(
         "max_inflight_messages",
         Global(Number(ANY, U16_MAXIMUM, |draft, number| draft.in_flight = Some(u16_or_all(number)))),
-        "512 without, and a Receive Maximum of 1,024",
+        "512 without, and a Receive Maximum of 1,024; at most 16,384 are in flight to a client",
     ),
     row(
         "max_keepalive",

@@ -20,7 +20,7 @@ use crate::base::memory::{self, Audit, Counted};
 use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
-use crate::core::limits::Limits;
+use crate::core::limits::{IN_FLIGHT_MAXIMUM, Limits};
 use crate::core::message::{Message, Spares};
 use crate::core::subscription::{GroupId, SharedIdentifiers};
 use crate::protocol::codec::{PacketIdentifier, QoS};
@@ -143,7 +143,7 @@ pub struct Outgoing {
     sent: usize,
     /// How many of those are not settled.
     unsettled: usize,
-    /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9].
+    /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9], [`IN_FLIGHT_MAXIMUM`] at most.
     window: usize,
     /// When a packet was last sent that wants an answer, on this connection.
     sent_at: Time,
@@ -167,17 +167,13 @@ impl Outgoing {
     pub fn resume(&mut self, window: u16) {
         self.sent = 0;
         self.unsettled = 0;
-        self.window = usize::from(window);
+        self.window = usize::from(window.min(IN_FLIGHT_MAXIMUM));
         self.sent_at = Time::NEVER;
         for entry in &mut self.in_flight {
             entry.retries = 0;
         }
         self.set_room();
-        let left_out = usize::from(std::mem::take(&mut self.left_out));
-        if !self.in_flight.is_empty() {
-            let length = usize::from(u16::MAX).min(self.in_flight.len() + left_out);
-            self.in_flight.resize_with(length, || InFlight::restored(Stage::Settled));
-        }
+        self.skip_left_out();
         self.count();
     }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{InFlight, Outgoing, Settled, Stage};
 use crate::base::memory;
+use crate::core::limits::IN_FLIGHT_MAXIMUM;
 use crate::protocol::codec::PacketIdentifier;
 
 /// How many Packet Identifiers there are.
@@ -17,6 +18,11 @@ pub(super) const CIRCLE: usize = u16::MAX as usize;
 /// Places in addition to two for each message that may be in flight. So a look at all places frees at least half of
 /// them.
 pub(super) const SPARE_PLACES: usize = 64;
+const _: () = assert!(
+    2 * IN_FLIGHT_MAXIMUM as usize + SPARE_PLACES < CIRCLE,
+    "places for twice the window have different identifiers"
+);
+
 /// What an entry of the map takes, in nodes two thirds full.
 const ENTRY_BYTES: usize = 3 * size_of::<(u16, u16)>() / 2;
 
@@ -58,7 +64,20 @@ pub(super) fn distance(from: PacketIdentifier, to: PacketIdentifier) -> usize {
 impl Outgoing {
     /// Deliveries that may be in flight, settled ones in between included, before others are set aside.
     fn places(&self) -> usize {
-        (2 * self.window + SPARE_PLACES).min(CIRCLE)
+        2 * self.window + SPARE_PLACES
+    }
+
+    /// Skips the identifiers that the client may hold from an earlier run.
+    pub(super) fn skip_left_out(&mut self) {
+        let (count, length) = (usize::from(std::mem::take(&mut self.left_out)), self.in_flight.len());
+        if count == 0 || length == 0 {
+            return;
+        }
+        if length + count < self.places() {
+            self.skip_identifiers(count);
+        } else {
+            self.set_aside(length, after(self.identifier_at(length), count));
+        }
     }
 
     /// Notes how many may be in flight before Packet Identifiers are looked at one by one.

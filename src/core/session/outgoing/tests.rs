@@ -271,21 +271,61 @@ fn what_was_set_aside_leaves_with_a_session_one_by_one() {
     assert!(outgoing.pop_leftover().is_none());
 }
 
+/// Whatever the client takes, twice as many places as may be in flight have identifiers of their own.
 #[test]
-fn a_window_of_all_identifiers_but_one_leaves_that_one() {
+fn the_widest_window_takes_work_and_memory_that_do_not_grow() {
     let mut outgoing = Outgoing::default();
     outgoing.resume(u16::MAX);
-    for _ in 1..u16::MAX {
-        begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+    while outgoing.make_place() == 0
+        && outgoing.may_begin_in_place(false)
+        && outgoing.in_flight().len() < 65_534
+    {
+        begin(&mut outgoing, QoS::AtLeastOnce);
     }
-    for free in [u16::MAX, 70, u16::MAX, 1, 2] {
-        if outgoing.in_flight().len() < usize::from(u16::MAX) && free == u16::MAX {
-            assert_eq!(begin_in_place(&mut outgoing, QoS::AtLeastOnce), free);
+    assert_eq!(outgoing.in_flight().len(), usize::from(IN_FLIGHT_MAXIMUM));
+    answer(&mut outgoing, IN_FLIGHT_MAXIMUM, QoS::AtLeastOnce);
+    let mut looks = 0;
+    for count in 1..=100_000 {
+        looks += outgoing.make_place();
+        let value = begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+        let identifier = PacketIdentifier::new(value).unwrap();
+        assert!(matches!(outgoing.acknowledge(identifier, &mut Spares::default()), Settled::Done));
+        assert!(looks < 3 * (count + 32_768), "{looks} looks for {count}");
+    }
+    outgoing.check_invariants();
+    assert!(outgoing.in_flight().len() <= 2 * usize::from(IN_FLIGHT_MAXIMUM) + 64);
+}
+
+#[test]
+fn all_identifiers_may_be_restored_and_the_first_free_one_is_the_next() {
+    let all: Vec<u16> = (1..=u16::MAX).collect();
+    let mut outgoing = restore(&all);
+    outgoing.leave_out(512);
+    outgoing.resume(10);
+    assert!(outgoing.make_place() == 0 && !outgoing.may_begin_in_place(false), "all are in use");
+    assert_eq!(send_and_answer(&mut outgoing).len(), all.len());
+    assert!(outgoing.is_idle());
+    begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+}
+
+/// Identifiers that are left out after a crash take no places of their own beyond those of the window.
+#[test]
+fn identifiers_left_out_are_skipped_without_a_place_for_each() {
+    for (left_out, most) in [(0, 3), (50, 53), (51, 84), (IN_FLIGHT_MAXIMUM, 84), (u16::MAX, 84)] {
+        let mut outgoing = restore(&[5, 6, 9]);
+        outgoing.leave_out(left_out);
+        outgoing.resume(10);
+        outgoing.check_invariants();
+        assert!(outgoing.in_flight().len() <= most + 2, "{left_out}: {} places", outgoing.in_flight().len());
+        while outgoing.next_to_resend(0).is_some() {
+            outgoing.resent(Time::ZERO, 0);
         }
-        outgoing.make_place();
-        assert!(!outgoing.may_begin_in_place(false), "all are in use");
-        answer(&mut outgoing, free, QoS::AtLeastOnce);
-        assert_eq!(begin_in_place(&mut outgoing, QoS::AtLeastOnce), free);
+        let value = begin_in_place(&mut outgoing, QoS::AtLeastOnce);
+        assert_eq!(usize::from(value), (9 + usize::from(left_out)) % 65_535 + 1, "{left_out}");
+        for value in [9, 6, 5, value] {
+            answer(&mut outgoing, value, QoS::AtLeastOnce);
+        }
+        assert!(outgoing.is_idle());
     }
 }
 
