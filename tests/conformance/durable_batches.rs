@@ -270,3 +270,76 @@ fn a_pubrel_that_was_not_durable_goes_to_the_next_connection() {
         }
     }
 }
+
+/// A client that gets what it is sent on `t` at once, and one whose Will of QoS 1 for that topic, and for a session that is
+/// away, has no one to wait for it.
+fn witness_and_heir(kept: &mut Kept) -> (Peer, Peer) {
+    kept.leave_sleeper();
+    let witness = kept.world.connect(Connect::new(V5, "witness").bytes());
+    kept.world.ask(witness, subscribe(V5, 1, &[], &[("t", 0)]));
+    let heir = kept.world.connect(Connect::new(V5, "heir").will("t", b"last", 1, false, &[]).bytes());
+    (witness, heir)
+}
+
+/// Too much gathers while a batch is with the store.
+fn crowd(kept: &mut Kept) {
+    let publisher = kept.world.connect(Connect::new(V5, "publisher").bytes());
+    kept.world.send(publisher, Publish::new(V5, "t", b"first").qos(1, 1).bytes());
+    kept.close();
+    for number in 2..8 {
+        kept.world.send(publisher, Publish::new(V5, "t", &[7; 1_000_000]).qos(1, number).bytes());
+    }
+}
+
+#[test]
+fn a_will_that_waits_for_the_store_reaches_clients_before_the_broker_ends() {
+    let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
+    let (witness, _) = witness_and_heir(&mut kept);
+    crowd(&mut kept);
+    assert!(!kept.payloads(witness).is_empty());
+    kept.world.broker.shut_down(kept.world.now());
+    kept.world.settle();
+    assert_eq!(kept.payloads(witness), [b"last"]);
+}
+
+/// The same where the store has no room. The Will of a kept session is in the store and comes after the next start.
+#[test]
+fn a_will_that_has_no_room_on_disk_reaches_clients_before_the_broker_ends() {
+    let mut kept = Kept::new();
+    let (witness, _) = witness_and_heir(&mut kept);
+    let keeper = Connect::new(V5, "keeper").expiry(1_000).will("t", b"kept", 1, false, &[]);
+    let keeper = (kept.world.open(), keeper.bytes());
+    kept.world.send(keeper.0, keeper.1);
+    kept.commit();
+    kept.set_room(Room::Scarce);
+    kept.world.broker.shut_down(kept.world.now());
+    kept.world.settle();
+    assert_eq!(kept.payloads(witness), [b"last"]);
+    kept.commit();
+    let mut kept = kept.crash();
+    kept.world.pass_seconds(1);
+    kept.commit();
+    let sleeper = kept.come_back("sleeper", false);
+    kept.read();
+    kept.commit();
+    assert_eq!(kept.payloads(sleeper), [b"kept"]);
+}
+
+#[test]
+fn a_session_that_is_over_lets_the_broker_rest_while_its_will_waits() {
+    let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
+    let (witness, heir) = witness_and_heir(&mut kept);
+    crowd(&mut kept);
+    assert!(!kept.payloads(witness).is_empty());
+    let now = kept.world.now();
+    kept.world.broker.closed(heir, "cut", now);
+    (0..10).for_each(|_| kept.world.broker.tick(now, 1_000));
+    assert!(!kept.world.broker.has_work(), "there is nothing to do before there is room");
+    kept.finish();
+    kept.commit();
+    assert_eq!(kept.payloads(witness).iter().filter(|payload| *payload == b"last").count(), 0);
+    kept.world.pass_seconds(1);
+    kept.commit();
+    kept.world.pass_seconds(1);
+    assert!(kept.payloads(witness).contains(&b"last".to_vec()));
+}

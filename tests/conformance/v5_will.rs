@@ -259,3 +259,27 @@ fn mqtt5_3_1_3_10_others() {
     list.sort();
     assert_eq!(list, expected);
 }
+
+/// A broker that ends has no later turn: what a message and the Will of its client still owe to others comes before.
+#[test]
+fn a_will_comes_after_the_rest_of_a_message_before_the_broker_ends() {
+    let mut world = World::with_limits(|limits| limits.steps_per_turn = 64);
+    let others: Vec<Peer> = (0..100)
+        .map(|number| {
+            let other = world.connect(Connect::new(V5, &format!("c{number}")).bytes());
+            world.ask(other, subscribe(V5, 1, &[], &[("t", 1)]));
+            other
+        })
+        .collect();
+    let heir = world.connect(Connect::new(V5, "heir").will("t", b"will", 1, false, &[]).bytes());
+    world.broker.received(heir, &Publish::new(V5, "t", b"one").qos(1, 1).bytes(), world.now());
+    world.broker.closed(heir, "cut", world.now());
+    assert!(world.broker.has_work(), "it takes several turns");
+    world.broker.shut_down(world.now());
+    world.settle();
+    for other in others {
+        let packets = world.take(other).into_iter().filter(|packet| packet[0] >> 4 == 3);
+        let payloads: Vec<Vec<u8>> = packets.map(|packet| received(V5, &packet).payload).collect();
+        assert_eq!(payloads, [b"one".to_vec(), b"will".to_vec()]);
+    }
+}

@@ -20,7 +20,7 @@ use crate::protocol::codec::{
 use super::timers::Timer;
 
 /// How soon a Will is tried again if there was no room for it, in memory or on disk.
-const WILL_RETRY: Duration = Duration::from_milliseconds(100);
+pub(super) const WILL_RETRY: Duration = Duration::from_milliseconds(100);
 const WILL_RETRY_ON_DISK: Duration = Duration::from_milliseconds(1_000);
 
 impl Broker {
@@ -166,6 +166,34 @@ impl Broker {
     /// messages do that no connection waits for, or there is no room on disk for what has to be stored of it. If its
     /// session is over it cannot wait for the disk: then it goes at QoS 0 to clients that are connected.
     pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
+        let is_over = self.sessions[session_id].presence == Presence::Over;
+        self.publish_will_or_wait(session_id, |broker, publication| {
+            if !broker.lacks_room_for_will(publication) {
+                return !broker.is_crowded_for_will(publication);
+            }
+            publication.qos = QoS::AtMostOnce;
+            is_over
+        })
+    }
+
+    /// The same in the last turn of the broker. Then it waits only for the disk, and only if it is in the store.
+    pub(super) fn publish_last_will(&mut self, session_id: SessionId) {
+        let is_kept = self.is_kept(session_id);
+        self.publish_will_or_wait(session_id, |broker, publication| {
+            if !broker.lacks_room_for_will(publication) {
+                return true;
+            }
+            publication.qos = QoS::AtMostOnce;
+            !is_kept
+        });
+    }
+
+    /// Publishes a Will if it `may_go`, which may lower its QoS.
+    fn publish_will_or_wait(
+        &mut self,
+        session_id: SessionId,
+        may_go: impl FnOnce(&mut Self, &mut Publication<'_>) -> bool,
+    ) -> bool {
         let Some(will) = self.sessions[session_id].will.take() else { return true };
         let kept = will.message.publication();
         let expires = match kept.expires {
@@ -173,19 +201,10 @@ impl Broker {
             span => self.now + span.since(Time::ZERO),
         };
         let mut publication = Publication { expires, ..kept };
-        if self.lacks_room_for_will(&publication) {
-            if self.sessions[session_id].presence != Presence::Over {
-                self.sessions[session_id].will = Some(will);
-                return false;
-            }
-            publication.qos = QoS::AtMostOnce;
-        } else if self.is_crowded_for_will(&publication) {
-            self.sessions[session_id].will = Some(will);
-            return false;
-        }
-        if self.may_publish_will(session_id, &publication)
-            && !self.publish_unlinked(&mut Keepable::new(publication), Some(session_id))
-        {
+        let is_done = may_go(self, &mut publication)
+            && (!self.may_publish_will(session_id, &publication)
+                || self.publish_unlinked(&mut Keepable::new(publication), Some(session_id)));
+        if !is_done {
             self.sessions[session_id].will = Some(will);
             return false;
         }

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 
 use super::budget::Pressure;
 use super::deliver::Leaving;
+use super::depart::WILL_RETRY;
+use super::timers::Timer;
 use super::work::steps;
 use super::{Broker, subscribe};
 use crate::base::memory::{self, Audit, Counted};
@@ -123,10 +125,23 @@ impl Broker {
             journal.end(id, &self.sessions[id].client_identifier, waiting, leaves_shared, self.now);
         }
         self.ask_for_legacy();
-        let ending = Ending { session: id, number, leaves_shared };
-        if !self.free(&ending) {
+        self.go_on_with_ending(Ending { session: id, number, leaves_shared });
+    }
+
+    fn go_on_with_ending(&mut self, ending: Ending) {
+        if !self.publish_will(ending.session) {
+            if self.work.endings_waiting.is_empty() {
+                self.wheel.arm(self.now + WILL_RETRY, Timer::Endings);
+            }
+            self.work.endings_waiting.push_back(ending);
+        } else if !self.free(&ending) {
             self.work.endings.push_back(ending);
         }
+    }
+
+    /// Wills that had to wait are tried again.
+    pub(super) fn endings_are_due(&mut self) {
+        self.work.endings.append(&mut self.work.endings_waiting);
     }
 
     /// Goes on with one of the sessions that are over.
@@ -134,14 +149,12 @@ impl Broker {
         let Some(ending) = self.work.endings.pop_front() else { return };
         self.work.begin_share(self.work.endings.len());
         self.work.take(steps::PACKET);
-        if !self.free(&ending) {
-            self.work.endings.push_back(ending);
-        }
+        self.go_on_with_ending(ending);
     }
 
     /// Frees what a session has, as much as the share in progress allows for; tells whether nothing is left.
     fn free(&mut self, &Ending { session: id, number, leaves_shared }: &Ending) -> bool {
-        if !self.publish_will(id) || !self.free_messages(id, number) {
+        if !self.free_messages(id, number) {
             return false;
         }
         while let Some((held, position)) = self.sessions[id].subscriptions.pop_first() {

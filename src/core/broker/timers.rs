@@ -57,6 +57,8 @@ pub(super) enum Timer {
     System,
     /// What a peak has left behind.
     Peak,
+    /// Wills of sessions that are over, which had to wait.
+    Endings,
     /// What was left in the store and found no member of a Shared Subscription that had room.
     Legacies,
 }
@@ -145,6 +147,7 @@ impl Broker {
                 Timer::Sweep => self.sweep(),
                 Timer::System => self.system_is_due(),
                 Timer::Peak => self.forget_peak(),
+                Timer::Endings => self.endings_are_due(),
                 Timer::Legacies => self.legacies_are_due(),
             }
         }
@@ -232,12 +235,17 @@ impl Broker {
         self.advance(now);
         // There is no later turn to leave anything for.
         self.work.set_budget(usize::MAX / 2);
+        // A Will comes after the other messages of its client.
+        while !self.work.unlinked.is_empty() {
+            self.go_on_unlinked();
+        }
+        self.work.begin_share(1);
         let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
             let will = self.sessions[session].will.as_ref();
             let is_delayed = will.is_some_and(|will| will.delay > Duration::ZERO);
             if !(is_delayed && self.is_kept(session)) {
-                self.publish_will(session);
+                self.publish_last_will(session);
             }
         }
         let connections: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();

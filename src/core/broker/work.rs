@@ -138,6 +138,8 @@ pub(super) struct Work {
     pub(super) unlinked_count: usize,
     /// Sessions that are over and not yet freed.
     pub(super) endings: VecDeque<Ending>,
+    /// Those of them whose Wills wait for a timer.
+    pub(super) endings_waiting: VecDeque<Ending>,
     /// Messages that go from one member of a Shared Subscription to others.
     pub(super) moving: VecDeque<Moving>,
     /// The same where they are in the store.
@@ -164,6 +166,7 @@ impl Work {
             unlinked: VecDeque::new(),
             unlinked_count: 0,
             endings: VecDeque::new(),
+            endings_waiting: VecDeque::new(),
             moving: VecDeque::new(),
             legacies: Legacies::default(),
             telling: VecDeque::new(),
@@ -392,6 +395,7 @@ impl Work {
             + memory::allocation(self.sessions.capacity() * size_of::<SessionId>())
             + memory::allocation(self.unlinked.capacity() * size_of::<Chain>())
             + memory::allocation(self.endings.capacity() * size_of::<Ending>())
+            + memory::allocation(self.endings_waiting.capacity() * size_of::<Ending>())
             + memory::allocation(self.moving.capacity() * size_of::<Moving>())
             + memory::allocation(self.telling.capacity() * size_of::<Telling>())
             + self.legacies.memory()
