@@ -69,8 +69,9 @@ impl Journal {
 }
 
 impl Record {
-    /// The need of a record, where the store has nothing in its place. This is the list of all that is written. The
-    /// code that makes a record that needs room has to ask [`Room::allows`] first.
+    /// The need of a record, where the store has nothing in its place. This is the list of all that is written, and of
+    /// the places that check for room before they make a record. The broker does not ask for it: tests that take the
+    /// room away and look at what is written all the same hold those places to it.
     pub fn need(&self) -> Need {
         match self {
             // There are as many as the settings have.
