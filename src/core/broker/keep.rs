@@ -13,11 +13,10 @@ use crate::base::time::Time;
 use crate::core::connection::State;
 use crate::core::journal::{
     Answer, Awaited, Batch, CopyForm, Journal, MessageNumber, NextNumbers, Pace, Recipient, Record,
-    SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill,
-    Urgency,
+    SessionNumber, StoredDelivery, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
 };
 use crate::core::listener::ListenerId;
-use crate::core::message::{Keepable, Message, Spares};
+use crate::core::message::{Keepable, Message};
 use crate::core::session::{Presence, Queued, Session};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{GroupId, Target, Terms};
@@ -511,15 +510,20 @@ impl Broker {
     }
 }
 
-/// A copy that was read from the store, as it waits here.
-pub(super) fn queued(copy: &StoredCopy, group: Option<GroupId>, spares: &mut Spares) -> Queued {
+/// A copy in the store, as it waits here.
+pub(super) fn queued(
+    number: MessageNumber,
+    message: Message,
+    form: &CopyForm,
+    group: Option<GroupId>,
+) -> Queued {
     Queued {
-        message: copy.message.message(spares),
-        identifiers: copy.form.identifiers.clone().into(),
+        message,
+        identifiers: form.identifiers.clone().into(),
         group,
-        qos: copy.form.qos,
-        retain: copy.form.retain,
-        number: Some(copy.number),
+        qos: form.qos,
+        retain: form.retain,
+        number: Some(number),
     }
 }
 

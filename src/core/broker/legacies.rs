@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Broker;
 use super::ending::Moving;
+use super::keep::queued;
 use super::timers::Timer;
 use super::work::steps;
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::Duration;
 use crate::core::journal::{Fetch, MessageNumber, Page, Record, SessionNumber, Urgency};
 use crate::core::message::Message;
-use crate::core::session::{Queued, page_length};
+use crate::core::session::page_length;
 use crate::core::slots::SessionId;
 use crate::core::subscription::GroupId;
 
@@ -225,14 +226,7 @@ impl Broker {
                 lost.push_back(copy.number);
                 continue;
             };
-            found.push_back(Queued {
-                message: messages[*place].clone(),
-                identifiers: form.identifiers.clone().into(),
-                group: Some(group),
-                qos: form.qos,
-                retain: form.retain,
-                number: Some(copy.number),
-            });
+            found.push_back(queued(copy.number, messages[*place].clone(), form, Some(group)));
         }
         first.messages.shrink_to(2 * first.messages.len());
         first.count();

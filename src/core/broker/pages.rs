@@ -7,12 +7,12 @@ use log::warn;
 
 use super::Broker;
 use super::budget::Pressure;
+use super::keep::queued;
 use super::work::steps;
 use crate::base::escape::Escaped;
 use crate::base::time::Time;
 use crate::core::journal::{Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
 use crate::core::message::Message;
-use crate::core::session::Queued;
 use crate::core::slots::SessionId;
 
 /// A session asks for more of what waits in the store when fewer messages than this wait here.
@@ -194,7 +194,11 @@ impl Broker {
         let Some(backlog) = &mut outgoing.backlog else { return false };
         let found = || page.copies.iter().filter_map(|copy| copy.found.as_ref());
         let bytes = found().map(|(place, _)| messages[*place].memory()).sum();
-        let groups: Vec<_> = page.copies.iter().map(|copy| backlog.group_of(copy.number)).collect();
+        // Most sessions are in no group.
+        let groups: Vec<_> = match backlog.has_shared() {
+            true => page.copies.iter().map(|copy| backlog.group_of(copy.number)).collect(),
+            false => Vec::new(),
+        };
         if !backlog.have_come(page.copies.iter().map(|copy| copy.number), bytes) {
             return false;
         }
@@ -206,16 +210,11 @@ impl Broker {
             self.miss(Some(session), page.session, lost);
         }
         self.work.take(page.copies.len() * steps::PACKET);
-        for (copy, group) in page.copies.iter().zip(groups) {
+        for (index, copy) in page.copies.iter().enumerate() {
             let Some((place, form)) = &copy.found else { continue };
-            self.sessions[session].outgoing_mut().push(Queued {
-                message: messages[*place].clone(),
-                identifiers: form.identifiers.clone().into(),
-                group,
-                qos: form.qos,
-                retain: form.retain,
-                number: Some(copy.number),
-            });
+            let queued =
+                queued(copy.number, messages[*place].clone(), form, groups.get(index).copied().flatten());
+            self.sessions[session].outgoing_mut().push(queued);
         }
         true
     }

@@ -17,7 +17,7 @@ use crate::core::journal::{
 use crate::core::message::{Message, Portable};
 use crate::core::retained::Stamp;
 use crate::core::session::{
-    EXPIRY_NEVER, Incoming, Outgoing, Presence, Queued, Reading, Session, Stage, Subscriptions, Will,
+    EXPIRY_NEVER, Incoming, Outgoing, Presence, Reading, Session, Stage, Subscriptions, Will,
 };
 use crate::core::slots::SessionId;
 use crate::core::subscription::{GroupId, Terms};
@@ -180,7 +180,8 @@ impl Broker {
         let stage = match copy {
             Some(copy) if !delivery.is_released => {
                 let group = copy.form.group.as_ref().and_then(|text| self.group_named(text));
-                Stage::Publish(queued(copy, group, &mut self.sender.spares))
+                let message = copy.message.message(&mut self.sender.spares);
+                Stage::Publish(queued(copy.number, message, &copy.form, group))
             }
             _ => Stage::Release,
         };
@@ -215,14 +216,7 @@ impl Broker {
         let (Some(session), Some(identifier)) = (self.kept(number), identifier) else { return };
         let outgoing = self.sessions[session].outgoing_mut();
         let qos = form.qos;
-        let copy = Queued {
-            message: content.clone(),
-            identifiers: form.identifiers.into(),
-            group,
-            qos,
-            retain: form.retain,
-            number: Some(message),
-        };
+        let copy = queued(message, content.clone(), &form, group);
         if !outgoing.restore(identifier, Stage::Publish(copy)) {
             outgoing.push_stored(message, (content.memory(), content.expires()), qos, group);
         }
