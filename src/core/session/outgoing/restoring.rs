@@ -56,9 +56,9 @@ impl Outgoing {
 
     /// Takes them out, in the order of their identifiers on the circle. The oldest comes after the longest stretch of
     /// identifiers that none of them has.
-    fn take_restored(&mut self) -> Vec<Aside> {
+    fn take_restored(&mut self) -> Vec<Box<Aside>> {
         self.aside = Places::default();
-        let mut restored: Vec<Aside> = std::mem::take(&mut self.in_flight)
+        let mut restored: Vec<Box<Aside>> = std::mem::take(&mut self.in_flight)
             .into_iter()
             .map(|entry| match entry.stage {
                 Stage::Aside(aside) => aside,

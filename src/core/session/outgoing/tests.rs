@@ -1,6 +1,7 @@
 //! What is on its way to one client, tried.
 
 use super::*;
+use crate::core::limits::Limits;
 use crate::core::message::Publication;
 use crate::protocol::codec::Properties;
 use crate::protocol::topic::TopicName;
