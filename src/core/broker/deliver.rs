@@ -8,6 +8,7 @@ use super::budget::Pressure;
 use super::distribution::Published;
 use super::matches::Matched;
 use super::send::{Sender, takes_as_it_is};
+use super::shortcut::{self, Shortcut};
 use super::work::steps;
 use super::{Broker, Statistics};
 use crate::base::escape::Escaped;
@@ -207,7 +208,8 @@ impl Broker {
             Target::Group(group) => return self.deliver_to_group(group, keepable),
         };
         let qos = self.delivered_qos(session, terms.qos(), keepable.publication.qos);
-        if qos == QoS::AtMostOnce && terms.are_plain() && self.hand_on(session, keepable) {
+        let may_be_original = qos == QoS::AtMostOnce && terms.are_plain() && keepable.has_original();
+        if may_be_original && self.hand_on(session, keepable) {
             return Some(true);
         }
         if terms.no_local() && publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored) {
@@ -238,6 +240,7 @@ impl Broker {
             && connection.outbox.len() < limits.outbox_bytes
             && sender.original(connection, keepable, Delivery::AtMostOnce);
         if is_sent {
+            shortcut::note(Shortcut::HandOn);
             statistics.publishes_sent += 1;
             statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
         }

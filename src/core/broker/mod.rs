@@ -36,6 +36,7 @@ mod restore;
 mod room;
 mod rules;
 mod send;
+mod shortcut;
 mod subscribe;
 mod sys;
 mod timers;
@@ -45,6 +46,8 @@ mod work;
 
 use std::collections::VecDeque;
 use std::io;
+
+use log::{Level, LevelFilter, log_enabled};
 
 use crate::base::memory::Counted;
 use crate::base::peer::Peer;
@@ -208,6 +211,9 @@ pub struct Broker {
     is_open: bool,
     /// Nor at CONNECT, so that nobody is known.
     knows_nobody: bool,
+    /// The level of the log from which on each packet is worked off by itself and in full, so that it can be traced.
+    /// [`LevelFilter::Off`] is below all levels, so then it always is.
+    in_full_from: LevelFilter,
     now: Time,
     /// What Client Identifiers are drawn from, and how often that was done.
     seed: u64,
@@ -270,6 +276,7 @@ impl Broker {
             knows_nobody: access.grants_everything(),
             access,
             access_replaced: 0,
+            in_full_from: LevelFilter::Debug,
             now,
             seed,
             drawn: 0,
@@ -302,6 +309,21 @@ impl Broker {
             counted: Counted::default(),
             peak: Peak::default(),
         }
+    }
+
+    /// From now on no packet is worked off by a short way, as if each of them were traced. For tests, which compare what
+    /// comes of it: the same bytes, only more slowly.
+    #[doc(hidden)]
+    pub fn take_no_short_way(&mut self) {
+        self.in_full_from = LevelFilter::Off;
+    }
+
+    /// Whether packets may be worked off by the [short ways](shortcut), which leave no trace of each of them. Where the
+    /// level of the log says so already, that is one comparison.
+    #[inline]
+    fn may_be_short(&self) -> bool {
+        let is_in_full = || self.in_full_from == LevelFilter::Off || log_enabled!(Level::Debug);
+        log::max_level() < self.in_full_from || !is_in_full()
     }
 
     /// A connection was accepted by a listener. `None` if there are so many that there is not even room to say why: the

@@ -1,10 +1,11 @@
 //! PUBLISH from a client, and the second half of a QoS 2 exchange that it began.
 
-use log::{Level, info, log_enabled};
+use log::info;
 
 use super::distribution::Published;
 use super::matches::Matched;
 use super::rules::mounted_name;
+use super::shortcut::{self, Shortcut};
 use super::work::steps;
 use super::{Broker, Fault, Step, too_large};
 use crate::base::escape::Escaped;
@@ -41,6 +42,7 @@ impl Broker {
         if self.is_repeated(id, session, publish.delivery)? {
             return Ok(Step::Done);
         }
+        shortcut::note(Shortcut::Relay);
         self.statistics.publishes_received += 1;
         self.statistics.publish_bytes_received += publish.payload.len() as u64;
         let mut keepable = Keepable::plain(matched.topic(), publish, !self.sender.must_look());
@@ -61,6 +63,7 @@ impl Broker {
         publishes: PlainPublishes<'_>,
         matched: &Matched,
     ) -> Result<Step, Fault> {
+        shortcut::note(Shortcut::RelayAnswered);
         let only = self.only_receiver(publishes.qos(), matched);
         let share = self.steps_for(matched, publishes.qos()).saturating_add(steps::PACKET);
         let most = self.work.small_steps() / share;
@@ -78,6 +81,7 @@ impl Broker {
             let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
             let reason_code = match is_begun {
                 true => {
+                    shortcut::note(Shortcut::BeginAlone);
                     begun += 1;
                     ReasonCode::Success
                 }
@@ -488,8 +492,9 @@ impl Broker {
         identifier: PacketIdentifier,
         reason_code: ReasonCode,
     ) -> Result<(), Fault> {
-        let is_quiet = !log_enabled!(Level::Debug);
-        if is_quiet && reason_code == ReasonCode::Success && self.acknowledge_plainly(id, kind, identifier) {
+        let may_be_plain = self.may_be_short() && reason_code == ReasonCode::Success;
+        if may_be_plain && self.acknowledge_plainly(id, kind, identifier) {
+            shortcut::note(Shortcut::AcknowledgePlainly);
             return Ok(());
         }
         self.acknowledge_in_full(id, Awaited::Nothing, kind, identifier, reason_code)

@@ -4,6 +4,7 @@ use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
 use super::publish::is_plain_topic;
+use super::shortcut::{self, Shortcut};
 use super::trace::Described;
 use super::work::steps;
 use super::{Broker, Fault, Intake, Step};
@@ -235,7 +236,7 @@ impl Broker {
         limit: usize,
     ) -> Option<(usize, bool)> {
         let is_changed = self.rules.concern_publish() || self.limits.raises_qos;
-        if !self.is_open || is_changed || log_enabled!(Level::Debug) {
+        if !self.is_open || is_changed || !self.may_be_short() {
             return Some((0, false));
         }
         let longest = limit.min(COPIED_PAYLOAD_MAXIMUM);
@@ -258,6 +259,7 @@ impl Broker {
                 return None;
             }
             self.work.take(taken);
+            shortcut::note(Shortcut::RelayRun);
             self.relay_run(&run, &matched);
         }
         Some((run.bytes.len(), is_possible))
@@ -273,14 +275,14 @@ impl Broker {
         frame: &Frame<'_>,
         (rest, limit): (&[u8], usize),
     ) -> Result<Step, Fault> {
-        let is_quiet = !log_enabled!(Level::Debug);
+        let may_be_short = self.may_be_short();
         let Some(unchecked) = unchecked_publish(frame, version)? else {
             return match plain_acknowledgement(frame) {
-                Some(plain) if is_quiet => self.handle_plain(id, session, plain, rest),
+                Some(plain) if may_be_short => self.handle_plain(id, session, plain, rest),
                 _ => self.work_off_other(id, session, frame, version),
             };
         };
-        if is_quiet
+        if may_be_short
             && self.is_open
             && !self.rules.concern_publish()
             && self.takes_all(id)
@@ -311,6 +313,7 @@ impl Broker {
         (kind, identifier): (AcknowledgementKind, PacketIdentifier),
         rest: &[u8],
     ) -> Result<Step, Fault> {
+        shortcut::note(Shortcut::HandlePlain);
         let count = match kind {
             AcknowledgementKind::PubAck | AcknowledgementKind::PubComp => {
                 self.settle_together(kind, session, rest)
@@ -319,6 +322,7 @@ impl Broker {
             AcknowledgementKind::PubRel => self.complete_together(id, session, rest),
         };
         if count > 0 {
+            shortcut::note(Shortcut::of_acknowledgements(kind));
             self.statistics.packets_received += count as u64 - 1;
             return Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH));
         }

@@ -1,0 +1,79 @@
+//! The short ways on which the commonest packets go through the broker. What comes of them is what the long ways come
+//! to, to the byte; `fuzzing_differential` compares the two. Where [`super::Broker::may_be_short`] says no, none is
+//! taken.
+//!
+//! Builds for tests count them, so that a test can tell whether it was about them. Elsewhere the compiler takes that
+//! out.
+
+use crate::protocol::codec::AcknowledgementKind;
+
+/// A short way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shortcut {
+    /// A plain PUBLISH on a topic whose subscribers are known: not decoded, not asked about.
+    Relay,
+    /// Several of QoS 1 or 2, answered together.
+    RelayAnswered,
+    /// Several of QoS 0, handed on as they came.
+    RelayRun,
+    /// The delivery of QoS 1 or 2 to the only subscriber.
+    BeginAlone,
+    /// A copy of QoS 0 that is the packet as it came.
+    HandOn,
+    /// PUBACKs or PUBCOMPs, several at once.
+    SettleTogether,
+    /// The same with PUBRECs, which are answered.
+    ReleaseTogether,
+    /// The same with PUBRELs.
+    CompleteTogether,
+    /// An acknowledgement of success that is not decoded.
+    HandlePlain,
+    /// One that is not encoded.
+    AcknowledgePlainly,
+}
+
+impl Shortcut {
+    /// The one for several acknowledgements.
+    #[inline]
+    pub(super) const fn of_acknowledgements(kind: AcknowledgementKind) -> Self {
+        match kind {
+            AcknowledgementKind::PubAck | AcknowledgementKind::PubComp => Self::SettleTogether,
+            AcknowledgementKind::PubRec => Self::ReleaseTogether,
+            AcknowledgementKind::PubRel => Self::CompleteTogether,
+        }
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+mod count {
+    use std::cell::Cell;
+
+    use super::Shortcut;
+
+    /// How many short ways there are.
+    pub const COUNT: usize = Shortcut::AcknowledgePlainly as usize + 1;
+
+    thread_local! {
+        static TAKEN: Cell<[u64; COUNT]> = const { Cell::new([0; COUNT]) };
+    }
+
+    /// One was taken.
+    pub fn note(shortcut: Shortcut) {
+        let mut taken = TAKEN.get();
+        taken[shortcut as usize] += 1;
+        TAKEN.set(taken);
+    }
+
+    /// How often each of them was taken in this thread, in the order of their list.
+    pub fn taken() -> [u64; COUNT] {
+        TAKEN.get()
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use count::{note, taken};
+
+/// One was taken, which does not count here.
+#[cfg(not(any(test, feature = "fuzzing")))]
+#[inline]
+pub(super) const fn note(_shortcut: Shortcut) {}
