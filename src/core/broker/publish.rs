@@ -23,7 +23,7 @@ use crate::protocol::codec::{
 use crate::protocol::topic::TopicName;
 
 /// Packets that are answered together, at most.
-pub(super) const ANSWERS_AT_ONCE: usize = 64;
+const ANSWERS_AT_ONCE: usize = 64;
 
 /// QoS 2 messages that a client may have begun and not released while nothing is left of the memory budget.
 const INCOMING_UNDER_PRESSURE: usize = 32;
@@ -70,7 +70,7 @@ impl Broker {
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
         let (mut last, mut begun) = (None, 0);
-        for (publish, answer) in publishes.zip(&mut answers).take(most.max(1)) {
+        for (publish, answer) in publishes.zip(&mut answers).take(most.clamp(1, self.answers_at_once(id))) {
             *answer = match publish.delivery {
                 Delivery::AtMostOnce => break,
                 Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),
@@ -566,14 +566,14 @@ impl Broker {
         if !self.may_answer_together(id, session) {
             return 0;
         }
+        let most = self.answers_at_once(id);
         let Self { sessions, connections, sender, .. } = self;
         let incoming = &mut sessions[session].incoming;
         let connection = &mut connections[id];
         let must_be_known = connection.version == ProtocolVersion::V5;
         let mut count = 0;
         connection.outbox.push(&mut sender.dirty, |answers| {
-            for identifier in plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(ANSWERS_AT_ONCE)
-            {
+            for identifier in plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(most) {
                 if !incoming.remove(identifier) && must_be_known {
                     break;
                 }
@@ -591,6 +591,14 @@ impl Broker {
         !self.is_kept(session)
             && !self.must_wait(id, Awaited::Nothing)
             && self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
+    }
+
+    /// How many plain answers may be queued for a client in one piece: no more than it would be read for if they were
+    /// queued one by one.
+    #[inline]
+    pub(super) fn answers_at_once(&self, id: ConnectionId) -> usize {
+        let left = self.answers_allowance().saturating_sub(self.connections[id].outbox.len());
+        (left / AcknowledgementKind::PLAIN_LENGTH + 1).min(ANSWERS_AT_ONCE)
     }
 
     /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.

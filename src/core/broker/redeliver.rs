@@ -3,7 +3,6 @@
 //! [MQTT-4.4.0-1].
 
 use super::deliver::Share;
-use super::publish::ANSWERS_AT_ONCE;
 use super::timers::Timer;
 use super::work::steps;
 use super::{Broker, Fault};
@@ -71,13 +70,13 @@ impl Broker {
         if !self.may_answer_together(id, session) || is_planted(planted::Fault::LostPubrel) {
             return 0;
         }
+        let most = self.answers_at_once(id);
         let Self { sessions, connections, sender, now, .. } = self;
         let outgoing = sessions[session].outgoing_mut();
         let outbox = &mut connections[id].outbox;
         let (mut count, mut repeats, mut ends_at) = (0, 0, outbox.end());
         outbox.push(&mut sender.dirty, |answers| {
-            for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(ANSWERS_AT_ONCE)
-            {
+            for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(most) {
                 match outgoing.receive(identifier, false, &mut sender.spares) {
                     Settled::Done => {}
                     Settled::Repeated => repeats += 1,

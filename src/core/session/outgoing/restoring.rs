@@ -41,7 +41,7 @@ impl Outgoing {
         self.in_flight = VecDeque::with_capacity(count_aside + distance(oldest_in_place, newest) + 1);
         for (index, aside) in restored.into_iter().enumerate() {
             if index < count_aside {
-                self.in_flight.push_back(InFlight::restored(Stage::Aside(aside)));
+                self.in_flight.push_back(InFlight::restored(Stage::Aside(Box::new(aside))));
                 self.note_place(index);
                 continue;
             }
@@ -56,12 +56,12 @@ impl Outgoing {
 
     /// Takes them out, in the order of their identifiers on the circle. The oldest comes after the longest stretch of
     /// identifiers that none of them has.
-    fn take_restored(&mut self) -> Vec<Box<Aside>> {
+    fn take_restored(&mut self) -> Vec<Aside> {
         self.aside = Places::default();
-        let mut restored: Vec<Box<Aside>> = std::mem::take(&mut self.in_flight)
+        let mut restored: Vec<Aside> = std::mem::take(&mut self.in_flight)
             .into_iter()
             .map(|entry| match entry.stage {
-                Stage::Aside(aside) => aside,
+                Stage::Aside(aside) => *aside,
                 _ => unreachable!("no delivery begins before all are restored"),
             })
             .collect();
