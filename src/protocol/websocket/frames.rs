@@ -1,9 +1,11 @@
-//! Frames that come from a client (RFC 6455, section 5): headers read, masks taken off, payloads moved together.
+//! Frames (RFC 6455, section 5). Of those that come, headers are read, masks are taken off and payloads are moved
+//! together. A client masks what it sends and a server does not.
 //!
 //! A payload is handed on as it comes and never kept, so that a frame of any length costs nothing. What is kept
 //! between two pieces is the header in progress, or the 125 bytes of a control frame at most.
 
 use crate::base::memory;
+use crate::core::connection::Side;
 
 /// A header at its longest: two bytes, eight of length, four of mask.
 const HEADER_MAXIMUM: usize = 14;
@@ -20,7 +22,7 @@ const PROTOCOL_ERROR: u16 = 1002;
 const UNSUPPORTED_DATA: u16 = 1003;
 const TOO_BIG: u16 = 1009;
 
-/// A client broke the rules: the code that it is told, and why in words.
+/// The peer broke the rules: the code that it is told, and why in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) code: u16,
@@ -31,7 +33,7 @@ const fn protocol_error(why: &'static str) -> Fault {
     Fault { code: PROTOCOL_ERROR, why }
 }
 
-/// What a client says beside data.
+/// What the peer says beside data.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Control {
     Ping,
@@ -57,9 +59,11 @@ enum State {
 
 const AT_A_BOUNDARY: State = State::Header { bytes: [0; HEADER_MAXIMUM], held: 0 };
 
-/// Reads one client's frames.
+/// Reads the frames of one peer.
 #[derive(Debug)]
 pub(super) struct Frames {
+    /// Which side reads them.
+    side: Side,
     state: State,
     /// The message in progress goes on in further frames.
     is_fragmented: bool,
@@ -70,8 +74,8 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) const fn new(maximum: u64) -> Self {
-        Self { state: AT_A_BOUNDARY, is_fragmented: false, maximum, control: Vec::new() }
+    pub(super) const fn new(side: Side, maximum: u64) -> Self {
+        Self { side, state: AT_A_BOUNDARY, is_fragmented: false, maximum, control: Vec::new() }
     }
 
     /// Bytes that they take beside their own place.
@@ -84,7 +88,7 @@ impl Frames {
     ///
     /// # Errors
     ///
-    /// As the client breaks a rule. What came before counts.
+    /// As the peer breaks a rule. What came before counts.
     pub(super) fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -94,7 +98,7 @@ impl Frames {
         while at < bytes.len() {
             let (opcode, mask, left) = match self.state {
                 State::Header { bytes: mut header, held } => {
-                    match next_header(&mut header, held, bytes[at]) {
+                    match next_header(self.side, &mut header, held, bytes[at]) {
                         Ok(None) => {
                             self.state = State::Header { bytes: header, held: held + 1 };
                             at += 1;
@@ -114,7 +118,9 @@ impl Frames {
             };
             let available = bytes.len() - at;
             let count = usize::try_from(left).map_or(available, |left| left.min(available));
-            unmask(&mut bytes[at..at + count], mask);
+            if self.side == Side::Server {
+                mask_with(&mut bytes[at..at + count], mask);
+            }
             match opcode {
                 Opcode::Data => {
                     bytes.copy_within(at..at + count, kept);
@@ -203,21 +209,29 @@ struct Header {
 }
 
 /// Adds a byte to a header; gives it back once it is whole.
-fn next_header(bytes: &mut [u8; HEADER_MAXIMUM], held: u8, byte: u8) -> Result<Option<Header>, Fault> {
+fn next_header(
+    side: Side,
+    bytes: &mut [u8; HEADER_MAXIMUM],
+    held: u8,
+    byte: u8,
+) -> Result<Option<Header>, Fault> {
     let held = usize::from(held);
     bytes[held] = byte;
     if held == 0 {
         return Ok(None);
     }
-    if bytes[1] & MASKED == 0 {
-        return Err(protocol_error("a WebSocket frame without a mask"));
-    }
+    let mask_length = match (side, bytes[1] & MASKED != 0) {
+        (Side::Server, true) => 4,
+        (Side::Client, false) => 0,
+        (Side::Server, false) => return Err(protocol_error("a WebSocket frame without a mask")),
+        (Side::Client, true) => return Err(protocol_error("a WebSocket frame of a server with a mask")),
+    };
     let (extended, minimum) = match bytes[1] & !MASKED {
         126 => (2, 126),
         127 => (8, 0x1_0000),
         _ => (0, 0),
     };
-    if held + 1 < 2 + extended + 4 {
+    if held + 1 < 2 + extended + mask_length {
         return Ok(None);
     }
     let length = match extended {
@@ -228,7 +242,7 @@ fn next_header(bytes: &mut [u8; HEADER_MAXIMUM], held: u8, byte: u8) -> Result<O
         return Err(protocol_error("a WebSocket frame whose length is malformed"));
     }
     let mut mask = [0; 4];
-    mask.copy_from_slice(&bytes[2 + extended..2 + extended + 4]);
+    mask[..mask_length].copy_from_slice(&bytes[2 + extended..2 + extended + mask_length]);
     Ok(Some(Header { first: bytes[0], mask, length }))
 }
 
@@ -248,8 +262,8 @@ fn check_close(payload: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Takes the mask off; its first byte belongs to the first of these.
-fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+/// Takes a mask off, or puts it on; its first byte belongs to the first of these.
+fn mask_with(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (chunks, rest) = bytes.as_chunks_mut::<8>();
@@ -263,16 +277,35 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
 
 /// Appends the header of a frame from the server, which has no mask. Always the final one of its message.
 pub(super) fn push_header(bytes: &mut Vec<u8>, opcode: u8, length: usize) {
+    push_length(bytes, opcode, 0, length);
+}
+
+fn push_length(bytes: &mut Vec<u8>, opcode: u8, masked: u8, length: usize) {
     bytes.push(FINAL | opcode);
     match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(short @ 0..126), _) => bytes.push(short),
+        (Ok(short @ 0..126), _) => bytes.push(masked | short),
         (_, Ok(medium)) => {
-            bytes.push(126);
+            bytes.push(masked | 126);
             bytes.extend_from_slice(&medium.to_be_bytes());
         }
         _ => {
-            bytes.push(127);
+            bytes.push(masked | 127);
             bytes.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
+}
+
+/// Appends a frame from the client, with this mask and a payload that lies in pieces. Always the final one of its
+/// message.
+pub(super) fn push_masked<'a>(
+    bytes: &mut Vec<u8>,
+    opcode: u8,
+    mask: [u8; 4],
+    pieces: impl Iterator<Item = &'a [u8]> + Clone,
+) {
+    push_length(bytes, opcode, MASKED, pieces.clone().map(<[u8]>::len).sum());
+    bytes.extend_from_slice(&mask);
+    let start = bytes.len();
+    pieces.for_each(|piece| bytes.extend_from_slice(piece));
+    mask_with(&mut bytes[start..], mask);
 }

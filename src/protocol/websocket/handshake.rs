@@ -11,7 +11,8 @@ use crate::base::memory;
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Characters of a key, which are 16 bytes in Base64.
 const KEY_LENGTH: usize = 24;
-const REQUEST_END: &[u8] = b"\r\n\r\n";
+/// The end of a request or an answer, as far as there is no body.
+pub(super) const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// What a listener asks of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +79,8 @@ impl Handshake {
         let room = self.demands.request_maximum - held;
         self.request.extend_from_slice(&bytes[..bytes.len().min(room)]);
         // An end may have been cut in two.
-        let start = held.saturating_sub(REQUEST_END.len() - 1);
-        let found = self.request[start..].windows(REQUEST_END.len()).position(|window| window == REQUEST_END);
+        let start = held.saturating_sub(HEAD_END.len() - 1);
+        let found = self.request[start..].windows(HEAD_END.len()).position(|window| window == HEAD_END);
         let Some(found) = found else {
             if self.request.len() < self.demands.request_maximum {
                 return Progress::Incomplete;
@@ -88,7 +89,7 @@ impl Handshake {
         };
         let end = start + found;
         match answer(&self.request[..end], &self.demands) {
-            Ok(answer) => Progress::Accepted { taken: end + REQUEST_END.len() - held, answer },
+            Ok(answer) => Progress::Accepted { taken: end + HEAD_END.len() - held, answer },
             Err(refusal) => refuse(refusal),
         }
     }
@@ -196,11 +197,11 @@ fn once<'a>(field: &mut Option<&'a str>, value: &'a str) -> Result<(), Refusal> 
     if field.replace(value).is_some() { Err(MALFORMED) } else { Ok(()) }
 }
 
-fn items(list: &str) -> impl Iterator<Item = &str> {
+pub(super) fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(|item| item.trim_matches([' ', '\t']))
 }
 
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     let is_of_a_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_of_a_token)
 }
@@ -218,14 +219,14 @@ fn is_one_of(origin: &str, demands: &Demands) -> bool {
 }
 
 /// What proves to the client that its key was read. It has nothing to do with security.
-fn accept_key(key: &str) -> String {
+pub(super) fn accept_key(key: &str) -> String {
     let mut hash = sha1_smol::Sha1::new();
     hash.update(key.as_bytes());
     hash.update(KEY_SUFFIX);
     base64(&hash.digest().bytes())
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {

@@ -1,11 +1,12 @@
 //! A client of WebSocket that is put together by hand, at the other end.
 
+use std::io::IoSlice;
 use std::rc::Rc;
 
 use proptest::prelude::*;
 
 use super::testing::{BINARY, CLOSE, PING, PONG, REQUEST, TEXT, frame};
-use super::{ANSWERS_MAXIMUM, Demands, Outcome, WebSocket};
+use super::{ANSWERS_MAXIMUM, Demands, MASKED_MAXIMUM, Outcome, Resource, WebSocket};
 
 const FRAME_MAXIMUM: usize = 100_000;
 
@@ -279,4 +280,57 @@ proptest! {
         socket.close();
         prop_assert!(take(&mut socket).len() <= ANSWERS_MAXIMUM + 127 + 4);
     }
+}
+
+/// Both sides after the handshake.
+fn open_both() -> (WebSocket, WebSocket) {
+    let demands = Rc::new(Demands { origins: Vec::new(), request_maximum: 4096 });
+    let mut server = WebSocket::new(demands, FRAME_MAXIMUM);
+    let resource = Resource::new("broker.example", None, "/mqtt").unwrap();
+    let mut client = WebSocket::request(&resource, FRAME_MAXIMUM, [3; 16]);
+    assert!(!client.is_open());
+    assert_eq!(receive(&mut server, &take(&mut client)), (Vec::new(), Outcome::Open));
+    assert_eq!(receive(&mut client, &take(&mut server)), (Vec::new(), Outcome::Open));
+    assert!(client.is_open() && server.is_open() && client.is_masking() && !server.is_masking());
+    (client, server)
+}
+
+#[test]
+fn both_sides_understand_each_other() {
+    let (mut client, mut server) = open_both();
+    let message: Vec<u8> = (0..50_000).map(|number: u32| number.to_le_bytes()[0]).collect();
+    let mut arrived = Vec::new();
+    while arrived.len() < message.len() {
+        // However it lies there, no more than a frame of it is taken.
+        let (one, two) = message[arrived.len()..].split_at((message.len() - arrived.len()) / 3);
+        let taken = client.mask(&[IoSlice::new(one), IoSlice::new(two)]);
+        assert!((1..=MASKED_MAXIMUM).contains(&taken));
+        let bytes = take(&mut client);
+        assert!(bytes.len() <= MASKED_MAXIMUM + 14);
+        let (payload, outcome) = receive(&mut server, &bytes);
+        assert_eq!((payload.len(), outcome), (taken, Outcome::Open));
+        arrived.extend(payload);
+    }
+    assert!(arrived == message);
+    assert_eq!(client.mask(&[]), 0);
+    assert!(!client.has_answers(), "nothing is no frame");
+    assert_eq!(receive(&mut client, &answer(PING, b"there?")), (Vec::new(), Outcome::Open));
+    assert_eq!(take(&mut client)[1] & 0x80, 0x80, "answers are masked, too");
+    client.close();
+    assert_eq!(receive(&mut server, &take(&mut client)), (Vec::new(), Outcome::Closed));
+    assert_eq!(
+        receive(&mut client, &take(&mut server)),
+        (Vec::new(), Outcome::Open),
+        "it has said its last word"
+    );
+}
+
+#[test]
+fn a_frame_of_a_server_has_no_mask() {
+    let (mut client, _) = open_both();
+    assert_eq!(receive(&mut client, &answer(BINARY, b"MQTT")), (b"MQTT".to_vec(), Outcome::Open));
+    let (payload, outcome) = receive(&mut client, &frame(BINARY, true, b"MQTT"));
+    assert!(payload.is_empty() && matches!(outcome, Outcome::Failed(why) if why.contains("with a mask")));
+    client.close();
+    assert_eq!(take(&mut client)[..2], [0x88, 0x82], "and it is told so");
 }

@@ -1,0 +1,54 @@
+//! The masks of a client's frames (RFC 6455, section 5.3). Each frame has one of its own, which cannot be foretold from
+//! those before it: all are hashes of a number that is counted up and of chance that is handed in.
+
+/// Where masks come from.
+#[derive(Debug)]
+pub(super) struct Masks {
+    seed: [u8; 16],
+    count: u64,
+}
+
+impl Masks {
+    /// Masks from this chance, which no one else may know.
+    pub(super) const fn new(seed: [u8; 16]) -> Self {
+        Self { seed, count: 0 }
+    }
+
+    /// The mask of the next frame.
+    pub(super) fn mask(&mut self) -> [u8; 4] {
+        self.next()
+    }
+
+    /// The key of a handshake (RFC 6455, section 4.1).
+    pub(super) fn key(&mut self) -> [u8; 16] {
+        self.next()
+    }
+
+    fn next<const LENGTH: usize>(&mut self) -> [u8; LENGTH] {
+        let mut hash = sha1_smol::Sha1::new();
+        hash.update(&self.seed);
+        hash.update(&self.count.to_be_bytes());
+        self.count += 1;
+        let digest = hash.digest().bytes();
+        let mut bytes = [0; LENGTH];
+        bytes.copy_from_slice(&digest[..LENGTH]);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_frame_has_a_mask_of_its_own() {
+        let mut masks = Masks::new([1; 16]);
+        let key = masks.key();
+        let mut found: BTreeSet<[u8; 4]> = (0..1000).map(|_| masks.mask()).collect();
+        assert_eq!(found.len(), 1000);
+        assert!(!found.contains(&key[..4]), "and what the key has shown is not used again");
+        let mut others = Masks::new([2; 16]);
+        assert!((0..1000).all(|_| found.insert(others.mask())), "another chance gives others");
+    }
+}

@@ -1,0 +1,241 @@
+//! The client's side of the handshake: the request that opens a WebSocket connection, and what the server must answer
+//! (RFC 6455, section 4.1).
+
+use super::handshake::{HEAD_END, accept_key, base64, is_token, items};
+use super::masks::Masks;
+use crate::base::memory;
+
+/// Bytes of an answer at most.
+const ANSWER_MAXIMUM: usize = 8 * 1024;
+
+/// What is asked for, and of whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Host and path, as they stand in the request.
+    host: String,
+    path: String,
+}
+
+impl Resource {
+    /// The resource `path` of a host. The port is named where it is not the usual one, which is for the caller to say.
+    /// `None` if one of them can not stand in a request.
+    pub fn new(host: &str, port: Option<u16>, path: &str) -> Option<Self> {
+        let is_clean = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_clean(host) || !is_clean(path) || !path.starts_with('/') {
+            return None;
+        }
+        // An address of IPv6 stands in brackets there.
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let host = port.map_or(host.clone(), |port| format!("{host}:{port}"));
+        Some(Self { host, path: path.to_owned() })
+    }
+}
+
+/// An answer as it arrives.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// What proves that the key was read.
+    expected: String,
+    answer: Vec<u8>,
+}
+
+/// What became of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// It is not yet whole.
+    Incomplete,
+    /// From here on there are frames. So many bytes belonged to the answer.
+    Accepted { taken: usize },
+    /// No WebSocket is spoken there, for this reason.
+    Refused(&'static str),
+}
+
+const MALFORMED: &str = "the answer to the WebSocket handshake is malformed";
+const TOO_LONG: &str = "the answer to the WebSocket handshake is too long";
+const NO_UPGRADE: &str = "the server does not speak WebSocket there";
+const FOREIGN_KEY: &str = "the answer to the WebSocket handshake belongs to another request";
+const FOREIGN_SUBPROTOCOL: &str = "the server does not speak the subprotocol mqtt";
+const FOREIGN_EXTENSION: &str = "the server uses an extension of WebSocket that was not asked for";
+
+impl Request {
+    /// The request for a resource, and its bytes. The key comes from the same chance as the masks.
+    pub(super) fn new(resource: &Resource, masks: &mut Masks) -> (Self, Vec<u8>) {
+        let Resource { host, path } = resource;
+        let key = base64(&masks.key());
+        // [MQTT-6.0.0-3]
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+        );
+        (Self { expected: accept_key(&key), answer: Vec::new() }, request.into_bytes())
+    }
+
+    /// Bytes that it takes beside its own place.
+    pub(super) const fn memory(&self) -> usize {
+        memory::allocation(self.answer.capacity()) + memory::allocation(self.expected.capacity())
+    }
+
+    /// Takes bytes until the answer is whole.
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Answered {
+        let held = self.answer.len();
+        let room = ANSWER_MAXIMUM - held;
+        self.answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        // An end may have been cut in two.
+        let start = held.saturating_sub(HEAD_END.len() - 1);
+        let found = self.answer[start..].windows(HEAD_END.len()).position(|window| window == HEAD_END);
+        let Some(found) = found else {
+            let is_full = self.answer.len() == ANSWER_MAXIMUM;
+            return if is_full { Answered::Refused(TOO_LONG) } else { Answered::Incomplete };
+        };
+        let end = start + found;
+        match check(&self.answer[..end], &self.expected) {
+            Ok(()) => Answered::Accepted { taken: end + HEAD_END.len() - held },
+            Err(why) => Answered::Refused(why),
+        }
+    }
+}
+
+/// What is of interest in an answer.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    accept: Option<&'a str>,
+    subprotocol: Option<&'a str>,
+    is_upgrade: bool,
+    is_websocket: bool,
+}
+
+fn check(answer: &[u8], expected: &str) -> Result<(), &'static str> {
+    let answer = core::str::from_utf8(answer).map_err(|_| MALFORMED)?;
+    let (line, rest) = answer.split_once("\r\n").unwrap_or((answer, ""));
+    let status = line.strip_prefix("HTTP/1.1 ").ok_or(MALFORMED)?;
+    if status.split(' ').next() != Some("101") {
+        return Err(NO_UPGRADE);
+    }
+    let fields = parse_fields(rest)?;
+    if !(fields.is_upgrade && fields.is_websocket) {
+        return Err(NO_UPGRADE);
+    }
+    if fields.accept != Some(expected) {
+        return Err(FOREIGN_KEY);
+    }
+    if fields.subprotocol == Some("mqtt") { Ok(()) } else { Err(FOREIGN_SUBPROTOCOL) }
+}
+
+fn parse_fields(text: &str) -> Result<Fields<'_>, &'static str> {
+    let mut fields = Fields::default();
+    for line in text.split("\r\n").filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').ok_or(MALFORMED)?;
+        let value = value.trim_matches([' ', '\t']);
+        if !is_token(name) {
+            return Err(MALFORMED);
+        }
+        let once = |field: &mut Option<&str>| if field.is_some() { Err(MALFORMED) } else { Ok(()) };
+        match &*name.to_ascii_lowercase() {
+            "sec-websocket-accept" => {
+                once(&mut fields.accept)?;
+                fields.accept = Some(value);
+            }
+            "sec-websocket-protocol" => {
+                once(&mut fields.subprotocol)?;
+                fields.subprotocol = Some(value);
+            }
+            "sec-websocket-extensions" => return Err(FOREIGN_EXTENSION),
+            "connection" => {
+                fields.is_upgrade |= items(value).any(|item| item.eq_ignore_ascii_case("upgrade"))
+            }
+            "upgrade" => fields.is_websocket = value.eq_ignore_ascii_case("websocket"),
+            _ => {}
+        }
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn begin() -> (Request, String) {
+        let resource = Resource::new("broker.example", Some(8080), "/mqtt").unwrap();
+        let (request, bytes) = Request::new(&resource, &mut Masks::new([7; 16]));
+        let accept = request.expected.clone();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.starts_with("GET /mqtt HTTP/1.1\r\nHost: broker.example:8080\r\n"), "{text}");
+        let good = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: mqtt\r\nServer: x\r\n\r\n"
+        );
+        (request, good)
+    }
+
+    #[test]
+    fn only_what_fits_into_a_request_is_asked_for() {
+        let host = |host, port| Resource::new(host, port, "/").map(|resource| resource.host);
+        assert_eq!(host("a", None).as_deref(), Some("a"));
+        assert_eq!(host("::1", Some(1)).as_deref(), Some("[::1]:1"));
+        for (host, path) in [("", "/"), ("a\r\nX: y", "/"), ("a b", "/"), ("a", ""), ("a", "x"), ("a", "/ x")]
+        {
+            assert_eq!(Resource::new(host, None, path), None, "{host:?} {path:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_must_say_all_that_it_has_to() {
+        let accept = |accept: &str| format!("Sec-WebSocket-Accept: {accept}");
+        let (request, good) = begin();
+        let key = accept(&request.expected);
+        let others = [
+            ("101", "200", NO_UPGRADE),
+            ("HTTP/1.1", "HTTP/1.0", MALFORMED),
+            ("Upgrade: WebSocket\r\n", "", NO_UPGRADE),
+            ("Upgrade: WebSocket", "Upgrade: h2c", NO_UPGRADE),
+            ("keep-alive, Upgrade", "keep-alive", NO_UPGRADE),
+            (&*key, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", FOREIGN_KEY),
+            (&*key, "X: y", FOREIGN_KEY),
+            (&*key, "Sec-WebSocket-Accept: a\r\nSec-WebSocket-Accept: b", MALFORMED),
+            ("Protocol: mqtt", "Protocol: mqttv3.1", FOREIGN_SUBPROTOCOL),
+            ("Sec-WebSocket-Protocol: mqtt\r\n", "", FOREIGN_SUBPROTOCOL),
+            ("Server: x", "Sec-WebSocket-Extensions: permessage-deflate", FOREIGN_EXTENSION),
+            ("Server: x", "Server", MALFORMED),
+            ("Server: x", "Ser ver: x", MALFORMED),
+        ];
+        for (from, to, expected) in others {
+            let (mut request, good) = begin();
+            let outcome = request.receive(good.replace(from, to).as_bytes());
+            assert_eq!(outcome, Answered::Refused(expected), "{from:?} -> {to:?}");
+        }
+        let (mut request, _) = begin();
+        assert_eq!(request.receive(good.as_bytes()), Answered::Accepted { taken: good.len() });
+    }
+
+    #[test]
+    fn an_answer_without_end_is_cut_off() {
+        let (mut request, _) = begin();
+        for _ in 0..ANSWER_MAXIMUM - 1 {
+            assert_eq!(request.receive(b"x"), Answered::Incomplete);
+        }
+        assert_eq!(request.receive(&[b'x'; 4096]), Answered::Refused(TOO_LONG));
+        assert_eq!(request.answer.len(), ANSWER_MAXIMUM);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_give_what_the_whole_gives(pieces in prop::collection::vec(1_usize..60, 0..20)) {
+            let (mut request, good) = begin();
+            let stream = [good.as_bytes(), b"frames follow"].concat();
+            let mut start = 0;
+            for piece in pieces.into_iter().chain([stream.len()]) {
+                let end = stream.len().min(start + piece);
+                match request.receive(&stream[start..end]) {
+                    Answered::Incomplete => prop_assert!(end < good.len()),
+                    Answered::Accepted { taken } => {
+                        prop_assert_eq!(start + taken, good.len());
+                        break;
+                    }
+                    Answered::Refused(why) => prop_assert!(false, "{}", why),
+                }
+                start = end;
+            }
+        }
+    }
+}
