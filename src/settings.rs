@@ -236,6 +236,17 @@ pub struct Tls {
     pub key_log: Option<PathBuf>,
 }
 
+/// Who vouches for other servers that are connected to by TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Where it was written, for messages.
+    pub place: String,
+    /// Certificates of those who vouch for them, PEM.
+    pub authorities: Option<PathBuf>,
+    /// A directory of such files.
+    pub authorities_directory: Option<PathBuf>,
+}
+
 /// Addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {

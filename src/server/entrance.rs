@@ -12,8 +12,8 @@ use crate::settings::{self, Complaint, ListenerName, names_of};
 
 use super::layers::Layers;
 use super::link::Link;
-use super::links::Clients;
-use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
+use super::links::Owner;
+use super::listener::{Listener, ListenerNumber, SOCKETS_MAXIMUM, Setup, listen, unbound};
 use super::stream::Stream;
 use super::{LISTENERS_MAXIMUM, Server};
 
@@ -168,23 +168,23 @@ impl Server {
         let id = id.ok_or_else(|| "there are too many connections".to_owned())?;
         info!(target: "connection", "New connection from {peer} on {}.", listener.sockets[index].place());
         let both = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.poll.registry().register(&mut stream, Clients::token(id), both);
+        let registered = self.poll.registry().register(&mut stream, Owner::Client.token(id.index()), both);
         if let Err(error) = registered {
             warn!("Client connection from {peer} dropped: {error}.");
             self.broker.closed(id, "not registered", now);
             return Ok(());
         }
-        let number = u8::try_from(number).expect("there are fewer listeners");
-        self.links.clients.insert(id, Link::new(stream, layers, id, number));
+        let link = Link::accepted(stream, layers, id, ListenerNumber::of(number));
+        self.links.clients.insert(id, link);
         listener.connections += 1;
         Ok(())
     }
 
     /// A connection that came in by this listener has left.
-    pub(super) fn has_left(&mut self, number: u8) {
-        if let Some(listener) = &mut self.listeners[usize::from(number)] {
+    pub(super) fn has_left(&mut self, number: ListenerNumber) {
+        if let Some(listener) = &mut self.listeners[number.place()] {
             listener.connections -= 1;
         }
-        self.remove_gone(usize::from(number));
+        self.remove_gone(number.place());
     }
 }

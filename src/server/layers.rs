@@ -14,6 +14,7 @@ use crate::core::broker::Introduction;
 use crate::core::listener::UserNameSource;
 use crate::protocol::proxy;
 
+use super::dial::Destination;
 use super::listener::Listener;
 use super::tls::{self, Layer};
 use super::websocket::{self, Outcome as Unframed, WebSocket};
@@ -89,10 +90,33 @@ impl Layers {
         let proxy = settings.proxy.map(|proxy| Header { reader: proxy::Reader::new(proxy), is_named });
         let tls = setup.tls.as_ref().map(Layer::new).transpose()?;
         let websocket = setup.websocket.as_ref().map(websocket::open);
+        Ok(Some(Self::new(proxy, tls, websocket)))
+    }
+
+    /// The layers of a connection to a destination; `None` where it is plain.
+    pub(super) fn towards(destination: &Destination) -> Result<Option<Box<Self>>, String> {
+        let Destination { host, tls, websocket, .. } = destination;
+        if tls.is_none() && websocket.is_none() {
+            return Ok(None);
+        }
+        let tls = tls.as_ref().map(|setup| Layer::connect(setup, host)).transpose()?;
+        let request = |path: &String| websocket::request(host, destination.port, path);
+        let websocket = websocket.as_ref().map(request).transpose()?;
+        Ok(Some(Self::new(None, tls, websocket)))
+    }
+
+    fn new(proxy: Option<Header>, tls: Option<Layer>, websocket: Option<WebSocket>) -> Box<Self> {
         let (closing, counted) = (Closing::Not, Counted::default());
         let mut layers = Box::new(Self { proxy, tls, websocket, closing, is_over: false, counted });
         layers.count();
-        Ok(Some(layers))
+        layers
+    }
+
+    /// Whether all handshakes are over, so that MQTT can be sent.
+    pub(super) fn are_open(&self) -> bool {
+        self.proxy.is_none()
+            && self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
+            && self.websocket.as_ref().is_none_or(WebSocket::is_open)
     }
 
     /// Tells how much memory they take, and what waits in them.
@@ -201,6 +225,15 @@ impl Layers {
             // There is nobody to read it.
             return Ok(total);
         }
+        if websocket.is_masking() {
+            bring_out_frames(websocket, tls, socket)?;
+            if websocket.has_answers() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let count = websocket.mask(slices);
+            bring_out_frames(websocket, tls, socket)?;
+            return Ok(count);
+        }
         loop {
             let (head, length) = websocket.frame(total);
             let mut framed = [IoSlice::new(&[]); SLICES_MAXIMUM + 1];
@@ -233,16 +266,7 @@ impl Layers {
     fn bring_out(&mut self, socket: &mut impl Write) -> io::Result<()> {
         let Self { tls, websocket, closing, .. } = self;
         if let Some(websocket) = websocket {
-            while websocket.has_answers() {
-                let (head, _) = websocket.frame(0);
-                match write_below(tls, &[IoSlice::new(head)], head.len(), socket) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(count) => drop(websocket.advance(count)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            bring_out_frames(websocket, tls, socket)?;
         }
         let is_said = websocket.as_ref().is_none_or(|websocket| !websocket.has_answers());
         if *closing == Closing::Begun && is_said {
@@ -280,6 +304,25 @@ impl Header {
         let identity: Option<Rc<str>> = header.common_name.filter(|_| self.is_named).map(Into::into);
         Ok(Some((Introduction { peer, identity }, taken)))
     }
+}
+
+/// Writes what the layer of WebSocket has to say itself, until that is done or the socket would block.
+fn bring_out_frames(
+    websocket: &mut WebSocket,
+    tls: &mut Option<Layer>,
+    socket: &mut impl Write,
+) -> io::Result<()> {
+    while websocket.has_answers() {
+        let (head, _) = websocket.frame(0);
+        match write_below(tls, &[IoSlice::new(head)], head.len(), socket) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => drop(websocket.advance(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn write_below(

@@ -1,12 +1,18 @@
 //! The socket of one connection.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
-use crate::core::slots::ConnectionId;
+use crate::core::connection::Side;
+use crate::core::slots::{ConnectionId, Id};
 
-use super::layers::Layers;
+use super::dial::CallId;
+use super::layers::{Layers, Outcome, Received};
+use super::listener::ListenerNumber;
 use super::stream::Stream;
+
+/// Bytes that are encrypted ahead of what the socket takes, where the core does not say.
+const ENCRYPTED_AHEAD: usize = 16 * 1024;
 
 /// So many steps of the core are little: a PINGREQ, acknowledgements, a message for a few.
 const LITTLE: usize = 32;
@@ -21,8 +27,8 @@ pub(super) struct Link {
     pub(super) layers: Option<Box<Layers>>,
     /// With its place, the connection that it belongs to.
     generation: u32,
-    /// The number of the listener that it came in by.
-    pub(super) listener: u8,
+    /// The listener that it came in by; none if it was dialled.
+    pub(super) listener: Option<ListenerNumber>,
     input: Input,
     output: Output,
     pub(super) turn: Turn,
@@ -96,11 +102,25 @@ pub(super) enum Reading {
 
 impl Link {
     /// The link of a connection that came in by this listener.
-    pub(super) const fn new(
+    pub(super) const fn accepted(
         stream: Stream,
         layers: Option<Box<Layers>>,
         id: ConnectionId,
-        listener: u8,
+        listener: ListenerNumber,
+    ) -> Self {
+        Self::new(stream, layers, id, Some(listener))
+    }
+
+    /// The link of an outgoing connection, which may not be connected yet.
+    pub(super) const fn dialled(stream: Stream, layers: Option<Box<Layers>>, id: CallId) -> Self {
+        Self::new(stream, layers, id, None)
+    }
+
+    const fn new<M>(
+        stream: Stream,
+        layers: Option<Box<Layers>>,
+        id: Id<M>,
+        listener: Option<ListenerNumber>,
     ) -> Self {
         Self {
             stream,
@@ -166,6 +186,69 @@ impl Link {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Reads once and hands over what in it is MQTT, if anything is. Tells whether there may be more.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing more can be read. What came before was handed over.
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        plaintext: &mut Vec<u8>,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<bool, String> {
+        let closed = || format!("connection closed by the {}", Side::Client.peer());
+        let (count, has_more) = match self.read(buffer) {
+            Ok(Reading::More(count)) => (count, true),
+            Ok(Reading::Last(count)) => (count, false),
+            Ok(Reading::End) => return Err(closed()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let bytes = &mut buffer[..count];
+        let Received { bytes, outcome, .. } = match &mut self.layers {
+            Some(layers) if count > 0 => layers.receive(bytes, plaintext),
+            Some(_) | None => Received { introduction: None, bytes, outcome: Outcome::Open },
+        };
+        if !bytes.is_empty() {
+            take(bytes);
+        }
+        match outcome {
+            Outcome::Open => Ok(has_more),
+            Outcome::Closed => Err(closed()),
+            Outcome::Failed(why) => {
+                self.begin_closing();
+                // The peer is told, if it takes that now.
+                let _ = self.finish(true);
+                Err(why)
+            }
+        }
+    }
+
+    /// Sends bytes of MQTT, as many as are taken now, and tells how many.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let written = match &mut self.layers {
+                None => self.stream.write(&bytes[sent..]),
+                Some(layers) => layers.writer(&mut self.stream, ENCRYPTED_AHEAD).write(&bytes[sent..]),
+            };
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.finish(false)?;
+        Ok(sent)
+    }
+
+    /// Whether the layers have shaken hands, so that MQTT can be sent.
+    pub(super) fn is_open(&self) -> bool {
+        self.layers.as_ref().is_none_or(|layers| layers.are_open())
     }
 
     /// Nothing more is to be queued for the peer.

@@ -4,18 +4,50 @@
 
 use std::collections::VecDeque;
 
-use mio::Token;
+use mio::{Registry, Token};
 
-use super::READ_BYTES;
+use super::dial::{CALLS_MAXIMUM, Calls, World};
 use super::link::{Asked, Link, Turn};
+use super::{FIRST_LINK, READ_BYTES};
 use crate::base::memory::{self, Counted, Shrinking};
+use crate::base::time::Time;
 use crate::core::broker::TASKS;
 use crate::core::slots::ConnectionId;
 
+/// Who takes what comes in by a link. Bridges, other brokers and those who administer this one will be others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The core: a client has come in.
+    Client,
+    /// Who has dialled.
+    Caller,
+}
+
+impl Owner {
+    /// The token of its link of this number.
+    pub(super) const fn token(self, number: usize) -> Token {
+        match self {
+            Self::Client => Token(FIRST_LINK + CALLS_MAXIMUM + number),
+            Self::Caller => Token(FIRST_LINK + number),
+        }
+    }
+
+    /// Whose link has this token, which belongs to one, and its number.
+    #[inline]
+    pub(super) const fn of(Token(token): Token) -> (Self, usize) {
+        match token - FIRST_LINK {
+            number @ 0..CALLS_MAXIMUM => (Self::Caller, number),
+            number => (Self::Client, number - CALLS_MAXIMUM),
+        }
+    }
+}
+
 /// Every link that there is, and the buffers that they share.
 pub(super) struct Links {
-    /// Links whose bytes are for the core.
+    /// Links of clients.
     pub(super) clients: Clients,
+    /// Links that were dialled.
+    pub(super) calls: Calls,
     /// Links whose layers have something of their own to write.
     pub(super) unflushed: Vec<ConnectionId>,
     /// Links that may have more to read, though the poller will not say so again.
@@ -48,6 +80,7 @@ impl Default for Links {
     fn default() -> Self {
         Self {
             clients: Clients::default(),
+            calls: Calls::default(),
             unflushed: Vec::new(),
             again: VecDeque::with_capacity(TASKS),
             soon: VecDeque::new(),
@@ -100,6 +133,16 @@ impl Links {
         }
     }
 
+    /// Those that were dialled, and what a step of theirs needs of the loop.
+    pub(super) fn outgoing<'a>(
+        &'a mut self,
+        registry: &'a Registry,
+        now: Time,
+    ) -> (&'a mut Calls, World<'a>) {
+        let Self { calls, buffer, plaintext, .. } = self;
+        (calls, World { registry, buffer, plaintext, now })
+    }
+
     /// Tells how much memory the lists and buffers take.
     pub(super) fn count(&mut self) {
         let links = self.clients.links.capacity() * size_of::<Option<Link>>();
@@ -115,7 +158,7 @@ impl Links {
         ];
         let lists = lists.into_iter().sum::<usize>() * size_of::<ConnectionId>();
         let dead = self.dead.capacity() * size_of::<(ConnectionId, String)>();
-        let sizes = [links, lists, dead, self.buffer.len(), self.plaintext.capacity()];
+        let sizes = [links, self.calls.memory(), lists, dead, self.buffer.len(), self.plaintext.capacity()];
         self.counted.set(sizes.map(memory::allocation).iter().sum());
     }
 }
@@ -141,17 +184,11 @@ impl Clients {
         self.links.get_mut(id.index())?.as_mut().filter(|link| link.is_of(id))
     }
 
-    /// The link with this token, and its connection.
+    /// The link with this number, and its connection.
     #[inline]
-    pub(super) fn at(&mut self, token: Token) -> Option<(ConnectionId, &mut Link)> {
-        let index = token.0 - super::FIRST_LINK;
+    pub(super) fn at(&mut self, index: usize) -> Option<(ConnectionId, &mut Link)> {
         let link = self.links.get_mut(index)?.as_mut()?;
         Some((ConnectionId::of(u32::try_from(index).ok()?, link.generation()), link))
-    }
-
-    /// The token of a connection's link.
-    pub(super) const fn token(id: ConnectionId) -> Token {
-        Token(super::FIRST_LINK + id.index())
     }
 
     /// Keeps the link of a connection.

@@ -1,6 +1,7 @@
 //! One listener: its sockets, and what it puts between them and MQTT.
 
 use std::io;
+use std::num::NonZero;
 
 use mio::{Registry, Token};
 
@@ -10,10 +11,33 @@ use crate::core::listener::ListenerId;
 use crate::settings::{self, Address, Complaint};
 
 use super::socket::{Socket, bind};
-use super::{tls, websocket};
+use super::{LISTENERS_MAXIMUM, tls, websocket};
 
 /// Sockets that one listener may have: one for each address of its host.
 pub(super) const SOCKETS_MAXIMUM: usize = 4;
+
+/// The number of a listener, in one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListenerNumber(NonZero<u8>);
+
+const _: () = assert!(LISTENERS_MAXIMUM <= u8::MAX as usize);
+
+impl ListenerNumber {
+    /// The number of the listener at this place.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such place.
+    pub(super) fn of(place: usize) -> Self {
+        let number = u8::try_from(place + 1).ok().and_then(NonZero::new);
+        Self(number.expect("there are fewer listeners"))
+    }
+
+    /// Its place.
+    pub(super) const fn place(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// A listener, or what is left of one while there are connections that came in by it.
 #[derive(Debug)]

@@ -7,9 +7,11 @@
 //! say, however many messages it says; the lines of the log leave together, too. A socket is registered once, for both
 //! directions, edge-triggered; so the loop remembers which links have more to read.
 
+mod calls;
 mod clock;
 #[cfg(feature = "signals")]
 mod contents;
+pub mod dial;
 mod differences;
 mod entrance;
 mod footprint;
@@ -28,6 +30,7 @@ pub mod plan;
 mod reading;
 #[cfg(feature = "signals")]
 mod reload;
+mod resolver;
 mod rights;
 pub mod sandbox;
 #[cfg(feature = "signals")]
@@ -76,10 +79,12 @@ use listener::{Listener, SOCKETS_MAXIMUM};
 use notify::Notifier;
 use operate::Configuration;
 use reading::READS_OF_SUSPECT;
+use resolver::Resolver;
 use rights::Rights;
 
 pub use listener::check;
 pub use operate::Reader;
+pub use resolver::LookUp;
 pub use signals::Signals;
 
 /// Bytes read at a time, and at most from one link in a turn; fewer, if many links have something to say, or if memory
@@ -114,6 +119,7 @@ pub struct Server {
     /// By their numbers.
     listeners: Vec<Option<Listener>>,
     links: Links,
+    resolver: Resolver,
     /// When the poller last came back.
     looked: Time,
     /// Whether so many links have something to say in this turn that those who ask for little are heard first.
@@ -142,9 +148,11 @@ impl Server {
         let poll = Poll::new()?;
         let clock = Clock::start();
         signals.register(poll.registry(), SIGNALS)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         Ok(Self {
             broker: Broker::new(footprint::without_process(limits), access, clock::seed(), clock.now()),
-            waker: Arc::new(Waker::new(poll.registry(), WAKER)?),
+            resolver: Resolver::new(Arc::clone(&waker)),
+            waker,
             poll,
             clock,
             listeners: Vec::new(),
@@ -212,6 +220,7 @@ impl Server {
         self.broker.tick(now, TIMERS_PER_TURN);
         self.obey(now);
         self.look_for_ends(now);
+        self.attend_calls(now);
         self.exchange(now)?;
         self.write(now);
         self.reap(now);
@@ -260,10 +269,12 @@ impl Server {
         }
         let now = self.clock.now();
         let accepting = self.listeners.iter().flatten().filter_map(|listener| listener.due(now)).min();
-        let next = [self.broker.next_deadline(), accepting, self.notifier.due(), self.keeping_due(), latest]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let calls = self.links.calls.due();
+        let next =
+            [self.broker.next_deadline(), accepting, calls, self.notifier.due(), self.keeping_due(), latest]
+                .into_iter()
+                .flatten()
+                .min()?;
         Some(next.since(now))
     }
 

@@ -1,10 +1,12 @@
 //! What comes in: which links are read in a turn, in which order, and what becomes of the bytes.
 
 use log::info;
+use mio::event::Event;
 use mio::{Events, Token};
 
 use super::layers::{Outcome, Received};
 use super::link::{Asked, Reading, Turn};
+use super::links::Owner;
 use super::{BYTES_PER_STEP, READ_BYTES, SIGNALS, SUSPECTS_PER_TURN, Server, WAKER};
 use crate::base::time::Time;
 use crate::core::broker::Intake;
@@ -57,22 +59,28 @@ impl Server {
                 WAKER => self.broker.take_decisions(),
                 SIGNALS => is_signalled |= self.heed_signals(),
                 Token(token) if token < SIGNALS.0 => self.connections_wait(token),
-                Token(token) => {
-                    let Some((id, link)) = self.links.clients.at(Token(token)) else { continue };
-                    if event.is_read_closed() {
-                        link.read_closed();
-                        self.look_for_end(id, now);
-                    }
-                    if event.is_writable() {
-                        self.writable(id);
-                    }
-                    if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        if self.is_crowded { self.read_in_order(id, now) } else { self.read(id, now) }
-                    }
-                }
+                token => match Owner::of(token) {
+                    (Owner::Client, number) => self.hear_client(number, event, now),
+                    (Owner::Caller, number) => self.hear_call(number, event, now),
+                },
             }
         }
         is_signalled
+    }
+
+    #[inline]
+    fn hear_client(&mut self, number: usize, event: &Event, now: Time) {
+        let Some((id, link)) = self.links.clients.at(number) else { return };
+        if event.is_read_closed() {
+            link.read_closed();
+            self.look_for_end(id, now);
+        }
+        if event.is_writable() {
+            self.writable(id);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            if self.is_crowded { self.read_in_order(id, now) } else { self.read(id, now) }
+        }
     }
 
     /// So many links may have something to say in this turn.

@@ -1,8 +1,10 @@
-//! WebSocket at listeners, by the room of that name.
+//! WebSocket at listeners and towards other servers, by the room of that name.
 
 use std::rc::Rc;
 
-use crate::protocol::websocket::Demands;
+use crate::auth::access_control::random;
+use crate::protocol::codec::PACKET_SIZE_MAXIMUM;
+use crate::protocol::websocket::{Demands, Resource};
 use crate::settings::{Complaint, Listener, Protocol};
 
 pub(super) use crate::protocol::websocket::{Outcome, WebSocket};
@@ -27,4 +29,13 @@ pub(super) fn set_up(listener: &Listener) -> Result<Option<Setup>, Complaint> {
 
 pub(super) fn open(setup: &Setup) -> WebSocket {
     WebSocket::new(Rc::clone(&setup.demands), setup.frame_maximum)
+}
+
+/// The client's side of a connection to a server, where this path leads to MQTT. What comes in frames is handed on at
+/// once, so they may be as long as packets are.
+pub(super) fn request(host: &str, port: u16, path: &str) -> Result<WebSocket, String> {
+    let resource = Resource::new(host, Some(port), path)
+        .ok_or_else(|| "host and path can not stand in a request of HTTP".to_owned())?;
+    let seed = random().map_err(|why| format!("no random bytes: {why}"))?;
+    Ok(WebSocket::request(&resource, PACKET_SIZE_MAXIMUM, seed))
 }

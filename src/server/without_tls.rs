@@ -4,13 +4,17 @@
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
-use crate::settings::{Complaint, Listener};
+use crate::settings::{Complaint, Listener, Trust};
 
 /// What a listener speaks TLS with. There is none.
 #[derive(Clone, Debug)]
 pub enum Setup {}
 
-/// What a client's bytes led to.
+/// What connections to other servers are made with. There is nothing.
+#[derive(Clone, Debug)]
+pub enum ClientSetup {}
+
+/// What the peer's bytes led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(dead_code, reason = "nothing makes one")]
 pub(super) enum Outcome {
@@ -37,7 +41,21 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<Complaint>> {
     }
 }
 
+/// Refuses TLS to other servers.
+///
+/// # Errors
+///
+/// Always.
+pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<Complaint>> {
+    let what = "TLS is what this binary was built without (feature `tls`)";
+    Err(vec![Complaint::new(&*trust.place, what)])
+}
+
 impl Layer {
+    pub(super) fn connect(setup: &ClientSetup, _name: &str) -> Result<Self, String> {
+        match *setup {}
+    }
+
     pub(super) fn new(setup: &Setup) -> Result<Self, String> {
         match *setup {}
     }

@@ -1,6 +1,8 @@
 //! What stands in for WebSocket in a binary that was built without it: a listener that asks for it is refused, so
 //! there is never a connection of it.
 
+use std::io::IoSlice;
+
 use crate::settings::{Complaint, Listener, Protocol};
 
 /// What a listener opens its WebSocket connections with. There is none.
@@ -39,7 +41,20 @@ pub(super) fn open(setup: &Setup) -> WebSocket {
     match *setup {}
 }
 
+/// Refuses WebSocket to other servers.
+pub(super) fn request(_host: &str, _port: u16, _path: &str) -> Result<WebSocket, String> {
+    Err("WebSocket is what this binary was built without (feature `websocket`)".to_owned())
+}
+
 impl WebSocket {
+    pub(super) fn is_masking(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn mask(&mut self, _slices: &[IoSlice<'_>]) -> usize {
+        match *self {}
+    }
+
     pub(super) fn receive(&mut self, _bytes: &mut [u8]) -> Received {
         match *self {}
     }

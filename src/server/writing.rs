@@ -108,7 +108,9 @@ impl Server {
             // Dropping the socket closes it and takes it out of the poller.
             drop(link);
             self.broker.closed(id, &why, now);
-            self.has_left(listener);
+            if let Some(listener) = listener {
+                self.has_left(listener);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Servers with sockets, certificates and frames, and clients at the other end.
 
+mod dialling;
 mod layers;
 mod listeners;
 mod turns;

@@ -175,7 +175,8 @@ fn load_verifier(
     complaints: &mut Vec<Complaint>,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
     let before = complaints.len();
-    let roots = load_authorities(tls, complaints);
+    let (file, directory) = (tls.authorities.as_deref(), tls.authorities_directory.as_deref());
+    let roots = load_authorities(file, directory, complaints);
     let revoked = load_revoked(tls, complaints);
     if complaints.len() > before {
         return None;
@@ -215,16 +216,21 @@ fn load_verifier(
     }
 }
 
-fn load_authorities(tls: &Tls, complaints: &mut Vec<Complaint>) -> RootCertStore {
+/// Loads those who vouch for others, from a file and a directory.
+pub(super) fn load_authorities(
+    file: Option<&Path>,
+    directory: Option<&Path>,
+    complaints: &mut Vec<Complaint>,
+) -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    if let Some(path) = &tls.authorities {
+    if let Some(path) = file {
         for certificate in load_certificates(path, "cafile", complaints).unwrap_or_default() {
             if roots.add(certificate).is_err() {
                 complaints.push(complaint(path, "one of its certificates is malformed"));
             }
         }
     }
-    if let Some(directory) = &tls.authorities_directory {
+    if let Some(directory) = directory {
         let before = roots.len();
         match files_of(directory) {
             // Whatever else lies there is not ours to judge.

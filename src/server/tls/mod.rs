@@ -1,10 +1,12 @@
-//! TLS at listeners: what they are set up with, and the layer of one connection.
+//! TLS: what listeners and connections to other servers are set up with, and the layer of one connection, of either
+//! side.
 //!
 //! Ciphertext and plaintext go through it in pieces as large as the loop reads and writes, so that a turn stays
 //! one read and one write. What waits in it for the socket is bounded; beyond that the core's outbox waits.
 
 mod buffers;
 mod certificate;
+mod client;
 mod key_log;
 mod load;
 #[cfg(test)]
@@ -12,22 +14,24 @@ pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod words;
 
 use std::fmt;
 use std::io::{self, BufRead as _, IoSlice, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, ServerConfig,
-    ServerConnection,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 
+use crate::core::connection::Side;
 use crate::core::listener::UserNameSource;
 
 use buffers::Buffers;
 use certificate::Certificate;
+use words::in_words;
 
+pub use client::{ClientSetup, load_client};
 pub use load::load;
 
 /// What a listener speaks TLS with: its certificate, and whom it lets in.
@@ -44,12 +48,12 @@ impl fmt::Debug for Setup {
     }
 }
 
-/// What a client's bytes led to.
+/// What the peer's bytes led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The connection goes on.
     Open,
-    /// The client has said that nothing more comes.
+    /// The peer has said that nothing more comes.
     Closed,
     /// It can not go on, for this reason.
     Failed(String),
@@ -57,21 +61,42 @@ pub(super) enum Outcome {
 
 /// The layer of one connection.
 pub(super) struct Layer {
-    connection: ServerConnection,
+    connection: Connection,
     buffers: Buffers,
+    /// What of a client's certificate is its name; a server was asked for by its name.
     user_name: UserNameSource,
-    /// Who the client is has been told.
+    /// Who the peer is has been told.
     is_introduced: bool,
     /// What is written goes nowhere.
     is_failed: bool,
 }
 
 impl Layer {
+    /// The layer of a client that has come in.
     pub(super) fn new(setup: &Setup) -> Result<Self, String> {
         let connection =
             ServerConnection::new(Arc::clone(&setup.config)).map_err(|error| error.to_string())?;
-        let buffers = Buffers::default();
-        Ok(Self { connection, buffers, user_name: setup.user_name, is_introduced: false, is_failed: false })
+        Ok(Self::of(connection.into(), setup.user_name))
+    }
+
+    /// The layer of a connection to a server, which must show a certificate for this name or address.
+    pub(super) fn connect(setup: &ClientSetup, name: &str) -> Result<Self, String> {
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| "no certificate can be for a name like this".to_owned())?;
+        let connection =
+            ClientConnection::new(Arc::clone(&setup.config), name).map_err(|error| error.to_string())?;
+        Ok(Self::of(connection.into(), UserNameSource::Connect))
+    }
+
+    fn of(connection: Connection, user_name: UserNameSource) -> Self {
+        Self { connection, buffers: Buffers::default(), user_name, is_introduced: false, is_failed: false }
+    }
+
+    const fn side(&self) -> Side {
+        match self.connection {
+            Connection::Server(_) => Side::Server,
+            Connection::Client(_) => Side::Client,
+        }
     }
 
     /// Takes ciphertext and appends what was in it to `plaintext`.
@@ -84,7 +109,7 @@ impl Layer {
             self.buffers.read(&before[..before.len() - ciphertext.len()]);
             let state = match self.connection.process_new_packets() {
                 Ok(state) => state,
-                Err(error) => return self.fail(in_words(&error)),
+                Err(error) => return self.fail(in_words(&error, self.side())),
             };
             self.buffers.waiting(state.tls_bytes_to_write());
             if state.plaintext_bytes_to_read() > 0 {
@@ -202,7 +227,7 @@ impl Layer {
         self.connection.wants_write()
     }
 
-    /// Tells the client that nothing more comes.
+    /// Tells the peer that nothing more comes.
     pub(super) fn close(&mut self) {
         if !self.is_failed {
             self.connection.send_close_notify();
@@ -216,65 +241,5 @@ struct Silent;
 impl Read for Silent {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-/// What went wrong, so that somebody who has never read the standard of TLS knows where to look.
-fn in_words(error: &Error) -> String {
-    match error {
-        Error::NoCertificatesPresented => "the client has shown no certificate".to_owned(),
-        Error::InvalidCertificate(why) => format!("the client's certificate {}", about_certificate(why)),
-        Error::AlertReceived(alert) => about_alert(*alert),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "the client does not speak TLS".to_owned()
-        }
-        Error::InvalidMessage(why) => format!("the client sent malformed TLS ({why:?})"),
-        Error::PeerIncompatible(
-            PeerIncompatible::Tls12NotOffered
-            | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls13RequiredForQuic
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
-        ) => "the client offers no version of TLS that is spoken here".to_owned(),
-        Error::PeerIncompatible(why) => format!("the client and we have no way to speak in common ({why:?})"),
-        Error::NoApplicationProtocol => "the client names other protocols than ours (ALPN)".to_owned(),
-        Error::DecryptError => "what the client sent can not be decrypted".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-fn about_certificate(why: &CertificateError) -> String {
-    match why {
-        CertificateError::UnknownIssuer => "was issued by nobody of cafile or capath".to_owned(),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".to_owned(),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "is not valid yet".to_owned()
-        }
-        CertificateError::Revoked => "was revoked".to_owned(),
-        CertificateError::UnknownRevocationStatus => {
-            "is not covered by crlfile, which has no list of its issuer".to_owned()
-        }
-        CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
-            "can not be checked, because the list of crlfile has expired".to_owned()
-        }
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "is not meant for clients".to_owned()
-        }
-        CertificateError::BadSignature => "is not signed by the one whom it names".to_owned(),
-        CertificateError::Other(why) => format!("is of no use ({why})"),
-        other => format!("is of no use ({other:?})"),
-    }
-}
-
-fn about_alert(alert: AlertDescription) -> String {
-    match alert {
-        AlertDescription::UnknownCA
-        | AlertDescription::BadCertificate
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::CertificateExpired
-        | AlertDescription::UnsupportedCertificate => {
-            format!("the client does not trust the certificate of this listener ({alert:?})")
-        }
-        AlertDescription::ProtocolVersion => "the client speaks no version of TLS that we do".to_owned(),
-        other => format!("the client has given up ({other:?})"),
     }
 }

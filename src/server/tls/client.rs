@@ -1,0 +1,78 @@
+//! The client's side of TLS: which servers are trusted.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::crypto::ring;
+use rustls::version::{TLS12, TLS13};
+
+use crate::settings::{Complaint, Trust};
+
+use super::load::load_authorities;
+
+/// What connections to other servers are made with.
+#[derive(Clone)]
+pub struct ClientSetup {
+    pub(super) config: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for ClientSetup {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ClientSetup")
+    }
+}
+
+/// Loads what is needed to speak TLS with servers that show a certificate for their name, issued by one of these
+/// authorities.
+///
+/// # Errors
+///
+/// Everything that is wrong with the files.
+pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<Complaint>> {
+    let mut complaints = Vec::new();
+    let (file, directory) = (trust.authorities.as_deref(), trust.authorities_directory.as_deref());
+    let roots = load_authorities(file, directory, &mut complaints);
+    if roots.is_empty() && complaints.is_empty() {
+        let what = "TLS to another server needs cafile or capath, which say who vouches for it";
+        complaints.push(Complaint::new(&*trust.place, what));
+    }
+    if !complaints.is_empty() {
+        return Err(complaints);
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| vec![Complaint::new(&*trust.place, format!("TLS can not be set up: {error}"))])?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    // There is one server to come back to.
+    config.resumption = Resumption::in_memory_sessions(1);
+    Ok(ClientSetup { config: Arc::new(config) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tls::testing::{Authority, Directory};
+
+    #[test]
+    fn someone_must_vouch_for_the_server() {
+        let trust = |file, directory| Trust {
+            place: "test.conf:1".to_owned(),
+            authorities: file,
+            authorities_directory: directory,
+        };
+        let told = |trust: &Trust| {
+            let complaints = load_client(trust).map(|_| ()).unwrap_err();
+            complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert!(told(&trust(None, None)).starts_with("test.conf:1: TLS to another server needs cafile"));
+        let directory = Directory::new();
+        assert!(told(&trust(None, Some(directory.path("")))).contains("there is no certificate in it"));
+        assert!(told(&trust(Some(directory.path("none")), None)).contains("it can not be read (cafile)"));
+        let authority = directory.write("authority.crt", &Authority::new().pem());
+        assert!(load_client(&trust(Some(authority), None)).is_ok());
+        assert!(load_client(&trust(None, Some(directory.path("")))).is_ok());
+    }
+}
