@@ -212,6 +212,7 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Si
             "Starting in local only mode. Connections will only be possible from clients running on this machine."
         );
     }
+    server.set_switches(settings.switches);
     server.tell_of_itself(settings.system_interval);
     for listener in &settings.listeners {
         if let Err(complaints) = server.open(listener) {

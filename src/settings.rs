@@ -4,6 +4,8 @@
 //! It holds what was decided, not what was written: defaults are filled in, and paths are as given. What mosquitto
 //! calls each of them stands in its description.
 
+mod complaint;
+
 use core::net::IpAddr;
 use std::fmt;
 use std::path::PathBuf;
@@ -13,70 +15,18 @@ use crate::base::escape::Escaped;
 use crate::base::time::Duration;
 use crate::core::limits::Limits;
 use crate::core::listener::{ListenerOptions, UserNameSource};
+use crate::protocol::codec::QoS;
 use crate::protocol::proxy::Proxy;
 
-/// What is wrong with what the operator has said: one line for him.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
-    /// Where: `file:line:column` in a file, `file:line` or a file alone where no more is known.
-    pub place: String,
-    /// What is wrong, and what was expected. Nothing secret, and no control characters.
-    pub text: String,
-}
-
-impl Complaint {
-    /// A complaint about what stands at `place`.
-    pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { place: place.into(), text: text.into() }
-    }
-}
-
-impl fmt::Display for Complaint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.place, self.text)
-    }
-}
-
-/// Complaints that are told of one file; one that is not of the expected kind has one in every line.
-pub const COMPLAINTS_MAXIMUM: usize = 100;
-
-/// The first complaints about a file, and how many more there are.
-#[derive(Clone, Debug)]
-pub struct Complaints<'a> {
-    file: &'a str,
-    first: Vec<Complaint>,
-    left: usize,
-}
-
-impl<'a> Complaints<'a> {
-    /// None so far about this file.
-    pub const fn about(file: &'a str) -> Self {
-        Self { file, first: Vec::new(), left: 0 }
-    }
-
-    /// One more, about what stands at `position` of the file, such as `line:column`.
-    pub fn push(&mut self, position: impl fmt::Display, text: impl Into<String>) {
-        if self.first.len() < COMPLAINTS_MAXIMUM {
-            self.first.push(Complaint::new(format!("{}:{position}", self.file), text));
-        } else {
-            self.left += 1;
-        }
-    }
-
-    /// All that are told.
-    pub fn told(mut self) -> Vec<Complaint> {
-        if self.left > 0 {
-            self.first.push(Complaint::new(self.file, format!("{} more were left out", self.left)));
-        }
-        self.first
-    }
-}
+pub use complaint::{COMPLAINTS_MAXIMUM, Complaint, Complaints};
 
 /// Everything that a configuration and a command line can say.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Bounds of the whole broker.
     pub limits: Limits,
+    /// What the whole broker does or leaves.
+    pub switches: Switches,
     /// Where clients come in, in the order in which they were written.
     pub listeners: Vec<Listener>,
     /// What is logged, and where.
@@ -87,6 +37,26 @@ pub struct Settings {
     pub persistence: Option<Persistence>,
     /// What the process does with itself.
     pub process: Process,
+}
+
+/// What the core does or leaves, whichever listener a client has come in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switches {
+    /// Whether messages may ask to be retained (`retain_available`). If not, 5.0 clients are told so, and who asks all
+    /// the same is told 0x9A and the connection ends.
+    pub retain_available: bool,
+    /// Whether QoS 0 messages wait for clients that are away, like others (`queue_qos0_messages`). If not, they are for
+    /// those who are there.
+    pub queues_at_most_once: bool,
+    /// Whether a message of low QoS is delivered at the QoS of a higher subscription (`upgrade_outgoing_qos`), which
+    /// the standards forbid [MQTT-3.8.4-8].
+    pub raises_qos: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { retain_available: true, queues_at_most_once: false, raises_qos: false }
+    }
 }
 
 /// One place where clients come in.

@@ -85,14 +85,6 @@ pub struct Limits {
     pub retained_count: usize,
     /// Bytes of all retained messages. Beyond: as for `retained_count`.
     pub retained_bytes: usize,
-    /// Whether messages may ask to be retained. If not, 5.0 clients are told so, and who asks all the same is told
-    /// 0x9A and the connection ends.
-    pub retain_available: bool,
-    /// Whether QoS 0 messages wait for clients that are away, like others. If not, they are for those who are there.
-    pub queues_at_most_once: bool,
-    /// Whether a message of low QoS is delivered at the QoS of a higher subscription, which the standards forbid
-    /// [MQTT-3.8.4-8].
-    pub raises_qos: bool,
     /// Longest Session Expiry Interval granted, in seconds; `u32::MAX` is for ever.
     pub session_expiry_maximum: u32,
     /// Longest Keep Alive granted, in seconds. Beyond: a 5.0 client is told by Server Keep Alive, others can not be and
@@ -134,9 +126,6 @@ impl Default for Limits {
             subscriptions: 4_000_000,
             retained_count: 1_000_000,
             retained_bytes: 1024 * 1024 * 1024,
-            retain_available: true,
-            queues_at_most_once: false,
-            raises_qos: false,
             session_expiry_maximum: u32::MAX,
             keep_alive_maximum: u16::MAX,
             connect_timeout: Duration::from_seconds(10),

@@ -9,7 +9,7 @@ use crate::core::listener::{ListenerOptions, UserNameSource};
 use crate::protocol::proxy::Proxy;
 use crate::settings::{
     Durability, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Persistence, Process, Protocol,
-    Security, Settings, Tls,
+    Security, Settings, Switches, Tls,
 };
 
 /// Keywords and what was said of each.
@@ -67,9 +67,6 @@ pub(super) fn of_limits(limits: &Limits) -> Said {
         subscriptions: _,
         retained_count: _,
         retained_bytes: _,
-        retain_available,
-        queues_at_most_once,
-        raises_qos,
         session_expiry_maximum,
         keep_alive_maximum,
         connect_timeout: _,
@@ -97,12 +94,19 @@ pub(super) fn of_limits(limits: &Limits) -> Said {
         ("max_inflight_messages", in_flight),
         ("max_subscriptions", bound(subscriptions_per_session)),
         ("max_matching_subscriptions", bound(matches_per_session)),
-        ("retain_available", retain_available.to_string()),
-        ("queue_qos0_messages", queues_at_most_once.to_string()),
-        ("upgrade_outgoing_qos", raises_qos.to_string()),
         ("persistent_client_expiration", or_none(expiry.map(|seconds| format!("{seconds}s")))),
         ("max_keepalive", keep_alive_maximum.to_string()),
         ("retry_interval", retry_interval.seconds().to_string()),
+    ]
+}
+
+/// What the whole broker does or leaves, at once as well.
+pub(super) fn of_switches(switches: &Switches) -> Said {
+    let &Switches { retain_available, queues_at_most_once, raises_qos } = switches;
+    vec![
+        ("retain_available", retain_available.to_string()),
+        ("queue_qos0_messages", queues_at_most_once.to_string()),
+        ("upgrade_outgoing_qos", raises_qos.to_string()),
     ]
 }
 

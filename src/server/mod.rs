@@ -68,6 +68,7 @@ use crate::core::access::AccessControl;
 use crate::core::broker::{Broker, Effect, Intake};
 use crate::core::limits::Limits;
 use crate::logging;
+use crate::settings::Switches;
 
 #[cfg(feature = "persistence")]
 pub use clock::AllClocks;
@@ -173,6 +174,11 @@ impl Server {
     /// Publishes under `$SYS` what the broker has to tell of itself: now and then every `interval`; `None` for never.
     pub fn tell_of_itself(&mut self, interval: Option<Duration>) {
         self.broker.tell_of_itself(interval, clock::wall(), self.clock.now());
+    }
+
+    /// What the broker does or leaves from now on: see [`Broker::set_switches`].
+    pub fn set_switches(&mut self, switches: Switches) {
+        self.broker.set_switches(switches);
     }
 
     /// What other threads wake the loop by, to have it take the access control's decisions.

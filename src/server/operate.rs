@@ -102,6 +102,7 @@ impl Server {
             self.tell_of_itself(new.system_interval);
         }
         self.broker.set_limits(without_process(&new.limits));
+        self.broker.set_switches(new.switches);
         if let Some(configuration) = &mut self.configuration {
             let contents = Contents::of(&new);
             plan.applied.extend(configuration.contents.differences(&contents));

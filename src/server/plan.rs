@@ -4,6 +4,7 @@ use crate::settings::{Address, Listener, Settings};
 
 use super::differences::{
     differences, of_entrance, of_interval, of_limits, of_log, of_persistence, of_process, of_rights,
+    of_switches,
 };
 
 /// What is to be done to come from one configuration to another while clients stay connected.
@@ -33,6 +34,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Plan {
     let mut plan = Plan::default();
     compare_listeners(old, new, &mut plan);
     note(differences(&old.limits, &new.limits, of_limits), &mut plan.applied);
+    note(differences(&old.switches, &new.switches, of_switches), &mut plan.applied);
     note(differences(&old.log, &new.log, of_log), &mut plan.applied);
     note(differences(old, new, of_interval), &mut plan.applied);
     let kept = differences(&old.persistence, &new.persistence, of_persistence);

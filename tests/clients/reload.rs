@@ -153,6 +153,33 @@ fn users_come_and_go_with_their_file() {
     });
 }
 
+/// The properties of the CONNACK for a client of 5.0.
+fn properties_of_connack(server: &Server) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server.address()).expect("the broker listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("the socket has timeouts");
+    stream.write_all(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01c").expect("the broker reads");
+    let mut header = [0; 5];
+    stream.read_exact(&mut header).expect("the broker answers");
+    let mut properties = vec![0; usize::from(header[4])];
+    stream.read_exact(&mut properties).expect("the broker answers");
+    properties
+}
+
+#[test]
+fn switches_hold_from_the_start_and_from_a_reload_on() {
+    run(async {
+        let file = File::new("switches", &format!("{OPEN}retain_available false\n"));
+        let server = file.serve();
+        let is_told = || properties_of_connack(&server).windows(2).any(|pair| pair == [0x25, 0]);
+        assert!(is_told(), "no message is retained");
+        file.write(OPEN);
+        server.signal("HUP");
+        server.wait_for_line("retain_available was false and is true now.");
+        server.wait_for_line("The files were read anew.");
+        assert!(!is_told());
+    });
+}
+
 #[test]
 fn limits_hold_from_the_reload_on() {
     run(async {

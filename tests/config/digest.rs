@@ -6,16 +6,21 @@ use brooklet::protocol::codec::QoS;
 use brooklet::protocol::proxy::Proxy;
 use brooklet::settings::{
     Address, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Protocol,
-    Security, Settings, Tls,
+    Security, Settings, Switches, Tls,
 };
 
 /// One line for each listener, then those about the whole broker.
 pub fn digest(settings: &Settings) -> Vec<String> {
     let mut lines: Vec<String> = settings.listeners.iter().map(of_listener).collect();
     let mut about = Vec::new();
-    of_limits(&settings.limits, &mut about);
+    unusual(&settings.limits, &Limits::default(), &mut about);
     if !about.is_empty() {
         lines.push(format!("limits {}", about.join(", ")));
+    }
+    let mut switches = Vec::new();
+    unusual(&settings.switches, &Switches::default(), &mut switches);
+    if !switches.is_empty() {
+        lines.push(format!("switches {}", switches.join(", ")));
     }
     let log = of_log(&settings.log);
     if !log.is_empty() {
@@ -132,12 +137,14 @@ fn of_security(security: &Security, words: &mut Vec<String>) {
     }
 }
 
-fn of_limits(limits: &Limits, words: &mut Vec<String>) {
-    let usual = Limits::default();
-    let text = |limits: &Limits| {
-        format!("{limits:?}").trim_start_matches("Limits { ").trim_end_matches(" }").to_owned()
+/// The fields of a struct that are not as usual.
+fn unusual<T: std::fmt::Debug>(said: &T, usual: &T, words: &mut Vec<String>) {
+    let text = |fields: &T| {
+        let text = format!("{fields:?}");
+        let (_, fields) = text.split_once(" { ").expect("it is a struct");
+        fields.trim_end_matches(" }").to_owned()
     };
-    let (new, old) = (text(limits), text(&usual));
+    let (new, old) = (text(said), text(usual));
     let mut usual: Vec<&str> = old.split(", ").collect();
     for line in new.split(", ") {
         match usual.iter().position(|other| *other == line) {

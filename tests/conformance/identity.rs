@@ -6,6 +6,7 @@ use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
 use brooklet::core::limits::Limits;
 use brooklet::core::listener::ListenerId;
 use brooklet::protocol::codec::{QoS, ReasonCode};
+use brooklet::settings::Switches;
 
 use crate::v5_peers::ConnAck;
 use crate::wire::*;
@@ -47,7 +48,9 @@ impl AccessControl for Listeners {
 const RULES: &str = "topic read public/#\nuser ann\ntopic read public/#\ntopic read ann/#\n";
 
 fn world() -> World {
-    world_with(Limits { queues_at_most_once: true, ..Limits::default() })
+    let mut world = world_with(Limits::default());
+    world.broker.set_switches(Switches { queues_at_most_once: true, ..Switches::default() });
+    world
 }
 
 fn world_with(limits: Limits) -> World {

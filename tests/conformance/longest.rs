@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use brooklet::core::limits::Limits;
 use brooklet::core::listener::{ListenerId, ListenerOptions};
+use brooklet::settings::Switches;
 
 use crate::v5_peers::*;
 use crate::wire::*;
@@ -103,7 +104,8 @@ fn a_topic_in_place_of_an_alias_may_be_too_much() {
 
 #[test]
 fn a_raised_qos_may_be_too_much() {
-    let mut world = world(|limits| limits.raises_qos = true);
+    let mut world = world(|_| {});
+    world.broker.set_switches(Switches { raises_qos: true, ..Switches::default() });
     let b = world.connect(Connect::new(V311, "b").bytes());
     world.ask(b, subscribe(V311, 1, &[], &[("t", 1)]));
     let a = world.connect(Connect::new(V311, "a").bytes());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use brooklet::core::limits::Limits;
+use brooklet::settings::Switches;
 use proptest::prelude::*;
 
 use crate::wire::*;
@@ -44,7 +44,8 @@ type Line = (u8, String, u8);
 
 struct Exchange {
     world: World,
-    limits: Limits,
+    /// Whether messages of QoS 0 wait for the subscriber.
+    waits: bool,
     level: u8,
     publishers: [(Peer, u8); 2],
     subscriber: Option<Peer>,
@@ -58,15 +59,15 @@ struct Exchange {
 
 impl Exchange {
     fn new(level: u8, levels: [u8; 2], window: u16) -> Self {
-        let limits = Limits { queues_at_most_once: true, in_flight: window, ..Limits::default() };
-        let mut world = World::with_limits(|own| *own = limits.clone());
+        let mut world = World::with_limits(|limits| limits.in_flight = window);
+        world.broker.set_switches(Switches { queues_at_most_once: true, ..Switches::default() });
         let publishers = [0, 1].map(|index| {
             let connect = Connect::new(levels[index], ["one", "two"][index]);
             (world.connect(connect.bytes()), levels[index])
         });
         let mut exchange = Self {
             world,
-            limits,
+            waits: true,
             level,
             publishers,
             subscriber: None,
@@ -131,8 +132,10 @@ impl Exchange {
             }
             Step::Return => {}
             Step::Wait(waits) => {
-                self.limits.queues_at_most_once = waits;
-                self.world.broker.set_limits(self.limits.clone());
+                self.waits = waits;
+                self.world
+                    .broker
+                    .set_switches(Switches { queues_at_most_once: waits, ..Switches::default() });
             }
         }
         self.take();
@@ -150,7 +153,7 @@ impl Exchange {
             if qos == 2 {
                 bytes.extend(acknowledge(0x62, self.number));
             }
-            if qos > 0 || self.subscriber.is_some() || self.limits.queues_at_most_once {
+            if qos > 0 || self.subscriber.is_some() || self.waits {
                 self.sent.entry((index, topic.to_owned(), qos)).or_default().push(self.number);
             }
         }

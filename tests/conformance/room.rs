@@ -2,6 +2,7 @@
 
 use brooklet::core::journal::Room;
 use brooklet::core::limits::Limits;
+use brooklet::settings::Switches;
 
 use crate::durability::Kept;
 use crate::wire::*;
@@ -84,7 +85,8 @@ fn an_end_does_not_wait_for_what_there_is_no_room_for() {
 
 #[test]
 fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
-    let mut kept = Kept::with(Limits { queues_at_most_once: true, ..Limits::default() });
+    let mut kept = Kept::with(Limits::default());
+    kept.world.broker.set_switches(Switches { queues_at_most_once: true, ..Switches::default() });
     kept.leave_sleeper();
     let peer = kept.world.connect(Connect::new(V5, "p").bytes());
     kept.set_room(Room::Scarce);
@@ -117,7 +119,8 @@ struct Populated {
 
 impl Populated {
     fn new() -> Self {
-        let mut kept = Kept::with(Limits { raises_qos: true, ..Limits::default() });
+        let mut kept = Kept::with(Limits::default());
+        kept.world.broker.set_switches(Switches { raises_qos: true, ..Switches::default() });
         kept.leave_sleeper();
         let peer = kept.world.connect(Connect::new(V5, "p").bytes());
         kept.world.send(peer, Publish::new(V5, "r", b"retained").retain().qos(1, 1).bytes());

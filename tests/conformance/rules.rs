@@ -10,6 +10,7 @@ use brooklet::core::broker::Introduction;
 use brooklet::core::limits::Limits;
 use brooklet::core::listener::{ListenerId, ListenerOptions, UserNameSource};
 use brooklet::protocol::codec::{QoS, ReasonCode};
+use brooklet::settings::Switches;
 
 use crate::v5_peers::*;
 use crate::wire::*;
@@ -104,7 +105,8 @@ fn assert_unanswered(world: &mut World, listener: ListenerId, connect: &Connect)
 
 #[test]
 fn without_retained_messages_asking_for_one_ends_the_connection() {
-    let mut world = World::with_limits(|limits| limits.retain_available = false);
+    let mut world = World::new();
+    world.broker.set_switches(Switches { retain_available: false, ..Switches::default() });
     let (peer, connack) = greet(&mut world, &Connect::new(V5, "a"));
     assert_eq!(connack.property(0x25), Some(&[0][..]));
     assert_broken(&mut world, peer, Publish::new(V5, "x", b"").retain().bytes(), 0x9A);
@@ -424,7 +426,8 @@ fn outbound_aliases_name_topics_without_their_mount_point() {
 #[test]
 fn messages_of_qos_0_wait_where_that_is_wanted() {
     for waits in [false, true] {
-        let mut world = World::with_limits(|limits| limits.queues_at_most_once = waits);
+        let mut world = World::new();
+        world.broker.set_switches(Switches { queues_at_most_once: waits, ..Switches::default() });
         let away = world.connect(Connect::new(V5, "a").expiry(100).bytes());
         subscribe_to(&mut world, away, "x", 1);
         world.cut(away);
@@ -445,7 +448,8 @@ fn messages_of_qos_0_wait_where_that_is_wanted() {
 
 #[test]
 fn qos_is_raised_where_that_is_wanted() {
-    let mut world = World::with_limits(|limits| limits.raises_qos = true);
+    let mut world = World::new();
+    world.broker.set_switches(Switches { raises_qos: true, ..Switches::default() });
     let peer = subscriber(&mut world, "a", "x", 2);
     let other = client(&mut world, "b");
     world.send(other, Publish::new(V5, "x", b"").retain().bytes());

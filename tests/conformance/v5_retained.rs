@@ -1,7 +1,7 @@
 //! MQTT 5.0, 3.3.1.3 and 3.8.4: what is retained when a subscription begins, and what changes before it has been handed
 //! over. The sessions outlive their connections, so that with a store the SUBACK waits.
 
-use brooklet::core::limits::Limits;
+use brooklet::settings::Switches;
 
 use crate::v5_exchange::*;
 use crate::wire::*;
@@ -148,8 +148,8 @@ fn mqtt5_3_8_4_4_very_often() {
 #[test]
 fn mqtt5_3_3_1_9_changed_while_away() {
     for (qos, queues, expected) in [(0, false, true), (0, true, false), (1, false, false)] {
-        let limits = Limits { queues_at_most_once: queues, ..Limits::default() };
-        let mut world = World::with(limits, brooklet::core::access::AllowAll);
+        let mut world = World::new();
+        world.broker.set_switches(Switches { queues_at_most_once: queues, ..Switches::default() });
         let publisher = client(&mut world, "publisher");
         for topic in ["a", "b"] {
             world.send(publisher, Publish::new(V5, topic, b"old").qos(1, 1).retain().bytes());

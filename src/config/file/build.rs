@@ -13,7 +13,7 @@ use crate::protocol::codec::PACKET_SIZE_MAXIMUM;
 use crate::protocol::proxy::Proxy;
 use crate::settings::{
     Address, Family, Listener, Log, LogDestination, LogKinds, LogTime, PERSISTENCE_FILE, Persistence,
-    Process, Protocol, Security, Settings, Tls,
+    Process, Protocol, Security, Settings, Switches, Tls,
 };
 
 use super::drafts::{CommandLine, Globals, ListenerDraft, SecurityDraft, Verbosity};
@@ -53,6 +53,11 @@ pub(super) fn settings(mut settler: Settler, given: &CommandLine) -> (Settings, 
     let settings = Settings {
         listeners,
         limits,
+        switches: Switches {
+            retain_available: globals.is_retain_available,
+            queues_at_most_once: globals.queues_at_most_once,
+            raises_qos: globals.raises_qos,
+        },
         log: log(&globals, given),
         system_interval: Some(globals.system_interval)
             .filter(|&seconds| seconds > 0)
@@ -91,9 +96,6 @@ fn limits(globals: &Globals, given: &CommandLine) -> Limits {
         session_expiry_maximum: globals.session_expiry.unwrap_or(default.session_expiry_maximum),
         keep_alive_maximum: globals.keep_alive.unwrap_or(default.keep_alive_maximum),
         retry_interval: globals.retry_interval.unwrap_or(default.retry_interval),
-        retain_available: globals.is_retain_available,
-        queues_at_most_once: globals.queues_at_most_once,
-        raises_qos: globals.raises_qos,
         ..default
     }
 }

@@ -423,7 +423,7 @@ impl Broker {
             // [MQTT-3.2.2-9]
             properties.push(Property::MaximumQoS(rules.maximum_qos));
         }
-        if !self.limits.retain_available {
+        if !self.switches.retain_available {
             properties.push(Property::RetainAvailable(false));
         }
         if let Ok(size) = u32::try_from(self.limits.packet_size.min(rules.packet_size)) {

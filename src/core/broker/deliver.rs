@@ -280,7 +280,7 @@ impl Broker {
     /// Whether a subscriber gets a run of QoS 0 messages as it came, or is away and gets nothing.
     fn takes_run(&self, subscriber: &Subscriber, run: &PlainRun<'_>, version: ProtocolVersion) -> bool {
         let Target::Session(session) = subscriber.target else { return false };
-        let Some(id) = self.sessions[session].connection() else { return !self.limits.queues_at_most_once };
+        let Some(id) = self.sessions[session].connection() else { return !self.switches.queues_at_most_once };
         let connection = &self.connections[id];
         let has_same_form = (connection.version == ProtocolVersion::V5) == (version == ProtocolVersion::V5);
         subscriber.terms.are_plain()
@@ -487,7 +487,9 @@ impl Broker {
                 self.queue(session, keepable, share)
             }
             Presence::Connected(id) => Some(self.send_at_most_once(id, session, keepable, share)),
-            Presence::Away { .. } if self.limits.queues_at_most_once => self.queue(session, keepable, share),
+            Presence::Away { .. } if self.switches.queues_at_most_once => {
+                self.queue(session, keepable, share)
+            }
             Presence::Away { .. } => Some(true),
         }
     }

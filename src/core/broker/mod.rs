@@ -65,6 +65,7 @@ use crate::core::subscription::{Held, Subscriber, Target};
 use crate::core::trie::Trie;
 use crate::core::wheel::Wheel;
 use crate::protocol::codec::{DecodeError, PropertyBuffer, ReasonCode};
+use crate::settings::Switches;
 
 use admission::Admission;
 use budget::Peak;
@@ -203,6 +204,7 @@ enum Step {
 /// The broker without the world around it.
 pub struct Broker {
     limits: Limits,
+    switches: Switches,
     rules: RuleBook,
     access: Box<dyn AccessControl>,
     /// How often it was replaced.
@@ -272,6 +274,7 @@ impl Broker {
         Self {
             rules: RuleBook::new(&limits),
             limits,
+            switches: Switches::default(),
             is_open: access.grants_every_act(),
             knows_nobody: access.grants_everything(),
             access,

@@ -3,13 +3,20 @@
 use super::Broker;
 use crate::base::escape::Escaped;
 use crate::core::limits::Limits;
+use crate::settings::Switches;
 
 impl Broker {
     /// Other limits hold from now on. Who or what is beyond them already stays.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.rules.set_limits(&limits);
+        self.rules.apply(&limits, self.switches);
         self.work.set_budget(limits.steps_per_turn);
         self.limits = limits;
+    }
+
+    /// From now on other things are done or left.
+    pub fn set_switches(&mut self, switches: Switches) {
+        self.rules.apply(&self.limits, switches);
+        self.switches = switches;
     }
 
     /// The Topic Filters that somebody is subscribed to, in their order, a line each: how many subscribers and the

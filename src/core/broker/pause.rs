@@ -75,7 +75,7 @@ impl Broker {
         if publish.retain || qos == QoS::ExactlyOnce && self.is_kept(session) {
             return true;
         }
-        if qos == QoS::AtMostOnce && !self.limits.queues_at_most_once && !self.limits.raises_qos {
+        if qos == QoS::AtMostOnce && !self.switches.queues_at_most_once && !self.switches.raises_qos {
             return false;
         }
         let connection = &self.connections[id];

@@ -235,7 +235,7 @@ impl Broker {
         version: ProtocolVersion,
         limit: usize,
     ) -> Option<(usize, bool)> {
-        let is_changed = self.rules.concern_publish() || self.limits.raises_qos;
+        let is_changed = self.rules.concern_publish() || self.switches.raises_qos;
         if !self.is_open || is_changed || !self.may_be_short() {
             return Some((0, false));
         }

@@ -196,7 +196,7 @@ impl Broker {
             return true;
         }
         // A newer one has come by itself, or waits for that.
-        let is_queued = qos > QoS::AtMostOnce || self.limits.queues_at_most_once;
+        let is_queued = qos > QoS::AtMostOnce || self.switches.queues_at_most_once;
         if stamp > replay.began && is_queued && !is_planted(Fault::NewerReplayed) {
             return true;
         }

@@ -12,6 +12,7 @@ use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Connect, ProtocolVersion, Publish, QoS, ReasonCode, Will};
 use crate::protocol::topic::{TopicFilter, TopicName};
 use crate::protocol::utf8;
+use crate::settings::Switches;
 
 /// The rules of all listeners.
 #[derive(Debug)]
@@ -32,13 +33,13 @@ impl RuleBook {
         let unsaid = Rc::new(ListenerOptions::within(limits));
         let mut book =
             Self { said: Vec::new(), unsaid, limits_concern_publish: false, concern_publish: false };
-        book.set_limits(limits);
+        book.apply(limits, Switches::default());
         book
     }
 
-    /// Sets the limits that hold from now on.
-    pub(super) fn set_limits(&mut self, limits: &Limits) {
-        self.limits_concern_publish = !limits.retain_available || limits.payload_size < usize::MAX;
+    /// Notes what holds for the whole broker from now on.
+    pub(super) fn apply(&mut self, limits: &Limits, switches: Switches) {
+        self.limits_concern_publish = !switches.retain_available || limits.payload_size < usize::MAX;
         self.note_concerns();
     }
 
@@ -117,7 +118,7 @@ impl Broker {
     /// was published with [MQTT-3.8.4-8], unless the operator wants it otherwise.
     #[inline]
     pub(super) fn delivered_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
-        if self.limits.raises_qos {
+        if self.switches.raises_qos {
             self.raised_qos(session, granted, published)
         } else {
             granted.min(published)
@@ -161,7 +162,7 @@ impl Broker {
             // [MQTT-3.2.2-11]
             return Err(Fault::new(ReasonCode::QoSNotSupported, "a QoS above the maximum"));
         }
-        if publish.retain && !self.limits.retain_available {
+        if publish.retain && !self.switches.retain_available {
             // [MQTT-3.2.2-14]
             return Err(Fault::new(ReasonCode::RetainNotSupported, "a message to be retained"));
         }
@@ -176,7 +177,7 @@ impl Broker {
                 Err((ReasonCode::QoSNotSupported, "the QoS of the Will is above the maximum"))
             }
             // [MQTT-3.2.2-13]
-            () if will.retain && !self.limits.retain_available => {
+            () if will.retain && !self.switches.retain_available => {
                 Err((ReasonCode::RetainNotSupported, "the Will is to be retained"))
             }
             () if will.payload.len() > self.limits.payload_size => {
@@ -295,24 +296,29 @@ mod tests {
             ListenerOptions { maximum_qos: QoS::AtLeastOnce, ..within() },
             ListenerOptions { mount_point: Some("house/".into()), ..within() },
         ];
-        let limits: [Limits; 2] = [
-            Limits { payload_size: 100, ..Limits::default() },
-            Limits { retain_available: false, ..Limits::default() },
+        let said: [(Limits, Switches); 2] = [
+            (Limits { payload_size: 100, ..Limits::default() }, Switches::default()),
+            (Limits::default(), Switches { retain_available: false, ..Switches::default() }),
         ];
+        let say = |broker: &mut Broker, (limits, switches): &(Limits, Switches)| {
+            broker.set_limits(limits.clone());
+            broker.set_switches(*switches);
+        };
+        let unsaid = (Limits::default(), Switches::default());
         let listener = ListenerId(2);
         let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
         assert!(is_short(&broker));
         for rules in &rules {
-            for limits in &limits {
-                broker.set_limits(limits.clone());
+            for said in &said {
+                say(&mut broker, said);
                 assert!(!is_short(&broker));
                 broker.set_rules(listener, Rc::new(rules.clone()));
-                broker.set_limits(Limits::default());
+                say(&mut broker, &unsaid);
                 assert!(!is_short(&broker), "the rules are still there");
-                broker.set_limits(limits.clone());
+                say(&mut broker, said);
                 broker.set_rules(listener, Rc::new(within()));
                 assert!(!is_short(&broker), "the limits are still there");
-                broker.set_limits(Limits::default());
+                say(&mut broker, &unsaid);
                 assert!(is_short(&broker), "all was taken back");
                 broker.set_rules(listener, Rc::new(rules.clone()));
                 assert!(!is_short(&broker));
