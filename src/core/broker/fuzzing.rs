@@ -4,6 +4,7 @@
 use std::io;
 
 pub use super::fuzzing_chunks::cut;
+pub use super::fuzzing_differential::compare;
 use super::fuzzing_packets as packets;
 use super::{Broker, Census, Effect, Intake};
 use crate::base::fuzzing::Input;
@@ -46,7 +47,7 @@ pub fn operate(data: &[u8]) {
 }
 
 /// The default limits, or such as are reached soon.
-fn limits(input: &mut Input<'_>) -> Limits {
+pub(super) fn limits(input: &mut Input<'_>) -> Limits {
     let choices = input.byte();
     let has = |bit: u8| choices >> bit & 1 == 1;
     let mut limits = Limits::default();

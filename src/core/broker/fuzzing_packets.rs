@@ -29,6 +29,9 @@ const QUALITIES: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce
 /// Spans in seconds that lie at the ends of their ranges, or in between.
 const SPANS: [u32; 8] = [0, 1, 2, 10, 60, 3600, u32::MAX - 1, u32::MAX];
 const SIZES: [usize; 8] = [0, 1, 7, 20, 200, 2_048, 2_049, 5_000];
+/// Messages and bytes of a burst, about.
+const BURST_LENGTH: u8 = 48;
+const BURST_BYTES: usize = 2_048;
 /// A payload is cut out of this one.
 const PAYLOAD: [u8; 5_000] = [b'p'; 5_000];
 
@@ -194,7 +197,34 @@ fn publish(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) 
     Packet::Publish(publish).encode(version, into);
 }
 
-fn subscribe(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
+/// Messages of one topic, QoS and size, one right after the other, as devices send them that have much to say.
+pub(super) fn burst(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
+    let (topic, qos, payload) = (topic(input), input.pick(&QUALITIES), payload(input));
+    let (first, end) = (u16::from(input.byte()), into.len() + BURST_BYTES);
+    for number in 0..=u16::from(input.byte() % BURST_LENGTH) {
+        if into.len() > end {
+            return;
+        }
+        let identifier = PacketIdentifier::new(first + number).unwrap_or(PacketIdentifier::FIRST);
+        let delivery = match qos {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            QoS::AtLeastOnce => Delivery::AtLeastOnce(identifier),
+            QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
+        };
+        let properties = PropertyBuffer::default();
+        let publish = Publish {
+            dup: false,
+            retain: false,
+            delivery,
+            topic: Some(topic),
+            properties: properties.properties(),
+            payload,
+        };
+        Packet::Publish(publish).encode(version, into);
+    }
+}
+
+pub(super) fn subscribe(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
     let is_v5 = version == ProtocolVersion::V5;
     let properties = properties_of(version, |properties| {
         if input.once_in(2) {

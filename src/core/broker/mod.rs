@@ -20,6 +20,10 @@ pub mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_chunks;
 #[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing_differential;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing_log;
+#[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_packets;
 mod keep;
 mod legacies;

@@ -146,15 +146,15 @@ pub struct Journal {
 }
 
 /// A journal, where there is one.
-#[cfg(feature = "persistence")]
+#[cfg(any(feature = "persistence", feature = "fuzzing"))]
 pub type OpenJournal = Box<Journal>;
 
 /// What stands for a journal in a binary that keeps nothing: there is none.
-#[cfg(not(feature = "persistence"))]
+#[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
 #[derive(Debug)]
 pub enum OpenJournal {}
 
-#[cfg(not(feature = "persistence"))]
+#[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
 impl std::ops::Deref for OpenJournal {
     type Target = Journal;
 
@@ -163,7 +163,7 @@ impl std::ops::Deref for OpenJournal {
     }
 }
 
-#[cfg(not(feature = "persistence"))]
+#[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
 impl std::ops::DerefMut for OpenJournal {
     fn deref_mut(&mut self) -> &mut Journal {
         match *self {}
@@ -172,13 +172,13 @@ impl std::ops::DerefMut for OpenJournal {
 
 impl Journal {
     /// Begins one that goes on with these numbers.
-    #[cfg(feature = "persistence")]
+    #[cfg(any(feature = "persistence", feature = "fuzzing"))]
     pub fn begin(next: NextNumbers, pace: Pace) -> Option<OpenJournal> {
         Some(Box::new(Self::new(next, pace)))
     }
 
     /// As above, in a binary that keeps nothing.
-    #[cfg(not(feature = "persistence"))]
+    #[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
     pub const fn begin(_next: NextNumbers, _pace: Pace) -> Option<OpenJournal> {
         None
     }

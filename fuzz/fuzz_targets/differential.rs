@@ -1,0 +1,5 @@
+//! The same calls to several brokers, which come to the same by different ways. Run with `make fuzz TARGET=differential`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::core::broker::fuzzing::compare(data));

@@ -1,0 +1,614 @@
+//! The body of the fuzz target for the short ways: one sequence of calls, made to several brokers that differ only in
+//! how they come to the same, must be answered the same. It panics if it is not.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroU64;
+
+use log::LevelFilter;
+
+use super::fuzzing::limits;
+use super::fuzzing_log::listening;
+use super::fuzzing_packets as packets;
+use super::shortcut;
+use super::{Broker, Census, Effect, Intake, Statistics};
+use crate::base::fuzzing::Input;
+use crate::base::peer::Peer;
+use crate::base::time::{Duration, Time};
+use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::core::journal::{
+    Batch, Fetch, MessageNumber, NextNumbers, Pace, Page, PageCopy, Pages, Recipient, Record, SessionNumber,
+};
+use crate::core::limits::Limits;
+use crate::core::listener::ListenerId;
+use crate::core::message::Portable;
+use crate::core::slots::ConnectionId;
+use crate::protocol::codec::{ProtocolVersion, Status, decode, frame};
+
+/// Connections at one time, and in all.
+const LINKS_AT_ONCE: usize = 6;
+const LINKS_MAXIMUM: usize = 24;
+/// Turns after which a broker must have come to rest.
+const TURNS_MAXIMUM: usize = 10_000;
+
+/// The upper half of the first byte of PUBLISH.
+const PUBLISH: u8 = 3;
+
+/// How a broker comes to its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By short ways, where there are any.
+    Short,
+    /// By none of them.
+    InFull,
+    /// The access control is asked about each act, and grants it.
+    Asked,
+    /// Bytes come one by one, but in the same turn: what is written in between would be room for more.
+    ByteByByte,
+    /// There is a store, which has written everything at once, and nobody waits for that.
+    Stored,
+    /// Each packet is traced in the log.
+    Traced,
+}
+
+impl Way {
+    const OTHERS: [Self; 5] = [Self::InFull, Self::Asked, Self::ByteByByte, Self::Stored, Self::Traced];
+
+    /// The short ways that may not have been taken.
+    const fn is_long(self) -> bool {
+        matches!(self, Self::InFull | Self::Traced)
+    }
+
+    const fn level(self) -> LevelFilter {
+        match self {
+            Self::Traced => LevelFilter::Debug,
+            _ => LevelFilter::Info,
+        }
+    }
+}
+
+/// Grants everything. It knows users all the same, since whom a session belongs to depends on that, and is asked about
+/// what they do or not.
+struct Grants {
+    is_asked: bool,
+}
+
+impl AccessControl for Grants {
+    fn grants_every_act(&self) -> bool {
+        !self.is_asked
+    }
+
+    fn ask(&mut self, _client: &Client<'_>, _question: Question<'_>) -> Answer {
+        Answer::Now(Verdict::Granted)
+    }
+}
+
+/// What is done to a broker. A connection is named by its place in the order in which they were accepted.
+#[derive(Clone, Debug)]
+enum Call {
+    Accept,
+    Receive(usize, Vec<u8>),
+    /// The peer closes.
+    Close(usize),
+    /// The network takes so many bytes from now on.
+    Allow(usize, usize),
+    Pass(Time),
+    /// All that a server does in turns, until nothing is left to do.
+    Rest,
+}
+
+/// How a connection was ended by the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Close,
+    Drop,
+}
+
+/// What became of one connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Heard {
+    bytes: Vec<u8>,
+    end: Option<End>,
+}
+
+/// The outer end of a connection.
+#[derive(Debug)]
+struct Link {
+    /// None if there was no room for it, or it has gone.
+    id: Option<ConnectionId>,
+    /// What the broker has not taken while it wanted nothing.
+    unread: Vec<u8>,
+    is_paused: bool,
+    allowance: usize,
+    heard: Heard,
+}
+
+/// Takes what the network takes.
+impl io::Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.allowance == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = bytes.len().min(self.allowance);
+        self.allowance -= count;
+        self.heard.bytes.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Messages in a store, of which none is ever forgotten.
+#[derive(Debug, Default)]
+struct Shelf {
+    messages: BTreeMap<MessageNumber, (Portable, Vec<Recipient>)>,
+    /// There was a session to keep.
+    has_kept: bool,
+}
+
+impl Shelf {
+    fn keep(&mut self, batch: Batch) {
+        for record in batch.records {
+            self.has_kept |= matches!(record, Record::Session(_));
+            if let Record::Message(kept) = record {
+                self.messages.insert(kept.number, (kept.message, kept.recipients));
+            }
+        }
+    }
+
+    fn read(&self, fetches: &[Fetch]) -> Pages {
+        let mut pages = Pages::default();
+        for Fetch { session, messages } in fetches {
+            let copies = messages.iter().map(|&number| {
+                let (message, recipients) = &self.messages[&number];
+                let form = recipients.iter().find(|recipient| recipient.session == *session);
+                let form = form.expect("it is for this session").form.clone();
+                pages.messages.push(message.clone());
+                PageCopy { number, found: Some((pages.messages.len() - 1, form)) }
+            });
+            let copies = copies.collect();
+            pages.pages.push(Page { session: *session, copies });
+        }
+        pages
+    }
+}
+
+/// A broker and everything around it.
+struct Bench {
+    way: Way,
+    broker: Broker,
+    now: Time,
+    links: Vec<Link>,
+    shelf: Shelf,
+}
+
+impl Bench {
+    fn new(way: Way, limits: &Limits) -> Self {
+        let access = Box::new(Grants { is_asked: way == Way::Asked });
+        let mut broker = Broker::new(limits.clone(), access, 1, Time::ZERO);
+        match way {
+            Way::InFull => broker.take_no_short_way(),
+            Way::Stored => {
+                let first = NextNumbers {
+                    session: SessionNumber(NonZeroU64::MIN),
+                    message: MessageNumber(NonZeroU64::MIN),
+                };
+                broker.begin_journal(
+                    first,
+                    Pace { holds: false, urgent: Duration::ZERO, lazy: Duration::ZERO },
+                );
+            }
+            Way::Short | Way::Asked | Way::ByteByByte | Way::Traced => {}
+        }
+        Self { way, broker, now: Time::ZERO, links: Vec::new(), shelf: Shelf::default() }
+    }
+
+    fn call(&mut self, call: &Call) {
+        match *call {
+            Call::Accept => {
+                let id = self.broker.accept(Peer::Local, ListenerId::default(), self.now);
+                self.links.push(Link {
+                    id,
+                    unread: Vec::new(),
+                    is_paused: false,
+                    allowance: usize::MAX,
+                    heard: Heard::default(),
+                });
+            }
+            Call::Receive(link, ref bytes) => {
+                self.links[link].unread.extend_from_slice(bytes);
+                self.hand_over(link);
+            }
+            Call::Close(link) => {
+                if let Some(id) = self.links[link].id.take() {
+                    self.broker.closed(id, "closed by client", self.now);
+                }
+            }
+            Call::Allow(link, count) => {
+                self.links[link].allowance = count;
+                if let Some(id) = self.links[link].id.filter(|&id| count > 0 && self.broker.has_output(id)) {
+                    self.broker.writable(id);
+                }
+            }
+            Call::Pass(now) => {
+                self.now = now;
+                self.broker.tick(now, 1000);
+            }
+            Call::Rest => self.rest(),
+        }
+        while self.serve_store() {}
+    }
+
+    /// Hands over what a peer has sent, if the broker wants to have it.
+    fn hand_over(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        let Some(id) = link.id.filter(|_| !link.is_paused) else { return };
+        let unread = std::mem::take(&mut link.unread);
+        let length = if self.way == Way::ByteByByte { 1 } else { unread.len() };
+        for bytes in unread.chunks(length.max(1)) {
+            link.is_paused = self.broker.received(id, bytes, self.now) == Intake::Paused;
+        }
+    }
+
+    fn rest(&mut self) {
+        for _ in 0..TURNS_MAXIMUM {
+            let is_writing = self.serve_store();
+            if !is_writing && !self.broker.has_work() {
+                return;
+            }
+            while let Some(effect) = self.broker.next_effect() {
+                self.obey(effect);
+            }
+            for id in self.broker.take_dirty(Vec::new()) {
+                if let Some(link) = self.links.iter_mut().find(|link| link.id == Some(id)) {
+                    self.broker.write_to(id, link, self.now).expect("a vector takes all");
+                }
+            }
+            self.broker.tick(self.now, 1000);
+        }
+        panic!("the broker does not come to rest");
+    }
+
+    /// Writes and reads what there is to be; false if there is nothing.
+    fn serve_store(&mut self) -> bool {
+        self.broker.write_down(self.now);
+        let batch = self.broker.take_batch(self.now);
+        let wants_pages = self.broker.wants_pages();
+        if wants_pages {
+            let fetches = self.broker.take_fetches(self.now);
+            self.broker.pages(&self.shelf.read(&fetches), self.now);
+        }
+        let Some(batch) = batch else { return wants_pages };
+        let number = batch.number;
+        self.shelf.keep(batch);
+        self.broker.durable(number, self.now);
+        true
+    }
+
+    fn obey(&mut self, effect: Effect) {
+        let (Effect::Close(id) | Effect::Drop(id) | Effect::Resume(id) | Effect::Listen(id)) = effect;
+        let Some(index) = self.links.iter().position(|link| link.id == Some(id)) else { return };
+        match effect {
+            Effect::Close(_) => self.links[index].heard.end = Some(End::Close),
+            Effect::Drop(_) => {
+                self.links[index].heard.end = Some(End::Drop);
+                self.links[index].id = None;
+                self.broker.closed(id, "", self.now);
+            }
+            Effect::Resume(_) => {
+                self.links[index].is_paused = self.broker.resume(id, self.now) == Intake::Paused;
+                self.hand_over(index);
+            }
+            Effect::Listen(_) => self.broker.heard_out(id, self.now),
+        }
+    }
+
+    fn finish(self) -> Outcome {
+        self.broker.check_invariants();
+        Outcome {
+            statistics: self.broker.statistics().clone(),
+            census: self.broker.census(),
+            heard: self.links.into_iter().map(|link| link.heard).collect(),
+            has_kept: self.shelf.has_kept,
+            lines: Vec::new(),
+        }
+    }
+}
+
+/// What came of all calls.
+#[derive(Debug)]
+struct Outcome {
+    heard: Vec<Heard>,
+    statistics: Statistics,
+    census: Census,
+    /// Sessions were kept in a store.
+    has_kept: bool,
+    /// What the log says without being asked for more: why connections ended, too.
+    lines: Vec<String>,
+}
+
+/// Draws the calls while they are made to the first broker.
+struct Draw<'a, 'b> {
+    input: &'a mut Input<'b>,
+    /// Nothing new happens before the broker is at rest.
+    always_rests: bool,
+    bench: Bench,
+    calls: Vec<Call>,
+    /// What each client means to speak, and how much of what came it has answered.
+    clients: Vec<(ProtocolVersion, usize)>,
+}
+
+impl Draw<'_, '_> {
+    fn make(&mut self, call: Call) {
+        self.bench.call(&call);
+        self.calls.push(call);
+    }
+
+    fn all(mut self) -> (Outcome, Vec<Call>) {
+        while !self.input.is_empty() {
+            self.some();
+            // Now and then more happens before anything is written.
+            if self.always_rests || !self.input.once_in(4) {
+                self.make(Call::Rest);
+            }
+        }
+        for link in 0..self.bench.links.len() {
+            self.make(Call::Allow(link, usize::MAX));
+        }
+        self.make(Call::Rest);
+        (self.bench.finish(), self.calls)
+    }
+
+    fn some(&mut self) {
+        match self.input.below(20) {
+            0..=2 => self.accept(),
+            3..=5 => self.send(packets::packet, 4),
+            6..=9 => self.send(packets::burst, 2),
+            10 | 11 => self.send(packets::subscribe, 2),
+            12..=14 => self.answer(),
+            15 => self.send_faulty(),
+            16 | 17 => self.throttle(),
+            18 => self.pass(),
+            _ => {
+                if let Some(link) = self.choose() {
+                    self.make(Call::Close(link));
+                }
+            }
+        }
+    }
+
+    /// One of the links that are there, if there is any.
+    fn choose(&mut self) -> Option<usize> {
+        let links = self.bench.links.iter().enumerate();
+        let living: Vec<usize> = links.filter_map(|(index, link)| link.id.map(|_| index)).collect();
+        let chosen = usize::from(self.input.byte());
+        (!living.is_empty()).then(|| living[chosen % living.len()])
+    }
+
+    fn accept(&mut self) {
+        let version = self.input.pick(&[ProtocolVersion::V5, ProtocolVersion::V311, ProtocolVersion::V31]);
+        let living = self.bench.links.iter().filter(|link| link.id.is_some()).count();
+        if living == LINKS_AT_ONCE || self.bench.links.len() == LINKS_MAXIMUM {
+            return;
+        }
+        self.make(Call::Accept);
+        self.clients.push((version, 0));
+        let mut bytes = Vec::new();
+        packets::connect(self.input, version, &mut bytes);
+        packets::subscribe(self.input, version, &mut bytes);
+        self.make(Call::Receive(self.clients.len() - 1, bytes));
+    }
+
+    fn send(&mut self, packet: fn(&mut Input<'_>, ProtocolVersion, &mut Vec<u8>), most: usize) {
+        let Some(link) = self.choose() else { return };
+        let mut bytes = Vec::new();
+        for _ in 0..=self.input.below(most) {
+            packet(self.input, self.clients[link].0, &mut bytes);
+        }
+        self.make(Call::Receive(link, bytes));
+    }
+
+    fn send_faulty(&mut self) {
+        let Some(link) = self.choose() else { return };
+        let mut bytes = Vec::new();
+        packets::burst(self.input, self.clients[link].0, &mut bytes);
+        let at = (self.input.below(256) << 8 | self.input.below(256)) % bytes.len();
+        bytes[at] ^= self.input.byte();
+        self.make(Call::Receive(link, bytes));
+    }
+
+    /// A client answers some of what it got.
+    fn answer(&mut self) {
+        let Some(link) = self.choose() else { return };
+        let (version, answered) = self.clients[link];
+        let heard = &self.bench.links[link].heard.bytes;
+        let (mut at, mut bytes) = (answered, Vec::new());
+        for _ in 0..self.input.byte().max(1) {
+            let Ok(Status::Complete(cut)) = frame(&heard[at..], usize::MAX) else { break };
+            at += cut.length;
+            if let Ok(packet) = decode(&cut, version) {
+                packets::answer(self.input, version, &packet, &mut bytes);
+            }
+        }
+        self.clients[link].1 = at;
+        if !bytes.is_empty() {
+            self.make(Call::Receive(link, bytes));
+        }
+    }
+
+    fn throttle(&mut self) {
+        let Some(link) = self.choose() else { return };
+        let allowance = self.input.pick(&[0, 0, 1, 100, 1_000, usize::MAX, usize::MAX]);
+        self.make(Call::Allow(link, allowance));
+    }
+
+    fn pass(&mut self) {
+        let unit = self.input.pick(&[1, 100, 1_000, 60_000]);
+        let span = Duration::from_milliseconds(unit * u64::from(self.input.byte()));
+        let end = self.bench.now + span;
+        while let Some(deadline) = self.bench.broker.next_deadline().filter(|&deadline| deadline <= end) {
+            self.make(Call::Pass(deadline.max(self.bench.now)));
+            self.make(Call::Rest);
+            if self.bench.broker.next_deadline() == Some(deadline) {
+                break;
+            }
+        }
+        self.make(Call::Pass(end));
+    }
+}
+
+/// The limits, and whether turns are small.
+fn bounds(input: &mut Input<'_>) -> (Limits, bool) {
+    if input.once_in(6) {
+        // Where a turn ends is not the same on all ways. What is left over is written after the end, which makes room:
+        // so there is room for everything, or other messages would be dropped.
+        let steps_per_turn = input.pick(&[40, 300, 2_000]);
+        return (Limits { steps_per_turn, ..Limits::default() }, true);
+    }
+    // What is held is another amount on another way, so what is shed under pressure may be other messages.
+    let mut limits = Limits { memory: None, ..limits(input) };
+    if input.once_in(3) {
+        limits.session_expiry_maximum = 0;
+    }
+    (limits, false)
+}
+
+/// Makes the same calls to a broker of each way, one after the other, and compares what comes of them.
+pub fn compare(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (limits, are_turns_small) = bounds(&mut input);
+    let draw = || {
+        let bench = Bench::new(Way::Short, &limits);
+        let clients = Vec::new();
+        Draw { input: &mut input, always_rests: are_turns_small, bench, calls: Vec::new(), clients }.all()
+    };
+    let ((mut short, calls), lines) = listening(Way::Short.level(), draw);
+    short.lines = lines;
+    for way in Way::OTHERS {
+        let other = repeat(way, &limits, &calls);
+        match way {
+            _ if are_turns_small && way.is_long() => assert_alike_in_turns(way, &short, &other),
+            // Questions take steps, and bytes that come one by one have a share of the turn each: which of two things
+            // that wait for a later turn comes first is another matter then.
+            _ if are_turns_small => {}
+            Way::Stored if other.has_kept && !is_wide(&limits) => {}
+            Way::Stored if other.has_kept => assert_alike_from_store(&short, &other),
+            _ => assert_same(way, &short, &other),
+        }
+    }
+}
+
+fn repeat(way: Way, limits: &Limits, calls: &[Call]) -> Outcome {
+    let before = shortcut::taken();
+    let (mut outcome, lines) = listening(way.level(), || {
+        let mut bench = Bench::new(way, limits);
+        calls.iter().for_each(|call| bench.call(call));
+        bench.finish()
+    });
+    outcome.lines = lines;
+    let taken = shortcut::taken();
+    assert!(!way.is_long() || taken == before, "short ways, {way:?}: {before:?}, then {taken:?}");
+    outcome
+}
+
+fn assert_same(way: Way, short: &Outcome, other: &Outcome) {
+    for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
+        let same = one.bytes.iter().zip(&other.bytes).take_while(|(one, other)| one == other).count();
+        let rest = |heard: &Heard| -> Vec<u8> { heard.bytes.iter().skip(same).take(32).copied().collect() };
+        assert!(
+            one == other,
+            "{way:?}, connection {link}: alike up to {same}, then {:02x?} and {:02x?}; {:?} and {:?}",
+            rest(one),
+            rest(other),
+            one.end,
+            other.end,
+        );
+    }
+    assert_eq!(short.lines, other.lines, "{way:?}");
+    assert_eq!(short.statistics, other.statistics, "{way:?}");
+    assert_eq!(short.census, other.census, "{way:?}");
+}
+
+/// Whether nothing needs to be dropped because much waits for a client at once.
+fn is_wide(limits: &Limits) -> bool {
+    let usual = Limits::default();
+    limits.outbox_bytes == usual.outbox_bytes
+        && limits.queue_length == usual.queue_length
+        && limits.in_flight == usual.in_flight
+}
+
+/// What is left to compare where there are sessions in the store: messages that have waited there come when they have
+/// been read. Until then, answers go ahead of them, and so do messages that are retained. Among themselves, each of the
+/// three kinds comes in its order. What is dropped may differ as well, so it must be possible that nothing is.
+fn assert_alike_from_store(short: &Outcome, other: &Outcome) {
+    for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
+        assert_alike_by_kind((Way::Stored, link), one, other);
+        assert_eq!(one.end, other.end, "a store, connection {link}");
+    }
+    assert_eq!(short.lines, other.lines, "a store");
+    assert_eq!(short.statistics, other.statistics, "a store");
+    assert_eq!(short.census, other.census, "a store");
+}
+
+/// What is left to compare where turns are small: steps are not the same on all ways, so turns end elsewhere. A message
+/// that goes on in the next turn is answered behind the publisher's own copy, which is written at the end of this one;
+/// and clients whose connections end meanwhile get it or not.
+fn assert_alike_in_turns(way: Way, short: &Outcome, other: &Outcome) {
+    for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
+        if one.end.is_none() && other.end.is_none() {
+            assert_alike_by_kind((way, link), one, other);
+        }
+    }
+}
+
+fn assert_alike_by_kind(whose: (Way, usize), one: &Heard, other: &Heard) {
+    for (one, other) in by_kind(&one.bytes).iter().zip(&by_kind(&other.bytes)) {
+        let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+        let next = |packets: &[&[u8]]| -> Option<Vec<u8>> {
+            packets.get(same).map(|packet| packet.iter().take(32).copied().collect())
+        };
+        let (one, other) = (next(one), next(other));
+        assert!(
+            one.is_none() && other.is_none(),
+            "{whose:?}: alike up to packet {same}, then {one:02x?} and {other:02x?}"
+        );
+    }
+}
+
+/// Messages without and with RETAIN, and all other packets.
+fn by_kind(bytes: &[u8]) -> [Vec<&[u8]>; 3] {
+    let (mut kinds, mut rest) = ([const { Vec::new() }; 3], bytes);
+    while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
+        let kind = if cut.first_byte >> 4 == PUBLISH { usize::from(cut.first_byte & 1) } else { 2 };
+        kinds[kind].push(cut.packet);
+        rest = rest.split_at(cut.length).1;
+    }
+    kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::shortcut;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_way_leads_to_the_same_bytes(data in proptest::collection::vec(any::<u8>(), 0..1_500)) {
+            super::compare(&data);
+        }
+    }
+
+    /// And no short way is left out, so that the comparison is about all of them.
+    #[test]
+    fn every_short_way_is_taken_and_leads_to_the_same_bytes() {
+        crate::base::fuzzing::try_out("differential", 400, super::compare);
+        let taken = shortcut::taken();
+        assert!(taken.iter().all(|&count| count > 0), "{taken:?}");
+    }
+}
