@@ -1,5 +1,5 @@
-//! Outgoing connections in the loop: what those who dial ask for, and what the poller, the resolver and the clock have to
-//! say about it.
+//! Outgoing connections and names in the loop: what those who dial ask for, and what the poller, the resolver and the
+//! clock have to say about it.
 
 use mio::event::Event;
 
@@ -64,6 +64,19 @@ impl Server {
             let (calls, mut world) = self.links.outgoing(self.poll.registry(), now);
             calls.expire(&mut world);
         }
+        #[cfg(feature = "signals")]
+        if self.reloading.is_some() {
+            self.go_on_reloading(now);
+        }
+    }
+
+    /// When something is to be done here, if nothing happens before.
+    pub(super) fn calls_due(&self) -> Option<Time> {
+        #[cfg(feature = "signals")]
+        let reload = self.reloading.as_ref().map(|reloading| reloading.due());
+        #[cfg(not(feature = "signals"))]
+        let reload = None;
+        self.links.calls.due().into_iter().chain(reload).min()
     }
 
     #[inline(never)]
@@ -72,6 +85,11 @@ impl Server {
             if let Some(id) = self.links.calls.asker_of(ticket) {
                 let (calls, mut world) = self.links.outgoing(self.poll.registry(), now);
                 calls.resolved(id, answer, &mut world);
+                continue;
+            }
+            #[cfg(feature = "signals")]
+            if let Some(reloading) = &mut self.reloading {
+                reloading.answered(ticket, answer);
             }
         }
     }

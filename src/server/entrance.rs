@@ -1,5 +1,6 @@
 //! Listeners that come and go, and the connections that come in by them.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use log::{info, warn};
@@ -14,6 +15,7 @@ use super::layers::Layers;
 use super::link::Link;
 use super::links::Owner;
 use super::listener::{Listener, ListenerNumber, SOCKETS_MAXIMUM, Setup, listen, unbound};
+use super::socket::look_up_host;
 use super::stream::Stream;
 use super::{LISTENERS_MAXIMUM, Server};
 
@@ -32,8 +34,9 @@ impl Server {
         let setup = Setup::load(settings)?;
         let name = self.present_names(Some(settings)).pop().map(|name| name.name).unwrap_or_default();
         let (number, id) = self.reserve(settings, &name, &[]).map_err(|complaint| vec![complaint])?;
-        let sockets = listen(settings, self.poll.registry(), number * SOCKETS_MAXIMUM)
-            .map_err(|why| vec![unbound(settings, &why)])?;
+        let listen =
+            |host: Vec<SocketAddr>| listen(settings, &host, self.poll.registry(), number * SOCKETS_MAXIMUM);
+        let sockets = look_up_host(settings).and_then(listen).map_err(|why| vec![unbound(settings, &why)])?;
         self.put(number, Listener { id, settings: settings.clone(), setup, sockets, connections: 0 });
         self.opened.push(number);
         Ok(id)

@@ -1,6 +1,7 @@
 //! One listener: its sockets, and what it puts between them and MQTT.
 
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZero;
 
 use mio::{Registry, Token};
@@ -73,13 +74,14 @@ pub fn check(settings: &settings::Listener) -> Vec<Complaint> {
     Setup::load(settings).err().unwrap_or_default()
 }
 
-/// Binds the sockets of a listener; their tokens begin with this one.
+/// Binds the sockets of a listener, whose host has these addresses; their tokens begin with this one.
 pub(super) fn listen(
     settings: &settings::Listener,
+    host: &[SocketAddr],
     registry: &Registry,
     first_token: usize,
 ) -> io::Result<Vec<Socket>> {
-    let bound = bind(settings)?;
+    let bound = bind(settings, host)?;
     if bound.len() > SOCKETS_MAXIMUM {
         return Err(io::Error::other("it has too many addresses"));
     }

@@ -24,6 +24,8 @@ mod layers;
 mod link;
 mod links;
 mod listener;
+#[cfg(feature = "signals")]
+mod names;
 mod notify;
 mod operate;
 pub mod plan;
@@ -77,6 +79,8 @@ pub use clock::wall;
 use keeping::Keeping;
 use links::Links;
 use listener::{Listener, SOCKETS_MAXIMUM};
+#[cfg(feature = "signals")]
+use names::Reloading;
 use notify::Notifier;
 use operate::Configuration;
 use reading::READS_OF_SUSPECT;
@@ -126,6 +130,9 @@ pub struct Server {
     /// Whether so many links have something to say in this turn that those who ask for little are heard first.
     is_crowded: bool,
     configuration: Option<Configuration>,
+    /// A reload that waits for names.
+    #[cfg(feature = "signals")]
+    reloading: Option<Box<Reloading>>,
     rights: Rights,
     /// What access controls know of those who have tried to come in.
     guard: Guard,
@@ -161,6 +168,8 @@ impl Server {
             looked: clock.now(),
             is_crowded: false,
             configuration: None,
+            #[cfg(feature = "signals")]
+            reloading: None,
             rights: Rights::default(),
             guard: Guard::new(random()?),
             notifier: Notifier::from_environment(),
@@ -275,7 +284,7 @@ impl Server {
         }
         let now = self.clock.now();
         let accepting = self.listeners.iter().flatten().filter_map(|listener| listener.due(now)).min();
-        let calls = self.links.calls.due();
+        let calls = self.calls_due();
         let next =
             [self.broker.next_deadline(), accepting, calls, self.notifier.due(), self.keeping_due(), latest]
                 .into_iter()

@@ -4,6 +4,8 @@
 use log::{error, info, warn};
 
 #[cfg(feature = "signals")]
+use crate::base::time::Time;
+#[cfg(feature = "signals")]
 use crate::logging;
 use crate::settings::Settings;
 
@@ -12,6 +14,8 @@ use super::Server;
 use super::contents::Contents;
 #[cfg(feature = "signals")]
 use super::footprint::without_process;
+#[cfg(feature = "signals")]
+use super::names::Reloading;
 #[cfg(feature = "signals")]
 use super::plan::{Plan, changes};
 #[cfg(feature = "signals")]
@@ -52,11 +56,7 @@ impl Server {
         for signal in self.signals.take() {
             match signal {
                 Signal::End => is_ended = true,
-                Signal::Reload => {
-                    self.notifier.reloading();
-                    self.reload();
-                    self.notifier.tell("READY=1");
-                }
+                Signal::Reload => self.reload(),
                 Signal::ReopenLogs => reopen_logs(),
                 Signal::Save => {
                     if self.keeping.is_some() {
@@ -77,21 +77,58 @@ impl Server {
         is_ended
     }
 
-    /// All or nothing: what is wrong leaves everything as it was.
+    /// Reads the configuration anew and puts it in force, or begins to. Whatever an earlier reload still waits for is of
+    /// no more use.
     #[cfg(feature = "signals")]
-    fn reload(&mut self) {
+    pub(super) fn reload(&mut self) {
+        self.notifier.reloading();
+        self.begin_reload();
+        self.go_on_reloading(self.clock.now());
+    }
+
+    #[cfg(feature = "signals")]
+    fn begin_reload(&mut self) {
         info!("Reloading config.");
         // Whoever has moved the log files away wants that even if he has made a mistake in the configuration.
         reopen_logs();
+        if let Some(former) = self.reloading.take() {
+            former.withdraw(&mut self.resolver);
+        }
         let Some(configuration) = &mut self.configuration else { return };
         let Some(new) = (configuration.read)() else {
             warn!("The configuration stays as it was.");
             return;
         };
-        let mut plan = changes(&configuration.settings, &new);
-        let (log, interval) = (configuration.settings.log.clone(), configuration.settings.system_interval);
-        let outcome = logging::set_up(&new.log).map_err(|complaint| vec![complaint]);
-        if let Err(complaints) = outcome.and_then(|()| self.reload_listeners(&plan, &new.listeners)) {
+        let plan = changes(&configuration.settings, &new);
+        let reloading = Reloading::begin(new, plan, &mut self.resolver, self.clock.now());
+        self.reloading = Some(Box::new(reloading));
+    }
+
+    /// Goes on with a reload, once the names that it needs are looked up or that has taken too long. The service manager
+    /// is told when there is none any more.
+    #[cfg(feature = "signals")]
+    pub(super) fn go_on_reloading(&mut self, now: Time) {
+        if let Some(reloading) = self.reloading.take_if(|reloading| reloading.due() <= now) {
+            self.finish_reload(*reloading);
+        }
+        if self.reloading.is_none() {
+            self.notifier.tell("READY=1");
+        }
+    }
+
+    /// All or nothing: what is wrong leaves everything as it was.
+    #[cfg(feature = "signals")]
+    fn finish_reload(&mut self, reloading: Reloading) {
+        reloading.withdraw(&mut self.resolver);
+        let hosts = reloading.addresses();
+        let Reloading { new, mut plan, .. } = reloading;
+        let Some(Configuration { settings: old, .. }) = &self.configuration else { return };
+        let (log, interval) = (old.log.clone(), old.system_interval);
+        let outcome = hosts.and_then(|hosts| {
+            logging::set_up(&new.log).map_err(|complaint| vec![complaint])?;
+            self.reload_listeners(&plan, &new.listeners, &hosts)
+        });
+        if let Err(complaints) = outcome {
             // What was open a moment ago can be opened again, or else the new log is as good.
             let _ = logging::set_up(&log);
             complaints.iter().for_each(|complaint| error!("Error: {complaint}"));

@@ -1,6 +1,7 @@
 //! Listeners that change while connections stay, and what holds for those who come in by them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::core::listener::ListenerId;
@@ -19,8 +20,17 @@ struct Added {
     id: ListenerId,
 }
 
+/// A listener that has made way for another, and what is needed to bring it back.
+struct Cleared {
+    number: usize,
+    settings: settings::Listener,
+    /// The addresses that it was bound to.
+    host: Vec<SocketAddr>,
+}
+
 impl Server {
-    /// Brings the listeners from the old settings to the new ones; connections stay.
+    /// Brings the listeners from the old settings to the new ones; connections stay. The hosts of those that are new have
+    /// these addresses, in the order of the plan.
     ///
     /// # Errors
     ///
@@ -29,6 +39,7 @@ impl Server {
         &mut self,
         plan: &Plan,
         new: &[settings::Listener],
+        hosts: &[Vec<SocketAddr>],
     ) -> Result<(), Vec<Complaint>> {
         let mut setups = load_all(new)?;
         let mut setup_of = |index: usize| setups[index].take().expect("each is used once");
@@ -40,7 +51,7 @@ impl Server {
         }
         let securities = ids.iter().zip(new).map(|(&id, listener)| (id, Rc::clone(&listener.security)));
         let rights = self.prepare_rights(&securities.collect())?;
-        let bound = self.bind_all(plan, new, &reserved)?;
+        let bound = self.bind_all(plan, new, &reserved, hosts)?;
         let before = std::mem::replace(&mut self.opened, vec![0; new.len()]);
         for &(old, index) in &plan.kept {
             self.opened[index] = before[old];
@@ -82,17 +93,18 @@ impl Server {
         plan: &Plan,
         new: &[settings::Listener],
         reserved: &[Added],
+        hosts: &[Vec<SocketAddr>],
     ) -> Result<Vec<Vec<Socket>>, Vec<Complaint>> {
         let mut bound = Vec::new();
         let mut complaints = Vec::new();
         let mut cleared = Vec::new();
-        for added in reserved {
+        for (added, host) in reserved.iter().zip(hosts) {
             let (settings, first_token) = (&new[added.index], added.number * SOCKETS_MAXIMUM);
-            let mut outcome = listen(settings, self.poll.registry(), first_token);
+            let mut outcome = listen(settings, host, self.poll.registry(), first_token);
             // For any other reason it could not be bound afterwards either, and nor could the one that made way.
             if outcome.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::AddrInUse) {
                 self.clear_way(plan, settings, &mut cleared);
-                outcome = listen(settings, self.poll.registry(), first_token);
+                outcome = listen(settings, host, self.poll.registry(), first_token);
             }
             match outcome {
                 Ok(sockets) => bound.push(sockets),
@@ -104,8 +116,8 @@ impl Server {
         }
         // They may be where the former ones were.
         drop(bound);
-        for (number, settings) in cleared {
-            match listen(&settings, self.poll.registry(), number * SOCKETS_MAXIMUM) {
+        for Cleared { number, settings, host } in cleared {
+            match listen(&settings, &host, self.poll.registry(), number * SOCKETS_MAXIMUM) {
                 Ok(sockets) => {
                     if let Some(listener) = &mut self.listeners[number] {
                         listener.sockets = sockets;
@@ -118,18 +130,14 @@ impl Server {
     }
 
     /// Closes the sockets of listeners that are to go and may keep this one from being bound.
-    fn clear_way(
-        &mut self,
-        plan: &Plan,
-        settings: &settings::Listener,
-        cleared: &mut Vec<(usize, settings::Listener)>,
-    ) {
+    fn clear_way(&mut self, plan: &Plan, settings: &settings::Listener, cleared: &mut Vec<Cleared>) {
         for &old in &plan.removed {
             let number = self.opened[old];
             if let Some(listener) = &mut self.listeners[number]
                 && listener.is_in_the_way_of(settings)
             {
-                cleared.push((number, listener.make_way()));
+                let (settings, host) = listener.make_way();
+                cleared.push(Cleared { number, settings, host });
             }
         }
     }
@@ -156,16 +164,18 @@ impl Listener {
     }
 
     /// Stops listening, so that another may where it did. Tells what to listen at if nothing comes of that: at the same
-    /// port, even where the system has chosen it.
-    fn make_way(&mut self) -> settings::Listener {
+    /// addresses, whatever the name of its host stands for by now, and at the same port, even where the system has chosen
+    /// it.
+    fn make_way(&mut self) -> (settings::Listener, Vec<SocketAddr>) {
         let mut settings = self.settings.clone();
+        let host = self.sockets.iter().filter_map(|socket| socket.place().address()).collect();
         if let (Address::Internet { port, .. } | Address::Loopback { port }, Some(bound)) =
             (&mut settings.address, self.sockets.iter().find_map(|socket| socket.place().port()))
         {
             *port = bound;
         }
         self.sockets.clear();
-        settings
+        (settings, host)
     }
 }
 

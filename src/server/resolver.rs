@@ -25,6 +25,9 @@ pub type LookUp = Box<dyn FnMut(&str) -> io::Result<Vec<SocketAddr>> + Send>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
+/// A name that is asked for.
+type Question = (Ticket, String);
+
 /// The addresses of a name, or why there are none.
 pub(super) type Answer = Result<Vec<SocketAddr>, String>;
 
@@ -50,7 +53,7 @@ struct Questions {
 
 #[derive(Default)]
 struct List {
-    waiting: VecDeque<(Ticket, String)>,
+    waiting: VecDeque<Question>,
     /// Nothing is asked any more.
     is_over: bool,
 }
@@ -62,7 +65,7 @@ impl Questions {
     }
 
     /// Waits for the next question; `None` if there will be none.
-    fn next(&self) -> Option<(Ticket, String)> {
+    fn next(&self) -> Option<Question> {
         let mut list = self.lock();
         loop {
             if list.is_over {
@@ -105,16 +108,12 @@ impl Resolver {
     /// # Errors
     ///
     /// As [`Resolver::ask`].
-    #[cfg(test)]
+    #[cfg(any(test, feature = "signals"))]
     pub(super) fn ask_first(&mut self, name: &str) -> Result<Ticket, String> {
         self.put(name, VecDeque::push_front)
     }
 
-    fn put(
-        &mut self,
-        name: &str,
-        put: fn(&mut VecDeque<(Ticket, String)>, (Ticket, String)),
-    ) -> Result<Ticket, String> {
+    fn put(&mut self, name: &str, put: fn(&mut VecDeque<Question>, Question)) -> Result<Ticket, String> {
         if name.len() > NAME_MAXIMUM {
             return Err(format!("a name has at most {NAME_MAXIMUM} bytes"));
         }

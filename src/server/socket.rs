@@ -3,20 +3,20 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
-use mio::net::{TcpListener, UnixListener};
+use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use crate::base::peer::Peer;
 use crate::base::time::{Duration, Time};
 use crate::settings::{self, Address, Family};
 
+use super::resolver::look_up;
 use super::stream::Stream;
 
 /// How long accepting rests when the process or the system is out of descriptors or memory. The peers wait in
@@ -103,6 +103,15 @@ impl fmt::Display for Bound {
 }
 
 impl Bound {
+    /// The address that it is bound to, if it is one of the network.
+    #[cfg(feature = "signals")]
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Internet { socket, .. } => socket.local_addr().ok(),
+            Self::Unix { .. } => None,
+        }
+    }
+
     /// The port that clients connect to, if there is one.
     pub(super) const fn port(&self) -> Option<u16> {
         match self {
@@ -139,13 +148,25 @@ impl Drop for Bound {
     }
 }
 
-/// Binds all sockets of a listener.
-pub(super) fn bind(listener: &settings::Listener) -> io::Result<Vec<Bound>> {
+/// The addresses of a listener's host, if it has one. This may take long, so it is only for the start.
+pub(super) fn look_up_host(listener: &settings::Listener) -> io::Result<Vec<SocketAddr>> {
+    match &listener.address {
+        Address::Internet { host: Some(host), .. } => look_up(host),
+        Address::Internet { host: None, .. } | Address::Loopback { .. } | Address::Unix { .. } => {
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// Binds all sockets of a listener, whose host, if it has one, has these addresses. Nothing is waited for.
+pub(super) fn bind(listener: &settings::Listener, host: &[SocketAddr]) -> io::Result<Vec<Bound>> {
     let interface = listener.interface.as_deref();
     match &listener.address {
         Address::Loopback { port } => bind_loopback(*port),
         Address::Internet { host: None, port, family } => bind_all(*port, *family, interface),
-        Address::Internet { host: Some(host), port, family } => bind_host(host, *port, *family, interface),
+        Address::Internet { host: Some(name), port, family } => {
+            bind_host(name, host, *port, *family, interface)
+        }
         Address::Unix { path } => bind_unix(path).map(|bound| vec![bound]),
     }
 }
@@ -203,9 +224,16 @@ fn bind_all(port: u16, family: Family, interface: Option<&str>) -> io::Result<Ve
 }
 
 /// The addresses of a host, as far as they are of this family.
-fn bind_host(host: &str, port: u16, family: Family, interface: Option<&str>) -> io::Result<Vec<Bound>> {
+fn bind_host(
+    name: &str,
+    host: &[SocketAddr],
+    port: u16,
+    family: Family,
+    interface: Option<&str>,
+) -> io::Result<Vec<Bound>> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in (host, port).to_socket_addrs()? {
+    for &(mut address) in host {
+        address.set_port(port);
         let is_meant = match family {
             Family::Both => true,
             Family::V4 => address.is_ipv4(),
@@ -216,7 +244,7 @@ fn bind_host(host: &str, port: u16, family: Family, interface: Option<&str>) -> 
         }
     }
     if addresses.is_empty() {
-        return Err(io::Error::other(format!("{host} has no address of this family")));
+        return Err(io::Error::other(format!("{name} has no address of this family")));
     }
     let mut bound: Vec<Bound> = Vec::new();
     for mut address in addresses {
@@ -292,7 +320,7 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::other("there is a file of this name that is no socket"));
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) if is_answered(path) => return Err(io::ErrorKind::AddrInUse.into()),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -317,10 +345,25 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     Ok(Bound::Unix { socket, path: path.to_owned() })
 }
 
+/// Whether somebody listens at a socket in the file system. It is not waited for: where very many wait already, somebody
+/// does.
+fn is_answered(path: &Path) -> bool {
+    match UnixStream::connect(path) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    /// Binds a host by its name.
+    fn bind_name(name: &str, family: Family) -> io::Result<Vec<Bound>> {
+        bind_host(name, &look_up(name)?, 0, family, None)
+    }
 
     #[test]
     #[cfg(feature = "socket-options")]
@@ -380,18 +423,18 @@ mod tests {
             && let Ok(v6) = bind_all(0, Family::V6, None)
         {
             assert!(bind_all(v6[0].port().unwrap(), Family::V4, None).is_ok(), "it is free for IPv4");
-            let named = bind_host("::", 0, Family::Both, None).unwrap();
-            assert!(bind_host("0.0.0.0", named[0].port().unwrap(), Family::Both, None).is_ok());
+            let named = bind_name("::", Family::Both).unwrap();
+            let (host, port) = (look_up("0.0.0.0").unwrap(), named[0].port().unwrap());
+            assert!(bind_host("0.0.0.0", &host, port, Family::Both, None).is_ok());
         }
     }
 
     #[test]
     fn a_host_is_bound_where_it_lives() {
-        let bound = bind_host("127.0.0.1", 0, Family::Both, None).unwrap();
-        assert_eq!(bound.len(), 1);
-        assert!(bind_host("127.0.0.1", 0, Family::V6, None).is_err());
-        assert!(bind_host("host.invalid", 0, Family::Both, None).is_err());
-        assert!(!bind_host("localhost", 0, Family::V4, None).unwrap().is_empty());
+        assert_eq!(bind_name("127.0.0.1", Family::Both).unwrap().len(), 1);
+        assert!(bind_name("127.0.0.1", Family::V6).is_err());
+        assert!(bind_name("host.invalid", Family::Both).is_err());
+        assert!(!bind_name("localhost", Family::V4).unwrap().is_empty());
     }
 
     #[test]
@@ -406,6 +449,24 @@ mod tests {
         assert!(!tells_of_the_machine(&io::Error::from_raw_os_error(24)));
         assert!(!tells_of_the_machine(&io::ErrorKind::AddrInUse.into()));
         assert!(tells_of_the_machine(&io::ErrorKind::AddrNotAvailable.into()));
+    }
+
+    /// The one that listens accepts nobody, and no more can wait there.
+    #[test]
+    #[cfg(feature = "socket-options")]
+    fn a_socket_at_which_many_wait_is_not_waited_for() {
+        use socket2::{Domain, SockAddr, Socket, Type};
+        let directory = std::env::temp_dir().join(format!("brooklet-backlog-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("mqtt.sock");
+        let busy = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        busy.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        busy.listen(1).unwrap();
+        let connect = || mio::net::UnixStream::connect(&path);
+        let waiting: Vec<_> = std::iter::repeat_with(connect).map_while(Result::ok).take(1000).collect();
+        assert!(!waiting.is_empty() && waiting.len() < 1000, "{} wait", waiting.len());
+        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
