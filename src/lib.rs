@@ -43,9 +43,10 @@
 //! | 0b | `protocol::utf8` | which texts may stand in a packet | below |
 //! | 0b | `protocol::topic` | Topic Names and Topic Filters as checked types, matching one against the other | below, `protocol::utf8` |
 //! | 0c | `protocol::codec` | bytes to packets and back, in three versions; every rule that needs no state | below |
-//! | 0c | `protocol::websocket` | MQTT in WebSocket frames, bytes to bytes | below |
+//! | 0c | `protocol::websocket` | MQTT in WebSocket frames, bytes to bytes | below, `protocol::codec` |
 //! | 0c | `protocol::proxy` | the PROXY header in front of a connection, bytes to facts | below |
 //! | 1a | `core::limits` | every bound of the broker as a plain number | below |
+//! | 1a | `core::switches` | what the core does or leaves, where an operator may choose | below |
 //! | 1a | `core::trie` | the compressed tree of subscriptions: which filters match a topic | below |
 //! | 1a | `core::wheel` | all that waits for a moment: arm, cancel, move, expire | below |
 //! | 1a | `core::slots` | slabs whose keys know their occupant | below |

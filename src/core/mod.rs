@@ -14,5 +14,6 @@ pub mod session;
 pub mod shared_subscription;
 pub mod slots;
 pub mod subscription;
+pub mod switches;
 pub mod trie;
 pub mod wheel;

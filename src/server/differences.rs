@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::base::escape::Escaped;
 use crate::core::limits::Limits;
 use crate::core::listener::{ListenerOptions, UserNameSource};
+use crate::core::switches::Switches;
 use crate::protocol::proxy::Proxy;
 use crate::settings::{
     Durability, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Persistence, Process, Protocol,
-    Security, Settings, Switches, Tls,
+    Security, Settings, Tls,
 };
 
 /// Keywords and what was said of each.

@@ -69,8 +69,8 @@ use crate::base::time::{Duration, Time};
 use crate::core::access::AccessControl;
 use crate::core::broker::{Broker, Effect, Intake};
 use crate::core::limits::Limits;
+use crate::core::switches::Switches;
 use crate::logging;
-use crate::settings::Switches;
 
 #[cfg(feature = "persistence")]
 pub use clock::AllClocks;

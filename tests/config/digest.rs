@@ -2,11 +2,12 @@
 
 use brooklet::core::limits::Limits;
 use brooklet::core::listener::{ListenerOptions, UserNameSource};
+use brooklet::core::switches::Switches;
 use brooklet::protocol::codec::QoS;
 use brooklet::protocol::proxy::Proxy;
 use brooklet::settings::{
     Address, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Protocol,
-    Security, Settings, Switches, Tls,
+    Security, Settings, Tls,
 };
 
 /// One line for each listener, then those about the whole broker.

@@ -5,8 +5,8 @@ use brooklet::auth::acl::{Access, Acl, Ruling, Subject};
 use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
 use brooklet::core::limits::Limits;
 use brooklet::core::listener::ListenerId;
+use brooklet::core::switches::Switches;
 use brooklet::protocol::codec::{QoS, ReasonCode};
-use brooklet::settings::Switches;
 
 use crate::v5_peers::ConnAck;
 use crate::wire::*;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use brooklet::core::limits::Limits;
 use brooklet::core::listener::{ListenerId, ListenerOptions};
-use brooklet::settings::Switches;
+use brooklet::core::switches::Switches;
 
 use crate::v5_peers::*;
 use crate::wire::*;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use brooklet::settings::Switches;
+use brooklet::core::switches::Switches;
 use proptest::prelude::*;
 
 use crate::wire::*;

@@ -2,7 +2,7 @@
 
 use brooklet::core::journal::Room;
 use brooklet::core::limits::Limits;
-use brooklet::settings::Switches;
+use brooklet::core::switches::Switches;
 
 use crate::durability::Kept;
 use crate::wire::*;

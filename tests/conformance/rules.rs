@@ -9,8 +9,8 @@ use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
 use brooklet::core::broker::Introduction;
 use brooklet::core::limits::Limits;
 use brooklet::core::listener::{ListenerId, ListenerOptions, UserNameSource};
+use brooklet::core::switches::Switches;
 use brooklet::protocol::codec::{QoS, ReasonCode};
-use brooklet::settings::Switches;
 
 use crate::v5_peers::*;
 use crate::wire::*;

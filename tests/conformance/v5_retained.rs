@@ -1,7 +1,7 @@
 //! MQTT 5.0, 3.3.1.3 and 3.8.4: what is retained when a subscription begins, and what changes before it has been handed
 //! over. The sessions outlive their connections, so that with a store the SUBACK waits.
 
-use brooklet::settings::Switches;
+use brooklet::core::switches::Switches;
 
 use crate::v5_exchange::*;
 use crate::wire::*;

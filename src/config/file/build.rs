@@ -9,11 +9,12 @@ use crate::base::escape::Escaped;
 use crate::base::time::Duration;
 use crate::core::limits::{IN_FLIGHT_MAXIMUM, Limits};
 use crate::core::listener::{ListenerOptions, UserNameSource};
+use crate::core::switches::Switches;
 use crate::protocol::codec::PACKET_SIZE_MAXIMUM;
 use crate::protocol::proxy::Proxy;
 use crate::settings::{
     Address, Family, Listener, Log, LogDestination, LogKinds, LogTime, PERSISTENCE_FILE, Persistence,
-    Process, Protocol, Security, Settings, Switches, Tls,
+    Process, Protocol, Security, Settings, Tls,
 };
 
 use super::drafts::{CommandLine, Globals, ListenerDraft, SecurityDraft, Verbosity};

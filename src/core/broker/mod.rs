@@ -66,10 +66,10 @@ use crate::core::session::{Directory, Presence, Session};
 use crate::core::shared_subscription::Groups;
 use crate::core::slots::{ConnectionId, ConnectionMark, SessionId, SessionMark, Slots};
 use crate::core::subscription::{Held, Subscriber, Target};
+use crate::core::switches::Switches;
 use crate::core::trie::Trie;
 use crate::core::wheel::Wheel;
 use crate::protocol::codec::{DecodeError, PropertyBuffer, ReasonCode};
-use crate::settings::Switches;
 
 use admission::Admission;
 use budget::Peak;

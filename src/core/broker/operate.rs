@@ -3,7 +3,7 @@
 use super::Broker;
 use crate::base::escape::Escaped;
 use crate::core::limits::Limits;
-use crate::settings::Switches;
+use crate::core::switches::Switches;
 
 impl Broker {
     /// Other limits hold from now on. Who or what is beyond them already stays.

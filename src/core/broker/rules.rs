@@ -9,10 +9,10 @@ use crate::core::connection::State;
 use crate::core::limits::Limits;
 use crate::core::listener::{ListenerId, ListenerOptions, UserNameSource};
 use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::switches::Switches;
 use crate::protocol::codec::{Connect, ProtocolVersion, Publish, QoS, ReasonCode, Will};
 use crate::protocol::topic::{TopicFilter, TopicName};
 use crate::protocol::utf8;
-use crate::settings::Switches;
 
 /// The rules of all listeners.
 #[derive(Debug)]

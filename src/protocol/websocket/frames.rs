@@ -5,7 +5,7 @@
 //! between two pieces is the header in progress, or the 125 bytes of a control frame at most.
 
 use crate::base::memory;
-use crate::core::connection::Side;
+use crate::protocol::codec::Side;
 
 /// A header at its longest: two bytes, eight of length, four of mask.
 const HEADER_MAXIMUM: usize = 14;

@@ -29,7 +29,7 @@ pub use handshake::Demands;
 pub use request::Resource;
 
 use crate::base::memory;
-use crate::core::connection::Side;
+use crate::protocol::codec::Side;
 use frames::{Control, Fault, Frames, NORMAL, push_header, push_masked};
 use handshake::{Handshake, Progress};
 use masks::Masks;

@@ -56,7 +56,8 @@ fn another_process_is_refused() {
     let directory = Directory::new();
     let store = directory.store();
     let mut other = std::process::Command::new(std::env::current_exe().expect("it has a name"));
-    other.args(["--exact", "storage::tests::files::another_process_is_refused"]);
+    let (_crate, module) = module_path!().split_once("::").expect("it is inside of the crate");
+    other.args(["--exact", &format!("{module}::another_process_is_refused")]);
     let output = other.env(FILE, directory.file()).output().expect("it runs");
     let output = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.contains("1 passed"), "{output}");
