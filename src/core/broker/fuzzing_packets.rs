@@ -197,10 +197,12 @@ fn publish(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) 
     Packet::Publish(publish).encode(version, into);
 }
 
-/// Messages of one topic, QoS and size, one right after the other, as devices send them that have much to say.
+/// Messages of one topic, QoS and size, one right after the other, as devices send them that have much to say. One of
+/// them may be a little different.
 pub(super) fn burst(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
     let (topic, qos, payload) = (topic(input), input.pick(&QUALITIES), payload(input));
     let (first, end) = (u16::from(input.byte()), into.len() + BURST_BYTES);
+    let (odd, choice) = (u16::from(input.byte() % (BURST_LENGTH / 2)), input.below(3));
     for number in 0..=u16::from(input.byte() % BURST_LENGTH) {
         if into.len() > end {
             return;
@@ -211,10 +213,15 @@ pub(super) fn burst(input: &mut Input<'_>, version: ProtocolVersion, into: &mut 
             QoS::AtLeastOnce => Delivery::AtLeastOnce(identifier),
             QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
         };
-        let properties = PropertyBuffer::default();
+        let is_odd = |kind| number == odd && choice == kind;
+        let properties = properties_of(version, |properties| {
+            if is_odd(0) {
+                properties.push(Property::TopicAlias(1));
+            }
+        });
         let publish = Publish {
-            dup: false,
-            retain: false,
+            dup: is_odd(1) && qos != QoS::AtMostOnce,
+            retain: is_odd(2),
             delivery,
             topic: Some(topic),
             properties: properties.properties(),
