@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::libc::off_t;
 
 use super::file::{MODE, beside};
 
@@ -159,7 +160,7 @@ impl Ballast {
             return Ok(BallastState::Missing);
         }
         let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&self.path)?;
-        let length = i64::try_from(size).unwrap_or(i64::MAX);
+        let length = off_t::try_from(size).unwrap_or(off_t::MAX);
         match fallocate(&file, FallocateFlags::empty(), 0, length) {
             Ok(()) => Ok(BallastState::Whole),
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => self.grow(file, 0, size),
