@@ -44,7 +44,7 @@ pub(super) fn load(
     connection: &mut Connection,
     translation: Translation<'_>,
     (marks, damage): (Marks, &mut Damage),
-    each: impl FnMut(Restored) -> ControlFlow<()>,
+    each: &mut dyn FnMut(Restored) -> ControlFlow<()>,
 ) -> Outcome<()> {
     let mut loading = Loading {
         connection,
@@ -82,13 +82,14 @@ pub(super) fn load(
 }
 
 /// What is being read.
-struct Loading<'a, Each> {
+struct Loading<'a> {
     connection: &'a Connection,
     translation: Translation<'a>,
     /// No number may be beyond these.
     marks: Marks,
     damage: &'a mut Damage,
-    each: Each,
+    /// Called through a pointer: what reads is large, and would be there once for each that calls it.
+    each: &'a mut dyn FnMut(Restored) -> ControlFlow<()>,
     /// All that there are, in order.
     sessions: Vec<SessionNumber>,
     /// Sessions that have ended and have left messages to other members of Shared Subscriptions.
@@ -99,7 +100,7 @@ struct Loading<'a, Each> {
     needless: Needless,
 }
 
-impl<Each: FnMut(Restored) -> ControlFlow<()>> Loading<'_, Each> {
+impl Loading<'_> {
     /// Hands something over.
     fn tell(&mut self, restored: Restored) -> Outcome<()> {
         match (self.each)(restored) {

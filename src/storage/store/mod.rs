@@ -356,11 +356,11 @@ impl Store {
     pub fn load_until(
         &mut self,
         now: Time,
-        each: impl FnMut(Restored) -> ControlFlow<()>,
+        mut each: impl FnMut(Restored) -> ControlFlow<()>,
     ) -> Result<NextNumbers, OpenError> {
         let translation =
             Translation { present: Present::new(now, &self.timeline), listeners: &self.listeners };
-        load::load(&mut self.connection, translation, (self.marks, &mut self.damage), each)
+        load::load(&mut self.connection, translation, (self.marks, &mut self.damage), &mut each)
             .map_err(|error| error.about(&self.path))?;
         if self.timeline.is_anchored() {
             return Ok(self.next_numbers());
