@@ -1,5 +1,7 @@
 //! The `brooklet` binary: flags, log, wiring and exit codes.
 
+mod foreign;
+
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
@@ -16,28 +18,10 @@ use brooklet::server::{Server, Signals, sandbox};
 use brooklet::settings::{Address, Complaint, Settings};
 use log::{error, info, warn};
 
-/// That of the C library does not give back pages between survivors, of which a broker always has some.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Tells a broker that it is in the background already.
 const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
-
-/// The variable that glibc reads its settings from, and settings by which it sets no freed block aside: such blocks lie
-/// between free pages and keep glibc from giving them back. Large blocks leave no holes either: each has pages of its
-/// own, however many were freed before.
-#[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
-const TUNABLES: (&str, &str) = (
-    "GLIBC_TUNABLES",
-    "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.mmap_threshold=1048576:\
-     glibc.malloc.trim_threshold=1048576",
-);
-/// Tells a broker that it was started with them, though a system that grants it capabilities has taken them away.
-#[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
-const IS_TUNED: &str = "BROOKLET_IS_TUNED";
 
 /// The system did not give what the broker needs to run.
 const EXIT_FAILURE: u8 = 1;
@@ -57,50 +41,17 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Test { file, given }) => test(file.as_deref(), &with_environment(given)),
-        Ok(Command::Run { file, given }) => {
-            Signals::hold_back();
-            #[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
-            tune_allocator();
-            match Signals::begin() {
-                Ok(signals) => start(file, with_environment(given), signals),
-                Err(why) => {
-                    complain(&format!("no signals can be heeded: {why}."));
-                    ExitCode::from(EXIT_FAILURE)
-                }
+        Ok(Command::Run { file, given }) => match Signals::begin() {
+            Ok(signals) => start(file, with_environment(given), signals),
+            Err(why) => {
+                complain(&format!("no signals can be heeded: {why}."));
+                ExitCode::from(EXIT_FAILURE)
             }
-        }
+        },
         Err(message) => {
             complain(&message);
             ExitCode::from(EXIT_INVALID)
         }
-    }
-}
-
-/// Has this process begin once more with an allocator that gives memory back after a peak; glibc reads its settings at
-/// the start alone. Settings of the user are kept, and if the restart fails, the broker runs as it is. Signals that are
-/// held back stay so, which they would not if the standard library started the process.
-#[cfg(all(feature = "system", target_env = "gnu", not(feature = "mimalloc")))]
-fn tune_allocator() {
-    use std::ffi::{CString, OsString};
-    use std::os::unix::ffi::OsStringExt as _;
-
-    let (name, settings) = TUNABLES;
-    if std::env::var_os(name).is_some() || std::env::var_os(IS_TUNED).is_some() {
-        return;
-    }
-    // What the system has handed over has no NUL within.
-    let text = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
-    let said = |(name, value): (OsString, OsString)| {
-        let mut said = name;
-        said.push("=");
-        said.push(value);
-        text(said)
-    };
-    if let Ok(program) = std::env::current_exe() {
-        let arguments: Vec<CString> = std::env::args_os().map(text).collect();
-        let more = [(name.into(), settings.into()), (IS_TUNED.into(), "1".into())];
-        let environment: Vec<CString> = std::env::vars_os().chain(more).map(said).collect();
-        let _ = nix::unistd::execve(&text(program.into_os_string()), &arguments, &environment);
     }
 }
 
@@ -213,6 +164,7 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Si
         );
     }
     server.set_switches(settings.switches);
+    server.give_back_by(foreign::trim);
     server.tell_of_itself(settings.system_interval);
     for listener in &settings.listeners {
         if let Err(complaints) = server.open(listener) {
@@ -258,6 +210,8 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
         return ExitCode::from(EXIT_FAILURE);
     }
     server.reload_by(settings, Box::new(move || read_anew(file.as_deref(), &given)));
+    // What was read for that is needed no more.
+    foreign::trim();
     info!("brooklet version {VERSION} running");
     match server.run() {
         Ok(()) => ExitCode::SUCCESS,

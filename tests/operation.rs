@@ -8,7 +8,7 @@ use std::net::TcpStream;
 #[cfg(feature = "system")]
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -97,7 +97,7 @@ impl Broker {
         stream
     }
 
-    #[cfg(feature = "signals")]
+    #[cfg(feature = "system")]
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.process.id().to_string()]).status();
         assert!(status.expect("there is kill").success());
@@ -142,7 +142,7 @@ fn a_refused_subscription_is_named_with_what_refused_it() {
 
 /// What they have sent lies unread when the process goes on, it is more than a turn takes, and all of them are late.
 #[test]
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 fn clients_that_ping_while_the_process_is_stopped_stay() {
     const PINGREQ: [u8; 2] = [0xC0, 0];
     let broker = Broker::start("stopped", "user root\nlog_dest file @/log\n", |_| {});
@@ -191,7 +191,7 @@ fn a_log_file_has_the_lines_that_watchers_look_for() {
     }
 }
 
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 #[test]
 fn a_hang_up_opens_the_log_anew_though_the_configuration_be_wrong() {
     let broker = Broker::start("reopen", "log_dest file @/log\nsys_interval 0\n", |_| {});
@@ -213,7 +213,7 @@ fn a_hang_up_opens_the_log_anew_though_the_configuration_be_wrong() {
 }
 
 /// A listener goes from one address to another of the same port, which no two can have side by side.
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 #[test]
 fn a_listener_moves_to_another_address_of_its_port_or_stays() {
     let broker = Broker::start("move", "log_dest file @/log\n", |_| {});
@@ -307,7 +307,7 @@ fn a_log_that_is_read_late_tells_what_is_missing() {
 }
 
 /// What is not the broker's own keeps its owner, and stays where it is.
-#[cfg(all(feature = "signals", feature = "system"))]
+#[cfg(feature = "system")]
 #[test]
 fn a_device_is_neither_given_away_nor_removed() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
@@ -330,7 +330,7 @@ fn a_device_is_neither_given_away_nor_removed() {
     assert_eq!(owner(&device), 0);
 }
 
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 #[test]
 fn a_service_manager_hears_of_start_reload_and_end() {
     let path = std::env::temp_dir().join(format!("brooklet-manager-{}", std::process::id()));
@@ -353,17 +353,15 @@ fn a_service_manager_hears_of_start_reload_and_end() {
     hear("WATCHDOG=1");
     broker.signal("-HUP");
     let since = hear("RELOADING=1");
-    if cfg!(feature = "system") {
-        let since = since.strip_prefix("\nMONOTONIC_USEC=").expect("the moment").parse::<u64>();
-        assert!(since.is_ok_and(|since| since > 0));
-    }
+    let since = since.strip_prefix("\nMONOTONIC_USEC=").expect("the moment").parse::<u64>();
+    assert!(since.is_ok_and(|since| since > 0));
     hear("READY=1");
     broker.signal("-TERM");
     hear("STOPPING=1");
     let _ = fs::remove_file(&path);
 }
 
-#[cfg(all(feature = "signals", feature = "system"))]
+#[cfg(feature = "system")]
 #[test]
 fn root_becomes_somebody_else_before_it_serves() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
@@ -426,8 +424,8 @@ fn root_does_not_serve_as_somebody_who_is_not_there() {
 }
 
 /// A broker that is started by a process which has its signals wait, with one that has come already: as if it came
-/// while the program starts, and starts once more for the allocator.
-#[cfg(all(feature = "signals", feature = "system"))]
+/// while the program starts.
+#[cfg(feature = "system")]
 fn start_with(name: &str, configuration: &str, signal: &str) -> Broker {
     Broker::start(name, configuration, |command| {
         let mut earlier = Command::new("env");
@@ -437,7 +435,7 @@ fn start_with(name: &str, configuration: &str, signal: &str) -> Broker {
     })
 }
 
-#[cfg(all(feature = "signals", feature = "system"))]
+#[cfg(feature = "system")]
 #[test]
 fn what_a_signal_asks_for_during_the_start_is_done_after_it() {
     for (signal, done) in [
@@ -456,7 +454,7 @@ fn what_a_signal_asks_for_during_the_start_is_done_after_it() {
     }
 }
 
-#[cfg(all(feature = "signals", feature = "system"))]
+#[cfg(feature = "system")]
 #[test]
 fn a_start_that_is_to_end_ends_well() {
     for signal in ["TERM", "INT"] {
@@ -468,7 +466,7 @@ fn a_start_that_is_to_end_ends_well() {
     }
 }
 
-#[cfg(all(feature = "persistence", feature = "signals", feature = "system"))]
+#[cfg(all(feature = "persistence", feature = "system"))]
 #[test]
 fn what_is_being_restored_is_broken_off_by_the_end() {
     let store = Broker::directory("broken-off-store");

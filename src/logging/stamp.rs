@@ -1,5 +1,5 @@
 //! The time in front of a line: seconds since 1970, or what `strftime` would make of them. As in mosquitto it is the
-//! local time, by the feature `local-time`; without it, it is UTC.
+//! local time, by the feature `system`; without it, it is UTC.
 
 use std::fmt::Write as _;
 
@@ -177,10 +177,10 @@ impl Stamp {
 
 /// What clocks show here, through the year.
 #[derive(Debug)]
-#[cfg(feature = "local-time")]
+#[cfg(feature = "system")]
 struct Zones(Option<tz::TimeZone>);
 
-#[cfg(feature = "local-time")]
+#[cfg(feature = "system")]
 impl Zones {
     /// By the variable `TZ` or the file `/etc/localtime`; UTC without either.
     fn local() -> Self {
@@ -198,10 +198,10 @@ impl Zones {
 }
 
 #[derive(Debug)]
-#[cfg(not(feature = "local-time"))]
+#[cfg(not(feature = "system"))]
 struct Zones;
 
-#[cfg(not(feature = "local-time"))]
+#[cfg(not(feature = "system"))]
 impl Zones {
     const fn local() -> Self {
         Self

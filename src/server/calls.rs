@@ -64,7 +64,7 @@ impl Server {
             let (calls, mut world) = self.links.outgoing(self.poll.registry(), now);
             calls.expire(&mut world);
         }
-        #[cfg(feature = "signals")]
+        #[cfg(feature = "system")]
         if self.reloading.is_some() {
             self.go_on_reloading(now);
         }
@@ -72,9 +72,9 @@ impl Server {
 
     /// When something is to be done here, if nothing happens before.
     pub(super) fn calls_due(&self) -> Option<Time> {
-        #[cfg(feature = "signals")]
+        #[cfg(feature = "system")]
         let reload = self.reloading.as_ref().map(|reloading| reloading.due());
-        #[cfg(not(feature = "signals"))]
+        #[cfg(not(feature = "system"))]
         let reload = None;
         self.links.calls.due().into_iter().chain(reload).min()
     }
@@ -87,7 +87,7 @@ impl Server {
                 calls.resolved(id, answer, &mut world);
                 continue;
             }
-            #[cfg(feature = "signals")]
+            #[cfg(feature = "system")]
             if let Some(reloading) = &mut self.reloading {
                 reloading.answered(ticket, answer);
             }

@@ -419,7 +419,7 @@ impl Destination {
 }
 
 /// Begins to connect from one of our addresses.
-#[cfg(feature = "socket-options")]
+#[cfg(feature = "system")]
 fn connect_from(from: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
     use socket2::{Domain, Socket, Type};
     if from.is_ipv4() != address.is_ipv4() {
@@ -436,7 +436,7 @@ fn connect_from(from: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Begins to connect from one of our addresses.
-#[cfg(not(feature = "socket-options"))]
+#[cfg(not(feature = "system"))]
 fn connect_from(_from: IpAddr, _address: SocketAddr) -> io::Result<TcpStream> {
     Err(io::Error::other(
         "this binary was built without connections from an address of choice (feature `socket-options`)",

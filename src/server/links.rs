@@ -11,7 +11,6 @@ use super::link::{Asked, Link, Turn};
 use super::{FIRST_LINK, READ_BYTES};
 use crate::base::memory::{self, Counted, Shrinking};
 use crate::base::time::Time;
-use crate::core::broker::TASKS;
 use crate::core::slots::ConnectionId;
 
 /// Who takes what comes in by a link. Bridges, other brokers and those who administer this one will be others.
@@ -82,14 +81,14 @@ impl Default for Links {
             clients: Clients::default(),
             calls: Calls::default(),
             unflushed: Vec::new(),
-            again: VecDeque::with_capacity(TASKS),
+            again: VecDeque::new(),
             soon: VecDeque::new(),
             suspects: VecDeque::new(),
             leaving: Vec::new(),
             dead: VecDeque::new(),
-            answered: Vec::with_capacity(TASKS),
-            writing: VecDeque::with_capacity(TASKS),
-            dirty: Vec::with_capacity(TASKS),
+            answered: Vec::new(),
+            writing: VecDeque::new(),
+            dirty: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
             room: READ_BYTES,
             plaintext: Vec::new(),

@@ -9,7 +9,7 @@
 
 mod calls;
 mod clock;
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 mod contents;
 pub mod dial;
 mod differences;
@@ -24,32 +24,34 @@ mod layers;
 mod link;
 mod links;
 mod listener;
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 mod names;
 mod notify;
+#[cfg(feature = "system")]
+mod operate;
+#[cfg(not(feature = "system"))]
+#[path = "without_system.rs"]
 mod operate;
 pub mod plan;
 mod reading;
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 mod reload;
 mod resolver;
 mod rights;
 pub mod sandbox;
-#[cfg(feature = "signals")]
-mod signals;
-#[cfg(not(feature = "signals"))]
-#[path = "without_signals.rs"]
+#[cfg(feature = "system")]
 mod signals;
 mod socket;
 mod stream;
 #[cfg(test)]
-#[cfg(all(feature = "signals", feature = "tls", feature = "websocket"))]
+#[cfg(all(feature = "system", feature = "tls", feature = "websocket"))]
 mod tests;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "without_tls.rs"]
 pub mod tls;
+mod trim;
 #[cfg(feature = "websocket")]
 mod websocket;
 #[cfg(not(feature = "websocket"))]
@@ -65,6 +67,7 @@ use log::info;
 use mio::{Events, Poll, Token, Waker};
 
 use crate::auth::access_control::{Guard, random};
+use crate::base::memory;
 use crate::base::time::{Duration, Time};
 use crate::core::access::AccessControl;
 use crate::core::broker::{Broker, Effect, Intake};
@@ -79,18 +82,18 @@ pub use clock::wall;
 use keeping::Keeping;
 use links::Links;
 use listener::{Listener, SOCKETS_MAXIMUM};
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 use names::Reloading;
 use notify::Notifier;
 use operate::Configuration;
 use reading::READS_OF_SUSPECT;
 use resolver::Resolver;
 use rights::Rights;
+use trim::Trim;
 
 pub use listener::check;
-pub use operate::Reader;
+pub use operate::{Reader, Signals};
 pub use resolver::LookUp;
-pub use signals::Signals;
 
 /// Bytes read at a time, and at most from one link in a turn; fewer, if many links have something to say, or if memory
 /// runs out: what was read and has to wait is kept.
@@ -131,7 +134,7 @@ pub struct Server {
     is_crowded: bool,
     configuration: Option<Configuration>,
     /// A reload that waits for names.
-    #[cfg(feature = "signals")]
+    #[cfg(feature = "system")]
     reloading: Option<Box<Reloading>>,
     rights: Rights,
     /// What access controls know of those who have tried to come in.
@@ -143,6 +146,7 @@ pub struct Server {
     opened: Vec<usize>,
     /// What each listener that there is or was is known by, by its [`ListenerId`](crate::core::listener::ListenerId).
     names: Vec<String>,
+    trim: Trim,
     signals: Signals,
 }
 
@@ -168,7 +172,7 @@ impl Server {
             looked: clock.now(),
             is_crowded: false,
             configuration: None,
-            #[cfg(feature = "signals")]
+            #[cfg(feature = "system")]
             reloading: None,
             rights: Rights::default(),
             guard: Guard::new(random()?),
@@ -176,6 +180,7 @@ impl Server {
             keeping: None,
             opened: Vec::new(),
             names: Vec::new(),
+            trim: Trim::default(),
             signals,
         })
     }
@@ -188,6 +193,12 @@ impl Server {
     /// What the broker does or leaves from now on: see [`Broker::set_switches`].
     pub fn set_switches(&mut self, switches: Switches) {
         self.broker.set_switches(switches);
+    }
+
+    /// Memory that was freed after a peak goes back to the system by this, a step at a time. It is asked of the whole
+    /// process and stops all that allocate meanwhile.
+    pub const fn give_back_by(&mut self, all: fn()) {
+        self.trim.by(all);
     }
 
     /// What other threads wake the loop by, to have it take the access control's decisions.
@@ -239,6 +250,7 @@ impl Server {
         self.exchange(now)?;
         self.write(now);
         self.reap(now);
+        self.give_back(now);
         self.notifier.live(now);
         Ok(is_signalled)
     }
@@ -284,19 +296,28 @@ impl Server {
         }
         let now = self.clock.now();
         let accepting = self.listeners.iter().flatten().filter_map(|listener| listener.due(now)).min();
-        let calls = self.calls_due();
-        let next =
-            [self.broker.next_deadline(), accepting, calls, self.notifier.due(), self.keeping_due(), latest]
-                .into_iter()
-                .flatten()
-                .min()?;
+        let next = [
+            self.broker.next_deadline(),
+            accepting,
+            self.calls_due(),
+            self.notifier.due(),
+            self.keeping_due(),
+            self.trim.due(),
+            latest,
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
         Some(next.since(now))
     }
 
-    #[cfg(not(feature = "signals"))]
-    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "signals are a feature")]
-    fn heed_signals(&mut self) -> bool {
-        false
+    /// Gives back what has been freed, if it is time for that.
+    fn give_back(&mut self, now: Time) {
+        if self.trim.is_due(memory::held(), now) {
+            self.trim.act();
+            let took = self.clock.now().since(now);
+            self.trim.done(memory::held(), took);
+        }
     }
 
     /// Does what the core asks for beside writing.

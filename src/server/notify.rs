@@ -42,12 +42,15 @@ impl Notifier {
         }
     }
 
-    /// Tells that the configuration is read anew, and since when, as far as the system can be asked.
-    #[cfg(feature = "signals")]
+    /// Tells that the configuration is read anew, and since when, by the clock by which a manager tells one reload from
+    /// another.
+    #[cfg(feature = "system")]
     pub(super) fn reloading(&self) {
-        match monotonic_microseconds() {
-            Some(now) => self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now}")),
-            None => self.tell("RELOADING=1"),
+        use nix::sys::time::TimeValLike;
+        use nix::time::{ClockId, clock_gettime};
+        match clock_gettime(ClockId::CLOCK_MONOTONIC) {
+            Ok(now) => self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.num_microseconds())),
+            Err(_) => self.tell("RELOADING=1"),
         }
     }
 
@@ -63,19 +66,6 @@ impl Notifier {
             self.tell("WATCHDOG=1");
         }
     }
-}
-
-/// The clock by which a manager tells one reload from another.
-#[cfg(all(feature = "signals", feature = "system"))]
-fn monotonic_microseconds() -> Option<i64> {
-    use nix::sys::time::TimeValLike;
-    use nix::time::{ClockId, clock_gettime};
-    clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(|now| now.num_microseconds())
-}
-
-#[cfg(all(feature = "signals", not(feature = "system")))]
-const fn monotonic_microseconds() -> Option<i64> {
-    None
 }
 
 fn connect(name: &OsString) -> io::Result<UnixDatagram> {

@@ -1,28 +1,20 @@
 //! What an operator asks of a server that runs, by signals.
 
-#[cfg(feature = "signals")]
 use log::{error, info, warn};
 
-#[cfg(feature = "signals")]
 use crate::base::time::Time;
-#[cfg(feature = "signals")]
 use crate::logging;
 use crate::settings::Settings;
 
 use super::Server;
-#[cfg(feature = "signals")]
 use super::contents::Contents;
-#[cfg(feature = "signals")]
 use super::footprint::without_process;
-#[cfg(feature = "signals")]
 use super::names::Reloading;
-#[cfg(feature = "signals")]
 use super::plan::{Plan, changes};
-#[cfg(feature = "signals")]
 use super::signals::Signal;
+pub use super::signals::Signals;
 
 /// Filters that are written to the log at one time.
-#[cfg(feature = "signals")]
 const FILTERS_MAXIMUM: usize = 10_000;
 
 /// Reads the configuration anew. Whoever does it has said in the log what is wrong, if it is `None`.
@@ -30,27 +22,18 @@ pub type Reader = Box<dyn FnMut() -> Option<Settings>>;
 
 /// What a server was configured with, and where to read it anew.
 pub(super) struct Configuration {
-    #[cfg_attr(not(feature = "signals"), expect(dead_code, reason = "only a signal reads it anew"))]
     settings: Settings,
-    #[cfg_attr(not(feature = "signals"), expect(dead_code, reason = "only a signal reads it anew"))]
     read: Reader,
-    #[cfg(feature = "signals")]
     contents: Contents,
 }
 
 impl Server {
     /// Tells what the server was configured with, and how to come by the next settings.
     pub fn reload_by(&mut self, settings: Settings, read: Reader) {
-        self.configuration = Some(Configuration {
-            #[cfg(feature = "signals")]
-            contents: Contents::of(&settings),
-            settings,
-            read,
-        });
+        self.configuration = Some(Configuration { contents: Contents::of(&settings), settings, read });
     }
 
     /// Does what signals have asked for. Tells whether the broker is to end.
-    #[cfg(feature = "signals")]
     pub(super) fn heed_signals(&mut self) -> bool {
         let mut is_ended = false;
         for signal in self.signals.take() {
@@ -79,14 +62,13 @@ impl Server {
 
     /// Reads the configuration anew and puts it in force, or begins to. Whatever an earlier reload still waits for is of
     /// no more use.
-    #[cfg(feature = "signals")]
     pub(super) fn reload(&mut self) {
         self.notifier.reloading();
         self.begin_reload();
         self.go_on_reloading(self.clock.now());
     }
 
-    #[cfg(feature = "signals")]
+    /// All or nothing: what is wrong leaves everything as it was.
     fn begin_reload(&mut self) {
         info!("Reloading config.");
         // Whoever has moved the log files away wants that even if he has made a mistake in the configuration.
@@ -106,7 +88,6 @@ impl Server {
 
     /// Goes on with a reload, once the names that it needs are looked up or that has taken too long. The service manager
     /// is told when there is none any more.
-    #[cfg(feature = "signals")]
     pub(super) fn go_on_reloading(&mut self, now: Time) {
         if let Some(reloading) = self.reloading.take_if(|reloading| reloading.due() <= now) {
             self.finish_reload(*reloading);
@@ -117,7 +98,6 @@ impl Server {
     }
 
     /// All or nothing: what is wrong leaves everything as it was.
-    #[cfg(feature = "signals")]
     fn finish_reload(&mut self, reloading: Reloading) {
         reloading.withdraw(&mut self.resolver);
         let hosts = reloading.addresses();
@@ -150,12 +130,10 @@ impl Server {
     }
 }
 
-#[cfg(feature = "signals")]
 fn reopen_logs() {
     logging::reopen().iter().for_each(|complaint| error!("Error: {complaint}"));
 }
 
-#[cfg(feature = "signals")]
 fn report(plan: &Plan) {
     for line in &plan.applied {
         info!("{line}");

@@ -108,7 +108,7 @@ impl Resolver {
     /// # Errors
     ///
     /// As [`Resolver::ask`].
-    #[cfg(any(test, feature = "signals"))]
+    #[cfg(any(test, feature = "system"))]
     pub(super) fn ask_first(&mut self, name: &str) -> Result<Ticket, String> {
         self.put(name, VecDeque::push_front)
     }

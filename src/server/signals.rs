@@ -33,16 +33,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Has the system keep signals for later. If the process then starts another program, which does not know of
-    /// signals that were remembered, they arrive there.
-    pub fn hold_back() {
-        #[cfg(feature = "system")]
-        // What can not be held back is not lost for that.
-        let _ = nix::sys::signal::SigSet::all().thread_block();
-    }
-
-    /// Remembers signals from now on, including those that were held back by this process or by the one that started
-    /// it.
+    /// Remembers signals from now on, including those that were blocked by the process that started this one.
     ///
     /// # Errors
     ///
@@ -53,7 +44,6 @@ impl Signals {
         for signal in [SIGTERM, SIGINT] {
             flag::register(signal, Arc::clone(&is_over))?;
         }
-        #[cfg(feature = "system")]
         nix::sys::signal::SigSet::all().thread_unblock()?;
         Ok(Self { source, is_over })
     }

@@ -104,7 +104,7 @@ impl fmt::Display for Bound {
 
 impl Bound {
     /// The address that it is bound to, if it is one of the network.
-    #[cfg(feature = "signals")]
+    #[cfg(feature = "system")]
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Internet { socket, .. } => socket.local_addr().ok(),
@@ -252,8 +252,7 @@ fn bind_host(
             address.set_port(port);
         }
         // Who names the address of all of IPv6 does not mean IPv4.
-        let is_v6_only =
-            cfg!(feature = "socket-options") && address.is_ipv6() && address.ip().is_unspecified();
+        let is_v6_only = cfg!(feature = "system") && address.is_ipv6() && address.ip().is_unspecified();
         bound.push(announce(open(address, interface, is_v6_only)?)?);
     }
     Ok(bound)
@@ -282,7 +281,7 @@ fn without_delay(socket: TcpListener) -> io::Result<TcpListener> {
 }
 
 /// A socket that listens, with options that must be set before it is bound.
-#[cfg(feature = "socket-options")]
+#[cfg(feature = "system")]
 fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
     use socket2::{Domain, Socket, Type};
     /// As many as the system allows. A peer that finds the backlog full tries again a second later, and when power
@@ -303,11 +302,11 @@ fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::R
 }
 
 /// A socket that listens; its backlog holds 128 peers.
-#[cfg(not(feature = "socket-options"))]
+#[cfg(not(feature = "system"))]
 fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
     if interface.is_some() || is_v6_only {
         return Err(io::Error::other(
-            "this binary was built without bind_interface and sockets of IPv6 alone (feature `socket-options`)",
+            "this binary was built without bind_interface and sockets of IPv6 alone (feature `system`)",
         ));
     }
     TcpListener::bind(address)
@@ -366,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "socket-options")]
+    #[cfg(feature = "system")]
     fn as_many_wait_to_be_accepted_as_the_system_allows() {
         let bound = bind_internet(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port().unwrap()));
@@ -419,7 +418,7 @@ mod tests {
         assert!(
             matches!(&v4[..], [Bound::Internet { socket, .. }] if socket.local_addr().unwrap().is_ipv4())
         );
-        if cfg!(feature = "socket-options")
+        if cfg!(feature = "system")
             && let Ok(v6) = bind_all(0, Family::V6, None)
         {
             assert!(bind_all(v6[0].port().unwrap(), Family::V4, None).is_ok(), "it is free for IPv4");
@@ -438,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "socket-options")]
+    #[cfg(feature = "system")]
     fn an_interface_that_is_not_there_is_an_error() {
         let error = bind_all(0, Family::V4, Some("no-such-interface")).unwrap_err();
         assert!(error.to_string().starts_with("interface no-such-interface: "), "{error}");
@@ -453,7 +452,7 @@ mod tests {
 
     /// The one that listens accepts nobody, and no more can wait there.
     #[test]
-    #[cfg(feature = "socket-options")]
+    #[cfg(feature = "system")]
     fn a_socket_at_which_many_wait_is_not_waited_for() {
         use socket2::{Domain, SockAddr, Socket, Type};
         let directory = std::env::temp_dir().join(format!("brooklet-backlog-{}", std::process::id()));

@@ -144,7 +144,7 @@ fn ports_of_the_command_line_yield_to_those_of_the_file() {
 }
 
 // Without the feature for signals, one ends it before it can remove the file.
-#[cfg(all(feature = "signals", feature = "system"))]
+#[cfg(feature = "system")]
 #[test]
 fn in_the_background_it_leaves_its_number_in_a_file() {
     let scratch = Scratch::new("background");
@@ -161,7 +161,7 @@ fn in_the_background_it_leaves_its_number_in_a_file() {
 }
 
 /// Waits for what takes a moment, but not for ever.
-#[cfg(all(feature = "signals", feature = "system"))]
+#[cfg(feature = "system")]
 fn wait_until(condition: impl Fn() -> bool) {
     let is_there = (0..6_000).any(|_| {
         condition() || {

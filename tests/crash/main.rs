@@ -11,7 +11,7 @@ mod broker;
 #[expect(dead_code, reason = "the simulator uses the rest")]
 mod chance;
 mod client;
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 mod damage;
 mod disk;
 mod full;

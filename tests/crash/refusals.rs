@@ -32,7 +32,7 @@ pub fn ends(mut command: Command) -> (Option<i32>, String) {
 }
 
 /// What is in the directory, names and contents.
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 #[expect(clippy::disallowed_methods, reason = "this is about files")]
 fn contents(place: &Place) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(place.data()).expect("it is a directory");
@@ -44,7 +44,7 @@ fn contents(place: &Place) -> Vec<(String, Vec<u8>)> {
 }
 
 /// A place with a file in which there is something, all of it brought in from the journal.
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 fn used() -> Place {
     let mut place = Place::new("used", "");
     let server = place.start();
@@ -67,7 +67,7 @@ fn a_second_broker_on_the_same_file_is_refused() {
 }
 
 #[test]
-#[cfg(feature = "signals")]
+#[cfg(feature = "system")]
 #[expect(clippy::disallowed_methods, reason = "this is about files")]
 fn a_damaged_file_is_refused_and_left_as_it_is() {
     let mut place = used();

@@ -234,7 +234,7 @@ impl Round {
 
     /// Kills the broker, or now and then asks it to end.
     fn end(&mut self, server: Server) {
-        let lines = if cfg!(feature = "signals") && self.chance.percent(10) {
+        let lines = if cfg!(feature = "system") && self.chance.percent(10) {
             server.signal("TERM");
             server.wait_for_end().1
         } else {

@@ -20,7 +20,7 @@ impl Directory {
         Self(path)
     }
 
-    #[cfg(all(feature = "passwords", feature = "socket-options"))]
+    #[cfg(all(feature = "passwords", feature = "system"))]
     pub fn path(&self) -> &Path {
         &self.0
     }

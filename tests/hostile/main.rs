@@ -9,10 +9,12 @@ mod connections;
 mod descriptors;
 #[cfg(all(feature = "persistence", feature = "tls"))]
 mod directory;
+#[cfg(target_env = "gnu")]
+mod given_back;
 #[cfg(all(feature = "persistence", feature = "tls", feature = "websocket"))]
 mod last_words;
 mod messages;
-#[cfg(all(feature = "passwords", feature = "persistence", feature = "socket-options", feature = "tls"))]
+#[cfg(all(feature = "passwords", feature = "persistence", feature = "system", feature = "tls"))]
 mod passwords;
 mod peak;
 mod peer;

@@ -251,31 +251,3 @@ fn topics_of_separators_alone_end_the_connection() {
     target.gives_back(SLACK);
     target.logged_at_most(20 * 8, "three connections, two of which connect");
 }
-
-/// A C library that keeps freed blocks aside would keep all of it: they lie between free pages.
-#[cfg(all(feature = "system", target_env = "gnu"))]
-#[test]
-fn what_retained_messages_took_goes_back_to_the_system() {
-    const RETAINED: usize = 50_000;
-    let mut target = Target::start(&[]);
-    let mut publisher = Peer::connect(target.address(), "publisher");
-    for payload in [&[b'r'; 64][..], b""] {
-        for hundred in 0..RETAINED / 100 {
-            let message =
-                |number| Publish::new(V5, &format!("retained/{hundred}/{number}"), payload).retain().bytes();
-            publisher.send(&(0..100).flat_map(message).collect::<Vec<u8>>());
-        }
-        publisher.publish(Publish::new(V5, "last", b""));
-        if !payload.is_empty() {
-            assert!(target.growth() > RETAINED * 150, "only {} KiB are held", target.growth() / KIB);
-        }
-    }
-    // What is kept for speed alone goes a while after the peak.
-    let is_given_back = (0..600).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        target.growth() < RETAINED * 150 / 2
-    });
-    assert!(is_given_back, "{} KiB are kept", target.growth() / KIB);
-    drop(publisher);
-    target.serves();
-}

@@ -96,6 +96,12 @@ impl Target {
         self.status("VmRSS:")
     }
 
+    /// Of that, what is in no file, in bytes.
+    #[cfg(target_env = "gnu")]
+    pub fn anonymous(&self) -> usize {
+        self.status("RssAnon:")
+    }
+
     /// A size in `/proc/.../status`, in bytes.
     fn status(&self, name: &str) -> usize {
         let status = self.proc("status");
@@ -143,7 +149,7 @@ impl Target {
         self.server.lines_with(text)
     }
 
-    #[cfg(all(feature = "passwords", feature = "persistence", feature = "socket-options", feature = "tls"))]
+    #[cfg(all(feature = "passwords", feature = "persistence", feature = "system", feature = "tls"))]
     pub fn signal(&self, name: &str) {
         self.server.signal(name);
     }

@@ -86,9 +86,6 @@ pub use watch::{Part, Unfinished};
 
 /// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
 const REFUSALS_AT_ONCE: usize = 64;
-/// Room that the lists of what is to be done have from the start. A list that grows in the midst of a peak lies
-/// above everything that the peak has allocated, and an allocator that gives back from the top gives nothing back.
-pub const TASKS: usize = 1024;
 
 /// What the server has to do with a connection, beside writing its outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,8 +269,6 @@ impl Broker {
     /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
     /// seed and the same inputs do the same, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
-        let mut sender = Sender::new();
-        sender.dirty.take(Vec::with_capacity(TASKS));
         let work = Work::new(limits.steps_per_turn);
         Self {
             rules: RuleBook::new(&limits),
@@ -299,8 +294,8 @@ impl Broker {
             wheel: Wheel::new(now),
             respite: Respite::default(),
             admission: Admission::default(),
-            sender,
-            effects: VecDeque::with_capacity(TASKS),
+            sender: Sender::new(),
+            effects: VecDeque::new(),
             work,
             statistics: Statistics::default(),
             began: now,

@@ -10,12 +10,6 @@ use crate::packets::Fault;
 use crate::patience::Patience;
 use crate::setup::Setup;
 
-/// Without it the broker sets it and starts itself again, which callgrind does not follow; see `src/main.rs`.
-const TUNABLES: (&str, &str) = (
-    "GLIBC_TUNABLES",
-    "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.mmap_threshold=1048576:\
-     glibc.malloc.trim_threshold=1048576",
-);
 /// The broker is idle if it has not run for so long.
 const IDLE: Duration = Duration::from_millis(1);
 
@@ -42,7 +36,6 @@ impl Broker {
             .arg(format!("--callgrind-out-file={}", counts.display()))
             .args([program, "-c"])
             .arg(configuration)
-            .env(TUNABLES.0, TUNABLES.1)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -1,0 +1,52 @@
+//! A server that no signal reaches: each does what the system does by itself, and most end the process at once. So it
+//! never reads its configuration anew.
+
+use std::io;
+
+use mio::{Registry, Token};
+
+use crate::settings::Settings;
+
+use super::Server;
+
+/// Nothing that could come.
+pub struct Signals;
+
+impl Signals {
+    /// Nothing is remembered.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub const fn begin() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "signals are a feature")]
+    pub(super) const fn register(&mut self, _registry: &Registry, _token: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Never.
+    pub const fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// Reads the configuration anew.
+pub type Reader = Box<dyn FnMut() -> Option<Settings>>;
+
+/// Nothing that would be needed for that.
+pub(super) struct Configuration;
+
+impl Server {
+    /// The configuration is never read anew.
+    pub fn reload_by(&mut self, _settings: Settings, _read: Reader) {
+        self.configuration = Some(Configuration);
+    }
+
+    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "signals are a feature")]
+    pub(super) const fn heed_signals(&mut self) -> bool {
+        false
+    }
+}
