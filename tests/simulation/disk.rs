@@ -305,7 +305,7 @@ impl World {
 
     fn new_broker(&mut self, clock: Time) -> Broker {
         self.generation += 1;
-        Broker::new(self.plan.limits.clone(), self.access(), self.generation, clock)
+        self.begin_broker(clock)
     }
 
     /// The broker of a world that begins has nothing to go on with.

@@ -186,6 +186,13 @@ impl Plan {
         .with_leaving_members()
     }
 
+    /// The same without small turns.
+    pub fn with_whole_turns(mut self) -> Self {
+        self.has_small_turns = false;
+        self.limits.steps_per_turn = Limits::default().steps_per_turn;
+        self
+    }
+
     /// With small turns more clients are there, subscribe and are heard, so that what happens takes several turns.
     fn with_many_recipients(mut self, chance: &mut Chance) -> Self {
         if self.has_small_turns {

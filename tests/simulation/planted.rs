@@ -7,8 +7,10 @@ mod disk;
 mod machine;
 mod oracle;
 mod plan;
+#[expect(dead_code, reason = "the ways through the core are compared by the simulator itself")]
 mod run;
 mod store;
+#[expect(dead_code, reason = "as above")]
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

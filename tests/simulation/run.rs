@@ -1,7 +1,10 @@
 //! One run: what the devices do, step by step, then peace, and at the end an empty broker.
 
-use brooklet::core::broker::Census;
+use std::collections::BTreeMap;
+
+use brooklet::core::broker::{Census, Statistics};
 use brooklet::core::journal::Room;
+use brooklet::core::slots::ConnectionId;
 use brooklet::protocol::codec::{
     Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscription,
 };
@@ -9,11 +12,17 @@ use brooklet::protocol::topic::{TopicFilter, TopicName};
 
 use crate::device::{Draft, DraftWill, Greeting};
 use crate::plan::{Act, TOPICS};
-use crate::world::World;
+use crate::world::{Course, World};
 
 /// What a run came to.
 pub struct Outcome {
     pub trace: u64,
+    /// What was written to each connection, by the broker that has accepted it.
+    pub heard: BTreeMap<(u64, ConnectionId), Vec<u8>>,
+    /// Of the last broker.
+    pub statistics: Statistics,
+    /// Whether decisions may come later than they are asked for.
+    pub waits_for_decisions: bool,
     pub deliveries: u64,
     /// How often something was left unfinished at the end of a turn.
     pub spans: u64,
@@ -36,7 +45,12 @@ const WILL_TOPICS: [&str; 10] =
 
 /// Runs one seed; prints every packet if `is_told`.
 pub fn run(seed: u64, is_told: bool) -> Outcome {
-    let mut world = World::new(seed);
+    run_on(seed, Course::Usual, is_told)
+}
+
+/// The same, on another course.
+pub fn run_on(seed: u64, course: Course, is_told: bool) -> Outcome {
+    let mut world = World::new(seed, course);
     world.oracle.is_told = is_told;
     if is_told {
         println!("{:?}", world.plan);
@@ -50,7 +64,14 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
     calm(&mut world);
     world.oracle.check_drained();
     clean_up(&mut world);
-    Outcome { trace: world.trace.value(), deliveries: world.oracle.deliveries, spans: world.oracle.spans }
+    Outcome {
+        trace: world.trace.value(),
+        heard: world.heard,
+        statistics: world.broker.statistics().clone(),
+        waits_for_decisions: world.plan.later > 0,
+        deliveries: world.oracle.deliveries,
+        spans: world.oracle.spans,
+    }
 }
 
 fn draw_act(world: &mut World) -> Act {

@@ -31,11 +31,18 @@ struct Gate {
     waiting: BTreeSet<ConnectionId>,
 }
 
-struct Access(Rc<RefCell<Gate>>);
+struct Access {
+    gate: Rc<RefCell<Gate>>,
+    is_asked: bool,
+}
 
 impl AccessControl for Access {
+    fn grants_every_act(&self) -> bool {
+        !self.is_asked
+    }
+
     fn ask(&mut self, client: &Client<'_>, _question: Question<'_>) -> Answer {
-        let mut gate = self.0.borrow_mut();
+        let mut gate = self.gate.borrow_mut();
         let later = gate.later;
         match client.connection {
             Some(id) if gate.chance.percent(later) => {
@@ -44,6 +51,31 @@ impl AccessControl for Access {
             }
             _ => Answer::Now(Verdict::Granted),
         }
+    }
+}
+
+/// How the core comes to its answers, of which nothing may be seen outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// The access control is asked about everything, and turns are as small as the seed wants them.
+    Usual,
+    /// The same, but no turn is small: where turns end is a matter of what they do, and what waits for the next one a
+    /// matter of where they end.
+    Asked,
+    /// Clients who are let in may do everything, so the short ways through the core are taken.
+    Short,
+    /// None of these is taken.
+    InFull,
+}
+
+impl Course {
+    const fn is_asked(self) -> bool {
+        matches!(self, Self::Usual | Self::Asked)
+    }
+
+    /// The others are compared with one that is.
+    const fn is_checked(self) -> bool {
+        matches!(self, Self::Usual | Self::Short)
     }
 }
 
@@ -87,6 +119,14 @@ impl io::Write for Link {
     }
 }
 
+fn begin(plan: &Plan, access: Box<dyn AccessControl>, course: Course, seed: u64, clock: Time) -> Broker {
+    let mut broker = Broker::new(plan.limits.clone(), access, seed, clock);
+    if course == Course::InFull {
+        broker.take_no_short_way();
+    }
+    broker
+}
+
 fn tell_unfinished(broker: &Broker, oracle: &mut Oracle) {
     let unfinished = broker.unfinished().map(|one| (one.client.to_owned(), one.is_looked_up));
     oracle.unfinished(&unfinished.collect::<Vec<_>>());
@@ -100,6 +140,9 @@ pub struct World {
     pub devices: Vec<Device>,
     pub oracle: Oracle,
     pub trace: Trace,
+    /// What was written to each connection, by the broker that has accepted it.
+    pub heard: BTreeMap<(u64, ConnectionId), Vec<u8>>,
+    course: Course,
     gate: Rc<RefCell<Gate>>,
     links: BTreeMap<ConnectionId, Link>,
     /// No more faults.
@@ -113,23 +156,28 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, course: Course) -> Self {
         let mut chance = Chance::new(seed);
-        let plan = Plan::draw(&mut chance);
+        let mut plan = Plan::draw(&mut chance);
+        if course != Course::Usual {
+            plan = plan.with_whole_turns();
+        }
         let gate = Gate { chance: Chance::new(seed + 1), later: plan.later, waiting: BTreeSet::new() };
         let gate = Rc::new(RefCell::new(gate));
-        let access = Box::new(Access(Rc::clone(&gate)));
+        let access = Box::new(Access { gate: Rc::clone(&gate), is_asked: course.is_asked() });
         let disk = plan.disk.clone().map(|plan| Disk::new(plan, Chance::new(seed + 2)));
         let window = plan.limits.receive_maximum.min(16);
         let devices = (0..plan.devices).map(|number| Device::new(format!("d{number}"), window)).collect();
         let mut world = Self {
-            broker: Broker::new(plan.limits.clone(), access, seed, Time::ZERO),
+            broker: begin(&plan, access, course, seed, Time::ZERO),
             now: Time::ZERO,
             oracle: Oracle::new(plan.limits.clone(), plan.is_tight, plan.small_packets > 0),
             chance,
             plan,
             devices,
             trace: Trace::default(),
+            heard: BTreeMap::new(),
+            course,
             gate,
             links: BTreeMap::new(),
             is_calm: false,
@@ -142,9 +190,10 @@ impl World {
         world
     }
 
-    /// The decisions of the same gate, for one more broker.
-    pub fn access(&self) -> Box<dyn AccessControl> {
-        Box::new(Access(Rc::clone(&self.gate)))
+    /// One more broker, with the decisions of the same gate.
+    pub fn begin_broker(&self, clock: Time) -> Broker {
+        let access = Access { gate: Rc::clone(&self.gate), is_asked: self.course.is_asked() };
+        begin(&self.plan, Box::new(access), self.course, self.generation, clock)
     }
 
     /// The broker's own time.
@@ -450,8 +499,10 @@ impl World {
 
     /// One round of a server, and checks of everything before it. False if nothing was left to do.
     fn take_round(&mut self) -> bool {
-        self.broker.check_invariants();
-        self.check_budgets();
+        if self.course.is_checked() {
+            self.broker.check_invariants();
+            self.check_budgets();
+        }
         let has_written = self.serve_disk();
         let has_heard = self.hear_suspects();
         if !has_written && !has_heard && !self.broker.has_work() {
@@ -493,6 +544,7 @@ impl World {
             broker.write_to(id, link, clock).expect("a link does not fail");
             let bytes: Vec<u8> = link.down.iter().skip(before).copied().collect();
             self.trace.note(&bytes);
+            self.heard.entry((self.generation, id)).or_default().extend_from_slice(&bytes);
             self.oracle.written(id, &bytes);
         }
     }
