@@ -266,7 +266,9 @@ impl Calls {
                 if event.is_read_closed() {
                     link.read_closed();
                 }
-                if (event.is_readable() || event.is_read_closed()) && link.turn != Turn::Listed {
+                if (event.is_readable() || event.is_read_closed() || event.is_error())
+                    && link.turn != Turn::Listed
+                {
                     link.turn = Turn::Listed;
                     self.reports.push_back((id, Report::Readable));
                 }
@@ -281,7 +283,7 @@ impl Calls {
         let Some(call) = self.calls.find_mut(id) else { return };
         let Stage::Open(link) = &mut call.stage else { return };
         if let Err(error) = link.finish(false) {
-            self.close(id, error.to_string());
+            self.lose_output(id, &error);
         } else if std::mem::take(&mut call.is_full) {
             self.reports.push_back((id, Report::Writable));
         }
@@ -309,7 +311,17 @@ impl Calls {
         if link.layers.as_ref().is_some_and(|layers| layers.has_output())
             && let Err(error) = link.finish(false)
         {
-            self.close(id, error.to_string());
+            self.lose_output(id, &error);
+        }
+    }
+
+    /// Nothing can be sent any more. It is read to its end, since what the peer has said before counts.
+    fn lose_output(&mut self, id: CallId, error: &io::Error) {
+        let Some(Call { stage: Stage::Open(link), .. }) = self.calls.find_mut(id) else { return };
+        link.lose_output(error);
+        if link.turn != Turn::Listed {
+            link.turn = Turn::Listed;
+            self.reports.push_back((id, Report::Readable));
         }
     }
 
@@ -324,7 +336,7 @@ impl Calls {
                 count
             }
             Err(error) => {
-                self.close(id, error.to_string());
+                self.lose_output(id, &error);
                 0
             }
         }

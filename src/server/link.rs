@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
-use crate::core::connection::Side;
 use crate::core::slots::{ConnectionId, Id};
 
 use super::dial::CallId;
@@ -188,7 +187,7 @@ impl Link {
         }
     }
 
-    /// Reads once and hands over what in it is MQTT, if anything is. Tells whether there may be more.
+    /// Reads once from a server and hands over what in it is MQTT, if anything is. Tells whether there may be more.
     ///
     /// # Errors
     ///
@@ -199,11 +198,13 @@ impl Link {
         plaintext: &mut Vec<u8>,
         take: impl FnOnce(&[u8]),
     ) -> Result<bool, String> {
-        let closed = || format!("connection closed by the {}", Side::Client.peer());
+        const CLOSED: &str = "connection closed by the server";
         let (count, has_more) = match self.read(buffer) {
             Ok(Reading::More(count)) => (count, true),
             Ok(Reading::Last(count)) => (count, false),
-            Ok(Reading::End) => return Err(closed()),
+            Ok(Reading::End) => {
+                return Err(self.lost().map_or_else(|| CLOSED.to_owned(), |kind| kind.to_string()));
+            }
             Err(error) => return Err(error.to_string()),
         };
         let bytes = &mut buffer[..count];
@@ -214,21 +215,23 @@ impl Link {
         if !bytes.is_empty() {
             take(bytes);
         }
-        match outcome {
-            Outcome::Open => Ok(has_more),
-            Outcome::Closed => Err(closed()),
-            Outcome::Failed(why) => {
-                self.begin_closing();
-                // The peer is told, if it takes that now.
-                let _ = self.finish(true);
-                Err(why)
-            }
-        }
+        let why = match outcome {
+            Outcome::Open => return Ok(has_more),
+            Outcome::Closed => CLOSED.to_owned(),
+            Outcome::Failed(why) => why,
+        };
+        self.begin_closing();
+        // The peer is told, if it takes that now.
+        let _ = self.finish(true);
+        Err(why)
     }
 
     /// Sends bytes of MQTT, as many as are taken now, and tells how many.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
+        if self.lost().is_some() {
+            return Ok(sent);
+        }
         while sent < bytes.len() {
             let written = match &mut self.layers {
                 None => self.stream.write(&bytes[sent..]),

@@ -301,6 +301,31 @@ fn connections_come_from_where_they_should() {
     assert!(caller.order(|server| server.links.calls.is_empty()));
 }
 
+/// The server has said why it closes and is gone when more is sent to it.
+#[test]
+fn what_a_server_has_said_counts_when_it_takes_nothing_any_more() {
+    const FAREWELL: [u8; 3] = [0xE0, 1, 0x8B];
+    let listener = TcpListener::bind(at(ALIVE, 0)).unwrap();
+    let caller = dialler(&[ALIVE]);
+    let mut call = Caller::dial(&caller, to(listener.local_addr().unwrap().port()));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(&FAREWELL).unwrap();
+    drop(stream);
+    let id = call.id;
+    for _ in 0..20 {
+        caller.order(move |server| server.send(id, &[0xC0, 0]));
+    }
+    loop {
+        match call.report() {
+            Report::Readable => call.receive(),
+            Report::Closed(_) => break,
+            Report::Connected(_) | Report::Writable => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(call.received, FAREWELL);
+}
+
 /// The system does not come back with the addresses of a name; everything else goes on, and the server can end.
 #[test]
 fn a_name_that_hangs_holds_up_nothing() {
