@@ -14,6 +14,8 @@ use brooklet::config::command_line::{self, Command, Finished, with_environment};
 use brooklet::config::file::{self, Checked, CommandLine, Outcome};
 use brooklet::core::access::AllowAll;
 use brooklet::logging;
+#[cfg(feature = "system")]
+use brooklet::server::plan::Changes;
 use brooklet::server::{Server, Signals, sandbox};
 use brooklet::settings::{Address, Complaint, Settings};
 use log::{error, info, warn};
@@ -191,6 +193,10 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Si
 }
 
 /// Serves with everything bound and opened, and with no more rights than that needs.
+#[cfg_attr(
+    not(feature = "system"),
+    expect(unused_variables, clippy::needless_pass_by_value, reason = "only a signal has it read anew")
+)]
 fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
     match sandbox::drop_rights(&settings.process) {
         Ok(None) => {}
@@ -209,7 +215,7 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
         error!("Error: {complaint}");
         return ExitCode::from(EXIT_FAILURE);
     }
-    server.reload_by(settings, Box::new(move || read_anew(file.as_deref(), &given)));
+    server.reload_by(settings, Box::new(move |old| read_anew(old, file.as_deref(), &given)));
     // What was read for that is needed no more.
     foreign::trim();
     info!("brooklet version {VERSION} running");
@@ -227,11 +233,14 @@ fn leave_number(path: &Path) -> io::Result<()> {
     files::write(path, format!("{}\n", process::id()).as_bytes())
 }
 
-/// The configuration as it is now, for a broker that runs.
-fn read_anew(file: Option<&str>, given: &CommandLine) -> Option<Settings> {
+/// The configuration as it is now, for a broker that runs, and how it differs from what it was.
+#[cfg(feature = "system")]
+fn read_anew(old: &Settings, file: Option<&str>, given: &CommandLine) -> Option<(Settings, Changes)> {
     let (settings, warnings) = read(file, given);
     for warning in warnings {
         warn!("Warning: {warning}");
     }
-    settings.inspect_err(|errors| errors.iter().for_each(|error| error!("Error: {error}"))).ok()
+    let new = settings.inspect_err(|errors| errors.iter().for_each(|error| error!("Error: {error}"))).ok()?;
+    let changes = file::changes(old, &new);
+    Some((new, changes))
 }

@@ -5,6 +5,7 @@
 //! calls each of them stands in its description.
 
 mod complaint;
+mod log;
 
 use core::net::IpAddr;
 use std::fmt;
@@ -19,8 +20,12 @@ use crate::core::switches::Switches;
 use crate::protocol::proxy::Proxy;
 
 pub use complaint::{COMPLAINTS_MAXIMUM, Complaint, Complaints};
+pub use log::{Log, LogDestination, LogKinds, LogTime};
 
-/// Everything that a configuration and a command line can say.
+/// How often `$SYS` topics are brought up to date where the operator has said nothing.
+const SYSTEM_INTERVAL: Duration = Duration::from_seconds(10);
+
+/// Everything that a configuration and a command line can say. By default there is no listener.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Bounds of the whole broker.
@@ -37,6 +42,20 @@ pub struct Settings {
     pub persistence: Option<Persistence>,
     /// What the process does with itself.
     pub process: Process,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            switches: Switches::default(),
+            listeners: Vec::new(),
+            log: Log::default(),
+            system_interval: Some(SYSTEM_INTERVAL),
+            persistence: None,
+            process: Process::default(),
+        }
+    }
 }
 
 /// One place where clients come in.
@@ -165,7 +184,7 @@ pub enum Protocol {
 }
 
 /// TLS at a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// The chain of certificates to show, PEM (`certfile`).
     pub certificate: PathBuf,
@@ -276,69 +295,6 @@ impl Default for Security {
     }
 }
 
-/// What is logged, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// Where the lines go (`log_dest`), each to all of these; nowhere, if there are none.
-    pub destinations: Vec<LogDestination>,
-    /// Which kinds of lines are written (`log_type`).
-    pub kinds: LogKinds,
-    /// How the time is written in front of a line (`log_timestamp`, `log_timestamp_format`).
-    pub time: LogTime,
-    /// Whether clients that come and go are lines of the log (`connection_messages`).
-    pub has_connections: bool,
-}
-
-/// Where lines of the log go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogDestination {
-    /// Standard error.
-    StandardError,
-    /// Standard output.
-    StandardOutput,
-    /// A file, which is opened again on SIGHUP.
-    File(PathBuf),
-    /// The system's log, with this facility (`log_facility`, 0 to 7 for local0 to local7; `None` for daemon).
-    Syslog(Option<u8>),
-    /// The topics below `$SYS/broker/log`.
-    Topic,
-}
-
-/// Kinds of lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one word of the configuration")]
-pub struct LogKinds {
-    /// What could not be done.
-    pub error: bool,
-    /// What an operator should look at.
-    pub warning: bool,
-    /// What an operator wants to know.
-    pub notice: bool,
-    /// What is of interest now and then.
-    pub information: bool,
-    /// Every packet.
-    pub debug: bool,
-    /// Subscriptions that come.
-    pub subscribe: bool,
-    /// Subscriptions that go.
-    pub unsubscribe: bool,
-    /// What WebSocket connections say.
-    pub websockets: bool,
-    /// Whatever has no kind of its own.
-    pub internal: bool,
-}
-
-/// How the time is written in front of a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTime {
-    /// Not at all.
-    None,
-    /// Seconds since 1970.
-    Epoch,
-    /// As `strftime` would.
-    Format(String),
-}
-
 /// The file that a broker keeps its state in, if it is told no other (`persistence_file`).
 pub const PERSISTENCE_FILE: &str = "brooklet.db";
 
@@ -355,6 +311,18 @@ pub struct Persistence {
     pub commit_delay: Duration,
     /// What becomes of a file that is damaged (`persistence_damaged`).
     pub on_damage: OnDamage,
+}
+
+impl Default for Persistence {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::from("."),
+            file: PERSISTENCE_FILE.to_owned(),
+            durability: Durability::default(),
+            commit_delay: Duration::ZERO,
+            on_damage: OnDamage::default(),
+        }
+    }
 }
 
 /// What becomes of a file that is damaged.

@@ -63,7 +63,12 @@ fn serve(file: PathBuf) -> (thread::JoinHandle<()>, Names) {
             server.open(listener).unwrap();
         }
         server.enforce().unwrap();
-        server.reload_by(settings, Box::new(move || Some(self::settings(&file))));
+        let read = move |old: &Settings| {
+            let new = self::settings(&file);
+            let changes = file::changes(old, &new);
+            Some((new, changes))
+        };
+        server.reload_by(settings, Box::new(read));
         tell.send(()).unwrap();
         server.run().unwrap();
     });

@@ -12,7 +12,6 @@ mod clock;
 #[cfg(feature = "system")]
 mod contents;
 pub mod dial;
-mod differences;
 mod entrance;
 mod footprint;
 #[cfg(feature = "persistence")]
@@ -85,6 +84,7 @@ use listener::{Listener, SOCKETS_MAXIMUM};
 #[cfg(feature = "system")]
 use names::Reloading;
 use notify::Notifier;
+#[cfg(feature = "system")]
 use operate::Configuration;
 use reading::READS_OF_SUSPECT;
 use resolver::Resolver;

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::listener::unbound;
-use super::plan::Plan;
+use super::plan::{Changes, Plan};
 use super::resolver::{Answer, Resolver, Ticket, address_of};
 use crate::base::time::{Duration, Time};
 use crate::settings::{Address, Complaint, Listener, Settings};
@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_seconds(30);
 pub(super) struct Reloading {
     pub(super) new: Settings,
     pub(super) plan: Plan,
+    pub(super) changes: Changes,
     /// The hosts of the listeners that are new, in the order of the plan.
     hosts: Vec<Host>,
     /// When it is given up.
@@ -33,9 +34,14 @@ enum Host {
 
 impl Reloading {
     /// Asks for the addresses of all names that the plan needs.
-    pub(super) fn begin(new: Settings, plan: Plan, resolver: &mut Resolver, now: Time) -> Self {
+    pub(super) fn begin(
+        new: Settings,
+        (plan, changes): (Plan, Changes),
+        resolver: &mut Resolver,
+        now: Time,
+    ) -> Self {
         let hosts = plan.added.iter().map(|&index| Host::of(&new.listeners[index], resolver)).collect();
-        Self { new, plan, hosts, until: now + PATIENCE }
+        Self { new, plan, changes, hosts, until: now + PATIENCE }
     }
 
     /// What a question was answered with.

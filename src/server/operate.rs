@@ -10,15 +10,16 @@ use super::Server;
 use super::contents::Contents;
 use super::footprint::without_process;
 use super::names::Reloading;
-use super::plan::{Plan, changes};
+use super::plan::{Changes, plan};
 use super::signals::Signal;
 pub use super::signals::Signals;
 
 /// Filters that are written to the log at one time.
 const FILTERS_MAXIMUM: usize = 10_000;
 
-/// Reads the configuration anew. Whoever does it has said in the log what is wrong, if it is `None`.
-pub type Reader = Box<dyn FnMut() -> Option<Settings>>;
+/// Reads the configuration anew, and tells how it differs from the former settings. It has said in the log what is
+/// wrong, if it is `None`.
+pub type Reader = Box<dyn FnMut(&Settings) -> Option<(Settings, Changes)>>;
 
 /// What a server was configured with, and where to read it anew.
 pub(super) struct Configuration {
@@ -77,12 +78,12 @@ impl Server {
             former.withdraw(&mut self.resolver);
         }
         let Some(configuration) = &mut self.configuration else { return };
-        let Some(new) = (configuration.read)() else {
+        let Some((new, changes)) = (configuration.read)(&configuration.settings) else {
             warn!("The configuration stays as it was.");
             return;
         };
-        let plan = changes(&configuration.settings, &new);
-        let reloading = Reloading::begin(new, plan, &mut self.resolver, self.clock.now());
+        let plan = plan(&configuration.settings.listeners, &new.listeners);
+        let reloading = Reloading::begin(new, (plan, changes), &mut self.resolver, self.clock.now());
         self.reloading = Some(Box::new(reloading));
     }
 
@@ -101,7 +102,7 @@ impl Server {
     fn finish_reload(&mut self, reloading: Reloading) {
         reloading.withdraw(&mut self.resolver);
         let hosts = reloading.addresses();
-        let Reloading { new, mut plan, .. } = reloading;
+        let Reloading { new, plan, mut changes, .. } = reloading;
         let Some(Configuration { settings: old, .. }) = &self.configuration else { return };
         let (log, interval) = (old.log.clone(), old.system_interval);
         let outcome = hosts.and_then(|hosts| {
@@ -122,11 +123,11 @@ impl Server {
         self.broker.set_switches(new.switches);
         if let Some(configuration) = &mut self.configuration {
             let contents = Contents::of(&new);
-            plan.applied.extend(configuration.contents.differences(&contents));
+            changes.applied.extend(configuration.contents.differences(&contents));
             configuration.contents = contents;
             configuration.settings = new;
         }
-        report(&plan);
+        report(&changes);
     }
 }
 
@@ -134,12 +135,12 @@ fn reopen_logs() {
     logging::reopen().iter().for_each(|complaint| error!("Error: {complaint}"));
 }
 
-fn report(plan: &Plan) {
-    for line in &plan.applied {
+fn report(changes: &Changes) {
+    for line in &changes.applied {
         info!("{line}");
     }
-    for line in &plan.waiting {
+    for line in &changes.waiting {
         warn!("{line}");
     }
-    info!("The files were read anew{}.", if plan.is_empty() { ", no setting has changed" } else { "" });
+    info!("The files were read anew{}.", if changes.is_empty() { ", no setting has changed" } else { "" });
 }

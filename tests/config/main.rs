@@ -4,7 +4,7 @@ mod binary;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod digest;
 mod keywords;
-#[cfg(all(feature = "tls", feature = "websocket"))]
+#[cfg(all(feature = "system", feature = "tls", feature = "websocket"))]
 mod plan;
 #[cfg(all(feature = "tls", feature = "websocket"))]
 mod table;

@@ -1,7 +1,7 @@
 //! What a reload changes, told from two configurations.
 
 use brooklet::config::file::{self, CommandLine, Step};
-use brooklet::server::plan::{Plan, changes};
+use brooklet::server::plan::{Changes, plan};
 use brooklet::settings::Settings;
 
 fn settings(text: &str) -> Settings {
@@ -13,25 +13,28 @@ fn settings(text: &str) -> Settings {
     settings
 }
 
-fn plan(old: &str, new: &str) -> Plan {
-    changes(&settings(old), &settings(new))
+fn changes(old: &str, new: &str) -> Changes {
+    file::changes(&settings(old), &settings(new))
 }
 
 #[test]
 fn the_same_settings_change_nothing_wherever_they_are_written() {
-    let plan = plan(
-        "listener 1883\nlistener 8883\nmax_qos 1\n",
-        "# moved\n\nlistener 8883\nmax_qos 1\nlistener 1883\n",
+    let (old, new) = (
+        settings("listener 1883\nlistener 8883\nmax_qos 1\n"),
+        settings("# moved\n\nlistener 8883\nmax_qos 1\nlistener 1883\n"),
     );
-    assert!(plan.is_empty(), "{plan:?}");
+    let changes = file::changes(&old, &new);
+    assert!(changes.is_empty(), "{changes:?}");
+    let plan = plan(&old.listeners, &new.listeners);
     assert_eq!(plan.kept, [(1, 0), (0, 1)]);
     assert_eq!((plan.added, plan.removed), (vec![], vec![]));
 }
 
 #[test]
 fn listeners_come_and_go_by_their_sockets() {
-    let plan =
-        plan("listener 1883\nlistener 1884\n", "listener 0 /run/a\nlistener 1884\nlistener 1883 ::1\n");
+    let old = settings("listener 1883\nlistener 1884\n");
+    let new = settings("listener 0 /run/a\nlistener 1884\nlistener 1883 ::1\n");
+    let plan = plan(&old.listeners, &new.listeners);
     assert_eq!(plan.kept, [(1, 1)]);
     assert_eq!((plan.added, plan.removed), (vec![0, 2], vec![0]));
     let expected = [
@@ -39,8 +42,9 @@ fn listeners_come_and_go_by_their_sockets() {
         "Listener at port 1883 of ::1 is new.",
         "Listener at port 1883 is gone.",
     ];
-    assert_eq!(plan.applied, expected);
-    assert!(plan.waiting.is_empty());
+    let changes = file::changes(&old, &new);
+    assert_eq!(changes.applied, expected);
+    assert!(changes.waiting.is_empty());
 }
 
 #[test]
@@ -73,6 +77,12 @@ fn what_is_applied_and_what_waits_is_told() {
             "persistence was false and is true now, which takes effect after a restart.",
         ),
         ("user a", "user b", "", "user was a and is b now, which takes effect after a restart."),
+        (
+            "persistence true",
+            "persistence true\ndurability everysec",
+            "",
+            "durability was always and is everysec now",
+        ),
         ("", "pid_file /a", "", "pid_file was none and is /a now, which takes effect after a restart."),
         ("listener 1", "listener 1\nallow_anonymous true", "allow_anonymous was false and is true now.", ""),
         ("listener 1", "listener 1\nmount_point a/", "mount_point was none and is a/ now, for those who", ""),
@@ -96,23 +106,23 @@ fn what_is_applied_and_what_waits_is_told() {
             "",
         ),
     ] {
-        let plan = plan(old, new);
-        for (lines, expected) in [(&plan.applied, applied), (&plan.waiting, waiting)] {
-            assert_eq!(lines.len(), usize::from(!expected.is_empty()), "{new}: {plan:?}");
-            assert!(lines.iter().all(|line| line.contains(expected)), "{new}: {plan:?}");
+        let changes = changes(old, new);
+        for (lines, expected) in [(&changes.applied, applied), (&changes.waiting, waiting)] {
+            assert_eq!(lines.len(), usize::from(!expected.is_empty()), "{new}: {changes:?}");
+            assert!(lines.iter().all(|line| line.contains(expected)), "{new}: {changes:?}");
         }
-        assert!(!plan.is_empty());
+        assert!(!changes.is_empty());
     }
 }
 
 #[test]
 fn every_keyword_of_a_listener_is_named() {
-    let plan = plan("listener 1", "listener 1\nprotocol websockets\ncertfile /c\nkeyfile /k");
+    let changes = changes("listener 1", "listener 1\nprotocol websockets\ncertfile /c\nkeyfile /k");
     for part in
         ["protocol was mqtt and is websockets", "certfile was none and is /c", "keyfile was none and is /k"]
     {
-        let naming = plan.applied.iter().filter(|line| line.contains(part));
-        assert_eq!(naming.count(), 1, "{part}: {plan:?}");
+        let naming = changes.applied.iter().filter(|line| line.contains(part));
+        assert_eq!(naming.count(), 1, "{part}: {changes:?}");
     }
-    assert!(plan.applied.iter().all(|line| line.starts_with("Listener at port 1: ")), "{plan:?}");
+    assert!(changes.applied.iter().all(|line| line.starts_with("Listener at port 1: ")), "{changes:?}");
 }

@@ -1,12 +1,19 @@
-//! What has been said so far, while statements are read: nothing is filled in yet.
+//! What has been said so far, while statements are read. What is final as it is said stands in settings already; the
+//! rest is what has to fit together, or is said of one thing and holds for another.
 
-use crate::base::time::Duration;
-use crate::core::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
-use crate::protocol::codec::QoS;
+use std::path::PathBuf;
+
+use crate::core::limits::Limits;
+use crate::core::listener::ListenerOptions;
 use crate::protocol::proxy::Proxy;
-use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnDamage};
+use crate::settings::{Family, Network, Persistence, Security, Settings, Tls};
 
-use super::Place;
+use super::outcome::Place;
+
+/// The port of MQTT without TLS.
+pub(super) const DEFAULT_PORT: u16 = 1883;
+/// Bytes of the HTTP request of a WebSocket.
+pub(super) const WEBSOCKET_HEADERS: usize = 8 * 1024;
 
 /// What the command line and the environment say beside the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,10 +55,6 @@ pub enum Verbosity {
 pub(super) struct Said(Vec<(&'static str, Place)>);
 
 impl Said {
-    pub(super) const fn new() -> Self {
-        Self(Vec::new())
-    }
-
     /// Notes where a keyword was said; the place before, if it was said already.
     pub(super) fn insert(&mut self, keyword: &'static str, place: Place) -> Option<Place> {
         match self.0.iter_mut().find(|(said, _)| *said == keyword) {
@@ -77,86 +80,66 @@ impl Said {
     }
 }
 
-/// What is said of the whole broker.
-#[derive(Clone, Debug)]
-pub(super) struct Globals {
-    pub said: Said,
-    pub memory_limit: Option<usize>,
-    pub packet_size: Option<usize>,
-    pub message_size: Option<usize>,
-    pub connections: Option<usize>,
-    pub sessions: Option<usize>,
-    pub in_flight: Option<u16>,
-    pub queue_length: Option<usize>,
-    pub queue_bytes: Option<usize>,
-    pub subscriptions: Option<usize>,
-    pub matches: Option<usize>,
-    pub session_expiry: Option<u32>,
-    pub keep_alive: Option<u16>,
-    pub retry_interval: Option<Duration>,
-    pub queues_at_most_once: bool,
-    pub raises_qos: bool,
-    pub is_retain_available: bool,
-    pub checks_retain_source: bool,
-    pub password_attempts: Option<usize>,
-    pub client_identifier_prefix: Option<Box<str>>,
-    pub websocket_headers: Option<usize>,
-    pub system_interval: u16,
-    pub log_destinations: Option<Vec<LogDestination>>,
-    pub log_facility: Option<u8>,
-    pub log_kinds: Option<LogKinds>,
-    pub log_format: Option<String>,
-    pub has_log_time: bool,
-    pub has_connection_messages: bool,
-    pub is_persistent: bool,
-    pub persistence_location: Option<String>,
-    pub persistence_file: Option<String>,
-    pub durability: Durability,
-    pub commit_delay: u8,
-    pub on_damage: OnDamage,
-    pub pid_file: Option<String>,
-    pub user: Option<String>,
+/// Everything that was said.
+#[derive(Debug)]
+pub(super) struct Drafts {
+    pub globals: Globals,
+    pub security: SecurityDraft,
+    /// The listener that nobody has named: the old `port` and `bind_address`, and options before any `listener`.
+    pub unnamed: ListenerDraft,
+    pub listeners: Vec<ListenerDraft>,
 }
 
-impl Default for Globals {
-    fn default() -> Self {
+impl Drafts {
+    pub(super) fn new() -> Self {
         Self {
-            said: Said::new(),
-            memory_limit: None,
-            packet_size: None,
-            message_size: None,
-            connections: None,
-            sessions: None,
-            in_flight: None,
-            queue_length: None,
-            queue_bytes: None,
-            subscriptions: None,
-            matches: None,
-            session_expiry: None,
-            keep_alive: None,
-            retry_interval: None,
-            queues_at_most_once: false,
-            raises_qos: false,
-            is_retain_available: true,
-            checks_retain_source: true,
-            password_attempts: None,
-            client_identifier_prefix: None,
-            websocket_headers: None,
-            system_interval: 10,
-            log_destinations: None,
+            globals: Globals::new(),
+            security: SecurityDraft::default(),
+            unnamed: ListenerDraft::new(None),
+            listeners: Vec::new(),
+        }
+    }
+}
+
+/// Where the value of a statement may go.
+pub(super) struct Target<'a> {
+    pub globals: &'a mut Globals,
+    /// Of the listener that is open.
+    pub options: &'a mut Options,
+    /// Of that listener, or of all.
+    pub security: &'a mut SecurityDraft,
+}
+
+/// What is said of the whole broker.
+#[derive(Debug)]
+pub(super) struct Globals {
+    pub said: Said,
+    /// What is final, or nearly so. There are no listeners in it.
+    pub settings: Settings,
+    pub log_facility: Option<u8>,
+    pub log_format: Option<String>,
+    pub has_log_time: bool,
+    pub is_persistent: bool,
+    pub persistence: Persistence,
+    /// What holds for every listener, and what none has for itself.
+    pub security: Security,
+    pub client_identifier_prefixes: Vec<Box<str>>,
+    pub websocket_headers: usize,
+}
+
+impl Globals {
+    fn new() -> Self {
+        Self {
+            said: Said::default(),
+            settings: Settings::default(),
             log_facility: None,
-            log_kinds: None,
             log_format: None,
             has_log_time: true,
-            has_connection_messages: true,
             is_persistent: false,
-            persistence_location: None,
-            persistence_file: None,
-            durability: Durability::default(),
-            commit_delay: 0,
-            on_damage: OnDamage::default(),
-            pid_file: None,
-            user: None,
+            persistence: Persistence::default(),
+            security: Security { checks_retain_source: true, ..Security::default() },
+            client_identifier_prefixes: Vec::new(),
+            websocket_headers: WEBSOCKET_HEADERS,
         }
     }
 }
@@ -166,60 +149,55 @@ impl Default for Globals {
 pub(super) struct SecurityDraft {
     pub said: Said,
     pub allows_anonymous: Option<bool>,
-    pub passwords: Option<String>,
-    pub access: Option<String>,
+    pub passwords: Option<PathBuf>,
+    pub access: Option<PathBuf>,
     pub allows_empty_client_identifier: Option<bool>,
-    pub drawn_prefix: Option<String>,
+    pub drawn_prefix: Option<Box<str>>,
 }
 
 /// What is said of one listener.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct ListenerDraft {
-    pub said: Said,
     /// Where its `listener` or `port` stands; `None` for the listener that nobody has named.
     pub place: Option<Place>,
     pub port: Option<u16>,
     pub host: Option<String>,
     pub path: Option<String>,
+    pub options: Options,
     pub security: SecurityDraft,
+}
+
+/// What is said behind a `listener`.
+#[derive(Debug, PartialEq)]
+pub(super) struct Options {
+    pub said: Said,
+    /// What is final, but for the User Name, what is said in all of a [`SecurityDraft`], and what follows from limits.
+    pub rules: ListenerOptions,
     /// Said of this listener whether or not `per_listener_settings`.
     pub own_anonymous: Option<bool>,
-    pub own_drawn_prefix: Option<String>,
-    pub name: Option<String>,
+    pub own_drawn_prefix: Option<Box<str>>,
+    pub name: Option<Box<str>>,
     pub interface: Option<String>,
     pub family: Family,
     pub is_websocket: bool,
     pub origins: Vec<String>,
-    pub certificate: Option<String>,
-    pub key: Option<String>,
-    pub authorities: Option<String>,
-    pub authorities_directory: Option<String>,
-    pub revoked: Option<String>,
-    pub requires_certificate: bool,
-    pub is_1_3_only: bool,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Without its certificate and key.
+    pub tls: Tls,
     pub identity_is_user_name: bool,
     pub subject_is_user_name: bool,
     pub proxy: Option<Proxy>,
     pub proxy_requires_tls: bool,
     pub proxies: Vec<Network>,
     pub connections: usize,
-    pub versions: [bool; 3],
-    pub maximum_qos: QoS,
-    pub topic_aliases: u16,
-    pub outbound_topic_aliases: u16,
-    pub mount_point: Option<String>,
-    pub user_name_is_client_identifier: bool,
 }
 
-impl ListenerDraft {
-    pub(super) fn new(place: Option<Place>) -> Self {
+impl Options {
+    fn new() -> Self {
         Self {
-            said: Said::new(),
-            place,
-            port: None,
-            host: None,
-            path: None,
-            security: SecurityDraft::default(),
+            said: Said::default(),
+            rules: ListenerOptions::within(&Limits::default()),
             own_anonymous: None,
             own_drawn_prefix: None,
             name: None,
@@ -229,29 +207,38 @@ impl ListenerDraft {
             origins: Vec::new(),
             certificate: None,
             key: None,
-            authorities: None,
-            authorities_directory: None,
-            revoked: None,
-            requires_certificate: false,
-            is_1_3_only: false,
+            tls: Tls::default(),
             identity_is_user_name: false,
             subject_is_user_name: false,
             proxy: None,
             proxy_requires_tls: false,
             proxies: Vec::new(),
             connections: usize::MAX,
-            versions: [true; 3],
-            maximum_qos: QoS::ExactlyOnce,
-            topic_aliases: 10,
-            outbound_topic_aliases: OUTBOUND_TOPIC_ALIAS_MAXIMUM,
-            mount_point: None,
-            user_name_is_client_identifier: false,
+        }
+    }
+}
+
+impl ListenerDraft {
+    pub(super) fn new(place: Option<Place>) -> Self {
+        Self {
+            place,
+            port: None,
+            host: None,
+            path: None,
+            options: Options::new(),
+            security: SecurityDraft::default(),
         }
     }
 
-    /// Whether nothing is said of it that differs from what holds for every listener.
+    /// Whether no option of it differs from what holds for every listener.
     pub(super) fn says_nothing(&self) -> bool {
         let security = SecurityDraft { said: self.security.said.clone(), ..SecurityDraft::default() };
-        *self == Self { said: self.said.clone(), security, ..Self::new(None) }
+        let options = Options { said: self.options.said.clone(), ..Options::new() };
+        self.security == security && self.options == options
+    }
+
+    /// Where something was said of it; where the listener itself stands, failing that.
+    pub(super) fn place_of(&self, keyword: &str) -> Option<&Place> {
+        self.options.said.place(keyword).or(self.place.as_ref())
     }
 }

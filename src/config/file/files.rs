@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::build::settle;
 use super::drafts::CommandLine;
 use super::keywords::{Meaning, Special};
-use super::settle::{Step, settle};
+use super::outcome::{Finding, Outcome, Place};
+use super::statements::Step;
 use super::text::{Statement, parse};
-use super::{Finding, Outcome, Place};
 use crate::base::files;
 
 /// Bytes of a file that are read; a larger one is an error.

@@ -4,7 +4,7 @@
 use crate::base::fuzzing::Input;
 use crate::settings::Address;
 
-use super::keywords::KEYWORDS;
+use super::keywords::keywords;
 use super::{CommandLine, Finding, Outcome, Place, Statement, Step, parse, settle};
 
 /// Bytes of a text that is composed, roughly: enough for keywords to meet, and few enough for many tries.
@@ -45,9 +45,10 @@ fn composed(data: &[u8]) -> String {
         "a # b",
     ];
     let mut input = Input::new(data);
+    let keywords: Vec<_> = keywords().collect();
     let mut text = String::new();
     while !input.is_empty() && text.len() < COMPOSED_MAXIMUM {
-        let keyword = &KEYWORDS[input.below(KEYWORDS.len())];
+        let keyword = keywords[input.below(keywords.len())];
         // Families go on behind their name.
         let end = if keyword.name.ends_with('_') { "x" } else { "" };
         text.push_str(&format!("{}{end} {}\n", keyword.name, input.pick(&VALUES)));

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::keywords::{KEYWORDS, Keyword, Meaning};
-use super::{Finding, Place};
+use super::keywords::{Keyword, Meaning, keywords};
+use super::outcome::{Finding, Place};
 use crate::base::escape::keyword_in;
 use crate::protocol::utf8::is_sound_character;
 use crate::settings::COMPLAINTS_MAXIMUM;
@@ -104,7 +104,7 @@ fn is_space(character: char) -> bool {
 
 /// The row of the table for a word.
 fn find(word: &str) -> Option<&'static Keyword> {
-    KEYWORDS.iter().find(|keyword| match keyword.meaning {
+    keywords().find(|keyword| match keyword.meaning {
         Meaning::Family(_) => word.strip_prefix(keyword.name).is_some_and(|rest| !rest.is_empty()),
         _ => keyword.name == word,
     })
@@ -127,8 +127,7 @@ fn unknown(word: &str, is_guessed: bool) -> String {
 fn nearest(word: &str) -> Option<&'static str> {
     let word: Vec<char> = word.to_ascii_lowercase().replace('-', "_").chars().collect();
     let most = (word.len() / 3).clamp(1, 4);
-    KEYWORDS
-        .iter()
+    keywords()
         .map(|keyword| (slips(&word, keyword.name), keyword.name))
         .filter(|&(slips, _)| slips <= most)
         .min()

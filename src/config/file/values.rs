@@ -1,11 +1,12 @@
 //! What keywords may be given, beyond switches, numbers and plain texts. An error says what was expected.
 
+use crate::base::time::Duration;
 use crate::protocol::codec::QoS;
 use crate::protocol::proxy::Proxy;
 use crate::protocol::topic::TopicName;
 use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnDamage};
 
-use super::drafts::{Globals, ListenerDraft};
+use super::drafts::WEBSOCKET_HEADERS;
 
 /// The least memory that holds the largest packet and lets anybody in.
 pub const MEMORY_LIMIT_MINIMUM: usize = 4 * 1024 * 1024;
@@ -23,19 +24,18 @@ pub fn bytes(text: &str) -> Option<usize> {
     count.checked_mul(unit)
 }
 
-pub(super) fn memory_limit(globals: &mut Globals, text: &str) -> Result<(), String> {
-    let count = bytes(text).ok_or("a number of bytes, with K, M or G for units, or 0 for no limit")?;
+pub(super) const BYTES: &str = "a number of bytes, with K, M or G for units, or 0 for no limit";
+
+pub(super) fn memory_limit(text: &str) -> Result<Option<usize>, &'static str> {
+    let count = bytes(text).ok_or(BYTES)?;
     if (1..MEMORY_LIMIT_MINIMUM).contains(&count) {
-        return Err(
-            "4M or more, which holds the largest packet and lets somebody in, or 0 for no limit".to_owned()
-        );
+        return Err("4M or more, which holds the largest packet and lets somebody in, or 0 for no limit");
     }
-    globals.memory_limit = Some(count).filter(|&count| count > 0);
-    Ok(())
+    Ok(Some(count).filter(|&count| count > 0))
 }
 
-/// A whole number and one letter: seconds, hours, days, weeks, months of 30 and years of 365 days.
-pub(super) fn expiration(globals: &mut Globals, text: &str) -> Result<(), String> {
+/// A whole number and one letter: seconds, hours, days, weeks, months of 30 and years of 365 days. In seconds.
+pub(super) fn expiration(text: &str) -> Result<u32, &'static str> {
     const UNITS: [(char, u64); 6] =
         [('s', 1), ('h', 3600), ('d', 86_400), ('w', 604_800), ('m', 2_592_000), ('y', 31_536_000)];
     let seconds = UNITS.iter().find_map(|&(letter, unit)| {
@@ -45,13 +45,16 @@ pub(super) fn expiration(globals: &mut Globals, text: &str) -> Result<(), String
     let seconds = seconds
         .filter(|&seconds| seconds > 0)
         .ok_or("a whole number above zero and s, h, d, w, m (30 days) or y behind it, as in '14d'")?;
-    globals.session_expiry = Some(u32::try_from(seconds).unwrap_or(u32::MAX));
-    Ok(())
+    Ok(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
-pub(super) fn log_destination(globals: &mut Globals, text: &str) -> Result<(), String> {
+pub(super) const LOG_DESTINATIONS: &str = "stdout, stderr, syslog, topic, none or 'file PATH'";
+
+pub(super) fn log_destination(
+    destinations: &mut Vec<LogDestination>,
+    text: &str,
+) -> Result<(), &'static str> {
     let (kind, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
-    let destinations = globals.log_destinations.get_or_insert_default();
     let destination = match kind {
         "none" => {
             destinations.clear();
@@ -61,17 +64,15 @@ pub(super) fn log_destination(globals: &mut Globals, text: &str) -> Result<(), S
         "stdout" => LogDestination::StandardOutput,
         "syslog" => LogDestination::Syslog(None),
         "topic" => LogDestination::Topic,
-        "file" if rest.trim().is_empty() => return Err("the path of a file behind 'file'".to_owned()),
+        "file" if rest.trim().is_empty() => return Err("the path of a file behind 'file'"),
         "file" => {
             if destinations.iter().any(|there| matches!(there, LogDestination::File(_))) {
-                return Err("only one file".to_owned());
+                return Err("only one file");
             }
             LogDestination::File(rest.trim().into())
         }
-        "dlt" => {
-            return Err("stdout, stderr, syslog, topic, none or 'file PATH'; DLT is not there".to_owned());
-        }
-        _ => return Err("stdout, stderr, syslog, topic, none or 'file PATH'".to_owned()),
+        "dlt" => return Err("stdout, stderr, syslog, topic, none or 'file PATH'; DLT is not there"),
+        _ => return Err(LOG_DESTINATIONS),
     };
     if !destinations.contains(&destination) {
         destinations.push(destination);
@@ -79,164 +80,165 @@ pub(super) fn log_destination(globals: &mut Globals, text: &str) -> Result<(), S
     Ok(())
 }
 
-pub(super) const NO_KINDS: LogKinds = all_kinds(false);
-pub(super) const ALL_KINDS: LogKinds = all_kinds(true);
+/// Which field of the kinds of lines is whose.
+type Kind = (&'static str, fn(&mut LogKinds) -> &mut bool);
 
-const fn all_kinds(is_on: bool) -> LogKinds {
-    LogKinds {
-        error: is_on,
-        warning: is_on,
-        notice: is_on,
-        information: is_on,
-        debug: is_on,
-        subscribe: is_on,
-        unsubscribe: is_on,
-        websockets: is_on,
-        internal: is_on,
+/// The words for kinds of lines.
+pub(super) static LOG_KINDS: &[Kind] = &[
+    ("error", |kinds| &mut kinds.error),
+    ("warning", |kinds| &mut kinds.warning),
+    ("notice", |kinds| &mut kinds.notice),
+    ("information", |kinds| &mut kinds.information),
+    ("debug", |kinds| &mut kinds.debug),
+    ("subscribe", |kinds| &mut kinds.subscribe),
+    ("unsubscribe", |kinds| &mut kinds.unsubscribe),
+    ("websockets", |kinds| &mut kinds.websockets),
+    ("internal", |kinds| &mut kinds.internal),
+];
+
+pub(super) fn log_kind(kinds: &mut LogKinds, text: &str) -> Result<(), &'static str> {
+    match (text, LOG_KINDS.iter().find(|(name, _)| *name == text)) {
+        ("none", _) => *kinds = LogKinds::NONE,
+        ("all", _) => *kinds = LogKinds::ALL,
+        (_, Some((_, kind))) => *kind(kinds) = true,
+        (_, None) => {
+            return Err(
+                "error, warning, notice, information, debug, subscribe, unsubscribe, websockets, internal, \
+                 all or none",
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(super) const DURABILITIES: &str = "always, everysec or none";
+
+pub(super) fn durability(text: &str) -> Result<Durability, &'static str> {
+    match text {
+        "always" => Ok(Durability::Always),
+        "everysec" => Ok(Durability::EverySecond),
+        "none" => Ok(Durability::None),
+        _ => Err(DURABILITIES),
     }
 }
 
-pub(super) fn log_kind(globals: &mut Globals, text: &str) -> Result<(), String> {
-    let kinds = globals.log_kinds.get_or_insert(NO_KINDS);
-    let kind = match text {
-        "none" => {
-            *kinds = NO_KINDS;
-            return Ok(());
-        }
-        "all" => {
-            *kinds = ALL_KINDS;
-            return Ok(());
-        }
-        "error" => &mut kinds.error,
-        "warning" => &mut kinds.warning,
-        "notice" => &mut kinds.notice,
-        "information" => &mut kinds.information,
-        "debug" => &mut kinds.debug,
-        "subscribe" => &mut kinds.subscribe,
-        "unsubscribe" => &mut kinds.unsubscribe,
-        "websockets" => &mut kinds.websockets,
-        "internal" => &mut kinds.internal,
-        _ => {
-            let kinds =
-                "error, warning, notice, information, debug, subscribe, unsubscribe, websockets, internal";
-            return Err(format!("{kinds}, all or none"));
-        }
-    };
-    *kind = true;
-    Ok(())
+pub(super) const ON_DAMAGE: &str = "refuse or set_aside";
+
+pub(super) fn on_damage(text: &str) -> Result<OnDamage, &'static str> {
+    match text {
+        "refuse" => Ok(OnDamage::Refuse),
+        "set_aside" => Ok(OnDamage::SetAside),
+        _ => Err(ON_DAMAGE),
+    }
 }
 
-pub(super) fn durability(globals: &mut Globals, text: &str) -> Result<(), String> {
-    globals.durability = match text {
-        "always" => Durability::Always,
-        "everysec" => Durability::EverySecond,
-        "none" => Durability::None,
-        _ => return Err("always, everysec or none".to_owned()),
-    };
-    Ok(())
+pub(super) const PROTOCOLS: &str = "mqtt or websockets";
+
+pub(super) fn is_websocket(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "mqtt" => Ok(false),
+        "websockets" => Ok(true),
+        "http_api" => Err("mqtt or websockets; there is no HTTP interface here"),
+        _ => Err(PROTOCOLS),
+    }
 }
 
-pub(super) fn on_damage(globals: &mut Globals, text: &str) -> Result<(), String> {
-    globals.on_damage = match text {
-        "refuse" => OnDamage::Refuse,
-        "set_aside" => OnDamage::SetAside,
-        _ => return Err("refuse or set_aside".to_owned()),
-    };
-    Ok(())
+pub(super) const FAMILIES: &str = "ipv4 or ipv6";
+
+pub(super) fn family(text: &str) -> Result<Family, &'static str> {
+    match text {
+        "ipv4" => Ok(Family::V4),
+        "ipv6" => Ok(Family::V6),
+        _ => Err(FAMILIES),
+    }
 }
 
-pub(super) fn protocol(listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
-    listener.is_websocket = match text {
-        "mqtt" => false,
-        "websockets" => true,
-        "http_api" => return Err("mqtt or websockets; there is no HTTP interface here".to_owned()),
-        _ => return Err("mqtt or websockets".to_owned()),
-    };
-    Ok(())
+/// The older versions are not spoken: their clients stay outside, which weakens nothing.
+pub(super) fn is_1_3_only(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "tlsv1.3" => Ok(true),
+        "tlsv1.2" | "tlsv1.1" | "tlsv1" => Ok(false),
+        _ => Err("tlsv1.2 or tlsv1.3"),
+    }
 }
 
-pub(super) fn family(listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
-    listener.family = match text {
-        "ipv4" => Family::V4,
-        "ipv6" => Family::V6,
-        _ => return Err("ipv4 or ipv6".to_owned()),
-    };
-    Ok(())
-}
-
-pub(super) fn tls_version(listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
-    // The older ones are not spoken: their clients stay outside, which weakens nothing.
-    listener.is_1_3_only = match text {
-        "tlsv1.3" => true,
-        "tlsv1.2" | "tlsv1.1" | "tlsv1" => false,
-        _ => return Err("tlsv1.2 or tlsv1.3".to_owned()),
-    };
-    Ok(())
-}
-
-pub(super) fn key_form(_listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
-    if text == "pem" { Ok(()) } else { Err("pem; keys in engines are not supported".to_owned()) }
+pub(super) fn expect_pem(text: &str) -> Result<(), &'static str> {
+    if text == "pem" { Ok(()) } else { Err("pem; keys in engines are not supported") }
 }
 
 pub(super) const VERSIONS: &str = "a list of 3 (for 3.1), 4 (for 3.1.1) and 5 (for 5.0)";
 
-pub(super) fn versions(listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
+pub(super) fn versions(text: &str) -> Result<[bool; 3], &'static str> {
     let mut versions = [false; 3];
     for word in text.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
         match word {
             "3" => versions[0] = true,
             "4" => versions[1] = true,
             "5" => versions[2] = true,
-            _ => return Err(VERSIONS.to_owned()),
+            _ => return Err(VERSIONS),
         }
     }
-    if versions == [false; 3] {
-        return Err(VERSIONS.to_owned());
-    }
-    listener.versions = versions;
-    Ok(())
+    if versions == [false; 3] { Err(VERSIONS) } else { Ok(versions) }
 }
 
-pub(super) fn maximum_qos(listener: &mut ListenerDraft, number: i64) {
-    listener.maximum_qos = match number {
+pub(super) const fn qos(number: i64) -> QoS {
+    match number {
         0 => QoS::AtMostOnce,
         1 => QoS::AtLeastOnce,
         _ => QoS::ExactlyOnce,
-    };
-}
-
-pub(super) fn mount_point(listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
-    if TopicName::new(text).is_err() {
-        return Err("the beginning of a topic, without wildcards".to_owned());
     }
-    listener.mount_point = Some(text.to_owned());
-    Ok(())
 }
 
-pub(super) fn trusted_source(listener: &mut ListenerDraft, text: &str) -> Result<(), String> {
-    let network = Network::parse(text).ok_or("an address, as in 10.0.0.1 or 10.0.0.0/8")?;
-    listener.proxies.push(network);
-    Ok(())
+pub(super) const MOUNT_POINT: &str = "the beginning of a topic, without wildcards";
+
+pub(super) fn mount_point(text: &str) -> Result<Box<str>, &'static str> {
+    TopicName::new(text).map(|_| text.into()).map_err(|_| MOUNT_POINT)
 }
 
-pub(super) fn proxy(listener: &mut ListenerDraft, number: i64) {
-    let requires_tls = listener.proxy_requires_tls;
-    listener.proxy = Some(if number == 1 { Proxy::V1 } else { Proxy::V2 { requires_tls } });
+pub(super) const SOURCE: &str = "an address, as in 10.0.0.1 or 10.0.0.0/8";
+
+pub(super) fn trusted_source(text: &str) -> Result<Network, &'static str> {
+    Network::parse(text).ok_or(SOURCE)
+}
+
+/// Whether the second form is for TLS alone is said elsewhere.
+pub(super) const fn proxy(number: i64) -> Proxy {
+    if number == 1 { Proxy::V1 } else { Proxy::V2 { requires_tls: false } }
 }
 
 /// What a drawn Client Identifier may begin with.
-pub(super) fn drawn_prefix(text: &str) -> Result<String, String> {
-    if text.len() > 50 { Err("at most 50 bytes".to_owned()) } else { Ok(text.to_owned()) }
+pub(super) fn drawn_prefix(text: &str) -> Result<Box<str>, &'static str> {
+    if text.len() > 50 { Err("at most 50 bytes") } else { Ok(text.into()) }
 }
 
 /// A name for a listener.
-pub(super) fn listener_name(text: &str) -> Result<String, String> {
-    if text.len() > 255 { Err("at most 255 bytes".to_owned()) } else { Ok(text.to_owned()) }
+pub(super) fn listener_name(text: &str) -> Result<Box<str>, &'static str> {
+    if text.len() > 255 { Err("at most 255 bytes") } else { Ok(text.into()) }
 }
 
 /// A number that stands for a bound: nothing, or less, is no bound.
 pub(super) fn bound(number: i64) -> usize {
     usize::try_from(number).ok().filter(|&bound| bound > 0).unwrap_or(usize::MAX)
+}
+
+/// The number, which the table has bounded.
+pub(super) fn u16_of(number: i64) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+/// The same for a number of which zero, or less, stands for as much as there can be.
+pub(super) fn u16_or_all(number: i64) -> u16 {
+    if number > 0 { u16_of(number) } else { u16::MAX }
+}
+
+/// A number of seconds, which the table has kept from being less than none.
+pub(super) fn seconds(number: i64) -> Duration {
+    Duration::from_seconds(u64::try_from(number).unwrap_or_default())
+}
+
+/// The bytes of the HTTP request of a WebSocket, of which none stands for the usual number.
+pub(super) fn websocket_headers(number: i64) -> usize {
+    usize::try_from(number).ok().filter(|&bytes| bytes > 0).unwrap_or(WEBSOCKET_HEADERS)
 }
 
 #[cfg(test)]
@@ -255,10 +257,7 @@ mod tests {
 
     #[test]
     fn durations_have_a_letter() {
-        let seconds = |text: &str| {
-            let mut globals = Globals::default();
-            expiration(&mut globals, text).ok().and(globals.session_expiry)
-        };
+        let seconds = |text: &str| expiration(text).ok();
         assert_eq!(["1s", "1h", "1d", "1w"].map(seconds), [Some(1), Some(3600), Some(86_400), Some(604_800)]);
         assert_eq!(["1m", "1y", "999y"].map(seconds), [Some(2_592_000), Some(31_536_000), Some(u32::MAX)]);
         for wrong in ["", "d", "0d", "-1d", "14", "14 d", "1.5h", "99999999999999999999y", "14days"] {
@@ -268,15 +267,15 @@ mod tests {
 
     #[test]
     fn kinds_of_lines_add_up_until_none() {
-        let mut globals = Globals::default();
+        let mut kinds = LogKinds::NONE;
         for word in ["error", "warning"] {
-            assert_eq!(log_kind(&mut globals, word), Ok(()));
+            assert_eq!(log_kind(&mut kinds, word), Ok(()));
         }
-        assert_eq!(globals.log_kinds, Some(LogKinds { error: true, warning: true, ..NO_KINDS }));
-        assert_eq!(log_kind(&mut globals, "none"), Ok(()));
-        assert_eq!(globals.log_kinds, Some(NO_KINDS));
-        assert_eq!(log_kind(&mut globals, "all"), Ok(()));
-        assert_eq!(globals.log_kinds, Some(ALL_KINDS));
-        assert!(log_kind(&mut globals, "info").is_err());
+        assert_eq!(kinds, LogKinds { error: true, warning: true, ..LogKinds::NONE });
+        assert_eq!(log_kind(&mut kinds, "none"), Ok(()));
+        assert_eq!(kinds, LogKinds::NONE);
+        assert_eq!(log_kind(&mut kinds, "all"), Ok(()));
+        assert_eq!(kinds, LogKinds::ALL);
+        assert!(log_kind(&mut kinds, "info").is_err());
     }
 }

@@ -1,10 +1,9 @@
-//! Statements to settings: which draft each is about, and what holds between them.
+//! Statements to drafts: which each is about, and what its keyword may be given.
 
-use super::drafts::{CommandLine, Globals, ListenerDraft, Said, SecurityDraft};
-use super::keywords::{Keyword, Meaning, Special, Value};
+use super::drafts::{Drafts, ListenerDraft, Target};
+use super::keywords::{Form, Keyword, Meaning, Scope, Setting, Special};
+use super::outcome::{Finding, Place};
 use super::text::Statement;
-use super::{Finding, Place, build};
-use crate::settings::Settings;
 
 /// One step through the files of a configuration.
 #[derive(Clone, Debug)]
@@ -17,22 +16,28 @@ pub enum Step {
     Leave,
 }
 
-/// Makes settings of statements. Worth something only if no finding is an error.
-pub fn settle(steps: &[Step], given: &CommandLine) -> (Settings, Vec<Finding>) {
-    let mut settler = Settler::default();
+/// Everything that is said, and what is wrong with it by itself.
+pub(super) fn drafts(steps: &[Step]) -> (Drafts, Vec<Finding>) {
+    let mut settler = Settler {
+        drafts: Drafts::new(),
+        per_listener: None,
+        findings: Vec::new(),
+        open: Open::default(),
+        outer: None,
+    };
     for step in steps {
         match step {
             Step::Say(statement) => settler.say(statement),
-            Step::Enter => settler.outer = Some(std::mem::take(&mut settler.scope)),
-            Step::Leave => settler.scope = settler.outer.take().unwrap_or_default(),
+            Step::Enter => settler.outer = Some(std::mem::take(&mut settler.open)),
+            Step::Leave => settler.open = settler.outer.take().unwrap_or_default(),
         }
     }
-    build::settings(settler, given)
+    (settler.drafts, settler.findings)
 }
 
 /// What is open in a file.
 #[derive(Debug, Default)]
-struct Scope {
+struct Open {
     /// The listener that options are about; the one that nobody has named, if none.
     listener: Option<usize>,
     /// Keywords that were errors and to which others belong.
@@ -40,34 +45,14 @@ struct Scope {
 }
 
 /// Everything that has been said so far.
-#[derive(Debug)]
-pub(super) struct Settler {
-    pub globals: Globals,
-    pub security: SecurityDraft,
-    /// The listener that nobody has named: the old `port` and `bind_address`, and options before any `listener`.
-    pub unnamed: ListenerDraft,
-    pub listeners: Vec<ListenerDraft>,
+struct Settler {
+    drafts: Drafts,
     /// Where `per_listener_settings true` stands.
-    pub per_listener: Option<Place>,
-    pub findings: Vec<Finding>,
-    scope: Scope,
+    per_listener: Option<Place>,
+    findings: Vec<Finding>,
+    open: Open,
     /// What was open where another file was included.
-    outer: Option<Scope>,
-}
-
-impl Default for Settler {
-    fn default() -> Self {
-        Self {
-            globals: Globals::default(),
-            security: SecurityDraft::default(),
-            unnamed: ListenerDraft::new(None),
-            listeners: Vec::new(),
-            per_listener: None,
-            findings: Vec::new(),
-            scope: Scope::default(),
-            outer: None,
-        }
-    }
+    outer: Option<Open>,
 }
 
 impl Settler {
@@ -75,49 +60,59 @@ impl Settler {
         let Keyword { name, meaning, note } = statement.keyword;
         let place = &statement.place;
         match meaning {
-            Meaning::Global(value) => give(&mut self.globals, value, statement, &mut self.findings),
-            Meaning::Listener(value) => {
-                let listener = match self.scope.listener {
-                    Some(index) => &mut self.listeners[index],
-                    None => &mut self.unnamed,
-                };
-                give(listener, value, statement, &mut self.findings);
-            }
-            Meaning::Security(value) => self.say_security(value, statement),
+            Meaning::Sets(setting) => self.set(setting, statement),
             Meaning::Special(special) => self.say_special(*special, statement),
             Meaning::Ignored => {
                 self.findings.push(Finding::warning(place, format!("'{name}' is ignored: {note}")));
             }
             Meaning::Refused => {
                 self.findings.push(Finding::error(place, format!("'{name}': {note}")));
-                self.scope.heads.push(name);
+                self.open.heads.push(name);
             }
             Meaning::PartOf(head) => self.say_part(&[head], statement),
             Meaning::Family(heads) => self.say_part(heads, statement),
         }
     }
 
-    fn say_security(&mut self, value: &'static Value<SecurityDraft>, statement: &Statement) {
-        let draft = match (&self.per_listener, self.scope.listener) {
-            (None, _) => &mut self.security,
-            (Some(_), Some(index)) => &mut self.listeners[index].security,
-            (Some(_), None) if self.unnamed.place.is_some() => &mut self.unnamed.security,
-            (Some(whose), None) => {
+    /// Checks a value and hands it to the draft that it is for.
+    fn set(&mut self, setting: &Setting, statement: &Statement) {
+        let Self { drafts: Drafts { globals, security: common, unnamed, listeners }, findings, .. } = self;
+        let is_named = self.open.listener.is_some();
+        let listener = self.open.listener.map_or(unnamed, |index| &mut listeners[index]);
+        let security = match &self.per_listener {
+            None => common,
+            Some(whose) if setting.scope == Scope::Security && !is_named && listener.place.is_none() => {
                 let text = format!(
                     "'{}' is about no listener, expected it behind one, as 'per_listener_settings' is true ({})",
                     statement.written,
                     whose.line_for(&statement.place)
                 );
-                self.findings.push(Finding::error(&statement.place, text));
+                findings.push(Finding::error(&statement.place, text));
                 return;
             }
+            Some(_) => &mut listener.security,
         };
-        give(draft, value, statement, &mut self.findings);
+        let mut target = Target { globals, options: &mut listener.options, security };
+        if let Err(finding) = give(&mut target, &setting.form, statement, findings) {
+            findings.push(finding);
+            return;
+        }
+        let said = match setting.scope {
+            Scope::Global => &mut target.globals.said,
+            Scope::Listener => &mut target.options.said,
+            Scope::Security => &mut target.security.said,
+        };
+        let earlier = said.insert(statement.keyword.name, statement.place.clone());
+        findings.extend(earlier.and_then(|earlier| match setting.form {
+            Form::List(..) | Form::WordList(..) => None,
+            Form::Text(..) => Some(given_twice(statement, &earlier)),
+            _ => Some(said_before(statement, &earlier)),
+        }));
     }
 
     /// What belongs to a keyword that was an error needs no error of its own.
     fn say_part(&mut self, heads: &[&str], statement: &Statement) {
-        if self.scope.heads.iter().any(|head| heads.contains(head)) {
+        if self.open.heads.iter().any(|head| heads.contains(head)) {
             return;
         }
         let text =
@@ -156,17 +151,17 @@ impl Settler {
         if let Some(more) = words.next() {
             self.findings.push(more_than_expected(statement, more));
         }
-        self.scope.listener = Some(self.listeners.len());
-        self.listeners.push(listener);
+        self.open.listener = Some(self.drafts.listeners.len());
+        self.drafts.listeners.push(listener);
         Ok(())
     }
 
     fn say_port(&mut self, statement: &Statement) -> Result<(), Finding> {
         let port = number(statement, 1, 65_535, &mut self.findings)?;
-        if let Some(earlier) = self.unnamed.said.insert("port", statement.place.clone()) {
+        if let Some(earlier) = self.drafts.unnamed.options.said.insert("port", statement.place.clone()) {
             self.findings.push(said_before(statement, &earlier));
         }
-        self.unnamed.port = u16::try_from(port).ok();
+        self.drafts.unnamed.port = u16::try_from(port).ok();
         self.name_unnamed(statement);
         Ok(())
     }
@@ -175,17 +170,19 @@ impl Settler {
         if statement.value.is_empty() {
             return Err(wrong(statement, "an address"));
         }
-        if let Some(earlier) = self.unnamed.said.insert("bind_address", statement.place.clone()) {
+        if let Some(earlier) =
+            self.drafts.unnamed.options.said.insert("bind_address", statement.place.clone())
+        {
             return Err(given_twice(statement, &earlier));
         }
-        self.unnamed.host = Some(statement.value.clone());
+        self.drafts.unnamed.host = Some(statement.value.clone());
         self.name_unnamed(statement);
         Ok(())
     }
 
     fn name_unnamed(&mut self, statement: &Statement) {
-        self.unnamed.place.get_or_insert_with(|| statement.place.clone());
-        self.scope.listener = None;
+        self.drafts.unnamed.place.get_or_insert_with(|| statement.place.clone());
+        self.open.listener = None;
     }
 
     fn say_per_listener(&mut self, statement: &Statement) -> Result<(), Finding> {
@@ -196,7 +193,7 @@ impl Settler {
                 self.findings.push(Finding::warning(&statement.place, text));
             }
             None if is_on => {
-                if let Some((name, earlier)) = self.security.said.first() {
+                if let Some((name, earlier)) = self.drafts.security.said.first() {
                     let earlier = earlier.line_for(&statement.place);
                     let text = format!("expected before '{name}' of {earlier}, which it is about");
                     return Err(Finding::error(&statement.place, text));
@@ -209,73 +206,29 @@ impl Settler {
     }
 }
 
-/// A draft that knows what was said of it.
-trait Draft {
-    fn said(&mut self) -> &mut Said;
-}
-
-impl Draft for Globals {
-    fn said(&mut self) -> &mut Said {
-        &mut self.said
-    }
-}
-
-impl Draft for SecurityDraft {
-    fn said(&mut self) -> &mut Said {
-        &mut self.said
-    }
-}
-
-impl Draft for ListenerDraft {
-    fn said(&mut self) -> &mut Said {
-        &mut self.said
-    }
-}
-
-/// Checks a value and hands it to the draft.
-fn give<D: Draft>(
-    draft: &mut D,
-    value: &'static Value<D>,
-    statement: &Statement,
-    findings: &mut Vec<Finding>,
-) {
-    match set(draft, value, statement, findings) {
-        Ok(()) => {
-            let is_list = matches!(value, Value::List(..) | Value::WordList(..));
-            let is_text = matches!(value, Value::Text(..));
-            let earlier = draft.said().insert(statement.keyword.name, statement.place.clone());
-            findings.extend(earlier.filter(|_| !is_list).map(|earlier| match is_text {
-                true => given_twice(statement, &earlier),
-                false => said_before(statement, &earlier),
-            }));
-        }
-        Err(finding) => findings.push(finding),
-    }
-}
-
-fn set<D>(
-    draft: &mut D,
-    value: &'static Value<D>,
+fn give(
+    target: &mut Target<'_>,
+    form: &Form,
     statement: &Statement,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Finding> {
-    let taken = match *value {
-        Value::Switch(set) => {
-            set(draft, switch(statement, findings)?);
+    let given = match *form {
+        Form::Switch(set) => {
+            set(target, switch(statement, findings)?);
             Ok(())
         }
-        Value::Number(least, most, take) => {
-            take(draft, number(statement, least, most, findings)?);
+        Form::Number(least, most, set) => {
+            set(target, number(statement, least.into(), most.into(), findings)?);
             Ok(())
         }
-        Value::Word(expected, take) | Value::WordList(expected, take) => {
-            take(draft, word(statement, expected, findings)?)
+        Form::Word(expected, set) | Form::WordList(expected, set) => {
+            set(target, word(statement, expected, findings)?)
         }
-        Value::Text(expected, take) | Value::List(expected, take) => {
-            take(draft, text(statement, expected, findings)?)
+        Form::Text(expected, set) | Form::List(expected, set) => {
+            set(target, text(statement, expected, findings)?)
         }
     };
-    taken.map_err(|expected| wrong(statement, &expected))
+    given.map_err(|expected| wrong(statement, expected))
 }
 
 fn switch(statement: &Statement, findings: &mut Vec<Finding>) -> Result<bool, Finding> {

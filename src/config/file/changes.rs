@@ -1,0 +1,68 @@
+//! What a reload changes, in words for the log: keyword by keyword, as the table tells it.
+
+use crate::server::plan::{Changes, Plan, plan};
+use crate::settings::{Listener, Settings};
+
+use super::keywords::{Meaning, Shown, Value, keywords};
+
+/// A line for everything that differs between two settings. Files that they name are read anew in any case, so what
+/// stands in them is not looked at.
+pub fn changes(old: &Settings, new: &Settings) -> Changes {
+    let mut changes = Changes::default();
+    let Plan { kept, removed, .. } = plan(&old.listeners, &new.listeners);
+    for (index, listener) in new.listeners.iter().enumerate() {
+        match kept.iter().find(|(_, other)| *other == index) {
+            Some(&(other, _)) => compare(&old.listeners[other], listener, &mut changes.applied),
+            None => changes.applied.push(format!("Listener at {} is new.", listener.address)),
+        }
+    }
+    for index in removed {
+        changes.applied.push(format!("Listener at {} is gone.", old.listeners[index].address));
+    }
+    for (name, shown) in shown() {
+        match *shown {
+            Shown::AtOnce(show) => {
+                let line = difference(name, show(old), show(new));
+                changes.applied.extend(line.map(|line| line + "."));
+            }
+            Shown::AfterRestart(show) => {
+                let line = difference(name, show(old), show(new));
+                let line = line.map(|line| line + ", which takes effect after a restart.");
+                changes.waiting.extend(line);
+            }
+            _ => {}
+        }
+    }
+    changes
+}
+
+/// What differs of a listener that stays: first what holds for all, then what is told to new clients alone.
+fn compare(old: &Listener, new: &Listener, lines: &mut Vec<String>) {
+    let mut later = Vec::new();
+    for (name, shown) in shown() {
+        let (show, end, lines) = match *shown {
+            Shown::ForAll(show) => (show, "", &mut *lines),
+            Shown::ForNewcomers(show) => (show, ", for those who connect from now on", &mut later),
+            _ => continue,
+        };
+        if let Some(line) = difference(name, show(old), show(new)) {
+            lines.push(format!("Listener at {}: {line}{end}.", new.address));
+        }
+    }
+    lines.append(&mut later);
+}
+
+fn shown() -> impl Iterator<Item = (&'static str, &'static Shown)> {
+    keywords().filter_map(|keyword| match keyword.meaning {
+        Meaning::Sets(setting) => Some((keyword.name, &setting.shown)),
+        _ => None,
+    })
+}
+
+/// `None` if the same is said, or either says nothing.
+fn difference(name: &str, old: Value<'_>, new: Value<'_>) -> Option<String> {
+    if old == new {
+        return None;
+    }
+    Some(format!("{name} was {} and is {} now", old.text()?, new.text()?))
+}

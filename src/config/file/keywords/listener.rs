@@ -1,0 +1,390 @@
+//! What is said of one listener, or of who may come in at one or all of them.
+
+use crate::config::file::values::{self, bound, u16_of};
+use crate::core::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
+#[cfg(feature = "system")]
+use crate::core::listener::UserNameSource;
+use crate::protocol::proxy::Proxy;
+use crate::settings::{Listener, Protocol, Tls};
+
+use super::row::{
+    ANY, ANY_MORE, Form::*, Keyword, Meaning, Scope, Setting, Special, U16_MAXIMUM, row, setting,
+};
+#[cfg(feature = "system")]
+use super::{
+    row::Shown::*,
+    shown::{self, Value, number, path, switch, text, word, words},
+};
+
+pub(super) static ROWS: &[Keyword] = &[
+    setting!(
+        "acl_file",
+        Security,
+        "none",
+        Text("the path of a file", |to, text| {
+            to.security.access = Some(text.into());
+            Ok(())
+        }),
+        ForAll(|of| path(of.security.access.as_deref())),
+        "filters are checked when a client subscribes, not only when messages are delivered"
+    ),
+    setting!(
+        "allow_anonymous",
+        Security,
+        "false",
+        Switch(|to, is_on| to.security.allows_anonymous = Some(is_on)),
+        ForAll(|of| switch(of.security.allows_anonymous)),
+        "counts without a listener, too; there, not said, it is false as soon as there is a `password_file`"
+    ),
+    setting!(
+        "allow_zero_length_clientid",
+        Security,
+        "true",
+        Switch(|to, is_on| to.security.allows_empty_client_identifier = Some(is_on)),
+        ForNewcomers(|of| switch(of.rules.allows_empty_client_identifier)),
+        ""
+    ),
+    setting!(
+        "auto_id_prefix",
+        Security,
+        "auto-",
+        Text("at most 50 bytes", |to, text| {
+            to.security.drawn_prefix = Some(values::drawn_prefix(text)?);
+            Ok(())
+        }),
+        ForNewcomers(|of| word(&of.rules.drawn_prefix)),
+        ""
+    ),
+    setting!(
+        "password_file",
+        Security,
+        "none",
+        Text("the path of a file", |to, text| {
+            to.security.passwords = Some(text.into());
+            Ok(())
+        }),
+        ForAll(|of| path(of.security.passwords.as_deref())),
+        ""
+    ),
+    setting!(
+        "listener_allow_anonymous",
+        Listener,
+        "false",
+        Switch(|to, is_on| to.options.own_anonymous = Some(is_on)),
+        By("allow_anonymous"),
+        ""
+    ),
+    setting!(
+        "listener_auto_id_prefix",
+        Listener,
+        "auto-",
+        Text("at most 50 bytes", |to, text| {
+            to.options.own_drawn_prefix = Some(values::drawn_prefix(text)?);
+            Ok(())
+        }),
+        By("auto_id_prefix"),
+        ""
+    ),
+    row(
+        "listener",
+        Meaning::Special(Special::Listener),
+        "`listener 0 ADDRESS` lets the system choose a port",
+    ),
+    row("port", Meaning::Special(Special::Port), ""),
+    row("bind_address", Meaning::Special(Special::BindAddress), ""),
+    row("include_dir", Meaning::Special(Special::IncludeDirectory), ""),
+    row("per_listener_settings", Meaning::Special(Special::PerListenerSettings), ""),
+    setting!(
+        "accept_protocol_versions",
+        Listener,
+        "3 4 5",
+        Text(values::VERSIONS, |to, text| {
+            to.options.rules.versions = values::versions(text)?;
+            Ok(())
+        }),
+        ForNewcomers(versions),
+        ""
+    ),
+    setting!(
+        "bind_interface",
+        Listener,
+        "none",
+        Text("the name of a network interface", |to, text| {
+            to.options.interface = Some(text.to_owned());
+            Ok(())
+        }),
+        Never,
+        ""
+    ),
+    setting!(
+        "listener_name",
+        Listener,
+        "none",
+        Text("a name of at most 255 bytes", |to, text| {
+            to.options.name = Some(values::listener_name(text)?);
+            Ok(())
+        }),
+        ForNewcomers(|of| text(of.name.as_deref())),
+        "Brooklet's own: what sessions and messages know a listener by, in place of where it listens"
+    ),
+    setting!(
+        "socket_domain",
+        Listener,
+        "none",
+        Word(values::FAMILIES, |to, text| {
+            to.options.family = values::family(text)?;
+            Ok(())
+        }),
+        Never,
+        ""
+    ),
+    setting!(
+        "protocol",
+        Listener,
+        "mqtt",
+        Word(values::PROTOCOLS, |to, text| {
+            to.options.is_websocket = values::is_websocket(text)?;
+            Ok(())
+        }),
+        ForNewcomers(protocol),
+        "`http_api` is not there"
+    ),
+    setting!(
+        "max_connections",
+        Listener,
+        "none",
+        Number(ANY, ANY_MORE, |to, number| to.options.connections = bound(number)),
+        ForAll(|of| shown::bound(of.connections)),
+        ""
+    ),
+    setting!(
+        "max_qos",
+        Listener,
+        "2",
+        Number(0, 2, |to, number| to.options.rules.maximum_qos = values::qos(number)),
+        ForNewcomers(|of| number(of.rules.maximum_qos.level())),
+        ""
+    ),
+    setting!(
+        "maximum_qos",
+        Listener,
+        "2",
+        Number(0, 2, |to, number| to.options.rules.maximum_qos = values::qos(number)),
+        By("max_qos"),
+        ""
+    ),
+    setting!(
+        "max_topic_alias",
+        Listener,
+        "10",
+        Number(0, U16_MAXIMUM, |to, number| to.options.rules.topic_alias_maximum = u16_of(number)),
+        ForNewcomers(|of| number(of.rules.topic_alias_maximum)),
+        ""
+    ),
+    setting!(
+        "max_topic_alias_broker",
+        Listener,
+        "32",
+        Number(0, U16_MAXIMUM, |to, number| {
+            to.options.rules.outbound_topic_alias_maximum = u16_of(number).min(OUTBOUND_TOPIC_ALIAS_MAXIMUM);
+        }),
+        ForNewcomers(|of| number(of.rules.outbound_topic_alias_maximum)),
+        "32 without, and at most"
+    ),
+    setting!(
+        "mount_point",
+        Listener,
+        "none",
+        Text(values::MOUNT_POINT, |to, text| {
+            to.options.rules.mount_point = Some(values::mount_point(text)?);
+            Ok(())
+        }),
+        ForNewcomers(|of| text(of.rules.mount_point.as_deref())),
+        ""
+    ),
+    setting!(
+        "use_username_as_clientid",
+        Listener,
+        "false",
+        Switch(|to, is_on| to.options.rules.user_name_is_client_identifier = is_on),
+        ForNewcomers(|of| switch(of.rules.user_name_is_client_identifier)),
+        ""
+    ),
+    setting!(
+        "websockets_origin",
+        Listener,
+        "none",
+        List("the origin of a page, as in https://example.org", |to, text| {
+            to.options.origins.push(text.to_owned());
+            Ok(())
+        }),
+        ForNewcomers(origins),
+        ""
+    ),
+    setting!(
+        "enable_proxy_protocol",
+        Listener,
+        "none",
+        Number(1, 2, |to, number| to.options.proxy = Some(values::proxy(number))),
+        ForNewcomers(proxy),
+        ""
+    ),
+    setting!(
+        "proxy_protocol_v2_require_tls",
+        Listener,
+        "false",
+        Switch(|to, is_on| to.options.proxy_requires_tls = is_on),
+        ForNewcomers(|of| switch(matches!(of.proxy, Some(Proxy::V2 { requires_tls: true })))),
+        ""
+    ),
+    setting!(
+        "proxy_trusted_source",
+        Listener,
+        "none",
+        WordList(values::SOURCE, |to, text| {
+            to.options.proxies.push(values::trusted_source(text)?);
+            Ok(())
+        }),
+        ForNewcomers(|of| words(of.proxies.iter().map(ToString::to_string))),
+        "Brooklet's own: where PROXY headers may come from; everywhere, without, unless `use_identity_as_username` or \
+         `proxy_protocol_v2_require_tls` believes them"
+    ),
+    setting!(
+        "certfile",
+        Listener,
+        "none",
+        Text("the path of a file", |to, text| {
+            to.options.certificate = Some(text.into());
+            Ok(())
+        }),
+        ForNewcomers(|of| path(of.tls.as_ref().map(|tls| &*tls.certificate))),
+        ""
+    ),
+    setting!(
+        "keyfile",
+        Listener,
+        "none",
+        Text("the path of a file", |to, text| {
+            to.options.key = Some(text.into());
+            Ok(())
+        }),
+        ForNewcomers(|of| path(of.tls.as_ref().map(|tls| &*tls.key))),
+        ""
+    ),
+    setting!(
+        "cafile",
+        Listener,
+        "none",
+        Text("the path of a file", |to, text| {
+            to.options.tls.authorities = Some(text.into());
+            Ok(())
+        }),
+        ForNewcomers(|of| path(of.tls.as_ref().and_then(|tls| tls.authorities.as_deref()))),
+        ""
+    ),
+    setting!(
+        "crlfile",
+        Listener,
+        "none",
+        Text("the path of a file", |to, text| {
+            to.options.tls.revoked = Some(text.into());
+            Ok(())
+        }),
+        ForNewcomers(|of| path(of.tls.as_ref().and_then(|tls| tls.revoked.as_deref()))),
+        ""
+    ),
+    setting!(
+        "capath",
+        Listener,
+        "none",
+        Text("the path of a directory", |to, text| {
+            to.options.tls.authorities_directory = Some(text.into());
+            Ok(())
+        }),
+        ForNewcomers(|of| path(of.tls.as_ref().and_then(|tls| tls.authorities_directory.as_deref()))),
+        ""
+    ),
+    setting!(
+        "require_certificate",
+        Listener,
+        "false",
+        Switch(|to, is_on| to.options.tls.requires_certificate = is_on),
+        ForNewcomers(|of| switch(of.tls.as_ref().is_some_and(|tls| tls.requires_certificate))),
+        ""
+    ),
+    setting!(
+        "use_identity_as_username",
+        Listener,
+        "false",
+        Switch(|to, is_on| to.options.identity_is_user_name = is_on),
+        ForNewcomers(|of| switch(of.rules.user_name == UserNameSource::CommonName)),
+        ""
+    ),
+    setting!(
+        "use_subject_as_username",
+        Listener,
+        "false",
+        Switch(|to, is_on| to.options.subject_is_user_name = is_on),
+        ForNewcomers(|of| switch(of.rules.user_name == UserNameSource::Subject)),
+        ""
+    ),
+    setting!(
+        "tls_version",
+        Listener,
+        "tlsv1.2",
+        Word("tlsv1.2 or tlsv1.3", |to, text| {
+            to.options.tls.is_1_3_only = values::is_1_3_only(text)?;
+            Ok(())
+        }),
+        ForNewcomers(tls_version),
+        "TLS 1.2 and 1.3 alone are spoken, whatever is allowed beyond"
+    ),
+    setting!(
+        "tls_keyform",
+        Listener,
+        "pem",
+        Word("pem", |_, text| values::expect_pem(text)),
+        Never,
+        "`pem` alone"
+    ),
+];
+
+#[cfg(feature = "system")]
+fn versions(of: &Listener) -> Value<'_> {
+    let spoken = of.rules.versions.iter().zip(["3", "4", "5"]).filter(|(is_spoken, _)| **is_spoken);
+    words(spoken.map(|(_, name)| name))
+}
+
+#[cfg(feature = "system")]
+const fn protocol(of: &Listener) -> Value<'_> {
+    word(match of.protocol {
+        Protocol::Mqtt => "mqtt",
+        Protocol::WebSocket { .. } => "websockets",
+    })
+}
+
+#[cfg(feature = "system")]
+fn origins(of: &Listener) -> Value<'_> {
+    match &of.protocol {
+        Protocol::Mqtt => Value::Nothing,
+        Protocol::WebSocket { origins, .. } => words(origins),
+    }
+}
+
+#[cfg(feature = "system")]
+fn proxy(of: &Listener) -> Value<'_> {
+    match of.proxy {
+        None => Value::Nothing,
+        Some(Proxy::V1) => number(1_u8),
+        Some(Proxy::V2 { .. }) => number(2_u8),
+    }
+}
+
+#[cfg(feature = "system")]
+const fn tls_version(of: &Listener) -> Value<'_> {
+    match of.tls {
+        None => Value::Nothing,
+        Some(Tls { is_1_3_only: true, .. }) => word("tlsv1.3"),
+        Some(Tls { is_1_3_only: false, .. }) => word("tlsv1.2"),
+    }
+}
