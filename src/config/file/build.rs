@@ -10,13 +10,12 @@ use crate::core::listener::{ListenerOptions, UserNameSource};
 use crate::protocol::codec::PACKET_SIZE_MAXIMUM;
 use crate::protocol::proxy::Proxy;
 use crate::settings::{
-    Address, Listener, Log, LogDestination, LogKinds, LogTime, Persistence, Process, Protocol, Security,
-    Settings, Tls,
+    Address, Listener, LogDestination, LogKinds, LogTime, Protocol, Security, Settings, Tls,
 };
 
 use super::conflicts::{check_names, check_ports, check_unnamed};
 use super::drafts::{
-    CommandLine, DEFAULT_PORT, Drafts, Globals, ListenerDraft, Options, SecurityDraft, Verbosity,
+    CommandLine, DEFAULT_PORT, Drafts, Globals, ListenerDraft, Options, Said, SecurityDraft, Verbosity,
 };
 use super::outcome::{Finding, Place};
 use super::statements::{self, Step};
@@ -26,43 +25,50 @@ const BESIDE_PAYLOAD: usize = 64 * 1024;
 
 /// Makes settings of statements. Worth something only if no finding is an error.
 pub fn settle(steps: &[Step], given: &CommandLine) -> (Settings, Vec<Finding>) {
-    let (drafts, mut findings) = statements::drafts(steps);
-    let globals = &drafts.globals;
+    let (mut drafts, mut findings) = statements::drafts(steps);
     if let Some(path) = &given.key_log {
         let place = Place { file: "--tls-keylog".into(), line: 0, column: 0 };
         let text = format!("whoever can read '{path}' can read what is said by TLS, passwords included");
         findings.push(Finding::warning(&place, text));
     }
-    let limits = limits(globals, given);
+    #[cfg(not(feature = "persistence"))]
+    check_persistence(&drafts.globals, &mut findings);
+    complete(&mut drafts.globals, given, &mut findings);
     let mut builder = Builder {
-        globals,
+        globals: &drafts.globals,
         common: &drafts.security,
-        limits: &limits,
         key_log: given.key_log.as_deref(),
         shared: Vec::new(),
     };
     let listeners = builder.listeners(&drafts, given, &mut findings);
-    #[cfg(not(feature = "persistence"))]
-    check_persistence(globals, &mut findings);
-    let settings = Settings {
-        limits,
-        listeners,
-        log: log(globals, given),
-        persistence: persistence(globals, given),
-        process: process(globals, given, &mut findings),
-        ..drafts.globals.settings
-    };
-    (settings, findings)
+    (Settings { listeners, ..drafts.globals.settings }, findings)
 }
 
-fn limits(globals: &Globals, given: &CommandLine) -> Limits {
+/// Fills in what follows from several keywords, and what the command line and the environment say instead.
+fn complete(globals: &mut Globals, given: &CommandLine, findings: &mut Vec<Finding>) {
+    let Globals { said, settings, .. } = globals;
+    complete_limits(&mut settings.limits, said);
+    settings.limits.memory = given.memory_limit.or(settings.limits.memory);
+    complete_log(globals, given.verbosity);
+    let Globals { settings, persistence, .. } = globals;
+    if globals.is_persistent {
+        if let Some(directory) = &given.persistence_location {
+            persistence.directory = directory.into();
+        }
+        settings.persistence = Some(std::mem::take(persistence));
+    }
+    let process = &mut settings.process;
+    process.user_number = number("PUID", given.user_number.as_deref(), 10, 1..=u32::MAX - 1, findings);
+    process.group_number = number("PGID", given.group_number.as_deref(), 10, 1..=u32::MAX - 1, findings);
+    process.file_mask = number("UMASK_SET", given.file_mask.as_deref(), 8, 0..=0o777, findings);
+    process.is_daemon = given.is_daemon;
+}
+
+fn complete_limits(limits: &mut Limits, said: &Said) {
     let default = Limits::default();
-    let mut limits = globals.settings.limits.clone();
-    let is_said = |keyword| globals.said.place(keyword).is_some();
     let finite = |bound: usize, default: usize| if bound == usize::MAX { default } else { bound };
-    limits.memory = given.memory_limit.or(limits.memory);
     // Whoever allows large payloads and says nothing of packets means that they fit.
-    if !is_said("max_packet_size") && limits.payload_size < usize::MAX {
+    if said.place("max_packet_size").is_none() && limits.payload_size < usize::MAX {
         limits.packet_size = limits.packet_size.max(limits.payload_size.saturating_add(BESIDE_PAYLOAD));
     }
     limits.packet_size = limits.packet_size.min(PACKET_SIZE_MAXIMUM);
@@ -70,52 +76,32 @@ fn limits(globals: &Globals, given: &CommandLine) -> Limits {
     limits.connections = finite(limits.connections, default.connections);
     limits.sessions = finite(limits.sessions, default.sessions);
     // Who counts messages means all of them.
-    if is_said("max_queued_messages") {
+    if said.place("max_queued_messages").is_some() {
         limits.burst_bytes = 0;
     }
-    if is_said("max_inflight_messages") {
+    if said.place("max_inflight_messages").is_some() {
         limits.receive_maximum = limits.in_flight;
         limits.in_flight = limits.in_flight.min(IN_FLIGHT_MAXIMUM);
     }
-    limits
 }
 
-fn log(globals: &Globals, given: &CommandLine) -> Log {
-    let mut log = globals.settings.log.clone();
+fn complete_log(globals: &mut Globals, verbosity: Verbosity) {
+    let log = &mut globals.settings.log;
     for destination in &mut log.destinations {
         if let LogDestination::Syslog(facility) = destination {
             *facility = globals.log_facility;
         }
     }
-    match given.verbosity {
+    match verbosity {
         Verbosity::Quiet => log.kinds = LogKinds { error: true, ..LogKinds::NONE },
         Verbosity::Verbose => log.kinds = LogKinds::ALL,
         Verbosity::Normal => {}
     }
-    log.time = match &globals.log_format {
+    log.time = match globals.log_format.take() {
         _ if !globals.has_log_time => LogTime::None,
-        Some(format) => LogTime::Format(format.clone()),
+        Some(format) => LogTime::Format(format),
         None => LogTime::Epoch,
     };
-    log
-}
-
-fn persistence(globals: &Globals, given: &CommandLine) -> Option<Persistence> {
-    let mut persistence = globals.is_persistent.then(|| globals.persistence.clone())?;
-    if let Some(directory) = &given.persistence_location {
-        persistence.directory = directory.into();
-    }
-    Some(persistence)
-}
-
-fn process(globals: &Globals, given: &CommandLine, findings: &mut Vec<Finding>) -> Process {
-    Process {
-        user_number: number("PUID", given.user_number.as_deref(), 10, 1..=u32::MAX - 1, findings),
-        group_number: number("PGID", given.group_number.as_deref(), 10, 1..=u32::MAX - 1, findings),
-        file_mask: number("UMASK_SET", given.file_mask.as_deref(), 8, 0..=0o777, findings),
-        is_daemon: given.is_daemon,
-        ..globals.settings.process.clone()
-    }
 }
 
 /// A number from the environment, where it is set.
@@ -155,7 +141,6 @@ struct Builder<'a> {
     globals: &'a Globals,
     /// What is said of all listeners.
     common: &'a SecurityDraft,
-    limits: &'a Limits,
     /// Where the keys of TLS connections go.
     key_log: Option<&'a str>,
     /// What was made so far, for listeners that are alike to share.
@@ -260,7 +245,8 @@ impl Builder<'_> {
     }
 
     fn rules(&self, options: &Options, own: &SecurityDraft) -> ListenerOptions {
-        let Self { globals, common, limits, .. } = self;
+        let Self { globals, common, .. } = self;
+        let limits = &globals.settings.limits;
         let prefix = options.own_drawn_prefix.as_ref();
         let prefix = prefix.or(own.drawn_prefix.as_ref()).or(common.drawn_prefix.as_ref());
         let mut rules = ListenerOptions {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::keywords::{Keyword, Meaning, keywords};
+use super::keywords::{Keyword, find, keywords};
 use super::outcome::{Finding, Place};
 use crate::base::escape::keyword_in;
 use crate::protocol::utf8::is_sound_character;
@@ -100,14 +100,6 @@ fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<S
 
 fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t')
-}
-
-/// The row of the table for a word.
-fn find(word: &str) -> Option<&'static Keyword> {
-    keywords().find(|keyword| match keyword.meaning {
-        Meaning::Family(_) => word.strip_prefix(keyword.name).is_some_and(|rest| !rest.is_empty()),
-        _ => keyword.name == word,
-    })
 }
 
 /// What to say of a word that no row is about.

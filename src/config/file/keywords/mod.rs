@@ -19,6 +19,14 @@ pub fn keywords() -> impl Iterator<Item = &'static Keyword> {
     [global::ROWS, listener::ROWS, others::ROWS].into_iter().flatten()
 }
 
+/// The row of the table for a word.
+pub(super) fn find(word: &str) -> Option<&'static Keyword> {
+    keywords().find(|keyword| match keyword.meaning {
+        Meaning::Family(_) => word.strip_prefix(keyword.name).is_some_and(|rest| !rest.is_empty()),
+        _ => keyword.name == word,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
