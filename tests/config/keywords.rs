@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use brooklet::config::file::keywords::{Standing, keywords};
+#[cfg(feature = "system")]
+use brooklet::config::file::{self, CommandLine, Step, keywords::Keyword};
+#[cfg(feature = "system")]
+use brooklet::settings::Settings;
 
 /// What the README says of a keyword: its default, where it stands and what is to be said of it.
 type Row = [String; 3];
@@ -49,33 +53,80 @@ fn the_readme_says_of_every_keyword_its_default_and_where_it_stands() {
     assert!(wrong.is_empty(), "the README should say:\n{}", wrong.join("\n"));
 }
 
+#[cfg(feature = "system")]
+fn settings(text: &str) -> Settings {
+    let (statements, _) = file::parse(text.as_bytes(), "a.conf");
+    let steps: Vec<Step> = statements.into_iter().map(Step::Say).collect();
+    file::settle(&steps, &CommandLine::default()).0
+}
+
+/// What these settings say of each keyword that they tell by its name.
+#[cfg(feature = "system")]
+fn values(settings: &Settings) -> BTreeMap<&'static str, String> {
+    let value = |keyword: &Keyword| keyword.value(settings, &settings.listeners[0]);
+    keywords().filter_map(|keyword| Some((keyword.name, value(keyword)?))).collect()
+}
+
 /// Some keywords have a meaning only beside others: they are looked at with those said.
+#[cfg(feature = "system")]
+const RICH: &str = "persistence true\nlistener 1\nprotocol websockets\ncertfile a\nkeyfile b\n";
+
 #[cfg(feature = "system")]
 #[test]
 fn what_is_not_said_is_as_the_table_tells() {
-    use brooklet::config::file::{self, CommandLine, Step};
-    use brooklet::settings::Settings;
-
-    let settings = |text: &str| -> Settings {
-        let (statements, _) = file::parse(text.as_bytes(), "a.conf");
-        let steps: Vec<Step> = statements.into_iter().map(Step::Say).collect();
-        file::settle(&steps, &CommandLine::default()).0
-    };
-    let said = ["persistence", "protocol", "certfile", "keyfile"];
-    let plain = settings("listener 1\n");
-    let rich = settings("persistence true\nlistener 1\nprotocol websockets\ncertfile a\nkeyfile b\n");
-    let mut defaults = BTreeMap::new();
-    for keyword in keywords() {
-        let Some(default) = keyword.default() else { continue };
-        defaults.insert(keyword.name, default);
-        let settings = if said.contains(&keyword.name) { &plain } else { &rich };
-        if let Some(value) = keyword.value(settings, &settings.listeners[0]) {
-            assert_eq!(value, default, "{}", keyword.name);
+    let (plain, rich) = (values(&settings("listener 1\n")), values(&settings(RICH)));
+    let defaults: BTreeMap<_, _> =
+        keywords().filter_map(|keyword| Some((keyword.name, keyword.default()?))).collect();
+    for (name, default) in &defaults {
+        let is_said = RICH.lines().any(|line| line.starts_with(&format!("{name} ")));
+        if let Some(value) = if is_said { &plain } else { &rich }.get(name) {
+            assert_eq!(value, default, "{name}");
         }
     }
-    for keyword in keywords() {
-        if let Some(other) = keyword.told_by() {
-            assert_eq!(keyword.default(), defaults.get(other).copied(), "{}", keyword.name);
-        }
+    for (keyword, other) in keywords().filter_map(|keyword| Some((keyword, keyword.told_by()?))) {
+        assert_eq!(keyword.default(), defaults.get(other).copied(), "{}", keyword.name);
+    }
+}
+
+/// Whatever is said of a keyword is told of that keyword and of no other.
+#[cfg(feature = "system")]
+#[test]
+fn what_is_said_is_told_by_its_name() {
+    const SAMPLES: [&str; 18] = [
+        "true",
+        "false",
+        "1",
+        "0",
+        "2",
+        "7",
+        "300",
+        "3",
+        "8M",
+        "2d",
+        "x",
+        "10.0.0.1",
+        "debug",
+        "stdout",
+        "everysec",
+        "set_aside",
+        "tlsv1.3",
+        "mqtt",
+    ];
+    // They are part of what others tell, or come to nothing that is told.
+    const NOT_TOLD: [&str; 5] =
+        ["bind_interface", "log_facility", "log_timestamp_format", "socket_domain", "tls_keyform"];
+    let base = format!("{RICH}enable_proxy_protocol 2\n");
+    let before = values(&settings(&base));
+    let changed = |line: &str| -> Vec<&'static str> {
+        let after = values(&settings(&format!("{base}{line}\n")));
+        let differs = |name: &&str| after.get(*name).is_some_and(|value| *value != before[*name]);
+        before.keys().copied().filter(differs).collect()
+    };
+    assert_eq!(changed("protocol mqtt"), ["protocol", "websockets_headers_size"], "without headers of HTTP");
+    for keyword in keywords().filter(|keyword| keyword.default().is_some()) {
+        let told = keyword.told_by().unwrap_or(keyword.name);
+        let is_told = SAMPLES.iter().any(|value| changed(&format!("{} {value}", keyword.name)) == [told]);
+        let is_expected = !NOT_TOLD.contains(&told) && !["protocol", "per_listener_settings"].contains(&told);
+        assert_eq!(is_told, is_expected, "{}", keyword.name);
     }
 }
