@@ -9,11 +9,11 @@ RUNS ?= 20
 BUILT = $(or $(CARGO_TARGET_DIR),target)
 
 # A binary that aborts is never unwound, and a device with little flash has little to gain from code at random addresses:
-# a sixth of the file, and memory that is touched at the start. The price is that a panic tells no more than its line.
-# What would walk the stack finds nothing then, so a function that does nothing stands for it and spares the library.
+# a sixth of the file, and memory that is touched at the start. What would unwind the stack is never called then, so a
+# function that does nothing stands for it and spares the library.
 SMALLER = -C relocation-model=static -C link-arg=-Wl,-T,$(abspath $(BUILT))/minimal.ld
 UNTOLD = SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame_hdr .gcc_except_table*) } } INSERT AFTER .text;
-UNWOUND = Backtrace GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
+UNWOUND = GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
 
 .PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut
 
@@ -58,13 +58,9 @@ minimal: ## Build the smallest binary
 	@mkdir -p $(BUILT) && echo '$(UNTOLD) $(UNWOUND:%=_Unwind_% = _fini;)' > $(BUILT)/minimal.ld
 	@cargo rustc --quiet --profile minimal --no-default-features --bin brooklet -- $(SMALLER)
 
-size: minimal ## Print how large the default and the minimal binary are
+size: minimal ## Hold the default and the minimal binary to their size, and to the memory of their own at the start
 	@cargo build --quiet --release
-	@for profile in release minimal; do \
-		strip -o $(BUILT)/$$profile/brooklet.stripped $(BUILT)/$$profile/brooklet && \
-		printf '%-8s %6d KiB\n' $$profile $$(( ($$(wc -c < $(BUILT)/$$profile/brooklet.stripped) + 1023) / 1024 )) \
-			|| exit 1; \
-	done
+	@bash tests/size $(BUILT)
 
 conformance: ## List which normative statements the tests cover
 	python3 tests/conformance/coverage

@@ -35,8 +35,9 @@ pub fn check(settings: &Settings) -> Checked {
             }
         }
     }
-    let keys: BTreeSet<&Path> =
-        settings.listeners.iter().filter_map(|listener| Some(&*listener.tls.as_ref()?.key)).collect();
+    // To collect a set is to sort it first, which takes more code than to insert one by one.
+    let mut keys = BTreeSet::<&Path>::new();
+    keys.extend(settings.listeners.iter().filter_map(|listener| Some(&*listener.tls.as_ref()?.key)));
     checked.warnings.extend(keys.into_iter().filter_map(warning_of_mode));
     match Policies::load(&securities) {
         Ok(policies) => checked.warnings.extend(policies.warnings().cloned()),

@@ -229,8 +229,8 @@ impl Broker {
         needed_by: &[SessionNumber],
     ) {
         let Some(journal) = &mut self.journal else { return };
-        let sessions: BTreeSet<SessionId> =
-            needed_by.iter().filter_map(|&number| journal.session_of(number)).collect();
+        let mut sessions = BTreeSet::<SessionId>::new();
+        sessions.extend(needed_by.iter().filter_map(|&number| journal.session_of(number)));
         let former: Vec<SessionNumber> =
             needed_by.iter().copied().filter(|&number| self.work.legacies.is_restored(number)).collect();
         for session in sessions {

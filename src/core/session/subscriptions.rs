@@ -56,7 +56,10 @@ impl Subscriptions {
             Kept::None => self.0 = Kept::One(held, position),
             Kept::One(one, former) if *one == held => *former = position,
             Kept::One(one, former) => {
-                self.0 = Kept::Several(Box::new(BTreeMap::from([(*one, *former), (held, position)])));
+                let mut several = BTreeMap::new();
+                several.insert(*one, *former);
+                several.insert(held, position);
+                self.0 = Kept::Several(Box::new(several));
             }
             Kept::Several(several) => {
                 several.insert(held, position);

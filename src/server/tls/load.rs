@@ -255,7 +255,7 @@ pub(super) fn load_authorities(
 fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries: io::Result<Vec<_>> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect();
     let mut paths: Vec<PathBuf> = entries?.into_iter().filter(|path| path.is_file()).collect();
-    paths.sort();
+    paths.sort_unstable();
     Ok(paths)
 }
 

@@ -69,8 +69,10 @@ impl Listeners {
 
     /// Forgets former names that no row speaks of.
     fn forget_former(&mut self, present: usize, connection: &Connection) -> Outcome<()> {
-        let named: BTreeSet<i64> =
-            connection.prepare(NAMED)?.query_map((), |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut named = BTreeSet::<i64>::new();
+        for number in connection.prepare(NAMED)?.query_map((), |row| row.get(0))? {
+            named.insert(number?);
+        }
         for known in self.0.split_off(present) {
             match known.number {
                 Some(number) if !named.contains(&number) => {

@@ -459,5 +459,9 @@ pub(super) fn unremovable(connection: &Connection, batch: &Batch) -> BTreeSet<Me
         Record::Settled { message, is_last: true, .. } => Some(*message),
         _ => None,
     });
-    removed.filter(|message| !MSG.is_readable(connection, &[key(message.0).into(), Value::Null])).collect()
+    let mut unreadable = BTreeSet::new();
+    unreadable.extend(
+        removed.filter(|message| !MSG.is_readable(connection, &[key(message.0).into(), Value::Null])),
+    );
+    unreadable
 }
