@@ -18,6 +18,7 @@ mod frame;
 pub mod fuzzing;
 mod kind;
 mod packet_identifier;
+mod plain;
 mod properties;
 mod property;
 mod publish;
@@ -44,11 +45,10 @@ pub use disconnect::Disconnect;
 pub use error::DecodeError;
 pub use frame::{Frame, PACKET_SIZE_MAXIMUM, Status, frame};
 pub use packet_identifier::PacketIdentifier;
+pub use plain::{PlainPublish, PlainPublishes, PlainRun};
 pub use properties::{Properties, PropertyBuffer};
 pub use property::Property;
-pub use publish::{
-    Delivery, PlainPublish, PlainPublishes, PlainRun, Publish, UncheckedPublish, unchecked_publish,
-};
+pub use publish::{Delivery, Publish, UncheckedPublish, unchecked_publish};
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
 pub use side::Side;

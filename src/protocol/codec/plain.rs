@@ -1,0 +1,256 @@
+//! PUBLISH packets of the commonest kind, which receivers get as they came in.
+
+use super::publish::{Delivery, UncheckedPublish, unchecked_publish};
+use super::reader::Reader;
+use super::{Frame, ProtocolVersion, QoS, Status, frame, kind, writer};
+
+/// A PUBLISH without DUP, RETAIN and properties, in its shortest form: what receivers of the same version get too,
+/// byte for byte but for the Packet Identifier.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainPublish<'a> {
+    /// Quality of service and Packet Identifier.
+    pub delivery: Delivery,
+    /// The message itself.
+    pub payload: &'a [u8],
+    /// The whole packet.
+    pub packet: &'a [u8],
+    /// The version it is of.
+    pub version: ProtocolVersion,
+}
+
+impl PlainPublish<'_> {
+    /// Where in the packet the Packet Identifier stands, or at QoS 0 would stand.
+    #[inline]
+    pub fn packet_identifier_at(&self) -> usize {
+        let identifier_length = if self.delivery == Delivery::AtMostOnce { 0 } else { 2 };
+        let properties_length = usize::from(self.version == ProtocolVersion::V5);
+        self.packet.len() - self.payload.len() - properties_length - identifier_length
+    }
+}
+
+/// Plain packets of QoS 0 on one topic, one right behind the other: what a receiver of the same version gets, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainRun<'a> {
+    /// The bytes of the Topic Name, which are not checked.
+    pub topic: &'a [u8],
+    /// All packets.
+    pub bytes: &'a [u8],
+    /// How many packets there are.
+    pub count: usize,
+    /// The length of the longest of them in bytes.
+    pub longest: usize,
+    /// Bytes of all their Application Messages.
+    pub payload_bytes: usize,
+}
+
+impl<'a> PlainRun<'a> {
+    /// Whether a run of more than one packet may begin with this one, by a quick look at the bytes `behind` it.
+    #[inline]
+    pub fn may_begin_with(first: &Frame<'_>, behind: &[u8]) -> bool {
+        const FIRST_BYTE: u8 = kind::PUBLISH << 4;
+        let [FIRST_BYTE, length, body @ ..] = behind else { return false };
+        let is_longer = length & 0x80 != 0;
+        let begins_alike = || {
+            let topic = Reader::new(first.body).binary().ok()?;
+            Some(body.starts_with(first.body.get(..2 + topic.len())?))
+        };
+        first.first_byte == FIRST_BYTE && (is_longer || begins_alike().unwrap_or(false))
+    }
+
+    /// The run at the front of `input`; of no packets, if it does not begin with one of that kind. A packet over
+    /// `maximum_packet_size` ends it, and so does its own length of `enough` bytes.
+    pub fn new(input: &'a [u8], version: ProtocolVersion, maximum_packet_size: usize, enough: usize) -> Self {
+        let mut run = Self { topic: &[], bytes: &[], count: 0, longest: 0, payload_bytes: 0 };
+        while run.bytes.len() < enough {
+            let (_, rest) = input.split_at(run.bytes.len());
+            let Ok(Status::Complete(cut)) = frame(rest, maximum_packet_size) else { break };
+            let Ok(Some(unchecked)) = unchecked_publish(&cut, version) else { break };
+            if run.count > 0 && run.topic != unchecked.topic {
+                break;
+            }
+            match unchecked.plain(version) {
+                Some(plain) if plain.delivery == Delivery::AtMostOnce => {
+                    run.payload_bytes += plain.payload.len()
+                }
+                _ => break,
+            }
+            run.topic = unchecked.topic;
+            run.bytes = input.split_at(run.bytes.len() + cut.length).0;
+            run.count += 1;
+            run.longest = run.longest.max(cut.length);
+        }
+        run
+    }
+}
+
+/// Plain packets on one topic and of one QoS, one right behind the other.
+#[derive(Clone, Debug)]
+pub struct PlainPublishes<'a> {
+    qos: QoS,
+    topic: &'a [u8],
+    version: ProtocolVersion,
+    maximum_packet_size: usize,
+    /// The one to be told next.
+    next: Option<PlainPublish<'a>>,
+    /// What stands behind that.
+    rest: &'a [u8],
+}
+
+impl<'a> PlainPublishes<'a> {
+    /// The `first` one and those of its kind behind it in `input`, which begins with it. A packet over
+    /// `maximum_packet_size` ends them.
+    #[inline]
+    pub fn new(
+        first: PlainPublish<'a>,
+        topic: &'a [u8],
+        input: &'a [u8],
+        maximum_packet_size: usize,
+    ) -> Self {
+        let qos = first.delivery.qos();
+        let rest = input.get(first.packet.len()..).unwrap_or_default();
+        Self { qos, topic, version: first.version, maximum_packet_size, next: Some(first), rest }
+    }
+
+    /// The QoS of all of them.
+    #[inline]
+    pub const fn qos(&self) -> QoS {
+        self.qos
+    }
+
+    #[inline]
+    fn cut(&mut self) -> Option<PlainPublish<'a>> {
+        let Ok(Status::Complete(cut)) = frame(self.rest, self.maximum_packet_size) else { return None };
+        if cut.first_byte != kind::PUBLISH << 4 | self.qos.level() << 1 {
+            return None;
+        }
+        let unchecked = UncheckedPublish::new(&cut).ok().filter(|unchecked| unchecked.topic == self.topic)?;
+        let plain = unchecked.plain(self.version)?;
+        self.rest = self.rest.get(cut.length..)?;
+        Some(plain)
+    }
+}
+
+impl<'a> Iterator for PlainPublishes<'a> {
+    type Item = PlainPublish<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next.take();
+        next.or_else(|| self.cut())
+    }
+}
+
+impl<'a> UncheckedPublish<'a> {
+    /// The packet if it is of the commonest kind: without DUP, RETAIN and properties, in its shortest form. Whatever
+    /// is not, sound or not, is left to [`UncheckedPublish::decode`].
+    #[inline]
+    pub fn plain(&self, version: ProtocolVersion) -> Option<PlainPublish<'a>> {
+        let mut reader = Reader::new(self.rest);
+        let delivery = match self.first_byte & 0x0F {
+            0 => Delivery::AtMostOnce,
+            0b0010 => Delivery::AtLeastOnce(reader.packet_identifier().ok()?),
+            0b0100 => Delivery::ExactlyOnce(reader.packet_identifier().ok()?),
+            _ => return None,
+        };
+        let payload = match version {
+            ProtocolVersion::V5 => reader.rest().strip_prefix(&[0])?,
+            ProtocolVersion::V31 | ProtocolVersion::V311 => reader.rest(),
+        };
+        let body_length = 2 + self.topic.len() + self.rest.len();
+        let is_shortest = self.packet.len() == 1 + writer::integer_width(body_length) + body_length;
+        is_shortest.then_some(PlainPublish { delivery, payload, packet: self.packet, version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::codec::testing::*;
+
+    #[test]
+    fn only_the_plain_is_taken_for_plain() {
+        let is_plain = |version, bytes: &[u8]| {
+            let Ok(Status::Complete(cut)) = frame(bytes, bytes.len()) else { panic!("no frame") };
+            let unchecked = unchecked_publish(&cut, version).ok().flatten();
+            unchecked.is_some_and(|unchecked| unchecked.plain(version).is_some())
+        };
+        for version in OLD {
+            for (bytes, expected) in [
+                (&b"\x30\x07\x00\x03a/bhi"[..], true),
+                (b"\x32\x07\x00\x03a/b\x00\x01", true),
+                (b"\x34\x07\x00\x03a/b\x00\x01", true),
+                (b"\x36\x07\x00\x03a/b\x00\x01", false),
+                (b"\x32\x07\x00\x03a/b\x00\x00", false),
+                (b"\x32\x06\x00\x03a/b\x00", false),
+                (b"\x31\x07\x00\x03a/bhi", false),
+                (b"\x38\x07\x00\x03a/bhi", false),
+                (b"\x3A\x07\x00\x03a/b\x00\x01", false),
+                (b"\x30\x87\x00\x00\x03a/bhi", false),
+            ] {
+                assert_eq!(is_plain(version, bytes), expected, "{bytes:?}");
+            }
+        }
+        assert!(is_plain(V5, b"\x32\x08\x00\x03a/b\x00\x01\x00"));
+        assert!(!is_plain(V5, b"\x32\x07\x00\x03a/b\x00\x01"), "no properties at all");
+        assert!(!is_plain(V5, b"\x30\x08\x00\x03a/b\x02\x01\x00"), "a property");
+    }
+
+    #[test]
+    fn alike_are_those_of_one_topic_and_one_quality() {
+        let others: [&[u8]; 6] = [
+            b"\x32\x06\0\x01u\0\x02x",
+            b"\x3A\x06\0\x01t\0\x02x",
+            b"\x34\x06\0\x01t\0\x02x",
+            b"\x30\x04\0\x01tx",
+            b"\x32\x06\0\x01t\0\0x",
+            b"\x32\x07\0\x01t\0\x02xy",
+        ];
+        for (other, exactly_once) in others.into_iter().flat_map(|other| [(other, false), (other, true)]) {
+            let mut other = other.to_vec();
+            let mut first = b"\x32\x06\0\x01t\0\x01x".to_vec();
+            let mut second = b"\x32\x05\0\x01t\0\x03".to_vec();
+            if exactly_once {
+                for packet in [&mut first, &mut second, &mut other] {
+                    packet[0] ^= 0b0110;
+                }
+            }
+            let input = [&*first, &second, &other, &first].concat();
+            let Ok(Status::Complete(cut)) = frame(&input, 8) else { panic!("it is whole") };
+            let unchecked = unchecked_publish(&cut, V311).unwrap().unwrap();
+            let plain = unchecked.plain(V311).unwrap();
+            let alike = PlainPublishes::new(plain, unchecked.topic, &input, 8);
+            let identifier = |plain: &PlainPublish<'_>| plain.delivery.packet_identifier().unwrap().value();
+            let told: Vec<_> = alike.map(|plain| (plain.payload, identifier(&plain))).collect();
+            assert_eq!(told, [(&b"x"[..], 1), (b"", 3)], "before {other:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_run_ends_with_its_topic_and_with_its_kind() {
+        let one = b"\x30\x07\x00\x03a/bhi";
+        let other = b"\x30\x08\x00\x03a/bhey";
+        for (next, is_of_it) in [
+            (&b"\x30\x07\x00\x03a/c.."[..], false),
+            (b"\x31\x07\x00\x03a/b..", false),
+            (b"\x32\x07\x00\x03a/b\x00\x01", false),
+            (b"\x30\x07\x00\x03a/b.", false),
+            (b"\x30\x07\x00\x04a/b..", false),
+            (b"\x30\x87\x00\x00\x03a/b..", false),
+            (b"\xC0\x00", false),
+            (b"", false),
+            (b"\x30\x05\x00\x03a/b", true),
+        ] {
+            let input = [one, &other[..], next].concat();
+            let run = PlainRun::new(&input, V311, 20, 1000);
+            let Ok(Status::Complete(first)) = frame(&input, 20) else { panic!("no frame") };
+            assert!(PlainRun::may_begin_with(&first, &input[first.length..]));
+            let behind = if is_of_it { next.len() } else { 0 };
+            assert_eq!((run.count, run.bytes.len()), (2 + usize::from(is_of_it), 19 + behind), "{next:?}");
+            assert_eq!((run.topic, run.longest), (&b"a/b"[..], 10));
+        }
+        let input = [one, &other[..], one].concat();
+        assert_eq!(PlainRun::new(&input, V311, 9, 1000).count, 1, "the second is too long");
+        assert_eq!(PlainRun::new(&input, V311, 20, 10).count, 2, "the second makes it long enough");
+        assert_eq!(PlainRun::new(&input, V5, 20, 1000).count, 0, "another version");
+    }
+}
