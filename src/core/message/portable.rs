@@ -1,6 +1,7 @@
 //! A publication that belongs to nobody's thread: on its way to the store and back.
 
-use super::{Message, Publication, Spares, length_of, read, write};
+use super::layout::{length_of, read, write};
+use super::{Message, Publication, Spares};
 
 /// One publication in one allocation, without the counters that tie a [`Message`] to its thread and its memory.
 #[derive(Clone, Debug)]

@@ -1,0 +1,103 @@
+//! A publication while its receivers are told of it: what came in is used again where it is what goes out.
+
+use super::{Encoded, Message, Publication, Spares};
+use crate::base::time::Time;
+use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
+use crate::protocol::codec::{PlainPublish, Properties, ProtocolVersion, QoS};
+use crate::protocol::topic::TopicName;
+
+/// The packet that a publication came in, where it is one that receivers get too. Nothing has to be encoded for those
+/// who speak the same version and get it with the same QoS.
+#[derive(Clone, Copy, Debug)]
+struct Original<'a> {
+    encoded: Encoded<'a>,
+    is_v5: bool,
+    qos: QoS,
+    /// All of it can be copied to every receiver at once, under the name that it came with.
+    is_for_all: bool,
+}
+
+impl<'a> Original<'a> {
+    #[inline]
+    fn new(publish: &PlainPublish<'a>, is_for_all: bool) -> Self {
+        let packet = publish.packet;
+        let payload_by_reference = publish.payload.len() > COPIED_PAYLOAD_MAXIMUM;
+        let head_length = packet.len() - publish.payload.len();
+        let encoded = Encoded {
+            bytes: if payload_by_reference { &packet[..head_length] } else { packet },
+            packet_identifier_at: publish.packet_identifier_at(),
+            length: packet.len(),
+            payload_by_reference,
+        };
+        Self {
+            encoded,
+            is_v5: publish.version == ProtocolVersion::V5,
+            qos: publish.delivery.qos(),
+            is_for_all: is_for_all && !payload_by_reference,
+        }
+    }
+}
+
+/// A publication that becomes a [`Message`] when the first receiver has to keep it.
+#[derive(Debug)]
+pub struct Keepable<'a> {
+    /// The publication itself.
+    pub publication: Publication<'a>,
+    /// The packet that it came in.
+    original: Option<Original<'a>>,
+    message: Option<Message>,
+}
+
+impl<'a> Keepable<'a> {
+    /// A publication that nobody keeps yet.
+    pub const fn new(publication: Publication<'a>) -> Self {
+        Self { publication, original: None, message: None }
+    }
+
+    /// A message that came as `publish` on this topic. `is_for_all` if every receiver knows the topic by that name, and
+    /// none has older messages to get first.
+    #[inline]
+    pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>, is_for_all: bool) -> Self {
+        let publication = Publication {
+            topic,
+            payload: publish.payload,
+            qos: publish.delivery.qos(),
+            retain: false,
+            publisher: None,
+            properties: Properties::default(),
+            expires: Time::NEVER,
+        };
+        Self { publication, original: Some(Original::new(publish, is_for_all)), message: None }
+    }
+
+    /// A publication that is kept already.
+    pub fn kept(message: &'a Message) -> Self {
+        Self { publication: message.publication(), original: None, message: Some(message.clone()) }
+    }
+
+    /// Whether the packet that it came in is known: it is when that goes through the broker by a short way.
+    #[inline]
+    pub const fn has_original(&self) -> bool {
+        self.original.is_some()
+    }
+
+    /// The bytes of the packet that it came in, if these are what a receiver gets that needs no RETAIN flag and nothing
+    /// of its own but the Packet Identifier.
+    #[inline]
+    pub fn original(&self, version: ProtocolVersion, qos: QoS) -> Option<&Encoded<'a>> {
+        let original = self.original.as_ref()?;
+        let is_v5 = version == ProtocolVersion::V5;
+        (original.is_v5 == is_v5 && original.qos == qos).then_some(&original.encoded)
+    }
+
+    /// The same, if all of it can be copied.
+    #[inline]
+    pub fn copied_original(&self, version: ProtocolVersion, qos: QoS) -> Option<&Encoded<'a>> {
+        self.original(version, qos).filter(|_| self.original.is_some_and(|original| original.is_for_all))
+    }
+
+    /// The message; made on first need and then shared.
+    pub fn message(&mut self, spares: &mut Spares) -> &Message {
+        self.message.get_or_insert_with(|| Message::new(&self.publication, spares))
+    }
+}
