@@ -338,93 +338,128 @@ mod tests {
         ]
     }
 
+    /// A backlog beside a plain list of what must be in it.
+    #[derive(Default)]
+    struct Compared {
+        backlog: Backlog,
+        model: VecDeque<(MessageNumber, Time)>,
+        now: u64,
+        /// How many have come so far.
+        come: u64,
+    }
+
+    type Outcome = Result<(), TestCaseError>;
+
+    impl Compared {
+        fn act(&mut self, act: &Act) -> Outcome {
+            match *act {
+                Act::Push(span) => self.push(span.map_or(Time::NEVER, |span| seconds(self.now + span))),
+                Act::PushMany(count, span) => (0..count).for_each(|_| self.push(seconds(self.now + span))),
+                Act::Pass(span) => self.now += span,
+                Act::TakeExpired(most) => self.take_expired(most)?,
+                Act::Read(most, come) => self.read(most, come)?,
+                Act::TakeShared(group, reads, come_back) => self.take_shared(group, reads, come_back)?,
+            }
+            self.check()
+        }
+
+        fn push(&mut self, expires: Time) {
+            self.come += 1;
+            self.backlog.insert(number(self.come), BYTES, expires, group_of(self.come));
+            self.model.push_back((number(self.come), expires));
+        }
+
+        fn take_expired(&mut self, most: usize) -> Outcome {
+            let now = seconds(self.now);
+            let (expired, has_more) = self.backlog.take_expired(now, most);
+            prop_assert!(expired.len() <= most);
+            for one in expired {
+                let place = self.model.iter().position(|(known, _)| *known == one);
+                let (_, expires) = self.model.remove(place.expect("it was there")).unwrap();
+                prop_assert!(expires <= now);
+            }
+            if !has_more {
+                prop_assert!(self.model.iter().all(|(_, expires)| *expires > now));
+            }
+            Ok(())
+        }
+
+        fn read(&mut self, most: usize, come: usize) -> Outcome {
+            let Self { backlog, model, .. } = self;
+            let page = backlog.next_page(most, MessageNumber::LAST);
+            prop_assert_eq!(page.is_none(), model.is_empty());
+            let Some(page) = page else { return Ok(()) };
+            let first = model.iter().map(|(known, _)| *known);
+            prop_assert!(first.take(page.messages.len()).eq(page.messages.iter().copied()));
+            prop_assert!(page.messages.len() == model.len().min(most).min(PAGE_LENGTH));
+            prop_assert_eq!(page.bytes, page.messages.len() * BYTES);
+            backlog.begin(&page);
+            prop_assert!(backlog.next_page(most, MessageNumber::LAST).is_none(), "one at a time");
+            prop_assert!(backlog.take_expired(Time::NEVER, 9).0.is_empty(), "they are being read");
+            let come = come.min(page.messages.len());
+            let messages = page.messages[..come].iter().copied();
+            prop_assert!(backlog.have_come(messages, come * BYTES));
+            // What came and was not sent comes back, when the client is away again.
+            for (known, expires) in model.iter().take(come).rev().step_by(2) {
+                backlog.insert(*known, BYTES, *expires, group_of(known.0.get()));
+            }
+            backlog.give_up_page();
+            let front: Vec<_> = model.drain(..come).rev().step_by(2).collect();
+            front.into_iter().for_each(|one| model.push_front(one));
+            self.check_nothing_is_awaited()
+        }
+
+        fn take_shared(&mut self, group: u32, reads: bool, come_back: bool) -> Outcome {
+            let Self { backlog, model, .. } = self;
+            if let Some(page) = backlog.next_page(9, MessageNumber::LAST).filter(|_| reads) {
+                backlog.begin(&page);
+            }
+            let group = group_id(group);
+            let is_of_group = |number: MessageNumber| group_of(number.0.get()) == Some(group);
+            let taken = backlog.take_shared(|id| id == group);
+            let expected = model.iter().map(|(known, _)| *known).filter(|known| is_of_group(*known));
+            prop_assert!(taken.iter().map(|(number, _)| *number).eq(expected));
+            prop_assert!(taken.iter().all(|(_, id)| *id == group));
+            if come_back {
+                for (known, expires) in model.iter().filter(|(known, _)| is_of_group(*known)) {
+                    backlog.insert(*known, BYTES, *expires, Some(group));
+                }
+            } else {
+                model.retain(|(known, _)| !is_of_group(*known));
+            }
+            self.check_nothing_is_awaited()
+        }
+
+        fn check_nothing_is_awaited(&mut self) -> Outcome {
+            prop_assert!(!self.backlog.have_come([number(self.come + 1)].into_iter(), 0));
+            Ok(())
+        }
+
+        fn check(&self) -> Outcome {
+            let Self { backlog, model, .. } = self;
+            let groups: Vec<_> = model.iter().map(|(known, _)| group_of(known.0.get())).collect();
+            prop_assert_eq!(backlog.has_shared(), groups.iter().any(|group| group.is_some()));
+            prop_assert_eq!(backlog.groups.len(), groups.iter().flatten().count());
+            prop_assert!(model.iter().map(|(known, _)| backlog.group_of(*known)).eq(groups));
+            prop_assert_eq!(backlog.len(), model.len());
+            prop_assert_eq!(backlog.is_empty(), model.is_empty());
+            prop_assert_eq!(backlog.bytes(), BYTES * model.len());
+            prop_assert_eq!(backlog.first(), model.front().map(|(known, _)| *known));
+            prop_assert!(backlog.taken.len() <= backlog.len() + USELESS_KEPT);
+            prop_assert!(backlog.expiring.len() <= 2 * backlog.len() + USELESS_KEPT);
+            Ok(())
+        }
+    }
+
     proptest! {
         #[test]
         fn it_is_a_list_that_expired_ones_are_taken_out_of(acts in prop::collection::vec(act(), 1..60)) {
-            let mut backlog = Backlog::default();
-            let mut model: VecDeque<(MessageNumber, Time)> = VecDeque::new();
-            let (mut now, mut next) = (0, 1);
-            for act in acts {
-                match act {
-                    Act::Push(expires) => {
-                        let expires = expires.map_or(Time::NEVER, |span| seconds(now + span));
-                        backlog.insert(number(next), BYTES, expires, group_of(next));
-                        model.push_back((number(next), expires));
-                        next += 1;
-                    }
-                    Act::PushMany(count, span) => for _ in 0..count {
-                        backlog.insert(number(next), BYTES, seconds(now + span), group_of(next));
-                        model.push_back((number(next), seconds(now + span)));
-                        next += 1;
-                    }
-                    Act::Pass(span) => now += span,
-                    Act::TakeExpired(most) => {
-                        let (expired, has_more) = backlog.take_expired(seconds(now), most);
-                        prop_assert!(expired.len() <= most);
-                        for one in expired {
-                            let place = model.iter().position(|(known, _)| *known == one);
-                            let (_, expires) = model.remove(place.expect("it was there")).unwrap();
-                            prop_assert!(expires <= seconds(now));
-                        }
-                        if !has_more {
-                            prop_assert!(model.iter().all(|(_, expires)| *expires > seconds(now)));
-                        }
-                    }
-                    Act::Read(most, come) => {
-                        let page = backlog.next_page(most, MessageNumber::LAST);
-                        prop_assert_eq!(page.is_none(), model.is_empty());
-                        let Some(page) = page else { continue };
-                        let first = model.iter().map(|(known, _)| *known);
-                        prop_assert!(first.take(page.messages.len()).eq(page.messages.iter().copied()));
-                        prop_assert!(page.messages.len() == model.len().min(most).min(PAGE_LENGTH));
-                        prop_assert_eq!(page.bytes, page.messages.len() * BYTES);
-                        backlog.begin(&page);
-                        prop_assert!(backlog.next_page(most, MessageNumber::LAST).is_none(), "one at a time");
-                        prop_assert!(backlog.take_expired(Time::NEVER, 9).0.is_empty(), "they are being read");
-                        let come = come.min(page.messages.len());
-                        let messages = page.messages[..come].iter().copied();
-                        prop_assert!(backlog.have_come(messages, come * BYTES));
-                        // What came and was not sent comes back, when the client is away again.
-                        for (known, expires) in model.iter().take(come).rev().step_by(2) {
-                            backlog.insert(*known, BYTES, *expires, group_of(known.0.get()));
-                        }
-                        backlog.give_up_page();
-                        let front: Vec<_> = model.drain(..come).rev().step_by(2).collect();
-                        front.into_iter().for_each(|one| model.push_front(one));
-                        prop_assert!(!backlog.have_come([number(next)].into_iter(), 0), "none is awaited");
-                    }
-                    Act::TakeShared(group, reads, come_back) => {
-                        if let Some(page) = backlog.next_page(9, MessageNumber::LAST).filter(|_| reads) {
-                            backlog.begin(&page);
-                        }
-                        let is_of_group = |number: MessageNumber| group_of(number.0.get()) == Some(group_id(group));
-                        let taken = backlog.take_shared(|id| id == group_id(group));
-                        let expected = model.iter().map(|(known, _)| *known).filter(|known| is_of_group(*known));
-                        prop_assert!(taken.iter().map(|(number, _)| *number).eq(expected));
-                        prop_assert!(taken.iter().all(|(_, id)| *id == group_id(group)));
-                        if come_back {
-                            for (known, expires) in model.iter().filter(|(known, _)| is_of_group(*known)) {
-                                backlog.insert(*known, BYTES, *expires, group_of(known.0.get()));
-                            }
-                        } else {
-                            model.retain(|(known, _)| !is_of_group(*known));
-                        }
-                        prop_assert!(!backlog.have_come([number(next)].into_iter(), 0), "none is awaited");
-                    }
-                }
-                let shared: Vec<_> = model.iter().map(|(known, _)| group_of(known.0.get())).collect();
-                prop_assert_eq!(backlog.has_shared(), shared.iter().any(|group| group.is_some()));
-                prop_assert!(model.iter().map(|(known, _)| backlog.group_of(*known)).eq(shared));
-                prop_assert_eq!(backlog.groups.len(), model.iter().filter(|(known, _)| group_of(known.0.get()).is_some()).count());
-                prop_assert_eq!(backlog.len(), model.len());
-                prop_assert_eq!(backlog.is_empty(), model.is_empty());
-                prop_assert_eq!(backlog.bytes(), BYTES * model.len());
-                prop_assert_eq!(backlog.first(), model.front().map(|(known, _)| *known));
-                prop_assert!(backlog.taken.len() <= backlog.len() + USELESS_KEPT);
-                prop_assert!(backlog.expiring.len() <= 2 * backlog.len() + USELESS_KEPT);
+            let mut compared = Compared::default();
+            for act in &acts {
+                compared.act(act)?;
             }
-            let numbers: VecDeque<_> = model.into_iter().map(|(known, _)| known).collect();
-            prop_assert_eq!(backlog.into_numbers(), numbers);
+            let numbers: VecDeque<_> = compared.model.into_iter().map(|(known, _)| known).collect();
+            prop_assert_eq!(compared.backlog.into_numbers(), numbers);
         }
     }
 

@@ -34,50 +34,47 @@ fn assert_empty(trie: &mut Trie<u32>) {
     );
 }
 
+/// A pattern, names that it matches, and names that it does not match.
+type Example = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+/// Those of the standards, and more.
+const EXAMPLES: &[Example] = &[
+    (
+        "sport/tennis/player1/#",
+        &["sport/tennis/player1", "sport/tennis/player1/ranking", "sport/tennis/player1/score/wimbledon"],
+        &["sport/tennis", "sport/tennis/player10", "sport/tennis/player2/ranking"],
+    ),
+    ("sport/#", &["sport", "sport/", "sport//", "sport/tennis"], &["sports", "/sport", "Sport"]),
+    ("#", &["a", "/", "a/b/c", "//"], &["$SYS", "$SYS/a", "$"]),
+    (
+        "sport/tennis/+",
+        &["sport/tennis/player1", "sport/tennis/player2", "sport/tennis/"],
+        &["sport/tennis/player1/ranking", "sport/tennis"],
+    ),
+    ("sport/+", &["sport/", "sport/tennis"], &["sport", "sport//"]),
+    ("+", &["finance", "é"], &["/finance", "finance/", "$SYS", "/"]),
+    ("+/+", &["/finance", "finance/", "/"], &["finance", "//", "$SYS/a"]),
+    ("/+", &["/finance", "/"], &["finance", "//", "/finance/a"]),
+    ("+/tennis/#", &["sport/tennis", "/tennis/a/b"], &["tennis", "$sport/tennis"]),
+    ("sport/+/player1", &["sport/tennis/player1", "sport//player1"], &["sport/player1", "sport/a/b/player1"]),
+    ("$SYS/#", &["$SYS", "$SYS/", "$SYS/a/b"], &["SYS/a", "$SYSTEM"]),
+    ("$SYS/monitor/+", &["$SYS/monitor/Clients"], &["$SYS/monitor", "a/monitor/Clients"]),
+    ("+/monitor/Clients", &["a/monitor/Clients"], &["$SYS/monitor/Clients"]),
+    ("a/$b/+", &["a/$b/$c"], &["a/b/$c"]),
+    ("+/#", &["a", "/", "a/b", "a/b/c"], &["$a", "$a/b"]),
+    ("/#", &["/", "/a", "//"], &["a"]),
+    ("/", &["/"], &["//", "a"]),
+    ("//", &["//"], &["/", "///"]),
+    ("+//#", &["a/", "a//", "/", "a//b"], &["a", "a/b"]),
+    ("a//#", &["a/", "a//", "a//b"], &["a", "a/b"]),
+    ("ACCOUNTS", &["ACCOUNTS"], &["Accounts", "ACCOUNTS/", "ACCOUNT", "ACCOUNTS2"]),
+    ("Accounts payable", &["Accounts payable"], &["Accounts"]),
+    ("a very long level of more than one node/+/z", &["a very long level of more than one node/y/z"], &["a"]),
+];
+
 #[test]
 fn matching_follows_the_standard() {
-    for (pattern, matched, others) in [
-        (
-            "sport/tennis/player1/#",
-            &["sport/tennis/player1", "sport/tennis/player1/ranking", "sport/tennis/player1/score/wimbledon"]
-                [..],
-            &["sport/tennis", "sport/tennis/player10", "sport/tennis/player2/ranking"][..],
-        ),
-        ("sport/#", &["sport", "sport/", "sport//", "sport/tennis"], &["sports", "/sport", "Sport"]),
-        ("#", &["a", "/", "a/b/c", "//"], &["$SYS", "$SYS/a", "$"]),
-        (
-            "sport/tennis/+",
-            &["sport/tennis/player1", "sport/tennis/player2", "sport/tennis/"],
-            &["sport/tennis/player1/ranking", "sport/tennis"],
-        ),
-        ("sport/+", &["sport/", "sport/tennis"], &["sport", "sport//"]),
-        ("+", &["finance", "é"], &["/finance", "finance/", "$SYS", "/"]),
-        ("+/+", &["/finance", "finance/", "/"], &["finance", "//", "$SYS/a"]),
-        ("/+", &["/finance", "/"], &["finance", "//", "/finance/a"]),
-        ("+/tennis/#", &["sport/tennis", "/tennis/a/b"], &["tennis", "$sport/tennis"]),
-        (
-            "sport/+/player1",
-            &["sport/tennis/player1", "sport//player1"],
-            &["sport/player1", "sport/a/b/player1"],
-        ),
-        ("$SYS/#", &["$SYS", "$SYS/", "$SYS/a/b"], &["SYS/a", "$SYSTEM"]),
-        ("$SYS/monitor/+", &["$SYS/monitor/Clients"], &["$SYS/monitor", "a/monitor/Clients"]),
-        ("+/monitor/Clients", &["a/monitor/Clients"], &["$SYS/monitor/Clients"]),
-        ("a/$b/+", &["a/$b/$c"], &["a/b/$c"]),
-        ("+/#", &["a", "/", "a/b", "a/b/c"], &["$a", "$a/b"]),
-        ("/#", &["/", "/a", "//"], &["a"]),
-        ("/", &["/"], &["//", "a"]),
-        ("//", &["//"], &["/", "///"]),
-        ("+//#", &["a/", "a//", "/", "a//b"], &["a", "a/b"]),
-        ("a//#", &["a/", "a//", "a//b"], &["a", "a/b"]),
-        ("ACCOUNTS", &["ACCOUNTS"], &["Accounts", "ACCOUNTS/", "ACCOUNT", "ACCOUNTS2"]),
-        ("Accounts payable", &["Accounts payable"], &["Accounts"]),
-        (
-            "a very long level of more than one node/+/z",
-            &["a very long level of more than one node/y/z"],
-            &["a"],
-        ),
-    ] {
+    for &(pattern, matched, others) in EXAMPLES {
         let trie = trie_of(&[pattern]);
         // The same filter, with its label cut into many nodes.
         let mut neighbours: Vec<&str> = (1..pattern.len()).filter_map(|at| pattern.get(..at)).collect();
@@ -85,7 +82,7 @@ fn matching_follows_the_standard() {
         let cut = trie_of(&neighbours);
         let reference = TopicFilter::new(pattern).unwrap();
         for (names, expected) in [(matched, true), (others, false)] {
-            for name in names {
+            for &name in names {
                 assert_eq!(reference.matches(TopicName::new(name).unwrap()), expected, "{pattern} {name}");
                 assert_eq!(matching(&trie, name) == [pattern], expected, "{pattern} {name}");
                 assert_eq!(

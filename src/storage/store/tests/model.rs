@@ -77,20 +77,30 @@ impl Model {
         let shift = shift(now, line);
         let lifetime = |message: &Portable| message.publication().expires.since(Time::from_milliseconds(now));
         match record {
-            Record::Listener(..) => {}
             Record::Session(session) => {
                 self.sessions.insert(session.number.0.get(), shifted_session(session, shift));
             }
-            Record::SessionEnded { session: number, leaves_shared } => {
-                let session = number.0.get();
-                self.sessions.remove(&session);
-                self.subscriptions.retain(|key, _| key.0 != session);
-                self.received.retain(|key| key.0 != session);
-                match leaves_shared {
-                    true => drop(self.former.insert(*number)),
-                    false => self.deliveries.retain(|key, _| key.0 != session),
-                }
+            Record::Message(message) => {
+                let content = (shifted(&message.message, shift), message.recipients.clone());
+                self.messages.insert(message.number.0.get(), content);
+                self.lifetimes.insert(message.number.0.get(), lifetime(&message.message));
             }
+            Record::Retained(message) => {
+                let topic = message.publication().topic.as_str().to_owned();
+                self.retained_lifetimes.insert(topic.clone(), lifetime(message));
+                self.retained.insert(topic, shifted(message, shift));
+            }
+            timeless => self.apply_timeless(timeless),
+        }
+    }
+
+    fn apply_timeless(&mut self, record: &Record) {
+        match record {
+            Record::Session(_) | Record::Message(_) | Record::Retained(_) => {
+                unreachable!("they are about time")
+            }
+            Record::Listener(..) => {}
+            Record::SessionEnded { session, leaves_shared } => self.end(*session, *leaves_shared),
             Record::FormerEnded(session) => {
                 self.former.remove(session);
                 self.deliveries.retain(|key, _| key.0 != session.0.get());
@@ -101,11 +111,6 @@ impl Model {
             }
             Record::Unsubscribed(session, filter) => {
                 self.subscriptions.remove(&(session.0.get(), filter.clone()));
-            }
-            Record::Message(message) => {
-                let content = (shifted(&message.message, shift), message.recipients.clone());
-                self.messages.insert(message.number.0.get(), content);
-                self.lifetimes.insert(message.number.0.get(), lifetime(&message.message));
             }
             Record::Settled { message, is_last: true, .. } => {
                 self.messages.remove(&message.0.get());
@@ -131,14 +136,20 @@ impl Model {
             Record::Completed(session, identifier) => {
                 self.deliveries.remove(&(session.0.get(), identifier.value()));
             }
-            Record::Retained(message) => {
-                let topic = message.publication().topic.as_str().to_owned();
-                self.retained_lifetimes.insert(topic.clone(), lifetime(message));
-                self.retained.insert(topic, shifted(message, shift));
-            }
             Record::Cleared(topic) => {
                 self.retained.remove(topic);
             }
+        }
+    }
+
+    fn end(&mut self, number: SessionNumber, leaves_shared: bool) {
+        let session = number.0.get();
+        self.sessions.remove(&session);
+        self.subscriptions.retain(|key, _| key.0 != session);
+        self.received.retain(|key| key.0 != session);
+        match leaves_shared {
+            true => drop(self.former.insert(number)),
+            false => self.deliveries.retain(|key, _| key.0 != session),
         }
     }
 

@@ -13,10 +13,10 @@ use super::records::{
 use super::{Directory, WALL, opening};
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{
-    Batch, Recipient, Record, Restored, SessionNumber, StoredDelivery, StoredMessage, StoredPresence,
-    StoredWill,
+    Batch, MessageNumber, Recipient, Record, Restored, SessionNumber, StoredDelivery, StoredMessage,
+    StoredPresence, StoredWill,
 };
-use crate::protocol::codec::QoS;
+use crate::protocol::codec::{PacketIdentifier, QoS};
 use crate::settings::OnDamage;
 use crate::storage::store::Store;
 use crate::storage::timeline::{Anchor, Boot, Clocks, DOWNTIME_MAXIMUM, RELEASED};
@@ -31,6 +31,16 @@ struct Draft {
     /// Milliseconds from now; none for never.
     moment: Option<i64>,
     flag: bool,
+}
+
+impl Draft {
+    fn topic(&self) -> String {
+        format!("t/{}", self.choice % 7)
+    }
+
+    fn packet(&self) -> PacketIdentifier {
+        identifier(self.choice % 5 + 1)
+    }
 }
 
 fn draft() -> impl Strategy<Value = Draft> {
@@ -56,68 +66,73 @@ impl Maker {
             .moment
             .map_or(Time::NEVER, |moment| Time::from_milliseconds(now.saturating_add_signed(moment)));
         let payload = vec![b'x'; draft.length];
-        let packet = identifier(draft.choice % 5 + 1);
-        let topic = format!("t/{}", draft.choice % 7);
         Some(match draft.kind {
             0 | 1 => self.session(draft, at, &payload),
             2 if draft.flag && draft.length % 3 == 1 => Record::FormerEnded(session),
             2 if draft.flag => {
                 Record::SessionEnded { session, leaves_shared: draft.length.is_multiple_of(3) }
             }
-            2 | 3 => {
-                let qos = QoS::from_u8(u8::try_from(draft.choice % 3).ok()?)?;
-                let identifier = draft.length.try_into().ok()?;
-                let flags = (draft.flag, !draft.flag, draft.choice.is_multiple_of(2));
-                let mut made = subscription(&topic);
-                (made.qos, made.identifier) = (qos, identifier);
-                (made.no_local, made.retain_as_published, made.owes_retained) = flags;
-                Record::Subscribed(self.present(session)?, made)
-            }
-            4 => Record::Unsubscribed(session, topic),
-            5..8 => {
-                self.number += 1 + u64::from(draft.choice % 3);
-                let others = (1..6).filter(|other| *other != draft.session && draft.choice >> other & 1 == 1);
-                let identifiers: Vec<u32> =
-                    (0..u32::from(draft.choice % 3)).map(|n| 1 + n * 100_000).collect();
-                let mut recipients: Vec<Recipient> = std::iter::once(draft.session)
-                    .chain(others)
-                    .map(|session| recipient(session, &identifiers))
-                    .collect();
-                for (place, recipient) in recipients.iter_mut().enumerate() {
-                    recipient.identifier = Some(packet).filter(|_| draft.choice >> (place + 5) & 1 == 1);
-                }
-                if let [only] = &mut recipients[..] {
-                    only.form.group = Some(format!("$share/g/{topic}").into());
-                }
-                let message = portable(&topic, &payload, at);
-                Record::Message(StoredMessage { number: message_number(self.number), message, recipients })
-            }
+            2 | 3 => self.subscribed(draft)?,
+            4 => Record::Unsubscribed(session, draft.topic()),
+            5..8 => self.message(draft, at, &payload),
             8..11 => self.settled(draft)?,
-            11 if draft.flag => Record::Received(self.present(session)?, packet),
-            11 => Record::Released(session, packet),
-            13 if draft.flag && draft.choice.is_multiple_of(2) => {
-                let count = self.model.messages.len().max(1);
-                let (message, _) = self.model.messages.iter().nth(usize::from(draft.choice) % count)?;
-                let message = message_number(*message);
-                if self.model.settled.contains(&(message.0.get(), draft.session)) {
-                    return None;
-                }
-                Record::Begun { message, session, identifier: packet }
-            }
-            12 | 13 => {
-                let count = self.model.messages.len().max(1);
-                let (message, _) = self.model.messages.iter().nth(usize::from(draft.choice) % count)?;
-                let message = message_number(*message);
-                let is_released = draft.flag && draft.length.is_multiple_of(2);
-                Record::Delivery(
-                    self.present(session)?,
-                    StoredDelivery { identifier: packet, message, is_released },
-                )
-            }
-            14 if draft.flag => Record::Completed(session, packet),
-            14 => Record::Cleared(topic),
-            _ => Record::Retained(portable(&topic, &payload, at)),
+            11 if draft.flag => Record::Received(self.present(session)?, draft.packet()),
+            11 => Record::Released(session, draft.packet()),
+            13 if draft.flag && draft.choice.is_multiple_of(2) => self.begun(draft)?,
+            12 | 13 => self.delivery(draft)?,
+            14 if draft.flag => Record::Completed(session, draft.packet()),
+            14 => Record::Cleared(draft.topic()),
+            _ => Record::Retained(portable(&draft.topic(), &payload, at)),
         })
+    }
+
+    fn subscribed(&self, draft: &Draft) -> Option<Record> {
+        let mut made = subscription(&draft.topic());
+        made.qos = QoS::from_u8(u8::try_from(draft.choice % 3).ok()?)?;
+        made.identifier = draft.length.try_into().ok()?;
+        made.no_local = draft.flag;
+        made.retain_as_published = !draft.flag;
+        made.owes_retained = draft.choice.is_multiple_of(2);
+        Some(Record::Subscribed(self.present(session_number(draft.session))?, made))
+    }
+
+    fn message(&mut self, draft: &Draft, at: Time, payload: &[u8]) -> Record {
+        self.number += 1 + u64::from(draft.choice % 3);
+        let others = (1..6).filter(|other| *other != draft.session && draft.choice >> other & 1 == 1);
+        let identifiers: Vec<u32> = (0..u32::from(draft.choice % 3)).map(|n| 1 + n * 100_000).collect();
+        let mut recipients: Vec<Recipient> = std::iter::once(draft.session)
+            .chain(others)
+            .map(|session| recipient(session, &identifiers))
+            .collect();
+        for (place, recipient) in recipients.iter_mut().enumerate() {
+            recipient.identifier = Some(draft.packet()).filter(|_| draft.choice >> (place + 5) & 1 == 1);
+        }
+        if let [only] = &mut recipients[..] {
+            only.form.group = Some(format!("$share/g/{}", draft.topic()).into());
+        }
+        let message = portable(&draft.topic(), payload, at);
+        Record::Message(StoredMessage { number: message_number(self.number), message, recipients })
+    }
+
+    fn begun(&self, draft: &Draft) -> Option<Record> {
+        let message = self.some_message(draft)?;
+        let is_settled = self.model.settled.contains(&(message.0.get(), draft.session));
+        let session = session_number(draft.session);
+        (!is_settled).then(|| Record::Begun { message, session, identifier: draft.packet() })
+    }
+
+    fn delivery(&self, draft: &Draft) -> Option<Record> {
+        let message = self.some_message(draft)?;
+        let is_released = draft.flag && draft.length.is_multiple_of(2);
+        let delivery = StoredDelivery { identifier: draft.packet(), message, is_released };
+        Some(Record::Delivery(self.present(session_number(draft.session))?, delivery))
+    }
+
+    /// One of the messages that are there.
+    fn some_message(&self, draft: &Draft) -> Option<MessageNumber> {
+        let count = self.model.messages.len().max(1);
+        let (message, _) = self.model.messages.iter().nth(usize::from(draft.choice) % count)?;
+        Some(message_number(*message))
     }
 
     /// A session that is there: others have nothing of their own.
@@ -270,6 +285,32 @@ fn load_cut(from: &Path, cut: usize, machine: Machine) -> Vec<String> {
     in_words_of_all(&load(&mut machine.open(&other.file()), machine.now))
 }
 
+/// Ends a store with its broker and opens it for another one, which must find what the model holds.
+fn restarted(
+    mut store: Store,
+    machine: &mut Machine,
+    path: &Path,
+    model: &Model,
+    (down, start): (u64, Start),
+) -> Result<Store, TestCaseError> {
+    let (Start::Same { is_stopped } | Start::Other { is_stopped }) = start;
+    if is_stopped {
+        store.finish(machine.clocks()).expect("there is room");
+        prop_assert_eq!(store.timeline.anchor().moment, machine.line);
+    }
+    prop_assert!(machine.line - store.timeline.anchor().moment <= 60_000);
+    machine.restart(down, start, store.timeline.anchor());
+    // From a copy, since loading removes what is not needed.
+    let found = load_cut(path, 0, *machine);
+    prop_assert_eq!(found, model.restored(machine.now, machine.line));
+    drop(store);
+    store = machine.open(path);
+    store.keep_time(machine.clocks()).expect("there is room");
+    // What is durable is not cut off.
+    store.reopen().expect("it can be opened again");
+    Ok(store)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
@@ -310,21 +351,8 @@ proptest! {
                     store.keep_time(machine.clocks()).expect("there is room");
                 }
                 Fate::Restarted(down, start) => {
-                    let (Start::Same { is_stopped } | Start::Other { is_stopped }) = start;
-                    if is_stopped {
-                        store.finish(machine.clocks()).expect("there is room");
-                        prop_assert_eq!(store.timeline.anchor().moment, machine.line);
-                    }
-                    prop_assert!(machine.line - store.timeline.anchor().moment <= 60_000);
-                    machine.restart(down, start, store.timeline.anchor());
-                    // From a copy, since loading removes what is not needed.
-                    let found = load_cut(&directory.file(), 0, machine);
-                    prop_assert_eq!(found, maker.model.restored(machine.now, machine.line));
-                    drop(store);
-                    store = machine.open(&directory.file());
-                    store.keep_time(machine.clocks()).expect("there is room");
-                    // What is durable is not cut off.
-                    store.reopen().expect("it can be opened again");
+                    let path = directory.file();
+                    store = restarted(store, &mut machine, &path, &maker.model, (down, start))?;
                 }
             }
             if matches!(fate, Fate::Reopened | Fate::Restarted(..)) {
