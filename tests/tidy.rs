@@ -1,5 +1,5 @@
 //! Keeps the house in order by reading its sources: rooms know only what the table in `src/lib.rs` lets them
-//! know, only the upper floors name the outside world, and nothing is left lying about.
+//! know, only the upper floors name the outside world, nothing is too large to read, and nothing is left lying about.
 //!
 //! Every check is a function over text that returns what it found wrong, and has a test which shows that it bites.
 
@@ -9,10 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rooms::{House, Neighbours, check_hidden_paths, check_page, check_world};
+use shape::{STILL_OVER, too_large, unexpected};
 use text::{check_documentation, check_links, check_rust, check_text};
 
 #[path = "tidy/rooms.rs"]
 mod rooms;
+#[path = "tidy/shape.rs"]
+mod shape;
 #[path = "tidy/text.rs"]
 mod text;
 #[path = "tidy/words.rs"]
@@ -123,6 +126,13 @@ fn files_of_one_room_know_each_other_in_one_direction() {
     let wrong: Vec<_> =
         found.map(|(at, circle)| format!("src/{}: a circle of {circle:?}", at.display())).collect();
     assert_nothing_wrong(&wrong);
+}
+
+#[test]
+fn files_functions_and_structs_are_no_larger_than_can_be_read_at_once() {
+    let (_, sources) = house();
+    let found = sources.iter().flat_map(|(path, text)| too_large(path, text)).collect();
+    assert_nothing_wrong(&unexpected(&found, &STILL_OVER));
 }
 
 #[test]
