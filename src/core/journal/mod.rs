@@ -6,31 +6,37 @@
 
 mod acknowledged;
 mod answers;
+mod batches;
 mod changes;
+mod deferred;
 mod fetches;
 mod messages;
+mod persisted;
 mod record;
+mod records;
+mod retained;
 mod room;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod waiting;
 mod waits;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
 use crate::base::memory::{self, Audit, Counted};
-use crate::base::planted::{Fault, is_planted};
 use crate::base::time::{Duration, Time};
-use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::slots::ConnectionId;
 use crate::protocol::codec::PacketIdentifier;
 use crate::protocol::topic::TopicName;
 
+use batches::Batches;
 use changes::Changes;
-use topics::Topics;
-use waits::{Cork, Ends};
+use deferred::Deferred;
+use records::Records;
+use retained::Retained;
+use sessions::Sessions;
+use waits::{Ends, Waits};
 
-use acknowledged::Acknowledged;
 pub use answers::{Answer, Answers, Awaited};
 pub use fetches::Fetches;
 pub use messages::{InHand, Messages};
@@ -44,19 +50,6 @@ pub use room::{Need, Room};
 /// Bytes with which a batch is closed before its time. Clients that would add to it have to wait if the store is still
 /// writing another one.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Messages that no session needs any more, settled with one batch.
-const LEFTOVERS_PER_BATCH: usize = 4096;
-/// Copies that sessions have acknowledged, settled with one batch: so few that those who wait for it, or for the next
-/// one, do not notice.
-const ACKNOWLEDGED_PER_BATCH: usize = 512;
-/// Bytes of the list of such copies. Beyond, they are settled with the next batch, as others are.
-const ACKNOWLEDGED_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
-/// Packet Identifiers of deliveries that have begun, persisted with one batch.
-const BEGUN_PER_BATCH: usize = 4096;
-/// What one of them takes, in nodes two thirds full.
-const BEGUN_BYTES: usize = 28;
-/// How long those that are left wait for the next one.
-const LEFTOVERS_PAUSE: Duration = Duration::from_seconds(1);
 /// What one more entry of a small map takes, about.
 const ENTRY_BYTES: usize = 48;
 
@@ -83,64 +76,22 @@ pub enum Urgency {
 /// What is still to be persisted.
 #[derive(Debug)]
 pub struct Journal {
-    pace: Pace,
-    /// The number of the batch that gathers.
-    open: u64,
-    /// All batches up to this one are durable.
-    durable: u64,
-    /// Clients whose kept sessions have ended, and the batches that say so, as long as these are not durable.
+    batches: Batches,
+    /// Clients whose kept sessions have ended.
     ended: Ends,
-    /// When the open batch is to be closed; [`Time::NEVER`] while there is nothing in it.
-    due: Time,
-    next_session: SessionNumber,
-    /// The sessions that are kept, by the index of their slot.
-    numbers: Vec<Option<SessionNumber>>,
-    /// The same, by number.
-    sessions: BTreeMap<SessionNumber, SessionId>,
-    /// Sessions that are other than the store has them, and about how many bytes it takes to say so.
-    changed: BTreeMap<SessionId, usize>,
-    changed_bytes: usize,
+    sessions: Sessions,
     /// Subscriptions that are other than the store has them.
     changes: Changes,
-    records: Vec<Record>,
-    /// Bytes of what the records have on the heap.
-    record_bytes: usize,
-    /// Bytes of the batch that is with the store.
-    closed_bytes: usize,
+    records: Records,
     /// Sessions that ask for messages in the store.
     pub fetches: Fetches,
     /// Messages on their way to the store.
     pub messages: Messages,
-    /// Topics whose retained message is other than the store has it.
-    retained: Topics,
-    /// The same, where that is promised to no one and needs room: it can wait until there is some. None is in both.
-    unpromised: Topics,
-    /// The message in hand is retained, which its publisher is promised.
-    is_retained_in_hand: bool,
-    /// Messages that sessions need no longer, where that need not be persisted soon: of sessions that ended, and
-    /// those that expired.
-    leftovers: VecDeque<(SessionNumber, VecDeque<MessageNumber>)>,
-    leftover_bytes: usize,
-    /// Copies that clients have acknowledged, which need not be persisted soon, either.
-    acknowledged: Acknowledged,
-    /// Deliveries of QoS 1 that have begun after their messages were persisted or queued. Their Packet Identifiers are
-    /// added to the next batch. Nothing waits for that, and no batch is closed for it. A delivery that is over by then
-    /// is left out.
-    begun: BTreeMap<(MessageNumber, SessionNumber), PacketIdentifier>,
+    retained: Retained,
+    deferred: Deferred,
     /// Answers that wait.
     pub answers: Answers,
-    /// Connections that get nothing before a batch is durable: their CONNACK is not yet true.
-    corked: BTreeMap<ConnectionId, Cork>,
-    /// Sessions that go on with a delivery when a batch is durable.
-    suspended: BTreeSet<(u64, SessionId)>,
-    /// Connections that are not read from until there is room again.
-    paused: BTreeMap<ConnectionId, u64>,
-    /// How many pauses there were, which tells who came first.
-    pauses: u64,
-    /// Connections with messages that were neither taken nor refused, because their version has no word for that.
-    unanswered: BTreeSet<ConnectionId>,
-    /// Sessions that are owed retained messages, and get them when there is room again.
-    roomless: BTreeSet<SessionId>,
+    waits: Waits,
     room: Room,
     counted: Counted,
 }
@@ -186,36 +137,17 @@ impl Journal {
     /// An empty journal that goes on with these numbers.
     pub fn new(next: NextNumbers, pace: Pace) -> Self {
         Self {
-            pace,
-            open: 1,
-            durable: 0,
+            batches: Batches::new(pace),
             ended: Ends::default(),
-            due: Time::NEVER,
-            next_session: next.session,
-            numbers: Vec::new(),
-            sessions: BTreeMap::new(),
-            changed: BTreeMap::new(),
-            changed_bytes: 0,
+            sessions: Sessions::new(next.session),
             changes: Changes::default(),
-            records: Vec::new(),
-            record_bytes: 0,
-            closed_bytes: 0,
+            records: Records::default(),
             fetches: Fetches::default(),
             messages: Messages::new(next.message),
-            retained: Topics::default(),
-            unpromised: Topics::default(),
-            is_retained_in_hand: false,
-            leftovers: VecDeque::new(),
-            leftover_bytes: 0,
-            acknowledged: Acknowledged::default(),
-            begun: BTreeMap::new(),
+            retained: Retained::default(),
+            deferred: Deferred::default(),
             answers: Answers::default(),
-            corked: BTreeMap::new(),
-            suspended: BTreeSet::new(),
-            paused: BTreeMap::new(),
-            pauses: 0,
-            unanswered: BTreeSet::new(),
-            roomless: BTreeSet::new(),
+            waits: Waits::default(),
             room: Room::Enough,
             counted: Counted::default(),
         }
@@ -223,17 +155,17 @@ impl Journal {
 
     /// Whether acknowledgements wait until what they promise is durable.
     pub const fn holds(&self) -> bool {
-        self.pace.holds
+        self.batches.pace().holds
     }
 
     /// The last batch that is durable.
     pub const fn durable(&self) -> u64 {
-        self.durable
+        self.batches.durable()
     }
 
     /// What the next packet to a client waits for that names something in the open batch; zero if nothing waits.
     pub const fn awaited_batch(&self) -> u64 {
-        if self.pace.holds { self.open } else { 0 }
+        if self.holds() { self.batches.open() } else { 0 }
     }
 
     /// Whether so much waits to be persisted that those who send have to wait, too.
@@ -243,20 +175,16 @@ impl Journal {
 
     /// Bytes of the batch that is with the store.
     pub const fn closed_bytes(&self) -> usize {
-        self.closed_bytes
+        self.batches.closed_bytes()
     }
 
     /// Bytes that wait to be persisted with the open batch, or for that.
     fn open_bytes(&self) -> usize {
-        // What waits for room on disk goes nowhere by waiting for it.
-        let unpromised = if self.has_room() { self.unpromised.pending_bytes() } else { 0 };
         self.messages.bytes()
-            + self.records.len() * size_of::<Record>()
-            + self.record_bytes
-            + self.changed_bytes
+            + self.records.pending_bytes()
+            + self.sessions.pending_bytes()
             + self.changes.memory()
-            + self.retained.pending_bytes()
-            + unpromised
+            + self.retained.pending_bytes(self.has_room())
             + self.answers.memory()
     }
 
@@ -265,47 +193,34 @@ impl Journal {
         match record {
             Record::Subscribed(session, subscription) => self.changes.subscribed(session, subscription),
             Record::Unsubscribed(session, filter) => self.changes.unsubscribed(session, filter),
-            record => {
-                self.record_bytes += record.memory();
-                self.records.push(record);
-            }
+            record => self.records.push(record),
         }
         self.hurry(urgency, now);
     }
 
     /// The retained message of a topic has changed. It takes this many bytes, or zero if there is none any more.
     pub fn retain(&mut self, topic: TopicName<'_>, bytes: usize, urgency: Urgency, now: Time) {
-        if topic.is_about_the_broker() || is_planted(Fault::RetainedNotKept) {
-            return;
+        if self.retained.insert(topic, bytes, urgency) {
+            self.hurry(urgency, now);
         }
-        let topic = topic.as_str();
-        let is_unpromised = urgency == Urgency::Lazy && bytes > 0 && !self.retained.contains(topic);
-        if is_unpromised {
-            self.unpromised.insert(topic, bytes);
-        } else {
-            self.unpromised.remove(topic);
-            self.retained.insert(topic, bytes);
-        }
-        self.is_retained_in_hand |= urgency == Urgency::Urgent;
-        self.hurry(urgency, now);
     }
 
     /// Another message is in hand, from the client of this connection if it is one's.
     #[inline]
     pub const fn begin_message(&mut self, publisher: Option<ConnectionId>) {
-        self.is_retained_in_hand = false;
+        self.retained.begin();
         self.messages.begin(publisher);
     }
 
     /// What the answer to the message in hand waits for, beside what is promised of its publisher's session. It is in
     /// hand no longer.
     pub fn take_awaited(&mut self) -> Awaited {
-        let is_retained = std::mem::take(&mut self.is_retained_in_hand);
+        let is_retained = self.retained.take_in_hand();
         match self.messages.take_in_hand() {
-            _ if !self.pace.holds => Awaited::Nothing,
-            _ if is_retained => Awaited::Batch(self.open),
+            _ if !self.holds() => Awaited::Nothing,
+            _ if is_retained => Awaited::Batch(self.batches.open()),
             InHand::One(number) => Awaited::Message(number),
-            InHand::Several => Awaited::Batch(self.open),
+            InHand::Several => Awaited::Batch(self.batches.open()),
             InHand::Unknown => Awaited::Nothing,
         }
     }
@@ -313,21 +228,23 @@ impl Journal {
     /// What an answer waits for that promises what has been recorded so far.
     pub fn recorded(&self) -> Awaited {
         match () {
-            () if !self.pace.holds => Awaited::Nothing,
-            () if !(self.records.is_empty() && self.changes.is_empty()) => Awaited::Batch(self.open),
-            () => Awaited::Batch(self.open - 1),
+            () if !self.holds() => Awaited::Nothing,
+            () if !(self.records.is_empty() && self.changes.is_empty()) => {
+                Awaited::Batch(self.batches.open())
+            }
+            () => Awaited::Batch(self.batches.open() - 1),
         }
     }
 
     /// Takes the next answer of a connection that need not wait any more.
     pub fn next_answer(&mut self, id: ConnectionId) -> Option<Answer> {
-        let Self { answers, messages, durable, .. } = self;
-        answers.next(id, |awaited| is_there(messages, *durable, awaited))
+        let Self { answers, messages, batches, .. } = self;
+        answers.next(id, |awaited| is_there(messages, batches.durable(), awaited))
     }
 
     /// Whether nothing is missing for an answer to leave.
     pub fn is_there(&self, awaited: Awaited) -> bool {
-        is_there(&self.messages, self.durable, awaited)
+        is_there(&self.messages, self.durable(), awaited)
     }
 
     /// The QoS 1 delivery of a message that is kept already has begun.
@@ -337,7 +254,7 @@ impl Journal {
         session: SessionNumber,
         identifier: PacketIdentifier,
     ) {
-        self.begun.insert((message, session), identifier);
+        self.deferred.begin(message, session, identifier);
     }
 
     /// A session needs a message no longer. Tells whose answer may be due by that.
@@ -347,7 +264,7 @@ impl Journal {
         session: SessionNumber,
         now: Time,
     ) -> Option<ConnectionId> {
-        self.begun.remove(&(message, session));
+        self.deferred.end(message, session);
         let settled = self.messages.settle(message, session);
         if let Some(is_last) = settled.to_be_written {
             self.record(Record::Settled { message, session, is_last }, Urgency::Lazy, now);
@@ -363,9 +280,8 @@ impl Journal {
         session: SessionNumber,
         now: Time,
     ) -> Option<ConnectionId> {
-        self.begun.remove(&(message, session));
-        let is_full = self.acknowledged.memory() >= ACKNOWLEDGED_BYTES_MAXIMUM;
-        if is_full || !self.messages.is_stored(message) || !self.acknowledged.insert(message, session) {
+        self.deferred.end(message, session);
+        if !(self.messages.is_stored(message) && self.deferred.acknowledge(message, session)) {
             return self.settle(message, session, now);
         }
         self.hurry(Urgency::Lazy, now);
@@ -374,18 +290,14 @@ impl Journal {
 
     /// Makes sure that the open batch is closed in time.
     pub fn hurry(&mut self, urgency: Urgency, now: Time) {
-        let wait = match urgency {
-            _ if self.is_full() => Duration::ZERO,
-            Urgency::Urgent => self.pace.urgent,
-            Urgency::Lazy => self.pace.lazy,
-        };
-        self.due = self.due.min(now + wait);
+        let is_full = self.is_full();
+        self.batches.hurry(urgency, is_full, now);
     }
 
     /// Whatever there is to be persisted is due now.
     pub fn write_down(&mut self, now: Time) {
-        if self.due != Time::NEVER || self.has_retained() || !self.begun.is_empty() {
-            self.due = now;
+        if self.batches.due() != Time::NEVER || self.has_retained() || self.deferred.has_begun() {
+            self.batches.set_due(now);
         }
     }
 
@@ -396,95 +308,47 @@ impl Journal {
 
     /// Whether a batch is with the store.
     pub const fn is_closed(&self) -> bool {
-        self.open > self.durable + 1
+        self.batches.is_closed()
     }
 
     /// When the open batch is to be closed. `None` while there is nothing in it or another one is with the store.
     pub fn batch_due(&self) -> Option<Time> {
-        (!self.is_closed() && self.due != Time::NEVER).then_some(self.due)
-    }
-
-    /// Sessions that are other than the store has them.
-    pub fn take_changed(&mut self) -> Vec<SessionId> {
-        self.changed_bytes = 0;
-        std::mem::take(&mut self.changed).into_keys().collect()
+        let due = self.batches.due();
+        (!self.is_closed() && due != Time::NEVER).then_some(due)
     }
 
     /// Topics whose retained message is other than the store has it, and can be persisted: all that are promised,
     /// and of the others what a batch has room for.
     pub fn take_retained(&mut self) -> Vec<Box<str>> {
-        let mut retained = self.retained.take(usize::MAX);
-        if self.has_room() {
-            retained.extend(self.unpromised.take(BATCH_BYTES));
-        }
-        retained
+        self.retained.take(self.has_room())
     }
 
     /// Whether there are such.
     fn has_retained(&self) -> bool {
-        !self.retained.is_empty() || self.has_room() && !self.unpromised.is_empty()
+        !self.retained.is_empty(self.has_room())
     }
 
     /// Closes the open batch: `sessions` come first, `retained` last. `None` if there is nothing in it, because nobody
     /// needs any more what there was; it counts as durable.
     pub fn close(&mut self, sessions: Vec<Record>, retained: Vec<Record>, now: Time) -> Option<Batch> {
         assert!(!self.is_closed(), "one batch at a time is with the store");
-        self.settle_leftovers();
-        self.settle_acknowledged();
-        self.write_begun();
-        self.due = match () {
-            () if self.has_retained() || !self.acknowledged.is_empty() || !self.begun.is_empty() => now,
-            () if !self.leftovers.is_empty() => now + self.pace.lazy.min(LEFTOVERS_PAUSE),
-            () => Time::NEVER,
-        };
+        let Self { batches, sessions: known, changes, records: recorded, messages, deferred, .. } = self;
+        deferred.close(messages, recorded);
         let mut records = sessions;
-        let Self { changes, sessions, .. } = self;
-        changes.close(|session| sessions.contains_key(&session), &mut records);
-        self.messages.close(&mut records);
-        records.extend(std::mem::take(&mut self.records));
-        self.record_bytes = 0;
+        changes.close(|session| known.session_of(session).is_some(), &mut records);
+        messages.close(&mut records);
+        records.extend(recorded.take());
         records.extend(retained);
-        let number = self.open;
-        self.open += 1;
+        let left_due = deferred.due(batches.pace().lazy, now);
+        let due = if self.has_retained() { now } else { left_due };
+        let number = self.batches.close(due);
         if records.is_empty() {
             self.is_durable(number);
             return None;
         }
         let batch = Batch { number, now, records };
-        self.closed_bytes = batch.memory();
+        self.batches.submit(batch.memory());
         Some(batch)
-    }
-
-    /// Some of what ended sessions have left behind needs nobody any more. Nobody waits for that.
-    fn settle_leftovers(&mut self) {
-        for _ in 0..LEFTOVERS_PER_BATCH {
-            let Some((session, messages)) = self.leftovers.front_mut() else { return };
-            let session = *session;
-            let Some(message) = messages.pop_front() else {
-                self.leftover_bytes -= leftover_bytes(messages);
-                self.leftovers.pop_front();
-                continue;
-            };
-            let settled = self.messages.settle(message, session);
-            if let Some(is_last) = settled.to_be_written {
-                self.records.push(Record::Settled { message, session, is_last });
-            }
-        }
-    }
-
-    fn write_begun(&mut self) {
-        for _ in 0..BEGUN_PER_BATCH {
-            let Some(((message, session), identifier)) = self.begun.pop_first() else { return };
-            self.records.push(Record::Begun { message, session, identifier });
-        }
-    }
-
-    fn settle_acknowledged(&mut self) {
-        for (message, session) in self.acknowledged.take(ACKNOWLEDGED_PER_BATCH) {
-            if let Some(is_last) = self.messages.settle(message, session).to_be_written {
-                self.records.push(Record::Settled { message, session, is_last });
-            }
-        }
     }
 
     /// The batch with the store is durable.
@@ -493,20 +357,16 @@ impl Journal {
     ///
     /// If it is another one.
     pub fn is_durable(&mut self, number: u64) {
-        assert!(self.is_closed() && number == self.durable + 1, "batches become durable in their order");
-        self.durable = number;
+        self.batches.is_durable(number);
         self.ended.are_durable(number);
-        self.closed_bytes = 0;
         self.messages.closed_are_durable();
     }
 
     /// Whether everything is persisted that there is room for.
     pub fn is_empty(&self) -> bool {
-        self.due == Time::NEVER
+        self.batches.due() == Time::NEVER
             && !self.is_closed()
-            && self.leftovers.is_empty()
-            && self.acknowledged.is_empty()
-            && self.begun.is_empty()
+            && self.deferred.is_empty()
             && !self.has_retained()
     }
 
@@ -514,22 +374,15 @@ impl Journal {
     pub fn count(&mut self) {
         self.counted.set(
             memory::allocation(size_of::<Self>())
-                + memory::allocation(self.numbers.capacity() * size_of::<Option<SessionNumber>>())
-                + (self.sessions.len() + self.changed.len()) * ENTRY_BYTES
+                + self.sessions.memory()
                 + self.retained.memory()
-                + self.unpromised.memory()
-                + (self.corked.len() + self.paused.len() + self.unanswered.len()) * ENTRY_BYTES
-                + (self.suspended.len() + self.roomless.len()) * ENTRY_BYTES
+                + self.waits.memory()
                 + self.ended.memory()
-                + memory::allocation(self.records.capacity() * size_of::<Record>())
-                + self.record_bytes
+                + self.records.memory()
                 + self.changes.memory()
-                + self.closed_bytes
+                + self.batches.closed_bytes()
                 + self.fetches.memory()
-                + memory::allocation(self.leftovers.capacity() * size_of::<(SessionNumber, VecDeque<()>)>())
-                + self.leftover_bytes
-                + self.acknowledged.memory()
-                + self.begun.len() * BEGUN_BYTES
+                + self.deferred.memory()
                 + self.messages.overhead()
                 + self.answers.memory(),
         );
@@ -540,11 +393,6 @@ impl Journal {
         audit.add(self.counted.bytes());
         self.messages.audit(audit);
     }
-}
-
-/// Bytes of a list of messages.
-fn leftover_bytes(messages: &VecDeque<MessageNumber>) -> usize {
-    memory::allocation(messages.capacity() * size_of::<MessageNumber>())
 }
 
 fn is_there(messages: &Messages, durable: u64, awaited: Awaited) -> bool {

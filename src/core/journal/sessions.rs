@@ -1,78 +1,99 @@
-//! Sessions that are kept: their numbers, what has to be written of them, and what they leave.
+//! Sessions that are kept: their numbers, and which of them have changed.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-use super::{ENTRY_BYTES, Journal, MessageNumber, Record, SessionNumber, Urgency, leftover_bytes};
-use crate::base::time::Time;
+use super::{ENTRY_BYTES, SessionNumber};
+use crate::base::memory;
 use crate::core::slots::SessionId;
 
-impl Journal {
-    /// The number under which a session is kept, if it is.
+/// The sessions that are kept.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    /// The number of the next new one.
+    next: SessionNumber,
+    /// Their numbers, by the index of their slot.
+    numbers: Vec<Option<SessionNumber>>,
+    /// The same, by number.
+    by_number: BTreeMap<SessionNumber, SessionId>,
+    /// Those that are other than the store has them, and about how many bytes it takes to say so.
+    changed: BTreeMap<SessionId, usize>,
+    changed_bytes: usize,
+}
+
+impl Sessions {
+    /// None yet; this will be the number of the first.
+    pub(super) const fn new(next: SessionNumber) -> Self {
+        Self {
+            next,
+            numbers: Vec::new(),
+            by_number: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            changed_bytes: 0,
+        }
+    }
+
     #[inline]
-    pub fn number_of(&self, session: SessionId) -> Option<SessionNumber> {
+    pub(super) fn number_of(&self, session: SessionId) -> Option<SessionNumber> {
         self.numbers.get(session.index()).copied().flatten()
     }
 
-    /// The session that is kept under a number.
-    pub fn session_of(&self, number: SessionNumber) -> Option<SessionId> {
-        self.sessions.get(&number).copied()
+    pub(super) fn session_of(&self, number: SessionNumber) -> Option<SessionId> {
+        self.by_number.get(&number).copied()
     }
 
     /// Keeps a session from now on. Returns its number, a new one if it had none.
-    pub fn keep(&mut self, session: SessionId) -> SessionNumber {
+    pub(super) fn keep(&mut self, session: SessionId) -> SessionNumber {
         if let Some(number) = self.number_of(session) {
             return number;
         }
-        let number = self.next_session;
-        self.next_session = number.next();
+        let number = self.next;
+        self.next = number.next();
         self.adopt(session, number);
         number
     }
 
     /// A session is kept under this number, which is in the store already.
-    pub fn adopt(&mut self, session: SessionId, number: SessionNumber) {
+    pub(super) fn adopt(&mut self, session: SessionId, number: SessionNumber) {
         if self.numbers.len() <= session.index() {
             self.numbers.resize(session.index() + 1, None);
         }
         self.numbers[session.index()] = Some(number);
-        self.sessions.insert(number, session);
+        self.by_number.insert(number, session);
     }
 
-    /// A session has changed. To persist it takes about this many bytes.
-    pub fn change(&mut self, session: SessionId, bytes: usize, urgency: Urgency, now: Time) {
-        if self.number_of(session).is_some() {
-            let bytes = bytes + ENTRY_BYTES;
-            let before = self.changed.insert(session, bytes).unwrap_or(0);
-            self.changed_bytes = self.changed_bytes + bytes - before;
-            self.hurry(urgency, now);
+    /// A session has changed. To persist it takes about this many bytes. False if it is not kept.
+    pub(super) fn change(&mut self, session: SessionId, bytes: usize) -> bool {
+        if self.number_of(session).is_none() {
+            return false;
         }
+        let bytes = bytes + ENTRY_BYTES;
+        let before = self.changed.insert(session, bytes).unwrap_or(0);
+        self.changed_bytes = self.changed_bytes + bytes - before;
+        true
     }
 
-    /// The session of a client has ended; it leaves messages that it no longer needs, and perhaps others to [other
-    /// members](Record::SessionEnded) of Shared Subscriptions.
-    pub fn end(
-        &mut self,
-        session: SessionId,
-        client: &str,
-        messages: VecDeque<MessageNumber>,
-        leaves_shared: bool,
-        now: Time,
-    ) {
-        let Some(number) = self.numbers.get_mut(session.index()).and_then(Option::take) else { return };
-        self.sessions.remove(&number);
+    /// Takes those that have changed.
+    pub(super) fn take_changed(&mut self) -> Vec<SessionId> {
+        self.changed_bytes = 0;
+        std::mem::take(&mut self.changed).into_keys().collect()
+    }
+
+    /// A session has ended. Returns its number, if it was kept.
+    pub(super) fn end(&mut self, session: SessionId) -> Option<SessionNumber> {
+        let number = self.numbers.get_mut(session.index()).and_then(Option::take)?;
+        self.by_number.remove(&number);
         self.changed_bytes -= self.changed.remove(&session).unwrap_or(0);
-        self.fetches.withdraw(number);
-        self.record(Record::SessionEnded { session: number, leaves_shared }, Urgency::Lazy, now);
-        self.leave(number, messages, now);
-        self.ended.insert(client, self.open);
+        Some(number)
     }
 
-    /// A session no longer needs these messages. Each batch settles some of them.
-    pub fn leave(&mut self, session: SessionNumber, messages: VecDeque<MessageNumber>, now: Time) {
-        if !messages.is_empty() {
-            self.leftover_bytes += leftover_bytes(&messages);
-            self.leftovers.push_back((session, messages));
-            self.hurry(Urgency::Lazy, now);
-        }
+    /// Bytes that persisting what has changed takes, about.
+    pub(super) const fn pending_bytes(&self) -> usize {
+        self.changed_bytes
+    }
+
+    /// Bytes that they take here.
+    pub(super) fn memory(&self) -> usize {
+        memory::allocation(self.numbers.capacity() * size_of::<Option<SessionNumber>>())
+            + (self.by_number.len() + self.changed.len()) * ENTRY_BYTES
     }
 }

@@ -1,11 +1,13 @@
 //! What gathers, and when it is persisted.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::core::message::{Message, Publication, Spares};
+use crate::core::slots::SessionId;
 use crate::core::subscription::Identifiers;
 use crate::protocol::codec::{PacketIdentifier, Properties, QoS};
 use crate::protocol::topic::TopicName;
@@ -104,7 +106,7 @@ fn acknowledged_copies_keep_no_one_waiting_and_take_no_more_than_their_room() {
     let stored = (1..=1_000_000).map(|number| MessageNumber(NonZeroU64::new(number).unwrap()));
     let mut last = MessageNumber(NonZeroU64::MIN);
     for number in stored {
-        if journal.acknowledged.memory() >= ACKNOWLEDGED_BYTES_MAXIMUM {
+        if journal.deferred.is_full() {
             break;
         }
         journal.acknowledge(number, session(1), Time::ZERO);
@@ -113,7 +115,7 @@ fn acknowledged_copies_keep_no_one_waiting_and_take_no_more_than_their_room() {
     assert!(!journal.is_full());
     assert!(journal.records.is_empty());
     journal.acknowledge(last.next(), session(1), Time::ZERO);
-    assert_eq!(journal.records.len(), 1, "it is settled with the next batch");
+    assert!(!journal.records.is_empty(), "it is settled with the next batch");
 }
 
 const SUBSCRIPTION: StoredSubscription = StoredSubscription {
@@ -278,7 +280,7 @@ fn retained_messages_that_are_not_promised_are_persisted_some_at_a_time() {
     }
     taken.sort();
     assert_eq!(taken, topics, "each once");
-    assert_eq!(journal.retained.memory() + journal.unpromised.memory(), 0);
+    assert_eq!(journal.retained.memory(), 0);
 }
 
 #[test]
