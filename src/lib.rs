@@ -35,6 +35,7 @@
 //! | floor | room | owns | may know |
 //! |---|---|---|---|
 //! | 0a | `base::escape` | text from outside, made safe for a log line | |
+//! | 0a | `base::foreign` | what the binary and the C library know of each other by name | |
 //! | 0a | `base::fuzzing` | what the bodies of the fuzz targets share | |
 //! | 0a | `base::memory` | the count of what the broker holds | |
 //! | 0a | `base::peer` | where a connection comes from | |

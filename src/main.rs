@@ -1,7 +1,5 @@
 //! The `brooklet` binary: flags, log, wiring and exit codes.
 
-mod foreign;
-
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
@@ -10,6 +8,7 @@ use std::process::{self, ExitCode, Stdio};
 
 use brooklet::base::escape::Escaped;
 use brooklet::base::files;
+use brooklet::base::foreign;
 use brooklet::config::command_line::{self, Command, Finished, with_environment};
 use brooklet::config::file::{self, Checked, CommandLine, Outcome};
 use brooklet::core::access::AllowAll;

@@ -2,6 +2,7 @@
 
 pub mod escape;
 pub mod files;
+pub mod foreign;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod memory;

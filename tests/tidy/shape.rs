@@ -17,9 +17,9 @@ const PLAIN_SETTINGS: [&str; 1] = ["core/limits.rs: struct Limits"];
 
 /// What is too large still.
 pub const STILL_OVER: [&str; 13] = [
-    "config/file/build.rs",
     "core/broker/connect.rs: fn may_connect",
     "core/broker/deliver.rs",
+    "core/broker/fuzzing_differential.rs",
     "core/broker/matches.rs",
     "core/broker/mod.rs",
     "core/broker/mod.rs: struct Broker",
@@ -28,7 +28,7 @@ pub const STILL_OVER: [&str; 13] = [
     "core/broker/publish.rs: fn take_over_named",
     "core/broker/receive.rs: fn work_off",
     "core/broker/work.rs: struct Work",
-    "server/differences.rs: fn of_limits",
+    "core/session/outgoing.rs: struct Outgoing",
     "server/keeping.rs: fn keep",
 ];
 
