@@ -218,10 +218,4 @@ impl Clients {
         }
         Some(removed)
     }
-
-    /// All of them.
-    #[cfg(test)]
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Link> {
-        self.links.iter().flatten()
-    }
 }

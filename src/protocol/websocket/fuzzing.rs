@@ -1,9 +1,9 @@
-//! The body of the fuzz target for WebSocket: any bytes in pieces, after a handshake or as one. It panics if the pieces
-//! are read differently from the whole, or if more waits for the client than is allowed.
+//! The body of the fuzz target for WebSocket: any bytes in pieces, after a handshake or as one, for either side. It panics
+//! if the pieces are read differently from the whole, or if more waits for the peer than is allowed.
 
 use std::rc::Rc;
 
-use super::{ANSWERS_MAXIMUM, Demands, Outcome, WebSocket};
+use super::{ANSWERS_MAXIMUM, Demands, Outcome, Resource, WebSocket};
 use crate::base::fuzzing::Input;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -23,14 +23,35 @@ pub fn check(data: &[u8]) {
         }
     }
     let cuts: Vec<usize> = (0..input.below(8)).map(|_| 1 + input.below(256)).collect();
-    stream.extend_from_slice(input.bytes(usize::MAX));
-    let whole = read(&stream, &[]);
-    assert_eq!(read(&stream, &cuts), whole, "{stream:02x?} cut by {cuts:?}");
+    let rest = input.bytes(usize::MAX);
+    stream.extend_from_slice(rest);
+    check_side(server, &stream, &cuts);
+    let (_, answer) = client_and_answer();
+    check_side(|| client_and_answer().0, &[&answer, rest].concat(), &cuts);
 }
 
-fn read(mut stream: &[u8], cuts: &[usize]) -> (Vec<u8>, Outcome) {
+fn check_side(open: impl Fn() -> WebSocket, stream: &[u8], cuts: &[usize]) {
+    let whole = read(open(), stream, &[]);
+    assert_eq!(read(open(), stream, cuts), whole, "{stream:02x?} cut by {cuts:?}");
+}
+
+fn server() -> WebSocket {
     let demands = Demands { origins: Vec::new(), request_maximum: 1024 };
-    let mut socket = WebSocket::new(Rc::new(demands), 4096);
+    WebSocket::new(Rc::new(demands), 4096)
+}
+
+/// A client whose request has left, and what a server answers.
+fn client_and_answer() -> (WebSocket, Vec<u8>) {
+    let resource = Resource::new("a", None, "/").expect("it can stand in a request");
+    let mut client = WebSocket::request(&resource, 4096, [0; 16]);
+    let mut request = client.frame(0).0.to_vec();
+    client.advance(request.len());
+    let mut server = server();
+    server.receive(&mut request);
+    (client, server.frame(0).0.to_vec())
+}
+
+fn read(mut socket: WebSocket, mut stream: &[u8], cuts: &[usize]) -> (Vec<u8>, Outcome) {
     let mut payload = Vec::new();
     let mut outcome = Outcome::Open;
     for &cut in cuts.iter().chain([&usize::MAX]) {
