@@ -66,10 +66,11 @@
 //! | 3b | `auth::scram` | what is kept in place of a password, and the proof that both sides know it | below |
 //! | 3b | `auth::passwords` | who the users are, and whether a password is theirs | below, `auth::scram` |
 //! | 3b | `auth::acl` | what users may do: access rules and the line that decided | below |
+//! | 3b | `auth::attempts` | how fast a client may guess: wrong passwords, right ones, and which is verified next | below, `auth::passwords` |
 //! | 3b | `storage::import` | what a database of mosquitto holds, as records of ours | below |
 //! | 3b | `storage::timeline` | the age of stored data, by clocks that may be wrong | below |
 //! | 4 | `base::files` | files that an operator names, opened without waiting for anybody | below |
-//! | 4 | `auth::access_control` | the access control of a configured broker: files of users and rules, a thread for passwords, who has guessed | below, `base::files` |
+//! | 4 | `auth::access_control` | the access control of a configured broker: files of users and rules, and a thread for passwords | below, `base::files` |
 //! | 4 | `storage::store` | how durable state is written to the file and read again | below |
 //! | 4 | `storage::thread` | the thread that makes batches durable while the loop goes on | below, `storage::store` |
 //! | 4 | `logging` | the log: which lines are written, and where they go | below, `base::files` |

@@ -6,6 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::base::peer::Peer;
+use crate::base::time::Time;
 use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
 use crate::protocol::codec::{QoS, ReasonCode};
@@ -39,6 +40,8 @@ pub enum Question<'a> {
     Connect {
         /// The bytes of the Password field.
         password: Option<&'a [u8]>,
+        /// When it asks: wrong passwords are limited in time.
+        now: Time,
     },
     /// May this client publish so? Asked for the Will as well.
     Publish {
@@ -118,7 +121,8 @@ pub trait AccessControl {
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer;
 
     /// The next decision that was promised as [`Answer::Later`], if there is one by now, and for which connection.
-    fn next_decision(&mut self) -> Option<(ConnectionId, Verdict)> {
+    fn next_decision(&mut self, now: Time) -> Option<(ConnectionId, Verdict)> {
+        let _ = now;
         None
     }
 
@@ -144,7 +148,7 @@ pub trait AccessControl {
 /// An extended authentication on its way.
 pub trait Exchange: fmt::Debug {
     /// Takes the Authentication Data that the client has sent, empty if it has sent none.
-    fn go_on(&mut self, data: &[u8]) -> Progress;
+    fn go_on(&mut self, data: &[u8], now: Time) -> Progress;
 
     /// Bytes of memory that it takes beside its own allocation.
     fn memory(&self) -> usize;

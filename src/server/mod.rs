@@ -65,7 +65,8 @@ use std::time::Duration as SystemDuration;
 use log::info;
 use mio::{Events, Poll, Token, Waker};
 
-use crate::auth::access_control::{Guard, random};
+use crate::auth::access_control::random;
+use crate::auth::attempts::Attempts;
 use crate::base::memory;
 use crate::base::time::{Duration, Time};
 use crate::core::access::AccessControl;
@@ -138,7 +139,7 @@ pub struct Server {
     reloading: Option<Box<Reloading>>,
     rights: Rights,
     /// What access controls know of those who have tried to come in.
-    guard: Guard,
+    attempts: Attempts,
     notifier: Notifier,
     /// The way to the disk, if anything is kept.
     keeping: Option<Keeping>,
@@ -175,7 +176,7 @@ impl Server {
             #[cfg(feature = "system")]
             reloading: None,
             rights: Rights::default(),
-            guard: Guard::new(random()?),
+            attempts: Attempts::new(random()?),
             notifier: Notifier::from_environment(),
             keeping: None,
             opened: Vec::new(),

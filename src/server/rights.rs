@@ -48,7 +48,7 @@ impl Server {
         let waker = self.waker();
         // If the poller is gone, so is the loop.
         let wake = move || drop(waker.wake());
-        let authority = Authority::new(Rc::clone(&policies), self.guard.clone(), wake).map_err(|why| {
+        let authority = Authority::new(Rc::clone(&policies), self.attempts.clone(), wake).map_err(|why| {
             vec![Complaint::new("access", format!("unable to prepare the verification of users: {why}"))]
         })?;
         Ok(Prepared { rights: Rights { policies: Some(policies) }, authority })

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use brooklet::base::time::Time;
 use brooklet::core::access::{AccessControl, Answer, Client, Exchange, Progress, Question, Verdict};
 use brooklet::core::limits::Limits;
 use brooklet::core::slots::ConnectionId;
@@ -24,7 +25,7 @@ pub struct Thinker {
 struct Once(bool);
 
 impl Exchange for Once {
-    fn go_on(&mut self, _: &[u8]) -> Progress {
+    fn go_on(&mut self, _: &[u8], _: Time) -> Progress {
         if std::mem::replace(&mut self.0, true) {
             return Progress::Passed { user_name: "ann".into(), data: Vec::new() };
         }

@@ -242,7 +242,7 @@ struct Witness(Asked);
 impl AccessControl for Witness {
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
         let password = match question {
-            Question::Connect { password } => password.map(<[u8]>::to_vec),
+            Question::Connect { password, .. } => password.map(<[u8]>::to_vec),
             Question::Publish { topic, .. } => Some(topic.as_str().into()),
             Question::Subscribe { filter, .. } => Some(filter.as_str().into()),
             Question::Receive { .. } | Question::BeSource { .. } | Question::Stay => {

@@ -226,7 +226,7 @@ fn mqtt311_3_1_3_1() {
     let seen = Seen::default();
     let notes = seen.clone();
     let note = move |client: &Client<'_>, question: Question<'_>| {
-        if let Question::Connect { password } = question {
+        if let Question::Connect { password, .. } = question {
             let user_name = client.user_name.map(ToOwned::to_owned);
             notes.borrow_mut().push((
                 client.client_identifier.to_owned(),

@@ -1,5 +1,6 @@
 //! MQTT 5.0, chapters 3.15 and 4.12: extended authentication by AUTH, with a method of three words.
 
+use brooklet::base::time::Time;
 use brooklet::core::access::{AccessControl, Answer, Client, Exchange, Progress, Question, Verdict};
 use brooklet::core::limits::Limits;
 use brooklet::protocol::codec::ReasonCode;
@@ -16,7 +17,7 @@ struct Knock {
 }
 
 impl Exchange for Knock {
-    fn go_on(&mut self, data: &[u8]) -> Progress {
+    fn go_on(&mut self, data: &[u8], _: Time) -> Progress {
         match data {
             b"knock" if !self.is_asked => {
                 self.is_asked = true;

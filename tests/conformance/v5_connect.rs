@@ -24,7 +24,7 @@ pub struct Doorman {
 impl AccessControl for Doorman {
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
         Answer::Now(match question {
-            Question::Connect { password } => {
+            Question::Connect { password, .. } => {
                 let user_name = client.user_name.map(str::to_string);
                 self.asked.borrow_mut().push((
                     client.client_identifier.into(),

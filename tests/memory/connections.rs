@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use brooklet::base::time::Duration;
+use brooklet::base::time::{Duration, Time};
 use brooklet::core::access::{AccessControl, Answer, Client, Exchange, Progress, Question};
 use brooklet::core::broker::Introduction;
 use brooklet::core::limits::Limits;
@@ -106,7 +106,7 @@ impl AccessControl for Slow {
 }
 
 impl Exchange for Endless {
-    fn go_on(&mut self, data: &[u8]) -> Progress {
+    fn go_on(&mut self, data: &[u8], _: Time) -> Progress {
         self.0.extend_from_slice(data);
         Progress::Challenge(vec![b'c'; 10])
     }

@@ -3,16 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::queue::Password;
+use crate::auth::attempts::{Password, Verified, Verify};
 use crate::auth::passwords::{Digest, Trial};
-
-/// What would have become of a password.
-#[derive(Debug)]
-pub(super) struct Verified {
-    pub(super) digest: Digest,
-    pub(super) passes: bool,
-    pub(super) taken: u64,
-}
 
 /// Verifies nothing.
 #[derive(Debug)]
@@ -24,12 +16,14 @@ impl Worker {
     pub(super) fn start(_wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         Ok(Self)
     }
+}
 
+impl Verify for Worker {
     /// Not to be called: for want of a secret there is no trial.
-    pub(super) fn submit(&mut self, _digest: Digest, _trial: Trial, _password: Arc<Password>) {}
+    fn submit(&mut self, _digest: Digest, _trial: Trial, _password: Arc<Password>) {}
 
     /// Of nothing comes nothing.
-    pub(super) fn next_answer(&mut self) -> Option<Verified> {
+    fn next_answer(&mut self) -> Option<Verified> {
         None
     }
 }

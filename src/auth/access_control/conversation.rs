@@ -5,13 +5,13 @@ use std::rc::Rc;
 use base64ct::{Base64, Encoding};
 use log::error;
 
-use super::attempts::{Claimant, Standing};
-use super::guard::Guard;
 use super::random;
+use crate::auth::attempts::{Attempts, Claimant, Standing};
 use crate::auth::passwords::{Digest, Passwords, Secret, digest, pick};
 use crate::auth::scram::{self, Step, Verifier};
 use crate::base::memory;
 use crate::base::peer::Peer;
+use crate::base::time::Time;
 use crate::core::access::{Client, Exchange, Progress, TOO_MANY_WRONG};
 use crate::protocol::codec::ReasonCode;
 
@@ -40,7 +40,7 @@ pub(super) struct Conversation {
     exchange: scram::Exchange,
     passwords: Rc<Passwords>,
     secret: [u8; 32],
-    guard: Guard,
+    attempts: Attempts,
     caller: Caller,
     /// Who the client says it is, once it has.
     claimed: Option<Claimed>,
@@ -60,7 +60,7 @@ impl Conversation {
         method: &str,
         passwords: Rc<Passwords>,
         secret: [u8; 32],
-        guard: Guard,
+        attempts: Attempts,
         caller: Caller,
     ) -> Option<Self> {
         if method != scram::METHOD {
@@ -70,7 +70,7 @@ impl Conversation {
         match random::<NONCE_LENGTH>() {
             Ok(nonce) => {
                 let exchange = scram::Exchange::new(Base64::encode_string(&nonce));
-                Some(Self { exchange, passwords, secret, guard, caller, claimed: None })
+                Some(Self { exchange, passwords, secret, attempts, caller, claimed: None })
             }
             Err(why) => {
                 error!("Error: the system gives no random bytes: {why}.");
@@ -96,18 +96,18 @@ fn decoy(passwords: &Passwords, user: &str, secret: &[u8]) -> Verifier {
 }
 
 impl Exchange for Conversation {
-    fn go_on(&mut self, data: &[u8]) -> Progress {
+    fn go_on(&mut self, data: &[u8], now: Time) -> Progress {
         if data.is_empty() {
             // Whoever begins without data is asked for it.
             return Progress::Challenge(Vec::new());
         }
-        let Self { exchange, passwords, secret, guard, caller, claimed } = self;
+        let Self { exchange, passwords, secret, attempts, caller, claimed } = self;
         let step = exchange.go_on(data, |user| {
             let (verifier, is_known) = match passwords.secret(user).and_then(verifier) {
                 Some(verifier) => (verifier.clone(), true),
                 None => (decoy(passwords, user, secret), false),
             };
-            let claimant = guard.claimant(caller.peer, user, &caller.client_identifier, caller.most);
+            let claimant = attempts.claimant(caller.peer, user, &caller.client_identifier, caller.most);
             let proof = digest(secret, &[b"proof", verifier.to_string().as_bytes(), user.as_bytes()]);
             *claimed = Some(Claimed { claimant, proof });
             (verifier, is_known)
@@ -121,16 +121,16 @@ impl Exchange for Conversation {
         };
         let too_many = Progress::Failed(ReasonCode::ConnectionRateExceeded, TOO_MANY_WRONG);
         match step {
-            _ if guard.standing(claimant) == Standing::Closed => too_many,
+            _ if attempts.standing(claimant, now) == Standing::Closed => too_many,
             Step::Challenge(text) => Progress::Challenge(text.into_bytes()),
-            Step::Passed { .. } if !guard.accepts(claimant, *proof) => too_many,
+            Step::Passed { .. } if !attempts.accepts(claimant, *proof, now) => too_many,
             Step::Passed { user, proof } => {
                 Progress::Passed { user_name: user.into(), data: proof.into_bytes() }
             }
             Step::Failed(what) => {
-                let was_open = guard.standing(claimant) == Standing::Open;
+                let was_open = attempts.standing(claimant, now) == Standing::Open;
                 // No two proofs are the same, so it cannot be told whether two are of the same password.
-                guard.note_wrong(claimant, digest(secret, &[b"exchange", data]));
+                attempts.note_wrong(claimant, digest(secret, &[b"exchange", data]), now);
                 if was_open { Progress::Failed(ReasonCode::NotAuthorized, what) } else { too_many }
             }
         }

@@ -6,14 +6,9 @@
 
 #[cfg(not(feature = "passwords"))]
 mod absent;
-mod attempts;
 #[cfg(feature = "passwords")]
 mod conversation;
-mod guard;
-mod place;
 mod policy;
-mod queue;
-mod remembered;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "passwords")]
@@ -23,6 +18,8 @@ use std::io::{self, Read as _};
 use std::rc::Rc;
 
 use crate::auth::acl::{Access, Acl, Ruling, Subject};
+use crate::auth::attempts::Attempts;
+use crate::base::time::Time;
 #[cfg(feature = "passwords")]
 use crate::core::access::Exchange;
 use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
@@ -31,11 +28,14 @@ use crate::core::slots::ConnectionId;
 use crate::protocol::codec::{QoS, ReasonCode};
 use crate::settings::{Complaint, Security};
 
+#[cfg(not(feature = "passwords"))]
+use absent::Worker;
 #[cfg(feature = "passwords")]
 use conversation::{Caller, Conversation};
-pub use guard::Guard;
 use policy::Policy;
 pub use policy::{read_file, unreadable, warning_of_mode};
+#[cfg(feature = "passwords")]
+use worker::Worker;
 
 /// Random bytes from the system.
 ///
@@ -127,7 +127,7 @@ impl Policies {
 /// The access control of a configured broker.
 pub struct Authority {
     policies: Rc<Policies>,
-    guard: Guard,
+    attempts: Attempts,
     /// The rules that the last question was refused by, and how.
     refused_by: Option<(Rc<Acl>, Ruling)>,
     /// What users that do not exist are judged by. It stays the same for as long as the process lives. If it changed
@@ -143,15 +143,20 @@ impl Authority {
     /// # Errors
     ///
     /// If the system gives no thread.
-    pub fn new(policies: Rc<Policies>, guard: Guard, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
-        if policies.policies.iter().any(|policy| policy.passwords.is_some()) {
-            guard.start(wake)?;
+    pub fn new(
+        policies: Rc<Policies>,
+        attempts: Attempts,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
+        let has_users = policies.policies.iter().any(|policy| policy.passwords.is_some());
+        if has_users && !attempts.has_verifier() {
+            attempts.set_verifier(Worker::start(wake)?);
         }
-        let secret = guard.key();
-        Ok(Self { policies, guard, refused_by: None, secret })
+        let secret = attempts.key();
+        Ok(Self { policies, attempts, refused_by: None, secret })
     }
 
-    fn connect(&mut self, client: &Client<'_>, password: Option<&[u8]>) -> Answer {
+    fn connect(&mut self, client: &Client<'_>, password: Option<&[u8]>, now: Time) -> Answer {
         let Some(policy) = self.policies.of(client.listener) else {
             return refused(ReasonCode::NotAuthorized);
         };
@@ -174,8 +179,8 @@ impl Authority {
             return refused(ReasonCode::ServerUnavailable);
         };
         let most = policy.security.password_attempts;
-        let claimant = self.guard.claimant(client.peer, user, client.client_identifier, most);
-        self.guard.verify((connection, claimant), user, trial, password)
+        let claimant = self.attempts.claimant(client.peer, user, client.client_identifier, most);
+        self.attempts.verify((connection, claimant), user, (trial, password), now)
     }
 
     /// Decides by the rules for the listener of a client that `concerns` names; everything is allowed where there are
@@ -259,10 +264,10 @@ impl AccessControl for Authority {
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
         self.refused_by = None;
         match question {
-            Question::Connect { password } => {
+            Question::Connect { password, now } => {
                 // After a reload it is asked anew, and the former question is of no use.
-                client.connection.into_iter().for_each(|connection| self.guard.forget(connection));
-                self.connect(client, password)
+                client.connection.into_iter().for_each(|connection| self.attempts.forget(connection));
+                self.connect(client, password, now)
             }
             Question::Publish { topic, qos, .. } => {
                 self.by_rules(client, qos, |_| true, |acl, subject| acl.decide(subject, Access::Write, topic))
@@ -283,12 +288,12 @@ impl AccessControl for Authority {
         }
     }
 
-    fn next_decision(&mut self) -> Option<(ConnectionId, Verdict)> {
-        self.guard.next_decision()
+    fn next_decision(&mut self, now: Time) -> Option<(ConnectionId, Verdict)> {
+        self.attempts.next_decision(now)
     }
 
     fn forget(&mut self, connection: ConnectionId) {
-        self.guard.forget(connection);
+        self.attempts.forget(connection);
     }
 
     fn why_refused(&mut self) -> Option<String> {
@@ -300,7 +305,8 @@ impl AccessControl for Authority {
         let policy = self.policies.of(client.listener)?;
         let passwords = policy.passwords.clone()?;
         let caller = Caller::new(client, policy.security.password_attempts);
-        let conversation = Conversation::begin(method, passwords, self.secret, self.guard.clone(), caller)?;
+        let conversation =
+            Conversation::begin(method, passwords, self.secret, self.attempts.clone(), caller)?;
         Some(Box::new(conversation))
     }
 }

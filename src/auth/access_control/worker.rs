@@ -7,22 +7,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-use super::queue::Password;
+use crate::auth::attempts::{Password, Verified, Verify};
 use crate::auth::passwords::{Digest, Trial};
 
 struct Task {
     digest: Digest,
     trial: Trial,
     password: Arc<Password>,
-}
-
-/// What has become of a password.
-#[derive(Debug)]
-pub(super) struct Verified {
-    pub(super) digest: Digest,
-    pub(super) passes: bool,
-    /// Microseconds that it has taken.
-    pub(super) taken: u64,
 }
 
 /// The loop's side of the thread, which ends when this is dropped.
@@ -51,15 +42,15 @@ impl Worker {
         })?;
         Ok(Self { tasks, answers })
     }
+}
 
-    /// Has a password verified. Those that are handed over are few: see [`super::queue::Queue::has_next`].
-    pub(super) fn submit(&mut self, digest: Digest, trial: Trial, password: Arc<Password>) {
+impl Verify for Worker {
+    fn submit(&mut self, digest: Digest, trial: Trial, password: Arc<Password>) {
         // The thread lives for as long as this does.
         let _ = self.tasks.send(Task { digest, trial, password });
     }
 
-    /// The next answer.
-    pub(super) fn next_answer(&mut self) -> Option<Verified> {
+    fn next_answer(&mut self) -> Option<Verified> {
         self.answers.try_recv().ok()
     }
 }

@@ -38,7 +38,7 @@ impl Broker {
             self.refuse(id, ReasonCode::BadAuthenticationMethod, what);
             return Ok(Step::Ended);
         };
-        let progress = exchange.go_on(connect.properties.authentication_data().unwrap_or_default());
+        let progress = exchange.go_on(connect.properties.authentication_data().unwrap_or_default(), self.now);
         let stage = AuthenticationStage::Challenged(exchange);
         let authentication = Authentication::new(method, stage, packet);
         if let Some(extension) = &mut self.connections[id].extension {
@@ -76,8 +76,8 @@ impl Broker {
             return Err(Fault::protocol_error("AUTH that does not go on, before CONNACK"));
         }
         check_method(authentication, auth)?;
-        let Some(progress) = authentication.go_on(auth.properties.authentication_data().unwrap_or_default())
-        else {
+        let data = auth.properties.authentication_data().unwrap_or_default();
+        let Some(progress) = authentication.go_on(data, self.now) else {
             return Err(Fault::protocol_error("AUTH after the last word of its method"));
         };
         self.proceed(id, progress)
@@ -153,7 +153,7 @@ impl Broker {
         session: SessionId,
         auth: &Auth<'_>,
     ) -> Result<(), Fault> {
-        let Self { connections, sessions, access, .. } = self;
+        let Self { connections, sessions, access, now, .. } = self;
         let connection = &mut connections[id];
         let client = Client {
             connection: Some(id),
@@ -176,11 +176,11 @@ impl Broker {
                     let what = "the Authentication Method is no longer supported";
                     return Err(Fault::new(ReasonCode::NotAuthorized, what));
                 };
-                let progress = exchange.go_on(data);
+                let progress = exchange.go_on(data, *now);
                 authentication.set_stage(AuthenticationStage::Challenged(exchange));
                 Some(progress)
             }
-            (_, ReasonCode::ContinueAuthentication) => authentication.go_on(data),
+            (_, ReasonCode::ContinueAuthentication) => authentication.go_on(data, *now),
             _ => None,
         };
         let Some(progress) = progress else {

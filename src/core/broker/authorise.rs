@@ -185,7 +185,7 @@ impl Broker {
 
     /// Takes decisions over that the access control has promised and made meanwhile.
     pub fn take_decisions(&mut self) {
-        while let Some((id, verdict)) = self.access.next_decision() {
+        while let Some((id, verdict)) = self.access.next_decision(self.now) {
             self.decide(id, verdict);
         }
     }

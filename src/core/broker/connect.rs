@@ -203,7 +203,7 @@ impl Broker {
         }
         // Who has shown a certificate needs no password.
         let password = connect.password.filter(|_| certificate.is_none());
-        let verdict = self.ask(0, id, &client, Question::Connect { password })?;
+        let verdict = self.ask(0, id, &client, Question::Connect { password, now: self.now })?;
         if let Verdict::Refused(reason) = verdict {
             return Some(Err((reason, unauthenticated(reason, claim.user_name))));
         }

@@ -107,9 +107,9 @@ impl Authentication {
     }
 
     /// What the method makes of what the client has sent; `None` after its last word.
-    pub fn go_on(&mut self, data: &[u8]) -> Option<Progress> {
+    pub fn go_on(&mut self, data: &[u8], now: Time) -> Option<Progress> {
         let AuthenticationStage::Challenged(exchange) = &mut self.stage else { return None };
-        let progress = exchange.go_on(data);
+        let progress = exchange.go_on(data, now);
         self.count();
         Some(progress)
     }

@@ -51,14 +51,14 @@ fn here(security: &Rc<Security>) -> Vec<(ListenerId, Rc<Security>)> {
 }
 
 fn authority(security: &Rc<Security>) -> (Authority, Receiver<()>) {
-    guarded_by(&Guard::new([3; 32]), security)
+    guarded_by(&Attempts::new([3; 32]), security)
 }
 
-fn guarded_by(guard: &Guard, security: &Rc<Security>) -> (Authority, Receiver<()>) {
+fn guarded_by(attempts: &Attempts, security: &Rc<Security>) -> (Authority, Receiver<()>) {
     let policies = Policies::load(&here(security)).unwrap();
     let (wake, woken) = channel();
     let wake = move || wake.send(()).unwrap_or_default();
-    (Authority::new(Rc::new(policies), guard.clone(), wake).unwrap(), woken)
+    (Authority::new(Rc::new(policies), attempts.clone(), wake).unwrap(), woken)
 }
 
 fn client<'a>(connection: Option<ConnectionId>, user_name: Option<&'a str>) -> Client<'a> {
@@ -77,7 +77,7 @@ fn anonymous_clients_come_in_where_they_may() {
     let open = Rc::new(Security { allows_anonymous: true, ..Security::default() });
     let (mut authority, _) = authority(&open);
     assert!(authority.grants_everything());
-    let question = Question::Connect { password: None };
+    let question = Question::Connect { password: None, now: Time::ZERO };
     assert_eq!(authority.ask(&client(None, None), question), GRANTED);
     assert_eq!(authority.ask(&client(None, Some("u")), question), GRANTED);
     let (mut closed, _) = self::authority(&security(None, None));
@@ -138,7 +138,7 @@ fn a_listener_that_is_not_there_any_more_allows_what_all_present_ones_do() {
     let securities: Vec<_> =
         (0..).zip(&rules).map(|(id, rules)| (ListenerId(id), security(None, rules.as_deref()))).collect();
     let policies = Policies::load(&securities).unwrap();
-    let mut authority = Authority::new(Rc::new(policies), Guard::new([1; 32]), || ()).unwrap();
+    let mut authority = Authority::new(Rc::new(policies), Attempts::new([1; 32]), || ()).unwrap();
     let publish = |qos| Question::Publish { topic: TopicName::new("w").unwrap(), qos, retain: false };
     let receive = |topic| Question::Receive { topic: TopicName::new(topic).unwrap() };
     let subscribe =
@@ -148,7 +148,7 @@ fn a_listener_that_is_not_there_any_more_allows_what_all_present_ones_do() {
     for gone in [ListenerId(3), ListenerId::UNKNOWN] {
         let mut ask = |question| authority.ask(&Client { listener: gone, ..client(None, None) }, question);
         assert_eq!(ask(Question::Stay), GRANTED, "no session ends for that");
-        assert_eq!(ask(Question::Connect { password: None }), denied);
+        assert_eq!(ask(Question::Connect { password: None, now: Time::ZERO }), denied);
         for (question, answer) in [
             (receive("a/b/1"), GRANTED),
             (receive("a/1"), denied),

@@ -22,14 +22,14 @@ const CHEAP: Kind = Kind::Pbkdf2 { rounds: 2 };
 
 fn decided(authority: &mut Authority, woken: &Receiver<()>, user: &str, password: &str) -> Verdict {
     let id = connection();
-    let question = Question::Connect { password: Some(password.as_bytes()) };
+    let question = Question::Connect { password: Some(password.as_bytes()), now: Time::ZERO };
     match authority.ask(&client(Some(id), Some(user)), question) {
         Answer::Now(verdict) => verdict,
         Answer::Later => {
             woken.recv_timeout(Duration::from_secs(30)).unwrap();
-            let (connection, verdict) = authority.next_decision().unwrap();
+            let (connection, verdict) = authority.next_decision(Time::ZERO).unwrap();
             assert_eq!(connection, id);
-            assert_eq!(authority.next_decision(), None);
+            assert_eq!(authority.next_decision(Time::ZERO), None);
             verdict
         }
     }
@@ -50,7 +50,8 @@ fn passwords_are_verified_by_the_thread() {
     ] {
         assert_eq!(decided(&mut authority, &woken, user, password), expected, "{user} {password}");
     }
-    let none = authority.ask(&client(Some(connection()), Some("ann")), Question::Connect { password: None });
+    let none = authority
+        .ask(&client(Some(connection()), Some("ann")), Question::Connect { password: None, now: Time::ZERO });
     assert_eq!(none, refused(ReasonCode::BadUserNameOrPassword));
 }
 
@@ -64,10 +65,10 @@ fn try_from(
     let peer = peer.map(|address| Peer::Internet((address, 50_000).into()));
     let client = client(Some(connection()), Some(user));
     let client = Client { peer, client_identifier: device, ..client };
-    match authority.ask(&client, Question::Connect { password: Some(password.as_bytes()) }) {
+    match authority.ask(&client, Question::Connect { password: Some(password.as_bytes()), now: Time::ZERO }) {
         Answer::Now(verdict) => verdict,
         Answer::Later => loop {
-            if let Some((_, verdict)) = authority.next_decision() {
+            if let Some((_, verdict)) = authority.next_decision(Time::ZERO) {
                 return verdict;
             }
             woken.recv_timeout(Duration::from_secs(30)).unwrap();
@@ -97,6 +98,23 @@ fn who_guesses_too_often_is_not_verified_any_more() {
 }
 
 #[test]
+fn who_has_waited_for_a_minute_of_the_broker_is_verified_again() {
+    let place = Place::new("minute");
+    let mut door = authority(&security(Some(&place.file("passwords", &line("ann", "pencil", CHEAP))), None));
+    let here = [192, 0, 2, 1];
+    for number in 0..10 {
+        assert_eq!(try_from(&mut door, Some(here), "c", ("ann", &format!("wrong {number}"))), WRONG);
+    }
+    let peer = Some(Peer::Internet((here, 50_000).into()));
+    for (second, expected) in [(59, Answer::Now(LIMITED)), (60, Answer::Later)] {
+        let client = Client { peer, ..client(Some(connection()), Some("ann")) };
+        let now = Time::from_milliseconds(1_000 * second);
+        let question = Question::Connect { password: Some(b"pencil"), now };
+        assert_eq!(door.0.ask(&client, question), expected, "{second}");
+    }
+}
+
+#[test]
 fn a_stale_device_keeps_nobody_out() {
     let place = Place::new("stale");
     let kept = place.file("passwords", &line("ann", "pencil", CHEAP));
@@ -108,7 +126,7 @@ fn a_stale_device_keeps_nobody_out() {
     assert_eq!(try_from(&mut door, home, "other", ("ann", "pencil")), Verdict::Granted);
     // Once its password is right after all, that is seen.
     place.file("passwords", &line("ann", "crayon", CHEAP));
-    let mut door = (guarded_by(&door.0.guard.clone(), &security(Some(&kept), None)).0, door.1);
+    let mut door = (guarded_by(&door.0.attempts.clone(), &security(Some(&kept), None)).0, door.1);
     assert_eq!(try_from(&mut door, home, "stale", ("ann", "crayon")), Verdict::Granted);
     assert_eq!(try_from(&mut door, home, "other", ("ann", "pencil")), WRONG);
 }
@@ -135,7 +153,7 @@ fn who_is_known_passes_next_to_a_guesser_also_after_a_reload() {
             assert_eq!(try_from(&mut door, Some(home), &new, ("ann", "pencil")), expected, "{number}");
         }
     }
-    let mut door = (guarded_by(&door.0.guard.clone(), &security(Some(&kept), None)).0, door.1);
+    let mut door = (guarded_by(&door.0.attempts.clone(), &security(Some(&kept), None)).0, door.1);
     assert_eq!(try_from(&mut door, Some(home), "lamp", ("ann", "pencil")), Verdict::Granted);
     assert_eq!(try_from(&mut door, Some(home), "new", ("ann", "pencil")), LIMITED, "counts survive");
     assert!(matches!(by_scram(&mut door.0, peer, "bob", "eraser"), Progress::Passed { .. }));
@@ -167,18 +185,19 @@ fn many_guesses_at_once_are_no_more_than_in_turn() {
     for number in 0..=20 {
         let client = Client { peer, ..client(Some(connections.insert_with(|_| ())), Some("ann")) };
         let password = if number == 20 { "pencil".to_owned() } else { format!("wrong {number}") };
-        let question = Question::Connect { password: Some(password.as_bytes()) };
+        let question = Question::Connect { password: Some(password.as_bytes()), now: Time::ZERO };
         assert_eq!(authority.ask(&client, question), Answer::Later);
     }
     let mut verdicts = Vec::new();
     while verdicts.len() <= 20 {
         woken.recv_timeout(Duration::from_secs(30)).unwrap();
-        verdicts.extend(std::iter::from_fn(|| authority.next_decision()).map(|(_, verdict)| verdict));
+        verdicts
+            .extend(std::iter::from_fn(|| authority.next_decision(Time::ZERO)).map(|(_, verdict)| verdict));
     }
     let expected = (0..=20).map(|number| if number < 10 { WRONG } else { LIMITED });
     assert!(verdicts.into_iter().eq(expected), "the right one among them, too");
     let again = Client { peer, ..client(Some(connection()), Some("ann")) };
-    let question = Question::Connect { password: Some(b"pencil") };
+    let question = Question::Connect { password: Some(b"pencil"), now: Time::ZERO };
     assert_eq!(authority.ask(&again, question), Answer::Now(LIMITED), "nor is it remembered");
 }
 
@@ -188,13 +207,14 @@ const SLOW: Kind = Kind::Pbkdf2 { rounds: 50_000 };
 fn ask(authority: &mut Authority, address: [u8; 4], id: ConnectionId, password: &str) -> Answer {
     let peer = Some(Peer::Internet((address, 50_000).into()));
     let client = Client { peer, ..client(Some(id), Some("ann")) };
-    authority.ask(&client, Question::Connect { password: Some(password.as_bytes()) })
+    authority.ask(&client, Question::Connect { password: Some(password.as_bytes()), now: Time::ZERO })
 }
 
 fn decisions(authority: &mut Authority, woken: &Receiver<()>, count: usize) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     while verdicts.len() < count {
-        verdicts.extend(std::iter::from_fn(|| authority.next_decision()).map(|(_, verdict)| verdict));
+        verdicts
+            .extend(std::iter::from_fn(|| authority.next_decision(Time::ZERO)).map(|(_, verdict)| verdict));
         if verdicts.len() < count {
             woken.recv_timeout(Duration::from_secs(60)).unwrap();
         }
@@ -240,7 +260,7 @@ fn passwords_of_clients_that_have_left_are_not_hashed() {
     assert!(memory::held() - before < 10_000, "they take no memory either");
     assert_eq!(decisions(&mut authority, &woken, 1), [Verdict::Granted]);
     assert_eq!(woken.try_iter().count(), 0);
-    assert_eq!(authority.next_decision(), None, "who has left is told nothing");
+    assert_eq!(authority.next_decision(Time::ZERO), None, "who has left is told nothing");
 }
 
 /// What is being hashed while the rules change was asked by the former ones.
@@ -252,10 +272,10 @@ fn an_answer_by_the_former_file_is_not_given_after_a_reload() {
     let id = connection();
     assert_eq!(ask(&mut former, [192, 0, 2, 1], id, "pencil"), Answer::Later);
     place.file("passwords", &line("ann", "eraser", SLOW));
-    let (mut authority, _) = guarded_by(&former.guard.clone(), &security(Some(&kept), None));
+    let (mut authority, _) = guarded_by(&former.attempts.clone(), &security(Some(&kept), None));
     assert_eq!(ask(&mut authority, [192, 0, 2, 1], id, "pencil"), Answer::Later);
     assert_eq!(decisions(&mut authority, &woken, 1), [WRONG]);
-    assert_eq!(authority.next_decision(), None);
+    assert_eq!(authority.next_decision(Time::ZERO), None);
 }
 
 #[test]
@@ -280,7 +300,7 @@ fn whoever_has_no_room_is_told_that_the_server_is_busy() {
     assert!(memory::held() - before <= 1_300_000);
     let victim = connections.insert_with(|_| ());
     assert_eq!(ask(&mut authority, [192, 0, 2, 2], victim, "pencil"), Answer::Later, "others have a share");
-    let made_way = std::iter::from_fn(|| authority.next_decision());
+    let made_way = std::iter::from_fn(|| authority.next_decision(Time::ZERO));
     assert!(made_way.take(1).all(|(_, verdict)| verdict == BUSY));
 }
 
@@ -289,12 +309,12 @@ fn by_scram(authority: &mut Authority, peer: Peer, user: &str, password: &str) -
     let client = Client { peer: Some(peer), ..client(Some(connection()), None) };
     let mut exchange = authority.begin(&client, "SCRAM-SHA-256").unwrap();
     let first = format!("n={user},r=abc");
-    let text = match exchange.go_on(format!("n,,{first}").as_bytes()) {
+    let text = match exchange.go_on(format!("n,,{first}").as_bytes(), Time::ZERO) {
         Progress::Challenge(text) => text,
         progress => return progress,
     };
     let text = String::from_utf8(text).unwrap();
-    exchange.go_on(scram::answer(&first, &text, password).as_bytes())
+    exchange.go_on(scram::answer(&first, &text, password).as_bytes(), Time::ZERO)
 }
 
 #[test]
@@ -316,7 +336,7 @@ fn guesses_by_scram_count_as_well() {
         by_scram(&mut authority, peer, &format!("user {number}"), "wrong");
     }
     assert!(limited(by_scram(&mut authority, peer, "eve", "pencil")));
-    let question = Question::Connect { password: Some(b"pencil") };
+    let question = Question::Connect { password: Some(b"pencil"), now: Time::ZERO };
     let here = Client { peer: Some(peer), client_identifier: "d", ..client(Some(connection()), Some("ann")) };
     assert_eq!(authority.ask(&here, question), refused(ReasonCode::ConnectionRateExceeded));
     assert!(matches!(by_scram(&mut authority, Peer::Local, "ann", "pencil"), Progress::Passed { .. }));
@@ -329,12 +349,14 @@ fn a_reload_does_not_show_who_exists() {
     let text =
         line("ann", "pencil", Kind::Scram { rounds: 2 }) + &line("bob", "ink", Kind::Scram { rounds: 3 });
     let kept = place.file("kept", &text);
-    let guard = Guard::new([1; 32]);
+    let attempts = Attempts::new([1; 32]);
     let challenges = || -> Vec<String> {
-        let (mut authority, _) = guarded_by(&guard, &security(Some(&kept), None));
+        let (mut authority, _) = guarded_by(&attempts, &security(Some(&kept), None));
         let mut challenge = |user: String| {
             let mut exchange = authority.begin(&client(None, None), "SCRAM-SHA-256").unwrap();
-            let Progress::Challenge(text) = exchange.go_on(format!("n,,n={user},r=abc").as_bytes()) else {
+            let Progress::Challenge(text) =
+                exchange.go_on(format!("n,,n={user},r=abc").as_bytes(), Time::ZERO)
+            else {
                 panic!("{user} is not challenged");
             };
             String::from_utf8(text).unwrap().split_once(",s=").unwrap().1.to_owned()
@@ -357,7 +379,7 @@ fn who_is_gone_or_has_another_password_may_not_stay() {
     place.file("passwords", &new);
     let mut policies = Policies::load(&here(&security)).unwrap();
     policies.follow(&former);
-    let mut authority = Authority::new(Rc::new(policies), Guard::new([1; 32]), || ()).unwrap();
+    let mut authority = Authority::new(Rc::new(policies), Attempts::new([1; 32]), || ()).unwrap();
     for (user, expected) in [
         (Some("ann"), GRANTED),
         (Some("bob"), refused(ReasonCode::BadUserNameOrPassword)),
@@ -381,8 +403,9 @@ fn scram_needs_a_user_with_a_verifier() {
     let mut salts = Vec::new();
     for user in ["ann", "eve", "eve"] {
         let mut exchange = with.begin(&client(None, None), "SCRAM-SHA-256").unwrap();
-        assert_eq!(exchange.go_on(b""), Progress::Challenge(Vec::new()));
-        let Progress::Challenge(text) = exchange.go_on(format!("n,,n={user},r=abc").as_bytes()) else {
+        assert_eq!(exchange.go_on(b"", Time::ZERO), Progress::Challenge(Vec::new()));
+        let Progress::Challenge(text) = exchange.go_on(format!("n,,n={user},r=abc").as_bytes(), Time::ZERO)
+        else {
             panic!("{user} is not challenged");
         };
         let text = String::from_utf8(text).unwrap();
@@ -390,7 +413,10 @@ fn scram_needs_a_user_with_a_verifier() {
         assert!(salt.ends_with(",i=2"), "{text}");
         salts.push(salt);
         let last = format!("c=biws,{},p={}", text.split(',').next().unwrap(), "A".repeat(43) + "=");
-        assert!(matches!(exchange.go_on(last.as_bytes()), Progress::Failed(ReasonCode::NotAuthorized, _)));
+        assert!(matches!(
+            exchange.go_on(last.as_bytes(), Time::ZERO),
+            Progress::Failed(ReasonCode::NotAuthorized, _)
+        ));
     }
     assert_eq!(salts[1], salts[2]);
     assert_ne!(salts[0], salts[1]);

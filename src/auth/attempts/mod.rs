@@ -1,27 +1,25 @@
-//! What keeps passwords from being guessed and the thread from being flooded, on all listeners and in all ways to log
-//! in. Wrong passwords are counted, right ones are remembered, and the rest waits to be verified. It outlives the
-//! access control, which each reload replaces.
+//! What keeps passwords from being guessed and their verification from being flooded, on all listeners and in all
+//! ways to log in. Wrong passwords are counted, right ones are remembered, and the rest waits to be verified. It
+//! outlives the access control, which each reload replaces.
+//!
+//! Knows the time only as it is told, and verifies nothing itself.
 //!
 //! Of a password only a digest is remembered, with a secret key. It covers the line of the password file that the
 //! password was compared with, the user and the password. Once that line changes, the digest is not found any more.
 
+mod guesses;
+mod place;
+mod queue;
+mod remembered;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use log::info;
 
-#[cfg(not(feature = "passwords"))]
-use super::absent::{Verified, Worker};
-use super::attempts::{Attempts, Claimant, Limit, Standing};
-use super::queue::{Busy, Job, Queue, Waiter};
-use super::remembered::Remembered;
-#[cfg(feature = "passwords")]
-use super::worker::{Verified, Worker};
 use crate::auth::passwords::{Digest, Trial};
 use crate::base::memory::{self, Counted};
 use crate::base::peer::Peer;
@@ -30,103 +28,120 @@ use crate::core::access::{Answer, Verdict};
 use crate::core::slots::ConnectionId;
 use crate::protocol::codec::ReasonCode;
 
+pub use guesses::{Claimant, Standing};
+use guesses::{Guesses, Limit};
+pub use queue::Password;
+use queue::{Busy, Job, Queue, Waiter};
+use remembered::Remembered;
+
+/// What has become of a password.
+#[derive(Clone, Copy, Debug)]
+pub struct Verified {
+    /// What it is known by.
+    pub digest: Digest,
+    /// Whether it was right.
+    pub passes: bool,
+    /// Microseconds that it has taken to find that out.
+    pub taken: u64,
+}
+
+/// Verifies passwords while the broker goes on.
+pub trait Verify {
+    /// Has a password verified. No more are submitted than are to be verified at once.
+    fn submit(&mut self, digest: Digest, trial: Trial, password: Arc<Password>);
+
+    /// What has become of one of them, if there is an answer by now.
+    fn next_answer(&mut self) -> Option<Verified>;
+}
+
 /// Shared by all that verify, from the start to the end of the process.
 #[derive(Clone)]
-pub struct Guard(Rc<RefCell<State>>);
+pub struct Attempts(Rc<RefCell<State>>);
 
 struct State {
     /// What digests are made with.
     key: [u8; 32],
-    /// Where the time of attempts begins.
-    began: Instant,
-    attempts: Attempts,
+    guesses: Guesses,
     /// Passwords that were right.
     proved: Remembered<Digest>,
     queue: Queue,
-    worker: Option<Worker>,
+    verifier: Option<Box<dyn Verify>>,
     /// Decisions that were not passed on yet.
     decided: VecDeque<(ConnectionId, Verdict)>,
     counted: Counted,
 }
 
-impl fmt::Debug for Guard {
+impl fmt::Debug for Attempts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Guard")
+        formatter.write_str("Attempts")
     }
 }
 
-impl Guard {
-    /// A guard that has seen no client yet. `key` is random and never leaves it.
-    #[expect(clippy::disallowed_methods, reason = "attempts are limited in time")]
+impl Attempts {
+    /// None yet. `key` is random and never told to a client.
     pub fn new(key: [u8; 32]) -> Self {
         Self(Rc::new(RefCell::new(State {
             key,
-            began: Instant::now(),
-            attempts: Attempts::default(),
+            guesses: Guesses::new(key),
             proved: Remembered::default(),
             queue: Queue::default(),
-            worker: None,
+            verifier: None,
             decided: VecDeque::new(),
             counted: Counted::default(),
         })))
     }
 
-    /// Starts the thread that verifies, if there is none yet. It calls `wake` whenever there is a decision to be taken.
-    pub(super) fn start(&self, wake: impl Fn() + Send + 'static) -> io::Result<()> {
-        let mut state = self.0.borrow_mut();
-        if state.worker.is_none() {
-            state.worker = Some(Worker::start(wake)?);
-        }
-        Ok(())
+    /// Whether there is something that verifies passwords. Without it those that are not remembered are refused.
+    pub fn has_verifier(&self) -> bool {
+        self.0.borrow().verifier.is_some()
+    }
+
+    /// Passwords are verified by this from now on.
+    pub fn set_verifier(&self, verifier: impl Verify + 'static) {
+        self.0.borrow_mut().verifier = Some(Box::new(verifier));
     }
 
     /// The key, for other values that must not be predictable.
-    pub(super) fn key(&self) -> [u8; 32] {
+    pub fn key(&self) -> [u8; 32] {
         self.0.borrow().key
     }
 
     /// The client with this Client Identifier that claims to be `user`. So many different wrong passwords of a user are
     /// checked; zero is for any number.
-    pub(super) fn claimant(
-        &self,
-        peer: Option<Peer>,
-        user: &str,
-        client_identifier: &str,
-        most: usize,
-    ) -> Claimant {
+    pub fn claimant(&self, peer: Option<Peer>, user: &str, client_identifier: &str, most: usize) -> Claimant {
         let address = peer.and_then(Peer::address);
-        self.0.borrow().attempts.claimant(address, user, client_identifier, most)
+        self.0.borrow().guesses.claimant(address, user, client_identifier, most)
     }
 
     /// Whether a client may come in with this password.
-    pub(super) fn verify(
+    pub fn verify(
         &self,
         (connection, claimant): (ConnectionId, Claimant),
         user: &str,
-        trial: Trial,
-        password: &[u8],
+        (trial, password): (Trial, &[u8]),
+        now: Time,
     ) -> Answer {
         let mut state = self.0.borrow_mut();
         let digest = trial.digest(&state.key, user, password);
-        let answer = state.verify((connection, claimant), digest, trial, password);
+        let answer = state.verify((connection, claimant), digest, (trial, password), now);
         state.count();
         answer
     }
 
     /// A connection does not wait any more.
-    pub(super) fn forget(&self, connection: ConnectionId) {
+    pub fn forget(&self, connection: ConnectionId) {
         let mut state = self.0.borrow_mut();
         state.queue.forget(connection);
         state.count();
     }
 
     /// The next decision, if there is one by now.
-    pub(super) fn next_decision(&self) -> Option<(ConnectionId, Verdict)> {
+    pub fn next_decision(&self, now: Time) -> Option<(ConnectionId, Verdict)> {
         let mut state = self.0.borrow_mut();
-        while let Some(verified) = state.worker.as_mut().and_then(Worker::next_answer) {
-            state.settle(&verified);
+        while let Some(verified) = state.verifier.as_mut().and_then(|verifier| verifier.next_answer()) {
+            state.settle(verified, now);
         }
-        state.hand_over();
+        state.submit(now);
         let decision = state.decided.pop_front();
         if decision.is_none() {
             // There may have been very many.
@@ -137,18 +152,15 @@ impl Guard {
     }
 
     /// What may be done about a proof of `claimant` now.
-    #[cfg(feature = "passwords")]
-    pub(super) fn standing(&self, claimant: &Claimant) -> Standing {
-        let state = self.0.borrow();
-        state.standing(claimant)
+    pub fn standing(&self, claimant: &Claimant, now: Time) -> Standing {
+        self.0.borrow().guesses.standing(claimant, now)
     }
 
     /// Whether a client that has proved its password by this `proof`, which is always the same for its line of the
     /// password file, may come in. If so, that is remembered.
-    #[cfg(feature = "passwords")]
-    pub(super) fn accepts(&self, claimant: &Claimant, proof: Digest) -> bool {
+    pub fn accepts(&self, claimant: &Claimant, proof: Digest, now: Time) -> bool {
         let mut state = self.0.borrow_mut();
-        let accepts = state.accepts(claimant, &proof);
+        let accepts = state.accepts(claimant, &proof, now);
         if accepts {
             state.note_right(claimant, proof);
         }
@@ -157,10 +169,9 @@ impl Guard {
     }
 
     /// A proof was wrong.
-    #[cfg(feature = "passwords")]
-    pub(super) fn note_wrong(&self, claimant: &Claimant, guess: Digest) {
+    pub fn note_wrong(&self, claimant: &Claimant, guess: Digest, now: Time) {
         let mut state = self.0.borrow_mut();
-        state.note_wrong(claimant, guess);
+        state.note_wrong(claimant, guess, now);
         state.count();
     }
 }
@@ -170,19 +181,19 @@ impl State {
         &mut self,
         (connection, claimant): (ConnectionId, Claimant),
         digest: Digest,
-        trial: Trial,
-        password: &[u8],
+        (trial, password): (Trial, &[u8]),
+        now: Time,
     ) -> Answer {
-        let standing = self.standing(&claimant);
+        let standing = self.guesses.standing(&claimant, now);
         if standing != Standing::Closed && self.proved.knows(&digest) {
             self.note_right(&claimant, digest);
             return Answer::Now(Verdict::Granted);
         }
         if standing != Standing::Open {
-            self.note_unknown(&claimant, digest);
+            self.note_unknown(&claimant, digest, now);
             return refused(ReasonCode::ConnectionRateExceeded);
         }
-        if self.attempts.was_wrong(&claimant, short(digest), self.now()) {
+        if self.guesses.was_wrong(&claimant, short(digest), now) {
             return refused(ReasonCode::BadUserNameOrPassword);
         }
         let waiter = Waiter { claimant, is_gone: false };
@@ -190,45 +201,45 @@ impl State {
             Ok(displaced) => {
                 let busy = Verdict::Refused(ReasonCode::ServerBusy);
                 self.decided.extend(displaced.into_iter().map(|connection| (connection, busy)));
-                self.hand_over();
+                self.submit(now);
                 Answer::Later
             }
             Err(Busy) => refused(ReasonCode::ServerBusy),
         }
     }
 
-    /// Hands jobs to the thread, but for those whose clients have guessed too often meanwhile.
-    fn hand_over(&mut self) {
+    /// Submits jobs, but for those whose clients have guessed too often meanwhile.
+    fn submit(&mut self, now: Time) {
         while self.queue.has_next() {
             let Some((digest, job)) = self.queue.next() else { return };
-            let is_wanted = self.is_open(&job);
-            match &mut self.worker {
-                Some(worker) if is_wanted => {
-                    worker.submit(digest, job.trial.clone(), Arc::clone(&job.password));
+            let is_wanted = self.is_open(&job, now);
+            match &mut self.verifier {
+                Some(verifier) if is_wanted => {
+                    verifier.submit(digest, job.trial.clone(), Arc::clone(&job.password));
                     self.queue.give(digest, job);
                 }
-                _ => self.decide(digest, &job, None),
+                _ => self.decide(digest, &job, None, now),
             }
         }
     }
 
-    fn settle(&mut self, verified: &Verified) {
-        let Verified { digest, passes, taken } = *verified;
+    fn settle(&mut self, verified: Verified, now: Time) {
+        let Verified { digest, passes, taken } = verified;
         if let Some(job) = self.queue.take_back(&digest, taken) {
-            self.decide(digest, &job, Some(passes));
+            self.decide(digest, &job, Some(passes), now);
         }
     }
 
     /// Tells the clients that wait for a password what has become of it; `None` if it was not checked. A client that
     /// has guessed too often since is not told, or else a hundred guesses at once would gain more than a hundred in
     /// turn.
-    fn decide(&mut self, digest: Digest, job: &Job, passes: Option<bool>) {
-        if passes == Some(true) && self.is_open(job) {
+    fn decide(&mut self, digest: Digest, job: &Job, passes: Option<bool>, now: Time) {
+        if passes == Some(true) && self.is_open(job, now) {
             self.proved.note(digest);
         }
         for (&connection, waiter) in &job.waiters {
             let claimant = &waiter.claimant;
-            let verdict = match (self.standing(claimant), passes) {
+            let verdict = match (self.guesses.standing(claimant, now), passes) {
                 (Standing::Open, Some(true)) => Verdict::Granted,
                 (Standing::Remembered, Some(true) | None) if self.proved.knows(&digest) => Verdict::Granted,
                 (Standing::Open, Some(false)) => Verdict::Refused(ReasonCode::BadUserNameOrPassword),
@@ -236,8 +247,8 @@ impl State {
             };
             match (verdict, passes) {
                 (Verdict::Granted, _) => self.note_right(claimant, digest),
-                (_, Some(false)) => self.note_wrong(claimant, digest),
-                _ => self.note_unknown(claimant, digest),
+                (_, Some(false)) => self.note_wrong(claimant, digest, now),
+                _ => self.note_unknown(claimant, digest, now),
             }
             if !waiter.is_gone {
                 self.decided.push_back((connection, verdict));
@@ -246,46 +257,37 @@ impl State {
     }
 
     /// Whether anybody waits for a job of whom a password may be looked at.
-    fn is_open(&self, job: &Job) -> bool {
-        job.waiters.values().any(|waiter| self.standing(&waiter.claimant) == Standing::Open)
+    fn is_open(&self, job: &Job, now: Time) -> bool {
+        job.waiters.values().any(|waiter| self.guesses.standing(&waiter.claimant, now) == Standing::Open)
     }
 
     /// Whether somebody may come in whose proof is right.
-    #[cfg(feature = "passwords")]
-    fn accepts(&self, claimant: &Claimant, digest: &Digest) -> bool {
-        match self.standing(claimant) {
+    fn accepts(&self, claimant: &Claimant, digest: &Digest, now: Time) -> bool {
+        match self.guesses.standing(claimant, now) {
             Standing::Open => true,
             Standing::Remembered => self.proved.knows(digest),
             Standing::Closed => false,
         }
     }
 
-    fn standing(&self, claimant: &Claimant) -> Standing {
-        self.attempts.standing(claimant, self.now())
-    }
-
     fn note_right(&mut self, claimant: &Claimant, digest: Digest) {
         self.proved.note(digest);
-        self.attempts.note_right(claimant);
+        self.guesses.note_right(claimant);
     }
 
-    fn note_wrong(&mut self, claimant: &Claimant, digest: Digest) {
-        let limit = self.attempts.note_wrong(claimant, short(digest), self.now());
+    fn note_wrong(&mut self, claimant: &Claimant, digest: Digest, now: Time) {
+        let limit = self.guesses.note_wrong(claimant, short(digest), now);
         tell(claimant, limit);
     }
 
-    fn note_unknown(&mut self, claimant: &Claimant, digest: Digest) {
-        let limit = self.attempts.note_unknown(claimant, short(digest), self.now());
+    fn note_unknown(&mut self, claimant: &Claimant, digest: Digest, now: Time) {
+        let limit = self.guesses.note_unknown(claimant, short(digest), now);
         tell(claimant, limit);
-    }
-
-    fn now(&self) -> Time {
-        Time::from_milliseconds(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn count(&mut self) {
         self.counted.set(
-            self.attempts.memory()
+            self.guesses.memory()
                 + self.proved.memory()
                 + self.queue.memory()
                 + memory::allocation(self.decided.capacity() * size_of::<(ConnectionId, Verdict)>()),

@@ -5,9 +5,10 @@
 //! Knows the time only as it is told, and does no work of its own.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
-use super::attempts::Claimant;
+use super::guesses::Claimant;
 use super::place::Place;
 use crate::auth::passwords::{Cost, Digest, Trial};
 use crate::base::memory;
@@ -46,15 +47,23 @@ pub(super) struct Waiter {
 }
 
 /// A password, of which nothing is left where it was.
-pub(super) struct Password(Box<[u8]>);
+pub struct Password(Box<[u8]>);
 
 impl Password {
     pub(super) fn new(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    /// Tells nothing of it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Password")
     }
 }
 
@@ -342,7 +351,7 @@ fn load_of(time: u64, bytes: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::access_control::attempts::Attempts;
+    use crate::auth::attempts::guesses::Guesses;
     use crate::auth::passwords::{Kind, Passwords, Secret};
     use crate::base::memory;
     use crate::core::slots::{ConnectionMark, Slots};
@@ -350,7 +359,7 @@ mod tests {
     /// A queue, and those who may come.
     struct Scene {
         queue: Queue,
-        attempts: Attempts,
+        guesses: Guesses,
         connections: Slots<ConnectionMark, ()>,
         passwords: Passwords,
     }
@@ -364,7 +373,7 @@ mod tests {
             let file = line("slow", 1_000) + &line("fast", 10);
             let mut scene = Self {
                 queue: Queue::default(),
-                attempts: Attempts::default(),
+                guesses: Guesses::new([7; 32]),
                 connections: Slots::default(),
                 passwords: Passwords::parse("file", file.as_bytes()).unwrap(),
             };
@@ -383,7 +392,7 @@ mod tests {
             user: &str,
             password: &str,
         ) -> Result<(ConnectionId, Vec<ConnectionId>), Busy> {
-            let claimant = self.attempts.claimant(Some(address.parse().unwrap()), user, "c", 10);
+            let claimant = self.guesses.claimant(Some(address.parse().unwrap()), user, "c", 10);
             let connection = self.connections.insert_with(|_| ());
             let trial = self.passwords.trial(user, b"key").unwrap();
             let digest = trial.digest(b"key", user, password.as_bytes());

@@ -12,7 +12,7 @@
 
 use core::net::IpAddr;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use super::place::Place;
 use super::remembered::Remembered;
@@ -30,7 +30,7 @@ const GUESSES_MAXIMUM: usize = 16_384;
 
 /// A client that wants to be accepted, known by numbers that cannot be predicted from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Claimant {
+pub struct Claimant {
     /// Without one it is on this machine, where it may always try.
     pub(super) address: Option<IpAddr>,
     /// The user at the place.
@@ -55,7 +55,7 @@ impl Claimant {
 
 /// What may be done about a password now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub enum Standing {
     /// It may be looked at.
     Open,
     /// It may pass if it is remembered as right, without a look.
@@ -72,14 +72,15 @@ pub(super) enum Limit {
 }
 
 /// Who has guessed wrongly of late, and who has not.
-#[derive(Debug, Default)]
-pub(super) struct Attempts {
+#[derive(Debug)]
+pub(super) struct Guesses {
     wrong: HashMap<u64, Wrong>,
     /// How many wrong passwords are remembered.
-    guesses: usize,
+    count: usize,
     /// Devices that have proved a password.
     devices: Remembered<u64>,
-    keys: RandomState,
+    /// What names are hashed with.
+    key: [u8; 32],
 }
 
 #[derive(Debug)]
@@ -95,7 +96,18 @@ impl Wrong {
     }
 }
 
-impl Attempts {
+impl Guesses {
+    /// None yet. Without the random `key` it cannot be told which names have the same number.
+    pub(super) fn new(key: [u8; 32]) -> Self {
+        Self { wrong: HashMap::new(), count: 0, devices: Remembered::default(), key }
+    }
+
+    fn number_of(&self, name: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.key, name).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// A client with this Client Identifier and address that claims to be this user. So many different wrong passwords
     /// of a user are checked; zero is for any number.
     pub(super) fn claimant(
@@ -108,9 +120,9 @@ impl Attempts {
         let place = Place::of(address);
         Claimant {
             address,
-            user: self.keys.hash_one((place, user)),
-            place: self.keys.hash_one(place),
-            device: self.keys.hash_one((place, user, client_identifier)),
+            user: self.number_of((place, user)),
+            place: self.number_of(place),
+            device: self.number_of((place, user, client_identifier)),
             most,
         }
     }
@@ -171,7 +183,7 @@ impl Attempts {
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.wrong.capacity() * (size_of::<(u64, Wrong)>() + 1) * 8 / 7)
             + self.wrong.len() * memory::allocation(4 * size_of::<u64>())
-            + self.guesses * 2 * size_of::<u64>()
+            + self.count * 2 * size_of::<u64>()
             + self.devices.memory()
     }
 
@@ -189,12 +201,12 @@ impl Attempts {
             // It is over, or was not there.
             self.forget(key);
         }
-        while self.guesses >= GUESSES_MAXIMUM
+        while self.count >= GUESSES_MAXIMUM
             || self.wrong.len() >= WRONG_MAXIMUM && !self.wrong.contains_key(&key)
         {
             self.forget_oldest(now);
         }
-        self.guesses += 1;
+        self.count += 1;
         let wrong = self.wrong.entry(key).or_insert_with(|| Wrong { since: now, guesses: Vec::new() });
         wrong.guesses.push(guess);
         wrong.guesses.len() == most
@@ -202,7 +214,7 @@ impl Attempts {
 
     fn forget(&mut self, key: u64) {
         if let Some(wrong) = self.wrong.remove(&key) {
-            self.guesses -= wrong.guesses.len();
+            self.count -= wrong.guesses.len();
         }
     }
 
@@ -214,7 +226,7 @@ impl Attempts {
         if let Some(key) = oldest.filter(|_| self.wrong.len() == before) {
             self.wrong.remove(&key);
         }
-        self.guesses = self.wrong.values().map(|wrong| wrong.guesses.len()).sum();
+        self.count = self.wrong.values().map(|wrong| wrong.guesses.len()).sum();
     }
 }
 
@@ -228,13 +240,13 @@ mod tests {
         Time::ZERO + Duration::from_seconds(seconds)
     }
 
-    fn claimant(attempts: &Attempts, address: &str, user: &str, device: &str) -> Claimant {
+    fn claimant(attempts: &Guesses, address: &str, user: &str, device: &str) -> Claimant {
         attempts.claimant(Some(address.parse().unwrap()), user, device, MOST)
     }
 
     #[test]
     fn a_user_who_guesses_waits_and_others_do_not() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Guesses::new([7; 32]);
         let [ann, bob] = ["ann", "bob"].map(|user| claimant(&attempts, "192.0.2.1", user, "c"));
         let elsewhere = claimant(&attempts, "192.0.2.2", "ann", "c");
         for guess in 1..=10 {
@@ -252,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_same_wrong_password_counts_once_in_a_minute() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Guesses::new([7; 32]);
         let ann = Claimant { most: 2, ..claimant(&attempts, "192.0.2.1", "ann", "c") };
         for second in 0..59 {
             attempts.note_wrong(&ann, 1, at(second));
@@ -265,7 +277,7 @@ mod tests {
 
     #[test]
     fn an_address_that_tries_many_names_waits() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Guesses::new([7; 32]);
         for guess in 1..=100 {
             let from = format!("2001:db8::{guess:x}");
             let stranger = claimant(&attempts, &from, &format!("user {guess}"), "c");
@@ -284,8 +296,8 @@ mod tests {
     /// A guesser shares the address of devices that have proved the password.
     #[test]
     fn a_known_device_passes_next_to_a_guesser_who_may_not_guess_without_end() {
-        let mut attempts = Attempts::default();
-        let device = |attempts: &Attempts, name: &str| claimant(attempts, "192.0.2.1", "ann", name);
+        let mut attempts = Guesses::new([7; 32]);
+        let device = |attempts: &Guesses, name: &str| claimant(attempts, "192.0.2.1", "ann", name);
         let (lamp, fridge) = (device(&attempts, "lamp"), device(&attempts, "fridge"));
         attempts.note_right(&lamp);
         attempts.note_right(&fridge);
@@ -312,7 +324,7 @@ mod tests {
 
     #[test]
     fn only_so_many_are_remembered() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Guesses::new([7; 32]);
         for number in 0..6_000_u32 {
             let from = attempts.claimant(Some(number.to_be_bytes().into()), "u", "c", MOST);
             attempts.note_wrong(&from, number.into(), Time::from_milliseconds(number.into()));
@@ -324,11 +336,11 @@ mod tests {
             for claimant in &patient {
                 attempts.note_wrong(claimant, guess, at(30));
             }
-            assert!(attempts.guesses <= GUESSES_MAXIMUM);
+            assert!(attempts.count <= GUESSES_MAXIMUM);
         }
         let all: usize = attempts.wrong.values().map(|wrong| wrong.guesses.len()).sum();
-        assert_eq!(all, attempts.guesses);
+        assert_eq!(all, attempts.count);
         attempts.forget_oldest(at(100));
-        assert_eq!((attempts.wrong.len(), attempts.guesses), (0, 0), "what is over goes first");
+        assert_eq!((attempts.wrong.len(), attempts.count), (0, 0), "what is over goes first");
     }
 }
