@@ -100,10 +100,7 @@ impl Oracle {
         let line = self.lines.get_mut(&id).expect("it is there");
         assert_eq!(line.progress, Progress::Greeting, "a device sends one CONNECT");
         line.version = connect.version;
-        let keep_alive = match connect.keep_alive {
-            0 if self.limits.keep_alive_maximum < u16::MAX => self.limits.keep_alive_maximum,
-            wanted => wanted.min(self.limits.keep_alive_maximum),
-        };
+        let keep_alive = self.granted_keep_alive(connect);
         let can_not_be_told = connect.version != ProtocolVersion::V5 && keep_alive != connect.keep_alive;
         let is_full = self.sessions.len() >= self.limits.sessions && !self.sessions.contains_key(&client);
         let will = connect.will.as_ref().map(|will| self.will(&client, will));
@@ -158,6 +155,14 @@ impl Oracle {
         self.owe(id, Answer::ConnAck { is_present, is_refused: false });
     }
 
+    /// The Keep Alive that this client is held to.
+    fn granted_keep_alive(&self, connect: &Connect<'_>) -> u16 {
+        match connect.keep_alive {
+            0 if self.limits.keep_alive_maximum < u16::MAX => self.limits.keep_alive_maximum,
+            wanted => wanted.min(self.limits.keep_alive_maximum),
+        }
+    }
+
     /// For how long the session of this client outlives its connection.
     fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {
         let wanted = match connect.properties.session_expiry_interval() {
@@ -170,19 +175,8 @@ impl Oracle {
 
     fn handle_publish(&mut self, id: ConnectionId, client: &str, publish: &Publish<'_>) {
         let identifier = publish.delivery.packet_identifier().map_or(0, |identifier| identifier.value());
-        let line = self.lines.get_mut(&id).expect("it is there");
-        // An alias is bound even by a repeat: the client has no way to know that it is one to us.
-        if let (Some(alias), Some(topic)) = (publish.properties.topic_alias(), publish.topic) {
-            line.inbound.insert(alias, topic.as_str().to_owned());
-        }
-        let topic = match publish.topic {
-            Some(topic) => topic.as_str().to_owned(),
-            None => {
-                let alias = publish.properties.topic_alias().expect("checked by the codec");
-                line.inbound.get(&alias).expect("devices bind aliases first").clone()
-            }
-        };
-        let is_v5 = line.version == ProtocolVersion::V5;
+        let topic = self.topic_of(id, publish);
+        let is_v5 = self.lines[&id].version == ProtocolVersion::V5;
         let is_exact = matches!(publish.delivery, Delivery::ExactlyOnce(_));
         let session = self.session(client);
         let is_uncertain = is_exact && session.uncertain.contains(&identifier);
@@ -234,6 +228,25 @@ impl Oracle {
         }
         if matches!(admission, Admission::PerhapsTaken) {
             self.make_answer_optional(id);
+        }
+    }
+
+    /// The topic of a message, by its name or by an alias. An alias is bound even by a repeat: the client has no way to
+    /// know that it is one to the broker.
+    fn topic_of(&mut self, id: ConnectionId, publish: &Publish<'_>) -> String {
+        let line = self.lines.get_mut(&id).expect("it is there");
+        let alias = publish.properties.topic_alias();
+        match publish.topic {
+            Some(topic) => {
+                alias
+                    .into_iter()
+                    .for_each(|alias| drop(line.inbound.insert(alias, topic.as_str().to_owned())));
+                topic.as_str().to_owned()
+            }
+            None => {
+                let alias = alias.expect("checked by the codec");
+                line.inbound.get(&alias).expect("devices bind aliases first").clone()
+            }
         }
     }
 

@@ -238,29 +238,7 @@ impl Oracle {
         if !has_room && session.is_kept && session.replays.iter().any(Replay::has_weighty) {
             return;
         }
-        let due: BTreeSet<(u64, String)> = session
-            .replays
-            .iter()
-            .flat_map(|replay| replay.owed.iter().map(move |(topic, owed)| (replay, topic, owed)))
-            .filter(|(replay, _, owed)| {
-                // One that had expired when its turn came may have been passed over, though it has a successor now.
-                owed.is_due
-                    && owed
-                        .acceptable
-                        .iter()
-                        .flat_map(|publication| replay.copies(publication))
-                        .all(|copy| !is_excused(&copy))
-            })
-            .map(|(replay, topic, _)| (replay.number, topic.clone()))
-            .collect();
-        for (number, topic) in &due {
-            let is_served = session.is_served(*number, topic, &due, &mut BTreeSet::new());
-            assert!(
-                is_served,
-                "the retained message of {topic} for {client} is missing: {:?}",
-                session.replays
-            );
-        }
+        check_replayed(session, client, is_excused);
         session.handed_over.clear();
         session.replays.clear();
     }
@@ -302,6 +280,29 @@ fn is_excused_flight(flight: &state::Flight, is_excused: impl Fn(&Copy) -> bool)
     // Once it was sent it does not expire any more [MQTT-4.3.3-7]; only its size can be in the way.
     let copy = Copy { publication: flight.copy.publication.without_expiry(), ..flight.copy.clone() };
     flight.released_at.is_none() && is_excused(&copy)
+}
+
+/// What is retained and due to a client has been handed over.
+fn check_replayed(session: &mut Session, client: &str, is_excused: impl Fn(&Copy) -> bool) {
+    let due: BTreeSet<(u64, String)> = session
+        .replays
+        .iter()
+        .flat_map(|replay| replay.owed.iter().map(move |(topic, owed)| (replay, topic, owed)))
+        .filter(|(replay, _, owed)| {
+            // One that had expired when its turn came may have been passed over, though it has a successor now.
+            owed.is_due
+                && owed
+                    .acceptable
+                    .iter()
+                    .flat_map(|publication| replay.copies(publication))
+                    .all(|copy| !is_excused(&copy))
+        })
+        .map(|(replay, topic, _)| (replay.number, topic.clone()))
+        .collect();
+    for (number, topic) in &due {
+        let is_served = session.is_served(*number, topic, &due, &mut BTreeSet::new());
+        assert!(is_served, "the retained message of {topic} for {client} is missing: {:?}", session.replays);
+    }
 }
 
 impl Copy {
