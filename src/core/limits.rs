@@ -31,7 +31,7 @@ pub const MATCHES_MEMORY_MAXIMUM: usize = 512 * 1024;
 pub struct Limits {
     /// Steps of work in one turn, each about a tenth of a microsecond. Beyond: what is left goes on in the next turn,
     /// see
-    /// `broker/work.rs`.
+    /// `broker/turn.rs`.
     pub steps_per_turn: usize,
     /// Bytes of memory that the broker may hold in all, as it counts them itself. What is shed as they run out,
     /// and in which order, is written in `broker/budget.rs`. `None` for no limit.

@@ -227,6 +227,11 @@ impl LatestIdentifiers {
     }
 }
 
+/// A place among subscriptions, in the size that they are remembered with.
+pub fn position(index: usize) -> u32 {
+    u32::try_from(index).expect("memory ends before the indices do")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 use log::{Level, debug, info, log_enabled};
 
 use super::matches::{Matches, Select};
-use super::work::steps;
+use super::turn::steps;
 use super::{Broker, Effect};
 use crate::base::escape::Escaped;
 use crate::base::time::Time;

@@ -13,8 +13,8 @@
 //! Nothing that was acknowledged is thrown away, and nothing aborts.
 
 use super::Broker;
+use super::clock::Timer;
 use super::matches::Matches;
-use super::timers::Timer;
 use crate::base::memory::{self, Audit};
 use crate::base::time::Duration;
 use crate::core::limits::{COPIED_AHEAD_MAXIMUM, COPIED_AHEAD_MINIMUM};
@@ -163,7 +163,7 @@ impl Broker {
                 + self.trie.memory()
                 + self.retained.overhead()
                 + self.matches.memory()
-                + self.work.memory(),
+                + self.waiting.memory(),
         );
     }
 
@@ -184,7 +184,7 @@ impl Broker {
         self.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));
         self.groups.iter().for_each(|(_, group)| audit.add(group.memory()));
         self.matches.remembered().for_each(|matched| matched.audit(&mut audit));
-        self.work.audit(&mut audit);
+        self.waiting.audit(&mut audit);
         assert_eq!(audit.bytes(), memory::held(), "what is counted is what is there");
     }
 }

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use log::info;
 
 use super::budget::Pressure;
+use super::clock::Timer;
 use super::rules::{Claim, Refusal, granted_keep_alive, mounted_name};
-use super::timers::Timer;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
@@ -127,7 +127,7 @@ impl Broker {
         self.answer(id, &Packet::ConnAck(connack))?;
         self.rest_authentication(id);
         self.pump(session);
-        if self.work.has_unlinked(&claim.client_identifier) {
+        if self.waiting.has_unlinked(&claim.client_identifier, &mut self.turn) {
             self.wait_for_predecessor(id);
         }
         Ok(Step::Done)

@@ -5,11 +5,10 @@ use log::info;
 
 use super::authorise::may_receive;
 use super::budget::Pressure;
-use super::distribution::Published;
 use super::matches::Matched;
 use super::send::{Sender, takes_as_it_is};
 use super::shortcut::{self, Shortcut};
-use super::work::steps;
+use super::turn::steps;
 use super::{Broker, Statistics};
 use crate::base::escape::Escaped;
 use crate::base::memory;
@@ -77,22 +76,10 @@ impl Routed {
 }
 
 impl Broker {
-    /// Accepts a message from a client: retains it if it asks for that, and delivers it to every subscriber
-    /// [MQTT-4.5.0-1].
-    pub(super) fn publish(
-        &mut self,
-        keepable: &mut Keepable<'_>,
-        (id, session): (ConnectionId, SessionId),
-    ) -> Published {
-        self.begin_message(Some(id));
-        let is_retained = keepable.publication.retain && self.retain(keepable);
-        self.distribute(keepable, Some(session), is_retained)
-    }
-
     /// Whether all subscribers of a topic can be served at once.
     #[inline]
     pub(super) fn fits_share(&self, matched: &Matched, qos: QoS) -> bool {
-        self.work.is_small(self.steps_for(matched, qos))
+        self.turn.is_small(self.steps_for(matched, qos))
     }
 
     /// The most steps that it takes to serve all subscribers of a topic at once; `usize::MAX` if that cannot be done.
@@ -124,7 +111,7 @@ impl Broker {
         matched: &Matched,
     ) -> Routed {
         self.sender.encoder.begin();
-        self.work.take(matched.subscribers().len() * steps::delivery(keepable.publication.qos));
+        self.turn.take(matched.subscribers().len() * steps::delivery(keepable.publication.qos));
         // What grows for a few is little.
         let held = (matched.subscribers().len() > FEW).then(memory::held);
         let mut routed = Routed::default();
@@ -138,7 +125,7 @@ impl Broker {
             }
         }
         if let Some(held) = held {
-            self.work.take_growth(held);
+            self.turn.take_growth(held);
         }
         routed
     }
@@ -348,7 +335,7 @@ impl Broker {
         let leaving = leaving.and_then(|leaving| leaving.session);
         // One that is away is no better than the one that leaves, where the message can stay.
         let may_stay = leaving.is_some_and(|leaving| self.is_there(leaving));
-        let Self { groups, sessions, connections, limits, access, work, journal, .. } = self;
+        let Self { groups, sessions, connections, limits, access, turn, journal, .. } = self;
         let is_kept = |session| journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some());
         let Some(group) = groups.find_mut(id) else { return Choice::Gone };
         let (choice, looks) = group.choose(search, most, |member| {
@@ -376,7 +363,7 @@ impl Broker {
                 && outgoing.is_none_or(|outgoing| outgoing.has_room(memory, limits, is_connected));
             if has_room { Readiness::Waiting } else { Readiness::Full }
         });
-        work.take(looks);
+        turn.take(looks);
         choice
     }
 

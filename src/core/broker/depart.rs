@@ -17,7 +17,7 @@ use crate::protocol::codec::{
     Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode,
 };
 
-use super::timers::Timer;
+use super::clock::Timer;
 
 /// How soon a Will is tried again if there was no room for it, in memory or on disk.
 pub(super) const WILL_RETRY: Duration = Duration::from_milliseconds(100);

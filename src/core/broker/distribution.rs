@@ -22,20 +22,19 @@ use std::rc::Rc;
 
 use log::info;
 
+use super::Broker;
 use super::authorise::{Judge, Selecting};
 use super::budget::Pressure;
 use super::deliver::Routed;
 use super::matches::{Lookup, Matched, Matches, Selection};
-use super::operation::Operation;
-use super::work::{Work, steps};
-use super::{Broker, Fault};
+use super::turn::{Turn, steps};
 use crate::base::escape::Escaped;
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::planted::{self, is_planted};
-use crate::core::journal::{Awaited, Record, Urgency};
+use crate::core::journal::{Record, Urgency};
 use crate::core::message::{Keepable, Message};
 use crate::core::shared_subscription::{Choice, LOOKS_MAXIMUM, Search};
-use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::slots::SessionId;
 use crate::core::subscription::{Subscriber, Target};
 use crate::core::trie::Trie;
 use crate::protocol::codec::{Delivery, PacketIdentifier};
@@ -60,9 +59,9 @@ pub(super) struct Distribution {
     judged: u64,
     /// How far the search for a member of the group has come whose turn it is.
     search: Search,
-    routed: Routed,
+    pub(super) routed: Routed,
     /// Something that its answer promises has been recorded in an earlier turn.
-    is_recorded: bool,
+    pub(super) is_recorded: bool,
     /// The Packet Identifier of a QoS 2 message whose connection has ended: that it has come is still to be noted.
     received: Option<PacketIdentifier>,
 }
@@ -195,15 +194,15 @@ impl Broker {
     /// The subscribers of a topic, or a search for them that the share in progress was too small for.
     pub(super) fn look_up(&mut self, topic: TopicName<'_>) -> Result<Rc<Matched>, Box<Lookup>> {
         self.forget_matches_under_pressure();
-        self.with_selection(|matches, trie, work, selection| matches.look_up(trie, topic, work, selection))
+        self.with_selection(|matches, trie, turn, selection| matches.look_up(trie, topic, turn, selection))
     }
 
     /// Calls something that looks for subscribers with what it takes to judge them.
     fn with_selection<R>(
         &mut self,
-        search: impl FnOnce(&mut Matches, &Trie<Subscriber>, &mut Work, Selection<'_>) -> R,
+        search: impl FnOnce(&mut Matches, &Trie<Subscriber>, &mut Turn, Selection<'_>) -> R,
     ) -> R {
-        let Self { matches, trie, groups, sessions, access, is_open, limits, statistics, work, .. } = self;
+        let Self { matches, trie, groups, sessions, access, is_open, limits, statistics, turn, .. } = self;
         let judge = Judge { access: &mut **access, trie, groups };
         let mut select = Selecting { judge, sessions, is_open: *is_open };
         let selection = Selection {
@@ -211,7 +210,7 @@ impl Broker {
             matches_per_session: limits.matches_per_session,
             surplus: &mut statistics.surplus_matches,
         };
-        search(matches, trie, work, selection)
+        search(matches, trie, turn, selection)
     }
 
     /// Serves more of the recipients, as many as the share in progress allows for; tells whether these were the last.
@@ -222,8 +221,8 @@ impl Broker {
         if let Stage::Lookup(lookup) = &mut distribution.stage
             && let Some(search) = lookup.take()
         {
-            let outcome = self.with_selection(|matches, trie, work, selection| {
-                matches.go_on(search, trie, work, selection)
+            let outcome = self.with_selection(|matches, trie, turn, selection| {
+                matches.go_on(search, trie, turn, selection)
             });
             match outcome {
                 Ok(matched) => distribution.stage = Stage::Recipients { matched, next: 0 },
@@ -238,7 +237,7 @@ impl Broker {
             *next += 1;
         }
         while let Some(rest) = subscribers.get(*next..).filter(|rest| !rest.is_empty()) {
-            if self.work.is_over() {
+            if self.turn.is_over() {
                 return false;
             }
             let length = rest.iter().take_while(|other| other.target == rest[0].target).count();
@@ -251,7 +250,7 @@ impl Broker {
                     run.and_then(|run| self.deliver_run(&run, &mut keepable, distribution.publisher))
                 }
                 Target::Group(group) => {
-                    let looking = (&mut distribution.search, self.work.left().max(LOOKS_MAXIMUM));
+                    let looking = (&mut distribution.search, self.turn.left().max(LOOKS_MAXIMUM));
                     let choice = self.choose_member(group, &keepable.publication, None, looking);
                     if matches!(choice, Choice::Later) {
                         return false;
@@ -262,14 +261,14 @@ impl Broker {
             };
             *next += length;
             distribution.routed.count(is_taken);
-            self.work.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
-            self.work.take_growth(held);
+            self.turn.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
+            self.turn.take_growth(held);
         }
         true
     }
 
     /// The same in a later turn. Those who are left get nothing of a message that has expired meanwhile [MQTT-3.3.2-5].
-    fn serve_rest(&mut self, distribution: &mut Distribution) -> bool {
+    pub(super) fn serve_rest(&mut self, distribution: &mut Distribution) -> bool {
         if distribution.message.expires() > self.now {
             return self.serve_more(distribution);
         }
@@ -294,59 +293,10 @@ impl Broker {
         if self.is_open || judged == self.access_replaced {
             return Some(Cow::Borrowed(run));
         }
-        self.work.take(steps::QUESTION);
+        self.turn.take(steps::QUESTION);
         let most = self.may_receive(session, topic)?;
         let capped = |entry: &Subscriber| Subscriber { terms: entry.terms.capped(most), ..*entry };
         Some(run.iter().map(capped).collect())
-    }
-
-    /// A message of a client is not served to all yet: its connection is not read from until it is.
-    pub(super) fn suspend_publish(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        delivery: Delivery,
-        mut distribution: Box<Distribution>,
-    ) {
-        distribution.is_recorded |= self.take_awaited() != Awaited::Nothing;
-        if let Delivery::ExactlyOnce(identifier) = delivery {
-            // On another connection it would be taken for a new one.
-            self.sessions[session].incoming.insert(identifier);
-        }
-        self.work.operations.insert(id, Operation::Publish(delivery, distribution));
-        self.defer(id);
-    }
-
-    /// Goes on with the message of a client; tells whether it has been served to all, and answered.
-    pub(super) fn resume_publish(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        delivery: Delivery,
-        mut distribution: Box<Distribution>,
-    ) -> Result<bool, Fault> {
-        self.begin_message(Some(id));
-        let is_served = self.serve_rest(&mut distribution);
-        if !is_served && is_planted(planted::Fault::AnsweredBeforeLast) {
-            let routed = distribution.routed;
-            self.detach_publish(session, delivery, *distribution);
-            let (end, awaited) = (self.connections[id].outbox.end(), self.take_awaited());
-            self.conclude_with(id, session, delivery, (routed.reason_code(), awaited), end)?;
-            return Ok(true);
-        }
-        if !is_served {
-            self.suspend_publish(id, session, delivery, distribution);
-            return Ok(false);
-        }
-        let awaited = match self.take_awaited() {
-            // What its earlier parts promise may be in an earlier batch, and that is durable by then, too.
-            _ if distribution.is_recorded => Awaited::Batch(self.awaited_batch()),
-            awaited => awaited,
-        };
-        // Its own copy may have left already, so nothing is moved before that.
-        let end = self.connections[id].outbox.end();
-        self.conclude_with(id, session, delivery, (distribution.routed.reason_code(), awaited), end)?;
-        Ok(true)
     }
 
     /// The connection of a client has ended: its message goes on without it.
@@ -359,7 +309,7 @@ impl Broker {
         if let Delivery::ExactlyOnce(identifier) = delivery {
             distribution.received = Some(identifier);
         }
-        if self.work.has_room_for_unlinked() {
+        if self.waiting.has_room_for_unlinked() {
             self.push_unlinked(distribution);
             return;
         }
@@ -378,13 +328,13 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         publisher: Option<SessionId>,
     ) -> bool {
-        if !self.work.has_room_for_unlinked() {
+        if !self.waiting.has_room_for_unlinked() {
             return false;
         }
         self.begin_message(None);
         let is_retained = keepable.publication.retain && self.retain(keepable);
-        self.work.take(self.work.unlinked.len() / steps::COPIED_PER_STEP);
-        let is_first = self.work.unlinked.iter().all(|chain| chain.publisher != publisher);
+        self.turn.take(self.waiting.unlinked.len() / steps::COPIED_PER_STEP);
+        let is_first = self.waiting.unlinked.iter().all(|chain| chain.publisher != publisher);
         if is_first {
             if let Published::InPart(rest) = self.distribute(keepable, publisher, is_retained) {
                 self.push_unlinked(*rest);
@@ -400,31 +350,31 @@ impl Broker {
 
     fn push_unlinked(&mut self, distribution: Distribution) {
         let publisher = distribution.publisher;
-        self.work.unlinked_count += 1;
-        if let Some(chain) = self.work.unlinked.iter_mut().find(|chain| chain.publisher == publisher) {
+        self.waiting.unlinked_count += 1;
+        if let Some(chain) = self.waiting.unlinked.iter_mut().find(|chain| chain.publisher == publisher) {
             chain.push(distribution);
             return;
         }
         let client = publisher.map(|session| self.sessions[session].client_identifier.clone());
-        self.work.unlinked.push_back(Chain::new(client, distribution));
+        self.waiting.unlinked.push_back(Chain::new(client, distribution));
     }
 
     /// Goes on with one of the messages that no connection waits for. Publishers take turns.
     pub(super) fn go_on_unlinked(&mut self) {
-        let Some(mut chain) = self.work.unlinked.pop_front() else { return };
-        self.work.begin_share(self.work.unlinked.len());
-        self.work.take(steps::PACKET);
+        let Some(mut chain) = self.waiting.unlinked.pop_front() else { return };
+        self.turn.begin_share(self.waiting.unlinked.len());
+        self.turn.take(steps::PACKET);
         self.begin_message(None);
         if let Some(mut distribution) = chain.messages.pop_front() {
             if self.serve_rest(&mut distribution) {
-                self.work.unlinked_count -= 1;
+                self.waiting.unlinked_count -= 1;
                 self.note_received(&distribution);
             } else {
                 chain.messages.push_front(distribution);
             }
         }
         if !chain.messages.is_empty() {
-            self.work.unlinked.push_back(chain);
+            self.waiting.unlinked.push_back(chain);
         }
     }
 

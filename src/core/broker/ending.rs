@@ -10,19 +10,19 @@
 
 use std::collections::VecDeque;
 
+use super::Broker;
 use super::budget::Pressure;
+use super::clock::Timer;
 use super::deliver::Leaving;
 use super::depart::WILL_RETRY;
-use super::timers::Timer;
-use super::work::steps;
-use super::{Broker, subscribe};
+use super::turn::steps;
 use crate::base::memory::{self, Audit, Counted};
 use crate::core::journal::{MessageNumber, SessionNumber};
 use crate::core::message::Keepable;
 use crate::core::session::{Presence, Queued, Session};
 use crate::core::shared_subscription::{Choice, Group, LOOKS_MAXIMUM, Member, Moved, Search};
 use crate::core::slots::{SessionId, SessionMark, Slots};
-use crate::core::subscription::{GroupId, Held, Target};
+use crate::core::subscription::{GroupId, Held, Target, position};
 use crate::core::trie::FilterId;
 
 /// A session that is over and not yet freed.
@@ -130,25 +130,25 @@ impl Broker {
 
     fn go_on_with_ending(&mut self, ending: Ending) {
         if !self.publish_will(ending.session) {
-            if self.work.endings_waiting.is_empty() {
+            if self.waiting.endings_waiting.is_empty() {
                 self.wheel.arm(self.now + WILL_RETRY, Timer::Endings);
             }
-            self.work.endings_waiting.push_back(ending);
+            self.waiting.endings_waiting.push_back(ending);
         } else if !self.free(&ending) {
-            self.work.endings.push_back(ending);
+            self.waiting.endings.push_back(ending);
         }
     }
 
     /// Wills that had to wait are tried again.
     pub(super) fn endings_are_due(&mut self) {
-        self.work.endings.append(&mut self.work.endings_waiting);
+        self.waiting.endings.append(&mut self.waiting.endings_waiting);
     }
 
     /// Goes on with one of the sessions that are over.
     pub(super) fn go_on_ending(&mut self) {
-        let Some(ending) = self.work.endings.pop_front() else { return };
-        self.work.begin_share(self.work.endings.len());
-        self.work.take(steps::PACKET);
+        let Some(ending) = self.waiting.endings.pop_front() else { return };
+        self.turn.begin_share(self.waiting.endings.len());
+        self.turn.take(steps::PACKET);
         self.go_on_with_ending(ending);
     }
 
@@ -159,8 +159,8 @@ impl Broker {
         }
         while let Some((held, position)) = self.sessions[id].subscriptions.pop_first() {
             self.release_subscription(held, position);
-            self.work.take(steps::SUBSCRIPTION);
-            if self.work.is_over() {
+            self.turn.take(steps::SUBSCRIPTION);
+            if self.turn.is_over() {
                 self.sessions[id].count();
                 return false;
             }
@@ -176,11 +176,11 @@ impl Broker {
         let mut numbers: VecDeque<MessageNumber> = VecDeque::new();
         let mut is_done = true;
         while let Some(outgoing) = &mut self.sessions[id].outgoing {
-            if self.work.is_over() {
+            if self.turn.is_over() {
                 is_done = false;
                 break;
             }
-            self.work.take(steps::PACKET);
+            self.turn.take(steps::PACKET);
             let Some(leftover) = outgoing.pop_leftover() else {
                 numbers.extend(std::iter::from_fn(|| outgoing.pop_gone()));
                 self.sessions[id].outgoing = None;
@@ -212,11 +212,11 @@ impl Broker {
         number: SessionNumber,
         may_go: impl Fn(&Group, Option<u32>) -> bool,
     ) {
-        let Self { sessions, groups, work, .. } = self;
+        let Self { sessions, groups, turn, .. } = self;
         let Session { outgoing, subscriptions, .. } = &mut sessions[id];
         let Some(outgoing) = outgoing else { return };
         let Some(backlog) = outgoing.backlog.as_mut().filter(|backlog| backlog.has_shared()) else { return };
-        work.take(backlog.len() / steps::SORTED_OUT_PER_STEP);
+        turn.take(backlog.len() / steps::SORTED_OUT_PER_STEP);
         let average = backlog.average();
         let messages = backlog.take_shared(|id| {
             let position = subscriptions.position(Held::Group(id));
@@ -231,13 +231,13 @@ impl Broker {
     /// because some has come back: else it could grow with each connection.
     pub(super) fn move_shared(&mut self, id: SessionId) {
         let is_short = self.pressure(0) >= Pressure::Keep;
-        let Self { sessions, groups, work, limits, .. } = self;
+        let Self { sessions, groups, turn, limits, .. } = self;
         let Session { outgoing, subscriptions, .. } = &mut sessions[id];
         let Some(outgoing) = outgoing.as_mut().filter(|outgoing| !is_short && !outgoing.is_overfull(limits))
         else {
             return;
         };
-        work.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
+        turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
         let mut last = None;
         let has_other = |id| match last {
             // Those of one group often come one after the other.
@@ -256,7 +256,7 @@ impl Broker {
             self.leave_stored(id, number, Group::has_other_connected);
         }
         if !messages.is_empty() {
-            number.into_iter().for_each(|number| self.work.legacies.begin(number));
+            number.into_iter().for_each(|number| self.waiting.legacies.begin(number));
             self.begin_moving(Moving::new(Some(id), number, messages));
         }
     }
@@ -265,7 +265,7 @@ impl Broker {
     pub(super) fn begin_moving(&mut self, mut moving: Moving) {
         match self.move_more(&mut moving) {
             true => self.finish_moving(&moving),
-            false => self.work.moving.push_back(moving),
+            false => self.waiting.moving.push_back(moving),
         }
     }
 
@@ -280,9 +280,9 @@ impl Broker {
 
     /// Goes on with messages that go from one member to others.
     pub(super) fn go_on_moving(&mut self) {
-        let Some(moving) = self.work.moving.pop_front() else { return };
-        self.work.begin_share(self.work.moving.len());
-        self.work.take(steps::PACKET);
+        let Some(moving) = self.waiting.moving.pop_front() else { return };
+        self.turn.begin_share(self.waiting.moving.len());
+        self.turn.take(steps::PACKET);
         self.begin_moving(moving);
     }
 
@@ -290,7 +290,7 @@ impl Broker {
         while let Some(queued) = moving.messages.pop_front() {
             let redirected = match queued.group {
                 Some(group) if moving.full == Some(group) => {
-                    self.work.take(steps::PACKET);
+                    self.turn.take(steps::PACKET);
                     Redirected::Stays
                 }
                 Some(group) => self.redirect(moving.leaving, group, &queued, &mut moving.search),
@@ -303,7 +303,7 @@ impl Broker {
             moving.search = Search::default();
             moving.full = queued.group.filter(|_| redirected == Redirected::Stays);
             self.conclude_redirect((moving.leaving, moving.number), queued, redirected);
-            if self.work.is_over() {
+            if self.turn.is_over() {
                 return moving.messages.is_empty();
             }
         }
@@ -323,15 +323,19 @@ impl Broker {
             self.conclude_redirect((Some(leaving), number), queued, redirected);
             return;
         }
-        match self.work.moving.back_mut().filter(|moving| moving.leaving == Some(leaving) && !moving.was_read)
+        match self
+            .waiting
+            .moving
+            .back_mut()
+            .filter(|moving| moving.leaving == Some(leaving) && !moving.was_read)
         {
             Some(moving) => {
                 moving.messages.push_back(queued);
                 moving.count();
             }
             None => {
-                number.into_iter().for_each(|number| self.work.legacies.begin(number));
-                self.work.moving.push_back(Moving::new(Some(leaving), number, [queued].into()));
+                number.into_iter().for_each(|number| self.waiting.legacies.begin(number));
+                self.waiting.moving.push_back(Moving::new(Some(leaving), number, [queued].into()));
             }
         }
     }
@@ -389,15 +393,15 @@ impl Broker {
     ) -> Redirected {
         // [MQTT-3.3.2-5]
         if queued.message.expires() <= self.now {
-            self.work.take(steps::PACKET);
+            self.turn.take(steps::PACKET);
             self.statistics.expired += 1;
             return Redirected::Gone;
         }
         let mut keepable = Keepable::kept(&queued.message);
         let former = Leaving { session: leaving, is_stored: queued.number.is_some() };
-        let looking = (search, self.work.left().max(LOOKS_MAXIMUM));
+        let looking = (search, self.turn.left().max(LOOKS_MAXIMUM));
         let choice = self.choose_member(group, &keepable.publication, Some(former), looking);
-        self.work.take(steps::delivery(queued.qos));
+        self.turn.take(steps::delivery(queued.qos));
         match choice {
             Choice::Later => return Redirected::Later,
             Choice::Full => return Redirected::Stays,
@@ -442,34 +446,34 @@ impl Broker {
     /// The client of a session has connected or disconnected. Its groups prefer members that are connected. If there
     /// are very many groups, some learn of it in later turns.
     pub(super) fn tell_groups(&mut self, session: SessionId) {
-        let mut waiting = self.work.telling.iter_mut();
+        let mut waiting = self.waiting.telling.iter_mut();
         if let Some(telling) = waiting.find(|telling| telling.session == session) {
             telling.told = None;
             return;
         }
         let mut telling = Telling { session, told: None };
         if !self.tell_more(&mut telling) {
-            self.work.telling.push_back(telling);
+            self.waiting.telling.push_back(telling);
         }
     }
 
     /// Whether some groups of a session are still to be told whether its client is connected.
     pub(super) fn is_told_later(&self, session: SessionId) -> bool {
-        self.work.telling.iter().any(|telling| telling.session == session)
+        self.waiting.telling.iter().any(|telling| telling.session == session)
     }
 
     /// Goes on with one of those whose groups are to be told.
     pub(super) fn go_on_telling(&mut self) {
-        let Some(mut telling) = self.work.telling.pop_front() else { return };
-        self.work.begin_share(self.work.telling.len());
-        self.work.take(steps::PACKET);
+        let Some(mut telling) = self.waiting.telling.pop_front() else { return };
+        self.turn.begin_share(self.waiting.telling.len());
+        self.turn.take(steps::PACKET);
         if !self.tell_more(&mut telling) {
-            self.work.telling.push_back(telling);
+            self.waiting.telling.push_back(telling);
         }
     }
 
     fn tell_more(&mut self, telling: &mut Telling) -> bool {
-        let Self { groups, sessions, work, .. } = self;
+        let Self { groups, sessions, turn, .. } = self;
         for number in 1_usize.. {
             let Some(session) = sessions.find(telling.session) else { return true };
             let is_connected = session.connection().is_some();
@@ -485,8 +489,8 @@ impl Broker {
                 tell_places(sessions, group.members(), next, places);
             }
             telling.told = Some(next);
-            work.take(steps::SUBSCRIPTION);
-            if number.is_multiple_of(GROUPS_AT_ONCE) && work.is_over() {
+            turn.take(steps::SUBSCRIPTION);
+            if number.is_multiple_of(GROUPS_AT_ONCE) && turn.is_over() {
                 return false;
             }
         }
@@ -520,7 +524,7 @@ pub(super) fn tell_places(
 ) {
     for place in places {
         if let Some(member) = members.get(place) {
-            sessions[member.session].subscriptions.insert(Held::Group(group), subscribe::position(place));
+            sessions[member.session].subscriptions.insert(Held::Group(group), position(place));
         }
     }
 }

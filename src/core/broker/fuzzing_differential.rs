@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 use log::LevelFilter;
 
-use super::fuzzing::limits;
+use super::fuzzing_limits::limits;
 use super::fuzzing_log::listening;
 use super::fuzzing_packets as packets;
 use super::shortcut;

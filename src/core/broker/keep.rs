@@ -6,7 +6,7 @@ use log::{Level, debug, log_enabled};
 use super::deliver::Share;
 use super::room::Former;
 use super::trace::Described;
-use super::work::steps;
+use super::turn::steps;
 use super::{Broker, Effect, Fault, too_large};
 use crate::base::planted::{self, is_planted};
 use crate::base::time::Time;
@@ -65,7 +65,7 @@ impl Broker {
             Some(_) => {
                 // It was copied for another thread.
                 let bytes = self.journal.as_ref().map_or(0, |journal| journal.closed_bytes());
-                self.work.take(bytes / steps::BYTES_GROWN_PER_STEP);
+                self.turn.take(bytes / steps::BYTES_GROWN_PER_STEP);
                 self.resume_paused();
             }
         }
@@ -85,14 +85,14 @@ impl Broker {
         self.uncork();
         let Some(journal) = &mut self.journal else { return };
         let answering = journal.answers.connections();
-        self.work.take(answering.len() / steps::COPIED_PER_STEP);
-        self.work.answer(answering);
-        while let Some(id) = self.work.first_to_answer() {
-            self.work.take(steps::PACKET);
+        self.turn.take(answering.len() / steps::COPIED_PER_STEP);
+        self.waiting.answer(answering);
+        while let Some(id) = self.waiting.first_to_answer(&self.turn) {
+            self.turn.take(steps::PACKET);
             self.release_answers(id);
         }
         while let Some(session) = self.journal.as_mut().and_then(|journal| journal.next_to_go_on()) {
-            self.work.take(steps::PACKET);
+            self.turn.take(steps::PACKET);
             if self.sessions.find(session).is_some() {
                 self.list(session);
             }
@@ -105,7 +105,7 @@ impl Broker {
     pub(super) fn uncork(&mut self) {
         let Some(journal) = &mut self.journal else { return };
         for id in journal.take_uncorked() {
-            self.work.take(steps::PACKET);
+            self.turn.take(steps::PACKET);
             if let Some(connection) = self.connections.find_mut(id) {
                 connection.outbox.wake(&mut self.sender.dirty);
             }
@@ -181,7 +181,7 @@ impl Broker {
         }
         self.settle_gone(session);
         if let Some(outgoing) = &mut self.sessions[session].outgoing {
-            self.work.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
+            self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
             outgoing.put_away();
         }
         self.keep_session(session, Urgency::Lazy);
@@ -394,7 +394,7 @@ impl Broker {
         while let Some(answer) = journal.next_answer(id) {
             connection.outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(answer.bytes()));
             sender.packets += 1;
-            self.work.take(steps::PACKET);
+            self.turn.take(steps::PACKET);
         }
         if let State::Serving(session) = connection.state
             && self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.replays.is_empty())
@@ -405,8 +405,8 @@ impl Broker {
 
     /// Goes on with the answers of one of the connections that wait for what is durable now.
     pub(super) fn go_on_answers(&mut self) {
-        let Some(id) = self.work.next_to_answer() else { return };
-        self.work.take(steps::PACKET);
+        let Some(id) = self.waiting.next_to_answer() else { return };
+        self.turn.take(steps::PACKET);
         self.release_answers(id);
     }
 

@@ -9,10 +9,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Broker;
+use super::clock::Timer;
 use super::ending::Moving;
 use super::keep::queued;
-use super::timers::Timer;
-use super::work::steps;
+use super::turn::steps;
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::Duration;
 use crate::core::journal::{Fetch, MessageNumber, Page, Record, SessionNumber, Urgency};
@@ -148,15 +148,15 @@ impl Broker {
     /// Whether a kept session that ends leaves something to other members. If so, the store must remember it, and
     /// [`Broker::finish_list`] must be called once it is freed.
     pub(super) fn leaves_shared(&mut self, session: SessionId, number: SessionNumber) -> bool {
-        let Self { sessions, work, .. } = self;
+        let Self { sessions, turn, waiting, .. } = self;
         let outgoing = sessions[session].outgoing.as_deref();
         let looked_at = outgoing.map_or(0, |outgoing| outgoing.waiting_here().0 + outgoing.in_flight().len());
-        work.take(looked_at / steps::SORTED_OUT_PER_STEP);
+        turn.take(looked_at / steps::SORTED_OUT_PER_STEP);
         let leaves =
-            work.legacies.is_leaving(number) || outgoing.is_some_and(|outgoing| outgoing.has_shared());
+            waiting.legacies.is_leaving(number) || outgoing.is_some_and(|outgoing| outgoing.has_shared());
         if leaves {
-            work.legacies.begin(number);
-            work.legacies.end(number);
+            waiting.legacies.begin(number);
+            waiting.legacies.end(number);
         }
         leaves
     }
@@ -174,16 +174,16 @@ impl Broker {
         }
         let mut legacy = Legacy { messages, average, ..Legacy::new(Some(leaving), number) };
         legacy.count();
-        self.work.legacies.begin(number);
-        self.work.legacies.waiting.push_back(legacy);
+        self.waiting.legacies.begin(number);
+        self.waiting.legacies.waiting.push_back(legacy);
         self.ask_for_legacy();
     }
 
     /// Asks for the next messages, unless some that were read have not gone yet.
     pub(super) fn ask_for_legacy(&mut self) {
-        let Self { journal, work, .. } = self;
-        if let (Some(journal), Some(first)) = (journal, work.legacies.waiting.front())
-            && !work.legacies.is_busy()
+        let Self { journal, waiting, .. } = self;
+        if let (Some(journal), Some(first)) = (journal, waiting.legacies.waiting.front())
+            && !waiting.legacies.is_busy()
         {
             journal.fetches.ask(first.number);
         }
@@ -192,9 +192,9 @@ impl Broker {
     /// What to read for the [first](Legacies::is_due) legacy: at most `most` messages. `None` if its first message is
     /// not in the store yet; once it is, this is called again.
     pub(super) fn read_legacy(&mut self, most: usize) -> Option<Fetch> {
-        let Self { journal, work, now, .. } = self;
+        let Self { journal, waiting, now, .. } = self;
         let journal = journal.as_mut()?;
-        let first = work.legacies.waiting.front()?;
+        let first = waiting.legacies.waiting.front()?;
         if !journal.is_stored_soon(first.messages.front()?.0, *now) {
             return None;
         }
@@ -202,7 +202,7 @@ impl Broker {
         let most = most.min(page_length(first.average));
         let messages = first.messages.iter().map(|&(message, _)| message);
         let messages: Vec<MessageNumber> = messages.take(most).take_while(|message| *message < end).collect();
-        work.legacies.underway = messages.len();
+        waiting.legacies.underway = messages.len();
         journal.fetches.begin(first.number, messages.len(), first.average * messages.len());
         journal.count();
         Some(Fetch { session: first.number, messages })
@@ -210,7 +210,7 @@ impl Broker {
 
     /// Some of it has been read: it goes to other members. False if this was read for another session.
     pub(super) fn take_legacy(&mut self, page: &Page, messages: &[Message]) -> bool {
-        let legacies = &mut self.work.legacies;
+        let legacies = &mut self.waiting.legacies;
         let count = page.copies.len();
         let Some(first) = legacies.waiting.front_mut().filter(|first| first.number == page.session) else {
             return false;
@@ -233,7 +233,7 @@ impl Broker {
         let leaving = first.leaving;
         legacies.moving += 1;
         legacies.begin(page.session);
-        self.work.take(count * steps::PACKET);
+        self.turn.take(count * steps::PACKET);
         if !lost.is_empty() {
             self.miss(leaving, page.session, lost);
         }
@@ -243,7 +243,7 @@ impl Broker {
 
     /// A list of messages has gone to other members. If it had been read from the store for that, the next one is read.
     pub(super) fn finish_list(&mut self, number: SessionNumber, was_read: bool) {
-        if self.work.legacies.finish(number)
+        if self.waiting.legacies.finish(number)
             && let Some(journal) = &mut self.journal
         {
             journal.record(Record::FormerEnded(number), Urgency::Lazy, self.now);
@@ -251,7 +251,7 @@ impl Broker {
         if !was_read {
             return;
         }
-        let legacies = &mut self.work.legacies;
+        let legacies = &mut self.waiting.legacies;
         legacies.moving -= 1;
         if legacies.is_busy() {
             return;
@@ -272,7 +272,7 @@ impl Broker {
         message: (MessageNumber, GroupId),
         bytes: usize,
     ) {
-        let refused = self.work.legacies.refused_of(number);
+        let refused = self.waiting.legacies.refused_of(number);
         refused.messages.push_back(message);
         refused.average = refused.average.max(bytes);
         refused.count();
@@ -282,7 +282,7 @@ impl Broker {
     /// The same for those of this group that are still to be read: before they are, others would be read for nothing.
     /// When it is tried again, they come before those that were read, so that none has to wait for one that never goes.
     pub(super) fn postpone_rest(&mut self, number: SessionNumber, group: GroupId) {
-        let legacies = &mut self.work.legacies;
+        let legacies = &mut self.waiting.legacies;
         let Some(first) = legacies.waiting.front_mut().filter(|first| first.number == number) else { return };
         let (count, average) = (first.messages.len(), first.average);
         let messages = std::mem::take(&mut first.messages);
@@ -290,11 +290,11 @@ impl Broker {
             messages.into_iter().partition(|&(_, other)| other == group);
         first.messages = others;
         first.count();
-        self.work.take(count / steps::SORTED_OUT_PER_STEP);
+        self.turn.take(count / steps::SORTED_OUT_PER_STEP);
         if rest.is_empty() {
             return;
         }
-        let refused = self.work.legacies.refused_of(number);
+        let refused = self.waiting.legacies.refused_of(number);
         rest.append(&mut refused.messages);
         refused.messages = rest;
         refused.average = refused.average.max(average);
@@ -303,7 +303,7 @@ impl Broker {
 
     /// What is left is tried again later.
     pub(super) fn retry_legacies(&mut self) {
-        let legacies = &mut self.work.legacies;
+        let legacies = &mut self.waiting.legacies;
         if !std::mem::replace(&mut legacies.is_retried, true) {
             self.wheel.arm(self.now + RETRY, Timer::Legacies);
         }
@@ -311,7 +311,7 @@ impl Broker {
 
     /// Members may have room again, or there may be memory.
     pub(super) fn legacies_are_due(&mut self) {
-        let legacies = &mut self.work.legacies;
+        let legacies = &mut self.waiting.legacies;
         let count = legacies.refused.len().min(RETRIED_AT_ONCE);
         legacies.waiting.extend(legacies.refused.drain(..count));
         legacies.is_retried = false;
@@ -323,7 +323,7 @@ impl Broker {
 
     /// A session has ended in an earlier run and leaves something to other members.
     pub(super) fn restore_former(&mut self, number: SessionNumber) {
-        let legacies = &mut self.work.legacies;
+        let legacies = &mut self.waiting.legacies;
         legacies.begin(number);
         legacies.end(number);
         legacies.restored.insert(number, Legacy::new(None, number));
@@ -338,8 +338,8 @@ impl Broker {
         bytes: usize,
         group: Option<GroupId>,
     ) {
-        let Self { journal, work, now, .. } = self;
-        if let (Some(legacy), Some(group)) = (work.legacies.restored.get_mut(&number), group) {
+        let Self { journal, waiting, now, .. } = self;
+        if let (Some(legacy), Some(group)) = (waiting.legacies.restored.get_mut(&number), group) {
             legacy.messages.push_back((message, group));
             legacy.average = legacy.average.max(bytes);
         } else if let Some(journal) = journal {
@@ -349,12 +349,12 @@ impl Broker {
 
     /// Everything has been restored: what was left is sent on its way.
     pub(super) fn finish_restore_legacies(&mut self) {
-        for (number, mut legacy) in std::mem::take(&mut self.work.legacies.restored) {
+        for (number, mut legacy) in std::mem::take(&mut self.waiting.legacies.restored) {
             if legacy.messages.is_empty() {
                 self.finish_list(number, false);
             } else {
                 legacy.count();
-                self.work.legacies.waiting.push_back(legacy);
+                self.waiting.legacies.waiting.push_back(legacy);
             }
         }
         self.ask_for_legacy();

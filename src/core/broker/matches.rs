@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::work::{Work, steps};
+use super::turn::{Turn, steps};
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::planted::{Fault, is_planted};
 use crate::core::limits::MATCHES_MEMORY_MAXIMUM;
@@ -147,12 +147,12 @@ impl Lookup {
         trie: &Trie<Subscriber>,
         filters: &[FilterId],
         rest: Option<Search>,
-        work: &mut Work,
+        turn: &mut Turn,
     ) {
         for &filter in filters {
             let values = trie.values(filter);
             self.found.extend_from_slice(values);
-            work.take(values.len() / steps::COPIED_PER_STEP);
+            turn.take(values.len() / steps::COPIED_PER_STEP);
         }
         self.filters += filters.len();
         self.stage = match rest {
@@ -187,49 +187,49 @@ impl Lookup {
         &mut self,
         trie: &Trie<Subscriber>,
         filters: &mut Vec<FilterId>,
-        work: &mut Work,
+        turn: &mut Turn,
         selection: &mut Selection<'_>,
     ) -> bool {
         loop {
             match &mut self.stage {
                 Stage::Search(rest) => {
                     let rest = rest.take();
-                    let before = work.left().max(1);
+                    let before = turn.left().max(1);
                     let mut left = before;
                     filters.clear();
                     let rest = trie.search(TopicName::trusted(&self.topic), rest, &mut left, filters);
-                    work.take(before - left + 1);
-                    self.gather(trie, filters, rest, work);
+                    turn.take(before - left + 1);
+                    self.gather(trie, filters, rest, turn);
                 }
                 Stage::Sort(map) => {
-                    while !work.is_over()
+                    while !turn.is_over()
                         && let Some(Subscriber { target, terms }) = self.found.pop()
                     {
                         map.insert((target, self.found.len()), terms);
-                        work.take(1);
+                        turn.take(1);
                     }
                     if self.found.is_empty() {
                         self.stage = Stage::Collect(std::mem::take(map));
                     }
                 }
                 Stage::Collect(map) => {
-                    while !work.is_over()
+                    while !turn.is_over()
                         && let Some(((target, _), terms)) = map.pop_first()
                     {
                         self.found.push(Subscriber { target, terms });
-                        work.take(1);
+                        turn.take(1);
                     }
                     if map.is_empty() {
                         self.stage = Stage::Select { judged: 0, admitted: 0, run: 0 };
                     }
                 }
                 Stage::Select { .. } => {
-                    let is_done = self.select(work, selection);
+                    let is_done = self.select(turn, selection);
                     self.count();
                     return is_done;
                 }
             }
-            if work.is_over() {
+            if turn.is_over() {
                 self.count();
                 return false;
             }
@@ -248,17 +248,17 @@ impl Lookup {
     }
 
     /// Judges those who are left.
-    fn select(&mut self, work: &mut Work, selection: &mut Selection<'_>) -> bool {
+    fn select(&mut self, turn: &mut Turn, selection: &mut Selection<'_>) -> bool {
         let Stage::Select { judged, admitted, run } = &mut self.stage else { return false };
         let topic = TopicName::trusted(&self.topic);
         while let Some(&subscriber) = self.found.get(*judged) {
-            if work.is_over() {
+            if turn.is_over() {
                 return false;
             }
             let mut one = subscriber;
             *judged += 1;
             let steps = selection.select.steps();
-            work.take(steps + usize::from(*judged % steps::COPIED_PER_STEP == 0));
+            turn.take(steps + usize::from(*judged % steps::COPIED_PER_STEP == 0));
             if steps > 0 && !selection.select.admits(topic, &mut one) {
                 continue;
             }
@@ -329,27 +329,27 @@ impl Matches {
         &mut self,
         trie: &Trie<Subscriber>,
         topic: TopicName<'_>,
-        work: &mut Work,
+        turn: &mut Turn,
         mut selection: Selection<'_>,
     ) -> Result<Rc<Matched>, Box<Lookup>> {
         if let Some(known) = self.find(trie, topic.as_str().as_bytes()) {
             return Ok(known);
         }
-        let before = work.left().max(1);
+        let before = turn.left().max(1);
         let mut left = before;
         self.filters.clear();
         let rest = trie.search(topic, None, &mut left, &mut self.filters);
-        work.take(before - left + 1);
+        turn.take(before - left + 1);
         let count: usize = self.filters.iter().map(|&filter| trie.values(filter).len()).sum();
         let taken = count * (1 + selection.select.steps());
         let most = SORTED_AT_ONCE.min(selection.matches_per_session);
-        if rest.is_none() && count <= most && taken <= work.left() {
-            work.take(taken);
+        if rest.is_none() && count <= most && taken <= turn.left() {
+            turn.take(taken);
             return Ok(self.remember_few(trie, topic, selection.select));
         }
         let mut lookup = Box::new(Lookup::new(topic));
-        lookup.gather(trie, &self.filters, rest, work);
-        if !lookup.go_on(trie, &mut self.filters, work, &mut selection) {
+        lookup.gather(trie, &self.filters, rest, turn);
+        if !lookup.go_on(trie, &mut self.filters, turn, &mut selection) {
             return Err(lookup);
         }
         let matched = lookup.finish(trie.generation());
@@ -364,11 +364,11 @@ impl Matches {
         &mut self,
         mut lookup: Box<Lookup>,
         trie: &Trie<Subscriber>,
-        work: &mut Work,
+        turn: &mut Turn,
         mut selection: Selection<'_>,
     ) -> Result<Rc<Matched>, Box<Lookup>> {
         // What it has found is not remembered, because the trie may have changed since it began.
-        match lookup.go_on(trie, &mut self.filters, work, &mut selection) {
+        match lookup.go_on(trie, &mut self.filters, turn, &mut selection) {
             true => Ok(lookup.finish(trie.generation())),
             false => Err(lookup),
         }
@@ -543,20 +543,20 @@ mod tests {
         topic: &str,
         (budget, most): (usize, usize),
     ) -> (Rc<Matched>, usize, u64) {
-        let (mut work, mut surplus, mut shares) = (Work::new(budget), 0, 1);
+        let (mut turn, mut surplus, mut shares) = (Turn::new(budget), 0, 1);
         let topic = TopicName::new(topic).unwrap();
         let mut next = {
             let select = &mut All;
             let selection = Selection { select, matches_per_session: most, surplus: &mut surplus };
-            matches.look_up(trie, topic, &mut work, selection)
+            matches.look_up(trie, topic, &mut turn, selection)
         };
         while let Err(lookup) = next {
             assert!(shares < 1_000_000, "it ends");
-            work.end_turn();
+            turn.end();
             shares += 1;
             let select = &mut All;
             let selection = Selection { select, matches_per_session: most, surplus: &mut surplus };
-            next = matches.go_on(lookup, trie, &mut work, selection);
+            next = matches.go_on(lookup, trie, &mut turn, selection);
         }
         (next.unwrap(), shares, surplus)
     }

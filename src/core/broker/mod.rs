@@ -10,6 +10,7 @@ mod admission;
 mod authenticate;
 mod authorise;
 mod budget;
+mod clock;
 mod connect;
 mod deliver;
 mod depart;
@@ -21,6 +22,8 @@ pub mod fuzzing;
 mod fuzzing_chunks;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_differential;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing_limits;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_log;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -45,8 +48,9 @@ mod subscribe;
 mod sys;
 mod timers;
 mod trace;
+mod turn;
+mod waiting;
 mod watch;
-mod work;
 
 use std::collections::VecDeque;
 use std::io;
@@ -73,12 +77,13 @@ use crate::protocol::codec::{DecodeError, PropertyBuffer, ReasonCode};
 
 use admission::Admission;
 use budget::Peak;
+use clock::{Respite, Timer};
 use matches::Matches;
 use rules::RuleBook;
 use send::Sender;
 use sys::System;
-use timers::{Respite, Timer};
-use work::Work;
+use turn::Turn;
+use waiting::Waiting;
 
 pub use rules::Introduction;
 pub use sys::StorageFigures;
@@ -238,8 +243,10 @@ pub struct Broker {
     admission: Admission,
     sender: Sender,
     effects: VecDeque<Effect>,
-    /// What a turn may cost, and what waits for the next ones.
-    work: Work,
+    /// What a turn may cost.
+    turn: Turn,
+    /// What waits for the next ones.
+    waiting: Waiting,
     statistics: Statistics,
     /// When the broker began.
     began: Time,
@@ -269,7 +276,7 @@ impl Broker {
     /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
     /// seed and the same inputs do the same, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
-        let work = Work::new(limits.steps_per_turn);
+        let turn = Turn::new(limits.steps_per_turn);
         Self {
             rules: RuleBook::new(&limits),
             limits,
@@ -296,7 +303,8 @@ impl Broker {
             admission: Admission::default(),
             sender: Sender::new(),
             effects: VecDeque::new(),
-            work,
+            turn,
+            waiting: Waiting::default(),
             statistics: Statistics::default(),
             began: now,
             system: None,
@@ -350,7 +358,7 @@ impl Broker {
     /// The next of the dirty connections that may be written at once, because their answers have waited for the latest
     /// batch.
     pub fn next_answered(&mut self) -> Option<ConnectionId> {
-        self.work.next_answered()
+        self.waiting.next_answered()
     }
 
     /// Whether a connection is to be written or something is to go on at once.
@@ -361,39 +369,39 @@ impl Broker {
     /// So many peers have something to say in this turn: each gets its share of it. Tells whether they are so many that
     /// those who ask for little are to come first.
     pub fn share_input(&mut self, among: usize) -> bool {
-        self.work.share_input(among)
+        self.turn.share_input(among)
     }
 
     /// Whether more of what comes in may be handed over in this turn. Otherwise what is handed over waits here for its
     /// turn.
     pub fn takes_input(&self) -> bool {
-        self.work.takes_input()
+        self.turn.takes_input()
     }
 
     /// The same for peers that have asked for little of late, and are heard before others: half of the turn's input is
     /// for those.
     pub fn takes_little(&self) -> bool {
-        self.work.takes_little()
+        self.turn.takes_little()
     }
 
     /// Steps that have been taken in this turn.
     pub fn steps_taken(&self) -> usize {
-        self.work.taken()
+        self.turn.taken()
     }
 
     /// Whether more closed connections may be reported between this turn and the next one, by [`Broker::closed`].
     pub fn takes_ends(&self) -> bool {
-        self.work.takes_ends()
+        self.turn.takes_ends()
     }
 
-    /// So many steps have been taken for what comes in outside of the core: see `broker/work.rs` for what a step is.
+    /// So many steps have been taken for what comes in outside of the core: see `broker/turn.rs` for what a step is.
     pub fn take_steps(&mut self, steps: usize) {
-        self.work.take(steps);
+        self.turn.take(steps);
     }
 
     /// The most steps that a turn has taken so far, at most [`Limits::steps_per_turn`].
     pub fn heaviest_turn(&self) -> usize {
-        self.work.heaviest()
+        self.turn.heaviest()
     }
 
     /// Takes the next effect.

@@ -9,7 +9,7 @@ impl Broker {
     /// Other limits hold from now on. Who or what is beyond them already stays.
     pub fn set_limits(&mut self, limits: Limits) {
         self.rules.apply(&limits, self.switches);
-        self.work.set_budget(limits.steps_per_turn);
+        self.turn.set_budget(limits.steps_per_turn);
         self.limits = limits;
     }
 

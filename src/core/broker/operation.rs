@@ -2,11 +2,13 @@
 //! until it is finished. A packet that has taken effect only in part stays the first one in the inbox.
 
 use super::distribution::Distribution;
-use super::work::steps;
+use super::turn::steps;
 use super::{Broker, Effect, Fault, Step};
 use crate::base::memory::{self, Audit, Counted};
+use crate::base::planted::{self, is_planted};
 use crate::core::access::Verdict;
 use crate::core::connection::State;
+use crate::core::journal::Awaited;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Delivery, Frame, PacketIdentifier};
 
@@ -87,16 +89,16 @@ impl Broker {
         connection.is_paused = true;
         if !connection.is_deferred {
             connection.is_deferred = true;
-            self.work.connections.push_back(id);
+            self.waiting.connections.push_back(id);
             self.stop_connect_timer(id);
         }
     }
 
     /// Goes on with one of the connections that wait.
     pub(super) fn go_on_connection(&mut self) {
-        let Some(id) = self.work.connections.pop_front() else { return };
-        self.work.begin_share(self.work.connections.len());
-        self.work.take(steps::PACKET);
+        let Some(id) = self.waiting.connections.pop_front() else { return };
+        self.turn.begin_share(self.waiting.connections.len());
+        self.turn.take(steps::PACKET);
         let Some(connection) = self.connections.find_mut(id) else { return };
         connection.is_deferred = false;
         let State::Serving(session) = connection.state else {
@@ -113,13 +115,13 @@ impl Broker {
 
     /// Goes on with what a packet has begun, unless that needs the packet; tells whether the connection may go on.
     fn go_on_operation(&mut self, id: ConnectionId, session: SessionId) -> Result<bool, Fault> {
-        match self.work.operations.remove(&id) {
+        match self.waiting.operations.remove(&id) {
             Some(Operation::Publish(delivery, distribution)) => {
                 self.resume_publish(id, session, delivery, distribution)
             }
             Some(Operation::Successor) => {
-                let Self { sessions, work, .. } = self;
-                let must_wait = work.has_unlinked(&sessions[session].client_identifier);
+                let Self { sessions, turn, waiting, .. } = self;
+                let must_wait = waiting.has_unlinked(&sessions[session].client_identifier, turn);
                 if must_wait {
                     self.wait_for_predecessor(id);
                 }
@@ -127,10 +129,59 @@ impl Broker {
             }
             None => Ok(true),
             Some(filters @ Operation::Filters(_)) => {
-                self.work.operations.insert(id, filters);
+                self.waiting.operations.insert(id, filters);
                 Ok(true)
             }
         }
+    }
+
+    /// A message of a client is not served to all yet: its connection is not read from until it is.
+    pub(super) fn suspend_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Box<Distribution>,
+    ) {
+        distribution.is_recorded |= self.take_awaited() != Awaited::Nothing;
+        if let Delivery::ExactlyOnce(identifier) = delivery {
+            // On another connection it would be taken for a new one.
+            self.sessions[session].incoming.insert(identifier);
+        }
+        self.waiting.operations.insert(id, Operation::Publish(delivery, distribution));
+        self.defer(id);
+    }
+
+    /// Goes on with the message of a client; tells whether it has been served to all, and answered.
+    fn resume_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        mut distribution: Box<Distribution>,
+    ) -> Result<bool, Fault> {
+        self.begin_message(Some(id));
+        let is_served = self.serve_rest(&mut distribution);
+        if !is_served && is_planted(planted::Fault::AnsweredBeforeLast) {
+            let routed = distribution.routed;
+            self.detach_publish(session, delivery, *distribution);
+            let (end, awaited) = (self.connections[id].outbox.end(), self.take_awaited());
+            self.conclude_with(id, session, delivery, (routed.reason_code(), awaited), end)?;
+            return Ok(true);
+        }
+        if !is_served {
+            self.suspend_publish(id, session, delivery, distribution);
+            return Ok(false);
+        }
+        let awaited = match self.take_awaited() {
+            // What its earlier parts promise may be in an earlier batch, and that is durable by then, too.
+            _ if distribution.is_recorded => Awaited::Batch(self.awaited_batch()),
+            awaited => awaited,
+        };
+        // Its own copy may have left already, so nothing is moved before that.
+        let end = self.connections[id].outbox.end();
+        self.conclude_with(id, session, delivery, (distribution.routed.reason_code(), awaited), end)?;
+        Ok(true)
     }
 
     /// Goes on with the packet that the connection has begun.
@@ -141,7 +192,7 @@ impl Broker {
         session: SessionId,
         frame: &Frame<'_>,
     ) -> Result<Step, Fault> {
-        let Some(Operation::Filters(mut filters)) = self.work.operations.remove(&id) else {
+        let Some(Operation::Filters(mut filters)) = self.waiting.operations.remove(&id) else {
             unreachable!("nothing else leaves its packet in the inbox");
         };
         self.verdicts = std::mem::take(&mut filters.verdicts);
@@ -158,14 +209,14 @@ impl Broker {
                 + memory::allocation(filters.verdicts.capacity() * size_of::<Verdict>())
                 + memory::allocation(filters.codes.capacity()),
         );
-        self.work.operations.insert(id, Operation::Filters(filters));
+        self.waiting.operations.insert(id, Operation::Filters(filters));
         self.defer(id);
         Step::Suspended
     }
 
     /// Other rules are in force: what they say holds for the filters of packets that have not been worked on.
     pub(super) fn ask_about_filters_anew(&mut self) {
-        for operation in self.work.operations.values_mut() {
+        for operation in self.waiting.operations.values_mut() {
             if let Operation::Filters(filters) = operation {
                 filters.verdicts.clear();
                 filters.followed = 0;
@@ -191,13 +242,13 @@ impl Broker {
 
     /// A client is back while a message of its former connection is still on its way: its new ones wait for that.
     pub(super) fn wait_for_predecessor(&mut self, id: ConnectionId) {
-        self.work.operations.insert(id, Operation::Successor);
+        self.waiting.operations.insert(id, Operation::Successor);
         self.defer(id);
     }
 
     /// The connection ends: its packet goes on without it, or takes no further effect.
     pub(super) fn detach_operation(&mut self, id: ConnectionId, session: SessionId) {
-        if let Some(Operation::Publish(delivery, distribution)) = self.work.operations.remove(&id) {
+        if let Some(Operation::Publish(delivery, distribution)) = self.waiting.operations.remove(&id) {
             self.detach_publish(session, delivery, *distribution);
         }
     }

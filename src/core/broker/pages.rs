@@ -8,7 +8,7 @@ use log::warn;
 use super::Broker;
 use super::budget::Pressure;
 use super::keep::queued;
-use super::work::steps;
+use super::turn::steps;
 use crate::base::escape::Escaped;
 use crate::base::time::Time;
 use crate::core::journal::{Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
@@ -33,7 +33,7 @@ const FETCHES_PER_CALL: usize = 1_024;
 const EXPIRED_PER_CALL: usize = 1_024;
 
 /// What follows for a session whose turn it is to be read for.
-enum Turn {
+enum Due {
     /// It needs nothing, or nothing that could be read now.
     Over,
     /// All that it waited for has expired.
@@ -71,21 +71,21 @@ impl Broker {
         let mut fetches = Vec::new();
         let before = self.statistics.expired;
         for _ in 0..FETCHES_PER_CALL {
-            self.work.take(steps::PACKET);
+            self.turn.take(steps::PACKET);
             let expired = usize::try_from(self.statistics.expired - before).unwrap_or(usize::MAX);
             let Some(number) = self.journal.as_ref().and_then(|journal| journal.fetches.first_waiting())
             else {
                 break;
             };
             match self.turn_of(number, EXPIRED_PER_CALL.saturating_sub(expired)) {
-                Turn::NoRoom => break,
-                Turn::Read(fetch) => fetches.push(fetch),
-                Turn::Over => self.withdraw(number, false),
-                Turn::Expired(session) => {
+                Due::NoRoom => break,
+                Due::Read(fetch) => fetches.push(fetch),
+                Due::Over => self.withdraw(number, false),
+                Due::Expired(session) => {
                     self.withdraw(number, false);
                     self.pump(session);
                 }
-                Turn::Later => {
+                Due::Later => {
                     self.withdraw(number, true);
                     break;
                 }
@@ -122,54 +122,54 @@ impl Broker {
         }
     }
 
-    fn turn_of(&mut self, number: SessionNumber, most_expired: usize) -> Turn {
+    fn turn_of(&mut self, number: SessionNumber, most_expired: usize) -> Due {
         let length = self.page_length();
         if length == 0 {
-            return Turn::NoRoom;
+            return Due::NoRoom;
         }
-        if self.work.legacies.is_due(number) {
+        if self.waiting.legacies.is_due(number) {
             if self.pressure(0) >= Pressure::Keep {
                 // No member's queue takes anything.
                 self.retry_legacies();
-                return Turn::Over;
+                return Due::Over;
             }
-            return self.read_legacy(length).map_or(Turn::Over, Turn::Read);
+            return self.read_legacy(length).map_or(Due::Over, Due::Read);
         }
         let Self { journal, sessions, connections, statistics, now, .. } = self;
-        let Some(journal) = journal else { return Turn::Over };
-        let Some(session) = journal.session_of(number) else { return Turn::Over };
+        let Some(journal) = journal else { return Due::Over };
+        let Some(session) = journal.session_of(number) else { return Due::Over };
         let state = &mut sessions[session];
-        let Some(id) = state.connection() else { return Turn::Over };
+        let Some(id) = state.connection() else { return Due::Over };
         // Where there is room for one message at a time, it goes to a client that takes what it gets. Another one asks
         // again when it has taken something.
         if length == 1 && !connections[id].outbox.is_empty() {
-            return Turn::Over;
+            return Due::Over;
         }
-        let Some(outgoing) = &mut state.outgoing else { return Turn::Over };
+        let Some(outgoing) = &mut state.outgoing else { return Due::Over };
         let (expired, has_more) = outgoing.drop_expired(*now, most_expired);
         statistics.expired += expired.len() as u64;
         // To settle them can wait: what is fresh comes first, and their number is bounded by nothing.
         journal.leave(number, expired, *now);
         if has_more {
-            return Turn::Later;
+            return Due::Later;
         }
-        let Some(backlog) = &mut outgoing.backlog else { return Turn::Expired(session) };
+        let Some(backlog) = &mut outgoing.backlog else { return Due::Expired(session) };
         let is_stored = backlog.first().is_some_and(|first| journal.is_stored(first, session, *now));
         if !is_stored {
-            return Turn::Over;
+            return Due::Over;
         }
         let (end, _) = journal.messages.first_pending();
-        let Some(page) = backlog.next_page(length, end) else { return Turn::Over };
+        let Some(page) = backlog.next_page(length, end) else { return Due::Over };
         backlog.begin(&page);
         journal.fetches.begin(number, page.messages.len(), page.bytes);
         journal.count();
-        Turn::Read(Fetch { session: number, messages: page.messages })
+        Due::Read(Fetch { session: number, messages: page.messages })
     }
 
     /// Some of what was asked for has been read.
     pub fn pages(&mut self, pages: &Pages, now: Time) {
         self.advance(now);
-        self.work.begin_input();
+        self.turn.begin_input();
         let spares = &mut self.sender.spares;
         let messages: Vec<Message> = pages.messages.iter().map(|message| message.message(spares)).collect();
         for page in &pages.pages {
@@ -209,7 +209,7 @@ impl Broker {
         if !lost.is_empty() {
             self.miss(Some(session), page.session, lost);
         }
-        self.work.take(page.copies.len() * steps::PACKET);
+        self.turn.take(page.copies.len() * steps::PACKET);
         for (index, copy) in page.copies.iter().enumerate() {
             let Some((place, form)) = &copy.found else { continue };
             let queued =

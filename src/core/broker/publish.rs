@@ -6,7 +6,7 @@ use super::distribution::Published;
 use super::matches::Matched;
 use super::rules::mounted_name;
 use super::shortcut::{self, Shortcut};
-use super::work::steps;
+use super::turn::steps;
 use super::{Broker, Fault, Step, too_large};
 use crate::base::escape::Escaped;
 use crate::base::planted::{self, is_planted};
@@ -66,7 +66,7 @@ impl Broker {
         shortcut::note(Shortcut::RelayAnswered);
         let only = self.only_receiver(publishes.qos(), matched);
         let share = self.steps_for(matched, publishes.qos()).saturating_add(steps::PACKET);
-        let most = self.work.small_steps() / share;
+        let most = self.turn.small_steps() / share;
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
         let (mut last, mut begun) = (None, 0);
@@ -97,7 +97,7 @@ impl Broker {
                 self.sessions[session].incoming.insert(identifier);
             }
         }
-        self.work.take(begun * share);
+        self.turn.take(begun * share);
         self.statistics.packets_received += count as u64 - 1;
         self.statistics.publishes_received += count as u64;
         self.statistics.publish_bytes_received += payload_bytes as u64;
@@ -140,7 +140,7 @@ impl Broker {
         session: SessionId,
         publish: &Publish<'_>,
     ) -> Result<Step, Fault> {
-        self.work.take(publish.properties.bytes().len() / steps::PROPERTY_BYTES_PER_STEP);
+        self.turn.take(publish.properties.bytes().len() / steps::PROPERTY_BYTES_PER_STEP);
         // Before anything can refuse it: the answer to a refusal waits for nothing.
         self.begin_message(Some(id));
         let mut aliased = std::mem::take(&mut self.aliased_topic);
@@ -287,6 +287,18 @@ impl Broker {
         let before = self.connections[id].outbox.end();
         self.conclude(id, session, publish.delivery, ReasonCode::QuotaExceeded, before)?;
         Ok(Step::Done)
+    }
+
+    /// Accepts a message from a client: retains it if it asks for that, and delivers it to every subscriber
+    /// [MQTT-4.5.0-1].
+    fn publish(
+        &mut self,
+        keepable: &mut Keepable<'_>,
+        (id, session): (ConnectionId, SessionId),
+    ) -> Published {
+        self.begin_message(Some(id));
+        let is_retained = keepable.publication.retain && self.retain(keepable);
+        self.distribute(keepable, Some(session), is_retained)
     }
 
     /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other. The

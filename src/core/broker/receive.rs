@@ -6,7 +6,7 @@ use super::budget::Pressure;
 use super::publish::is_plain_topic;
 use super::shortcut::{self, Shortcut};
 use super::trace::Described;
-use super::work::steps;
+use super::turn::steps;
 use super::{Broker, Fault, Intake, Step};
 use crate::base::planted::{self, is_planted};
 use crate::base::time::Time;
@@ -39,12 +39,12 @@ impl Broker {
             return Intake::Paused;
         }
         let has_something = !(bytes.is_empty() && connection.inbox.is_empty());
-        if has_something && !self.work.takes_input() {
+        if has_something && !self.turn.takes_input() {
             self.keep(id, bytes);
             self.defer(id);
             return Intake::Paused;
         }
-        self.work.begin_input();
+        self.turn.begin_input();
         self.take_in(id, bytes);
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
         if connection.outbox.is_lost() {
@@ -168,7 +168,7 @@ impl Broker {
             if connection.is_paused {
                 return used;
             }
-            if self.work.is_over() && used < bytes.len() {
+            if self.turn.is_over() && used < bytes.len() {
                 self.defer(id);
                 return used;
             }
@@ -200,9 +200,8 @@ impl Broker {
                     continue;
                 }
             }
-            self.work.take(steps::PACKET + frame.length / steps::BYTES_PER_STEP);
+            self.turn.take(steps::PACKET + frame.length / steps::BYTES_PER_STEP);
             let outcome = match state {
-                State::Serving(session) if self.work.has_begun(id) => self.go_on_packet(id, session, &frame),
                 State::Serving(session) => {
                     self.work_off_packet((id, session), version, &frame, (rest, limit))
                 }
@@ -248,17 +247,17 @@ impl Broker {
             return Some((run.bytes.len(), false));
         };
         let receivers = matched.subscribers().len();
-        let most = self.work.copied_at_once(receivers);
+        let most = self.turn.copied_at_once(receivers);
         if run.bytes.len() > most {
             run = PlainRun::new(bytes, version, longest, most);
         }
         let is_possible = run.count > 1 && self.is_run_for_all(&run, version, &matched);
         if is_possible {
             let taken = steps::run(receivers, run.bytes.len());
-            if !self.work.has_room_for(taken) {
+            if !self.turn.has_room_for(taken) {
                 return None;
             }
-            self.work.take(taken);
+            self.turn.take(taken);
             shortcut::note(Shortcut::RelayRun);
             self.relay_run(&run, &matched);
         }
@@ -275,6 +274,9 @@ impl Broker {
         frame: &Frame<'_>,
         (rest, limit): (&[u8], usize),
     ) -> Result<Step, Fault> {
+        if self.waiting.has_begun(id) {
+            return self.go_on_packet(id, session, frame);
+        }
         let may_be_short = self.may_be_short();
         let Some(unchecked) = unchecked_publish(frame, version)? else {
             return match plain_acknowledgement(frame) {

@@ -2,9 +2,9 @@
 //! resumed, and on a live connection of 3.1 and 3.1.1 the oldest after a pause. MQTT 5.0 forbids the latter
 //! [MQTT-4.4.0-1].
 
+use super::clock::Timer;
 use super::deliver::Share;
-use super::timers::Timer;
-use super::work::steps;
+use super::turn::steps;
 use super::{Broker, Fault};
 use crate::base::planted::{self, is_planted};
 use crate::base::time::{Duration, Time};
@@ -224,15 +224,15 @@ impl Broker {
         let Some(outgoing) = &mut self.sessions[session].outgoing else { return };
         if !outgoing.is_listed {
             outgoing.is_listed = true;
-            self.work.sessions.push_back(session);
+            self.waiting.sessions.push_back(session);
         }
     }
 
     /// Goes on with one of those sessions.
     pub(super) fn go_on_session(&mut self) {
-        let Some(id) = self.work.sessions.pop_front() else { return };
-        self.work.begin_share(self.work.sessions.len());
-        self.work.take(steps::PACKET);
+        let Some(id) = self.waiting.sessions.pop_front() else { return };
+        self.turn.begin_share(self.waiting.sessions.len());
+        self.turn.take(steps::PACKET);
         if let Some(session) = self.sessions.find_mut(id) {
             if let Some(outgoing) = &mut session.outgoing {
                 outgoing.is_listed = false;
@@ -256,10 +256,10 @@ impl Broker {
             if connections[id].outbox.len() >= limits.outbox_refill_bytes {
                 return Next::Nothing;
             }
-            if self.work.is_over() {
+            if self.turn.is_over() {
                 return Next::Later;
             }
-            self.work.take(steps::delivery(QoS::AtLeastOnce));
+            self.turn.take(steps::delivery(QoS::AtLeastOnce));
             if let Some(index) = outgoing.next_to_resend(durable) {
                 self.resend_next(id, session, index);
                 continue;
@@ -281,7 +281,7 @@ impl Broker {
     #[cold]
     fn make_place(&mut self, session: SessionId, prepares: bool) -> bool {
         let outgoing = self.sessions[session].outgoing_mut();
-        self.work.take(outgoing.make_place() / steps::COPIED_PER_STEP);
+        self.turn.take(outgoing.make_place() / steps::COPIED_PER_STEP);
         outgoing.may_begin_next(prepares)
     }
 
@@ -319,7 +319,7 @@ impl Broker {
 
     #[cold]
     fn must_withhold(&mut self, session: SessionId, queued: &Queued) -> bool {
-        self.work.take(steps::QUESTION);
+        self.turn.take(steps::QUESTION);
         self.is_barred(session, queued.message.publication().topic)
     }
 
@@ -424,7 +424,7 @@ impl Broker {
             return;
         }
         if due <= self.now && outgoing.has_left(sent, durable) {
-            self.work.take(steps::delivery(QoS::AtLeastOnce));
+            self.turn.take(steps::delivery(QoS::AtLeastOnce));
             self.send_again(id, session, 0);
             let ends_at = self.connections[id].outbox.end();
             self.sessions[session].outgoing_mut().retried(self.now, ends_at);

@@ -15,9 +15,9 @@
 
 use super::Broker;
 use super::budget::Pressure;
+use super::clock::Timer;
 use super::deliver::Share;
-use super::timers::Timer;
-use super::work::steps;
+use super::turn::steps;
 use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Duration;
 use crate::core::journal::Urgency;
@@ -105,7 +105,7 @@ impl Broker {
         if !self.has_room_for_retained(session, replay.terms.qos()) {
             return Some(Stopped::NoRoom);
         }
-        if self.work.is_over() {
+        if self.turn.is_over() {
             return Some(Stopped::ShareIsOver);
         }
         let pattern = match &replay.source {
@@ -113,7 +113,7 @@ impl Broker {
             Source::Former(pattern) => pattern.to_string(),
         };
         let filter = TopicFilter::trusted_pattern(&pattern);
-        let before = self.work.left();
+        let before = self.turn.left();
         let mut left = before;
         // Nothing of what follows looks at the retained messages; so they can be lent out.
         let retained = std::mem::take(&mut self.retained);
@@ -124,14 +124,14 @@ impl Broker {
                 stopped = Stopped::NoRoom;
                 return Taken::No;
             }
-            if self.work.is_over() { Taken::YesAndStop } else { Taken::Yes }
+            if self.turn.is_over() { Taken::YesAndStop } else { Taken::Yes }
         });
         if is_planted(Fault::ReplayResumedLate) && walk == Walk::Paused && stopped == Stopped::ShareIsOver {
             retained.walk(filter, &mut position, self.now, &mut 1, |_, _| Taken::YesAndStop);
         }
         self.retained = retained;
         replay.position = position;
-        self.work.take(before - left);
+        self.turn.take(before - left);
         (walk == Walk::Paused).then_some(stopped)
     }
 
@@ -151,7 +151,7 @@ impl Broker {
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
                 let outgoing = state.outgoing_mut();
                 if !outgoing.has_room_in_flight() {
-                    self.work.take(outgoing.make_place() / steps::COPIED_PER_STEP);
+                    self.turn.take(outgoing.make_place() / steps::COPIED_PER_STEP);
                 }
                 outgoing.may_begin_in_place(prepares)
             }
@@ -203,7 +203,7 @@ impl Broker {
         if !self.has_room_for_retained(session, qos) || self.must_wait_for_room(session, qos) {
             return false;
         }
-        self.work.take(steps::delivery(qos));
+        self.turn.take(steps::delivery(qos));
         let identifier = replay.terms.identifier();
         // A retained message for a new subscription says that it is one, whatever Retain As Published says.
         let share = Share {
@@ -244,7 +244,7 @@ impl Broker {
             self.wheel.arm(self.now + SWEEP_PAUSE, Timer::Sweep);
             return;
         }
-        self.work.take(RETAINED_EXAMINED_PER_CALL);
+        self.turn.take(RETAINED_EXAMINED_PER_CALL);
         let Self { retained, journal, now, .. } = self;
         let walk = retained.expire(&mut position, *now, RETAINED_EXAMINED_PER_CALL, |topic| {
             if let Some(journal) = journal {

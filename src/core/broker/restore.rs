@@ -198,10 +198,10 @@ impl Broker {
         message: MessageNumber,
         needed_by: impl Iterator<Item = &'a SessionNumber>,
     ) {
-        let Self { journal, work, .. } = self;
+        let Self { journal, waiting, .. } = self;
         let Some(journal) = journal else { return };
         let is_there = |number: &&SessionNumber| {
-            journal.session_of(**number).is_some() || work.legacies.is_restored(**number)
+            journal.session_of(**number).is_some() || waiting.legacies.is_restored(**number)
         };
         let count = needed_by.filter(is_there).count();
         journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
@@ -232,7 +232,7 @@ impl Broker {
         let mut sessions = BTreeSet::<SessionId>::new();
         sessions.extend(needed_by.iter().filter_map(|&number| journal.session_of(number)));
         let former: Vec<SessionNumber> =
-            needed_by.iter().copied().filter(|&number| self.work.legacies.is_restored(number)).collect();
+            needed_by.iter().copied().filter(|&number| self.waiting.legacies.is_restored(number)).collect();
         for session in sessions {
             self.sessions[session].outgoing_mut().push_stored(message, (bytes, expires), lowest_qos, group);
         }

@@ -5,7 +5,7 @@ use log::info;
 use super::budget::Pressure;
 use super::ending::tell_places;
 use super::operation::FilterWork;
-use super::work::steps;
+use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::planted::{self, is_planted};
@@ -14,7 +14,7 @@ use crate::core::journal::{Awaited, Record, Urgency};
 use crate::core::session::Reading;
 use crate::core::shared_subscription::Member;
 use crate::core::slots::{ConnectionId, SessionId};
-use crate::core::subscription::{GroupId, Held, Subscriber, Target, Terms};
+use crate::core::subscription::{GroupId, Held, Subscriber, Target, Terms, position};
 use crate::core::trie::FilterId;
 use crate::protocol::codec::{
     Filters, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling,
@@ -108,7 +108,7 @@ impl Broker {
             if self.is_time_to_stop(number) {
                 return Ok(false);
             }
-            self.work.take(steps::CHECK);
+            self.turn.take(steps::CHECK);
             filters.unchecked = unchecked?;
         }
         Ok(true)
@@ -116,7 +116,7 @@ impl Broker {
 
     /// Whether the share of the connection is used up. A few filters are always worked on at once.
     fn is_time_to_stop(&self, number: usize) -> bool {
-        number > 0 && number.is_multiple_of(FILTERS_AT_ONCE) && self.work.is_over()
+        number > 0 && number.is_multiple_of(FILTERS_AT_ONCE) && self.turn.is_over()
     }
 
     /// Makes one subscription; returns its code.
@@ -130,7 +130,7 @@ impl Broker {
         if self.limits.memory.is_some() {
             self.count();
         }
-        self.work.take(filter_steps(wanted.filter));
+        self.turn.take(filter_steps(wanted.filter));
         let (listener, is_bridge) = (self.connections[id].listener, self.connections[id].is_bridge);
         let highest = self.rules.of(listener).maximum_qos;
         let mounted = self.mounted(listener, wanted.filter);
@@ -183,9 +183,9 @@ impl Broker {
             outgoing.replays.are_answered(position);
         }
         // Those of them that the rest of the share does not suffer from go at once, whatever follows in the input.
-        let share = self.work.divide_share();
+        let share = self.turn.divide_share();
         self.pump(session);
-        self.work.restore_share(share);
+        self.turn.restore_share(share);
         Ok(Step::Done)
     }
 
@@ -232,7 +232,7 @@ impl Broker {
             if self.is_time_to_stop(number) {
                 return Asked::InPart;
             }
-            self.work.take(steps::QUESTION);
+            self.turn.take(steps::QUESTION);
             let mounted = self.mounted(listener, wanted.filter);
             match named(wanted.filter, mounted.as_deref()) {
                 Ok(filter) => {
@@ -382,7 +382,7 @@ impl Broker {
             if self.is_time_to_stop(number) {
                 return Ok(self.suspend_filters(id, filters));
             }
-            self.work.take(filter_steps(filter));
+            self.turn.take(filter_steps(filter));
             let mounted = self.mounted(listener, filter);
             let code = match named(filter, mounted.as_deref()) {
                 Ok(filter) if self.unsubscribe(session, filter) => ReasonCode::Success,
@@ -435,9 +435,4 @@ fn filter_steps(filter: TopicFilter<'_>) -> usize {
 /// A filter, or the one that stands for it below a mount point.
 fn named<'a>(filter: TopicFilter<'a>, mounted: Option<&'a str>) -> Result<TopicFilter<'a>, ReasonCode> {
     mounted.map_or(Ok(filter), |text| TopicFilter::new(text).map_err(|_| ReasonCode::TopicFilterInvalid))
-}
-
-/// A place among subscriptions, in the size that they are remembered with.
-pub(super) fn position(index: usize) -> u32 {
-    u32::try_from(index).expect("memory ends before the indices do")
 }

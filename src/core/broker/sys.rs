@@ -6,7 +6,7 @@
 //! What it takes in memory is bounded by the number of names, so limits of retained messages do not count it.
 
 use super::Broker;
-use super::timers::Timer;
+use super::clock::Timer;
 use crate::base::memory;
 use crate::base::time::{Duration, Time};
 use crate::core::message::{self, Keepable, Publication};

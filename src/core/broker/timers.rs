@@ -10,8 +10,10 @@
 //!   as long as that took, at most for [`RESPITE`]: peers that waited for an answer can go on, and clients that wait to be
 //!   accepted find their sessions and Wills as they left them. What really is over ends after that.
 
+use super::clock::{Respite, Timer};
+use super::turn::steps;
+use super::waiting::Kind;
 use super::watch::Part;
-use super::work::{Kind, steps};
 use super::{Broker, Effect};
 use crate::base::time::{Duration, Time};
 use crate::core::connection::State;
@@ -28,41 +30,6 @@ const RESPITE: Duration = Duration::from_seconds(5);
 /// connections at last.
 const PROLONGED_MAXIMUM: u8 = 8;
 
-/// The time for which timers stand still, because the broker was held up.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Respite {
-    /// When the broker was no longer held up, the last time that it was.
-    began: Time,
-    ends: Time,
-    prolonged: u8,
-}
-
-impl Respite {
-    /// When timers fire again; a moment that has passed, if they do.
-    pub(super) const fn ends(&self) -> Time {
-        self.ends
-    }
-}
-
-/// What waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Timer {
-    /// The connect timeout, the Keep Alive or the linger time of a connection.
-    Connection(ConnectionId),
-    /// The redelivery of a connected session; the Will or the end of one whose client is away.
-    Session(SessionId),
-    /// The search for expired retained messages.
-    Sweep,
-    /// What the broker tells of itself.
-    System,
-    /// What a peak has left behind.
-    Peak,
-    /// Wills of sessions that are over, which had to wait.
-    Endings,
-    /// What was left in the store and found no member of a Shared Subscription that had room.
-    Legacies,
-}
-
 impl Broker {
     /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells
     /// whether more is. Then goes on with work that earlier turns have left over; [`Broker::has_work`] tells whether
@@ -78,17 +45,17 @@ impl Broker {
         self.watch_peak();
         self.take_timers(budget);
         watch(self, Part::Timers);
-        while self.has_more() && self.work.may_go_on() {
+        while self.has_more() && self.turn.may_go_on() {
             let part = self.go_on_next();
             watch(self, part);
         }
-        self.work.end_turn();
+        self.turn.end();
     }
 
     /// Goes on with something of the kind whose turn it is, if there is anything; tells what it was.
     fn go_on_next(&mut self) -> Part {
-        let next = self.work.connections.front().copied();
-        let kind = self.work.next_kind();
+        let next = self.waiting.connections.front().copied();
+        let kind = self.waiting.next_kind();
         match kind {
             Kind::Connection => self.go_on_connection(),
             Kind::Answers => self.go_on_answers(),
@@ -107,14 +74,14 @@ impl Broker {
 
     /// Whether anything waits for a later turn.
     pub(super) fn has_more(&self) -> bool {
-        self.work.is_waiting() || self.trie.is_loose()
+        self.waiting.is_waiting() || self.trie.is_loose()
     }
 
     /// Gives memory of subscriptions that have gone back.
     fn go_on_tightening(&mut self) {
-        self.work.begin_share(1);
-        let tightened = self.trie.tighten(self.work.left() * steps::TIGHTENED_PER_STEP);
-        self.work.take(tightened / steps::TIGHTENED_PER_STEP);
+        self.turn.begin_share(1);
+        let tightened = self.trie.tighten(self.turn.left() * steps::TIGHTENED_PER_STEP);
+        self.turn.take(tightened / steps::TIGHTENED_PER_STEP);
         // There may be no next turn for long.
         self.count();
     }
@@ -135,12 +102,12 @@ impl Broker {
             return;
         }
         for _ in 0..budget {
-            if !self.work.takes_timers() {
+            if !self.turn.takes_timers() {
                 return;
             }
             let Some(timer) = self.wheel.expire(self.now) else { return };
-            self.work.begin_share(1);
-            self.work.take(steps::PACKET);
+            self.turn.begin_share(1);
+            self.turn.take(steps::PACKET);
             match timer {
                 Timer::Connection(id) => self.connection_is_due(id),
                 Timer::Session(id) => self.session_is_due(id),
@@ -234,12 +201,12 @@ impl Broker {
     pub fn shut_down(&mut self, now: Time) {
         self.advance(now);
         // There is no later turn to leave anything for.
-        self.work.set_budget(usize::MAX / 2);
+        self.turn.set_budget(usize::MAX / 2);
         // A Will comes after the other messages of its client.
-        while !self.work.unlinked.is_empty() {
+        while !self.waiting.unlinked.is_empty() {
             self.go_on_unlinked();
         }
-        self.work.begin_share(1);
+        self.turn.begin_share(1);
         let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
             let will = self.sessions[session].will.as_ref();

@@ -27,10 +27,10 @@ pub struct Unfinished<'a> {
 impl Broker {
     /// The messages of clients that have not reached all their recipients, those of one client in their order.
     pub fn unfinished(&self) -> impl Iterator<Item = Unfinished<'_>> {
-        let unlinked = self.work.unlinked.iter().flat_map(|chain| {
+        let unlinked = self.waiting.unlinked.iter().flat_map(|chain| {
             chain.unfinished().filter_map(|(client, is_looked_up)| Some((client?, is_looked_up)))
         });
-        let linked = self.work.operations.values().filter_map(|operation| match operation {
+        let linked = self.waiting.operations.values().filter_map(|operation| match operation {
             Operation::Publish(_, distribution) => {
                 let publisher = distribution.publisher()?;
                 Some((&*self.sessions[publisher].client_identifier, distribution.is_looked_up()))
@@ -42,7 +42,7 @@ impl Broker {
 
     /// How many bytes of filters the SUBSCRIBE or UNSUBSCRIBE that a connection has begun has still to work on.
     pub fn filters_undone(&self, id: ConnectionId) -> Option<usize> {
-        match self.work.operations.get(&id)? {
+        match self.waiting.operations.get(&id)? {
             Operation::Filters(filters) => Some(filters.undone),
             Operation::Publish(..) | Operation::Successor => None,
         }

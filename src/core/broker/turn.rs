@@ -1,20 +1,13 @@
-//! What one turn may cost, and what goes on in the next one.
+//! What one turn may cost.
 //!
 //! Bytes do not bound work: a burst of small packets may ask for millions of deliveries. So the core counts steps:
 //! nodes of the trie and retained topics looked at, subscriptions gathered, deliveries begun, rows taken from the
 //! store, entries freed. A step is about a tenth of a microsecond. A turn ends with [`super::Broker::tick`]; it may
 //! take [`crate::core::limits::Limits::steps_per_turn`] steps, of which at most half are for what has just come. What
-//! is left over waits in the lists here and goes on in later turns, one share each in turn, so that no client waits for
+//! is left over [waits](super::waiting) and goes on in later turns, one share each in turn, so that no client waits for
 //! the work of another.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use super::distribution::{Chain, Distribution};
-use super::ending::{Ending, Moving, Telling};
-use super::legacies::Legacies;
-use super::operation::Operation;
-use crate::base::memory::{self, Audit};
-use crate::core::slots::{ConnectionId, SessionId};
+use crate::base::memory;
 
 /// The most steps that one client gets before others have their turn, as a part of the budget.
 const SHARES_PER_TURN: usize = 8;
@@ -28,16 +21,6 @@ const MANY: usize = 128;
 const SMALL_SHARES_PER_TURN: usize = 1_024;
 /// The steps of a share with a budget however small: with fewer, nothing would go on.
 const SHARE_MINIMUM: usize = 32;
-/// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see
-/// [`Work::has_room_for_unlinked`].
-const UNLINKED_MAXIMUM: usize = 1024;
-
-/// Connections that get their answers as soon as these may leave; the others do in their turn.
-const ANSWERED_AT_ONCE: usize = 128;
-
-/// What an entry of a map takes in nodes two thirds full, and the message on its way that it may hold.
-const OPERATION_BYTES: usize =
-    size_of::<(ConnectionId, Operation)>() * 3 / 2 + memory::allocation(size_of::<Distribution>());
 
 /// Steps of the commonest kinds of work.
 pub(super) mod steps {
@@ -81,35 +64,9 @@ pub(super) mod steps {
     }
 }
 
-/// What can wait for a later turn, by its kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Connection,
-    Answers,
-    Session,
-    Unlinked,
-    Ending,
-    Moving,
-    Telling,
-    Tightening,
-}
-
-impl Kind {
-    pub(super) const ALL: [Self; 8] = [
-        Self::Connection,
-        Self::Answers,
-        Self::Session,
-        Self::Unlinked,
-        Self::Ending,
-        Self::Moving,
-        Self::Telling,
-        Self::Tightening,
-    ];
-}
-
-/// The budget of a turn, and what waits for the next ones.
+/// What is left of a turn, and of the share in progress.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct Turn {
     /// Steps of a turn.
     budget: usize,
     /// Steps taken in this turn.
@@ -120,59 +77,13 @@ pub(super) struct Work {
     input_share: usize,
     /// The most steps that a turn has taken.
     heaviest: usize,
-    /// Which kind is next, as an index. It goes on from turn to turn, so that none of them starves.
-    kind: usize,
-    /// Connections whose packet or bytes wait for a later turn.
-    pub(super) connections: VecDeque<ConnectionId>,
-    /// What the packet of a connection has begun and not finished.
-    pub(super) operations: BTreeMap<ConnectionId, Operation>,
-    /// Connections whose answers may wait for nothing any more.
-    answering: VecDeque<ConnectionId>,
-    last_answered: Option<ConnectionId>,
-    /// The first of them, which have got their answers.
-    answered: VecDeque<ConnectionId>,
-    /// Sessions to which more could be sent.
-    pub(super) sessions: VecDeque<SessionId>,
-    /// Messages that no connection waits for, by their publishers, and how many there are.
-    pub(super) unlinked: VecDeque<Chain>,
-    pub(super) unlinked_count: usize,
-    /// Sessions that are over and not yet freed.
-    pub(super) endings: VecDeque<Ending>,
-    /// Those of them whose Wills wait for a timer.
-    pub(super) endings_waiting: VecDeque<Ending>,
-    /// Messages that go from one member of a Shared Subscription to others.
-    pub(super) moving: VecDeque<Moving>,
-    /// The same where they are in the store.
-    pub(super) legacies: Legacies,
-    /// Sessions whose groups are not all told whether their clients are connected.
-    pub(super) telling: VecDeque<Telling>,
 }
 
-impl Work {
+impl Turn {
     pub(super) fn new(budget: usize) -> Self {
-        let mut work = Self {
-            budget,
-            taken: 0,
-            limit: 0,
-            input_share: 0,
-            heaviest: 0,
-            kind: 0,
-            connections: VecDeque::new(),
-            operations: BTreeMap::new(),
-            answering: VecDeque::new(),
-            last_answered: None,
-            answered: VecDeque::new(),
-            sessions: VecDeque::new(),
-            unlinked: VecDeque::new(),
-            unlinked_count: 0,
-            endings: VecDeque::new(),
-            endings_waiting: VecDeque::new(),
-            moving: VecDeque::new(),
-            legacies: Legacies::default(),
-            telling: VecDeque::new(),
-        };
-        work.end_turn();
-        work
+        let mut turn = Self { budget, taken: 0, limit: 0, input_share: 0, heaviest: 0 };
+        turn.end();
+        turn
     }
 
     /// Another budget from now on.
@@ -302,26 +213,13 @@ impl Work {
         std::mem::replace(&mut self.limit, part)
     }
 
-    /// What [`Work::divide_share`] was for is over.
+    /// What [`Turn::divide_share`] was for is over.
     pub(super) const fn restore_share(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// Whether the first packet of a connection has begun and is not finished.
-    #[inline]
-    pub(super) fn has_begun(&self, id: ConnectionId) -> bool {
-        !self.operations.is_empty() && matches!(self.operations.get(&id), Some(Operation::Filters(_)))
-    }
-
-    /// The kind whose turn it is.
-    pub(super) fn next_kind(&mut self) -> Kind {
-        let kind = Kind::ALL[self.kind];
-        self.kind = (self.kind + 1) % Kind::ALL.len();
-        kind
-    }
-
     /// The turn is over.
-    pub(super) fn end_turn(&mut self) {
+    pub(super) fn end(&mut self) {
         self.heaviest = self.heaviest.max(self.taken);
         self.taken = 0;
         self.share_input(1);
@@ -332,83 +230,6 @@ impl Work {
     pub(super) fn heaviest(&self) -> usize {
         self.heaviest.max(self.taken)
     }
-
-    /// All connections that have answers waiting, in order: those after the last one that had its turn come first.
-    pub(super) fn answer(&mut self, connections: Vec<ConnectionId>) {
-        self.answered.clear();
-        self.answering = connections.into();
-        let first = self.answering.partition_point(|&id| self.last_answered.is_some_and(|last| id <= last));
-        self.answering.rotate_left(first);
-    }
-
-    /// The next of them.
-    pub(super) fn next_to_answer(&mut self) -> Option<ConnectionId> {
-        let next = self.answering.pop_front()?;
-        self.last_answered = Some(next);
-        Some(next)
-    }
-
-    /// The next of the first ones, as long as there is time for them in this turn.
-    pub(super) fn first_to_answer(&mut self) -> Option<ConnectionId> {
-        if self.answered.len() == ANSWERED_AT_ONCE || !self.may_go_on() {
-            return None;
-        }
-        let next = self.next_to_answer()?;
-        self.answered.push_back(next);
-        Some(next)
-    }
-
-    /// The next of the first ones that have got their answers.
-    pub(super) fn next_answered(&mut self) -> Option<ConnectionId> {
-        self.answered.pop_front()
-    }
-
-    /// Whether anything waits for a later turn.
-    pub(super) fn is_waiting(&self) -> bool {
-        !(self.connections.is_empty()
-            && self.answering.is_empty()
-            && self.sessions.is_empty()
-            && self.unlinked.is_empty()
-            && self.endings.is_empty()
-            && self.moving.is_empty()
-            && self.telling.is_empty())
-    }
-
-    /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session,
-    /// the broker's own messages wait for the next occasion, and the rest of a message whose publisher has left is
-    /// dropped and counted.
-    pub(super) fn has_room_for_unlinked(&self) -> bool {
-        self.unlinked_count < UNLINKED_MAXIMUM
-    }
-
-    /// Whether a message of this client goes on without a connection.
-    pub(super) fn has_unlinked(&mut self, client: &str) -> bool {
-        self.take(self.unlinked.len() / steps::COPIED_PER_STEP);
-        self.unlinked.iter().any(|chain| chain.is_of(client))
-    }
-
-    /// Bytes that the lists take, beside what counts itself.
-    pub(super) fn memory(&self) -> usize {
-        memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())
-            + memory::allocation(self.answering.capacity() * size_of::<ConnectionId>())
-            + memory::allocation(self.answered.capacity() * size_of::<ConnectionId>())
-            + memory::allocation(self.sessions.capacity() * size_of::<SessionId>())
-            + memory::allocation(self.unlinked.capacity() * size_of::<Chain>())
-            + memory::allocation(self.endings.capacity() * size_of::<Ending>())
-            + memory::allocation(self.endings_waiting.capacity() * size_of::<Ending>())
-            + memory::allocation(self.moving.capacity() * size_of::<Moving>())
-            + memory::allocation(self.telling.capacity() * size_of::<Telling>())
-            + self.legacies.memory()
-            + self.operations.len() * OPERATION_BYTES
-    }
-
-    /// Adds what counts itself to an audit.
-    pub(super) fn audit(&self, audit: &mut Audit) {
-        self.operations.values().for_each(|operation| operation.audit(audit));
-        self.unlinked.iter().for_each(|chain| chain.audit(audit));
-        self.moving.iter().for_each(|moving| moving.audit(audit));
-        self.legacies.audit(audit);
-    }
 }
 
 #[cfg(test)]
@@ -418,24 +239,12 @@ mod tests {
     #[test]
     fn a_share_leaves_the_turn_what_is_kept_for_a_step_that_cannot_be_divided() {
         let budget = 16_384;
-        let mut work = Work::new(budget);
-        work.begin_share(1);
-        assert_eq!(work.left(), budget / SHARES_PER_TURN);
-        work.take(budget - budget / 8 - 1);
-        assert!(work.may_go_on());
-        work.begin_share(1);
-        assert_eq!(work.left(), budget / 16 + 1);
-    }
-
-    #[test]
-    fn every_kind_has_its_turn_however_soon_turns_end() {
-        let mut work = Work::new(16_384);
-        let kinds: Vec<Kind> = (0..Kind::ALL.len())
-            .map(|_| {
-                work.end_turn();
-                work.next_kind()
-            })
-            .collect();
-        assert_eq!(kinds, Kind::ALL);
+        let mut turn = Turn::new(budget);
+        turn.begin_share(1);
+        assert_eq!(turn.left(), budget / SHARES_PER_TURN);
+        turn.take(budget - budget / 8 - 1);
+        assert!(turn.may_go_on());
+        turn.begin_share(1);
+        assert_eq!(turn.left(), budget / 16 + 1);
     }
 }

@@ -1,0 +1,184 @@
+//! What waits for a later turn, in lists of its kinds. The kinds take turns, and of one kind each that waits gets its
+//! share.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::distribution::{Chain, Distribution};
+use super::ending::{Ending, Moving, Telling};
+use super::legacies::Legacies;
+use super::operation::Operation;
+use super::turn::{Turn, steps};
+use crate::base::memory::{self, Audit};
+use crate::core::slots::{ConnectionId, SessionId};
+
+/// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see
+/// [`Waiting::has_room_for_unlinked`].
+const UNLINKED_MAXIMUM: usize = 1024;
+
+/// Connections that get their answers as soon as these may leave; the others do in their turn.
+const ANSWERED_AT_ONCE: usize = 128;
+
+/// What an entry of a map takes in nodes two thirds full, and the message on its way that it may hold.
+const OPERATION_BYTES: usize =
+    size_of::<(ConnectionId, Operation)>() * 3 / 2 + memory::allocation(size_of::<Distribution>());
+
+/// What can wait for a later turn, by its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Connection,
+    Answers,
+    Session,
+    Unlinked,
+    Ending,
+    Moving,
+    Telling,
+    Tightening,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Connection,
+        Self::Answers,
+        Self::Session,
+        Self::Unlinked,
+        Self::Ending,
+        Self::Moving,
+        Self::Telling,
+        Self::Tightening,
+    ];
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Which kind is next, as an index. It goes on from turn to turn, so that none of them starves.
+    kind: usize,
+    /// Connections whose packet or bytes wait for a later turn.
+    pub(super) connections: VecDeque<ConnectionId>,
+    /// What the packet of a connection has begun and not finished.
+    pub(super) operations: BTreeMap<ConnectionId, Operation>,
+    /// Connections whose answers may wait for nothing any more.
+    answering: VecDeque<ConnectionId>,
+    last_answered: Option<ConnectionId>,
+    /// The first of them, which have got their answers.
+    answered: VecDeque<ConnectionId>,
+    /// Sessions to which more could be sent.
+    pub(super) sessions: VecDeque<SessionId>,
+    /// Messages that no connection waits for, by their publishers, and how many there are.
+    pub(super) unlinked: VecDeque<Chain>,
+    pub(super) unlinked_count: usize,
+    /// Sessions that are over and not yet freed.
+    pub(super) endings: VecDeque<Ending>,
+    /// Those of them whose Wills wait for a timer.
+    pub(super) endings_waiting: VecDeque<Ending>,
+    /// Messages that go from one member of a Shared Subscription to others.
+    pub(super) moving: VecDeque<Moving>,
+    /// The same where they are in the store.
+    pub(super) legacies: Legacies,
+    /// Sessions whose groups are not all told whether their clients are connected.
+    pub(super) telling: VecDeque<Telling>,
+}
+
+impl Waiting {
+    /// Whether the first packet of a connection has begun and is not finished.
+    #[inline]
+    pub(super) fn has_begun(&self, id: ConnectionId) -> bool {
+        !self.operations.is_empty() && matches!(self.operations.get(&id), Some(Operation::Filters(_)))
+    }
+
+    /// The kind whose turn it is.
+    pub(super) fn next_kind(&mut self) -> Kind {
+        let kind = Kind::ALL[self.kind];
+        self.kind = (self.kind + 1) % Kind::ALL.len();
+        kind
+    }
+
+    /// All connections that have answers waiting, in order: those after the last one that had its turn come first.
+    pub(super) fn answer(&mut self, connections: Vec<ConnectionId>) {
+        self.answered.clear();
+        self.answering = connections.into();
+        let first = self.answering.partition_point(|&id| self.last_answered.is_some_and(|last| id <= last));
+        self.answering.rotate_left(first);
+    }
+
+    /// The next of them.
+    pub(super) fn next_to_answer(&mut self) -> Option<ConnectionId> {
+        let next = self.answering.pop_front()?;
+        self.last_answered = Some(next);
+        Some(next)
+    }
+
+    /// The next of the first ones, as long as there is time for them in this turn.
+    pub(super) fn first_to_answer(&mut self, turn: &Turn) -> Option<ConnectionId> {
+        if self.answered.len() == ANSWERED_AT_ONCE || !turn.may_go_on() {
+            return None;
+        }
+        let next = self.next_to_answer()?;
+        self.answered.push_back(next);
+        Some(next)
+    }
+
+    /// The next of the first ones that have got their answers.
+    pub(super) fn next_answered(&mut self) -> Option<ConnectionId> {
+        self.answered.pop_front()
+    }
+
+    /// Whether anything waits for a later turn.
+    pub(super) fn is_waiting(&self) -> bool {
+        !(self.connections.is_empty()
+            && self.answering.is_empty()
+            && self.sessions.is_empty()
+            && self.unlinked.is_empty()
+            && self.endings.is_empty()
+            && self.moving.is_empty()
+            && self.telling.is_empty())
+    }
+
+    /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session,
+    /// the broker's own messages wait for the next occasion, and the rest of a message whose publisher has left is
+    /// dropped and counted.
+    pub(super) fn has_room_for_unlinked(&self) -> bool {
+        self.unlinked_count < UNLINKED_MAXIMUM
+    }
+
+    /// Whether a message of this client goes on without a connection.
+    pub(super) fn has_unlinked(&self, client: &str, turn: &mut Turn) -> bool {
+        turn.take(self.unlinked.len() / steps::COPIED_PER_STEP);
+        self.unlinked.iter().any(|chain| chain.is_of(client))
+    }
+
+    /// Bytes that the lists take, beside what counts itself.
+    pub(super) fn memory(&self) -> usize {
+        memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())
+            + memory::allocation(self.answering.capacity() * size_of::<ConnectionId>())
+            + memory::allocation(self.answered.capacity() * size_of::<ConnectionId>())
+            + memory::allocation(self.sessions.capacity() * size_of::<SessionId>())
+            + memory::allocation(self.unlinked.capacity() * size_of::<Chain>())
+            + memory::allocation(self.endings.capacity() * size_of::<Ending>())
+            + memory::allocation(self.endings_waiting.capacity() * size_of::<Ending>())
+            + memory::allocation(self.moving.capacity() * size_of::<Moving>())
+            + memory::allocation(self.telling.capacity() * size_of::<Telling>())
+            + self.legacies.memory()
+            + self.operations.len() * OPERATION_BYTES
+    }
+
+    /// Adds what counts itself to an audit.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        self.operations.values().for_each(|operation| operation.audit(audit));
+        self.unlinked.iter().for_each(|chain| chain.audit(audit));
+        self.moving.iter().for_each(|moving| moving.audit(audit));
+        self.legacies.audit(audit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_turn_however_soon_turns_end() {
+        let mut waiting = Waiting::default();
+        let kinds: Vec<Kind> = (0..Kind::ALL.len()).map(|_| waiting.next_kind()).collect();
+        assert_eq!(kinds, Kind::ALL);
+    }
+}
