@@ -29,9 +29,11 @@ use crate::protocol::codec::{PacketIdentifier, QoS};
 pub use leaving::Leftover;
 
 use aside::{Aside, Places};
+use waiting::Queue;
 
 /// Places for messages that are needed no longer which a session keeps.
 const GONE_KEPT: usize = 16;
+
 /// One copy of a message for this client.
 #[derive(Clone, Debug)]
 pub struct Queued {
@@ -117,36 +119,43 @@ pub enum Settled {
     OutOfPlace,
 }
 
+/// What of the messages in flight was sent on this connection.
+#[derive(Debug, Default)]
+struct Window {
+    /// Entries before this index were.
+    sent: usize,
+    /// How many of those are not settled.
+    unsettled: usize,
+    /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9], [`IN_FLIGHT_MAXIMUM`] at most.
+    size: usize,
+}
+
+/// When client and broker last heard of each other.
+#[derive(Debug, Default)]
+struct Times {
+    /// When a packet was last sent that wants an answer, on this connection.
+    sent: Time,
+    /// When the client last answered one.
+    progressed: Time,
+}
+
 /// All that is on its way to one client.
 #[derive(Debug, Default)]
 pub struct Outgoing {
-    queue: VecDeque<Queued>,
-    queue_bytes: usize,
-    /// No queued message expires before this.
-    queue_expires: Time,
+    queue: Queue,
     in_flight: VecDeque<InFlight>,
     /// Identifier of the first entry in flight, unless that was set aside.
     first: u16,
     /// Those of them that were set aside.
     aside: Places,
-    /// How many may be in flight before Packet Identifiers are looked at one by one; none while any is aside.
-    room: usize,
     /// Identifiers that the next connection skips after those in flight.
     left_out: u16,
     /// Messages have been dropped since the queue was last empty.
     is_losing: bool,
     /// Messages of QoS 0 may be among those that wait in the queue and in the store.
     holds_at_most_once: bool,
-    /// Entries before this index were sent on this connection.
-    sent: usize,
-    /// How many of those are not settled.
-    unsettled: usize,
-    /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9], [`IN_FLIGHT_MAXIMUM`] at most.
-    window: usize,
-    /// When a packet was last sent that wants an answer, on this connection.
-    sent_at: Time,
-    /// When the client last answered one.
-    progressed_at: Time,
+    window: Window,
+    times: Times,
     /// Subscriptions whose retained messages are not all handed over.
     pub replays: Replays,
     /// What waits behind the queue, in the store.
@@ -163,10 +172,10 @@ pub struct Outgoing {
 impl Outgoing {
     /// A new connection: nothing has been sent on it yet.
     pub fn resume(&mut self, window: u16) {
-        self.sent = 0;
-        self.unsettled = 0;
-        self.window = usize::from(window.min(IN_FLIGHT_MAXIMUM));
-        self.sent_at = Time::NEVER;
+        self.window.sent = 0;
+        self.window.unsettled = 0;
+        self.window.size = usize::from(window.min(IN_FLIGHT_MAXIMUM));
+        self.times.sent = Time::NEVER;
         for entry in &mut self.in_flight {
             entry.retries = 0;
         }
@@ -193,7 +202,7 @@ impl Outgoing {
     /// Whether there is nothing to send: nothing to send again, nothing queued, nothing retained.
     #[inline]
     pub fn is_at_rest(&self) -> bool {
-        self.sent == self.in_flight.len()
+        self.window.sent == self.in_flight.len()
             && self.queue.is_empty()
             && self.replays.is_empty()
             && self.backlog.is_none()
@@ -234,7 +243,7 @@ impl Outgoing {
     /// Whether the next Packet Identifier is free, without a look at it. If not, [`Outgoing::make_place`] helps.
     #[inline]
     pub fn has_room_in_flight(&self) -> bool {
-        self.in_flight.len() < self.room
+        self.in_flight.len() < self.aside.room
     }
 
     /// The same for a PUBLISH that has to wait until its Packet Identifier is durable.
@@ -252,8 +261,8 @@ impl Outgoing {
     }
 
     fn has_window_for_prepared(&self) -> bool {
-        let unsent = self.in_flight.len() - self.sent;
-        self.unsettled + unsent < self.window
+        let unsent = self.in_flight.len() - self.window.sent;
+        self.window.unsettled + unsent < self.window.size
     }
 
     /// Puts a delivery in flight with [`Outgoing::next_identifier`], whose PUBLISH is sent when this batch is durable.
@@ -272,8 +281,8 @@ impl Outgoing {
     /// Whether everything was sent and the client takes more.
     #[inline]
     fn has_credit(&self) -> bool {
-        self.sent == self.in_flight.len()
-            && self.unsettled < self.window + usize::from(is_planted(Fault::WindowOffByOne))
+        self.window.sent == self.in_flight.len()
+            && self.window.unsettled < self.window.size + usize::from(is_planted(Fault::WindowOffByOne))
     }
 
     /// The identifier that the next delivery will have.
@@ -294,8 +303,8 @@ impl Outgoing {
             self.count();
         }
         self.in_flight.push_back(entry);
-        self.sent += 1;
-        self.unsettled += 1;
+        self.window.sent += 1;
+        self.window.unsettled += 1;
     }
 
     /// The message last put in flight or in the queue is kept under this number.
@@ -347,40 +356,23 @@ impl Outgoing {
         has_window && self.has_place() && !self.queue.is_empty() || self.is_at_most_once_next()
     }
 
-    fn is_at_most_once_next(&self) -> bool {
-        self.holds_at_most_once && self.queue.front().is_some_and(|queued| queued.qos == QoS::AtMostOnce)
-    }
-
-    /// Takes the first waiting message, if it may be sent now, or prepared.
-    pub fn next_to_begin(&mut self, prepares: bool) -> Option<Queued> {
-        if !self.may_begin_next(prepares) {
-            return None;
-        }
-        let queued = self.queue.pop_front()?;
-        self.queue_bytes -= queued.message.memory();
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
-            self.is_losing = false;
-            self.count();
-        }
-        Some(queued)
-    }
-
     /// The batch that the next repeat waits for, if it is later than `durable`.
     pub fn resends_after(&self, durable: u64) -> Option<u64> {
-        self.in_flight.get(self.sent).map(|entry| entry.awaited).filter(|&awaited| awaited > durable)
+        self.in_flight.get(self.window.sent).map(|entry| entry.awaited).filter(|&awaited| awaited > durable)
     }
 
     /// The index of the first unsettled delivery that has not been sent on this connection, if it may be now. A
     /// PUBREL may always be, a PUBLISH only within the window [MQTT-3.3.4-10]; neither before what it says is durable,
     /// as all batches up to `durable` are.
     pub fn next_to_resend(&mut self, durable: u64) -> Option<usize> {
-        while let Some(entry) = self.in_flight.get(self.sent) {
+        while let Some(entry) = self.in_flight.get(self.window.sent) {
             match entry.stage() {
-                Stage::Settled => self.sent += 1,
+                Stage::Settled => self.window.sent += 1,
                 _ if entry.awaited > durable => return None,
-                Stage::Publish(_) | Stage::Prepared(_) if self.unsettled >= self.window => return None,
-                _ => return Some(self.sent),
+                Stage::Publish(_) | Stage::Prepared(_) if self.window.unsettled >= self.window.size => {
+                    return None;
+                }
+                _ => return Some(self.window.sent),
             }
         }
         None
@@ -388,22 +380,22 @@ impl Outgoing {
 
     /// The delivery that [`Outgoing::next_to_resend`] named has been queued again.
     pub fn resent(&mut self, now: Time, ends_at: u64) {
-        let entry = &mut self.in_flight[self.sent];
+        let entry = &mut self.in_flight[self.window.sent];
         entry.queued_at = now;
         entry.ends_at = ends_at;
         entry.stage = match std::mem::replace(&mut entry.stage, Stage::Settled) {
             Stage::Prepared(queued) => Stage::Publish(queued),
             stage => stage,
         };
-        self.sent += 1;
-        self.unsettled += 1;
+        self.window.sent += 1;
+        self.window.unsettled += 1;
     }
 
     /// The delivery that [`Outgoing::next_to_resend`] named is over without being sent again, because the client
     /// no longer accepts packets of that size [MQTT-3.1.2-25].
     pub fn give_up(&mut self) {
-        self.set_stage(self.sent, Stage::Settled);
-        self.sent += 1;
+        self.set_stage(self.window.sent, Stage::Settled);
+        self.window.sent += 1;
         self.forget_settled();
     }
 
@@ -411,7 +403,7 @@ impl Outgoing {
     fn count(&mut self) {
         self.counted.set(
             memory::allocation(size_of::<Self>())
-                + memory::allocation(self.queue.capacity() * size_of::<Queued>())
+                + self.queue.memory()
                 + memory::allocation(self.in_flight.capacity() * size_of::<InFlight>())
                 + self.aside.memory(),
         );
@@ -422,13 +414,13 @@ impl Outgoing {
         let (identifier, first) = (usize::from(identifier.value()), usize::from(self.first.max(1)));
         let circle = if identifier < first { usize::from(u16::MAX) } else { 0 };
         let index = identifier + circle - first;
-        (index < self.sent).then_some(index)
+        (index < self.window.sent).then_some(index)
     }
 
     /// A delivery that was sent on this connection is over; tells how far it had come.
     #[inline]
     fn settle(&mut self, index: usize) -> Option<Stage> {
-        self.unsettled -= 1;
+        self.window.unsettled -= 1;
         if index > 0 {
             return self.replace_stage(index, Stage::Settled);
         }
@@ -460,7 +452,7 @@ impl Outgoing {
         let first = self.in_flight.pop_front()?;
         self.first = self.identifier_at(1).value();
         // It may not have been passed over yet on this connection, if it was settled on an earlier one.
-        self.sent = self.sent.saturating_sub(1);
+        self.window.sent = self.window.sent.saturating_sub(1);
         Some(first.stage)
     }
 
@@ -493,18 +485,17 @@ impl Outgoing {
 
     /// Asserts that the sums are right and the window is kept.
     pub fn check_invariants(&self) {
-        let bytes: usize = self.queue.iter().map(|queued| queued.message.memory()).sum();
-        assert_eq!(bytes, self.queue_bytes, "queued bytes are counted");
-        assert!(self.sent <= self.in_flight.len(), "no more was sent than is in flight");
+        self.queue.check_invariants();
+        assert!(self.window.sent <= self.in_flight.len(), "no more was sent than is in flight");
         let unsettled = self
             .in_flight
             .iter()
-            .take(self.sent)
+            .take(self.window.sent)
             .filter(|entry| !matches!(entry.stage, Stage::Settled))
             .count();
-        assert_eq!(unsettled, self.unsettled, "unsettled deliveries are counted");
+        assert_eq!(unsettled, self.window.unsettled, "unsettled deliveries are counted");
         let releases = self.in_flight.iter().filter(|entry| matches!(entry.stage(), Stage::Release)).count();
-        assert!(unsettled <= self.window + releases, "the window is kept");
+        assert!(unsettled <= self.window.size + releases, "the window is kept");
         assert!(
             !matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })),
             "settled entries leave from the front"

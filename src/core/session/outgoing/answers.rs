@@ -149,23 +149,23 @@ impl Outgoing {
     /// timer that is set for that one serves the others, too.
     #[inline]
     pub fn is_first_at(&mut self, now: Time) -> bool {
-        std::mem::replace(&mut self.sent_at, now) != now
+        std::mem::replace(&mut self.times.sent, now) != now
     }
 
     /// The client has answered, and a delivery went on or is over by that. Any other answer says nothing about what
     /// has reached the client.
     #[inline]
     pub const fn progress(&mut self, now: Time) {
-        self.progressed_at = now;
+        self.times.progressed = now;
     }
 
     /// When the oldest packet that was sent on this connection and is not acknowledged is due to be sent again, on a
     /// connection where that is done. This is a pause after it was last sent and after the client's latest answer, and
     /// the pause doubles each time. [`Time::NEVER`] if there is none.
     pub fn redelivery_due(&self, interval: Duration) -> Time {
-        match self.in_flight.front().filter(|_| self.sent > 0) {
+        match self.in_flight.front().filter(|_| self.window.sent > 0) {
             Some(oldest) => {
-                oldest.queued_at.max(self.progressed_at) + interval.doubled(u32::from(oldest.retries))
+                oldest.queued_at.max(self.times.progressed) + interval.doubled(u32::from(oldest.retries))
             }
             None => Time::NEVER,
         }
@@ -187,6 +187,6 @@ impl Outgoing {
 
     /// Nothing waits for an answer, and no timer is set for one: the next packet is the first one again.
     pub const fn rest(&mut self) {
-        self.sent_at = Time::NEVER;
+        self.times.sent = Time::NEVER;
     }
 }

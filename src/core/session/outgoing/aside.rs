@@ -35,18 +35,28 @@ pub struct Aside {
     pub stage: Stage,
 }
 
-/// Which deliveries were set aside: to each Packet Identifier the one that its place would have.
+/// Which deliveries were set aside.
 #[derive(Debug, Default)]
-pub(super) struct Places(BTreeMap<u16, u16>);
+pub(super) struct Places {
+    /// To the Packet Identifier of each the one that its place would have.
+    by_identifier: BTreeMap<u16, u16>,
+    /// How many may be in flight before Packet Identifiers are looked at one by one; none while any is aside.
+    pub(super) room: usize,
+}
 
 impl Places {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_identifier.is_empty()
+    }
+
+    /// None is aside any more, and as many may be in flight as before.
+    pub(super) fn clear(&mut self) {
+        self.by_identifier.clear();
     }
 
     /// What they and the deliveries take.
     pub(super) fn memory(&self) -> usize {
-        self.0.len() * (memory::allocation(size_of::<Aside>()) + ENTRY_BYTES)
+        self.by_identifier.len() * (memory::allocation(size_of::<Aside>()) + ENTRY_BYTES)
     }
 }
 
@@ -64,7 +74,7 @@ pub(super) fn distance(from: PacketIdentifier, to: PacketIdentifier) -> usize {
 impl Outgoing {
     /// Deliveries that may be in flight, settled ones in between included, before others are set aside.
     fn places(&self) -> usize {
-        2 * self.window + SPARE_PLACES
+        2 * self.window.size + SPARE_PLACES
     }
 
     /// Skips the identifiers that the client may hold from an earlier run.
@@ -82,7 +92,7 @@ impl Outgoing {
 
     /// Notes how many may be in flight before Packet Identifiers are looked at one by one.
     pub(super) fn set_room(&mut self) {
-        self.room = if self.aside.is_empty() { self.places() } else { 0 };
+        self.aside.room = if self.aside.is_empty() { self.places() } else { 0 };
     }
 
     /// Whether there is a place for the next delivery, and its Packet Identifier is not in use.
@@ -95,7 +105,7 @@ impl Outgoing {
     #[cold]
     fn has_place_beside_others(&self) -> bool {
         let next = self.identifier_at(self.in_flight.len()).value();
-        self.in_flight.len() < self.places() && !self.aside.0.contains_key(&next)
+        self.in_flight.len() < self.places() && !self.aside.by_identifier.contains_key(&next)
     }
 
     /// Makes a place for the next delivery, with a Packet Identifier that is not in use, if only the place is missing.
@@ -112,10 +122,10 @@ impl Outgoing {
             self.skip_identifiers(skipped);
             return skipped;
         }
-        if self.sent == length {
+        if self.window.sent == length {
             self.set_aside(length, after(next, skipped));
         } else {
-            self.set_aside(self.sent, self.identifier_at(self.sent));
+            self.set_aside(self.window.sent, self.identifier_at(self.window.sent));
             self.skip_identifiers(skipped.min(self.places().saturating_sub(self.in_flight.len())));
         }
         length + skipped
@@ -124,8 +134,8 @@ impl Outgoing {
     /// Skips the next Packet Identifiers: their places are settled from the beginning.
     fn skip_identifiers(&mut self, count: usize) {
         let length = self.in_flight.len() + count;
-        if self.sent == self.in_flight.len() {
-            self.sent = length;
+        if self.window.sent == self.in_flight.len() {
+            self.window.sent = length;
         }
         self.in_flight.resize_with(length, || InFlight::restored(Stage::Settled));
         self.count();
@@ -135,7 +145,7 @@ impl Outgoing {
     /// has this Packet Identifier, or will have it.
     pub(super) fn set_aside(&mut self, count: usize, first_behind: PacketIdentifier) {
         let behind = self.in_flight.split_off(count);
-        let mut kept = VecDeque::with_capacity(self.in_flight.len().min(self.window) + behind.len());
+        let mut kept = VecDeque::with_capacity(self.in_flight.len().min(self.window.size) + behind.len());
         for (index, entry) in std::mem::take(&mut self.in_flight).into_iter().enumerate() {
             let stage = match entry.stage {
                 Stage::Settled => continue,
@@ -144,7 +154,7 @@ impl Outgoing {
             };
             kept.push_back(InFlight { stage, ..entry });
         }
-        self.sent = self.sent.saturating_sub(count - kept.len());
+        self.window.sent = self.window.sent.saturating_sub(count - kept.len());
         self.first = after(first_behind, CIRCLE - kept.len()).value();
         self.in_flight = kept;
         // Those after them keep their places.
@@ -160,14 +170,14 @@ impl Outgoing {
     pub(super) fn note_place(&mut self, index: usize) {
         let place = self.identifier_at(index).value();
         if let Stage::Aside(aside) = &self.in_flight[index].stage {
-            self.aside.0.insert(aside.identifier.value(), place);
+            self.aside.by_identifier.insert(aside.identifier.value(), place);
         }
     }
 
     /// Where the delivery that was set aside with this Packet Identifier stands.
     #[cold]
     pub(super) fn find_aside(&self, identifier: PacketIdentifier) -> Option<usize> {
-        let place = *self.aside.0.get(&identifier.value())?;
+        let place = *self.aside.by_identifier.get(&identifier.value())?;
         Some((usize::from(place) + CIRCLE - usize::from(self.first.max(1))) % CIRCLE)
     }
 
@@ -179,13 +189,13 @@ impl Outgoing {
         identifier: PacketIdentifier,
         answer: impl FnOnce(&mut Self, usize) -> Settled,
     ) -> Settled {
-        let Some(index) = self.find_aside(identifier).filter(|&index| index < self.sent) else {
+        let Some(index) = self.find_aside(identifier).filter(|&index| index < self.window.sent) else {
             return Settled::Unknown;
         };
-        let unsettled = self.unsettled;
+        let unsettled = self.window.unsettled;
         self.forget_aside(index);
         let settled = answer(self, index);
-        if self.unsettled == unsettled {
+        if self.window.unsettled == unsettled {
             let entry = &mut self.in_flight[index];
             let stage = std::mem::replace(&mut entry.stage, Stage::Settled);
             entry.stage = Stage::Aside(Box::new(Aside { identifier, stage }));
@@ -204,7 +214,7 @@ impl Outgoing {
         }
         if let Stage::Aside(aside) = std::mem::replace(&mut entry.stage, Stage::Settled) {
             entry.stage = aside.stage;
-            self.aside.0.remove(&aside.identifier.value());
+            self.aside.by_identifier.remove(&aside.identifier.value());
         }
         self.set_room();
         self.count();
@@ -216,7 +226,7 @@ impl Outgoing {
         let regular = self.in_flight.get(distance % CIRCLE);
         let is_regular =
             regular.is_some_and(|entry| !matches!(entry.stage, Stage::Settled | Stage::Aside(_)));
-        is_regular || self.aside.0.contains_key(&identifier.value())
+        is_regular || self.aside.by_identifier.contains_key(&identifier.value())
     }
 
     /// Asserts that what is aside is known, and nothing else.
@@ -229,8 +239,11 @@ impl Outgoing {
                 count += 1;
             }
         }
-        assert_eq!(self.aside.0.len(), count, "nothing else is aside");
-        assert!(self.aside.is_empty() || self.room == 0, "identifiers are looked at while any is aside");
+        assert_eq!(self.aside.by_identifier.len(), count, "nothing else is aside");
+        assert!(
+            self.aside.is_empty() || self.aside.room == 0,
+            "identifiers are looked at while any is aside"
+        );
         assert!(self.in_flight.len() <= CIRCLE, "each place has an identifier");
     }
 }

@@ -22,11 +22,7 @@ impl Outgoing {
         if !self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
             return VecDeque::new();
         }
-        let (moving, staying): (VecDeque<Queued>, VecDeque<Queued>) = std::mem::take(&mut self.queue)
-            .into_iter()
-            .partition(|queued| queued.group.is_some_and(&mut wanted));
-        self.queue = staying;
-        self.queue_bytes = self.queue.iter().map(|queued| queued.message.memory()).sum();
+        let moving = self.queue.take(|queued| queued.group.is_some_and(&mut wanted));
         self.count();
         moving
     }
@@ -42,7 +38,7 @@ impl Outgoing {
 
     /// Takes out the next message of a session that is over: those in flight, then those that wait.
     pub fn pop_leftover(&mut self) -> Option<Leftover> {
-        (self.sent, self.unsettled) = (0, 0);
+        (self.window.sent, self.window.unsettled) = (0, 0);
         if !self.in_flight.is_empty() {
             self.forget_aside(0);
         }
@@ -59,8 +55,7 @@ impl Outgoing {
                 }
             });
         }
-        if let Some(queued) = self.queue.pop_front() {
-            self.queue_bytes -= queued.message.memory();
+        if let Some(queued) = self.queue.pop() {
             return Some(Leftover { may_move: true, queued: Some(queued) });
         }
         self.replays.take_any().map(|_| Leftover { may_move: false, queued: None })

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::aside::{Aside, CIRCLE, Places, SPARE_PLACES, after, distance};
+use super::aside::{Aside, CIRCLE, SPARE_PLACES, after, distance};
 use super::{InFlight, Outgoing, Stage};
 use crate::protocol::codec::PacketIdentifier;
 
@@ -57,7 +57,7 @@ impl Outgoing {
     /// Takes them out, in the order of their identifiers on the circle. The oldest comes after the longest stretch of
     /// identifiers that none of them has.
     fn take_restored(&mut self) -> Vec<Aside> {
-        self.aside = Places::default();
+        self.aside.clear();
         let mut restored: Vec<Aside> = std::mem::take(&mut self.in_flight)
             .into_iter()
             .map(|entry| match entry.stage {

@@ -233,7 +233,7 @@ fn what_is_aside_stays_so_while_others_are_set_aside_before_it() {
     set_aside(&mut outgoing, 99);
     // The next connection takes less. All but the first one that it is sent are answered.
     outgoing.resume(10);
-    while outgoing.sent < 95 {
+    while outgoing.window.sent < 95 {
         let index = outgoing.next_to_resend(0).expect("the window has room");
         let value = outgoing.identifier_of(index).value();
         outgoing.resent(Time::ZERO, 0);

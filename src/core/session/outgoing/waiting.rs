@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Outgoing, Queued};
+use crate::base::memory;
 use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
@@ -13,15 +14,109 @@ use crate::protocol::codec::QoS;
 /// Messages in the store that are looked at to make room for another one.
 const EXPIRED_AT_ONCE: usize = 1_024;
 
-impl Outgoing {
-    /// Messages waiting in the queue and behind it.
-    pub fn queue_length(&self) -> usize {
-        self.queue.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.len())
+/// Messages that wait in memory, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    messages: VecDeque<Queued>,
+    /// Bytes of the messages.
+    bytes: usize,
+    /// None of them expires before this.
+    expires: Time,
+}
+
+impl Queue {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
     }
 
-    /// Bytes of the messages waiting in the queue and behind it.
+    #[inline]
+    pub(super) fn front(&self) -> Option<&Queued> {
+        self.messages.front()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.messages.iter()
+    }
+
+    fn push(&mut self, queued: Queued) {
+        let expires = queued.message.expires();
+        self.expires = if self.is_empty() { expires } else { self.expires.min(expires) };
+        self.bytes += queued.message.memory();
+        if is_planted(Fault::QueueReordered) {
+            self.messages.push_front(queued);
+        } else {
+            self.messages.push_back(queued);
+        }
+    }
+
+    /// Takes the first message.
+    pub(super) fn pop(&mut self) -> Option<Queued> {
+        let queued = self.messages.pop_front()?;
+        self.bytes -= queued.message.memory();
+        Some(queued)
+    }
+
+    /// Gives the memory of the list back, which is empty.
+    fn shrink(&mut self) {
+        self.messages = VecDeque::new();
+    }
+
+    /// Takes the messages out that are wanted; the others stay in their order.
+    pub(super) fn take(&mut self, wanted: impl FnMut(&Queued) -> bool) -> VecDeque<Queued> {
+        let (taken, staying): (VecDeque<Queued>, _) =
+            std::mem::take(&mut self.messages).into_iter().partition(wanted);
+        self.messages = staying;
+        self.bytes -= taken.iter().map(|queued| queued.message.memory()).sum::<usize>();
+        taken
+    }
+
+    /// Forgets what has expired. Those of them that are kept are `gone`.
+    fn forget_expired(&mut self, now: Time, gone: &mut Vec<MessageNumber>) {
+        if self.expires > now {
+            return;
+        }
+        self.messages.retain(|queued| {
+            let is_alive = queued.message.expires() > now;
+            if !is_alive {
+                gone.extend(queued.number);
+            }
+            is_alive
+        });
+        self.expires = Time::NEVER;
+        self.bytes = 0;
+        for queued in &self.messages {
+            self.bytes += queued.message.memory();
+            self.expires = self.expires.min(queued.message.expires());
+        }
+    }
+
+    /// Bytes of the list itself.
+    pub(super) fn memory(&self) -> usize {
+        memory::allocation(self.messages.capacity() * size_of::<Queued>())
+    }
+
+    /// Asserts that the sum is right.
+    pub(super) fn check_invariants(&self) {
+        let bytes: usize = self.iter().map(|queued| queued.message.memory()).sum();
+        assert_eq!(bytes, self.bytes, "queued bytes are counted");
+    }
+}
+
+impl Outgoing {
+    /// Messages waiting in the queue and after it.
+    pub fn queue_length(&self) -> usize {
+        self.queue.messages.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.len())
+    }
+
+    /// Bytes of the messages waiting in the queue and after it.
     pub fn queue_bytes(&self) -> usize {
-        self.queue_bytes + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
+        self.queue.bytes + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
+    }
+
+    /// How many messages wait in the queue itself, and their bytes.
+    pub fn waiting_here(&self) -> (usize, usize) {
+        (self.queue.messages.len(), self.queue.bytes)
     }
 
     /// Whether one more message of so many bytes may wait for a client that is there or away.
@@ -51,24 +146,15 @@ impl Outgoing {
         self.holds_at_most_once && !(self.queue.is_empty() && self.backlog.is_none())
     }
 
-    /// Puts a message behind all others in the queue.
+    /// Puts a message after all others in the queue.
     pub fn push(&mut self, queued: Queued) {
-        let expires = queued.message.expires();
         if self.queue.is_empty() {
-            self.queue_expires = expires;
             self.holds_at_most_once &= self.backlog.is_some();
-        } else {
-            self.queue_expires = self.queue_expires.min(expires);
         }
         if queued.qos == QoS::AtMostOnce {
             self.holds_at_most_once = true;
         }
-        self.queue_bytes += queued.message.memory();
-        if is_planted(Fault::QueueReordered) {
-            self.queue.push_front(queued);
-        } else {
-            self.queue.push_back(queued);
-        }
+        self.queue.push(queued);
         self.count();
     }
 
@@ -87,13 +173,8 @@ impl Outgoing {
 
     /// Lets what waits in the queue wait in the store, for a client that is away.
     pub fn put_away(&mut self) {
-        let waiting = std::mem::take(&mut self.queue);
-        let (kept, staying): (VecDeque<Queued>, _) =
-            waiting.into_iter().partition(|queued| queued.number.is_some());
-        self.queue = staying;
-        for queued in kept.into_iter().rev() {
+        for queued in self.queue.take(|queued| queued.number.is_some()).into_iter().rev() {
             let Some(number) = queued.number else { continue };
-            self.queue_bytes -= queued.message.memory();
             let Queued { message, group, .. } = queued;
             let (bytes, expires) = (message.memory(), message.expires());
             self.backlog.get_or_insert_default().insert(number, bytes, expires, group);
@@ -113,11 +194,6 @@ impl Outgoing {
         taken
     }
 
-    /// How many messages wait in the queue itself, and their bytes.
-    pub fn waiting_here(&self) -> (usize, usize) {
-        (self.queue.len(), self.queue_bytes)
-    }
-
     /// A message is dropped; tells whether it is the first since the queue was last empty.
     pub const fn lose(&mut self) -> bool {
         !std::mem::replace(&mut self.is_losing, true)
@@ -126,22 +202,24 @@ impl Outgoing {
     fn forget_expired(&mut self, now: Time) {
         let (expired, _) = self.drop_expired(now, EXPIRED_AT_ONCE);
         self.gone.extend(expired);
-        if self.queue_expires > now {
-            return;
+        self.queue.forget_expired(now, &mut self.gone);
+    }
+
+    pub(super) fn is_at_most_once_next(&self) -> bool {
+        self.holds_at_most_once && self.queue.front().is_some_and(|queued| queued.qos == QoS::AtMostOnce)
+    }
+
+    /// Takes the first waiting message, if it may be sent now, or prepared.
+    pub fn next_to_begin(&mut self, prepares: bool) -> Option<Queued> {
+        if !self.may_begin_next(prepares) {
+            return None;
         }
-        let gone = &mut self.gone;
-        self.queue.retain(|queued| {
-            let is_alive = queued.message.expires() > now;
-            if !is_alive {
-                gone.extend(queued.number);
-            }
-            is_alive
-        });
-        self.queue_expires = Time::NEVER;
-        self.queue_bytes = 0;
-        for queued in &self.queue {
-            self.queue_bytes += queued.message.memory();
-            self.queue_expires = self.queue_expires.min(queued.message.expires());
+        let queued = self.queue.pop()?;
+        if self.queue.is_empty() {
+            self.queue.shrink();
+            self.is_losing = false;
+            self.count();
         }
+        Some(queued)
     }
 }
