@@ -4,7 +4,8 @@
 use mio::event::Event;
 
 use super::Server;
-use super::dial::{CallId, Destination, Report};
+use super::destination::{CallId, Destination};
+use super::dial::Report;
 use super::resolver::LookUp;
 use crate::base::time::Time;
 

@@ -13,41 +13,14 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
+use super::destination::{CALLS_MAXIMUM, CallId, CallMark, Destination};
 use super::layers::Layers;
 use super::link::{Asked, Link, Turn};
-use super::links::Owner;
+use super::owner::Owner;
 use super::resolver::{Answer, Resolver, Ticket, address_of};
 use super::stream::Stream;
-use super::tls;
-use crate::base::time::{Duration, Time};
-use crate::core::slots::{Id, Slots};
-
-/// Outgoing connections at one time. Beyond: none is begun.
-pub(super) const CALLS_MAXIMUM: usize = 256;
-
-/// Names the key of an outgoing connection.
-#[derive(Debug)]
-pub enum CallMark {}
-
-/// The key of an outgoing connection.
-pub type CallId = Id<CallMark>;
-
-/// What is to be connected to, and how.
-#[derive(Clone, Debug)]
-pub struct Destination {
-    /// A name or an address.
-    pub host: String,
-    /// The port there.
-    pub port: u16,
-    /// The address of ours that the connection is to come from; any, if there is none.
-    pub from: Option<IpAddr>,
-    /// TLS, if it is spoken there. The certificate must be for the host.
-    pub tls: Option<tls::ClientSetup>,
-    /// The path of WebSocket, if that is spoken there.
-    pub websocket: Option<String>,
-    /// How long each address may take until MQTT can be sent.
-    pub patience: Duration,
-}
+use crate::base::time::Time;
+use crate::core::slots::Slots;
 
 /// What has come of an outgoing connection. After [`Report::Failed`] and [`Report::Closed`] there is none any more.
 #[derive(Debug, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use crate::settings::{self, Complaint, ListenerName, names_of};
 
 use super::layers::Layers;
 use super::link::Link;
-use super::links::Owner;
 use super::listener::{Listener, ListenerNumber, SOCKETS_MAXIMUM, Setup, listen, unbound};
+use super::owner::Owner;
 use super::socket::look_up_host;
 use super::stream::Stream;
 use super::{LISTENERS_MAXIMUM, Server};

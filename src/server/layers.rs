@@ -14,7 +14,7 @@ use crate::core::broker::Introduction;
 use crate::core::listener::UserNameSource;
 use crate::protocol::proxy;
 
-use super::dial::Destination;
+use super::destination::Destination;
 use super::listener::Listener;
 use super::tls::{self, Layer};
 use super::websocket::{self, Outcome as Unframed, WebSocket};

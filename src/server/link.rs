@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use crate::core::slots::{ConnectionId, Id};
 
-use super::dial::CallId;
+use super::destination::CallId;
 use super::layers::{Layers, Outcome, Received};
 use super::listener::ListenerNumber;
 use super::stream::Stream;

@@ -4,42 +4,14 @@
 
 use std::collections::VecDeque;
 
-use mio::{Registry, Token};
+use mio::Registry;
 
-use super::dial::{CALLS_MAXIMUM, Calls, World};
+use super::READ_BYTES;
+use super::dial::{Calls, World};
 use super::link::{Asked, Link, Turn};
-use super::{FIRST_LINK, READ_BYTES};
 use crate::base::memory::{self, Counted, Shrinking};
 use crate::base::time::Time;
 use crate::core::slots::ConnectionId;
-
-/// Who takes what comes in by a link. Bridges, other brokers and those who administer this one will be others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// The core: a client has come in.
-    Client,
-    /// Who has dialled.
-    Caller,
-}
-
-impl Owner {
-    /// The token of its link of this number.
-    pub(super) const fn token(self, number: usize) -> Token {
-        match self {
-            Self::Client => Token(FIRST_LINK + CALLS_MAXIMUM + number),
-            Self::Caller => Token(FIRST_LINK + number),
-        }
-    }
-
-    /// Whose link has this token, which belongs to one, and its number.
-    #[inline]
-    pub(super) const fn of(Token(token): Token) -> (Self, usize) {
-        match token - FIRST_LINK {
-            number @ 0..CALLS_MAXIMUM => (Self::Caller, number),
-            number => (Self::Client, number - CALLS_MAXIMUM),
-        }
-    }
-}
 
 /// Every link that there is, and the buffers that they share.
 pub(super) struct Links {

@@ -11,6 +11,7 @@ mod calls;
 mod clock;
 #[cfg(feature = "system")]
 mod contents;
+pub mod destination;
 pub mod dial;
 mod entrance;
 mod footprint;
@@ -31,6 +32,7 @@ mod operate;
 #[cfg(not(feature = "system"))]
 #[path = "without_system.rs"]
 mod operate;
+mod owner;
 pub mod plan;
 mod reading;
 #[cfg(feature = "system")]

@@ -6,7 +6,7 @@ use mio::{Events, Token};
 
 use super::layers::{Outcome, Received};
 use super::link::{Asked, Reading, Turn};
-use super::links::Owner;
+use super::owner::Owner;
 use super::{BYTES_PER_STEP, READ_BYTES, SIGNALS, SUSPECTS_PER_TURN, Server, WAKER};
 use crate::base::time::Time;
 use crate::core::broker::Intake;

@@ -8,7 +8,8 @@ use super::*;
 use crate::protocol::codec::{
     Connect, Disconnect, Packet, PacketIdentifier, Properties, ProtocolVersion, Side, Status, frame as cut,
 };
-use crate::server::dial::{CallId, Destination, Failure, Report};
+use crate::server::destination::{CallId, Destination};
+use crate::server::dial::{Failure, Report};
 use crate::server::tls::{ClientSetup, load_client};
 use crate::settings::Trust;
 
