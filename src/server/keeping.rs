@@ -63,20 +63,15 @@ impl Server {
         let listeners = self.present_names(None);
         let opening = Opening { listeners, on_damage: persistence.on_damage, clocks: clocks.read() };
         let mut store = Store::open(&path, opening).map_err(|error| error.to_string())?;
-        if let Some(aside) = store.was_set_aside() {
-            let aside = Escaped(&aside.display().to_string()).to_string();
-            warn!(
-                "Warning: {place} was damaged. It was moved to {aside}; the broker begins without what it holds."
-            );
-        }
-        if let Some(doubt) = store.doubt() {
-            warn!(
-                "Warning: it is not known how long the broker was down, since the machine was started again and the \
-                 clock {doubt}. Nothing in {place} has become older meanwhile."
-            );
-        }
+        warn_about(&store, &place);
         self.names = store.listeners().map(str::to_owned).collect();
         self.broker.begin_journal(store.next_numbers(), pace(persistence));
+        self.restore(&mut store, &place, now)?;
+        self.start_storage(store, path, (now, clocks))
+    }
+
+    /// Restores what the store holds, and says how much that is.
+    fn restore(&mut self, store: &mut Store, place: &str, now: Time) -> Result<(), String> {
         let Self { broker, signals, .. } = self;
         let mut retained = 0;
         let restore = |restored| {
@@ -97,6 +92,16 @@ impl Server {
             "Restored {} sessions, {} subscriptions and {retained} retained messages from {place}.",
             census.sessions, census.subscriptions,
         );
+        Ok(())
+    }
+
+    /// Hands the store over to a thread of its own.
+    fn start_storage(
+        &mut self,
+        store: Store,
+        path: PathBuf,
+        (now, clocks): (Time, AllClocks),
+    ) -> Result<(), String> {
         let waker = self.waker();
         let wake = move || {
             if let Err(why) = waker.wake() {
@@ -224,6 +229,22 @@ impl Server {
             keeping.storage.finish();
         }
         Ok(())
+    }
+}
+
+/// Tells the operator that something is lost, or that its age is in doubt.
+fn warn_about(store: &Store, place: &str) {
+    if let Some(aside) = store.was_set_aside() {
+        let aside = Escaped(&aside.display().to_string()).to_string();
+        warn!(
+            "Warning: {place} was damaged. It was moved to {aside}; the broker begins without what it holds."
+        );
+    }
+    if let Some(doubt) = store.doubt() {
+        warn!(
+            "Warning: it is not known how long the broker was down, since the machine was started again and the \
+             clock {doubt}. Nothing in {place} has become older meanwhile."
+        );
     }
 }
 
