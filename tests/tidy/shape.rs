@@ -19,7 +19,6 @@ const PLAIN_SETTINGS: [&str; 1] = ["core/limits.rs: struct Limits"];
 pub const STILL_OVER: [&str; 10] = [
     "core/broker/connect.rs: fn may_connect",
     "core/broker/deliver.rs",
-    "core/broker/fuzzing_differential.rs",
     "core/broker/matches.rs",
     "core/broker/mod.rs",
     "core/broker/mod.rs: struct Broker",

@@ -1,0 +1,318 @@
+//! A broker and everything around it: connections, and a store. Calls are made to it, and what came of them is kept.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroU64;
+
+use log::LevelFilter;
+
+use crate::base::peer::Peer;
+use crate::base::time::{Duration, Time};
+use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::core::broker::{Broker, Census, Effect, Intake, Statistics};
+use crate::core::journal::{
+    Batch, Fetch, MessageNumber, NextNumbers, Pace, Page, PageCopy, Pages, Recipient, Record, SessionNumber,
+};
+use crate::core::limits::Limits;
+use crate::core::listener::ListenerId;
+use crate::core::message::Portable;
+use crate::core::slots::ConnectionId;
+
+/// Turns after which a broker must have come to rest.
+const TURNS_MAXIMUM: usize = 10_000;
+
+/// How a broker comes to its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By short ways, where there are any.
+    Short,
+    /// By none of them.
+    InFull,
+    /// The access control is asked about each act, and grants it.
+    Asked,
+    /// Bytes come one by one, but in the same turn: what is written in between would be room for more.
+    ByteByByte,
+    /// There is a store, which has written everything at once, and nobody waits for that.
+    Stored,
+    /// Each packet is traced in the log.
+    Traced,
+}
+
+impl Way {
+    pub(super) const OTHERS: [Self; 5] =
+        [Self::InFull, Self::Asked, Self::ByteByByte, Self::Stored, Self::Traced];
+
+    /// The short ways that may not have been taken.
+    pub(super) const fn is_long(self) -> bool {
+        matches!(self, Self::InFull | Self::Traced)
+    }
+
+    pub(super) const fn level(self) -> LevelFilter {
+        match self {
+            Self::Traced => LevelFilter::Debug,
+            _ => LevelFilter::Info,
+        }
+    }
+}
+
+/// Grants everything. It knows users all the same, since whom a session belongs to depends on that, and is asked about
+/// what they do or not.
+struct Grants {
+    is_asked: bool,
+}
+
+impl AccessControl for Grants {
+    fn grants_every_act(&self) -> bool {
+        !self.is_asked
+    }
+
+    fn ask(&mut self, _client: &Client<'_>, _question: Question<'_>) -> Answer {
+        Answer::Now(Verdict::Granted)
+    }
+}
+
+/// What is done to a broker. A connection is named by its place in the order in which they were accepted.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Accept,
+    Receive(usize, Vec<u8>),
+    /// The peer closes.
+    Close(usize),
+    /// The network takes so many bytes from now on.
+    Allow(usize, usize),
+    Pass(Time),
+    /// All that a server does in turns, until nothing is left to do.
+    Rest,
+}
+
+/// How a connection was ended by the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Close,
+    Drop,
+}
+
+/// What became of one connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) bytes: Vec<u8>,
+    pub(super) end: Option<End>,
+}
+
+/// The outer end of a connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// None if there was no room for it, or it has gone.
+    pub(super) id: Option<ConnectionId>,
+    /// What the broker has not taken while it wanted nothing.
+    unread: Vec<u8>,
+    is_paused: bool,
+    allowance: usize,
+    pub(super) heard: Heard,
+}
+
+/// Takes what the network takes.
+impl io::Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.allowance == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = bytes.len().min(self.allowance);
+        self.allowance -= count;
+        self.heard.bytes.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Messages in a store, of which none is ever forgotten.
+#[derive(Debug, Default)]
+struct Shelf {
+    messages: BTreeMap<MessageNumber, (Portable, Vec<Recipient>)>,
+    /// There was a session to keep.
+    has_kept: bool,
+}
+
+impl Shelf {
+    fn keep(&mut self, batch: Batch) {
+        for record in batch.records {
+            self.has_kept |= matches!(record, Record::Session(_));
+            if let Record::Message(kept) = record {
+                self.messages.insert(kept.number, (kept.message, kept.recipients));
+            }
+        }
+    }
+
+    fn read(&self, fetches: &[Fetch]) -> Pages {
+        let mut pages = Pages::default();
+        for Fetch { session, messages } in fetches {
+            let copies = messages.iter().map(|&number| {
+                let (message, recipients) = &self.messages[&number];
+                let form = recipients.iter().find(|recipient| recipient.session == *session);
+                let form = form.expect("it is for this session").form.clone();
+                pages.messages.push(message.clone());
+                PageCopy { number, found: Some((pages.messages.len() - 1, form)) }
+            });
+            let copies = copies.collect();
+            pages.pages.push(Page { session: *session, copies });
+        }
+        pages
+    }
+}
+
+/// A broker and everything around it.
+pub(super) struct Bench {
+    way: Way,
+    pub(super) broker: Broker,
+    pub(super) now: Time,
+    pub(super) links: Vec<Link>,
+    shelf: Shelf,
+}
+
+impl Bench {
+    pub(super) fn new(way: Way, limits: &Limits) -> Self {
+        let access = Box::new(Grants { is_asked: way == Way::Asked });
+        let mut broker = Broker::new(limits.clone(), access, 1, Time::ZERO);
+        match way {
+            Way::InFull => broker.take_no_short_way(),
+            Way::Stored => {
+                let first = NextNumbers {
+                    session: SessionNumber(NonZeroU64::MIN),
+                    message: MessageNumber(NonZeroU64::MIN),
+                };
+                broker.begin_journal(
+                    first,
+                    Pace { holds: false, urgent: Duration::ZERO, lazy: Duration::ZERO },
+                );
+            }
+            Way::Short | Way::Asked | Way::ByteByByte | Way::Traced => {}
+        }
+        Self { way, broker, now: Time::ZERO, links: Vec::new(), shelf: Shelf::default() }
+    }
+
+    pub(super) fn call(&mut self, call: &Call) {
+        match *call {
+            Call::Accept => {
+                let id = self.broker.accept(Peer::Local, ListenerId::default(), self.now);
+                self.links.push(Link {
+                    id,
+                    unread: Vec::new(),
+                    is_paused: false,
+                    allowance: usize::MAX,
+                    heard: Heard::default(),
+                });
+            }
+            Call::Receive(link, ref bytes) => {
+                self.links[link].unread.extend_from_slice(bytes);
+                self.hand_over(link);
+            }
+            Call::Close(link) => {
+                if let Some(id) = self.links[link].id.take() {
+                    self.broker.closed(id, "closed by client", self.now);
+                }
+            }
+            Call::Allow(link, count) => {
+                self.links[link].allowance = count;
+                if let Some(id) = self.links[link].id.filter(|&id| count > 0 && self.broker.has_output(id)) {
+                    self.broker.writable(id);
+                }
+            }
+            Call::Pass(now) => {
+                self.now = now;
+                self.broker.tick(now, 1000);
+            }
+            Call::Rest => self.rest(),
+        }
+        while self.serve_store() {}
+    }
+
+    /// Hands over what a peer has sent, if the broker wants to have it.
+    fn hand_over(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        let Some(id) = link.id.filter(|_| !link.is_paused) else { return };
+        let unread = std::mem::take(&mut link.unread);
+        let length = if self.way == Way::ByteByByte { 1 } else { unread.len() };
+        for bytes in unread.chunks(length.max(1)) {
+            link.is_paused = self.broker.received(id, bytes, self.now) == Intake::Paused;
+        }
+    }
+
+    fn rest(&mut self) {
+        for _ in 0..TURNS_MAXIMUM {
+            let is_writing = self.serve_store();
+            if !is_writing && !self.broker.has_work() {
+                return;
+            }
+            while let Some(effect) = self.broker.next_effect() {
+                self.obey(effect);
+            }
+            for id in self.broker.take_dirty(Vec::new()) {
+                if let Some(link) = self.links.iter_mut().find(|link| link.id == Some(id)) {
+                    self.broker.write_to(id, link, self.now).expect("a vector takes all");
+                }
+            }
+            self.broker.tick(self.now, 1000);
+        }
+        panic!("the broker does not come to rest");
+    }
+
+    /// Writes and reads what there is to be; false if there is nothing.
+    fn serve_store(&mut self) -> bool {
+        self.broker.write_down(self.now);
+        let batch = self.broker.take_batch(self.now);
+        let wants_pages = self.broker.wants_pages();
+        if wants_pages {
+            let fetches = self.broker.take_fetches(self.now);
+            self.broker.pages(&self.shelf.read(&fetches), self.now);
+        }
+        let Some(batch) = batch else { return wants_pages };
+        let number = batch.number;
+        self.shelf.keep(batch);
+        self.broker.durable(number, self.now);
+        true
+    }
+
+    fn obey(&mut self, effect: Effect) {
+        let (Effect::Close(id) | Effect::Drop(id) | Effect::Resume(id) | Effect::Listen(id)) = effect;
+        let Some(index) = self.links.iter().position(|link| link.id == Some(id)) else { return };
+        match effect {
+            Effect::Close(_) => self.links[index].heard.end = Some(End::Close),
+            Effect::Drop(_) => {
+                self.links[index].heard.end = Some(End::Drop);
+                self.links[index].id = None;
+                self.broker.closed(id, "", self.now);
+            }
+            Effect::Resume(_) => {
+                self.links[index].is_paused = self.broker.resume(id, self.now) == Intake::Paused;
+                self.hand_over(index);
+            }
+            Effect::Listen(_) => self.broker.heard_out(id, self.now),
+        }
+    }
+
+    pub(super) fn finish(self) -> Outcome {
+        self.broker.check_invariants();
+        Outcome {
+            statistics: self.broker.statistics().clone(),
+            census: self.broker.census(),
+            heard: self.links.into_iter().map(|link| link.heard).collect(),
+            has_kept: self.shelf.has_kept,
+            lines: Vec::new(),
+        }
+    }
+}
+
+/// What came of all calls.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) heard: Vec<Heard>,
+    pub(super) statistics: Statistics,
+    pub(super) census: Census,
+    /// Sessions were kept in a store.
+    pub(super) has_kept: bool,
+    /// What the log says without being asked for more: why connections ended, too.
+    pub(super) lines: Vec<String>,
+}
