@@ -214,6 +214,7 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
         error!("Error: {complaint}");
         return ExitCode::from(EXIT_FAILURE);
     }
+    #[cfg(feature = "system")]
     server.reload_by(settings, Box::new(move |old| read_anew(old, file.as_deref(), &given)));
     // What was read for that is needed no more.
     foreign::trim();

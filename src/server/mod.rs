@@ -95,7 +95,9 @@ use rights::Rights;
 use trim::Trim;
 
 pub use listener::check;
-pub use operate::{Reader, Signals};
+#[cfg(feature = "system")]
+pub use operate::Reader;
+pub use operate::Signals;
 pub use resolver::LookUp;
 
 /// Bytes read at a time, and at most from one link in a turn; fewer, if many links have something to say, or if memory
@@ -135,6 +137,7 @@ pub struct Server {
     looked: Time,
     /// Whether so many links have something to say in this turn that those who ask for little are heard first.
     is_crowded: bool,
+    #[cfg(feature = "system")]
     configuration: Option<Configuration>,
     /// A reload that waits for names.
     #[cfg(feature = "system")]
@@ -174,6 +177,7 @@ impl Server {
             links: Links::default(),
             looked: clock.now(),
             is_crowded: false,
+            #[cfg(feature = "system")]
             configuration: None,
             #[cfg(feature = "system")]
             reloading: None,

@@ -5,8 +5,6 @@ use std::io;
 
 use mio::{Registry, Token};
 
-use crate::settings::Settings;
-
 use super::Server;
 
 /// Nothing that could come.
@@ -33,18 +31,7 @@ impl Signals {
     }
 }
 
-/// Reads the configuration anew.
-pub type Reader = Box<dyn FnMut() -> Option<Settings>>;
-
-/// Nothing that would be needed for that.
-pub(super) struct Configuration;
-
 impl Server {
-    /// The configuration is never read anew.
-    pub fn reload_by(&mut self, _settings: Settings, _read: Reader) {
-        self.configuration = Some(Configuration);
-    }
-
     #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "signals are a feature")]
     pub(super) const fn heed_signals(&mut self) -> bool {
         false

@@ -4,7 +4,9 @@ use crate::config::file::values::{self, bound, u16_of};
 use crate::core::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
 #[cfg(feature = "system")]
 use crate::core::listener::UserNameSource;
+#[cfg(feature = "system")]
 use crate::protocol::proxy::Proxy;
+#[cfg(feature = "system")]
 use crate::settings::{Listener, Protocol, Tls};
 
 use super::row::{
