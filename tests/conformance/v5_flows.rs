@@ -90,7 +90,7 @@ fn mqtt5_4_3_1_1() {
 /// it is free.
 fn assert_identifiers_go_round(qos: u8) {
     // The store of the kept world is a naive one.
-    const BATCH: u16 = if crate::KEEPS { 2_000 } else { 20_000 };
+    const BATCH: u16 = if crate::KEEPS { 2_000 } else { 16_000 };
     let mut world = World::with_limits(|limits| {
         limits.in_flight = BATCH + 1;
         limits.receive_maximum = BATCH;
