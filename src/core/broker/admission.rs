@@ -36,15 +36,15 @@ impl Broker {
     pub(super) fn stop_connect_timer(&mut self, id: ConnectionId) {
         let connection = &self.connections[id];
         let (State::Greeting, Some(timer)) = (connection.state, connection.timer) else { return };
-        if !self.admission.left.contains_key(&id) {
-            self.admission.left.insert(id, self.wheel.deadline(timer).since(self.now));
-            self.wheel.move_to(timer, self.now + self.limits.admission_wait);
+        if !self.clients.admission.left.contains_key(&id) {
+            self.clients.admission.left.insert(id, self.clock.wheel.deadline(timer).since(self.clock.now));
+            self.clock.wheel.move_to(timer, self.clock.now + self.options.limits.admission_wait);
         }
     }
 
     /// The client need not wait any more: what was left of its time runs on.
     pub(super) fn restart_connect_timer(&mut self, id: ConnectionId) {
-        if let Some(left) = self.admission.left.remove(&id)
+        if let Some(left) = self.clients.admission.left.remove(&id)
             && self.connections[id].state == State::Greeting
         {
             self.arm_connection(id, Some(left));
@@ -53,7 +53,7 @@ impl Broker {
 
     /// Whether the client of a connection waits for the broker to be let in.
     pub(super) fn waits_for_admission(&self, id: ConnectionId) -> bool {
-        self.admission.left.contains_key(&id)
+        self.clients.admission.left.contains_key(&id)
     }
 
     /// The time for the CONNECT is over, or the time that its client waits for the broker at most.
@@ -73,7 +73,7 @@ impl Broker {
 
     /// Whether a client that is not let in yet waits for its turn, or for room in the journal, and not for a decision.
     pub fn awaits_its_turn(&self, id: ConnectionId) -> bool {
-        self.admission.left.contains_key(&id)
+        self.clients.admission.left.contains_key(&id)
             && self.connections.find(id).is_some_and(|connection| !connection.is_undecided())
     }
 
@@ -96,9 +96,9 @@ impl Broker {
 
     /// A connection ends: a decision that it waits for is not wanted any more.
     pub(super) fn forget_question(&mut self, id: ConnectionId) {
-        self.admission.left.remove(&id);
+        self.clients.admission.left.remove(&id);
         if self.connections[id].is_undecided() {
-            self.access.forget(id);
+            self.permission.access.forget(id);
         }
     }
 }

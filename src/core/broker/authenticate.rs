@@ -32,13 +32,14 @@ impl Broker {
             user_name: connect.user_name,
             certificate: None,
         };
-        let Some(mut exchange) = self.access.begin(&client, method) else {
+        let Some(mut exchange) = self.permission.access.begin(&client, method) else {
             // [MQTT-4.12.0-1]
             let what = "the Authentication Method is not supported here";
             self.refuse(id, ReasonCode::BadAuthenticationMethod, what);
             return Ok(Step::Ended);
         };
-        let progress = exchange.go_on(connect.properties.authentication_data().unwrap_or_default(), self.now);
+        let progress =
+            exchange.go_on(connect.properties.authentication_data().unwrap_or_default(), self.clock.now);
         let stage = AuthenticationStage::Challenged(exchange);
         let authentication = Authentication::new(method, stage, packet);
         if let Some(extension) = &mut self.connections[id].extension {
@@ -77,7 +78,7 @@ impl Broker {
         }
         check_method(authentication, auth)?;
         let data = auth.properties.authentication_data().unwrap_or_default();
-        let Some(progress) = authentication.go_on(data, self.now) else {
+        let Some(progress) = authentication.go_on(data, self.clock.now) else {
             return Err(Fault::protocol_error("AUTH after the last word of its method"));
         };
         self.proceed(id, progress)
@@ -153,14 +154,13 @@ impl Broker {
         session: SessionId,
         auth: &Auth<'_>,
     ) -> Result<(), Fault> {
-        let Self { connections, sessions, access, now, .. } = self;
-        let connection = &mut connections[id];
+        let connection = &mut self.connections[id];
         let client = Client {
             connection: Some(id),
             peer: Some(connection.peer()),
             listener: connection.listener,
-            client_identifier: &sessions[session].client_identifier,
-            user_name: sessions[session].user_name.as_deref(),
+            client_identifier: &self.clients.sessions[session].client_identifier,
+            user_name: self.clients.sessions[session].user_name.as_deref(),
             certificate: None,
         };
         let Some(authentication) = connection.authentication_mut() else {
@@ -172,15 +172,15 @@ impl Broker {
         let progress = match (authentication.stage(), auth.reason_code) {
             // [MQTT-4.12.1-1]
             (AuthenticationStage::Passed { .. }, ReasonCode::ReAuthenticate) => {
-                let Some(mut exchange) = access.begin(&client, &authentication.method) else {
+                let Some(mut exchange) = self.permission.access.begin(&client, &authentication.method) else {
                     let what = "the Authentication Method is no longer supported";
                     return Err(Fault::new(ReasonCode::NotAuthorized, what));
                 };
-                let progress = exchange.go_on(data, *now);
+                let progress = exchange.go_on(data, self.clock.now);
                 authentication.set_stage(AuthenticationStage::Challenged(exchange));
                 Some(progress)
             }
-            (_, ReasonCode::ContinueAuthentication) => authentication.go_on(data, *now),
+            (_, ReasonCode::ContinueAuthentication) => authentication.go_on(data, self.clock.now),
             _ => None,
         };
         let Some(progress) = progress else {
@@ -189,11 +189,11 @@ impl Broker {
         match progress {
             Progress::Challenge(data) => self.say_auth(id, ReasonCode::ContinueAuthentication, &data),
             Progress::Passed { user_name, data } => {
-                if self.sessions[session].user_name.as_deref() != Some(&*user_name) {
+                if self.clients.sessions[session].user_name.as_deref() != Some(&*user_name) {
                     let what = "authenticated again as another user";
                     return Err(Fault::new(ReasonCode::NotAuthorized, what));
                 }
-                info!(target: "notice", "Client {} authenticated again.", Escaped(&self.sessions[session].client_identifier));
+                info!(target: "notice", "Client {} authenticated again.", Escaped(&self.clients.sessions[session].client_identifier));
                 self.say_auth(id, ReasonCode::Success, &data)?;
                 if let Some(authentication) = self.connections[id].authentication_mut() {
                     authentication.set_stage(AuthenticationStage::Passed { user_name, data: Vec::new() });

@@ -125,19 +125,23 @@ impl Judge<'_> {
 impl Broker {
     /// Asks one question about the client of a session, whether it is there or not.
     pub(super) fn ask_about(&mut self, session: SessionId, question: Question<'_>) -> Answer {
-        self.access.ask(&client_of(self.sessions[session].publisher()), question)
+        self.permission.access.ask(&client_of(self.clients.sessions[session].publisher()), question)
     }
 
     /// The highest QoS at which a session may be given messages of a topic; `None` if it may not.
     pub(super) fn may_receive(&mut self, session: SessionId, topic: TopicName<'_>) -> Option<QoS> {
-        let Self { access, sessions, trie, groups, .. } = self;
-        let state = &mut sessions[session];
+        let state = &mut self.clients.sessions[session];
         if state.reading == Reading::Unknown {
-            Judge { access: &mut **access, trie, groups }.find_out(state);
+            Judge {
+                access: &mut *self.permission.access,
+                trie: &self.routing.trie,
+                groups: &self.routing.groups,
+            }
+            .find_out(state);
         }
         match state.reading {
             Reading::Free => Some(QoS::ExactlyOnce),
-            Reading::Judged | Reading::Unknown => may_receive(&mut **access, state, topic),
+            Reading::Judged | Reading::Unknown => may_receive(&mut *self.permission.access, state, topic),
         }
     }
 
@@ -148,11 +152,11 @@ impl Broker {
         topic: TopicName<'_>,
         publisher: Option<Publisher<'_>>,
     ) -> Option<QoS> {
-        if self.is_open {
+        if self.permission.is_open {
             return Some(QoS::ExactlyOnce);
         }
         if let Some(publisher) = publisher {
-            allowed(self.access.ask(&client_of(publisher), Question::BeSource { topic }))?;
+            allowed(self.permission.access.ask(&client_of(publisher), Question::BeSource { topic }))?;
         }
         self.may_receive(session, topic)
     }
@@ -160,12 +164,12 @@ impl Broker {
     /// Whether a session may no longer have a message that has waited for it: other rules are in force, or its client
     /// has connected by another listener or as another user.
     pub(super) fn is_barred(&mut self, session: SessionId, topic: TopicName<'_>) -> bool {
-        may_receive(&mut *self.access, &self.sessions[session], topic).is_none()
+        may_receive(&mut *self.permission.access, &self.clients.sessions[session], topic).is_none()
     }
 
     /// Whether a message in flight from an earlier connection may be sent again.
     pub(super) fn may_send_again(&mut self, session: SessionId, index: usize) -> bool {
-        let state = &mut self.sessions[session];
+        let state = &mut self.clients.sessions[session];
         if state.reading == Reading::Free {
             return true;
         }
@@ -177,7 +181,7 @@ impl Broker {
     /// A line for the log about a message that was not taken. It may be one of very many.
     pub(super) fn trace_denial(&self, session: SessionId, topic: TopicName<'_>) {
         if log_enabled!(Level::Debug) {
-            let client = Escaped(&self.sessions[session].client_identifier);
+            let client = Escaped(&self.clients.sessions[session].client_identifier);
             let why = self.denial.as_deref().unwrap_or("not authorised");
             debug!("Denied PUBLISH from {client} to '{}': {why}.", Escaped(topic.as_str()));
         }
@@ -185,7 +189,7 @@ impl Broker {
 
     /// Takes decisions over that the access control has promised and made meanwhile.
     pub fn take_decisions(&mut self) {
-        while let Some((id, verdict)) = self.access.next_decision(self.now) {
+        while let Some((id, verdict)) = self.permission.access.next_decision(self.clock.now) {
             self.decide(id, verdict);
         }
     }
@@ -195,17 +199,14 @@ impl Broker {
     /// session.
     pub fn replace_access(&mut self, access: Box<dyn AccessControl>, now: Time) {
         self.advance(now);
-        self.is_open = access.grants_every_act();
-        self.knows_nobody = access.grants_everything();
-        self.access = access;
-        self.access_replaced += 1;
+        self.permission.replace(access);
         self.ask_about_filters_anew();
-        self.matches = Matches::default();
+        self.routing.matches = Matches::default();
         let waiting: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
         for id in waiting {
             self.ask_anew(id);
         }
-        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        let sessions: Vec<SessionId> = self.clients.sessions.iter().map(|(id, _)| id).collect();
         for id in sessions {
             self.ask_whether_to_stay(id);
         }
@@ -224,11 +225,12 @@ impl Broker {
 
     fn ask_whether_to_stay(&mut self, id: SessionId) {
         // One session's Will may have ended another one.
-        if self.sessions.find(id).is_none() {
+        if self.clients.sessions.find(id).is_none() {
             return;
         }
         // A name from a certificate is vouched for by others.
-        let is_asked = self.rules.of(self.sessions[id].listener).user_name == UserNameSource::Connect;
+        let is_asked =
+            self.options.rules.of(self.clients.sessions[id].listener).user_name == UserNameSource::Connect;
         if is_asked && let Answer::Now(Verdict::Refused(reason)) = self.ask_about(id, Question::Stay) {
             self.turn_out(id, reason);
             return;
@@ -238,19 +240,20 @@ impl Broker {
 
     /// What a session's client may be given is to be found out anew. What waits for it is judged when it leaves.
     pub(super) fn judge_anew(&mut self, id: SessionId) {
-        self.sessions[id].reading = if self.is_open { Reading::Free } else { Reading::Unknown };
+        self.clients.sessions[id].reading =
+            if self.permission.is_open { Reading::Free } else { Reading::Unknown };
     }
 
     /// Ends the connection of a client who may not stay, and its session if the client is nobody any more.
     fn turn_out(&mut self, id: SessionId, reason: ReasonCode) {
-        let client = self.sessions[id].client_identifier.clone();
+        let client = self.clients.sessions[id].client_identifier.clone();
         info!(target: "notice", "Client {} may not stay.", Escaped(&client));
-        if let Some(connection) = self.sessions[id].connection()
+        if let Some(connection) = self.clients.sessions[id].connection()
             && self.connections[connection].state == State::Serving(id)
         {
             self.end(connection, ReasonCode::NotAuthorized, "its user or password was changed");
         }
-        if reason == ReasonCode::NotAuthorized && self.sessions.find(id).is_some() {
+        if reason == ReasonCode::NotAuthorized && self.clients.sessions.find(id).is_some() {
             self.end_session(id);
         }
     }

@@ -15,7 +15,7 @@
 use super::Broker;
 use super::clock::Timer;
 use super::matches::Matches;
-use crate::base::memory::{self, Audit};
+use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::Duration;
 use crate::core::limits::{COPIED_AHEAD_MAXIMUM, COPIED_AHEAD_MINIMUM};
 use crate::core::message::Spares;
@@ -30,6 +30,14 @@ const SHARE_FOR_SMALL: usize = 64;
 const PEAK_MINIMUM: usize = 2 * 1024 * 1024;
 /// How long after a peak what it has left behind is forgotten: not in the midst of the work that ends it.
 const PEAK_REMEMBERED: Duration = Duration::from_seconds(10);
+
+/// What is counted of memory beside what counts itself.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    /// The memory of what does not count itself.
+    pub(super) counted: Counted,
+    pub(super) peak: Peak,
+}
 
 /// The most memory that was held since the last peak was forgotten.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +63,7 @@ pub(super) enum Pressure {
 impl Broker {
     /// How far the budget would be used up with `more` bytes held.
     pub(super) fn pressure(&self, more: usize) -> Pressure {
-        let Some(limit) = self.limits.memory else { return Pressure::None };
+        let Some(limit) = self.options.limits.memory else { return Pressure::None };
         let held = memory::held().saturating_add(more);
         match () {
             () if held >= limit => Pressure::Full,
@@ -73,13 +81,13 @@ impl Broker {
     /// Whether so little of the budget would be used with `more` bytes held that nothing at all is shed.
     #[inline]
     pub(super) fn is_relaxed(&self, more: usize) -> bool {
-        self.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
+        self.options.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
     }
 
     /// Whether there is room to send a QoS 0 message of so many bytes. Clients that fill the budget do so for moments,
     /// until they are refused. Clients that send little and read what they get must not notice.
     pub(super) fn has_room_at_most_once(&self, length: usize) -> bool {
-        let Some(limit) = self.limits.memory else { return true };
+        let Some(limit) = self.options.limits.memory else { return true };
         let more = if length <= SMALL { limit / SHARE_FOR_SMALL } else { 0 };
         memory::held().saturating_add(length) < limit + more
     }
@@ -87,8 +95,8 @@ impl Broker {
     /// The fill of an outbox up to which it takes another QoS 0 message: its limit, shrinking to nothing between
     /// three quarters and nine tenths of the budget.
     pub(super) fn outbox_allowance(&self) -> usize {
-        let most = self.limits.outbox_bytes;
-        let Some(limit) = self.limits.memory else { return most };
+        let most = self.options.limits.outbox_bytes;
+        let Some(limit) = self.options.limits.memory else { return most };
         let (from, to) = (limit - limit / 4, limit - limit / 10);
         let left = to.saturating_sub(memory::held()).min(to - from);
         // In 64 KiB steps of the allowance, which keeps the product small.
@@ -100,8 +108,8 @@ impl Broker {
     /// some more, which shrinks as well.
     pub(super) fn answers_allowance(&self) -> usize {
         let allowance = self.outbox_allowance();
-        let answers = self.limits.outbox_answer_bytes;
-        if allowance < self.limits.outbox_bytes {
+        let answers = self.options.limits.outbox_answer_bytes;
+        if allowance < self.options.limits.outbox_bytes {
             allowance + answers.min(ANSWERS_UNDER_PRESSURE)
         } else {
             allowance + answers
@@ -127,42 +135,42 @@ impl Broker {
     #[inline]
     pub(super) fn watch_peak(&mut self) {
         let held = memory::held();
-        let highest = self.peak.highest.max(held);
-        self.peak.highest = highest;
-        if !self.peak.is_over && highest >= PEAK_MINIMUM && held < highest / 2 {
-            self.peak.is_over = true;
-            self.wheel.arm(self.now + PEAK_REMEMBERED, Timer::Peak);
+        let highest = self.budget.peak.highest.max(held);
+        self.budget.peak.highest = highest;
+        if !self.budget.peak.is_over && highest >= PEAK_MINIMUM && held < highest / 2 {
+            self.budget.peak.is_over = true;
+            self.clock.arm(PEAK_REMEMBERED, Timer::Peak);
         }
     }
 
     /// Gives back what is kept for speed alone. What of it was allocated in the midst of a peak lies above everything
     /// that has been freed since, and keeps an allocator that gives back from the top from giving back anything.
     pub(super) fn forget_peak(&mut self) {
-        self.sender.spares = Spares::default();
-        self.sender.identifiers = LatestIdentifiers::default();
-        self.sender.dirty.forget_spares(0);
-        self.matches = Matches::default();
+        self.output.sender.spares = Spares::default();
+        self.output.sender.identifiers = LatestIdentifiers::default();
+        self.output.sender.dirty.forget_spares(0);
+        self.routing.matches = Matches::default();
         self.tell_all_anew();
         self.count();
-        self.peak = Peak { highest: memory::held(), is_over: false };
+        self.budget.peak = Peak { highest: memory::held(), is_over: false };
     }
 
     /// Counts what grows without counting itself: slabs, the wheel, the trie and the sets.
     pub(super) fn count(&mut self) {
-        self.sender.encoder.forget_huge();
-        self.sender.binds_aliases = self.is_relaxed(0);
-        if let Some(journal) = &mut self.journal {
+        self.output.sender.encoder.forget_huge();
+        self.output.sender.binds_aliases = self.is_relaxed(0);
+        if let Some(journal) = &mut self.persistence.journal {
             journal.count();
         }
-        self.counted.set(
+        self.budget.counted.set(
             self.connections.memory()
-                + self.sessions.memory()
-                + self.clients.memory()
-                + self.wheel.memory()
-                + self.admission.memory()
-                + self.trie.memory()
-                + self.retained.overhead()
-                + self.matches.memory()
+                + self.clients.sessions.memory()
+                + self.clients.directory.memory()
+                + self.clock.wheel.memory()
+                + self.clients.admission.memory()
+                + self.routing.trie.memory()
+                + self.retention.retained.overhead()
+                + self.routing.matches.memory()
                 + self.waiting.memory(),
         );
     }
@@ -171,19 +179,19 @@ impl Broker {
     pub fn check_memory(&mut self) {
         self.count();
         let mut audit = Audit::default();
-        audit.add(self.counted.bytes());
-        self.sender.dirty.audit(&mut audit);
-        self.sender.spares.audit(&mut audit);
-        self.sender.identifiers.audit(&mut audit);
-        self.sender.encoder.audit(&mut audit);
-        self.retained.audit(&mut audit);
-        if let Some(journal) = &self.journal {
+        audit.add(self.budget.counted.bytes());
+        self.output.sender.dirty.audit(&mut audit);
+        self.output.sender.spares.audit(&mut audit);
+        self.output.sender.identifiers.audit(&mut audit);
+        self.output.sender.encoder.audit(&mut audit);
+        self.retention.retained.audit(&mut audit);
+        if let Some(journal) = &self.persistence.journal {
             journal.audit(&mut audit);
         }
         self.connections.iter().for_each(|(_, connection)| connection.audit(&mut audit));
-        self.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));
-        self.groups.iter().for_each(|(_, group)| audit.add(group.memory()));
-        self.matches.remembered().for_each(|matched| matched.audit(&mut audit));
+        self.clients.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));
+        self.routing.groups.iter().for_each(|(_, group)| audit.add(group.memory()));
+        self.routing.matches.remembered().for_each(|matched| matched.audit(&mut audit));
         self.waiting.audit(&mut audit);
         assert_eq!(audit.bytes(), memory::held(), "what is counted is what is there");
     }

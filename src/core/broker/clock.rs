@@ -1,7 +1,29 @@
-//! What waits for a moment, and whether time counts.
+//! Time, as far as it was handed in: what the moment is, what waits for one, and whether time counts.
 
-use crate::base::time::Time;
+use crate::base::time::{Duration, Time};
 use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::wheel::{TimerId, Wheel};
+
+/// What the broker knows of time.
+#[derive(Debug)]
+pub(super) struct Clock {
+    pub(super) now: Time,
+    /// When the broker began.
+    pub(super) began: Time,
+    pub(super) wheel: Wheel<Timer>,
+    pub(super) respite: Respite,
+}
+
+impl Clock {
+    pub(super) fn new(now: Time) -> Self {
+        Self { now, began: now, wheel: Wheel::new(now), respite: Respite::default() }
+    }
+
+    /// Arms a timer for so long from now.
+    pub(super) fn arm(&mut self, after: Duration, timer: Timer) -> TimerId {
+        self.wheel.arm(self.now + after, timer)
+    }
+}
 
 /// The time for which timers stand still, because the broker was held up.
 #[derive(Clone, Copy, Debug, Default)]

@@ -35,7 +35,7 @@ impl Broker {
         connect: &Connect<'_>,
         packet: &[u8],
     ) -> Result<Step, Fault> {
-        let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+        let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
         self.negotiate(id, connect, &rules);
         match connect.properties.authentication_method() {
             Some(method) => self.begin_authentication(id, method, connect, packet),
@@ -46,7 +46,7 @@ impl Broker {
     /// Lets the client of a CONNECT in or refuses it. Where a method has authenticated it, the User Name in `connect`
     /// is the one that was proved.
     pub(super) fn decide_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
-        let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+        let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
         let mounted = connect.will.and_then(|will| mounted_name(&rules, will.topic));
         match with_will_topic(connect, mounted.as_deref()) {
             Ok(connect) => self.decide_mounted(id, &connect, &rules),
@@ -203,7 +203,7 @@ impl Broker {
         }
         // Who has shown a certificate needs no password.
         let password = connect.password.filter(|_| certificate.is_none());
-        let verdict = self.ask(0, id, &client, Question::Connect { password, now: self.now })?;
+        let verdict = self.ask(0, id, &client, Question::Connect { password, now: self.clock.now })?;
         if let Verdict::Refused(reason) = verdict {
             return Some(Err((reason, unauthenticated(reason, claim.user_name))));
         }
@@ -227,10 +227,11 @@ impl Broker {
         if self.pressure(0) >= Pressure::Enter {
             return Some(Err((ReasonCode::QuotaExceeded, "there is too little memory")));
         }
-        if self.connections.len() > self.limits.connections {
+        if self.connections.len() > self.options.limits.connections {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
         }
-        if self.clients.len() >= self.limits.sessions && self.find_session(&claim.client_identifier).is_none()
+        if self.clients.directory.len() >= self.options.limits.sessions
+            && self.find_session(&claim.client_identifier).is_none()
         {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
         }
@@ -238,14 +239,14 @@ impl Broker {
     }
 
     pub(super) fn find_session(&self, client_identifier: &str) -> Option<SessionId> {
-        self.clients.find(client_identifier, &self.sessions)
+        self.clients.directory.find(client_identifier, &self.clients.sessions)
     }
 
     /// Whether the User Name of a client that is let in was proved. A method or a certificate always does so.
     fn is_proved(&self, id: ConnectionId, user_name: Option<&str>) -> bool {
         let connection = &self.connections[id];
         let is_vouched_for = connection.authentication().is_some() || connection.certificate().is_some();
-        user_name.is_some() && (is_vouched_for || self.access.proves_names(connection.listener))
+        user_name.is_some() && (is_vouched_for || self.permission.access.proves_names(connection.listener))
     }
 
     /// Who owns the session that a client would take over, and what can be done if the client does not. A session
@@ -253,14 +254,14 @@ impl Broker {
     /// that is proved. Without proof it keeps the name that it has, if any. Where no user is known, every session is
     /// for all clients.
     fn other_owner(&self, claim: &Claim<'_>) -> Option<String> {
-        let session = &self.sessions[self.find_session(&claim.client_identifier)?];
+        let session = &self.clients.sessions[self.find_session(&claim.client_identifier)?];
         let is_same = session.user_name.as_deref() == claim.user_name;
         let is_its_own = match (session.is_proved, claim.is_proved) {
             (false, true) => true,
             (true, false) => false,
             (true, true) | (false, false) => is_same,
         };
-        if is_its_own || self.knows_nobody {
+        if is_its_own || self.permission.knows_nobody {
             return None;
         }
         let client = Escaped(&session.client_identifier);
@@ -292,14 +293,14 @@ impl Broker {
     ) -> (SessionId, bool) {
         if let Some(known) = self.find_session(client_identifier) {
             // The older connection goes, and with it its session, if that was to end with it [MQTT-3.1.4-3].
-            if let Some(older) = self.sessions[known].connection() {
+            if let Some(older) = self.clients.sessions[known].connection() {
                 self.end(older, ReasonCode::SessionTakenOver, "session taken over");
             }
         }
         if let Some(known) = self.find_session(client_identifier) {
             if !connect.clean_start || is_planted(planted::Fault::SessionNotDiscarded) {
                 self.disarm_session(known);
-                let session = &mut self.sessions[known];
+                let session = &mut self.clients.sessions[known];
                 session.presence = Presence::Connected(id);
                 // Back before the Will Delay Interval is over [MQTT-3.1.3-9].
                 session.will = None;
@@ -309,7 +310,7 @@ impl Broker {
             // [MQTT-3.1.2-4]
             self.end_session(known);
         }
-        let session = self.sessions.insert_with(|_| Session {
+        let session = self.clients.sessions.insert_with(|_| Session {
             client_identifier: client_identifier.into(),
             user_name: None,
             is_proved: false,
@@ -326,30 +327,31 @@ impl Broker {
             counted: Counted::default(),
             timer: None,
         });
-        self.clients.insert(client_identifier, session);
+        self.clients.directory.insert(client_identifier, session);
         (session, false)
     }
 
     /// Puts what the CONNECT says of the session into it, and lets the connection serve it.
     fn apply(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>, connect: &Connect<'_>) {
         self.identify(id, session_id, claim);
-        let session = &mut self.sessions[session_id];
+        let session = &mut self.clients.sessions[session_id];
         let publisher = session.publisher().written();
         let will = connect.will.as_ref().map(|will| self.keep_will(will, &publisher));
         let expiry_interval = self.granted_expiry(connect);
-        let session = &mut self.sessions[session_id];
+        let session = &mut self.clients.sessions[session_id];
         session.will = will;
         session.count();
         session.expiry_interval = expiry_interval;
-        let window = connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.limits.in_flight);
+        let window =
+            connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.options.limits.in_flight);
         session.resume(window);
-        let latest = self.retained.latest();
+        let latest = self.retention.retained.latest();
         session.outgoing.iter_mut().for_each(|outgoing| outgoing.replays.resume(latest));
-        self.connected += 1;
+        self.clients.connected += 1;
         let queues = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.holds_at_most_once());
         let connection = &mut self.connections[id];
         connection.state = State::Serving(session_id);
-        self.sender.queue_at_most_once(connection, queues);
+        self.output.sender.queue_at_most_once(connection, queues);
         let silence = connection.silence_allowed();
         self.arm_connection(id, silence);
     }
@@ -357,7 +359,7 @@ impl Broker {
     /// Puts into a session who its client is now. What it may be given depends on that.
     fn identify(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>) {
         let listener = self.connections[id].listener;
-        let session = &mut self.sessions[session_id];
+        let session = &mut self.clients.sessions[session_id];
         let is_other = session.listener != listener || session.user_name.as_deref() != claim.user_name;
         session.user_name = claim.user_name.map(Into::into);
         session.is_proved = claim.is_proved;
@@ -365,7 +367,7 @@ impl Broker {
         let has_state = !session.subscriptions.is_empty() || session.outgoing.is_some();
         if is_other && has_state {
             self.judge_anew(session_id);
-            self.matches = Default::default();
+            self.routing.matches = Default::default();
         }
     }
 
@@ -375,7 +377,7 @@ impl Broker {
             (_, true) => 0,
             (_, false) => EXPIRY_NEVER,
         };
-        wanted.min(self.limits.session_expiry_maximum)
+        wanted.min(self.options.limits.session_expiry_maximum)
     }
 
     fn keep_will(&mut self, will: &crate::protocol::codec::Will<'_>, publisher: &str) -> Box<Will> {
@@ -397,7 +399,7 @@ impl Broker {
                 .map_or(Time::NEVER, |seconds| Time::ZERO + Duration::from_seconds(u64::from(seconds))),
         };
         Box::new(Will {
-            message: Message::new(&publication, &mut self.sender.spares),
+            message: Message::new(&publication, &mut self.output.sender.spares),
             delay: Duration::from_seconds(u64::from(will.properties.will_delay_interval().unwrap_or(0))),
             due: Time::NEVER,
         })
@@ -418,15 +420,15 @@ impl Broker {
         if expiry_interval != connect.properties.session_expiry_interval().unwrap_or(0) {
             properties.push(Property::SessionExpiryInterval(expiry_interval));
         }
-        properties.push(Property::ReceiveMaximum(self.limits.receive_maximum));
+        properties.push(Property::ReceiveMaximum(self.options.limits.receive_maximum));
         if rules.maximum_qos < QoS::ExactlyOnce {
             // [MQTT-3.2.2-9]
             properties.push(Property::MaximumQoS(rules.maximum_qos));
         }
-        if !self.switches.retain_available {
+        if !self.options.switches.retain_available {
             properties.push(Property::RetainAvailable(false));
         }
-        if let Ok(size) = u32::try_from(self.limits.packet_size.min(rules.packet_size)) {
+        if let Ok(size) = u32::try_from(self.options.limits.packet_size.min(rules.packet_size)) {
             properties.push(Property::MaximumPacketSize(size));
         }
         if connect.client_identifier.is_empty() {
@@ -478,9 +480,9 @@ impl Broker {
     /// The next number of the seed's sequence. It is a hash, so that a client can not tell from its own identifier
     /// which one the next client gets.
     fn draw(&mut self) -> u64 {
-        self.drawn += 1;
+        self.clients.drawn += 1;
         let mut hasher = DefaultHasher::new();
-        (self.seed, self.drawn).hash(&mut hasher);
+        (self.clients.seed, self.clients.drawn).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -488,7 +490,7 @@ impl Broker {
     /// 5.0 has no code for the reason, the connection ends without a CONNACK [MQTT-3.2.2-6 of MQTT 3.1.1].
     pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let is_limit = matches!(reason, ReasonCode::QuotaExceeded | ReasonCode::ServerBusy);
-        self.statistics.refused += u64::from(is_limit);
+        self.output.statistics.refused += u64::from(is_limit);
         let connection = &mut self.connections[id];
         let is_v5 = connection.version == ProtocolVersion::V5;
         if !is_v5 {
@@ -502,7 +504,7 @@ impl Broker {
             let Some(code) = code else { break };
             let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
             // The text is left out rather than the client's limit exceeded [MQTT-3.2.2-19], or all of it.
-            if self.sender.packet(connection, "unknown client", &connack).is_ok() {
+            if self.output.sender.packet(connection, "unknown client", &connack).is_ok() {
                 break;
             }
         }
@@ -513,12 +515,12 @@ impl Broker {
     pub(super) fn arm_connection(&mut self, id: ConnectionId, after: Option<Duration>) {
         let connection = &mut self.connections[id];
         match (connection.timer, after) {
-            (Some(timer), Some(after)) => self.wheel.move_to(timer, self.now + after),
+            (Some(timer), Some(after)) => self.clock.wheel.move_to(timer, self.clock.now + after),
             (None, Some(after)) => {
-                connection.timer = Some(self.wheel.arm(self.now + after, Timer::Connection(id)));
+                connection.timer = Some(self.clock.arm(after, Timer::Connection(id)));
             }
             (Some(timer), None) => {
-                self.wheel.cancel(timer);
+                self.clock.wheel.cancel(timer);
                 connection.timer = None;
             }
             (None, None) => {}

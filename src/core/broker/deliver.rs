@@ -94,10 +94,12 @@ impl Broker {
     fn steps_of_groups(&self, matched: &Matched) -> usize {
         let members = |subscriber: &Subscriber| match subscriber.target {
             Target::Session(_) => 0,
-            Target::Group(id) => match self.groups.find(id).map_or(0, |group| group.members().len()) {
-                few @ 0..=LOOKS_MAXIMUM => few,
-                _ => usize::MAX,
-            },
+            Target::Group(id) => {
+                match self.routing.groups.find(id).map_or(0, |group| group.members().len()) {
+                    few @ 0..=LOOKS_MAXIMUM => few,
+                    _ => usize::MAX,
+                }
+            }
         };
         matched.subscribers().iter().map(members).fold(0, usize::saturating_add)
     }
@@ -110,7 +112,7 @@ impl Broker {
         publisher: Option<SessionId>,
         matched: &Matched,
     ) -> Routed {
-        self.sender.encoder.begin();
+        self.output.sender.encoder.begin();
         self.turn.take(matched.subscribers().len() * steps::delivery(keepable.publication.qos));
         // What grows for a few is little.
         let held = (matched.subscribers().len() > FEW).then(memory::held);
@@ -144,7 +146,7 @@ impl Broker {
     /// that is to be asked more closely.
     #[inline]
     pub(super) fn begin_alone(&mut self, session: SessionId, qos: QoS, keepable: &mut Keepable<'_>) -> bool {
-        self.sender.encoder.begin();
+        self.output.sender.encoder.begin();
         let share = Share { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
         self.is_relaxed(0) && self.begin_at_once(session, keepable, share)
     }
@@ -155,7 +157,7 @@ impl Broker {
         let publication = keepable.publication;
         if publication.payload.is_empty() {
             // It is never stored itself [MQTT-3.3.1-7].
-            if self.retained.clear(publication.topic) {
+            if self.retention.retained.clear(publication.topic) {
                 self.keep_retained(publication.topic, publication.qos);
             }
             return true;
@@ -163,7 +165,7 @@ impl Broker {
         if !self.can_retain(&publication) {
             return false;
         }
-        self.retained.set(keepable.message(&mut self.sender.spares).clone());
+        self.retention.retained.set(keepable.message(&mut self.output.sender.spares).clone());
         self.keep_retained(publication.topic, publication.qos);
         self.sweep_later();
         true
@@ -177,7 +179,7 @@ impl Broker {
         let bytes = Message::memory_of(publication);
         // What the broker tells of itself is bounded by what it has to tell.
         let is_own = publication.topic.is_about_the_broker();
-        self.retained.has_room(publication.topic, bytes, &self.limits)
+        self.retention.retained.has_room(publication.topic, bytes, &self.options.limits)
             && (is_own || self.pressure(bytes) < Pressure::Keep)
     }
 
@@ -220,16 +222,15 @@ impl Broker {
     #[inline]
     fn hand_on(&mut self, session: SessionId, keepable: &Keepable<'_>) -> bool {
         let is_relaxed = self.is_relaxed(0);
-        let Self { sessions, connections, sender, statistics, limits, .. } = self;
-        let Some(id) = sessions[session].connection() else { return false };
-        let connection = &mut connections[id];
+        let Some(id) = self.clients.sessions[session].connection() else { return false };
+        let connection = &mut self.connections[id];
         let is_sent = is_relaxed
-            && connection.outbox.len() < limits.outbox_bytes
-            && sender.original(connection, keepable, Delivery::AtMostOnce);
+            && connection.outbox.len() < self.options.limits.outbox_bytes
+            && self.output.sender.original(connection, keepable, Delivery::AtMostOnce);
         if is_sent {
             shortcut::note(Shortcut::HandOn);
-            statistics.publishes_sent += 1;
-            statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+            self.output.statistics.publishes_sent += 1;
+            self.output.statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
         }
         is_sent
     }
@@ -251,30 +252,33 @@ impl Broker {
 
     /// Forwards several messages at once, which [are for all](Broker::is_run_for_all).
     pub(super) fn relay_run(&mut self, run: &PlainRun<'_>, matched: &Matched) {
-        let Self { sessions, connections, sender, statistics, .. } = self;
-        statistics.packets_received += run.count as u64;
-        statistics.publishes_received += run.count as u64;
-        statistics.publish_bytes_received += run.payload_bytes as u64;
+        self.output.statistics.packets_received += run.count as u64;
+        self.output.statistics.publishes_received += run.count as u64;
+        self.output.statistics.publish_bytes_received += run.payload_bytes as u64;
         for subscriber in matched.subscribers() {
             let Target::Session(session) = subscriber.target else { continue };
-            let Some(id) = sessions[session].connection() else { continue };
-            connections[id].outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
-            statistics.publishes_sent += run.count as u64;
-            statistics.publish_bytes_sent += run.payload_bytes as u64;
+            let Some(id) = self.clients.sessions[session].connection() else { continue };
+            self.connections[id]
+                .outbox
+                .push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
+            self.output.statistics.publishes_sent += run.count as u64;
+            self.output.statistics.publish_bytes_sent += run.payload_bytes as u64;
         }
     }
 
     /// Whether a subscriber gets a run of QoS 0 messages as it came, or is away and gets nothing.
     fn takes_run(&self, subscriber: &Subscriber, run: &PlainRun<'_>, version: ProtocolVersion) -> bool {
         let Target::Session(session) = subscriber.target else { return false };
-        let Some(id) = self.sessions[session].connection() else { return !self.switches.queues_at_most_once };
+        let Some(id) = self.clients.sessions[session].connection() else {
+            return !self.options.switches.queues_at_most_once;
+        };
         let connection = &self.connections[id];
         let has_same_form = (connection.version == ProtocolVersion::V5) == (version == ProtocolVersion::V5);
         subscriber.terms.are_plain()
             && has_same_form
-            && !self.sender.must_look()
+            && !self.output.sender.must_look()
             && takes_as_it_is(connection, run.longest)
-            && connection.outbox.len() + run.bytes.len() <= self.limits.outbox_bytes
+            && connection.outbox.len() + run.bytes.len() <= self.options.limits.outbox_bytes
     }
 
     /// Delivers once for several subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
@@ -335,11 +339,12 @@ impl Broker {
         let leaving = leaving.and_then(|leaving| leaving.session);
         // One that is away is no better than the one that leaves, where the message can stay.
         let may_stay = leaving.is_some_and(|leaving| self.is_there(leaving));
-        let Self { groups, sessions, connections, limits, access, turn, journal, .. } = self;
-        let is_kept = |session| journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some());
-        let Some(group) = groups.find_mut(id) else { return Choice::Gone };
+        let is_kept = |session| {
+            self.persistence.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
+        };
+        let Some(group) = self.routing.groups.find_mut(id) else { return Choice::Gone };
         let (choice, looks) = group.choose(search, most, |member| {
-            let session = &sessions[member.session];
+            let session = &self.clients.sessions[member.session];
             let outgoing = session.outgoing.as_deref();
             if session.presence == Presence::Over || leaving == Some(member.session) {
                 return Readiness::Gone;
@@ -348,22 +353,24 @@ impl Broker {
                 return Readiness::Full;
             }
             if session.reading != Reading::Free
-                && may_receive(&mut **access, session, publication.topic).is_none()
+                && may_receive(&mut *self.permission.access, session, publication.topic).is_none()
             {
                 return barred;
             }
-            let keeps_up =
-                |connection: ConnectionId| connections[connection].outbox.len() < limits.outbox_bytes;
+            let keeps_up = |connection: ConnectionId| {
+                self.connections[connection].outbox.len() < self.options.limits.outbox_bytes
+            };
             if session.connection().is_some_and(keeps_up) && outgoing.is_none_or(Outgoing::may_begin) {
                 return Readiness::Ready;
             }
             let memory = Message::memory_of(publication);
             let is_connected = session.connection().is_some();
             let has_room = pressure < Pressure::Keep
-                && outgoing.is_none_or(|outgoing| outgoing.has_room(memory, limits, is_connected));
+                && outgoing
+                    .is_none_or(|outgoing| outgoing.has_room(memory, &self.options.limits, is_connected));
             if has_room { Readiness::Waiting } else { Readiness::Full }
         });
-        turn.take(looks);
+        self.turn.take(looks);
         choice
     }
 
@@ -378,14 +385,14 @@ impl Broker {
             Choice::Member(member) => member,
             Choice::Gone => return None,
             Choice::Full | Choice::Later => {
-                self.statistics.dropped += 1;
+                self.output.statistics.dropped += 1;
                 return Some(false);
             }
         };
         let mut most = QoS::ExactlyOnce;
         let topic = keepable.publication.topic;
         let identifier = member.terms.identifier();
-        if self.sessions[member.session].reading != Reading::Free {
+        if self.clients.sessions[member.session].reading != Reading::Free {
             most = self.may_receive(member.session, topic).unwrap_or(QoS::AtMostOnce);
         }
         let share = Share {
@@ -418,29 +425,31 @@ impl Broker {
         // What nobody is promised does not take the room that is left on disk.
         let is_left_out = share.qos == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
         let is_short = self.pressure(0) >= Pressure::Keep || is_left_out;
-        let state = &mut self.sessions[session];
+        let state = &mut self.clients.sessions[session];
         if state.presence == Presence::Over {
             return None;
         }
         if is_short {
             return Some(self.lose(session));
         }
-        let message = keepable.message(&mut self.sender.spares).clone();
+        let message = keepable.message(&mut self.output.sender.spares).clone();
         let bytes = message.memory();
         let is_there = state.connection().is_some();
         let outgoing = state.outgoing_mut();
-        if !outgoing.make_room(bytes, &self.limits, is_there, self.now) {
+        if !outgoing.make_room(bytes, &self.options.limits, is_there, self.clock.now) {
             return Some(self.lose(session));
         }
         let waits_in_store = !is_there || outgoing.backlog.is_some();
         let number = self.keep_copy(session, keepable, share, None);
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         match number {
             Some(number) if waits_in_store => {
                 let waiting = (bytes, keepable.publication.expires);
                 outgoing.push_stored(number, waiting, share.qos, share.group)
             }
-            _ => outgoing.push(Share { number, ..share }.queued(message, &mut self.sender.identifiers)),
+            _ => {
+                outgoing.push(Share { number, ..share }.queued(message, &mut self.output.sender.identifiers))
+            }
         }
         // Nothing is sent here: what is next in the queue would be encoded in the place of the message in hand.
         self.settle_gone(session);
@@ -451,8 +460,8 @@ impl Broker {
     /// false.
     #[cold]
     fn lose(&mut self, session: SessionId) -> bool {
-        self.statistics.dropped += 1;
-        let state = &mut self.sessions[session];
+        self.output.statistics.dropped += 1;
+        let state = &mut self.clients.sessions[session];
         if state.outgoing.as_mut().is_some_and(|outgoing| outgoing.lose()) {
             let client = Escaped(&state.client_identifier);
             info!(target: "notice", "Outgoing messages are being dropped for client {client}.");
@@ -467,14 +476,14 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         share: Share<'_>,
     ) -> Option<bool> {
-        let presence = self.sessions[session].presence;
+        let presence = self.clients.sessions[session].presence;
         match presence {
             Presence::Over => None,
             Presence::Connected(id) if self.queues_at_most_once(id, session) => {
                 self.queue(session, keepable, share)
             }
             Presence::Connected(id) => Some(self.send_at_most_once(id, session, keepable, share)),
-            Presence::Away { .. } if self.switches.queues_at_most_once => {
+            Presence::Away { .. } if self.options.switches.queues_at_most_once => {
                 self.queue(session, keepable, share)
             }
             Presence::Away { .. } => Some(true),
@@ -490,10 +499,10 @@ impl Broker {
     /// Whether none waits any more. If so, the next one may leave as it came.
     #[cold]
     fn has_drained(&mut self, id: ConnectionId, session: SessionId) -> bool {
-        let outgoing = &self.sessions[session].outgoing;
+        let outgoing = &self.clients.sessions[session].outgoing;
         let has_drained = outgoing.as_ref().is_none_or(|outgoing| !outgoing.holds_at_most_once());
         if has_drained {
-            self.sender.queue_at_most_once(&mut self.connections[id], false);
+            self.output.sender.queue_at_most_once(&mut self.connections[id], false);
         }
         has_drained
     }
@@ -501,8 +510,8 @@ impl Broker {
     /// All that waited for a client is sent, so the next QoS 0 message may be sent at once.
     #[inline]
     pub(super) fn look_for_at_most_once(&mut self, session: SessionId) {
-        if self.sender.must_look()
-            && let Some(id) = self.sessions[session].connection()
+        if self.output.sender.must_look()
+            && let Some(id) = self.clients.sessions[session].connection()
         {
             self.queues_at_most_once(id, session);
         }
@@ -518,28 +527,27 @@ impl Broker {
     ) -> bool {
         let length = keepable.publication.length();
         let (allowance, is_full) = match self.is_relaxed(length) {
-            true => (self.limits.outbox_bytes, false),
+            true => (self.options.limits.outbox_bytes, false),
             false => (self.outbox_allowance(), !self.has_room_at_most_once(length)),
         };
-        let Self { sessions, connections, sender, statistics, now, .. } = self;
-        let connection = &mut connections[id];
+        let connection = &mut self.connections[id];
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
         if is_slow || is_full {
-            statistics.dropped += 1;
+            self.output.statistics.dropped += 1;
             return false;
         }
-        match sender.publish(
+        match self.output.sender.publish(
             connection,
-            &sessions[session].client_identifier,
+            &self.clients.sessions[session].client_identifier,
             keepable,
             share.with(Delivery::AtMostOnce),
-            *now,
+            self.clock.now,
         ) {
             Ok(()) => {
-                statistics.publishes_sent += 1;
-                statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+                self.output.statistics.publishes_sent += 1;
+                self.output.statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
             }
-            Err(_) => statistics.oversized += 1,
+            Err(_) => self.output.statistics.oversized += 1,
         }
         true
     }
@@ -548,11 +556,10 @@ impl Broker {
     #[inline]
     fn begin_at_once(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
         let must_prepare = self.must_prepare(session, share.qos);
-        let Self { sessions, connections, sender, statistics, limits, now, .. } = self;
-        let state = &mut sessions[session];
+        let state = &mut self.clients.sessions[session];
         let Some(id) = state.connection() else { return false };
-        let connection = &mut connections[id];
-        if connection.outbox.len() >= limits.outbox_bytes {
+        let connection = &mut self.connections[id];
+        if connection.outbox.len() >= self.options.limits.outbox_bytes {
             return false;
         }
         if must_prepare {
@@ -571,7 +578,15 @@ impl Broker {
             self.wait_for_place(session);
             return false;
         }
-        let begun = begin_on(state, connection, sender, statistics, *now, keepable, share);
+        let begun = begin_on(
+            state,
+            connection,
+            &mut self.output.sender,
+            &mut self.output.statistics,
+            self.clock.now,
+            keepable,
+            share,
+        );
         self.has_begun(session, keepable, share, begun);
         true
     }
@@ -579,7 +594,11 @@ impl Broker {
     /// A message that waits only for a Packet Identifier goes on in a later turn, which looks for one.
     #[cold]
     fn wait_for_place(&mut self, session: SessionId) {
-        if self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.has_room_in_flight()) {
+        if self.clients.sessions[session]
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| !outgoing.has_room_in_flight())
+        {
             self.list(session);
         }
     }
@@ -590,10 +609,17 @@ impl Broker {
             self.prepare(session, keepable, share);
             return;
         }
-        let Self { sessions, connections, sender, statistics, now, .. } = self;
-        let state = &mut sessions[session];
+        let state = &mut self.clients.sessions[session];
         let Some(id) = state.connection() else { return };
-        let begun = begin_on(state, &mut connections[id], sender, statistics, *now, keepable, share);
+        let begun = begin_on(
+            state,
+            &mut self.connections[id],
+            &mut self.output.sender,
+            &mut self.output.statistics,
+            self.clock.now,
+            keepable,
+            share,
+        );
         self.has_begun(session, keepable, share, begun);
     }
 
@@ -604,11 +630,11 @@ impl Broker {
             Begun::First => self.arm_retry(session),
             Begun::Behind => {}
             Begun::Oversized => {
-                self.sessions[session].outgoing_mut().let_go(share.number);
+                self.clients.sessions[session].outgoing_mut().let_go(share.number);
                 return;
             }
         }
-        if self.journal.is_some() {
+        if self.persistence.journal.is_some() {
             self.keep_begun(session, keepable, share);
         }
     }
@@ -616,11 +642,11 @@ impl Broker {
     /// Keeps the copy whose delivery has begun last.
     #[inline(never)]
     fn keep_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         let identifier = outgoing.identifier_of(outgoing.in_flight().len() - 1);
         let begun = (share.qos == QoS::AtLeastOnce).then_some(identifier);
         let Some(number) = self.keep_copy(session, keepable, share, begun) else { return };
-        self.sessions[session].outgoing_mut().number_last(number);
+        self.clients.sessions[session].outgoing_mut().number_last(number);
         if share.qos == QoS::ExactlyOnce {
             self.record_delivery(session, identifier, number, false);
         }

@@ -36,7 +36,8 @@ impl Broker {
             if is_fixed && interval > 0 {
                 return Err(Fault::protocol_error("a Session Expiry Interval after one of zero"));
             }
-            self.sessions[session_id].expiry_interval = interval.min(self.limits.session_expiry_maximum);
+            self.clients.sessions[session_id].expiry_interval =
+                interval.min(self.options.limits.session_expiry_maximum);
         }
         // Only 0x00 discards the Will [MQTT-3.14.4-3].
         let is_normal = disconnect.reason_code == ReasonCode::Success;
@@ -66,7 +67,7 @@ impl Broker {
     pub(super) fn end(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let connection = &mut self.connections[id];
         if connection.state != State::Ending && reason == ReasonCode::QuotaExceeded {
-            self.statistics.refused += 1;
+            self.output.statistics.refused += 1;
         }
         match connection.state {
             State::Ending => return,
@@ -86,7 +87,7 @@ impl Broker {
     /// The last word to a peer has been said: what waits is written, and the peer has a while to close.
     pub(super) fn end_output(&mut self, id: ConnectionId) {
         self.begin_ending(id);
-        self.arm_connection(id, Some(self.limits.linger));
+        self.arm_connection(id, Some(self.options.limits.linger));
         self.effects.push_back(Effect::Close(id));
     }
 
@@ -96,7 +97,7 @@ impl Broker {
         for properties in [properties.properties(), Properties::default()] {
             let disconnect = Packet::Disconnect(Disconnect { reason_code: reason, properties });
             // The text is left out rather than the client's limit exceeded [MQTT-3.14.2-3].
-            if self.sender.packet(&mut self.connections[id], "client", &disconnect).is_ok() {
+            if self.output.sender.packet(&mut self.connections[id], "client", &disconnect).is_ok() {
                 return;
             }
         }
@@ -108,7 +109,7 @@ impl Broker {
         let peer = self.connections[id].peer();
         self.detach_operation(id, session_id);
         self.disarm_session(session_id);
-        let session = &mut self.sessions[session_id];
+        let session = &mut self.clients.sessions[session_id];
         let client = Escaped(&session.client_identifier);
         match why {
             None => info!(target: "connection", "Client {client} [{peer}] disconnected."),
@@ -120,18 +121,19 @@ impl Broker {
             EXPIRY_NEVER => None,
             seconds => Some(Duration::from_seconds(u64::from(seconds))),
         };
-        self.connected -= 1;
-        self.sender.queue_at_most_once(&mut self.connections[id], false);
-        session.presence = Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.now + span) };
+        self.clients.connected -= 1;
+        self.output.sender.queue_at_most_once(&mut self.connections[id], false);
+        session.presence =
+            Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.clock.now + span) };
         if why.is_none() && !is_planted(planted::Fault::WillNotCancelled) {
             session.will = None;
         }
         if let Some(will) = &mut session.will {
-            will.due = self.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
+            will.due = self.clock.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
         }
         session.shrink();
         self.tell_groups(session_id);
-        if self.sessions[session_id].expiry_interval == 0 {
+        if self.clients.sessions[session_id].expiry_interval == 0 {
             self.end_session(session_id);
             return;
         }
@@ -142,23 +144,23 @@ impl Broker {
 
     /// Does what is due for a session without a connection, and waits for what is due next.
     pub(super) fn wait_for_return(&mut self, session_id: SessionId) {
-        let session = &mut self.sessions[session_id];
+        let session = &mut self.clients.sessions[session_id];
         let Presence::Away { ends } = session.presence else { return };
-        if ends <= self.now {
-            self.statistics.sessions_expired += 1;
+        if ends <= self.clock.now {
+            self.output.statistics.sessions_expired += 1;
             self.end_session(session_id);
             return;
         }
         let due = session.will.as_ref().map_or(Time::NEVER, |will| will.due);
-        let due = match due <= self.now {
+        let due = match due <= self.clock.now {
             false => due.min(ends),
             true if self.publish_will(session_id) => ends,
-            true if self.has_storage_room() => ends.min(self.now + WILL_RETRY),
-            true => ends.min(self.now + WILL_RETRY_ON_DISK),
+            true if self.has_storage_room() => ends.min(self.clock.now + WILL_RETRY),
+            true => ends.min(self.clock.now + WILL_RETRY_ON_DISK),
         };
         if due != Time::NEVER {
-            let timer = self.wheel.arm(due, Timer::Session(session_id));
-            self.sessions[session_id].timer = Some(timer);
+            let timer = self.clock.wheel.arm(due, Timer::Session(session_id));
+            self.clients.sessions[session_id].timer = Some(timer);
         }
     }
 
@@ -166,7 +168,7 @@ impl Broker {
     /// messages do that no connection waits for, or there is no room on disk for what has to be stored of it. If its
     /// session is over it cannot wait for the disk: then it goes at QoS 0 to clients that are connected.
     pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
-        let is_over = self.sessions[session_id].presence == Presence::Over;
+        let is_over = self.clients.sessions[session_id].presence == Presence::Over;
         self.publish_will_or_wait(session_id, |broker, publication| {
             if !broker.lacks_room_for_will(publication) {
                 return !broker.is_crowded_for_will(publication);
@@ -194,18 +196,18 @@ impl Broker {
         session_id: SessionId,
         may_go: impl FnOnce(&mut Self, &mut Publication<'_>) -> bool,
     ) -> bool {
-        let Some(will) = self.sessions[session_id].will.take() else { return true };
+        let Some(will) = self.clients.sessions[session_id].will.take() else { return true };
         let kept = will.message.publication();
         let expires = match kept.expires {
             Time::NEVER => Time::NEVER,
-            span => self.now + span.since(Time::ZERO),
+            span => self.clock.now + span.since(Time::ZERO),
         };
         let mut publication = Publication { expires, ..kept };
         let is_done = may_go(self, &mut publication)
             && (!self.may_publish_will(session_id, &publication)
                 || self.publish_unlinked(&mut Keepable::new(publication), Some(session_id)));
         if !is_done {
-            self.sessions[session_id].will = Some(will);
+            self.clients.sessions[session_id].will = Some(will);
             return false;
         }
         self.keep_session(session_id, Urgency::Lazy);
@@ -220,8 +222,8 @@ impl Broker {
     }
 
     pub(super) fn disarm_session(&mut self, session_id: SessionId) {
-        if let Some(timer) = self.sessions[session_id].timer.take() {
-            self.wheel.cancel(timer);
+        if let Some(timer) = self.clients.sessions[session_id].timer.take() {
+            self.clock.wheel.cancel(timer);
         }
     }
 }

@@ -163,7 +163,7 @@ impl Broker {
             Ok(matched) => Stage::Recipients { matched, next: 0 },
             Err(lookup) => Stage::Lookup(Some(lookup)),
         };
-        let message = keepable.message(&mut self.sender.spares).clone();
+        let message = keepable.message(&mut self.output.sender.spares).clone();
         let mut distribution = Box::new(self.distribution(message, publisher, stage, is_retained));
         match self.serve_more(&mut distribution) {
             true => Published::Wholly(distribution.routed),
@@ -183,7 +183,7 @@ impl Broker {
             message,
             publisher,
             stage,
-            judged: self.access_replaced,
+            judged: self.permission.replaced,
             search: Search::default(),
             routed: Routed::with(is_retained),
             is_recorded: false,
@@ -202,15 +202,19 @@ impl Broker {
         &mut self,
         search: impl FnOnce(&mut Matches, &Trie<Subscriber>, &mut Turn, Selection<'_>) -> R,
     ) -> R {
-        let Self { matches, trie, groups, sessions, access, is_open, limits, statistics, turn, .. } = self;
-        let judge = Judge { access: &mut **access, trie, groups };
-        let mut select = Selecting { judge, sessions, is_open: *is_open };
+        let judge = Judge {
+            access: &mut *self.permission.access,
+            trie: &self.routing.trie,
+            groups: &self.routing.groups,
+        };
+        let mut select =
+            Selecting { judge, sessions: &mut self.clients.sessions, is_open: self.permission.is_open };
         let selection = Selection {
             select: &mut select,
-            matches_per_session: limits.matches_per_session,
-            surplus: &mut statistics.surplus_matches,
+            matches_per_session: self.options.limits.matches_per_session,
+            surplus: &mut self.output.statistics.surplus_matches,
         };
-        search(matches, trie, turn, selection)
+        search(&mut self.routing.matches, &self.routing.trie, &mut self.turn, selection)
     }
 
     /// Serves more of the recipients, as many as the share in progress allows for; tells whether these were the last.
@@ -231,7 +235,7 @@ impl Broker {
         }
         let Stage::Recipients { matched, next } = &mut distribution.stage else { return false };
         let matched = Rc::clone(matched);
-        self.sender.encoder.begin();
+        self.output.sender.encoder.begin();
         let subscribers = matched.subscribers();
         if is_planted(planted::Fault::RecipientSkipped) && *next > 0 {
             *next += 1;
@@ -269,12 +273,12 @@ impl Broker {
 
     /// The same in a later turn. Those who are left get nothing of a message that has expired meanwhile [MQTT-3.3.2-5].
     pub(super) fn serve_rest(&mut self, distribution: &mut Distribution) -> bool {
-        if distribution.message.expires() > self.now {
+        if distribution.message.expires() > self.clock.now {
             return self.serve_more(distribution);
         }
         if let Stage::Recipients { matched, next } = &distribution.stage {
             let left = matched.subscribers().len() - next;
-            self.statistics.expired += left as u64;
+            self.output.statistics.expired += left as u64;
             distribution.routed.count((left > 0).then_some(true));
         }
         true
@@ -289,8 +293,8 @@ impl Broker {
         topic: TopicName<'_>,
         judged: u64,
     ) -> Option<Cow<'a, [Subscriber]>> {
-        self.sessions.find(session)?;
-        if self.is_open || judged == self.access_replaced {
+        self.clients.sessions.find(session)?;
+        if self.permission.is_open || judged == self.permission.replaced {
             return Some(Cow::Borrowed(run));
         }
         self.turn.take(steps::QUESTION);
@@ -315,10 +319,10 @@ impl Broker {
         }
         if let Delivery::ExactlyOnce(identifier) = delivery {
             // Its repeat is a new one: to some recipients it comes twice, but to all it comes.
-            self.sessions[session].incoming.remove(identifier);
+            self.clients.sessions[session].incoming.remove(identifier);
         }
-        self.statistics.dropped += 1;
-        let client = Escaped(&self.sessions[session].client_identifier);
+        self.output.statistics.dropped += 1;
+        let client = Escaped(&self.clients.sessions[session].client_identifier);
         info!(target: "notice", "The rest of a message of client {client}, which has left, is dropped.");
     }
 
@@ -341,7 +345,7 @@ impl Broker {
             }
             return true;
         }
-        let message = keepable.message(&mut self.sender.spares).clone();
+        let message = keepable.message(&mut self.output.sender.spares).clone();
         let stage = Stage::Lookup(Some(Box::new(Lookup::new(keepable.publication.topic))));
         let distribution = self.distribution(message, publisher, stage, is_retained);
         self.push_unlinked(distribution);
@@ -355,7 +359,7 @@ impl Broker {
             chain.push(distribution);
             return;
         }
-        let client = publisher.map(|session| self.sessions[session].client_identifier.clone());
+        let client = publisher.map(|session| self.clients.sessions[session].client_identifier.clone());
         self.waiting.unlinked.push_back(Chain::new(client, distribution));
     }
 
@@ -382,7 +386,7 @@ impl Broker {
     /// must not be taken for a new one then, not even after a crash.
     fn note_received(&mut self, distribution: &Distribution) {
         if let (Some(session), Some(identifier)) = (distribution.publisher, distribution.received)
-            && self.sessions.find(session).is_some()
+            && self.clients.sessions.find(session).is_some()
         {
             self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
         }
@@ -391,7 +395,7 @@ impl Broker {
     /// Lets go of what is remembered for speed alone, if memory runs out.
     pub(super) fn forget_matches_under_pressure(&mut self) {
         if self.pressure(0) >= Pressure::Keep {
-            self.matches = Matches::default();
+            self.routing.matches = Matches::default();
         }
     }
 }

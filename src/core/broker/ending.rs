@@ -110,19 +110,25 @@ impl Broker {
     /// Forgets a session; its Will, if it is still to come, is due now [MQTT-4.1.0-2].
     pub(super) fn end_session(&mut self, id: SessionId) {
         self.disarm_session(id);
-        let session = &mut self.sessions[id];
+        let session = &mut self.clients.sessions[id];
         session.presence = Presence::Over;
-        self.clients.remove(&session.client_identifier, id);
-        let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
+        self.clients.directory.remove(&session.client_identifier, id);
+        let number = self.persistence.journal.as_ref().and_then(|journal| journal.number_of(id));
         let leaves_shared = number.is_some_and(|number| self.leaves_shared(id, number));
         if let Some(number) = number.filter(|_| leaves_shared) {
             self.leave_stored(id, number, Group::has_other);
         }
-        let outgoing = self.sessions[id].outgoing.as_mut();
+        let outgoing = self.clients.sessions[id].outgoing.as_mut();
         let backlog = outgoing.and_then(|outgoing| outgoing.backlog.take());
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut self.persistence.journal {
             let waiting = backlog.map(|backlog| backlog.into_numbers()).unwrap_or_default();
-            journal.end(id, &self.sessions[id].client_identifier, waiting, leaves_shared, self.now);
+            journal.end(
+                id,
+                &self.clients.sessions[id].client_identifier,
+                waiting,
+                leaves_shared,
+                self.clock.now,
+            );
         }
         self.ask_for_legacy();
         self.go_on_with_ending(Ending { session: id, number, leaves_shared });
@@ -131,7 +137,7 @@ impl Broker {
     fn go_on_with_ending(&mut self, ending: Ending) {
         if !self.publish_will(ending.session) {
             if self.waiting.endings_waiting.is_empty() {
-                self.wheel.arm(self.now + WILL_RETRY, Timer::Endings);
+                self.clock.arm(WILL_RETRY, Timer::Endings);
             }
             self.waiting.endings_waiting.push_back(ending);
         } else if !self.free(&ending) {
@@ -157,15 +163,15 @@ impl Broker {
         if !self.free_messages(id, number) {
             return false;
         }
-        while let Some((held, position)) = self.sessions[id].subscriptions.pop_first() {
+        while let Some((held, position)) = self.clients.sessions[id].subscriptions.pop_first() {
             self.release_subscription(held, position);
             self.turn.take(steps::SUBSCRIPTION);
             if self.turn.is_over() {
-                self.sessions[id].count();
+                self.clients.sessions[id].count();
                 return false;
             }
         }
-        self.sessions.remove(id);
+        self.clients.sessions.remove(id);
         if let Some(number) = number.filter(|_| leaves_shared) {
             self.finish_list(number, false);
         }
@@ -175,7 +181,7 @@ impl Broker {
     fn free_messages(&mut self, id: SessionId, number: Option<SessionNumber>) -> bool {
         let mut numbers: VecDeque<MessageNumber> = VecDeque::new();
         let mut is_done = true;
-        while let Some(outgoing) = &mut self.sessions[id].outgoing {
+        while let Some(outgoing) = &mut self.clients.sessions[id].outgoing {
             if self.turn.is_over() {
                 is_done = false;
                 break;
@@ -183,7 +189,7 @@ impl Broker {
             self.turn.take(steps::PACKET);
             let Some(leftover) = outgoing.pop_leftover() else {
                 numbers.extend(std::iter::from_fn(|| outgoing.pop_gone()));
-                self.sessions[id].outgoing = None;
+                self.clients.sessions[id].outgoing = None;
                 break;
             };
             let Some(queued) = leftover.queued else { continue };
@@ -192,16 +198,16 @@ impl Broker {
                 None => numbers.extend(queued.number),
             }
         }
-        if let (Some(journal), Some(number)) = (&mut self.journal, number) {
-            journal.leave(number, numbers, self.now);
+        if let (Some(journal), Some(number)) = (&mut self.persistence.journal, number) {
+            journal.leave(number, numbers, self.clock.now);
         }
         is_done
     }
 
     /// Whether a group has a member other than this session. The session may have left the group already.
     fn has_other(&self, session: SessionId, group: GroupId) -> bool {
-        let position = self.sessions[session].subscriptions.position(Held::Group(group));
-        self.groups.find(group).is_some_and(|group| group.has_other(position))
+        let position = self.clients.sessions[session].subscriptions.position(Held::Group(group));
+        self.routing.groups.find(group).is_some_and(|group| group.has_other(position))
     }
 
     /// What waits in the store for a session as a member of Shared Subscriptions goes to other members, if its group
@@ -212,15 +218,14 @@ impl Broker {
         number: SessionNumber,
         may_go: impl Fn(&Group, Option<u32>) -> bool,
     ) {
-        let Self { sessions, groups, turn, .. } = self;
-        let Session { outgoing, subscriptions, .. } = &mut sessions[id];
+        let Session { outgoing, subscriptions, .. } = &mut self.clients.sessions[id];
         let Some(outgoing) = outgoing else { return };
         let Some(backlog) = outgoing.backlog.as_mut().filter(|backlog| backlog.has_shared()) else { return };
-        turn.take(backlog.len() / steps::SORTED_OUT_PER_STEP);
+        self.turn.take(backlog.len() / steps::SORTED_OUT_PER_STEP);
         let average = backlog.average();
         let messages = backlog.take_shared(|id| {
             let position = subscriptions.position(Held::Group(id));
-            groups.find(id).is_some_and(|group| may_go(group, position))
+            self.routing.groups.find(id).is_some_and(|group| may_go(group, position))
         });
         outgoing.backlog.take_if(|backlog| backlog.is_empty());
         self.begin_legacy(id, number, messages, average);
@@ -231,26 +236,27 @@ impl Broker {
     /// because some has come back: else it could grow with each connection.
     pub(super) fn move_shared(&mut self, id: SessionId) {
         let is_short = self.pressure(0) >= Pressure::Keep;
-        let Self { sessions, groups, turn, limits, .. } = self;
-        let Session { outgoing, subscriptions, .. } = &mut sessions[id];
-        let Some(outgoing) = outgoing.as_mut().filter(|outgoing| !is_short && !outgoing.is_overfull(limits))
+        let Session { outgoing, subscriptions, .. } = &mut self.clients.sessions[id];
+        let Some(outgoing) =
+            outgoing.as_mut().filter(|outgoing| !is_short && !outgoing.is_overfull(&self.options.limits))
         else {
             return;
         };
-        turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
+        self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
         let mut last = None;
         let has_other = |id| match last {
             // Those of one group often come one after the other.
             Some((known, has_other)) if known == id => has_other,
             _ => {
                 let position = subscriptions.position(Held::Group(id));
-                let has_other = groups.find(id).is_some_and(|group| group.has_other_connected(position));
+                let has_other =
+                    self.routing.groups.find(id).is_some_and(|group| group.has_other_connected(position));
                 last = Some((id, has_other));
                 has_other
             }
         };
         let messages = outgoing.take_shared(has_other);
-        let number = self.journal.as_ref().and_then(|journal| journal.number_of(id));
+        let number = self.persistence.journal.as_ref().and_then(|journal| journal.number_of(id));
         if let Some(number) = number {
             // Before any of the others come back, and wait there.
             self.leave_stored(id, number, Group::has_other_connected);
@@ -358,19 +364,19 @@ impl Broker {
         } else if let (Some((session, message)), Some(group)) = (stored, queued.group) {
             self.postpone(session, (message, group), queued.message.memory());
         } else {
-            self.statistics.dropped += 1;
+            self.output.statistics.dropped += 1;
         }
     }
 
     /// Whether a session is there and not over.
     pub(super) fn is_there(&self, session: SessionId) -> bool {
-        self.sessions.find(session).is_some_and(|session| session.presence != Presence::Over)
+        self.clients.sessions.find(session).is_some_and(|session| session.presence != Presence::Over)
     }
 
     /// A message stays with the member that it was to leave. One in the store is settled by nothing, so it still belongs
     /// to the session there.
     fn give_back(&mut self, session: SessionId, queued: Queued) {
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         match queued.number {
             Some(number) => {
                 let waiting = (queued.message.memory(), queued.message.expires());
@@ -378,7 +384,7 @@ impl Broker {
             }
             None => outgoing.push(queued),
         }
-        if self.sessions[session].connection().is_some() {
+        if self.clients.sessions[session].connection().is_some() {
             self.list(session);
         }
     }
@@ -392,9 +398,9 @@ impl Broker {
         search: &mut Search,
     ) -> Redirected {
         // [MQTT-3.3.2-5]
-        if queued.message.expires() <= self.now {
+        if queued.message.expires() <= self.clock.now {
             self.turn.take(steps::PACKET);
-            self.statistics.expired += 1;
+            self.output.statistics.expired += 1;
             return Redirected::Gone;
         }
         let mut keepable = Keepable::kept(&queued.message);
@@ -412,14 +418,14 @@ impl Broker {
             Choice::Gone => return Redirected::Gone,
             Choice::Member(_) => {}
         }
-        self.sender.encoder.begin();
+        self.output.sender.encoder.begin();
         self.begin_message(None);
-        let dropped = self.statistics.dropped;
+        let dropped = self.output.statistics.dropped;
         if self.deliver_to_chosen(group, choice, &mut keepable) != Some(false) {
             return Redirected::Gone;
         }
         // It stays, so it is not lost.
-        self.statistics.dropped = dropped;
+        self.output.statistics.dropped = dropped;
         Redirected::Stays
     }
 
@@ -429,14 +435,13 @@ impl Broker {
         match held {
             Held::Filter(filter) => self.release_entry(filter, position),
             Held::Group(id) => {
-                let Self { groups, sessions, shared_subscriptions, .. } = self;
-                let Some(group) = groups.find_mut(id) else { return };
-                *shared_subscriptions -= 1;
+                let Some(group) = self.routing.groups.find_mut(id) else { return };
+                self.routing.members -= 1;
                 let places = group.leave(position as usize);
-                tell_places(sessions, group.members(), id, places);
+                tell_places(&mut self.clients.sessions, group.members(), id, places);
                 if group.members().is_empty() {
                     let (filter, position) = (group.filter, group.position);
-                    self.groups.remove(id);
+                    self.routing.groups.remove(id);
                     self.release_entry(filter, position);
                 }
             }
@@ -473,24 +478,23 @@ impl Broker {
     }
 
     fn tell_more(&mut self, telling: &mut Telling) -> bool {
-        let Self { groups, sessions, turn, .. } = self;
         for number in 1_usize.. {
-            let Some(session) = sessions.find(telling.session) else { return true };
+            let Some(session) = self.clients.sessions.find(telling.session) else { return true };
             let is_connected = session.connection().is_some();
             let Some(next) = session.subscriptions.group_after(telling.told) else { return true };
             let position = session.subscriptions.position(Held::Group(next));
             if let Some(position) = position
-                && let Some(group) = groups.find_mut(next)
+                && let Some(group) = self.routing.groups.find_mut(next)
             {
                 let places = match is_connected {
                     true => group.connect(position as usize),
                     false => group.disconnect(position as usize),
                 };
-                tell_places(sessions, group.members(), next, places);
+                tell_places(&mut self.clients.sessions, group.members(), next, places);
             }
             telling.told = Some(next);
-            turn.take(steps::SUBSCRIPTION);
-            if number.is_multiple_of(GROUPS_AT_ONCE) && turn.is_over() {
+            self.turn.take(steps::SUBSCRIPTION);
+            if number.is_multiple_of(GROUPS_AT_ONCE) && self.turn.is_over() {
                 return false;
             }
         }
@@ -499,15 +503,15 @@ impl Broker {
 
     /// Takes an entry out of the trie, and tells the owner of the one that took its place.
     fn release_entry(&mut self, filter: FilterId, position: u32) {
-        let removed = self.trie.remove(filter, position as usize);
+        let removed = self.routing.trie.remove(filter, position as usize);
         assert!(removed.is_some(), "a subscription that is held exists");
-        let Some(moved) = self.trie.values(filter).get(position as usize) else { return };
+        let Some(moved) = self.routing.trie.values(filter).get(position as usize) else { return };
         match moved.target {
             Target::Session(session) => {
-                self.sessions[session].subscriptions.insert(Held::Filter(filter), position);
+                self.clients.sessions[session].subscriptions.insert(Held::Filter(filter), position);
             }
             Target::Group(group) => {
-                if let Some(group) = self.groups.find_mut(group) {
+                if let Some(group) = self.routing.groups.find_mut(group) {
                     group.position = position;
                 }
             }

@@ -28,23 +28,23 @@ use crate::protocol::topic::TopicName;
 impl Broker {
     /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
     pub fn begin_journal(&mut self, next: NextNumbers, pace: Pace) {
-        self.journal = Journal::begin(next, pace);
+        self.persistence.journal = Journal::begin(next, pace);
     }
 
     /// When [`Broker::take_batch`] is to be called. `None` while there is nothing to be written down, or a batch is
     /// with the store.
     pub fn batch_due(&self) -> Option<Time> {
-        self.journal.as_ref()?.batch_due()
+        self.persistence.journal.as_ref()?.batch_due()
     }
 
     /// Whether everything is durable that is to be written down and that there is room for.
     pub fn is_written_down(&self) -> bool {
-        self.journal.as_ref().is_none_or(|journal| journal.is_empty())
+        self.persistence.journal.as_ref().is_none_or(|journal| journal.is_empty())
     }
 
     /// What there is to be written down is due now, however long it could wait.
     pub fn write_down(&mut self, now: Time) {
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut self.persistence.journal {
             journal.write_down(now);
         }
     }
@@ -53,18 +53,18 @@ impl Broker {
     /// with the store.
     pub fn take_batch(&mut self, now: Time) -> Option<Batch> {
         self.advance(now);
-        let journal = self.journal.as_mut().filter(|journal| !journal.is_closed())?;
+        let journal = self.persistence.journal.as_mut().filter(|journal| !journal.is_closed())?;
         let changed = journal.take_changed();
         let retained = journal.take_retained();
         let sessions = changed.iter().filter_map(|&session| self.stored_session(session)).collect();
         let retained = retained.iter().map(|topic| self.stored_retained(topic)).collect();
-        let now = self.now;
-        let batch = self.journal.as_mut()?.close(sessions, retained, now);
+        let now = self.clock.now;
+        let batch = self.persistence.journal.as_mut()?.close(sessions, retained, now);
         match &batch {
             None => self.go_on(),
             Some(_) => {
                 // It was copied for another thread.
-                let bytes = self.journal.as_ref().map_or(0, |journal| journal.closed_bytes());
+                let bytes = self.persistence.journal.as_ref().map_or(0, |journal| journal.closed_bytes());
                 self.turn.take(bytes / steps::BYTES_GROWN_PER_STEP);
                 self.resume_paused();
             }
@@ -75,7 +75,7 @@ impl Broker {
     /// The batch with this number is durable.
     pub fn durable(&mut self, number: u64, now: Time) {
         self.advance(now);
-        let Some(journal) = &mut self.journal else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
         journal.is_durable(number);
         self.go_on();
     }
@@ -83,7 +83,7 @@ impl Broker {
     /// Lets everything go on that has waited for what is durable now.
     fn go_on(&mut self) {
         self.uncork();
-        let Some(journal) = &mut self.journal else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
         let answering = journal.answers.connections();
         self.turn.take(answering.len() / steps::COPIED_PER_STEP);
         self.waiting.answer(answering);
@@ -91,9 +91,11 @@ impl Broker {
             self.turn.take(steps::PACKET);
             self.release_answers(id);
         }
-        while let Some(session) = self.journal.as_mut().and_then(|journal| journal.next_to_go_on()) {
+        while let Some(session) =
+            self.persistence.journal.as_mut().and_then(|journal| journal.next_to_go_on())
+        {
             self.turn.take(steps::PACKET);
-            if self.sessions.find(session).is_some() {
+            if self.clients.sessions.find(session).is_some() {
                 self.list(session);
             }
         }
@@ -103,25 +105,25 @@ impl Broker {
 
     /// Releases what was held back for connections that have waited long enough.
     pub(super) fn uncork(&mut self) {
-        let Some(journal) = &mut self.journal else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
         for id in journal.take_uncorked() {
             self.turn.take(steps::PACKET);
             if let Some(connection) = self.connections.find_mut(id) {
-                connection.outbox.wake(&mut self.sender.dirty);
+                connection.outbox.wake(&mut self.output.sender.dirty);
             }
         }
     }
 
     /// Lets those go on that have waited for room in the open batch.
     pub(super) fn resume_paused(&mut self) {
-        if let Some(journal) = self.journal.as_mut().filter(|journal| !journal.is_full()) {
+        if let Some(journal) = self.persistence.journal.as_mut().filter(|journal| !journal.is_full()) {
             self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
         }
     }
 
     /// A listener has come that was not there when the journal was begun, with this name.
     pub fn name_listener(&mut self, listener: ListenerId, name: &str, now: Time) {
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut self.persistence.journal {
             journal.record(Record::Listener(listener, name.to_owned()), Urgency::Lazy, now);
         }
     }
@@ -139,19 +141,18 @@ impl Broker {
     /// Whether a session is kept.
     #[inline]
     pub(super) fn is_kept(&self, session: SessionId) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
+        self.persistence.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
     }
 
     /// Whether anything is said to a client before what it says is durable.
     fn holds(&self) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.holds())
+        self.persistence.journal.as_ref().is_some_and(|journal| journal.holds())
     }
 
     /// A session is other than before.
     pub(super) fn keep_session(&mut self, session: SessionId, urgency: Urgency) {
-        let Self { journal, sessions, now, .. } = self;
-        if let Some(journal) = journal {
-            journal.change(session, stored_bytes(&sessions[session]), urgency, *now);
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.change(session, stored_bytes(&self.clients.sessions[session]), urgency, self.clock.now);
         }
     }
 
@@ -159,9 +160,9 @@ impl Broker {
     /// that is durable, or that its former session is gone. Where there is no room, the client is told at once if
     /// nothing new has to be stored.
     pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
-        let (now, outlives) = (self.now, self.sessions[session].expiry_interval > 0);
-        let bytes = stored_bytes(&self.sessions[session]);
-        let Some(journal) = &mut self.journal else { return };
+        let (now, outlives) = (self.clock.now, self.clients.sessions[session].expiry_interval > 0);
+        let bytes = stored_bytes(&self.clients.sessions[session]);
+        let Some(journal) = &mut self.persistence.journal else { return };
         if outlives {
             journal.keep(session);
         }
@@ -170,7 +171,7 @@ impl Broker {
             journal.hurry(Urgency::Urgent, now);
             journal.cork(id, !outlives || former == Former::Same);
         } else {
-            journal.cork_for_end(id, &self.sessions[session].client_identifier, now);
+            journal.cork_for_end(id, &self.clients.sessions[session].client_identifier, now);
         }
     }
 
@@ -180,7 +181,7 @@ impl Broker {
             return;
         }
         self.settle_gone(session);
-        if let Some(outgoing) = &mut self.sessions[session].outgoing {
+        if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {
             self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
             outgoing.put_away();
         }
@@ -194,8 +195,8 @@ impl Broker {
         urgency: Urgency,
         record: impl FnOnce(SessionNumber) -> Record,
     ) {
-        let now = self.now;
-        let Some(journal) = &mut self.journal else { return };
+        let now = self.clock.now;
+        let Some(journal) = &mut self.persistence.journal else { return };
         if let Some(number) = journal.number_of(session) {
             journal.record(record(number), urgency, now);
         }
@@ -225,10 +226,10 @@ impl Broker {
 
     /// The retained message of a topic is other than before.
     pub(super) fn keep_retained(&mut self, topic: TopicName<'_>, qos: QoS) {
-        let now = self.now;
-        if let Some(journal) = &mut self.journal {
+        let now = self.clock.now;
+        if let Some(journal) = &mut self.persistence.journal {
             let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
-            let bytes = self.retained.find(topic).map_or(0, Message::memory);
+            let bytes = self.retention.retained.find(topic).map_or(0, Message::memory);
             journal.retain(topic, bytes, urgency, now);
         }
     }
@@ -236,7 +237,7 @@ impl Broker {
     /// Another message is in hand, from the client of this connection if it is one's.
     #[inline]
     pub(super) fn begin_message(&mut self, publisher: Option<ConnectionId>) {
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut self.persistence.journal {
             journal.begin_message(publisher);
         }
     }
@@ -250,8 +251,7 @@ impl Broker {
         share: Share<'_>,
         begun: Option<PacketIdentifier>,
     ) -> Option<MessageNumber> {
-        let Self { journal, sender, groups, trie, now, .. } = self;
-        let journal = journal.as_mut()?;
+        let journal = self.persistence.journal.as_mut()?;
         let number = journal.number_of(session)?;
         if let Some(message) = share.number {
             begun.into_iter().for_each(|identifier| journal.begin_delivery(message, number, identifier));
@@ -260,17 +260,20 @@ impl Broker {
         let form = CopyForm {
             qos: share.qos,
             retain: share.retain,
-            identifiers: sender.identifiers.share(share.identifiers).portable(),
-            group: share.group.and_then(|id| groups.find_mut(id)).map(|group| {
+            identifiers: self.output.sender.identifiers.share(share.identifiers).portable(),
+            group: share.group.and_then(|id| self.routing.groups.find_mut(id)).map(|group| {
                 let filter = group.filter;
-                group.text(|| trie.pattern(filter))
+                group.text(|| self.routing.trie.pattern(filter))
             }),
         };
         let recipient = Recipient { session: number, form, identifier: begun };
-        let message =
-            journal.messages.add(keepable.message(&mut sender.spares), recipient, share.group.is_some());
+        let message = journal.messages.add(
+            keepable.message(&mut self.output.sender.spares),
+            recipient,
+            share.group.is_some(),
+        );
         let urgency = if share.qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
-        journal.hurry(urgency, *now);
+        journal.hurry(urgency, self.clock.now);
         Some(message)
     }
 
@@ -286,13 +289,15 @@ impl Broker {
     /// Gives a QoS 2 copy its Packet Identifier; it is sent when that is durable.
     pub(super) fn prepare(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
         let Some(message) = self.keep_copy(session, keepable, share, None) else { return };
-        let Self { sessions, journal, sender, now, .. } = self;
-        let Some(journal) = journal else { return };
-        let outgoing = sessions[session].outgoing_mut();
+        let Some(journal) = &mut self.persistence.journal else { return };
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         let identifier = outgoing.next_identifier();
         let share = Share { number: Some(message), ..share };
-        let queued = share.queued(keepable.message(&mut sender.spares).clone(), &mut sender.identifiers);
-        outgoing.prepare(queued, *now, journal.awaited_batch());
+        let queued = share.queued(
+            keepable.message(&mut self.output.sender.spares).clone(),
+            &mut self.output.sender.identifiers,
+        );
+        outgoing.prepare(queued, self.clock.now, journal.awaited_batch());
         journal.suspend(session);
         self.record_delivery(session, identifier, message, false);
     }
@@ -311,12 +316,12 @@ impl Broker {
 
     /// What a packet waits for before which it may not leave.
     pub(super) fn awaited_batch(&self) -> u64 {
-        self.journal.as_ref().map_or(0, |journal| journal.awaited_batch())
+        self.persistence.journal.as_ref().map_or(0, |journal| journal.awaited_batch())
     }
 
     /// All batches up to this one are durable, as far as it matters.
     pub(super) fn durable_batch(&self) -> u64 {
-        match &self.journal {
+        match &self.persistence.journal {
             Some(journal) if !is_planted(planted::Fault::EarlyPubrel) => journal.durable(),
             _ => u64::MAX,
         }
@@ -324,12 +329,12 @@ impl Broker {
 
     /// What the answer to the message in hand waits for.
     pub(super) fn take_awaited(&mut self) -> Awaited {
-        self.journal.as_mut().map_or(Awaited::Nothing, |journal| journal.take_awaited())
+        self.persistence.journal.as_mut().map_or(Awaited::Nothing, |journal| journal.take_awaited())
     }
 
     /// What an answer waits for that promises what was recorded of a session, if that is kept.
     pub(super) fn recorded(&self, session: SessionId) -> Awaited {
-        match &self.journal {
+        match &self.persistence.journal {
             Some(journal) if journal.number_of(session).is_some() => journal.recorded(),
             _ => Awaited::Nothing,
         }
@@ -338,7 +343,7 @@ impl Broker {
     /// Settles what a session needs no longer.
     #[inline]
     pub(super) fn settle_gone(&mut self, session: SessionId) {
-        if self.journal.is_some() {
+        if self.persistence.journal.is_some() {
             self.settle_gone_of(session, Journal::settle);
         }
     }
@@ -346,15 +351,16 @@ impl Broker {
     /// The same for what was acknowledged by PUBACK or is not sent at all: it need not be soon.
     #[inline]
     pub(super) fn settle_acknowledged(&mut self, session: SessionId) {
-        if self.journal.is_some() {
+        if self.persistence.journal.is_some() {
             self.settle_gone_of(session, Journal::acknowledge);
         }
     }
 
     /// Settles one message that a session needs no longer, which may be over.
     pub(super) fn settle_copy(&mut self, session: SessionNumber, message: MessageNumber) {
-        let now = self.now;
-        let settled = self.journal.as_mut().and_then(|journal| journal.settle(message, session, now));
+        let now = self.clock.now;
+        let settled =
+            self.persistence.journal.as_mut().and_then(|journal| journal.settle(message, session, now));
         if let Some(publisher) = settled {
             self.release_answers(publisher);
         }
@@ -367,14 +373,13 @@ impl Broker {
         session: SessionId,
         settle: impl Fn(&mut Journal, MessageNumber, SessionNumber, Time) -> Option<ConnectionId>,
     ) {
-        let Self { journal, sessions, now, .. } = self;
-        let Some(journal) = journal else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
         let Some(number) = journal.number_of(session) else { return };
-        let Some(outgoing) = &mut sessions[session].outgoing else { return };
+        let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return };
         let mut publishers = Vec::new();
         while let Some(message) = outgoing.pop_gone() {
             if !is_planted(planted::Fault::NeverSettled) {
-                publishers.extend(settle(journal, message, number, *now));
+                publishers.extend(settle(journal, message, number, self.clock.now));
             }
         }
         for publisher in publishers {
@@ -384,20 +389,24 @@ impl Broker {
 
     /// Queues the answers of a connection that need not wait any more.
     fn release_answers(&mut self, id: ConnectionId) {
-        let Self { journal, connections, sender, .. } = self;
-        let Some(journal) = journal else { return };
-        let Some(connection) = connections.find_mut(id) else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
+        let Some(connection) = self.connections.find_mut(id) else { return };
         if connection.state == State::Ending {
             journal.answers.forget(id);
             return;
         }
         while let Some(answer) = journal.next_answer(id) {
-            connection.outbox.push(&mut sender.dirty, |bytes| bytes.extend_from_slice(answer.bytes()));
-            sender.packets += 1;
+            connection
+                .outbox
+                .push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(answer.bytes()));
+            self.output.sender.packets += 1;
             self.turn.take(steps::PACKET);
         }
         if let State::Serving(session) = connection.state
-            && self.sessions[session].outgoing.as_ref().is_some_and(|outgoing| !outgoing.replays.is_empty())
+            && self.clients.sessions[session]
+                .outgoing
+                .as_ref()
+                .is_some_and(|outgoing| !outgoing.replays.is_empty())
         {
             self.list(session);
         }
@@ -413,7 +422,7 @@ impl Broker {
     /// Whether an answer has to wait: for what it promises, or for those before it.
     #[inline]
     pub(super) fn must_wait(&self, id: ConnectionId, awaited: Awaited) -> bool {
-        self.journal.as_ref().is_some_and(|journal| {
+        self.persistence.journal.as_ref().is_some_and(|journal| {
             journal.holds() && (journal.answers.are_waiting(id) || !journal.is_there(awaited))
         })
     }
@@ -463,11 +472,11 @@ impl Broker {
     fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer, packet: &Packet<'_>) {
         if log_enabled!(Level::Debug) {
             let session = self.connections[id].session();
-            let client = session.map_or("", |session| &self.sessions[session].client_identifier);
+            let client = session.map_or("", |session| &self.clients.sessions[session].client_identifier);
             debug!("Sending {}", Described { packet, direction: "to", client });
         }
-        let now = self.now;
-        if let Some(journal) = &mut self.journal {
+        let now = self.clock.now;
+        if let Some(journal) = &mut self.persistence.journal {
             journal.answers.hold(id, awaited, answer);
             // What it waits for may have been nobody's until now.
             journal.hurry(Urgency::Urgent, now);
@@ -476,8 +485,8 @@ impl Broker {
 
     /// A session as the store keeps it.
     fn stored_session(&self, id: SessionId) -> Option<Record> {
-        let number = self.journal.as_ref()?.number_of(id)?;
-        let session = self.sessions.find(id)?;
+        let number = self.persistence.journal.as_ref()?.number_of(id)?;
+        let session = self.clients.sessions.find(id)?;
         let sent_until = session.outgoing.as_ref().and_then(|outgoing| outgoing.last_sent());
         let presence = match session.presence {
             Presence::Connected(_) => StoredPresence::Connected,
@@ -503,7 +512,7 @@ impl Broker {
 
     /// What is retained for a topic, as the store keeps it.
     fn stored_retained(&self, topic: &str) -> Record {
-        match self.retained.find(TopicName::trusted(topic)) {
+        match self.retention.retained.find(TopicName::trusted(topic)) {
             Some(message) => Record::Retained(message.portable()),
             None => Record::Cleared(topic.to_owned()),
         }

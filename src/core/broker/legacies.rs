@@ -148,15 +148,14 @@ impl Broker {
     /// Whether a kept session that ends leaves something to other members. If so, the store must remember it, and
     /// [`Broker::finish_list`] must be called once it is freed.
     pub(super) fn leaves_shared(&mut self, session: SessionId, number: SessionNumber) -> bool {
-        let Self { sessions, turn, waiting, .. } = self;
-        let outgoing = sessions[session].outgoing.as_deref();
+        let outgoing = self.clients.sessions[session].outgoing.as_deref();
         let looked_at = outgoing.map_or(0, |outgoing| outgoing.waiting_here().0 + outgoing.in_flight().len());
-        turn.take(looked_at / steps::SORTED_OUT_PER_STEP);
-        let leaves =
-            waiting.legacies.is_leaving(number) || outgoing.is_some_and(|outgoing| outgoing.has_shared());
+        self.turn.take(looked_at / steps::SORTED_OUT_PER_STEP);
+        let leaves = self.waiting.legacies.is_leaving(number)
+            || outgoing.is_some_and(|outgoing| outgoing.has_shared());
         if leaves {
-            waiting.legacies.begin(number);
-            waiting.legacies.end(number);
+            self.waiting.legacies.begin(number);
+            self.waiting.legacies.end(number);
         }
         leaves
     }
@@ -181,9 +180,9 @@ impl Broker {
 
     /// Asks for the next messages, unless some that were read have not gone yet.
     pub(super) fn ask_for_legacy(&mut self) {
-        let Self { journal, waiting, .. } = self;
-        if let (Some(journal), Some(first)) = (journal, waiting.legacies.waiting.front())
-            && !waiting.legacies.is_busy()
+        if let (Some(journal), Some(first)) =
+            (&mut self.persistence.journal, self.waiting.legacies.waiting.front())
+            && !self.waiting.legacies.is_busy()
         {
             journal.fetches.ask(first.number);
         }
@@ -192,17 +191,16 @@ impl Broker {
     /// What to read for the [first](Legacies::is_due) legacy: at most `most` messages. `None` if its first message is
     /// not in the store yet; once it is, this is called again.
     pub(super) fn read_legacy(&mut self, most: usize) -> Option<Fetch> {
-        let Self { journal, waiting, now, .. } = self;
-        let journal = journal.as_mut()?;
-        let first = waiting.legacies.waiting.front()?;
-        if !journal.is_stored_soon(first.messages.front()?.0, *now) {
+        let journal = self.persistence.journal.as_mut()?;
+        let first = self.waiting.legacies.waiting.front()?;
+        if !journal.is_stored_soon(first.messages.front()?.0, self.clock.now) {
             return None;
         }
         let (end, _) = journal.messages.first_pending();
         let most = most.min(page_length(first.average));
         let messages = first.messages.iter().map(|&(message, _)| message);
         let messages: Vec<MessageNumber> = messages.take(most).take_while(|message| *message < end).collect();
-        waiting.legacies.underway = messages.len();
+        self.waiting.legacies.underway = messages.len();
         journal.fetches.begin(first.number, messages.len(), first.average * messages.len());
         journal.count();
         Some(Fetch { session: first.number, messages })
@@ -244,9 +242,9 @@ impl Broker {
     /// A list of messages has gone to other members. If it had been read from the store for that, the next one is read.
     pub(super) fn finish_list(&mut self, number: SessionNumber, was_read: bool) {
         if self.waiting.legacies.finish(number)
-            && let Some(journal) = &mut self.journal
+            && let Some(journal) = &mut self.persistence.journal
         {
-            journal.record(Record::FormerEnded(number), Urgency::Lazy, self.now);
+            journal.record(Record::FormerEnded(number), Urgency::Lazy, self.clock.now);
         }
         if !was_read {
             return;
@@ -305,7 +303,7 @@ impl Broker {
     pub(super) fn retry_legacies(&mut self) {
         let legacies = &mut self.waiting.legacies;
         if !std::mem::replace(&mut legacies.is_retried, true) {
-            self.wheel.arm(self.now + RETRY, Timer::Legacies);
+            self.clock.arm(RETRY, Timer::Legacies);
         }
     }
 
@@ -338,12 +336,11 @@ impl Broker {
         bytes: usize,
         group: Option<GroupId>,
     ) {
-        let Self { journal, waiting, now, .. } = self;
-        if let (Some(legacy), Some(group)) = (waiting.legacies.restored.get_mut(&number), group) {
+        if let (Some(legacy), Some(group)) = (self.waiting.legacies.restored.get_mut(&number), group) {
             legacy.messages.push_back((message, group));
             legacy.average = legacy.average.max(bytes);
-        } else if let Some(journal) = journal {
-            journal.leave(number, [message].into(), *now);
+        } else if let Some(journal) = &mut self.persistence.journal {
+            journal.leave(number, [message].into(), self.clock.now);
         }
     }
 

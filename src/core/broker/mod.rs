@@ -10,6 +10,7 @@ mod admission;
 mod authenticate;
 mod authorise;
 mod budget;
+mod clients;
 mod clock;
 mod connect;
 mod deliver;
@@ -33,14 +34,19 @@ mod legacies;
 mod matches;
 mod operate;
 mod operation;
+mod options;
+mod output;
 mod pages;
 mod pause;
+mod permission;
+mod persistence;
 mod publish;
 mod receive;
 mod redeliver;
 mod replay;
 mod restore;
 mod room;
+mod routing;
 mod rules;
 mod send;
 mod shortcut;
@@ -55,38 +61,35 @@ mod watch;
 use std::collections::VecDeque;
 use std::io;
 
-use log::{Level, LevelFilter, log_enabled};
+use log::LevelFilter;
 
-use crate::base::memory::Counted;
 use crate::base::peer::Peer;
 use crate::base::time::Time;
 use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::core::connection::{Connection, Parked, State};
-use crate::core::journal::OpenJournal;
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
-use crate::core::retained::{Position, Retained};
-use crate::core::session::{Directory, Presence, Session};
-use crate::core::shared_subscription::Groups;
-use crate::core::slots::{ConnectionId, ConnectionMark, SessionId, SessionMark, Slots};
-use crate::core::subscription::{Held, Subscriber, Target};
-use crate::core::switches::Switches;
-use crate::core::trie::Trie;
-use crate::core::wheel::Wheel;
+use crate::core::session::{Presence, Session};
+use crate::core::slots::{ConnectionId, ConnectionMark, SessionId, Slots};
+use crate::core::subscription::{Held, Target};
 use crate::protocol::codec::{DecodeError, PropertyBuffer, ReasonCode};
 
-use admission::Admission;
-use budget::Peak;
-use clock::{Respite, Timer};
-use matches::Matches;
-use rules::RuleBook;
-use send::Sender;
+use budget::Budget;
+use clients::Clients;
+use clock::{Clock, Timer};
+use options::Options;
+use output::Output;
+use permission::Permission;
+use persistence::Persistence;
+use replay::Retention;
+use routing::Routing;
 use sys::System;
 use turn::Turn;
 use waiting::Waiting;
 
+pub use output::Statistics;
+pub use persistence::StorageFigures;
 pub use rules::Introduction;
-pub use sys::StorageFigures;
 pub use watch::{Part, Unfinished};
 
 /// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
@@ -114,46 +117,6 @@ pub enum Intake {
     More,
     /// It has to wait for [`Effect::Resume`].
     Paused,
-}
-
-/// What has been counted since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Bytes that came.
-    pub bytes_received: u64,
-    /// Bytes that left.
-    pub bytes_sent: u64,
-    /// Packets that came and were worked off.
-    pub packets_received: u64,
-    /// PUBLISH packets that came.
-    pub publishes_received: u64,
-    /// PUBLISH packets queued for clients, those sent again included.
-    pub publishes_sent: u64,
-    /// Copies of messages dropped because an outbox or a queue was full.
-    pub dropped: u64,
-    /// Copies not sent because the client does not accept packets of that size [MQTT-3.1.2-25].
-    pub oversized: u64,
-    /// Copies dropped because their Message Expiry Interval passed [MQTT-3.3.2-5].
-    pub expired: u64,
-    /// Copies that were not delivered because they are missing in the store, or damaged.
-    pub missing: u64,
-    /// PUBLISH and PUBREL packets sent again.
-    pub redelivered: u64,
-    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say
-    /// it; connections are also refused with 0x89 if there was no time for them.
-    pub refused: u64,
-    /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
-    pub surplus_matches: u64,
-    /// Bytes of the Application Messages in `publishes_received`.
-    pub publish_bytes_received: u64,
-    /// Bytes of the Application Messages in `publishes_sent`.
-    pub publish_bytes_sent: u64,
-    /// Connections that were accepted.
-    pub accepted: u64,
-    /// CONNECT packets that came.
-    pub connects: u64,
-    /// Sessions that ended because their client stayed away too long.
-    pub sessions_expired: u64,
 }
 
 /// A peer broke the rules, or we can not serve it on: its connection ends for this reason. Boxed, so that what goes
@@ -209,54 +172,23 @@ enum Step {
 
 /// The broker without the world around it.
 pub struct Broker {
-    limits: Limits,
-    switches: Switches,
-    rules: RuleBook,
-    access: Box<dyn AccessControl>,
-    /// How often it was replaced.
-    access_replaced: u64,
-    /// Nobody needs to be asked about messages.
-    is_open: bool,
-    /// Nor at CONNECT, so that nobody is known.
-    knows_nobody: bool,
-    /// The level of the log from which on each packet is worked off by itself and in full, so that it can be traced.
-    /// [`LevelFilter::Off`] is below all levels, so then it always is.
-    in_full_from: LevelFilter,
-    now: Time,
-    /// What Client Identifiers are drawn from, and how often that was done.
-    seed: u64,
-    drawn: u64,
+    options: Options,
+    permission: Permission,
+    clock: Clock,
     connections: Slots<ConnectionMark, Connection>,
-    sessions: Slots<SessionMark, Session>,
-    clients: Directory,
-    /// How many of the sessions have their client connected.
-    connected: usize,
-    trie: Trie<Subscriber>,
-    groups: Groups,
-    /// The members of all groups.
-    shared_subscriptions: usize,
-    retained: Retained,
-    /// Where the search for expired retained messages goes on; `None` while it is not needed.
-    sweep: Option<Position>,
-    wheel: Wheel<Timer>,
-    respite: Respite,
-    admission: Admission,
-    sender: Sender,
+    clients: Clients,
+    routing: Routing,
+    retention: Retention,
+    output: Output,
     effects: VecDeque<Effect>,
     /// What a turn may cost.
     turn: Turn,
     /// What waits for the next ones.
     waiting: Waiting,
-    statistics: Statistics,
-    /// When the broker began.
-    began: Time,
     /// What is told under `$SYS`, if that is wanted.
     system: Option<Box<System>>,
-    /// What is to be written down, if anything is.
-    journal: Option<OpenJournal>,
-    /// What the store has told of itself.
-    storage: StorageFigures,
-    matches: Matches,
+    persistence: Persistence,
+    budget: Budget,
     /// Decisions about the packet in hand.
     verdicts: Vec<Verdict>,
     /// The Client Identifier that was drawn for the CONNECT in hand before it had to wait.
@@ -267,57 +199,32 @@ pub struct Broker {
     forwarded: PropertyBuffer,
     /// The topic that the message in hand named by an alias.
     aliased_topic: String,
-    /// The memory of what does not count itself.
-    counted: Counted,
-    peak: Peak,
 }
 
 impl Broker {
     /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
     /// seed and the same inputs do the same, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
-        let turn = Turn::new(limits.steps_per_turn);
         Self {
-            rules: RuleBook::new(&limits),
-            limits,
-            switches: Switches::default(),
-            is_open: access.grants_every_act(),
-            knows_nobody: access.grants_everything(),
-            access,
-            access_replaced: 0,
-            in_full_from: LevelFilter::Debug,
-            now,
-            seed,
-            drawn: 0,
+            turn: Turn::new(limits.steps_per_turn),
+            options: Options::new(limits),
+            permission: Permission::new(access),
+            clock: Clock::new(now),
             connections: Slots::default(),
-            sessions: Slots::default(),
-            clients: Directory::new(seed),
-            connected: 0,
-            trie: Trie::new(),
-            groups: Groups::default(),
-            shared_subscriptions: 0,
-            retained: Retained::default(),
-            sweep: None,
-            wheel: Wheel::new(now),
-            respite: Respite::default(),
-            admission: Admission::default(),
-            sender: Sender::new(),
+            clients: Clients::new(seed),
+            routing: Routing::default(),
+            retention: Retention::default(),
+            output: Output::new(),
             effects: VecDeque::new(),
-            turn,
             waiting: Waiting::default(),
-            statistics: Statistics::default(),
-            began: now,
             system: None,
-            journal: None,
-            storage: StorageFigures::default(),
-            matches: Matches::default(),
+            persistence: Persistence::default(),
+            budget: Budget::default(),
             verdicts: Vec::new(),
             assigned: None,
             denial: None,
             forwarded: PropertyBuffer::default(),
             aliased_topic: String::new(),
-            counted: Counted::default(),
-            peak: Peak::default(),
         }
     }
 
@@ -325,34 +232,26 @@ impl Broker {
     /// comes of it: the same bytes, only more slowly.
     #[doc(hidden)]
     pub fn take_no_short_way(&mut self) {
-        self.in_full_from = LevelFilter::Off;
-    }
-
-    /// Whether packets may be worked off by the [short ways](shortcut), which leave no trace of each of them. Where the
-    /// level of the log says so already, that is one comparison.
-    #[inline]
-    fn may_be_short(&self) -> bool {
-        let is_in_full = || self.in_full_from == LevelFilter::Off || log_enabled!(Level::Debug);
-        log::max_level() < self.in_full_from || !is_in_full()
+        self.options.in_full_from = LevelFilter::Off;
     }
 
     /// A connection was accepted by a listener. `None` if there are so many that there is not even room to say why: the
     /// peer is to be dropped.
     pub fn accept(&mut self, peer: Peer, listener: ListenerId, now: Time) -> Option<ConnectionId> {
         self.advance(now);
-        if self.connections.len() >= self.limits.connections.saturating_add(REFUSALS_AT_ONCE) {
+        if self.connections.len() >= self.options.limits.connections.saturating_add(REFUSALS_AT_ONCE) {
             return None;
         }
         let id = self.connections.insert_with(|id| Connection::new(id, peer, listener, now));
-        let timer = self.wheel.arm(self.now + self.limits.connect_timeout, Timer::Connection(id));
+        let timer = self.clock.arm(self.options.limits.connect_timeout, Timer::Connection(id));
         self.connections[id].timer = Some(timer);
-        self.statistics.accepted += 1;
+        self.output.statistics.accepted += 1;
         Some(id)
     }
 
     /// The dirty connections, in the order in which they became so; `emptied` is filled next time.
     pub fn take_dirty(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
-        self.sender.dirty.take(emptied)
+        self.output.sender.dirty.take(emptied)
     }
 
     /// The next of the dirty connections that may be written at once, because their answers have waited for the latest
@@ -363,7 +262,7 @@ impl Broker {
 
     /// Whether a connection is to be written or something is to go on at once.
     pub fn has_work(&self) -> bool {
-        !self.sender.dirty.is_empty() || !self.effects.is_empty() || self.has_more()
+        !self.output.sender.dirty.is_empty() || !self.effects.is_empty() || self.has_more()
     }
 
     /// So many peers have something to say in this turn: each gets its share of it. Tells whether they are so many that
@@ -411,7 +310,7 @@ impl Broker {
 
     /// When [`Broker::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Time> {
-        Some(self.wheel.next_deadline()?.max(self.respite.ends()))
+        Some(self.clock.wheel.next_deadline()?.max(self.clock.respite.ends()))
     }
 
     /// Whether bytes wait for the peer of this connection, and can be written.
@@ -424,7 +323,7 @@ impl Broker {
     /// The peer takes bytes again: its outbox is to be written.
     pub fn writable(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.find_mut(id) {
-            connection.outbox.wake(&mut self.sender.dirty);
+            connection.outbox.wake(&mut self.output.sender.dirty);
         }
     }
 
@@ -436,13 +335,14 @@ impl Broker {
     pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
         self.advance(now);
         let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
-        if self.journal.as_ref().is_some_and(|journal| journal.is_corked(id)) {
+        if self.persistence.journal.as_ref().is_some_and(|journal| journal.is_corked(id)) {
             connection.outbox.rest();
             return Ok(());
         }
-        let count = connection.outbox.write_to(&mut self.sender.dirty, writer)?;
-        self.statistics.bytes_sent += count as u64;
-        if connection.waits_for_reader() && connection.outbox.len() <= self.limits.outbox_refill_bytes {
+        let count = connection.outbox.write_to(&mut self.output.sender.dirty, writer)?;
+        self.output.statistics.bytes_sent += count as u64;
+        if connection.waits_for_reader() && connection.outbox.len() <= self.options.limits.outbox_refill_bytes
+        {
             self.effects.push_back(Effect::Resume(id));
         }
         if let Some(session) = connection.session() {
@@ -473,26 +373,26 @@ impl Broker {
 
     /// What has been counted.
     pub const fn statistics(&self) -> &Statistics {
-        &self.statistics
+        &self.output.statistics
     }
 
     /// Connections, sessions, subscriptions and retained messages at this moment.
     pub fn census(&self) -> Census {
         Census {
             connections: self.connections.len(),
-            sessions: self.clients.len(),
-            subscriptions: self.trie.len(),
-            retained: self.retained.len(),
-            timers: self.wheel.len(),
+            sessions: self.clients.directory.len(),
+            subscriptions: self.routing.trie.len(),
+            retained: self.retention.retained.len(),
+            timers: self.clock.wheel.len(),
         }
     }
 
     /// A call begins: time passes and never goes back.
     fn advance(&mut self, now: Time) {
-        if self.limits.memory.is_some() {
+        if self.options.limits.memory.is_some() {
             self.count();
         }
-        self.now = self.now.max(now);
+        self.clock.now = self.clock.now.max(now);
     }
 
     /// Asks for the decision number `index` about the CONNECT in hand; `None` if it will come later.
@@ -506,7 +406,7 @@ impl Broker {
         match self.verdicts.get(index) {
             Some(&verdict) => Some(verdict),
             None => {
-                let answer = self.access.ask(client, question);
+                let answer = self.permission.access.ask(client, question);
                 self.take_answer(id, answer)
             }
         }
@@ -522,7 +422,7 @@ impl Broker {
         if let Some(&verdict) = self.verdicts.get(index) {
             return Some(verdict);
         }
-        let (connection, session) = (&self.connections[id], &self.sessions[session]);
+        let (connection, session) = (&self.connections[id], &self.clients.sessions[session]);
         let certificate = connection.certificate();
         let client = Client {
             connection: Some(id),
@@ -532,7 +432,7 @@ impl Broker {
             user_name: session.user_name.as_deref(),
             certificate: certificate.as_deref(),
         };
-        let answer = self.access.ask(&client, question);
+        let answer = self.permission.access.ask(&client, question);
         self.take_answer(id, answer)
     }
 
@@ -541,7 +441,7 @@ impl Broker {
         match answer {
             Answer::Now(verdict) => {
                 if self.denial.is_none() && matches!(verdict, Verdict::Refused(_)) {
-                    self.denial = self.access.why_refused();
+                    self.denial = self.permission.access.why_refused();
                 }
                 self.verdicts.push(verdict);
                 Some(verdict)
@@ -559,35 +459,35 @@ impl Broker {
 
     /// Asserts everything that must hold between two calls. For tests and the simulator: it walks all state.
     pub fn check_invariants(&self) {
-        self.trie.check_invariants();
-        self.wheel.check_invariants();
-        self.retained.check_invariants();
+        self.routing.trie.check_invariants();
+        self.clock.wheel.check_invariants();
+        self.retention.retained.check_invariants();
         for (id, connection) in self.connections.iter() {
             connection.check_invariants();
             if let State::Serving(session) = connection.state {
-                assert_eq!(self.sessions[session].presence, Presence::Connected(id));
+                assert_eq!(self.clients.sessions[session].presence, Presence::Connected(id));
             }
         }
         let (mut connected, mut living) = (0, 0);
-        for (id, session) in self.sessions.iter() {
+        for (id, session) in self.clients.sessions.iter() {
             self.check_session(id, session);
             connected += usize::from(session.connection().is_some());
             living += usize::from(session.presence != Presence::Over);
         }
         let queueing = self.connections.iter().filter(|(_, one)| one.outbox.queues_at_most_once).count();
-        self.sender.check_invariants(queueing);
-        assert_eq!(self.clients.len(), living, "every session has its Client Identifier");
-        assert_eq!(connected, self.connected, "connected clients are counted");
-        let members: usize = self.groups.iter().map(|(_, group)| group.members().len()).sum();
-        assert_eq!(members, self.shared_subscriptions, "members of groups are counted");
-        for (id, group) in self.groups.iter() {
+        self.output.sender.check_invariants(queueing);
+        assert_eq!(self.clients.directory.len(), living, "every session has its Client Identifier");
+        assert_eq!(connected, self.clients.connected, "connected clients are counted");
+        let members: usize = self.routing.groups.iter().map(|(_, group)| group.members().len()).sum();
+        assert_eq!(members, self.routing.members, "members of groups are counted");
+        for (id, group) in self.routing.groups.iter() {
             assert!(!group.members().is_empty(), "a group without members is forgotten");
             for (place, member) in group.members().iter().enumerate() {
-                let is_connected = self.sessions[member.session].connection().is_some();
+                let is_connected = self.clients.sessions[member.session].connection().is_some();
                 let is_told = is_connected == (place < group.connected());
                 assert!(is_told || self.is_told_later(member.session), "groups know who is connected");
             }
-            let entry = self.trie.values(group.filter).get(group.position as usize);
+            let entry = self.routing.trie.values(group.filter).get(group.position as usize);
             assert_eq!(entry.map(|entry| entry.target), Some(Target::Group(id)), "a group is in the trie");
         }
     }
@@ -595,7 +495,10 @@ impl Broker {
     fn check_session(&self, id: SessionId, session: &Session) {
         session.check_invariants();
         if session.presence != Presence::Over {
-            assert_eq!(self.clients.find(&session.client_identifier, &self.sessions), Some(id));
+            assert_eq!(
+                self.clients.directory.find(&session.client_identifier, &self.clients.sessions),
+                Some(id)
+            );
         }
         if let Presence::Connected(connection) = session.presence {
             assert_eq!(self.connections[connection].state, State::Serving(id));
@@ -606,11 +509,11 @@ impl Broker {
         for (held, position) in session.subscriptions.iter() {
             let is_there = match held {
                 Held::Filter(filter) => {
-                    let entry = self.trie.values(filter).get(position as usize);
+                    let entry = self.routing.trie.values(filter).get(position as usize);
                     entry.is_some_and(|entry| entry.target == Target::Session(id))
                 }
                 Held::Group(group) => {
-                    let group = self.groups.find(group);
+                    let group = self.routing.groups.find(group);
                     let member = group.and_then(|group| group.members().get(position as usize));
                     member.is_some_and(|member| member.session == id)
                 }

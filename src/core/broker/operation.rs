@@ -120,8 +120,9 @@ impl Broker {
                 self.resume_publish(id, session, delivery, distribution)
             }
             Some(Operation::Successor) => {
-                let Self { sessions, turn, waiting, .. } = self;
-                let must_wait = waiting.has_unlinked(&sessions[session].client_identifier, turn);
+                let must_wait = self
+                    .waiting
+                    .has_unlinked(&self.clients.sessions[session].client_identifier, &mut self.turn);
                 if must_wait {
                     self.wait_for_predecessor(id);
                 }
@@ -146,7 +147,7 @@ impl Broker {
         distribution.is_recorded |= self.take_awaited() != Awaited::Nothing;
         if let Delivery::ExactlyOnce(identifier) = delivery {
             // On another connection it would be taken for a new one.
-            self.sessions[session].incoming.insert(identifier);
+            self.clients.sessions[session].incoming.insert(identifier);
         }
         self.waiting.operations.insert(id, Operation::Publish(delivery, distribution));
         self.defer(id);

@@ -49,10 +49,9 @@ enum Due {
 impl Broker {
     /// Asks for what waits in the store for a client that will need it soon.
     pub(super) fn fetch_more(&mut self, session: SessionId) {
-        let Self { journal, sessions, .. } = self;
-        let Some(journal) = journal else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
         let Some(number) = journal.number_of(session) else { return };
-        let Some(outgoing) = &sessions[session].outgoing else { return };
+        let Some(outgoing) = &self.clients.sessions[session].outgoing else { return };
         let (count, bytes) = outgoing.waiting_here();
         if outgoing.backlog.is_some() && count < FETCH_BELOW && bytes < FETCH_BELOW_BYTES {
             journal.fetches.ask(number);
@@ -62,18 +61,19 @@ impl Broker {
     /// Whether [`Broker::take_fetches`] has something to do now.
     pub fn wants_pages(&self) -> bool {
         let waits = |journal: &crate::core::journal::OpenJournal| journal.fetches.first_waiting().is_some();
-        self.journal.as_ref().is_some_and(waits) && self.page_length() > 0
+        self.persistence.journal.as_ref().is_some_and(waits) && self.page_length() > 0
     }
 
     /// What is to be read for clients now: as much as there is room for. To be asked once a turn.
     pub fn take_fetches(&mut self, now: Time) -> Vec<Fetch> {
         self.advance(now);
         let mut fetches = Vec::new();
-        let before = self.statistics.expired;
+        let before = self.output.statistics.expired;
         for _ in 0..FETCHES_PER_CALL {
             self.turn.take(steps::PACKET);
-            let expired = usize::try_from(self.statistics.expired - before).unwrap_or(usize::MAX);
-            let Some(number) = self.journal.as_ref().and_then(|journal| journal.fetches.first_waiting())
+            let expired = usize::try_from(self.output.statistics.expired - before).unwrap_or(usize::MAX);
+            let Some(number) =
+                self.persistence.journal.as_ref().and_then(|journal| journal.fetches.first_waiting())
             else {
                 break;
             };
@@ -96,7 +96,7 @@ impl Broker {
 
     /// A session does not wait to be read for any more, or behind the others.
     fn withdraw(&mut self, number: SessionNumber, asks_again: bool) {
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut self.persistence.journal {
             journal.fetches.withdraw(number);
             if asks_again {
                 journal.fetches.ask(number);
@@ -108,9 +108,9 @@ impl Broker {
     /// down. While nothing more may be kept, messages still come one at a time, or who waits for them might wait for
     /// ever.
     fn page_length(&self) -> usize {
-        let Some(journal) = &self.journal else { return 0 };
+        let Some(journal) = &self.persistence.journal else { return 0 };
         let underway = journal.fetches.underway_bytes();
-        let limit = self.limits.memory.unwrap_or(usize::MAX);
+        let limit = self.options.limits.memory.unwrap_or(usize::MAX);
         let most = UNDERWAY_BYTES_MAXIMUM.min(limit / UNDERWAY_SHARE);
         if journal.is_full() || underway >= most {
             return 0;
@@ -135,26 +135,26 @@ impl Broker {
             }
             return self.read_legacy(length).map_or(Due::Over, Due::Read);
         }
-        let Self { journal, sessions, connections, statistics, now, .. } = self;
-        let Some(journal) = journal else { return Due::Over };
+        let Some(journal) = &mut self.persistence.journal else { return Due::Over };
         let Some(session) = journal.session_of(number) else { return Due::Over };
-        let state = &mut sessions[session];
+        let state = &mut self.clients.sessions[session];
         let Some(id) = state.connection() else { return Due::Over };
         // Where there is room for one message at a time, it goes to a client that takes what it gets. Another one asks
         // again when it has taken something.
-        if length == 1 && !connections[id].outbox.is_empty() {
+        if length == 1 && !self.connections[id].outbox.is_empty() {
             return Due::Over;
         }
         let Some(outgoing) = &mut state.outgoing else { return Due::Over };
-        let (expired, has_more) = outgoing.drop_expired(*now, most_expired);
-        statistics.expired += expired.len() as u64;
+        let (expired, has_more) = outgoing.drop_expired(self.clock.now, most_expired);
+        self.output.statistics.expired += expired.len() as u64;
         // To settle them can wait: what is fresh comes first, and their number is bounded by nothing.
-        journal.leave(number, expired, *now);
+        journal.leave(number, expired, self.clock.now);
         if has_more {
             return Due::Later;
         }
         let Some(backlog) = &mut outgoing.backlog else { return Due::Expired(session) };
-        let is_stored = backlog.first().is_some_and(|first| journal.is_stored(first, session, *now));
+        let is_stored =
+            backlog.first().is_some_and(|first| journal.is_stored(first, session, self.clock.now));
         if !is_stored {
             return Due::Over;
         }
@@ -170,10 +170,10 @@ impl Broker {
     pub fn pages(&mut self, pages: &Pages, now: Time) {
         self.advance(now);
         self.turn.begin_input();
-        let spares = &mut self.sender.spares;
+        let spares = &mut self.output.sender.spares;
         let messages: Vec<Message> = pages.messages.iter().map(|message| message.message(spares)).collect();
         for page in &pages.pages {
-            let Some(journal) = &mut self.journal else { return };
+            let Some(journal) = &mut self.persistence.journal else { return };
             let is_last = journal.fetches.have_come(page.session, page.copies.len());
             let session = journal.session_of(page.session);
             let is_taken = self.take_legacy(page, &messages)
@@ -190,7 +190,7 @@ impl Broker {
 
     /// Lets what has been read for a session wait here. False if the session does not wait for it any more.
     fn take_page(&mut self, session: SessionId, page: &Page, messages: &[Message]) -> bool {
-        let Some(outgoing) = self.sessions[session].outgoing.as_deref_mut() else { return false };
+        let Some(outgoing) = self.clients.sessions[session].outgoing.as_deref_mut() else { return false };
         let Some(backlog) = &mut outgoing.backlog else { return false };
         let found = || page.copies.iter().filter_map(|copy| copy.found.as_ref());
         let bytes = found().map(|(place, _)| messages[*place].memory()).sum();
@@ -214,7 +214,7 @@ impl Broker {
             let Some((place, form)) = &copy.found else { continue };
             let queued =
                 queued(copy.number, messages[*place].clone(), form, groups.get(index).copied().flatten());
-            self.sessions[session].outgoing_mut().push(queued);
+            self.clients.sessions[session].outgoing_mut().push(queued);
         }
         true
     }
@@ -227,16 +227,16 @@ impl Broker {
         number: SessionNumber,
         lost: VecDeque<MessageNumber>,
     ) {
-        let client = session.and_then(|session| self.sessions.find(session));
+        let client = session.and_then(|session| self.clients.sessions.find(session));
         let client = client.map_or("of a session that has ended", |session| &session.client_identifier);
         let client = Escaped(client);
         warn!(
             "Warning: the number of messages for client {client} that are missing in the store, or damaged, is {}.",
             lost.len()
         );
-        self.statistics.missing += lost.len() as u64;
-        if let Some(journal) = &mut self.journal {
-            journal.leave(number, lost, self.now);
+        self.output.statistics.missing += lost.len() as u64;
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.leave(number, lost, self.clock.now);
         }
     }
 }

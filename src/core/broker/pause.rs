@@ -21,7 +21,8 @@ impl Broker {
     /// Acknowledgements never have to, though they make records: they settle what takes more room.
     #[inline]
     pub(super) fn must_pause_for(&mut self, id: ConnectionId, frame: &Frame<'_>) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.is_full()) && self.pauses_for(id, frame)
+        self.persistence.journal.as_ref().is_some_and(|journal| journal.is_full())
+            && self.pauses_for(id, frame)
     }
 
     #[cold]
@@ -39,7 +40,7 @@ impl Broker {
             (CONNECT, State::Greeting) => match decode(frame, version) {
                 Ok(Packet::Connect(connect)) if self.has_storage_room() && self.is_kept_by(&connect) => {
                     // If it waits in vain it is answered in the form of its version.
-                    let rules = Rc::clone(self.rules.of(self.connections[id].listener));
+                    let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
                     self.negotiate(id, &connect, &rules);
                     true
                 }
@@ -50,7 +51,7 @@ impl Broker {
         if must_wait {
             self.connections[id].is_paused = true;
             self.stop_connect_timer(id);
-            if let Some(journal) = &mut self.journal {
+            if let Some(journal) = &mut self.persistence.journal {
                 journal.pause(id);
             }
         }
@@ -64,7 +65,7 @@ impl Broker {
             Some(interval) => interval > 0,
             None => !connect.clean_start && connect.version != ProtocolVersion::V5,
         };
-        let known = self.clients.find(connect.client_identifier, &self.sessions);
+        let known = self.clients.directory.find(connect.client_identifier, &self.clients.sessions);
         outlives || known.is_some_and(|known| self.is_kept(known))
     }
 
@@ -75,7 +76,10 @@ impl Broker {
         if publish.retain || qos == QoS::ExactlyOnce && self.is_kept(session) {
             return true;
         }
-        if qos == QoS::AtMostOnce && !self.switches.queues_at_most_once && !self.switches.raises_qos {
+        if qos == QoS::AtMostOnce
+            && !self.options.switches.queues_at_most_once
+            && !self.options.switches.raises_qos
+        {
             return false;
         }
         let connection = &self.connections[id];
@@ -83,7 +87,7 @@ impl Broker {
             connection.extension.as_ref().and_then(|extension| extension.inbound_aliases.topic(alias))
         });
         let Some(topic) = publish.topic.or(aliased) else { return false };
-        let name = mounted_name(self.rules.of(connection.listener), topic);
+        let name = mounted_name(self.options.rules.of(connection.listener), topic);
         let name = name.unwrap_or_else(|| topic.as_str().to_owned());
         TopicName::new(&name).is_ok_and(|topic| self.is_for_kept(topic))
     }

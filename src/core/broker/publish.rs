@@ -43,9 +43,9 @@ impl Broker {
             return Ok(Step::Done);
         }
         shortcut::note(Shortcut::Relay);
-        self.statistics.publishes_received += 1;
-        self.statistics.publish_bytes_received += publish.payload.len() as u64;
-        let mut keepable = Keepable::plain(matched.topic(), publish, !self.sender.must_look());
+        self.output.statistics.publishes_received += 1;
+        self.output.statistics.publish_bytes_received += publish.payload.len() as u64;
+        let mut keepable = Keepable::plain(matched.topic(), publish, !self.output.sender.must_look());
         self.begin_message(Some(id));
         let before = self.connections[id].outbox.end();
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
@@ -77,7 +77,7 @@ impl Broker {
                 Delivery::ExactlyOnce(_) if count > 0 && !self.is_new(id, session, publish.delivery) => break,
                 Delivery::ExactlyOnce(identifier) => AcknowledgementKind::PubRec.plain(identifier),
             };
-            let mut keepable = Keepable::plain(matched.topic(), &publish, !self.sender.must_look());
+            let mut keepable = Keepable::plain(matched.topic(), &publish, !self.output.sender.must_look());
             let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
             let reason_code = match is_begun {
                 true => {
@@ -94,13 +94,13 @@ impl Broker {
                 break;
             }
             if let Delivery::ExactlyOnce(identifier) = publish.delivery {
-                self.sessions[session].incoming.insert(identifier);
+                self.clients.sessions[session].incoming.insert(identifier);
             }
         }
         self.turn.take(begun * share);
-        self.statistics.packets_received += count as u64 - 1;
-        self.statistics.publishes_received += count as u64;
-        self.statistics.publish_bytes_received += payload_bytes as u64;
+        self.output.statistics.packets_received += count as u64 - 1;
+        self.output.statistics.publishes_received += count as u64;
+        self.output.statistics.publish_bytes_received += payload_bytes as u64;
         self.acknowledge_together(id, answers.split_at(count - usize::from(last.is_some())).0);
         if let Some((delivery, reason_code)) = last {
             let before = self.connections[id].outbox.end();
@@ -114,7 +114,7 @@ impl Broker {
     pub(super) fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
         let is_known_not_to_subscribe = |subscriber: &Subscriber| match subscriber.target {
             Target::Session(other) => other != session,
-            Target::Group(_) => self.sessions[session].subscriptions.is_empty(),
+            Target::Group(_) => self.clients.sessions[session].subscriptions.is_empty(),
         };
         self.may_answer_together(id, session) && matched.subscribers().iter().all(is_known_not_to_subscribe)
     }
@@ -130,8 +130,10 @@ impl Broker {
             return;
         }
         let bytes = answers.as_flattened();
-        self.connections[id].outbox.push(&mut self.sender.dirty, |outbox| outbox.extend_from_slice(bytes));
-        self.sender.packets += answers.len() as u64;
+        self.connections[id]
+            .outbox
+            .push(&mut self.output.sender.dirty, |outbox| outbox.extend_from_slice(bytes));
+        self.output.sender.packets += answers.len() as u64;
     }
 
     pub(super) fn handle_publish(
@@ -160,14 +162,14 @@ impl Broker {
     /// those.
     #[inline(always)]
     pub(super) fn is_new(&self, id: ConnectionId, session: SessionId, delivery: Delivery) -> bool {
-        let incoming = &self.sessions[session].incoming;
+        let incoming = &self.clients.sessions[session].incoming;
         if delivery == Delivery::AtMostOnce || incoming.is_empty() {
             return true;
         }
         let is_repeat =
             matches!(delivery, Delivery::ExactlyOnce(identifier) if incoming.contains(identifier));
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
-        let has_place = !is_v5 || incoming.len() < usize::from(self.limits.receive_maximum);
+        let has_place = !is_v5 || incoming.len() < usize::from(self.options.limits.receive_maximum);
         has_place && !is_repeat && !self.lacks_memory_for(delivery, incoming.len())
     }
 
@@ -191,7 +193,7 @@ impl Broker {
             return Ok(false);
         }
         if let Delivery::ExactlyOnce(identifier) = delivery
-            && self.sessions[session].incoming.contains(identifier)
+            && self.clients.sessions[session].incoming.contains(identifier)
         {
             if is_planted(planted::Fault::RepeatedDelivery) {
                 return Ok(false);
@@ -200,7 +202,7 @@ impl Broker {
             self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
             return Ok(true);
         }
-        if self.lacks_memory_for(delivery, self.sessions[session].incoming.len()) {
+        if self.lacks_memory_for(delivery, self.clients.sessions[session].incoming.len()) {
             return Err(Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
         }
         Err(Fault::new(
@@ -219,7 +221,7 @@ impl Broker {
         let Some(alias) = publish.properties.topic_alias() else {
             return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
         };
-        if alias > self.rules.of(self.connections[id].listener).topic_alias_maximum {
+        if alias > self.options.rules.of(self.connections[id].listener).topic_alias_maximum {
             // [MQTT-3.3.2-9]
             return Err(Fault::new(ReasonCode::TopicAliasInvalid, "a Topic Alias above the maximum"));
         }
@@ -254,12 +256,12 @@ impl Broker {
         topic: TopicName<'_>,
         split: (Properties<'_>, Time),
     ) -> Result<Step, Fault> {
-        if self.rules.concern_publish() {
+        if self.options.rules.concern_publish() {
             self.check_publish(id, publish)?;
-            if publish.payload.len() > self.limits.payload_size {
+            if publish.payload.len() > self.options.limits.payload_size {
                 return self.leave_out(id, session, publish, topic);
             }
-            if let Some(mounted) = mounted_name(self.rules.of(self.connections[id].listener), topic) {
+            if let Some(mounted) = mounted_name(self.options.rules.of(self.connections[id].listener), topic) {
                 let topic = TopicName::new(&mounted).map_err(|_| {
                     Fault::new(ReasonCode::TopicNameInvalid, "no topic below the mount point")
                 })?;
@@ -280,10 +282,10 @@ impl Broker {
         if self.is_repeated(id, session, publish.delivery)? {
             return Ok(Step::Done);
         }
-        let client = Escaped(&self.sessions[session].client_identifier);
+        let client = Escaped(&self.clients.sessions[session].client_identifier);
         let (length, topic) = (publish.payload.len(), Escaped(topic.as_str()));
         info!(target: "notice", "Dropped too large PUBLISH from {client} ('{topic}', ... ({length} bytes)).");
-        self.statistics.refused += 1;
+        self.output.statistics.refused += 1;
         let before = self.connections[id].outbox.end();
         self.conclude(id, session, publish.delivery, ReasonCode::QuotaExceeded, before)?;
         Ok(Step::Done)
@@ -314,8 +316,8 @@ impl Broker {
         if self.is_repeated(id, session, publish.delivery)? {
             return Ok(Step::Done);
         }
-        self.statistics.publishes_received += 1;
-        self.statistics.publish_bytes_received += publish.payload.len() as u64;
+        self.output.statistics.publishes_received += 1;
+        self.output.statistics.publish_bytes_received += publish.payload.len() as u64;
         let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
         let before = self.connections[id].outbox.end();
         let reason = match verdict {
@@ -326,7 +328,7 @@ impl Broker {
             // Only the broker itself speaks about itself.
             _ if topic.is_about_the_broker() => ReasonCode::NotAuthorized,
             _ => {
-                let publisher = publish.retain.then(|| self.sessions[session].publisher().written());
+                let publisher = publish.retain.then(|| self.clients.sessions[session].publisher().written());
                 let publication = Publication {
                     topic,
                     payload: publish.payload,
@@ -337,7 +339,7 @@ impl Broker {
                     expires,
                 };
                 if self.is_unanswered(id, publish.delivery) || self.lacks_room(session, &publication) {
-                    self.statistics.refused += 1;
+                    self.output.statistics.refused += 1;
                     if !self.can_be_told(id, publish.delivery) {
                         self.leave_unanswered(id);
                         return Ok(Step::Done);
@@ -348,7 +350,7 @@ impl Broker {
                     if is_planted(planted::Fault::RefusedDelivered) {
                         self.publish(&mut Keepable::new(publication), (id, session));
                     }
-                    self.statistics.refused += 1;
+                    self.output.statistics.refused += 1;
                     ReasonCode::QuotaExceeded
                 } else {
                     match self.publish(&mut Keepable::new(publication), (id, session)) {
@@ -372,7 +374,7 @@ impl Broker {
         publish: &Publish<'_>,
         topic: TopicName<'_>,
     ) -> Option<Verdict> {
-        if self.is_open {
+        if self.permission.is_open {
             return Some(Verdict::Granted);
         }
         let question = Question::Publish { topic, qos: publish.delivery.qos(), retain: publish.retain };
@@ -390,7 +392,7 @@ impl Broker {
         for (property, encoded) in properties.encoded() {
             match property {
                 Property::MessageExpiryInterval(seconds) => {
-                    expires = self.now + Duration::from_seconds(u64::from(seconds));
+                    expires = self.clock.now + Duration::from_seconds(u64::from(seconds));
                 }
                 Property::TopicAlias(_) => {}
                 // [MQTT-3.3.4-6]
@@ -431,9 +433,9 @@ impl Broker {
         if let Delivery::ExactlyOnce(identifier) = delivery {
             // A refused identifier is free at once [MQTT-4.3.3-9].
             if self.can_be_told(id, delivery) && reason.is_error() {
-                self.sessions[session].incoming.remove(identifier);
+                self.clients.sessions[session].incoming.remove(identifier);
             } else {
-                self.sessions[session].incoming.insert(identifier);
+                self.clients.sessions[session].incoming.insert(identifier);
                 if self.is_kept(session) {
                     self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
                     awaited = self.recorded(session);
@@ -483,13 +485,13 @@ impl Broker {
     #[inline]
     fn is_unanswered(&self, id: ConnectionId, delivery: Delivery) -> bool {
         delivery != Delivery::AtMostOnce
-            && self.journal.as_ref().is_some_and(|journal| journal.is_unanswered(id))
+            && self.persistence.journal.as_ref().is_some_and(|journal| journal.is_unanswered(id))
     }
 
     /// Leaves a message unanswered that there is no room for, as versions before 5.0 have no word for that. Nothing of
     /// it has taken effect; its client sends it again on another connection.
     fn leave_unanswered(&mut self, id: ConnectionId) {
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut self.persistence.journal {
             journal.leave_unanswered(id);
         }
     }
@@ -504,7 +506,7 @@ impl Broker {
         identifier: PacketIdentifier,
         reason_code: ReasonCode,
     ) -> Result<(), Fault> {
-        let may_be_plain = self.may_be_short() && reason_code == ReasonCode::Success;
+        let may_be_plain = self.options.may_be_short() && reason_code == ReasonCode::Success;
         if may_be_plain && self.acknowledge_plainly(id, kind, identifier) {
             shortcut::note(Shortcut::AcknowledgePlainly);
             return Ok(());
@@ -524,8 +526,8 @@ impl Broker {
         let packet = kind.plain(identifier);
         let is_small_enough = packet.len() <= connection.maximum_packet_size();
         if is_small_enough {
-            connection.outbox.push(&mut self.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
-            self.sender.packets += 1;
+            connection.outbox.push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
+            self.output.sender.packets += 1;
         }
         is_small_enough
     }
@@ -560,7 +562,7 @@ impl Broker {
         session: SessionId,
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
-        let is_known = self.sessions[session].incoming.remove(identifier);
+        let is_known = self.clients.sessions[session].incoming.remove(identifier);
         if is_known {
             self.record(session, Urgency::Urgent, |number| Record::Released(number, identifier));
         }
@@ -579,12 +581,11 @@ impl Broker {
             return 0;
         }
         let most = self.answers_at_once(id);
-        let Self { sessions, connections, sender, .. } = self;
-        let incoming = &mut sessions[session].incoming;
-        let connection = &mut connections[id];
+        let incoming = &mut self.clients.sessions[session].incoming;
+        let connection = &mut self.connections[id];
         let must_be_known = connection.version == ProtocolVersion::V5;
         let mut count = 0;
-        connection.outbox.push(&mut sender.dirty, |answers| {
+        connection.outbox.push(&mut self.output.sender.dirty, |answers| {
             for identifier in plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(most) {
                 if !incoming.remove(identifier) && must_be_known {
                     break;
@@ -593,7 +594,7 @@ impl Broker {
                 count += 1;
             }
         });
-        sender.packets += count as u64;
+        self.output.sender.packets += count as u64;
         count
     }
 
@@ -615,10 +616,10 @@ impl Broker {
 
     /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.
     pub(super) fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>) -> Result<(), Fault> {
-        let Self { connections, sessions, sender, .. } = self;
-        let connection = &mut connections[id];
-        let client = connection.session().map_or("", |session| &sessions[session].client_identifier);
-        sender.packet(connection, client, packet).map_err(|_| too_large(packet.name()))
+        let connection = &mut self.connections[id];
+        let client =
+            connection.session().map_or("", |session| &self.clients.sessions[session].client_identifier);
+        self.output.sender.packet(connection, client, packet).map_err(|_| too_large(packet.name()))
     }
 }
 

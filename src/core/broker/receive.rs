@@ -32,7 +32,7 @@ impl Broker {
     /// Bytes arrived. Whole packets are worked off where they lie; only what is left of a cut one is kept.
     pub fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) -> Intake {
         self.advance(now);
-        self.statistics.bytes_received += bytes.len() as u64;
+        self.output.statistics.bytes_received += bytes.len() as u64;
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
         if connection.is_paused {
             connection.inbox.append(bytes);
@@ -49,7 +49,7 @@ impl Broker {
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
         if connection.outbox.is_lost() {
             // No one reads the answers.
-            connection.outbox.clear(&mut self.sender.dirty);
+            connection.outbox.clear(&mut self.output.sender.dirty);
         }
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
         let is_its_own = !connection.is_deferred && waiting > KEPT_UNDER_PRESSURE;
@@ -148,7 +148,7 @@ impl Broker {
     fn packet_size_limit(&self, id: ConnectionId) -> usize {
         match self.connections.find(id).map(|connection| (connection.state, connection.listener)) {
             Some((State::Serving(_), listener)) => self.packet_size_maximum(listener),
-            _ => self.limits.connect_packet_size,
+            _ => self.options.limits.connect_packet_size,
         }
     }
 
@@ -182,7 +182,7 @@ impl Broker {
                     return bytes.len();
                 }
             };
-            connection.last_heard = self.now;
+            connection.last_heard = self.clock.now;
             if self.must_pause_for(id, &frame) {
                 return used;
             }
@@ -212,7 +212,7 @@ impl Broker {
                 }
             };
             let is_kept = matches!(outcome, Ok(Step::Parked | Step::Suspended));
-            self.statistics.packets_received += u64::from(!is_kept);
+            self.output.statistics.packets_received += u64::from(!is_kept);
             match outcome {
                 Ok(Step::Done) => used += frame.length,
                 Ok(Step::Several(length)) => used += length,
@@ -234,8 +234,8 @@ impl Broker {
         version: ProtocolVersion,
         limit: usize,
     ) -> Option<(usize, bool)> {
-        let is_changed = self.rules.concern_publish() || self.switches.raises_qos;
-        if !self.is_open || is_changed || !self.may_be_short() {
+        let is_changed = self.options.rules.concern_publish() || self.options.switches.raises_qos;
+        if !self.permission.is_open || is_changed || !self.options.may_be_short() {
             return Some((0, false));
         }
         let longest = limit.min(COPIED_PAYLOAD_MAXIMUM);
@@ -243,7 +243,7 @@ impl Broker {
         if run.count < 2 || !is_plain_topic(run.topic) {
             return Some((run.bytes.len(), false));
         }
-        let Some(matched) = self.matches.find(&self.trie, run.topic) else {
+        let Some(matched) = self.routing.matches.find(&self.routing.trie, run.topic) else {
             return Some((run.bytes.len(), false));
         };
         let receivers = matched.subscribers().len();
@@ -277,7 +277,7 @@ impl Broker {
         if self.waiting.has_begun(id) {
             return self.go_on_packet(id, session, frame);
         }
-        let may_be_short = self.may_be_short();
+        let may_be_short = self.options.may_be_short();
         let Some(unchecked) = unchecked_publish(frame, version)? else {
             return match plain_acknowledgement(frame) {
                 Some(plain) if may_be_short => self.handle_plain(id, session, plain, rest),
@@ -285,16 +285,16 @@ impl Broker {
             };
         };
         if may_be_short
-            && self.is_open
-            && !self.rules.concern_publish()
+            && self.permission.is_open
+            && !self.options.rules.concern_publish()
             && self.takes_all(id)
             && is_plain_topic(unchecked.topic)
             && let Some(publish) = unchecked.plain(version)
-            && let Some(matched) = self.matches.find(&self.trie, unchecked.topic)
+            && let Some(matched) = self.routing.matches.find(&self.routing.trie, unchecked.topic)
             && self.fits_share(&matched, publish.delivery.qos())
         {
             if publish.delivery != Delivery::AtMostOnce
-                && self.journal.is_none()
+                && self.persistence.journal.is_none()
                 && self.may_answer_later(id, session, &matched)
                 && self.is_new(id, session, publish.delivery)
             {
@@ -325,7 +325,7 @@ impl Broker {
         };
         if count > 0 {
             shortcut::note(Shortcut::of_acknowledgements(kind));
-            self.statistics.packets_received += count as u64 - 1;
+            self.output.statistics.packets_received += count as u64 - 1;
             return Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH));
         }
         match kind {
@@ -388,7 +388,7 @@ impl Broker {
         match decode(frame, connection.version) {
             Ok(Packet::Connect(connect)) => {
                 let outcome = self.handle_connect(id, &connect, frame.packet);
-                self.statistics.connects += u64::from(!matches!(outcome, Ok(Step::Parked)));
+                self.output.statistics.connects += u64::from(!matches!(outcome, Ok(Step::Parked)));
                 outcome
             }
             Ok(_) => Err(Fault::protocol_error("the first packet is not CONNECT")),
@@ -435,7 +435,7 @@ impl Broker {
 
     fn trace(&self, session: SessionId, packet: &Packet<'_>) {
         if log_enabled!(Level::Debug) {
-            let client = &self.sessions[session].client_identifier;
+            let client = &self.clients.sessions[session].client_identifier;
             debug!("Received {}", Described { packet, direction: "from", client });
         }
     }
@@ -472,10 +472,10 @@ impl Broker {
         if let Some(timer) = connection.timer.take()
             && !is_planted(planted::Fault::ForgottenTimer)
         {
-            self.wheel.cancel(timer);
+            self.clock.wheel.cancel(timer);
         }
-        connection.outbox.clear(&mut self.sender.dirty);
-        if let Some(journal) = &mut self.journal {
+        connection.outbox.clear(&mut self.output.sender.dirty);
+        if let Some(journal) = &mut self.persistence.journal {
             journal.forget(id);
         }
     }

@@ -40,7 +40,7 @@ impl Broker {
         if self.is_kept(session) {
             return 0;
         }
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         // What waits may go after the first one already, and the next may answer it.
         if !outgoing.is_at_rest() {
             return 0;
@@ -48,7 +48,9 @@ impl Broker {
         let (mut count, mut vain) = (0, 0);
         for identifier in plain_acknowledgements(kind, bytes) {
             let settled = match kind {
-                AcknowledgementKind::PubAck => outgoing.acknowledge(identifier, &mut self.sender.spares),
+                AcknowledgementKind::PubAck => {
+                    outgoing.acknowledge(identifier, &mut self.output.sender.spares)
+                }
                 _ => outgoing.complete(identifier),
             };
             match settled {
@@ -59,7 +61,7 @@ impl Broker {
             count += 1;
         }
         if count > vain {
-            outgoing.progress(self.now);
+            outgoing.progress(self.clock.now);
         }
         count
     }
@@ -71,13 +73,12 @@ impl Broker {
             return 0;
         }
         let most = self.answers_at_once(id);
-        let Self { sessions, connections, sender, now, .. } = self;
-        let outgoing = sessions[session].outgoing_mut();
-        let outbox = &mut connections[id].outbox;
+        let outgoing = self.clients.sessions[session].outgoing_mut();
+        let outbox = &mut self.connections[id].outbox;
         let (mut count, mut repeats, mut ends_at) = (0, 0, outbox.end());
-        outbox.push(&mut sender.dirty, |answers| {
+        outbox.push(&mut self.output.sender.dirty, |answers| {
             for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(most) {
-                match outgoing.receive(identifier, false, &mut sender.spares) {
+                match outgoing.receive(identifier, false, &mut self.output.sender.spares) {
                     Settled::Done => {}
                     Settled::Repeated => repeats += 1,
                     Settled::Unknown | Settled::OutOfPlace => break,
@@ -85,12 +86,12 @@ impl Broker {
                 let answer = AcknowledgementKind::PubRel.plain(identifier);
                 answers.extend_from_slice(&answer);
                 (count, ends_at) = (count + 1, ends_at + answer.len() as u64);
-                outgoing.released(identifier, *now, ends_at, 0);
+                outgoing.released(identifier, self.clock.now, ends_at, 0);
             }
         });
-        sender.packets += count as u64;
+        self.output.sender.packets += count as u64;
         if count > repeats {
-            outgoing.progress(*now);
+            outgoing.progress(self.clock.now);
         }
         if count > 0 {
             self.retry_later(session);
@@ -103,10 +104,10 @@ impl Broker {
         session: SessionId,
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
-        let outgoing = self.sessions[session].outgoing_mut();
-        match outgoing.acknowledge(identifier, &mut self.sender.spares) {
+        let outgoing = self.clients.sessions[session].outgoing_mut();
+        match outgoing.acknowledge(identifier, &mut self.output.sender.spares) {
             Settled::Done => {
-                outgoing.progress(self.now);
+                outgoing.progress(self.clock.now);
                 if outgoing.is_at_rest() {
                     self.settle_acknowledged(session);
                 } else {
@@ -126,11 +127,11 @@ impl Broker {
         identifier: PacketIdentifier,
         is_refused: bool,
     ) -> Result<(), Fault> {
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         let number = outgoing.number_in_flight(identifier);
-        let settled = outgoing.receive(identifier, is_refused, &mut self.sender.spares);
+        let settled = outgoing.receive(identifier, is_refused, &mut self.output.sender.spares);
         if matches!(settled, Settled::Done) {
-            outgoing.progress(self.now);
+            outgoing.progress(self.clock.now);
         }
         match settled {
             Settled::Done if is_refused => {
@@ -178,7 +179,7 @@ impl Broker {
         };
         self.acknowledge_when(id, awaited, AcknowledgementKind::PubRel, identifier, ReasonCode::Success)?;
         let ends_at = self.connections[id].outbox.end();
-        self.sessions[session].outgoing_mut().released(identifier, self.now, ends_at, batch);
+        self.clients.sessions[session].outgoing_mut().released(identifier, self.clock.now, ends_at, batch);
         self.retry_later(session);
         Ok(())
     }
@@ -188,10 +189,10 @@ impl Broker {
         session: SessionId,
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         match outgoing.complete(identifier) {
             Settled::Done => {
-                outgoing.progress(self.now);
+                outgoing.progress(self.clock.now);
                 let is_at_rest = outgoing.is_at_rest();
                 self.record(session, Urgency::Lazy, |number| Record::Completed(number, identifier));
                 if !is_at_rest {
@@ -221,7 +222,7 @@ impl Broker {
 
     /// More could be sent to a session: it goes on in a later turn.
     pub(super) fn list(&mut self, session: SessionId) {
-        let Some(outgoing) = &mut self.sessions[session].outgoing else { return };
+        let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return };
         if !outgoing.is_listed {
             outgoing.is_listed = true;
             self.waiting.sessions.push_back(session);
@@ -233,7 +234,7 @@ impl Broker {
         let Some(id) = self.waiting.sessions.pop_front() else { return };
         self.turn.begin_share(self.waiting.sessions.len());
         self.turn.take(steps::PACKET);
-        if let Some(session) = self.sessions.find_mut(id) {
+        if let Some(session) = self.clients.sessions.find_mut(id) {
             if let Some(outgoing) = &mut session.outgoing {
                 outgoing.is_listed = false;
             }
@@ -245,15 +246,14 @@ impl Broker {
     fn send_waiting(&mut self, session: SessionId) -> Next {
         let (durable, prepares) = (self.durable_batch(), self.must_prepare(session, QoS::ExactlyOnce));
         loop {
-            let Self { sessions, connections, limits, .. } = self;
-            let state = &mut sessions[session];
+            let state = &mut self.clients.sessions[session];
             let Some(id) = state.connection() else { return Next::Nothing };
             let Some(outgoing) = &mut state.outgoing else { return Next::Nothing };
             if outgoing.is_at_rest() {
                 self.look_for_at_most_once(session);
                 return Next::Nothing;
             }
-            if connections[id].outbox.len() >= limits.outbox_refill_bytes {
+            if self.connections[id].outbox.len() >= self.options.limits.outbox_refill_bytes {
                 return Next::Nothing;
             }
             if self.turn.is_over() {
@@ -264,7 +264,9 @@ impl Broker {
                 self.resend_next(id, session, index);
                 continue;
             }
-            if let (Some(batch), Some(journal)) = (outgoing.resends_after(durable), &mut self.journal) {
+            if let (Some(batch), Some(journal)) =
+                (outgoing.resends_after(durable), &mut self.persistence.journal)
+            {
                 journal.suspend_until(batch, session);
             }
             let Some(queued) = outgoing.next_to_begin(prepares) else {
@@ -280,27 +282,27 @@ impl Broker {
     /// Looks for a Packet Identifier for the next message in the queue. Tells whether it may be sent.
     #[cold]
     fn make_place(&mut self, session: SessionId, prepares: bool) -> bool {
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         self.turn.take(outgoing.make_place() / steps::COPIED_PER_STEP);
         outgoing.may_begin_next(prepares)
     }
 
     fn begin_queued(&mut self, id: ConnectionId, session: SessionId, queued: &Queued) {
-        if queued.message.expires() <= self.now && !is_planted(planted::Fault::ExpiredDelivered) {
-            self.statistics.expired += 1;
-            self.sessions[session].outgoing_mut().let_go(queued.number);
+        if queued.message.expires() <= self.clock.now && !is_planted(planted::Fault::ExpiredDelivered) {
+            self.output.statistics.expired += 1;
+            self.clients.sessions[session].outgoing_mut().let_go(queued.number);
             return;
         }
-        let state = &mut self.sessions[session];
+        let state = &mut self.clients.sessions[session];
         let (reading, sent_until) = (state.reading, state.outgoing_mut().sent_until);
         if reading != Reading::Free && self.must_withhold(session, queued) {
-            self.statistics.dropped += 1;
-            self.sessions[session].outgoing_mut().let_go(queued.number);
+            self.output.statistics.dropped += 1;
+            self.clients.sessions[session].outgoing_mut().let_go(queued.number);
             return;
         }
         let mut keepable = Keepable::kept(&queued.message);
-        self.sender.encoder.begin();
-        self.sender.identifiers.note(&queued.identifiers);
+        self.output.sender.encoder.begin();
+        self.output.sender.identifiers.note(&queued.identifiers);
         let share = Share {
             qos: queued.qos,
             retain: queued.retain,
@@ -311,7 +313,7 @@ impl Broker {
         };
         if queued.qos == QoS::AtMostOnce {
             self.send_at_most_once(id, session, &mut keepable, share);
-            self.sessions[session].outgoing_mut().let_go(queued.number);
+            self.clients.sessions[session].outgoing_mut().let_go(queued.number);
         } else {
             self.begin(session, &mut keepable, share);
         }
@@ -328,8 +330,8 @@ impl Broker {
             && self.may_send_again(session, index)
             && self.send_again(id, session, index);
         let ends_at = self.connections[id].outbox.end();
-        let now = self.now;
-        let outgoing = self.sessions[session].outgoing_mut();
+        let now = self.clock.now;
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         if !is_sent {
             outgoing.give_up();
             return;
@@ -340,28 +342,27 @@ impl Broker {
 
     /// Whether a message has expired while its Packet Identifier was written down [MQTT-3.3.2-5].
     fn has_expired_unsent(&mut self, session: SessionId, index: usize) -> bool {
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         let Stage::Prepared(queued) = outgoing.in_flight()[index].stage() else { return false };
-        let has_expired = queued.message.expires() <= self.now;
-        self.statistics.expired += u64::from(has_expired);
+        let has_expired = queued.message.expires() <= self.clock.now;
+        self.output.statistics.expired += u64::from(has_expired);
         has_expired
     }
 
     /// Sends a PUBLISH again with DUP [MQTT-3.3.1-1], or a PUBREL. False if a PUBLISH no longer fits into the
     /// client's Maximum Packet Size.
     fn send_again(&mut self, id: ConnectionId, session: SessionId, index: usize) -> bool {
-        let Self { sessions, connections, sender, statistics, now, .. } = self;
-        let state = &mut sessions[session];
+        let state = &mut self.clients.sessions[session];
         let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
         let identifier = outgoing.identifier_of(index);
-        let connection = &mut connections[id];
+        let connection = &mut self.connections[id];
         let is_first = matches!(outgoing.in_flight()[index].stage(), Stage::Prepared(_));
-        statistics.redelivered += u64::from(!is_first);
+        self.output.statistics.redelivered += u64::from(!is_first);
         match outgoing.in_flight()[index].stage() {
             Stage::Settled | Stage::Aside(_) => {}
             Stage::Release => {
                 let pubrel = Packet::PubRel(Acknowledgement::new(identifier, ReasonCode::Success));
-                let _ = sender.packet(connection, &state.client_identifier, &pubrel);
+                let _ = self.output.sender.packet(connection, &state.client_identifier, &pubrel);
             }
             Stage::Prepared(queued) | Stage::Publish(queued) => {
                 let delivery = match queued.qos {
@@ -375,14 +376,19 @@ impl Broker {
                     identifiers: queued.identifiers.as_slice(),
                     naming: Naming::Name,
                 };
-                sender.encoder.begin();
+                self.output.sender.encoder.begin();
                 let mut keepable = Keepable::kept(&queued.message);
-                if sender.publish(connection, &state.client_identifier, &mut keepable, copy, *now).is_err() {
-                    statistics.oversized += 1;
+                if self
+                    .output
+                    .sender
+                    .publish(connection, &state.client_identifier, &mut keepable, copy, self.clock.now)
+                    .is_err()
+                {
+                    self.output.statistics.oversized += 1;
                     return false;
                 }
-                statistics.publishes_sent += 1;
-                statistics.publish_bytes_sent += queued.message.payload().len() as u64;
+                self.output.statistics.publishes_sent += 1;
+                self.output.statistics.publish_bytes_sent += queued.message.payload().len() as u64;
             }
         }
         true
@@ -392,21 +398,21 @@ impl Broker {
     /// live connection.
     #[inline]
     pub(super) fn retry_later(&mut self, session: SessionId) {
-        if self.sessions[session].outgoing_mut().is_first_at(self.now) {
+        if self.clients.sessions[session].outgoing_mut().is_first_at(self.clock.now) {
             self.arm_retry(session);
         }
     }
 
     #[inline(never)]
     pub(super) fn arm_retry(&mut self, session: SessionId) {
-        let state = &mut self.sessions[session];
-        let interval = self.limits.retry_interval;
+        let state = &mut self.clients.sessions[session];
+        let interval = self.options.limits.retry_interval;
         let Some(id) = state.connection() else { return };
         if interval == Duration::ZERO || self.connections[id].version == ProtocolVersion::V5 {
             return;
         }
         if state.timer.is_none() {
-            state.timer = Some(self.wheel.arm(self.now + interval, Timer::Session(session)));
+            state.timer = Some(self.clock.arm(interval, Timer::Session(session)));
         }
     }
 
@@ -414,24 +420,28 @@ impl Broker {
     /// that is slow but answers is sent nothing twice. Its last copy must have left the outbox, so that a slow link is
     /// not flooded.
     pub(super) fn retry(&mut self, session: SessionId) {
-        let Some(id) = self.sessions[session].connection() else { return };
-        let interval = self.limits.retry_interval;
+        let Some(id) = self.clients.sessions[session].connection() else { return };
+        let interval = self.options.limits.retry_interval;
         let (sent, durable) = (self.connections[id].outbox.sent(), self.durable_batch());
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         let due = outgoing.redelivery_due(interval);
         if due == Time::NEVER || interval == Duration::ZERO {
             outgoing.rest();
             return;
         }
-        if due <= self.now && outgoing.has_left(sent, durable) {
+        if due <= self.clock.now && outgoing.has_left(sent, durable) {
             self.turn.take(steps::delivery(QoS::AtLeastOnce));
             self.send_again(id, session, 0);
             let ends_at = self.connections[id].outbox.end();
-            self.sessions[session].outgoing_mut().retried(self.now, ends_at);
+            self.clients.sessions[session].outgoing_mut().retried(self.clock.now, ends_at);
         }
         // The next answer may make it due sooner than that, but not sooner than this.
-        let due = self.sessions[session].outgoing_mut().redelivery_due(interval);
-        let next = if due <= self.now { self.now + interval } else { due.min(self.now + interval) };
-        self.sessions[session].timer = Some(self.wheel.arm(next, Timer::Session(session)));
+        let due = self.clients.sessions[session].outgoing_mut().redelivery_due(interval);
+        let next = if due <= self.clock.now {
+            self.clock.now + interval
+        } else {
+            due.min(self.clock.now + interval)
+        };
+        self.clients.sessions[session].timer = Some(self.clock.wheel.arm(next, Timer::Session(session)));
     }
 }

@@ -23,7 +23,7 @@ use crate::base::time::Duration;
 use crate::core::journal::Urgency;
 use crate::core::limits::RETAINED_EXAMINED_PER_CALL;
 use crate::core::message::{Keepable, Message, Publisher};
-use crate::core::retained::{Position, Stamp, Taken, Walk};
+use crate::core::retained::{Position, Retained, Stamp, Taken, Walk};
 use crate::core::session::{Outgoing, Replay, Source};
 use crate::core::slots::SessionId;
 use crate::core::subscription::Held;
@@ -35,6 +35,14 @@ use crate::protocol::topic::TopicFilter;
 const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
 /// How soon it goes on when too much waits to be persisted.
 const SWEEP_PAUSE: Duration = Duration::from_milliseconds(100);
+
+/// The retained messages.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    pub(super) retained: Retained,
+    /// Where the search for expired ones goes on; `None` while it is not needed.
+    sweep: Option<Position>,
+}
 
 /// Why retained messages do not go on now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +58,12 @@ impl Broker {
     /// allow. A walk that stops goes on where it was, and none begins before there is room for what it finds.
     pub(super) fn send_retained(&mut self, session: SessionId) {
         let has_any = |outgoing: &Outgoing| !outgoing.replays.is_empty();
-        if !self.sessions[session].outgoing.as_deref().is_some_and(has_any) {
+        if !self.clients.sessions[session].outgoing.as_deref().is_some_and(has_any) {
             return;
         }
         while let Some(mut replay) = self.next_replay(session) {
             if is_planted(Fault::RetainedForLastOnly)
-                && !self.sessions[session].outgoing_mut().replays.is_empty()
+                && !self.clients.sessions[session].outgoing_mut().replays.is_empty()
             {
                 continue;
             }
@@ -65,7 +73,7 @@ impl Broker {
                 continue;
             }
             if let Some(stopped) = stopped {
-                self.sessions[session].outgoing_mut().replays.put_back(replay);
+                self.clients.sessions[session].outgoing_mut().replays.put_back(replay);
                 if stopped == Stopped::ShareIsOver {
                     self.list(session);
                 }
@@ -74,7 +82,7 @@ impl Broker {
             }
             self.keep_replayed(session, &replay);
         }
-        if let Some(state) = self.sessions.find_mut(session) {
+        if let Some(state) = self.clients.sessions.find_mut(session) {
             state.shrink();
             self.look_for_at_most_once(session);
         }
@@ -83,20 +91,20 @@ impl Broker {
     /// A subscription ends or is renewed, perhaps while retained messages are owed to it. It still gets those that wait
     /// for the broker.
     pub(super) fn end_replay(&mut self, session: SessionId, filter: FilterId, pattern: &str) {
-        let Some(outgoing) = &self.sessions[session].outgoing else { return };
+        let Some(outgoing) = &self.clients.sessions[session].outgoing else { return };
         let Some(qos) = outgoing.replays.owed(filter) else { return };
         let waits_for_broker = self.pressure(0) < Pressure::Keep && self.may_begin_retained(session, qos);
-        let replays = &mut self.sessions[session].outgoing_mut().replays;
+        let replays = &mut self.clients.sessions[session].outgoing_mut().replays;
         if waits_for_broker { replays.detach(filter, pattern) } else { replays.forget(filter) }
     }
 
     /// The subscription to go on with, if its SUBACK has left.
     fn next_replay(&mut self, session: SessionId) -> Option<Replay> {
-        let Self { sessions, journal, .. } = self;
-        let state = sessions.find_mut(session)?;
+        let state = self.clients.sessions.find_mut(session)?;
         let id = state.connection()?;
-        let has_left =
-            |position| journal.as_ref().is_none_or(|journal| journal.answers.has_left(id, position));
+        let has_left = |position| {
+            self.persistence.journal.as_ref().is_none_or(|journal| journal.answers.has_left(id, position))
+        };
         state.outgoing.as_mut()?.replays.take_next(has_left)
     }
 
@@ -109,17 +117,17 @@ impl Broker {
             return Some(Stopped::ShareIsOver);
         }
         let pattern = match &replay.source {
-            Source::Subscription(filter) => self.trie.pattern(*filter),
+            Source::Subscription(filter) => self.routing.trie.pattern(*filter),
             Source::Former(pattern) => pattern.to_string(),
         };
         let filter = TopicFilter::trusted_pattern(&pattern);
         let before = self.turn.left();
         let mut left = before;
         // Nothing of what follows looks at the retained messages; so they can be lent out.
-        let retained = std::mem::take(&mut self.retained);
+        let retained = std::mem::take(&mut self.retention.retained);
         let mut position = std::mem::take(&mut replay.position);
         let mut stopped = Stopped::ShareIsOver;
-        let walk = retained.walk(filter, &mut position, self.now, &mut left, |message, stamp| {
+        let walk = retained.walk(filter, &mut position, self.clock.now, &mut left, |message, stamp| {
             if !self.send_retained_one(session, replay, message, stamp) {
                 stopped = Stopped::NoRoom;
                 return Taken::No;
@@ -127,9 +135,9 @@ impl Broker {
             if self.turn.is_over() { Taken::YesAndStop } else { Taken::Yes }
         });
         if is_planted(Fault::ReplayResumedLate) && walk == Walk::Paused && stopped == Stopped::ShareIsOver {
-            retained.walk(filter, &mut position, self.now, &mut 1, |_, _| Taken::YesAndStop);
+            retained.walk(filter, &mut position, self.clock.now, &mut 1, |_, _| Taken::YesAndStop);
         }
-        self.retained = retained;
+        self.retention.retained = retained;
         replay.position = position;
         self.turn.take(before - left);
         (walk == Walk::Paused).then_some(stopped)
@@ -137,15 +145,15 @@ impl Broker {
 
     /// Whether one more retained message may go to a client now that would get it at this QoS at most.
     fn has_room_for_retained(&mut self, session: SessionId, qos: QoS) -> bool {
-        let Some(id) = self.sessions[session].connection() else { return false };
+        let Some(id) = self.clients.sessions[session].connection() else { return false };
         self.may_begin_retained(session, qos)
-            && self.connections[id].outbox.len() < self.limits.outbox_refill_bytes
+            && self.connections[id].outbox.len() < self.options.limits.outbox_refill_bytes
     }
 
     /// Whether that waits for no acknowledgement.
     fn may_begin_retained(&mut self, session: SessionId, qos: QoS) -> bool {
         let prepares = self.must_prepare(session, qos);
-        let state = &mut self.sessions[session];
+        let state = &mut self.clients.sessions[session];
         match qos {
             QoS::AtMostOnce => !state.outgoing_mut().holds_at_most_once(),
             QoS::AtLeastOnce | QoS::ExactlyOnce => {
@@ -164,10 +172,10 @@ impl Broker {
             return;
         }
         let Source::Subscription(filter) = replay.source else { return };
-        let pattern = self.trie.pattern(filter);
+        let pattern = self.routing.trie.pattern(filter);
         // Its terms may have changed since without beginning the retained messages anew.
-        let position = self.sessions[session].subscriptions.position(Held::Filter(filter));
-        let entry = position.and_then(|position| self.trie.values(filter).get(position as usize));
+        let position = self.clients.sessions[session].subscriptions.position(Held::Filter(filter));
+        let entry = position.and_then(|position| self.routing.trie.values(filter).get(position as usize));
         let Some(terms) = entry.map(|entry| entry.terms) else { return };
         self.keep_subscription(session, &pattern, terms, false, Urgency::Lazy);
     }
@@ -187,7 +195,7 @@ impl Broker {
         let publication = keepable.publication;
         let publisher = publication.publisher.and_then(Publisher::read);
         let Some(most) = self.may_replay(session, publication.topic, publisher) else { return true };
-        let state = &self.sessions[session];
+        let state = &self.clients.sessions[session];
         let qos = self.delivered_qos(session, replay.terms.qos(), publication.qos).min(most);
         // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
         let is_own =
@@ -196,7 +204,7 @@ impl Broker {
             return true;
         }
         // A newer one has come by itself, or waits for that.
-        let is_queued = qos > QoS::AtMostOnce || self.switches.queues_at_most_once;
+        let is_queued = qos > QoS::AtMostOnce || self.options.switches.queues_at_most_once;
         if stamp > replay.began && is_queued && !is_planted(Fault::NewerReplayed) {
             return true;
         }
@@ -216,7 +224,7 @@ impl Broker {
         };
         let copies = if is_planted(Fault::RetainedTwice) { 2 } else { 1 };
         for _ in 0..copies {
-            self.sender.encoder.begin();
+            self.output.sender.encoder.begin();
             self.begin_message(None);
             if qos == QoS::AtMostOnce {
                 self.deliver_at_most_once(session, &mut keepable, share);
@@ -229,31 +237,35 @@ impl Broker {
 
     /// Makes sure that expired retained messages are looked for, if any can expire.
     pub(super) fn sweep_later(&mut self) {
-        if self.sweep.is_none() && self.retained.has_expiring() {
-            self.sweep = Some(Position::default());
-            self.wheel.arm(self.now + SWEEP_INTERVAL, Timer::Sweep);
+        if self.retention.sweep.is_none() && self.retention.retained.has_expiring() {
+            self.retention.sweep = Some(Position::default());
+            self.clock.arm(SWEEP_INTERVAL, Timer::Sweep);
         }
     }
 
     /// Looks through a limited number of retained messages for expired ones.
     pub(super) fn sweep(&mut self) {
-        let Some(mut position) = self.sweep.take() else { return };
-        if self.journal.as_ref().is_some_and(|journal| journal.is_full()) {
+        let Some(mut position) = self.retention.sweep.take() else { return };
+        if self.persistence.journal.as_ref().is_some_and(|journal| journal.is_full()) {
             // What it finds would have to be persisted as well.
-            self.sweep = Some(position);
-            self.wheel.arm(self.now + SWEEP_PAUSE, Timer::Sweep);
+            self.retention.sweep = Some(position);
+            self.clock.arm(SWEEP_PAUSE, Timer::Sweep);
             return;
         }
         self.turn.take(RETAINED_EXAMINED_PER_CALL);
-        let Self { retained, journal, now, .. } = self;
-        let walk = retained.expire(&mut position, *now, RETAINED_EXAMINED_PER_CALL, |topic| {
-            if let Some(journal) = journal {
-                journal.retain(topic, 0, Urgency::Lazy, *now);
-            }
-        });
+        let walk = self.retention.retained.expire(
+            &mut position,
+            self.clock.now,
+            RETAINED_EXAMINED_PER_CALL,
+            |topic| {
+                if let Some(journal) = &mut self.persistence.journal {
+                    journal.retain(topic, 0, Urgency::Lazy, self.clock.now);
+                }
+            },
+        );
         if walk == Walk::Paused {
-            self.sweep = Some(position);
-            self.wheel.arm(self.now + Duration::from_milliseconds(1), Timer::Sweep);
+            self.retention.sweep = Some(position);
+            self.clock.arm(Duration::from_milliseconds(1), Timer::Sweep);
         } else {
             self.sweep_later();
         }

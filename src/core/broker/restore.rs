@@ -34,7 +34,7 @@ impl Broker {
             Restored::Subscription(number, stored) => self.restore_subscription(number, &stored),
             Restored::Received(number, identifier) => {
                 if let Some(session) = self.kept(number) {
-                    self.sessions[session].incoming.insert(identifier);
+                    self.clients.sessions[session].incoming.insert(identifier);
                 }
             }
             Restored::Delivery(number, delivery, copy) => {
@@ -47,7 +47,7 @@ impl Broker {
                 self.restore_waiting((message, group), (bytes, expires, lowest_qos), &sessions);
             }
             Restored::Begun { message, content, recipients } => {
-                let content = content.message(&mut self.sender.spares);
+                let content = content.message(&mut self.output.sender.spares);
                 recipients.into_iter().for_each(|recipient| self.restore_begun(message, &content, recipient));
             }
             Restored::Former(number) => self.restore_former(number),
@@ -59,16 +59,16 @@ impl Broker {
     /// connections.
     pub fn finish_restore(&mut self, now: Time) {
         self.advance(now);
-        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        let sessions: Vec<SessionId> = self.clients.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
-            if self.sessions.find(session).is_none() {
+            if self.clients.sessions.find(session).is_none() {
                 continue;
             }
-            if let Some(outgoing) = &mut self.sessions[session].outgoing {
+            if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {
                 outgoing.place_restored();
             }
-            self.sessions[session].count();
-            self.sessions[session].shrink();
+            self.clients.sessions[session].count();
+            self.clients.sessions[session].shrink();
             self.wait_for_return(session);
         }
         self.finish_restore_legacies();
@@ -78,18 +78,17 @@ impl Broker {
     /// The Shared Subscription with this filter, if it has members.
     fn group_named(&self, filter: &str) -> Option<GroupId> {
         let filter = TopicFilter::new(filter).ok()?;
-        self.find_group(filter.share_name()?, filter.pattern())
+        self.routing.find_group(filter.share_name()?, filter.pattern())
     }
 
     fn kept(&self, number: SessionNumber) -> Option<SessionId> {
-        self.journal.as_ref()?.session_of(number)
+        self.persistence.journal.as_ref()?.session_of(number)
     }
 
     fn restore_session(&mut self, stored: &StoredSession) {
         let first = self.draw_packet_identifier();
-        let Self { sessions, clients, journal, sender, limits, is_open, now, .. } = self;
-        let Some(journal) = journal else { return };
-        if clients.find(&stored.client_identifier, sessions).is_some() {
+        let Some(journal) = &mut self.persistence.journal else { return };
+        if self.clients.directory.find(&stored.client_identifier, &mut self.clients.sessions).is_some() {
             return;
         }
         let lifetime = match stored.expiry_interval {
@@ -98,7 +97,7 @@ impl Broker {
         };
         let (ends, sent_until) = match stored.presence {
             StoredPresence::Connected => {
-                (lifetime.map_or(Time::NEVER, |span| *now + span), Some(MessageNumber::LAST))
+                (lifetime.map_or(Time::NEVER, |span| self.clock.now + span), Some(MessageNumber::LAST))
             }
             StoredPresence::Away { ends, sent_until } => (ends, sent_until),
         };
@@ -107,13 +106,18 @@ impl Broker {
         // other identifiers. So as many identifiers as may have been in use are skipped after those that are known to
         // be in flight, until the client has answered these. If none is known, the first identifier is random, so that
         // one in use is hit by chance at most.
-        let left_out = if stored.presence == StoredPresence::Connected { limits.in_flight } else { 0 };
+        let left_out =
+            if stored.presence == StoredPresence::Connected { self.options.limits.in_flight } else { 0 };
         let will = stored.will.as_ref().map(|will| {
             let due = match will.due {
-                Time::NEVER => *now + lifetime.map_or(will.delay, |span| will.delay.min(span)),
+                Time::NEVER => self.clock.now + lifetime.map_or(will.delay, |span| will.delay.min(span)),
                 due => due,
             };
-            Box::new(Will { message: will.message.message(&mut sender.spares), delay: will.delay, due })
+            Box::new(Will {
+                message: will.message.message(&mut self.output.sender.spares),
+                delay: will.delay,
+                due,
+            })
         });
         let mut outgoing = Box::new(Outgoing::default());
         outgoing.begin_at(first);
@@ -121,12 +125,12 @@ impl Broker {
         if !is_planted(Fault::UnmarkedRepeat) {
             outgoing.sent_until = sent_until.min(journal.messages.last());
         }
-        let id = sessions.insert_with(|_| Session {
+        let id = self.clients.sessions.insert_with(|_| Session {
             client_identifier: stored.client_identifier.as_str().into(),
             user_name: stored.user_name.as_deref().map(Into::into),
             is_proved: stored.is_proved,
             listener: stored.listener,
-            reading: if *is_open { Reading::Free } else { Reading::Unknown },
+            reading: if self.permission.is_open { Reading::Free } else { Reading::Unknown },
             presence: Presence::Away { ends },
             expiry_interval: stored.expiry_interval,
             subscriptions: Subscriptions::default(),
@@ -138,17 +142,17 @@ impl Broker {
             counted: Counted::default(),
             timer: None,
         });
-        clients.insert(&stored.client_identifier, id);
+        self.clients.directory.insert(&stored.client_identifier, id);
         journal.adopt(id, stored.number);
         if stored.presence == StoredPresence::Connected && !is_planted(Fault::ExpiryBeginsAnew) {
             // Or each crash would begin the Session Expiry Interval anew.
-            journal.change(id, stored_bytes(&sessions[id]), Urgency::Lazy, *now);
+            journal.change(id, stored_bytes(&self.clients.sessions[id]), Urgency::Lazy, self.clock.now);
         }
     }
 
     fn restore_subscription(&mut self, number: SessionNumber, stored: &StoredSubscription) {
         let Some(session) = self.kept(number) else { return };
-        let client = Escaped(&self.sessions[session].client_identifier);
+        let client = Escaped(&self.clients.sessions[session].client_identifier);
         let Ok(filter) = TopicFilter::new(&stored.filter) else {
             warn!("A subscription of client {client} in the store has no Topic Filter.");
             return;
@@ -160,11 +164,11 @@ impl Broker {
         };
         match outcome {
             Ok(Some(filter)) if stored.owes_retained => {
-                self.sessions[session].outgoing_mut().replays.begin(filter, terms, Stamp::default());
+                self.clients.sessions[session].outgoing_mut().replays.begin(filter, terms, Stamp::default());
             }
             Ok(_) => {}
             Err(reason) => {
-                let client = Escaped(&self.sessions[session].client_identifier);
+                let client = Escaped(&self.clients.sessions[session].client_identifier);
                 warn!("A subscription of client {client} is lost: {reason}.");
             }
         }
@@ -180,14 +184,14 @@ impl Broker {
         let stage = match copy {
             Some(copy) if !delivery.is_released => {
                 let group = copy.form.group.as_ref().and_then(|text| self.group_named(text));
-                let message = copy.message.message(&mut self.sender.spares);
+                let message = copy.message.message(&mut self.output.sender.spares);
                 Stage::Publish(queued(copy.number, message, &copy.form, group))
             }
             _ => Stage::Release,
         };
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         if !outgoing.restore(delivery.identifier, stage) {
-            let client = Escaped(&self.sessions[session].client_identifier);
+            let client = Escaped(&self.clients.sessions[session].client_identifier);
             warn!("A delivery to client {client} in the store has the Packet Identifier of another one.");
         }
     }
@@ -198,10 +202,9 @@ impl Broker {
         message: MessageNumber,
         needed_by: impl Iterator<Item = &'a SessionNumber>,
     ) {
-        let Self { journal, waiting, .. } = self;
-        let Some(journal) = journal else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
         let is_there = |number: &&SessionNumber| {
-            journal.session_of(**number).is_some() || waiting.legacies.is_restored(**number)
+            journal.session_of(**number).is_some() || self.waiting.legacies.is_restored(**number)
         };
         let count = needed_by.filter(is_there).count();
         journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
@@ -214,7 +217,7 @@ impl Broker {
         let Recipient { session: number, form, identifier } = recipient;
         let group = form.group.as_ref().and_then(|text| self.group_named(text));
         let (Some(session), Some(identifier)) = (self.kept(number), identifier) else { return };
-        let outgoing = self.sessions[session].outgoing_mut();
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         let qos = form.qos;
         let copy = queued(message, content.clone(), &form, group);
         if !outgoing.restore(identifier, Stage::Publish(copy)) {
@@ -228,23 +231,28 @@ impl Broker {
         (bytes, expires, lowest_qos): (usize, Time, QoS),
         needed_by: &[SessionNumber],
     ) {
-        let Some(journal) = &mut self.journal else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
         let mut sessions = BTreeSet::<SessionId>::new();
         sessions.extend(needed_by.iter().filter_map(|&number| journal.session_of(number)));
         let former: Vec<SessionNumber> =
             needed_by.iter().copied().filter(|&number| self.waiting.legacies.is_restored(number)).collect();
         for session in sessions {
-            self.sessions[session].outgoing_mut().push_stored(message, (bytes, expires), lowest_qos, group);
+            self.clients.sessions[session].outgoing_mut().push_stored(
+                message,
+                (bytes, expires),
+                lowest_qos,
+                group,
+            );
         }
         former.into_iter().for_each(|number| self.restore_legacy(number, message, bytes, group));
     }
 
     fn restore_retained(&mut self, message: &Portable) {
         let publication = message.publication();
-        if publication.is_expired(self.now) {
+        if publication.is_expired(self.clock.now) {
             return;
         }
-        let message = message.message(&mut self.sender.spares);
-        self.retained.restore(message);
+        let message = message.message(&mut self.output.sender.spares);
+        self.retention.retained.restore(message);
     }
 }

@@ -29,7 +29,7 @@ impl Broker {
     /// to send again, which they do on a new connection.
     pub fn set_storage_room(&mut self, room: Room, now: Time) {
         self.advance(now);
-        let Some(journal) = &mut self.journal else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
         let before = journal.set_room(room);
         if before == room {
             return;
@@ -51,8 +51,8 @@ impl Broker {
 
     fn go_on_with_room(&mut self) {
         info!(target: "notice", "There is room on disk again.");
-        let Some(journal) = &mut self.journal else { return };
-        journal.hurry(Urgency::Lazy, self.now);
+        let Some(journal) = &mut self.persistence.journal else { return };
+        journal.hurry(Urgency::Lazy, self.clock.now);
         let (unanswered, roomless) = (journal.take_unanswered(), journal.take_roomless());
         for id in unanswered {
             if self.connections.find(id).is_some() {
@@ -60,7 +60,7 @@ impl Broker {
             }
         }
         for session in roomless {
-            if self.sessions.find(session).is_some() {
+            if self.clients.sessions.find(session).is_some() {
                 self.list(session);
             }
         }
@@ -69,13 +69,16 @@ impl Broker {
     /// Whether every message of this connection is accepted: none is left out for want of room on disk.
     #[inline]
     pub(super) fn takes_all(&self, id: ConnectionId) -> bool {
-        self.journal.as_ref().is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
+        self.persistence
+            .journal
+            .as_ref()
+            .is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
     }
 
     /// Whether the store accepts new messages, or there is no store.
     #[inline]
     pub(super) fn has_storage_room(&self) -> bool {
-        self.journal.as_ref().is_none_or(|journal| journal.has_room())
+        self.persistence.journal.as_ref().is_none_or(|journal| journal.has_room())
     }
 
     /// Whether a message of QoS 1 or 2 from the client of a session needs more room than the store has.
@@ -97,7 +100,8 @@ impl Broker {
 
     /// Whether a Will has to wait because too much waits to be persisted, as packets have to that would add to it.
     pub(super) fn is_crowded_for_will(&mut self, publication: &Publication<'_>) -> bool {
-        let is_full = self.journal.as_ref().is_some_and(|journal| journal.has_room() && journal.is_full());
+        let is_full =
+            self.persistence.journal.as_ref().is_some_and(|journal| journal.has_room() && journal.is_full());
         is_full && publication.qos != QoS::AtMostOnce && self.is_to_last(publication)
     }
 
@@ -110,14 +114,14 @@ impl Broker {
     /// Whether a message clears a topic: with all its copies it takes about as much room as it frees.
     fn clears(&self, publication: &Publication<'_>) -> bool {
         let clears = publication.retain && publication.payload.is_empty();
-        clears && self.retained.find(publication.topic).is_some()
+        clears && self.retention.retained.find(publication.topic).is_some()
     }
 
     /// Whether a retained message has to wait until there is room for the copy of a session that is kept. The session
     /// goes on then.
     pub(super) fn must_wait_for_room(&mut self, session: SessionId, qos: QoS) -> bool {
         let must_wait = qos != QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
-        if must_wait && let Some(journal) = &mut self.journal {
+        if must_wait && let Some(journal) = &mut self.persistence.journal {
             journal.wait_for_room(session);
         }
         must_wait
@@ -133,7 +137,7 @@ impl Broker {
 
     /// Whether a CONNECT asks for more than there is room for, and what.
     pub(super) fn check_room(&mut self, claim: &Claim<'_>, connect: &Connect<'_>) -> Result<(), Refusal> {
-        let Some(journal) = &self.journal else { return Ok(()) };
+        let Some(journal) = &self.persistence.journal else { return Ok(()) };
         let room = journal.room();
         if room.allows(Need::Room) {
             return Ok(());
@@ -146,7 +150,7 @@ impl Broker {
         let is_written = outlives || known.is_some() && !connect.clean_start;
         let need = match known {
             Some(known) if is_written => {
-                Need::of_row(row_bytes(claim, connect), stored_row_bytes(&self.sessions[known]))
+                Need::of_row(row_bytes(claim, connect), stored_row_bytes(&self.clients.sessions[known]))
             }
             _ => self.need_of_will(connect),
         };
@@ -169,7 +173,7 @@ impl Broker {
     /// What the client of a CONNECT had before.
     pub(super) fn former(&self, claim: &Claim<'_>, connect: &Connect<'_>, id: ConnectionId) -> Former {
         let known = self.find_session(&claim.client_identifier).filter(|&known| self.is_kept(known));
-        let Some(session) = known.map(|known| &self.sessions[known]) else { return Former::Nothing };
+        let Some(session) = known.map(|known| &self.clients.sessions[known]) else { return Former::Nothing };
         let is_same = !connect.clean_start
             && connect.will.is_none()
             && session.will.is_none()
@@ -183,7 +187,10 @@ impl Broker {
     /// Whether a packet that has to be stored waits while too much is to be written. It does not if it is refused
     /// anyway, unless its refusal would have to wait, too.
     pub(super) fn waits_to_be_kept(&self, id: ConnectionId) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.has_room() || journal.answers.are_waiting(id))
+        self.persistence
+            .journal
+            .as_ref()
+            .is_some_and(|journal| journal.has_room() || journal.answers.are_waiting(id))
     }
 }
 

@@ -118,7 +118,7 @@ impl Broker {
     /// was published with [MQTT-3.8.4-8], unless the operator wants it otherwise.
     #[inline]
     pub(super) fn delivered_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
-        if self.switches.raises_qos {
+        if self.options.switches.raises_qos {
             self.raised_qos(session, granted, published)
         } else {
             granted.min(published)
@@ -127,14 +127,14 @@ impl Broker {
 
     /// What a listener asks of its clients from now on; those who are connected already have been asked.
     pub fn set_rules(&mut self, listener: ListenerId, rules: Rc<ListenerOptions>) {
-        self.rules.set(listener, rules);
-        self.sender.set_mounts(self.rules.mount_points());
+        self.options.rules.set(listener, rules);
+        self.output.sender.set_mounts(self.options.rules.mount_points());
     }
 
     /// A listener is closed, and the last connection that came in by it has ended.
     pub fn retire_listener(&mut self, listener: ListenerId) {
-        self.rules.retire(listener);
-        self.sender.set_mounts(self.rules.mount_points());
+        self.options.rules.retire(listener);
+        self.output.sender.set_mounts(self.options.rules.mount_points());
     }
 
     /// Who the peer of a connection is, where a PROXY header or a certificate has told. Of no effect once a CONNECT
@@ -145,24 +145,24 @@ impl Broker {
             return;
         }
         // Elsewhere it must not be mistaken for who the client is.
-        let is_taken = self.rules.of(connection.listener).user_name != UserNameSource::Connect;
+        let is_taken = self.options.rules.of(connection.listener).user_name != UserNameSource::Connect;
         let peer = introduction.peer.unwrap_or_else(|| connection.peer());
         connection.introduce(peer, introduction.identity.filter(|_| is_taken));
     }
 
     /// The largest packet that a client of this listener may send, in bytes.
     pub(super) fn packet_size_maximum(&self, listener: ListenerId) -> usize {
-        self.limits.packet_size.min(self.rules.of(listener).packet_size)
+        self.options.limits.packet_size.min(self.options.rules.of(listener).packet_size)
     }
 
     /// What the rules say of a PUBLISH beside its topic.
     pub(super) fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), Fault> {
-        let rules = self.rules.of(self.connections[id].listener);
+        let rules = self.options.rules.of(self.connections[id].listener);
         if publish.delivery.qos() > rules.maximum_qos {
             // [MQTT-3.2.2-11]
             return Err(Fault::new(ReasonCode::QoSNotSupported, "a QoS above the maximum"));
         }
-        if publish.retain && !self.switches.retain_available {
+        if publish.retain && !self.options.switches.retain_available {
             // [MQTT-3.2.2-14]
             return Err(Fault::new(ReasonCode::RetainNotSupported, "a message to be retained"));
         }
@@ -177,10 +177,10 @@ impl Broker {
                 Err((ReasonCode::QoSNotSupported, "the QoS of the Will is above the maximum"))
             }
             // [MQTT-3.2.2-13]
-            () if will.retain && !self.switches.retain_available => {
+            () if will.retain && !self.options.switches.retain_available => {
                 Err((ReasonCode::RetainNotSupported, "the Will is to be retained"))
             }
-            () if will.payload.len() > self.limits.payload_size => {
+            () if will.payload.len() > self.options.limits.payload_size => {
                 Err((ReasonCode::PacketTooLarge, "the payload of the Will is above the maximum"))
             }
             () => Ok(()),
@@ -190,7 +190,7 @@ impl Broker {
     /// The filter of a client with the mount point of its listener in front; `None` without one. A Share
     /// Name stays where it is.
     pub(super) fn mounted(&self, listener: ListenerId, filter: TopicFilter<'_>) -> Option<String> {
-        let mount = self.rules.of(listener).mount_point.as_deref()?;
+        let mount = self.options.rules.of(listener).mount_point.as_deref()?;
         Some(match filter.share_name() {
             Some(share_name) => format!("$share/{share_name}/{mount}{}", filter.pattern()),
             None => [mount, filter.pattern()].concat(),
@@ -286,7 +286,7 @@ mod tests {
 
     /// Whether messages come in and leave by the fast paths.
     fn is_short(broker: &Broker) -> bool {
-        !broker.rules.concern_publish() && !broker.sender.must_look()
+        !broker.options.rules.concern_publish() && !broker.output.sender.must_look()
     }
 
     #[test]
@@ -336,6 +336,6 @@ mod tests {
         rules.mount_point = Some("house/".into());
         broker.set_rules(ListenerId(1), Rc::new(rules));
         broker.retire_listener(ListenerId(1));
-        assert_eq!(broker.rules.of(ListenerId(1)).user_name, UserNameSource::CommonName);
+        assert_eq!(broker.options.rules.of(ListenerId(1)).user_name, UserNameSource::CommonName);
     }
 }

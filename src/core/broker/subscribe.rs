@@ -14,7 +14,7 @@ use crate::core::journal::{Awaited, Record, Urgency};
 use crate::core::session::Reading;
 use crate::core::shared_subscription::Member;
 use crate::core::slots::{ConnectionId, SessionId};
-use crate::core::subscription::{GroupId, Held, Subscriber, Target, Terms, position};
+use crate::core::subscription::{Held, Subscriber, Target, Terms, position};
 use crate::core::trie::FilterId;
 use crate::protocol::codec::{
     Filters, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, RetainHandling,
@@ -127,12 +127,12 @@ impl Broker {
         verdict: Verdict,
         identifier: u32,
     ) -> u8 {
-        if self.limits.memory.is_some() {
+        if self.options.limits.memory.is_some() {
             self.count();
         }
         self.turn.take(filter_steps(wanted.filter));
         let (listener, is_bridge) = (self.connections[id].listener, self.connections[id].is_bridge);
-        let highest = self.rules.of(listener).maximum_qos;
+        let highest = self.options.rules.of(listener).maximum_qos;
         let mounted = self.mounted(listener, wanted.filter);
         let outcome = named(wanted.filter, mounted.as_deref()).and_then(|filter| {
             let wanted = Subscription {
@@ -146,7 +146,7 @@ impl Broker {
         });
         match outcome {
             Ok(granted) => {
-                let (client, filter) = (&self.sessions[session].client_identifier, wanted.filter);
+                let (client, filter) = (&self.clients.sessions[session].client_identifier, wanted.filter);
                 let level = granted.level();
                 info!(target: "subscribe", "{} {level} {}", Escaped(client), Escaped(filter.as_str()));
                 level
@@ -163,7 +163,7 @@ impl Broker {
         filters: &FilterWork,
         bytes: &[u8],
     ) -> Result<Step, Fault> {
-        self.sessions[session].count();
+        self.clients.sessions[session].count();
         // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
         let suback = SubAck {
             packet_identifier: filters.packet_identifier,
@@ -178,8 +178,9 @@ impl Broker {
         let is_early = is_planted(planted::Fault::EarlySuback);
         let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
         self.answer_subscribe(id, session, suback, (refused, awaited))?;
-        if let Some(outgoing) = &mut self.sessions[session].outgoing {
-            let position = self.journal.as_ref().map_or(0, |journal| journal.answers.position(id));
+        if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {
+            let position =
+                self.persistence.journal.as_ref().map_or(0, |journal| journal.answers.position(id));
             outgoing.replays.are_answered(position);
         }
         // Those of them that the rest of the share does not suffer from go at once, whatever follows in the input.
@@ -199,7 +200,7 @@ impl Broker {
         (refused, awaited): (Option<TopicFilter<'_>>, Awaited),
     ) -> Result<(), Fault> {
         if let Some(why) = self.denial.take() {
-            let client = Escaped(&self.sessions[session].client_identifier);
+            let client = Escaped(&self.clients.sessions[session].client_identifier);
             let filter = Escaped(refused.map_or("", |filter| filter.as_str()));
             info!(target: "notice", "Denied SUBSCRIBE from {client} to '{filter}': {why}.");
             if self.connections[id].wants_problem_information() {
@@ -222,7 +223,7 @@ impl Broker {
         filters: &mut FilterWork,
         bytes: &[u8],
     ) -> Asked {
-        if self.is_open {
+        if self.permission.is_open {
             filters.unasked = 0;
         }
         let listener = self.connections[id].listener;
@@ -265,8 +266,10 @@ impl Broker {
             Verdict::GrantedAtMost(most) | Verdict::GrantedInPart(most) => wanted.qos.min(most),
             Verdict::Granted => wanted.qos,
         };
-        if matches!(verdict, Verdict::GrantedInPart(_)) && self.sessions[session].reading == Reading::Free {
-            self.sessions[session].reading = Reading::Judged;
+        if matches!(verdict, Verdict::GrantedInPart(_))
+            && self.clients.sessions[session].reading == Reading::Free
+        {
+            self.clients.sessions[session].reading = Reading::Judged;
         }
         let terms = Terms::new(granted, wanted.no_local, wanted.retain_as_published, identifier);
         let (filter, is_new) = match wanted.filter.share_name() {
@@ -282,15 +285,15 @@ impl Broker {
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        let owes_retained = wants_retained && !self.retained.is_empty();
-        let outgoing = self.sessions[session].outgoing.as_ref();
+        let owes_retained = wants_retained && !self.retention.retained.is_empty();
+        let outgoing = self.clients.sessions[session].outgoing.as_ref();
         let still_owes = outgoing.is_some_and(|outgoing| outgoing.replays.owed(filter).is_some());
         let owes = owes_retained || still_owes;
         self.keep_subscription(session, wanted.filter.as_str(), terms, owes, Urgency::Urgent);
         if owes_retained {
             self.end_replay(session, filter, wanted.filter.pattern());
-            let latest = self.retained.latest();
-            self.sessions[session].outgoing_mut().replays.begin(filter, terms, latest);
+            let latest = self.retention.retained.latest();
+            self.clients.sessions[session].outgoing_mut().replays.begin(filter, terms, latest);
         }
         Ok(granted)
     }
@@ -305,16 +308,16 @@ impl Broker {
     ) -> Result<(FilterId, bool), ReasonCode> {
         let target = Target::Session(session);
         let entry = Subscriber { target, terms };
-        if let Some(known) = self.trie.find(filter.pattern())
-            && let Some(position) = self.sessions[session].subscriptions.position(Held::Filter(known))
+        if let Some(known) = self.routing.trie.find(filter.pattern())
+            && let Some(position) = self.clients.sessions[session].subscriptions.position(Held::Filter(known))
         {
-            self.trie.values_mut(known)[position as usize] = entry;
+            self.routing.trie.values_mut(known)[position as usize] = entry;
             return Ok((known, false));
         }
         self.check_subscription_limits(session)?;
-        let filter = self.trie.insert(filter.pattern(), entry);
-        let position = position(self.trie.values(filter).len() - 1);
-        self.sessions[session].subscriptions.insert(Held::Filter(filter), position);
+        let filter = self.routing.trie.insert(filter.pattern(), entry);
+        let position = position(self.routing.trie.values(filter).len() - 1);
+        self.clients.sessions[session].subscriptions.insert(Held::Filter(filter), position);
         Ok((filter, true))
     }
 
@@ -326,45 +329,44 @@ impl Broker {
         filter: TopicFilter<'_>,
         terms: Terms,
     ) -> Result<(), ReasonCode> {
-        let known = self.find_group(share_name, filter.pattern());
+        let known = self.routing.find_group(share_name, filter.pattern());
         let member = Member { session, terms };
         if let Some(id) = known
-            && let Some(position) = self.sessions[session].subscriptions.position(Held::Group(id))
-            && let Some(group) = self.groups.find_mut(id)
+            && let Some(position) = self.clients.sessions[session].subscriptions.position(Held::Group(id))
+            && let Some(group) = self.routing.groups.find_mut(id)
         {
             group.replace(position as usize, member);
             return Ok(());
         }
         self.check_subscription_limits(session)?;
-        let Self { groups, trie, sessions, .. } = self;
         let id = known.unwrap_or_else(|| {
-            groups.create(share_name, |id| {
-                let filter = trie.insert(filter.pattern(), Subscriber { target: Target::Group(id), terms });
-                (filter, position(trie.values(filter).len() - 1))
+            self.routing.groups.create(share_name, |id| {
+                let filter = self
+                    .routing
+                    .trie
+                    .insert(filter.pattern(), Subscriber { target: Target::Group(id), terms });
+                (filter, position(self.routing.trie.values(filter).len() - 1))
             })
         });
-        let Some(group) = groups.find_mut(id) else { return Ok(()) };
+        let Some(group) = self.routing.groups.find_mut(id) else { return Ok(()) };
         let place = group.join(member);
-        sessions[session].subscriptions.insert(Held::Group(id), position(place));
-        if sessions[session].connection().is_some() {
+        self.clients.sessions[session].subscriptions.insert(Held::Group(id), position(place));
+        if self.clients.sessions[session].connection().is_some() {
             let places = group.connect(place);
-            tell_places(sessions, group.members(), id, places);
+            tell_places(&mut self.clients.sessions, group.members(), id, places);
         }
-        self.shared_subscriptions += 1;
+        self.routing.members += 1;
         Ok(())
     }
 
-    pub(super) fn find_group(&self, share_name: &str, pattern: &str) -> Option<GroupId> {
-        self.groups.known(self.trie.find(pattern)?, share_name)
-    }
-
     fn check_subscription_limits(&mut self, session: SessionId) -> Result<(), ReasonCode> {
-        let is_full = self.sessions[session].subscriptions.len() >= self.limits.subscriptions_per_session
-            || self.trie.len() >= self.limits.subscriptions
+        let is_full = self.clients.sessions[session].subscriptions.len()
+            >= self.options.limits.subscriptions_per_session
+            || self.routing.trie.len() >= self.options.limits.subscriptions
             || self.pressure(0) >= Pressure::Keep
             || !self.has_storage_room() && self.is_kept(session);
         if is_full {
-            self.statistics.refused += 1;
+            self.output.statistics.refused += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
         Ok(())
@@ -408,11 +410,11 @@ impl Broker {
     /// unless it is a Shared Subscription with other members. Tells whether there was one.
     fn unsubscribe(&mut self, session: SessionId, filter: TopicFilter<'_>) -> bool {
         let held = match filter.share_name() {
-            Some(share_name) => self.find_group(share_name, filter.pattern()).map(Held::Group),
-            None => self.trie.find(filter.pattern()).map(Held::Filter),
+            Some(share_name) => self.routing.find_group(share_name, filter.pattern()).map(Held::Group),
+            None => self.routing.trie.find(filter.pattern()).map(Held::Filter),
         };
         let Some(held) = held else { return false };
-        let state = &mut self.sessions[session];
+        let state = &mut self.clients.sessions[session];
         let Some(position) = state.subscriptions.remove(held) else { return false };
         let client = Escaped(&state.client_identifier);
         info!(target: "unsubscribe", "{client} {}", Escaped(filter.as_str()));

@@ -7,6 +7,7 @@
 
 use super::Broker;
 use super::clock::Timer;
+use super::persistence::StorageFigures;
 use crate::base::memory;
 use crate::base::time::{Duration, Time};
 use crate::core::message::{self, Keepable, Publication};
@@ -103,25 +104,6 @@ fn hundredths(average: f64) -> u64 {
     (average * 100.0).round() as u64
 }
 
-/// What a store has written, and how long that took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StorageFigures {
-    /// Bytes since the start.
-    pub bytes: u64,
-    /// Commits since the start.
-    pub commits: u64,
-    /// How long half of the commits took at most, in microseconds.
-    pub median: u64,
-    /// How long 99 of 100 took.
-    pub percentile_99: u64,
-    /// How long the longest took.
-    pub longest: u64,
-    /// Rows that were found to be damaged.
-    pub damaged: u64,
-    /// Commits that were lost with a journal that was damaged.
-    pub severed: u64,
-}
-
 impl Broker {
     /// Tells of the broker under `$SYS` at once and then every `interval`, or never again. `wall` is the time since
     /// 1970 that a clock shows at the moment `now`: whole intervals of it are when it is told.
@@ -129,16 +111,16 @@ impl Broker {
         self.advance(now);
         let before = self.system.take();
         if let Some(timer) = before.as_ref().and_then(|system| system.timer) {
-            self.wheel.cancel(timer);
+            self.clock.wheel.cancel(timer);
         }
         let Some(interval) = interval.filter(|&interval| interval > Duration::ZERO) else { return };
-        let origin = wall.milliseconds().saturating_sub(self.now.milliseconds());
+        let origin = wall.milliseconds().saturating_sub(self.clock.now.milliseconds());
         let fresh = || {
             Box::new(System {
                 interval,
                 origin: Duration::ZERO,
                 timer: None,
-                taken: self.now,
+                taken: self.clock.now,
                 told: [None; FIGURES + STORAGE_FIGURES],
                 uptime: None,
                 rates: [Rate::default(); RATES],
@@ -163,10 +145,10 @@ impl Broker {
     /// what has been freed since.
     pub(super) fn tell_all_anew(&mut self) {
         let Some(system) = &mut self.system else { return };
-        self.retained.clear_own();
+        self.retention.retained.clear_own();
         system.forget_told();
         if let Some(timer) = system.timer.take() {
-            self.wheel.cancel(timer);
+            self.clock.wheel.cancel(timer);
         }
         self.announce_version();
         self.system_is_due();
@@ -178,19 +160,19 @@ impl Broker {
         let mut text = String::new();
         self.tell_figures(&mut system, &mut text);
         self.tell_rates(&mut system, &mut text);
-        system.taken = self.now;
-        let shown = system.origin.milliseconds().saturating_add(self.now.milliseconds());
+        system.taken = self.clock.now;
+        let shown = system.origin.milliseconds().saturating_add(self.clock.now.milliseconds());
         let interval = system.interval.milliseconds();
         let left = Duration::from_milliseconds(interval - shown % interval);
-        system.timer = Some(self.wheel.arm(self.now + left, Timer::System));
+        system.timer = Some(self.clock.arm(left, Timer::System));
         self.system = Some(system);
     }
 
     fn tell_figures(&mut self, system: &mut System, text: &mut String) {
-        system.most_clients = system.most_clients.max(self.clients.len() as u64);
+        system.most_clients = system.most_clients.max(self.clients.directory.len() as u64);
         system.most_memory = system.most_memory.max(memory::held() as u64);
         let figures = self.figures(system);
-        let uptime = self.now.since(self.began).seconds();
+        let uptime = self.clock.now.since(self.clock.began).seconds();
         if system.uptime.replace(uptime) != Some(uptime) {
             text.clear();
             let _ = write!(text, "{uptime} seconds");
@@ -209,11 +191,11 @@ impl Broker {
 
     /// The numbers that are told as they are.
     fn figures(&self, system: &System) -> [(&'static str, u64); FIGURES] {
-        let statistics = &self.statistics;
-        let clients = self.clients.len() as u64;
-        let connected = self.connected as u64;
+        let statistics = &self.output.statistics;
+        let clients = self.clients.directory.len() as u64;
+        let connected = self.clients.connected as u64;
         let stored = message::stored();
-        let shared = self.shared_subscriptions as u64;
+        let shared = self.routing.members as u64;
         let left = self.left();
         [
             ("$SYS/broker/clients/total", clients),
@@ -237,9 +219,9 @@ impl Broker {
             ("$SYS/broker/bytes/sent", statistics.bytes_sent),
             ("$SYS/broker/packet/out/count", left.packets),
             ("$SYS/broker/packet/out/bytes", left.bytes),
-            ("$SYS/broker/subscriptions/count", (self.trie.len() - self.groups.len()) as u64),
+            ("$SYS/broker/subscriptions/count", (self.routing.trie.len() - self.routing.groups.len()) as u64),
             ("$SYS/broker/shared_subscriptions/count", shared),
-            ("$SYS/broker/retained messages/count", self.retained.len() as u64),
+            ("$SYS/broker/retained messages/count", self.retention.retained.len() as u64),
             ("$SYS/broker/connections/socket/count", self.connections.len() as u64),
             ("$SYS/broker/limits/refused", statistics.refused),
             ("$SYS/broker/limits/surplus", statistics.surplus_matches),
@@ -250,7 +232,7 @@ impl Broker {
 
     /// The numbers that are told where there is a store.
     fn storage_figures(&self) -> Option<[(&'static str, u64); STORAGE_FIGURES]> {
-        let (journal, figures) = (self.journal.as_ref()?, &self.storage);
+        let (journal, figures) = (self.persistence.journal.as_ref()?, &self.persistence.figures);
         Some([
             ("$SYS/broker/storage/bytes/written", figures.bytes),
             ("$SYS/broker/storage/commits/count", figures.commits),
@@ -260,13 +242,13 @@ impl Broker {
             ("$SYS/broker/storage/queue/count", journal.depth() as u64),
             ("$SYS/broker/storage/damaged/count", figures.damaged),
             ("$SYS/broker/storage/severed/count", figures.severed),
-            ("$SYS/broker/storage/missing/count", self.statistics.missing),
+            ("$SYS/broker/storage/missing/count", self.output.statistics.missing),
         ])
     }
 
     /// What the store has written meanwhile.
     pub fn set_storage_figures(&mut self, figures: StorageFigures) {
-        self.storage = figures;
+        self.persistence.figures = figures;
     }
 
     /// What the sockets of all clients have not taken. A look at each connection now and then is less than a sum that
@@ -281,13 +263,13 @@ impl Broker {
 
     /// All packets that were queued for clients.
     fn packets_sent(&self) -> u64 {
-        self.sender.packets + self.statistics.publishes_sent
+        self.output.sender.packets + self.output.statistics.publishes_sent
     }
 
     fn tell_rates(&mut self, system: &mut System, text: &mut String) {
         #[expect(clippy::cast_precision_loss, reason = "a broker does not wait for 2^52 milliseconds")]
-        let minutes = self.now.since(system.taken).milliseconds() as f64 / 60_000.0;
-        let statistics = &self.statistics;
+        let minutes = self.clock.now.since(system.taken).milliseconds() as f64 / 60_000.0;
+        let statistics = &self.output.statistics;
         let counts = [
             ("messages/received", statistics.packets_received),
             ("messages/sent", self.packets_sent()),
@@ -328,7 +310,7 @@ impl Broker {
             retain: lifetime.is_none(),
             publisher: None,
             properties: Properties::default(),
-            expires: lifetime.map_or(Time::NEVER, |lifetime| self.now + lifetime),
+            expires: lifetime.map_or(Time::NEVER, |lifetime| self.clock.now + lifetime),
         };
         self.publish_unlinked(&mut Keepable::new(publication), None);
     }

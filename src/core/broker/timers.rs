@@ -74,13 +74,13 @@ impl Broker {
 
     /// Whether anything waits for a later turn.
     pub(super) fn has_more(&self) -> bool {
-        self.waiting.is_waiting() || self.trie.is_loose()
+        self.waiting.is_waiting() || self.routing.trie.is_loose()
     }
 
     /// Gives memory of subscriptions that have gone back.
     fn go_on_tightening(&mut self) {
         self.turn.begin_share(1);
-        let tightened = self.trie.tighten(self.turn.left() * steps::TIGHTENED_PER_STEP);
+        let tightened = self.routing.trie.tighten(self.turn.left() * steps::TIGHTENED_PER_STEP);
         self.turn.take(tightened / steps::TIGHTENED_PER_STEP);
         // There may be no next turn for long.
         self.count();
@@ -88,24 +88,25 @@ impl Broker {
 
     /// The caller was held up: in so much of the time before `now` it has looked neither for bytes nor for connections.
     pub fn held_up(&mut self, time: Duration, now: Time) {
-        let was_over = self.respite.ends <= self.now;
+        let was_over = self.clock.respite.ends <= self.clock.now;
         self.advance(now);
-        let Respite { prolonged, .. } = self.respite;
+        let Respite { prolonged, .. } = self.clock.respite;
         if was_over || prolonged < PROLONGED_MAXIMUM {
             let prolonged = if was_over { 0 } else { prolonged + 1 };
-            self.respite = Respite { began: self.now, ends: self.now + time.min(RESPITE), prolonged };
+            self.clock.respite =
+                Respite { began: self.clock.now, ends: self.clock.now + time.min(RESPITE), prolonged };
         }
     }
 
     fn take_timers(&mut self, budget: usize) {
-        if self.now < self.respite.ends {
+        if self.clock.now < self.clock.respite.ends {
             return;
         }
         for _ in 0..budget {
             if !self.turn.takes_timers() {
                 return;
             }
-            let Some(timer) = self.wheel.expire(self.now) else { return };
+            let Some(timer) = self.clock.wheel.expire(self.clock.now) else { return };
             self.turn.begin_share(1);
             self.turn.take(steps::PACKET);
             match timer {
@@ -125,7 +126,7 @@ impl Broker {
         self.connections[id].timer = None;
         if let Some(session) = self.connections[id].session() {
             // What a burst has left behind is given back by the way; who is busy gets it again.
-            self.sessions[session].shrink();
+            self.clients.sessions[session].shrink();
         }
         if self.waits_for_admission(id) {
             // It need not be heard: it is the broker that is late.
@@ -163,7 +164,7 @@ impl Broker {
                 let deadline = connection.last_heard + allowed;
                 match connection.is_paused {
                     true => allowed,
-                    false if self.now < deadline => deadline.since(self.now),
+                    false if self.clock.now < deadline => deadline.since(self.clock.now),
                     false => return true,
                 }
             }
@@ -176,8 +177,8 @@ impl Broker {
     /// on its way and grows by at least 1 KiB a second, not counting time in which the broker was held up.
     fn judge_silence(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
-        let heard = connection.last_heard.max(self.respite.began);
-        if connection.inbox.has_progressed(heard, self.now) {
+        let heard = connection.last_heard.max(self.clock.respite.began);
+        if connection.inbox.has_progressed(heard, self.clock.now) {
             self.arm_connection(id, Some(PROGRESS_INTERVAL));
             return;
         }
@@ -185,7 +186,7 @@ impl Broker {
     }
 
     fn session_is_due(&mut self, id: SessionId) {
-        let session = &mut self.sessions[id];
+        let session = &mut self.clients.sessions[id];
         session.timer = None;
         match session.presence {
             Presence::Connected(_) if session.outgoing.is_some() => self.retry(id),
@@ -207,9 +208,9 @@ impl Broker {
             self.go_on_unlinked();
         }
         self.turn.begin_share(1);
-        let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| id).collect();
+        let sessions: Vec<SessionId> = self.clients.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
-            let will = self.sessions[session].will.as_ref();
+            let will = self.clients.sessions[session].will.as_ref();
             let is_delayed = will.is_some_and(|will| will.delay > Duration::ZERO);
             if !(is_delayed && self.is_kept(session)) {
                 self.publish_last_will(session);

@@ -33,7 +33,7 @@ impl Broker {
         let linked = self.waiting.operations.values().filter_map(|operation| match operation {
             Operation::Publish(_, distribution) => {
                 let publisher = distribution.publisher()?;
-                Some((&*self.sessions[publisher].client_identifier, distribution.is_looked_up()))
+                Some((&*self.clients.sessions[publisher].client_identifier, distribution.is_looked_up()))
             }
             Operation::Filters(_) | Operation::Successor => None,
         });
@@ -50,7 +50,7 @@ impl Broker {
 
     /// Whether a client has a session, and whether that has a Will.
     pub fn has_will(&self, client: &str) -> Option<bool> {
-        let session = self.clients.find(client, &self.sessions)?;
-        Some(self.sessions[session].will.is_some())
+        let session = self.clients.directory.find(client, &self.clients.sessions)?;
+        Some(self.clients.sessions[session].will.is_some())
     }
 }

@@ -1,0 +1,35 @@
+//! What holds for the broker as its operator wants it.
+
+use log::{Level, LevelFilter, log_enabled};
+
+use super::rules::RuleBook;
+use crate::core::limits::Limits;
+use crate::core::switches::Switches;
+
+pub(super) struct Options {
+    pub(super) limits: Limits,
+    pub(super) switches: Switches,
+    pub(super) rules: RuleBook,
+    /// The level of the log from which on each packet is worked off by itself and in full, so that it can be traced.
+    /// [`LevelFilter::Off`] is below all levels, so then it always is.
+    pub(super) in_full_from: LevelFilter,
+}
+
+impl Options {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            rules: RuleBook::new(&limits),
+            limits,
+            switches: Switches::default(),
+            in_full_from: LevelFilter::Debug,
+        }
+    }
+
+    /// Whether packets may be worked off by the [short ways](super::shortcut), which leave no trace of each of them.
+    /// Where the level of the log says so already, that is one comparison.
+    #[inline]
+    pub(super) fn may_be_short(&self) -> bool {
+        let is_in_full = || self.in_full_from == LevelFilter::Off || log_enabled!(Level::Debug);
+        log::max_level() < self.in_full_from || !is_in_full()
+    }
+}

@@ -1,0 +1,21 @@
+//! Who subscribed to what.
+
+use super::matches::Matches;
+use crate::core::shared_subscription::Groups;
+use crate::core::subscription::{GroupId, Subscriber};
+use crate::core::trie::Trie;
+
+#[derive(Default)]
+pub(super) struct Routing {
+    pub(super) trie: Trie<Subscriber>,
+    pub(super) groups: Groups,
+    /// The members of all groups.
+    pub(super) members: usize,
+    pub(super) matches: Matches,
+}
+
+impl Routing {
+    pub(super) fn find_group(&self, share_name: &str, pattern: &str) -> Option<GroupId> {
+        self.groups.known(self.trie.find(pattern)?, share_name)
+    }
+}
