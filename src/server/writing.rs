@@ -38,9 +38,9 @@ impl Server {
         let mut dirty = self.broker.take_dirty(std::mem::take(&mut self.links.dirty));
         self.links.writing.extend(dirty.drain(..));
         self.links.dirty = dirty;
-        let before = self.broker.statistics().bytes_sent;
+        let before = self.broker.statistics().sent.bytes;
         for _ in 0..WRITES_PER_TURN {
-            if self.broker.statistics().bytes_sent - before >= WRITTEN_BYTES_PER_TURN {
+            if self.broker.statistics().sent.bytes - before >= WRITTEN_BYTES_PER_TURN {
                 break;
             }
             let Some(id) = self.links.writing.pop_front() else { break };

@@ -84,7 +84,7 @@ fn a_message_that_expires_between_two_turns_goes_to_no_more_recipients() {
     for _ in 0..40 {
         broker.tick(later, 1);
     }
-    let sent = broker.statistics().publishes_sent;
+    let sent = broker.statistics().sent.publishes;
     assert!(sent > 0 && sent < 30, "{sent} of 40 got it");
     assert_eq!(broker.statistics().expired + sent, 40);
 }

@@ -229,8 +229,7 @@ impl Broker {
             && self.output.sender.original(connection, keepable, Delivery::AtMostOnce);
         if is_sent {
             shortcut::note(Shortcut::HandOn);
-            self.output.statistics.publishes_sent += 1;
-            self.output.statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+            self.output.statistics.sent.count(1, keepable.publication.payload.len());
         }
         is_sent
     }
@@ -253,16 +252,14 @@ impl Broker {
     /// Forwards several messages at once, which [are for all](Broker::is_run_for_all).
     pub(super) fn relay_run(&mut self, run: &PlainRun<'_>, matched: &Matched) {
         self.output.statistics.packets_received += run.count as u64;
-        self.output.statistics.publishes_received += run.count as u64;
-        self.output.statistics.publish_bytes_received += run.payload_bytes as u64;
+        self.output.statistics.received.count(run.count, run.payload_bytes);
         for subscriber in matched.subscribers() {
             let Target::Session(session) = subscriber.target else { continue };
             let Some(id) = self.clients.sessions[session].connection() else { continue };
             self.connections[id]
                 .outbox
                 .push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
-            self.output.statistics.publishes_sent += run.count as u64;
-            self.output.statistics.publish_bytes_sent += run.payload_bytes as u64;
+            self.output.statistics.sent.count(run.count, run.payload_bytes);
         }
     }
 
@@ -544,8 +541,7 @@ impl Broker {
             self.clock.now,
         ) {
             Ok(()) => {
-                self.output.statistics.publishes_sent += 1;
-                self.output.statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+                self.output.statistics.sent.count(1, keepable.publication.payload.len());
             }
             Err(_) => self.output.statistics.oversized += 1,
         }
@@ -694,8 +690,7 @@ fn begin_on(
         statistics.oversized += 1;
         return Begun::Oversized;
     }
-    statistics.publishes_sent += 1;
-    statistics.publish_bytes_sent += keepable.publication.payload.len() as u64;
+    statistics.sent.count(1, keepable.publication.payload.len());
     let message = keepable.message(&mut sender.spares).clone();
     let queued = share.queued(message, &mut sender.identifiers);
     outgoing.begin(queued, now, connection.outbox.end());

@@ -87,7 +87,7 @@ use sys::System;
 use turn::Turn;
 use waiting::Waiting;
 
-pub use output::Statistics;
+pub use output::{Statistics, Traffic};
 pub use persistence::StorageFigures;
 pub use rules::Introduction;
 pub use watch::{Part, Unfinished};
@@ -340,7 +340,7 @@ impl Broker {
             return Ok(());
         }
         let count = connection.outbox.write_to(&mut self.output.sender.dirty, writer)?;
-        self.output.statistics.bytes_sent += count as u64;
+        self.output.statistics.sent.bytes += count as u64;
         if connection.waits_for_reader() && connection.outbox.len() <= self.options.limits.outbox_refill_bytes
         {
             self.effects.push_back(Effect::Resume(id));

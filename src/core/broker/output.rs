@@ -14,19 +14,35 @@ impl Output {
     }
 }
 
+/// What has gone one way since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that sockets gave or took.
+    pub bytes: u64,
+    /// PUBLISH packets: those that came, or were queued for clients, those sent again included.
+    pub publishes: u64,
+    /// Bytes of the Application Messages in them.
+    pub publish_bytes: u64,
+}
+
+impl Traffic {
+    /// So many PUBLISH packets with so many bytes of Application Messages.
+    #[inline]
+    pub(super) const fn count(&mut self, publishes: usize, bytes: usize) {
+        self.publishes += publishes as u64;
+        self.publish_bytes += bytes as u64;
+    }
+}
+
 /// What has been counted since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Bytes that came.
-    pub bytes_received: u64,
-    /// Bytes that left.
-    pub bytes_sent: u64,
+    /// What came.
+    pub received: Traffic,
+    /// What left.
+    pub sent: Traffic,
     /// Packets that came and were worked off.
     pub packets_received: u64,
-    /// PUBLISH packets that came.
-    pub publishes_received: u64,
-    /// PUBLISH packets queued for clients, those sent again included.
-    pub publishes_sent: u64,
     /// Copies of messages dropped because an outbox or a queue was full.
     pub dropped: u64,
     /// Copies not sent because the client does not accept packets of that size [MQTT-3.1.2-25].
@@ -42,10 +58,6 @@ pub struct Statistics {
     pub refused: u64,
     /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
     pub surplus_matches: u64,
-    /// Bytes of the Application Messages in `publishes_received`.
-    pub publish_bytes_received: u64,
-    /// Bytes of the Application Messages in `publishes_sent`.
-    pub publish_bytes_sent: u64,
     /// Connections that were accepted.
     pub accepted: u64,
     /// CONNECT packets that came.

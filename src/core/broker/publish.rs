@@ -43,8 +43,7 @@ impl Broker {
             return Ok(Step::Done);
         }
         shortcut::note(Shortcut::Relay);
-        self.output.statistics.publishes_received += 1;
-        self.output.statistics.publish_bytes_received += publish.payload.len() as u64;
+        self.output.statistics.received.count(1, publish.payload.len());
         let mut keepable = Keepable::plain(matched.topic(), publish, !self.output.sender.must_look());
         self.begin_message(Some(id));
         let before = self.connections[id].outbox.end();
@@ -99,8 +98,7 @@ impl Broker {
         }
         self.turn.take(begun * share);
         self.output.statistics.packets_received += count as u64 - 1;
-        self.output.statistics.publishes_received += count as u64;
-        self.output.statistics.publish_bytes_received += payload_bytes as u64;
+        self.output.statistics.received.count(count, payload_bytes);
         self.acknowledge_together(id, answers.split_at(count - usize::from(last.is_some())).0);
         if let Some((delivery, reason_code)) = last {
             let before = self.connections[id].outbox.end();
@@ -316,8 +314,7 @@ impl Broker {
         if self.is_repeated(id, session, publish.delivery)? {
             return Ok(Step::Done);
         }
-        self.output.statistics.publishes_received += 1;
-        self.output.statistics.publish_bytes_received += publish.payload.len() as u64;
+        self.output.statistics.received.count(1, publish.payload.len());
         let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
         let before = self.connections[id].outbox.end();
         let reason = match verdict {

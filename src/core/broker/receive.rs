@@ -32,7 +32,7 @@ impl Broker {
     /// Bytes arrived. Whole packets are worked off where they lie; only what is left of a cut one is kept.
     pub fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) -> Intake {
         self.advance(now);
-        self.output.statistics.bytes_received += bytes.len() as u64;
+        self.output.statistics.received.bytes += bytes.len() as u64;
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
         if connection.is_paused {
             connection.inbox.append(bytes);

@@ -387,8 +387,7 @@ impl Broker {
                     self.output.statistics.oversized += 1;
                     return false;
                 }
-                self.output.statistics.publishes_sent += 1;
-                self.output.statistics.publish_bytes_sent += queued.message.payload().len() as u64;
+                self.output.statistics.sent.count(1, queued.message.payload().len());
             }
         }
         true

@@ -210,13 +210,13 @@ impl Broker {
             ("$SYS/broker/messages/stored", stored.count),
             ("$SYS/broker/store/messages/count", stored.count),
             ("$SYS/broker/store/messages/bytes", stored.bytes),
-            ("$SYS/broker/publish/messages/received", statistics.publishes_received),
-            ("$SYS/broker/publish/messages/sent", statistics.publishes_sent),
+            ("$SYS/broker/publish/messages/received", statistics.received.publishes),
+            ("$SYS/broker/publish/messages/sent", statistics.sent.publishes),
             ("$SYS/broker/publish/messages/dropped", statistics.dropped),
-            ("$SYS/broker/publish/bytes/received", statistics.publish_bytes_received),
-            ("$SYS/broker/publish/bytes/sent", statistics.publish_bytes_sent),
-            ("$SYS/broker/bytes/received", statistics.bytes_received),
-            ("$SYS/broker/bytes/sent", statistics.bytes_sent),
+            ("$SYS/broker/publish/bytes/received", statistics.received.publish_bytes),
+            ("$SYS/broker/publish/bytes/sent", statistics.sent.publish_bytes),
+            ("$SYS/broker/bytes/received", statistics.received.bytes),
+            ("$SYS/broker/bytes/sent", statistics.sent.bytes),
             ("$SYS/broker/packet/out/count", left.packets),
             ("$SYS/broker/packet/out/bytes", left.bytes),
             ("$SYS/broker/subscriptions/count", (self.routing.trie.len() - self.routing.groups.len()) as u64),
@@ -263,7 +263,7 @@ impl Broker {
 
     /// All packets that were queued for clients.
     fn packets_sent(&self) -> u64 {
-        self.output.sender.packets + self.output.statistics.publishes_sent
+        self.output.sender.packets + self.output.statistics.sent.publishes
     }
 
     fn tell_rates(&mut self, system: &mut System, text: &mut String) {
@@ -274,10 +274,10 @@ impl Broker {
             ("messages/received", statistics.packets_received),
             ("messages/sent", self.packets_sent()),
             ("publish/dropped", statistics.dropped),
-            ("publish/received", statistics.publishes_received),
-            ("publish/sent", statistics.publishes_sent),
-            ("bytes/received", statistics.bytes_received),
-            ("bytes/sent", statistics.bytes_sent),
+            ("publish/received", statistics.received.publishes),
+            ("publish/sent", statistics.sent.publishes),
+            ("bytes/received", statistics.received.bytes),
+            ("bytes/sent", statistics.sent.bytes),
             ("sockets", statistics.accepted),
             ("connections", statistics.connects),
         ];
