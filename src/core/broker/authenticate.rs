@@ -5,6 +5,7 @@
 
 use log::info;
 
+use super::decisions::Decisions;
 use super::{Broker, Effect, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::core::access::{Client, Progress};
@@ -22,6 +23,7 @@ impl Broker {
         method: &str,
         connect: &Connect<'_>,
         packet: &[u8],
+        decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
         let connection = &self.connections[id];
         let client = Client {
@@ -45,18 +47,23 @@ impl Broker {
         if let Some(extension) = &mut self.connections[id].extension {
             extension.authentication = Some(Box::new(authentication));
         }
-        self.proceed(id, progress)
+        self.proceed(id, progress, decisions)
     }
 
     /// A packet between a CONNECT with a method and its CONNACK: AUTH to go on or DISCONNECT [MQTT-3.1.2-30].
-    pub(super) fn work_off_between(&mut self, id: ConnectionId, packet: Packet<'_>) -> Result<Step, Fault> {
+    pub(super) fn work_off_between(
+        &mut self,
+        id: ConnectionId,
+        packet: Packet<'_>,
+        decisions: &mut Decisions,
+    ) -> Result<Step, Fault> {
         let stage = self.connections[id].authentication().map(Authentication::stage);
         if matches!(stage, Some(AuthenticationStage::Passed { .. })) {
             // The packet, CONNECT or AUTH, has had its effect, but for a decision that it had to wait for.
-            return self.decide_kept_connect(id);
+            return self.decide_kept_connect(id, decisions);
         }
         match packet {
-            Packet::Auth(auth) => self.go_on_connecting(id, &auth),
+            Packet::Auth(auth) => self.go_on_connecting(id, &auth, decisions),
             Packet::Disconnect(_) => {
                 let peer = self.connections[id].peer();
                 info!(target: "connection", "Client {peer} disconnected: before it was authenticated.");
@@ -68,7 +75,12 @@ impl Broker {
         }
     }
 
-    fn go_on_connecting(&mut self, id: ConnectionId, auth: &Auth<'_>) -> Result<Step, Fault> {
+    fn go_on_connecting(
+        &mut self,
+        id: ConnectionId,
+        auth: &Auth<'_>,
+        decisions: &mut Decisions,
+    ) -> Result<Step, Fault> {
         let Some(authentication) = self.connections[id].authentication_mut() else {
             return Err(Fault::protocol_error("AUTH without an Authentication Method"));
         };
@@ -81,10 +93,15 @@ impl Broker {
         let Some(progress) = authentication.go_on(data, self.clock.now) else {
             return Err(Fault::protocol_error("AUTH after the last word of its method"));
         };
-        self.proceed(id, progress)
+        self.proceed(id, progress, decisions)
     }
 
-    fn proceed(&mut self, id: ConnectionId, progress: Progress) -> Result<Step, Fault> {
+    fn proceed(
+        &mut self,
+        id: ConnectionId,
+        progress: Progress,
+        decisions: &mut Decisions,
+    ) -> Result<Step, Fault> {
         match progress {
             Progress::Challenge(data) => {
                 // [MQTT-4.12.0-2]
@@ -95,7 +112,7 @@ impl Broker {
                 if let Some(authentication) = self.connections[id].authentication_mut() {
                     authentication.set_stage(AuthenticationStage::Passed { user_name, data });
                 }
-                self.decide_kept_connect(id)
+                self.decide_kept_connect(id, decisions)
             }
             Progress::Failed(reason, what) => {
                 // [MQTT-4.12.0-4]
@@ -106,7 +123,7 @@ impl Broker {
     }
 
     /// The client is authenticated: its CONNECT is worked off now.
-    fn decide_kept_connect(&mut self, id: ConnectionId) -> Result<Step, Fault> {
+    fn decide_kept_connect(&mut self, id: ConnectionId, decisions: &mut Decisions) -> Result<Step, Fault> {
         let connection = &mut self.connections[id];
         let version = connection.version;
         let Some(authentication) = connection.authentication_mut() else { return Ok(Step::Ended) };
@@ -127,7 +144,7 @@ impl Broker {
             return Ok(Step::Ended);
         }
         let proved = Connect { user_name: Some(&user_name), ..connect };
-        let outcome = self.decide_connect(id, &proved);
+        let outcome = self.decide_connect(id, &proved, decisions);
         if let Ok(Step::Parked) = outcome
             && let Some(authentication) = self.connections[id].authentication_mut()
         {

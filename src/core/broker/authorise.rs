@@ -179,10 +179,10 @@ impl Broker {
     }
 
     /// A line for the log about a message that was not taken. It may be one of very many.
-    pub(super) fn trace_denial(&self, session: SessionId, topic: TopicName<'_>) {
+    pub(super) fn trace_denial(&self, session: SessionId, topic: TopicName<'_>, why: Option<&str>) {
         if log_enabled!(Level::Debug) {
             let client = Escaped(&self.clients.sessions[session].client_identifier);
-            let why = self.denial.as_deref().unwrap_or("not authorised");
+            let why = why.unwrap_or("not authorised");
             debug!("Denied PUBLISH from {client} to '{}': {why}.", Escaped(topic.as_str()));
         }
     }

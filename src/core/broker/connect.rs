@@ -9,6 +9,7 @@ use log::info;
 
 use super::budget::Pressure;
 use super::clock::Timer;
+use super::decisions::Decisions;
 use super::rules::{Claim, Refusal, granted_keep_alive, mounted_name};
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
@@ -34,22 +35,28 @@ impl Broker {
         id: ConnectionId,
         connect: &Connect<'_>,
         packet: &[u8],
+        decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
         let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
         self.negotiate(id, connect, &rules);
         match connect.properties.authentication_method() {
-            Some(method) => self.begin_authentication(id, method, connect, packet),
-            None => self.decide_connect(id, connect),
+            Some(method) => self.begin_authentication(id, method, connect, packet, decisions),
+            None => self.decide_connect(id, connect, decisions),
         }
     }
 
     /// Lets the client of a CONNECT in or refuses it. Where a method has authenticated it, the User Name in `connect`
     /// is the one that was proved.
-    pub(super) fn decide_connect(&mut self, id: ConnectionId, connect: &Connect<'_>) -> Result<Step, Fault> {
+    pub(super) fn decide_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        decisions: &mut Decisions,
+    ) -> Result<Step, Fault> {
         let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
         let mounted = connect.will.and_then(|will| mounted_name(&rules, will.topic));
         match with_will_topic(connect, mounted.as_deref()) {
-            Ok(connect) => self.decide_mounted(id, &connect, &rules),
+            Ok(connect) => self.decide_mounted(id, &connect, &rules, decisions),
             Err((reason, what)) => {
                 self.refuse(id, reason, what);
                 Ok(Step::Ended)
@@ -63,13 +70,14 @@ impl Broker {
         id: ConnectionId,
         connect: &Connect<'_>,
         rules: &ListenerOptions,
+        decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
         let identity = self.connections[id].certificate();
-        let decision = match self.claim(rules, identity.as_deref(), connect) {
+        let decision = match self.claim(rules, identity.as_deref(), connect, decisions) {
             Err(refusal) => Err(refusal),
             Ok(claim) => {
                 let claim = Claim { is_proved: self.is_proved(id, claim.user_name), ..claim };
-                match self.may_connect(id, &claim, identity.as_deref(), connect) {
+                match self.may_connect(id, &claim, identity.as_deref(), connect, decisions) {
                     None => {
                         if let (Some(parked), Cow::Owned(drawn)) =
                             (&mut self.connections[id].parked, claim.client_identifier)
@@ -84,7 +92,7 @@ impl Broker {
         };
         match decision {
             Err((reason, what)) => {
-                match self.denial.take() {
+                match decisions.denial.take() {
                     Some(why) => self.refuse(id, reason, &format!("{what}: {why}")),
                     None => self.refuse(id, reason, what),
                 }
@@ -177,6 +185,7 @@ impl Broker {
         claim: &Claim<'_>,
         certificate: Option<&str>,
         connect: &Connect<'_>,
+        decisions: &mut Decisions,
     ) -> Option<Result<(), Refusal>> {
         let names = claim.client_identifier.len() + claim.user_name.map_or(0, str::len);
         if names > Publisher::LENGTH_MAXIMUM {
@@ -197,26 +206,27 @@ impl Broker {
                 return Some(Err((ReasonCode::NotAuthorized, "certificate and method name two users")));
             }
             // Its method has decided.
-            if self.verdicts.is_empty() {
-                self.verdicts.push(Verdict::Granted);
+            if decisions.verdicts.is_empty() {
+                decisions.verdicts.push(Verdict::Granted);
             }
         }
         // Who has shown a certificate needs no password.
         let password = connect.password.filter(|_| certificate.is_none());
-        let verdict = self.ask(0, id, &client, Question::Connect { password, now: self.clock.now })?;
+        let verdict =
+            self.ask(decisions, 0, id, &client, Question::Connect { password, now: self.clock.now })?;
         if let Verdict::Refused(reason) = verdict {
             return Some(Err((reason, unauthenticated(reason, claim.user_name))));
         }
         if let Some(owner) = self.other_owner(claim) {
-            self.denial = Some(owner);
+            decisions.denial = Some(owner);
             return Some(Err((ReasonCode::NotAuthorized, "the session is another user's")));
         }
         if let Some(will) = &connect.will {
             let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
             let is_ours = will.topic.is_about_the_broker();
-            match self.ask(1, id, &client, question)? {
+            match self.ask(decisions, 1, id, &client, question)? {
                 // It is not published then; but mosquitto lets such a bridge in, whose rules seldom speak of it.
-                Verdict::Refused(_) if will.topic.is_about_a_bridge() => self.denial = None,
+                Verdict::Refused(_) if will.topic.is_about_a_bridge() => decisions.denial = None,
                 Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorised"))),
                 _ if is_ours => {
                     return Some(Err((ReasonCode::NotAuthorized, "the Will is for a $SYS topic")));
@@ -382,10 +392,10 @@ impl Broker {
 
     fn keep_will(&mut self, will: &crate::protocol::codec::Will<'_>, publisher: &str) -> Box<Will> {
         let expiry = will.properties.message_expiry_interval();
-        self.forwarded.clear();
+        self.output.buffers.forwarded.clear();
         for (property, encoded) in will.properties.encoded() {
             if !is_of_moment(&property) {
-                self.forwarded.push_encoded(encoded);
+                self.output.buffers.forwarded.push_encoded(encoded);
             }
         }
         let publication = Publication {
@@ -394,7 +404,7 @@ impl Broker {
             qos: will.qos,
             retain: will.retain,
             publisher: will.retain.then_some(publisher),
-            properties: self.forwarded.properties(),
+            properties: self.output.buffers.forwarded.properties(),
             expires: expiry
                 .map_or(Time::NEVER, |seconds| Time::ZERO + Duration::from_seconds(u64::from(seconds))),
         };

@@ -466,7 +466,7 @@ impl Broker {
             self.hold(id, awaited, Answer::Plain(kind.plain(identifier)), &packet);
             return Ok(());
         }
-        self.acknowledge_in_full(id, awaited, kind, identifier, reason_code)
+        self.acknowledge_in_full(id, awaited, kind, Acknowledgement::new(identifier, reason_code), None)
     }
 
     fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer, packet: &Packet<'_>) {

@@ -13,6 +13,7 @@ mod budget;
 mod clients;
 mod clock;
 mod connect;
+mod decisions;
 mod deliver;
 mod depart;
 mod distribution;
@@ -65,14 +66,14 @@ use log::LevelFilter;
 
 use crate::base::peer::Peer;
 use crate::base::time::Time;
-use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
-use crate::core::connection::{Connection, Parked, State};
+use crate::core::access::{AccessControl, Verdict};
+use crate::core::connection::{Connection, State};
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
 use crate::core::session::{Presence, Session};
 use crate::core::slots::{ConnectionId, ConnectionMark, SessionId, Slots};
 use crate::core::subscription::{Held, Target};
-use crate::protocol::codec::{DecodeError, PropertyBuffer, ReasonCode};
+use crate::protocol::codec::{DecodeError, ReasonCode};
 
 use budget::Budget;
 use clients::Clients;
@@ -189,16 +190,6 @@ pub struct Broker {
     system: Option<Box<System>>,
     persistence: Persistence,
     budget: Budget,
-    /// Decisions about the packet in hand.
-    verdicts: Vec<Verdict>,
-    /// The Client Identifier that was drawn for the CONNECT in hand before it had to wait.
-    assigned: Option<String>,
-    /// Why something about the packet in hand was refused, in words.
-    denial: Option<String>,
-    /// Properties of the message in hand, as they are forwarded.
-    forwarded: PropertyBuffer,
-    /// The topic that the message in hand named by an alias.
-    aliased_topic: String,
 }
 
 impl Broker {
@@ -220,11 +211,6 @@ impl Broker {
             system: None,
             persistence: Persistence::default(),
             budget: Budget::default(),
-            verdicts: Vec::new(),
-            assigned: None,
-            denial: None,
-            forwarded: PropertyBuffer::default(),
-            aliased_topic: String::new(),
         }
     }
 
@@ -393,68 +379,6 @@ impl Broker {
             self.count();
         }
         self.clock.now = self.clock.now.max(now);
-    }
-
-    /// Asks for the decision number `index` about the CONNECT in hand; `None` if it will come later.
-    fn ask(
-        &mut self,
-        index: usize,
-        id: ConnectionId,
-        client: &Client<'_>,
-        question: Question<'_>,
-    ) -> Option<Verdict> {
-        match self.verdicts.get(index) {
-            Some(&verdict) => Some(verdict),
-            None => {
-                let answer = self.permission.access.ask(client, question);
-                self.take_answer(id, answer)
-            }
-        }
-    }
-
-    /// As [`Broker::ask`], about another packet, of which the client is known by its session.
-    fn ask_of(
-        &mut self,
-        index: usize,
-        (id, session): (ConnectionId, SessionId),
-        question: Question<'_>,
-    ) -> Option<Verdict> {
-        if let Some(&verdict) = self.verdicts.get(index) {
-            return Some(verdict);
-        }
-        let (connection, session) = (&self.connections[id], &self.clients.sessions[session]);
-        let certificate = connection.certificate();
-        let client = Client {
-            connection: Some(id),
-            peer: Some(connection.peer()),
-            listener: connection.listener,
-            client_identifier: &session.client_identifier,
-            user_name: session.user_name.as_deref(),
-            certificate: certificate.as_deref(),
-        };
-        let answer = self.permission.access.ask(&client, question);
-        self.take_answer(id, answer)
-    }
-
-    /// Notes an answer about the packet in hand. One that comes later is waited for.
-    fn take_answer(&mut self, id: ConnectionId, answer: Answer) -> Option<Verdict> {
-        match answer {
-            Answer::Now(verdict) => {
-                if self.denial.is_none() && matches!(verdict, Verdict::Refused(_)) {
-                    self.denial = self.permission.access.why_refused();
-                }
-                self.verdicts.push(verdict);
-                Some(verdict)
-            }
-            Answer::Later => {
-                let verdicts = std::mem::take(&mut self.verdicts);
-                let connection = &mut self.connections[id];
-                connection.parked = Some(Box::new(Parked::new(verdicts)));
-                connection.is_paused = true;
-                self.stop_connect_timer(id);
-                None
-            }
-        }
     }
 
     /// Asserts everything that must hold between two calls. For tests and the simulator: it walks all state.

@@ -1,6 +1,7 @@
 //! What a packet has begun and not finished when the share of its connection was used up. The connection is not read
 //! until it is finished. A packet that has taken effect only in part stays the first one in the inbox.
 
+use super::decisions::Decisions;
 use super::distribution::Distribution;
 use super::turn::steps;
 use super::{Broker, Effect, Fault, Step};
@@ -49,12 +50,10 @@ pub(super) struct FilterWork {
     /// How many filters were asked about.
     pub(super) asked: usize,
     /// The decisions, as far as there are any, and how many have been followed.
-    pub(super) verdicts: Vec<Verdict>,
+    pub(super) decisions: Decisions,
     pub(super) followed: usize,
     /// The codes of the filters that have been worked on.
     pub(super) codes: Vec<u8>,
-    /// Why the first one that was refused was, in words.
-    pub(super) denial: Option<String>,
     counted: Counted,
 }
 
@@ -64,6 +63,7 @@ impl FilterWork {
         packet_identifier: PacketIdentifier,
         subscription_identifier: Option<u32>,
         length: usize,
+        decisions: Decisions,
     ) -> Self {
         Self {
             packet_identifier,
@@ -73,10 +73,9 @@ impl FilterWork {
             unasked: length,
             undone: length,
             asked: 0,
-            verdicts: Vec::new(),
+            decisions,
             followed: 0,
             codes: Vec::new(),
-            denial: None,
             counted: Counted::default(),
         }
     }
@@ -193,21 +192,17 @@ impl Broker {
         session: SessionId,
         frame: &Frame<'_>,
     ) -> Result<Step, Fault> {
-        let Some(Operation::Filters(mut filters)) = self.waiting.operations.remove(&id) else {
+        let Some(Operation::Filters(filters)) = self.waiting.operations.remove(&id) else {
             unreachable!("nothing else leaves its packet in the inbox");
         };
-        self.verdicts = std::mem::take(&mut filters.verdicts);
-        self.denial = filters.denial.take();
         self.work_on_filters((id, session), filters, frame.body)
     }
 
     /// The rest of a packet's filters is for a later turn.
     pub(super) fn suspend_filters(&mut self, id: ConnectionId, mut filters: Box<FilterWork>) -> Step {
-        filters.verdicts = std::mem::take(&mut self.verdicts);
-        filters.denial = self.denial.take();
         filters.counted.set(
             memory::allocation(size_of::<FilterWork>())
-                + memory::allocation(filters.verdicts.capacity() * size_of::<Verdict>())
+                + memory::allocation(filters.decisions.verdicts.capacity() * size_of::<Verdict>())
                 + memory::allocation(filters.codes.capacity()),
         );
         self.waiting.operations.insert(id, Operation::Filters(filters));
@@ -219,7 +214,7 @@ impl Broker {
     pub(super) fn ask_about_filters_anew(&mut self) {
         for operation in self.waiting.operations.values_mut() {
             if let Operation::Filters(filters) = operation {
-                filters.verdicts.clear();
+                filters.decisions.verdicts.clear();
                 filters.followed = 0;
                 filters.asked = 0;
                 filters.unasked = filters.undone;

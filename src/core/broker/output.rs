@@ -1,16 +1,27 @@
 //! What leaves for clients, and what has been counted.
 
 use super::send::Sender;
+use crate::protocol::codec::PropertyBuffer;
 
 /// The way out.
 pub(super) struct Output {
     pub(super) sender: Sender,
     pub(super) statistics: Statistics,
+    pub(super) buffers: Buffers,
+}
+
+/// Memory that is used again for one message after the other.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// Properties of a message, as they are forwarded.
+    pub(super) forwarded: PropertyBuffer,
+    /// The topic that a message named by an alias.
+    pub(super) aliased_topic: String,
 }
 
 impl Output {
     pub(super) fn new() -> Self {
-        Self { sender: Sender::new(), statistics: Statistics::default() }
+        Self { sender: Sender::new(), statistics: Statistics::default(), buffers: Buffers::default() }
     }
 }
 

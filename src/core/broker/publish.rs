@@ -2,6 +2,7 @@
 
 use log::info;
 
+use super::decisions::Decisions;
 use super::distribution::Published;
 use super::matches::Matched;
 use super::rules::mounted_name;
@@ -139,20 +140,19 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
+        decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
         self.turn.take(publish.properties.bytes().len() / steps::PROPERTY_BYTES_PER_STEP);
         // Before anything can refuse it: the answer to a refusal waits for nothing.
         self.begin_message(Some(id));
-        let mut aliased = std::mem::take(&mut self.aliased_topic);
-        let mut forwarded = std::mem::take(&mut self.forwarded);
+        let mut buffers = std::mem::take(&mut self.output.buffers);
         // First of all, because a repeated message may bind an alias too.
-        let outcome = self.resolve_topic(id, publish, &mut aliased).and_then(|topic| {
-            let split = self.split_properties(publish.properties, &mut forwarded)?;
-            self.take_over(id, session, publish, topic, split)
+        let outcome = self.resolve_topic(id, publish, &mut buffers.aliased_topic).and_then(|topic| {
+            let split = self.split_properties(publish.properties, &mut buffers.forwarded)?;
+            self.take_over((id, session), publish, topic, split, decisions)
         });
-        self.aliased_topic = aliased;
-        forwarded.clear();
-        self.forwarded = forwarded;
+        buffers.forwarded.clear();
+        self.output.buffers = buffers;
         outcome
     }
 
@@ -248,11 +248,11 @@ impl Broker {
     #[inline]
     fn take_over(
         &mut self,
-        id: ConnectionId,
-        session: SessionId,
+        (id, session): (ConnectionId, SessionId),
         publish: &Publish<'_>,
         topic: TopicName<'_>,
         split: (Properties<'_>, Time),
+        decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
         if self.options.rules.concern_publish() {
             self.check_publish(id, publish)?;
@@ -263,10 +263,10 @@ impl Broker {
                 let topic = TopicName::new(&mounted).map_err(|_| {
                     Fault::new(ReasonCode::TopicNameInvalid, "no topic below the mount point")
                 })?;
-                return self.take_over_named(id, session, publish, topic, split);
+                return self.take_over_named((id, session), publish, topic, split, decisions);
             }
         }
-        self.take_over_named(id, session, publish, topic, split)
+        self.take_over_named((id, session), publish, topic, split, decisions)
     }
 
     /// Answers a message whose payload is above the maximum, of which nothing else takes effect.
@@ -305,22 +305,26 @@ impl Broker {
     /// properties are those that are forwarded, and the end of the message's life.
     fn take_over_named(
         &mut self,
-        id: ConnectionId,
-        session: SessionId,
+        (id, session): (ConnectionId, SessionId),
         publish: &Publish<'_>,
         topic: TopicName<'_>,
         (properties, expires): (Properties<'_>, Time),
+        decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
         if self.is_repeated(id, session, publish.delivery)? {
             return Ok(Step::Done);
         }
         self.output.statistics.received.count(1, publish.payload.len());
-        let Some(verdict) = self.ask_to_publish(id, session, publish, topic) else { return Ok(Step::Parked) };
+        let Some(verdict) = self.ask_to_publish((id, session), publish, topic, decisions) else {
+            return Ok(Step::Parked);
+        };
         let before = self.connections[id].outbox.end();
         let reason = match verdict {
             Verdict::Refused(reason) => {
-                self.trace_denial(session, topic);
-                reason
+                let why = decisions.denial.take();
+                self.trace_denial(session, topic, why.as_deref());
+                self.refuse_publish(id, session, publish.delivery, reason, why)?;
+                return Ok(Step::Done);
             }
             // Only the broker itself speaks about itself.
             _ if topic.is_about_the_broker() => ReasonCode::NotAuthorized,
@@ -366,16 +370,16 @@ impl Broker {
 
     fn ask_to_publish(
         &mut self,
-        id: ConnectionId,
-        session: SessionId,
+        (id, session): (ConnectionId, SessionId),
         publish: &Publish<'_>,
         topic: TopicName<'_>,
+        decisions: &mut Decisions,
     ) -> Option<Verdict> {
         if self.permission.is_open {
             return Some(Verdict::Granted);
         }
         let question = Question::Publish { topic, qos: publish.delivery.qos(), retain: publish.retain };
-        self.ask_of(0, (id, session), question)
+        self.ask_once(decisions, (id, session), question)
     }
 
     /// What receivers get as it is, apart from what is the broker's to know.
@@ -424,9 +428,49 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         delivery: Delivery,
-        (reason, mut awaited): (ReasonCode, Awaited),
+        (reason, awaited): (ReasonCode, Awaited),
         before: u64,
     ) -> Result<(), Fault> {
+        let awaited = self.note_incoming((id, session), delivery, reason, awaited);
+        let after = self.connections[id].outbox.end();
+        self.answer_publish(id, delivery, reason, awaited)?;
+        let outbox = &mut self.connections[id].outbox;
+        if delivery.qos() == QoS::ExactlyOnce && before < after && after < outbox.end() {
+            // In front of the client's own copy: it knows that order from brokers that hand a message on when it is
+            // released.
+            outbox.bring_forward(after, before);
+        }
+        Ok(())
+    }
+
+    /// Answers a message that its client may not publish, and says why if there are words for it.
+    fn refuse_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        delivery: Delivery,
+        reason: ReasonCode,
+        why: Option<String>,
+    ) -> Result<(), Fault> {
+        let awaited = self.take_awaited();
+        let awaited = self.note_incoming((id, session), delivery, reason, awaited);
+        let (kind, identifier) = match delivery {
+            Delivery::AtMostOnce => return Ok(()),
+            Delivery::AtLeastOnce(identifier) => (AcknowledgementKind::PubAck, identifier),
+            Delivery::ExactlyOnce(identifier) => (AcknowledgementKind::PubRec, identifier),
+        };
+        self.acknowledge_in_full(id, awaited, kind, Acknowledgement::new(identifier, reason), why)
+    }
+
+    /// Notes that a QoS 2 message has come, unless it is refused; returns what the answer to a message waits for.
+    #[inline]
+    fn note_incoming(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        delivery: Delivery,
+        reason: ReasonCode,
+        mut awaited: Awaited,
+    ) -> Awaited {
         if let Delivery::ExactlyOnce(identifier) = delivery {
             // A refused identifier is free at once [MQTT-4.3.3-9].
             if self.can_be_told(id, delivery) && reason.is_error() {
@@ -442,15 +486,7 @@ impl Broker {
         if is_planted(planted::Fault::EarlyAnswer) {
             awaited = Awaited::Nothing;
         }
-        let after = self.connections[id].outbox.end();
-        self.answer_publish(id, delivery, reason, awaited)?;
-        let outbox = &mut self.connections[id].outbox;
-        if delivery.qos() == QoS::ExactlyOnce && before < after && after < outbox.end() {
-            // In front of the client's own copy: it knows that order from brokers that hand a message on when it is
-            // released.
-            outbox.bring_forward(after, before);
-        }
-        Ok(())
+        awaited
     }
 
     /// Whether the publisher hears what became of its message.
@@ -508,7 +544,8 @@ impl Broker {
             shortcut::note(Shortcut::AcknowledgePlainly);
             return Ok(());
         }
-        self.acknowledge_in_full(id, Awaited::Nothing, kind, identifier, reason_code)
+        let plain = Acknowledgement::new(identifier, reason_code);
+        self.acknowledge_in_full(id, Awaited::Nothing, kind, plain, None)
     }
 
     /// Queues an acknowledgement of success; false if the client takes no packets of that size.
@@ -535,13 +572,12 @@ impl Broker {
         id: ConnectionId,
         awaited: Awaited,
         kind: AcknowledgementKind,
-        identifier: PacketIdentifier,
-        reason_code: ReasonCode,
+        plain: Acknowledgement<'_>,
+        why: Option<String>,
     ) -> Result<(), Fault> {
-        let plain = Acknowledgement::new(identifier, reason_code);
-        if reason_code.is_error() && self.connections[id].wants_problem_information() {
+        if plain.reason_code.is_error() && self.connections[id].wants_problem_information() {
             let mut properties = PropertyBuffer::default();
-            let text = self.denial.take().unwrap_or_else(|| reason_code.to_string());
+            let text = why.unwrap_or_else(|| plain.reason_code.to_string());
             properties.push(Property::ReasonString(&text));
             let explained = Acknowledgement { properties: properties.properties(), ..plain };
             if self.answer_when(id, awaited, &kind.packet(explained)).is_ok() {

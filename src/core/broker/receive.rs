@@ -344,9 +344,9 @@ impl Broker {
         session: SessionId,
         publish: &Publish<'_>,
     ) -> Result<Step, Fault> {
-        self.take_verdicts(id);
+        let mut decisions = self.take_decisions_of(id);
         self.trace(session, &Packet::Publish(*publish));
-        self.handle_publish(id, session, publish)
+        self.handle_publish(id, session, publish, &mut decisions)
     }
 
     fn work_off_other(
@@ -356,17 +356,17 @@ impl Broker {
         frame: &Frame<'_>,
         version: ProtocolVersion,
     ) -> Result<Step, Fault> {
-        self.take_verdicts(id);
+        let decisions = self.take_decisions_of(id);
         if log_enabled!(Level::Debug)
             && let Ok(packet) = decode(frame, version)
         {
             self.trace(session, &packet);
         }
         if let Some(subscribe) = unchecked_subscribe(frame, version)? {
-            return self.handle_subscribe(id, session, &subscribe);
+            return self.handle_subscribe(id, session, &subscribe, decisions);
         }
         if let Some(unsubscribe) = unchecked_unsubscribe(frame, version)? {
-            return self.handle_unsubscribe(id, session, &unsubscribe);
+            return self.handle_unsubscribe(id, session, &unsubscribe, decisions);
         }
         let packet = Side::Server.decode(frame, version).map_err(|error| match error {
             // Only a CONNECT has these faults, and DISCONNECT no codes for them [MQTT-3.14.2-1].
@@ -380,14 +380,14 @@ impl Broker {
 
     #[inline(never)]
     fn work_off_greeting(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
-        self.take_verdicts(id);
+        let mut decisions = self.take_decisions_of(id);
         let connection = &self.connections[id];
         if connection.authentication().is_some() {
-            return self.work_off_between(id, decode(frame, connection.version)?);
+            return self.work_off_between(id, decode(frame, connection.version)?, &mut decisions);
         }
         match decode(frame, connection.version) {
             Ok(Packet::Connect(connect)) => {
-                let outcome = self.handle_connect(id, &connect, frame.packet);
+                let outcome = self.handle_connect(id, &connect, frame.packet, &mut decisions);
                 self.output.statistics.connects += u64::from(!matches!(outcome, Ok(Step::Parked)));
                 outcome
             }
@@ -399,27 +399,17 @@ impl Broker {
         }
     }
 
-    /// Takes up the decisions that have come about the packet in hand.
-    fn take_verdicts(&mut self, id: ConnectionId) {
-        self.verdicts.clear();
-        self.assigned = None;
-        self.denial = None;
-        if let Some(parked) = self.connections[id].parked.take() {
-            self.verdicts = parked.verdicts;
-            self.assigned = parked.assigned;
-        }
-    }
-
     fn handle(&mut self, id: ConnectionId, session: SessionId, packet: &Packet<'_>) -> Result<Step, Fault> {
         match packet {
-            Packet::Publish(publish) => return self.handle_publish(id, session, publish),
             Packet::PubAck(answer) => self.handle_puback(session, answer.packet_identifier)?,
             Packet::PubRec(answer) => {
                 self.handle_pubrec(id, session, answer.packet_identifier, answer.reason_code.is_error())?;
             }
             Packet::PubRel(answer) => self.handle_pubrel(id, session, answer.packet_identifier)?,
             Packet::PubComp(answer) => self.handle_pubcomp(session, answer.packet_identifier)?,
-            Packet::Subscribe(_) | Packet::Unsubscribe(_) => unreachable!("they are not decoded as a whole"),
+            Packet::Publish(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) => {
+                unreachable!("they are not decoded as a whole")
+            }
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 unreachable!("they are not decoded for a server")
             }

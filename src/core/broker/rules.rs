@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::decisions::Decisions;
 use super::{Broker, Fault};
 use crate::base::peer::Peer;
 use crate::core::connection::State;
@@ -203,6 +204,7 @@ impl Broker {
         rules: &ListenerOptions,
         identity: Option<&'a str>,
         connect: &Connect<'a>,
+        decisions: &mut Decisions,
     ) -> Result<Claim<'a>, Refusal> {
         let is_spoken = match connect.version {
             ProtocolVersion::V31 => rules.versions[0],
@@ -230,7 +232,7 @@ impl Broker {
             }
             (_, None) => return Err((ReasonCode::NotAuthorized, "no certificate tells the User Name")),
         };
-        let client_identifier = self.claimed_identifier(rules, user_name, connect)?;
+        let client_identifier = self.claimed_identifier(rules, user_name, connect, decisions)?;
         let prefixes = &rules.client_identifier_prefixes;
         if !prefixes.is_empty() && !prefixes.iter().any(|prefix| client_identifier.starts_with(&**prefix)) {
             return Err((ReasonCode::NotAuthorized, "the Client Identifier does not begin as it must"));
@@ -243,6 +245,7 @@ impl Broker {
         rules: &ListenerOptions,
         user_name: Option<&'a str>,
         connect: &Connect<'a>,
+        decisions: &mut Decisions,
     ) -> Result<Cow<'a, str>, Refusal> {
         if rules.user_name_is_client_identifier {
             return match user_name {
@@ -257,7 +260,8 @@ impl Broker {
             let what = "a Client Identifier of its own is expected of every client";
             return Err((ReasonCode::ClientIdentifierNotValid, what));
         }
-        let drawn = self.assigned.take().unwrap_or_else(|| self.draw_client_identifier(&rules.drawn_prefix));
+        let drawn =
+            decisions.assigned.take().unwrap_or_else(|| self.draw_client_identifier(&rules.drawn_prefix));
         Ok(drawn.into())
     }
 }

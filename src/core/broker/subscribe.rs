@@ -3,6 +3,7 @@
 use log::info;
 
 use super::budget::Pressure;
+use super::decisions::Decisions;
 use super::ending::tell_places;
 use super::operation::FilterWork;
 use super::turn::steps;
@@ -41,10 +42,11 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         subscribe: &UncheckedSubscribe<'_>,
+        decisions: Decisions,
     ) -> Result<Step, Fault> {
         let identifier = subscribe.subscription_identifier.unwrap_or(0);
         let bytes = subscribe.subscriptions;
-        let filters = FilterWork::new(subscribe.packet_identifier, Some(identifier), bytes.len());
+        let filters = FilterWork::new(subscribe.packet_identifier, Some(identifier), bytes.len(), decisions);
         self.work_on_filters((id, session), Box::new(filters), bytes)
     }
 
@@ -53,8 +55,10 @@ impl Broker {
         id: ConnectionId,
         session: SessionId,
         unsubscribe: &UncheckedUnsubscribe<'_>,
+        decisions: Decisions,
     ) -> Result<Step, Fault> {
-        let filters = FilterWork::new(unsubscribe.packet_identifier, None, unsubscribe.filters.len());
+        let filters =
+            FilterWork::new(unsubscribe.packet_identifier, None, unsubscribe.filters.len(), decisions);
         self.work_on_filters((id, session), Box::new(filters), unsubscribe.filters)
     }
 
@@ -82,13 +86,14 @@ impl Broker {
             if self.is_time_to_stop(number) {
                 return Ok(self.suspend_filters(id, filters));
             }
-            let verdict = self.verdicts.get(filters.followed).copied().unwrap_or(Verdict::Granted);
+            let verdict =
+                filters.decisions.verdicts.get(filters.followed).copied().unwrap_or(Verdict::Granted);
             filters.followed += 1;
             filters.undone = undone;
             // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
             filters.codes.push(self.subscribe_one((id, session), &wanted, verdict, identifier));
         }
-        self.finish_subscribe((id, session), &filters, bytes)
+        self.finish_subscribe((id, session), &mut filters, bytes)
     }
 
     /// Checks the filters, before anything of the packet takes effect; tells whether that is done.
@@ -160,7 +165,7 @@ impl Broker {
     fn finish_subscribe(
         &mut self,
         (id, session): (ConnectionId, SessionId),
-        filters: &FilterWork,
+        filters: &mut FilterWork,
         bytes: &[u8],
     ) -> Result<Step, Fault> {
         self.clients.sessions[session].count();
@@ -170,14 +175,16 @@ impl Broker {
             properties: Properties::default(),
             codes: &filters.codes,
         };
-        let refused = self.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
+        let refused =
+            filters.decisions.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
         // Those of former rules are not among the decisions.
         let refused = refused.map(|index| filters.codes.len() - filters.followed + index);
         let refused = refused.and_then(|index| Subscriptions::from_end(bytes, filters.length).nth(index));
         let refused = refused.map(|(refused, _)| refused.filter);
         let is_early = is_planted(planted::Fault::EarlySuback);
         let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
-        self.answer_subscribe(id, session, suback, (refused, awaited))?;
+        let why = filters.decisions.denial.take().map(|why| (why, refused));
+        self.answer_subscribe((id, session), suback, awaited, why)?;
         if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {
             let position =
                 self.persistence.journal.as_ref().map_or(0, |journal| journal.answers.position(id));
@@ -194,12 +201,12 @@ impl Broker {
     /// [MQTT-3.9.2-1].
     fn answer_subscribe(
         &mut self,
-        id: ConnectionId,
-        session: SessionId,
+        (id, session): (ConnectionId, SessionId),
         suback: SubAck<'_>,
-        (refused, awaited): (Option<TopicFilter<'_>>, Awaited),
+        awaited: Awaited,
+        why: Option<(String, Option<TopicFilter<'_>>)>,
     ) -> Result<(), Fault> {
-        if let Some(why) = self.denial.take() {
+        if let Some((why, refused)) = why {
             let client = Escaped(&self.clients.sessions[session].client_identifier);
             let filter = Escaped(refused.map_or("", |filter| filter.as_str()));
             info!(target: "notice", "Denied SUBSCRIBE from {client} to '{filter}': {why}.");
@@ -238,13 +245,14 @@ impl Broker {
             match named(wanted.filter, mounted.as_deref()) {
                 Ok(filter) => {
                     let question = Question::Subscribe { filter, qos: wanted.qos };
-                    if self.ask_of(first + number, (id, session), question).is_none() {
+                    if self.ask_of(&mut filters.decisions, first + number, (id, session), question).is_none()
+                    {
                         return Asked::Later;
                     }
                 }
                 // There is no question about what cannot be.
-                Err(reason) if self.verdicts.len() <= first + number => {
-                    self.verdicts.push(Verdict::Refused(reason));
+                Err(reason) if filters.decisions.verdicts.len() <= first + number => {
+                    filters.decisions.verdicts.push(Verdict::Refused(reason));
                 }
                 Err(_) => {}
             }

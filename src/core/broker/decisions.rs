@@ -1,0 +1,122 @@
+//! What is decided about the packet in progress, before anything of it takes effect.
+
+use super::Broker;
+use crate::core::access::{Answer, Client, Question, Verdict};
+use crate::core::connection::Parked;
+use crate::core::slots::{ConnectionId, SessionId};
+
+/// The decisions about one packet, as far as there are any.
+#[derive(Debug, Default)]
+pub(super) struct Decisions {
+    /// The answers to its questions, in their order.
+    pub(super) verdicts: Vec<Verdict>,
+    /// The Client Identifier that was drawn for a CONNECT before it had to wait.
+    pub(super) assigned: Option<String>,
+    /// Why something was refused, in words.
+    pub(super) denial: Option<String>,
+}
+
+impl Broker {
+    /// Takes up the decisions that have come about the first packet of a connection.
+    pub(super) fn take_decisions_of(&mut self, id: ConnectionId) -> Decisions {
+        match self.connections[id].parked.take() {
+            Some(parked) => {
+                let Parked { verdicts, assigned, .. } = *parked;
+                Decisions { verdicts, assigned, denial: None }
+            }
+            None => Decisions::default(),
+        }
+    }
+
+    /// Asks for the decision number `index` about a CONNECT; `None` if it will come later.
+    pub(super) fn ask(
+        &mut self,
+        decisions: &mut Decisions,
+        index: usize,
+        id: ConnectionId,
+        client: &Client<'_>,
+        question: Question<'_>,
+    ) -> Option<Verdict> {
+        if let Some(&verdict) = decisions.verdicts.get(index) {
+            return Some(verdict);
+        }
+        let answer = self.permission.access.ask(client, question);
+        let verdict = self.take_answer(decisions, id, answer)?;
+        decisions.verdicts.push(verdict);
+        Some(verdict)
+    }
+
+    /// The same about another packet, of which the client is known by its session.
+    pub(super) fn ask_of(
+        &mut self,
+        decisions: &mut Decisions,
+        index: usize,
+        (id, session): (ConnectionId, SessionId),
+        question: Question<'_>,
+    ) -> Option<Verdict> {
+        if let Some(&verdict) = decisions.verdicts.get(index) {
+            return Some(verdict);
+        }
+        let verdict = self.ask_anyway(decisions, (id, session), question)?;
+        decisions.verdicts.push(verdict);
+        Some(verdict)
+    }
+
+    /// The same about a packet with one question alone, whose answer need not be remembered.
+    pub(super) fn ask_once(
+        &mut self,
+        decisions: &mut Decisions,
+        (id, session): (ConnectionId, SessionId),
+        question: Question<'_>,
+    ) -> Option<Verdict> {
+        match decisions.verdicts.first() {
+            Some(&verdict) => Some(verdict),
+            None => self.ask_anyway(decisions, (id, session), question),
+        }
+    }
+
+    fn ask_anyway(
+        &mut self,
+        decisions: &mut Decisions,
+        (id, session): (ConnectionId, SessionId),
+        question: Question<'_>,
+    ) -> Option<Verdict> {
+        let (connection, session) = (&self.connections[id], &self.clients.sessions[session]);
+        let certificate = connection.certificate();
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: &session.client_identifier,
+            user_name: session.user_name.as_deref(),
+            certificate: certificate.as_deref(),
+        };
+        let answer = self.permission.access.ask(&client, question);
+        self.take_answer(decisions, id, answer)
+    }
+
+    /// Notes an answer about the packet in progress. One that comes later is waited for.
+    fn take_answer(
+        &mut self,
+        decisions: &mut Decisions,
+        id: ConnectionId,
+        answer: Answer,
+    ) -> Option<Verdict> {
+        match answer {
+            Answer::Now(verdict) => {
+                if decisions.denial.is_none() && matches!(verdict, Verdict::Refused(_)) {
+                    decisions.denial = self.permission.access.why_refused();
+                }
+                Some(verdict)
+            }
+            Answer::Later => {
+                let verdicts = std::mem::take(&mut decisions.verdicts);
+                let connection = &mut self.connections[id];
+                connection.parked = Some(Box::new(Parked::new(verdicts)));
+                connection.is_paused = true;
+                self.stop_connect_timer(id);
+                None
+            }
+        }
+    }
+}
