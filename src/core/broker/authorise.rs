@@ -6,7 +6,8 @@
 
 use log::{Level, debug, info, log_enabled};
 
-use super::matches::{Matches, Select};
+use super::lookup::Select;
+use super::matches::Matches;
 use super::turn::steps;
 use super::{Broker, Effect};
 use crate::base::escape::Escaped;

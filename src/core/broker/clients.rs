@@ -1,8 +1,11 @@
 //! The clients that the broker knows, connected or not, by their sessions.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::admission::Admission;
-use crate::core::session::{Directory, Session};
-use crate::core::slots::{SessionMark, Slots};
+use crate::core::session::{Directory, Presence, Session};
+use crate::core::slots::{SessionId, SessionMark, Slots};
+use crate::protocol::codec::PacketIdentifier;
 
 pub(super) struct Clients {
     pub(super) sessions: Slots<SessionMark, Session>,
@@ -27,5 +30,40 @@ impl Clients {
             drawn: 0,
             admission: Admission::default(),
         }
+    }
+
+    pub(super) fn find(&self, client_identifier: &str) -> Option<SessionId> {
+        self.directory.find(client_identifier, &self.sessions)
+    }
+
+    /// A Client Identifier that nobody has: 128 bits drawn from the seed [MQTT-3.1.3-6].
+    pub(super) fn draw_client_identifier(&mut self, prefix: &str) -> String {
+        loop {
+            let drawn = format!("{prefix}{:016x}{:016x}", self.draw(), self.draw());
+            if self.find(&drawn).is_none() {
+                return drawn;
+            }
+        }
+    }
+
+    /// Where the Packet Identifiers of a session go on that was restored. Those of QoS 1 messages are not written down:
+    /// a client that answers late for one that it got before must not settle another message by that.
+    pub(super) fn draw_packet_identifier(&mut self) -> PacketIdentifier {
+        let [high, low, ..] = self.draw().to_be_bytes();
+        PacketIdentifier::new(u16::from_be_bytes([high, low])).unwrap_or(PacketIdentifier::FIRST)
+    }
+
+    /// The next number of the seed's sequence. It is a hash, so that a client can not tell from its own identifier
+    /// which one the next client gets.
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.seed, self.drawn).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Whether a session is there and not over.
+    pub(super) fn is_there(&self, session: SessionId) -> bool {
+        self.sessions.find(session).is_some_and(|session| session.presence != Presence::Over)
     }
 }

@@ -2,7 +2,6 @@
 //! the Will, take the session over, apply.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use log::info;
@@ -23,8 +22,8 @@ use crate::core::message::{Message, Publication, Publisher};
 use crate::core::session::{EXPIRY_NEVER, Incoming, Presence, Reading, Session, Subscriptions, Will};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
-    ConnAck, Connect, PACKET_SIZE_MAXIMUM, Packet, PacketIdentifier, Properties, Property, PropertyBuffer,
-    ProtocolVersion, QoS, ReasonCode,
+    ConnAck, Connect, PACKET_SIZE_MAXIMUM, Packet, Properties, Property, PropertyBuffer, ProtocolVersion,
+    QoS, ReasonCode,
 };
 use crate::protocol::topic::TopicName;
 
@@ -241,15 +240,11 @@ impl Broker {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
         }
         if self.clients.directory.len() >= self.options.limits.sessions
-            && self.find_session(&claim.client_identifier).is_none()
+            && self.clients.find(&claim.client_identifier).is_none()
         {
             return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
         }
         Some(self.check_room(claim, connect))
-    }
-
-    pub(super) fn find_session(&self, client_identifier: &str) -> Option<SessionId> {
-        self.clients.directory.find(client_identifier, &self.clients.sessions)
     }
 
     /// Whether the User Name of a client that is let in was proved. A method or a certificate always does so.
@@ -264,7 +259,7 @@ impl Broker {
     /// that is proved. Without proof it keeps the name that it has, if any. Where no user is known, every session is
     /// for all clients.
     fn other_owner(&self, claim: &Claim<'_>) -> Option<String> {
-        let session = &self.clients.sessions[self.find_session(&claim.client_identifier)?];
+        let session = &self.clients.sessions[self.clients.find(&claim.client_identifier)?];
         let is_same = session.user_name.as_deref() == claim.user_name;
         let is_its_own = match (session.is_proved, claim.is_proved) {
             (false, true) => true,
@@ -301,13 +296,13 @@ impl Broker {
         client_identifier: &str,
         connect: &Connect<'_>,
     ) -> (SessionId, bool) {
-        if let Some(known) = self.find_session(client_identifier) {
+        if let Some(known) = self.clients.find(client_identifier) {
             // The older connection goes, and with it its session, if that was to end with it [MQTT-3.1.4-3].
             if let Some(older) = self.clients.sessions[known].connection() {
                 self.end(older, ReasonCode::SessionTakenOver, "session taken over");
             }
         }
-        if let Some(known) = self.find_session(client_identifier) {
+        if let Some(known) = self.clients.find(client_identifier) {
             if !connect.clean_start || is_planted(planted::Fault::SessionNotDiscarded) {
                 self.disarm_session(known);
                 let session = &mut self.clients.sessions[known];
@@ -468,32 +463,6 @@ impl Broker {
             properties.push(Property::ResponseInformation(&information));
         }
         properties
-    }
-
-    /// A Client Identifier that nobody has: 128 bits drawn from the seed [MQTT-3.1.3-6].
-    pub(super) fn draw_client_identifier(&mut self, prefix: &str) -> String {
-        loop {
-            let drawn = format!("{prefix}{:016x}{:016x}", self.draw(), self.draw());
-            if self.find_session(&drawn).is_none() {
-                return drawn;
-            }
-        }
-    }
-
-    /// Where the Packet Identifiers of a session go on that was restored. Those of QoS 1 messages are not written down:
-    /// a client that answers late for one that it got before must not settle another message by that.
-    pub(super) fn draw_packet_identifier(&mut self) -> PacketIdentifier {
-        let [high, low, ..] = self.draw().to_be_bytes();
-        PacketIdentifier::new(u16::from_be_bytes([high, low])).unwrap_or(PacketIdentifier::FIRST)
-    }
-
-    /// The next number of the seed's sequence. It is a hash, so that a client can not tell from its own identifier
-    /// which one the next client gets.
-    fn draw(&mut self) -> u64 {
-        self.clients.drawn += 1;
-        let mut hasher = DefaultHasher::new();
-        (self.clients.seed, self.clients.drawn).hash(&mut hasher);
-        hasher.finish()
     }
 
     /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7]. Where a version before

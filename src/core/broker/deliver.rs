@@ -3,22 +3,19 @@
 
 use log::info;
 
-use super::authorise::may_receive;
+use super::Broker;
 use super::budget::Pressure;
-use super::matches::Matched;
-use super::send::{Sender, takes_as_it_is};
+use super::lookup::Matched;
+use super::send::takes_as_it_is;
 use super::shortcut::{self, Shortcut};
 use super::turn::steps;
-use super::{Broker, Statistics};
 use crate::base::escape::Escaped;
 use crate::base::memory;
 use crate::base::planted::{self, is_planted};
-use crate::base::time::Time;
-use crate::core::connection::Connection;
 use crate::core::journal::MessageNumber;
 use crate::core::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
-use crate::core::session::{Outgoing, Presence, Queued, Reading, Session};
-use crate::core::shared_subscription::{Choice, LOOKS_MAXIMUM, Readiness, Search};
+use crate::core::session::{Presence, Queued};
+use crate::core::shared_subscription::LOOKS_MAXIMUM;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
 use crate::protocol::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
@@ -311,100 +308,13 @@ impl Broker {
         self.deliver(session, keepable, share)
     }
 
-    /// Delivers to the member of a Shared Subscription whose turn it is, however many have to be looked at.
-    fn deliver_to_group(&mut self, id: GroupId, keepable: &mut Keepable<'_>) -> Option<bool> {
-        let mut search = Search::default();
-        let choice = self.choose_member(id, &keepable.publication, None, (&mut search, usize::MAX));
-        self.deliver_to_chosen(id, choice, keepable)
-    }
-
-    /// The member of a group whose turn it is; the one that is `leaving` is not considered. No more than `most` are
-    /// looked at.
-    pub(super) fn choose_member(
-        &mut self,
-        id: GroupId,
-        publication: &Publication<'_>,
-        leaving: Option<Leaving>,
-        (search, most): (&mut Search, usize),
-    ) -> Choice {
-        let pressure = self.pressure(0);
-        // A copy that a member had in memory takes room if it goes to a kept session. New messages were checked for
-        // room already.
-        let takes_room = leaving.is_some_and(|leaving| !leaving.is_stored) && !self.has_storage_room();
-        // A message that no member may have is needed by none; a new one is refused.
-        let barred = if leaving.is_some() { Readiness::Gone } else { Readiness::Full };
-        let leaving = leaving.and_then(|leaving| leaving.session);
-        // One that is away is no better than the one that leaves, where the message can stay.
-        let may_stay = leaving.is_some_and(|leaving| self.is_there(leaving));
-        let is_kept = |session| {
-            self.persistence.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
-        };
-        let Some(group) = self.routing.groups.find_mut(id) else { return Choice::Gone };
-        let (choice, looks) = group.choose(search, most, |member| {
-            let session = &self.clients.sessions[member.session];
-            let outgoing = session.outgoing.as_deref();
-            if session.presence == Presence::Over || leaving == Some(member.session) {
-                return Readiness::Gone;
-            }
-            if takes_room && is_kept(member.session) || may_stay && session.connection().is_none() {
-                return Readiness::Full;
-            }
-            if session.reading != Reading::Free
-                && may_receive(&mut *self.permission.access, session, publication.topic).is_none()
-            {
-                return barred;
-            }
-            let keeps_up = |connection: ConnectionId| {
-                self.connections[connection].outbox.len() < self.options.limits.outbox_bytes
-            };
-            if session.connection().is_some_and(keeps_up) && outgoing.is_none_or(Outgoing::may_begin) {
-                return Readiness::Ready;
-            }
-            let memory = Message::memory_of(publication);
-            let is_connected = session.connection().is_some();
-            let has_room = pressure < Pressure::Keep
-                && outgoing
-                    .is_none_or(|outgoing| outgoing.has_room(memory, &self.options.limits, is_connected));
-            if has_room { Readiness::Waiting } else { Readiness::Full }
-        });
-        self.turn.take(looks);
-        choice
-    }
-
-    /// Delivers to the member that was chosen, if one was; `None` if there is none.
-    pub(super) fn deliver_to_chosen(
-        &mut self,
-        id: GroupId,
-        choice: Choice,
-        keepable: &mut Keepable<'_>,
-    ) -> Option<bool> {
-        let member = match choice {
-            Choice::Member(member) => member,
-            Choice::Gone => return None,
-            Choice::Full | Choice::Later => {
-                self.output.statistics.dropped += 1;
-                return Some(false);
-            }
-        };
-        let mut most = QoS::ExactlyOnce;
-        let topic = keepable.publication.topic;
-        let identifier = member.terms.identifier();
-        if self.clients.sessions[member.session].reading != Reading::Free {
-            most = self.may_receive(member.session, topic).unwrap_or(QoS::AtMostOnce);
-        }
-        let share = Share {
-            qos: self.delivered_qos(member.session, member.terms.qos(), keepable.publication.qos).min(most),
-            retain: member.terms.retain_as_published() && keepable.publication.retain,
-            identifiers: identifier.as_slice(),
-            group: Some(id),
-            number: None,
-            dup: false,
-        };
-        self.deliver(member.session, keepable, share)
-    }
-
     /// Delivers one copy; false if there was no room for it, `None` if the session is over.
-    fn deliver(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
+    pub(super) fn deliver(
+        &mut self,
+        session: SessionId,
+        keepable: &mut Keepable<'_>,
+        share: Share<'_>,
+    ) -> Option<bool> {
         if share.qos == QoS::AtMostOnce {
             return self.deliver_at_most_once(session, keepable, share);
         }
@@ -420,7 +330,9 @@ impl Broker {
     #[inline(never)]
     fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
         // What nobody is promised does not take the room that is left on disk.
-        let is_left_out = share.qos == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
+        let is_left_out = share.qos == QoS::AtMostOnce
+            && !self.persistence.has_storage_room()
+            && self.persistence.is_kept(session);
         let is_short = self.pressure(0) >= Pressure::Keep || is_left_out;
         let state = &mut self.clients.sessions[session];
         if state.presence == Presence::Over {
@@ -547,154 +459,6 @@ impl Broker {
         }
         true
     }
-
-    /// Begins a delivery of QoS 1 or 2 if the client is there, keeps up, and nothing older waits. False if not.
-    #[inline]
-    fn begin_at_once(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> bool {
-        let must_prepare = self.must_prepare(session, share.qos);
-        let state = &mut self.clients.sessions[session];
-        let Some(id) = state.connection() else { return false };
-        let connection = &mut self.connections[id];
-        if connection.outbox.len() >= self.options.limits.outbox_bytes {
-            return false;
-        }
-        if must_prepare {
-            let is_possible = state.outgoing_mut().may_prepare();
-            match is_possible {
-                true => self.prepare(session, keepable, share),
-                false => self.wait_for_place(session),
-            }
-            return is_possible;
-        }
-        let outgoing = state.outgoing_mut();
-        if !outgoing.has_turn() {
-            return false;
-        }
-        if !outgoing.has_room_in_flight() {
-            self.wait_for_place(session);
-            return false;
-        }
-        let begun = begin_on(
-            state,
-            connection,
-            &mut self.output.sender,
-            &mut self.output.statistics,
-            self.clock.now,
-            keepable,
-            share,
-        );
-        self.has_begun(session, keepable, share, begun);
-        true
-    }
-
-    /// A message that waits only for a Packet Identifier goes on in a later turn, which looks for one.
-    #[cold]
-    fn wait_for_place(&mut self, session: SessionId) {
-        if self.clients.sessions[session]
-            .outgoing
-            .as_ref()
-            .is_some_and(|outgoing| !outgoing.has_room_in_flight())
-        {
-            self.list(session);
-        }
-    }
-
-    /// Begins the delivery of a copy whose turn it is.
-    pub(super) fn begin(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
-        if self.must_prepare(session, share.qos) {
-            self.prepare(session, keepable, share);
-            return;
-        }
-        let state = &mut self.clients.sessions[session];
-        let Some(id) = state.connection() else { return };
-        let begun = begin_on(
-            state,
-            &mut self.connections[id],
-            &mut self.output.sender,
-            &mut self.output.statistics,
-            self.clock.now,
-            keepable,
-            share,
-        );
-        self.has_begun(session, keepable, share, begun);
-    }
-
-    /// Does what follows from a delivery that was to begin.
-    #[inline(always)]
-    fn has_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>, begun: Begun) {
-        match begun {
-            Begun::First => self.arm_retry(session),
-            Begun::Behind => {}
-            Begun::Oversized => {
-                self.clients.sessions[session].outgoing_mut().let_go(share.number);
-                return;
-            }
-        }
-        if self.persistence.journal.is_some() {
-            self.keep_begun(session, keepable, share);
-        }
-    }
-
-    /// Keeps the copy whose delivery has begun last.
-    #[inline(never)]
-    fn keep_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
-        let outgoing = self.clients.sessions[session].outgoing_mut();
-        let identifier = outgoing.identifier_of(outgoing.in_flight().len() - 1);
-        let begun = (share.qos == QoS::AtLeastOnce).then_some(identifier);
-        let Some(number) = self.keep_copy(session, keepable, share, begun) else { return };
-        self.clients.sessions[session].outgoing_mut().number_last(number);
-        if share.qos == QoS::ExactlyOnce {
-            self.record_delivery(session, identifier, number, false);
-        }
-    }
-}
-
-/// A member of a group whose message goes to another one.
-#[derive(Clone, Copy)]
-pub(super) struct Leaving {
-    /// None if its session has ended in an earlier run.
-    pub(super) session: Option<SessionId>,
-    /// The store has the message.
-    pub(super) is_stored: bool,
-}
-
-/// What became of a delivery that was to begin.
-#[derive(Clone, Copy)]
-enum Begun {
-    /// It is the first one at this moment.
-    First,
-    /// Others have begun at this moment.
-    Behind,
-    /// It is too large for the client, and counts as delivered [MQTT-3.1.2-25].
-    Oversized,
-}
-
-/// Sends a QoS 1 or 2 copy to a connected client for the first time and puts it in flight.
-#[inline]
-fn begin_on(
-    state: &mut Session,
-    connection: &mut Connection,
-    sender: &mut Sender,
-    statistics: &mut Statistics,
-    now: Time,
-    keepable: &mut Keepable<'_>,
-    share: Share<'_>,
-) -> Begun {
-    let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
-    let identifier = outgoing.next_identifier();
-    let delivery = match share.qos {
-        QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
-        _ => Delivery::AtLeastOnce(identifier),
-    };
-    if sender.publish(connection, &state.client_identifier, keepable, share.with(delivery), now).is_err() {
-        statistics.oversized += 1;
-        return Begun::Oversized;
-    }
-    statistics.sent.count(1, keepable.publication.payload.len());
-    let message = keepable.message(&mut sender.spares).clone();
-    let queued = share.queued(message, &mut sender.identifiers);
-    outgoing.begin(queued, now, connection.outbox.end());
-    if outgoing.is_first_at(now) { Begun::First } else { Begun::Behind }
 }
 
 impl<'a> Share<'a> {
@@ -711,7 +475,7 @@ impl<'a> Share<'a> {
     }
 
     #[inline]
-    fn with(self, delivery: Delivery) -> ReceiverCopy<'a> {
+    pub(super) fn with(self, delivery: Delivery) -> ReceiverCopy<'a> {
         ReceiverCopy {
             dup: self.dup,
             retain: self.retain,

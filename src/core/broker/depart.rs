@@ -155,7 +155,7 @@ impl Broker {
         let due = match due <= self.clock.now {
             false => due.min(ends),
             true if self.publish_will(session_id) => ends,
-            true if self.has_storage_room() => ends.min(self.clock.now + WILL_RETRY),
+            true if self.persistence.has_storage_room() => ends.min(self.clock.now + WILL_RETRY),
             true => ends.min(self.clock.now + WILL_RETRY_ON_DISK),
         };
         if due != Time::NEVER {
@@ -180,7 +180,7 @@ impl Broker {
 
     /// The same in the last turn of the broker. Then it waits only for the disk, and only if it is in the store.
     pub(super) fn publish_last_will(&mut self, session_id: SessionId) {
-        let is_kept = self.is_kept(session_id);
+        let is_kept = self.persistence.is_kept(session_id);
         self.publish_will_or_wait(session_id, |broker, publication| {
             if !broker.lacks_room_for_will(publication) {
                 return true;

@@ -26,7 +26,8 @@ use super::Broker;
 use super::authorise::{Judge, Selecting};
 use super::budget::Pressure;
 use super::deliver::Routed;
-use super::matches::{Lookup, Matched, Matches, Selection};
+use super::lookup::{Lookup, Matched, Selection};
+use super::matches::Matches;
 use super::turn::{Turn, steps};
 use crate::base::escape::Escaped;
 use crate::base::memory::{self, Audit, Counted};
@@ -335,7 +336,7 @@ impl Broker {
         if !self.waiting.has_room_for_unlinked() {
             return false;
         }
-        self.begin_message(None);
+        self.persistence.begin_message(None);
         let is_retained = keepable.publication.retain && self.retain(keepable);
         self.turn.take(self.waiting.unlinked.len() / steps::COPIED_PER_STEP);
         let is_first = self.waiting.unlinked.iter().all(|chain| chain.publisher != publisher);
@@ -368,7 +369,7 @@ impl Broker {
         let Some(mut chain) = self.waiting.unlinked.pop_front() else { return };
         self.turn.begin_share(self.waiting.unlinked.len());
         self.turn.take(steps::PACKET);
-        self.begin_message(None);
+        self.persistence.begin_message(None);
         if let Some(mut distribution) = chain.messages.pop_front() {
             if self.serve_rest(&mut distribution) {
                 self.waiting.unlinked_count -= 1;

@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use super::Broker;
 use super::budget::Pressure;
 use super::clock::Timer;
-use super::deliver::Leaving;
 use super::depart::WILL_RETRY;
+use super::members::Leaving;
 use super::turn::steps;
 use crate::base::memory::{self, Audit, Counted};
 use crate::core::journal::{MessageNumber, SessionNumber};
@@ -277,7 +277,7 @@ impl Broker {
 
     fn finish_moving(&mut self, moving: &Moving) {
         let Some(number) = moving.number else { return };
-        let is_over = !moving.leaving.is_some_and(|session| self.is_there(session));
+        let is_over = !moving.leaving.is_some_and(|session| self.clients.is_there(session));
         if let Some(group) = moving.full.filter(|_| moving.was_read && is_over) {
             self.postpone_rest(number, group);
         }
@@ -359,18 +359,13 @@ impl Broker {
                 // In the same batch as the copy of the other member, or a crash would lose it.
                 self.settle_copy(session, message);
             }
-        } else if let Some(session) = leaving.filter(|&session| self.is_there(session)) {
+        } else if let Some(session) = leaving.filter(|&session| self.clients.is_there(session)) {
             self.give_back(session, queued);
         } else if let (Some((session, message)), Some(group)) = (stored, queued.group) {
             self.postpone(session, (message, group), queued.message.memory());
         } else {
             self.output.statistics.dropped += 1;
         }
-    }
-
-    /// Whether a session is there and not over.
-    pub(super) fn is_there(&self, session: SessionId) -> bool {
-        self.clients.sessions.find(session).is_some_and(|session| session.presence != Presence::Over)
     }
 
     /// A message stays with the member that it was to leave. One in the store is settled by nothing, so it still belongs
@@ -412,14 +407,14 @@ impl Broker {
             Choice::Later => return Redirected::Later,
             Choice::Full => return Redirected::Stays,
             // There may be no other member any more.
-            Choice::Gone if leaving.is_some_and(|leaving| self.is_there(leaving)) => {
+            Choice::Gone if leaving.is_some_and(|leaving| self.clients.is_there(leaving)) => {
                 return Redirected::Stays;
             }
             Choice::Gone => return Redirected::Gone,
             Choice::Member(_) => {}
         }
         self.output.sender.encoder.begin();
-        self.begin_message(None);
+        self.persistence.begin_message(None);
         let dropped = self.output.statistics.dropped;
         if self.deliver_to_chosen(group, choice, &mut keepable) != Some(false) {
             return Redirected::Gone;

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Broker;
 use super::clock::Timer;
+use super::copies::queued;
 use super::ending::Moving;
-use super::keep::queued;
 use super::turn::steps;
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::Duration;

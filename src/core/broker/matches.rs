@@ -4,15 +4,15 @@
 //! A topic is looked for by its bytes as they came. Only checked Topic Names get in here, so that bytes which are
 //! found need not be checked again.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::turn::{Turn, steps};
-use crate::base::memory::{self, Audit, Counted};
+use super::lookup::{Lookup, Matched, Select, Selection};
+use super::turn::Turn;
+use crate::base::memory;
 use crate::base::planted::{Fault, is_planted};
 use crate::core::limits::MATCHES_MEMORY_MAXIMUM;
-use crate::core::subscription::{Subscriber, Target, Terms};
-use crate::core::trie::{FilterId, Search, Trie};
+use crate::core::subscription::Subscriber;
+use crate::core::trie::{FilterId, Trie};
 use crate::protocol::topic::TopicName;
 
 /// Neighbouring places that a topic may take.
@@ -26,264 +26,6 @@ const BEGINNINGS_MAXIMUM: usize = 4096;
 const SUBSCRIBERS_REMEMBERED: usize = 8 * 1024;
 /// Up to so many subscriptions are put in order at once.
 const SORTED_AT_ONCE: usize = 1024;
-
-/// The subscribers of one topic, those of one session next to each other.
-#[derive(Debug, Default)]
-pub(super) struct Matched {
-    topic: String,
-    /// That of the trie when it was asked.
-    generation: u64,
-    subscribers: Vec<Subscriber>,
-    /// Some session is there more than once.
-    has_runs: bool,
-    /// Some of them are Shared Subscriptions.
-    has_groups: bool,
-    counted: Counted,
-}
-
-impl Matched {
-    #[inline]
-    pub(super) fn topic(&self) -> TopicName<'_> {
-        TopicName::trusted(&self.topic)
-    }
-
-    #[inline]
-    pub(super) fn subscribers(&self) -> &[Subscriber] {
-        &self.subscribers
-    }
-
-    #[inline]
-    pub(super) const fn has_runs(&self) -> bool {
-        self.has_runs
-    }
-
-    #[inline]
-    pub(super) const fn has_groups(&self) -> bool {
-        self.has_groups
-    }
-
-    /// What it takes. It counts itself, because it may be used longer than it is remembered.
-    pub(super) const fn memory(&self) -> usize {
-        self.counted.bytes()
-    }
-
-    /// Adds what it takes to an audit.
-    pub(super) fn audit(self: &Rc<Self>, audit: &mut Audit) {
-        audit.add_shared(Rc::as_ptr(self).addr(), self.counted.bytes());
-    }
-
-    fn count(&mut self) {
-        self.counted.set(
-            memory::allocation(size_of::<Self>() + 2 * size_of::<usize>())
-                + memory::allocation(self.topic.capacity())
-                + memory::allocation(self.subscribers.capacity() * size_of::<Subscriber>()),
-        );
-    }
-}
-
-/// What decides about those who are found.
-pub(super) trait Select {
-    /// Steps that each of them takes; none, if all are admitted.
-    fn steps(&self) -> usize;
-
-    /// Whether this one gets messages of the topic; it may lower the QoS.
-    fn admits(&mut self, topic: TopicName<'_>, subscriber: &mut Subscriber) -> bool;
-}
-
-/// Who is admitted, and how many subscriptions of one session count.
-pub(super) struct Selection<'a> {
-    pub(super) select: &'a mut dyn Select,
-    /// Subscriptions of one session that count for a message. Beyond: the session gets the message at the highest QoS
-    /// among them all, without the identifiers of the others.
-    pub(super) matches_per_session: usize,
-    /// How many were beyond.
-    pub(super) surplus: &'a mut u64,
-}
-
-/// A search for subscribers that takes more than one turn, because there are very many.
-#[derive(Debug)]
-pub(super) struct Lookup {
-    topic: String,
-    stage: Stage,
-    /// Those who were found; in the end those who are admitted, in order.
-    found: Vec<Subscriber>,
-    /// How many filters matched.
-    filters: usize,
-    counted: Counted,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The trie is searched.
-    Search(Option<Search>),
-    /// All were found and are put in order. More than a few are sorted by this map, since that can be interrupted; the
-    /// number tells the subscriptions of one session apart.
-    Sort(BTreeMap<(Target, usize), Terms>),
-    /// They are in this order again.
-    Collect(BTreeMap<(Target, usize), Terms>),
-    /// So many have been judged, and so many of them were admitted.
-    Select { judged: usize, admitted: usize, run: usize },
-}
-
-/// What an entry of the sorting map takes, in nodes two thirds full.
-const SORT_ENTRY_BYTES: usize = (size_of::<(Target, usize)>() + size_of::<Terms>()) * 3 / 2;
-
-impl Lookup {
-    /// One that has not begun.
-    pub(super) fn new(topic: TopicName<'_>) -> Self {
-        Self {
-            topic: topic.as_str().to_owned(),
-            stage: Stage::Search(None),
-            found: Vec::new(),
-            filters: 0,
-            counted: Counted::default(),
-        }
-    }
-
-    /// These filters match; `rest` is still to be searched. Their values are taken at once, because their numbers are
-    /// good only until the trie changes.
-    fn gather(
-        &mut self,
-        trie: &Trie<Subscriber>,
-        filters: &[FilterId],
-        rest: Option<Search>,
-        turn: &mut Turn,
-    ) {
-        for &filter in filters {
-            let values = trie.values(filter);
-            self.found.extend_from_slice(values);
-            turn.take(values.len() / steps::COPIED_PER_STEP);
-        }
-        self.filters += filters.len();
-        self.stage = match rest {
-            Some(rest) => Stage::Search(Some(rest)),
-            None if self.filters > 1 => Stage::Sort(BTreeMap::new()),
-            // A session is at most once in a filter; only several filters can bring it up twice.
-            None => Stage::Select { judged: 0, admitted: 0, run: 0 },
-        };
-    }
-
-    /// Bytes that it takes.
-    pub(super) const fn memory(&self) -> usize {
-        self.counted.bytes()
-    }
-
-    fn count(&mut self) {
-        let stage = match &self.stage {
-            Stage::Search(rest) => rest.as_ref().map_or(0, Search::memory),
-            Stage::Sort(map) | Stage::Collect(map) => map.len() * SORT_ENTRY_BYTES,
-            Stage::Select { .. } => 0,
-        };
-        self.counted.set(
-            memory::allocation(size_of::<Self>())
-                + memory::allocation(self.topic.capacity())
-                + memory::allocation(self.found.capacity() * size_of::<Subscriber>())
-                + stage,
-        );
-    }
-
-    /// Takes the next steps; tells whether they were the last.
-    fn go_on(
-        &mut self,
-        trie: &Trie<Subscriber>,
-        filters: &mut Vec<FilterId>,
-        turn: &mut Turn,
-        selection: &mut Selection<'_>,
-    ) -> bool {
-        loop {
-            match &mut self.stage {
-                Stage::Search(rest) => {
-                    let rest = rest.take();
-                    let before = turn.left().max(1);
-                    let mut left = before;
-                    filters.clear();
-                    let rest = trie.search(TopicName::trusted(&self.topic), rest, &mut left, filters);
-                    turn.take(before - left + 1);
-                    self.gather(trie, filters, rest, turn);
-                }
-                Stage::Sort(map) => {
-                    while !turn.is_over()
-                        && let Some(Subscriber { target, terms }) = self.found.pop()
-                    {
-                        map.insert((target, self.found.len()), terms);
-                        turn.take(1);
-                    }
-                    if self.found.is_empty() {
-                        self.stage = Stage::Collect(std::mem::take(map));
-                    }
-                }
-                Stage::Collect(map) => {
-                    while !turn.is_over()
-                        && let Some(((target, _), terms)) = map.pop_first()
-                    {
-                        self.found.push(Subscriber { target, terms });
-                        turn.take(1);
-                    }
-                    if map.is_empty() {
-                        self.stage = Stage::Select { judged: 0, admitted: 0, run: 0 };
-                    }
-                }
-                Stage::Select { .. } => {
-                    let is_done = self.select(turn, selection);
-                    self.count();
-                    return is_done;
-                }
-            }
-            if turn.is_over() {
-                self.count();
-                return false;
-            }
-        }
-    }
-
-    /// What was found.
-    fn finish(self, generation: u64) -> Rc<Matched> {
-        let Self { topic, found, filters, .. } = self;
-        let has_runs = filters > 1;
-        let has_groups = has_groups(&found);
-        let counted = Counted::default();
-        let mut matched = Matched { topic, generation, subscribers: found, has_runs, has_groups, counted };
-        matched.count();
-        Rc::new(matched)
-    }
-
-    /// Judges those who are left.
-    fn select(&mut self, turn: &mut Turn, selection: &mut Selection<'_>) -> bool {
-        let Stage::Select { judged, admitted, run } = &mut self.stage else { return false };
-        let topic = TopicName::trusted(&self.topic);
-        while let Some(&subscriber) = self.found.get(*judged) {
-            if turn.is_over() {
-                return false;
-            }
-            let mut one = subscriber;
-            *judged += 1;
-            let steps = selection.select.steps();
-            turn.take(steps + usize::from(*judged % steps::COPIED_PER_STEP == 0));
-            if steps > 0 && !selection.select.admits(topic, &mut one) {
-                continue;
-            }
-            let last = admitted.checked_sub(1).and_then(|last| self.found.get_mut(last));
-            match last.filter(|last| last.target == one.target) {
-                Some(last) if *run >= selection.matches_per_session => {
-                    last.terms = last.terms.joined(one.terms);
-                    *selection.surplus += 1;
-                }
-                other => {
-                    *run = if other.is_some() { *run + 1 } else { 1 };
-                    self.found[*admitted] = one;
-                    *admitted += 1;
-                }
-            }
-        }
-        self.found.truncate(*admitted);
-        true
-    }
-}
-
-/// Whether some of these are Shared Subscriptions.
-fn has_groups(subscribers: &[Subscriber]) -> bool {
-    subscribers.iter().any(|subscriber| matches!(subscriber.target, Target::Group(_)))
-}
 
 #[derive(Debug, Default)]
 struct Place {
@@ -399,7 +141,7 @@ impl Matches {
         let mut matched =
             replaced.or(former).filter(|former| Rc::strong_count(former) == 1).unwrap_or_default();
         let filled = Rc::get_mut(&mut matched).expect("it is held here alone");
-        self.fill(filled, trie, topic);
+        filled.fill(trie, topic, &self.filters);
         if select.steps() > 0 {
             filled.subscribers.retain_mut(|subscriber| select.admits(topic, subscriber));
         }
@@ -433,23 +175,6 @@ impl Matches {
             self.next_to_go = if self.next_to_go + 1 < self.places.len() { self.next_to_go + 1 } else { 0 };
             self.forget(self.next_to_go)
         })
-    }
-
-    fn fill(&mut self, matched: &mut Matched, trie: &Trie<Subscriber>, topic: TopicName<'_>) {
-        matched.topic.clear();
-        matched.topic.push_str(topic.as_str());
-        matched.generation = trie.generation();
-        matched.subscribers.clear();
-        for &filter in &self.filters {
-            matched.subscribers.extend_from_slice(trie.values(filter));
-        }
-        if self.filters.len() > 1 {
-            // A session is at most once in a filter; only several filters can bring it up twice.
-            matched.subscribers.sort_by_key(|subscriber| subscriber.target);
-        }
-        let pairs = matched.subscribers.windows(2);
-        matched.has_runs = pairs.into_iter().any(|pair| pair[0].target == pair[1].target);
-        matched.has_groups = has_groups(&matched.subscribers);
     }
 
     /// The place for a new topic: a free one or one that is not true any more. If there is none, there are more
@@ -516,6 +241,7 @@ fn hash(topic: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::core::slots::{SessionMark, Slots};
+    use crate::core::subscription::{Target, Terms};
     use crate::protocol::codec::QoS;
 
     fn subscriber() -> Subscriber {

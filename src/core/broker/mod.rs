@@ -7,12 +7,16 @@
 //! deadline. It never asks for the time, for bytes, for a file or for chance.
 
 mod admission;
+mod answers;
 mod authenticate;
 mod authorise;
+mod batches;
+mod begin;
 mod budget;
 mod clients;
 mod clock;
 mod connect;
+mod copies;
 mod decisions;
 mod deliver;
 mod depart;
@@ -30,9 +34,10 @@ mod fuzzing_limits;
 mod fuzzing_log;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_packets;
-mod keep;
 mod legacies;
+mod lookup;
 mod matches;
+mod members;
 mod operate;
 mod operation;
 mod options;
@@ -43,6 +48,7 @@ mod permission;
 mod persistence;
 mod publish;
 mod receive;
+mod records;
 mod redeliver;
 mod replay;
 mod restore;

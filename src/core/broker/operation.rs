@@ -143,7 +143,7 @@ impl Broker {
         delivery: Delivery,
         mut distribution: Box<Distribution>,
     ) {
-        distribution.is_recorded |= self.take_awaited() != Awaited::Nothing;
+        distribution.is_recorded |= self.persistence.take_awaited() != Awaited::Nothing;
         if let Delivery::ExactlyOnce(identifier) = delivery {
             // On another connection it would be taken for a new one.
             self.clients.sessions[session].incoming.insert(identifier);
@@ -160,12 +160,12 @@ impl Broker {
         delivery: Delivery,
         mut distribution: Box<Distribution>,
     ) -> Result<bool, Fault> {
-        self.begin_message(Some(id));
+        self.persistence.begin_message(Some(id));
         let is_served = self.serve_rest(&mut distribution);
         if !is_served && is_planted(planted::Fault::AnsweredBeforeLast) {
             let routed = distribution.routed;
             self.detach_publish(session, delivery, *distribution);
-            let (end, awaited) = (self.connections[id].outbox.end(), self.take_awaited());
+            let (end, awaited) = (self.connections[id].outbox.end(), self.persistence.take_awaited());
             self.conclude_with(id, session, delivery, (routed.reason_code(), awaited), end)?;
             return Ok(true);
         }
@@ -173,9 +173,9 @@ impl Broker {
             self.suspend_publish(id, session, delivery, distribution);
             return Ok(false);
         }
-        let awaited = match self.take_awaited() {
+        let awaited = match self.persistence.take_awaited() {
             // What its earlier parts promise may be in an earlier batch, and that is durable by then, too.
-            _ if distribution.is_recorded => Awaited::Batch(self.awaited_batch()),
+            _ if distribution.is_recorded => Awaited::Batch(self.persistence.awaited_batch()),
             awaited => awaited,
         };
         // Its own copy may have left already, so nothing is moved before that.

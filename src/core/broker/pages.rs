@@ -7,7 +7,7 @@ use log::warn;
 
 use super::Broker;
 use super::budget::Pressure;
-use super::keep::queued;
+use super::copies::queued;
 use super::turn::steps;
 use crate::base::escape::Escaped;
 use crate::base::time::Time;

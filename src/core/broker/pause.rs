@@ -29,16 +29,18 @@ impl Broker {
     fn pauses_for(&mut self, id: ConnectionId, frame: &Frame<'_>) -> bool {
         let (state, version) = (self.connections[id].state, self.connections[id].version);
         let must_wait = match (frame.first_byte >> 4, state) {
-            (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.is_kept(session),
+            (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.persistence.is_kept(session),
             (PUBLISH, State::Serving(session)) => match decode(frame, version) {
                 Ok(Packet::Publish(publish)) => {
-                    self.waits_to_be_kept(id) && self.is_to_be_kept(id, session, &publish)
+                    self.persistence.waits_to_be_kept(id) && self.is_to_be_kept(id, session, &publish)
                 }
                 // What is wrong with it is said where it is handled.
                 _ => false,
             },
             (CONNECT, State::Greeting) => match decode(frame, version) {
-                Ok(Packet::Connect(connect)) if self.has_storage_room() && self.is_kept_by(&connect) => {
+                Ok(Packet::Connect(connect))
+                    if self.persistence.has_storage_room() && self.is_kept_by(&connect) =>
+                {
                     // If it waits in vain it is answered in the form of its version.
                     let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
                     self.negotiate(id, &connect, &rules);
@@ -66,14 +68,14 @@ impl Broker {
             None => !connect.clean_start && connect.version != ProtocolVersion::V5,
         };
         let known = self.clients.directory.find(connect.client_identifier, &self.clients.sessions);
-        outlives || known.is_some_and(|known| self.is_kept(known))
+        outlives || known.is_some_and(|known| self.persistence.is_kept(known))
     }
 
     /// Whether a PUBLISH changes what is kept: it is retained, or waits for its PUBREL in a kept session, or kept
     /// sessions get it.
     fn is_to_be_kept(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
         let qos = publish.delivery.qos();
-        if publish.retain || qos == QoS::ExactlyOnce && self.is_kept(session) {
+        if publish.retain || qos == QoS::ExactlyOnce && self.persistence.is_kept(session) {
             return true;
         }
         if qos == QoS::AtMostOnce

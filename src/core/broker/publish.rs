@@ -4,11 +4,11 @@ use log::info;
 
 use super::decisions::Decisions;
 use super::distribution::Published;
-use super::matches::Matched;
+use super::lookup::Matched;
 use super::rules::mounted_name;
 use super::shortcut::{self, Shortcut};
 use super::turn::steps;
-use super::{Broker, Fault, Step, too_large};
+use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::planted::{self, is_planted};
 use crate::base::time::{Duration, Time};
@@ -18,7 +18,7 @@ use crate::core::message::{Keepable, Publication};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{Subscriber, Target};
 use crate::protocol::codec::{
-    Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, PlainPublish, PlainPublishes,
+    Acknowledgement, AcknowledgementKind, Delivery, PacketIdentifier, PlainPublish, PlainPublishes,
     Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode, plain_acknowledgements,
 };
 use crate::protocol::topic::TopicName;
@@ -46,7 +46,7 @@ impl Broker {
         shortcut::note(Shortcut::Relay);
         self.output.statistics.received.count(1, publish.payload.len());
         let mut keepable = Keepable::plain(matched.topic(), publish, !self.output.sender.must_look());
-        self.begin_message(Some(id));
+        self.persistence.begin_message(Some(id));
         let before = self.connections[id].outbox.end();
         let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
         self.conclude(id, session, publish.delivery, reason_code, before)?;
@@ -144,7 +144,7 @@ impl Broker {
     ) -> Result<Step, Fault> {
         self.turn.take(publish.properties.bytes().len() / steps::PROPERTY_BYTES_PER_STEP);
         // Before anything can refuse it: the answer to a refusal waits for nothing.
-        self.begin_message(Some(id));
+        self.persistence.begin_message(Some(id));
         let mut buffers = std::mem::take(&mut self.output.buffers);
         // First of all, because a repeated message may bind an alias too.
         let outcome = self.resolve_topic(id, publish, &mut buffers.aliased_topic).and_then(|topic| {
@@ -196,7 +196,7 @@ impl Broker {
             if is_planted(planted::Fault::RepeatedDelivery) {
                 return Ok(false);
             }
-            let awaited = self.recorded(session);
+            let awaited = self.persistence.recorded(session);
             self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
             return Ok(true);
         }
@@ -296,7 +296,7 @@ impl Broker {
         keepable: &mut Keepable<'_>,
         (id, session): (ConnectionId, SessionId),
     ) -> Published {
-        self.begin_message(Some(id));
+        self.persistence.begin_message(Some(id));
         let is_retained = keepable.publication.retain && self.retain(keepable);
         self.distribute(keepable, Some(session), is_retained)
     }
@@ -339,10 +339,12 @@ impl Broker {
                     properties,
                     expires,
                 };
-                if self.is_unanswered(id, publish.delivery) || self.lacks_room(session, &publication) {
+                if self.persistence.is_unanswered(id, publish.delivery)
+                    || self.lacks_room(session, &publication)
+                {
                     self.output.statistics.refused += 1;
                     if !self.can_be_told(id, publish.delivery) {
-                        self.leave_unanswered(id);
+                        self.persistence.leave_unanswered(id);
                         return Ok(Step::Done);
                     }
                     ReasonCode::QuotaExceeded
@@ -417,7 +419,7 @@ impl Broker {
         reason: ReasonCode,
         before: u64,
     ) -> Result<(), Fault> {
-        let awaited = self.take_awaited();
+        let awaited = self.persistence.take_awaited();
         self.conclude_with(id, session, delivery, (reason, awaited), before)
     }
 
@@ -452,7 +454,7 @@ impl Broker {
         reason: ReasonCode,
         why: Option<String>,
     ) -> Result<(), Fault> {
-        let awaited = self.take_awaited();
+        let awaited = self.persistence.take_awaited();
         let awaited = self.note_incoming((id, session), delivery, reason, awaited);
         let (kind, identifier) = match delivery {
             Delivery::AtMostOnce => return Ok(()),
@@ -477,9 +479,9 @@ impl Broker {
                 self.clients.sessions[session].incoming.remove(identifier);
             } else {
                 self.clients.sessions[session].incoming.insert(identifier);
-                if self.is_kept(session) {
+                if self.persistence.is_kept(session) {
                     self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
-                    awaited = self.recorded(session);
+                    awaited = self.persistence.recorded(session);
                 }
             }
         }
@@ -513,80 +515,6 @@ impl Broker {
         }
     }
 
-    /// Whether a message of a connection is left unanswered because one before it was, so that all of them come again
-    /// in their order.
-    #[inline]
-    fn is_unanswered(&self, id: ConnectionId, delivery: Delivery) -> bool {
-        delivery != Delivery::AtMostOnce
-            && self.persistence.journal.as_ref().is_some_and(|journal| journal.is_unanswered(id))
-    }
-
-    /// Leaves a message unanswered that there is no room for, as versions before 5.0 have no word for that. Nothing of
-    /// it has taken effect; its client sends it again on another connection.
-    fn leave_unanswered(&mut self, id: ConnectionId) {
-        if let Some(journal) = &mut self.persistence.journal {
-            journal.leave_unanswered(id);
-        }
-    }
-
-    /// Answers with one of the four acknowledgements; a failure carries its reason in words, if the client wants
-    /// that [MQTT-3.1.2-29] and can take it [MQTT-3.4.2-2].
-    #[inline]
-    pub(super) fn acknowledge(
-        &mut self,
-        id: ConnectionId,
-        kind: AcknowledgementKind,
-        identifier: PacketIdentifier,
-        reason_code: ReasonCode,
-    ) -> Result<(), Fault> {
-        let may_be_plain = self.options.may_be_short() && reason_code == ReasonCode::Success;
-        if may_be_plain && self.acknowledge_plainly(id, kind, identifier) {
-            shortcut::note(Shortcut::AcknowledgePlainly);
-            return Ok(());
-        }
-        let plain = Acknowledgement::new(identifier, reason_code);
-        self.acknowledge_in_full(id, Awaited::Nothing, kind, plain, None)
-    }
-
-    /// Queues an acknowledgement of success; false if the client takes no packets of that size.
-    #[inline]
-    fn acknowledge_plainly(
-        &mut self,
-        id: ConnectionId,
-        kind: AcknowledgementKind,
-        identifier: PacketIdentifier,
-    ) -> bool {
-        let connection = &mut self.connections[id];
-        let packet = kind.plain(identifier);
-        let is_small_enough = packet.len() <= connection.maximum_packet_size();
-        if is_small_enough {
-            connection.outbox.push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
-            self.output.sender.packets += 1;
-        }
-        is_small_enough
-    }
-
-    #[inline(never)]
-    pub(super) fn acknowledge_in_full(
-        &mut self,
-        id: ConnectionId,
-        awaited: Awaited,
-        kind: AcknowledgementKind,
-        plain: Acknowledgement<'_>,
-        why: Option<String>,
-    ) -> Result<(), Fault> {
-        if plain.reason_code.is_error() && self.connections[id].wants_problem_information() {
-            let mut properties = PropertyBuffer::default();
-            let text = why.unwrap_or_else(|| plain.reason_code.to_string());
-            properties.push(Property::ReasonString(&text));
-            let explained = Acknowledgement { properties: properties.properties(), ..plain };
-            if self.answer_when(id, awaited, &kind.packet(explained)).is_ok() {
-                return Ok(());
-            }
-        }
-        self.answer_when(id, awaited, &kind.packet(plain))
-    }
-
     /// A PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered
     /// too, because the PUBCOMP may have been lost.
     pub(super) fn handle_pubrel(
@@ -600,7 +528,7 @@ impl Broker {
             self.record(session, Urgency::Urgent, |number| Record::Released(number, identifier));
         }
         let is_early = is_planted(planted::Fault::EarlyPubcomp);
-        let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
+        let awaited = if is_early { Awaited::Nothing } else { self.persistence.recorded(session) };
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
         let reason_code =
             if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
@@ -634,8 +562,8 @@ impl Broker {
     /// Whether plain answers to several packets of a client may be queued in one piece: none of them has to wait, and
     /// the client takes packets of their length.
     pub(super) fn may_answer_together(&self, id: ConnectionId, session: SessionId) -> bool {
-        !self.is_kept(session)
-            && !self.must_wait(id, Awaited::Nothing)
+        !self.persistence.is_kept(session)
+            && !self.persistence.must_wait(id, Awaited::Nothing)
             && self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
     }
 
@@ -645,14 +573,6 @@ impl Broker {
     pub(super) fn answers_at_once(&self, id: ConnectionId) -> usize {
         let left = self.answers_allowance().saturating_sub(self.connections[id].outbox.len());
         (left / AcknowledgementKind::PLAIN_LENGTH + 1).min(ANSWERS_AT_ONCE)
-    }
-
-    /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.
-    pub(super) fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>) -> Result<(), Fault> {
-        let connection = &mut self.connections[id];
-        let client =
-            connection.session().map_or("", |session| &self.clients.sessions[session].client_identifier);
-        self.output.sender.packet(connection, client, packet).map_err(|_| too_large(packet.name()))
     }
 }
 

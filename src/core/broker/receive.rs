@@ -287,7 +287,7 @@ impl Broker {
         if may_be_short
             && self.permission.is_open
             && !self.options.rules.concern_publish()
-            && self.takes_all(id)
+            && self.persistence.takes_all(id)
             && is_plain_topic(unchecked.topic)
             && let Some(publish) = unchecked.plain(version)
             && let Some(matched) = self.routing.matches.find(&self.routing.trie, unchecked.topic)

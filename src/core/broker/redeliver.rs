@@ -37,7 +37,7 @@ impl Broker {
         session: SessionId,
         bytes: &[u8],
     ) -> usize {
-        if self.is_kept(session) {
+        if self.persistence.is_kept(session) {
             return 0;
         }
         let outgoing = self.clients.sessions[session].outgoing_mut();
@@ -154,7 +154,7 @@ impl Broker {
             Settled::Unknown => {
                 let is_v5 = self.connections[id].version == ProtocolVersion::V5;
                 let reason = if is_v5 { ReasonCode::PacketIdentifierNotFound } else { ReasonCode::Success };
-                let awaited = self.recorded(session);
+                let awaited = self.persistence.recorded(session);
                 self.acknowledge_when(id, awaited, AcknowledgementKind::PubRel, identifier, reason)?;
             }
             Settled::OutOfPlace => return Err(Fault::protocol_error("PUBREC for a QoS 1 message")),
@@ -174,7 +174,9 @@ impl Broker {
             return Ok(());
         }
         let (awaited, batch) = match is_planted(planted::Fault::EarlyPubrel) {
-            false if self.is_kept(session) => (self.recorded(session), self.awaited_batch()),
+            false if self.persistence.is_kept(session) => {
+                (self.persistence.recorded(session), self.persistence.awaited_batch())
+            }
             _ => (Awaited::Nothing, 0),
         };
         self.acknowledge_when(id, awaited, AcknowledgementKind::PubRel, identifier, ReasonCode::Success)?;
@@ -244,7 +246,8 @@ impl Broker {
 
     /// Sends what waits, as far as that may be now; tells what is next.
     fn send_waiting(&mut self, session: SessionId) -> Next {
-        let (durable, prepares) = (self.durable_batch(), self.must_prepare(session, QoS::ExactlyOnce));
+        let (durable, prepares) =
+            (self.persistence.durable_batch(), self.persistence.must_prepare(session, QoS::ExactlyOnce));
         loop {
             let state = &mut self.clients.sessions[session];
             let Some(id) = state.connection() else { return Next::Nothing };
@@ -421,7 +424,7 @@ impl Broker {
     pub(super) fn retry(&mut self, session: SessionId) {
         let Some(id) = self.clients.sessions[session].connection() else { return };
         let interval = self.options.limits.retry_interval;
-        let (sent, durable) = (self.connections[id].outbox.sent(), self.durable_batch());
+        let (sent, durable) = (self.connections[id].outbox.sent(), self.persistence.durable_batch());
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let due = outgoing.redelivery_due(interval);
         if due == Time::NEVER || interval == Duration::ZERO {

@@ -152,7 +152,7 @@ impl Broker {
 
     /// Whether that waits for no acknowledgement.
     fn may_begin_retained(&mut self, session: SessionId, qos: QoS) -> bool {
-        let prepares = self.must_prepare(session, qos);
+        let prepares = self.persistence.must_prepare(session, qos);
         let state = &mut self.clients.sessions[session];
         match qos {
             QoS::AtMostOnce => !state.outgoing_mut().holds_at_most_once(),
@@ -168,7 +168,7 @@ impl Broker {
 
     /// A subscription has got its retained messages. If that is lost, they come again after a crash.
     fn keep_replayed(&mut self, session: SessionId, replay: &Replay) {
-        if !self.is_kept(session) {
+        if !self.persistence.is_kept(session) {
             return;
         }
         let Source::Subscription(filter) = replay.source else { return };
@@ -225,7 +225,7 @@ impl Broker {
         let copies = if is_planted(Fault::RetainedTwice) { 2 } else { 1 };
         for _ in 0..copies {
             self.output.sender.encoder.begin();
-            self.begin_message(None);
+            self.persistence.begin_message(None);
             if qos == QoS::AtMostOnce {
                 self.deliver_at_most_once(session, &mut keepable, share);
             } else {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use log::warn;
 
 use super::Broker;
-use super::keep::{queued, stored_bytes};
+use super::copies::queued;
+use super::records::stored_bytes;
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
 use crate::base::planted::{Fault, is_planted};
@@ -86,7 +87,7 @@ impl Broker {
     }
 
     fn restore_session(&mut self, stored: &StoredSession) {
-        let first = self.draw_packet_identifier();
+        let first = self.clients.draw_packet_identifier();
         let Some(journal) = &mut self.persistence.journal else { return };
         if self.clients.directory.find(&stored.client_identifier, &mut self.clients.sessions).is_some() {
             return;

@@ -66,33 +66,21 @@ impl Broker {
         }
     }
 
-    /// Whether every message of this connection is accepted: none is left out for want of room on disk.
-    #[inline]
-    pub(super) fn takes_all(&self, id: ConnectionId) -> bool {
-        self.persistence
-            .journal
-            .as_ref()
-            .is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
-    }
-
-    /// Whether the store accepts new messages, or there is no store.
-    #[inline]
-    pub(super) fn has_storage_room(&self) -> bool {
-        self.persistence.journal.as_ref().is_none_or(|journal| journal.has_room())
-    }
-
     /// Whether a message of QoS 1 or 2 from the client of a session needs more room than the store has.
     pub(super) fn lacks_room(&mut self, session: SessionId, publication: &Publication<'_>) -> bool {
-        if self.has_storage_room() || publication.qos == QoS::AtMostOnce || self.clears(publication) {
+        if self.persistence.has_storage_room()
+            || publication.qos == QoS::AtMostOnce
+            || self.clears(publication)
+        {
             return false;
         }
-        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.is_kept(session);
+        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.persistence.is_kept(session);
         is_exactly_once || self.is_to_last(publication)
     }
 
     /// The same for a Will, which has no Packet Identifier to remember.
     pub(super) fn lacks_room_for_will(&mut self, publication: &Publication<'_>) -> bool {
-        !self.has_storage_room()
+        !self.persistence.has_storage_room()
             && publication.qos != QoS::AtMostOnce
             && !self.clears(publication)
             && self.is_to_last(publication)
@@ -120,7 +108,9 @@ impl Broker {
     /// Whether a retained message has to wait until there is room for the copy of a session that is kept. The session
     /// goes on then.
     pub(super) fn must_wait_for_room(&mut self, session: SessionId, qos: QoS) -> bool {
-        let must_wait = qos != QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
+        let must_wait = qos != QoS::AtMostOnce
+            && !self.persistence.has_storage_room()
+            && self.persistence.is_kept(session);
         if must_wait && let Some(journal) = &mut self.persistence.journal {
             journal.wait_for_room(session);
         }
@@ -131,7 +121,9 @@ impl Broker {
     /// not promised is not raised to a QoS that has to be stored while there is no room for that.
     #[cold]
     pub(super) fn raised_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
-        let is_free = published == QoS::AtMostOnce && !self.has_storage_room() && self.is_kept(session);
+        let is_free = published == QoS::AtMostOnce
+            && !self.persistence.has_storage_room()
+            && self.persistence.is_kept(session);
         if is_free { published } else { granted }
     }
 
@@ -142,7 +134,8 @@ impl Broker {
         if room.allows(Need::Room) {
             return Ok(());
         }
-        let known = self.find_session(&claim.client_identifier).filter(|&known| self.is_kept(known));
+        let known =
+            self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_kept(known));
         let outlives = self.granted_expiry(connect) > 0;
         if known.is_none() && outlives {
             return Err((ReasonCode::QuotaExceeded, "there is too little room on disk"));
@@ -172,7 +165,8 @@ impl Broker {
 
     /// What the client of a CONNECT had before.
     pub(super) fn former(&self, claim: &Claim<'_>, connect: &Connect<'_>, id: ConnectionId) -> Former {
-        let known = self.find_session(&claim.client_identifier).filter(|&known| self.is_kept(known));
+        let known =
+            self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_kept(known));
         let Some(session) = known.map(|known| &self.clients.sessions[known]) else { return Former::Nothing };
         let is_same = !connect.clean_start
             && connect.will.is_none()
@@ -182,15 +176,6 @@ impl Broker {
             && session.is_proved == claim.is_proved
             && session.listener == self.connections[id].listener;
         if is_same { Former::Same } else { Former::Other }
-    }
-
-    /// Whether a packet that has to be stored waits while too much is to be written. It does not if it is refused
-    /// anyway, unless its refusal would have to wait, too.
-    pub(super) fn waits_to_be_kept(&self, id: ConnectionId) -> bool {
-        self.persistence
-            .journal
-            .as_ref()
-            .is_some_and(|journal| journal.has_room() || journal.answers.are_waiting(id))
     }
 }
 

@@ -260,8 +260,10 @@ impl Broker {
             let what = "a Client Identifier of its own is expected of every client";
             return Err((ReasonCode::ClientIdentifierNotValid, what));
         }
-        let drawn =
-            decisions.assigned.take().unwrap_or_else(|| self.draw_client_identifier(&rules.drawn_prefix));
+        let drawn = decisions
+            .assigned
+            .take()
+            .unwrap_or_else(|| self.clients.draw_client_identifier(&rules.drawn_prefix));
         Ok(drawn.into())
     }
 }

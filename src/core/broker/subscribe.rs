@@ -182,7 +182,7 @@ impl Broker {
         let refused = refused.and_then(|index| Subscriptions::from_end(bytes, filters.length).nth(index));
         let refused = refused.map(|(refused, _)| refused.filter);
         let is_early = is_planted(planted::Fault::EarlySuback);
-        let awaited = if is_early { Awaited::Nothing } else { self.recorded(session) };
+        let awaited = if is_early { Awaited::Nothing } else { self.persistence.recorded(session) };
         let why = filters.decisions.denial.take().map(|why| (why, refused));
         self.answer_subscribe((id, session), suback, awaited, why)?;
         if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {
@@ -372,7 +372,7 @@ impl Broker {
             >= self.options.limits.subscriptions_per_session
             || self.routing.trie.len() >= self.options.limits.subscriptions
             || self.pressure(0) >= Pressure::Keep
-            || !self.has_storage_room() && self.is_kept(session);
+            || !self.persistence.has_storage_room() && self.persistence.is_kept(session);
         if is_full {
             self.output.statistics.refused += 1;
             return Err(ReasonCode::QuotaExceeded);
@@ -409,7 +409,7 @@ impl Broker {
             properties: Properties::default(),
             codes: &filters.codes,
         };
-        let awaited = self.recorded(session);
+        let awaited = self.persistence.recorded(session);
         self.answer_when(id, awaited, &Packet::UnsubAck(unsuback))?;
         Ok(Step::Done)
     }

@@ -1,0 +1,170 @@
+//! Answers to clients: each leaves when what it promises is durable, and not before those that were due before it.
+
+use log::{Level, debug, log_enabled};
+
+use super::shortcut::{self, Shortcut};
+use super::trace::Described;
+use super::turn::steps;
+use super::{Broker, Fault, too_large};
+use crate::core::connection::State;
+use crate::core::journal::{Answer, Awaited, Urgency};
+use crate::core::slots::ConnectionId;
+use crate::protocol::codec::{
+    Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, Property, PropertyBuffer, ReasonCode,
+};
+
+impl Broker {
+    /// Answers with one of the four acknowledgements; a failure carries its reason in words, if the client wants
+    /// that [MQTT-3.1.2-29] and can take it [MQTT-3.4.2-2].
+    #[inline]
+    pub(super) fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        let may_be_plain = self.options.may_be_short() && reason_code == ReasonCode::Success;
+        if may_be_plain && self.acknowledge_plainly(id, kind, identifier) {
+            shortcut::note(Shortcut::AcknowledgePlainly);
+            return Ok(());
+        }
+        let plain = Acknowledgement::new(identifier, reason_code);
+        self.acknowledge_in_full(id, Awaited::Nothing, kind, plain, None)
+    }
+
+    /// Queues an acknowledgement of success; false if the client takes no packets of that size.
+    #[inline]
+    fn acknowledge_plainly(
+        &mut self,
+        id: ConnectionId,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+    ) -> bool {
+        let connection = &mut self.connections[id];
+        let packet = kind.plain(identifier);
+        let is_small_enough = packet.len() <= connection.maximum_packet_size();
+        if is_small_enough {
+            connection.outbox.push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
+            self.output.sender.packets += 1;
+        }
+        is_small_enough
+    }
+
+    #[inline(never)]
+    pub(super) fn acknowledge_in_full(
+        &mut self,
+        id: ConnectionId,
+        awaited: Awaited,
+        kind: AcknowledgementKind,
+        plain: Acknowledgement<'_>,
+        why: Option<String>,
+    ) -> Result<(), Fault> {
+        if plain.reason_code.is_error() && self.connections[id].wants_problem_information() {
+            let mut properties = PropertyBuffer::default();
+            let text = why.unwrap_or_else(|| plain.reason_code.to_string());
+            properties.push(Property::ReasonString(&text));
+            let explained = Acknowledgement { properties: properties.properties(), ..plain };
+            if self.answer_when(id, awaited, &kind.packet(explained)).is_ok() {
+                return Ok(());
+            }
+        }
+        self.answer_when(id, awaited, &kind.packet(plain))
+    }
+
+    /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.
+    pub(super) fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>) -> Result<(), Fault> {
+        let connection = &mut self.connections[id];
+        let client =
+            connection.session().map_or("", |session| &self.clients.sessions[session].client_identifier);
+        self.output.sender.packet(connection, client, packet).map_err(|_| too_large(packet.name()))
+    }
+
+    /// Queues the answers of a connection that need not wait any more.
+    pub(super) fn release_answers(&mut self, id: ConnectionId) {
+        let Some(journal) = &mut self.persistence.journal else { return };
+        let Some(connection) = self.connections.find_mut(id) else { return };
+        if connection.state == State::Ending {
+            journal.answers.forget(id);
+            return;
+        }
+        while let Some(answer) = journal.next_answer(id) {
+            connection
+                .outbox
+                .push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(answer.bytes()));
+            self.output.sender.packets += 1;
+            self.turn.take(steps::PACKET);
+        }
+        if let State::Serving(session) = connection.state
+            && self.clients.sessions[session]
+                .outgoing
+                .as_ref()
+                .is_some_and(|outgoing| !outgoing.replays.is_empty())
+        {
+            self.list(session);
+        }
+    }
+
+    /// Goes on with the answers of one of the connections that wait for what is durable now.
+    pub(super) fn go_on_answers(&mut self) {
+        let Some(id) = self.waiting.next_to_answer() else { return };
+        self.turn.take(steps::PACKET);
+        self.release_answers(id);
+    }
+
+    /// Answers as soon as what the answer promises is so.
+    pub(super) fn answer_when(
+        &mut self,
+        id: ConnectionId,
+        awaited: Awaited,
+        packet: &Packet<'_>,
+    ) -> Result<(), Fault> {
+        if !self.persistence.must_wait(id, awaited) {
+            return self.answer(id, packet);
+        }
+        let connection = &self.connections[id];
+        let mut bytes = Vec::new();
+        packet.encode(connection.version, &mut bytes);
+        if bytes.len() > connection.maximum_packet_size() {
+            return Err(too_large(packet.name()));
+        }
+        self.hold(id, awaited, Answer::Packet(bytes.into()), packet);
+        Ok(())
+    }
+
+    /// Acknowledges as soon as what that promises is so.
+    #[inline]
+    pub(super) fn acknowledge_when(
+        &mut self,
+        id: ConnectionId,
+        awaited: Awaited,
+        kind: AcknowledgementKind,
+        identifier: PacketIdentifier,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        if !self.persistence.must_wait(id, awaited) {
+            return self.acknowledge(id, kind, identifier, reason_code);
+        }
+        let is_small_enough = self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH;
+        if reason_code == ReasonCode::Success && is_small_enough {
+            let packet = kind.packet(Acknowledgement::new(identifier, reason_code));
+            self.hold(id, awaited, Answer::Plain(kind.plain(identifier)), &packet);
+            return Ok(());
+        }
+        self.acknowledge_in_full(id, awaited, kind, Acknowledgement::new(identifier, reason_code), None)
+    }
+
+    fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer, packet: &Packet<'_>) {
+        if log_enabled!(Level::Debug) {
+            let session = self.connections[id].session();
+            let client = session.map_or("", |session| &self.clients.sessions[session].client_identifier);
+            debug!("Sending {}", Described { packet, direction: "to", client });
+        }
+        let now = self.clock.now;
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.answers.hold(id, awaited, answer);
+            // What it waits for may have been nobody's until now.
+            journal.hurry(Urgency::Urgent, now);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is to be persisted leaves in batches, and what has waited for a batch goes on once that is durable. Without a
+//! journal nothing is, and nothing waits.
+
+use super::turn::steps;
+use super::{Broker, Effect};
+use crate::base::time::Time;
+use crate::core::journal::{Batch, Journal, NextNumbers, Pace, Record, Urgency};
+use crate::core::listener::ListenerId;
+
+impl Broker {
+    /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
+    pub fn begin_journal(&mut self, next: NextNumbers, pace: Pace) {
+        self.persistence.journal = Journal::begin(next, pace);
+    }
+
+    /// When [`Broker::take_batch`] is to be called. `None` while there is nothing to be written down, or a batch is
+    /// with the store.
+    pub fn batch_due(&self) -> Option<Time> {
+        self.persistence.journal.as_ref()?.batch_due()
+    }
+
+    /// Whether everything is durable that is to be written down and that there is room for.
+    pub fn is_written_down(&self) -> bool {
+        self.persistence.journal.as_ref().is_none_or(|journal| journal.is_empty())
+    }
+
+    /// What there is to be written down is due now, however long it could wait.
+    pub fn write_down(&mut self, now: Time) {
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.write_down(now);
+        }
+    }
+
+    /// Closes the batch that has gathered, which is to become durable as a whole. `None` if there is none, or one is
+    /// with the store.
+    pub fn take_batch(&mut self, now: Time) -> Option<Batch> {
+        self.advance(now);
+        let journal = self.persistence.journal.as_mut().filter(|journal| !journal.is_closed())?;
+        let changed = journal.take_changed();
+        let retained = journal.take_retained();
+        let sessions = changed.iter().filter_map(|&session| self.stored_session(session)).collect();
+        let retained = retained.iter().map(|topic| self.stored_retained(topic)).collect();
+        let now = self.clock.now;
+        let batch = self.persistence.journal.as_mut()?.close(sessions, retained, now);
+        match &batch {
+            None => self.go_on(),
+            Some(_) => {
+                // It was copied for another thread.
+                let bytes = self.persistence.journal.as_ref().map_or(0, |journal| journal.closed_bytes());
+                self.turn.take(bytes / steps::BYTES_GROWN_PER_STEP);
+                self.resume_paused();
+            }
+        }
+        batch
+    }
+
+    /// The batch with this number is durable.
+    pub fn durable(&mut self, number: u64, now: Time) {
+        self.advance(now);
+        let Some(journal) = &mut self.persistence.journal else { return };
+        journal.is_durable(number);
+        self.go_on();
+    }
+
+    /// Lets everything go on that has waited for what is durable now.
+    pub(super) fn go_on(&mut self) {
+        self.uncork();
+        let Some(journal) = &mut self.persistence.journal else { return };
+        let answering = journal.answers.connections();
+        self.turn.take(answering.len() / steps::COPIED_PER_STEP);
+        self.waiting.answer(answering);
+        while let Some(id) = self.waiting.first_to_answer(&self.turn) {
+            self.turn.take(steps::PACKET);
+            self.release_answers(id);
+        }
+        while let Some(session) =
+            self.persistence.journal.as_mut().and_then(|journal| journal.next_to_go_on())
+        {
+            self.turn.take(steps::PACKET);
+            if self.clients.sessions.find(session).is_some() {
+                self.list(session);
+            }
+        }
+        self.ask_for_legacy();
+        self.resume_paused();
+    }
+
+    /// Releases what was held back for connections that have waited long enough.
+    pub(super) fn uncork(&mut self) {
+        let Some(journal) = &mut self.persistence.journal else { return };
+        for id in journal.take_uncorked() {
+            self.turn.take(steps::PACKET);
+            if let Some(connection) = self.connections.find_mut(id) {
+                connection.outbox.wake(&mut self.output.sender.dirty);
+            }
+        }
+    }
+
+    /// Lets those go on that have waited for room in the open batch.
+    pub(super) fn resume_paused(&mut self) {
+        if let Some(journal) = self.persistence.journal.as_mut().filter(|journal| !journal.is_full()) {
+            self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
+        }
+    }
+
+    /// A listener has come that was not there when the journal was begun, with this name.
+    pub fn name_listener(&mut self, listener: ListenerId, name: &str, now: Time) {
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.record(Record::Listener(listener, name.to_owned()), Urgency::Lazy, now);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Copies of messages for sessions that are kept: each is handed to the journal when it is queued or sent, and settled
+//! when its session needs it no longer.
+
+use super::Broker;
+use super::deliver::Share;
+use crate::base::planted::{self, is_planted};
+use crate::base::time::Time;
+use crate::core::journal::{
+    CopyForm, Journal, MessageNumber, Recipient, Record, SessionNumber, StoredDelivery, Urgency,
+};
+use crate::core::message::{Keepable, Message};
+use crate::core::session::Queued;
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::subscription::GroupId;
+use crate::protocol::codec::{PacketIdentifier, QoS};
+
+/// A copy in the store, as it waits here.
+pub(super) fn queued(
+    number: MessageNumber,
+    message: Message,
+    form: &CopyForm,
+    group: Option<GroupId>,
+) -> Queued {
+    Queued {
+        message,
+        identifiers: form.identifiers.clone().into(),
+        group,
+        qos: form.qos,
+        retain: form.retain,
+        number: Some(number),
+    }
+}
+
+impl Broker {
+    /// Keeps a session's copy of the message in hand, if the session is kept, and tells its number. A copy that is
+    /// kept already has one. If its QoS 1 delivery has begun, that is kept too, with its Packet Identifier.
+    pub(super) fn keep_copy(
+        &mut self,
+        session: SessionId,
+        keepable: &mut Keepable<'_>,
+        share: Share<'_>,
+        begun: Option<PacketIdentifier>,
+    ) -> Option<MessageNumber> {
+        let journal = self.persistence.journal.as_mut()?;
+        let number = journal.number_of(session)?;
+        if let Some(message) = share.number {
+            begun.into_iter().for_each(|identifier| journal.begin_delivery(message, number, identifier));
+            return share.number;
+        }
+        let form = CopyForm {
+            qos: share.qos,
+            retain: share.retain,
+            identifiers: self.output.sender.identifiers.share(share.identifiers).portable(),
+            group: share.group.and_then(|id| self.routing.groups.find_mut(id)).map(|group| {
+                let filter = group.filter;
+                group.text(|| self.routing.trie.pattern(filter))
+            }),
+        };
+        let recipient = Recipient { session: number, form, identifier: begun };
+        let message = journal.messages.add(
+            keepable.message(&mut self.output.sender.spares),
+            recipient,
+            share.group.is_some(),
+        );
+        let urgency = if share.qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
+        journal.hurry(urgency, self.clock.now);
+        Some(message)
+    }
+
+    /// Gives a QoS 2 copy its Packet Identifier; it is sent when that is durable.
+    pub(super) fn prepare(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
+        let Some(message) = self.keep_copy(session, keepable, share, None) else { return };
+        let Some(journal) = &mut self.persistence.journal else { return };
+        let outgoing = self.clients.sessions[session].outgoing_mut();
+        let identifier = outgoing.next_identifier();
+        let share = Share { number: Some(message), ..share };
+        let queued = share.queued(
+            keepable.message(&mut self.output.sender.spares).clone(),
+            &mut self.output.sender.identifiers,
+        );
+        outgoing.prepare(queued, self.clock.now, journal.awaited_batch());
+        journal.suspend(session);
+        self.record_delivery(session, identifier, message, false);
+    }
+
+    /// A QoS 2 delivery to a kept session has its Packet Identifier, or has come to its second half.
+    pub(super) fn record_delivery(
+        &mut self,
+        session: SessionId,
+        identifier: PacketIdentifier,
+        message: MessageNumber,
+        is_released: bool,
+    ) {
+        let delivery = StoredDelivery { identifier, message, is_released };
+        self.record(session, Urgency::Urgent, |number| Record::Delivery(number, delivery));
+    }
+
+    /// Settles what a session needs no longer.
+    #[inline]
+    pub(super) fn settle_gone(&mut self, session: SessionId) {
+        if self.persistence.journal.is_some() {
+            self.settle_gone_of(session, Journal::settle);
+        }
+    }
+
+    /// The same for what was acknowledged by PUBACK or is not sent at all: it need not be soon.
+    #[inline]
+    pub(super) fn settle_acknowledged(&mut self, session: SessionId) {
+        if self.persistence.journal.is_some() {
+            self.settle_gone_of(session, Journal::acknowledge);
+        }
+    }
+
+    /// Settles one message that a session needs no longer, which may be over.
+    pub(super) fn settle_copy(&mut self, session: SessionNumber, message: MessageNumber) {
+        let now = self.clock.now;
+        let settled =
+            self.persistence.journal.as_mut().and_then(|journal| journal.settle(message, session, now));
+        if let Some(publisher) = settled {
+            self.release_answers(publisher);
+        }
+    }
+
+    // Not inlined: without a journal its callers do no more than ask for one.
+    #[inline(never)]
+    pub(super) fn settle_gone_of(
+        &mut self,
+        session: SessionId,
+        settle: impl Fn(&mut Journal, MessageNumber, SessionNumber, Time) -> Option<ConnectionId>,
+    ) {
+        let Some(journal) = &mut self.persistence.journal else { return };
+        let Some(number) = journal.number_of(session) else { return };
+        let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return };
+        let mut publishers = Vec::new();
+        while let Some(message) = outgoing.pop_gone() {
+            if !is_planted(planted::Fault::NeverSettled) {
+                publishers.extend(settle(journal, message, number, self.clock.now));
+            }
+        }
+        for publisher in publishers {
+            self.release_answers(publisher);
+        }
+    }
+}

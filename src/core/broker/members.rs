@@ -1,0 +1,116 @@
+//! A message for a Shared Subscription: the member whose turn it is gets it.
+
+use super::Broker;
+use super::authorise::may_receive;
+use super::budget::Pressure;
+use super::deliver::Share;
+use crate::core::message::{Keepable, Message, Publication};
+use crate::core::session::{Outgoing, Presence, Reading};
+use crate::core::shared_subscription::{Choice, Readiness, Search};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::subscription::GroupId;
+use crate::protocol::codec::QoS;
+
+/// A member of a group whose message goes to another one.
+#[derive(Clone, Copy)]
+pub(super) struct Leaving {
+    /// None if its session has ended in an earlier run.
+    pub(super) session: Option<SessionId>,
+    /// The store has the message.
+    pub(super) is_stored: bool,
+}
+
+impl Broker {
+    /// Delivers to the member of a Shared Subscription whose turn it is, however many have to be looked at.
+    pub(super) fn deliver_to_group(&mut self, id: GroupId, keepable: &mut Keepable<'_>) -> Option<bool> {
+        let mut search = Search::default();
+        let choice = self.choose_member(id, &keepable.publication, None, (&mut search, usize::MAX));
+        self.deliver_to_chosen(id, choice, keepable)
+    }
+
+    /// The member of a group whose turn it is; the one that is `leaving` is not considered. No more than `most` are
+    /// looked at.
+    pub(super) fn choose_member(
+        &mut self,
+        id: GroupId,
+        publication: &Publication<'_>,
+        leaving: Option<Leaving>,
+        (search, most): (&mut Search, usize),
+    ) -> Choice {
+        let pressure = self.pressure(0);
+        // A copy that a member had in memory takes room if it goes to a kept session. New messages were checked for
+        // room already.
+        let takes_room =
+            leaving.is_some_and(|leaving| !leaving.is_stored) && !self.persistence.has_storage_room();
+        // A message that no member may have is needed by none; a new one is refused.
+        let barred = if leaving.is_some() { Readiness::Gone } else { Readiness::Full };
+        let leaving = leaving.and_then(|leaving| leaving.session);
+        // One that is away is no better than the one that leaves, where the message can stay.
+        let may_stay = leaving.is_some_and(|leaving| self.clients.is_there(leaving));
+        let is_kept = |session| {
+            self.persistence.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
+        };
+        let Some(group) = self.routing.groups.find_mut(id) else { return Choice::Gone };
+        let (choice, looks) = group.choose(search, most, |member| {
+            let session = &self.clients.sessions[member.session];
+            let outgoing = session.outgoing.as_deref();
+            if session.presence == Presence::Over || leaving == Some(member.session) {
+                return Readiness::Gone;
+            }
+            if takes_room && is_kept(member.session) || may_stay && session.connection().is_none() {
+                return Readiness::Full;
+            }
+            if session.reading != Reading::Free
+                && may_receive(&mut *self.permission.access, session, publication.topic).is_none()
+            {
+                return barred;
+            }
+            let keeps_up = |connection: ConnectionId| {
+                self.connections[connection].outbox.len() < self.options.limits.outbox_bytes
+            };
+            if session.connection().is_some_and(keeps_up) && outgoing.is_none_or(Outgoing::may_begin) {
+                return Readiness::Ready;
+            }
+            let memory = Message::memory_of(publication);
+            let is_connected = session.connection().is_some();
+            let has_room = pressure < Pressure::Keep
+                && outgoing
+                    .is_none_or(|outgoing| outgoing.has_room(memory, &self.options.limits, is_connected));
+            if has_room { Readiness::Waiting } else { Readiness::Full }
+        });
+        self.turn.take(looks);
+        choice
+    }
+
+    /// Delivers to the member that was chosen, if one was; `None` if there is none.
+    pub(super) fn deliver_to_chosen(
+        &mut self,
+        id: GroupId,
+        choice: Choice,
+        keepable: &mut Keepable<'_>,
+    ) -> Option<bool> {
+        let member = match choice {
+            Choice::Member(member) => member,
+            Choice::Gone => return None,
+            Choice::Full | Choice::Later => {
+                self.output.statistics.dropped += 1;
+                return Some(false);
+            }
+        };
+        let mut most = QoS::ExactlyOnce;
+        let topic = keepable.publication.topic;
+        let identifier = member.terms.identifier();
+        if self.clients.sessions[member.session].reading != Reading::Free {
+            most = self.may_receive(member.session, topic).unwrap_or(QoS::AtMostOnce);
+        }
+        let share = Share {
+            qos: self.delivered_qos(member.session, member.terms.qos(), keepable.publication.qos).min(most),
+            retain: member.terms.retain_as_published() && keepable.publication.retain,
+            identifiers: identifier.as_slice(),
+            group: Some(id),
+            number: None,
+            dup: false,
+        };
+        self.deliver(member.session, keepable, share)
+    }
+}

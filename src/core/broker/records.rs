@@ -1,0 +1,154 @@
+//! Changes of sessions, subscriptions and retained messages that must survive: each is handed to the journal here.
+//! Without a journal that does nothing.
+
+use super::Broker;
+use super::room::Former;
+use super::turn::steps;
+use crate::core::journal::{
+    Record, SessionNumber, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
+};
+use crate::core::message::Message;
+use crate::core::session::{Presence, Session};
+use crate::core::slots::{ConnectionId, SessionId};
+use crate::core::subscription::{Target, Terms};
+use crate::protocol::codec::QoS;
+use crate::protocol::topic::TopicName;
+
+/// About how many bytes it takes to write a session down.
+pub(super) fn stored_bytes(session: &Session) -> usize {
+    let will = session.will.as_ref().map_or(0, |will| will.message.memory());
+    let user_name = session.user_name.as_deref().map_or(0, str::len);
+    size_of::<Record>() + size_of::<StoredSession>() + session.client_identifier.len() + user_name + will
+}
+
+impl Broker {
+    /// Whether kept sessions may be among those who get the messages on a topic. Where very many match, some are.
+    pub(super) fn is_for_kept(&mut self, topic: TopicName<'_>) -> bool {
+        self.look_up(topic).map_or(true, |matched| {
+            matched.subscribers().iter().any(|subscriber| match subscriber.target {
+                Target::Session(receiver) => self.persistence.is_kept(receiver),
+                Target::Group(_) => true,
+            })
+        })
+    }
+
+    /// A session is other than before.
+    pub(super) fn keep_session(&mut self, session: SessionId, urgency: Urgency) {
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.change(session, stored_bytes(&self.clients.sessions[session]), urgency, self.clock.now);
+        }
+    }
+
+    /// A client was accepted: its session is kept, if it is to outlive the connection; the client is not told before
+    /// that is durable, or that its former session is gone. Where there is no room, the client is told at once if
+    /// nothing new has to be stored.
+    pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
+        let (now, outlives) = (self.clock.now, self.clients.sessions[session].expiry_interval > 0);
+        let bytes = stored_bytes(&self.clients.sessions[session]);
+        let Some(journal) = &mut self.persistence.journal else { return };
+        if outlives {
+            journal.keep(session);
+        }
+        if outlives || former != Former::Nothing {
+            journal.change(session, bytes, Urgency::Urgent, now);
+            journal.hurry(Urgency::Urgent, now);
+            journal.cork(id, !outlives || former == Former::Same);
+        } else {
+            journal.cork_for_end(id, &self.clients.sessions[session].client_identifier, now);
+        }
+    }
+
+    /// A session has lost its connection, and outlives it.
+    pub(super) fn keep_away(&mut self, session: SessionId) {
+        if !self.persistence.is_kept(session) {
+            return;
+        }
+        self.settle_gone(session);
+        if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {
+            self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
+            outgoing.put_away();
+        }
+        self.keep_session(session, Urgency::Lazy);
+    }
+
+    /// Writes something down about a session, if it is kept.
+    pub(super) fn record(
+        &mut self,
+        session: SessionId,
+        urgency: Urgency,
+        record: impl FnOnce(SessionNumber) -> Record,
+    ) {
+        let now = self.clock.now;
+        let Some(journal) = &mut self.persistence.journal else { return };
+        if let Some(number) = journal.number_of(session) {
+            journal.record(record(number), urgency, now);
+        }
+    }
+
+    /// A subscription is there, or other than before.
+    pub(super) fn keep_subscription(
+        &mut self,
+        session: SessionId,
+        filter: &str,
+        terms: Terms,
+        owes_retained: bool,
+        urgency: Urgency,
+    ) {
+        self.record(session, urgency, |number| {
+            let subscription = StoredSubscription {
+                filter: filter.to_owned(),
+                qos: terms.qos(),
+                no_local: terms.no_local(),
+                retain_as_published: terms.retain_as_published(),
+                identifier: terms.identifier().unwrap_or(0),
+                owes_retained,
+            };
+            Record::Subscribed(number, subscription)
+        });
+    }
+
+    /// The retained message of a topic is other than before.
+    pub(super) fn keep_retained(&mut self, topic: TopicName<'_>, qos: QoS) {
+        let now = self.clock.now;
+        if let Some(journal) = &mut self.persistence.journal {
+            let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
+            let bytes = self.retention.retained.find(topic).map_or(0, Message::memory);
+            journal.retain(topic, bytes, urgency, now);
+        }
+    }
+
+    /// A session as the store keeps it.
+    pub(super) fn stored_session(&self, id: SessionId) -> Option<Record> {
+        let number = self.persistence.journal.as_ref()?.number_of(id)?;
+        let session = self.clients.sessions.find(id)?;
+        let sent_until = session.outgoing.as_ref().and_then(|outgoing| outgoing.last_sent());
+        let presence = match session.presence {
+            Presence::Connected(_) => StoredPresence::Connected,
+            Presence::Over => return None,
+            Presence::Away { ends } => StoredPresence::Away { ends, sent_until },
+        };
+        let will = session.will.as_ref().map(|will| StoredWill {
+            message: will.message.portable(),
+            delay: will.delay,
+            due: will.due,
+        });
+        Some(Record::Session(Box::new(StoredSession {
+            number,
+            client_identifier: (*session.client_identifier).to_owned(),
+            user_name: session.user_name.as_deref().map(str::to_owned),
+            is_proved: session.is_proved,
+            listener: session.listener,
+            expiry_interval: session.expiry_interval,
+            presence,
+            will,
+        })))
+    }
+
+    /// What is retained for a topic, as the store keeps it.
+    pub(super) fn stored_retained(&self, topic: &str) -> Record {
+        match self.retention.retained.find(TopicName::trusted(topic)) {
+            Some(message) => Record::Retained(message.portable()),
+            None => Record::Cleared(topic.to_owned()),
+        }
+    }
+}
