@@ -33,24 +33,6 @@ impl Broker {
         self.acknowledge_in_full(id, Awaited::Nothing, kind, plain, None)
     }
 
-    /// Queues an acknowledgement of success; false if the client takes no packets of that size.
-    #[inline]
-    fn acknowledge_plainly(
-        &mut self,
-        id: ConnectionId,
-        kind: AcknowledgementKind,
-        identifier: PacketIdentifier,
-    ) -> bool {
-        let connection = &mut self.connections[id];
-        let packet = kind.plain(identifier);
-        let is_small_enough = packet.len() <= connection.maximum_packet_size();
-        if is_small_enough {
-            connection.outbox.push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
-            self.output.sender.packets += 1;
-        }
-        is_small_enough
-    }
-
     #[inline(never)]
     pub(super) fn acknowledge_in_full(
         &mut self,

@@ -233,18 +233,23 @@ impl Broker {
                 _ => {}
             }
         }
+        Some(self.check_capacity(claim, connect))
+    }
+
+    /// Whether one client more can be served, with a session that it may not have yet.
+    fn check_capacity(&mut self, claim: &Claim<'_>, connect: &Connect<'_>) -> Result<(), Refusal> {
         if self.pressure(0) >= Pressure::Enter {
-            return Some(Err((ReasonCode::QuotaExceeded, "there is too little memory")));
+            return Err((ReasonCode::QuotaExceeded, "there is too little memory"));
         }
         if self.connections.len() > self.options.limits.connections {
-            return Some(Err((ReasonCode::QuotaExceeded, "there are too many connections")));
+            return Err((ReasonCode::QuotaExceeded, "there are too many connections"));
         }
         if self.clients.directory.len() >= self.options.limits.sessions
             && self.clients.find(&claim.client_identifier).is_none()
         {
-            return Some(Err((ReasonCode::QuotaExceeded, "there are too many sessions")));
+            return Err((ReasonCode::QuotaExceeded, "there are too many sessions"));
         }
-        Some(self.check_room(claim, connect))
+        self.check_room(claim, connect)
     }
 
     /// Whether the User Name of a client that is let in was proved. A method or a certificate always does so.

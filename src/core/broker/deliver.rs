@@ -6,8 +6,6 @@ use log::info;
 use super::Broker;
 use super::budget::Pressure;
 use super::lookup::Matched;
-use super::send::takes_as_it_is;
-use super::shortcut::{self, Shortcut};
 use super::turn::steps;
 use crate::base::escape::Escaped;
 use crate::base::memory;
@@ -18,7 +16,7 @@ use crate::core::session::{Presence, Queued};
 use crate::core::shared_subscription::LOOKS_MAXIMUM;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
-use crate::protocol::codec::{Delivery, PlainRun, ProtocolVersion, QoS, ReasonCode};
+use crate::protocol::codec::{Delivery, QoS, ReasonCode};
 
 /// So many receivers are few.
 const FEW: usize = 16;
@@ -129,25 +127,6 @@ impl Broker {
         routed
     }
 
-    /// Who alone gets the messages of this QoS on a topic, and at which QoS, if there is nothing more to say about it
-    /// than that it is 1 or 2.
-    pub(super) fn only_receiver(&self, qos: QoS, matched: &Matched) -> Option<(SessionId, QoS)> {
-        let [Subscriber { target: Target::Session(session), terms }] = *matched.subscribers() else {
-            return None;
-        };
-        let qos = self.delivered_qos(session, terms.qos(), qos);
-        (qos != QoS::AtMostOnce && terms.are_plain()).then_some((session, qos))
-    }
-
-    /// Does what [`Broker::route`] does for such a receiver, if the delivery may begin at once. False if it may not, or
-    /// that is to be asked more closely.
-    #[inline]
-    pub(super) fn begin_alone(&mut self, session: SessionId, qos: QoS, keepable: &mut Keepable<'_>) -> bool {
-        self.output.sender.encoder.begin();
-        let share = Share { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
-        self.is_relaxed(0) && self.begin_at_once(session, keepable, share)
-    }
-
     /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there
     /// is no room.
     pub(super) fn retain(&mut self, keepable: &mut Keepable<'_>) -> bool {
@@ -212,67 +191,6 @@ impl Broker {
             dup: false,
         };
         self.deliver(session, keepable, share)
-    }
-
-    /// Puts the packet as it came into the outbox of a client that keeps up, if a QoS 0 copy is just that. Whatever
-    /// else there may be to do is left to [`Broker::deliver`].
-    #[inline]
-    fn hand_on(&mut self, session: SessionId, keepable: &Keepable<'_>) -> bool {
-        let is_relaxed = self.is_relaxed(0);
-        let Some(id) = self.clients.sessions[session].connection() else { return false };
-        let connection = &mut self.connections[id];
-        let is_sent = is_relaxed
-            && connection.outbox.len() < self.options.limits.outbox_bytes
-            && self.output.sender.original(connection, keepable, Delivery::AtMostOnce);
-        if is_sent {
-            shortcut::note(Shortcut::HandOn);
-            self.output.statistics.sent.count(1, keepable.publication.payload.len());
-        }
-        is_sent
-    }
-
-    /// Whether all who subscribed get several messages just as they came, or are away and get nothing.
-    pub(super) fn is_run_for_all(
-        &self,
-        run: &PlainRun<'_>,
-        version: ProtocolVersion,
-        matched: &Matched,
-    ) -> bool {
-        let subscribers = matched.subscribers();
-        // A buffer that grows may become twice as large as what is in it.
-        let growth = 2 * subscribers.len() * run.bytes.len();
-        !matched.has_runs()
-            && self.is_relaxed(growth)
-            && subscribers.iter().all(|subscriber| self.takes_run(subscriber, run, version))
-    }
-
-    /// Forwards several messages at once, which [are for all](Broker::is_run_for_all).
-    pub(super) fn relay_run(&mut self, run: &PlainRun<'_>, matched: &Matched) {
-        self.output.statistics.packets_received += run.count as u64;
-        self.output.statistics.received.count(run.count, run.payload_bytes);
-        for subscriber in matched.subscribers() {
-            let Target::Session(session) = subscriber.target else { continue };
-            let Some(id) = self.clients.sessions[session].connection() else { continue };
-            self.connections[id]
-                .outbox
-                .push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
-            self.output.statistics.sent.count(run.count, run.payload_bytes);
-        }
-    }
-
-    /// Whether a subscriber gets a run of QoS 0 messages as it came, or is away and gets nothing.
-    fn takes_run(&self, subscriber: &Subscriber, run: &PlainRun<'_>, version: ProtocolVersion) -> bool {
-        let Target::Session(session) = subscriber.target else { return false };
-        let Some(id) = self.clients.sessions[session].connection() else {
-            return !self.options.switches.queues_at_most_once;
-        };
-        let connection = &self.connections[id];
-        let has_same_form = (connection.version == ProtocolVersion::V5) == (version == ProtocolVersion::V5);
-        subscriber.terms.are_plain()
-            && has_same_form
-            && !self.output.sender.must_look()
-            && takes_as_it_is(connection, run.longest)
-            && connection.outbox.len() + run.bytes.len() <= self.options.limits.outbox_bytes
     }
 
     /// Delivers once for several subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all

@@ -22,6 +22,7 @@ mod deliver;
 mod depart;
 mod distribution;
 mod ending;
+mod fast_path;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -4,9 +4,7 @@ use log::info;
 
 use super::decisions::Decisions;
 use super::distribution::Published;
-use super::lookup::Matched;
 use super::rules::mounted_name;
-use super::shortcut::{self, Shortcut};
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
@@ -16,125 +14,16 @@ use crate::core::access::{Question, Verdict};
 use crate::core::journal::{Awaited, Record, Urgency};
 use crate::core::message::{Keepable, Publication};
 use crate::core::slots::{ConnectionId, SessionId};
-use crate::core::subscription::{Subscriber, Target};
 use crate::protocol::codec::{
-    Acknowledgement, AcknowledgementKind, Delivery, PacketIdentifier, PlainPublish, PlainPublishes,
-    Properties, Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode, plain_acknowledgements,
+    Acknowledgement, AcknowledgementKind, Delivery, PacketIdentifier, Properties, Property, PropertyBuffer,
+    ProtocolVersion, Publish, QoS, ReasonCode,
 };
 use crate::protocol::topic::TopicName;
-
-/// Packets that are answered together, at most.
-const ANSWERS_AT_ONCE: usize = 64;
 
 /// QoS 2 messages that a client may have begun and not released while nothing is left of the memory budget.
 const INCOMING_UNDER_PRESSURE: usize = 32;
 
 impl Broker {
-    /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
-    /// checked but what is so for each message. Only for topics that [`is_plain_topic`] tells.
-    #[inline]
-    pub(super) fn relay(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        publish: &PlainPublish<'_>,
-        matched: &Matched,
-    ) -> Result<Step, Fault> {
-        if self.is_repeated(id, session, publish.delivery)? {
-            return Ok(Step::Done);
-        }
-        shortcut::note(Shortcut::Relay);
-        self.output.statistics.received.count(1, publish.payload.len());
-        let mut keepable = Keepable::plain(matched.topic(), publish, !self.output.sender.must_look());
-        self.persistence.begin_message(Some(id));
-        let before = self.connections[id].outbox.end();
-        let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
-        self.conclude(id, session, publish.delivery, reason_code, before)?;
-        Ok(Step::Done)
-    }
-
-    /// Plain messages of QoS 1 or 2 on such a topic, the first of which [`Broker::is_new`]: what is the same for all is
-    /// looked up once, and they are answered together.
-    #[inline(never)]
-    pub(super) fn relay_answered(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        publishes: PlainPublishes<'_>,
-        matched: &Matched,
-    ) -> Result<Step, Fault> {
-        shortcut::note(Shortcut::RelayAnswered);
-        let only = self.only_receiver(publishes.qos(), matched);
-        let share = self.steps_for(matched, publishes.qos()).saturating_add(steps::PACKET);
-        let most = self.turn.small_steps() / share;
-        let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
-        let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
-        let (mut last, mut begun) = (None, 0);
-        for (publish, answer) in publishes.zip(&mut answers).take(most.clamp(1, self.answers_at_once(id))) {
-            *answer = match publish.delivery {
-                Delivery::AtMostOnce => break,
-                Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),
-                Delivery::ExactlyOnce(_) if count > 0 && !self.is_new(id, session, publish.delivery) => break,
-                Delivery::ExactlyOnce(identifier) => AcknowledgementKind::PubRec.plain(identifier),
-            };
-            let mut keepable = Keepable::plain(matched.topic(), &publish, !self.output.sender.must_look());
-            let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
-            let reason_code = match is_begun {
-                true => {
-                    shortcut::note(Shortcut::BeginAlone);
-                    begun += 1;
-                    ReasonCode::Success
-                }
-                false => self.route(&mut keepable, Some(session), matched).reason_code(),
-            };
-            (count, length, payload_bytes) =
-                (count + 1, length + publish.packet.len(), payload_bytes + publish.payload.len());
-            if reason_code != ReasonCode::Success {
-                last = Some((publish.delivery, reason_code));
-                break;
-            }
-            if let Delivery::ExactlyOnce(identifier) = publish.delivery {
-                self.clients.sessions[session].incoming.insert(identifier);
-            }
-        }
-        self.turn.take(begun * share);
-        self.output.statistics.packets_received += count as u64 - 1;
-        self.output.statistics.received.count(count, payload_bytes);
-        self.acknowledge_together(id, answers.split_at(count - usize::from(last.is_some())).0);
-        if let Some((delivery, reason_code)) = last {
-            let before = self.connections[id].outbox.end();
-            self.conclude(id, session, delivery, reason_code, before)?;
-        }
-        Ok(Step::Several(length))
-    }
-
-    /// Whether the answers to several messages may come after the last one. Not so for a client that may be among those
-    /// that get them: what it is sent must not depend on how its bytes were cut.
-    pub(super) fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
-        let is_known_not_to_subscribe = |subscriber: &Subscriber| match subscriber.target {
-            Target::Session(other) => other != session,
-            Target::Group(_) => self.clients.sessions[session].subscriptions.is_empty(),
-        };
-        self.may_answer_together(id, session) && matched.subscribers().iter().all(is_known_not_to_subscribe)
-    }
-
-    /// Queues acknowledgements of success, for a client that [`Broker::may_answer_together`].
-    #[inline]
-    fn acknowledge_together(
-        &mut self,
-        id: ConnectionId,
-        answers: &[[u8; AcknowledgementKind::PLAIN_LENGTH]],
-    ) {
-        if answers.is_empty() {
-            return;
-        }
-        let bytes = answers.as_flattened();
-        self.connections[id]
-            .outbox
-            .push(&mut self.output.sender.dirty, |outbox| outbox.extend_from_slice(bytes));
-        self.output.sender.packets += answers.len() as u64;
-    }
-
     pub(super) fn handle_publish(
         &mut self,
         id: ConnectionId,
@@ -181,7 +70,7 @@ impl Broker {
     /// Whether a QoS 2 message was received before and not released: it is answered and not delivered again
     /// [MQTT-4.3.3-10]. What is new needs a place, which those that are not released may have taken all.
     #[inline]
-    fn is_repeated(
+    pub(super) fn is_repeated(
         &mut self,
         id: ConnectionId,
         session: SessionId,
@@ -339,35 +228,48 @@ impl Broker {
                     properties,
                     expires,
                 };
-                if self.persistence.is_unanswered(id, publish.delivery)
-                    || self.lacks_room(session, &publication)
-                {
-                    self.output.statistics.refused += 1;
-                    if !self.can_be_told(id, publish.delivery) {
-                        self.persistence.leave_unanswered(id);
-                        return Ok(Step::Done);
-                    }
-                    ReasonCode::QuotaExceeded
-                } else if self.can_be_told(id, publish.delivery) && !self.can_retain(&publication) {
-                    // Before anybody gets it: a client that is refused may send the message again as a new one.
-                    if is_planted(planted::Fault::RefusedDelivered) {
-                        self.publish(&mut Keepable::new(publication), (id, session));
-                    }
-                    self.output.statistics.refused += 1;
-                    ReasonCode::QuotaExceeded
-                } else {
-                    match self.publish(&mut Keepable::new(publication), (id, session)) {
-                        Published::Wholly(routed) => routed.reason_code(),
-                        Published::InPart(rest) => {
-                            self.suspend_publish(id, session, publish.delivery, rest);
-                            return Ok(Step::Done);
-                        }
-                    }
+                match self.publish_if_possible((id, session), publish.delivery, publication) {
+                    Some(reason) => reason,
+                    None => return Ok(Step::Done),
                 }
             }
         };
         self.conclude(id, session, publish.delivery, reason, before)?;
         Ok(Step::Done)
+    }
+
+    /// Publishes a message that its client may publish, unless there is no room for it. `None` if it is not to be
+    /// answered now.
+    #[inline]
+    fn publish_if_possible(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        delivery: Delivery,
+        publication: Publication<'_>,
+    ) -> Option<ReasonCode> {
+        if self.persistence.is_unanswered(id, delivery) || self.lacks_room(session, &publication) {
+            self.output.statistics.refused += 1;
+            if !self.can_be_told(id, delivery) {
+                self.persistence.leave_unanswered(id);
+                return None;
+            }
+            return Some(ReasonCode::QuotaExceeded);
+        }
+        if self.can_be_told(id, delivery) && !self.can_retain(&publication) {
+            // Before anybody gets it: a client that is refused may send the message again as a new one.
+            if is_planted(planted::Fault::RefusedDelivered) {
+                self.publish(&mut Keepable::new(publication), (id, session));
+            }
+            self.output.statistics.refused += 1;
+            return Some(ReasonCode::QuotaExceeded);
+        }
+        match self.publish(&mut Keepable::new(publication), (id, session)) {
+            Published::Wholly(routed) => Some(routed.reason_code()),
+            Published::InPart(rest) => {
+                self.suspend_publish(id, session, delivery, rest);
+                None
+            }
+        }
     }
 
     fn ask_to_publish(
@@ -411,7 +313,7 @@ impl Broker {
     /// Answers a message as its QoS asks [MQTT-3.3.4-1]. Before 5.0 a refusal can not be told, so the answer is
     /// the usual one [MQTT-3.3.5-2]. The outbox ended at `before` when the message came.
     #[inline]
-    fn conclude(
+    pub(super) fn conclude(
         &mut self,
         id: ConnectionId,
         session: SessionId,
@@ -534,50 +436,4 @@ impl Broker {
             if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         self.acknowledge_when(id, awaited, AcknowledgementKind::PubComp, identifier, reason_code)
     }
-
-    /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs [MQTT-4.3.3-11], as far as nothing else is to be
-    /// said; tells how many.
-    pub(super) fn complete_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
-        if !self.may_answer_together(id, session) {
-            return 0;
-        }
-        let most = self.answers_at_once(id);
-        let incoming = &mut self.clients.sessions[session].incoming;
-        let connection = &mut self.connections[id];
-        let must_be_known = connection.version == ProtocolVersion::V5;
-        let mut count = 0;
-        connection.outbox.push(&mut self.output.sender.dirty, |answers| {
-            for identifier in plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(most) {
-                if !incoming.remove(identifier) && must_be_known {
-                    break;
-                }
-                answers.extend_from_slice(&AcknowledgementKind::PubComp.plain(identifier));
-                count += 1;
-            }
-        });
-        self.output.sender.packets += count as u64;
-        count
-    }
-
-    /// Whether plain answers to several packets of a client may be queued in one piece: none of them has to wait, and
-    /// the client takes packets of their length.
-    pub(super) fn may_answer_together(&self, id: ConnectionId, session: SessionId) -> bool {
-        !self.persistence.is_kept(session)
-            && !self.persistence.must_wait(id, Awaited::Nothing)
-            && self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
-    }
-
-    /// How many plain answers may be queued for a client in one piece: no more than it would be read for if they were
-    /// queued one by one.
-    #[inline]
-    pub(super) fn answers_at_once(&self, id: ConnectionId) -> usize {
-        let left = self.answers_allowance().saturating_sub(self.connections[id].outbox.len());
-        (left / AcknowledgementKind::PLAIN_LENGTH + 1).min(ANSWERS_AT_ONCE)
-    }
-}
-
-/// Whether a topic that has been checked before is surely not about the broker.
-#[inline]
-pub(super) fn is_plain_topic(topic: &[u8]) -> bool {
-    topic.first() != Some(&b'$')
 }

@@ -3,27 +3,22 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
-use super::publish::is_plain_topic;
-use super::shortcut::{self, Shortcut};
+use super::fast_path::is_plain_topic;
 use super::trace::Described;
 use super::turn::steps;
 use super::{Broker, Fault, Intake, Step};
 use crate::base::planted::{self, is_planted};
 use crate::base::time::Time;
-use crate::core::connection::State;
-use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
+use crate::core::connection::{Connection, State};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
-    AcknowledgementKind, DecodeError, Delivery, Frame, Packet, PacketIdentifier, PlainPublishes, PlainRun,
-    ProtocolVersion, Publish, ReasonCode, Side, Status, decode, frame, plain_acknowledgement,
-    unchecked_publish, unchecked_subscribe, unchecked_unsubscribe,
+    DecodeError, Delivery, Frame, Packet, PlainPublishes, PlainRun, ProtocolVersion, Publish, ReasonCode,
+    Side, Status, decode, frame, plain_acknowledgement, unchecked_publish, unchecked_subscribe,
+    unchecked_unsubscribe,
 };
 
 /// Bytes of a cut packet that are kept even when the memory budget is used up.
 const KEPT_UNDER_PRESSURE: usize = 256;
-
-/// Bytes of messages that are handed on at once, roughly.
-const RUN_BYTES: usize = 16 * 1024;
 
 /// The upper half of the first byte of CONNECT.
 const CONNECT: u8 = 1;
@@ -156,14 +151,11 @@ impl Broker {
     /// connection ends, because nothing that follows is of interest.
     fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let (mut used, mut tried) = (0, 0);
-        let mut limit = self.packet_size_limit(id);
-        let most = self.answers_allowance();
+        let (mut limit, most) = (self.packet_size_limit(id), self.answers_allowance());
         loop {
-            let Some(connection) = self.connections.find_mut(id) else { return bytes.len() };
+            let is_open = |connection: &&mut Connection| connection.state != State::Ending;
+            let Some(connection) = self.connections.find_mut(id).filter(is_open) else { return bytes.len() };
             let (state, version) = (connection.state, connection.version);
-            if state == State::Ending {
-                return bytes.len();
-            }
             connection.is_paused |= connection.outbox.holds_up(most);
             if connection.is_paused {
                 return used;
@@ -173,8 +165,7 @@ impl Broker {
                 return used;
             }
             let rest = &bytes[used..];
-            let is_first = state == State::Greeting && connection.authentication().is_none();
-            let frame = match cut(rest, is_first, limit) {
+            let frame = match cut(rest, connection, limit) {
                 Ok(Status::Complete(frame)) => frame,
                 Ok(Status::Incomplete { .. }) => return used,
                 Err(fault) => {
@@ -190,8 +181,7 @@ impl Broker {
                 && used >= tried
                 && PlainRun::may_begin_with(&frame, &rest[frame.length..])
             {
-                let Some((length, is_done)) = self.work_off_run(rest, version, limit) else {
-                    self.defer(id);
+                let Some((length, is_done)) = self.work_off_run(id, rest, version, limit) else {
                     return used;
                 };
                 tried = used + length;
@@ -211,57 +201,25 @@ impl Broker {
                     outcome
                 }
             };
-            let is_kept = matches!(outcome, Ok(Step::Parked | Step::Suspended));
-            self.output.statistics.packets_received += u64::from(!is_kept);
-            match outcome {
-                Ok(Step::Done) => used += frame.length,
-                Ok(Step::Several(length)) => used += length,
-                Ok(Step::Parked | Step::Suspended) => return used,
-                Ok(Step::Ended) => return bytes.len(),
-                Err(fault) => {
-                    self.fail(id, &fault);
-                    return bytes.len();
-                }
+            match self.count_packet(id, outcome) {
+                Step::Done => used += frame.length,
+                Step::Several(length) => used += length,
+                Step::Parked | Step::Suspended => return used,
+                Step::Ended => return bytes.len(),
             }
         }
     }
 
-    /// Works several messages off at once, if they are of a kind for which that can be done and not only one. Tells how
-    /// many bytes need not be tried again, and whether it was done; `None` if it can be done in a later turn.
-    fn work_off_run(
-        &mut self,
-        bytes: &[u8],
-        version: ProtocolVersion,
-        limit: usize,
-    ) -> Option<(usize, bool)> {
-        let is_changed = self.options.rules.concern_publish() || self.options.switches.raises_qos;
-        if !self.permission.is_open || is_changed || !self.options.may_be_short() {
-            return Some((0, false));
-        }
-        let longest = limit.min(COPIED_PAYLOAD_MAXIMUM);
-        let mut run = PlainRun::new(bytes, version, longest, RUN_BYTES);
-        if run.count < 2 || !is_plain_topic(run.topic) {
-            return Some((run.bytes.len(), false));
-        }
-        let Some(matched) = self.routing.matches.find(&self.routing.trie, run.topic) else {
-            return Some((run.bytes.len(), false));
-        };
-        let receivers = matched.subscribers().len();
-        let most = self.turn.copied_at_once(receivers);
-        if run.bytes.len() > most {
-            run = PlainRun::new(bytes, version, longest, most);
-        }
-        let is_possible = run.count > 1 && self.is_run_for_all(&run, version, &matched);
-        if is_possible {
-            let taken = steps::run(receivers, run.bytes.len());
-            if !self.turn.has_room_for(taken) {
-                return None;
-            }
-            self.turn.take(taken);
-            shortcut::note(Shortcut::RelayRun);
-            self.relay_run(&run, &matched);
-        }
-        Some((run.bytes.len(), is_possible))
+    /// Counts a packet, if all that can be done with it now is done; it is the last one of its connection if it failed.
+    #[inline(always)]
+    fn count_packet(&mut self, id: ConnectionId, outcome: Result<Step, Fault>) -> Step {
+        let step = outcome.unwrap_or_else(|fault| {
+            self.fail(id, &fault);
+            Step::Ended
+        });
+        let is_kept = matches!(step, Step::Parked | Step::Suspended);
+        self.output.statistics.packets_received += u64::from(!is_kept);
+        step
     }
 
     /// Processes the packet in `frame`, the first one in `rest`; for some kinds also those after it, of which none may
@@ -304,37 +262,6 @@ impl Broker {
             return self.relay(id, session, &publish, &matched);
         }
         self.work_off_publish(id, session, &unchecked.decode(version)?)
-    }
-
-    /// Works off a plain acknowledgement, and those of its kind behind it as far as that is the same as one by one.
-    #[inline]
-    fn handle_plain(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        (kind, identifier): (AcknowledgementKind, PacketIdentifier),
-        rest: &[u8],
-    ) -> Result<Step, Fault> {
-        shortcut::note(Shortcut::HandlePlain);
-        let count = match kind {
-            AcknowledgementKind::PubAck | AcknowledgementKind::PubComp => {
-                self.settle_together(kind, session, rest)
-            }
-            AcknowledgementKind::PubRec => self.release_together(id, session, rest),
-            AcknowledgementKind::PubRel => self.complete_together(id, session, rest),
-        };
-        if count > 0 {
-            shortcut::note(Shortcut::of_acknowledgements(kind));
-            self.output.statistics.packets_received += count as u64 - 1;
-            return Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH));
-        }
-        match kind {
-            AcknowledgementKind::PubAck => self.handle_puback(session, identifier)?,
-            AcknowledgementKind::PubRec => self.handle_pubrec(id, session, identifier, false)?,
-            AcknowledgementKind::PubRel => self.handle_pubrel(id, session, identifier)?,
-            AcknowledgementKind::PubComp => self.handle_pubcomp(session, identifier)?,
-        }
-        Ok(Step::Done)
     }
 
     #[inline(never)]
@@ -473,7 +400,8 @@ impl Broker {
 
 /// Cuts the next packet out of what a connection has sent; it may have so many bytes.
 #[inline]
-fn cut(bytes: &[u8], is_first: bool, limit: usize) -> Result<Status<Frame<'_>>, Fault> {
+fn cut<'a>(bytes: &'a [u8], connection: &Connection, limit: usize) -> Result<Status<Frame<'a>>, Fault> {
+    let is_first = connection.state == State::Greeting && connection.authentication().is_none();
     // What does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
     if is_first && bytes.first().is_some_and(|&first| first >> 4 != CONNECT) {
         return Err(Fault::protocol_error("the first packet is not CONNECT"));

@@ -14,7 +14,7 @@ use crate::core::session::{Outgoing, Queued, Reading, Settled, Stage};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, Packet, PacketIdentifier, ProtocolVersion, QoS,
-    ReasonCode, plain_acknowledgements,
+    ReasonCode,
 };
 
 /// What is next for a client, once nothing more can be sent to it now.
@@ -28,77 +28,6 @@ enum Next {
 }
 
 impl Broker {
-    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as nothing but the deliveries that they
-    /// end depends on them. Tells how many.
-    #[inline]
-    pub(super) fn settle_together(
-        &mut self,
-        kind: AcknowledgementKind,
-        session: SessionId,
-        bytes: &[u8],
-    ) -> usize {
-        if self.persistence.is_kept(session) {
-            return 0;
-        }
-        let outgoing = self.clients.sessions[session].outgoing_mut();
-        // What waits may go after the first one already, and the next may answer it.
-        if !outgoing.is_at_rest() {
-            return 0;
-        }
-        let (mut count, mut vain) = (0, 0);
-        for identifier in plain_acknowledgements(kind, bytes) {
-            let settled = match kind {
-                AcknowledgementKind::PubAck => {
-                    outgoing.acknowledge(identifier, &mut self.output.sender.spares)
-                }
-                _ => outgoing.complete(identifier),
-            };
-            match settled {
-                Settled::Done => {}
-                Settled::Unknown | Settled::Repeated => vain += 1,
-                Settled::OutOfPlace => break,
-            }
-            count += 1;
-        }
-        if count > vain {
-            outgoing.progress(self.clock.now);
-        }
-        count
-    }
-
-    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as long as each is the first
-    /// answer to its message or a repeat of it. Tells how many.
-    pub(super) fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
-        if !self.may_answer_together(id, session) || is_planted(planted::Fault::LostPubrel) {
-            return 0;
-        }
-        let most = self.answers_at_once(id);
-        let outgoing = self.clients.sessions[session].outgoing_mut();
-        let outbox = &mut self.connections[id].outbox;
-        let (mut count, mut repeats, mut ends_at) = (0, 0, outbox.end());
-        outbox.push(&mut self.output.sender.dirty, |answers| {
-            for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(most) {
-                match outgoing.receive(identifier, false, &mut self.output.sender.spares) {
-                    Settled::Done => {}
-                    Settled::Repeated => repeats += 1,
-                    Settled::Unknown | Settled::OutOfPlace => break,
-                }
-                let answer = AcknowledgementKind::PubRel.plain(identifier);
-                answers.extend_from_slice(&answer);
-                (count, ends_at) = (count + 1, ends_at + answer.len() as u64);
-                outgoing.released(identifier, self.clock.now, ends_at, 0);
-            }
-        });
-        self.output.sender.packets += count as u64;
-        if count > repeats {
-            outgoing.progress(self.clock.now);
-        }
-        if count > 0 {
-            self.retry_later(session);
-        }
-        count
-    }
-
     pub(super) fn handle_puback(
         &mut self,
         session: SessionId,

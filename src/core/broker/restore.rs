@@ -13,9 +13,9 @@ use crate::base::planted::{Fault, is_planted};
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{
     MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
-    StoredSession, StoredSubscription, Urgency,
+    StoredSession, StoredSubscription, StoredWill, Urgency,
 };
-use crate::core::message::{Message, Portable};
+use crate::core::message::{Message, Portable, Spares};
 use crate::core::retained::Stamp;
 use crate::core::session::{
     EXPIRY_NEVER, Incoming, Outgoing, Presence, Reading, Session, Stage, Subscriptions, Will,
@@ -89,7 +89,7 @@ impl Broker {
     fn restore_session(&mut self, stored: &StoredSession) {
         let first = self.clients.draw_packet_identifier();
         let Some(journal) = &mut self.persistence.journal else { return };
-        if self.clients.directory.find(&stored.client_identifier, &mut self.clients.sessions).is_some() {
+        if self.clients.directory.find(&stored.client_identifier, &self.clients.sessions).is_some() {
             return;
         }
         let lifetime = match stored.expiry_interval {
@@ -109,17 +109,8 @@ impl Broker {
         // one in use is hit by chance at most.
         let left_out =
             if stored.presence == StoredPresence::Connected { self.options.limits.in_flight } else { 0 };
-        let will = stored.will.as_ref().map(|will| {
-            let due = match will.due {
-                Time::NEVER => self.clock.now + lifetime.map_or(will.delay, |span| will.delay.min(span)),
-                due => due,
-            };
-            Box::new(Will {
-                message: will.message.message(&mut self.output.sender.spares),
-                delay: will.delay,
-                due,
-            })
-        });
+        let (now, spares) = (self.clock.now, &mut self.output.sender.spares);
+        let will = stored.will.as_ref().map(|will| restored_will(will, lifetime, now, spares));
         let mut outgoing = Box::new(Outgoing::default());
         outgoing.begin_at(first);
         outgoing.leave_out(left_out);
@@ -256,4 +247,18 @@ impl Broker {
         let message = message.message(&mut self.output.sender.spares);
         self.retention.retained.restore(message);
     }
+}
+
+/// A Will that was stored. If its client was connected until the end of the earlier run, its delay begins now.
+fn restored_will(
+    stored: &StoredWill,
+    lifetime: Option<Duration>,
+    now: Time,
+    spares: &mut Spares,
+) -> Box<Will> {
+    let due = match stored.due {
+        Time::NEVER => now + lifetime.map_or(stored.delay, |span| stored.delay.min(span)),
+        due => due,
+    };
+    Box::new(Will { message: stored.message.message(spares), delay: stored.delay, due })
 }
