@@ -47,65 +47,53 @@ fn listeners_come_and_go_by_their_sockets() {
     assert!(changes.waiting.is_empty());
 }
 
+/// The old text, the new one, what is told to be in force, and what to wait for a restart.
+const TOLD: &[(&str, &str, &str, &str)] = &[
+    ("", "max_queued_messages 5", "max_queued_messages was 1000 behind 4194304 bytes and is 5 now.", ""),
+    ("", "retry_interval 5", "retry_interval was 20 and is 5 now.", ""),
+    ("max_packet_size 500", "max_packet_size 400", "max_packet_size was 500 and is 400 now.", ""),
+    ("", "max_inflight_messages 512", "max_inflight_messages was 512 out and 1024 in and is 512 now.", ""),
+    (
+        "max_inflight_messages 20",
+        "max_inflight_messages 20000",
+        "max_inflight_messages was 20 and is 16384 out and 20000 in now.",
+        "",
+    ),
+    ("", "persistent_client_expiration 1d", "expiration was none and is 86400s now.", ""),
+    ("memory_limit 8M", "", "memory_limit was 8388608 and is none now.", ""),
+    ("log_type error", "log_type debug", "log_type was error and is debug now.", ""),
+    ("", "log_dest file /a", "log_dest was stderr and is file /a now.", ""),
+    ("", "sys_interval 0", "sys_interval was 10 and is 0 now.", ""),
+    (
+        "",
+        "persistence true",
+        "",
+        "persistence was false and is true now, which takes effect after a restart.",
+    ),
+    ("user a", "user b", "", "user was a and is b now, which takes effect after a restart."),
+    (
+        "persistence true",
+        "persistence true\ndurability everysec",
+        "",
+        "durability was always and is everysec now",
+    ),
+    ("", "pid_file /a", "", "pid_file was none and is /a now, which takes effect after a restart."),
+    ("listener 1", "listener 1\nallow_anonymous true", "allow_anonymous was false and is true now.", ""),
+    ("listener 1", "listener 1\nmount_point a/", "mount_point was none and is a/ now, for those who", ""),
+    ("listener 1", "listener 1\nenable_proxy_protocol 1", "enable_proxy_protocol was none and is 1 now", ""),
+    ("listener 1", "listener 1\nmax_topic_alias_broker 9", "max_topic_alias_broker was 32 and is 9 now", ""),
+    ("listener 1", "listener 1\nmax_connections 3", "max_connections was none and is 3 now.", ""),
+    (
+        "listener 1",
+        "listener 1\nmax_password_attempts 0",
+        "max_password_attempts was 10 and is none now.",
+        "",
+    ),
+];
+
 #[test]
 fn what_is_applied_and_what_waits_is_told() {
-    for (old, new, applied, waiting) in [
-        ("", "max_queued_messages 5", "max_queued_messages was 1000 behind 4194304 bytes and is 5 now.", ""),
-        ("", "retry_interval 5", "retry_interval was 20 and is 5 now.", ""),
-        ("max_packet_size 500", "max_packet_size 400", "max_packet_size was 500 and is 400 now.", ""),
-        (
-            "",
-            "max_inflight_messages 512",
-            "max_inflight_messages was 512 out and 1024 in and is 512 now.",
-            "",
-        ),
-        (
-            "max_inflight_messages 20",
-            "max_inflight_messages 20000",
-            "max_inflight_messages was 20 and is 16384 out and 20000 in now.",
-            "",
-        ),
-        ("", "persistent_client_expiration 1d", "expiration was none and is 86400s now.", ""),
-        ("memory_limit 8M", "", "memory_limit was 8388608 and is none now.", ""),
-        ("log_type error", "log_type debug", "log_type was error and is debug now.", ""),
-        ("", "log_dest file /a", "log_dest was stderr and is file /a now.", ""),
-        ("", "sys_interval 0", "sys_interval was 10 and is 0 now.", ""),
-        (
-            "",
-            "persistence true",
-            "",
-            "persistence was false and is true now, which takes effect after a restart.",
-        ),
-        ("user a", "user b", "", "user was a and is b now, which takes effect after a restart."),
-        (
-            "persistence true",
-            "persistence true\ndurability everysec",
-            "",
-            "durability was always and is everysec now",
-        ),
-        ("", "pid_file /a", "", "pid_file was none and is /a now, which takes effect after a restart."),
-        ("listener 1", "listener 1\nallow_anonymous true", "allow_anonymous was false and is true now.", ""),
-        ("listener 1", "listener 1\nmount_point a/", "mount_point was none and is a/ now, for those who", ""),
-        (
-            "listener 1",
-            "listener 1\nenable_proxy_protocol 1",
-            "enable_proxy_protocol was none and is 1 now",
-            "",
-        ),
-        (
-            "listener 1",
-            "listener 1\nmax_topic_alias_broker 9",
-            "max_topic_alias_broker was 32 and is 9 now",
-            "",
-        ),
-        ("listener 1", "listener 1\nmax_connections 3", "max_connections was none and is 3 now.", ""),
-        (
-            "listener 1",
-            "listener 1\nmax_password_attempts 0",
-            "max_password_attempts was 10 and is none now.",
-            "",
-        ),
-    ] {
+    for &(old, new, applied, waiting) in TOLD {
         let changes = changes(old, new);
         for (lines, expected) in [(&changes.applied, applied), (&changes.waiting, waiting)] {
             assert_eq!(lines.len(), usize::from(!expected.is_empty()), "{new}: {changes:?}");

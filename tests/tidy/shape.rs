@@ -15,10 +15,6 @@ const FIELDS_MAXIMUM: usize = 15;
 /// Structs of the core that are plain settings: a list of values of which each stands for itself.
 const PLAIN_SETTINGS: [&str; 1] = ["core/limits.rs: struct Limits"];
 
-/// What is too large still.
-pub const STILL_OVER: [&str; 0] = [
-];
-
 /// What is too large in a file of `src`, by its path there: where that is, and how large it is.
 pub fn too_large(path: &Path, text: &str) -> BTreeMap<String, String> {
     let path = path.display().to_string();
@@ -45,15 +41,6 @@ pub fn too_large(path: &Path, text: &str) -> BTreeMap<String, String> {
         }
     }
     found
-}
-
-/// What is wrong about all that was found, if only that was expected which is `known`.
-pub fn unexpected(found: &BTreeMap<String, String>, known: &[&str]) -> Vec<String> {
-    let new = found.iter().filter(|(place, _)| !known.contains(&&***place));
-    let mut wrong: Vec<String> = new.map(|(place, what)| format!("src/{place}: {what}")).collect();
-    let over = known.iter().filter(|place| !found.contains_key(**place));
-    wrong.extend(over.map(|place| format!("src/{place} is not too large any more: take it off the list")));
-    wrong
 }
 
 /// The name that follows a keyword, if the line begins with it and what may stand before it.
@@ -156,14 +143,4 @@ fn a_struct_of_the_core_with_too_many_fields_is_found() {
         found("settings/a.rs", FIELDS_MAXIMUM + 1).is_empty(),
         "others are lists of what an operator says"
     );
-}
-
-#[test]
-fn what_is_known_is_expected_and_nothing_else() {
-    let found =
-        BTreeMap::from([("a.rs".to_owned(), "long".to_owned()), ("b.rs".to_owned(), "long".to_owned())]);
-    assert_eq!(unexpected(&found, &["a.rs", "b.rs"]), [""; 0]);
-    assert_eq!(unexpected(&found, &["a.rs"]), ["src/b.rs: long"]);
-    let wrong = unexpected(&found, &["a.rs", "b.rs", "c.rs"]);
-    assert!(wrong.len() == 1 && wrong[0].contains("c.rs is not too large any more"), "{wrong:?}");
 }
