@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use rooms::{House, Neighbours, check_hidden_paths, check_page, check_world};
 use shape::too_large;
-use text::{UNCHECKED_FILE, check_documentation, check_links, check_rust, check_text, check_unchecked};
+use text::{
+    UNCHECKED_FILE, check_documentation, check_links, check_rust, check_text, check_unchecked, check_walk,
+    walk_of,
+};
 
 #[path = "tidy/rooms.rs"]
 mod rooms;
@@ -137,6 +140,15 @@ fn links_of_the_readme_lead_somewhere() {
     let text = fs::read_to_string(root().join("README.md")).expect("there is a README");
     let is_there = |place: &str| root().join(place).exists();
     assert_nothing_wrong(&check_links(&text, is_there));
+}
+
+#[test]
+fn the_walk_of_a_publish_names_functions_that_there_are() {
+    let text = fs::read_to_string(root().join("README.md")).expect("there is a README");
+    let walk = walk_of(&text);
+    assert!(walk.len() > 10, "the walk is in the README: {walk:?}");
+    let source = |file: &str| fs::read_to_string(root().join("src").join(file)).unwrap_or_default();
+    assert_nothing_wrong(&check_walk(&walk, source));
 }
 
 #[test]

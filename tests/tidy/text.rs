@@ -96,6 +96,33 @@ pub fn check_links(text: &str, is_there: impl Fn(&str) -> bool) -> Vec<String> {
     links.filter_map(wrong).collect()
 }
 
+/// The rows of the walk of a PUBLISH: a file of `src`, and the functions that the row names, the first one being there.
+pub fn walk_of(text: &str) -> Vec<(&str, &str)> {
+    let rows = text.lines().skip_while(|line| !line.starts_with("| file | function |")).skip(2);
+    let cells = rows.map_while(|row| row.strip_prefix("| `")?.split_once("` | `"));
+    cells.filter_map(|(file, rest)| Some((file, rest.split_once('`')?.0))).collect()
+}
+
+/// Steps of the walk that name a function which is not in its file.
+pub fn check_walk(walk: &[(&str, &str)], source: impl Fn(&str) -> String) -> Vec<String> {
+    let is_there = |file: &str, function: &str| {
+        let code = source(file);
+        code.match_indices(&format!("fn {function}"))
+            .any(|(at, name)| code[at + name.len()..].starts_with(['(', '<']))
+    };
+    let missing = walk.iter().filter(|(file, function)| !is_there(file, function));
+    missing.map(|(file, function)| format!("the walk names `{function}`, which is not in {file}")).collect()
+}
+
+#[test]
+fn a_step_that_leads_nowhere_is_found() {
+    let text = "| file | function | what |\n|---|---|---|\n| `a.rs` | `one` | x |\n| `a.rs` | `tw` | y |\n\n| `b` | `c` | |";
+    let walk = walk_of(text);
+    assert_eq!(walk, [("a.rs", "one"), ("a.rs", "tw")]);
+    let source = |_: &str| "fn one<T>() {}\nfn two() {}".to_owned();
+    assert_eq!(check_walk(&walk, source), ["the walk names `tw`, which is not in a.rs"]);
+}
+
 #[test]
 fn leftovers_in_a_text_are_found() {
     assert_eq!(check_text("a line\nand another\n"), [""; 0]);
