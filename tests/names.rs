@@ -1,5 +1,5 @@
-//! A reload that needs the addresses of names, which the system may take long to find, or never finds: the broker serves
-//! meanwhile, reads its configuration once more and ends when it is told to.
+//! A reload that needs the addresses of names, which the system may take long to find, or never finds: the broker
+//! serves meanwhile, reads its configuration once more and ends when it is told to.
 #![cfg(feature = "system")]
 #![expect(
     clippy::unwrap_used,

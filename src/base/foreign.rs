@@ -15,9 +15,9 @@ pub fn trim() {
     malloc_trim(0);
 }
 
-/// Takes the place of what walks the stack, and finds nothing on it. So a panic tells its message and its line alone, and
-/// the reader of debug information in the standard library, a sixth of the smallest binary, is not linked: what a release
-/// would read is stripped anyway. It tells that it has come to the end.
+/// Takes the place of what walks the stack, and finds nothing on it. So a panic tells its message and its line alone,
+/// and the reader of debug information in the standard library, a sixth of the smallest binary, is not linked: what a
+/// release would read is stripped anyway. It tells that it has come to the end.
 #[cfg(not(debug_assertions))]
 #[unsafe(no_mangle)]
 const extern "C" fn _Unwind_Backtrace(_each: *const (), _argument: *const ()) -> i32 {

@@ -15,8 +15,8 @@ pub const COPIED_AHEAD_MINIMUM: usize = 4 * 1024;
 /// Outbound Topic Aliases that one connection may hold, whatever its client would allow.
 pub const OUTBOUND_TOPIC_ALIAS_MAXIMUM: u16 = 32;
 
-/// QoS 1 and 2 messages that may be in flight to one client, whatever it and the configuration allow. With twice as many
-/// there are still Packet Identifiers left, so what is never answered is worked around in a few steps a message.
+/// QoS 1 and 2 messages that may be in flight to one client, whatever it and the configuration allow. With twice as
+/// many there are still Packet Identifiers left, so what is never answered is worked around in a few steps a message.
 pub const IN_FLIGHT_MAXIMUM: u16 = 16_384;
 
 /// Retained topics that one call examines while it looks for those that have expired.

@@ -32,8 +32,8 @@ impl Server {
         calls.receive(id, take, &mut world);
     }
 
-    /// Sends bytes of MQTT by an outgoing connection, as many as are taken now, and tells how many. If they are not all,
-    /// [`Report::Writable`] says when more may be.
+    /// Sends bytes of MQTT by an outgoing connection, as many as are taken now, and tells how many. If they are not
+    /// all, [`Report::Writable`] says when more may be.
     pub fn send(&mut self, id: CallId, bytes: &[u8]) -> usize {
         self.links.calls.send(id, bytes)
     }

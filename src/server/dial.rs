@@ -1,7 +1,7 @@
-//! Outgoing connections. A destination is a host with a port and what is spoken there. Its addresses are tried one after
-//! the other, those of both families, each for a limited time that includes the handshakes of TLS and WebSocket, until
-//! MQTT can be sent by one of them. Who dials is told what comes of it, reads and writes when told to, and dials again,
-//! or does not, when it pleases: nothing is tried twice here.
+//! Outgoing connections. A destination is a host with a port and what is spoken there. Its addresses are tried one
+//! after the other, those of both families, each for a limited time that includes the handshakes of TLS and WebSocket,
+//! until MQTT can be sent by one of them. Who dials is told what comes of it, reads and writes when told to, and dials
+//! again, or does not, when it pleases: nothing is tried twice here.
 
 use std::collections::VecDeque;
 use std::fmt;

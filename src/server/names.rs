@@ -1,5 +1,5 @@
-//! A reload that waits for the addresses of the listeners' hosts. The loop goes on meanwhile; nothing has changed before
-//! all of them are there.
+//! A reload that waits for the addresses of the listeners' hosts. The loop goes on meanwhile; nothing has changed
+//! before all of them are there.
 
 use std::io;
 use std::net::SocketAddr;

@@ -61,8 +61,8 @@ impl Server {
         is_ended
     }
 
-    /// Reads the configuration anew and puts it in force, or begins to. Whatever an earlier reload still waits for is of
-    /// no more use.
+    /// Reads the configuration anew and puts it in force, or begins to. Whatever an earlier reload still waits for is
+    /// of no more use.
     pub(super) fn reload(&mut self) {
         self.notifier.reloading();
         self.begin_reload();
@@ -87,8 +87,8 @@ impl Server {
         self.reloading = Some(Box::new(reloading));
     }
 
-    /// Goes on with a reload, once the names that it needs are looked up or that has taken too long. The service manager
-    /// is told when there is none any more.
+    /// Goes on with a reload, once the names that it needs are looked up or that has taken too long. The service
+    /// manager is told when there is none any more.
     pub(super) fn go_on_reloading(&mut self, now: Time) {
         if let Some(reloading) = self.reloading.take_if(|reloading| reloading.due() <= now) {
             self.finish_reload(*reloading);

@@ -29,8 +29,8 @@ struct Cleared {
 }
 
 impl Server {
-    /// Brings the listeners from the old settings to the new ones; connections stay. The hosts of those that are new have
-    /// these addresses, in the order of the plan.
+    /// Brings the listeners from the old settings to the new ones; connections stay. The hosts of those that are new
+    /// have these addresses, in the order of the plan.
     ///
     /// # Errors
     ///
@@ -164,8 +164,8 @@ impl Listener {
     }
 
     /// Stops listening, so that another may where it did. Tells what to listen at if nothing comes of that: at the same
-    /// addresses, whatever the name of its host stands for by now, and at the same port, even where the system has chosen
-    /// it.
+    /// addresses, whatever the name of its host stands for by now, and at the same port, even where the system has
+    /// chosen it.
     fn make_way(&mut self) -> (settings::Listener, Vec<SocketAddr>) {
         let mut settings = self.settings.clone();
         let host = self.sockets.iter().filter_map(|socket| socket.place().address()).collect();

@@ -344,8 +344,8 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     Ok(Bound::Unix { socket, path: path.to_owned() })
 }
 
-/// Whether somebody listens at a socket in the file system. It is not waited for: where very many wait already, somebody
-/// does.
+/// Whether somebody listens at a socket in the file system. It is not waited for: where very many wait already,
+/// somebody does.
 fn is_answered(path: &Path) -> bool {
     match UnixStream::connect(path) {
         Ok(_) => true,

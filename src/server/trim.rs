@@ -1,13 +1,13 @@
 //! Memory that was freed goes back to the system after a peak.
 //!
-//! The allocator of glibc keeps what lies between blocks that are in use until it is told to give it back. It gives back
-//! all at once then, and what allocates meanwhile waits for its lock: so a thread for it would not help. With glibc 2.36
-//! that takes 0.1 ms of processor time for each MiB of free pages, 100 ms for a GiB, and half a microsecond for each
-//! hole of a page or more, whether or not it was given back before. So little is given back at a time, while memory is
-//! being freed. A million retained messages of 900 bytes, deleted one by one, were given back in 30 trims of 2.7 ms each,
-//! the longest of 10, and a client beside that waited no longer for answers than without. Where one block in eight stays,
-//! a GiB comes to have 130,000 holes, and a trim that walks them all takes 60 ms. That is why trims that take long come
-//! seldom.
+//! The allocator of glibc keeps what lies between blocks that are in use until it is told to give it back. It gives
+//! back all at once then, and what allocates meanwhile waits for its lock: so a thread for it would not help. With
+//! glibc 2.36 that takes 0.1 ms of processor time for each MiB of free pages, 100 ms for a GiB, and half a microsecond
+//! for each hole of a page or more, whether or not it was given back before. So little is given back at a time, while
+//! memory is being freed. A million retained messages of 900 bytes, deleted one by one, were given back in 30 trims of
+//! 2.7 ms each, the longest of 10, and a client beside that waited no longer for answers than without. Where one block
+//! in eight stays, a GiB comes to have 130,000 holes, and a trim that walks them all takes 60 ms. That is why trims
+//! that take long come seldom.
 
 use crate::base::time::{Duration, Time};
 

@@ -271,8 +271,8 @@ fn a_pubrel_that_was_not_durable_goes_to_the_next_connection() {
     }
 }
 
-/// A client that gets what it is sent on `t` at once, and one whose Will of QoS 1 for that topic, and for a session that is
-/// away, has no one to wait for it.
+/// A client that gets what it is sent on `t` at once, and one whose Will of QoS 1 for that topic, and for a session
+/// that is away, has no one to wait for it.
 fn witness_and_heir(kept: &mut Kept) -> (Peer, Peer) {
     kept.leave_sleeper();
     let witness = kept.world.connect(Connect::new(V5, "witness").bytes());

@@ -5,8 +5,8 @@
 //! messages that wait and those of QoS 1 that were sent and not acknowledged. At the end of its connection these are
 //! the messages that wait, if another member is connected.
 //!
-//! What no other member has room for stays: with the session, if that is not over; else in the store, until a member has
-//! room. Only what is not in the store, of a session that is over, is dropped then.
+//! What no other member has room for stays: with the session, if that is not over; else in the store, until a member
+//! has room. Only what is not in the store, of a session that is over, is dropped then.
 
 use std::collections::VecDeque;
 
@@ -368,8 +368,8 @@ impl Broker {
         }
     }
 
-    /// A message stays with the member that it was to leave. One in the store is settled by nothing, so it still belongs
-    /// to the session there.
+    /// A message stays with the member that it was to leave. One in the store is settled by nothing, so it still
+    /// belongs to the session there.
     fn give_back(&mut self, session: SessionId, queued: Queued) {
         let outgoing = self.clients.sessions[session].outgoing_mut();
         match queued.number {

@@ -5,6 +5,34 @@
 //! bytes have left, a decision has come, a peer that seemed silent has nothing to say. The result is state that the
 //! caller looks at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next
 //! deadline. It never asks for the time, for bytes, for a file or for chance.
+//!
+//! # What the caller owes it
+//!
+//! A caller works in turns. Calls within one turn may come in any order, but for what stands here.
+//!
+//! 1. After [`Broker::received`] or [`Broker::resume`] has answered [`Intake::Paused`], nothing more of this
+//!    connection is handed over before [`Effect::Resume`] has come for it; then [`Broker::resume`] is called
+//!    first, and what it answers holds.
+//! 2. A turn ends with [`Broker::tick`], once and in every turn: it begins the next budget of steps and goes on
+//!    with what waits. It is called at [`Broker::next_deadline`] at the latest, and at once while
+//!    [`Broker::has_work`].
+//! 3. After any call there may be effects: [`Broker::next_effect`] is called until it has none, at least before
+//!    and after the tick. [`Effect::Close`] and [`Effect::Drop`] are answered with [`Broker::closed`] sooner or
+//!    later, and [`Effect::Listen`] with [`Broker::heard_out`].
+//! 4. At the end of a turn the outboxes of [`Broker::take_dirty`] are written, each by [`Broker::write_to`]. A
+//!    connection is dirty once: whose socket takes no more is written again after [`Broker::writable`], which is
+//!    called when the socket takes bytes again. Where nothing can be written any more, [`Broker::lose_output`] is
+//!    called.
+//! 5. After [`Broker::closed`] the connection's name means nothing any more. A call that names it does nothing.
+//! 6. With a journal, batches are taken by [`Broker::take_batch`] when [`Broker::batch_due`] says so, are made
+//!    durable in the order in which they were taken, and each is told by [`Broker::durable`]: only then do the
+//!    answers leave that promise it. While [`Broker::wants_pages`], what [`Broker::take_fetches`] asks for is read
+//!    and handed back by [`Broker::pages`].
+//! 7. Where the access control has answered [`Answer::Later`](crate::core::access::Answer::Later), its decision
+//!    comes by [`Broker::decide`], or [`Broker::take_decisions`] is called once it has one.
+//!
+//! Time never goes back: a `now` that is earlier than the last one counts as that. A call costs what the turn has left,
+//! and what is too much for it is done by later ticks.
 
 mod admission;
 mod answers;
@@ -221,8 +249,8 @@ impl Broker {
         }
     }
 
-    /// From now on no packet is worked off by a short way, as if each of them were traced. For tests, which compare what
-    /// comes of it: the same bytes, only more slowly.
+    /// From now on no packet is worked off by a short way, as if each of them were traced. For tests, which compare
+    /// what comes of it: the same bytes, only more slowly.
     #[doc(hidden)]
     pub fn take_no_short_way(&mut self) {
         self.options.in_full_from = LevelFilter::Off;

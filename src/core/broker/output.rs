@@ -67,7 +67,8 @@ pub struct Statistics {
     /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say
     /// it; connections are also refused with 0x89 if there was no time for them.
     pub refused: u64,
-    /// Subscriptions that matched a message beside [`Limits::matches_per_session`] others of their session.
+    /// Subscriptions that matched a message beside as many others of their session as
+    /// [`Limits`](crate::core::limits::Limits) lets count.
     pub surplus_matches: u64,
     /// Connections that were accepted.
     pub accepted: u64,

@@ -9,8 +9,8 @@ use crate::base::time::Time;
 use crate::protocol::codec::{Properties, QoS};
 use crate::protocol::topic::TopicName;
 
-/// The bytes before the topic in a [`Message`](super::Message): expiry, lengths of the topic, the publisher and the properties,
-/// flags, padding. Behind them stand topic, publisher, properties, payload and padding.
+/// The bytes before the topic in a [`Message`](super::Message): expiry, lengths of the topic, the publisher and the
+/// properties, flags, padding. Behind them stand topic, publisher, properties, payload and padding.
 pub(super) const HEADER_LENGTH: usize = 8 + 2 + 2 + 4 + 1 + 1;
 /// Where in it what stands.
 const EXPIRES: Range<usize> = 0..8;

@@ -68,8 +68,8 @@ impl Backlog {
         self.bytes
     }
 
-    /// Adds one of so many bytes at the place of its number: a new one is the last, one that comes back from elsewhere is
-    /// mostly among the first. A page that is being read is given up if it comes before the end of that.
+    /// Adds one of so many bytes at the place of its number: a new one is the last, one that comes back from elsewhere
+    /// is mostly among the first. A page that is being read is given up if it comes before the end of that.
     pub fn insert(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
         let place = match self.numbers.back() {
             Some(&last) if last > number => self.numbers.partition_point(|&other| other < number),

@@ -1,5 +1,5 @@
-//! The body of the fuzz target for WebSocket: any bytes in pieces, after a handshake or as one, for either side. It panics
-//! if the pieces are read differently from the whole, or if more waits for the peer than is allowed.
+//! The body of the fuzz target for WebSocket: any bytes in pieces, after a handshake or as one, for either side. It
+//! panics if the pieces are read differently from the whole, or if more waits for the peer than is allowed.
 
 use std::rc::Rc;
 

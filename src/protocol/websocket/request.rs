@@ -17,7 +17,8 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// The resource `path` of a host, with its port unless that is the usual one. `None` if one of them can not stand in a request.
+    /// The resource `path` of a host, with its port unless that is the usual one. `None` if one of them can not stand
+    /// in a request.
     pub fn new(host: &str, port: Option<u16>, path: &str) -> Option<Self> {
         let is_clean = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_clean(host) || !is_clean(path) || !path.starts_with('/') {
