@@ -3,19 +3,36 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection, Connection, Error};
 
 use crate::settings::{Complaint, Trust};
 
 use super::load::load_authorities;
 
 /// What connections to other servers are made with.
+///
+/// They are begun by reference, so that a binary that connects to none is not linked with the client's side of TLS.
 #[derive(Clone)]
 pub struct ClientSetup {
-    pub(super) config: Arc<ClientConfig>,
+    begin: Arc<dyn Fn(ServerName<'static>) -> Result<Connection, Error> + Send + Sync>,
+}
+
+impl ClientSetup {
+    fn new(config: ClientConfig) -> Self {
+        let config = Arc::new(config);
+        Self { begin: Arc::new(move |name| Ok(ClientConnection::new(Arc::clone(&config), name)?.into())) }
+    }
+
+    /// Begins a connection to a server that must show a certificate for this name or address.
+    pub(super) fn begin(&self, name: &str) -> Result<Connection, String> {
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| "no certificate can be for a name like this".to_owned())?;
+        (self.begin)(name).map_err(|error| error.to_string())
+    }
 }
 
 impl fmt::Debug for ClientSetup {
@@ -48,7 +65,7 @@ pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<Complaint>> {
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     // There is one server to come back to.
     config.resumption = Resumption::in_memory_sessions(1);
-    Ok(ClientSetup { config: Arc::new(config) })
+    Ok(ClientSetup::new(config))
 }
 
 #[cfg(test)]

@@ -21,8 +21,7 @@ use std::io::{self, BufRead as _, IoSlice, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::{Connection, ServerConfig, ServerConnection};
 
 use crate::core::connection::Side;
 use crate::core::listener::UserNameSource;
@@ -81,11 +80,7 @@ impl Layer {
 
     /// The layer of a connection to a server, which must show a certificate for this name or address.
     pub(super) fn connect(setup: &ClientSetup, name: &str) -> Result<Self, String> {
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| "no certificate can be for a name like this".to_owned())?;
-        let connection =
-            ClientConnection::new(Arc::clone(&setup.config), name).map_err(|error| error.to_string())?;
-        Ok(Self::of(connection.into(), UserNameSource::Connect))
+        Ok(Self::of(setup.begin(name)?, UserNameSource::Connect))
     }
 
     fn of(connection: Connection, user_name: UserNameSource) -> Self {
