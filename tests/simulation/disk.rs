@@ -229,7 +229,9 @@ impl World {
 
     /// With everything written down, the store holds what the devices were promised, and nothing else.
     pub fn check_store(&mut self) {
-        let is_at_rest = !self.is_store_busy() && !self.broker.has_work();
+        // What no member had room for is offered again from time to time.
+        let is_offered_again = self.broker.has_left_without_room();
+        let is_at_rest = !self.is_store_busy() && !self.broker.has_work() && !is_offered_again;
         let Some(disk) = &mut self.disk else { return };
         if disk.has_changed && self.broker.is_written_down() {
             disk.has_changed = false;

@@ -129,6 +129,11 @@ impl Legacies {
         self.restored.contains_key(&number)
     }
 
+    /// Whether there are messages for which no member had room.
+    pub(super) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     /// Bytes that the lists take, without those that count themselves.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.waiting.capacity() * size_of::<Legacy>())

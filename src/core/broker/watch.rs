@@ -48,6 +48,11 @@ impl Broker {
         }
     }
 
+    /// Whether messages that ended sessions have left wait until a member of their group has room for them.
+    pub fn has_left_without_room(&self) -> bool {
+        self.waiting.legacies.has_refused()
+    }
+
     /// Whether a client has a session, and whether that has a Will.
     pub fn has_will(&self, client: &str) -> Option<bool> {
         let session = self.clients.directory.find(client, &self.clients.sessions)?;
