@@ -96,7 +96,7 @@ impl Message {
         message
     }
 
-    /// Whether nobody else holds it.
+    /// Whether there is no other holder.
     #[inline]
     fn is_only_holder(&mut self) -> bool {
         Rc::get_mut(&mut self.0).is_some()

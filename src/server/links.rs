@@ -27,7 +27,7 @@ pub(super) struct Links {
     pub(super) soon: VecDeque<ConnectionId>,
     /// Links of peers that seem to be silent, and how often they may still be read until that is judged.
     pub(super) suspects: VecDeque<(ConnectionId, u8)>,
-    /// Links whose peers have closed their side and wait for their turn to be let in.
+    /// Links whose peers have closed their side and wait for their turn to be accepted.
     pub(super) leaving: Vec<ConnectionId>,
     /// Links whose socket is of no more use, and why.
     pub(super) dead: VecDeque<(ConnectionId, String)>,

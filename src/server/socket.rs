@@ -450,7 +450,7 @@ mod tests {
         assert!(tells_of_the_machine(&io::ErrorKind::AddrNotAvailable.into()));
     }
 
-    /// The one that listens accepts nobody, and no more can wait there.
+    /// The one that listens accepts no connection, and no more can wait there.
     #[test]
     #[cfg(feature = "system")]
     fn a_socket_at_which_many_wait_is_not_waited_for() {

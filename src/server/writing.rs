@@ -101,7 +101,7 @@ impl Server {
             let Some(mut link) = self.links.clients.remove(id) else { continue };
             if let Some(layers) = &mut link.layers {
                 layers.close();
-                // Whoever has left does not miss it.
+                // A client that has left does not miss it.
                 let _ = layers.flush(&mut link.stream);
             }
             let listener = link.listener;

@@ -62,7 +62,7 @@ pub enum Course {
     /// The same, but no turn is small: where turns end is a matter of what they do, and what waits for the next one a
     /// matter of where they end.
     Asked,
-    /// Clients who are let in may do everything, so the short ways through the core are taken.
+    /// Clients that are accepted may do everything, so the short ways through the core are taken.
     Short,
     /// None of these is taken.
     InFull,

@@ -247,8 +247,8 @@ impl Neighbours {
         known.extend(names_after(code, directory));
     }
 
-    /// Files that know each other, over how many others it may be: those that are left after all that know nobody left
-    /// were taken away, again and again, and those that nobody left knows.
+    /// Files that know each other, over how many others it may be: those that are left after all that know none of the
+    /// rest were taken away, again and again, and those that none of the rest knows.
     pub fn circle(&self) -> BTreeSet<String> {
         let mut left: BTreeSet<String> = self.0.keys().cloned().collect();
         loop {

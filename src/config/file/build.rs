@@ -67,7 +67,7 @@ fn complete(globals: &mut Globals, given: &CommandLine, findings: &mut Vec<Findi
 fn complete_limits(limits: &mut Limits, said: &Said) {
     let default = Limits::default();
     let finite = |bound: usize, default: usize| if bound == usize::MAX { default } else { bound };
-    // Whoever allows large payloads and says nothing of packets means that they fit.
+    // An operator who allows large payloads and says nothing of packets means that they fit.
     if said.place("max_packet_size").is_none() && limits.payload_size < usize::MAX {
         limits.packet_size = limits.packet_size.max(limits.payload_size.saturating_add(BESIDE_PAYLOAD));
     }
@@ -270,7 +270,7 @@ impl Builder<'_> {
         rules
     }
 
-    /// Whoever has users but has not said whether others may come in as well does not want them; without users,
+    /// With users, other clients are not wanted unless the operator has said so; without users,
     /// those on this machine may.
     fn security(&mut self, draft: &ListenerDraft, is_local: bool) -> Rc<Security> {
         let own = &draft.security;

@@ -8,7 +8,7 @@ use crate::settings::Family;
 use super::drafts::{DEFAULT_PORT, ListenerDraft};
 use super::outcome::Finding;
 
-/// Options before any `listener` are about a listener of their own; whoever has others surely did not mean that.
+/// Options before any `listener` are about a listener of their own; beside other listeners that is surely a slip.
 pub(super) fn check_unnamed(unnamed: &ListenerDraft, findings: &mut Vec<Finding>) {
     if unnamed.place.is_some() {
         return;

@@ -85,7 +85,7 @@ impl Said {
 pub(super) struct Drafts {
     pub globals: Globals,
     pub security: SecurityDraft,
-    /// The listener that nobody has named: the old `port` and `bind_address`, and options before any `listener`.
+    /// The listener without a line of its own: the old `port` and `bind_address`, and options before any `listener`.
     pub unnamed: ListenerDraft,
     pub listeners: Vec<ListenerDraft>,
 }

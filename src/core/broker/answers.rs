@@ -145,7 +145,7 @@ impl Broker {
         let now = self.clock.now;
         if let Some(journal) = &mut self.persistence.journal {
             journal.answers.hold(id, awaited, answer);
-            // What it waits for may have been nobody's until now.
+            // No client may have waited for that until now.
             journal.hurry(Urgency::Urgent, now);
         }
     }

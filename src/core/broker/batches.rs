@@ -13,18 +13,18 @@ impl Broker {
         self.persistence.journal = Journal::begin(next, pace);
     }
 
-    /// When [`Broker::take_batch`] is to be called. `None` while there is nothing to be written down, or a batch is
+    /// When [`Broker::take_batch`] is to be called. `None` while there is nothing to be persisted, or a batch is
     /// with the store.
     pub fn batch_due(&self) -> Option<Time> {
         self.persistence.journal.as_ref()?.batch_due()
     }
 
-    /// Whether everything is durable that is to be written down and that there is room for.
+    /// Whether everything is durable that is to be persisted and that there is room for.
     pub fn is_written_down(&self) -> bool {
         self.persistence.journal.as_ref().is_none_or(|journal| journal.is_empty())
     }
 
-    /// What there is to be written down is due now, however long it could wait.
+    /// What there is to be persisted is due now, however long it could wait.
     pub fn write_down(&mut self, now: Time) {
         if let Some(journal) = &mut self.persistence.journal {
             journal.write_down(now);

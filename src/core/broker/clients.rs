@@ -36,7 +36,7 @@ impl Clients {
         self.directory.find(client_identifier, &self.sessions)
     }
 
-    /// A Client Identifier that nobody has: 128 bits drawn from the seed [MQTT-3.1.3-6].
+    /// A Client Identifier that no session has: 128 bits drawn from the seed [MQTT-3.1.3-6].
     pub(super) fn draw_client_identifier(&mut self, prefix: &str) -> String {
         loop {
             let drawn = format!("{prefix}{:016x}{:016x}", self.draw(), self.draw());
@@ -46,7 +46,7 @@ impl Clients {
         }
     }
 
-    /// Where the Packet Identifiers of a session go on that was restored. Those of QoS 1 messages are not written down:
+    /// Where the Packet Identifiers of a session go on that was restored. Those of QoS 1 messages are not persisted:
     /// a client that answers late for one that it got before must not settle another message by that.
     pub(super) fn draw_packet_identifier(&mut self) -> PacketIdentifier {
         let [high, low, ..] = self.draw().to_be_bytes();

@@ -32,7 +32,7 @@ pub(super) fn queued(
 }
 
 impl Broker {
-    /// Keeps a session's copy of the message in hand, if the session is kept, and tells its number. A copy that is
+    /// Keeps a session's copy of the current message, if the session is kept, and tells its number. A copy that is
     /// kept already has one. If its QoS 1 delivery has begun, that is kept too, with its Packet Identifier.
     pub(super) fn keep_copy(
         &mut self,

@@ -57,8 +57,8 @@ impl Routed {
         self.taken += usize::from(is_taken == Some(true));
     }
 
-    /// What the publisher of a QoS 1 or 2 message is told. Whoever is told of an error may send it again as a new
-    /// message, so nothing of it may have taken effect.
+    /// What the publisher of a QoS 1 or 2 message is told. A publisher that is told of an error may send it again as a
+    /// new message, so nothing of it may have taken effect.
     pub(super) const fn reason_code(self) -> ReasonCode {
         if self.matched > 0 && self.taken == 0 && !self.is_retained {
             ReasonCode::QuotaExceeded
@@ -247,7 +247,7 @@ impl Broker {
     /// Lets a copy wait in the session's queue; false if there is no room for it, `None` if the session is over.
     #[inline(never)]
     fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
-        // What nobody is promised does not take the room that is left on disk.
+        // What no client is promised does not take the room that is left on disk.
         let is_left_out = share.qos == QoS::AtMostOnce
             && !self.persistence.has_storage_room()
             && self.persistence.is_kept(session);
@@ -278,7 +278,7 @@ impl Broker {
                 outgoing.push(Share { number, ..share }.queued(message, &mut self.output.sender.identifiers))
             }
         }
-        // Nothing is sent here: what is next in the queue would be encoded in the place of the message in hand.
+        // Nothing is sent here: what is next in the queue would be encoded in the place of the current message.
         self.settle_gone(session);
         Some(true)
     }

@@ -249,7 +249,7 @@ impl Broker {
         }
     }
 
-    /// From now on no packet is worked off by a short way, as if each of them were traced. For tests, which compare
+    /// From now on no packet is processed by a short way, as if each of them were traced. For tests, which compare
     /// what comes of it: the same bytes, only more slowly.
     #[doc(hidden)]
     pub fn take_no_short_way(&mut self) {

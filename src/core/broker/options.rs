@@ -10,7 +10,7 @@ pub(super) struct Options {
     pub(super) limits: Limits,
     pub(super) switches: Switches,
     pub(super) rules: RuleBook,
-    /// The level of the log from which on each packet is worked off by itself and in full, so that it can be traced.
+    /// The level of the log from which on each packet is processed by itself and in full, so that it can be traced.
     /// [`LevelFilter::Off`] is below all levels, so then it always is.
     pub(super) in_full_from: LevelFilter,
 }
@@ -25,7 +25,7 @@ impl Options {
         }
     }
 
-    /// Whether packets may be worked off by the [short ways](super::shortcut), which leave no trace of each of them.
+    /// Whether packets may be processed by the [short ways](super::shortcut), which leave no trace of each of them.
     /// Where the level of the log says so already, that is one comparison.
     #[inline]
     pub(super) fn may_be_short(&self) -> bool {

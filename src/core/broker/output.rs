@@ -52,7 +52,7 @@ pub struct Statistics {
     pub received: Traffic,
     /// What left.
     pub sent: Traffic,
-    /// Packets that came and were worked off.
+    /// Packets that came and were processed.
     pub packets_received: u64,
     /// Copies of messages dropped because an outbox or a queue was full.
     pub dropped: u64,

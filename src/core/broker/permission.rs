@@ -6,9 +6,9 @@ pub(super) struct Permission {
     pub(super) access: Box<dyn AccessControl>,
     /// How often it was replaced.
     pub(super) replaced: u64,
-    /// Nobody needs to be asked about messages.
+    /// All messages are granted, so the access control need not be asked about them.
     pub(super) is_open: bool,
-    /// Nor at CONNECT, so that nobody is known.
+    /// The same for CONNECT, so that no client has a name that was proved.
     pub(super) knows_nobody: bool,
 }
 

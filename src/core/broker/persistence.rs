@@ -7,7 +7,7 @@ use crate::protocol::codec::{Delivery, QoS};
 
 #[derive(Default)]
 pub(super) struct Persistence {
-    /// What is to be written down, if anything is.
+    /// What is to be persisted, if anything is.
     pub(super) journal: Option<OpenJournal>,
     /// What the store has told of itself.
     pub(super) figures: StorageFigures,
@@ -25,7 +25,7 @@ impl Persistence {
         self.journal.as_ref().is_some_and(|journal| journal.holds())
     }
 
-    /// Another message is in hand, from the client of this connection if it is one's.
+    /// Another message is the current one, from the client of this connection if it is one's.
     #[inline]
     pub(super) fn begin_message(&mut self, publisher: Option<ConnectionId>) {
         if let Some(journal) = &mut self.journal {
@@ -55,7 +55,7 @@ impl Persistence {
         }
     }
 
-    /// What the answer to the message in hand waits for.
+    /// What the answer to the current message waits for.
     pub(super) fn take_awaited(&mut self) -> Awaited {
         self.journal.as_mut().map_or(Awaited::Nothing, |journal| journal.take_awaited())
     }

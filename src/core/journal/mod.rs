@@ -2,7 +2,7 @@
 //!
 //! What happens between two batches gathers here. A message that all who were to get it have acknowledged by then is
 //! never persisted. One batch at a time is with the store; an answer that promises something leaves when the batch
-//! that holds what it promises is durable, or when nobody needs its message any more.
+//! that holds what it promises is durable, or when no recipient needs its message any more.
 
 mod acknowledged;
 mod answers;
@@ -60,7 +60,7 @@ pub struct Pace {
     pub holds: bool,
     /// How long a batch waits for company, once it has something that was promised.
     pub urgent: Duration,
-    /// How long a batch waits that has only what nobody waits for.
+    /// How long a batch waits that has only what no answer waits for.
     pub lazy: Duration,
 }
 
@@ -205,14 +205,14 @@ impl Journal {
         }
     }
 
-    /// Another message is in hand, from the client of this connection if it is one's.
+    /// Another message is the current one, from the client of this connection if it is one's.
     #[inline]
     pub const fn begin_message(&mut self, publisher: Option<ConnectionId>) {
         self.retained.begin();
         self.messages.begin(publisher);
     }
 
-    /// What the answer to the message in hand waits for, beside what is promised of its publisher's session. It is in
+    /// What the answer to the current message waits for, beside what is promised of its publisher's session. It is in
     /// hand no longer.
     pub fn take_awaited(&mut self) -> Awaited {
         let is_retained = self.retained.take_in_hand();

@@ -12,7 +12,7 @@ pub(super) struct Retained {
     promised: Topics,
     /// The others: they can wait until there is room. No topic is in both.
     unpromised: Topics,
-    /// The message in hand is retained, which its publisher is promised.
+    /// The current message is retained, which its publisher is promised.
     is_in_hand: bool,
 }
 
@@ -35,13 +35,13 @@ impl Retained {
         true
     }
 
-    /// Another message is in hand.
+    /// Another message is the current one.
     #[inline]
     pub(super) const fn begin(&mut self) {
         self.is_in_hand = false;
     }
 
-    /// Whether the message in hand is retained and that is promised. It is in hand no longer.
+    /// Whether the current message is retained and that is promised. There is no current message any more.
     pub(super) const fn take_in_hand(&mut self) -> bool {
         std::mem::replace(&mut self.is_in_hand, false)
     }

@@ -49,7 +49,7 @@ pub struct Keepable<'a> {
 }
 
 impl<'a> Keepable<'a> {
-    /// A publication that nobody keeps yet.
+    /// A publication that no receiver keeps yet.
     pub const fn new(publication: Publication<'a>) -> Self {
         Self { publication, original: None, message: None }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Decides about nobody, and tells of those whose decision is of no more use.
+/// Decides about no client, and tells of those whose decision is of no more use.
 struct Undecided(Sender<()>);
 
 impl AccessControl for Undecided {
@@ -57,7 +57,7 @@ fn a_client_that_leaves_while_it_is_decided_about_is_noticed() {
                 let is_noticed = told.recv_timeout(std::time::Duration::from_secs(30)).is_ok();
                 assert!(is_noticed, "{steps_per_turn} {is_plain} {is_half_open}");
             }
-            // What it says beside its CONNECT counts, if it is let in.
+            // What it says beside its CONNECT counts, if it is accepted.
             if is_plain {
                 let mut stream = running.connect();
                 stream.write_all(&[&connect_packet("a")[..], &PINGREQ].concat()).unwrap();

@@ -1,10 +1,10 @@
-//! How durable state is written down and read again: one SQLite database, which one [`Store`] owns. No other room
+//! How durable state is written and read again: one SQLite database, which one [`Store`] owns. No other room
 //! knows that it is one.
 //!
 //! A batch of records is one transaction. A message is one row whatever the number of its recipients: they stand in
-//! the row, and who needs it no longer is noted beside it until nobody does. As sessions settle messages in any order,
-//! these notes are kept one by one (the table `done`); a mark per session, up to which all is settled, would save few
-//! of them and is left out.
+//! the row, and recipients that need it no longer are noted beside it until none does. As sessions settle messages in
+//! any order, these notes are kept one by one (the table `done`); a mark per session, up to which all is settled, would
+//! save few of them and is left out.
 //!
 //! There is no clock in here, and no thread but the caller's, which may let others run between the rows of a long
 //! transaction. What clocks show is handed in. Moments are stored on a [`timeline`](crate::storage::timeline), because
@@ -103,7 +103,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in a file, which is made if there is none. Nobody else can use it until this is dropped.
+    /// Opens the store in a file, which is made if there is none. No other process can use it until this is dropped.
     ///
     /// If a damaged file is to be set aside, all of it is read for that, because it is too late when half of what it
     /// holds was handed out.
@@ -397,7 +397,7 @@ impl Store {
     }
 
     /// Brings the journal into the file, if it has grown so much that this is due. It takes a while, so it is done
-    /// where nobody waits.
+    /// where no answer waits.
     ///
     /// # Errors
     ///

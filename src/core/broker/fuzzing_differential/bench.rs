@@ -32,7 +32,7 @@ pub(super) enum Way {
     Asked,
     /// Bytes come one by one, but in the same turn: what is written in between would be room for more.
     ByteByByte,
-    /// There is a store, which has written everything at once, and nobody waits for that.
+    /// There is a store, which has written everything at once, and no answer waits for that.
     Stored,
     /// Each packet is traced in the log.
     Traced,
