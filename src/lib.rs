@@ -54,7 +54,7 @@
 //! | 1b | `core::listener` | what the core knows of the listener that a client came in by | below |
 //! | 1c | `core::message` | one publication and its encodings, shared by all who receive it | below |
 //! | 1c | `core::outbox` | what one connection has still to send | below, `core::message` |
-//! | 1c | `core::access` | the seam where a client is authenticated and its acts are authorised | below |
+//! | 1c | `core::access` | the seam where a client is authenticated and its acts are authorized | below |
 //! | 1c | `core::subscription` | what the trie holds for a subscription | below |
 //! | 1d | `core::journal` | what must become durable, and who waits for that | below |
 //! | 1d | `core::retained` | the retained message of each topic | below |

@@ -15,8 +15,8 @@ use brooklet::core::access::AllowAll;
 use brooklet::logging;
 #[cfg(feature = "system")]
 use brooklet::server::plan::Changes;
-use brooklet::server::{Server, Signals, sandbox};
-use brooklet::settings::{Address, Complaint, Settings};
+use brooklet::server::{Server, Signals, privileges};
+use brooklet::settings::{Address, ConfigError, Settings};
 use log::{error, info, warn};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -45,33 +45,33 @@ fn main() -> ExitCode {
         Ok(Command::Run { file, given }) => match Signals::begin() {
             Ok(signals) => start(file, with_environment(given), signals),
             Err(why) => {
-                complain(&format!("no signals can be heeded: {why}."));
+                report(&format!("no signals can be heeded: {why}."));
                 ExitCode::from(EXIT_FAILURE)
             }
         },
         Err(message) => {
-            complain(&message);
+            report(&message);
             ExitCode::from(EXIT_INVALID)
         }
     }
 }
 
 /// For the operator, before there is a log. As above, there is nobody else to tell.
-fn complain(message: &str) {
+fn report(message: &str) {
     let _ = writeln!(std::io::stderr(), "Error: {message}");
 }
 
 /// Says what a subcommand has come to.
 fn finish(finished: &Finished) -> ExitCode {
     let _ = std::io::stdout().write_all(finished.output.as_bytes());
-    if !finished.complaint.is_empty() {
-        complain(&finished.complaint);
+    if !finished.error.is_empty() {
+        report(&finished.error);
     }
     ExitCode::from(finished.code)
 }
 
 /// Reads the configuration and everything that it names.
-fn read(file: Option<&str>, given: &CommandLine) -> (Result<Settings, Vec<Complaint>>, Vec<Complaint>) {
+fn read(file: Option<&str>, given: &CommandLine) -> (Result<Settings, Vec<ConfigError>>, Vec<ConfigError>) {
     let Outcome { settings, errors, warnings } = file::load(file, given);
     let Some(settings) = settings else { return (Err(errors), warnings) };
     let Checked { errors, warnings: others } = file::check(&settings);
@@ -89,7 +89,7 @@ fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(errors) => {
-            errors.iter().for_each(|error| complain(&error.to_string()));
+            errors.iter().for_each(|error| report(&error.to_string()));
             ExitCode::from(EXIT_INVALID)
         }
     }
@@ -100,7 +100,7 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
     let settings = match settings {
         Ok(settings) => settings,
         Err(errors) => {
-            errors.iter().for_each(|error| complain(&error.to_string()));
+            errors.iter().for_each(|error| report(&error.to_string()));
             return ExitCode::from(EXIT_INVALID);
         }
     };
@@ -108,12 +108,12 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
     if cfg!(feature = "system") && settings.process.is_daemon && std::env::var_os(IN_BACKGROUND).is_none() {
         return go_into_background();
     }
-    if let Err(complaint) = settings.process.file_mask.map_or(Ok(()), sandbox::set_file_mask) {
-        complain(&complaint.to_string());
+    if let Err(error) = settings.process.file_mask.map_or(Ok(()), privileges::set_file_mask) {
+        report(&error.to_string());
         return ExitCode::from(EXIT_INVALID);
     }
-    if let Err(complaint) = logging::set_up(&settings.log) {
-        complain(&complaint.to_string());
+    if let Err(error) = logging::set_up(&settings.log) {
+        report(&error.to_string());
         return ExitCode::from(EXIT_INVALID);
     }
     info!("brooklet version {VERSION} starting");
@@ -145,7 +145,7 @@ fn go_into_background() -> ExitCode {
     match started {
         Ok(_) => ExitCode::SUCCESS,
         Err(why) => {
-            complain(&format!("unable to go into the background: {why}."));
+            report(&format!("unable to go into the background: {why}."));
             ExitCode::from(EXIT_FAILURE)
         }
     }
@@ -168,13 +168,13 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Si
     server.give_back_by(foreign::trim);
     server.tell_of_itself(settings.system_interval);
     for listener in &settings.listeners {
-        if let Err(complaints) = server.open(listener) {
-            complaints.iter().for_each(|complaint| error!("Error: {complaint}"));
+        if let Err(errors) = server.open(listener) {
+            errors.iter().for_each(|error| error!("Error: {error}"));
             return ExitCode::from(EXIT_FAILURE);
         }
     }
-    if let Err(complaints) = server.enforce() {
-        complaints.iter().for_each(|complaint| error!("Error: {complaint}"));
+    if let Err(errors) = server.enforce() {
+        errors.iter().for_each(|error| error!("Error: {error}"));
         return ExitCode::from(EXIT_FAILURE);
     }
     let pid_file = settings.process.pid_file.clone();
@@ -197,21 +197,21 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Si
     expect(unused_variables, clippy::needless_pass_by_value, reason = "only a signal has it read anew")
 )]
 fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
-    match sandbox::drop_rights(&settings.process) {
+    match privileges::drop_rights(&settings.process) {
         Ok(None) => {}
         Ok(Some(user)) => info!("Running as user {}.", Escaped(&user)),
-        Err(complaint) => {
-            error!("Error: {complaint}");
+        Err(error) => {
+            error!("Error: {error}");
             return ExitCode::from(EXIT_FAILURE);
         }
     }
     #[cfg(feature = "persistence")]
-    if let Some(Err(complaint)) = settings.persistence.as_ref().map(|persistence| server.keep(persistence)) {
+    if let Some(Err(error)) = settings.persistence.as_ref().map(|persistence| server.keep(persistence)) {
         if server.is_over() {
             info!("brooklet version {VERSION} terminating before it has begun");
             return ExitCode::SUCCESS;
         }
-        error!("Error: {complaint}");
+        error!("Error: {error}");
         return ExitCode::from(EXIT_FAILURE);
     }
     #[cfg(feature = "system")]

@@ -4,7 +4,7 @@
 //! It holds what was decided, not what was written: defaults are filled in, and paths are as given. What mosquitto
 //! calls each of them stands in its description.
 
-mod complaint;
+mod config_error;
 mod log;
 
 use core::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::core::listener::{ListenerOptions, UserNameSource};
 use crate::core::switches::Switches;
 use crate::protocol::proxy::Proxy;
 
-pub use complaint::{COMPLAINTS_MAXIMUM, Complaint, Complaints};
+pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
 pub use log::{Log, LogDestination, LogKinds, LogTime};
 
 /// How often `$SYS` topics are brought up to date where the operator has said nothing.
@@ -81,7 +81,7 @@ pub struct Listener {
     /// Connections at one time (`max_connections`). Beyond: the newest is dropped.
     pub connections: usize,
     /// What the core asks of clients that come in here.
-    pub rules: Rc<ListenerOptions>,
+    pub options: Rc<ListenerOptions>,
     /// Who may come in here and what he may do; listeners share one unless `per_listener_settings` parts them.
     pub security: Rc<Security>,
 }
@@ -95,7 +95,7 @@ impl Listener {
             (None, None) => self.address.to_string(),
             (None, Some(interface)) => format!("{} at interface {interface}", self.address),
         };
-        if let Some(mount_point) = &self.rules.mount_point {
+        if let Some(mount_point) = &self.options.mount_point {
             identity.push_str(" below ");
             identity.push_str(mount_point);
         }
@@ -113,7 +113,7 @@ pub fn names_of<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<Li
         let is_new = |name: &String| names.iter().all(|other| other.name != *name);
         let name = candidates.find(is_new).unwrap_or(identity);
         let proves_names =
-            listener.security.passwords.is_some() || listener.rules.user_name != UserNameSource::Connect;
+            listener.security.passwords.is_some() || listener.options.user_name != UserNameSource::Connect;
         names.push(ListenerName { name, proves_names });
     }
     names
@@ -384,7 +384,7 @@ mod tests {
             proxy: None,
             proxies: Vec::new(),
             connections: usize::MAX,
-            rules: Rc::new(rules),
+            options: Rc::new(rules),
             security: Rc::new(Security::default()),
         }
     }

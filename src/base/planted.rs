@@ -68,9 +68,9 @@ pub enum Fault {
     /// A message is answered in the second of several turns.
     AnsweredBeforeLast,
     /// Retained messages that go on in a later turn begin one topic too late.
-    ReplayResumedLate,
+    RetainedResumedLate,
     /// A message that was retained after a subscription began is handed over for it, too.
-    NewerReplayed,
+    NewerRetained,
 }
 
 #[cfg(feature = "planted-faults")]

@@ -80,7 +80,7 @@ fn parser() -> Parser {
 ///
 /// One line that says what is wrong and what was expected.
 pub fn parse(arguments: &[String]) -> Result<Command, String> {
-    command(arguments).map_err(|complaint| Escaped(&complaint).to_string())
+    command(arguments).map_err(|error| Escaped(&error).to_string())
 }
 
 fn command(arguments: &[String]) -> Result<Command, String> {

@@ -1,4 +1,4 @@
-//! The seam for authentication and authorisation: the questions that the core asks, and the answers it knows
+//! The seam for authentication and authorization: the questions that the core asks, and the answers it knows
 //! what to do with. An answer may come later; the connection that waits for it is not read meanwhile, everybody
 //! else goes on.
 

@@ -32,7 +32,7 @@ pub struct ListenerOptions {
     /// Whether clients may leave their Client Identifier to the broker (`allow_zero_length_clientid`).
     pub allows_empty_client_identifier: bool,
     /// What such a Client Identifier begins with (`auto_id_prefix`).
-    pub drawn_prefix: Box<str>,
+    pub auto_id_prefix: Box<str>,
     /// Whether the User Name takes the place of the Client Identifier (`use_username_as_clientid`).
     pub user_name_is_client_identifier: bool,
     /// What Client Identifiers must begin with, one of these (`clientid_prefixes`); any, if there are none.
@@ -53,7 +53,7 @@ impl ListenerOptions {
             outbound_topic_alias_maximum: OUTBOUND_TOPIC_ALIAS_MAXIMUM,
             mount_point: None,
             allows_empty_client_identifier: true,
-            drawn_prefix: "auto-".into(),
+            auto_id_prefix: "auto-".into(),
             user_name_is_client_identifier: false,
             client_identifier_prefixes: Vec::new(),
             user_name: UserNameSource::Connect,

@@ -4,8 +4,8 @@
 //! May know the codec and time, nothing of sessions or connections.
 
 mod encoder;
-mod keepable;
 mod layout;
+mod outbound;
 mod portable;
 mod publication;
 mod spares;
@@ -17,7 +17,7 @@ use crate::base::memory::{self, Audit};
 use crate::base::time::Time;
 
 pub use encoder::{Encoded, Encoder, Naming, ReceiverCopy};
-pub use keepable::Keepable;
+pub use outbound::Outbound;
 pub use portable::Portable;
 pub use publication::{Publication, Publisher};
 pub use spares::Spares;

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use env_logger::Target;
 use log::{Level, LevelFilter, Metadata, Record};
 
-use crate::settings::{Complaint, Log, LogDestination, LogKinds};
+use crate::settings::{ConfigError, Log, LogDestination, LogKinds};
 
 use flood::Flood;
 use stamp::Stamp;
@@ -144,7 +144,7 @@ struct Outputs {
 
 impl Outputs {
     /// Opens all of them but the streams that are open already.
-    fn open(log: &Log, streams: &[Stream]) -> Result<Self, Complaint> {
+    fn open(log: &Log, streams: &[Stream]) -> Result<Self, ConfigError> {
         let mut outputs = Self {
             streams: Vec::new(),
             syslog: None,
@@ -301,7 +301,7 @@ fn epoch() -> u64 {
 /// # Errors
 ///
 /// A file can not be opened; then everything is as it was.
-pub fn set_up(log: &Log) -> Result<(), Complaint> {
+pub fn set_up(log: &Log) -> Result<(), ConfigError> {
     if let Some(logger) = LOGGER.get() {
         let mut current = lock(&logger.outputs);
         Outputs::open(log, &current.streams)?.replace(&mut current, log);
@@ -351,7 +351,7 @@ pub fn finish() {
 
 /// Opens the log files again, because they have been moved. What can not be opened is returned and goes on as it
 /// was.
-pub fn reopen() -> Vec<Complaint> {
+pub fn reopen() -> Vec<ConfigError> {
     let Some(logger) = LOGGER.get() else { return Vec::new() };
     lock(&logger.outputs).streams.iter().filter_map(|stream| stream.reopen().err()).collect()
 }
@@ -409,8 +409,8 @@ mod tests {
     #[test]
     fn kinds_follow_from_target_and_level() {
         for (target, level, expected) in [
-            ("brooklet::core::broker::depart", Level::Info, Kind::Information),
-            ("brooklet::core::broker::matches", Level::Warn, Kind::Warning),
+            ("brooklet::core::broker::disconnect", Level::Info, Kind::Information),
+            ("brooklet::core::broker::match_cache", Level::Warn, Kind::Warning),
             ("brooklet", Level::Error, Kind::Error),
             ("brooklet::core::broker", Level::Debug, Kind::Debug),
             ("connection", Level::Info, Kind::Connection),
@@ -481,8 +481,8 @@ mod tests {
     #[test]
     fn a_file_that_can_not_be_opened_is_told() {
         let log = settings(vec![LogDestination::File("/no/where/log".into())]);
-        let complaint = Outputs::open(&log, &[]).expect_err("there is no such directory").to_string();
-        assert!(complaint.starts_with("/no/where/log: unable to open the log file"), "{complaint}");
+        let error = Outputs::open(&log, &[]).expect_err("there is no such directory").to_string();
+        assert!(error.starts_with("/no/where/log: unable to open the log file"), "{error}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::lock;
 use crate::base::escape::Escaped;
 use crate::base::files;
-use crate::settings::Complaint;
+use crate::settings::ConfigError;
 
 /// Bytes of lines that wait for one stream, beside as many that are being written. Beyond: lines are lost and counted.
 const WAITING_MAXIMUM: usize = 256 * 1024;
@@ -47,14 +47,14 @@ impl Place {
         }
     }
 
-    fn open_or_complain(&self) -> Result<File, Complaint> {
+    fn open_or_report(&self) -> Result<File, ConfigError> {
         self.open().map_err(|why| {
             let (place, what) = match self {
                 Self::StandardError => ("log_dest stderr".to_owned(), "to standard error"),
                 Self::StandardOutput => ("log_dest stdout".to_owned(), "to standard output"),
                 Self::File(path) => (shown(path), "file"),
             };
-            Complaint::new(place, format!("unable to open the log {what}: {why}"))
+            ConfigError::new(place, format!("unable to open the log {what}: {why}"))
         })
     }
 }
@@ -103,8 +103,8 @@ impl State {
 
 impl Stream {
     /// Opens the place and starts its thread.
-    pub(super) fn open(place: Place) -> Result<Self, Complaint> {
-        let file = Arc::new(place.open_or_complain()?);
+    pub(super) fn open(place: Place) -> Result<Self, ConfigError> {
+        let file = Arc::new(place.open_or_report()?);
         let may_wait = may_keep_waiting(&file);
         let state = State {
             file,
@@ -124,13 +124,13 @@ impl Stream {
         Ok(stream)
     }
 
-    fn start_thread(&self, state: &mut State) -> Result<(), Complaint> {
+    fn start_thread(&self, state: &mut State) -> Result<(), ConfigError> {
         let (writer, whose) = (Arc::clone(&self.queue), self.place.clone());
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || writer.write_all(&whose))
-            .map_err(|why| Complaint::new("log_dest", format!("no thread to write the log: {why}")))?;
+            .map_err(|why| ConfigError::new("log_dest", format!("no thread to write the log: {why}")))?;
         state.has_thread = true;
         Ok(())
     }
@@ -186,9 +186,9 @@ impl Stream {
     }
 
     /// Opens a file again; without effect on others. What waits goes there.
-    pub(super) fn reopen(&self) -> Result<(), Complaint> {
+    pub(super) fn reopen(&self) -> Result<(), ConfigError> {
         if let Place::File(_) = self.place {
-            let file = Arc::new(self.place.open_or_complain()?);
+            let file = Arc::new(self.place.open_or_report()?);
             let mut state = lock(&self.queue.state);
             if may_keep_waiting(&file) && !state.has_thread {
                 self.start_thread(&mut state)?;

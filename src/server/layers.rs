@@ -86,7 +86,7 @@ impl Layers {
         if settings.proxy.is_none() && setup.tls.is_none() && setup.websocket.is_none() {
             return Ok(None);
         }
-        let is_named = settings.rules.user_name == UserNameSource::CommonName;
+        let is_named = settings.options.user_name == UserNameSource::CommonName;
         let proxy = settings.proxy.map(|proxy| Header { reader: proxy::Reader::new(proxy), is_named });
         let tls = setup.tls.as_ref().map(Layer::new).transpose()?;
         let websocket = setup.websocket.as_ref().map(websocket::open);

@@ -9,7 +9,7 @@ use mio::{Registry, Token};
 use crate::base::peer::Peer;
 use crate::base::time::Time;
 use crate::core::listener::ListenerId;
-use crate::settings::{self, Address, Complaint};
+use crate::settings::{self, Address, ConfigError};
 
 use super::socket::{Socket, bind};
 use super::{LISTENERS_MAXIMUM, tls, websocket};
@@ -61,7 +61,7 @@ pub(super) struct Setup {
 
 impl Setup {
     /// Reads the files that a listener names.
-    pub(super) fn load(settings: &settings::Listener) -> Result<Self, Vec<Complaint>> {
+    pub(super) fn load(settings: &settings::Listener) -> Result<Self, Vec<ConfigError>> {
         match (tls::load(settings), websocket::set_up(settings)) {
             (Ok(tls), Ok(websocket)) => Ok(Self { tls, websocket }),
             (tls, websocket) => Err(tls.err().into_iter().flatten().chain(websocket.err()).collect()),
@@ -70,7 +70,7 @@ impl Setup {
 }
 
 /// Everything that is wrong with what a listener needs beside its sockets. Touches nothing.
-pub fn check(settings: &settings::Listener) -> Vec<Complaint> {
+pub fn check(settings: &settings::Listener) -> Vec<ConfigError> {
     Setup::load(settings).err().unwrap_or_default()
 }
 
@@ -90,7 +90,7 @@ pub(super) fn listen(
 }
 
 /// That a listener can not be bound, and what is to be done about it where that is known.
-pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> Complaint {
+pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> ConfigError {
     /// Below, ports are for root.
     const PORT_FOR_ALL: u16 = 1024;
     let advice = match (why.kind(), &settings.address) {
@@ -107,7 +107,7 @@ pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> Complai
         }
         _ => "",
     };
-    Complaint::new(&*settings.place, format!("unable to listen at {}: {why}{advice}", settings.address))
+    ConfigError::new(&*settings.place, format!("unable to listen at {}: {why}{advice}", settings.address))
 }
 
 impl Listener {

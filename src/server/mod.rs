@@ -7,19 +7,20 @@
 //! say, however many messages it says; the lines of the log leave together, too. A socket is registered once, for both
 //! directions, edge-triggered; so the loop remembers which links have more to read.
 
+mod accept;
+mod auth;
 mod calls;
 mod clock;
 #[cfg(feature = "system")]
-mod contents;
+mod control;
+#[cfg(not(feature = "system"))]
+#[path = "without_system.rs"]
+mod control;
 pub mod destination;
 pub mod dial;
-mod entrance;
+#[cfg(feature = "system")]
+mod fingerprint;
 mod footprint;
-#[cfg(feature = "persistence")]
-mod keeping;
-#[cfg(not(feature = "persistence"))]
-#[path = "without_persistence.rs"]
-mod keeping;
 mod layers;
 mod link;
 mod links;
@@ -27,19 +28,18 @@ mod listener;
 #[cfg(feature = "system")]
 mod names;
 mod notify;
-#[cfg(feature = "system")]
-mod operate;
-#[cfg(not(feature = "system"))]
-#[path = "without_system.rs"]
-mod operate;
 mod owner;
+#[cfg(feature = "persistence")]
+mod persistence;
+#[cfg(not(feature = "persistence"))]
+#[path = "without_persistence.rs"]
+mod persistence;
 pub mod plan;
+pub mod privileges;
 mod reading;
 #[cfg(feature = "system")]
 mod reload;
 mod resolver;
-mod rights;
-pub mod sandbox;
 #[cfg(feature = "system")]
 mod signals;
 mod socket;
@@ -77,27 +77,27 @@ use crate::core::limits::Limits;
 use crate::core::switches::Switches;
 use crate::logging;
 
+use auth::Rights;
 #[cfg(feature = "persistence")]
 pub use clock::AllClocks;
 use clock::Clock;
 pub use clock::wall;
-use keeping::Keeping;
+#[cfg(feature = "system")]
+use control::Configuration;
 use links::Links;
 use listener::{Listener, SOCKETS_MAXIMUM};
 #[cfg(feature = "system")]
 use names::Reloading;
 use notify::Notifier;
-#[cfg(feature = "system")]
-use operate::Configuration;
+use persistence::StorageLink;
 use reading::READS_OF_SUSPECT;
 use resolver::Resolver;
-use rights::Rights;
 use trim::Trim;
 
-pub use listener::check;
 #[cfg(feature = "system")]
-pub use operate::Reader;
-pub use operate::Signals;
+pub use control::Reader;
+pub use control::Signals;
+pub use listener::check;
 pub use resolver::LookUp;
 
 /// Bytes read at a time, and at most from one link in a turn; fewer, if many links have something to say, or if memory
@@ -147,7 +147,7 @@ pub struct Server {
     attempts: Attempts,
     notifier: Notifier,
     /// The way to the disk, if anything is kept.
-    keeping: Option<Keeping>,
+    persistence: Option<StorageLink>,
     /// The listeners of the settings, in their order, by their numbers.
     opened: Vec<usize>,
     /// What each listener that there is or was is known by, by its [`ListenerId`](crate::core::listener::ListenerId).
@@ -184,7 +184,7 @@ impl Server {
             rights: Rights::default(),
             attempts: Attempts::new(random()?),
             notifier: Notifier::from_environment(),
-            keeping: None,
+            persistence: None,
             opened: Vec::new(),
             names: Vec::new(),
             trim: Trim::default(),
@@ -308,7 +308,7 @@ impl Server {
             accepting,
             self.calls_due(),
             self.notifier.due(),
-            self.keeping_due(),
+            self.persistence_due(),
             self.trim.due(),
             latest,
         ]
@@ -362,6 +362,6 @@ impl Server {
                 break;
             }
         }
-        self.finish_keeping(events)
+        self.finish_persistence(events)
     }
 }

@@ -8,7 +8,7 @@ use super::listener::unbound;
 use super::plan::{Changes, Plan};
 use super::resolver::{Answer, Resolver, Ticket, address_of};
 use crate::base::time::{Duration, Time};
-use crate::settings::{Address, Complaint, Listener, Settings};
+use crate::settings::{Address, ConfigError, Listener, Settings};
 
 /// How long a reload waits for the addresses of its names. The system asks several servers for five seconds each.
 const PATIENCE: Duration = Duration::from_seconds(30);
@@ -72,8 +72,8 @@ impl Reloading {
     /// # Errors
     ///
     /// Those that there are none of.
-    pub(super) fn addresses(&self) -> Result<Vec<Vec<SocketAddr>>, Vec<Complaint>> {
-        let mut complaints = Vec::new();
+    pub(super) fn addresses(&self) -> Result<Vec<Vec<SocketAddr>>, Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let mut addresses = Vec::new();
         for (host, &index) in self.hosts.iter().zip(&self.plan.added) {
             let why = match host {
@@ -84,9 +84,9 @@ impl Reloading {
                 Host::Known(Err(why)) => why.clone(),
                 Host::Asked(_) => format!("no server of names has answered in {} s", PATIENCE.seconds()),
             };
-            complaints.push(unbound(&self.new.listeners[index], &io::Error::other(why)));
+            errors.push(unbound(&self.new.listeners[index], &io::Error::other(why)));
         }
-        if complaints.is_empty() { Ok(addresses) } else { Err(complaints) }
+        if errors.is_empty() { Ok(addresses) } else { Err(errors) }
     }
 }
 

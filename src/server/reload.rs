@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::core::listener::ListenerId;
-use crate::settings::{self, Address, Complaint, ListenerName, names_of};
+use crate::settings::{self, Address, ConfigError, ListenerName, names_of};
 
 use super::Server;
 use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
@@ -40,14 +40,14 @@ impl Server {
         plan: &Plan,
         new: &[settings::Listener],
         hosts: &[Vec<SocketAddr>],
-    ) -> Result<(), Vec<Complaint>> {
+    ) -> Result<(), Vec<ConfigError>> {
         let mut setups = load_all(new)?;
         let mut setup_of = |index: usize| setups[index].take().expect("each is used once");
         let names = names_of(new);
         let reserved = self.reserve_all(plan, new, &names)?;
         let mut ids = Vec::with_capacity(new.len());
         for (listener, name) in new.iter().zip(&names) {
-            ids.push(self.identify(listener, &name.name).map_err(|complaint| vec![complaint])?);
+            ids.push(self.identify(listener, &name.name).map_err(|error| vec![error])?);
         }
         let securities = ids.iter().zip(new).map(|(&id, listener)| (id, Rc::clone(&listener.security)));
         let rights = self.prepare_rights(&securities.collect())?;
@@ -74,13 +74,12 @@ impl Server {
         plan: &Plan,
         new: &[settings::Listener],
         names: &[ListenerName],
-    ) -> Result<Vec<Added>, Vec<Complaint>> {
+    ) -> Result<Vec<Added>, Vec<ConfigError>> {
         let mut reserved: Vec<Added> = Vec::new();
         for &index in &plan.added {
             let taken: Vec<usize> = reserved.iter().map(|added| added.number).collect();
             let name = &names[index].name;
-            let (number, id) =
-                self.reserve(&new[index], name, &taken).map_err(|complaint| vec![complaint])?;
+            let (number, id) = self.reserve(&new[index], name, &taken).map_err(|error| vec![error])?;
             reserved.push(Added { index, number, id });
         }
         Ok(reserved)
@@ -94,9 +93,9 @@ impl Server {
         new: &[settings::Listener],
         reserved: &[Added],
         hosts: &[Vec<SocketAddr>],
-    ) -> Result<Vec<Vec<Socket>>, Vec<Complaint>> {
+    ) -> Result<Vec<Vec<Socket>>, Vec<ConfigError>> {
         let mut bound = Vec::new();
-        let mut complaints = Vec::new();
+        let mut errors = Vec::new();
         let mut cleared = Vec::new();
         for (added, host) in reserved.iter().zip(hosts) {
             let (settings, first_token) = (&new[added.index], added.number * SOCKETS_MAXIMUM);
@@ -108,10 +107,10 @@ impl Server {
             }
             match outcome {
                 Ok(sockets) => bound.push(sockets),
-                Err(why) => complaints.push(unbound(settings, &why)),
+                Err(why) => errors.push(unbound(settings, &why)),
             }
         }
-        if complaints.is_empty() {
+        if errors.is_empty() {
             return Ok(bound);
         }
         // They may be where the former ones were.
@@ -123,10 +122,10 @@ impl Server {
                         listener.sockets = sockets;
                     }
                 }
-                Err(why) => complaints.push(unbound(&settings, &why)),
+                Err(why) => errors.push(unbound(&settings, &why)),
             }
         }
-        Err(complaints)
+        Err(errors)
     }
 
     /// Closes the sockets of listeners that are to go and may keep this one from being bound.
@@ -146,7 +145,7 @@ impl Server {
     /// listener for them.
     fn change(&mut self, number: usize, id: ListenerId, settings: &settings::Listener, setup: Setup) {
         if let Some(listener) = &mut self.listeners[number] {
-            self.broker.set_rules(id, Rc::clone(&settings.rules));
+            self.broker.set_listener_options(id, Rc::clone(&settings.options));
             listener.id = id;
             listener.settings = settings.clone();
             listener.setup = setup;
@@ -180,14 +179,14 @@ impl Listener {
 }
 
 /// Loads what all these listeners need.
-fn load_all(listeners: &[settings::Listener]) -> Result<Vec<Option<Setup>>, Vec<Complaint>> {
-    let mut complaints = Vec::new();
+fn load_all(listeners: &[settings::Listener]) -> Result<Vec<Option<Setup>>, Vec<ConfigError>> {
+    let mut errors = Vec::new();
     let mut setups = Vec::new();
     for settings in listeners {
         match Setup::load(settings) {
             Ok(setup) => setups.push(Some(setup)),
-            Err(wrong) => complaints.extend(wrong),
+            Err(wrong) => errors.extend(wrong),
         }
     }
-    if complaints.is_empty() { Ok(setups) } else { Err(complaints) }
+    if errors.is_empty() { Ok(setups) } else { Err(errors) }
 }

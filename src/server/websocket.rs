@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::auth::access_control::random;
 use crate::protocol::codec::PACKET_SIZE_MAXIMUM;
 use crate::protocol::websocket::{Demands, Resource};
-use crate::settings::{Complaint, Listener, Protocol};
+use crate::settings::{ConfigError, Listener, Protocol};
 
 pub(super) use crate::protocol::websocket::{Outcome, WebSocket};
 
@@ -20,10 +20,10 @@ pub(super) struct Setup {
 }
 
 /// What this listener needs; `None` if it does not speak WebSocket.
-pub(super) fn set_up(listener: &Listener) -> Result<Option<Setup>, Complaint> {
+pub(super) fn set_up(listener: &Listener) -> Result<Option<Setup>, ConfigError> {
     let Protocol::WebSocket { origins, headers } = &listener.protocol else { return Ok(None) };
     let demands = Demands { origins: origins.clone(), request_maximum: *headers };
-    let frame_maximum = listener.rules.packet_size.max(FRAME_MINIMUM);
+    let frame_maximum = listener.options.packet_size.max(FRAME_MINIMUM);
     Ok(Some(Setup { demands: Rc::new(demands), frame_maximum }))
 }
 

@@ -8,7 +8,7 @@ use super::Server;
 use crate::base::time::Time;
 
 /// No way to the disk.
-pub(super) enum Keeping {}
+pub(super) enum StorageLink {}
 
 #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "the feature does something here")]
 impl Server {
@@ -20,11 +20,11 @@ impl Server {
 
     pub(super) fn look_for_room(&mut self, _now: Time) {}
 
-    pub(super) fn keeping_due(&self) -> Option<Time> {
-        self.keeping.as_ref().map(|never| match *never {})
+    pub(super) fn persistence_due(&self) -> Option<Time> {
+        self.persistence.as_ref().map(|never| match *never {})
     }
 
-    pub(super) fn finish_keeping(&mut self, _events: &mut Events) -> io::Result<()> {
+    pub(super) fn finish_persistence(&mut self, _events: &mut Events) -> io::Result<()> {
         Ok(())
     }
 }

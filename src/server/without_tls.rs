@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
-use crate::settings::{Complaint, Listener, Trust};
+use crate::settings::{ConfigError, Listener, Trust};
 
 /// What a listener speaks TLS with. There is none.
 #[derive(Clone, Debug)]
@@ -31,12 +31,12 @@ pub(super) enum Layer {}
 /// # Errors
 ///
 /// If the listener asks for it.
-pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<Complaint>> {
+pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
     match listener.tls {
         None => Ok(None),
         Some(_) => {
             let what = "certfile asks for TLS, which this binary was built without (feature `tls`)";
-            Err(vec![Complaint::new(&*listener.place, what)])
+            Err(vec![ConfigError::new(&*listener.place, what)])
         }
     }
 }
@@ -46,9 +46,9 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<Complaint>> {
 /// # Errors
 ///
 /// Always.
-pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<Complaint>> {
+pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<ConfigError>> {
     let what = "TLS is what this binary was built without (feature `tls`)";
-    Err(vec![Complaint::new(&*trust.place, what)])
+    Err(vec![ConfigError::new(&*trust.place, what)])
 }
 
 impl Layer {

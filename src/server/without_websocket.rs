@@ -3,7 +3,7 @@
 
 use std::io::IoSlice;
 
-use crate::settings::{Complaint, Listener, Protocol};
+use crate::settings::{ConfigError, Listener, Protocol};
 
 /// What a listener opens its WebSocket connections with. There is none.
 #[derive(Clone, Debug)]
@@ -27,12 +27,12 @@ pub(super) enum Outcome {
 }
 
 /// Refuses WebSocket.
-pub(super) fn set_up(listener: &Listener) -> Result<Option<Setup>, Complaint> {
+pub(super) fn set_up(listener: &Listener) -> Result<Option<Setup>, ConfigError> {
     match listener.protocol {
         Protocol::Mqtt => Ok(None),
         Protocol::WebSocket { .. } => {
             let what = "protocol websockets is what this binary was built without (feature `websocket`)";
-            Err(Complaint::new(&*listener.place, what))
+            Err(ConfigError::new(&*listener.place, what))
         }
     }
 }

@@ -51,8 +51,9 @@ pub fn digest(settings: &Settings) -> Vec<String> {
 }
 
 fn of_listener(listener: &Listener) -> String {
-    let Listener { address, interface, protocol, tls, proxy, proxies, connections, rules, security, .. } =
-        listener;
+    let Listener {
+        address, interface, protocol, tls, proxy, proxies, connections, options, security, ..
+    } = listener;
     let mut words = vec![format!("listener at {address}")];
     if let Address::Internet { family, .. } = address
         && *family != Family::Both
@@ -76,7 +77,7 @@ fn of_listener(listener: &Listener) -> String {
     if *connections != usize::MAX {
         words.push(format!("{connections} connections"));
     }
-    of_rules(rules, &mut words);
+    of_rules(options, &mut words);
     of_security(security, &mut words);
     words.join(", ")
 }
@@ -95,34 +96,34 @@ fn of_tls(tls: &Tls) -> String {
     words.join(", ")
 }
 
-fn of_rules(rules: &ListenerOptions, words: &mut Vec<String>) {
-    if rules.versions != [true; 3] {
-        words.push(format!("versions {:?}", rules.versions));
+fn of_rules(options: &ListenerOptions, words: &mut Vec<String>) {
+    if options.versions != [true; 3] {
+        words.push(format!("versions {:?}", options.versions));
     }
-    if rules.maximum_qos != QoS::ExactlyOnce {
-        words.push(format!("QoS up to {}", rules.maximum_qos.level()));
+    if options.maximum_qos != QoS::ExactlyOnce {
+        words.push(format!("QoS up to {}", options.maximum_qos.level()));
     }
-    if rules.topic_alias_maximum != 10 {
-        words.push(format!("{} topic aliases", rules.topic_alias_maximum));
+    if options.topic_alias_maximum != 10 {
+        words.push(format!("{} topic aliases", options.topic_alias_maximum));
     }
-    if rules.outbound_topic_alias_maximum != 32 {
-        words.push(format!("{} topic aliases to clients", rules.outbound_topic_alias_maximum));
+    if options.outbound_topic_alias_maximum != 32 {
+        words.push(format!("{} topic aliases to clients", options.outbound_topic_alias_maximum));
     }
-    words.extend(rules.mount_point.as_ref().map(|mount| format!("mounted at {mount}")));
-    if !rules.allows_empty_client_identifier {
+    words.extend(options.mount_point.as_ref().map(|mount| format!("mounted at {mount}")));
+    if !options.allows_empty_client_identifier {
         words.push("no empty client identifiers".to_owned());
     }
-    if &*rules.drawn_prefix != "auto-" {
-        words.push(format!("drawn identifiers {}", rules.drawn_prefix));
+    if &*options.auto_id_prefix != "auto-" {
+        words.push(format!("drawn identifiers {}", options.auto_id_prefix));
     }
-    if rules.user_name_is_client_identifier {
+    if options.user_name_is_client_identifier {
         words.push("user name is client identifier".to_owned());
     }
-    if !rules.client_identifier_prefixes.is_empty() {
-        words.push(format!("client identifiers {}", rules.client_identifier_prefixes.join(" or ")));
+    if !options.client_identifier_prefixes.is_empty() {
+        words.push(format!("client identifiers {}", options.client_identifier_prefixes.join(" or ")));
     }
-    if rules.user_name != UserNameSource::Connect {
-        words.push(format!("user name from {:?}", rules.user_name));
+    if options.user_name != UserNameSource::Connect {
+        words.push(format!("user name from {:?}", options.user_name));
     }
 }
 

@@ -509,7 +509,7 @@ fn what_has_expired_is_not_read_and_does_not_keep_what_is_fresh() {
     assert_eq!(kept.world.broker.statistics().expired, EXPIRED);
     // What has expired is settled afterwards, some of it a batch.
     let mut batches = 0;
-    while !kept.world.broker.is_written_down() {
+    while !kept.world.broker.is_durable() {
         kept.world.pass_seconds(1);
         kept.close();
         assert!(kept.closed.as_ref().is_none_or(|batch| batch.records.len() <= 5_000));

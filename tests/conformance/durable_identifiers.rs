@@ -102,7 +102,7 @@ fn identifiers_ride_along() {
     let begun: Vec<_> = open.map(|recipient| recipient.identifier.map(|one| one.value())).collect();
     let (second, ..) = sent(&mut kept, peer)[0];
     assert_eq!(begun, [Some(second)], "the acknowledgement took the next one along");
-    assert!(kept.world.broker.is_written_down() && kept.world.broker.batch_due().is_none());
+    assert!(kept.world.broker.is_durable() && kept.world.broker.batch_due().is_none());
 }
 
 /// The broker starts again with a configuration that lets less be in flight.

@@ -118,7 +118,7 @@ fn a_mount_point_may_be_too_much() {
     let mut world = world(|_| ());
     let mut rules = ListenerOptions::within(&Limits { packet_size: PACKET, ..Limits::default() });
     rules.mount_point = Some("house/".into());
-    world.broker.set_rules(MOUNTED, Rc::new(rules));
+    world.broker.set_listener_options(MOUNTED, Rc::new(rules));
     let b = world.connect(Connect::new(V311, "b").bytes());
     world.ask(b, subscribe(V311, 1, &[], &[("house/t", 0)]));
     let a = world.open_at(MOUNTED);

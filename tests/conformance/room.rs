@@ -38,7 +38,7 @@ fn what_is_not_retained_any_more_needs_no_room() {
     kept.world.send(peer, Publish::new(V5, "a", b"").retain().bytes());
     kept.commit();
     assert!(kept.store.retained.is_empty());
-    assert!(kept.world.broker.is_written_down());
+    assert!(kept.world.broker.is_durable());
 }
 
 #[test]
@@ -76,11 +76,11 @@ fn an_end_does_not_wait_for_what_there_is_no_room_for() {
     kept.set_room(Room::Scarce);
     kept.world.send(peer, Publish::new(V5, "a", b"a").retain().bytes());
     kept.commit();
-    assert!(kept.world.broker.is_written_down(), "nothing more can be");
+    assert!(kept.world.broker.is_durable(), "nothing more can be");
     kept.set_room(Room::Enough);
-    assert!(!kept.world.broker.is_written_down());
+    assert!(!kept.world.broker.is_durable());
     kept.commit();
-    assert!(kept.world.broker.is_written_down() && kept.store.retained.contains_key("a"));
+    assert!(kept.world.broker.is_durable() && kept.store.retained.contains_key("a"));
 }
 
 #[test]

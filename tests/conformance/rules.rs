@@ -28,7 +28,7 @@ fn rules(change: impl FnOnce(&mut ListenerOptions)) -> Rc<ListenerOptions> {
 
 fn world(change: impl FnOnce(&mut ListenerOptions)) -> World {
     let mut world = World::new();
-    world.broker.set_rules(STRICT, rules(change));
+    world.broker.set_listener_options(STRICT, rules(change));
     world
 }
 
@@ -223,12 +223,12 @@ fn client_identifiers_have_rules() {
     let mut world = world(|rules| rules.allows_empty_client_identifier = false);
     assert_eq!([refusal(&mut world, &unnamed(V5)), refusal(&mut world, &unnamed(V311))], [0x85, 2]);
 
-    world.broker.set_rules(STRICT, rules(|rules| rules.drawn_prefix = "given-".into()));
+    world.broker.set_listener_options(STRICT, rules(|rules| rules.auto_id_prefix = "given-".into()));
     let (packet, _) = answer(&mut world, STRICT, &unnamed(V5));
     assert!(ConnAck::new(&packet).property(0x12).is_some_and(|drawn| drawn[2..].starts_with(b"given-")));
 
     let prefixes = rules(|rules| rules.client_identifier_prefixes = vec!["in-".into(), "out-".into()]);
-    world.broker.set_rules(STRICT, prefixes);
+    world.broker.set_listener_options(STRICT, prefixes);
     assert_eq!(refusal(&mut world, &Connect::new(V5, "other")), 0x87);
     assert_eq!(refusal(&mut world, &Connect::new(V311, "in")), 5);
     assert_eq!(answer(&mut world, STRICT, &Connect::new(V5, "out-1")).0[3], 0);
@@ -263,7 +263,7 @@ impl AccessControl for Witness {
 fn witnessed(change: impl FnOnce(&mut ListenerOptions)) -> (World, Asked) {
     let asked = Asked::default();
     let mut world = World::with(Limits::default(), Witness(Rc::clone(&asked)));
-    world.broker.set_rules(STRICT, rules(change));
+    world.broker.set_listener_options(STRICT, rules(change));
     (world, asked)
 }
 

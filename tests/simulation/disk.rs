@@ -233,7 +233,7 @@ impl World {
         let is_offered_again = self.broker.has_left_without_room();
         let is_at_rest = !self.is_store_busy() && !self.broker.has_work() && !is_offered_again;
         let Some(disk) = &mut self.disk else { return };
-        if disk.has_changed && self.broker.is_written_down() {
+        if disk.has_changed && self.broker.is_durable() {
             disk.has_changed = false;
             self.oracle.check_store(&disk.store);
             let former = &disk.store.former;

@@ -606,7 +606,7 @@ impl World {
         if is_partial {
             self.oracle.check_keep_alive(id);
         }
-        if !link.is_blocked && !self.oracle.is_corked(id) {
+        if !link.is_blocked && !self.oracle.is_withheld(id) {
             assert!(!self.broker.has_output(id), "bytes for {id:?} were forgotten");
             let is_store_busy = self.is_store_busy();
             self.oracle.check_at_rest(id, is_store_busy);

@@ -26,7 +26,7 @@ use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
 use crate::protocol::codec::{QoS, ReasonCode};
-use crate::settings::{Complaint, Security};
+use crate::settings::{ConfigError, Security};
 
 #[cfg(not(feature = "passwords"))]
 use absent::Worker;
@@ -63,7 +63,7 @@ impl Policies {
     /// # Errors
     ///
     /// All that is wrong in any of them.
-    pub fn load(securities: &[(ListenerId, Rc<Security>)]) -> Result<Self, Vec<Complaint>> {
+    pub fn load(securities: &[(ListenerId, Rc<Security>)]) -> Result<Self, Vec<ConfigError>> {
         let mut loaded = Self { policies: Vec::new(), of_listeners: Vec::new() };
         let mut wrong = Vec::new();
         let mut met: Vec<(&Security, Option<usize>)> = Vec::new();
@@ -75,8 +75,8 @@ impl Policies {
                         loaded.policies.push(policy);
                         Some(loaded.policies.len() - 1)
                     }
-                    Err(complaints) => {
-                        wrong.extend(complaints);
+                    Err(errors) => {
+                        wrong.extend(errors);
                         None
                     }
                 };
@@ -91,7 +91,7 @@ impl Policies {
     }
 
     /// What an operator should know, though it can be used.
-    pub fn warnings(&self) -> impl Iterator<Item = &Complaint> {
+    pub fn warnings(&self) -> impl Iterator<Item = &ConfigError> {
         self.policies.iter().flat_map(|policy| &policy.warnings)
     }
 

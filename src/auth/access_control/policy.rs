@@ -9,7 +9,7 @@ use crate::auth::acl::Acl;
 use crate::auth::passwords::Passwords;
 use crate::base::escape::Escaped;
 use crate::base::files;
-use crate::settings::{Complaint, Security};
+use crate::settings::{ConfigError, Security};
 
 /// Bytes of a file of passwords or rules; what is longer is none.
 const FILE_MAXIMUM: u64 = 64 * 1024 * 1024;
@@ -22,22 +22,22 @@ pub(super) struct Policy {
     /// The users as they were before a reload.
     pub(super) former: Option<Rc<Passwords>>,
     pub(super) acl: Option<Rc<Acl>>,
-    pub(super) warnings: Vec<Complaint>,
+    pub(super) warnings: Vec<ConfigError>,
 }
 
 impl Policy {
-    pub(super) fn load(security: &Rc<Security>) -> Result<Self, Vec<Complaint>> {
+    pub(super) fn load(security: &Rc<Security>) -> Result<Self, Vec<ConfigError>> {
         let mut warnings = Vec::new();
         let mut wrong = Vec::new();
-        let read = |path: &Path, keyword| read_file(path, keyword).map_err(|complaint| vec![complaint]);
+        let read = |path: &Path, keyword| read_file(path, keyword).map_err(|error| vec![error]);
         let passwords = security.passwords.as_deref().and_then(|path| {
             let read = read(path, "password_file").and_then(|bytes| Passwords::parse(&name_of(path), &bytes));
             warnings.extend(warning_of_mode(path));
-            read.map_err(|complaints| wrong.extend(complaints)).ok()
+            read.map_err(|errors| wrong.extend(errors)).ok()
         });
         let acl = security.access.as_deref().and_then(|path| {
             let read = read(path, "acl_file").and_then(|bytes| Acl::parse(&name_of(path), &bytes));
-            read.map_err(|complaints| wrong.extend(complaints)).ok()
+            read.map_err(|errors| wrong.extend(errors)).ok()
         });
         if !wrong.is_empty() {
             return Err(wrong);
@@ -49,7 +49,7 @@ impl Policy {
             (security.access.as_deref(), is_open && acl.as_ref().is_some_and(Acl::is_about_users))
         {
             let what = "rules for users whom no password file names: whoever claims a name has its rights";
-            warnings.push(Complaint::new(name_of(path), what));
+            warnings.push(ConfigError::new(name_of(path), what));
         }
         let (passwords, acl) = (passwords.map(Rc::new), acl.map(Rc::new));
         Ok(Self { security: security.clone(), passwords, former: None, acl, warnings })
@@ -69,29 +69,29 @@ fn name_of(path: &Path) -> String {
 /// # Errors
 ///
 /// It can not be read, or is longer than any file of its kind.
-pub fn read_file(path: &Path, keyword: &str) -> Result<Vec<u8>, Complaint> {
+pub fn read_file(path: &Path, keyword: &str) -> Result<Vec<u8>, ConfigError> {
     match files::read(path, FILE_MAXIMUM) {
         Err(why) => Err(unreadable(path, keyword, &why)),
         Ok(None) => {
-            Err(Complaint::new(name_of(path), format!("too long, expected at most 64 MiB ({keyword})")))
+            Err(ConfigError::new(name_of(path), format!("too long, expected at most 64 MiB ({keyword})")))
         }
         Ok(Some(bytes)) => Ok(bytes),
     }
 }
 
 /// That the file or the directory that `keyword` names can not be read, and what is to be done where that is known.
-pub fn unreadable(path: &Path, keyword: &str, why: &io::Error) -> Complaint {
+pub fn unreadable(path: &Path, keyword: &str, why: &io::Error) -> ConfigError {
     let advice = match (why.kind(), keyword) {
         (io::ErrorKind::NotFound, "password_file") => "; make one with `brooklet passwd -c`",
         (io::ErrorKind::PermissionDenied, _) => "; give it to the broker's user",
         _ => "",
     };
-    Complaint::new(name_of(path), format!("it can not be read ({keyword}): {why}{advice}"))
+    ConfigError::new(name_of(path), format!("it can not be read ({keyword}): {why}{advice}"))
 }
 
 /// What is to be said of a file with secrets that everybody on the machine can read.
-pub fn warning_of_mode(path: &Path) -> Option<Complaint> {
+pub fn warning_of_mode(path: &Path) -> Option<ConfigError> {
     let mode = path.metadata().ok()?.permissions().mode() & 0o777;
     let what = format!("everybody on this machine can read it (mode {mode:04o}), expected mode 0600");
-    (mode & 0o004 != 0).then(|| Complaint::new(name_of(path), what))
+    (mode & 0o004 != 0).then(|| ConfigError::new(name_of(path), what))
 }

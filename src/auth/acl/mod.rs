@@ -18,7 +18,7 @@ use std::fmt;
 use crate::base::escape::Escaped;
 use crate::protocol::codec::QoS;
 use crate::protocol::topic::{TopicFilter, TopicName};
-use crate::settings::Complaint;
+use crate::settings::ConfigError;
 
 use rule::{Grant, Level, Part, Rule};
 
@@ -94,12 +94,12 @@ pub struct Acl {
     anonymous: Rules,
     users: BTreeMap<Box<str>, Rules>,
     patterns: Rules,
-    warnings: Vec<Complaint>,
+    warnings: Vec<ConfigError>,
 }
 
 impl Acl {
     /// What the operator should know of the file, though it can be used.
-    pub fn warnings(&self) -> &[Complaint] {
+    pub fn warnings(&self) -> &[ConfigError] {
         &self.warnings
     }
 

@@ -7,7 +7,7 @@ use super::{Acl, Rules};
 use crate::base::escape::{Escaped, keyword_in};
 use crate::protocol::codec::QoS;
 use crate::protocol::topic::TopicFilter;
-use crate::settings::{Complaint, Complaints};
+use crate::settings::{ConfigError, ConfigErrors};
 
 /// Whom the next rule is for.
 enum Section {
@@ -27,7 +27,7 @@ impl Acl {
     /// # Errors
     ///
     /// All that is wrong, in the order of the lines.
-    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<Complaint>> {
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let mut acl = Self {
             file: file.into(),
             anonymous: Rules::default(),
@@ -36,7 +36,7 @@ impl Acl {
             warnings: Vec::new(),
         };
         let mut section = Section::Anonymous;
-        let (mut wrong, mut warnings) = (Complaints::about(file), Complaints::about(file));
+        let (mut wrong, mut warnings) = (ConfigErrors::about(file), ConfigErrors::about(file));
         for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1_u32..) {
             if let Err(Wrong { column, what }) = acl.take_line(line, number, &mut section, &mut warnings) {
                 wrong.push(format_args!("{number}:{column}"), what);
@@ -44,7 +44,7 @@ impl Acl {
         }
         acl.warnings = warnings.told();
         if acl.anonymous.is_empty() && acl.users.is_empty() && acl.patterns.is_empty() {
-            acl.warnings.push(Complaint::new(file, "no rules, so nobody may do anything"));
+            acl.warnings.push(ConfigError::new(file, "no rules, so nobody may do anything"));
         }
         let wrong = wrong.told();
         if wrong.is_empty() { Ok(acl) } else { Err(wrong) }
@@ -55,7 +55,7 @@ impl Acl {
         line: &[u8],
         number: u32,
         section: &mut Section,
-        warnings: &mut Complaints<'_>,
+        warnings: &mut ConfigErrors<'_>,
     ) -> Result<(), Wrong> {
         let line = std::str::from_utf8(line)
             .map_err(|error| Wrong { column: error.valid_up_to() + 1, what: "not UTF-8".to_owned() })?;
@@ -93,7 +93,7 @@ impl Acl {
     }
 }
 
-fn warn_of_pattern(rule: &Rule, number: u32, warnings: &mut Complaints<'_>) {
+fn warn_of_pattern(rule: &Rule, number: u32, warnings: &mut ConfigErrors<'_>) {
     let is_named = |level: &Level| matches!(level, Level::ClientIdentifier | Level::UserName);
     let is_mixed = |level: &Level| matches!(level, Level::Text(text) if text.as_bytes().windows(2).any(|pair| matches!(pair, b"%c" | b"%u")));
     if rule.levels.iter().any(is_mixed) {

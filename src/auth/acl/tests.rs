@@ -155,7 +155,7 @@ fn what_is_wrong_is_said_with_its_place() {
     assert_eq!((wrong.len(), wrong[100].to_string()), (101, "file: 900 more were left out".to_owned()));
     assert_eq!(parse(&"pattern a\n".repeat(1_000)).warnings().len(), 101);
     let wrong = Acl::parse("file", b"x\ntopic \xFF\ntopic a b").unwrap_err();
-    let places: Vec<&str> = wrong.iter().map(|complaint| complaint.place.as_str()).collect();
+    let places: Vec<&str> = wrong.iter().map(|error| error.place.as_str()).collect();
     assert_eq!(places, ["file:1:1", "file:2:7", "file:3:7"]);
 }
 
@@ -325,7 +325,7 @@ proptest! {
     ) {
         let bytes = pieces.concat();
         if let Err(wrong) = Acl::parse("file", &bytes) {
-            prop_assert!(wrong.iter().all(|complaint| complaint.place.starts_with("file:")));
+            prop_assert!(wrong.iter().all(|error| error.place.starts_with("file:")));
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::base::escape::Escaped;
 use crate::protocol::topic::LENGTH_MAXIMUM;
 use crate::protocol::utf8;
-use crate::settings::{Complaint, Complaints};
+use crate::settings::{ConfigError, ConfigErrors};
 
 #[cfg(not(feature = "passwords"))]
 pub use absent::Secret;
@@ -55,7 +55,7 @@ pub struct Passwords {
     /// By name: the place of the secret.
     users: BTreeMap<Box<str>, usize>,
     secrets: Vec<Arc<Secret>>,
-    warnings: Vec<Complaint>,
+    warnings: Vec<ConfigError>,
 }
 
 impl Passwords {
@@ -65,9 +65,9 @@ impl Passwords {
     /// # Errors
     ///
     /// All that is wrong, in the order of the lines.
-    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<Complaint>> {
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let mut passwords = Self::default();
-        let (mut wrong, mut warnings) = (Complaints::about(file), Complaints::about(file));
+        let (mut wrong, mut warnings) = (ConfigErrors::about(file), ConfigErrors::about(file));
         for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1_usize..) {
             if let Err((column, what)) = passwords.take_line(line, number, &mut warnings) {
                 wrong.push(format_args!("{number}:{column}"), what);
@@ -76,7 +76,7 @@ impl Passwords {
         let wrong = wrong.told();
         passwords.warnings = warnings.told();
         if passwords.users.is_empty() && wrong.is_empty() {
-            passwords.warnings.push(Complaint::new(file, "no users, so nobody can log in with a password"));
+            passwords.warnings.push(ConfigError::new(file, "no users, so nobody can log in with a password"));
         }
         if wrong.is_empty() { Ok(passwords) } else { Err(wrong) }
     }
@@ -86,7 +86,7 @@ impl Passwords {
         &mut self,
         line: &[u8],
         number: usize,
-        warnings: &mut Complaints<'_>,
+        warnings: &mut ConfigErrors<'_>,
     ) -> Result<(), (usize, String)> {
         let line = match std::str::from_utf8(line) {
             Ok(line) => line.trim_end(),
@@ -111,7 +111,7 @@ impl Passwords {
     }
 
     /// What the operator should know of the file, though it can be used.
-    pub fn warnings(&self) -> &[Complaint] {
+    pub fn warnings(&self) -> &[ConfigError] {
         &self.warnings
     }
 

@@ -156,7 +156,7 @@ proptest! {
         let bytes = pieces.concat();
         match Passwords::parse("file", &bytes) {
             Ok(passwords) => prop_assert!(passwords.secrets().count() <= pieces.len()),
-            Err(wrong) => prop_assert!(wrong.iter().all(|complaint| complaint.place.starts_with("file:"))),
+            Err(wrong) => prop_assert!(wrong.iter().all(|error| error.place.starts_with("file:"))),
         }
     }
 }

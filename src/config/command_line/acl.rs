@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         Err(fail) => return failed(&format!("{fail}. Try brooklet acl --help.")),
     };
     if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), complaint: String::new(), code: 0 };
+        return Finished { output: parser.usage(USAGE), error: String::new(), code: 0 };
     }
     let (user, client) = (matches.opt_str("user"), matches.opt_str("client"));
     let ([file, access, topic], Some(client)) = (matches.free.as_slice(), client) else {
@@ -41,12 +41,12 @@ pub(super) fn run(arguments: &[String]) -> Finished {
     let subject = Subject { client_identifier: &client, user_name: user.as_deref() };
     match ruling(file, &subject, access, topic) {
         Ok(finished) => finished,
-        Err(complaint) => failed(&complaint),
+        Err(error) => failed(&error),
     }
 }
 
 fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Result<Finished, String> {
-    let bytes = read_file(Path::new(file), "acl_file").map_err(|complaint| complaint.to_string())?;
+    let bytes = read_file(Path::new(file), "acl_file").map_err(|error| error.to_string())?;
     let acl = Acl::parse(file, &bytes)
         .map_err(|wrong| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let wrong = |error| format!("'{}' is no topic: {error}", Escaped(topic));
@@ -59,7 +59,7 @@ fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Resul
             let name = TopicName::new(topic).map_err(wrong)?;
             if name.is_about_the_broker() {
                 let output = "denied: nobody but the broker publishes below $SYS\n".to_owned();
-                return Ok(Finished { output, complaint: String::new(), code: EXIT_DENIED });
+                return Ok(Finished { output, error: String::new(), code: EXIT_DENIED });
             }
             acl.decide(subject, Access::Write, name)
         }
@@ -74,7 +74,7 @@ fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Resul
         output += &format!("    {}\n", Escaped(&text));
     }
     let code = if matches!(ruling, Ruling::Denied { .. }) { EXIT_DENIED } else { 0 };
-    Ok(Finished { output, complaint: String::new(), code })
+    Ok(Finished { output, error: String::new(), code })
 }
 
 /// A line of a file, counted from 1.

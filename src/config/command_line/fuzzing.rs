@@ -1,5 +1,5 @@
 //! The body of the fuzz target for the command line: any text as its arguments.
-//! It panics if a complaint is more than a line, or if something is accepted that can not be served.
+//! It panics if an error is more than a line, or if something is accepted that can not be served.
 
 use super::{Command, PORTS_MAXIMUM, parse};
 
@@ -8,8 +8,8 @@ pub fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let arguments: Vec<String> = text.split('\n').map(str::to_owned).collect();
     match parse(&arguments) {
-        Err(complaint) => {
-            assert!(!complaint.is_empty() && !complaint.contains(['\n', '\r']), "{complaint:?}");
+        Err(error) => {
+            assert!(!error.is_empty() && !error.contains(['\n', '\r']), "{error:?}");
         }
         Ok(Command::Print(text)) => assert!(!text.is_empty()),
         Ok(Command::Run { given, .. } | Command::Test { given, .. }) => {

@@ -56,16 +56,16 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         Err(fail) => return failed(&format!("{fail}. Try brooklet import --help.")),
     };
     if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), complaint: String::new(), code: 0 };
+        return Finished { output: parser.usage(USAGE), error: String::new(), code: 0 };
     }
     let (file, target) = match (matches.free.as_slice(), target(&matches)) {
         ([file], Ok(target)) => (Path::new(file), target),
-        (_, Err(complaint)) => return failed(&complaint),
+        (_, Err(error)) => return failed(&error),
         _ => return failed("expected one FILE. Try brooklet import --help."),
     };
     match import(file, &target) {
-        Ok(output) => Finished { output, complaint: String::new(), code: 0 },
-        Err(complaint) => Finished { output: String::new(), complaint, code: EXIT_FAILURE },
+        Ok(output) => Finished { output, error: String::new(), code: 0 },
+        Err(error) => Finished { output: String::new(), error, code: EXIT_FAILURE },
     }
 }
 
@@ -293,7 +293,7 @@ mod tests {
         )
         .unwrap();
         let finished = import(&["-c", &config, &golden("queued")]);
-        assert_eq!((finished.complaint.as_str(), finished.code), ("", 0));
+        assert_eq!((finished.error.as_str(), finished.code), ("", 0));
         for line in ["1 retained messages", "3 sessions", "6 subscriptions", " queued messages"] {
             assert!(finished.output.contains(line), "{}", finished.output);
         }
@@ -304,7 +304,7 @@ mod tests {
         // Two of twelve expire within a day of the writing of the file.
         assert!((10..=12).contains(&waiting), "{waiting}");
         let again = import(&["-c", &config, &golden("retained")]);
-        assert!(again.code == 1 && again.complaint.contains("holds something already"), "{again:?}");
+        assert!(again.code == 1 && again.error.contains("holds something already"), "{again:?}");
         assert_eq!(held(&store)[0], 3);
     }
 
@@ -315,19 +315,19 @@ mod tests {
         let theirs = place.path(PERSISTENCE_FILE);
         fs::copy(golden("queued"), &theirs).unwrap();
         let finished = import(&["--to", &to, &theirs]);
-        assert!(finished.code == 1 && finished.complaint.contains("move it away"), "{finished:?}");
+        assert!(finished.code == 1 && finished.error.contains("move it away"), "{finished:?}");
         let finished = import(&["--to", &to, &golden("retained")]);
-        assert!(finished.code == 1 && finished.complaint.contains("a database of mosquitto"), "{finished:?}");
+        assert!(finished.code == 1 && finished.error.contains("a database of mosquitto"), "{finished:?}");
         fs::remove_file(&theirs).unwrap();
         let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks: clocks() };
         let other = Store::open(Path::new(&theirs), opening).unwrap();
         let finished = import(&["--to", &to, &golden("retained")]);
-        assert!(finished.code == 1 && finished.complaint.contains("another broker"), "{finished:?}");
+        assert!(finished.code == 1 && finished.error.contains("another broker"), "{finished:?}");
         drop(other);
         let cut = place.path("cut");
         fs::write(&cut, &fs::read(golden("queued")).unwrap()[..100]).unwrap();
         let finished = import(&["--to", &to, &cut]);
-        assert!(finished.code == 1 && finished.complaint.contains("damaged at byte 55"), "{finished:?}");
+        assert!(finished.code == 1 && finished.error.contains("damaged at byte 55"), "{finished:?}");
         assert_eq!(held(&theirs), [0; 5]);
     }
 
@@ -346,9 +346,9 @@ mod tests {
             (&["-x"], "'x'"),
         ] {
             let finished = import(arguments);
-            assert!(finished.code == 3 && finished.complaint.contains(word), "{arguments:?}: {finished:?}");
+            assert!(finished.code == 3 && finished.error.contains(word), "{arguments:?}: {finished:?}");
         }
-        assert!(import(&["--to", "x", "no-such"]).complaint.starts_with("no-such: can not be read"));
+        assert!(import(&["--to", "x", "no-such"]).error.starts_with("no-such: can not be read"));
         assert!(import(&["--help"]).output.contains("brooklet import"));
     }
 }

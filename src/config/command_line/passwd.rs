@@ -57,15 +57,15 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         Err(fail) => return failed(&format!("{fail}. Try brooklet passwd --help.")),
     };
     if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), complaint: String::new(), code: 0 };
+        return Finished { output: parser.usage(USAGE), error: String::new(), code: 0 };
     }
     let job = match Job::from(&matches) {
         Ok(job) => job,
-        Err(complaint) => return failed(&complaint),
+        Err(error) => return failed(&error),
     };
     match job.run() {
-        Ok(()) => Finished { output: String::new(), complaint: String::new(), code: 0 },
-        Err(complaint) => Finished { output: String::new(), complaint, code: EXIT_FAILURE },
+        Ok(()) => Finished { output: String::new(), error: String::new(), code: 0 },
+        Err(error) => Finished { output: String::new(), error, code: EXIT_FAILURE },
     }
 }
 
@@ -312,17 +312,14 @@ mod tests {
         let place = Place::new("users");
         let file = place.0.display();
         let missing = passwd(&format!("-b {file} ann x"));
-        assert!(
-            missing.code == EXIT_FAILURE && missing.complaint.ends_with("; -c creates it"),
-            "{missing:?}"
-        );
+        assert!(missing.code == EXIT_FAILURE && missing.error.ends_with("; -c creates it"), "{missing:?}");
         let missing = passwd(&format!("-D {file} ann"));
-        assert!(missing.code == EXIT_FAILURE && !missing.complaint.contains("-c"), "{missing:?}");
-        assert_eq!(passwd(&format!("-c -b {file} ann pencil")).complaint, "");
+        assert!(missing.code == EXIT_FAILURE && !missing.error.contains("-c"), "{missing:?}");
+        assert_eq!(passwd(&format!("-c -b {file} ann pencil")).error, "");
         assert_eq!(place.0.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(&place.0, format!("# kept\n{}", fs::read_to_string(&place.0).unwrap())).unwrap();
         for kind in ["sha512", "argon2id", "sha512-pbkdf2 -I 3", "scram-sha-256 -I 3"] {
-            assert_eq!(passwd(&format!("-b -H {kind} {file} bob {}", kind.len())).complaint, "", "{kind}");
+            assert_eq!(passwd(&format!("-b -H {kind} {file} bob {}", kind.len())).error, "", "{kind}");
             assert!(passes(&place.0, "bob", &kind.len().to_string()), "{kind}");
         }
         assert!(passes(&place.0, "ann", "pencil") && !passes(&place.0, "ann", "eraser"));
@@ -340,7 +337,7 @@ mod tests {
         let file = place.0.display();
         fs::write(&place.0, "# plain\nann:pen:cil\n\nbob:$eraser\n").unwrap();
         fs::set_permissions(&place.0, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(passwd(&format!("-U {file}")).complaint, "");
+        assert_eq!(passwd(&format!("-U {file}")).error, "");
         let once = fs::read_to_string(&place.0).unwrap();
         assert!(passes(&place.0, "ann", "pen:cil") && passes(&place.0, "bob", "$eraser"));
         assert_eq!(passwd(&format!("-U {file}")).code, 0);
@@ -348,7 +345,7 @@ mod tests {
         assert_eq!(place.0.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         fs::write(&place.0, "ann:$7$cut\n").unwrap();
         let finished = passwd(&format!("-U {file}"));
-        assert!(finished.complaint.starts_with("line 1: a cut hash"), "{finished:?}");
+        assert!(finished.error.starts_with("line 1: a cut hash"), "{finished:?}");
     }
 
     #[test]
@@ -356,7 +353,7 @@ mod tests {
         let (place, link) = (Place::new("target"), Place::new("link"));
         fs::write(&place.0, "").unwrap();
         std::os::unix::fs::symlink(&place.0, &link.0).unwrap();
-        assert_eq!(passwd(&format!("-b {} ann pencil", link.0.display())).complaint, "");
+        assert_eq!(passwd(&format!("-b {} ann pencil", link.0.display())).error, "");
         assert!(link.0.symlink_metadata().unwrap().is_symlink() && passes(&place.0, "ann", "pencil"));
     }
 
@@ -375,7 +372,7 @@ mod tests {
             ("-x", "'x'"),
         ] {
             let finished = passwd(line);
-            assert!(finished.code == 3 && finished.complaint.contains(word), "{line}: {finished:?}");
+            assert!(finished.code == 3 && finished.error.contains(word), "{line}: {finished:?}");
         }
         assert!(passwd("--help").output.contains("brooklet passwd"));
     }

@@ -12,7 +12,7 @@ pub struct Finished {
     /// For standard output.
     pub output: String,
     /// For standard error, without a line feed at its end; empty if nothing went wrong.
-    pub complaint: String,
+    pub error: String,
     /// The exit code.
     pub code: u8,
 }
@@ -21,8 +21,8 @@ pub struct Finished {
 const EXIT_INVALID: u8 = 3;
 
 /// What was wrong with what was said.
-pub(super) fn failed(complaint: &str) -> Finished {
-    Finished { output: String::new(), complaint: complaint.to_owned(), code: EXIT_INVALID }
+pub(super) fn failed(error: &str) -> Finished {
+    Finished { output: String::new(), error: error.to_owned(), code: EXIT_INVALID }
 }
 
 /// Does what the first argument names; `None` if it names nothing, so that the broker is meant.
@@ -80,7 +80,7 @@ mod tests {
             ("--client c write $SYS/x", "denied: nobody but the broker publishes below $SYS\n".to_owned(), 1),
         ] {
             let finished = run(&format!("acl {file} {line}"));
-            assert_eq!(finished, Finished { output, complaint: String::new(), code }, "{line}");
+            assert_eq!(finished, Finished { output, error: String::new(), code }, "{line}");
         }
         for (line, word) in [
             ("--client c read", "expected FILE"),
@@ -90,12 +90,12 @@ mod tests {
             ("--client c read a#", "'a#'"),
         ] {
             let finished = run(&format!("acl {file} {line}"));
-            assert!(finished.code == 3 && finished.complaint.contains(word), "{line}: {finished:?}");
+            assert!(finished.code == 3 && finished.error.contains(word), "{line}: {finished:?}");
         }
         std::fs::write(&path, "nonsense\n").unwrap();
-        assert!(run(&format!("acl {file} --client c read a")).complaint.contains(":1:1: unknown keyword"));
+        assert!(run(&format!("acl {file} --client c read a")).error.contains(":1:1: unknown keyword"));
         std::fs::remove_file(&path).unwrap();
-        assert!(run(&format!("acl {file} --client c read a")).complaint.contains("can not be read"));
+        assert!(run(&format!("acl {file} --client c read a")).error.contains("can not be read"));
         assert!(run("acl --help").output.contains("brooklet acl"));
         assert_eq!(subcommand(&["-v".to_owned()]), None);
     }

@@ -1,4 +1,4 @@
-//! Drafts to settings: what has to fit together is checked, and what follows from it is filled in.
+//! Pending to settings: what has to fit together is checked, and what follows from it is filled in.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -14,10 +14,10 @@ use crate::settings::{
 };
 
 use super::conflicts::{check_names, check_ports, check_unnamed};
-use super::drafts::{
-    CommandLine, DEFAULT_PORT, Drafts, Globals, ListenerDraft, Options, Said, SecurityDraft, Verbosity,
-};
 use super::outcome::{Finding, Place};
+use super::pending::{
+    CommandLine, DEFAULT_PORT, Globals, Options, Pending, PendingListener, PendingSecurity, Said, Verbosity,
+};
 use super::statements::{self, Step};
 
 /// Bytes that a topic and its properties may add to a payload.
@@ -25,23 +25,23 @@ const BESIDE_PAYLOAD: usize = 64 * 1024;
 
 /// Makes settings of statements. Worth something only if no finding is an error.
 pub fn settle(steps: &[Step], given: &CommandLine) -> (Settings, Vec<Finding>) {
-    let (mut drafts, mut findings) = statements::drafts(steps);
+    let (mut pending, mut findings) = statements::pending(steps);
     if let Some(path) = &given.key_log {
         let place = Place { file: "--tls-keylog".into(), line: 0, column: 0 };
         let text = format!("whoever can read '{path}' can read what is said by TLS, passwords included");
         findings.push(Finding::warning(&place, text));
     }
     #[cfg(not(feature = "persistence"))]
-    check_persistence(&drafts.globals, &mut findings);
-    complete(&mut drafts.globals, given, &mut findings);
+    check_persistence(&pending.globals, &mut findings);
+    complete(&mut pending.globals, given, &mut findings);
     let mut builder = Builder {
-        globals: &drafts.globals,
-        common: &drafts.security,
+        globals: &pending.globals,
+        common: &pending.security,
         key_log: given.key_log.as_deref(),
         shared: Vec::new(),
     };
-    let listeners = builder.listeners(&drafts, given, &mut findings);
-    (Settings { listeners, ..drafts.globals.settings }, findings)
+    let listeners = builder.listeners(&pending, given, &mut findings);
+    (Settings { listeners, ..pending.globals.settings }, findings)
 }
 
 /// Fills in what follows from several keywords, and what the command line and the environment say instead.
@@ -140,7 +140,7 @@ fn check_persistence(globals: &Globals, findings: &mut Vec<Finding>) {
 struct Builder<'a> {
     globals: &'a Globals,
     /// What is said of all listeners.
-    common: &'a SecurityDraft,
+    common: &'a PendingSecurity,
     /// Where the keys of TLS connections go.
     key_log: Option<&'a str>,
     /// What was made so far, for listeners that are alike to share.
@@ -150,11 +150,11 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn listeners(
         &mut self,
-        drafts: &Drafts,
+        pending: &Pending,
         given: &CommandLine,
         findings: &mut Vec<Finding>,
     ) -> Vec<Listener> {
-        let Drafts { unnamed, listeners: named, .. } = drafts;
+        let Pending { unnamed, listeners: named, .. } = pending;
         let is_local = named.is_empty() && unnamed.place.is_none();
         let mut listeners = Vec::new();
         if is_local {
@@ -177,18 +177,19 @@ impl Builder<'_> {
             let place = Place { file: file.clone(), line: 0, column: 0 };
             findings.push(Finding::warning(&place, "it has listeners of its own, so --port is ignored"));
         }
-        let mut drafts: Vec<&ListenerDraft> = named.iter().collect();
+        let mut said: Vec<&PendingListener> = named.iter().collect();
         if unnamed.place.is_some() || !unnamed.says_nothing() {
-            drafts.insert(0, unnamed);
+            said.insert(0, unnamed);
         }
         check_unnamed(unnamed, findings);
-        check_ports(&drafts, findings);
-        check_names(&drafts, findings);
-        for draft in drafts {
-            let place = draft.place.as_ref().or_else(|| draft.options.said.first().map(|(_, place)| place));
+        check_ports(&said, findings);
+        check_names(&said, findings);
+        for pending in said {
+            let place =
+                pending.place.as_ref().or_else(|| pending.options.said.first().map(|(_, place)| place));
             let place = place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line));
-            let listener = self.listener(draft, address(draft), place, findings);
-            self.warn_of_likeness(draft, &listener, &listeners, findings);
+            let listener = self.listener(pending, address(pending), place, findings);
+            self.warn_of_likeness(pending, &listener, &listeners, findings);
             listeners.push(listener);
         }
         listeners
@@ -197,7 +198,7 @@ impl Builder<'_> {
     /// What is kept belongs to a listener by what it is known by, which should be its own.
     fn warn_of_likeness(
         &self,
-        draft: &ListenerDraft,
+        pending: &PendingListener,
         listener: &Listener,
         others: &[Listener],
         findings: &mut Vec<Finding>,
@@ -205,7 +206,7 @@ impl Builder<'_> {
         let identity = listener.identity();
         if self.globals.is_persistent
             && others.iter().any(|other| other.identity() == identity)
-            && let Some(place) = &draft.place
+            && let Some(place) = &pending.place
         {
             let text = "it can not be told from one before it once the order changes, expected a 'listener_name' for both";
             findings.push(Finding::warning(place, text));
@@ -214,14 +215,14 @@ impl Builder<'_> {
 
     fn listener(
         &mut self,
-        draft: &ListenerDraft,
+        pending: &PendingListener,
         address: Address,
         place: String,
         findings: &mut Vec<Finding>,
     ) -> Listener {
-        let options = &draft.options;
+        let options = &pending.options;
         let is_local = matches!(address, Address::Loopback { .. });
-        check_websocket(draft, findings);
+        check_websocket(pending, findings);
         Listener {
             place,
             name: options.name.clone(),
@@ -235,20 +236,20 @@ impl Builder<'_> {
             } else {
                 Protocol::Mqtt
             },
-            tls: tls(draft, self.key_log, findings),
-            proxy: proxy(draft, findings),
+            tls: tls(pending, self.key_log, findings),
+            proxy: proxy(pending, findings),
             proxies: options.proxies.clone(),
             connections: options.connections,
-            rules: Rc::new(self.rules(options, &draft.security)),
-            security: self.security(draft, is_local),
+            options: Rc::new(self.listener_options(options, &pending.security)),
+            security: self.security(pending, is_local),
         }
     }
 
-    fn rules(&self, options: &Options, own: &SecurityDraft) -> ListenerOptions {
+    fn listener_options(&self, options: &Options, own: &PendingSecurity) -> ListenerOptions {
         let Self { globals, common, .. } = self;
         let limits = &globals.settings.limits;
-        let prefix = options.own_drawn_prefix.as_ref();
-        let prefix = prefix.or(own.drawn_prefix.as_ref()).or(common.drawn_prefix.as_ref());
+        let prefix = options.own_auto_id_prefix.as_ref();
+        let prefix = prefix.or(own.auto_id_prefix.as_ref()).or(common.auto_id_prefix.as_ref());
         let mut rules = ListenerOptions {
             packet_size: limits.packet_size,
             keep_alive_maximum: limits.keep_alive_maximum,
@@ -258,10 +259,10 @@ impl Builder<'_> {
                 (true, false) => UserNameSource::CommonName,
                 (false, false) => UserNameSource::Connect,
             },
-            ..options.rules.clone()
+            ..options.listener.clone()
         };
         if let Some(prefix) = prefix {
-            rules.drawn_prefix = prefix.clone();
+            rules.auto_id_prefix = prefix.clone();
         }
         if let Some(is_allowed) = own.allows_empty_client_identifier.or(common.allows_empty_client_identifier)
         {
@@ -272,10 +273,10 @@ impl Builder<'_> {
 
     /// With users, other clients are not wanted unless the operator has said so; without users,
     /// those on this machine may.
-    fn security(&mut self, draft: &ListenerDraft, is_local: bool) -> Rc<Security> {
-        let own = &draft.security;
+    fn security(&mut self, pending: &PendingListener, is_local: bool) -> Rc<Security> {
+        let own = &pending.security;
         let passwords = own.passwords.as_ref().or(self.common.passwords.as_ref());
-        let said = draft.options.own_anonymous.or(own.allows_anonymous).or(self.common.allows_anonymous);
+        let said = pending.options.own_anonymous.or(own.allows_anonymous).or(self.common.allows_anonymous);
         let security = Security {
             allows_anonymous: said.unwrap_or(is_local && passwords.is_none()),
             passwords: passwords.cloned(),
@@ -291,55 +292,55 @@ impl Builder<'_> {
     }
 }
 
-fn address(draft: &ListenerDraft) -> Address {
-    match &draft.path {
+fn address(pending: &PendingListener) -> Address {
+    match &pending.path {
         Some(path) => Address::Unix { path: path.into() },
         None => Address::Internet {
-            host: draft.host.clone(),
-            port: draft.port.unwrap_or(DEFAULT_PORT),
-            family: draft.options.family,
+            host: pending.host.clone(),
+            port: pending.port.unwrap_or(DEFAULT_PORT),
+            family: pending.options.family,
         },
     }
 }
 
-fn complain(draft: &ListenerDraft, keyword: &str, text: &str, findings: &mut Vec<Finding>) {
-    if let Some(place) = draft.place_of(keyword) {
+fn report(pending: &PendingListener, keyword: &str, text: &str, findings: &mut Vec<Finding>) {
+    if let Some(place) = pending.place_of(keyword) {
         findings.push(Finding::error(place, text));
     }
 }
 
-fn tls(draft: &ListenerDraft, key_log: Option<&str>, findings: &mut Vec<Finding>) -> Option<Tls> {
-    let Options { certificate, key, tls, .. } = &draft.options;
+fn tls(pending: &PendingListener, key_log: Option<&str>, findings: &mut Vec<Finding>) -> Option<Tls> {
+    let Options { certificate, key, tls, .. } = &pending.options;
     let (certificate, key) = match (certificate, key) {
         (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
         (Some(_), None) => {
             let text = "'certfile' without 'keyfile', expected both for a listener";
-            complain(draft, "certfile", text, findings);
+            report(pending, "certfile", text, findings);
             return None;
         }
         (None, Some(_)) => {
             let text = "'keyfile' without 'certfile', expected both for a listener";
-            complain(draft, "keyfile", text, findings);
+            report(pending, "keyfile", text, findings);
             return None;
         }
         (None, None) => {
-            check_no_tls(draft, findings);
+            check_no_tls(pending, findings);
             return None;
         }
     };
     if !cfg!(feature = "tls") {
-        complain(draft, "certfile", "this binary was built without TLS (feature tls)", findings);
+        report(pending, "certfile", "this binary was built without TLS (feature tls)", findings);
     }
     if tls.requires_certificate && tls.authorities.is_none() && tls.authorities_directory.is_none() {
         let text = "'require_certificate' without 'cafile' or 'capath', expected one of them to check certificates with";
-        complain(draft, "require_certificate", text, findings);
+        report(pending, "require_certificate", text, findings);
     }
     Some(Tls { certificate, key, key_log: key_log.map(PathBuf::from), ..tls.clone() })
 }
 
 /// What somebody has said of TLS must not be passed over in silence where there is none.
-fn check_no_tls(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
-    let options = &draft.options;
+fn check_no_tls(pending: &PendingListener, findings: &mut Vec<Finding>) {
+    let options = &pending.options;
     let is_proxied = matches!(options.proxy, Some(Proxy::V2 { .. }));
     for (keyword, is_said) in [
         ("cafile", options.tls.authorities.is_some()),
@@ -357,41 +358,41 @@ fn check_no_tls(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
             } else {
                 format!("'{keyword}' without TLS, expected 'certfile' and 'keyfile' for the same listener")
             };
-            complain(draft, keyword, &text, findings);
+            report(pending, keyword, &text, findings);
         }
     }
 }
 
-fn check_websocket(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
-    if draft.options.is_websocket && !cfg!(feature = "websocket") {
-        complain(draft, "protocol", "this binary was built without WebSocket (feature websocket)", findings);
+fn check_websocket(pending: &PendingListener, findings: &mut Vec<Finding>) {
+    if pending.options.is_websocket && !cfg!(feature = "websocket") {
+        report(pending, "protocol", "this binary was built without WebSocket (feature websocket)", findings);
     }
-    if !draft.options.is_websocket && !draft.options.origins.is_empty() {
+    if !pending.options.is_websocket && !pending.options.origins.is_empty() {
         let text = "'websockets_origin' without 'protocol websockets', expected it for the same listener";
-        complain(draft, "websockets_origin", text, findings);
+        report(pending, "websockets_origin", text, findings);
     }
 }
 
-fn proxy(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Proxy> {
-    let requires_tls = draft.options.proxy_requires_tls;
-    if draft.options.proxy.is_none() && !draft.options.proxies.is_empty() {
+fn proxy(pending: &PendingListener, findings: &mut Vec<Finding>) -> Option<Proxy> {
+    let requires_tls = pending.options.proxy_requires_tls;
+    if pending.options.proxy.is_none() && !pending.options.proxies.is_empty() {
         let text = "'proxy_trusted_source' without 'enable_proxy_protocol', expected both";
-        complain(draft, "proxy_trusted_source", text, findings);
+        report(pending, "proxy_trusted_source", text, findings);
     }
-    check_source(draft, findings);
-    match draft.options.proxy {
+    check_source(pending, findings);
+    match pending.options.proxy {
         Some(Proxy::V2 { .. }) => {
-            if draft.options.certificate.is_some() {
+            if pending.options.certificate.is_some() {
                 let text =
                     "'enable_proxy_protocol 2' and 'certfile', expected one of them: the proxy ends TLS";
-                complain(draft, "enable_proxy_protocol", text, findings);
+                report(pending, "enable_proxy_protocol", text, findings);
             }
             Some(Proxy::V2 { requires_tls })
         }
         proxy => {
             if requires_tls {
                 let text = "'proxy_protocol_v2_require_tls' without 'enable_proxy_protocol 2', expected both";
-                complain(draft, "proxy_protocol_v2_require_tls", text, findings);
+                report(pending, "proxy_protocol_v2_require_tls", text, findings);
             }
             proxy
         }
@@ -400,16 +401,16 @@ fn proxy(draft: &ListenerDraft, findings: &mut Vec<Finding>) -> Option<Proxy> {
 
 /// What a header says is believed. Where it decides who a client is or whether it may come in, the operator has to say
 /// whose headers those are; a socket in the file system is for those whom its directory lets in.
-fn check_source(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
-    let Some(place) = draft.options.said.place("enable_proxy_protocol") else { return };
-    if !draft.options.proxies.is_empty() || draft.path.is_some() {
+fn check_source(pending: &PendingListener, findings: &mut Vec<Finding>) {
+    let Some(place) = pending.options.said.place("enable_proxy_protocol") else { return };
+    if !pending.options.proxies.is_empty() || pending.path.is_some() {
         return;
     }
     let is_told_of_tls =
-        matches!(draft.options.proxy, Some(Proxy::V2 { .. })) && draft.options.certificate.is_none();
+        matches!(pending.options.proxy, Some(Proxy::V2 { .. })) && pending.options.certificate.is_none();
     let believed = [
-        ("use_identity_as_username", draft.options.identity_is_user_name),
-        ("proxy_protocol_v2_require_tls", draft.options.proxy_requires_tls),
+        ("use_identity_as_username", pending.options.identity_is_user_name),
+        ("proxy_protocol_v2_require_tls", pending.options.proxy_requires_tls),
     ];
     let believed = believed.into_iter().filter(|&(_, is_said)| is_said && is_told_of_tls);
     for (keyword, _) in believed.clone() {
@@ -417,18 +418,18 @@ fn check_source(draft: &ListenerDraft, findings: &mut Vec<Finding>) {
             "'{keyword}' believes anybody that reaches this listener, expected the address of the proxy in \
              'proxy_trusted_source'"
         );
-        complain(draft, keyword, &text, findings);
+        report(pending, keyword, &text, findings);
     }
-    if believed.count() == 0 && !is_local(draft) {
+    if believed.count() == 0 && !is_local(pending) {
         let text = "whoever reaches this listener can claim to be any address, as no 'proxy_trusted_source' is given";
         findings.push(Finding::warning(place, text));
     }
 }
 
 /// Whether a listener can be reached from this machine alone.
-fn is_local(draft: &ListenerDraft) -> bool {
+fn is_local(pending: &PendingListener) -> bool {
     let is_loopback = |host: &String| {
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     };
-    draft.path.is_some() || draft.host.as_ref().is_some_and(is_loopback)
+    pending.path.is_some() || pending.host.as_ref().is_some_and(is_loopback)
 }

@@ -10,16 +10,16 @@ use crate::auth::access_control::{Policies, warning_of_mode};
 use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::core::listener::ListenerId;
-use crate::server::{self, sandbox};
-use crate::settings::{Complaint, LogDestination, Settings};
+use crate::server::{self, privileges};
+use crate::settings::{ConfigError, LogDestination, Settings};
 
 /// What came of checking settings.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
     /// What a start with these settings would stumble over.
-    pub errors: Vec<Complaint>,
+    pub errors: Vec<ConfigError>,
     /// What the operator should look at.
-    pub warnings: Vec<Complaint>,
+    pub warnings: Vec<ConfigError>,
 }
 
 /// Reads everything that the settings name.
@@ -28,10 +28,10 @@ pub fn check(settings: &Settings) -> Checked {
     let mut securities = Vec::new();
     for (listener, number) in settings.listeners.iter().zip(0..) {
         securities.push((ListenerId(number), Rc::clone(&listener.security)));
-        for complaint in server::check(listener) {
+        for error in server::check(listener) {
             // Listeners share files, and nobody wants to read of them twice.
-            if !checked.errors.contains(&complaint) {
-                checked.errors.push(complaint);
+            if !checked.errors.contains(&error) {
+                checked.errors.push(error);
             }
         }
     }
@@ -41,7 +41,7 @@ pub fn check(settings: &Settings) -> Checked {
     checked.warnings.extend(keys.into_iter().filter_map(warning_of_mode));
     match Policies::load(&securities) {
         Ok(policies) => checked.warnings.extend(policies.warnings().cloned()),
-        Err(complaints) => checked.errors.extend(complaints),
+        Err(errors) => checked.errors.extend(errors),
     }
     for destination in &settings.log.destinations {
         if let LogDestination::File(path) = destination {
@@ -55,39 +55,39 @@ pub fn check(settings: &Settings) -> Checked {
     if let Some(path) = key_log {
         expect_file(path, "--tls-keylog", &mut checked.errors);
     }
-    checked.errors.extend(sandbox::check_user(&settings.process).err());
+    checked.errors.extend(privileges::check_user(&settings.process).err());
     if let Some(persistence) = &settings.persistence {
         expect_directory(&persistence.directory, "persistence_location", &mut checked.errors);
     }
     checked
 }
 
-fn expect_directory(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) {
+fn expect_directory(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
     if let Err(error) = fs::read_dir(path) {
-        complain(path, &format!("{error}, expected a directory ({keyword})"), complaints);
+        report(path, &format!("{error}, expected a directory ({keyword})"), errors);
     }
 }
 
 /// What is not written by a thread of its own, as the log is, must be a file.
-fn expect_file(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) {
+fn expect_file(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
     match files::expect_file(path) {
-        Ok(()) => expect_room(path, keyword, complaints),
-        Err(why) => complain(path, &format!("{why} ({keyword})"), complaints),
+        Ok(()) => expect_room(path, keyword, errors),
+        Err(why) => report(path, &format!("{why} ({keyword})"), errors),
     }
 }
 
 /// The file itself may come later.
-fn expect_room(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) {
+fn expect_room(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
     if path.is_dir() {
-        complain(path, &format!("it is a directory, expected a file ({keyword})"), complaints);
+        report(path, &format!("it is a directory, expected a file ({keyword})"), errors);
         return;
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(Err(error)) = directory.map(fs::metadata) {
-        complain(path, &format!("{error}, expected a directory to put it into ({keyword})"), complaints);
+        report(path, &format!("{error}, expected a directory to put it into ({keyword})"), errors);
     }
 }
 
-fn complain(path: &Path, text: &str, complaints: &mut Vec<Complaint>) {
-    complaints.push(Complaint::new(Escaped(&path.display().to_string()).to_string(), text));
+fn report(path: &Path, text: &str, errors: &mut Vec<ConfigError>) {
+    errors.push(ConfigError::new(Escaped(&path.display().to_string()).to_string(), text));
 }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use crate::base::escape::Escaped;
 use crate::settings::Family;
 
-use super::drafts::{DEFAULT_PORT, ListenerDraft};
 use super::outcome::Finding;
+use super::pending::{DEFAULT_PORT, PendingListener};
 
 /// Options before any `listener` are about a listener of their own; beside other listeners that is surely a slip.
-pub(super) fn check_unnamed(unnamed: &ListenerDraft, findings: &mut Vec<Finding>) {
+pub(super) fn check_unnamed(unnamed: &PendingListener, findings: &mut Vec<Finding>) {
     if unnamed.place.is_some() {
         return;
     }
@@ -24,15 +24,15 @@ pub(super) fn check_unnamed(unnamed: &ListenerDraft, findings: &mut Vec<Finding>
 }
 
 /// Finds pairs that can not be bound side by side.
-pub(super) fn check_ports(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>) {
-    for (index, draft) in drafts.iter().enumerate() {
-        let Some(other) = drafts[..index].iter().find(|other| collide(other, draft)) else { continue };
-        let (earlier, draft) = in_order(other, draft);
-        let what = match &draft.path {
+pub(super) fn check_ports(listeners: &[&PendingListener], findings: &mut Vec<Finding>) {
+    for (index, listener) in listeners.iter().enumerate() {
+        let Some(other) = listeners[..index].iter().find(|other| collide(other, listener)) else { continue };
+        let (earlier, listener) = in_order(other, listener);
+        let what = match &listener.path {
             Some(path) => format!("socket '{path}'"),
-            None => format!("port {}", draft.port.unwrap_or(DEFAULT_PORT)),
+            None => format!("port {}", listener.port.unwrap_or(DEFAULT_PORT)),
         };
-        let Some(place) = &draft.place else { continue };
+        let Some(place) = &listener.place else { continue };
         let text = match (&earlier.place, earlier.options.said.first()) {
             (Some(other), _) => {
                 format!("{what} is given twice, expected once (it was in {})", other.line_for(place))
@@ -49,7 +49,10 @@ pub(super) fn check_ports(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>
 }
 
 /// The one that stands first in the file, and the other; the unnamed one has its place in front of the named.
-fn in_order<'a>(one: &'a ListenerDraft, other: &'a ListenerDraft) -> (&'a ListenerDraft, &'a ListenerDraft) {
+fn in_order<'a>(
+    one: &'a PendingListener,
+    other: &'a PendingListener,
+) -> (&'a PendingListener, &'a PendingListener) {
     match (&one.place, &other.place) {
         (Some(first), Some(second)) if first.file == second.file && first.line > second.line => (other, one),
         _ => (one, other),
@@ -57,18 +60,18 @@ fn in_order<'a>(one: &'a ListenerDraft, other: &'a ListenerDraft) -> (&'a Listen
 }
 
 /// A name stands for one listener.
-pub(super) fn check_names(drafts: &[&ListenerDraft], findings: &mut Vec<Finding>) {
-    for (count, draft) in drafts.iter().enumerate() {
-        let Some(name) = &draft.options.name else { continue };
-        let is_taken = drafts[..count].iter().any(|other| other.options.name.as_ref() == Some(name));
-        if is_taken && let Some(place) = draft.options.said.place("listener_name") {
+pub(super) fn check_names(listeners: &[&PendingListener], findings: &mut Vec<Finding>) {
+    for (count, listener) in listeners.iter().enumerate() {
+        let Some(name) = &listener.options.name else { continue };
+        let is_taken = listeners[..count].iter().any(|other| other.options.name.as_ref() == Some(name));
+        if is_taken && let Some(place) = listener.options.said.place("listener_name") {
             let text = format!("listener_name '{}' is given twice, expected once", Escaped(name));
             findings.push(Finding::error(place, text));
         }
     }
 }
 
-fn collide(one: &ListenerDraft, other: &ListenerDraft) -> bool {
+fn collide(one: &PendingListener, other: &PendingListener) -> bool {
     if one.path.is_some() || other.path.is_some() {
         return one.path == other.path;
     }
@@ -81,15 +84,15 @@ fn collide(one: &ListenerDraft, other: &ListenerDraft) -> bool {
         && (hosts_overlap(one, other))
 }
 
-fn hosts_overlap(one: &ListenerDraft, other: &ListenerDraft) -> bool {
+fn hosts_overlap(one: &PendingListener, other: &PendingListener) -> bool {
     let (Some(first), Some(second)) = (family(one), family(other)) else {
         return one.host.is_none() || other.host.is_none() || one.host == other.host;
     };
     if first != second {
         return false;
     }
-    let is_any = |draft: &ListenerDraft| {
-        draft
+    let is_any = |listener: &PendingListener| {
+        listener
             .host
             .as_ref()
             .is_none_or(|host| host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()))
@@ -98,10 +101,10 @@ fn hosts_overlap(one: &ListenerDraft, other: &ListenerDraft) -> bool {
 }
 
 /// The one family of addresses that a listener is bound to, if it is one.
-fn family(draft: &ListenerDraft) -> Option<Family> {
-    match draft.host.as_ref().and_then(|host| host.parse::<IpAddr>().ok()) {
+fn family(listener: &PendingListener) -> Option<Family> {
+    match listener.host.as_ref().and_then(|host| host.parse::<IpAddr>().ok()) {
         Some(IpAddr::V4(_)) => Some(Family::V4),
         Some(IpAddr::V6(_)) => Some(Family::V6),
-        None => Some(draft.options.family).filter(|&family| family != Family::Both),
+        None => Some(listener.options.family).filter(|&family| family != Family::Both),
     }
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::build::settle;
-use super::drafts::CommandLine;
 use super::keywords::{Meaning, Special};
 use super::outcome::{Finding, Outcome, Place};
+use super::pending::CommandLine;
 use super::statements::Step;
 use super::text::{Statement, parse};
 use crate::base::files;

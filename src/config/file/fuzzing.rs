@@ -1,5 +1,5 @@
 //! The body of the fuzz target for the configuration: any bytes as its text. It panics if places lie outside of the
-//! text, if two readings differ, if a complaint is more than a line, or if what is accepted could not be served.
+//! text, if two readings differ, if an error is more than a line, or if what is accepted could not be served.
 
 use crate::base::fuzzing::Input;
 use crate::settings::Address;
@@ -67,16 +67,16 @@ fn read(data: &[u8]) {
     findings.extend(more);
     check_places(data, &findings);
     let outcome = Outcome::new(settings, &findings);
-    for complaint in outcome.errors.iter().chain(&outcome.warnings) {
-        let is_line = complaint.to_string().bytes().all(|byte| !matches!(byte, b'\n' | b'\r' | 0));
-        assert!(is_line, "{complaint:?}");
+    for error in outcome.errors.iter().chain(&outcome.warnings) {
+        let is_line = error.to_string().bytes().all(|byte| !matches!(byte, b'\n' | b'\r' | 0));
+        assert!(is_line, "{error:?}");
     }
     assert_eq!(outcome.settings.is_none(), findings.iter().any(|finding| finding.is_error));
     let Some(settings) = outcome.settings else { return };
     assert!(!settings.listeners.is_empty(), "there is a way in");
     for listener in &settings.listeners {
-        assert!(listener.rules.versions.contains(&true), "some version is spoken");
-        assert!(listener.rules.packet_size <= settings.limits.packet_size);
+        assert!(listener.options.versions.contains(&true), "some version is spoken");
+        assert!(listener.options.packet_size <= settings.limits.packet_size);
         let is_local = matches!(listener.address, Address::Loopback { .. });
         let is_said = String::from_utf8_lossy(data).contains("allow_anonymous");
         assert!(is_local || is_said || !listener.security.allows_anonymous, "nobody is let in by accident");

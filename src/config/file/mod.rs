@@ -14,12 +14,12 @@ mod build;
 mod changes;
 mod check;
 mod conflicts;
-mod drafts;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod keywords;
 mod outcome;
+mod pending;
 mod statements;
 mod text;
 mod values;
@@ -28,9 +28,9 @@ pub use build::settle;
 #[cfg(feature = "system")]
 pub use changes::changes;
 pub use check::{Checked, check};
-pub use drafts::{CommandLine, Verbosity};
 pub use files::load;
 pub use outcome::{Finding, Outcome, Place};
+pub use pending::{CommandLine, Verbosity};
 pub use statements::Step;
 pub use text::{Statement, parse};
 pub use values::{MEMORY_LIMIT_MINIMUM, bytes};

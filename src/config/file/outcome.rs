@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::base::escape::Escaped;
-use crate::settings::{COMPLAINTS_MAXIMUM, Complaint, Settings};
+use crate::settings::{CONFIG_ERRORS_MAXIMUM, ConfigError, Settings};
 
 /// Where something stands: line and column count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +54,12 @@ impl Finding {
         Self { place: place.clone(), is_error: false, text: text.into() }
     }
 
-    fn complaint(&self) -> Complaint {
+    fn config_error(&self) -> ConfigError {
         let place = match self.place.line {
             0 => Escaped(&self.place.file).to_string(),
             _ => self.place.to_string(),
         };
-        Complaint::new(place, Escaped(&self.text).to_string())
+        ConfigError::new(place, Escaped(&self.text).to_string())
     }
 }
 
@@ -69,9 +69,9 @@ pub struct Outcome {
     /// The settings; `None` if there are errors.
     pub settings: Option<Settings>,
     /// What has to be put right first, in the order of the lines.
-    pub errors: Vec<Complaint>,
+    pub errors: Vec<ConfigError>,
     /// What the operator should look at, in the order of the lines.
-    pub warnings: Vec<Complaint>,
+    pub warnings: Vec<ConfigError>,
 }
 
 impl Outcome {
@@ -82,17 +82,17 @@ impl Outcome {
                 files.push(finding.place.file.clone());
             }
         }
-        let errors = complaints(findings, &files, true);
+        let errors = config_errors(findings, &files, true);
         Self {
             settings: errors.is_empty().then_some(settings),
             errors,
-            warnings: complaints(findings, &files, false),
+            warnings: config_errors(findings, &files, false),
         }
     }
 }
 
 /// The first findings of one kind, in the order of the files and their lines, and how many more there are.
-fn complaints(findings: &[Finding], files: &[Rc<str>], are_errors: bool) -> Vec<Complaint> {
+fn config_errors(findings: &[Finding], files: &[Rc<str>], are_errors: bool) -> Vec<ConfigError> {
     let key = |Finding { place, .. }: &Finding| {
         (files.iter().position(|file| *file == place.file), place.line, place.column)
     };
@@ -100,14 +100,14 @@ fn complaints(findings: &[Finding], files: &[Rc<str>], are_errors: bool) -> Vec<
     let mut left = 0_usize;
     for finding in findings.iter().filter(|finding| finding.is_error == are_errors) {
         first.insert(first.partition_point(|other| key(other) <= key(finding)), finding);
-        if first.len() > COMPLAINTS_MAXIMUM {
+        if first.len() > CONFIG_ERRORS_MAXIMUM {
             first.pop();
             left += 1;
         }
     }
-    let mut complaints: Vec<Complaint> = first.iter().map(|finding| finding.complaint()).collect();
+    let mut errors: Vec<ConfigError> = first.iter().map(|finding| finding.config_error()).collect();
     if let Some(last) = first.last().filter(|_| left > 0) {
-        complaints.push(Complaint::new(last.place.file.to_string(), format!("{left} more were left out")));
+        errors.push(ConfigError::new(last.place.file.to_string(), format!("{left} more were left out")));
     }
-    complaints
+    errors
 }

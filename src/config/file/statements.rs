@@ -1,8 +1,8 @@
-//! Statements to drafts: which each is about, and what its keyword may be given.
+//! Statements to pending: which each is about, and what its keyword may be given.
 
-use super::drafts::{Drafts, ListenerDraft, Target};
 use super::keywords::{Form, Keyword, Meaning, Scope, Setting, Special};
 use super::outcome::{Finding, Place};
+use super::pending::{Pending, PendingListener, Target};
 use super::text::Statement;
 
 /// One step through the files of a configuration.
@@ -17,9 +17,9 @@ pub enum Step {
 }
 
 /// Everything that is said, and what is wrong with it by itself.
-pub(super) fn drafts(steps: &[Step]) -> (Drafts, Vec<Finding>) {
+pub(super) fn pending(steps: &[Step]) -> (Pending, Vec<Finding>) {
     let mut settler = Settler {
-        drafts: Drafts::new(),
+        pending: Pending::new(),
         per_listener: None,
         findings: Vec::new(),
         open: Open::default(),
@@ -32,7 +32,7 @@ pub(super) fn drafts(steps: &[Step]) -> (Drafts, Vec<Finding>) {
             Step::Leave => settler.open = settler.outer.take().unwrap_or_default(),
         }
     }
-    (settler.drafts, settler.findings)
+    (settler.pending, settler.findings)
 }
 
 /// What is open in a file.
@@ -46,7 +46,7 @@ struct Open {
 
 /// Everything that has been said so far.
 struct Settler {
-    drafts: Drafts,
+    pending: Pending,
     /// Where `per_listener_settings true` stands.
     per_listener: Option<Place>,
     findings: Vec<Finding>,
@@ -74,9 +74,9 @@ impl Settler {
         }
     }
 
-    /// Checks a value and hands it to the draft that it is for.
+    /// Checks a value and hands it to the pending that it is for.
     fn set(&mut self, setting: &Setting, statement: &Statement) {
-        let Self { drafts: Drafts { globals, security: common, unnamed, listeners }, findings, .. } = self;
+        let Self { pending: Pending { globals, security: common, unnamed, listeners }, findings, .. } = self;
         let is_named = self.open.listener.is_some();
         let listener = self.open.listener.map_or(unnamed, |index| &mut listeners[index]);
         let security = match &self.per_listener {
@@ -139,7 +139,7 @@ impl Settler {
             .and_then(|port| u16::try_from(port).ok())
             .ok_or_else(|| wrong(statement, EXPECTED))?;
         let host = words.next();
-        let mut listener = ListenerDraft::new(Some(statement.place.clone()));
+        let mut listener = PendingListener::new(Some(statement.place.clone()));
         match host {
             None if port == 0 => return Err(wrong(statement, "the path of a socket behind '0'")),
             Some(path) if port == 0 && path.parse::<std::net::IpAddr>().is_err() => {
@@ -151,17 +151,17 @@ impl Settler {
         if let Some(more) = words.next() {
             self.findings.push(more_than_expected(statement, more));
         }
-        self.open.listener = Some(self.drafts.listeners.len());
-        self.drafts.listeners.push(listener);
+        self.open.listener = Some(self.pending.listeners.len());
+        self.pending.listeners.push(listener);
         Ok(())
     }
 
     fn say_port(&mut self, statement: &Statement) -> Result<(), Finding> {
         let port = number(statement, 1, 65_535, &mut self.findings)?;
-        if let Some(earlier) = self.drafts.unnamed.options.said.insert("port", statement.place.clone()) {
+        if let Some(earlier) = self.pending.unnamed.options.said.insert("port", statement.place.clone()) {
             self.findings.push(said_before(statement, &earlier));
         }
-        self.drafts.unnamed.port = u16::try_from(port).ok();
+        self.pending.unnamed.port = u16::try_from(port).ok();
         self.name_unnamed(statement);
         Ok(())
     }
@@ -171,17 +171,17 @@ impl Settler {
             return Err(wrong(statement, "an address"));
         }
         if let Some(earlier) =
-            self.drafts.unnamed.options.said.insert("bind_address", statement.place.clone())
+            self.pending.unnamed.options.said.insert("bind_address", statement.place.clone())
         {
             return Err(given_twice(statement, &earlier));
         }
-        self.drafts.unnamed.host = Some(statement.value.clone());
+        self.pending.unnamed.host = Some(statement.value.clone());
         self.name_unnamed(statement);
         Ok(())
     }
 
     fn name_unnamed(&mut self, statement: &Statement) {
-        self.drafts.unnamed.place.get_or_insert_with(|| statement.place.clone());
+        self.pending.unnamed.place.get_or_insert_with(|| statement.place.clone());
         self.open.listener = None;
     }
 
@@ -193,7 +193,7 @@ impl Settler {
                 self.findings.push(Finding::warning(&statement.place, text));
             }
             None if is_on => {
-                if let Some((name, earlier)) = self.drafts.security.said.first() {
+                if let Some((name, earlier)) = self.pending.security.said.first() {
                     let earlier = earlier.line_for(&statement.place);
                     let text = format!("expected before '{name}' of {earlier}, which it is about");
                     return Err(Finding::error(&statement.place, text));

@@ -6,7 +6,7 @@ use super::keywords::{Keyword, find, keywords};
 use super::outcome::{Finding, Place};
 use crate::base::escape::keyword_in;
 use crate::protocol::utf8::is_sound_character;
-use crate::settings::COMPLAINTS_MAXIMUM;
+use crate::settings::CONFIG_ERRORS_MAXIMUM;
 
 /// Bytes of a line that are read; a longer one is an error.
 const LINE_MAXIMUM: usize = 16 * 1024;
@@ -90,7 +90,7 @@ fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<S
     }
     let Some(keyword) = find(word) else {
         // Nobody reads on, and to guess takes time.
-        let is_guessed = findings.len() < COMPLAINTS_MAXIMUM;
+        let is_guessed = findings.len() < CONFIG_ERRORS_MAXIMUM;
         findings.push(Finding::error(&place, unknown(word, is_guessed)));
         return None;
     };
@@ -156,7 +156,7 @@ mod tests {
         statements.remove(0)
     }
 
-    fn complaint(text: &[u8]) -> String {
+    fn config_error(text: &[u8]) -> String {
         let (statements, findings) = parse(text, "f");
         assert_eq!((statements.len(), findings.len()), (0, 1), "{findings:?}");
         format!("{}: {}", findings[0].place, findings[0].text)
@@ -180,22 +180,28 @@ mod tests {
 
     #[test]
     fn what_is_no_statement_is_told() {
-        assert_eq!(complaint(b"listner 1883"), "f:1:1: unknown keyword 'listner', did you mean 'listener'?");
-        assert_eq!(complaint(b"Listener 1"), "f:1:1: unknown keyword 'Listener', did you mean 'listener'?");
         assert_eq!(
-            complaint(b"port=1883"),
+            config_error(b"listner 1883"),
+            "f:1:1: unknown keyword 'listner', did you mean 'listener'?"
+        );
+        assert_eq!(
+            config_error(b"Listener 1"),
+            "f:1:1: unknown keyword 'Listener', did you mean 'listener'?"
+        );
+        assert_eq!(
+            config_error(b"port=1883"),
             "f:1:1: there is no space behind 'port', expected one before its value"
         );
-        assert_eq!(complaint(b"\n [broker]"), "f:2:2: unknown keyword, expected one of mosquitto.conf");
+        assert_eq!(config_error(b"\n [broker]"), "f:2:2: unknown keyword, expected one of mosquitto.conf");
         assert_eq!(
-            complaint(b"somebody:$7$101$c2VjcmV0"),
+            config_error(b"somebody:$7$101$c2VjcmV0"),
             "f:1:1: unknown keyword 'somebody', expected one of mosquitto.conf"
         );
-        assert_eq!(complaint(b"user \xc3\xa4\xe4"), "f:1:7: this is not UTF-8, expected text in UTF-8");
+        assert_eq!(config_error(b"user \xc3\xa4\xe4"), "f:1:7: this is not UTF-8, expected text in UTF-8");
         for text in [&b"user a\0"[..], b"user a\xc2\x9f", b"user a\xef\xb7\x90", b"user a\xef\xbf\xbe"] {
-            assert_eq!(complaint(text), "f:1:7: a control character or a non-character, expected text");
+            assert_eq!(config_error(text), "f:1:7: a control character or a non-character, expected text");
         }
-        assert!(complaint(&[b'a'; 20_000]).contains("20000 bytes"));
+        assert!(config_error(&[b'a'; 20_000]).contains("20000 bytes"));
     }
 
     #[test]

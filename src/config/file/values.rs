@@ -6,7 +6,7 @@ use crate::protocol::proxy::Proxy;
 use crate::protocol::topic::TopicName;
 use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnDamage};
 
-use super::drafts::WEBSOCKET_HEADERS;
+use super::pending::WEBSOCKET_HEADERS;
 
 /// The least memory that holds the largest packet and lets anybody in.
 pub const MEMORY_LIMIT_MINIMUM: usize = 4 * 1024 * 1024;
@@ -207,7 +207,7 @@ pub(super) const fn proxy(number: i64) -> Proxy {
 }
 
 /// What a drawn Client Identifier may begin with.
-pub(super) fn drawn_prefix(text: &str) -> Result<Box<str>, &'static str> {
+pub(super) fn auto_id_prefix(text: &str) -> Result<Box<str>, &'static str> {
     if text.len() > 50 { Err("at most 50 bytes") } else { Ok(text.into()) }
 }
 

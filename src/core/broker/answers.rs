@@ -81,7 +81,7 @@ impl Broker {
             && self.clients.sessions[session]
                 .outgoing
                 .as_ref()
-                .is_some_and(|outgoing| !outgoing.replays.is_empty())
+                .is_some_and(|outgoing| !outgoing.retained_sends.is_empty())
         {
             self.list(session);
         }

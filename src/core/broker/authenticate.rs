@@ -51,7 +51,7 @@ impl Broker {
     }
 
     /// A packet between a CONNECT with a method and its CONNACK: AUTH to go on or DISCONNECT [MQTT-3.1.2-30].
-    pub(super) fn work_off_between(
+    pub(super) fn process_between(
         &mut self,
         id: ConnectionId,
         packet: Packet<'_>,

@@ -20,14 +20,14 @@ impl Broker {
     }
 
     /// Whether everything is durable that is to be persisted and that there is room for.
-    pub fn is_written_down(&self) -> bool {
+    pub fn is_durable(&self) -> bool {
         self.persistence.journal.as_ref().is_none_or(|journal| journal.is_empty())
     }
 
     /// What there is to be persisted is due now, however long it could wait.
-    pub fn write_down(&mut self, now: Time) {
+    pub fn persist(&mut self, now: Time) {
         if let Some(journal) = &mut self.persistence.journal {
-            journal.write_down(now);
+            journal.persist(now);
         }
     }
 
@@ -64,7 +64,7 @@ impl Broker {
 
     /// Lets everything go on that has waited for what is durable now.
     pub(super) fn go_on(&mut self) {
-        self.uncork();
+        self.release_withheld();
         let Some(journal) = &mut self.persistence.journal else { return };
         let answering = journal.answers.connections();
         self.turn.take(answering.len() / steps::COPIED_PER_STEP);
@@ -86,9 +86,9 @@ impl Broker {
     }
 
     /// Releases what was held back for connections that have waited long enough.
-    pub(super) fn uncork(&mut self) {
+    pub(super) fn release_withheld(&mut self) {
         let Some(journal) = &mut self.persistence.journal else { return };
-        for id in journal.take_uncorked() {
+        for id in journal.take_released() {
             self.turn.take(steps::PACKET);
             if let Some(connection) = self.connections.find_mut(id) {
                 connection.outbox.wake(&mut self.output.sender.dirty);

@@ -1,12 +1,12 @@
 //! Deliveries of QoS 1 and 2 begin: the message gets its Packet Identifier, is sent, and is in flight from then on.
 
 use super::Broker;
-use super::deliver::Share;
+use super::deliver::DeliveryOptions;
 use super::output::Statistics;
 use super::send::Sender;
 use crate::base::time::Time;
 use crate::core::connection::Connection;
-use crate::core::message::Keepable;
+use crate::core::message::Outbound;
 use crate::core::session::{Outgoing, Session};
 use crate::core::slots::SessionId;
 use crate::protocol::codec::{Delivery, QoS};
@@ -28,10 +28,10 @@ impl Broker {
     pub(super) fn begin_at_once(
         &mut self,
         session: SessionId,
-        keepable: &mut Keepable<'_>,
-        share: Share<'_>,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
     ) -> bool {
-        let must_prepare = self.persistence.must_prepare(session, share.qos);
+        let must_prepare = self.persistence.must_prepare(session, options.qos);
         let state = &mut self.clients.sessions[session];
         let Some(id) = state.connection() else { return false };
         let connection = &mut self.connections[id];
@@ -41,7 +41,7 @@ impl Broker {
         if must_prepare {
             let is_possible = state.outgoing_mut().may_prepare();
             match is_possible {
-                true => self.prepare(session, keepable, share),
+                true => self.prepare(session, outbound, options),
                 false => self.wait_for_place(session),
             }
             return is_possible;
@@ -60,10 +60,10 @@ impl Broker {
             &mut self.output.sender,
             &mut self.output.statistics,
             self.clock.now,
-            keepable,
-            share,
+            outbound,
+            options,
         );
-        self.has_begun(session, keepable, share, begun);
+        self.has_begun(session, outbound, options, begun);
         true
     }
 
@@ -80,9 +80,14 @@ impl Broker {
     }
 
     /// Begins the delivery of a copy whose turn it is.
-    pub(super) fn begin(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
-        if self.persistence.must_prepare(session, share.qos) {
-            self.prepare(session, keepable, share);
+    pub(super) fn begin(
+        &mut self,
+        session: SessionId,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
+    ) {
+        if self.persistence.must_prepare(session, options.qos) {
+            self.prepare(session, outbound, options);
             return;
         }
         let state = &mut self.clients.sessions[session];
@@ -93,37 +98,48 @@ impl Broker {
             &mut self.output.sender,
             &mut self.output.statistics,
             self.clock.now,
-            keepable,
-            share,
+            outbound,
+            options,
         );
-        self.has_begun(session, keepable, share, begun);
+        self.has_begun(session, outbound, options, begun);
     }
 
     /// Does what follows from a delivery that was to begin.
     #[inline(always)]
-    fn has_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>, begun: Begun) {
+    fn has_begun(
+        &mut self,
+        session: SessionId,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
+        begun: Begun,
+    ) {
         match begun {
             Begun::First => self.arm_retry(session),
             Begun::Behind => {}
             Begun::Oversized => {
-                self.clients.sessions[session].outgoing_mut().let_go(share.number);
+                self.clients.sessions[session].outgoing_mut().let_go(options.number);
                 return;
             }
         }
         if self.persistence.journal.is_some() {
-            self.keep_begun(session, keepable, share);
+            self.persist_begun(session, outbound, options);
         }
     }
 
     /// Keeps the copy whose delivery has begun last.
     #[inline(never)]
-    fn keep_begun(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
+    fn persist_begun(
+        &mut self,
+        session: SessionId,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
+    ) {
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let identifier = outgoing.identifier_of(outgoing.in_flight().len() - 1);
-        let begun = (share.qos == QoS::AtLeastOnce).then_some(identifier);
-        let Some(number) = self.keep_copy(session, keepable, share, begun) else { return };
+        let begun = (options.qos == QoS::AtLeastOnce).then_some(identifier);
+        let Some(number) = self.persist_copy(session, outbound, options, begun) else { return };
         self.clients.sessions[session].outgoing_mut().number_last(number);
-        if share.qos == QoS::ExactlyOnce {
+        if options.qos == QoS::ExactlyOnce {
             self.record_delivery(session, identifier, number, false);
         }
     }
@@ -137,22 +153,22 @@ fn begin_on(
     sender: &mut Sender,
     statistics: &mut Statistics,
     now: Time,
-    keepable: &mut Keepable<'_>,
-    share: Share<'_>,
+    outbound: &mut Outbound<'_>,
+    options: DeliveryOptions<'_>,
 ) -> Begun {
     let outgoing: &mut Outgoing = state.outgoing.get_or_insert_default();
     let identifier = outgoing.next_identifier();
-    let delivery = match share.qos {
+    let delivery = match options.qos {
         QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
         _ => Delivery::AtLeastOnce(identifier),
     };
-    if sender.publish(connection, &state.client_identifier, keepable, share.with(delivery), now).is_err() {
+    if sender.publish(connection, &state.client_identifier, outbound, options.with(delivery), now).is_err() {
         statistics.oversized += 1;
         return Begun::Oversized;
     }
-    statistics.sent.count(1, keepable.publication.payload.len());
-    let message = keepable.message(&mut sender.spares).clone();
-    let queued = share.queued(message, &mut sender.identifiers);
+    statistics.sent.count(1, outbound.publication.payload.len());
+    let message = outbound.message(&mut sender.spares).clone();
+    let queued = options.queued(message, &mut sender.identifiers);
     outgoing.begin(queued, now, connection.outbox.end());
     if outgoing.is_first_at(now) { Begun::First } else { Begun::Behind }
 }

@@ -14,7 +14,7 @@
 
 use super::Broker;
 use super::clock::Timer;
-use super::matches::Matches;
+use super::match_cache::MatchCache;
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::Duration;
 use crate::core::limits::{COPIED_AHEAD_MAXIMUM, COPIED_AHEAD_MINIMUM};
@@ -75,12 +75,12 @@ impl Broker {
 
     /// Whether so much of the budget is used that load is shed.
     pub fn is_under_pressure(&self) -> bool {
-        !self.is_relaxed(0)
+        !self.has_memory_for(0)
     }
 
     /// Whether so little of the budget would be used with `more` bytes held that nothing at all is shed.
     #[inline]
-    pub(super) fn is_relaxed(&self, more: usize) -> bool {
+    pub(super) fn has_memory_for(&self, more: usize) -> bool {
         self.options.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
     }
 
@@ -128,7 +128,7 @@ impl Broker {
 
     /// Bytes that a link may copy from its outbox ahead of what its socket takes.
     pub fn copied_ahead(&self) -> usize {
-        if self.is_relaxed(0) { COPIED_AHEAD_MAXIMUM } else { COPIED_AHEAD_MINIMUM }
+        if self.has_memory_for(0) { COPIED_AHEAD_MAXIMUM } else { COPIED_AHEAD_MINIMUM }
     }
 
     /// Notices that a peak is over.
@@ -149,7 +149,7 @@ impl Broker {
         self.output.sender.spares = Spares::default();
         self.output.sender.identifiers = LatestIdentifiers::default();
         self.output.sender.dirty.forget_spares(0);
-        self.routing.matches = Matches::default();
+        self.routing.match_cache = MatchCache::default();
         self.tell_all_anew();
         self.count();
         self.budget.peak = Peak { highest: memory::held(), is_over: false };
@@ -158,7 +158,7 @@ impl Broker {
     /// Counts what grows without counting itself: slabs, the wheel, the trie and the sets.
     pub(super) fn count(&mut self) {
         self.output.sender.encoder.forget_huge();
-        self.output.sender.binds_aliases = self.is_relaxed(0);
+        self.output.sender.binds_aliases = self.has_memory_for(0);
         if let Some(journal) = &mut self.persistence.journal {
             journal.count();
         }
@@ -170,7 +170,7 @@ impl Broker {
                 + self.clients.admission.memory()
                 + self.routing.trie.memory()
                 + self.retention.retained.overhead()
-                + self.routing.matches.memory()
+                + self.routing.match_cache.memory()
                 + self.waiting.memory(),
         );
     }
@@ -191,7 +191,7 @@ impl Broker {
         self.connections.iter().for_each(|(_, connection)| connection.audit(&mut audit));
         self.clients.sessions.iter().for_each(|(_, session)| session.audit(&mut audit));
         self.routing.groups.iter().for_each(|(_, group)| audit.add(group.memory()));
-        self.routing.matches.remembered().for_each(|matched| matched.audit(&mut audit));
+        self.routing.match_cache.remembered().for_each(|matched| matched.audit(&mut audit));
         self.waiting.audit(&mut audit);
         assert_eq!(audit.bytes(), memory::held(), "what is counted is what is there");
     }

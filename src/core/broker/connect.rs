@@ -1,4 +1,4 @@
-//! CONNECT: nothing of it takes effect before its client is authenticated. The order is: authenticate, authorise
+//! CONNECT: nothing of it takes effect before its client is authenticated. The order is: authenticate, authorize
 //! the Will, take the session over, apply.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use log::info;
 use super::budget::Pressure;
 use super::clock::Timer;
 use super::decisions::Decisions;
-use super::rules::{Claim, Refusal, granted_keep_alive, mounted_name};
+use super::listener_options::{Claim, Refusal, granted_keep_alive, mounted_name};
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
@@ -36,8 +36,8 @@ impl Broker {
         packet: &[u8],
         decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
-        let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
-        self.negotiate(id, connect, &rules);
+        let options = Rc::clone(self.options.listeners.of(self.connections[id].listener));
+        self.negotiate(id, connect, &options);
         match connect.properties.authentication_method() {
             Some(method) => self.begin_authentication(id, method, connect, packet, decisions),
             None => self.decide_connect(id, connect, decisions),
@@ -52,10 +52,10 @@ impl Broker {
         connect: &Connect<'_>,
         decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
-        let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
-        let mounted = connect.will.and_then(|will| mounted_name(&rules, will.topic));
+        let options = Rc::clone(self.options.listeners.of(self.connections[id].listener));
+        let mounted = connect.will.and_then(|will| mounted_name(&options, will.topic));
         match with_will_topic(connect, mounted.as_deref()) {
-            Ok(connect) => self.decide_mounted(id, &connect, &rules, decisions),
+            Ok(connect) => self.decide_mounted(id, &connect, &options, decisions),
             Err((reason, what)) => {
                 self.refuse(id, reason, what);
                 Ok(Step::Ended)
@@ -68,11 +68,11 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         connect: &Connect<'_>,
-        rules: &ListenerOptions,
+        options: &ListenerOptions,
         decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
         let identity = self.connections[id].certificate();
-        let decision = match self.claim(rules, identity.as_deref(), connect, decisions) {
+        let decision = match self.claim(options, identity.as_deref(), connect, decisions) {
             Err(refusal) => Err(refusal),
             Ok(claim) => {
                 let claim = Claim { is_proved: self.is_proved(id, claim.user_name), ..claim };
@@ -97,7 +97,7 @@ impl Broker {
                 }
                 Ok(Step::Ended)
             }
-            Ok(claim) => self.admit(id, &claim, rules, connect),
+            Ok(claim) => self.admit(id, &claim, options, connect),
         }
     }
 
@@ -106,10 +106,10 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         claim: &Claim<'_>,
-        rules: &ListenerOptions,
+        options: &ListenerOptions,
         connect: &Connect<'_>,
     ) -> Result<Step, Fault> {
-        let properties = self.connack_properties(id, &claim.client_identifier, rules, connect);
+        let properties = self.connack_properties(id, &claim.client_identifier, options, connect);
         let mut connack = ConnAck { session_present: false, code: 0, properties: properties.properties() };
         if !self.has_room_for(id, &Packet::ConnAck(connack)) {
             // Told before anything has taken effect: no DISCONNECT may come before a CONNACK [MQTT-3.14.0-1].
@@ -120,7 +120,7 @@ impl Broker {
         let former = self.former(claim, connect, id);
         let (session, is_present) = self.take_session(id, &claim.client_identifier, connect);
         self.apply(id, session, claim, connect);
-        self.keep_connected(id, session, former);
+        self.persist_connected(id, session, former);
         info!(target: "connection",
             "New client connected from {} as {} (p{}, c{}, k{}{}).",
             self.connections[id].peer(),
@@ -141,16 +141,16 @@ impl Broker {
     }
 
     /// Puts what the CONNECT says of the connection alone into it; a refusal heeds that too.
-    pub(super) fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>, rules: &ListenerOptions) {
+    pub(super) fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>, options: &ListenerOptions) {
         let is_v5 = connect.version == ProtocolVersion::V5;
         let properties = connect.properties;
         let connection = &mut self.connections[id];
         connection.version = connect.version;
         connection.is_bridge = connect.is_bridge;
-        connection.keep_alive = granted_keep_alive(rules, connect.keep_alive);
+        connection.keep_alive = granted_keep_alive(options, connect.keep_alive);
         connection.extension = is_v5.then(|| {
             let accepted = properties.topic_alias_maximum().unwrap_or(0);
-            let aliases = accepted.min(rules.outbound_topic_alias_maximum);
+            let aliases = accepted.min(options.outbound_topic_alias_maximum);
             Box::new(Extension {
                 maximum_packet_size: properties
                     .maximum_packet_size()
@@ -226,7 +226,7 @@ impl Broker {
             match self.ask(decisions, 1, id, &client, question)? {
                 // It is not published then; but mosquitto lets such a bridge in, whose rules seldom speak of it.
                 Verdict::Refused(_) if will.topic.is_about_a_bridge() => decisions.denial = None,
-                Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorised"))),
+                Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorized"))),
                 _ if is_ours => {
                     return Some(Err((ReasonCode::NotAuthorized, "the Will is for a $SYS topic")));
                 }
@@ -356,7 +356,7 @@ impl Broker {
             connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.options.limits.in_flight);
         session.resume(window);
         let latest = self.retention.retained.latest();
-        session.outgoing.iter_mut().for_each(|outgoing| outgoing.replays.resume(latest));
+        session.outgoing.iter_mut().for_each(|outgoing| outgoing.retained_sends.resume(latest));
         self.clients.connected += 1;
         let queues = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.holds_at_most_once());
         let connection = &mut self.connections[id];
@@ -377,7 +377,7 @@ impl Broker {
         let has_state = !session.subscriptions.is_empty() || session.outgoing.is_some();
         if is_other && has_state {
             self.judge_anew(session_id);
-            self.routing.matches = Default::default();
+            self.routing.match_cache = Default::default();
         }
     }
 
@@ -419,7 +419,7 @@ impl Broker {
         &self,
         id: ConnectionId,
         client_identifier: &str,
-        rules: &ListenerOptions,
+        options: &ListenerOptions,
         connect: &Connect<'_>,
     ) -> PropertyBuffer {
         let mut properties = PropertyBuffer::default();
@@ -431,21 +431,21 @@ impl Broker {
             properties.push(Property::SessionExpiryInterval(expiry_interval));
         }
         properties.push(Property::ReceiveMaximum(self.options.limits.receive_maximum));
-        if rules.maximum_qos < QoS::ExactlyOnce {
+        if options.maximum_qos < QoS::ExactlyOnce {
             // [MQTT-3.2.2-9]
-            properties.push(Property::MaximumQoS(rules.maximum_qos));
+            properties.push(Property::MaximumQoS(options.maximum_qos));
         }
         if !self.options.switches.retain_available {
             properties.push(Property::RetainAvailable(false));
         }
-        if let Ok(size) = u32::try_from(self.options.limits.packet_size.min(rules.packet_size)) {
+        if let Ok(size) = u32::try_from(self.options.limits.packet_size.min(options.packet_size)) {
             properties.push(Property::MaximumPacketSize(size));
         }
         if connect.client_identifier.is_empty() {
             // [MQTT-3.2.2-16]
             properties.push(Property::AssignedClientIdentifier(client_identifier));
         }
-        properties.push(Property::TopicAliasMaximum(rules.topic_alias_maximum));
+        properties.push(Property::TopicAliasMaximum(options.topic_alias_maximum));
         let keep_alive = self.connections[id].keep_alive;
         if keep_alive != connect.keep_alive {
             // [MQTT-3.1.2-21]

@@ -2,13 +2,13 @@
 //! when its session needs it no longer.
 
 use super::Broker;
-use super::deliver::Share;
+use super::deliver::DeliveryOptions;
 use crate::base::planted::{self, is_planted};
 use crate::base::time::Time;
 use crate::core::journal::{
     CopyForm, Journal, MessageNumber, Recipient, Record, SessionNumber, StoredDelivery, Urgency,
 };
-use crate::core::message::{Keepable, Message};
+use crate::core::message::{Message, Outbound};
 use crate::core::session::Queued;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::GroupId;
@@ -34,48 +34,53 @@ pub(super) fn queued(
 impl Broker {
     /// Keeps a session's copy of the current message, if the session is kept, and tells its number. A copy that is
     /// kept already has one. If its QoS 1 delivery has begun, that is kept too, with its Packet Identifier.
-    pub(super) fn keep_copy(
+    pub(super) fn persist_copy(
         &mut self,
         session: SessionId,
-        keepable: &mut Keepable<'_>,
-        share: Share<'_>,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
         begun: Option<PacketIdentifier>,
     ) -> Option<MessageNumber> {
         let journal = self.persistence.journal.as_mut()?;
         let number = journal.number_of(session)?;
-        if let Some(message) = share.number {
+        if let Some(message) = options.number {
             begun.into_iter().for_each(|identifier| journal.begin_delivery(message, number, identifier));
-            return share.number;
+            return options.number;
         }
         let form = CopyForm {
-            qos: share.qos,
-            retain: share.retain,
-            identifiers: self.output.sender.identifiers.share(share.identifiers).portable(),
-            group: share.group.and_then(|id| self.routing.groups.find_mut(id)).map(|group| {
+            qos: options.qos,
+            retain: options.retain,
+            identifiers: self.output.sender.identifiers.share(options.identifiers).portable(),
+            group: options.group.and_then(|id| self.routing.groups.find_mut(id)).map(|group| {
                 let filter = group.filter;
                 group.text(|| self.routing.trie.pattern(filter))
             }),
         };
         let recipient = Recipient { session: number, form, identifier: begun };
         let message = journal.messages.add(
-            keepable.message(&mut self.output.sender.spares),
+            outbound.message(&mut self.output.sender.spares),
             recipient,
-            share.group.is_some(),
+            options.group.is_some(),
         );
-        let urgency = if share.qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
+        let urgency = if options.qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
         journal.hurry(urgency, self.clock.now);
         Some(message)
     }
 
     /// Gives a QoS 2 copy its Packet Identifier; it is sent when that is durable.
-    pub(super) fn prepare(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) {
-        let Some(message) = self.keep_copy(session, keepable, share, None) else { return };
+    pub(super) fn prepare(
+        &mut self,
+        session: SessionId,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
+    ) {
+        let Some(message) = self.persist_copy(session, outbound, options, None) else { return };
         let Some(journal) = &mut self.persistence.journal else { return };
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let identifier = outgoing.next_identifier();
-        let share = Share { number: Some(message), ..share };
-        let queued = share.queued(
-            keepable.message(&mut self.output.sender.spares).clone(),
+        let options = DeliveryOptions { number: Some(message), ..options };
+        let queued = options.queued(
+            outbound.message(&mut self.output.sender.spares).clone(),
             &mut self.output.sender.identifiers,
         );
         outgoing.prepare(queued, self.clock.now, journal.awaited_batch());

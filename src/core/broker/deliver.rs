@@ -11,7 +11,7 @@ use crate::base::escape::Escaped;
 use crate::base::memory;
 use crate::base::planted::{self, is_planted};
 use crate::core::journal::MessageNumber;
-use crate::core::message::{Keepable, Message, Naming, Publication, ReceiverCopy};
+use crate::core::message::{Message, Naming, Outbound, Publication, ReceiverCopy};
 use crate::core::session::{Presence, Queued};
 use crate::core::shared_subscription::LOOKS_MAXIMUM;
 use crate::core::slots::{ConnectionId, SessionId};
@@ -23,7 +23,7 @@ const FEW: usize = 16;
 
 /// One receiver's copy before it has a Packet Identifier.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Share<'a> {
+pub(super) struct DeliveryOptions<'a> {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) identifiers: &'a [u32],
@@ -103,22 +103,22 @@ impl Broker {
     #[inline]
     pub(super) fn route(
         &mut self,
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
         publisher: Option<SessionId>,
         matched: &Matched,
     ) -> Routed {
         self.output.sender.encoder.begin();
-        self.turn.take(matched.subscribers().len() * steps::delivery(keepable.publication.qos));
+        self.turn.take(matched.subscribers().len() * steps::delivery(outbound.publication.qos));
         // What grows for a few is little.
         let held = (matched.subscribers().len() > FEW).then(memory::held);
         let mut routed = Routed::default();
         if matched.has_runs() {
             for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
-                routed.count(self.deliver_run(run, keepable, publisher));
+                routed.count(self.deliver_run(run, outbound, publisher));
             }
         } else {
             for subscriber in matched.subscribers() {
-                routed.count(self.deliver_alone(subscriber, keepable, publisher));
+                routed.count(self.deliver_alone(subscriber, outbound, publisher));
             }
         }
         if let Some(held) = held {
@@ -129,20 +129,20 @@ impl Broker {
 
     /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there
     /// is no room.
-    pub(super) fn retain(&mut self, keepable: &mut Keepable<'_>) -> bool {
-        let publication = keepable.publication;
+    pub(super) fn retain(&mut self, outbound: &mut Outbound<'_>) -> bool {
+        let publication = outbound.publication;
         if publication.payload.is_empty() {
             // It is never stored itself [MQTT-3.3.1-7].
             if self.retention.retained.clear(publication.topic) {
-                self.keep_retained(publication.topic, publication.qos);
+                self.persist_retained(publication.topic, publication.qos);
             }
             return true;
         }
         if !self.can_retain(&publication) {
             return false;
         }
-        self.retention.retained.set(keepable.message(&mut self.output.sender.spares).clone());
-        self.keep_retained(publication.topic, publication.qos);
+        self.retention.retained.set(outbound.message(&mut self.output.sender.spares).clone());
+        self.persist_retained(publication.topic, publication.qos);
         self.sweep_later();
         true
     }
@@ -165,32 +165,32 @@ impl Broker {
     fn deliver_alone(
         &mut self,
         &Subscriber { target, terms }: &Subscriber,
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
         publisher: Option<SessionId>,
     ) -> Option<bool> {
         let session = match target {
             Target::Session(session) => session,
-            Target::Group(group) => return self.deliver_to_group(group, keepable),
+            Target::Group(group) => return self.deliver_to_group(group, outbound),
         };
-        let qos = self.delivered_qos(session, terms.qos(), keepable.publication.qos);
-        let may_be_original = qos == QoS::AtMostOnce && terms.are_plain() && keepable.has_original();
-        if may_be_original && self.hand_on(session, keepable) {
+        let qos = self.delivered_qos(session, terms.qos(), outbound.publication.qos);
+        let may_be_original = qos == QoS::AtMostOnce && terms.are_plain() && outbound.has_original();
+        if may_be_original && self.forward(session, outbound) {
             return Some(true);
         }
         if terms.no_local() && publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored) {
             return None;
         }
         let identifier = terms.identifier();
-        let share = Share {
+        let options = DeliveryOptions {
             qos,
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-            retain: terms.retain_as_published() && keepable.publication.retain,
+            retain: terms.retain_as_published() && outbound.publication.retain,
             identifiers: identifier.as_slice(),
             group: None,
             number: None,
             dup: false,
         };
-        self.deliver(session, keepable, share)
+        self.deliver(session, outbound, options)
     }
 
     /// Delivers once for several subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
@@ -198,11 +198,11 @@ impl Broker {
     pub(super) fn deliver_run(
         &mut self,
         run: &[Subscriber],
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
         publisher: Option<SessionId>,
     ) -> Option<bool> {
         let [Subscriber { target: Target::Session(session), .. }, _, ..] = *run else {
-            return self.deliver_alone(run.first()?, keepable, publisher);
+            return self.deliver_alone(run.first()?, outbound, publisher);
         };
         let is_own = publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored);
         let mut wanted = run.iter().map(|entry| entry.terms).filter(|terms| !(is_own && terms.no_local()));
@@ -214,43 +214,48 @@ impl Broker {
             as_published |= terms.retain_as_published();
             identifiers.extend(terms.identifier());
         }
-        let share = Share {
-            qos: self.delivered_qos(session, qos, keepable.publication.qos),
+        let options = DeliveryOptions {
+            qos: self.delivered_qos(session, qos, outbound.publication.qos),
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-            retain: as_published && keepable.publication.retain,
+            retain: as_published && outbound.publication.retain,
             identifiers: &identifiers,
             group: None,
             number: None,
             dup: false,
         };
-        self.deliver(session, keepable, share)
+        self.deliver(session, outbound, options)
     }
 
     /// Delivers one copy; false if there was no room for it, `None` if the session is over.
     pub(super) fn deliver(
         &mut self,
         session: SessionId,
-        keepable: &mut Keepable<'_>,
-        share: Share<'_>,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
     ) -> Option<bool> {
-        if share.qos == QoS::AtMostOnce {
-            return self.deliver_at_most_once(session, keepable, share);
+        if options.qos == QoS::AtMostOnce {
+            return self.deliver_at_most_once(session, outbound, options);
         }
-        let length = keepable.publication.length();
-        let is_affordable = self.is_relaxed(length) || self.pressure(length) < Pressure::Full;
-        match is_affordable && self.begin_at_once(session, keepable, share) {
+        let length = outbound.publication.length();
+        let is_affordable = self.has_memory_for(length) || self.pressure(length) < Pressure::Full;
+        match is_affordable && self.begin_at_once(session, outbound, options) {
             true => Some(true),
-            false => self.queue(session, keepable, share),
+            false => self.queue(session, outbound, options),
         }
     }
 
     /// Lets a copy wait in the session's queue; false if there is no room for it, `None` if the session is over.
     #[inline(never)]
-    fn queue(&mut self, session: SessionId, keepable: &mut Keepable<'_>, share: Share<'_>) -> Option<bool> {
+    fn queue(
+        &mut self,
+        session: SessionId,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
+    ) -> Option<bool> {
         // What no client is promised does not take the room that is left on disk.
-        let is_left_out = share.qos == QoS::AtMostOnce
+        let is_left_out = options.qos == QoS::AtMostOnce
             && !self.persistence.has_storage_room()
-            && self.persistence.is_kept(session);
+            && self.persistence.is_persisted(session);
         let is_short = self.pressure(0) >= Pressure::Keep || is_left_out;
         let state = &mut self.clients.sessions[session];
         if state.presence == Presence::Over {
@@ -259,7 +264,7 @@ impl Broker {
         if is_short {
             return Some(self.lose(session));
         }
-        let message = keepable.message(&mut self.output.sender.spares).clone();
+        let message = outbound.message(&mut self.output.sender.spares).clone();
         let bytes = message.memory();
         let is_there = state.connection().is_some();
         let outgoing = state.outgoing_mut();
@@ -267,16 +272,16 @@ impl Broker {
             return Some(self.lose(session));
         }
         let waits_in_store = !is_there || outgoing.backlog.is_some();
-        let number = self.keep_copy(session, keepable, share, None);
+        let number = self.persist_copy(session, outbound, options, None);
         let outgoing = self.clients.sessions[session].outgoing_mut();
         match number {
             Some(number) if waits_in_store => {
-                let waiting = (bytes, keepable.publication.expires);
-                outgoing.push_stored(number, waiting, share.qos, share.group)
+                let waiting = (bytes, outbound.publication.expires);
+                outgoing.push_stored(number, waiting, options.qos, options.group)
             }
-            _ => {
-                outgoing.push(Share { number, ..share }.queued(message, &mut self.output.sender.identifiers))
-            }
+            _ => outgoing.push(
+                DeliveryOptions { number, ..options }.queued(message, &mut self.output.sender.identifiers),
+            ),
         }
         // Nothing is sent here: what is next in the queue would be encoded in the place of the current message.
         self.settle_gone(session);
@@ -300,18 +305,18 @@ impl Broker {
     pub(super) fn deliver_at_most_once(
         &mut self,
         session: SessionId,
-        keepable: &mut Keepable<'_>,
-        share: Share<'_>,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
     ) -> Option<bool> {
         let presence = self.clients.sessions[session].presence;
         match presence {
             Presence::Over => None,
             Presence::Connected(id) if self.queues_at_most_once(id, session) => {
-                self.queue(session, keepable, share)
+                self.queue(session, outbound, options)
             }
-            Presence::Connected(id) => Some(self.send_at_most_once(id, session, keepable, share)),
+            Presence::Connected(id) => Some(self.send_at_most_once(id, session, outbound, options)),
             Presence::Away { .. } if self.options.switches.queues_at_most_once => {
-                self.queue(session, keepable, share)
+                self.queue(session, outbound, options)
             }
             Presence::Away { .. } => Some(true),
         }
@@ -349,11 +354,11 @@ impl Broker {
         &mut self,
         id: ConnectionId,
         session: SessionId,
-        keepable: &mut Keepable<'_>,
-        share: Share<'_>,
+        outbound: &mut Outbound<'_>,
+        options: DeliveryOptions<'_>,
     ) -> bool {
-        let length = keepable.publication.length();
-        let (allowance, is_full) = match self.is_relaxed(length) {
+        let length = outbound.publication.length();
+        let (allowance, is_full) = match self.has_memory_for(length) {
             true => (self.options.limits.outbox_bytes, false),
             false => (self.outbox_allowance(), !self.has_room_at_most_once(length)),
         };
@@ -366,12 +371,12 @@ impl Broker {
         match self.output.sender.publish(
             connection,
             &self.clients.sessions[session].client_identifier,
-            keepable,
-            share.with(Delivery::AtMostOnce),
+            outbound,
+            options.with(Delivery::AtMostOnce),
             self.clock.now,
         ) {
             Ok(()) => {
-                self.output.statistics.sent.count(1, keepable.publication.payload.len());
+                self.output.statistics.sent.count(1, outbound.publication.payload.len());
             }
             Err(_) => self.output.statistics.oversized += 1,
         }
@@ -379,7 +384,7 @@ impl Broker {
     }
 }
 
-impl<'a> Share<'a> {
+impl<'a> DeliveryOptions<'a> {
     #[inline]
     pub(super) fn queued(self, message: Message, latest: &mut LatestIdentifiers) -> Queued {
         Queued {

@@ -23,17 +23,17 @@ use std::rc::Rc;
 use log::info;
 
 use super::Broker;
-use super::authorise::{Judge, Selecting};
+use super::authorize::{Judge, Selecting};
 use super::budget::Pressure;
 use super::deliver::Routed;
 use super::lookup::{Lookup, Matched, Selection};
-use super::matches::Matches;
+use super::match_cache::MatchCache;
 use super::turn::{Turn, steps};
 use crate::base::escape::Escaped;
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::planted::{self, is_planted};
 use crate::core::journal::{Record, Urgency};
-use crate::core::message::{Keepable, Message};
+use crate::core::message::{Message, Outbound};
 use crate::core::shared_subscription::{Choice, LOOKS_MAXIMUM, Search};
 use crate::core::slots::SessionId;
 use crate::core::subscription::{Subscriber, Target};
@@ -151,20 +151,20 @@ impl Broker {
     /// Delivers a message to all who subscribed, as many as the share in progress allows for.
     pub(super) fn distribute(
         &mut self,
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
         publisher: Option<SessionId>,
         is_retained: bool,
     ) -> Published {
-        let stage = match self.look_up(keepable.publication.topic) {
-            Ok(matched) if self.fits_share(&matched, keepable.publication.qos) => {
-                let mut routed = self.route(keepable, publisher, &matched);
+        let stage = match self.look_up(outbound.publication.topic) {
+            Ok(matched) if self.fits_share(&matched, outbound.publication.qos) => {
+                let mut routed = self.route(outbound, publisher, &matched);
                 routed.is_retained = is_retained;
                 return Published::Wholly(routed);
             }
             Ok(matched) => Stage::Recipients { matched, next: 0 },
             Err(lookup) => Stage::Lookup(Some(lookup)),
         };
-        let message = keepable.message(&mut self.output.sender.spares).clone();
+        let message = outbound.message(&mut self.output.sender.spares).clone();
         let mut distribution = Box::new(self.distribution(message, publisher, stage, is_retained));
         match self.serve_more(&mut distribution) {
             true => Published::Wholly(distribution.routed),
@@ -201,7 +201,7 @@ impl Broker {
     /// Calls something that looks for subscribers with what it takes to judge them.
     fn with_selection<R>(
         &mut self,
-        search: impl FnOnce(&mut Matches, &Trie<Subscriber>, &mut Turn, Selection<'_>) -> R,
+        search: impl FnOnce(&mut MatchCache, &Trie<Subscriber>, &mut Turn, Selection<'_>) -> R,
     ) -> R {
         let judge = Judge {
             access: &mut *self.permission.access,
@@ -215,14 +215,14 @@ impl Broker {
             matches_per_session: self.options.limits.matches_per_session,
             surplus: &mut self.output.statistics.surplus_matches,
         };
-        search(&mut self.routing.matches, &self.routing.trie, &mut self.turn, selection)
+        search(&mut self.routing.match_cache, &self.routing.trie, &mut self.turn, selection)
     }
 
     /// Serves more of the recipients, as many as the share in progress allows for; tells whether these were the last.
     /// Another message is not begun meanwhile.
     fn serve_more(&mut self, distribution: &mut Distribution) -> bool {
         let message = distribution.message.clone();
-        let mut keepable = Keepable::kept(&message);
+        let mut outbound = Outbound::stored(&message);
         if let Stage::Lookup(lookup) = &mut distribution.stage
             && let Some(search) = lookup.take()
         {
@@ -251,22 +251,22 @@ impl Broker {
             let is_taken = match run[0].target {
                 Target::Session(session) => {
                     let judged = distribution.judged;
-                    let run = self.judge_run(session, run, keepable.publication.topic, judged);
-                    run.and_then(|run| self.deliver_run(&run, &mut keepable, distribution.publisher))
+                    let run = self.judge_run(session, run, outbound.publication.topic, judged);
+                    run.and_then(|run| self.deliver_run(&run, &mut outbound, distribution.publisher))
                 }
                 Target::Group(group) => {
                     let looking = (&mut distribution.search, self.turn.left().max(LOOKS_MAXIMUM));
-                    let choice = self.choose_member(group, &keepable.publication, None, looking);
+                    let choice = self.choose_member(group, &outbound.publication, None, looking);
                     if matches!(choice, Choice::Later) {
                         return false;
                     }
                     distribution.search = Search::default();
-                    self.deliver_to_chosen(group, choice, &mut keepable)
+                    self.deliver_to_chosen(group, choice, &mut outbound)
                 }
             };
             *next += length;
             distribution.routed.count(is_taken);
-            self.turn.take(steps::delivery(keepable.publication.qos) + length / steps::COPIED_PER_STEP);
+            self.turn.take(steps::delivery(outbound.publication.qos) + length / steps::COPIED_PER_STEP);
             self.turn.take_growth(held);
         }
         true
@@ -330,24 +330,24 @@ impl Broker {
     /// Publishes a message that no connection waits for. False if too many of them wait.
     pub(super) fn publish_unlinked(
         &mut self,
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
         publisher: Option<SessionId>,
     ) -> bool {
         if !self.waiting.has_room_for_unlinked() {
             return false;
         }
         self.persistence.begin_message(None);
-        let is_retained = keepable.publication.retain && self.retain(keepable);
+        let is_retained = outbound.publication.retain && self.retain(outbound);
         self.turn.take(self.waiting.unlinked.len() / steps::COPIED_PER_STEP);
         let is_first = self.waiting.unlinked.iter().all(|chain| chain.publisher != publisher);
         if is_first {
-            if let Published::InPart(rest) = self.distribute(keepable, publisher, is_retained) {
+            if let Published::InPart(rest) = self.distribute(outbound, publisher, is_retained) {
                 self.push_unlinked(*rest);
             }
             return true;
         }
-        let message = keepable.message(&mut self.output.sender.spares).clone();
-        let stage = Stage::Lookup(Some(Box::new(Lookup::new(keepable.publication.topic))));
+        let message = outbound.message(&mut self.output.sender.spares).clone();
+        let stage = Stage::Lookup(Some(Box::new(Lookup::new(outbound.publication.topic))));
         let distribution = self.distribution(message, publisher, stage, is_retained);
         self.push_unlinked(distribution);
         true
@@ -396,7 +396,7 @@ impl Broker {
     /// Lets go of what is remembered for speed alone, if memory runs out.
     pub(super) fn forget_matches_under_pressure(&mut self) {
         if self.pressure(0) >= Pressure::Keep {
-            self.routing.matches = Matches::default();
+            self.routing.match_cache = MatchCache::default();
         }
     }
 }

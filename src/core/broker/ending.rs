@@ -13,12 +13,12 @@ use std::collections::VecDeque;
 use super::Broker;
 use super::budget::Pressure;
 use super::clock::Timer;
-use super::depart::WILL_RETRY;
+use super::disconnect::WILL_RETRY;
 use super::members::Leaving;
 use super::turn::steps;
 use crate::base::memory::{self, Audit, Counted};
 use crate::core::journal::{MessageNumber, SessionNumber};
-use crate::core::message::Keepable;
+use crate::core::message::Outbound;
 use crate::core::session::{Presence, Queued, Session};
 use crate::core::shared_subscription::{Choice, Group, LOOKS_MAXIMUM, Member, Moved, Search};
 use crate::core::slots::{SessionId, SessionMark, Slots};
@@ -398,10 +398,10 @@ impl Broker {
             self.output.statistics.expired += 1;
             return Redirected::Gone;
         }
-        let mut keepable = Keepable::kept(&queued.message);
+        let mut outbound = Outbound::stored(&queued.message);
         let former = Leaving { session: leaving, is_stored: queued.number.is_some() };
         let looking = (search, self.turn.left().max(LOOKS_MAXIMUM));
-        let choice = self.choose_member(group, &keepable.publication, Some(former), looking);
+        let choice = self.choose_member(group, &outbound.publication, Some(former), looking);
         self.turn.take(steps::delivery(queued.qos));
         match choice {
             Choice::Later => return Redirected::Later,
@@ -416,7 +416,7 @@ impl Broker {
         self.output.sender.encoder.begin();
         self.persistence.begin_message(None);
         let dropped = self.output.statistics.dropped;
-        if self.deliver_to_chosen(group, choice, &mut keepable) != Some(false) {
+        if self.deliver_to_chosen(group, choice, &mut outbound) != Some(false) {
             return Redirected::Gone;
         }
         // It stays, so it is not lost.

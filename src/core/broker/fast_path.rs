@@ -1,7 +1,7 @@
 //! The short ways of the commonest packets. Each does what the long way does, to the byte, and does it sooner: nothing
 //! is decoded, asked or encoded whose result is known.
 
-use super::deliver::Share;
+use super::deliver::DeliveryOptions;
 use super::lookup::Matched;
 use super::send::takes_as_it_is;
 use super::shortcut::{self, Shortcut};
@@ -10,7 +10,7 @@ use super::{Broker, Fault, Step};
 use crate::base::planted::{self, is_planted};
 use crate::core::journal::Awaited;
 use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
-use crate::core::message::Keepable;
+use crate::core::message::Outbound;
 use crate::core::session::Settled;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{Subscriber, Target};
@@ -28,14 +28,14 @@ const RUN_BYTES: usize = 16 * 1024;
 impl Broker {
     /// Works several messages off at once, if they are of a kind for which that can be done and not only one. Tells how
     /// many bytes need not be tried again, and whether it was done; `None` if it is done in a later turn.
-    pub(super) fn work_off_run(
+    pub(super) fn process_run(
         &mut self,
         id: ConnectionId,
         bytes: &[u8],
         version: ProtocolVersion,
         limit: usize,
     ) -> Option<(usize, bool)> {
-        let is_changed = self.options.rules.concern_publish() || self.options.switches.raises_qos;
+        let is_changed = self.options.listeners.concern_publish() || self.options.switches.raises_qos;
         if !self.permission.is_open || is_changed || !self.options.may_be_short() {
             return Some((0, false));
         }
@@ -44,7 +44,7 @@ impl Broker {
         if run.count < 2 || !is_plain_topic(run.topic) {
             return Some((run.bytes.len(), false));
         }
-        let Some(matched) = self.routing.matches.find(&self.routing.trie, run.topic) else {
+        let Some(matched) = self.routing.match_cache.find(&self.routing.trie, run.topic) else {
             return Some((run.bytes.len(), false));
         };
         let receivers = matched.subscribers().len();
@@ -72,7 +72,7 @@ impl Broker {
         // A buffer that grows may become twice as large as what is in it.
         let growth = 2 * subscribers.len() * run.bytes.len();
         !matched.has_runs()
-            && self.is_relaxed(growth)
+            && self.has_memory_for(growth)
             && subscribers.iter().all(|subscriber| self.takes_run(subscriber, run, version))
     }
 
@@ -139,15 +139,15 @@ impl Broker {
                 Delivery::ExactlyOnce(_) if count > 0 && !self.is_new(id, session, publish.delivery) => break,
                 Delivery::ExactlyOnce(identifier) => AcknowledgementKind::PubRec.plain(identifier),
             };
-            let mut keepable = Keepable::plain(matched.topic(), &publish, !self.output.sender.must_look());
-            let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut keepable));
+            let mut outbound = Outbound::plain(matched.topic(), &publish, !self.output.sender.must_look());
+            let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut outbound));
             let reason_code = match is_begun {
                 true => {
                     shortcut::note(Shortcut::BeginAlone);
                     begun += 1;
                     ReasonCode::Success
                 }
-                false => self.route(&mut keepable, Some(session), matched).reason_code(),
+                false => self.route(&mut outbound, Some(session), matched).reason_code(),
             };
             (count, length, payload_bytes) =
                 (count + 1, length + publish.packet.len(), payload_bytes + publish.payload.len());
@@ -185,10 +185,10 @@ impl Broker {
         }
         shortcut::note(Shortcut::Relay);
         self.output.statistics.received.count(1, publish.payload.len());
-        let mut keepable = Keepable::plain(matched.topic(), publish, !self.output.sender.must_look());
+        let mut outbound = Outbound::plain(matched.topic(), publish, !self.output.sender.must_look());
         self.persistence.begin_message(Some(id));
         let before = self.connections[id].outbox.end();
-        let reason_code = self.route(&mut keepable, Some(session), matched).reason_code();
+        let reason_code = self.route(&mut outbound, Some(session), matched).reason_code();
         self.conclude(id, session, publish.delivery, reason_code, before)?;
         Ok(Step::Done)
     }
@@ -223,25 +223,26 @@ impl Broker {
     /// Does what [`Broker::route`] does for such a receiver, if the delivery may begin at once. False if it may not, or
     /// that is to be asked more closely.
     #[inline]
-    fn begin_alone(&mut self, session: SessionId, qos: QoS, keepable: &mut Keepable<'_>) -> bool {
+    fn begin_alone(&mut self, session: SessionId, qos: QoS, outbound: &mut Outbound<'_>) -> bool {
         self.output.sender.encoder.begin();
-        let share = Share { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
-        self.is_relaxed(0) && self.begin_at_once(session, keepable, share)
+        let options =
+            DeliveryOptions { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
+        self.has_memory_for(0) && self.begin_at_once(session, outbound, options)
     }
 
     /// Puts the packet as it came into the outbox of a client that keeps up, if a QoS 0 copy is just that. Whatever
     /// else there may be to do is left to [`Broker::deliver`].
     #[inline]
-    pub(super) fn hand_on(&mut self, session: SessionId, keepable: &Keepable<'_>) -> bool {
-        let is_relaxed = self.is_relaxed(0);
+    pub(super) fn forward(&mut self, session: SessionId, outbound: &Outbound<'_>) -> bool {
+        let has_memory_for = self.has_memory_for(0);
         let Some(id) = self.clients.sessions[session].connection() else { return false };
         let connection = &mut self.connections[id];
-        let is_sent = is_relaxed
+        let is_sent = has_memory_for
             && connection.outbox.len() < self.options.limits.outbox_bytes
-            && self.output.sender.original(connection, keepable, Delivery::AtMostOnce);
+            && self.output.sender.original(connection, outbound, Delivery::AtMostOnce);
         if is_sent {
-            shortcut::note(Shortcut::HandOn);
-            self.output.statistics.sent.count(1, keepable.publication.payload.len());
+            shortcut::note(Shortcut::Forward);
+            self.output.statistics.sent.count(1, outbound.publication.payload.len());
         }
         is_sent
     }
@@ -281,7 +282,7 @@ impl Broker {
     /// end depends on them. Tells how many.
     #[inline]
     fn settle_together(&mut self, kind: AcknowledgementKind, session: SessionId, bytes: &[u8]) -> usize {
-        if self.persistence.is_kept(session) {
+        if self.persistence.is_persisted(session) {
             return 0;
         }
         let outgoing = self.clients.sessions[session].outgoing_mut();
@@ -370,7 +371,7 @@ impl Broker {
     /// Whether plain answers to several packets of a client may be queued in one piece: none of them has to wait, and
     /// the client takes packets of their length.
     fn may_answer_together(&self, id: ConnectionId, session: SessionId) -> bool {
-        !self.persistence.is_kept(session)
+        !self.persistence.is_persisted(session)
             && !self.persistence.must_wait(id, Awaited::Nothing)
             && self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
     }

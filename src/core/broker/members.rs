@@ -1,10 +1,10 @@
 //! A message for a Shared Subscription: the member whose turn it is gets it.
 
 use super::Broker;
-use super::authorise::may_receive;
+use super::authorize::may_receive;
 use super::budget::Pressure;
-use super::deliver::Share;
-use crate::core::message::{Keepable, Message, Publication};
+use super::deliver::DeliveryOptions;
+use crate::core::message::{Message, Outbound, Publication};
 use crate::core::session::{Outgoing, Presence, Reading};
 use crate::core::shared_subscription::{Choice, Readiness, Search};
 use crate::core::slots::{ConnectionId, SessionId};
@@ -22,10 +22,10 @@ pub(super) struct Leaving {
 
 impl Broker {
     /// Delivers to the member of a Shared Subscription whose turn it is, however many have to be looked at.
-    pub(super) fn deliver_to_group(&mut self, id: GroupId, keepable: &mut Keepable<'_>) -> Option<bool> {
+    pub(super) fn deliver_to_group(&mut self, id: GroupId, outbound: &mut Outbound<'_>) -> Option<bool> {
         let mut search = Search::default();
-        let choice = self.choose_member(id, &keepable.publication, None, (&mut search, usize::MAX));
-        self.deliver_to_chosen(id, choice, keepable)
+        let choice = self.choose_member(id, &outbound.publication, None, (&mut search, usize::MAX));
+        self.deliver_to_chosen(id, choice, outbound)
     }
 
     /// The member of a group whose turn it is; the one that is `leaving` is not considered. No more than `most` are
@@ -87,7 +87,7 @@ impl Broker {
         &mut self,
         id: GroupId,
         choice: Choice,
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
     ) -> Option<bool> {
         let member = match choice {
             Choice::Member(member) => member,
@@ -98,19 +98,19 @@ impl Broker {
             }
         };
         let mut most = QoS::ExactlyOnce;
-        let topic = keepable.publication.topic;
+        let topic = outbound.publication.topic;
         let identifier = member.terms.identifier();
         if self.clients.sessions[member.session].reading != Reading::Free {
             most = self.may_receive(member.session, topic).unwrap_or(QoS::AtMostOnce);
         }
-        let share = Share {
-            qos: self.delivered_qos(member.session, member.terms.qos(), keepable.publication.qos).min(most),
-            retain: member.terms.retain_as_published() && keepable.publication.retain,
+        let options = DeliveryOptions {
+            qos: self.delivered_qos(member.session, member.terms.qos(), outbound.publication.qos).min(most),
+            retain: member.terms.retain_as_published() && outbound.publication.retain,
             identifiers: identifier.as_slice(),
             group: Some(id),
             number: None,
             dup: false,
         };
-        self.deliver(member.session, keepable, share)
+        self.deliver(member.session, outbound, options)
     }
 }

@@ -37,17 +37,18 @@
 mod admission;
 mod answers;
 mod authenticate;
-mod authorise;
+mod authorize;
 mod batches;
 mod begin;
 mod budget;
 mod clients;
 mod clock;
 mod connect;
+mod control;
 mod copies;
 mod decisions;
 mod deliver;
-mod depart;
+mod disconnect;
 mod distribution;
 mod ending;
 mod fast_path;
@@ -64,10 +65,10 @@ mod fuzzing_log;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing_packets;
 mod legacies;
+mod listener_options;
 mod lookup;
-mod matches;
+mod match_cache;
 mod members;
-mod operate;
 mod operation;
 mod options;
 mod output;
@@ -79,12 +80,11 @@ mod publish;
 mod receive;
 mod records;
 mod redeliver;
-mod replay;
 mod restore;
 mod room;
 mod routing;
-mod rules;
 mod send;
+mod send_retained;
 mod shortcut;
 mod subscribe;
 mod sys;
@@ -117,15 +117,15 @@ use options::Options;
 use output::Output;
 use permission::Permission;
 use persistence::Persistence;
-use replay::Retention;
 use routing::Routing;
+use send_retained::Retention;
 use sys::System;
 use turn::Turn;
 use waiting::Waiting;
 
+pub use listener_options::Introduction;
 pub use output::{Statistics, Traffic};
 pub use persistence::StorageFigures;
-pub use rules::Introduction;
 pub use watch::{Part, Unfinished};
 
 /// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
@@ -356,7 +356,7 @@ impl Broker {
     pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
         self.advance(now);
         let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
-        if self.persistence.journal.as_ref().is_some_and(|journal| journal.is_corked(id)) {
+        if self.persistence.journal.as_ref().is_some_and(|journal| journal.is_withheld(id)) {
             connection.outbox.rest();
             return Ok(());
         }

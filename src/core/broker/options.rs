@@ -2,14 +2,14 @@
 
 use log::{Level, LevelFilter, log_enabled};
 
-use super::rules::RuleBook;
+use super::listener_options::Listeners;
 use crate::core::limits::Limits;
 use crate::core::switches::Switches;
 
 pub(super) struct Options {
     pub(super) limits: Limits,
     pub(super) switches: Switches,
-    pub(super) rules: RuleBook,
+    pub(super) listeners: Listeners,
     /// The level of the log from which on each packet is processed by itself and in full, so that it can be traced.
     /// [`LevelFilter::Off`] is below all levels, so then it always is.
     pub(super) in_full_from: LevelFilter,
@@ -18,7 +18,7 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            rules: RuleBook::new(&limits),
+            listeners: Listeners::new(&limits),
             limits,
             switches: Switches::default(),
             in_full_from: LevelFilter::Debug,

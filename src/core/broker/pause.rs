@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::Broker;
-use super::rules::mounted_name;
+use super::listener_options::mounted_name;
 use crate::core::connection::State;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Connect, Frame, Packet, ProtocolVersion, Publish, QoS, decode};
@@ -29,20 +29,20 @@ impl Broker {
     fn pauses_for(&mut self, id: ConnectionId, frame: &Frame<'_>) -> bool {
         let (state, version) = (self.connections[id].state, self.connections[id].version);
         let must_wait = match (frame.first_byte >> 4, state) {
-            (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.persistence.is_kept(session),
+            (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.persistence.is_persisted(session),
             (PUBLISH, State::Serving(session)) => match decode(frame, version) {
                 Ok(Packet::Publish(publish)) => {
-                    self.persistence.waits_to_be_kept(id) && self.is_to_be_kept(id, session, &publish)
+                    self.persistence.waits_to_be_persisted(id) && self.is_to_be_kept(id, session, &publish)
                 }
                 // What is wrong with it is said where it is handled.
                 _ => false,
             },
             (CONNECT, State::Greeting) => match decode(frame, version) {
                 Ok(Packet::Connect(connect))
-                    if self.persistence.has_storage_room() && self.is_kept_by(&connect) =>
+                    if self.persistence.has_storage_room() && self.is_persisted_by(&connect) =>
                 {
                     // If it waits in vain it is answered in the form of its version.
-                    let rules = Rc::clone(self.options.rules.of(self.connections[id].listener));
+                    let rules = Rc::clone(self.options.listeners.of(self.connections[id].listener));
                     self.negotiate(id, &connect, &rules);
                     true
                 }
@@ -62,20 +62,20 @@ impl Broker {
 
     /// Whether a CONNECT changes what is kept: its session outlives the connection, or takes the place of one that
     /// does.
-    fn is_kept_by(&self, connect: &Connect<'_>) -> bool {
+    fn is_persisted_by(&self, connect: &Connect<'_>) -> bool {
         let outlives = match connect.properties.session_expiry_interval() {
             Some(interval) => interval > 0,
             None => !connect.clean_start && connect.version != ProtocolVersion::V5,
         };
         let known = self.clients.directory.find(connect.client_identifier, &self.clients.sessions);
-        outlives || known.is_some_and(|known| self.persistence.is_kept(known))
+        outlives || known.is_some_and(|known| self.persistence.is_persisted(known))
     }
 
     /// Whether a PUBLISH changes what is kept: it is retained, or waits for its PUBREL in a kept session, or kept
     /// sessions get it.
     fn is_to_be_kept(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
         let qos = publish.delivery.qos();
-        if publish.retain || qos == QoS::ExactlyOnce && self.persistence.is_kept(session) {
+        if publish.retain || qos == QoS::ExactlyOnce && self.persistence.is_persisted(session) {
             return true;
         }
         if qos == QoS::AtMostOnce
@@ -89,7 +89,7 @@ impl Broker {
             connection.extension.as_ref().and_then(|extension| extension.inbound_aliases.topic(alias))
         });
         let Some(topic) = publish.topic.or(aliased) else { return false };
-        let name = mounted_name(self.options.rules.of(connection.listener), topic);
+        let name = mounted_name(self.options.listeners.of(connection.listener), topic);
         let name = name.unwrap_or_else(|| topic.as_str().to_owned());
         TopicName::new(&name).is_ok_and(|topic| self.is_for_kept(topic))
     }

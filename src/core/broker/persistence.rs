@@ -16,7 +16,7 @@ pub(super) struct Persistence {
 impl Persistence {
     /// Whether a session is kept.
     #[inline]
-    pub(super) fn is_kept(&self, session: SessionId) -> bool {
+    pub(super) fn is_persisted(&self, session: SessionId) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
     }
 
@@ -38,7 +38,7 @@ impl Persistence {
     pub(super) fn must_prepare(&self, session: SessionId, qos: QoS) -> bool {
         qos == QoS::ExactlyOnce
             && self.holds()
-            && self.is_kept(session)
+            && self.is_persisted(session)
             && !is_planted(planted::Fault::IdentifierNotDurable)
     }
 
@@ -106,7 +106,7 @@ impl Persistence {
 
     /// Whether a packet that has to be stored waits while too much is to be written. It does not if it is refused
     /// anyway, unless its refusal would have to wait, too.
-    pub(super) fn waits_to_be_kept(&self, id: ConnectionId) -> bool {
+    pub(super) fn waits_to_be_persisted(&self, id: ConnectionId) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.has_room() || journal.answers.are_waiting(id))
     }
 }

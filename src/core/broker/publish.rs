@@ -4,7 +4,7 @@ use log::info;
 
 use super::decisions::Decisions;
 use super::distribution::Published;
-use super::rules::mounted_name;
+use super::listener_options::mounted_name;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
@@ -12,7 +12,7 @@ use crate::base::planted::{self, is_planted};
 use crate::base::time::{Duration, Time};
 use crate::core::access::{Question, Verdict};
 use crate::core::journal::{Awaited, Record, Urgency};
-use crate::core::message::{Keepable, Publication};
+use crate::core::message::{Outbound, Publication};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
     Acknowledgement, AcknowledgementKind, Delivery, PacketIdentifier, Properties, Property, PropertyBuffer,
@@ -38,7 +38,7 @@ impl Broker {
         // First of all, because a repeated message may bind an alias too.
         let outcome = self.resolve_topic(id, publish, &mut buffers.aliased_topic).and_then(|topic| {
             let split = self.split_properties(publish.properties, &mut buffers.forwarded)?;
-            self.take_over((id, session), publish, topic, split, decisions)
+            self.accept_publish((id, session), publish, topic, split, decisions)
         });
         buffers.forwarded.clear();
         self.output.buffers = buffers;
@@ -108,7 +108,7 @@ impl Broker {
         let Some(alias) = publish.properties.topic_alias() else {
             return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
         };
-        if alias > self.options.rules.of(self.connections[id].listener).topic_alias_maximum {
+        if alias > self.options.listeners.of(self.connections[id].listener).topic_alias_maximum {
             // [MQTT-3.3.2-9]
             return Err(Fault::new(ReasonCode::TopicAliasInvalid, "a Topic Alias above the maximum"));
         }
@@ -135,7 +135,7 @@ impl Broker {
 
     /// Takes a message over under the name that its topic has in the broker.
     #[inline]
-    fn take_over(
+    fn accept_publish(
         &mut self,
         (id, session): (ConnectionId, SessionId),
         publish: &Publish<'_>,
@@ -143,23 +143,25 @@ impl Broker {
         split: (Properties<'_>, Time),
         decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
-        if self.options.rules.concern_publish() {
+        if self.options.listeners.concern_publish() {
             self.check_publish(id, publish)?;
             if publish.payload.len() > self.options.limits.payload_size {
-                return self.leave_out(id, session, publish, topic);
+                return self.reject(id, session, publish, topic);
             }
-            if let Some(mounted) = mounted_name(self.options.rules.of(self.connections[id].listener), topic) {
+            if let Some(mounted) =
+                mounted_name(self.options.listeners.of(self.connections[id].listener), topic)
+            {
                 let topic = TopicName::new(&mounted).map_err(|_| {
                     Fault::new(ReasonCode::TopicNameInvalid, "no topic below the mount point")
                 })?;
-                return self.take_over_named((id, session), publish, topic, split, decisions);
+                return self.accept_named((id, session), publish, topic, split, decisions);
             }
         }
-        self.take_over_named((id, session), publish, topic, split, decisions)
+        self.accept_named((id, session), publish, topic, split, decisions)
     }
 
     /// Answers a message whose payload is above the maximum, of which nothing else takes effect.
-    fn leave_out(
+    fn reject(
         &mut self,
         id: ConnectionId,
         session: SessionId,
@@ -182,17 +184,17 @@ impl Broker {
     /// [MQTT-4.5.0-1].
     fn publish(
         &mut self,
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
         (id, session): (ConnectionId, SessionId),
     ) -> Published {
         self.persistence.begin_message(Some(id));
-        let is_retained = keepable.publication.retain && self.retain(keepable);
-        self.distribute(keepable, Some(session), is_retained)
+        let is_retained = outbound.publication.retain && self.retain(outbound);
+        self.distribute(outbound, Some(session), is_retained)
     }
 
     /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other. The
     /// properties are those that are forwarded, and the end of the message's life.
-    fn take_over_named(
+    fn accept_named(
         &mut self,
         (id, session): (ConnectionId, SessionId),
         publish: &Publish<'_>,
@@ -258,12 +260,12 @@ impl Broker {
         if self.can_be_told(id, delivery) && !self.can_retain(&publication) {
             // Before anybody gets it: a client that is refused may send the message again as a new one.
             if is_planted(planted::Fault::RefusedDelivered) {
-                self.publish(&mut Keepable::new(publication), (id, session));
+                self.publish(&mut Outbound::new(publication), (id, session));
             }
             self.output.statistics.refused += 1;
             return Some(ReasonCode::QuotaExceeded);
         }
-        match self.publish(&mut Keepable::new(publication), (id, session)) {
+        match self.publish(&mut Outbound::new(publication), (id, session)) {
             Published::Wholly(routed) => Some(routed.reason_code()),
             Published::InPart(rest) => {
                 self.suspend_publish(id, session, delivery, rest);
@@ -381,7 +383,7 @@ impl Broker {
                 self.clients.sessions[session].incoming.remove(identifier);
             } else {
                 self.clients.sessions[session].incoming.insert(identifier);
-                if self.persistence.is_kept(session) {
+                if self.persistence.is_persisted(session) {
                     self.record(session, Urgency::Urgent, |number| Record::Received(number, identifier));
                     awaited = self.persistence.recorded(session);
                 }

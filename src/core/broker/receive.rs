@@ -18,7 +18,7 @@ use crate::protocol::codec::{
 };
 
 /// Bytes of a cut packet that are kept even when the memory budget is used up.
-const KEPT_UNDER_PRESSURE: usize = 256;
+const SPARED_UNDER_PRESSURE: usize = 256;
 
 /// The upper half of the first byte of CONNECT.
 const CONNECT: u8 = 1;
@@ -47,7 +47,7 @@ impl Broker {
             connection.outbox.clear(&mut self.output.sender.dirty);
         }
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
-        let is_its_own = !connection.is_deferred && waiting > KEPT_UNDER_PRESSURE;
+        let is_its_own = !connection.is_deferred && waiting > SPARED_UNDER_PRESSURE;
         if is_its_own && self.may_keep_no_more(id) {
             self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
             return Intake::More;
@@ -79,7 +79,7 @@ impl Broker {
                 return;
             }
             if connection.inbox.is_empty() {
-                let used = self.work_off(id, bytes);
+                let used = self.process(id, bytes);
                 self.keep(id, &bytes[used..]);
                 return;
             }
@@ -89,7 +89,7 @@ impl Broker {
             let Some(connection) = self.connections.find_mut(id) else { return };
             bytes = connection.inbox.complete_first(bytes, limit);
             let held = connection.inbox.take();
-            let used = self.work_off(id, &held);
+            let used = self.process(id, &held);
             let Some(connection) = self.connections.find_mut(id) else { return };
             connection.inbox.put_back(held, used);
             if connection.is_paused {
@@ -113,7 +113,7 @@ impl Broker {
         let is_kept = match state {
             _ if connection.is_deferred => true,
             State::Greeting => more == 0 && connection.inbox.is_empty(),
-            _ => connection.inbox.len() + more <= KEPT_UNDER_PRESSURE,
+            _ => connection.inbox.len() + more <= SPARED_UNDER_PRESSURE,
         };
         if is_kept || self.pressure(growth) < most_pressure(state) {
             return true;
@@ -149,7 +149,7 @@ impl Broker {
 
     /// Works off the whole packets at the front of `bytes`; tells how many bytes they took. All of them, once the
     /// connection ends, because nothing that follows is of interest.
-    fn work_off(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+    fn process(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let (mut used, mut tried) = (0, 0);
         let (mut limit, most) = (self.packet_size_limit(id), self.answers_allowance());
         loop {
@@ -181,7 +181,7 @@ impl Broker {
                 && used >= tried
                 && PlainRun::may_begin_with(&frame, &rest[frame.length..])
             {
-                let Some((length, is_done)) = self.work_off_run(id, rest, version, limit) else {
+                let Some((length, is_done)) = self.process_run(id, rest, version, limit) else {
                     return used;
                 };
                 tried = used + length;
@@ -192,11 +192,9 @@ impl Broker {
             }
             self.turn.take(steps::PACKET + frame.length / steps::BYTES_PER_STEP);
             let outcome = match state {
-                State::Serving(session) => {
-                    self.work_off_packet((id, session), version, &frame, (rest, limit))
-                }
+                State::Serving(session) => self.process_packet((id, session), version, &frame, (rest, limit)),
                 _ => {
-                    let outcome = self.work_off_greeting(id, &frame);
+                    let outcome = self.process_greeting(id, &frame);
                     limit = self.packet_size_limit(id);
                     outcome
                 }
@@ -225,7 +223,7 @@ impl Broker {
     /// Processes the packet in `frame`, the first one in `rest`; for some kinds also those after it, of which none may
     /// have more bytes than `limit`.
     #[inline(always)]
-    fn work_off_packet(
+    fn process_packet(
         &mut self,
         (id, session): (ConnectionId, SessionId),
         version: ProtocolVersion,
@@ -239,16 +237,16 @@ impl Broker {
         let Some(unchecked) = unchecked_publish(frame, version)? else {
             return match plain_acknowledgement(frame) {
                 Some(plain) if may_be_short => self.handle_plain(id, session, plain, rest),
-                _ => self.work_off_other(id, session, frame, version),
+                _ => self.process_other(id, session, frame, version),
             };
         };
         if may_be_short
             && self.permission.is_open
-            && !self.options.rules.concern_publish()
+            && !self.options.listeners.concern_publish()
             && self.persistence.takes_all(id)
             && is_plain_topic(unchecked.topic)
             && let Some(publish) = unchecked.plain(version)
-            && let Some(matched) = self.routing.matches.find(&self.routing.trie, unchecked.topic)
+            && let Some(matched) = self.routing.match_cache.find(&self.routing.trie, unchecked.topic)
             && self.fits_share(&matched, publish.delivery.qos())
         {
             if publish.delivery != Delivery::AtMostOnce
@@ -261,11 +259,11 @@ impl Broker {
             }
             return self.relay(id, session, &publish, &matched);
         }
-        self.work_off_publish(id, session, &unchecked.decode(version)?)
+        self.process_publish(id, session, &unchecked.decode(version)?)
     }
 
     #[inline(never)]
-    fn work_off_publish(
+    fn process_publish(
         &mut self,
         id: ConnectionId,
         session: SessionId,
@@ -276,7 +274,7 @@ impl Broker {
         self.handle_publish(id, session, publish, &mut decisions)
     }
 
-    fn work_off_other(
+    fn process_other(
         &mut self,
         id: ConnectionId,
         session: SessionId,
@@ -306,11 +304,11 @@ impl Broker {
     }
 
     #[inline(never)]
-    fn work_off_greeting(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
+    fn process_greeting(&mut self, id: ConnectionId, frame: &Frame<'_>) -> Result<Step, Fault> {
         let mut decisions = self.take_decisions_of(id);
         let connection = &self.connections[id];
         if connection.authentication().is_some() {
-            return self.work_off_between(id, decode(frame, connection.version)?, &mut decisions);
+            return self.process_between(id, decode(frame, connection.version)?, &mut decisions);
         }
         match decode(frame, connection.version) {
             Ok(Packet::Connect(connect)) => {

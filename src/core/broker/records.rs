@@ -26,14 +26,14 @@ impl Broker {
     pub(super) fn is_for_kept(&mut self, topic: TopicName<'_>) -> bool {
         self.look_up(topic).map_or(true, |matched| {
             matched.subscribers().iter().any(|subscriber| match subscriber.target {
-                Target::Session(receiver) => self.persistence.is_kept(receiver),
+                Target::Session(receiver) => self.persistence.is_persisted(receiver),
                 Target::Group(_) => true,
             })
         })
     }
 
     /// A session is other than before.
-    pub(super) fn keep_session(&mut self, session: SessionId, urgency: Urgency) {
+    pub(super) fn persist_session(&mut self, session: SessionId, urgency: Urgency) {
         if let Some(journal) = &mut self.persistence.journal {
             journal.change(session, stored_bytes(&self.clients.sessions[session]), urgency, self.clock.now);
         }
@@ -42,7 +42,7 @@ impl Broker {
     /// A client was accepted: its session is kept, if it is to outlive the connection; the client is not told before
     /// that is durable, or that its former session is gone. Where there is no room, the client is told at once if
     /// nothing new has to be stored.
-    pub(super) fn keep_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
+    pub(super) fn persist_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
         let (now, outlives) = (self.clock.now, self.clients.sessions[session].expiry_interval > 0);
         let bytes = stored_bytes(&self.clients.sessions[session]);
         let Some(journal) = &mut self.persistence.journal else { return };
@@ -52,15 +52,15 @@ impl Broker {
         if outlives || former != Former::Nothing {
             journal.change(session, bytes, Urgency::Urgent, now);
             journal.hurry(Urgency::Urgent, now);
-            journal.cork(id, !outlives || former == Former::Same);
+            journal.withhold(id, !outlives || former == Former::Same);
         } else {
-            journal.cork_for_end(id, &self.clients.sessions[session].client_identifier, now);
+            journal.withhold_for_end(id, &self.clients.sessions[session].client_identifier, now);
         }
     }
 
     /// A session has lost its connection, and outlives it.
-    pub(super) fn keep_away(&mut self, session: SessionId) {
-        if !self.persistence.is_kept(session) {
+    pub(super) fn persist_away(&mut self, session: SessionId) {
+        if !self.persistence.is_persisted(session) {
             return;
         }
         self.settle_gone(session);
@@ -68,7 +68,7 @@ impl Broker {
             self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
             outgoing.put_away();
         }
-        self.keep_session(session, Urgency::Lazy);
+        self.persist_session(session, Urgency::Lazy);
     }
 
     /// Writes something down about a session, if it is kept.
@@ -86,7 +86,7 @@ impl Broker {
     }
 
     /// A subscription is there, or other than before.
-    pub(super) fn keep_subscription(
+    pub(super) fn persist_subscription(
         &mut self,
         session: SessionId,
         filter: &str,
@@ -108,7 +108,7 @@ impl Broker {
     }
 
     /// The retained message of a topic is other than before.
-    pub(super) fn keep_retained(&mut self, topic: TopicName<'_>, qos: QoS) {
+    pub(super) fn persist_retained(&mut self, topic: TopicName<'_>, qos: QoS) {
         let now = self.clock.now;
         if let Some(journal) = &mut self.persistence.journal {
             let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };

@@ -3,13 +3,13 @@
 //! [MQTT-4.4.0-1].
 
 use super::clock::Timer;
-use super::deliver::Share;
+use super::deliver::DeliveryOptions;
 use super::turn::steps;
 use super::{Broker, Fault};
 use crate::base::planted::{self, is_planted};
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{Awaited, Record, Urgency};
-use crate::core::message::{Keepable, Naming, ReceiverCopy};
+use crate::core::message::{Naming, Outbound, ReceiverCopy};
 use crate::core::session::{Outgoing, Queued, Reading, Settled, Stage};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
@@ -103,7 +103,7 @@ impl Broker {
             return Ok(());
         }
         let (awaited, batch) = match is_planted(planted::Fault::EarlyPubrel) {
-            false if self.persistence.is_kept(session) => {
+            false if self.persistence.is_persisted(session) => {
                 (self.persistence.recorded(session), self.persistence.awaited_batch())
             }
             _ => (Awaited::Nothing, 0),
@@ -232,10 +232,10 @@ impl Broker {
             self.clients.sessions[session].outgoing_mut().let_go(queued.number);
             return;
         }
-        let mut keepable = Keepable::kept(&queued.message);
+        let mut outbound = Outbound::stored(&queued.message);
         self.output.sender.encoder.begin();
         self.output.sender.identifiers.note(&queued.identifiers);
-        let share = Share {
+        let options = DeliveryOptions {
             qos: queued.qos,
             retain: queued.retain,
             identifiers: queued.identifiers.as_slice(),
@@ -244,10 +244,10 @@ impl Broker {
             dup: queued.qos != QoS::AtMostOnce && queued.number.is_some() && queued.number <= sent_until,
         };
         if queued.qos == QoS::AtMostOnce {
-            self.send_at_most_once(id, session, &mut keepable, share);
+            self.send_at_most_once(id, session, &mut outbound, options);
             self.clients.sessions[session].outgoing_mut().let_go(queued.number);
         } else {
-            self.begin(session, &mut keepable, share);
+            self.begin(session, &mut outbound, options);
         }
     }
 
@@ -309,11 +309,11 @@ impl Broker {
                     naming: Naming::Name,
                 };
                 self.output.sender.encoder.begin();
-                let mut keepable = Keepable::kept(&queued.message);
+                let mut outbound = Outbound::stored(&queued.message);
                 if self
                     .output
                     .sender
-                    .publish(connection, &state.client_identifier, &mut keepable, copy, self.clock.now)
+                    .publish(connection, &state.client_identifier, &mut outbound, copy, self.clock.now)
                     .is_err()
                 {
                     self.output.statistics.oversized += 1;

@@ -156,7 +156,11 @@ impl Broker {
         };
         match outcome {
             Ok(Some(filter)) if stored.owes_retained => {
-                self.clients.sessions[session].outgoing_mut().replays.begin(filter, terms, Stamp::default());
+                self.clients.sessions[session].outgoing_mut().retained_sends.begin(
+                    filter,
+                    terms,
+                    Stamp::default(),
+                );
             }
             Ok(_) => {}
             Err(reason) => {

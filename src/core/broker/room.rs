@@ -4,7 +4,7 @@
 use log::{info, warn};
 
 use super::connect::is_of_moment;
-use super::rules::{Claim, Refusal};
+use super::listener_options::{Claim, Refusal};
 use super::{Broker, Effect};
 use crate::base::time::Time;
 use crate::core::journal::{Need, Room, Urgency};
@@ -42,7 +42,7 @@ impl Broker {
         match room {
             Room::Gone => {
                 warn!("There is no room at all on disk: writes wait until there is room again.");
-                self.uncork();
+                self.release_withheld();
             }
             Room::Scarce => {}
             Room::Enough => self.go_on_with_room(),
@@ -74,7 +74,7 @@ impl Broker {
         {
             return false;
         }
-        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.persistence.is_kept(session);
+        let is_exactly_once = publication.qos == QoS::ExactlyOnce && self.persistence.is_persisted(session);
         is_exactly_once || self.is_to_last(publication)
     }
 
@@ -110,7 +110,7 @@ impl Broker {
     pub(super) fn must_wait_for_room(&mut self, session: SessionId, qos: QoS) -> bool {
         let must_wait = qos != QoS::AtMostOnce
             && !self.persistence.has_storage_room()
-            && self.persistence.is_kept(session);
+            && self.persistence.is_persisted(session);
         if must_wait && let Some(journal) = &mut self.persistence.journal {
             journal.wait_for_room(session);
         }
@@ -123,7 +123,7 @@ impl Broker {
     pub(super) fn raised_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
         let is_free = published == QoS::AtMostOnce
             && !self.persistence.has_storage_room()
-            && self.persistence.is_kept(session);
+            && self.persistence.is_persisted(session);
         if is_free { published } else { granted }
     }
 
@@ -135,7 +135,7 @@ impl Broker {
             return Ok(());
         }
         let known =
-            self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_kept(known));
+            self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_persisted(known));
         let outlives = self.granted_expiry(connect) > 0;
         if known.is_none() && outlives {
             return Err((ReasonCode::QuotaExceeded, "there is too little room on disk"));
@@ -166,7 +166,7 @@ impl Broker {
     /// What the client of a CONNECT had before.
     pub(super) fn former(&self, claim: &Claim<'_>, connect: &Connect<'_>, id: ConnectionId) -> Former {
         let known =
-            self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_kept(known));
+            self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_persisted(known));
         let Some(session) = known.map(|known| &self.clients.sessions[known]) else { return Former::Nothing };
         let is_same = !connect.clean_start
             && connect.will.is_none()

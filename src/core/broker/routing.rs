@@ -1,6 +1,6 @@
 //! Who subscribed to what.
 
-use super::matches::Matches;
+use super::match_cache::MatchCache;
 use crate::core::shared_subscription::Groups;
 use crate::core::subscription::{GroupId, Subscriber};
 use crate::core::trie::Trie;
@@ -11,7 +11,7 @@ pub(super) struct Routing {
     pub(super) groups: Groups,
     /// The members of all groups.
     pub(super) members: usize,
-    pub(super) matches: Matches,
+    pub(super) match_cache: MatchCache,
 }
 
 impl Routing {

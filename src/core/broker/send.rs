@@ -6,7 +6,7 @@ use super::trace::Described;
 use crate::base::time::Time;
 use crate::core::connection::Connection;
 use crate::core::listener::ListenerId;
-use crate::core::message::{Encoded, Encoder, Keepable, Naming, Publication, ReceiverCopy, Spares};
+use crate::core::message::{Encoded, Encoder, Naming, Outbound, Publication, ReceiverCopy, Spares};
 use crate::core::outbox::DirtyList;
 use crate::core::subscription::LatestIdentifiers;
 use crate::protocol::codec::{Delivery, Packet, ProtocolVersion, Publish};
@@ -96,18 +96,18 @@ impl Sender {
         &mut self,
         connection: &mut Connection,
         client: &str,
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
         copy: ReceiverCopy<'_>,
         now: Time,
     ) -> Result<(), Oversized> {
         if log_enabled!(Level::Debug) {
-            trace(client, &keepable.publication, &copy);
+            trace(client, &outbound.publication, &copy);
         }
         let is_plain = !copy.retain && !copy.is_private();
-        if is_plain && self.original(connection, keepable, copy.delivery) {
+        if is_plain && self.original(connection, outbound, copy.delivery) {
             return Ok(());
         }
-        self.publish_encoded(connection, keepable, copy, now)
+        self.publish_encoded(connection, outbound, copy, now)
     }
 
     /// Whether no packet may leave as it came without a look at its receiver.
@@ -121,10 +121,10 @@ impl Sender {
     pub(super) fn original(
         &mut self,
         connection: &mut Connection,
-        keepable: &Keepable<'_>,
+        outbound: &Outbound<'_>,
         delivery: Delivery,
     ) -> bool {
-        let encoded = keepable.copied_original(connection.version, delivery.qos());
+        let encoded = outbound.copied_original(connection.version, delivery.qos());
         let Some(encoded) = encoded.filter(|encoded| takes_as_it_is(connection, encoded.length)) else {
             return false;
         };
@@ -136,11 +136,11 @@ impl Sender {
     fn publish_encoded(
         &mut self,
         connection: &mut Connection,
-        keepable: &mut Keepable<'_>,
+        outbound: &mut Outbound<'_>,
         mut copy: ReceiverCopy<'_>,
         now: Time,
     ) -> Result<(), Oversized> {
-        let mut publication = keepable.publication;
+        let mut publication = outbound.publication;
         let is_mounted =
             !self.mounts.is_empty() && self.unmount(connection.listener, &mut publication.topic)?;
         let (version, maximum) = (connection.version, connection.maximum_packet_size());
@@ -150,21 +150,21 @@ impl Sender {
             copy.naming = aliases.name(publication.topic, self.binds_aliases);
         }
         let named = if is_mounted { Named::Below(publication) } else { Named::AsItIs };
-        let mut encoded = encode(&mut self.encoder, keepable, named, version, &copy, now);
+        let mut encoded = encode(&mut self.encoder, outbound, named, version, &copy, now);
         if encoded.length > maximum && copy.naming != Naming::Name {
             // An alias is our own wish and must not make a packet too large that fits without.
             if let Some(aliases) = aliases {
                 aliases.unbind(copy.naming);
             }
             copy.naming = Naming::Name;
-            encoded = encode(&mut self.encoder, keepable, named, version, &copy, now);
+            encoded = encode(&mut self.encoder, outbound, named, version, &copy, now);
         }
         if encoded.length > maximum {
             return Err(Oversized);
         }
         let append = |bytes: &mut Vec<u8>| append(bytes, &encoded, copy.delivery);
         if encoded.payload_by_reference {
-            let message = keepable.message(&mut self.spares);
+            let message = outbound.message(&mut self.spares);
             connection.outbox.push_with_payload(&mut self.dirty, append, message);
         } else {
             connection.outbox.push(&mut self.dirty, append);
@@ -228,7 +228,7 @@ enum Named<'a> {
 #[inline]
 fn encode<'a>(
     encoder: &'a mut Encoder,
-    keepable: &Keepable<'a>,
+    outbound: &Outbound<'a>,
     named: Named<'_>,
     version: ProtocolVersion,
     copy: &ReceiverCopy<'_>,
@@ -236,13 +236,13 @@ fn encode<'a>(
 ) -> Encoded<'a> {
     let publication = match named {
         Named::Below(publication) => return encoder.private(&publication, version, copy, now),
-        Named::AsItIs => &keepable.publication,
+        Named::AsItIs => &outbound.publication,
     };
     if copy.is_private() {
         return encoder.private(publication, version, copy, now);
     }
     let qos = copy.delivery.qos();
-    match keepable.original(version, qos) {
+    match outbound.original(version, qos) {
         Some(&encoded) if !copy.retain => encoded,
         _ => encoder.shared(publication, version, qos, copy.retain, now),
     }

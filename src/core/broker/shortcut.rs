@@ -19,7 +19,7 @@ pub(super) enum Shortcut {
     /// The delivery of QoS 1 or 2 to the only subscriber.
     BeginAlone,
     /// A copy of QoS 0 that is the packet as it came.
-    HandOn,
+    Forward,
     /// PUBACKs or PUBCOMPs, several at once.
     SettleTogether,
     /// The same with PUBRECs, which are answered.

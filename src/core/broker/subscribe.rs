@@ -137,7 +137,7 @@ impl Broker {
         }
         self.turn.take(filter_steps(wanted.filter));
         let (listener, is_bridge) = (self.connections[id].listener, self.connections[id].is_bridge);
-        let highest = self.options.rules.of(listener).maximum_qos;
+        let highest = self.options.listeners.of(listener).maximum_qos;
         let mounted = self.mounted(listener, wanted.filter);
         let outcome = named(wanted.filter, mounted.as_deref()).and_then(|filter| {
             let wanted = Subscription {
@@ -188,7 +188,7 @@ impl Broker {
         if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {
             let position =
                 self.persistence.journal.as_ref().map_or(0, |journal| journal.answers.position(id));
-            outgoing.replays.are_answered(position);
+            outgoing.retained_sends.are_answered(position);
         }
         // Those of them that the rest of the share does not suffer from go at once, whatever follows in the input.
         let share = self.turn.divide_share();
@@ -283,7 +283,7 @@ impl Broker {
         let (filter, is_new) = match wanted.filter.share_name() {
             Some(share_name) => {
                 self.join(session, share_name, wanted.filter, terms)?;
-                self.keep_subscription(session, wanted.filter.as_str(), terms, false, Urgency::Urgent);
+                self.persist_subscription(session, wanted.filter.as_str(), terms, false, Urgency::Urgent);
                 return Ok(granted);
             }
             None => self.subscribe_alone(session, wanted.filter, terms)?,
@@ -295,13 +295,13 @@ impl Broker {
         };
         let owes_retained = wants_retained && !self.retention.retained.is_empty();
         let outgoing = self.clients.sessions[session].outgoing.as_ref();
-        let still_owes = outgoing.is_some_and(|outgoing| outgoing.replays.owed(filter).is_some());
+        let still_owes = outgoing.is_some_and(|outgoing| outgoing.retained_sends.owed(filter).is_some());
         let owes = owes_retained || still_owes;
-        self.keep_subscription(session, wanted.filter.as_str(), terms, owes, Urgency::Urgent);
+        self.persist_subscription(session, wanted.filter.as_str(), terms, owes, Urgency::Urgent);
         if owes_retained {
-            self.end_replay(session, filter, wanted.filter.pattern());
+            self.end_retained_send(session, filter, wanted.filter.pattern());
             let latest = self.retention.retained.latest();
-            self.clients.sessions[session].outgoing_mut().replays.begin(filter, terms, latest);
+            self.clients.sessions[session].outgoing_mut().retained_sends.begin(filter, terms, latest);
         }
         Ok(granted)
     }
@@ -372,7 +372,7 @@ impl Broker {
             >= self.options.limits.subscriptions_per_session
             || self.routing.trie.len() >= self.options.limits.subscriptions
             || self.pressure(0) >= Pressure::Keep
-            || !self.persistence.has_storage_room() && self.persistence.is_kept(session);
+            || !self.persistence.has_storage_room() && self.persistence.is_persisted(session);
         if is_full {
             self.output.statistics.refused += 1;
             return Err(ReasonCode::QuotaExceeded);
@@ -428,7 +428,7 @@ impl Broker {
         info!(target: "unsubscribe", "{client} {}", Escaped(filter.as_str()));
         state.count();
         if let Held::Filter(id) = held {
-            self.end_replay(session, id, filter.pattern());
+            self.end_retained_send(session, id, filter.pattern());
         }
         let text = filter.as_str();
         self.record(session, Urgency::Urgent, |number| Record::Unsubscribed(number, text.to_owned()));

@@ -10,7 +10,7 @@ use super::clock::Timer;
 use super::persistence::StorageFigures;
 use crate::base::memory;
 use crate::base::time::{Duration, Time};
-use crate::core::message::{self, Keepable, Publication};
+use crate::core::message::{self, Outbound, Publication};
 use crate::core::outbox::Left;
 use crate::core::wheel::TimerId;
 use crate::protocol::codec::{Properties, QoS};
@@ -312,7 +312,7 @@ impl Broker {
             properties: Properties::default(),
             expires: lifetime.map_or(Time::NEVER, |lifetime| self.clock.now + lifetime),
         };
-        self.publish_unlinked(&mut Keepable::new(publication), None);
+        self.publish_unlinked(&mut Outbound::new(publication), None);
     }
 }
 

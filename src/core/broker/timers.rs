@@ -212,7 +212,7 @@ impl Broker {
         for session in sessions {
             let will = self.clients.sessions[session].will.as_ref();
             let is_delayed = will.is_some_and(|will| will.delay > Duration::ZERO);
-            if !(is_delayed && self.persistence.is_kept(session)) {
+            if !(is_delayed && self.persistence.is_persisted(session)) {
                 self.publish_last_will(session);
             }
         }

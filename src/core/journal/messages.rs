@@ -32,7 +32,7 @@ struct Pending {
 
 /// What is known of the message in hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum InHand {
+pub enum Current {
     /// No kept session gets it, as far as is known.
     #[default]
     Unknown,
@@ -61,7 +61,7 @@ pub struct Messages {
     /// The number of the next one.
     next: MessageNumber,
     /// What is known of the message in hand.
-    in_hand: InHand,
+    current: Current,
     /// Whose the message in hand is.
     publisher: Option<ConnectionId>,
     /// Who needs a message of the open batch no longer that others need. To look for them there each time would take
@@ -82,7 +82,7 @@ impl Messages {
             pending: VecDeque::new(),
             closed: 0,
             next,
-            in_hand: InHand::Unknown,
+            current: Current::Unknown,
             publisher: None,
             settled: Vec::new(),
             message_bytes: 0,
@@ -116,22 +116,22 @@ impl Messages {
     #[inline]
     pub const fn begin(&mut self, publisher: Option<ConnectionId>) {
         self.publisher = publisher;
-        self.in_hand = InHand::Unknown;
+        self.current = Current::Unknown;
     }
 
     /// What is known of the message in hand. It is in hand no longer.
-    pub fn take_in_hand(&mut self) -> InHand {
-        std::mem::take(&mut self.in_hand)
+    pub fn take_current(&mut self) -> Current {
+        std::mem::take(&mut self.current)
     }
 
     /// A session gets the message in hand; tells its number. What a session gets as a member of a Shared Subscription
     /// is a message of its own, because it may get the same one beside that.
     pub fn add(&mut self, message: &Message, recipient: Recipient, is_shared: bool) -> MessageNumber {
-        let may_join = matches!(self.in_hand, InHand::One(_)) && !is_shared;
+        let may_join = matches!(self.current, Current::One(_)) && !is_shared;
         if !may_join {
-            self.in_hand = match self.in_hand {
-                InHand::Unknown if !is_shared => InHand::One(self.next),
-                _ => InHand::Several,
+            self.current = match self.current {
+                Current::Unknown if !is_shared => Current::One(self.next),
+                _ => Current::Several,
             };
             self.message_bytes += message.memory();
             self.pending.push_back(Pending {
@@ -229,7 +229,7 @@ impl Messages {
             records.push(Record::Message(StoredMessage { number, message: message.portable(), recipients }));
         }
         self.closed = self.pending.len();
-        self.in_hand = InHand::Unknown;
+        self.current = Current::Unknown;
     }
 
     /// The batch that was closed last is durable.

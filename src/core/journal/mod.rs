@@ -39,7 +39,7 @@ use waits::{Ends, Waits};
 
 pub use answers::{Answer, Answers, Awaited};
 pub use fetches::Fetches;
-pub use messages::{InHand, Messages};
+pub use messages::{Current, Messages};
 pub use record::{
     Batch, CopyForm, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, Record, Restored,
     SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession,
@@ -215,13 +215,13 @@ impl Journal {
     /// What the answer to the current message waits for, beside what is promised of its publisher's session. It is in
     /// hand no longer.
     pub fn take_awaited(&mut self) -> Awaited {
-        let is_retained = self.retained.take_in_hand();
-        match self.messages.take_in_hand() {
+        let is_retained = self.retained.take_current();
+        match self.messages.take_current() {
             _ if !self.holds() => Awaited::Nothing,
             _ if is_retained => Awaited::Batch(self.batches.open()),
-            InHand::One(number) => Awaited::Message(number),
-            InHand::Several => Awaited::Batch(self.batches.open()),
-            InHand::Unknown => Awaited::Nothing,
+            Current::One(number) => Awaited::Message(number),
+            Current::Several => Awaited::Batch(self.batches.open()),
+            Current::Unknown => Awaited::Nothing,
         }
     }
 
@@ -295,7 +295,7 @@ impl Journal {
     }
 
     /// Whatever there is to be persisted is due now.
-    pub fn write_down(&mut self, now: Time) {
+    pub fn persist(&mut self, now: Time) {
         if self.batches.due() != Time::NEVER || self.has_retained() || self.deferred.has_begun() {
             self.batches.set_due(now);
         }

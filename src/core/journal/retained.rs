@@ -13,7 +13,7 @@ pub(super) struct Retained {
     /// The others: they can wait until there is room. No topic is in both.
     unpromised: Topics,
     /// The current message is retained, which its publisher is promised.
-    is_in_hand: bool,
+    is_current: bool,
 }
 
 impl Retained {
@@ -31,19 +31,19 @@ impl Retained {
             self.unpromised.remove(topic);
             self.promised.insert(topic, bytes);
         }
-        self.is_in_hand |= urgency == Urgency::Urgent;
+        self.is_current |= urgency == Urgency::Urgent;
         true
     }
 
     /// Another message is the current one.
     #[inline]
     pub(super) const fn begin(&mut self) {
-        self.is_in_hand = false;
+        self.is_current = false;
     }
 
     /// Whether the current message is retained and that is promised. There is no current message any more.
-    pub(super) const fn take_in_hand(&mut self) -> bool {
-        std::mem::replace(&mut self.is_in_hand, false)
+    pub(super) const fn take_current(&mut self) -> bool {
+        std::mem::replace(&mut self.is_current, false)
     }
 
     /// Takes those that can be persisted: all that are promised, and of the others what a batch has room for.

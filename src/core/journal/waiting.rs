@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::waits::Cork;
+use super::waits::Withheld;
 use super::{Journal, MessageNumber, Room, Urgency};
 use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Time;
@@ -60,21 +60,21 @@ impl Journal {
 
     /// A connection gets nothing before what is now in the open batch is durable. One that `needs_none` stops waiting
     /// if there is no room.
-    pub fn cork(&mut self, id: ConnectionId, needs_none: bool) {
+    pub fn withhold(&mut self, id: ConnectionId, needs_none: bool) {
         let goes_without = needs_none && self.room == Room::Gone;
         if self.holds() && !goes_without && !is_planted(Fault::EarlyConnack) {
-            self.waits.cork(id, Cork { batch: self.batches.open(), needs_none });
+            self.waits.withhold(id, Withheld { batch: self.batches.open(), needs_none });
         }
     }
 
     /// A connection without a kept session gets nothing before it is durable that the former session of its client has
     /// ended, unless there is no room to persist that.
-    pub fn cork_for_end(&mut self, id: ConnectionId, client: &str, now: Time) {
+    pub fn withhold_for_end(&mut self, id: ConnectionId, client: &str, now: Time) {
         if !self.holds() || self.room == Room::Gone {
             return;
         }
         if let Some(batch) = self.ended.batch_of(client) {
-            self.waits.cork(id, Cork { batch, needs_none: true });
+            self.waits.withhold(id, Withheld { batch, needs_none: true });
             if batch == self.batches.open() {
                 self.hurry(Urgency::Urgent, now);
             }
@@ -82,13 +82,13 @@ impl Journal {
     }
 
     /// Whether a connection gets nothing yet.
-    pub fn is_corked(&self, id: ConnectionId) -> bool {
-        self.waits.is_corked(id)
+    pub fn is_withheld(&self, id: ConnectionId) -> bool {
+        self.waits.is_withheld(id)
     }
 
     /// The connections that have waited for what is durable now, or need not wait any longer.
-    pub fn take_uncorked(&mut self) -> Vec<ConnectionId> {
-        self.waits.take_uncorked(self.batches.durable(), self.room == Room::Gone)
+    pub fn take_released(&mut self) -> Vec<ConnectionId> {
+        self.waits.take_released(self.batches.durable(), self.room == Room::Gone)
     }
 
     /// A session gets its retained messages when there is room again.

@@ -9,7 +9,7 @@ use crate::core::slots::{ConnectionId, SessionId};
 
 /// Why a connection gets nothing yet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cork {
+pub(super) struct Withheld {
     /// This batch is not durable.
     pub(super) batch: u64,
     /// What its client is told needs no room, so it does not wait for any.
@@ -55,7 +55,7 @@ impl Ends {
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     /// Connections that get nothing before a batch is durable: their CONNACK is not yet true.
-    corked: BTreeMap<ConnectionId, Cork>,
+    withheld: BTreeMap<ConnectionId, Withheld>,
     /// Sessions that go on with a delivery when a batch is durable.
     suspended: BTreeSet<(u64, SessionId)>,
     /// Connections that are not read from until there is room again.
@@ -94,22 +94,24 @@ impl Waits {
         })
     }
 
-    pub(super) fn cork(&mut self, id: ConnectionId, cork: Cork) {
-        self.corked.insert(id, cork);
+    pub(super) fn withhold(&mut self, id: ConnectionId, withheld: Withheld) {
+        self.withheld.insert(id, withheld);
     }
 
-    pub(super) fn is_corked(&self, id: ConnectionId) -> bool {
-        self.corked.contains_key(&id)
+    pub(super) fn is_withheld(&self, id: ConnectionId) -> bool {
+        self.withheld.contains_key(&id)
     }
 
     /// Takes the connections whose batch is durable, or that need not wait for it because the room `is_gone`.
-    pub(super) fn take_uncorked(&mut self, durable: u64, is_gone: bool) -> Vec<ConnectionId> {
-        let ready = |&(_, cork): &(&ConnectionId, &Cork)| cork.batch <= durable || is_gone && cork.needs_none;
-        let uncorked: Vec<ConnectionId> = self.corked.iter().filter(ready).map(|(&id, _)| id).collect();
-        for id in &uncorked {
-            self.corked.remove(id);
+    pub(super) fn take_released(&mut self, durable: u64, is_gone: bool) -> Vec<ConnectionId> {
+        let ready = |&(_, withheld): &(&ConnectionId, &Withheld)| {
+            withheld.batch <= durable || is_gone && withheld.needs_none
+        };
+        let released: Vec<ConnectionId> = self.withheld.iter().filter(ready).map(|(&id, _)| id).collect();
+        for id in &released {
+            self.withheld.remove(id);
         }
-        uncorked
+        released
     }
 
     pub(super) fn wait_for_room(&mut self, session: SessionId) {
@@ -135,14 +137,14 @@ impl Waits {
 
     /// A connection is gone.
     pub(super) fn forget(&mut self, id: ConnectionId) {
-        self.corked.remove(&id);
+        self.withheld.remove(&id);
         self.paused.remove(&id);
         self.unanswered.remove(&id);
     }
 
     /// Bytes that they take.
     pub(super) fn memory(&self) -> usize {
-        let connections = self.corked.len() + self.paused.len() + self.unanswered.len();
+        let connections = self.withheld.len() + self.paused.len() + self.unanswered.len();
         (connections + self.suspended.len() + self.roomless.len()) * ENTRY_BYTES
     }
 }

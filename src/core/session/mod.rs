@@ -7,7 +7,7 @@ mod backlog;
 mod directory;
 mod incoming;
 mod outgoing;
-mod replays;
+mod retained_sends;
 mod subscriptions;
 
 use std::ops::Deref;
@@ -25,7 +25,7 @@ pub use backlog::{Backlog, page_length};
 pub use directory::Directory;
 pub use incoming::Incoming;
 pub use outgoing::{InFlight, Leftover, Outgoing, Queued, Settled, Stage};
-pub use replays::{Replay, Replays, Source};
+pub use retained_sends::{RetainedSend, RetainedSends, Source};
 pub use subscriptions::Subscriptions;
 
 /// A Session Expiry Interval that never ends [MQTT-3.1.2-23].

@@ -16,7 +16,7 @@ mod waiting;
 
 use std::collections::VecDeque;
 
-use super::{Backlog, Replays};
+use super::{Backlog, RetainedSends};
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Time;
@@ -157,7 +157,7 @@ pub struct Outgoing {
     window: Window,
     times: Times,
     /// Subscriptions whose retained messages are not all handed over.
-    pub replays: Replays,
+    pub retained_sends: RetainedSends,
     /// What waits behind the queue, in the store.
     pub backlog: Option<Box<Backlog>>,
     /// The session is on the list of those to which more could be sent.
@@ -188,7 +188,7 @@ impl Outgoing {
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.in_flight.is_empty()
-            && self.replays.is_empty()
+            && self.retained_sends.is_empty()
             && self.backlog.is_none()
             && self.gone.is_empty()
             && !self.is_listed
@@ -204,7 +204,7 @@ impl Outgoing {
     pub fn is_at_rest(&self) -> bool {
         self.window.sent == self.in_flight.len()
             && self.queue.is_empty()
-            && self.replays.is_empty()
+            && self.retained_sends.is_empty()
             && self.backlog.is_none()
     }
 
@@ -475,7 +475,7 @@ impl Outgoing {
     /// Adds what it takes to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
-        audit.add(self.counted.bytes() + self.replays.memory() + backlog);
+        audit.add(self.counted.bytes() + self.retained_sends.memory() + backlog);
         let in_flight = self.in_flight.iter().filter_map(InFlight::queued);
         for queued in self.queue.iter().chain(in_flight) {
             queued.message.audit(audit);

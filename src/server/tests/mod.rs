@@ -136,8 +136,8 @@ fn with_websocket(listener: &mut Listener) {
 }
 
 fn with_names(listener: &mut Listener) {
-    listener.rules =
-        Rc::new(ListenerOptions { user_name: UserNameSource::CommonName, ..(*listener.rules).clone() });
+    listener.options =
+        Rc::new(ListenerOptions { user_name: UserNameSource::CommonName, ..(*listener.options).clone() });
 }
 
 fn tls(config: ClientConfig, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {

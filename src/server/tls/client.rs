@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, Connection, Error};
 
-use crate::settings::{Complaint, Trust};
+use crate::settings::{ConfigError, Trust};
 
 use super::load::load_authorities;
 
@@ -47,21 +47,21 @@ impl fmt::Debug for ClientSetup {
 /// # Errors
 ///
 /// Everything that is wrong with the files.
-pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<Complaint>> {
-    let mut complaints = Vec::new();
+pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<ConfigError>> {
+    let mut errors = Vec::new();
     let (file, directory) = (trust.authorities.as_deref(), trust.authorities_directory.as_deref());
-    let roots = load_authorities(file, directory, &mut complaints);
-    if roots.is_empty() && complaints.is_empty() {
+    let roots = load_authorities(file, directory, &mut errors);
+    if roots.is_empty() && errors.is_empty() {
         let what = "TLS to another server needs cafile or capath, which say who vouches for it";
-        complaints.push(Complaint::new(&*trust.place, what));
+        errors.push(ConfigError::new(&*trust.place, what));
     }
-    if !complaints.is_empty() {
-        return Err(complaints);
+    if !errors.is_empty() {
+        return Err(errors);
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|error| vec![Complaint::new(&*trust.place, format!("TLS can not be set up: {error}"))])?;
+        .map_err(|error| vec![ConfigError::new(&*trust.place, format!("TLS can not be set up: {error}"))])?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     // There is one server to come back to.
     config.resumption = Resumption::in_memory_sessions(1);
@@ -81,8 +81,8 @@ mod tests {
             authorities_directory: directory,
         };
         let told = |trust: &Trust| {
-            let complaints = load_client(trust).map(|_| ()).unwrap_err();
-            complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            let errors = load_client(trust).map(|_| ()).unwrap_err();
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
         assert!(told(&trust(None, None)).starts_with("test.conf:1: TLS to another server needs cafile"));
         let directory = Directory::new();

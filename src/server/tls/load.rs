@@ -20,7 +20,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use crate::auth::access_control::{read_file, unreadable};
 use crate::core::listener::UserNameSource;
-use crate::settings::{Complaint, Listener, Protocol, Tls};
+use crate::settings::{ConfigError, Listener, Protocol, Tls};
 
 use super::Setup;
 use super::certificate::Certificate;
@@ -35,20 +35,20 @@ const TICKETS: usize = 1;
 /// # Errors
 ///
 /// Everything that is wrong with its files.
-pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<Complaint>> {
+pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
     let Some(tls) = &listener.tls else { return Ok(None) };
     let provider = Arc::new(ring::default_provider());
-    let mut complaints = Vec::new();
-    let certificate = load_certificate(tls, &provider, &mut complaints);
-    let is_named = listener.rules.user_name != UserNameSource::Connect;
-    let verifier = load_verifier(&listener.place, tls, is_named, &provider, &mut complaints);
+    let mut errors = Vec::new();
+    let certificate = load_certificate(tls, &provider, &mut errors);
+    let is_named = listener.options.user_name != UserNameSource::Connect;
+    let verifier = load_verifier(&listener.place, tls, is_named, &provider, &mut errors);
     match (certificate, verifier) {
-        (Some(certificate), Some(verifier)) if complaints.is_empty() => {
+        (Some(certificate), Some(verifier)) if errors.is_empty() => {
             let config = configure(listener, tls, provider, certificate, verifier);
-            let config = config.map_err(|why| vec![Complaint::new(&*listener.place, why)])?;
-            Ok(Some(Setup { config: Arc::new(config), user_name: listener.rules.user_name }))
+            let config = config.map_err(|why| vec![ConfigError::new(&*listener.place, why)])?;
+            Ok(Some(Setup { config: Arc::new(config), user_name: listener.options.user_name }))
         }
-        _ => Err(complaints),
+        _ => Err(errors),
     }
 }
 
@@ -83,19 +83,19 @@ fn configure(
 fn load_certificate(
     tls: &Tls,
     provider: &CryptoProvider,
-    complaints: &mut Vec<Complaint>,
+    errors: &mut Vec<ConfigError>,
 ) -> Option<CertifiedKey> {
-    let chain = load_certificates(&tls.certificate, "certfile", complaints);
-    let key = load_key(&tls.key, provider, complaints);
+    let chain = load_certificates(&tls.certificate, "certfile", errors);
+    let key = load_key(&tls.key, provider, errors);
     let (chain, key) = (chain?, key?);
     let Some(first) = Certificate::parse(chain.first()?) else {
-        complaints.push(complaint(&tls.certificate, "its first certificate is malformed"));
+        errors.push(config_error(&tls.certificate, "its first certificate is malformed"));
         return None;
     };
     if key.public_key().is_some_and(|public_key| public_key.as_ref() != first.public_key) {
         let what =
             format!("the key does not belong to the first certificate of {}", tls.certificate.display());
-        complaints.push(complaint(&tls.key, what));
+        errors.push(config_error(&tls.key, what));
         return None;
     }
     warn_of_dates(&tls.certificate, &first);
@@ -121,13 +121,13 @@ fn epoch() -> i64 {
 fn load_certificates(
     path: &Path,
     keyword: &str,
-    complaints: &mut Vec<Complaint>,
+    errors: &mut Vec<ConfigError>,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let bytes = read(path, keyword, complaints)?;
+    let bytes = read(path, keyword, errors)?;
     let certificates: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            complaints.push(complaint(
+            errors.push(config_error(
                 path,
                 format!("there is no certificate in it, PEM was expected ({keyword})"),
             ));
@@ -135,7 +135,7 @@ fn load_certificates(
         }
         Ok(certificates) => Some(certificates),
         Err(error) => {
-            complaints.push(complaint(path, format!("it is malformed as PEM: {error}")));
+            errors.push(config_error(path, format!("it is malformed as PEM: {error}")));
             None
         }
     }
@@ -144,9 +144,9 @@ fn load_certificates(
 fn load_key(
     path: &Path,
     provider: &CryptoProvider,
-    complaints: &mut Vec<Complaint>,
+    errors: &mut Vec<ConfigError>,
 ) -> Option<Arc<dyn SigningKey>> {
-    let bytes = read(path, "keyfile", complaints)?;
+    let bytes = read(path, "keyfile", errors)?;
     let is_encrypted = [&b"ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
         .iter()
         .any(|mark| bytes.windows(mark.len()).any(|window| window == *mark));
@@ -161,7 +161,7 @@ fn load_key(
         Err(PemError::NoItemsFound) => "there is no private key in it, PEM was expected (keyfile)".to_owned(),
         Err(error) => format!("it is malformed as PEM: {error}"),
     };
-    complaints.push(complaint(path, what));
+    errors.push(config_error(path, what));
     None
 }
 
@@ -172,13 +172,13 @@ fn load_verifier(
     tls: &Tls,
     is_named: bool,
     provider: &Arc<CryptoProvider>,
-    complaints: &mut Vec<Complaint>,
+    errors: &mut Vec<ConfigError>,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
-    let before = complaints.len();
+    let before = errors.len();
     let (file, directory) = (tls.authorities.as_deref(), tls.authorities_directory.as_deref());
-    let roots = load_authorities(file, directory, complaints);
-    let revoked = load_revoked(tls, complaints);
-    if complaints.len() > before {
+    let roots = load_authorities(file, directory, errors);
+    let revoked = load_revoked(tls, errors);
+    if errors.len() > before {
         return None;
     }
     if !tls.requires_certificate && (!is_named || roots.is_empty()) {
@@ -186,7 +186,7 @@ fn load_verifier(
     }
     if roots.is_empty() {
         let what = "require_certificate needs cafile or capath, which say who vouches for clients";
-        complaints.push(Complaint::new(place, what));
+        errors.push(ConfigError::new(place, what));
         return None;
     }
     let authorities = Arc::new(roots);
@@ -207,7 +207,7 @@ fn load_verifier(
         }
         Err(error) => {
             let path = tls.revoked.as_deref().unwrap_or(Path::new("crlfile"));
-            complaints.push(complaint(
+            errors.push(config_error(
                 path,
                 format!("a list in it is of no use, one of version 2 was expected: {error}"),
             ));
@@ -220,13 +220,13 @@ fn load_verifier(
 pub(super) fn load_authorities(
     file: Option<&Path>,
     directory: Option<&Path>,
-    complaints: &mut Vec<Complaint>,
+    errors: &mut Vec<ConfigError>,
 ) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     if let Some(path) = file {
-        for certificate in load_certificates(path, "cafile", complaints).unwrap_or_default() {
+        for certificate in load_certificates(path, "cafile", errors).unwrap_or_default() {
             if roots.add(certificate).is_err() {
-                complaints.push(complaint(path, "one of its certificates is malformed"));
+                errors.push(config_error(path, "one of its certificates is malformed"));
             }
         }
     }
@@ -242,10 +242,10 @@ pub(super) fn load_authorities(
                     );
                 }
                 if roots.len() == before {
-                    complaints.push(complaint(directory, "there is no certificate in it (capath)"));
+                    errors.push(config_error(directory, "there is no certificate in it (capath)"));
                 }
             }
-            Err(error) => complaints.push(unreadable(directory, "capath", &error)),
+            Err(error) => errors.push(unreadable(directory, "capath", &error)),
         }
     }
     roots
@@ -259,29 +259,29 @@ fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn load_revoked(tls: &Tls, complaints: &mut Vec<Complaint>) -> Vec<CertificateRevocationListDer<'static>> {
+fn load_revoked(tls: &Tls, errors: &mut Vec<ConfigError>) -> Vec<CertificateRevocationListDer<'static>> {
     let Some(path) = &tls.revoked else { return Vec::new() };
-    let Some(bytes) = read(path, "crlfile", complaints) else { return Vec::new() };
+    let Some(bytes) = read(path, "crlfile", errors) else { return Vec::new() };
     let lists: Result<Vec<_>, PemError> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
     match lists {
         Ok(lists) if lists.is_empty() => {
-            complaints.push(complaint(path, "there is no list in it, PEM was expected (crlfile)"));
+            errors.push(config_error(path, "there is no list in it, PEM was expected (crlfile)"));
             Vec::new()
         }
         Ok(lists) => lists,
         Err(error) => {
-            complaints.push(complaint(path, format!("it is malformed as PEM: {error}")));
+            errors.push(config_error(path, format!("it is malformed as PEM: {error}")));
             Vec::new()
         }
     }
 }
 
-fn read(path: &Path, keyword: &str, complaints: &mut Vec<Complaint>) -> Option<Vec<u8>> {
-    read_file(path, keyword).map_err(|complaint| complaints.push(complaint)).ok()
+fn read(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) -> Option<Vec<u8>> {
+    read_file(path, keyword).map_err(|error| errors.push(error)).ok()
 }
 
-fn complaint(path: &Path, what: impl Display) -> Complaint {
-    Complaint::new(path.display().to_string(), what.to_string())
+fn config_error(path: &Path, what: impl Display) -> ConfigError {
+    ConfigError::new(path.display().to_string(), what.to_string())
 }
 
 #[cfg(test)]
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
     use crate::server::tls::testing::{Authority, Directory, listener};
 
-    fn complaints(listener: &Listener) -> Vec<String> {
+    fn config_errors(listener: &Listener) -> Vec<String> {
         load(listener).map(|_| ()).unwrap_err().iter().map(ToString::to_string).collect()
     }
 
@@ -331,7 +331,7 @@ mod tests {
         tls.authorities_directory = Some(directory.path(""));
         tls.revoked =
             Some(directory.write("broken.crl", b"-----BEGIN X509 CRL-----\n!\n-----END X509 CRL-----\n"));
-        let told = complaints(&listener);
+        let told = config_errors(&listener);
         assert_eq!(told.len(), 5, "{told:#?}");
         for (line, expected) in told.iter().zip([
             "none.crt: it can not be read (certfile): No such file",
@@ -343,7 +343,7 @@ mod tests {
             assert!(line.contains(expected), "{line} / {expected}");
         }
         listener.tls.as_mut().unwrap().key = "/dev/zero".into();
-        assert!(complaints(&listener)[1].ends_with("it is a device, expected a file"), "it has no end");
+        assert!(config_errors(&listener)[1].ends_with("it is a device, expected a file"), "it has no end");
     }
 
     #[test]
@@ -375,7 +375,7 @@ mod tests {
         for (change, path, expected) in cases {
             let mut listener = listener(&one);
             change(listener.tls.as_mut().unwrap(), path);
-            let told = complaints(&listener);
+            let told = config_errors(&listener);
             assert!(told.len() == 1 && told[0].contains(expected), "{told:?} / {expected}");
         }
     }
@@ -387,7 +387,7 @@ mod tests {
         let tls = listener.tls.as_mut().unwrap();
         tls.requires_certificate = true;
         assert_eq!(
-            complaints(&listener),
+            config_errors(&listener),
             ["test.conf:1: require_certificate needs cafile or capath, which say who vouches for clients"]
         );
         let directory = Directory::new();

@@ -289,7 +289,7 @@ pub(in crate::server) fn listener(files: &Files) -> Listener {
         proxy: None,
         proxies: Vec::new(),
         connections: usize::MAX,
-        rules: Rc::new(ListenerOptions::within(&Limits::default())),
+        options: Rc::new(ListenerOptions::within(&Limits::default())),
         security: Rc::new(Security { allows_anonymous: true, ..Security::default() }),
     }
 }

@@ -112,7 +112,7 @@ fn demand(listener: &mut Listener, files: &Files, user_name: UserNameSource) {
     let tls = listener.tls.as_mut().unwrap();
     tls.requires_certificate = true;
     tls.authorities = Some(files.authority.clone());
-    listener.rules = Rc::new(ListenerOptions { user_name, ..(*listener.rules).clone() });
+    listener.options = Rc::new(ListenerOptions { user_name, ..(*listener.options).clone() });
 }
 
 #[test]
@@ -236,8 +236,8 @@ fn a_certificate_is_asked_for_only_where_it_is_of_use() {
     assert_eq!(Pair::new(&Arc::new(config.clone()), &indifferent).exchange(usize::MAX), Outcome::Open);
     let curious = server(&authority, |listener| {
         vouched(listener);
-        listener.rules =
-            Rc::new(ListenerOptions { user_name: UserNameSource::CommonName, ..(*listener.rules).clone() });
+        listener.options =
+            Rc::new(ListenerOptions { user_name: UserNameSource::CommonName, ..(*listener.options).clone() });
     });
     let outcome = Pair::new(&Arc::new(config), &curious).exchange(usize::MAX);
     assert!(matches!(outcome, Outcome::Failed(why) if why.contains("issued by nobody")));

@@ -72,7 +72,7 @@ const fn room_in(space: Space, lacks_ballast: bool) -> Room {
 
 /// What has become of what was handed over.
 #[derive(Debug)]
-pub enum Kept {
+pub enum StorageAnswer {
     /// A batch is durable.
     Durable {
         /// Its number.
@@ -119,7 +119,7 @@ enum Job {
 #[derive(Debug)]
 pub struct Storage {
     jobs: Sender<Job>,
-    answers: Receiver<Kept>,
+    answers: Receiver<StorageAnswer>,
     thread: JoinHandle<()>,
     /// Batches that were handed over and are not answered.
     outstanding: usize,
@@ -149,7 +149,7 @@ impl Storage {
                     let _ = answering.send(kept);
                     wake();
                 };
-                Keeper::new(store, waiting, clocks, answer, told).run();
+                StorageThread::new(store, waiting, clocks, answer, told).run();
             })?;
         Ok(Self { jobs, answers, thread, outstanding: 0, lacks_ballast })
     }
@@ -166,7 +166,7 @@ impl Storage {
     }
 
     /// Has a batch made durable.
-    pub fn hand_over(&mut self, batch: Batch) {
+    pub fn submit(&mut self, batch: Batch) {
         self.outstanding += 1;
         // A thread that has failed has said so.
         let _ = self.jobs.send(Job::Keep(batch));
@@ -178,29 +178,29 @@ impl Storage {
     }
 
     /// The next answer, if there is one. To be asked until there is none whenever the thread wakes the loop.
-    pub fn next_answer(&mut self) -> Option<Kept> {
+    pub fn next_answer(&mut self) -> Option<StorageAnswer> {
         match self.answers.try_recv() {
             Ok(kept) => Some(self.note(kept)),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) if self.outstanding > 0 => {
-                Some(self.note(Kept::Failed("the thread of the storage has ended".to_owned())))
+                Some(self.note(StorageAnswer::Failed("the thread of the storage has ended".to_owned())))
             }
             Err(TryRecvError::Disconnected) => None,
         }
     }
 
-    fn note(&mut self, kept: Kept) -> Kept {
+    fn note(&mut self, kept: StorageAnswer) -> StorageAnswer {
         self.outstanding = match kept {
-            Kept::Durable { .. } => self.outstanding.saturating_sub(1),
-            Kept::Full | Kept::Read(_) => self.outstanding,
-            Kept::Failed(_) => 0,
+            StorageAnswer::Durable { .. } => self.outstanding.saturating_sub(1),
+            StorageAnswer::Full | StorageAnswer::Read(_) => self.outstanding,
+            StorageAnswer::Failed(_) => 0,
         };
         kept
     }
 
     /// Waits until everything that was handed over is durable or has failed, and closes the store. What a full disk has
     /// no room for has failed then, and nothing more is read. Returns the answers that are left.
-    pub fn finish(self) -> Vec<Kept> {
+    pub fn finish(self) -> Vec<StorageAnswer> {
         drop(self.jobs);
         let answers = self.answers.iter().collect();
         // Whatever it panicked of has been said.
@@ -210,7 +210,7 @@ impl Storage {
 }
 
 /// The thread's side.
-struct Keeper<Read, Answer> {
+struct StorageThread<Read, Answer> {
     store: Store,
     jobs: Receiver<Job>,
     /// The loop has ended: nothing more will come.
@@ -228,7 +228,7 @@ struct Keeper<Read, Answer> {
     /// The ballast is being written, a little at a time.
     is_growing: bool,
     /// It was said that the ballast can not be made.
-    has_complained: bool,
+    has_reported: bool,
     /// When it was last tried to make the ballast.
     tried: Instant,
     /// When the thread last checked whether the file is still there.
@@ -251,7 +251,7 @@ enum End {
     Failed(String),
 }
 
-impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
+impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer> {
     fn new(
         store: Store,
         jobs: Receiver<Job>,
@@ -271,7 +271,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             times: Times::new(),
             lacks_ballast,
             is_growing: false,
-            has_complained: false,
+            has_reported: false,
             tried: clock(),
             watched: clock(),
             has_looked_again: false,
@@ -292,7 +292,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             match outcome {
                 Ok(()) => {}
                 Err(End::NothingLeft) => return self.finish(),
-                Err(End::Failed(why)) => return (self.answer)(Kept::Failed(why)),
+                Err(End::Failed(why)) => return (self.answer)(StorageAnswer::Failed(why)),
             }
         }
     }
@@ -384,7 +384,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             Err(StoreError::Damaged(why)) => self.store.give_up(&mut self.wanted, &why),
             outcome => outcome.map_err(|error| End::Failed(self.store.in_words(error)))?,
         };
-        (self.answer)(Kept::Read(pages));
+        (self.answer)(StorageAnswer::Read(pages));
         Ok(())
     }
 
@@ -446,13 +446,13 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             match self.attempt(batch) {
                 Ok(()) => {
                     let statistics = self.statistics();
-                    (self.answer)(Kept::Durable { number: batch.number, statistics });
+                    (self.answer)(StorageAnswer::Durable { number: batch.number, statistics });
                     return Ok(());
                 }
                 Err(StoreError::Full) if self.give_up_ballast() => self.shorten_journal(),
                 Err(StoreError::Full) => {
                     if !is_full {
-                        (self.answer)(Kept::Full);
+                        (self.answer)(StorageAnswer::Full);
                     }
                     is_full = true;
                     self.wait_for_room()?;
@@ -500,7 +500,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
             Ok(state) => state,
             Err(error) => {
                 self.is_growing = false;
-                if !std::mem::replace(&mut self.has_complained, true) {
+                if !std::mem::replace(&mut self.has_reported, true) {
                     warn!("Warning: no file can hold room for a full disk: {error}.");
                 }
                 return;
@@ -557,7 +557,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(Kept)> Keeper<Read, Answer> {
                 Err(_) if self.give_up_ballast() => {}
                 Err(_) => {
                     if !std::mem::replace(&mut is_full, true) {
-                        (self.answer)(Kept::Full);
+                        (self.answer)(StorageAnswer::Full);
                     }
                     self.wait_for_job(FULL_RETRY);
                 }

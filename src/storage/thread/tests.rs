@@ -21,7 +21,7 @@ use crate::protocol::codec::{Properties, QoS};
 use crate::protocol::topic::TopicName;
 use crate::settings::OnDamage;
 use crate::storage::store::{Opening, Space, Store, StoreError};
-use crate::storage::thread::{Kept, Storage, room, room_in};
+use crate::storage::thread::{Storage, StorageAnswer, room, room_in};
 use crate::storage::timeline::{Boot, Clocks};
 
 /// Clocks that stand still.
@@ -131,17 +131,17 @@ fn fetch(count: u64) -> Vec<Fetch> {
 }
 
 /// The number of a batch that is durable.
-fn durable(kept: Option<Kept>) -> u64 {
+fn durable(kept: Option<StorageAnswer>) -> u64 {
     match kept {
-        Some(Kept::Durable { number, .. }) => number,
+        Some(StorageAnswer::Durable { number, .. }) => number,
         other => panic!("it is not durable: {other:?}"),
     }
 }
 
 /// The numbers of the messages that were read.
-fn found(kept: Option<Kept>) -> Vec<u64> {
+fn found(kept: Option<StorageAnswer>) -> Vec<u64> {
     match kept {
-        Some(Kept::Read(pages)) => {
+        Some(StorageAnswer::Read(pages)) => {
             let copies = pages.pages.iter().flat_map(|page| &page.copies);
             copies.filter(|copy| copy.found.is_some()).map(|copy| copy.number.0.get()).collect()
         }
@@ -155,15 +155,17 @@ fn batches_become_durable_and_the_loop_is_woken() {
     let (mut storage, woken) = start(file.store());
     assert!(storage.is_idle() && storage.next_answer().is_none());
     for count in 1..4 {
-        storage.hand_over(batch(count));
+        storage.submit(batch(count));
         assert!(!storage.is_idle());
         woken.recv().expect("it wakes");
-        let Some(Kept::Durable { statistics, .. }) = &storage.next_answer() else { panic!("it is durable") };
+        let Some(StorageAnswer::Durable { statistics, .. }) = &storage.next_answer() else {
+            panic!("it is durable")
+        };
         assert_eq!(statistics.commits, count);
         assert!(statistics.bytes >= count * 4096 && statistics.longest >= statistics.median);
         assert!(storage.is_idle() && storage.next_answer().is_none());
     }
-    storage.hand_over(batch(4));
+    storage.submit(batch(4));
     let mut left = storage.finish().into_iter();
     assert_eq!(durable(left.next()), 4);
     assert!(left.next().is_none());
@@ -176,11 +178,11 @@ fn a_full_disk_is_told_once_and_tried_until_there_is_room() {
     let mut store = file.store();
     store.faults = vec![StoreError::Full; 3].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(1));
+    storage.submit(batch(1));
     woken.recv().expect("it wakes");
-    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    assert!(matches!(storage.next_answer(), Some(StorageAnswer::Full)));
     assert!(!storage.is_idle());
-    storage.hand_over(batch(2));
+    storage.submit(batch(2));
     for count in 1..3 {
         woken.recv().expect("it wakes");
         assert_eq!(durable(storage.next_answer()), count);
@@ -194,9 +196,12 @@ fn a_full_disk_does_not_keep_the_broker_from_ending() {
     let mut store = file.store();
     store.faults = vec![StoreError::Full; 1_000_000].into();
     let (mut storage, _woken) = start(store);
-    storage.hand_over(batch(1));
+    storage.submit(batch(1));
     let left = storage.finish();
-    assert!(matches!(&left[..], [Kept::Full, Kept::Failed(why)] if why.contains("no space")), "{left:?}");
+    assert!(
+        matches!(&left[..], [StorageAnswer::Full, StorageAnswer::Failed(why)] if why.contains("no space")),
+        "{left:?}"
+    );
     assert_eq!(file.waiting(), []);
 }
 
@@ -208,9 +213,9 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     // The first one takes the ballast.
     store.faults = vec![fault(), StoreError::Full, StoreError::Full].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(1));
+    storage.submit(batch(1));
     woken.recv().expect("it wakes");
-    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    assert!(matches!(storage.next_answer(), Some(StorageAnswer::Full)));
     woken.recv().expect("it wakes");
     assert_eq!(durable(storage.next_answer()), 1);
     storage.finish();
@@ -218,14 +223,14 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     let mut store = file.store();
     store.faults = vec![fault(), fault()].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(2));
+    storage.submit(batch(2));
     woken.recv().expect("it wakes");
-    assert!(matches!(storage.next_answer(), Some(Kept::Failed(why)) if why == "disk I/O error"));
+    assert!(matches!(storage.next_answer(), Some(StorageAnswer::Failed(why)) if why == "disk I/O error"));
     assert!(storage.is_idle());
-    storage.hand_over(batch(3));
+    storage.submit(batch(3));
     // The thread has ended, so nothing is kept any more and that is told.
     let next = std::iter::repeat_with(|| storage.next_answer()).flatten().next();
-    assert!(matches!(next, Some(Kept::Failed(_))));
+    assert!(matches!(next, Some(StorageAnswer::Failed(_))));
     drop(storage);
     assert_eq!(file.waiting(), [1]);
 }
@@ -247,7 +252,7 @@ fn when_the_broker_has_ended_is_noted() {
     let watch = Watch::default();
     let clocks = watch.clone();
     let (mut storage, woken) = start_with(file.open(watch.read()), move || clocks.read());
-    storage.hand_over(batch_of(1, Time::from_milliseconds(100_000)));
+    storage.submit(batch_of(1, Time::from_milliseconds(100_000)));
     woken.recv().expect("it wakes");
     assert_eq!(durable(storage.next_answer()), 1);
     watch.0.store(70_000, Ordering::SeqCst);
@@ -281,9 +286,11 @@ fn time_is_kept_where_nothing_is_committed() {
         // A timeout that is only reached if it has failed.
         asked.recv_timeout(Duration::from_secs(60)).expect("it looks at the clocks now and then");
     }
-    storage.hand_over(batch(1));
+    storage.submit(batch(1));
     woken.recv().expect("it wakes");
-    let Some(Kept::Durable { statistics, .. }) = storage.next_answer() else { panic!("it is durable") };
+    let Some(StorageAnswer::Durable { statistics, .. }) = storage.next_answer() else {
+        panic!("it is durable")
+    };
     assert_eq!(statistics.commits, 3, "the start, a minute later, and the batch");
 }
 
@@ -292,22 +299,24 @@ fn a_batch_goes_before_what_is_to_be_read() {
     const COUNT: u16 = 10_000;
     let file = File::new();
     let (mut storage, woken) = start(file.store());
-    storage.hand_over(batch(1));
+    storage.submit(batch(1));
     woken.recv().expect("it wakes");
     assert_eq!(durable(storage.next_answer()), 1);
     // More than can be read in the time that a batch may have to wait.
     let fetches = (1..=COUNT).map(|count| Fetch { session: SESSION, messages: vec![number(count.into())] });
     storage.read(fetches.collect(), Time::ZERO);
-    storage.hand_over(batch(2));
+    storage.submit(batch(2));
     let (mut before, mut behind) = (0, 0);
-    let count = |kept: Kept, parts: &mut usize| match kept {
-        Kept::Read(pages) => *parts += pages.pages.iter().map(|page| page.copies.len()).sum::<usize>(),
+    let count = |kept: StorageAnswer, parts: &mut usize| match kept {
+        StorageAnswer::Read(pages) => {
+            *parts += pages.pages.iter().map(|page| page.copies.len()).sum::<usize>()
+        }
         other => panic!("nothing but pages is awaited: {other:?}"),
     };
     while !storage.is_idle() {
         woken.recv().expect("it wakes");
         match storage.next_answer() {
-            Some(Kept::Durable { number, .. }) => assert_eq!(number, 2),
+            Some(StorageAnswer::Durable { number, .. }) => assert_eq!(number, 2),
             Some(kept) => count(kept, &mut before),
             None => {}
         }
@@ -326,9 +335,9 @@ fn what_is_wanted_is_read_while_the_disk_is_full() {
     store.commit(&batch(1), CLOCKS).expect("there is room");
     store.faults = vec![StoreError::Full; 1_000_000].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(2));
+    storage.submit(batch(2));
     woken.recv().expect("it wakes");
-    assert!(matches!(storage.next_answer(), Some(Kept::Full)));
+    assert!(matches!(storage.next_answer(), Some(StorageAnswer::Full)));
     storage.read(fetch(1), Time::ZERO);
     woken.recv().expect("it wakes");
     assert_eq!(found(storage.next_answer()), [1]);
@@ -354,7 +363,7 @@ fn what_can_not_be_read_is_tried_once_more() {
     let (mut storage, woken) = start(store);
     storage.read(fetch(1), Time::ZERO);
     woken.recv().expect("it wakes");
-    assert!(matches!(storage.next_answer(), Some(Kept::Failed(why)) if why == "disk I/O error"));
+    assert!(matches!(storage.next_answer(), Some(StorageAnswer::Failed(why)) if why == "disk I/O error"));
 }
 
 #[test]
@@ -384,10 +393,13 @@ fn a_full_disk_takes_the_ballast_and_gives_it_back() {
     store.commit(&batch(1), CLOCKS).expect("there is room");
     store.faults = vec![StoreError::Full].into();
     let (mut storage, woken) = start(store);
-    storage.hand_over(batch(2));
+    storage.submit(batch(2));
     woken.recv().expect("it wakes");
     let answer = storage.next_answer();
-    assert!(matches!(answer, Some(Kept::Durable { number: 2, .. })), "it had the ballast's room: {answer:?}");
+    assert!(
+        matches!(answer, Some(StorageAnswer::Durable { number: 2, .. })),
+        "it had the ballast's room: {answer:?}"
+    );
     while storage.lacks_ballast() {
         std::thread::yield_now();
     }
@@ -420,7 +432,7 @@ fn a_file_that_is_gone_ends_all_though_nothing_is_written() {
         fs::remove_file(&path).expect("it was there");
         woken.recv().expect("it wakes");
         match storage.next_answer() {
-            Some(Kept::Failed(why)) => assert!(why.contains(&path.display().to_string()), "{why}"),
+            Some(StorageAnswer::Failed(why)) => assert!(why.contains(&path.display().to_string()), "{why}"),
             other => panic!("it has not failed: {other:?}"),
         }
     }

@@ -200,7 +200,7 @@ impl Oracle {
             self.leave(client, &key);
         }
         self.sessions.remove(client);
-        self.hand_on(client, is_kept);
+        self.forward(client, is_kept);
     }
 
     /// Ends a membership; tells whether there was one.
@@ -217,7 +217,7 @@ impl Oracle {
 
     /// What a group's messages become when a session that could have them is over: those that wait or are not
     /// acknowledged at QoS 1 go to others; a QoS 2 delivery once begun is nobody else's [MQTT-4.8.2-5].
-    fn hand_on(&mut self, client: &str, is_kept: bool) {
+    fn forward(&mut self, client: &str, is_kept: bool) {
         // In the memory of a session that is not kept: another one may have no room for it.
         let is_droppable = !is_kept && !self.has_room();
         let Self { shared, groups, .. } = self;

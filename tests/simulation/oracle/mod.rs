@@ -181,7 +181,7 @@ impl Oracle {
     }
 
     /// Whether nothing is sent on this connection yet, because its client's session is not durable.
-    pub fn is_corked(&self, id: ConnectionId) -> bool {
+    pub fn is_withheld(&self, id: ConnectionId) -> bool {
         let first = self.lines.get(&id).and_then(|line| line.answers.front());
         let is_loose = self.lines.get(&id).is_some_and(|line| line.is_loose);
         first.is_some_and(|debt| {

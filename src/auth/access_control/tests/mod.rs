@@ -177,7 +177,7 @@ fn all_that_is_wrong_in_all_files_is_said() {
         (ListenerId(2), security(None, Some(&missing))),
     ];
     let wrong = Policies::load(&securities).unwrap_err();
-    let places: Vec<&str> = wrong.iter().map(|complaint| complaint.place.as_str()).collect();
+    let places: Vec<&str> = wrong.iter().map(|error| error.place.as_str()).collect();
     let expected = [
         format!("{}:1:3", passwords.display()),
         format!("{}:1:7", rules.display()),

@@ -1,7 +1,7 @@
 //! What is said of the whole broker.
 
 use crate::base::time::Duration;
-use crate::config::file::drafts::Target;
+use crate::config::file::pending::Target;
 use crate::config::file::values::{self, bound, u16_or_all};
 #[cfg(feature = "system")]
 use crate::settings::{
@@ -37,7 +37,7 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.client_identifier_prefixes = vec![text.into()];
             Ok(())
         }),
-        ForNewcomers(|of| words(&of.rules.client_identifier_prefixes)),
+        ForNewcomers(|of| words(&of.options.client_identifier_prefixes)),
         ""
     ),
     setting!(

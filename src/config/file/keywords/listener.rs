@@ -43,7 +43,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Security,
         "true",
         Switch(|to, is_on| to.security.allows_empty_client_identifier = Some(is_on)),
-        ForNewcomers(|of| switch(of.rules.allows_empty_client_identifier)),
+        ForNewcomers(|of| switch(of.options.allows_empty_client_identifier)),
         ""
     ),
     setting!(
@@ -51,10 +51,10 @@ pub(super) static ROWS: &[Keyword] = &[
         Security,
         "auto-",
         Text("at most 50 bytes", |to, text| {
-            to.security.drawn_prefix = Some(values::drawn_prefix(text)?);
+            to.security.auto_id_prefix = Some(values::auto_id_prefix(text)?);
             Ok(())
         }),
-        ForNewcomers(|of| word(&of.rules.drawn_prefix)),
+        ForNewcomers(|of| word(&of.options.auto_id_prefix)),
         ""
     ),
     setting!(
@@ -81,7 +81,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "auto-",
         Text("at most 50 bytes", |to, text| {
-            to.options.own_drawn_prefix = Some(values::drawn_prefix(text)?);
+            to.options.own_auto_id_prefix = Some(values::auto_id_prefix(text)?);
             Ok(())
         }),
         By("auto_id_prefix"),
@@ -101,7 +101,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "3 4 5",
         Text(values::VERSIONS, |to, text| {
-            to.options.rules.versions = values::versions(text)?;
+            to.options.listener.versions = values::versions(text)?;
             Ok(())
         }),
         ForNewcomers(versions),
@@ -163,15 +163,15 @@ pub(super) static ROWS: &[Keyword] = &[
         "max_qos",
         Listener,
         "2",
-        Number(0, 2, |to, number| to.options.rules.maximum_qos = values::qos(number)),
-        ForNewcomers(|of| number(of.rules.maximum_qos.level())),
+        Number(0, 2, |to, number| to.options.listener.maximum_qos = values::qos(number)),
+        ForNewcomers(|of| number(of.options.maximum_qos.level())),
         ""
     ),
     setting!(
         "maximum_qos",
         Listener,
         "2",
-        Number(0, 2, |to, number| to.options.rules.maximum_qos = values::qos(number)),
+        Number(0, 2, |to, number| to.options.listener.maximum_qos = values::qos(number)),
         By("max_qos"),
         ""
     ),
@@ -179,8 +179,8 @@ pub(super) static ROWS: &[Keyword] = &[
         "max_topic_alias",
         Listener,
         "10",
-        Number(0, U16_MAXIMUM, |to, number| to.options.rules.topic_alias_maximum = u16_of(number)),
-        ForNewcomers(|of| number(of.rules.topic_alias_maximum)),
+        Number(0, U16_MAXIMUM, |to, number| to.options.listener.topic_alias_maximum = u16_of(number)),
+        ForNewcomers(|of| number(of.options.topic_alias_maximum)),
         ""
     ),
     setting!(
@@ -188,9 +188,10 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "32",
         Number(0, U16_MAXIMUM, |to, number| {
-            to.options.rules.outbound_topic_alias_maximum = u16_of(number).min(OUTBOUND_TOPIC_ALIAS_MAXIMUM);
+            to.options.listener.outbound_topic_alias_maximum =
+                u16_of(number).min(OUTBOUND_TOPIC_ALIAS_MAXIMUM);
         }),
-        ForNewcomers(|of| number(of.rules.outbound_topic_alias_maximum)),
+        ForNewcomers(|of| number(of.options.outbound_topic_alias_maximum)),
         "32 without, and at most"
     ),
     setting!(
@@ -198,18 +199,18 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "none",
         Text(values::MOUNT_POINT, |to, text| {
-            to.options.rules.mount_point = Some(values::mount_point(text)?);
+            to.options.listener.mount_point = Some(values::mount_point(text)?);
             Ok(())
         }),
-        ForNewcomers(|of| text(of.rules.mount_point.as_deref())),
+        ForNewcomers(|of| text(of.options.mount_point.as_deref())),
         ""
     ),
     setting!(
         "use_username_as_clientid",
         Listener,
         "false",
-        Switch(|to, is_on| to.options.rules.user_name_is_client_identifier = is_on),
-        ForNewcomers(|of| switch(of.rules.user_name_is_client_identifier)),
+        Switch(|to, is_on| to.options.listener.user_name_is_client_identifier = is_on),
+        ForNewcomers(|of| switch(of.options.user_name_is_client_identifier)),
         ""
     ),
     setting!(
@@ -319,7 +320,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "false",
         Switch(|to, is_on| to.options.identity_is_user_name = is_on),
-        ForNewcomers(|of| switch(of.rules.user_name == UserNameSource::CommonName)),
+        ForNewcomers(|of| switch(of.options.user_name == UserNameSource::CommonName)),
         ""
     ),
     setting!(
@@ -327,7 +328,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "false",
         Switch(|to, is_on| to.options.subject_is_user_name = is_on),
-        ForNewcomers(|of| switch(of.rules.user_name == UserNameSource::Subject)),
+        ForNewcomers(|of| switch(of.options.user_name == UserNameSource::Subject)),
         ""
     ),
     setting!(
@@ -353,7 +354,7 @@ pub(super) static ROWS: &[Keyword] = &[
 
 #[cfg(feature = "system")]
 fn versions(of: &Listener) -> Value<'_> {
-    let spoken = of.rules.versions.iter().zip(["3", "4", "5"]).filter(|(is_spoken, _)| **is_spoken);
+    let spoken = of.options.versions.iter().zip(["3", "4", "5"]).filter(|(is_spoken, _)| **is_spoken);
     words(spoken.map(|(_, name)| name))
 }
 

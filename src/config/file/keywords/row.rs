@@ -1,6 +1,6 @@
 //! What a row of the table of keywords is made of.
 
-use crate::config::file::drafts::Target;
+use crate::config::file::pending::Target;
 #[cfg(feature = "system")]
 use crate::settings::{Listener, Settings};
 

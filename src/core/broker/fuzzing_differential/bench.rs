@@ -261,7 +261,7 @@ impl Bench {
 
     /// Writes and reads what there is to be; false if there is nothing.
     fn serve_store(&mut self) -> bool {
-        self.broker.write_down(self.now);
+        self.broker.persist(self.now);
         let batch = self.broker.take_batch(self.now);
         let wants_pages = self.broker.wants_pages();
         if wants_pages {

@@ -58,6 +58,6 @@ impl Outgoing {
         if let Some(queued) = self.queue.pop() {
             return Some(Leftover { may_move: true, queued: Some(queued) });
         }
-        self.replays.take_any().map(|_| Leftover { may_move: false, queued: None })
+        self.retained_sends.take_any().map(|_| Leftover { may_move: false, queued: None })
     }
 }

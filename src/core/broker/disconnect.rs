@@ -2,7 +2,7 @@
 
 use log::info;
 
-use super::authorise::allowed;
+use super::authorize::allowed;
 use super::{Broker, Effect, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::planted::{self, is_planted};
@@ -10,7 +10,7 @@ use crate::base::time::{Duration, Time};
 use crate::core::access::Question;
 use crate::core::connection::State;
 use crate::core::journal::Urgency;
-use crate::core::message::{Keepable, Publication};
+use crate::core::message::{Outbound, Publication};
 use crate::core::session::{EXPIRY_NEVER, Presence};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
@@ -138,7 +138,7 @@ impl Broker {
             return;
         }
         self.move_shared(session_id);
-        self.keep_away(session_id);
+        self.persist_away(session_id);
         self.wait_for_return(session_id);
     }
 
@@ -180,7 +180,7 @@ impl Broker {
 
     /// The same in the last turn of the broker. Then it waits only for the disk, and only if it is in the store.
     pub(super) fn publish_last_will(&mut self, session_id: SessionId) {
-        let is_kept = self.persistence.is_kept(session_id);
+        let is_kept = self.persistence.is_persisted(session_id);
         self.publish_will_or_wait(session_id, |broker, publication| {
             if !broker.lacks_room_for_will(publication) {
                 return true;
@@ -205,12 +205,12 @@ impl Broker {
         let mut publication = Publication { expires, ..kept };
         let is_done = may_go(self, &mut publication)
             && (!self.may_publish_will(session_id, &publication)
-                || self.publish_unlinked(&mut Keepable::new(publication), Some(session_id)));
+                || self.publish_unlinked(&mut Outbound::new(publication), Some(session_id)));
         if !is_done {
             self.clients.sessions[session_id].will = Some(will);
             return false;
         }
-        self.keep_session(session_id, Urgency::Lazy);
+        self.persist_session(session_id, Urgency::Lazy);
         true
     }
 

@@ -16,15 +16,15 @@
 use super::Broker;
 use super::budget::Pressure;
 use super::clock::Timer;
-use super::deliver::Share;
+use super::deliver::DeliveryOptions;
 use super::turn::steps;
 use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Duration;
 use crate::core::journal::Urgency;
 use crate::core::limits::RETAINED_EXAMINED_PER_CALL;
-use crate::core::message::{Keepable, Message, Publisher};
+use crate::core::message::{Message, Outbound, Publisher};
 use crate::core::retained::{Position, Retained, Stamp, Taken, Walk};
-use crate::core::session::{Outgoing, Replay, Source};
+use crate::core::session::{Outgoing, RetainedSend, Source};
 use crate::core::slots::SessionId;
 use crate::core::subscription::Held;
 use crate::core::trie::FilterId;
@@ -57,30 +57,31 @@ impl Broker {
     /// Goes on with retained messages for new subscriptions, as far as the outbox, the window and the share in progress
     /// allow. A walk that stops goes on where it was, and none begins before there is room for what it finds.
     pub(super) fn send_retained(&mut self, session: SessionId) {
-        let has_any = |outgoing: &Outgoing| !outgoing.replays.is_empty();
+        let has_any = |outgoing: &Outgoing| !outgoing.retained_sends.is_empty();
         if !self.clients.sessions[session].outgoing.as_deref().is_some_and(has_any) {
             return;
         }
-        while let Some(mut replay) = self.next_replay(session) {
+        while let Some(mut retained_send) = self.next_retained_send(session) {
             if is_planted(Fault::RetainedForLastOnly)
-                && !self.clients.sessions[session].outgoing_mut().replays.is_empty()
+                && !self.clients.sessions[session].outgoing_mut().retained_sends.is_empty()
             {
                 continue;
             }
-            let stopped = self.send_retained_of(session, &mut replay);
-            let is_former = matches!(replay.source, Source::Former(_));
-            if stopped.is_some() && is_former && !self.may_begin_retained(session, replay.terms.qos()) {
+            let stopped = self.send_retained_of(session, &mut retained_send);
+            let is_former = matches!(retained_send.source, Source::Former(_));
+            if stopped.is_some() && is_former && !self.may_begin_retained(session, retained_send.terms.qos())
+            {
                 continue;
             }
             if let Some(stopped) = stopped {
-                self.clients.sessions[session].outgoing_mut().replays.put_back(replay);
+                self.clients.sessions[session].outgoing_mut().retained_sends.put_back(retained_send);
                 if stopped == Stopped::ShareIsOver {
                     self.list(session);
                 }
                 // Otherwise it goes on when the outbox drains or an acknowledgement comes.
                 return;
             }
-            self.keep_replayed(session, &replay);
+            self.persist_retained_send(session, &retained_send);
         }
         if let Some(state) = self.clients.sessions.find_mut(session) {
             state.shrink();
@@ -90,33 +91,33 @@ impl Broker {
 
     /// A subscription ends or is renewed, perhaps while retained messages are owed to it. It still gets those that wait
     /// for the broker.
-    pub(super) fn end_replay(&mut self, session: SessionId, filter: FilterId, pattern: &str) {
+    pub(super) fn end_retained_send(&mut self, session: SessionId, filter: FilterId, pattern: &str) {
         let Some(outgoing) = &self.clients.sessions[session].outgoing else { return };
-        let Some(qos) = outgoing.replays.owed(filter) else { return };
+        let Some(qos) = outgoing.retained_sends.owed(filter) else { return };
         let waits_for_broker = self.pressure(0) < Pressure::Keep && self.may_begin_retained(session, qos);
-        let replays = &mut self.clients.sessions[session].outgoing_mut().replays;
-        if waits_for_broker { replays.detach(filter, pattern) } else { replays.forget(filter) }
+        let retained_sends = &mut self.clients.sessions[session].outgoing_mut().retained_sends;
+        if waits_for_broker { retained_sends.detach(filter, pattern) } else { retained_sends.forget(filter) }
     }
 
     /// The subscription to go on with, if its SUBACK has left.
-    fn next_replay(&mut self, session: SessionId) -> Option<Replay> {
+    fn next_retained_send(&mut self, session: SessionId) -> Option<RetainedSend> {
         let state = self.clients.sessions.find_mut(session)?;
         let id = state.connection()?;
         let has_left = |position| {
             self.persistence.journal.as_ref().is_none_or(|journal| journal.answers.has_left(id, position))
         };
-        state.outgoing.as_mut()?.replays.take_next(has_left)
+        state.outgoing.as_mut()?.retained_sends.take_next(has_left)
     }
 
     /// Goes on with the retained messages of one subscription; `None` if it has got all of them.
-    fn send_retained_of(&mut self, session: SessionId, replay: &mut Replay) -> Option<Stopped> {
-        if !self.has_room_for_retained(session, replay.terms.qos()) {
+    fn send_retained_of(&mut self, session: SessionId, retained_send: &mut RetainedSend) -> Option<Stopped> {
+        if !self.has_room_for_retained(session, retained_send.terms.qos()) {
             return Some(Stopped::NoRoom);
         }
         if self.turn.is_over() {
             return Some(Stopped::ShareIsOver);
         }
-        let pattern = match &replay.source {
+        let pattern = match &retained_send.source {
             Source::Subscription(filter) => self.routing.trie.pattern(*filter),
             Source::Former(pattern) => pattern.to_string(),
         };
@@ -125,20 +126,20 @@ impl Broker {
         let mut left = before;
         // Nothing of what follows looks at the retained messages; so they can be lent out.
         let retained = std::mem::take(&mut self.retention.retained);
-        let mut position = std::mem::take(&mut replay.position);
+        let mut position = std::mem::take(&mut retained_send.position);
         let mut stopped = Stopped::ShareIsOver;
         let walk = retained.walk(filter, &mut position, self.clock.now, &mut left, |message, stamp| {
-            if !self.send_retained_one(session, replay, message, stamp) {
+            if !self.send_retained_one(session, retained_send, message, stamp) {
                 stopped = Stopped::NoRoom;
                 return Taken::No;
             }
             if self.turn.is_over() { Taken::YesAndStop } else { Taken::Yes }
         });
-        if is_planted(Fault::ReplayResumedLate) && walk == Walk::Paused && stopped == Stopped::ShareIsOver {
+        if is_planted(Fault::RetainedResumedLate) && walk == Walk::Paused && stopped == Stopped::ShareIsOver {
             retained.walk(filter, &mut position, self.clock.now, &mut 1, |_, _| Taken::YesAndStop);
         }
         self.retention.retained = retained;
-        replay.position = position;
+        retained_send.position = position;
         self.turn.take(before - left);
         (walk == Walk::Paused).then_some(stopped)
     }
@@ -167,54 +168,54 @@ impl Broker {
     }
 
     /// A subscription has got its retained messages. If that is lost, they come again after a crash.
-    fn keep_replayed(&mut self, session: SessionId, replay: &Replay) {
-        if !self.persistence.is_kept(session) {
+    fn persist_retained_send(&mut self, session: SessionId, retained_send: &RetainedSend) {
+        if !self.persistence.is_persisted(session) {
             return;
         }
-        let Source::Subscription(filter) = replay.source else { return };
+        let Source::Subscription(filter) = retained_send.source else { return };
         let pattern = self.routing.trie.pattern(filter);
         // Its terms may have changed since without beginning the retained messages anew.
         let position = self.clients.sessions[session].subscriptions.position(Held::Filter(filter));
         let entry = position.and_then(|position| self.routing.trie.values(filter).get(position as usize));
         let Some(terms) = entry.map(|entry| entry.terms) else { return };
-        self.keep_subscription(session, &pattern, terms, false, Urgency::Lazy);
+        self.persist_subscription(session, &pattern, terms, false, Urgency::Lazy);
     }
 
     /// Sends one retained message; false if it has to wait.
     fn send_retained_one(
         &mut self,
         session: SessionId,
-        replay: &Replay,
+        retained_send: &RetainedSend,
         message: &Message,
         stamp: Stamp,
     ) -> bool {
-        if stamp > replay.began.max(replay.connected) && !is_planted(Fault::NewerReplayed) {
+        if stamp > retained_send.began.max(retained_send.connected) && !is_planted(Fault::NewerRetained) {
             return true;
         }
-        let mut keepable = Keepable::kept(message);
-        let publication = keepable.publication;
+        let mut outbound = Outbound::stored(message);
+        let publication = outbound.publication;
         let publisher = publication.publisher.and_then(Publisher::read);
-        let Some(most) = self.may_replay(session, publication.topic, publisher) else { return true };
+        let Some(most) = self.may_send_retained(session, publication.topic, publisher) else { return true };
         let state = &self.clients.sessions[session];
-        let qos = self.delivered_qos(session, replay.terms.qos(), publication.qos).min(most);
+        let qos = self.delivered_qos(session, retained_send.terms.qos(), publication.qos).min(most);
         // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
         let is_own =
             publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
-        if replay.terms.no_local() && is_own {
+        if retained_send.terms.no_local() && is_own {
             return true;
         }
         // A newer one has come by itself, or waits for that.
         let is_queued = qos > QoS::AtMostOnce || self.options.switches.queues_at_most_once;
-        if stamp > replay.began && is_queued && !is_planted(Fault::NewerReplayed) {
+        if stamp > retained_send.began && is_queued && !is_planted(Fault::NewerRetained) {
             return true;
         }
         if !self.has_room_for_retained(session, qos) || self.must_wait_for_room(session, qos) {
             return false;
         }
         self.turn.take(steps::delivery(qos));
-        let identifier = replay.terms.identifier();
+        let identifier = retained_send.terms.identifier();
         // A retained message for a new subscription says that it is one, whatever Retain As Published says.
-        let share = Share {
+        let options = DeliveryOptions {
             qos,
             retain: true,
             identifiers: identifier.as_slice(),
@@ -227,9 +228,9 @@ impl Broker {
             self.output.sender.encoder.begin();
             self.persistence.begin_message(None);
             if qos == QoS::AtMostOnce {
-                self.deliver_at_most_once(session, &mut keepable, share);
+                self.deliver_at_most_once(session, &mut outbound, options);
             } else {
-                self.begin(session, &mut keepable, share);
+                self.begin(session, &mut outbound, options);
             }
         }
         true

@@ -50,7 +50,7 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// Where in a draft which keyword was said.
+/// Where in a pending which keyword was said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Said(Vec<(&'static str, Place)>);
 
@@ -82,20 +82,20 @@ impl Said {
 
 /// Everything that was said.
 #[derive(Debug)]
-pub(super) struct Drafts {
+pub(super) struct Pending {
     pub globals: Globals,
-    pub security: SecurityDraft,
+    pub security: PendingSecurity,
     /// The listener without a line of its own: the old `port` and `bind_address`, and options before any `listener`.
-    pub unnamed: ListenerDraft,
-    pub listeners: Vec<ListenerDraft>,
+    pub unnamed: PendingListener,
+    pub listeners: Vec<PendingListener>,
 }
 
-impl Drafts {
+impl Pending {
     pub(super) fn new() -> Self {
         Self {
             globals: Globals::new(),
-            security: SecurityDraft::default(),
-            unnamed: ListenerDraft::new(None),
+            security: PendingSecurity::default(),
+            unnamed: PendingListener::new(None),
             listeners: Vec::new(),
         }
     }
@@ -107,7 +107,7 @@ pub(super) struct Target<'a> {
     /// Of the listener that is open.
     pub options: &'a mut Options,
     /// Of that listener, or of all.
-    pub security: &'a mut SecurityDraft,
+    pub security: &'a mut PendingSecurity,
 }
 
 /// What is said of the whole broker.
@@ -146,36 +146,36 @@ impl Globals {
 
 /// What is said of who may come in, of the whole broker or of one listener.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct SecurityDraft {
+pub(super) struct PendingSecurity {
     pub said: Said,
     pub allows_anonymous: Option<bool>,
     pub passwords: Option<PathBuf>,
     pub access: Option<PathBuf>,
     pub allows_empty_client_identifier: Option<bool>,
-    pub drawn_prefix: Option<Box<str>>,
+    pub auto_id_prefix: Option<Box<str>>,
 }
 
 /// What is said of one listener.
 #[derive(Debug)]
-pub(super) struct ListenerDraft {
+pub(super) struct PendingListener {
     /// Where its `listener` or `port` stands; `None` for the listener that nobody has named.
     pub place: Option<Place>,
     pub port: Option<u16>,
     pub host: Option<String>,
     pub path: Option<String>,
     pub options: Options,
-    pub security: SecurityDraft,
+    pub security: PendingSecurity,
 }
 
 /// What is said behind a `listener`.
 #[derive(Debug, PartialEq)]
 pub(super) struct Options {
     pub said: Said,
-    /// What is final, but for the User Name, what is said in all of a [`SecurityDraft`], and what follows from limits.
-    pub rules: ListenerOptions,
+    /// What is final, but for the User Name, what is said in all of a [`PendingSecurity`], and what follows from limits.
+    pub listener: ListenerOptions,
     /// Said of this listener whether or not `per_listener_settings`.
     pub own_anonymous: Option<bool>,
-    pub own_drawn_prefix: Option<Box<str>>,
+    pub own_auto_id_prefix: Option<Box<str>>,
     pub name: Option<Box<str>>,
     pub interface: Option<String>,
     pub family: Family,
@@ -197,9 +197,9 @@ impl Options {
     fn new() -> Self {
         Self {
             said: Said::default(),
-            rules: ListenerOptions::within(&Limits::default()),
+            listener: ListenerOptions::within(&Limits::default()),
             own_anonymous: None,
-            own_drawn_prefix: None,
+            own_auto_id_prefix: None,
             name: None,
             interface: None,
             family: Family::Both,
@@ -218,7 +218,7 @@ impl Options {
     }
 }
 
-impl ListenerDraft {
+impl PendingListener {
     pub(super) fn new(place: Option<Place>) -> Self {
         Self {
             place,
@@ -226,13 +226,13 @@ impl ListenerDraft {
             host: None,
             path: None,
             options: Options::new(),
-            security: SecurityDraft::default(),
+            security: PendingSecurity::default(),
         }
     }
 
     /// Whether no option of it differs from what holds for every listener.
     pub(super) fn says_nothing(&self) -> bool {
-        let security = SecurityDraft { said: self.security.said.clone(), ..SecurityDraft::default() };
+        let security = PendingSecurity { said: self.security.said.clone(), ..PendingSecurity::default() };
         let options = Options { said: self.options.said.clone(), ..Options::new() };
         self.security == security && self.options == options
     }

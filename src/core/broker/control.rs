@@ -8,14 +8,14 @@ use crate::core::switches::Switches;
 impl Broker {
     /// Other limits hold from now on. Who or what is beyond them already stays.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.options.rules.apply(&limits, self.options.switches);
+        self.options.listeners.apply(&limits, self.options.switches);
         self.turn.set_budget(limits.steps_per_turn);
         self.options.limits = limits;
     }
 
     /// From now on other things are done or left.
     pub fn set_switches(&mut self, switches: Switches) {
-        self.options.rules.apply(&self.options.limits, switches);
+        self.options.listeners.apply(&self.options.limits, switches);
         self.options.switches = switches;
     }
 

@@ -45,7 +45,7 @@ impl Source {
 
 /// A subscription whose retained messages are being handed over.
 #[derive(Debug)]
-pub struct Replay {
+pub struct RetainedSend {
     /// Whose they are.
     pub source: Source,
     /// The subscription's terms.
@@ -62,8 +62,8 @@ pub struct Replay {
 /// order in which they were made. There may be as many as filters fit into packets, so each is found without looking
 /// at the others.
 #[derive(Debug, Default)]
-pub struct Replays {
-    current: Option<Replay>,
+pub struct RetainedSends {
+    current: Option<RetainedSend>,
     waiting: BTreeMap<u64, Waiting>,
     /// Where in `waiting` a filter stands.
     turns: BTreeMap<FilterId, u64>,
@@ -85,7 +85,7 @@ struct Waiting {
     answer: u64,
 }
 
-impl Replays {
+impl RetainedSends {
     /// A new connection, while `latest` is the latest retained message. Those of an earlier one wait for no answer, and
     /// subscriptions that have ended on it get nothing more.
     pub fn resume(&mut self, latest: Stamp) {
@@ -110,7 +110,7 @@ impl Replays {
     }
 
     /// A subscription was made while `latest` was the latest retained message. An earlier subscription with this filter
-    /// gets no more retained messages, unless [`Replays::detach`] was called for it.
+    /// gets no more retained messages, unless [`RetainedSends::detach`] was called for it.
     pub fn begin(&mut self, filter: FilterId, terms: Terms, latest: Stamp) {
         self.forget(filter);
         let source = Source::Subscription(filter);
@@ -163,7 +163,7 @@ impl Replays {
     }
 
     /// Takes the one to go on with, if its SUBACK has left: `has_left` tells so of a position among the answers.
-    pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<Replay> {
+    pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<RetainedSend> {
         if self.current.is_none() {
             let answer = self.waiting.first_entry()?.get().answer;
             if answer == UNANSWERED || answer > 0 && !has_left(answer) {
@@ -177,7 +177,7 @@ impl Replays {
     }
 
     /// Takes the first one whose retained messages have not begun.
-    fn take_waiting(&mut self) -> Option<Replay> {
+    fn take_waiting(&mut self) -> Option<RetainedSend> {
         let (_, Waiting { source, terms, began, .. }) = self.waiting.pop_first()?;
         match &source {
             Source::Subscription(filter) => {
@@ -185,19 +185,19 @@ impl Replays {
             }
             former @ Source::Former(_) => self.former_bytes -= former.memory(),
         }
-        Some(Replay { source, terms, began, connected: self.connected, position: Position::default() })
+        Some(RetainedSend { source, terms, began, connected: self.connected, position: Position::default() })
     }
 
     /// Takes one of a session that is over.
-    pub fn take_any(&mut self) -> Option<Replay> {
+    pub fn take_any(&mut self) -> Option<RetainedSend> {
         let taken = self.current.take().or_else(|| self.take_waiting());
         self.count();
         taken
     }
 
-    /// Puts back what [`Replays::take_next`] gave and is not over.
-    pub fn put_back(&mut self, replay: Replay) {
-        self.current = Some(replay);
+    /// Puts back what [`RetainedSends::take_next`] gave and is not over.
+    pub fn put_back(&mut self, retained_send: RetainedSend) {
+        self.current = Some(retained_send);
         self.count();
     }
 
@@ -222,8 +222,8 @@ mod tests {
         Terms::new(QoS::AtMostOnce, false, false, identifier)
     }
 
-    fn next(replays: &mut Replays) -> Option<(Source, Terms)> {
-        replays.take_next(|_| true).map(|replay| (replay.source, replay.terms))
+    fn next(retained_sends: &mut RetainedSends) -> Option<(Source, Terms)> {
+        retained_sends.take_next(|_| true).map(|retained_send| (retained_send.source, retained_send.terms))
     }
 
     #[test]
@@ -231,62 +231,64 @@ mod tests {
         let mut trie = Trie::new();
         let [first, second] = ["a", "b"].map(|pattern| trie.insert(pattern, ()));
         let [old, new] = [0, 1].map(terms);
-        let mut replays = Replays::default();
+        let mut retained_sends = RetainedSends::default();
         for filter in [second, first, second] {
-            replays.begin(filter, old, Stamp::default());
+            retained_sends.begin(filter, old, Stamp::default());
         }
-        assert!(replays.take_next(|_| true).is_none(), "there is no SUBACK yet");
-        replays.are_answered(7);
-        assert!(replays.take_next(|position| position < 7).is_none(), "the SUBACK has not left");
-        let replay = replays.take_next(|position| position == 7).unwrap();
-        assert_eq!((&replay.source, replay.terms), (&Source::Subscription(first), old));
-        replays.put_back(replay);
-        replays.begin(first, new, Stamp::default());
-        replays.are_answered(0);
-        let replay = replays.take_next(|_| true).unwrap();
-        let is_second = replay.source == Source::Subscription(second);
-        assert!(is_second && replay.terms == old, "what is made anew goes to the end");
-        replays.put_back(replay);
-        replays.forget(second);
-        assert_eq!(next(&mut replays), Some((Source::Subscription(first), new)));
-        assert!(replays.is_empty() && replays.memory() == 0);
+        assert!(retained_sends.take_next(|_| true).is_none(), "there is no SUBACK yet");
+        retained_sends.are_answered(7);
+        assert!(retained_sends.take_next(|position| position < 7).is_none(), "the SUBACK has not left");
+        let retained_send = retained_sends.take_next(|position| position == 7).unwrap();
+        assert_eq!((&retained_send.source, retained_send.terms), (&Source::Subscription(first), old));
+        retained_sends.put_back(retained_send);
+        retained_sends.begin(first, new, Stamp::default());
+        retained_sends.are_answered(0);
+        let retained_send = retained_sends.take_next(|_| true).unwrap();
+        let is_second = retained_send.source == Source::Subscription(second);
+        assert!(is_second && retained_send.terms == old, "what is made anew goes to the end");
+        retained_sends.put_back(retained_send);
+        retained_sends.forget(second);
+        assert_eq!(next(&mut retained_sends), Some((Source::Subscription(first), new)));
+        assert!(retained_sends.is_empty() && retained_sends.memory() == 0);
     }
 
     #[test]
     fn one_that_has_ended_before_its_turn_has_its_turn() {
         let mut trie = Trie::new();
         let filter = trie.insert("a", ());
-        let mut replays = Replays::default();
-        replays.begin(filter, terms(1), Stamp::default());
-        replays.detach(filter, "a");
-        assert_eq!(replays.owed(filter), None);
-        replays.begin(filter, terms(2), Stamp::default());
-        assert_eq!(replays.owed(filter), Some(QoS::AtMostOnce));
-        replays.are_answered(0);
-        assert_eq!(next(&mut replays), Some((Source::Former("a".into()), terms(1))));
-        assert_eq!(next(&mut replays), Some((Source::Subscription(filter), terms(2))));
-        assert!(replays.is_empty() && replays.memory() == 0);
+        let mut retained_sends = RetainedSends::default();
+        retained_sends.begin(filter, terms(1), Stamp::default());
+        retained_sends.detach(filter, "a");
+        assert_eq!(retained_sends.owed(filter), None);
+        retained_sends.begin(filter, terms(2), Stamp::default());
+        assert_eq!(retained_sends.owed(filter), Some(QoS::AtMostOnce));
+        retained_sends.are_answered(0);
+        assert_eq!(next(&mut retained_sends), Some((Source::Former("a".into()), terms(1))));
+        assert_eq!(next(&mut retained_sends), Some((Source::Subscription(filter), terms(2))));
+        assert!(retained_sends.is_empty() && retained_sends.memory() == 0);
     }
 
     #[test]
     fn former_ones_are_bounded_and_end_with_their_connection() {
         let mut trie = Trie::new();
         let filter = trie.insert("a", ());
-        let mut replays = Replays::default();
+        let mut retained_sends = RetainedSends::default();
         for _ in 0..=FORMER_MAXIMUM {
-            replays.begin(filter, terms(0), Stamp::default());
-            replays.detach(filter, "a");
+            retained_sends.begin(filter, terms(0), Stamp::default());
+            retained_sends.detach(filter, "a");
         }
-        replays.begin(filter, terms(1), Stamp::default());
-        assert_eq!(replays.waiting.len(), FORMER_MAXIMUM + 1);
-        replays.resume(Stamp::default());
-        assert_eq!(next(&mut replays), Some((Source::Subscription(filter), terms(1))));
+        retained_sends.begin(filter, terms(1), Stamp::default());
+        assert_eq!(retained_sends.waiting.len(), FORMER_MAXIMUM + 1);
+        retained_sends.resume(Stamp::default());
+        assert_eq!(next(&mut retained_sends), Some((Source::Subscription(filter), terms(1))));
         let long = "x".repeat(FORMER_BYTES_MAXIMUM / 2 + 1);
         for _ in 0..2 {
-            replays.begin(filter, terms(0), Stamp::default());
-            replays.detach(filter, &long);
+            retained_sends.begin(filter, terms(0), Stamp::default());
+            retained_sends.detach(filter, &long);
         }
-        assert_eq!(replays.waiting.len(), 1);
-        assert!(replays.take_any().is_some() && replays.is_empty() && replays.memory() == 0);
+        assert_eq!(retained_sends.waiting.len(), 1);
+        assert!(
+            retained_sends.take_any().is_some() && retained_sends.is_empty() && retained_sends.memory() == 0
+        );
     }
 }

@@ -40,7 +40,7 @@ impl<'a> Original<'a> {
 
 /// A publication that becomes a [`Message`] when the first receiver has to keep it.
 #[derive(Debug)]
-pub struct Keepable<'a> {
+pub struct Outbound<'a> {
     /// The publication itself.
     pub publication: Publication<'a>,
     /// The packet that it came in.
@@ -48,7 +48,7 @@ pub struct Keepable<'a> {
     message: Option<Message>,
 }
 
-impl<'a> Keepable<'a> {
+impl<'a> Outbound<'a> {
     /// A publication that no receiver keeps yet.
     pub const fn new(publication: Publication<'a>) -> Self {
         Self { publication, original: None, message: None }
@@ -71,7 +71,7 @@ impl<'a> Keepable<'a> {
     }
 
     /// A publication that is kept already.
-    pub fn kept(message: &'a Message) -> Self {
+    pub fn stored(message: &'a Message) -> Self {
         Self { publication: message.publication(), original: None, message: Some(message.clone()) }
     }
 

@@ -7,7 +7,7 @@
 use log::{Level, debug, info, log_enabled};
 
 use super::lookup::Select;
-use super::matches::Matches;
+use super::match_cache::MatchCache;
 use super::turn::steps;
 use super::{Broker, Effect};
 use crate::base::escape::Escaped;
@@ -147,7 +147,7 @@ impl Broker {
     }
 
     /// The same for a retained message, which its publisher has to be allowed still.
-    pub(super) fn may_replay(
+    pub(super) fn may_send_retained(
         &mut self,
         session: SessionId,
         topic: TopicName<'_>,
@@ -183,7 +183,7 @@ impl Broker {
     pub(super) fn trace_denial(&self, session: SessionId, topic: TopicName<'_>, why: Option<&str>) {
         if log_enabled!(Level::Debug) {
             let client = Escaped(&self.clients.sessions[session].client_identifier);
-            let why = why.unwrap_or("not authorised");
+            let why = why.unwrap_or("not authorized");
             debug!("Denied PUBLISH from {client} to '{}': {why}.", Escaped(topic.as_str()));
         }
     }
@@ -202,7 +202,7 @@ impl Broker {
         self.advance(now);
         self.permission.replace(access);
         self.ask_about_filters_anew();
-        self.routing.matches = Matches::default();
+        self.routing.match_cache = MatchCache::default();
         let waiting: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
         for id in waiting {
             self.ask_anew(id);
@@ -230,8 +230,8 @@ impl Broker {
             return;
         }
         // A name from a certificate is vouched for by others.
-        let is_asked =
-            self.options.rules.of(self.clients.sessions[id].listener).user_name == UserNameSource::Connect;
+        let is_asked = self.options.listeners.of(self.clients.sessions[id].listener).user_name
+            == UserNameSource::Connect;
         if is_asked && let Answer::Now(Verdict::Refused(reason)) = self.ask_about(id, Question::Stay) {
             self.turn_out(id, reason);
             return;

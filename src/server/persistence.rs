@@ -18,7 +18,7 @@ use crate::core::broker::StorageFigures;
 use crate::core::journal::{Pace, Pages, Restored, Room};
 use crate::settings::{Durability, Persistence};
 use crate::storage::store::{Opening, Store};
-use crate::storage::thread::{self, Kept, Storage, room};
+use crate::storage::thread::{self, Storage, StorageAnswer, room};
 
 /// For how long the last look at the room on disk counts. A message that is accepted although the disk is full keeps
 /// its client waiting, and all answers after its own. To ask the system takes about a microsecond.
@@ -33,7 +33,7 @@ const RELAXED: Duration = Duration::from_seconds(60);
 const PATIENCE: Duration = Duration::from_seconds(10);
 
 /// The way to the disk.
-pub(super) struct Keeping {
+pub(super) struct StorageLink {
     storage: Storage,
     /// Where the file lies, which may be a link to another disk.
     path: PathBuf,
@@ -112,7 +112,7 @@ impl Server {
             .map_err(|error| format!("no thread for the storage: {error}"))?;
         let room = room(&path, storage.lacks_ballast());
         self.broker.set_storage_room(room, now);
-        self.keeping = Some(Keeping {
+        self.persistence = Some(StorageLink {
             storage,
             path,
             looked: now,
@@ -132,24 +132,24 @@ impl Server {
     /// Nothing can be made durable any more, so nothing may be acknowledged.
     #[inline]
     pub(super) fn exchange(&mut self, now: Time) -> io::Result<()> {
-        if self.keeping.is_none() {
+        if self.persistence.is_none() {
             return Ok(());
         }
         self.take_kept(now)?;
         while let Some(id) = self.broker.next_answered() {
             self.write_one(id, now);
         }
-        self.hand_over(now);
+        self.submit(now);
         Ok(())
     }
 
     /// Takes what has become of what was handed over.
     fn take_kept(&mut self, now: Time) -> io::Result<()> {
-        let Some(keeping) = &mut self.keeping else { return Ok(()) };
-        while let Some(kept) = keeping.storage.next_answer() {
+        let Some(persistence) = &mut self.persistence else { return Ok(()) };
+        while let Some(kept) = persistence.storage.next_answer() {
             match kept {
-                Kept::Durable { number, statistics } => {
-                    keeping.is_stuck = false;
+                StorageAnswer::Durable { number, statistics } => {
+                    persistence.is_stuck = false;
                     self.broker.set_storage_figures(StorageFigures {
                         bytes: statistics.bytes,
                         commits: statistics.commits,
@@ -161,9 +161,11 @@ impl Server {
                     });
                     self.broker.durable(number, now);
                 }
-                Kept::Read(pages) => keeping.pages.push_back(pages),
-                Kept::Full => keeping.is_stuck = true,
-                Kept::Failed(why) => return Err(io::Error::other(format!("the storage failed: {why}"))),
+                StorageAnswer::Read(pages) => persistence.pages.push_back(pages),
+                StorageAnswer::Full => persistence.is_stuck = true,
+                StorageAnswer::Failed(why) => {
+                    return Err(io::Error::other(format!("the storage failed: {why}")));
+                }
             }
         }
         Ok(())
@@ -171,62 +173,62 @@ impl Server {
 
     /// Hands on one part of what has been read.
     pub(super) fn take_pages(&mut self, now: Time) {
-        if let Some(pages) = self.keeping.as_mut().and_then(|keeping| keeping.pages.pop_front()) {
+        if let Some(pages) = self.persistence.as_mut().and_then(|persistence| persistence.pages.pop_front()) {
             self.broker.pages(&pages, now);
         }
     }
 
     /// Makes sure that the core knows whether there is room, before it takes anything.
     pub(super) fn look_for_room(&mut self, now: Time) {
-        let Some(keeping) = &mut self.keeping else { return };
-        if now.since(keeping.looked) >= ROOM_KNOWN {
-            keeping.looked = now;
-            keeping.room = room(&keeping.path, keeping.storage.lacks_ballast());
+        let Some(persistence) = &mut self.persistence else { return };
+        if now.since(persistence.looked) >= ROOM_KNOWN {
+            persistence.looked = now;
+            persistence.room = room(&persistence.path, persistence.storage.lacks_ballast());
         }
-        let room = if keeping.is_stuck { Room::Gone } else { keeping.room };
+        let room = if persistence.is_stuck { Room::Gone } else { persistence.room };
         self.broker.set_storage_room(room, now);
     }
 
     /// Hands over what is to be persisted now, and what is to be read.
-    fn hand_over(&mut self, now: Time) {
-        let Some(keeping) = &mut self.keeping else { return };
-        if keeping.storage.is_idle()
+    fn submit(&mut self, now: Time) {
+        let Some(persistence) = &mut self.persistence else { return };
+        if persistence.storage.is_idle()
             && self.broker.batch_due().is_some_and(|due| due <= now)
             && let Some(batch) = self.broker.take_batch(now)
         {
-            keeping.storage.hand_over(batch);
+            persistence.storage.submit(batch);
         }
         if self.broker.wants_pages() {
             let fetches = self.broker.take_fetches(now);
             if !fetches.is_empty() {
-                keeping.storage.read(fetches, now);
+                persistence.storage.read(fetches, now);
             }
         }
     }
 
     /// When there is something to do about durable state, if nothing happens before.
-    pub(super) fn keeping_due(&self) -> Option<Time> {
-        let keeping = self.keeping.as_ref()?;
-        let looking =
-            (keeping.room != Room::Enough || keeping.is_stuck).then(|| keeping.looked + ROOM_AWAITED);
-        let reading = (!keeping.pages.is_empty() || self.broker.wants_pages()).then_some(Time::ZERO);
+    pub(super) fn persistence_due(&self) -> Option<Time> {
+        let persistence = self.persistence.as_ref()?;
+        let looking = (persistence.room != Room::Enough || persistence.is_stuck)
+            .then(|| persistence.looked + ROOM_AWAITED);
+        let reading = (!persistence.pages.is_empty() || self.broker.wants_pages()).then_some(Time::ZERO);
         [self.broker.batch_due(), looking, reading].into_iter().flatten().min()
     }
 
     /// Writes everything down that is to survive the end, as long as the disk allows it.
-    pub(super) fn finish_keeping(&mut self, events: &mut Events) -> io::Result<()> {
+    pub(super) fn finish_persistence(&mut self, events: &mut Events) -> io::Result<()> {
         let end = self.clock.now() + PATIENCE;
-        while self.keeping.is_some() && !self.broker.is_written_down() {
+        while self.persistence.is_some() && !self.broker.is_durable() {
             let now = self.clock.now();
             if now >= end {
                 warn!("Warning: the disk has not taken everything; what was acknowledged is there.");
                 break;
             }
-            self.broker.write_down(now);
+            self.broker.persist(now);
             self.turn(events, Some(end))?;
         }
-        if let Some(keeping) = self.keeping.take() {
-            keeping.storage.finish();
+        if let Some(persistence) = self.persistence.take() {
+            persistence.storage.finish();
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use log::warn;
 
 use crate::base::escape::Escaped;
-use crate::settings::{Complaint, Process};
+use crate::settings::{ConfigError, Process};
 
 /// Who root becomes if the operator has not said: the first of these that there is.
 #[cfg(feature = "system")]
@@ -23,7 +23,7 @@ const USUAL: [&str; 3] = ["mosquitto", "brooklet", "nobody"];
 ///
 /// There is no such user, or the system refuses. The process must not serve then.
 #[cfg(feature = "system")]
-pub fn drop_rights(process: &Process) -> Result<Option<String>, Complaint> {
+pub fn drop_rights(process: &Process) -> Result<Option<String>, ConfigError> {
     use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
     use crate::logging;
@@ -35,17 +35,17 @@ pub fn drop_rights(process: &Process) -> Result<Option<String>, Complaint> {
         warn!("Running as root, because the configuration says so.");
         return Ok(None);
     };
-    let complaint = |what: &str, why: nix::Error| {
-        Complaint::new("user", format!("unable to {what} of '{}': {}", Escaped(&chosen.name), why.desc()))
+    let config_error = |what: &str, why: nix::Error| {
+        ConfigError::new("user", format!("unable to {what} of '{}': {}", Escaped(&chosen.name), why.desc()))
     };
     logging::give_to(chosen.user, chosen.group);
     let groups: Vec<Gid> =
         groups_of(&chosen, &read_accounts("/etc/group")?).into_iter().map(Gid::from_raw).collect();
-    setgroups(&groups).map_err(|why| complaint("take the groups", why))?;
-    setgid(Gid::from_raw(chosen.group)).map_err(|why| complaint("take the group", why))?;
-    setuid(Uid::from_raw(chosen.user)).map_err(|why| complaint("take the rights", why))?;
+    setgroups(&groups).map_err(|why| config_error("take the groups", why))?;
+    setgid(Gid::from_raw(chosen.group)).map_err(|why| config_error("take the group", why))?;
+    setuid(Uid::from_raw(chosen.user)).map_err(|why| config_error("take the rights", why))?;
     if setuid(Uid::from_raw(0)).is_ok() {
-        return Err(Complaint::new(
+        return Err(ConfigError::new(
             "user",
             "the rights of root could be taken back, so they are not given up",
         ));
@@ -65,8 +65,8 @@ struct Account {
 /// Reads the users or the groups of this machine. They are looked up in its own files alone: what other services there
 /// may be to ask is made for people, and the libraries that ask them would stay for as long as the broker runs.
 #[cfg(feature = "system")]
-fn read_accounts(path: &str) -> Result<String, Complaint> {
-    fs::read_to_string(path).map_err(|why| Complaint::new(path, format!("unable to read it: {why}")))
+fn read_accounts(path: &str) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|why| ConfigError::new(path, format!("unable to read it: {why}")))
 }
 
 /// Tells beforehand whether [`drop_rights`] would find somebody to become.
@@ -75,7 +75,7 @@ fn read_accounts(path: &str) -> Result<String, Complaint> {
 ///
 /// There is no such user, or the build knows none.
 #[cfg(feature = "system")]
-pub fn check_user(process: &Process) -> Result<(), Complaint> {
+pub fn check_user(process: &Process) -> Result<(), ConfigError> {
     if nix::unistd::Uid::effective().is_root() {
         wanted(process, &read_accounts("/etc/passwd")?).map(drop)
     } else {
@@ -86,7 +86,7 @@ pub fn check_user(process: &Process) -> Result<(), Complaint> {
 /// Whom root is to become; `None` for root. Who is known by his number alone has the group of that number unless
 /// another one is named.
 #[cfg(feature = "system")]
-fn wanted(process: &Process, accounts: &str) -> Result<Option<Account>, Complaint> {
+fn wanted(process: &Process, accounts: &str) -> Result<Option<Account>, ConfigError> {
     let &Process { user_number, group_number, .. } = process;
     let chosen = match user_number {
         None => choose(process.user.as_deref(), accounts)?,
@@ -100,7 +100,7 @@ fn wanted(process: &Process, accounts: &str) -> Result<Option<Account>, Complain
 
 /// The user of this name, or of the first usual one that there is; `None` for root.
 #[cfg(feature = "system")]
-fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, Complaint> {
+fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, ConfigError> {
     let usual = USUAL;
     let names = user.as_ref().map_or(&usual[..], std::slice::from_ref);
     let find = |name: &&str| accounts.lines().filter_map(account).find(|account| account.name == **name);
@@ -110,7 +110,7 @@ fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, Complai
         None => {
             let text =
                 format!("there is no user '{}' to become instead of root", Escaped(&names.join("', '")));
-            Err(Complaint::new("user", text))
+            Err(ConfigError::new("user", text))
         }
     }
 }
@@ -137,7 +137,7 @@ fn groups_of(account: &Account, groups: &str) -> Vec<u32> {
 
 /// The same where it is not possible: root stays root, unless somebody else was asked for.
 #[cfg(not(feature = "system"))]
-pub fn drop_rights(process: &Process) -> Result<Option<String>, Complaint> {
+pub fn drop_rights(process: &Process) -> Result<Option<String>, ConfigError> {
     check_user(process)?;
     if is_root() {
         warn!(
@@ -149,7 +149,7 @@ pub fn drop_rights(process: &Process) -> Result<Option<String>, Complaint> {
 
 /// As above.
 #[cfg(not(feature = "system"))]
-pub fn check_user(process: &Process) -> Result<(), Complaint> {
+pub fn check_user(process: &Process) -> Result<(), ConfigError> {
     let named = process.user.clone().filter(|name| name != "root");
     let number = process.user_number.or(process.group_number);
     let wanted = number.map(|number| number.to_string()).or(named);
@@ -158,7 +158,7 @@ pub fn check_user(process: &Process) -> Result<(), Complaint> {
         "this build can not become '{}': it lacks the feature `system`. Start it as that user, or say `user root`.",
         Escaped(&name)
     );
-    Err(Complaint::new("user", text))
+    Err(ConfigError::new("user", text))
 }
 
 #[cfg(not(feature = "system"))]
@@ -173,7 +173,7 @@ fn is_root() -> bool {
 ///
 /// This build can not.
 #[cfg(feature = "system")]
-pub fn set_file_mask(mask: u32) -> Result<(), Complaint> {
+pub fn set_file_mask(mask: u32) -> Result<(), ConfigError> {
     use nix::sys::stat::{Mode, umask};
     umask(Mode::from_bits_truncate(mask));
     Ok(())
@@ -181,8 +181,8 @@ pub fn set_file_mask(mask: u32) -> Result<(), Complaint> {
 
 /// As above.
 #[cfg(not(feature = "system"))]
-pub fn set_file_mask(_mask: u32) -> Result<(), Complaint> {
-    Err(Complaint::new("UMASK_SET", "this build can not heed it: it lacks the feature `system`"))
+pub fn set_file_mask(_mask: u32) -> Result<(), ConfigError> {
+    Err(ConfigError::new("UMASK_SET", "this build can not heed it: it lacks the feature `system`"))
 }
 
 #[cfg(all(test, feature = "system"))]

@@ -13,9 +13,9 @@ use crate::settings::Settings;
 
 /// What stands in files, as a number for each; `None` for what can not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Contents(BTreeMap<PathBuf, Option<u64>>);
+pub(super) struct Fingerprint(BTreeMap<PathBuf, Option<u64>>);
 
-impl Contents {
+impl Fingerprint {
     /// Of all files that are read anew by a reload.
     pub(super) fn of(settings: &Settings) -> Self {
         let mut files = Self::default();
@@ -37,7 +37,7 @@ impl Contents {
     }
 
     /// A line for each file that was named before, too, and holds something else now.
-    pub(super) fn differences(&self, new: &Self) -> Vec<String> {
+    pub(super) fn changes(&self, new: &Self) -> Vec<String> {
         let is_other =
             |path: &Path, now: u64| self.0.get(path).copied().flatten().is_some_and(|was| was != now);
         let changed = new.0.iter().filter(|(path, now)| now.is_some_and(|now| is_other(path, now)));
@@ -84,14 +84,14 @@ mod tests {
 
     #[test]
     fn files_and_directories_are_compared_by_what_stands_in_them() {
-        let place = std::env::temp_dir().join(format!("brooklet-contents-{}", std::process::id()));
+        let place = std::env::temp_dir().join(format!("brooklet-fingerprint-{}", std::process::id()));
         let directory = place.join("d");
         fs::create_dir_all(&directory).unwrap();
         let paths = [place.join("a"), place.join("b"), directory.clone()];
         let read = || {
-            let mut contents = Contents::default();
-            contents.add(&paths);
-            contents
+            let mut fingerprint = Fingerprint::default();
+            fingerprint.add(&paths);
+            fingerprint
         };
         fs::write(&paths[0], "one").unwrap();
         let first = read();
@@ -99,11 +99,11 @@ mod tests {
         fs::write(&paths[0], "one").unwrap();
         fs::write(&paths[1], "new").unwrap();
         let second = read();
-        assert_eq!(first.differences(&second), [""; 0], "what was not read is not known to have changed");
+        assert_eq!(first.changes(&second), [""; 0], "what was not read is not known to have changed");
         fs::write(&paths[0], "two").unwrap();
         fs::write(directory.join("c"), "").unwrap();
         let expected = [&paths[0], &directory].map(|path| format!("{} was changed.", path.display()));
-        assert_eq!(second.differences(&read()), expected);
+        assert_eq!(second.changes(&read()), expected);
         fs::remove_dir_all(&place).unwrap();
     }
 }

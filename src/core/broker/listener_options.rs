@@ -17,7 +17,7 @@ use crate::protocol::utf8;
 
 /// The rules of all listeners.
 #[derive(Debug)]
-pub(super) struct RuleBook {
+pub(super) struct Listeners {
     /// By the number of the listener.
     said: Vec<Rc<ListenerOptions>>,
     /// What holds where nothing was said.
@@ -29,7 +29,7 @@ pub(super) struct RuleBook {
     concern_publish: bool,
 }
 
-impl RuleBook {
+impl Listeners {
     pub(super) fn new(limits: &Limits) -> Self {
         let unsaid = Rc::new(ListenerOptions::within(limits));
         let mut book =
@@ -46,8 +46,9 @@ impl RuleBook {
 
     /// Finds out again what has to be checked, so that no check stays that a reload has removed.
     fn note_concerns(&mut self) {
-        let is_concerned =
-            |rules: &Rc<ListenerOptions>| rules.mount_point.is_some() || rules.maximum_qos < QoS::ExactlyOnce;
+        let is_concerned = |options: &Rc<ListenerOptions>| {
+            options.mount_point.is_some() || options.maximum_qos < QoS::ExactlyOnce
+        };
         self.concern_publish = self.limits_concern_publish || self.said.iter().any(is_concerned);
     }
 
@@ -63,29 +64,29 @@ impl RuleBook {
         self.said.get(usize::from(listener.0)).unwrap_or(&self.unsaid)
     }
 
-    fn set(&mut self, listener: ListenerId, rules: Rc<ListenerOptions>) {
+    fn set(&mut self, listener: ListenerId, options: Rc<ListenerOptions>) {
         let index = usize::from(listener.0);
         while self.said.len() <= index {
             self.said.push(Rc::clone(&self.unsaid));
         }
-        self.said[index] = rules;
+        self.said[index] = options;
         self.note_concerns();
     }
 
     /// No client of a listener is left and none will come, so its restrictions on messages do not matter any more. How
     /// its clients were identified still does, as their sessions may be there.
     fn retire(&mut self, listener: ListenerId) {
-        let rules = ListenerOptions {
+        let options = ListenerOptions {
             maximum_qos: QoS::ExactlyOnce,
             mount_point: None,
             ..ListenerOptions::clone(self.of(listener))
         };
-        self.set(listener, Rc::new(rules));
+        self.set(listener, Rc::new(options));
     }
 
     /// What the topics of each listener's clients begin with; nothing at all, if none has a mount point.
     fn mount_points(&self) -> Vec<Option<Box<str>>> {
-        let mut mounts: Vec<_> = self.said.iter().map(|rules| rules.mount_point.clone()).collect();
+        let mut mounts: Vec<_> = self.said.iter().map(|options| options.mount_point.clone()).collect();
         let used = mounts.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         mounts.truncate(used);
         mounts
@@ -127,15 +128,15 @@ impl Broker {
     }
 
     /// What a listener asks of its clients from now on; those who are connected already have been asked.
-    pub fn set_rules(&mut self, listener: ListenerId, rules: Rc<ListenerOptions>) {
-        self.options.rules.set(listener, rules);
-        self.output.sender.set_mounts(self.options.rules.mount_points());
+    pub fn set_listener_options(&mut self, listener: ListenerId, options: Rc<ListenerOptions>) {
+        self.options.listeners.set(listener, options);
+        self.output.sender.set_mounts(self.options.listeners.mount_points());
     }
 
     /// A listener is closed, and the last connection that came in by it has ended.
     pub fn retire_listener(&mut self, listener: ListenerId) {
-        self.options.rules.retire(listener);
-        self.output.sender.set_mounts(self.options.rules.mount_points());
+        self.options.listeners.retire(listener);
+        self.output.sender.set_mounts(self.options.listeners.mount_points());
     }
 
     /// Who the peer of a connection is, where a PROXY header or a certificate has told. Of no effect once a CONNECT
@@ -146,20 +147,20 @@ impl Broker {
             return;
         }
         // Elsewhere it must not be mistaken for who the client is.
-        let is_taken = self.options.rules.of(connection.listener).user_name != UserNameSource::Connect;
+        let is_taken = self.options.listeners.of(connection.listener).user_name != UserNameSource::Connect;
         let peer = introduction.peer.unwrap_or_else(|| connection.peer());
         connection.introduce(peer, introduction.identity.filter(|_| is_taken));
     }
 
     /// The largest packet that a client of this listener may send, in bytes.
     pub(super) fn packet_size_maximum(&self, listener: ListenerId) -> usize {
-        self.options.limits.packet_size.min(self.options.rules.of(listener).packet_size)
+        self.options.limits.packet_size.min(self.options.listeners.of(listener).packet_size)
     }
 
     /// What the rules say of a PUBLISH beside its topic.
     pub(super) fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), Fault> {
-        let rules = self.options.rules.of(self.connections[id].listener);
-        if publish.delivery.qos() > rules.maximum_qos {
+        let options = self.options.listeners.of(self.connections[id].listener);
+        if publish.delivery.qos() > options.maximum_qos {
             // [MQTT-3.2.2-11]
             return Err(Fault::new(ReasonCode::QoSNotSupported, "a QoS above the maximum"));
         }
@@ -171,10 +172,10 @@ impl Broker {
     }
 
     /// What the rules say of a Will: as of a PUBLISH, but before anything has taken effect.
-    fn check_will(&self, rules: &ListenerOptions, will: &Will<'_>) -> Result<(), Refusal> {
+    fn check_will(&self, options: &ListenerOptions, will: &Will<'_>) -> Result<(), Refusal> {
         match () {
             // [MQTT-3.2.2-12]
-            () if will.qos > rules.maximum_qos => {
+            () if will.qos > options.maximum_qos => {
                 Err((ReasonCode::QoSNotSupported, "the QoS of the Will is above the maximum"))
             }
             // [MQTT-3.2.2-13]
@@ -191,7 +192,7 @@ impl Broker {
     /// The filter of a client with the mount point of its listener in front; `None` without one. A Share
     /// Name stays where it is.
     pub(super) fn mounted(&self, listener: ListenerId, filter: TopicFilter<'_>) -> Option<String> {
-        let mount = self.options.rules.of(listener).mount_point.as_deref()?;
+        let mount = self.options.listeners.of(listener).mount_point.as_deref()?;
         Some(match filter.share_name() {
             Some(share_name) => format!("$share/{share_name}/{mount}{}", filter.pattern()),
             None => [mount, filter.pattern()].concat(),
@@ -201,30 +202,30 @@ impl Broker {
     /// Whom this listener takes the client of a CONNECT for.
     pub(super) fn claim<'a>(
         &mut self,
-        rules: &ListenerOptions,
+        options: &ListenerOptions,
         identity: Option<&'a str>,
         connect: &Connect<'a>,
         decisions: &mut Decisions,
     ) -> Result<Claim<'a>, Refusal> {
         let is_spoken = match connect.version {
-            ProtocolVersion::V31 => rules.versions[0],
-            ProtocolVersion::V311 => rules.versions[1],
-            ProtocolVersion::V5 => rules.versions[2],
+            ProtocolVersion::V31 => options.versions[0],
+            ProtocolVersion::V311 => options.versions[1],
+            ProtocolVersion::V5 => options.versions[2],
         };
         if !is_spoken {
             let what = "this version is not spoken at this listener";
             return Err((ReasonCode::UnsupportedProtocolVersion, what));
         }
         if connect.version != ProtocolVersion::V5
-            && granted_keep_alive(rules, connect.keep_alive) != connect.keep_alive
+            && granted_keep_alive(options, connect.keep_alive) != connect.keep_alive
         {
             let what = "a Keep Alive above the maximum, of which this version can not be told";
             return Err((ReasonCode::ClientIdentifierNotValid, what));
         }
         if let Some(will) = &connect.will {
-            self.check_will(rules, will)?;
+            self.check_will(options, will)?;
         }
-        let user_name = match (rules.user_name, identity) {
+        let user_name = match (options.user_name, identity) {
             (UserNameSource::Connect, _) => connect.user_name,
             (_, Some(identity)) if is_user_name(identity) => Some(identity),
             (_, Some(_)) => {
@@ -232,8 +233,8 @@ impl Broker {
             }
             (_, None) => return Err((ReasonCode::NotAuthorized, "no certificate tells the User Name")),
         };
-        let client_identifier = self.claimed_identifier(rules, user_name, connect, decisions)?;
-        let prefixes = &rules.client_identifier_prefixes;
+        let client_identifier = self.claimed_identifier(options, user_name, connect, decisions)?;
+        let prefixes = &options.client_identifier_prefixes;
         if !prefixes.is_empty() && !prefixes.iter().any(|prefix| client_identifier.starts_with(&**prefix)) {
             return Err((ReasonCode::NotAuthorized, "the Client Identifier does not begin as it must"));
         }
@@ -242,12 +243,12 @@ impl Broker {
 
     fn claimed_identifier<'a>(
         &mut self,
-        rules: &ListenerOptions,
+        options: &ListenerOptions,
         user_name: Option<&'a str>,
         connect: &Connect<'a>,
         decisions: &mut Decisions,
     ) -> Result<Cow<'a, str>, Refusal> {
-        if rules.user_name_is_client_identifier {
+        if options.user_name_is_client_identifier {
             return match user_name {
                 Some(name) if !name.is_empty() => Ok(name.into()),
                 _ => Err((ReasonCode::NotAuthorized, "no User Name tells the Client Identifier")),
@@ -256,27 +257,27 @@ impl Broker {
         if !connect.client_identifier.is_empty() {
             return Ok(connect.client_identifier.into());
         }
-        if !rules.allows_empty_client_identifier {
+        if !options.allows_empty_client_identifier {
             let what = "a Client Identifier of its own is expected of every client";
             return Err((ReasonCode::ClientIdentifierNotValid, what));
         }
         let drawn = decisions
             .assigned
             .take()
-            .unwrap_or_else(|| self.clients.draw_client_identifier(&rules.drawn_prefix));
+            .unwrap_or_else(|| self.clients.draw_client_identifier(&options.auto_id_prefix));
         Ok(drawn.into())
     }
 }
 
 /// The Keep Alive that is in force for a client that wants this one; 5.0 can tell of another [MQTT-3.1.2-21].
-pub(super) fn granted_keep_alive(rules: &ListenerOptions, wanted: u16) -> u16 {
-    let longest = rules.keep_alive_maximum;
+pub(super) fn granted_keep_alive(options: &ListenerOptions, wanted: u16) -> u16 {
+    let longest = options.keep_alive_maximum;
     if wanted == 0 && longest < u16::MAX { longest } else { wanted.min(longest) }
 }
 
 /// The name that a client's topic has in the broker; `None` if it is the same.
-pub(super) fn mounted_name(rules: &ListenerOptions, topic: TopicName<'_>) -> Option<String> {
-    rules.mount_point.as_deref().map(|mount| [mount, topic.as_str()].concat())
+pub(super) fn mounted_name(options: &ListenerOptions, topic: TopicName<'_>) -> Option<String> {
+    options.mount_point.as_deref().map(|mount| [mount, topic.as_str()].concat())
 }
 
 /// Whether a text from a certificate could have come in a CONNECT.
@@ -292,13 +293,13 @@ mod tests {
 
     /// Whether messages come in and leave by the fast paths.
     fn is_short(broker: &Broker) -> bool {
-        !broker.options.rules.concern_publish() && !broker.output.sender.must_look()
+        !broker.options.listeners.concern_publish() && !broker.output.sender.must_look()
     }
 
     #[test]
     fn what_was_taken_back_costs_nothing_any_more() {
         let within = || ListenerOptions::within(&Limits::default());
-        let rules: [ListenerOptions; 2] = [
+        let options: [ListenerOptions; 2] = [
             ListenerOptions { maximum_qos: QoS::AtLeastOnce, ..within() },
             ListenerOptions { mount_point: Some("house/".into()), ..within() },
         ];
@@ -314,19 +315,19 @@ mod tests {
         let listener = ListenerId(2);
         let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
         assert!(is_short(&broker));
-        for rules in &rules {
+        for options in &options {
             for said in &said {
                 say(&mut broker, said);
                 assert!(!is_short(&broker));
-                broker.set_rules(listener, Rc::new(rules.clone()));
+                broker.set_listener_options(listener, Rc::new(options.clone()));
                 say(&mut broker, &unsaid);
-                assert!(!is_short(&broker), "the rules are still there");
+                assert!(!is_short(&broker), "the options are still there");
                 say(&mut broker, said);
-                broker.set_rules(listener, Rc::new(within()));
+                broker.set_listener_options(listener, Rc::new(within()));
                 assert!(!is_short(&broker), "the limits are still there");
                 say(&mut broker, &unsaid);
                 assert!(is_short(&broker), "all was taken back");
-                broker.set_rules(listener, Rc::new(rules.clone()));
+                broker.set_listener_options(listener, Rc::new(options.clone()));
                 assert!(!is_short(&broker));
                 broker.retire_listener(listener);
                 assert!(is_short(&broker), "the listener has gone");
@@ -337,11 +338,11 @@ mod tests {
     #[test]
     fn who_the_clients_of_a_listener_were_taken_for_outlasts_it() {
         let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
-        let mut rules = ListenerOptions::within(&Limits::default());
-        rules.user_name = UserNameSource::CommonName;
-        rules.mount_point = Some("house/".into());
-        broker.set_rules(ListenerId(1), Rc::new(rules));
+        let mut options = ListenerOptions::within(&Limits::default());
+        options.user_name = UserNameSource::CommonName;
+        options.mount_point = Some("house/".into());
+        broker.set_listener_options(ListenerId(1), Rc::new(options));
         broker.retire_listener(ListenerId(1));
-        assert_eq!(broker.options.rules.of(ListenerId(1)).user_name, UserNameSource::CommonName);
+        assert_eq!(broker.options.listeners.of(ListenerId(1)).user_name, UserNameSource::CommonName);
     }
 }

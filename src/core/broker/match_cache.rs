@@ -36,7 +36,7 @@ struct Place {
 /// The topics of late, found by a hash of their bytes. Whoever contrives topics with equal hashes gets nothing but
 /// walks through the trie.
 #[derive(Debug, Default)]
-pub(super) struct Matches {
+pub(super) struct MatchCache {
     /// One for each beginning, and those that the last of them reaches.
     places: Vec<Place>,
     /// Which of several topics has to go: they take turns.
@@ -48,7 +48,7 @@ pub(super) struct Matches {
     filters: Vec<FilterId>,
 }
 
-impl Matches {
+impl MatchCache {
     /// The subscribers of the topic with these bytes, if they are known.
     #[inline]
     pub(super) fn find(&self, trie: &Trie<Subscriber>, topic: &[u8]) -> Option<Rc<Matched>> {
@@ -264,7 +264,7 @@ mod tests {
 
     /// Looks a topic up in shares of so many steps; tells also how many it took.
     fn look_up(
-        matches: &mut Matches,
+        matches: &mut MatchCache,
         trie: &Trie<Subscriber>,
         topic: &str,
         (budget, most): (usize, usize),
@@ -287,7 +287,7 @@ mod tests {
         (next.unwrap(), shares, surplus)
     }
 
-    fn at_once(matches: &mut Matches, trie: &Trie<Subscriber>, topic: &str) -> Rc<Matched> {
+    fn at_once(matches: &mut MatchCache, trie: &Trie<Subscriber>, topic: &str) -> Rc<Matched> {
         let (matched, shares, surplus) = look_up(matches, trie, topic, (1 << 20, 1_000));
         assert_eq!((shares, surplus), (1, 0));
         matched
@@ -307,11 +307,11 @@ mod tests {
                 trie.insert(filter, Subscriber { target: Target::Session(id), terms });
             }
         }
-        let all = at_once(&mut Matches::default(), &trie, "a/b/c");
-        let (few, shares, _) = look_up(&mut Matches::default(), &trie, "a/b/c", (1, 1_000));
+        let all = at_once(&mut MatchCache::default(), &trie, "a/b/c");
+        let (few, shares, _) = look_up(&mut MatchCache::default(), &trie, "a/b/c", (1, 1_000));
         assert_eq!((few.subscribers(), few.has_runs()), (all.subscribers(), true));
         assert!(shares > 3, "{shares}");
-        let (bounded, _, surplus) = look_up(&mut Matches::default(), &trie, "a/b/c", (1, 2));
+        let (bounded, _, surplus) = look_up(&mut MatchCache::default(), &trie, "a/b/c", (1, 2));
         assert_eq!(all.subscribers().len() - bounded.subscribers().len(), usize::try_from(surplus).unwrap());
         let runs = bounded.subscribers().chunk_by(|one, other| one.target == other.target);
         assert_eq!(runs.map(<[Subscriber]>::len).max(), Some(2));
@@ -324,18 +324,18 @@ mod tests {
         for (filter, qos) in [("a", QoS::AtMostOnce), ("+", QoS::AtMostOnce), ("#", QoS::ExactlyOnce)] {
             trie.insert(filter, Subscriber { terms: Terms::new(qos, false, false, 7), ..subscriber });
         }
-        let (matched, _, surplus) = look_up(&mut Matches::default(), &trie, "a", (1 << 20, 1));
+        let (matched, _, surplus) = look_up(&mut MatchCache::default(), &trie, "a", (1 << 20, 1));
         let terms = Terms::new(QoS::ExactlyOnce, false, false, 7);
         assert_eq!((matched.subscribers(), surplus), (&[Subscriber { terms, ..subscriber }][..], 2));
     }
 
-    fn sum(matches: &Matches) -> usize {
+    fn sum(matches: &MatchCache) -> usize {
         matches.places.iter().flat_map(|place| &place.matched).map(|matched| matched.memory()).sum()
     }
 
     #[test]
     fn a_topic_is_known_until_the_subscriptions_change() {
-        let (mut trie, mut matches) = (Trie::new(), Matches::default());
+        let (mut trie, mut matches) = (Trie::new(), MatchCache::default());
         assert!(matches.find(&trie, b"a/b").is_none());
         assert_eq!(at_once(&mut matches, &trie, "a/b").subscribers, []);
         assert!(matches.find(&trie, b"a/b").is_some() && matches.find(&trie, b"a/c").is_none());
@@ -347,11 +347,11 @@ mod tests {
 
     #[test]
     fn a_thousand_topics_are_kept_and_a_hundred_thousand_are_not() {
-        let (mut trie, mut matches) = (Trie::new(), Matches::default());
+        let (mut trie, mut matches) = (Trie::new(), MatchCache::default());
         trie.insert("#", subscriber());
         let names: Vec<String> = (0..100_000).map(|number| format!("device/{number}/state")).collect();
         let (few, many) = names.split_at(1_000);
-        let known = |matches: &Matches, names: &[String]| {
+        let known = |matches: &MatchCache, names: &[String]| {
             names.iter().filter(|name| matches.find(&trie, name.as_bytes()).is_some()).count()
         };
         let mut walk_all = |names: &[String]| {
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn topics_that_differ_in_one_byte_take_different_places() {
         for prefix in ["a/", "bench/pair/", "a rather long name of a house/", "x"] {
-            let (mut trie, mut matches) = (Trie::new(), Matches::default());
+            let (mut trie, mut matches) = (Trie::new(), MatchCache::default());
             trie.insert("#", subscriber());
             let names: Vec<String> = (0..50).map(|number| format!("{prefix}{number}")).collect();
             for name in &names {

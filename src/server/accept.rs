@@ -9,7 +9,7 @@ use mio::Interest;
 use crate::base::peer::Peer;
 use crate::base::time::Time;
 use crate::core::listener::ListenerId;
-use crate::settings::{self, Complaint, ListenerName, names_of};
+use crate::settings::{self, ConfigError, ListenerName, names_of};
 
 use super::layers::Layers;
 use super::link::Link;
@@ -30,10 +30,10 @@ impl Server {
     /// # Errors
     ///
     /// If it can not be bound or its files are of no use, everything that is wrong; nothing is open then.
-    pub fn open(&mut self, settings: &settings::Listener) -> Result<ListenerId, Vec<Complaint>> {
+    pub fn open(&mut self, settings: &settings::Listener) -> Result<ListenerId, Vec<ConfigError>> {
         let setup = Setup::load(settings)?;
         let name = self.present_names(Some(settings)).pop().map(|name| name.name).unwrap_or_default();
-        let (number, id) = self.reserve(settings, &name, &[]).map_err(|complaint| vec![complaint])?;
+        let (number, id) = self.reserve(settings, &name, &[]).map_err(|error| vec![error])?;
         let listen =
             |host: Vec<SocketAddr>| listen(settings, &host, self.poll.registry(), number * SOCKETS_MAXIMUM);
         let sockets = look_up_host(settings).and_then(listen).map_err(|why| vec![unbound(settings, &why)])?;
@@ -60,13 +60,13 @@ impl Server {
         settings: &settings::Listener,
         name: &str,
         taken: &[usize],
-    ) -> Result<(usize, ListenerId), Complaint> {
+    ) -> Result<(usize, ListenerId), ConfigError> {
         let is_free = |number: &usize| {
             self.listeners.get(*number).is_none_or(Option::is_none) && !taken.contains(number)
         };
         let number = (0..LISTENERS_MAXIMUM).find(is_free);
         let number =
-            number.ok_or_else(|| Complaint::new(&*settings.place, "there are too many listeners"))?;
+            number.ok_or_else(|| ConfigError::new(&*settings.place, "there are too many listeners"))?;
         Ok((number, self.identify(settings, name)?))
     }
 
@@ -75,11 +75,11 @@ impl Server {
         &mut self,
         settings: &settings::Listener,
         name: &str,
-    ) -> Result<ListenerId, Complaint> {
+    ) -> Result<ListenerId, ConfigError> {
         let place = self.names.iter().position(|known| known == name).unwrap_or(self.names.len());
         let id = u16::try_from(place).ok().map(ListenerId).filter(|&id| id != ListenerId::UNKNOWN);
         let id =
-            id.ok_or_else(|| Complaint::new(&*settings.place, "there were too many listeners; restart"))?;
+            id.ok_or_else(|| ConfigError::new(&*settings.place, "there were too many listeners; restart"))?;
         if place == self.names.len() {
             self.names.push(name.to_owned());
             self.broker.name_listener(id, name, self.clock.now());
@@ -88,7 +88,7 @@ impl Server {
     }
 
     pub(super) fn put(&mut self, number: usize, listener: Listener) {
-        self.broker.set_rules(listener.id, Rc::clone(&listener.settings.rules));
+        self.broker.set_listener_options(listener.id, Rc::clone(&listener.settings.options));
         if self.listeners.len() <= number {
             self.listeners.resize_with(number + 1, || None);
         }

@@ -7,7 +7,7 @@ use crate::logging;
 use crate::settings::Settings;
 
 use super::Server;
-use super::contents::Contents;
+use super::fingerprint::Fingerprint;
 use super::footprint::without_process;
 use super::names::Reloading;
 use super::plan::{Changes, plan};
@@ -25,13 +25,13 @@ pub type Reader = Box<dyn FnMut(&Settings) -> Option<(Settings, Changes)>>;
 pub(super) struct Configuration {
     settings: Settings,
     read: Reader,
-    contents: Contents,
+    fingerprint: Fingerprint,
 }
 
 impl Server {
     /// Tells what the server was configured with, and how to come by the next settings.
     pub fn reload_by(&mut self, settings: Settings, read: Reader) {
-        self.configuration = Some(Configuration { contents: Contents::of(&settings), settings, read });
+        self.configuration = Some(Configuration { fingerprint: Fingerprint::of(&settings), settings, read });
     }
 
     /// Does what signals have asked for. Tells whether the broker is to end.
@@ -43,9 +43,9 @@ impl Server {
                 Signal::Reload => self.reload(),
                 Signal::ReopenLogs => reopen_logs(),
                 Signal::Save => {
-                    if self.keeping.is_some() {
+                    if self.persistence.is_some() {
                         info!("Writing down what has not been yet.");
-                        self.broker.write_down(self.clock.now());
+                        self.broker.persist(self.clock.now());
                     } else {
                         info!("There is nothing to be saved: sessions and messages live in memory alone.");
                     }
@@ -106,13 +106,13 @@ impl Server {
         let Some(Configuration { settings: old, .. }) = &self.configuration else { return };
         let (log, interval) = (old.log.clone(), old.system_interval);
         let outcome = hosts.and_then(|hosts| {
-            logging::set_up(&new.log).map_err(|complaint| vec![complaint])?;
+            logging::set_up(&new.log).map_err(|error| vec![error])?;
             self.reload_listeners(&plan, &new.listeners, &hosts)
         });
-        if let Err(complaints) = outcome {
+        if let Err(errors) = outcome {
             // What was open a moment ago can be opened again, or else the new log is as good.
             let _ = logging::set_up(&log);
-            complaints.iter().for_each(|complaint| error!("Error: {complaint}"));
+            errors.iter().for_each(|error| error!("Error: {error}"));
             warn!("The configuration stays as it was.");
             return;
         }
@@ -122,9 +122,9 @@ impl Server {
         self.broker.set_limits(without_process(&new.limits));
         self.broker.set_switches(new.switches);
         if let Some(configuration) = &mut self.configuration {
-            let contents = Contents::of(&new);
-            changes.applied.extend(configuration.contents.differences(&contents));
-            configuration.contents = contents;
+            let fingerprint = Fingerprint::of(&new);
+            changes.applied.extend(configuration.fingerprint.changes(&fingerprint));
+            configuration.fingerprint = fingerprint;
             configuration.settings = new;
         }
         report(&changes);
@@ -132,7 +132,7 @@ impl Server {
 }
 
 fn reopen_logs() {
-    logging::reopen().iter().for_each(|complaint| error!("Error: {complaint}"));
+    logging::reopen().iter().for_each(|error| error!("Error: {error}"));
 }
 
 fn report(changes: &Changes) {

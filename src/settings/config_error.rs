@@ -4,38 +4,38 @@ use std::fmt;
 
 /// What is wrong with what the operator has said: one line for him.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
+pub struct ConfigError {
     /// Where: `file:line:column` in a file, `file:line` or a file alone where no more is known.
     pub place: String,
     /// What is wrong, and what was expected. Nothing secret, and no control characters.
     pub text: String,
 }
 
-impl Complaint {
-    /// A complaint about what stands at `place`.
+impl ConfigError {
+    /// An error about what stands at `place`.
     pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
         Self { place: place.into(), text: text.into() }
     }
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", self.place, self.text)
     }
 }
 
-/// Complaints that are told of one file; one that is not of the expected kind has one in every line.
-pub const COMPLAINTS_MAXIMUM: usize = 100;
+/// ConfigErrors that are told of one file; one that is not of the expected kind has one in every line.
+pub const CONFIG_ERRORS_MAXIMUM: usize = 100;
 
-/// The first complaints about a file, and how many more there are.
+/// The first errors about a file, and how many more there are.
 #[derive(Clone, Debug)]
-pub struct Complaints<'a> {
+pub struct ConfigErrors<'a> {
     file: &'a str,
-    first: Vec<Complaint>,
+    first: Vec<ConfigError>,
     left: usize,
 }
 
-impl<'a> Complaints<'a> {
+impl<'a> ConfigErrors<'a> {
     /// None so far about this file.
     pub const fn about(file: &'a str) -> Self {
         Self { file, first: Vec::new(), left: 0 }
@@ -43,17 +43,17 @@ impl<'a> Complaints<'a> {
 
     /// One more, about what stands at `position` of the file, such as `line:column`.
     pub fn push(&mut self, position: impl fmt::Display, text: impl Into<String>) {
-        if self.first.len() < COMPLAINTS_MAXIMUM {
-            self.first.push(Complaint::new(format!("{}:{position}", self.file), text));
+        if self.first.len() < CONFIG_ERRORS_MAXIMUM {
+            self.first.push(ConfigError::new(format!("{}:{position}", self.file), text));
         } else {
             self.left += 1;
         }
     }
 
     /// All that are told.
-    pub fn told(mut self) -> Vec<Complaint> {
+    pub fn told(mut self) -> Vec<ConfigError> {
         if self.left > 0 {
-            self.first.push(Complaint::new(self.file, format!("{} more were left out", self.left)));
+            self.first.push(ConfigError::new(self.file, format!("{} more were left out", self.left)));
         }
         self.first
     }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::auth::access_control::{Authority, Policies};
 use crate::core::listener::ListenerId;
-use crate::settings::{Complaint, Security};
+use crate::settings::{ConfigError, Security};
 
 use super::Server;
 
@@ -29,7 +29,7 @@ impl Server {
     /// # Errors
     ///
     /// Everything that is wrong in the files that they name.
-    pub fn enforce(&mut self) -> Result<(), Vec<Complaint>> {
+    pub fn enforce(&mut self) -> Result<(), Vec<ConfigError>> {
         let opened = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());
         let securities =
             opened.map(|listener| (listener.id, Rc::clone(&listener.settings.security))).collect();
@@ -39,7 +39,7 @@ impl Server {
     }
 
     /// Reads what these listeners need.
-    pub(super) fn prepare_rights(&self, securities: &Securities) -> Result<Prepared, Vec<Complaint>> {
+    pub(super) fn prepare_rights(&self, securities: &Securities) -> Result<Prepared, Vec<ConfigError>> {
         let mut policies = Policies::load(securities)?;
         if let Some(former) = &self.rights.policies {
             policies.follow(former);
@@ -49,7 +49,7 @@ impl Server {
         // If the poller is gone, so is the loop.
         let wake = move || drop(waker.wake());
         let authority = Authority::new(Rc::clone(&policies), self.attempts.clone(), wake).map_err(|why| {
-            vec![Complaint::new("access", format!("unable to prepare the verification of users: {why}"))]
+            vec![ConfigError::new("access", format!("unable to prepare the verification of users: {why}"))]
         })?;
         Ok(Prepared { rights: Rights { policies: Some(policies) }, authority })
     }
