@@ -39,6 +39,9 @@ impl Draw<'_, '_> {
     }
 
     fn all(mut self) -> (Outcome, Vec<Call>) {
+        if self.input.once_in(2) {
+            self.begin_plainly();
+        }
         while !self.input.is_empty() {
             self.some();
             // Now and then more happens before anything is written.
@@ -51,6 +54,23 @@ impl Draw<'_, '_> {
         }
         self.make(Call::Rest);
         (self.bench.finish(), self.calls)
+    }
+
+    /// Begins with what chance alone brings about too seldom: messages that are sent and received as simply as can be,
+    /// by clients of which some do not take all sizes.
+    fn begin_plainly(&mut self) {
+        let version = self.input.pick(&[ProtocolVersion::V5, ProtocolVersion::V311]);
+        for _ in 0..=self.input.below(3) {
+            self.make(Call::Accept);
+            self.clients.push((version, 0));
+            let mut bytes = Vec::new();
+            packets::plain_receiver(self.input, version, &mut bytes);
+            self.make(Call::Receive(self.clients.len() - 1, bytes));
+        }
+        for _ in 0..=self.input.below(6) {
+            self.make(Call::Rest);
+            self.send(packets::burst, 2);
+        }
     }
 
     fn some(&mut self) {

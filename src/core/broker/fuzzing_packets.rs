@@ -141,6 +141,37 @@ fn push_message_properties(input: &mut Input<'_>, properties: &mut PropertyBuffe
     }
 }
 
+/// The CONNECT and SUBSCRIBE of a client that gets every message as simply as can be, but for its Maximum Packet Size:
+/// some messages of a [`burst`] are larger.
+pub(super) fn plain_receiver(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
+    let properties = properties_of(version, |properties| {
+        properties.push(Property::MaximumPacketSize(input.pick(&[20, 30, 100, 2_060])));
+    });
+    let connect = Connect {
+        version,
+        is_bridge: false,
+        clean_start: true,
+        keep_alive: 0,
+        properties: properties.properties(),
+        client_identifier: input.pick(&CLIENTS[..3]),
+        will: None,
+        user_name: None,
+        password: None,
+    };
+    Packet::Connect(connect).encode(version, into);
+    let mut wanted = SubscriptionBuffer::default();
+    let mut subscription = Subscription::new(TopicFilter::trusted_pattern("#"), input.pick(&QUALITIES));
+    subscription.retain_as_published = version == ProtocolVersion::V5 && input.once_in(2);
+    wanted.push(subscription);
+    let properties = PropertyBuffer::default();
+    let subscribe = Subscribe {
+        packet_identifier: PacketIdentifier::FIRST,
+        properties: properties.properties(),
+        subscriptions: wanted.subscriptions().expect("there is one"),
+    };
+    Packet::Subscribe(subscribe).encode(version, into);
+}
+
 /// Any packet but the first one of a connection.
 pub(super) fn packet(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
     match input.below(20) {
