@@ -13,6 +13,15 @@ use crate::setup::Setup;
 /// The broker is idle if it has not run for so long.
 const IDLE: Duration = Duration::from_millis(1);
 
+/// How many instructions a broker's threads took.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// The thread with the loop.
+    pub serving: u64,
+    /// The others: the storage thread, where there is one.
+    pub others: u64,
+}
+
 /// A broker that runs, until it is dropped.
 #[derive(Debug)]
 pub struct Broker {
@@ -32,7 +41,7 @@ impl Broker {
             File::create(directory.join("log")).map_err(|error| format!("can not write a log: {error}"))?;
         let counts = directory.join("callgrind.out");
         let child = Command::new("valgrind")
-            .args(["--tool=callgrind", "--vgdb=no"])
+            .args(["--tool=callgrind", "--vgdb=no", "--separate-threads=yes"])
             .arg(format!("--callgrind-out-file={}", counts.display()))
             .args([program, "-c"])
             .arg(configuration)
@@ -85,17 +94,29 @@ impl Broker {
         }
     }
 
-    /// Ends it and tells how many instructions it took from its start on.
-    pub fn end(mut self) -> Result<u64, Fault> {
+    /// Ends it and tells how many instructions its threads took from its start on.
+    pub fn end(mut self) -> Result<Counts, Fault> {
         self.signal("TERM")?;
         let status = self.child.wait().map_err(|error| format!("the broker does not end: {error}"))?;
         if !status.success() {
             return Err(format!("the broker ended with {status}"));
         }
-        let text =
-            fs::read_to_string(&self.counts).map_err(|error| format!("no counts of callgrind: {error}"))?;
+        let counts = (1..).map_while(|thread| self.count_of(thread));
+        let counts = counts.collect::<Result<Vec<u64>, _>>()?;
+        let (&serving, others) = counts.split_first().ok_or("callgrind gave no counts")?;
+        Ok(Counts { serving, others: others.iter().sum() })
+    }
+
+    /// How many instructions the thread with this number took, the one with the loop being the first. `None` if there
+    /// was no such thread.
+    fn count_of(&self, thread: usize) -> Option<Result<u64, Fault>> {
+        let text = fs::read_to_string(format!("{}-{thread:02}", self.counts.display())).ok()?;
         let count = text.lines().find_map(|line| line.strip_prefix("summary: "));
-        count.and_then(|count| count.trim().parse().ok()).ok_or_else(|| "callgrind gave no sum".to_owned())
+        Some(
+            count
+                .and_then(|count| count.trim().parse().ok())
+                .ok_or_else(|| "callgrind gave no sum".to_owned()),
+        )
     }
 
     fn signal(&self, name: &str) -> Result<(), Fault> {

@@ -19,14 +19,16 @@ mod setup;
 use std::env;
 use std::process::ExitCode;
 
-use broker::Broker;
+use broker::{Broker, Counts};
 use clients::Clients;
 use packets::Fault;
 use scenarios::{ALL, Scenario};
 use setup::Setup;
 
 const BASELINE: &str = include_str!("../instructions.txt");
-/// How much more than in the baseline a plain message may take, in percent.
+/// The columns that are held to the baseline.
+const HELD: [&str; 2] = ["plain", "persistence"];
+/// How much more than in the baseline a message may take there, in percent.
 const MORE_MAXIMUM: f64 = 2.0;
 
 fn main() -> ExitCode {
@@ -41,29 +43,56 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Fault> {
     let program = variable("BROKER").unwrap_or_else(|| env!("CARGO_BIN_EXE_brooklet").to_owned());
-    let is_quick = variable("QUICK").is_some_and(|value| value != "0");
-    let setups = if is_quick { &[Setup::Plain][..] } else { &Setup::ALL };
+    let setups = chosen_setups()?;
     let scenarios = chosen(variable("SCENARIOS").as_deref())?;
-    let names: Vec<&str> = setups.iter().map(|setup| setup.name()).collect();
-    println!("| scenario | {} | plain in the baseline | change |", names.join(" | "));
-    println!("|---|{}", "---:|".repeat(setups.len() + 2));
+    let columns: Vec<&str> = setups.iter().flat_map(|setup| setup.columns()).copied().collect();
+    println!("| scenario | {} | against the baseline |", columns.join(" | "));
+    println!("|---|{}---|", "---:|".repeat(columns.len()));
     let mut wrong = Vec::new();
     for scenario in &scenarios {
-        let counts = setups.iter().map(|&setup| instructions_per_message(&program, scenario, setup));
-        let counts = counts.collect::<Result<Vec<f64>, _>>()?;
-        let cells: Vec<String> = counts.iter().map(|count| format!("{count:.2}")).collect();
-        let change = baseline(scenario.name).map(|baseline| (baseline, 100.0 * (counts[0] / baseline - 1.0)));
-        let compared = change
-            .map_or("– | –".to_owned(), |(baseline, change)| format!("{baseline:.2} | {change:+.2} %"));
-        println!("| {} | {} | {compared} |", scenario.name, cells.join(" | "));
-        if change.is_none_or(|(_, change)| change > MORE_MAXIMUM) {
-            wrong.push(scenario.name);
+        let mut counts = Vec::new();
+        for &setup in &setups {
+            let all = instructions_per_message(&program, scenario, setup)?;
+            counts.extend(setup.columns().iter().zip(all));
         }
+        let cells: Vec<String> = counts.iter().map(|(_, count)| format!("{count:.2}")).collect();
+        let changes: Vec<(&str, f64)> = counts
+            .iter()
+            .filter(|(column, _)| HELD.contains(column))
+            .map(|(column, count)| (**column, change(scenario.name, column, *count)))
+            .collect();
+        let told: Vec<String> =
+            changes.iter().map(|(column, change)| format!("{column} {change:+.2} %")).collect();
+        println!("| {} | {} | {} |", scenario.name, cells.join(" | "), told.join(", "));
+        wrong.extend(
+            changes
+                .into_iter()
+                .filter(|(_, change)| *change > MORE_MAXIMUM)
+                .map(|(column, _)| format!("{}, {column}", scenario.name)),
+        );
     }
     if wrong.is_empty() {
         return Ok(());
     }
     Err(format!("more than {MORE_MAXIMUM} % above the baseline, or not in it: {}", wrong.join("; ")))
+}
+
+/// By how many percent a count differs from the baseline; infinite if that has none.
+fn change(scenario: &str, column: &str, count: f64) -> f64 {
+    baseline(scenario, column).map_or(f64::INFINITY, |baseline| 100.0 * (count / baseline - 1.0))
+}
+
+/// The ways to set a broker up that are named; all, if none is.
+fn chosen_setups() -> Result<Vec<Setup>, Fault> {
+    let is_quick = variable("QUICK").is_some_and(|value| value != "0");
+    let Some(names) = variable("SETUPS") else {
+        return Ok(if is_quick { vec![Setup::Plain] } else { Setup::ALL.to_vec() });
+    };
+    let of_name = |name: &str| Setup::ALL.into_iter().find(|setup| setup.name() == name);
+    names
+        .split(';')
+        .map(|name| of_name(name.trim()).ok_or_else(|| format!("no setup is named '{name}'")))
+        .collect()
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -84,26 +113,35 @@ fn chosen(parts: Option<&str>) -> Result<Vec<Scenario>, Fault> {
     Ok(scenarios)
 }
 
-/// What a plain message took when the baseline was counted.
-fn baseline(name: &str) -> Option<f64> {
-    let rows = BASELINE.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
-    rows.into_iter().find_map(|row| match row[..] {
-        ["", row_name, plain, ..] if row_name == name => plain.parse().ok(),
-        _ => None,
-    })
+/// What a message took when the baseline was counted.
+fn baseline(scenario: &str, column: &str) -> Option<f64> {
+    let mut rows = BASELINE.lines().filter(|line| line.starts_with('|'));
+    let cells = |line: &'static str| line.split('|').map(str::trim).collect::<Vec<_>>();
+    let place = cells(rows.next()?).iter().position(|name| *name == column)?;
+    let row = rows.map(cells).find(|row| row.get(1) == Some(&scenario))?;
+    row.get(place)?.parse().ok()
 }
 
-fn instructions_per_message(program: &str, scenario: &Scenario, setup: Setup) -> Result<f64, Fault> {
+/// What the loop takes for each message, and what the other threads take.
+fn instructions_per_message(program: &str, scenario: &Scenario, setup: Setup) -> Result<[f64; 2], Fault> {
     let count = |rounds| {
         count_instructions(program, scenario, setup, rounds)
             .map_err(|fault| format!("{}, {}: {fault}", scenario.name, setup.name()))
     };
     let (short, long) = (count(scenario.warm_up)?, count(scenario.warm_up + scenario.rounds)?);
-    Ok((long as f64 - short as f64) / (scenario.rounds * scenario.delivered()) as f64)
+    let each = |short: u64, long: u64| {
+        (long as f64 - short as f64) / (scenario.rounds * scenario.delivered()) as f64
+    };
+    Ok([each(short.serving, long.serving), each(short.others, long.others)])
 }
 
 /// All that a broker takes from its start until its end, with so many rounds of the load in between.
-fn count_instructions(program: &str, scenario: &Scenario, setup: Setup, rounds: usize) -> Result<u64, Fault> {
+fn count_instructions(
+    program: &str,
+    scenario: &Scenario,
+    setup: Setup,
+    rounds: usize,
+) -> Result<Counts, Fault> {
     let broker = Broker::start(program, setup)?;
     let mut clients = Clients::prepare(&broker, scenario, setup)?;
     for _ in 0..rounds {

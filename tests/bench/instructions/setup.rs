@@ -37,6 +37,16 @@ impl Setup {
         }
     }
 
+    /// What is told of it: what the loop takes and, where that has a part in each message, the storage thread.
+    pub const fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &["plain"],
+            Self::Acl => &["acl_file"],
+            Self::Persistence => &["persistence", "its storage thread"],
+            Self::Tls => &["TLS"],
+        }
+    }
+
     /// Where all its files are.
     pub fn directory(self) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("instructions-{}", self.name()))
