@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{self, ExitCode, Stdio};
+use std::process::{self, ExitCode};
 
 use brooklet::base::escape::Escaped;
 use brooklet::base::files;
@@ -20,9 +19,6 @@ use brooklet::settings::{Address, ConfigError, Settings};
 use log::{error, info, warn};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Tells a broker that it is in the background already.
-const IN_BACKGROUND: &str = "BROOKLET_IN_BACKGROUND";
 
 /// The system did not give what the broker needs to run.
 const EXIT_FAILURE: u8 = 1;
@@ -104,9 +100,12 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
             return ExitCode::from(EXIT_INVALID);
         }
     };
-    // Said of the feature as well, so that the smallest binary need not know how processes are started.
-    if cfg!(feature = "system") && settings.process.is_daemon && std::env::var_os(IN_BACKGROUND).is_none() {
-        return go_into_background();
+    #[cfg(feature = "system")]
+    if settings.process.is_daemon
+        && let Err(why) = privileges::go_into_background()
+    {
+        report(&format!("unable to go into the background: {why}."));
+        return ExitCode::from(EXIT_FAILURE);
     }
     if let Err(error) = settings.process.file_mask.map_or(Ok(()), privileges::set_file_mask) {
         report(&error.to_string());
@@ -129,28 +128,6 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
     code
 }
 
-/// Starts the same once more, without a terminal. What can be wrong has been checked; what the system refuses
-/// afterwards is in the log.
-fn go_into_background() -> ExitCode {
-    let started = std::env::current_exe().and_then(|program| {
-        process::Command::new(program)
-            .args(std::env::args_os().skip(1))
-            .env(IN_BACKGROUND, "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-    });
-    match started {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(why) => {
-            report(&format!("unable to go into the background: {why}."));
-            ExitCode::from(EXIT_FAILURE)
-        }
-    }
-}
-
 fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode {
     let mut server = match Server::new(&settings.limits, Box::new(AllowAll), signals) {
         Ok(server) => server,
@@ -159,6 +136,13 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Si
             return ExitCode::from(EXIT_FAILURE);
         }
     };
+    let code = open(&mut server, settings, file, given);
+    server.leave();
+    code
+}
+
+/// Opens what the settings name, and serves.
+fn open(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
     if settings.listeners.iter().any(|listener| matches!(listener.address, Address::Loopback { .. })) {
         info!(
             "Starting in local only mode. Connections will only be possible from clients running on this machine."
@@ -183,7 +167,7 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Si
         error!("Error: {}: unable to write the pid file: {why}.", Escaped(&path));
         return ExitCode::from(EXIT_FAILURE);
     }
-    let code = serve(&mut server, settings, file, given);
+    let code = serve(server, settings, file, given);
     if let Some(path) = pid_file.filter(|path| files::is_file(path)) {
         // Who has dropped his rights may not be able to; the number is of no use to anybody any more.
         let _ = fs::remove_file(path);

@@ -167,6 +167,7 @@ impl Server {
         let clock = Clock::start();
         signals.register(poll.registry(), SIGNALS)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let attempts = Attempts::new(random()?);
         Ok(Self {
             broker: Broker::new(footprint::without_process(limits), access, clock::seed(), clock.now()),
             resolver: Resolver::new(Arc::clone(&waker)),
@@ -182,7 +183,7 @@ impl Server {
             #[cfg(feature = "system")]
             reloading: None,
             rights: Rights::default(),
-            attempts: Attempts::new(random()?),
+            attempts,
             notifier: Notifier::from_environment(),
             persistence: None,
             opened: Vec::new(),
@@ -363,5 +364,12 @@ impl Server {
             }
         }
         self.finish_persistence(events)
+    }
+
+    /// Closes the listeners, and leaves all else to the system as the process ends: it takes at once what it would take
+    /// long to free bit by bit.
+    pub fn leave(mut self) {
+        self.close_all();
+        std::mem::forget(self);
     }
 }

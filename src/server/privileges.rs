@@ -2,6 +2,8 @@
 //! bound and its files opened, before it serves anybody. Without the feature `system` it can not, and says so.
 
 use std::fs;
+#[cfg(feature = "system")]
+use std::io;
 #[cfg(not(feature = "system"))]
 use std::os::unix::fs::MetadataExt;
 
@@ -51,6 +53,17 @@ pub fn drop_rights(process: &Process) -> Result<Option<String>, ConfigError> {
         ));
     }
     Ok(Some(chosen.name))
+}
+
+/// Goes on as a child of the process, without a terminal and in the same directory; the process itself ends with
+/// success. Only for a process without other threads, which would be left behind.
+///
+/// # Errors
+///
+/// The system refuses.
+#[cfg(feature = "system")]
+pub fn go_into_background() -> io::Result<()> {
+    Ok(nix::unistd::daemon(true, false)?)
 }
 
 /// A user of this machine.

@@ -1,6 +1,7 @@
 //! The binary and its configuration file, as an operator meets them.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -158,6 +159,19 @@ fn in_the_background_it_leaves_its_number_in_a_file() {
     let status = Command::new("kill").arg(number().expect("it was there").trim()).status();
     assert!(status.expect("there is a program kill").success());
     wait_until(|| !pid_file.exists());
+}
+
+/// What is open by the time something is refused is closed again, with what lies in the file system.
+#[test]
+fn a_start_that_fails_leaves_no_socket() {
+    let scratch = Scratch::new("socket");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("it has an address").port();
+    let socket = scratch.0.join("socket");
+    let opened = format!("listener 0 {}\nlistener {port} 127.0.0.1\n", socket.display());
+    let output = brooklet(&["-c", &scratch.file("a.conf", &format!("user root\n{opened}"))]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(!socket.exists());
 }
 
 /// Waits for what takes a moment, but not for ever.

@@ -226,7 +226,7 @@ impl<'a> Tables<'a> {
         let Heap { mut contents, clients, entries, subscriptions, retained, .. } = heap;
         let mut tables = Self::default();
         let mut index = Index { contents: Vec::new(), order, sessions: BTreeMap::new() };
-        contents.sort_by_key(|content| order(&content.number));
+        contents.sort_unstable_by_key(|content| (order(&content.number), content.at));
         for content in contents {
             let number = order(&content.number);
             if index.contents.last() == Some(&number) {

@@ -1,5 +1,6 @@
 //! The connection to the file: how it is set up, which tables there are, and how older layouts become the present one.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
@@ -244,16 +245,20 @@ fn sum_up(connection: &Connection) -> rusqlite::Result<()> {
 /// The order matters: the size of pages and the way to give them back are chosen before the first is written.
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAXIMUM);
-    connection.pragma_update(None, "page_size", super::upkeep::PAGE_SIZE)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get::<_, String>(0))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -i64::from(CACHE_KIB))?;
+    choose(connection, "page_size", &super::upkeep::PAGE_SIZE)?;
+    choose(connection, "auto_vacuum", &"INCREMENTAL")?;
+    choose(connection, "journal_mode", &"WAL")?;
+    choose(connection, "synchronous", &"FULL")?;
+    choose(connection, "cache_size", &-i64::from(CACHE_KIB))?;
     // Whoever waits for a commit does not wait for a checkpoint: these are done between commits.
-    connection.query_row("PRAGMA wal_autocheckpoint = 0", (), |_| Ok(()))?;
-    let journal_size_limit = format!("PRAGMA journal_size_limit = {}", super::JOURNAL_BYTES_MAXIMUM);
-    connection.query_row(&journal_size_limit, (), |_| Ok(()))?;
-    connection.pragma_update(None, "temp_store", "MEMORY")
+    choose(connection, "wal_autocheckpoint", &0)?;
+    choose(connection, "journal_size_limit", &super::JOURNAL_BYTES_MAXIMUM)?;
+    choose(connection, "temp_store", &"MEMORY")
+}
+
+/// Sets one of SQLite's own options; some of them answer with what holds from now on.
+fn choose(connection: &Connection, option: &str, value: &dyn Display) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!("PRAGMA {option} = {value}"))
 }
 
 /// Takes the steps that are left. Each is one transaction, so a crash is between two of them.
@@ -273,8 +278,8 @@ fn migrate(
             sum_up(&transaction)?;
             anchor::write(first, &transaction)?;
         }
-        transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", reached)?;
+        choose(&transaction, "application_id", &APPLICATION)?;
+        choose(&transaction, "user_version", &reached)?;
         transaction.commit()?;
     }
     Ok(())
