@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use calls::check_calls;
 use rooms::{House, Neighbours, check_hidden_paths, check_page, check_world};
 use shape::too_large;
 use text::{
@@ -15,6 +16,8 @@ use text::{
     walk_of,
 };
 
+#[path = "tidy/calls.rs"]
+mod calls;
 #[path = "tidy/rooms.rs"]
 mod rooms;
 #[path = "tidy/shape.rs"]
@@ -132,6 +135,15 @@ fn files_functions_and_structs_are_no_larger_than_can_be_read_at_once() {
     let (_, sources) = house();
     let found = sources.iter().flat_map(|(path, text)| too_large(path, text));
     let wrong: Vec<String> = found.map(|(place, what)| format!("src/{place}: {what}")).collect();
+    assert_nothing_wrong(&wrong);
+}
+
+#[test]
+fn each_call_of_the_broker_counts_on_its_own_account() {
+    let (_, sources) = house();
+    let core = sources.iter().filter(|(path, _)| path.starts_with("core"));
+    let found = core.flat_map(|(path, text)| check_calls(text).into_iter().map(move |what| (path, what)));
+    let wrong: Vec<String> = found.map(|(path, what)| format!("src/{}: {what}", path.display())).collect();
     assert_nothing_wrong(&wrong);
 }
 

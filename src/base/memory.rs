@@ -1,17 +1,51 @@
 //! How much memory the broker holds, counted where it is allocated and given back where it is freed.
 //!
-//! A broker is one thread, so the count belongs to the thread. What holds memory either is a [`Bytes`] or carries
-//! a [`Counted`], and both give their share back when they are dropped, so that no path can forget to.
+//! A broker stays in one thread, so what is counted stands with the thread, on the broker's [`Account`] while it is
+//! called. What holds memory either is a [`Bytes`] or carries a [`Counted`], and both give their share back when they
+//! are dropped, so that no path can forget to.
+
+mod account;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Deref;
 
+pub use account::{Account, Entered};
+
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
+    static STORED: Cell<Stored> = const { Cell::new(Stored { count: 0, bytes: 0 }) };
 }
 
-/// Bytes that all counted structures of this thread hold.
+/// How much is kept in messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Messages, however many hold them.
+    pub count: u64,
+    /// Bytes of their Application Messages.
+    pub bytes: u64,
+}
+
+/// What all messages amount to that are counted on the account that is entered.
+pub fn stored() -> Stored {
+    STORED.get()
+}
+
+/// Counts a message with an Application Message of so many bytes.
+#[inline]
+pub fn count_stored(bytes: usize) {
+    let stored = STORED.get();
+    STORED.set(Stored { count: stored.count + 1, bytes: stored.bytes + bytes as u64 });
+}
+
+/// Takes one off that was counted by [`count_stored`].
+#[inline]
+pub fn discount_stored(bytes: usize) {
+    let stored = STORED.get();
+    STORED.set(Stored { count: stored.count - 1, bytes: stored.bytes - bytes as u64 });
+}
+
+/// Bytes that all structures hold which are counted on the account that is entered.
 #[inline]
 pub fn held() -> usize {
     HELD.get()

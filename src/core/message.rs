@@ -10,7 +10,6 @@ mod portable;
 mod publication;
 mod spares;
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::base::memory::{self, Audit};
@@ -35,42 +34,12 @@ const ALLOCATION_HEADER_LENGTH: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Message(Rc<[u8]>);
 
-thread_local! {
-    static STORED: Cell<Stored> = const { Cell::new(Stored { count: 0, bytes: 0 }) };
-}
-
-/// How much is kept in messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stored {
-    /// Messages, however many hold them.
-    pub count: u64,
-    /// Bytes of their Application Messages.
-    pub bytes: u64,
-}
-
-/// What all messages of this thread, which is one broker, amount to.
-pub fn stored() -> Stored {
-    STORED.get()
-}
-
-#[inline]
-fn count_stored(bytes: usize) {
-    let stored = STORED.get();
-    STORED.set(Stored { count: stored.count + 1, bytes: stored.bytes + bytes as u64 });
-}
-
-#[inline]
-fn discount_stored(bytes: usize) {
-    let stored = STORED.get();
-    STORED.set(Stored { count: stored.count - 1, bytes: stored.bytes - bytes as u64 });
-}
-
 impl Drop for Message {
     /// The last one to let go gives the memory back.
     #[inline]
     fn drop(&mut self) {
         if Rc::strong_count(&self.0) == 1 {
-            discount_stored(self.payload_length());
+            memory::discount_stored(self.payload_length());
             memory::release(self.memory());
         }
     }
@@ -82,7 +51,7 @@ impl Message {
         let length = length_of(publication);
         let mut message = spares.take(Self::memory_of(publication)).unwrap_or_else(|| Self::blank(length));
         write(publication, Rc::get_mut(&mut message.0).expect("nobody else holds it"));
-        count_stored(publication.payload.len());
+        memory::count_stored(publication.payload.len());
         message
     }
 

@@ -168,8 +168,10 @@ impl Server {
         signals.register(poll.registry(), SIGNALS)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let attempts = Attempts::new(random()?);
+        // What sockets and TLS take belongs to the same budget.
+        let begin = Broker::with_account_of_thread;
         Ok(Self {
-            broker: Broker::new(footprint::without_process(limits), access, clock::seed(), clock.now()),
+            broker: begin(footprint::without_process(limits), access, clock::seed(), clock.now()),
             resolver: Resolver::new(Arc::clone(&waker)),
             waker,
             poll,

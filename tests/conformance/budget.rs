@@ -1,6 +1,5 @@
 //! What is still done while the memory budget is used up.
 
-use brooklet::base::memory;
 use brooklet::core::limits::Limits;
 
 use crate::v5_peers::*;
@@ -16,14 +15,39 @@ fn small_messages_of_qos_0_have_their_way_at_the_budget() {
     world.send(publisher, Publish::new(V5, "kept", &[b'k'; 1_000_000]).retain().bytes());
     world.send(publisher, message(200));
     assert_eq!(world.take(peer).len(), 1);
-    world.broker.set_limits(Limits { memory: Some(memory::held()), ..Limits::default() });
+    let held = world.broker.held();
+    world.broker.set_limits(Limits { memory: Some(held), ..Limits::default() });
     for (length, is_sent) in [(200, true), (2_000, false), (1, true)] {
         world.send(publisher, message(length));
         assert_eq!(world.take(peer).len(), usize::from(is_sent), "{length} bytes");
     }
     // All small messages share a little room; what is larger gets none.
-    world.broker.set_limits(Limits { memory: Some(memory::held() / 2), ..Limits::default() });
+    let held = world.broker.held();
+    world.broker.set_limits(Limits { memory: Some(held / 2), ..Limits::default() });
     world.send(publisher, message(1));
     assert_eq!(world.take(peer).len(), 0);
     assert_eq!(world.broker.statistics().dropped, 2);
+}
+
+#[test]
+fn a_broker_at_its_budget_does_not_press_on_another_of_its_thread() {
+    const BUDGET: usize = 400_000;
+    let begin = || World::with_limits(|limits| limits.memory = Some(BUDGET));
+    let (mut full, mut other) = (begin(), begin());
+    for world in [&mut full, &mut other] {
+        assert!(!world.broker.is_under_pressure() && world.broker.has_room_for_handshake());
+    }
+    let publisher = client(&mut full, "publisher");
+    let kept = |number: u8| Publish::new(V5, &format!("kept/{number}"), &[b'k'; 10_000]).retain().bytes();
+    (0..40).for_each(|number| full.send(publisher, kept(number)));
+    assert!(full.broker.is_under_pressure() && full.broker.held() > BUDGET * 3 / 4);
+    assert!(!other.broker.is_under_pressure() && other.broker.held() < BUDGET / 4);
+    // It takes what the other has no room for.
+    let publisher = client(&mut other, "publisher");
+    (0..20).for_each(|number| other.send(publisher, kept(number)));
+    assert_eq!((other.broker.census().retained, other.broker.statistics().refused), (20, 0));
+    assert!(full.broker.census().retained < 40 && full.broker.statistics().refused > 0);
+    let held = full.broker.held();
+    drop(other);
+    assert_eq!(full.broker.held(), held);
 }

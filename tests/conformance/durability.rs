@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU64;
 
-use brooklet::base::memory;
 use brooklet::base::time::{Duration, Time};
 use brooklet::core::journal::{
     Batch, Fetch, MessageNumber, Need, NextNumbers, Pace, Recipient, Record, Restored, Room, SessionNumber,
@@ -384,9 +383,9 @@ fn what_many_return_for_is_held_once() {
     names.iter().for_each(|name| kept.leave(name));
     kept.publish(&[&[7; 100_000]]);
     let peers: Vec<Peer> = names.iter().map(|name| kept.come_back(name, true)).collect();
-    let before = memory::held();
+    let before = kept.world.broker.held();
     kept.read();
-    let more = memory::held() - before;
+    let more = kept.world.broker.held() - before;
     assert!((100_000..200_000).contains(&more), "all of them hold {more} bytes");
     peers.iter().for_each(|&peer| kept.world.stall(peer, false));
     assert!(peers.into_iter().all(|peer| kept.payloads(peer) == [vec![7; 100_000]]));
@@ -410,7 +409,7 @@ fn what_is_read_stays_within_the_memory_that_there_is() {
             assert!(bytes <= LIMIT / 64 + 256 * 1024, "{bytes} bytes at a time");
             // As if there was never anything to share.
             fetches.into_iter().for_each(|fetch| kept.answer(&[fetch]));
-            most = most.max(memory::held());
+            most = most.max(kept.world.broker.held());
         }
     };
     read(&mut kept);

@@ -1,6 +1,5 @@
 //! Batches that are full, and what waits for them.
 
-use brooklet::base::memory;
 use brooklet::core::access::Verdict;
 use brooklet::core::journal::Room;
 use brooklet::core::limits::Limits;
@@ -43,7 +42,7 @@ fn a_full_journal_keeps_only_clients_waiting_that_would_fill_it() {
     for number in 1..=20 {
         kept.world.send(publisher, Publish::new(V5, "t", &large).qos(1, number).bytes());
     }
-    assert!(memory::held() > 16 * large.len());
+    assert!(kept.world.broker.held() > 16 * large.len());
     // An acknowledgement after packets that wait is not read; that of any other client is.
     let ping = |kept: &mut Kept, peer| kept.world.ask(peer, PINGREQ) == PINGRESP;
     assert!(ping(&mut kept, bystander) && ping(&mut kept, keeper));
@@ -155,10 +154,10 @@ fn subscriptions_again_and_again_take_no_more_room() {
     kept.close();
     (1..3).for_each(|number| kept.world.send(peer, subscribe(V5, number, &[], &wanted)));
     kept.world.broker.check_memory();
-    let once = memory::held();
+    let once = kept.world.broker.held();
     (3..50).for_each(|number| kept.world.send(peer, subscribe(V5, number, &[], &wanted)));
     kept.world.broker.check_memory();
-    let more = memory::held() - once;
+    let more = kept.world.broker.held() - once;
     assert!(more < 100_000, "{more} bytes more");
     kept.finish();
     kept.close();

@@ -1,6 +1,5 @@
 //! Shared Subscriptions with a store: what waits for a member whose session ends goes to the others, wherever it is.
 
-use brooklet::base::memory;
 use brooklet::core::limits::Limits;
 
 use crate::durability::Kept;
@@ -314,7 +313,7 @@ fn what_no_member_has_room_for_is_not_read_again_and_again() {
     let publisher = kept.world.connect(Connect::new(V5, "q").bytes());
     kept.world.send(publisher, Publish::new(V5, "large", &[0; 1_000_000]).retain().bytes());
     kept.commit();
-    let budget = memory::held() * 11 / 10;
+    let budget = kept.world.broker.held() * 11 / 10;
     kept.world.broker.set_limits(Limits { memory: Some(budget), ..small_queues() });
     kept.world.pass_seconds(1);
     let fetches = kept.world.broker.take_fetches(kept.world.now());

@@ -1,6 +1,5 @@
 //! A broker with virtual peers and a virtual clock.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
@@ -17,16 +16,6 @@ use crate::store::{Epoch, Store};
 
 /// One end of a Network Connection to the broker.
 pub type Peer = ConnectionId;
-
-thread_local! {
-    static WORLDS: Cell<usize> = const { Cell::new(0) };
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        WORLDS.set(WORLDS.get() - 1);
-    }
-}
 
 /// The broker and everything around it.
 pub struct World {
@@ -52,7 +41,6 @@ impl World {
     }
 
     pub fn with(limits: Limits, access: impl AccessControl + 'static) -> Self {
-        WORLDS.set(WORLDS.get() + 1);
         let mut broker = Broker::new(limits, Box::new(access), 1, Time::ZERO);
         if crate::KEEPS {
             let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
@@ -194,10 +182,7 @@ impl World {
             }
             self.broker.tick(self.now, 1000);
             self.broker.check_invariants();
-            if WORLDS.get() == 1 {
-                // The count belongs to the thread, and this is its only broker.
-                self.broker.check_memory();
-            }
+            self.broker.check_memory();
         }
     }
 

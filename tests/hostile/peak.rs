@@ -1,6 +1,5 @@
 //! After a peak: what was held for it is given back, not kept for the next one.
 
-use brooklet::base::memory;
 use brooklet::base::peer::Peer;
 use brooklet::base::time::{Duration, Time};
 use brooklet::core::access::AllowAll;
@@ -58,7 +57,7 @@ fn a_peak_leaves_nothing_behind() {
     let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
     let publisher = connect(&mut broker, "publisher", 2);
     broker.check_memory();
-    let before = memory::held();
+    let before = broker.held();
 
     for number in 0..RETAINED {
         let body = [&string(&format!("kept/{number}"))[..], &[b'.'; 64]].concat();
@@ -76,7 +75,7 @@ fn a_peak_leaves_nothing_behind() {
         send(&mut broker, publisher, &packet(0x32, &body));
     }
     broker.check_memory();
-    let peak = memory::held() - before;
+    let peak = broker.held() - before;
     assert!(peak > CLIENTS * 1_000 + RETAINED * 100, "a peak of {peak} bytes");
 
     for number in 0..RETAINED {
@@ -89,7 +88,7 @@ fn a_peak_leaves_nothing_behind() {
     assert!(broker.next_deadline().is_some_and(|deadline| deadline <= LATER), "the peak is over");
     broker.tick(LATER, usize::MAX);
     broker.check_memory();
-    let left = memory::held().saturating_sub(before);
+    let left = broker.held().saturating_sub(before);
     assert!(left <= ALLOWED, "{left} bytes are left of a peak of {peak}");
 }
 
@@ -107,7 +106,7 @@ fn a_burst_leaves_nothing_behind() {
     for identifier in 1..=BURST {
         send(&mut broker, subscriber, &packet(0x40, &identifier.to_be_bytes()));
     }
-    let acknowledged = memory::held();
+    let acknowledged = broker.held();
     let later = Time::ZERO + Duration::from_seconds(80);
     for id in [publisher, subscriber] {
         broker.received(id, &[0xC0, 0], later);
@@ -115,6 +114,6 @@ fn a_burst_leaves_nothing_behind() {
     broker.tick(Time::ZERO + Duration::from_seconds(90), usize::MAX);
     broker.check_memory();
     assert_eq!(broker.census().connections, 2);
-    let given_back = acknowledged.saturating_sub(memory::held());
+    let given_back = acknowledged.saturating_sub(broker.held());
     assert!(given_back > usize::from(BURST) * 40, "{given_back} bytes were given back");
 }

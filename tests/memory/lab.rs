@@ -64,7 +64,7 @@ impl Lab {
     /// The state is at its peak.
     pub fn peak(&mut self) {
         self.check("peak");
-        let counted = self.truth.compare().counted;
+        let counted = self.truth.compare(self.broker.held()).counted;
         if counted < PEAK_MINIMUM {
             let Self { truth, wrong, name, .. } = self;
             truth.aside(|| wrong.push(format!("{name}: only {counted} bytes are counted at the peak")));
@@ -75,7 +75,7 @@ impl Lab {
     pub fn check(&mut self, when: &str) {
         let Self { broker, truth, wrong, name, .. } = self;
         broker.check_memory();
-        let comparison = truth.compare();
+        let comparison = truth.compare(broker.held());
         truth.aside(|| {
             eprintln!("{name}, {when}: {comparison}");
             if !comparison.is_right() {

@@ -1,6 +1,5 @@
 //! A broker with a limit: however much is asked of it, it holds no more.
 
-use brooklet::base::memory;
 use brooklet::core::limits::Limits;
 
 use crate::lab::{Lab, compare_with, unbounded};
@@ -26,7 +25,7 @@ fn within_limit(name: &'static str, act: impl FnOnce(&mut Lab)) -> Vec<String> {
     let mut wrong = compare_with(name, limits, brooklet::core::access::AllowAll, |lab| {
         act(lab);
         lab.peak();
-        held = memory::held();
+        held = lab.broker.held();
     });
     if !(LIMIT / 2..LIMIT + LIMIT / 20).contains(&held) {
         wrong.push(format!("{name}: {held} bytes are held of {LIMIT}"));

@@ -1,20 +1,17 @@
 //! What the broker itself has allocated, where a test allocates all the time: each call of the broker is measured by
 //! itself.
 
-use brooklet::base::memory;
-
 use crate::truth::{Comparison, Live};
 
 #[derive(Debug)]
 pub struct Ledger {
     bytes: isize,
     blocks: isize,
-    held: usize,
 }
 
 impl Ledger {
     pub fn begin() -> Self {
-        Self { bytes: 0, blocks: 0, held: memory::held() }
+        Self { bytes: 0, blocks: 0 }
     }
 
     /// A call of the broker. What it allocates and does not free is its own.
@@ -36,15 +33,15 @@ impl Ledger {
         result
     }
 
-    /// Holds the broker's count against what was allocated.
+    /// Holds the broker's count, so many bytes, against what was allocated.
     ///
     /// # Panics
     ///
     /// If it is wrong.
-    pub fn check(&self) {
+    pub fn check(&self, held: usize) {
         let live =
             Live { bytes: self.bytes.max(0).cast_unsigned(), blocks: self.blocks.max(0).cast_unsigned() };
-        let comparison = Comparison { live, counted: memory::held().saturating_sub(self.held) };
+        let comparison = Comparison { live, counted: held };
         assert!(comparison.is_right(), "the count is wrong: {comparison}");
     }
 }

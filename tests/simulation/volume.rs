@@ -324,7 +324,7 @@ impl Volume {
     fn check_count(&mut self) {
         let Self { broker, ledger, .. } = self;
         ledger.call(|| broker.check_memory());
-        ledger.check();
+        ledger.check(broker.held());
     }
 
     /// One turn of a server.

@@ -1,7 +1,5 @@
 //! Very many filters: of one client that overlap, in one packet, and of sessions that end.
 
-use brooklet::base::memory;
-
 use crate::bystander::Bystander;
 use crate::clients::{assert_codes, burst, clean, numbers, publisher, subscribe_all};
 use crate::server::Server;
@@ -109,7 +107,7 @@ fn the_end_of_a_session_with_very_many_subscriptions() {
         limits.steps_per_turn /= 4;
     });
     let mut bystander = Bystander::new(&mut server);
-    let held = memory::held();
+    let held = server.broker.held();
     let client = server.connect(clean("c"));
     let filters: Vec<String> = (0..60_000).map(|number| format!("{}/{number}", number % 7)).collect();
     for chunk in filters.chunks(20_000) {
@@ -117,11 +115,11 @@ fn the_end_of_a_session_with_very_many_subscriptions() {
         server.settle();
     }
     assert_eq!(server.broker.census().subscriptions, filters.len() + 1);
-    assert!(memory::held() - held > 4 * 1024 * 1024);
+    assert!(server.broker.held() - held > 4 * 1024 * 1024);
     server.cut(client);
     server.settle_beside(&mut bystander);
     bystander.assert_answered(20);
-    let kept = memory::held().saturating_sub(held);
+    let kept = server.broker.held().saturating_sub(held);
     assert!(kept < 1024 * 1024, "{kept} bytes of what has ended are kept");
     assert_eq!((server.broker.census().subscriptions, server.broker.census().sessions), (1, 1));
     server.broker.check_invariants();

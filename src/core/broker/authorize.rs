@@ -190,6 +190,7 @@ impl Broker {
 
     /// Takes decisions over that the access control has promised and made meanwhile.
     pub fn take_decisions(&mut self) {
+        let _entered = self.account.enter();
         while let Some((id, verdict)) = self.permission.access.next_decision(self.clock.now) {
             self.decide(id, verdict);
         }
@@ -199,6 +200,7 @@ impl Broker {
     /// match is judged by the new rules, and so is what waits for clients, when it leaves. Costs a look at every
     /// session.
     pub fn replace_access(&mut self, access: Box<dyn AccessControl>, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         self.permission.replace(access);
         self.ask_about_filters_anew();

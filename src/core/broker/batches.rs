@@ -10,6 +10,7 @@ use crate::core::listener::ListenerId;
 impl Broker {
     /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
     pub fn begin_journal(&mut self, next: NextNumbers, pace: Pace) {
+        let _entered = self.account.enter();
         self.persistence.journal = Journal::begin(next, pace);
     }
 
@@ -26,6 +27,7 @@ impl Broker {
 
     /// What there is to be persisted is due now, however long it could wait.
     pub fn persist(&mut self, now: Time) {
+        let _entered = self.account.enter();
         if let Some(journal) = &mut self.persistence.journal {
             journal.persist(now);
         }
@@ -34,6 +36,7 @@ impl Broker {
     /// Closes the batch that has gathered, which is to become durable as a whole. `None` if there is none, or one is
     /// with the store.
     pub fn take_batch(&mut self, now: Time) -> Option<Batch> {
+        let _entered = self.account.enter();
         self.advance(now);
         let journal = self.persistence.journal.as_mut().filter(|journal| !journal.is_closed())?;
         let changed = journal.take_changed();
@@ -56,6 +59,7 @@ impl Broker {
 
     /// The batch with this number is durable.
     pub fn durable(&mut self, number: u64, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         let Some(journal) = &mut self.persistence.journal else { return };
         journal.is_durable(number);
@@ -105,6 +109,7 @@ impl Broker {
 
     /// A listener has come that was not there when the journal was begun, with this name.
     pub fn name_listener(&mut self, listener: ListenerId, name: &str, now: Time) {
+        let _entered = self.account.enter();
         if let Some(journal) = &mut self.persistence.journal {
             journal.record(Record::Listener(listener, name.to_owned()), Urgency::Lazy, now);
         }

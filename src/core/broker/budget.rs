@@ -61,10 +61,17 @@ pub(super) enum Pressure {
 }
 
 impl Broker {
+    /// Bytes that are held, which only a call that has entered the account can ask.
+    #[inline]
+    pub(super) fn in_use(&self) -> usize {
+        debug_assert!(self.account.is_entered(), "a call counts on its broker's account");
+        memory::held()
+    }
+
     /// How far the budget would be used up with `more` bytes held.
     pub(super) fn pressure(&self, more: usize) -> Pressure {
         let Some(limit) = self.options.limits.memory else { return Pressure::None };
-        let held = memory::held().saturating_add(more);
+        let held = self.in_use().saturating_add(more);
         match () {
             () if held >= limit => Pressure::Full,
             () if held >= limit - limit / 20 => Pressure::Enter,
@@ -75,13 +82,14 @@ impl Broker {
 
     /// Whether so much of the budget is used that load is shed.
     pub fn is_under_pressure(&self) -> bool {
+        let _entered = self.account.enter();
         !self.has_memory_for(0)
     }
 
     /// Whether so little of the budget would be used with `more` bytes held that nothing at all is shed.
     #[inline]
     pub(super) fn has_memory_for(&self, more: usize) -> bool {
-        self.options.limits.memory.is_none_or(|limit| memory::held().saturating_add(more) < limit - limit / 4)
+        self.options.limits.memory.is_none_or(|limit| self.in_use().saturating_add(more) < limit - limit / 4)
     }
 
     /// Whether there is room to send a QoS 0 message of so many bytes. Clients that fill the budget do so for moments,
@@ -89,7 +97,7 @@ impl Broker {
     pub(super) fn has_room_at_most_once(&self, length: usize) -> bool {
         let Some(limit) = self.options.limits.memory else { return true };
         let more = if length <= SMALL { limit / SHARE_FOR_SMALL } else { 0 };
-        memory::held().saturating_add(length) < limit + more
+        self.in_use().saturating_add(length) < limit + more
     }
 
     /// The fill of an outbox up to which it takes another QoS 0 message: its limit, shrinking to nothing between
@@ -98,7 +106,7 @@ impl Broker {
         let most = self.options.limits.outbox_bytes;
         let Some(limit) = self.options.limits.memory else { return most };
         let (from, to) = (limit - limit / 4, limit - limit / 10);
-        let left = to.saturating_sub(memory::held()).min(to - from);
+        let left = to.saturating_sub(self.in_use()).min(to - from);
         // In 64 KiB steps of the allowance, which keeps the product small.
         let allowed = most / 65_536 * left / (to - from).max(1) * 65_536;
         if left == to - from { most } else { allowed }
@@ -123,18 +131,20 @@ impl Broker {
 
     /// Whether there is memory for another connection that will take some before it is a client's.
     pub fn has_room_for_handshake(&self) -> bool {
+        let _entered = self.account.enter();
         self.pressure(0) < Pressure::Enter
     }
 
     /// Bytes that a link may copy from its outbox ahead of what its socket takes.
     pub fn copied_ahead(&self) -> usize {
+        let _entered = self.account.enter();
         if self.has_memory_for(0) { COPIED_AHEAD_MAXIMUM } else { COPIED_AHEAD_MINIMUM }
     }
 
     /// Notices that a peak is over.
     #[inline]
     pub(super) fn watch_peak(&mut self) {
-        let held = memory::held();
+        let held = self.in_use();
         let highest = self.budget.peak.highest.max(held);
         self.budget.peak.highest = highest;
         if !self.budget.peak.is_over && highest >= PEAK_MINIMUM && held < highest / 2 {
@@ -152,7 +162,7 @@ impl Broker {
         self.routing.match_cache = MatchCache::default();
         self.tell_all_anew();
         self.count();
-        self.budget.peak = Peak { highest: memory::held(), is_over: false };
+        self.budget.peak = Peak { highest: self.in_use(), is_over: false };
     }
 
     /// Counts what grows without counting itself: slabs, the wheel, the trie and the sets.
@@ -175,8 +185,9 @@ impl Broker {
         );
     }
 
-    /// Asserts that what is counted is what is there. Only where this is the only broker of its thread.
+    /// Asserts that what is counted is what is there.
     pub fn check_memory(&mut self) {
+        let _entered = self.account.enter();
         self.count();
         let mut audit = Audit::default();
         audit.add(self.budget.counted.bytes());
@@ -193,6 +204,6 @@ impl Broker {
         self.routing.groups.iter().for_each(|(_, group)| audit.add(group.memory()));
         self.routing.match_cache.remembered().for_each(|matched| matched.audit(&mut audit));
         self.waiting.audit(&mut audit);
-        assert_eq!(audit.bytes(), memory::held(), "what is counted is what is there");
+        assert_eq!(audit.bytes(), self.in_use(), "what is counted is what is there");
     }
 }

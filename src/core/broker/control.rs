@@ -8,6 +8,7 @@ use crate::core::switches::Switches;
 impl Broker {
     /// Other limits hold from now on. Who or what is beyond them already stays.
     pub fn set_limits(&mut self, limits: Limits) {
+        let _entered = self.account.enter();
         self.options.listeners.apply(&limits, self.options.switches);
         self.turn.set_budget(limits.steps_per_turn);
         self.options.limits = limits;
@@ -15,6 +16,7 @@ impl Broker {
 
     /// From now on other things are done or left.
     pub fn set_switches(&mut self, switches: Switches) {
+        let _entered = self.account.enter();
         self.options.listeners.apply(&self.options.limits, switches);
         self.options.switches = switches;
     }

@@ -57,6 +57,7 @@ impl Broker {
     /// The server can not serve a connection on, because what carries its bytes has failed. The peer is told what can
     /// still be told; the connection ends by [`Effect::Close`].
     pub fn abandon(&mut self, id: ConnectionId, why: &str, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         if self.connections.find(id).is_some() {
             self.end(id, ReasonCode::ProtocolError, why);

@@ -13,6 +13,7 @@ use crate::base::memory;
 use crate::base::peer::Peer;
 use crate::base::time::{Duration, Time};
 use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
+use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
 use crate::protocol::codec::{
@@ -35,9 +36,8 @@ pub fn operate(data: &[u8]) {
     let mut input = Input::new(data);
     let limits = limits(&mut input);
     let ends = limits.session_expiry_maximum < u32::MAX;
-    let script = input.bytes(8).to_vec();
-    let broker = Broker::new(limits, Box::new(Script { answers: script, next: 0 }), 1, Time::ZERO);
-    let mut world = World { broker, now: Time::ZERO, links: Vec::new(), is_ending: false };
+    let script = Script::new(&mut input);
+    let mut world = World::new(limits, script);
     while !input.is_empty() {
         world.step(&mut input);
     }
@@ -50,6 +50,12 @@ pub fn operate(data: &[u8]) {
 struct Script {
     answers: Vec<u8>,
     next: usize,
+}
+
+impl Script {
+    fn new(input: &mut Input<'_>) -> Self {
+        Self { answers: input.bytes(8).to_vec(), next: 0 }
+    }
 }
 
 impl AccessControl for Script {
@@ -200,6 +206,11 @@ struct World {
 }
 
 impl World {
+    fn new(limits: Limits, access: impl AccessControl + 'static) -> Self {
+        let broker = Broker::new(limits, Box::new(access), 1, Time::ZERO);
+        Self { broker, now: Time::ZERO, links: Vec::new(), is_ending: false }
+    }
+
     /// Does the next operation, and then what a server does.
     fn step(&mut self, input: &mut Input<'_>) {
         match input.below(18) {
@@ -416,9 +427,4 @@ impl World {
 }
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn any_bytes_leave_the_core_in_order() {
-        crate::base::fuzzing::try_out("broker", 400, super::operate);
-    }
-}
+mod tests;

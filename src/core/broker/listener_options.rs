@@ -129,12 +129,14 @@ impl Broker {
 
     /// What a listener asks of its clients from now on; those who are connected already have been asked.
     pub fn set_listener_options(&mut self, listener: ListenerId, options: Rc<ListenerOptions>) {
+        let _entered = self.account.enter();
         self.options.listeners.set(listener, options);
         self.output.sender.set_mounts(self.options.listeners.mount_points());
     }
 
     /// A listener is closed, and the last connection that came in by it has ended.
     pub fn retire_listener(&mut self, listener: ListenerId) {
+        let _entered = self.account.enter();
         self.options.listeners.retire(listener);
         self.output.sender.set_mounts(self.options.listeners.mount_points());
     }
@@ -142,6 +144,7 @@ impl Broker {
     /// Who the peer of a connection is, where a PROXY header or a certificate has told. Of no effect once a CONNECT
     /// was accepted.
     pub fn introduce(&mut self, id: ConnectionId, introduction: Introduction) {
+        let _entered = self.account.enter();
         let Some(connection) = self.connections.find_mut(id) else { return };
         if connection.state != State::Greeting {
             return;

@@ -99,6 +99,7 @@ use std::io;
 
 use log::LevelFilter;
 
+use crate::base::memory::Account;
 use crate::base::peer::Peer;
 use crate::base::time::Time;
 use crate::core::access::{AccessControl, Verdict};
@@ -225,12 +226,43 @@ pub struct Broker {
     system: Option<Box<System>>,
     persistence: Persistence,
     budget: Budget,
+    /// What its memory is counted on, in each of its calls. Dropped after all others.
+    account: Account,
+}
+
+impl Drop for Broker {
+    /// What it holds is given back to where it was counted.
+    fn drop(&mut self) {
+        self.account.enter_at_last();
+    }
 }
 
 impl Broker {
     /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
     /// seed and the same inputs do the same, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
+        Self::counted_on(Account::new(), limits, access, seed, now)
+    }
+
+    /// The same for a caller whose own memory is to press on the same budget: what it counts outside of the broker and
+    /// what the broker counts are one. There is one such broker in a thread at most.
+    pub fn with_account_of_thread(
+        limits: Limits,
+        access: Box<dyn AccessControl>,
+        seed: u64,
+        now: Time,
+    ) -> Self {
+        Self::counted_on(Account::of_thread(), limits, access, seed, now)
+    }
+
+    fn counted_on(
+        account: Account,
+        limits: Limits,
+        access: Box<dyn AccessControl>,
+        seed: u64,
+        now: Time,
+    ) -> Self {
+        let _entered = account.enter();
         Self {
             turn: Turn::new(limits.steps_per_turn),
             options: Options::new(limits),
@@ -246,19 +278,27 @@ impl Broker {
             system: None,
             persistence: Persistence::default(),
             budget: Budget::default(),
+            account,
         }
+    }
+
+    /// Bytes of memory that are counted for it.
+    pub fn held(&self) -> usize {
+        self.account.held()
     }
 
     /// From now on no packet is processed by a short way, as if each of them were traced. For tests, which compare
     /// what comes of it: the same bytes, only more slowly.
     #[doc(hidden)]
     pub fn take_no_short_way(&mut self) {
+        let _entered = self.account.enter();
         self.options.in_full_from = LevelFilter::Off;
     }
 
     /// A connection was accepted by a listener. `None` if there are so many that there is not even room to say why: the
     /// peer is to be dropped.
     pub fn accept(&mut self, peer: Peer, listener: ListenerId, now: Time) -> Option<ConnectionId> {
+        let _entered = self.account.enter();
         self.advance(now);
         if self.connections.len() >= self.options.limits.connections.saturating_add(REFUSALS_AT_ONCE) {
             return None;
@@ -272,12 +312,14 @@ impl Broker {
 
     /// The dirty connections, in the order in which they became so; `emptied` is filled next time.
     pub fn take_dirty(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
+        let _entered = self.account.enter();
         self.output.sender.dirty.take(emptied)
     }
 
     /// The next of the dirty connections that may be written at once, because their answers have waited for the latest
     /// batch.
     pub fn next_answered(&mut self) -> Option<ConnectionId> {
+        let _entered = self.account.enter();
         self.waiting.next_answered()
     }
 
@@ -289,6 +331,7 @@ impl Broker {
     /// So many peers have something to say in this turn: each gets its share of it. Tells whether they are so many that
     /// those who ask for little are to come first.
     pub fn share_input(&mut self, among: usize) -> bool {
+        let _entered = self.account.enter();
         self.turn.share_input(among)
     }
 
@@ -316,6 +359,7 @@ impl Broker {
 
     /// So many steps have been taken for what comes in outside of the core: see `broker/turn.rs` for what a step is.
     pub fn take_steps(&mut self, steps: usize) {
+        let _entered = self.account.enter();
         self.turn.take(steps);
     }
 
@@ -326,6 +370,7 @@ impl Broker {
 
     /// Takes the next effect.
     pub fn next_effect(&mut self) -> Option<Effect> {
+        let _entered = self.account.enter();
         self.effects.pop_front()
     }
 
@@ -343,6 +388,7 @@ impl Broker {
 
     /// The peer takes bytes again: its outbox is to be written.
     pub fn writable(&mut self, id: ConnectionId) {
+        let _entered = self.account.enter();
         if let Some(connection) = self.connections.find_mut(id) {
             connection.outbox.wake(&mut self.output.sender.dirty);
         }
@@ -354,6 +400,7 @@ impl Broker {
     ///
     /// The writer's: nothing more can be written.
     pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
+        let _entered = self.account.enter();
         self.advance(now);
         let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
         if self.persistence.journal.as_ref().is_some_and(|journal| journal.is_withheld(id)) {
@@ -375,6 +422,7 @@ impl Broker {
     /// Nothing can be written to a connection any more. What its client has said until then still counts, a DISCONNECT
     /// [MQTT-3.14.4-3] as well: it is received until the socket says that nothing follows.
     pub fn lose_output(&mut self, id: ConnectionId, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         let Some(connection) = self.connections.find_mut(id) else { return };
         connection.outbox.lose();
@@ -385,6 +433,7 @@ impl Broker {
 
     /// A decision has come for the packet that this connection's client waits for. Ignored if it does not.
     pub fn decide(&mut self, id: ConnectionId, verdict: Verdict) {
+        let _entered = self.account.enter();
         let Some(connection) = self.connections.find_mut(id) else { return };
         if let Some(parked) = connection.parked.as_mut().filter(|parked| parked.is_waiting) {
             parked.answer(verdict);

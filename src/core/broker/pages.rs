@@ -66,6 +66,7 @@ impl Broker {
 
     /// What is to be read for clients now: as much as there is room for. To be asked once a turn.
     pub fn take_fetches(&mut self, now: Time) -> Vec<Fetch> {
+        let _entered = self.account.enter();
         self.advance(now);
         let mut fetches = Vec::new();
         let before = self.output.statistics.expired;
@@ -168,6 +169,7 @@ impl Broker {
 
     /// Some of what was asked for has been read.
     pub fn pages(&mut self, pages: &Pages, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         self.turn.begin_input();
         let spares = &mut self.output.sender.spares;

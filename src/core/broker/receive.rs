@@ -26,6 +26,7 @@ const CONNECT: u8 = 1;
 impl Broker {
     /// Bytes arrived. Whole packets are worked off where they lie; only what is left of a cut one is kept.
     pub fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) -> Intake {
+        let _entered = self.account.enter();
         self.advance(now);
         self.output.statistics.received.bytes += bytes.len() as u64;
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
@@ -58,6 +59,7 @@ impl Broker {
     /// Works off what waited while reading was suspended, and tells whether it may go on. The answer to
     /// [`super::Effect::Resume`].
     pub fn resume(&mut self, id: ConnectionId, now: Time) -> Intake {
+        let _entered = self.account.enter();
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
         if connection.must_wait() {
             return Intake::Paused;
@@ -124,6 +126,7 @@ impl Broker {
 
     /// Whether there is no memory for more of a packet, record or handshake that a connection has in progress.
     pub fn may_keep_no_more(&self, id: ConnectionId) -> bool {
+        let _entered = self.account.enter();
         self.connections
             .find(id)
             .is_some_and(|connection| self.pressure(0) >= most_pressure(connection.state))
@@ -376,6 +379,7 @@ impl Broker {
 
     /// The peer has closed, or its socket has failed: the connection is gone, without a last word.
     pub fn closed(&mut self, id: ConnectionId, why: &str, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         let Some(connection) = self.connections.find(id) else { return };
         let state = connection.state;

@@ -29,6 +29,7 @@ impl Broker {
     /// Takes over what an earlier run has left. To be called behind [`Broker::begin_journal`], in the order that
     /// [`Restored`] tells, before the first connection.
     pub fn restore(&mut self, restored: Restored, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         match restored {
             Restored::Session(stored) => self.restore_session(&stored),
@@ -59,6 +60,7 @@ impl Broker {
     /// Everything has been restored: time goes on for sessions and Wills. Those who were connected have lost their
     /// connections.
     pub fn finish_restore(&mut self, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         let sessions: Vec<SessionId> = self.clients.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {

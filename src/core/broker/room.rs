@@ -28,6 +28,7 @@ impl Broker {
     /// The store has this much room from now on. Clients that were not answered while it accepted no new messages have
     /// to send again, which they do on a new connection.
     pub fn set_storage_room(&mut self, room: Room, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         let Some(journal) = &mut self.persistence.journal else { return };
         let before = journal.set_room(room);

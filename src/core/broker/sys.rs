@@ -10,7 +10,7 @@ use super::clock::Timer;
 use super::persistence::StorageFigures;
 use crate::base::memory;
 use crate::base::time::{Duration, Time};
-use crate::core::message::{self, Outbound, Publication};
+use crate::core::message::{Outbound, Publication};
 use crate::core::outbox::Left;
 use crate::core::wheel::TimerId;
 use crate::protocol::codec::{Properties, QoS};
@@ -108,6 +108,7 @@ impl Broker {
     /// Tells of the broker under `$SYS` at once and then every `interval`, or never again. `wall` is the time since
     /// 1970 that a clock shows at the moment `now`: whole intervals of it are when it is told.
     pub fn tell_of_itself(&mut self, interval: Option<Duration>, wall: Duration, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         let before = self.system.take();
         if let Some(timer) = before.as_ref().and_then(|system| system.timer) {
@@ -170,7 +171,7 @@ impl Broker {
 
     fn tell_figures(&mut self, system: &mut System, text: &mut String) {
         system.most_clients = system.most_clients.max(self.clients.directory.len() as u64);
-        system.most_memory = system.most_memory.max(memory::held() as u64);
+        system.most_memory = system.most_memory.max(self.in_use() as u64);
         let figures = self.figures(system);
         let uptime = self.clock.now.since(self.clock.began).seconds();
         if system.uptime.replace(uptime) != Some(uptime) {
@@ -194,7 +195,7 @@ impl Broker {
         let statistics = &self.output.statistics;
         let clients = self.clients.directory.len() as u64;
         let connected = self.clients.connected as u64;
-        let stored = message::stored();
+        let stored = memory::stored();
         let shared = self.routing.members as u64;
         let left = self.left();
         [
@@ -225,7 +226,7 @@ impl Broker {
             ("$SYS/broker/connections/socket/count", self.connections.len() as u64),
             ("$SYS/broker/limits/refused", statistics.refused),
             ("$SYS/broker/limits/surplus", statistics.surplus_matches),
-            ("$SYS/broker/heap/current", memory::held() as u64),
+            ("$SYS/broker/heap/current", self.in_use() as u64),
             ("$SYS/broker/heap/maximum", system.most_memory),
         ]
     }
@@ -248,6 +249,7 @@ impl Broker {
 
     /// What the store has written meanwhile.
     pub fn set_storage_figures(&mut self, figures: StorageFigures) {
+        let _entered = self.account.enter();
         self.persistence.figures = figures;
     }
 
@@ -296,6 +298,7 @@ impl Broker {
 
     /// Publishes a line of the log. It is of interest for a short while only.
     pub fn publish_line(&mut self, topic: &str, line: &str, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         self.announce(topic, line, Some(LINE_LIFETIME));
     }

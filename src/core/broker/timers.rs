@@ -35,11 +35,13 @@ impl Broker {
     /// whether more is. Then goes on with work that earlier turns have left over; [`Broker::has_work`] tells whether
     /// more is left.
     pub fn tick(&mut self, now: Time, budget: usize) {
+        let _entered = self.account.enter();
         self.tick_in_parts(now, budget, |_, _| ());
     }
 
     /// The same, for those who want to see what each part of the turn does.
     pub fn tick_in_parts(&mut self, now: Time, budget: usize, mut watch: impl FnMut(&mut Self, Part)) {
+        let _entered = self.account.enter();
         self.advance(now);
         self.count();
         self.watch_peak();
@@ -88,6 +90,7 @@ impl Broker {
 
     /// The caller was held up: in so much of the time before `now` it has looked neither for bytes nor for connections.
     pub fn held_up(&mut self, time: Duration, now: Time) {
+        let _entered = self.account.enter();
         let was_over = self.clock.respite.ends <= self.clock.now;
         self.advance(now);
         let Respite { prolonged, .. } = self.clock.respite;
@@ -139,6 +142,7 @@ impl Broker {
     /// Everything that the peer of this connection has sent was handed over, or as much as the core takes for now: the
     /// answer to [`Effect::Listen`]. Its silence counts.
     pub fn heard_out(&mut self, id: ConnectionId, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         // One with a timer has got more time, for what it has said or for the broker's last word.
         let is_due = self.connections.find(id).is_some_and(|connection| connection.timer.is_none());
@@ -200,6 +204,7 @@ impl Broker {
     /// first, while their subscribers are still there: delayed ones, too, unless their sessions are kept and so do not
     /// end.
     pub fn shut_down(&mut self, now: Time) {
+        let _entered = self.account.enter();
         self.advance(now);
         // There is no later turn to leave anything for.
         self.turn.set_budget(usize::MAX / 2);

@@ -1,8 +1,8 @@
 //! Messages that nobody holds any more. What comes after them uses their memory, because allocator and messages of
 //! QoS 1 would otherwise meet twice a message.
 
-use super::{Message, count_stored, discount_stored};
-use crate::base::memory::Audit;
+use super::Message;
+use crate::base::memory::{self, Audit};
 
 /// Sizes that are kept, in steps of [`SIZE_STEP`].
 const SIZES: usize = 17;
@@ -36,7 +36,7 @@ impl Spares {
             && message.is_only_holder()
         {
             self.memory += memory;
-            discount_stored(message.payload_length());
+            memory::discount_stored(message.payload_length());
             of_size.push(message);
         }
     }
@@ -50,7 +50,7 @@ impl Spares {
 impl Drop for Spares {
     /// A message that goes is one less that is stored, and these are none any more.
     fn drop(&mut self) {
-        self.of_size.iter().flatten().for_each(|message| count_stored(message.payload().len()));
+        self.of_size.iter().flatten().for_each(|message| memory::count_stored(message.payload().len()));
     }
 }
 
@@ -58,8 +58,9 @@ impl Drop for Spares {
 mod tests {
     use super::*;
     use crate::base::memory;
+    use crate::base::memory::{Stored, stored};
     use crate::base::time::Time;
-    use crate::core::message::{Publication, Stored, stored};
+    use crate::core::message::Publication;
     use crate::protocol::codec::{Properties, QoS};
     use crate::protocol::topic::TopicName;
 
