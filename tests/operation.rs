@@ -440,7 +440,7 @@ fn start_with(name: &str, configuration: &str, signal: &str) -> Broker {
 fn what_a_signal_asks_for_during_the_start_is_done_after_it() {
     for (signal, done) in [
         ("HUP", "Reloading config."),
-        ("USR1", "There is nothing to be saved"),
+        ("USR1", "There is nothing to save"),
         ("USR2", "Subscriptions:"),
         ("RTMIN", " running"),
     ] {

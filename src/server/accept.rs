@@ -1,4 +1,4 @@
-//! Listeners that come and go, and the connections that come in by them.
+//! Opening and closing listeners, and accepting connections from them.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,17 +19,17 @@ use super::socket::look_up_host;
 use super::stream::Stream;
 use super::{LISTENERS_MAXIMUM, Server};
 
-/// Connections accepted from one socket in a turn. Of those with TLS there are fewer, because each greeting is a
-/// signature of ours, and everybody else waits for that.
+/// Connections accepted from one socket in a turn. With TLS there are fewer, because each handshake costs the broker a
+/// signature, and every other client waits for that.
 const ACCEPTS_PER_TURN: usize = 64;
 const HANDSHAKES_PER_TURN: usize = 8;
 
 impl Server {
-    /// Opens the next listener of the settings, and tells by which name the core knows it.
+    /// Opens the next listener of the settings, and returns the identifier by which the core knows it.
     ///
     /// # Errors
     ///
-    /// If it can not be bound or its files are of no use, everything that is wrong; nothing is open then.
+    /// If it cannot be bound or its files are unusable: everything that is wrong. Nothing is open then.
     pub fn open(&mut self, settings: &settings::Listener) -> Result<ListenerId, Vec<ConfigError>> {
         let setup = Setup::load(settings)?;
         let name = self.present_names(Some(settings)).pop().map(|name| name.name).unwrap_or_default();
@@ -42,19 +42,19 @@ impl Server {
         Ok(id)
     }
 
-    /// How the core knows the listeners of the settings, in their order.
+    /// The core's identifiers of the open listeners, in the order of the settings.
     pub fn listener_ids(&self) -> Vec<ListenerId> {
         let opened = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());
         opened.map(|listener| listener.id).collect()
     }
 
-    /// What the open listeners are known by, in the order of the settings, and one more if there is one.
+    /// The names of the open listeners, in the order of the settings, followed by that of `more` if there is one.
     pub(super) fn present_names(&self, more: Option<&settings::Listener>) -> Vec<ListenerName> {
         let open = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());
         names_of(open.map(|listener| &listener.settings).chain(more))
     }
 
-    /// A number for a listener that is neither in use nor `taken`, and how the core will know it.
+    /// Returns a number that is neither in use nor in `taken`, and the core's identifier for the listener.
     pub(super) fn reserve(
         &mut self,
         settings: &settings::Listener,
@@ -70,7 +70,7 @@ impl Server {
         Ok((number, self.identify(settings, name)?))
     }
 
-    /// How the core knows the listener of a name: as before, if there was one.
+    /// Returns the core's identifier of the listener with this name: the same as before, if the name was known.
     pub(super) fn identify(
         &mut self,
         settings: &settings::Listener,
@@ -95,7 +95,7 @@ impl Server {
         self.listeners[number] = Some(listener);
     }
 
-    /// Nobody comes in any more; who is there stays.
+    /// Stops accepting connections on a listener. Those that are open stay.
     pub(super) fn close(&mut self, number: usize) {
         if let Some(listener) = &mut self.listeners[number] {
             listener.sockets.clear();
@@ -103,7 +103,7 @@ impl Server {
         self.remove_gone(number);
     }
 
-    /// Removes a listener that is closed and has no connections any more. In the core, its name may belong to another
+    /// Removes a listener that is closed and has no connections left. In the core, its name may belong to another
     /// listener by now.
     fn remove_gone(&mut self, number: usize) {
         let Some(gone) = self.listeners[number].take_if(|listener| listener.is_gone()) else { return };
@@ -112,14 +112,14 @@ impl Server {
         }
     }
 
-    /// Nobody comes in any more.
+    /// Stops accepting connections on all listeners.
     pub(super) fn close_all(&mut self) {
         for number in 0..self.listeners.len() {
             self.close(number);
         }
     }
 
-    /// The poller says that connections wait at the socket with this token.
+    /// Notes that the poller has reported connections waiting at the socket with this token.
     pub(super) fn connections_wait(&mut self, token: usize) {
         let listener = self.listeners.get_mut(token / SOCKETS_MAXIMUM).and_then(Option::as_mut);
         if let Some(socket) = listener.and_then(|listener| listener.sockets.get_mut(token % SOCKETS_MAXIMUM))
@@ -147,7 +147,7 @@ impl Server {
         }
     }
 
-    /// Makes a link of a socket that was accepted. If that fails the socket is closed.
+    /// Makes a link of an accepted socket. If that fails, the socket is closed.
     fn admit(
         &mut self,
         number: usize,
@@ -161,7 +161,7 @@ impl Server {
             return Err("max_connections exceeded".to_owned());
         }
         if !listener.trusts(peer) {
-            return Err("PROXY headers are not taken from there".to_owned());
+            return Err("PROXY headers are not accepted from this address".to_owned());
         }
         let layers = Layers::of(listener)?;
         if layers.is_some() && !self.broker.has_room_for_handshake() {
@@ -183,7 +183,7 @@ impl Server {
         Ok(())
     }
 
-    /// A connection that came in by this listener has left.
+    /// Notes that a connection accepted by this listener has closed.
     pub(super) fn has_left(&mut self, number: ListenerNumber) {
         if let Some(listener) = &mut self.listeners[number.place()] {
             listener.connections -= 1;

@@ -1,4 +1,4 @@
-//! Who may come in and what he may do, as the settings say: at the start, and after each reload.
+//! Authentication and authorization as the settings demand them: at the start, and after each reload.
 
 use std::rc::Rc;
 
@@ -8,27 +8,27 @@ use crate::settings::{ConfigError, Security};
 
 use super::Server;
 
-/// What each listener asks of those who come in by it.
+/// What each listener demands of its clients.
 pub(super) type Securities = Vec<(ListenerId, Rc<Security>)>;
 
-/// What is in force.
+/// The access control in force.
 #[derive(Default)]
 pub(super) struct Rights {
     policies: Option<Rc<Policies>>,
 }
 
-/// What can be put in force without any more going wrong.
+/// An access control whose files have been read, so that putting it in force cannot fail.
 pub(super) struct Prepared {
     rights: Rights,
     authority: Authority,
 }
 
 impl Server {
-    /// Puts in force what the settings of the open listeners say. To be called once all of them are open.
+    /// Puts in force what the settings of the open listeners demand. To be called once all of them are open.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong in the files that they name.
+    /// Everything that is wrong in the files that the settings name.
     pub fn enforce(&mut self) -> Result<(), Vec<ConfigError>> {
         let opened = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());
         let securities =
@@ -38,7 +38,7 @@ impl Server {
         Ok(())
     }
 
-    /// Reads what these listeners need.
+    /// Reads the files that these listeners need.
     pub(super) fn prepare_rights(&self, securities: &Securities) -> Result<Prepared, Vec<ConfigError>> {
         let mut policies = Policies::load(securities)?;
         if let Some(former) = &self.rights.policies {

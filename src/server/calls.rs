@@ -1,5 +1,5 @@
-//! Outgoing connections and names in the loop: what those who dial ask for, and what the poller, the resolver and the
-//! clock have to say about it.
+//! Outgoing connections and the resolver as part of the loop: what callers ask for, and events of the poller, answers
+//! of the resolver and timeouts.
 
 use mio::event::Event;
 
@@ -10,52 +10,52 @@ use super::resolver::LookUp;
 use crate::base::time::Time;
 
 impl Server {
-    /// Begins to connect to a destination. What comes of it is told by [`Server::next_report`].
+    /// Starts connecting to a destination. [`Server::next_report`] reports the outcome.
     ///
     /// # Errors
     ///
-    /// There are too many outgoing connections, or no more names can be looked up.
+    /// There are too many outgoing connections, or too many names are being looked up.
     pub fn dial(&mut self, destination: Destination) -> Result<CallId, String> {
         let (calls, mut world) = self.links.outgoing(self.poll.registry(), self.clock.now());
         calls.dial(destination, &mut self.resolver, &mut world)
     }
 
-    /// What has come of an outgoing connection; to be asked after each turn until there is nothing.
+    /// The next report about an outgoing connection. To be called after each turn until it returns `None`.
     pub fn next_report(&mut self) -> Option<(CallId, Report)> {
         self.links.calls.next_report()
     }
 
-    /// Reads once from an outgoing connection, after [`Report::Readable`], and hands over what of it is MQTT. If there
-    /// may be more, it is reported again.
+    /// Reads once from an outgoing connection, after [`Report::Readable`], and passes the MQTT bytes to `take`. If
+    /// there may be more, [`Report::Readable`] is reported again.
     pub fn receive(&mut self, id: CallId, take: impl FnOnce(&[u8])) {
         let (calls, mut world) = self.links.outgoing(self.poll.registry(), self.clock.now());
         calls.receive(id, take, &mut world);
     }
 
-    /// Sends bytes of MQTT by an outgoing connection, as many as are taken now, and tells how many. If they are not
-    /// all, [`Report::Writable`] says when more may be.
+    /// Sends MQTT bytes on an outgoing connection, as many as it accepts now, and returns their number. If that is
+    /// less than all of them, [`Report::Writable`] tells when more can be sent.
     pub fn send(&mut self, id: CallId, bytes: &[u8]) -> usize {
         self.links.calls.send(id, bytes)
     }
 
-    /// Ends an outgoing connection, or what was to become one. Nothing more is reported of it.
+    /// Closes an outgoing connection, or abandons one that is not open yet. Nothing more is reported about it.
     pub fn hang_up(&mut self, id: CallId) {
         self.links.calls.hang_up(id, &mut self.resolver);
     }
 
-    /// Looks up names by other means than the system's; to be called before the first is looked up.
+    /// Replaces the system's name lookup; to be called before the first lookup.
     pub fn look_up_by(&mut self, look_up: LookUp) {
         self.resolver.look_up_by(look_up);
     }
 
-    /// The poller says something of the outgoing connection with this number.
+    /// Handles a poller event of the outgoing connection with this number.
     #[inline(never)]
     pub(super) fn hear_call(&mut self, number: usize, event: &Event, now: Time) {
         let (calls, mut world) = self.links.outgoing(self.poll.registry(), now);
         calls.heard(number, event, &mut world);
     }
 
-    /// Takes the addresses that have come, and gives up what has taken too long.
+    /// Handles the addresses that have arrived, and gives up attempts that have taken too long.
     #[inline]
     pub(super) fn attend_calls(&mut self, now: Time) {
         if self.resolver.is_asked() {
@@ -71,7 +71,7 @@ impl Server {
         }
     }
 
-    /// When something is to be done here, if nothing happens before.
+    /// When there is something to do here, if nothing happens before.
     pub(super) fn calls_due(&self) -> Option<Time> {
         #[cfg(feature = "system")]
         let reload = self.reloading.as_ref().map(|reloading| reloading.due());

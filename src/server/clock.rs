@@ -1,4 +1,4 @@
-//! The only clock of the broker, and the only chance.
+//! The broker's only clock and only source of randomness.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration as SystemDuration, Instant, SystemTime, UNIX_EPOCH};
@@ -7,12 +7,12 @@ use crate::base::time::{Duration, Time};
 #[cfg(feature = "persistence")]
 use crate::storage::timeline::{Boot, Clocks};
 
-/// A clock that starts at zero and never goes back. It counts the time in which the machine sleeps, where the system
-/// can tell: clients are silent and sessions age in that time, too.
+/// A clock that starts at zero and never goes back. It counts the time that the machine sleeps, where the system can
+/// tell: clients are silent and sessions age during that time as well.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Instant,
-    /// The same, as [`since_boot`] tells it.
+    /// The same moment, as reported by [`since_boot`].
     booted: Option<SystemDuration>,
 }
 
@@ -29,7 +29,7 @@ impl Clock {
     }
 }
 
-/// How long the machine has been on, sleep included.
+/// How long the machine has been running, sleep included.
 #[cfg(any(feature = "system", feature = "persistence"))]
 fn since_boot() -> Option<SystemDuration> {
     use nix::time::{ClockId, clock_gettime};
@@ -41,35 +41,35 @@ const fn since_boot() -> Option<SystemDuration> {
     None
 }
 
-/// The time since 1970, as a clock on the wall shows it.
+/// The wall-clock time since 1970.
 #[expect(clippy::disallowed_methods, reason = "the server is where time comes from")]
 pub fn wall() -> Duration {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     Duration::from_milliseconds(u64::try_from(since).unwrap_or(u64::MAX))
 }
 
-/// All clocks of the machine, for what is stored.
+/// All clocks of the machine, for stored data.
 #[cfg(feature = "persistence")]
 #[derive(Clone, Copy, Debug)]
 pub struct AllClocks {
     own: Clock,
-    /// Which start of the machine it is; `None` where the system does not tell.
+    /// The identifier of this boot of the machine; `None` where the system does not provide one.
     boot: Option<u128>,
 }
 
 #[cfg(feature = "persistence")]
 impl AllClocks {
-    /// All clocks, with this clock for the broker.
+    /// All clocks, with this one for the broker.
     pub(super) fn of(own: Clock) -> Self {
         Self { own, boot: boot() }
     }
 
-    /// All clocks, with a new clock for the broker.
+    /// All clocks, with a new one for the broker.
     pub fn start() -> Self {
         Self::of(Clock::start())
     }
 
-    /// What they show now.
+    /// Reads all clocks.
     pub fn read(self) -> Clocks {
         let boot = self.boot.zip(since_boot()).map(|(id, uptime)| {
             let uptime = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
@@ -79,14 +79,14 @@ impl AllClocks {
     }
 }
 
-/// The name that the system gives itself at each start.
+/// The identifier that the system assigns to each boot.
 #[cfg(feature = "persistence")]
 fn boot() -> Option<u128> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     u128::from_str_radix(&text.trim_end().replace('-', ""), 16).ok()
 }
 
-/// A number that nobody can foresee: the keys of the standard library's hash maps are drawn from the system.
+/// An unpredictable number: the system seeds the hash maps of the standard library.
 pub(super) fn seed() -> u64 {
     RandomState::new().hash_one("a seed")
 }
@@ -95,7 +95,7 @@ pub(super) fn seed() -> u64 {
 mod tests {
     use super::*;
 
-    /// The system tells the same in a file, with sleep included.
+    /// The system reports the same in a file, with sleep included.
     #[expect(clippy::disallowed_methods, reason = "it is the system that is asked")]
     fn uptime() -> SystemDuration {
         let bytes = std::fs::read("/proc/uptime").expect("the system has it");

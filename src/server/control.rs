@@ -1,4 +1,4 @@
-//! What an operator asks of a server that runs, by signals.
+//! What an operator asks of a running server, by signals.
 
 use log::{error, info, warn};
 
@@ -14,14 +14,14 @@ use super::plan::{Changes, plan};
 use super::signals::Signal;
 pub use super::signals::Signals;
 
-/// Filters that are written to the log at one time.
+/// Filters written to the log for one signal.
 const FILTERS_MAXIMUM: usize = 10_000;
 
-/// Reads the configuration anew, and tells how it differs from the former settings. It has said in the log what is
-/// wrong, if it is `None`.
+/// Reads the configuration again, and returns it with its differences from the former settings. `None` if it is
+/// invalid; what is wrong is in the log then.
 pub type Reader = Box<dyn FnMut(&Settings) -> Option<(Settings, Changes)>>;
 
-/// What a server was configured with, and where to read it anew.
+/// The server's configuration, and how to read it again.
 pub(super) struct Configuration {
     settings: Settings,
     read: Reader,
@@ -29,12 +29,12 @@ pub(super) struct Configuration {
 }
 
 impl Server {
-    /// Tells what the server was configured with, and how to come by the next settings.
+    /// Sets what the server was configured with, and how to read the configuration again.
     pub fn reload_by(&mut self, settings: Settings, read: Reader) {
         self.configuration = Some(Configuration { fingerprint: Fingerprint::of(&settings), settings, read });
     }
 
-    /// Does what signals have asked for. Tells whether the broker is to end.
+    /// Handles the signals that have come. Returns whether the broker is to end.
     pub(super) fn heed_signals(&mut self) -> bool {
         let mut is_ended = false;
         for signal in self.signals.take() {
@@ -44,10 +44,10 @@ impl Server {
                 Signal::ReopenLogs => reopen_logs(),
                 Signal::Save => {
                     if self.persistence.is_some() {
-                        info!("Writing down what has not been yet.");
+                        info!("Writing unsaved state to disk.");
                         self.broker.persist(self.clock.now());
                     } else {
-                        info!("There is nothing to be saved: sessions and messages live in memory alone.");
+                        info!("There is nothing to save: sessions and messages are kept in memory only.");
                     }
                 }
                 Signal::ListSubscriptions => {
@@ -61,18 +61,18 @@ impl Server {
         is_ended
     }
 
-    /// Reads the configuration anew and puts it in force, or begins to. Whatever an earlier reload still waits for is
-    /// of no more use.
+    /// Reads the configuration again and puts it in force, or starts to. An earlier reload that still waits for names
+    /// is abandoned.
     pub(super) fn reload(&mut self) {
         self.notifier.reloading();
         self.begin_reload();
         self.go_on_reloading(self.clock.now());
     }
 
-    /// All or nothing: what is wrong leaves everything as it was.
+    /// All or nothing: any error leaves everything as it was.
     fn begin_reload(&mut self) {
         info!("Reloading config.");
-        // Whoever has moved the log files away wants that even if he has made a mistake in the configuration.
+        // An operator who has moved the log files away wants new ones even if the configuration has an error.
         reopen_logs();
         if let Some(former) = self.reloading.take() {
             former.withdraw(&mut self.resolver);
@@ -87,8 +87,8 @@ impl Server {
         self.reloading = Some(Box::new(reloading));
     }
 
-    /// Goes on with a reload, once the names that it needs are looked up or that has taken too long. The service
-    /// manager is told when there is none any more.
+    /// Continues a reload once the names that it needs are resolved or have taken too long. The service manager is
+    /// told when no reload is left.
     pub(super) fn go_on_reloading(&mut self, now: Time) {
         if let Some(reloading) = self.reloading.take_if(|reloading| reloading.due() <= now) {
             self.finish_reload(*reloading);
@@ -98,7 +98,7 @@ impl Server {
         }
     }
 
-    /// All or nothing: what is wrong leaves everything as it was.
+    /// All or nothing: any error leaves everything as it was.
     fn finish_reload(&mut self, reloading: Reloading) {
         reloading.withdraw(&mut self.resolver);
         let hosts = reloading.addresses();
@@ -110,7 +110,7 @@ impl Server {
             self.reload_listeners(&plan, &new.listeners, &hosts)
         });
         if let Err(errors) = outcome {
-            // What was open a moment ago can be opened again, or else the new log is as good.
+            // The former log could be opened before, so it can be again; if not, the new log does as well.
             let _ = logging::set_up(&log);
             errors.iter().for_each(|error| error!("Error: {error}"));
             warn!("The configuration stays as it was.");

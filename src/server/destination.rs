@@ -1,4 +1,4 @@
-//! What an outgoing connection leads to, and the key by which it is known from then on.
+//! The destination of an outgoing connection, and the key that identifies the connection.
 
 use std::net::IpAddr;
 
@@ -6,28 +6,28 @@ use super::tls;
 use crate::base::time::Duration;
 use crate::core::slots::Id;
 
-/// Outgoing connections at one time. Beyond: none is begun.
+/// The maximum number of outgoing connections. Beyond it, none is started.
 pub(super) const CALLS_MAXIMUM: usize = 256;
 
-/// Names the key of an outgoing connection.
+/// Marks the keys of outgoing connections.
 #[derive(Debug)]
 pub enum CallMark {}
 
 /// The key of an outgoing connection.
 pub type CallId = Id<CallMark>;
 
-/// What is to be connected to, and how.
+/// Where to connect to, and how.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// A name or an address.
+    /// A host name or an address.
     pub host: String,
     /// The port there.
     pub port: u16,
-    /// The address of ours that the connection is to come from; any, if there is none.
+    /// The local address to connect from; any, if `None`.
     pub from: Option<IpAddr>,
-    /// TLS, if it is spoken there. The certificate must be for the host.
+    /// TLS, if the server speaks it. The certificate must be for the host.
     pub tls: Option<tls::ClientSetup>,
-    /// The path of WebSocket, if that is spoken there.
+    /// The path of the WebSocket resource, if the server speaks WebSocket.
     pub websocket: Option<String>,
     /// How long each address may take until MQTT can be sent.
     pub patience: Duration,

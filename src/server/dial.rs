@@ -1,7 +1,7 @@
-//! Outgoing connections. A destination is a host with a port and what is spoken there. Its addresses are tried one
-//! after the other, those of both families, each for a limited time that includes the handshakes of TLS and WebSocket,
-//! until MQTT can be sent by one of them. Who dials is told what comes of it, reads and writes when told to, and dials
-//! again, or does not, when it pleases: nothing is tried twice here.
+//! Outgoing connections. A destination is a host with a port and the protocols spoken there. Its addresses, of both
+//! families, are tried one after the other until MQTT can be sent; each has a time limit that includes the handshakes
+//! of TLS and WebSocket. The caller receives reports, reads and writes when they say so, and decides whether to dial
+//! again: nothing is retried here.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,25 +22,25 @@ use super::stream::Stream;
 use crate::base::time::Time;
 use crate::core::slots::Slots;
 
-/// What has come of an outgoing connection. After [`Report::Failed`] and [`Report::Closed`] there is none any more.
+/// A report about an outgoing connection. None follows [`Report::Failed`] or [`Report::Closed`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Report {
     /// MQTT can be sent to this address.
     Connected(SocketAddr),
-    /// There may be something to be received.
+    /// There may be something to receive.
     Readable,
-    /// More can be sent, after less than all was taken.
+    /// More can be sent, after less than everything was accepted.
     Writable,
     /// MQTT could not be sent to any address.
     Failed(Vec<Failure>),
-    /// It was connected and is not any more, for this reason.
+    /// The connection was open and has closed, for this reason.
     Closed(String),
 }
 
 /// Why MQTT could not be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// To which address; none if the name has none.
+    /// The address that was tried; `None` if the name has none.
     pub address: Option<SocketAddr>,
     /// The reason.
     pub why: String,
@@ -60,27 +60,27 @@ struct Call {
     destination: Destination,
     stage: Stage,
     failures: Vec<Failure>,
-    /// Less than all was taken of what was to be sent.
+    /// Whether less than everything was accepted of the last bytes to send.
     is_full: bool,
 }
 
-/// How far it has come.
+/// How far an outgoing connection has come.
 enum Stage {
-    /// Nothing is under way, for no longer than one call from outside takes.
+    /// Nothing is under way; this lasts no longer than one call from outside.
     Between,
-    /// The addresses of its host are awaited.
+    /// The addresses of the host are being looked up.
     Resolving(Ticket),
-    /// One address is tried, and these are left.
+    /// One address is being tried, and these are left.
     Trying(Attempt, vec::IntoIter<SocketAddr>),
     /// MQTT goes both ways.
     Open(Link),
 }
 
-/// A try at one address.
+/// An attempt to connect to one address.
 struct Attempt {
     address: SocketAddr,
     link: Link,
-    /// The socket is connected, and the layers shake hands.
+    /// Whether the socket is connected, so that the layers shake hands.
     is_connected: bool,
     until: Time,
 }
@@ -92,33 +92,33 @@ pub(super) struct Calls {
     reports: VecDeque<(CallId, Report)>,
 }
 
-/// What a step of an outgoing connection needs of the loop.
+/// The parts of the loop that an outgoing connection needs in order to proceed.
 pub(super) struct World<'a> {
     pub(super) registry: &'a Registry,
-    /// What is read goes here first.
+    /// Where bytes are read to first.
     pub(super) buffer: &'a mut [u8],
-    /// What was in a read with TLS.
+    /// Where the bytes of a read with TLS are decrypted to.
     pub(super) plaintext: &'a mut Vec<u8>,
     pub(super) now: Time,
 }
 
 impl Calls {
-    /// Whether there is none.
+    /// Whether there are no outgoing connections.
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// Bytes that they take, beside their layers.
+    /// Bytes that the outgoing connections take, without their layers.
     pub(super) fn memory(&self) -> usize {
         self.calls.memory()
     }
 
-    /// What has come of one of them, to be asked until there is nothing.
+    /// The next report about one of them. To be called until it returns `None`.
     pub(super) fn next_report(&mut self) -> Option<(CallId, Report)> {
         self.reports.pop_front()
     }
 
-    /// When the time of the next attempt is over.
+    /// When the next attempt times out.
     pub(super) fn due(&self) -> Option<Time> {
         let until = |call: &Call| match &call.stage {
             Stage::Trying(attempt, _) => Some(attempt.until),
@@ -127,11 +127,11 @@ impl Calls {
         self.calls.iter().filter_map(|(_, call)| until(call)).min()
     }
 
-    /// Begins to connect.
+    /// Starts connecting.
     ///
     /// # Errors
     ///
-    /// There are too many connections, or no more names can be asked for.
+    /// There are too many outgoing connections, or too many names are being looked up.
     pub(super) fn dial(
         &mut self,
         destination: Destination,
@@ -151,13 +151,13 @@ impl Calls {
         Ok(self.calls.insert_with(|_| new(Stage::Resolving(ticket), destination)))
     }
 
-    /// Whose question this is.
+    /// The connection that has asked the question with this ticket.
     pub(super) fn asker_of(&self, ticket: Ticket) -> Option<CallId> {
         let is_asker = |call: &Call| matches!(call.stage, Stage::Resolving(asked) if asked == ticket);
         self.calls.iter().find_map(|(id, call)| is_asker(call).then_some(id))
     }
 
-    /// The addresses of a host have come.
+    /// Takes the addresses of a host.
     pub(super) fn resolved(&mut self, id: CallId, answer: Answer, world: &mut World<'_>) {
         let Some(call) = self.calls.find_mut(id) else { return };
         match answer {
@@ -173,7 +173,7 @@ impl Calls {
         }
     }
 
-    /// Tries the next address, and those behind it as long as they fail at once.
+    /// Tries the next address, and those after it as long as they fail at once.
     fn try_next(&mut self, id: CallId, mut left: vec::IntoIter<SocketAddr>, world: &mut World<'_>) {
         let Some(call) = self.calls.find_mut(id) else { return };
         while let Some(address) = left.next() {
@@ -196,7 +196,7 @@ impl Calls {
         }
     }
 
-    /// Gives up attempts whose time is over.
+    /// Gives up attempts that have timed out.
     pub(super) fn expire(&mut self, world: &mut World<'_>) {
         let is_late =
             |call: &Call| matches!(&call.stage, Stage::Trying(attempt, _) if attempt.until <= world.now);
@@ -207,7 +207,7 @@ impl Calls {
         }
     }
 
-    /// The address that is tried has failed.
+    /// Records that the address being tried has failed, and tries the next one.
     fn give_up(&mut self, id: CallId, why: &str, world: &mut World<'_>) {
         let Some(call) = self.calls.find_mut(id) else { return };
         let Stage::Trying(attempt, left) = &mut call.stage else { return };
@@ -216,7 +216,7 @@ impl Calls {
         self.try_next(id, left, world);
     }
 
-    /// The poller says something of the link with this number.
+    /// Handles a poller event of the link with this number.
     pub(super) fn heard(&mut self, index: usize, event: &Event, world: &mut World<'_>) {
         let Some(id) = u32::try_from(index).ok().and_then(|index| self.calls.id_at(index)) else { return };
         let call = &mut self.calls[id];
@@ -228,7 +228,7 @@ impl Calls {
                     Ok(false) => {}
                     Ok(true) => {
                         call.open();
-                        // What has come meanwhile is not told of again.
+                        // Bytes that have arrived in the meantime are not reported again by the poller.
                         let news = [Report::Connected(address), Report::Readable];
                         self.reports.extend(news.map(|report| (id, report)));
                     }
@@ -262,7 +262,7 @@ impl Calls {
         }
     }
 
-    /// Reads once and hands over what was in it.
+    /// Reads once and passes on the bytes that were received.
     pub(super) fn receive(&mut self, id: CallId, take: impl FnOnce(&[u8]), world: &mut World<'_>) {
         let Some(call) = self.calls.find_mut(id) else { return };
         let Stage::Open(link) = &mut call.stage else { return };
@@ -278,7 +278,7 @@ impl Calls {
         self.answer(id);
     }
 
-    /// What the layers answer by themselves goes out at once.
+    /// Sends at once what the layers answer by themselves.
     fn answer(&mut self, id: CallId) {
         let Some(Call { stage: Stage::Open(link), .. }) = self.calls.find_mut(id) else { return };
         if link.layers.as_ref().is_some_and(|layers| layers.has_output())
@@ -288,7 +288,7 @@ impl Calls {
         }
     }
 
-    /// Nothing can be sent any more. It is read to its end, since what the peer has said before counts.
+    /// Nothing can be sent any longer. The link is read to its end, since what the peer has sent before counts.
     fn lose_output(&mut self, id: CallId, error: &io::Error) {
         let Some(Call { stage: Stage::Open(link), .. }) = self.calls.find_mut(id) else { return };
         link.lose_output(error);
@@ -298,8 +298,8 @@ impl Calls {
         }
     }
 
-    /// Sends bytes of MQTT, as many as are taken now, and tells how many. If they are not all, a report says when more
-    /// can be sent.
+    /// Sends MQTT bytes, as many as are accepted now, and returns their number. If that is less than all of them, a
+    /// report follows when more can be sent.
     pub(super) fn send(&mut self, id: CallId, bytes: &[u8]) -> usize {
         let Some(call) = self.calls.find_mut(id) else { return 0 };
         let Stage::Open(link) = &mut call.stage else { return 0 };
@@ -315,15 +315,15 @@ impl Calls {
         }
     }
 
-    /// Ends a connection or what was to become one; nothing more is reported of it. What was sent and still waits here
-    /// goes out if the socket takes it now.
+    /// Closes a connection, or abandons one that is not open yet; nothing more is reported about it. Bytes that were
+    /// sent and are still queued here go out if the socket accepts them now.
     pub(super) fn hang_up(&mut self, id: CallId, resolver: &mut Resolver) {
         self.reports.retain(|(reported, _)| *reported != id);
         match self.calls.remove(id).map(|call| call.stage) {
             Some(Stage::Resolving(ticket)) => resolver.withdraw(ticket),
             Some(Stage::Open(mut link)) => {
                 link.begin_closing();
-                // It is of no more use in any case.
+                // The connection is given up whether or not this succeeds.
                 let _ = link.finish(true);
             }
             Some(Stage::Between | Stage::Trying(..)) | None => {}
@@ -338,7 +338,7 @@ impl Calls {
 }
 
 impl Call {
-    /// The attempt has succeeded.
+    /// Marks the connection as open, after the attempt has succeeded.
     fn open(&mut self) {
         if let Stage::Trying(mut attempt, _) = std::mem::replace(&mut self.stage, Stage::Between) {
             attempt.link.turn = Turn::Listed;
@@ -348,7 +348,7 @@ impl Call {
 }
 
 impl Attempt {
-    /// Goes on after an event, and tells whether MQTT can be sent.
+    /// Continues after an event, and returns whether MQTT can be sent.
     fn go_on(&mut self, is_read_closed: bool, world: &mut World<'_>) -> Result<bool, String> {
         if !self.is_connected {
             let Stream::Tcp(stream) = &self.link.stream else { return Ok(false) };
@@ -366,7 +366,7 @@ impl Attempt {
         self.shake_hands(world)
     }
 
-    /// Lets the layers go on with their handshakes, and tells whether these are over.
+    /// Continues the handshakes of the layers, and returns whether they are over.
     fn shake_hands(&mut self, world: &mut World<'_>) -> Result<bool, String> {
         let in_words = |error: io::Error| error.to_string();
         self.link.finish(false).map_err(in_words)?;
@@ -385,7 +385,7 @@ impl Attempt {
 }
 
 impl Destination {
-    /// Begins to connect to one of its addresses.
+    /// Starts connecting to one of the destination's addresses.
     fn begin(&self, address: SocketAddr, id: CallId, registry: &Registry) -> Result<Link, String> {
         let layers = Layers::towards(self)?;
         let connect = || {
@@ -403,14 +403,12 @@ impl Destination {
     }
 }
 
-/// Begins to connect from one of our addresses.
+/// Starts connecting from a local address.
 #[cfg(feature = "system")]
 fn connect_from(from: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
     use socket2::{Domain, Socket, Type};
     if from.is_ipv4() != address.is_ipv4() {
-        return Err(io::Error::other(format!(
-            "nothing from {from} can be sent there, which is of another family"
-        )));
+        return Err(io::Error::other(format!("{from} cannot reach it: it is an address of another family")));
     }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
@@ -420,15 +418,15 @@ fn connect_from(from: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Begins to connect from one of our addresses.
+/// Starts connecting from a local address.
 #[cfg(not(feature = "system"))]
 fn connect_from(_from: IpAddr, _address: SocketAddr) -> io::Result<TcpStream> {
     Err(io::Error::other(
-        "this binary was built without connections from an address of choice (feature `socket-options`)",
+        "this binary was built without connections from a chosen address (feature `system`)",
     ))
 }
 
-/// Whether a socket is connected by now.
+/// Whether the socket has finished connecting.
 fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);

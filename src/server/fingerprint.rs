@@ -1,5 +1,5 @@
-//! What stood in the files that settings name when they were read, so that a reload can tell which of them has
-//! changed. What stands in them is others' business, and of secrets nothing but a number is kept.
+//! Fingerprints of the files that the settings name, so that a reload can report which of them have changed. Only a
+//! hash is kept, so that no secret stays in memory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,12 @@ use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::settings::Settings;
 
-/// What stands in files, as a number for each; `None` for what can not be read.
+/// A hash of each file; `None` if it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint(BTreeMap<PathBuf, Option<u64>>);
 
 impl Fingerprint {
-    /// Of all files that are read anew by a reload.
+    /// The fingerprint of all files that a reload reads again.
     pub(super) fn of(settings: &Settings) -> Self {
         let mut files = Self::default();
         for listener in &settings.listeners {
@@ -36,7 +36,7 @@ impl Fingerprint {
         }
     }
 
-    /// A line for each file that was named before, too, and holds something else now.
+    /// Returns a line for each file that was named before as well and has other contents now.
     pub(super) fn changes(&self, new: &Self) -> Vec<String> {
         let is_other =
             |path: &Path, now: u64| self.0.get(path).copied().flatten().is_some_and(|was| was != now);
@@ -45,7 +45,7 @@ impl Fingerprint {
     }
 }
 
-/// The number of a file, or of a directory with all its files.
+/// Hashes a file, or a directory with all its files.
 fn print(path: &Path) -> io::Result<u64> {
     let mut writer = Printer(DefaultHasher::new());
     if !path.is_dir() {
@@ -63,7 +63,7 @@ fn print(path: &Path) -> io::Result<u64> {
     Ok(writer.0.finish())
 }
 
-/// Takes bytes for their number.
+/// A writer that hashes the bytes written to it.
 struct Printer(DefaultHasher);
 
 impl Write for Printer {

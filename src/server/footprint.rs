@@ -1,20 +1,21 @@
-//! What the process takes beside what the broker counts: above all its own code.
+//! The memory that the process takes in addition to what the broker counts: above all its own code.
 
 use std::fs;
 
 use crate::core::limits::Limits;
 
-/// The part of a limit that the process itself may take off it. A small limit is one for clients and messages.
+/// The process itself may take one part in this many off a limit. Of a small limit, most remains for clients and
+/// messages.
 const PART: usize = 4;
 
-/// The same limits, of which the process itself has had its share: a limit of memory is about all that is resident.
+/// Returns the limits without the share of the process itself, since a memory limit is for everything resident.
 pub(super) fn without_process(limits: &Limits) -> Limits {
     let process = code().unwrap_or_default();
     let memory = limits.memory.map(|limit| limit - process.min(limit / PART));
     Limits { memory, ..limits.clone() }
 }
 
-/// Bytes of code in the binary and its libraries; `None` where the system does not tell.
+/// Bytes of code in the binary and its libraries; `None` where the system does not report it.
 fn code() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let size = |name| {

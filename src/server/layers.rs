@@ -1,9 +1,9 @@
-//! What stands between a socket and MQTT on a connection that is not plain: a PROXY header, TLS, WebSocket, in this
-//! order, each of them or none. A plain connection has no layers and pays nothing for them.
+//! The layers between a socket and MQTT on a connection that is not plain: a PROXY header, TLS and WebSocket, in this
+//! order, each of them optional. A plain connection has no layers and pays nothing for them.
 //!
-//! Towards the core, all that one read gave is one piece of MQTT; towards the socket, all that the core writes in
-//! a turn leaves together. Nothing that was read stays here, except of a header, record or frame in progress; what
-//! waits to be written is bounded, and the rest waits in the core's outbox.
+//! Towards the core, all the MQTT bytes of one read are one slice; towards the socket, everything that the core writes
+//! in a turn leaves together. No input stays here, except that of a header, record or frame in progress. Output queued
+//! here is bounded, and the rest waits in the core's outbox.
 
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
@@ -19,13 +19,13 @@ use super::listener::Listener;
 use super::tls::{self, Layer};
 use super::websocket::{self, Outcome as Unframed, WebSocket};
 
-/// Slices of the core that go into one frame with one call; what is beyond follows.
+/// The core's slices that go into one frame per call; the others follow in later calls.
 const SLICES_MAXIMUM: usize = 64;
 
-/// Bytes of something in progress that are kept even when the memory budget is used up.
+/// Bytes of a header, handshake or record in progress that are kept even when the memory budget is used up.
 const KEPT_UNDER_PRESSURE: usize = 256;
 
-/// What a read of a handshake takes, in steps of the core, about.
+/// The approximate cost of one read of a handshake, in steps of the core.
 const HANDSHAKE_STEPS: usize = 2048;
 /// Bytes that are decrypted in one step.
 const DECRYPTED_BYTES_PER_STEP: usize = 128;
@@ -36,7 +36,7 @@ pub(super) struct Layers {
     tls: Option<Layer>,
     websocket: Option<WebSocket>,
     closing: Closing,
-    /// What comes is of no interest any more.
+    /// Whether further input is ignored.
     is_over: bool,
     counted: Counted,
 }
@@ -44,27 +44,27 @@ pub(super) struct Layers {
 /// A PROXY header in progress.
 struct Header {
     reader: proxy::Reader,
-    /// Whether the Common Name in it is who the client is.
+    /// Whether the Common Name in it becomes the User Name of the client.
     is_named: bool,
 }
 
-/// How far our farewell has come.
+/// How far the closing handshakes of the layers have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     Not,
-    /// The Close of WebSocket is queued; that of TLS follows it.
+    /// The Close frame of WebSocket is queued; the close_notify of TLS follows it.
     Begun,
     Queued,
 }
 
-/// What bytes of the socket led to.
+/// The result of receiving bytes from the socket.
 #[derive(Debug)]
 pub(super) struct Received<'a> {
-    /// What was learnt of the peer, before these bytes.
+    /// What was learnt about the peer, before these bytes.
     pub(super) introduction: Option<Introduction>,
     /// Bytes of MQTT.
     pub(super) bytes: &'a [u8],
-    /// What follows, after these bytes.
+    /// Whether the connection goes on after these bytes.
     pub(super) outcome: Outcome,
 }
 
@@ -75,12 +75,12 @@ pub(super) enum Outcome {
     Open,
     /// The peer has closed it.
     Closed,
-    /// It can not, for this reason.
+    /// It cannot go on, for this reason.
     Failed(String),
 }
 
 impl Layers {
-    /// The layers that a listener puts on its connections; `None` where they are plain.
+    /// The layers that a listener puts on its connections; `None` for plain ones.
     pub(super) fn of(listener: &Listener) -> Result<Option<Box<Self>>, String> {
         let Listener { settings, setup, .. } = listener;
         if settings.proxy.is_none() && setup.tls.is_none() && setup.websocket.is_none() {
@@ -93,7 +93,7 @@ impl Layers {
         Ok(Some(Self::new(proxy, tls, websocket)))
     }
 
-    /// The layers of a connection to a destination; `None` where it is plain.
+    /// The layers of a connection to a destination; `None` for a plain one.
     pub(super) fn towards(destination: &Destination) -> Result<Option<Box<Self>>, String> {
         let Destination { host, tls, websocket, .. } = destination;
         if tls.is_none() && websocket.is_none() {
@@ -119,7 +119,7 @@ impl Layers {
             && self.websocket.as_ref().is_none_or(WebSocket::is_open)
     }
 
-    /// Tells how much memory they take, and what waits in them.
+    /// Updates the count of the memory that the layers and their queued bytes take.
     fn count(&mut self) {
         self.counted.set(
             memory::allocation(size_of::<Self>())
@@ -129,7 +129,7 @@ impl Layers {
         );
     }
 
-    /// Steps that it takes to receive so many bytes: a handshake is a signature, and records are decrypted.
+    /// Steps that it costs to receive `count` bytes: a handshake costs a signature, and records are decrypted.
     pub(super) fn steps(&self, count: usize) -> usize {
         match &self.tls {
             Some(tls) if tls.is_handshaking() => HANDSHAKE_STEPS,
@@ -138,7 +138,7 @@ impl Layers {
         }
     }
 
-    /// Whether a header, handshake or record in progress is longer than what is kept when no memory is left.
+    /// Whether the header, handshake or record in progress is longer than what is kept when no memory is left.
     pub(super) fn keep_much(&self) -> bool {
         let header = self.proxy.as_ref().map_or(0, |header| header.reader.memory());
         let record = self.tls.as_ref().map_or(0, Layer::unfinished);
@@ -146,8 +146,8 @@ impl Layers {
         header.max(record).max(request) > KEPT_UNDER_PRESSURE
     }
 
-    /// Takes what was read from the socket. `plaintext` is where it is decrypted to; who calls keeps it for all
-    /// connections.
+    /// Takes bytes that were read from the socket. `plaintext` is the buffer to decrypt to; the caller shares it among
+    /// all connections.
     pub(super) fn receive<'a>(&mut self, bytes: &'a mut [u8], plaintext: &'a mut Vec<u8>) -> Received<'a> {
         let received = self.unwrap(bytes, plaintext);
         self.count();
@@ -202,12 +202,13 @@ impl Layers {
         Received { introduction, bytes, outcome }
     }
 
-    /// Whether there is nothing left to do: the connection is plain from here on.
+    /// Whether no layer has anything left to do, so that the connection is plain from here on.
     pub(super) const fn is_done(&self) -> bool {
         self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none() && !self.is_over
     }
 
-    /// The way for bytes of MQTT to this socket; `ahead` of what it has taken no more of them are encrypted.
+    /// Returns a writer of MQTT bytes to this socket. It encrypts at most `ahead` bytes that the socket has not taken
+    /// yet.
     pub(super) const fn writer<'a, S: Write>(&'a mut self, socket: &'a mut S, ahead: usize) -> Writer<'a, S> {
         Writer { layers: self, socket, ahead }
     }
@@ -222,7 +223,7 @@ impl Layers {
         let Some(websocket) = websocket else { return write_below(tls, slices, ahead, socket) };
         let total = slices.iter().map(|slice| slice.len()).sum();
         if !websocket.is_open() {
-            // There is nobody to read it.
+            // The handshake was not completed, so the peer could not read it.
             return Ok(total);
         }
         if websocket.is_masking() {
@@ -255,8 +256,8 @@ impl Layers {
         }
     }
 
-    /// Writes what the layers have to say themselves, until that is done or the socket would block. A write
-    /// through them ends with this call, which counts what is left.
+    /// Writes the output of the layers themselves, until it is all written or the socket would block. Each write
+    /// through the layers ends with this call, which counts what is left.
     pub(super) fn flush(&mut self, socket: &mut impl Write) -> io::Result<()> {
         let outcome = self.bring_out(socket);
         self.count();
@@ -278,14 +279,14 @@ impl Layers {
         tls.as_mut().map_or(Ok(()), |tls| tls.flush(socket))
     }
 
-    /// Whether something of the layers' own waits for the socket.
+    /// Whether output of the layers themselves waits for the socket.
     pub(super) fn has_output(&self) -> bool {
         self.closing == Closing::Begun
             || self.websocket.as_ref().is_some_and(WebSocket::has_answers)
             || self.tls.as_ref().is_some_and(Layer::has_output)
     }
 
-    /// Says good-bye in every layer, once; [`Layers::flush`] brings it out.
+    /// Starts closing every layer, once; [`Layers::flush`] writes what that takes.
     pub(super) fn close(&mut self) {
         if self.closing != Closing::Not {
             return;
@@ -306,7 +307,7 @@ impl Header {
     }
 }
 
-/// Writes what the layer of WebSocket has to say itself, until that is done or the socket would block.
+/// Writes the output of WebSocket itself, until it is all written or the socket would block.
 fn bring_out_frames(
     websocket: &mut WebSocket,
     tls: &mut Option<Layer>,
@@ -337,7 +338,7 @@ fn write_below(
     }
 }
 
-/// Takes bytes of MQTT and lets them through the layers to a socket.
+/// Writes MQTT bytes through the layers to a socket.
 pub(super) struct Writer<'a, S> {
     layers: &'a mut Layers,
     socket: &'a mut S,

@@ -10,48 +10,48 @@ use super::layers::{Layers, Outcome, Received};
 use super::listener::ListenerNumber;
 use super::stream::Stream;
 
-/// Bytes that are encrypted ahead of what the socket takes, where the core does not say.
+/// Bytes that are encrypted ahead of what the socket takes, where the core does not specify it.
 const ENCRYPTED_AHEAD: usize = 16 * 1024;
 
-/// So many steps of the core are little: a PINGREQ, acknowledgements, a message for a few.
+/// At most this many steps of the core are few: a PINGREQ, acknowledgements, a message for a few subscribers.
 const LITTLE: usize = 32;
 
-// One for each connection, as in the core. With its own assertions the poller adds to a socket.
+// There is one for each connection, as in the core. The poller adds debug assertions to a socket.
 const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Link>>() <= 24);
 
-/// A socket, what stands before it and what the poller has said about it.
+/// A socket with its layers, and what the poller has reported about it.
 pub(super) struct Link {
     pub(super) stream: Stream,
-    /// What stands between the socket and MQTT; a plain link has none and pays little for that.
+    /// The layers between the socket and MQTT. A plain link has none and pays little for that.
     pub(super) layers: Option<Box<Layers>>,
-    /// With its place, the connection that it belongs to.
+    /// Identifies the connection, together with the index of the link.
     generation: u32,
-    /// The listener that it came in by; none if it was dialled.
+    /// The listener that accepted the connection; `None` if it was dialled.
     pub(super) listener: Option<ListenerNumber>,
     input: Input,
     output: Output,
     pub(super) turn: Turn,
 }
 
-/// What is still to come from the peer.
+/// What may still come from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
-    /// What the peer likes to send.
+    /// Anything.
     Open,
-    /// The peer has closed its side: bytes that are left are followed by the end.
+    /// The peer has closed its side: the end follows the bytes that are left.
     Closed,
-    /// Nothing: in a layer above the socket, the peer has said so.
+    /// Nothing: the peer has closed a layer above the socket.
     Over,
 }
 
-/// What is still to go to the peer.
+/// What may still go to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
-    /// What there is.
+    /// Anything.
     Open,
-    /// What waits; once it is written, the peer is told that nothing more comes.
+    /// Only what is queued; once that is written, the peer is told that nothing more comes.
     Closing,
-    /// Nothing, as the peer has been told.
+    /// Nothing, and the peer has been told.
     Closed,
     /// Nothing, because of this error.
     Lost(io::ErrorKind),
@@ -60,25 +60,25 @@ enum Output {
 /// When a link is read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// When the poller speaks; before others, if it asks for little.
+    /// When the poller reports it; before others, if the peer has asked for little.
     Waiting(Asked),
-    /// As soon as there is time, since it may have something: it is on a list of those.
+    /// As soon as there is time, since it may have more to read: it is on a list.
     Listed,
-    /// When the core wants more bytes.
+    /// When the core takes more bytes of it.
     Paused,
 }
 
-/// What a peer has asked for with its latest reads, by the steps that they took.
+/// How much a peer has asked for with its latest reads, by the steps that they took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Much,
-    /// The latest one was for little, which says nothing yet: it may have been a CONNECT.
+    /// Little with the latest read, which says nothing yet: it may have been a CONNECT.
     LittleOnce,
     Little,
 }
 
 impl Asked {
-    /// It has been read once more, which took so many steps.
+    /// The new value after another read that took so many steps.
     pub(super) const fn and(self, steps: usize) -> Self {
         match self {
             _ if steps > LITTLE => Self::Much,
@@ -88,19 +88,19 @@ impl Asked {
     }
 }
 
-/// What one read gave.
+/// The result of one read.
 #[derive(Debug)]
 pub(super) enum Reading {
-    /// So many bytes, and there may be more.
+    /// This many bytes, and there may be more.
     More(usize),
-    /// So many bytes, and no more for now.
+    /// This many bytes, and no more for now.
     Last(usize),
     /// The peer has closed.
     End,
 }
 
 impl Link {
-    /// The link of a connection that came in by this listener.
+    /// The link of a connection that this listener has accepted.
     pub(super) const fn accepted(
         stream: Stream,
         layers: Option<Box<Layers>>,
@@ -132,7 +132,7 @@ impl Link {
         }
     }
 
-    /// Whether it is that of this connection, which has its place.
+    /// Whether this is the link of a connection, which has its index.
     #[inline]
     pub(super) const fn is_of(&self, id: ConnectionId) -> bool {
         self.generation == id.generation()
@@ -143,7 +143,7 @@ impl Link {
         self.generation
     }
 
-    /// The poller says that the peer has closed its side.
+    /// Notes that the poller has reported that the peer has closed its side.
     pub(super) const fn read_closed(&mut self) {
         if matches!(self.input, Input::Open) {
             self.input = Input::Closed;
@@ -155,19 +155,19 @@ impl Link {
         self.input != Input::Open
     }
 
-    /// The peer has said, in a layer above the socket, that nothing more comes. What it has said before may still wait
-    /// in the core, so the end is read when the core wants more.
+    /// Notes that the peer has closed a layer above the socket. Bytes that it has sent before may still wait in the
+    /// core, so the end is read when the core takes more.
     pub(super) const fn end_input(&mut self) {
         self.input = Input::Over;
     }
 
-    /// Whether the peer has said so.
+    /// Whether the peer has closed a layer above the socket.
     pub(super) fn has_ended_input(&self) -> bool {
         self.input == Input::Over
     }
 
-    /// Reads once. A read that does not fill the buffer has emptied the socket, and the poller will speak again,
-    /// unless it has already said that the end follows.
+    /// Reads once. A read that does not fill the buffer has emptied the socket, and the poller reports the next bytes,
+    /// unless it has already reported that the end follows.
     #[inline(always)]
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Reading> {
         if self.input == Input::Over {
@@ -187,11 +187,11 @@ impl Link {
         }
     }
 
-    /// Reads once from a server and hands over what in it is MQTT, if anything is. Tells whether there may be more.
+    /// Reads once from a server and passes on the MQTT bytes, if there are any. Returns whether there may be more.
     ///
     /// # Errors
     ///
-    /// Why nothing more can be read. What came before was handed over.
+    /// The reason why nothing more can be read. Bytes that came before were passed on.
     pub(super) fn receive(
         &mut self,
         buffer: &mut [u8],
@@ -221,12 +221,12 @@ impl Link {
             Outcome::Failed(why) => why,
         };
         self.begin_closing();
-        // The peer is told, if it takes that now.
+        // The peer is told, if the socket takes that now.
         let _ = self.finish(true);
         Err(why)
     }
 
-    /// Sends bytes of MQTT, as many as are taken now, and tells how many.
+    /// Sends MQTT bytes, as many as are accepted now, and returns their number.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut sent = 0;
         if self.lost().is_some() {
@@ -249,31 +249,32 @@ impl Link {
         Ok(sent)
     }
 
-    /// Whether the layers have shaken hands, so that MQTT can be sent.
+    /// Whether the handshakes of all layers are over, so that MQTT can be sent.
     pub(super) fn is_open(&self) -> bool {
         self.layers.as_ref().is_none_or(|layers| layers.are_open())
     }
 
-    /// Nothing more is to be queued for the peer.
+    /// Notes that nothing more will be queued for the peer.
     pub(super) const fn begin_closing(&mut self) {
         if matches!(self.output, Output::Open) {
             self.output = Output::Closing;
         }
     }
 
-    /// Whether that is so and the peer is still to be told.
+    /// Whether the link is closing and the peer has not been told yet.
     pub(super) fn is_closing(&self) -> bool {
         self.output == Output::Closing
     }
 
-    /// Nothing can be written any more. What the peer has sent before can be read, and then its end.
+    /// Notes that nothing can be written any longer. What the peer has sent before can still be read, and then its
+    /// end.
     pub(super) fn lose_output(&mut self, error: &io::Error) {
         self.output = Output::Lost(error.kind());
-        // If it fails the peer is gone, and the next reads say so.
+        // If it fails, the peer is gone, and the next reads report that.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Why nothing can be written any more, if so.
+    /// The reason why nothing can be written any longer, if there is one.
     pub(super) const fn lost(&self) -> Option<io::ErrorKind> {
         match self.output {
             Output::Lost(kind) => Some(kind),
@@ -281,8 +282,8 @@ impl Link {
         }
     }
 
-    /// Brings out what the layers have to say. Once everything is written on a link that closes, they say good-bye, and
-    /// then the peer is told that nothing more comes.
+    /// Flushes the layers. Once everything is written on a link that is closing, the layers are closed, and then the
+    /// peer is told that nothing more comes.
     pub(super) fn finish(&mut self, is_written: bool) -> io::Result<()> {
         let is_closing = self.output == Output::Closing && is_written;
         let mut is_said = true;
@@ -295,7 +296,7 @@ impl Link {
         }
         if is_closing && is_said {
             self.output = Output::Closed;
-            // If it fails the peer is gone, and the next read says so.
+            // If it fails, the peer is gone, and the next read reports that.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
         Ok(())

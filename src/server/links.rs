@@ -1,6 +1,6 @@
-//! All links: the socket of each with its layers, what the poller has said of it, and the lists on which it stands. A
-//! link says who takes what comes in by it; which links are read and written in a turn is for the files on reading and
-//! on writing to say.
+//! All links: each socket with its layers and what the poller has reported about it, and the lists that links are on.
+//! The owner of a link takes its bytes; `reading.rs` and `writing.rs` decide which links are read and written in a
+//! turn.
 
 use std::collections::VecDeque;
 
@@ -13,37 +13,37 @@ use crate::base::memory::{self, Counted, Shrinking};
 use crate::base::time::Time;
 use crate::core::slots::ConnectionId;
 
-/// Every link that there is, and the buffers that they share.
+/// All links, and the buffers that they share.
 pub(super) struct Links {
-    /// Links of clients.
+    /// The links of clients.
     pub(super) clients: Clients,
-    /// Links that were dialled.
+    /// Outgoing connections.
     pub(super) calls: Calls,
-    /// Links whose layers have something of their own to write.
+    /// Links whose layers have output of their own.
     pub(super) unflushed: Vec<ConnectionId>,
-    /// Links that may have more to read, though the poller will not say so again.
+    /// Links that may have more to read, which the poller will not report again.
     pub(super) again: VecDeque<ConnectionId>,
-    /// The same of peers that have asked for little of late.
+    /// The same, of peers that have asked for little recently.
     pub(super) soon: VecDeque<ConnectionId>,
-    /// Links of peers that seem to be silent, and how often they may still be read until that is judged.
+    /// Links of peers that seem to be silent, and how often each is still read before its silence is judged.
     pub(super) suspects: VecDeque<(ConnectionId, u8)>,
-    /// Links whose peers have closed their side and wait for their turn to be accepted.
+    /// Links whose peers have closed their side and that wait for their turn to be accepted.
     pub(super) leaving: Vec<ConnectionId>,
-    /// Links whose socket is of no more use, and why.
+    /// Links whose sockets are unusable, and why.
     pub(super) dead: VecDeque<(ConnectionId, String)>,
-    /// Links that were read in this turn: their answers leave before all others.
+    /// Links that were read in this turn; their answers are written before all other output.
     pub(super) answered: Vec<ConnectionId>,
-    /// Links that are to be written, in the order in which they became so.
+    /// Links to be written, in the order in which they came to have output.
     pub(super) writing: VecDeque<ConnectionId>,
-    /// Room for the next list of those that have become so.
+    /// A spare list for the core's next dirty connections.
     pub(super) dirty: Vec<ConnectionId>,
-    /// What is read goes here first.
+    /// Where bytes are read to first.
     pub(super) buffer: Box<[u8]>,
-    /// How much of it is used in this turn.
+    /// How much of the buffer is used in this turn.
     pub(super) room: usize,
-    /// What was in a read of a link with TLS.
+    /// Where the bytes of a read with TLS are decrypted to.
     pub(super) plaintext: Vec<u8>,
-    /// What the lists and buffers take.
+    /// Memory of the lists and buffers.
     counted: Counted,
 }
 
@@ -70,7 +70,7 @@ impl Default for Links {
 }
 
 impl Links {
-    /// Whether there is something to do for one of them, whatever the poller says.
+    /// Whether some link needs work, whatever the poller reports.
     pub(super) fn are_busy(&self) -> bool {
         !(self.again.is_empty()
             && self.soon.is_empty()
@@ -79,12 +79,12 @@ impl Links {
             && self.dead.is_empty())
     }
 
-    /// How many have waited to be read since an earlier turn.
+    /// How many links have been waiting to be read since an earlier turn.
     pub(super) fn waiting(&self) -> usize {
         self.suspects.len() + self.soon.len() + self.again.len()
     }
 
-    /// Reads a link again that was not read for a while.
+    /// Reads a link again after the core had paused it.
     pub(super) fn read_on(&mut self, id: ConnectionId) {
         if let Some(link) = self.clients.find(id)
             && link.turn == Turn::Paused
@@ -104,7 +104,7 @@ impl Links {
         }
     }
 
-    /// Those that were dialled, and what a step of theirs needs of the loop.
+    /// The outgoing connections, and the parts of the loop that they need.
     pub(super) fn outgoing<'a>(
         &'a mut self,
         registry: &'a Registry,
@@ -114,7 +114,7 @@ impl Links {
         (calls, World { registry, buffer, plaintext, now })
     }
 
-    /// Tells how much memory the lists and buffers take.
+    /// Updates the count of the memory that the lists and buffers take.
     pub(super) fn count(&mut self) {
         let links = self.clients.links.capacity() * size_of::<Option<Link>>();
         let lists = [
@@ -138,13 +138,13 @@ impl Links {
 #[derive(Default)]
 pub(super) struct Clients {
     links: Vec<Option<Link>>,
-    /// How many of them there are.
+    /// The number of open links.
     open: usize,
     shrinking: Shrinking,
 }
 
 impl Clients {
-    /// How many there are.
+    /// The number of open links.
     pub(super) const fn open(&self) -> usize {
         self.open
     }
@@ -155,21 +155,21 @@ impl Clients {
         self.links.get_mut(id.index())?.as_mut().filter(|link| link.is_of(id))
     }
 
-    /// The link with this number, and its connection.
+    /// The link with this index, and its connection.
     #[inline]
     pub(super) fn at(&mut self, index: usize) -> Option<(ConnectionId, &mut Link)> {
         let link = self.links.get_mut(index)?.as_mut()?;
         Some((ConnectionId::of(u32::try_from(index).ok()?, link.generation()), link))
     }
 
-    /// Keeps the link of a connection.
+    /// Stores the link of a connection.
     pub(super) fn insert(&mut self, id: ConnectionId, link: Link) {
         self.make_place(id.index());
         self.links[id.index()] = Some(link);
         self.open += 1;
     }
 
-    /// Makes the list long enough for this place. Doubling would take a large part of a small memory budget in one
+    /// Makes the list long enough for this index. Doubling it would take a large part of a small memory budget in one
     /// step.
     fn make_place(&mut self, index: usize) {
         let lacking = (index + 1).saturating_sub(self.links.len());
@@ -179,7 +179,7 @@ impl Clients {
         self.links.resize_with(self.links.len() + lacking, || None);
     }
 
-    /// Takes the link of a connection out.
+    /// Removes the link of a connection, and returns it.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Link> {
         let removed = self.links.get_mut(id.index())?.take_if(|link| link.is_of(id))?;
         self.open -= 1;

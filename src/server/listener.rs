@@ -1,4 +1,4 @@
-//! One listener: its sockets, and what it puts between them and MQTT.
+//! One listener: its sockets, and the layers of its connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,31 +24,31 @@ pub(super) struct ListenerNumber(NonZero<u8>);
 const _: () = assert!(LISTENERS_MAXIMUM <= u8::MAX as usize);
 
 impl ListenerNumber {
-    /// The number of the listener at this place.
+    /// The number of the listener at this index.
     ///
     /// # Panics
     ///
-    /// If there is no such place.
+    /// If the index is not below the maximum.
     pub(super) fn of(place: usize) -> Self {
         let number = u8::try_from(place + 1).ok().and_then(NonZero::new);
         Self(number.expect("there are fewer listeners"))
     }
 
-    /// Its place.
+    /// The index of the listener.
     pub(super) const fn place(self) -> usize {
         self.0.get() as usize - 1
     }
 }
 
-/// A listener, or what is left of one while there are connections that came in by it.
+/// A listener, or what remains of a closed one while connections that it has accepted are open.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) id: ListenerId,
     pub(super) settings: settings::Listener,
     pub(super) setup: Setup,
-    /// None, once it is closed.
+    /// Empty once the listener is closed.
     pub(super) sockets: Vec<Socket>,
-    /// Connections that came in by it and are there.
+    /// The number of open connections that it has accepted.
     pub(super) connections: usize,
 }
 
@@ -69,12 +69,12 @@ impl Setup {
     }
 }
 
-/// Everything that is wrong with what a listener needs beside its sockets. Touches nothing.
+/// Returns everything that is wrong with the TLS and WebSocket setup of a listener. Changes nothing.
 pub fn check(settings: &settings::Listener) -> Vec<ConfigError> {
     Setup::load(settings).err().unwrap_or_default()
 }
 
-/// Binds the sockets of a listener, whose host has these addresses; their tokens begin with this one.
+/// Binds the sockets of a listener whose host has these addresses; their tokens start with `first_token`.
 pub(super) fn listen(
     settings: &settings::Listener,
     host: &[SocketAddr],
@@ -89,9 +89,9 @@ pub(super) fn listen(
     bound.into_iter().zip(tokens).map(|(bound, token)| Socket::register(bound, registry, token)).collect()
 }
 
-/// That a listener can not be bound, and what is to be done about it where that is known.
+/// The error of a listener that cannot be bound, with advice where there is any.
 pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> ConfigError {
-    /// Below, ports are for root.
+    /// Ports below this one need root.
     const PORT_FOR_ALL: u16 = 1024;
     let advice = match (why.kind(), &settings.address) {
         (io::ErrorKind::AddrInUse, Address::Unix { .. }) => "; another broker answers there",
@@ -100,10 +100,10 @@ pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> ConfigE
         (io::ErrorKind::PermissionDenied, Address::Internet { port, .. } | Address::Loopback { port })
             if *port < PORT_FOR_ALL =>
         {
-            "; ports below 1024 are for root and for who has CAP_NET_BIND_SERVICE"
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
         }
         (io::ErrorKind::PermissionDenied, Address::Unix { .. }) => {
-            "; the broker's user can not write into its directory"
+            "; the broker's user cannot write into its directory"
         }
         _ => "",
     };
@@ -111,17 +111,17 @@ pub(super) fn unbound(settings: &settings::Listener, why: &io::Error) -> ConfigE
 }
 
 impl Listener {
-    /// Whether nothing is left of it.
+    /// Whether it is closed and has no connections left.
     pub(super) const fn is_gone(&self) -> bool {
         self.sockets.is_empty() && self.connections == 0
     }
 
-    /// Whether one more may come in.
+    /// Whether it may accept one more connection.
     pub(super) const fn has_room(&self) -> bool {
         self.connections < self.settings.connections
     }
 
-    /// Whether connections are taken from there at all. Who reaches a socket in the file system may use it.
+    /// Whether connections from this peer are accepted at all. Access to a Unix socket is governed by its file mode.
     pub(super) fn trusts(&self, peer: Peer) -> bool {
         let proxies = &self.settings.proxies;
         match peer {

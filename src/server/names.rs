@@ -1,5 +1,5 @@
-//! A reload that waits for the addresses of the listeners' hosts. The loop goes on meanwhile; nothing has changed
-//! before all of them are there.
+//! A reload that waits for the addresses of listeners' hosts. The loop goes on; nothing changes until all of the
+//! addresses are there.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use super::resolver::{Answer, Resolver, Ticket, address_of};
 use crate::base::time::{Duration, Time};
 use crate::settings::{Address, ConfigError, Listener, Settings};
 
-/// How long a reload waits for the addresses of its names. The system asks several servers for five seconds each.
+/// How long a reload waits for the addresses of its names. The system asks several name servers for five seconds each.
 const PATIENCE: Duration = Duration::from_seconds(30);
 
 /// A reload that has begun.
@@ -18,7 +18,7 @@ pub(super) struct Reloading {
     pub(super) new: Settings,
     pub(super) plan: Plan,
     pub(super) changes: Changes,
-    /// The hosts of the listeners that are new, in the order of the plan.
+    /// The hosts of the new listeners, in the order of the plan.
     hosts: Vec<Host>,
     /// When it is given up.
     until: Time,
@@ -26,14 +26,14 @@ pub(super) struct Reloading {
 
 /// The addresses of one host.
 enum Host {
-    /// Asked for under this ticket.
+    /// Being looked up under this ticket.
     Asked(Ticket),
-    /// They are there, or there are none.
+    /// The addresses, or why there are none.
     Known(Answer),
 }
 
 impl Reloading {
-    /// Asks for the addresses of all names that the plan needs.
+    /// Starts looking up all names that the plan needs.
     pub(super) fn begin(
         new: Settings,
         (plan, changes): (Plan, Changes),
@@ -44,7 +44,7 @@ impl Reloading {
         Self { new, plan, changes, hosts, until: now + PATIENCE }
     }
 
-    /// What a question was answered with.
+    /// Takes the answer to a question.
     pub(super) fn answered(&mut self, ticket: Ticket, answer: Answer) {
         let is_asked = |host: &&mut Host| matches!(host, Host::Asked(asked) if *asked == ticket);
         if let Some(host) = self.hosts.iter_mut().find(is_asked) {
@@ -52,13 +52,13 @@ impl Reloading {
         }
     }
 
-    /// When it goes on, unless an answer comes before.
+    /// When the reload goes on, unless an answer comes before.
     pub(super) fn due(&self) -> Time {
         let is_waiting = self.hosts.iter().any(|host| matches!(host, Host::Asked(_)));
         if is_waiting { self.until } else { Time::ZERO }
     }
 
-    /// Nothing is awaited any more.
+    /// Withdraws all questions that are still open.
     pub(super) fn withdraw(&self, resolver: &mut Resolver) {
         for host in &self.hosts {
             if let Host::Asked(ticket) = host {
@@ -71,7 +71,7 @@ impl Reloading {
     ///
     /// # Errors
     ///
-    /// Those that there are none of.
+    /// The hosts that have no address.
     pub(super) fn addresses(&self) -> Result<Vec<Vec<SocketAddr>>, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let mut addresses = Vec::new();
@@ -82,7 +82,7 @@ impl Reloading {
                     continue;
                 }
                 Host::Known(Err(why)) => why.clone(),
-                Host::Asked(_) => format!("no server of names has answered in {} s", PATIENCE.seconds()),
+                Host::Asked(_) => format!("no name server has answered within {} s", PATIENCE.seconds()),
             };
             errors.push(unbound(&self.new.listeners[index], &io::Error::other(why)));
         }

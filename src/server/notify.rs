@@ -1,6 +1,6 @@
-//! What a service manager is told: that the broker serves, reads its configuration anew, ends, and is alive. By the
-//! protocol of systemd: datagrams to the socket that `NOTIFY_SOCKET` names, and a sign of life twice within each
-//! `WATCHDOG_USEC`. Without these variables nobody is told anything and nothing wakes up.
+//! Notifications to a service manager: that the broker is ready, reloads its configuration, stops, and is alive. They
+//! follow the protocol of systemd: datagrams to the socket that `NOTIFY_SOCKET` names, and a keep-alive twice within
+//! each `WATCHDOG_USEC`. Without these variables, nothing is sent and nothing wakes up.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,17 +10,17 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::base::time::{Duration, Time};
 
-/// A way to the service manager.
+/// The connection to the service manager.
 #[derive(Debug, Default)]
 pub(super) struct Notifier {
     socket: Option<UnixDatagram>,
-    /// How often a sign of life is due.
+    /// The interval of keep-alives.
     interval: Option<Duration>,
     next: Time,
 }
 
 impl Notifier {
-    /// As the environment says.
+    /// A notifier as the environment demands it.
     pub(super) fn from_environment() -> Self {
         let process = std::env::var("WATCHDOG_PID").ok();
         let is_meant = process.is_none_or(|process| process == std::process::id().to_string());
@@ -35,15 +35,14 @@ impl Notifier {
         Self { socket: Some(socket), interval, next: Time::ZERO }
     }
 
-    /// Tells a state, such as `READY=1`. If the manager does not take it there is nobody else to tell.
+    /// Sends a state, such as `READY=1`. If the manager does not accept it, there is nothing else to notify.
     pub(super) fn tell(&self, state: &str) {
         if let Some(socket) = &self.socket {
             let _ = socket.send(state.as_bytes());
         }
     }
 
-    /// Tells that the configuration is read anew, and since when, by the clock by which a manager tells one reload from
-    /// another.
+    /// Notifies of the start of a reload, with its time by the clock by which a manager tells one reload from another.
     #[cfg(feature = "system")]
     pub(super) fn reloading(&self) {
         use nix::sys::time::TimeValLike;
@@ -54,12 +53,12 @@ impl Notifier {
         }
     }
 
-    /// When a sign of life is due next.
+    /// When the next keep-alive is due.
     pub(super) fn due(&self) -> Option<Time> {
         self.interval.map(|_| self.next)
     }
 
-    /// Gives a sign of life, if one is due.
+    /// Sends a keep-alive, if one is due.
     pub(super) fn live(&mut self, now: Time) {
         if let Some(interval) = self.interval.filter(|_| self.next <= now) {
             self.next = now + interval;

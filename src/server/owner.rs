@@ -1,21 +1,21 @@
-//! Who takes what comes in by a link, which the token of its socket tells.
+//! The owner of a link takes the bytes that come in on it. The token of the socket identifies it.
 
 use mio::Token;
 
 use super::FIRST_LINK;
 use super::destination::CALLS_MAXIMUM;
 
-/// Who takes what comes in by a link. Bridges, other brokers and those who administer this one will be others.
+/// The owner of a link. Bridges, other brokers and administration will be further owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The core: a client has come in.
+    /// The core, for a client's connection.
     Client,
-    /// Who has dialled.
+    /// The caller of an outgoing connection.
     Caller,
 }
 
 impl Owner {
-    /// The token of its link of this number.
+    /// The token of the owner's link with this number.
     pub(super) const fn token(self, number: usize) -> Token {
         match self {
             Self::Client => Token(FIRST_LINK + CALLS_MAXIMUM + number),
@@ -23,7 +23,7 @@ impl Owner {
         }
     }
 
-    /// Whose link has this token, which belongs to one, and its number.
+    /// The owner of the link with this token, and the number of the link. The token must be that of a link.
     #[inline]
     pub(super) const fn of(Token(token): Token) -> (Self, usize) {
         match token - FIRST_LINK {

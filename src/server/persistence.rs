@@ -1,5 +1,5 @@
-//! Durable state: the storage thread between the core and the disk. The core says what is to be persisted and when;
-//! here it is handed over, and what has become of it comes back.
+//! Durable state: the storage thread between the core and the disk. The core decides what is to be persisted and when;
+//! it is handed over here, and the results come back.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,42 +20,42 @@ use crate::settings::{Durability, Persistence};
 use crate::storage::store::{Opening, Store};
 use crate::storage::thread::{self, Storage, StorageAnswer, room};
 
-/// For how long the last look at the room on disk counts. A message that is accepted although the disk is full keeps
-/// its client waiting, and all answers after its own. To ask the system takes about a microsecond.
+/// How long a check of the free disk space stays valid. A message that is accepted although the disk is full delays
+/// the answers to its client, its own and all later ones. A check takes about a microsecond.
 const ROOM_KNOWN: Duration = Duration::from_milliseconds(1);
-/// How often a disk without room is looked at.
+/// How often a full disk is checked again.
 const ROOM_AWAITED: Duration = Duration::from_milliseconds(250);
-/// How long what nobody waits for may stay unwritten.
+/// How long records that no answer depends on may stay unwritten.
 const LAZY: Duration = Duration::from_milliseconds(1000);
 /// The same where nothing is promised.
 const RELAXED: Duration = Duration::from_seconds(60);
-/// How long the broker's end waits for the disk.
+/// How long the broker waits for the disk when it ends.
 const PATIENCE: Duration = Duration::from_seconds(10);
 
-/// The way to the disk.
+/// The connection to the storage thread.
 pub(super) struct StorageLink {
     storage: Storage,
-    /// Where the file lies, which may be a link to another disk.
+    /// The path of the file, which may be a link to another disk.
     path: PathBuf,
-    /// When it was last known how much room there is.
+    /// When the free disk space was last checked.
     looked: Time,
     room: Room,
-    /// A batch has met a full disk, whatever the system says of it.
+    /// Whether a batch has met a full disk, whatever the system reports.
     is_stuck: bool,
-    /// What has been read and not handed on: one part a turn, since each is work for many clients.
+    /// Pages that were read and not yet passed to the core: one per turn, since each is work for many clients.
     pages: VecDeque<Pages>,
-    /// What the storage takes is part of the memory budget.
+    /// The memory of the storage is part of the memory budget.
     _counted: Counted,
 }
 
 impl Server {
-    /// Goes on where the last run has ended, and keeps from now on what must survive. To be called before the first
+    /// Continues where the last run ended, and persists from now on what must survive. To be called before the first
     /// turn.
     ///
     /// # Errors
     ///
-    /// What is wrong with the directory or the file, in words for the operator; or a signal has said to end before all
-    /// was restored, see [`Server::is_over`].
+    /// What is wrong with the directory or the file, in words for the operator. Or a signal has asked the broker to
+    /// end before everything was restored; see [`Server::is_over`].
     pub fn keep(&mut self, persistence: &Persistence) -> Result<(), String> {
         let path = persistence.directory.join(&persistence.file);
         let place = Escaped(&path.display().to_string()).to_string();
@@ -70,7 +70,7 @@ impl Server {
         self.start_storage(store, path, (now, clocks))
     }
 
-    /// Restores what the store holds, and says how much that is.
+    /// Restores what the store holds, and logs how much that is.
     fn restore(&mut self, store: &mut Store, place: &str, now: Time) -> Result<(), String> {
         let Self { broker, signals, .. } = self;
         let mut retained = 0;
@@ -105,11 +105,11 @@ impl Server {
         let waker = self.waker();
         let wake = move || {
             if let Err(why) = waker.wake() {
-                error!("Error: the loop can not be woken: {why}.");
+                error!("Error: the loop cannot be woken: {why}.");
             }
         };
         let storage = Storage::start(store, move || clocks.read(), wake)
-            .map_err(|error| format!("no thread for the storage: {error}"))?;
+            .map_err(|error| format!("unable to start the storage thread: {error}"))?;
         let room = room(&path, storage.lacks_ballast());
         self.broker.set_storage_room(room, now);
         self.persistence = Some(StorageLink {
@@ -124,12 +124,12 @@ impl Server {
         Ok(())
     }
 
-    /// Takes what has become durable, tells the clients that have waited for it, and hands over the next batch. This is
-    /// done several times a turn, because the disk would be idle in between.
+    /// Takes what has become durable, writes the answers that have waited for it, and hands over the next batch. This
+    /// is done several times a turn, because the disk would be idle in between.
     ///
     /// # Errors
     ///
-    /// Nothing can be made durable any more, so nothing may be acknowledged.
+    /// Nothing can be made durable any longer, so nothing may be acknowledged.
     #[inline]
     pub(super) fn exchange(&mut self, now: Time) -> io::Result<()> {
         if self.persistence.is_none() {
@@ -143,7 +143,7 @@ impl Server {
         Ok(())
     }
 
-    /// Takes what has become of what was handed over.
+    /// Takes the results from the storage thread.
     fn take_kept(&mut self, now: Time) -> io::Result<()> {
         let Some(persistence) = &mut self.persistence else { return Ok(()) };
         while let Some(kept) = persistence.storage.next_answer() {
@@ -171,14 +171,14 @@ impl Server {
         Ok(())
     }
 
-    /// Hands on one part of what has been read.
+    /// Passes one page that has been read to the core.
     pub(super) fn take_pages(&mut self, now: Time) {
         if let Some(pages) = self.persistence.as_mut().and_then(|persistence| persistence.pages.pop_front()) {
             self.broker.pages(&pages, now);
         }
     }
 
-    /// Makes sure that the core knows whether there is room, before it takes anything.
+    /// Makes sure that the core knows whether there is disk space, before it accepts anything.
     pub(super) fn look_for_room(&mut self, now: Time) {
         let Some(persistence) = &mut self.persistence else { return };
         if now.since(persistence.looked) >= ROOM_KNOWN {
@@ -206,7 +206,7 @@ impl Server {
         }
     }
 
-    /// When there is something to do about durable state, if nothing happens before.
+    /// When durable state next needs work, if nothing happens before.
     pub(super) fn persistence_due(&self) -> Option<Time> {
         let persistence = self.persistence.as_ref()?;
         let looking = (persistence.room != Room::Enough || persistence.is_stuck)
@@ -215,13 +215,15 @@ impl Server {
         [self.broker.batch_due(), looking, reading].into_iter().flatten().min()
     }
 
-    /// Writes everything down that is to survive the end, as long as the disk allows it.
+    /// Persists everything that is to survive the end, as far as the disk allows it.
     pub(super) fn finish_persistence(&mut self, events: &mut Events) -> io::Result<()> {
         let end = self.clock.now() + PATIENCE;
         while self.persistence.is_some() && !self.broker.is_durable() {
             let now = self.clock.now();
             if now >= end {
-                warn!("Warning: the disk has not taken everything; what was acknowledged is there.");
+                warn!(
+                    "Warning: not everything could be written to disk in time; everything acknowledged was."
+                );
                 break;
             }
             self.broker.persist(now);
@@ -234,7 +236,7 @@ impl Server {
     }
 }
 
-/// Tells the operator that something is lost, or that its age is in doubt.
+/// Warns the operator that something is lost, or that its age is in doubt.
 fn warn_about(store: &Store, place: &str) {
     if let Some(aside) = store.was_set_aside() {
         let aside = Escaped(&aside.display().to_string()).to_string();

@@ -1,24 +1,24 @@
-//! What a reload does with the listeners: two configurations side by side.
+//! How a reload changes the listeners, found by comparing two configurations.
 
 use crate::settings::{Address, Listener};
 
-/// What is to be done to come from one configuration to another while clients stay connected.
+/// The steps from one configuration to another while clients stay connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Listeners of the old settings that stay, and which of the new ones takes the place of each.
+    /// Listeners of the old settings that stay, each with the new one that replaces it.
     pub kept: Vec<(usize, usize)>,
     /// Listeners of the new settings to be bound.
     pub added: Vec<usize>,
-    /// Listeners of the old settings to be closed. Who came in there stays.
+    /// Listeners of the old settings to be closed. Connections that they have accepted stay.
     pub removed: Vec<usize>,
 }
 
-/// What is told of a reload.
+/// What a reload reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// What is applied, a line each.
+    /// Changes that take effect, one line each.
     pub applied: Vec<String>,
-    /// What waits for a restart, a line each.
+    /// Changes that need a restart, one line each.
     pub waiting: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ impl Changes {
     }
 }
 
-/// Finds the listeners whose sockets stay.
+/// Finds out which listeners keep their sockets.
 pub fn plan(old: &[Listener], new: &[Listener]) -> Plan {
     let mut plan = Plan { removed: (0..old.len()).collect(), ..Plan::default() };
     for (index, listener) in new.iter().enumerate() {
@@ -41,7 +41,7 @@ pub fn plan(old: &[Listener], new: &[Listener]) -> Plan {
     plan
 }
 
-/// Whether the socket that is bound for one serves the other.
+/// Whether the bound socket of one listener can serve the other.
 fn is_same_socket(one: &Listener, other: &Listener) -> bool {
     let is_unix = matches!(one.address, Address::Unix { .. });
     one.address == other.address && (is_unix || one.interface == other.interface)

@@ -1,4 +1,4 @@
-//! What comes in: which links are read in a turn, in which order, and what becomes of the bytes.
+//! Input: which links are read in a turn, in which order, and what happens to the bytes.
 
 use log::info;
 use mio::event::Event;
@@ -12,33 +12,33 @@ use crate::base::time::Time;
 use crate::core::broker::Intake;
 use crate::core::slots::ConnectionId;
 
-/// Bytes read from one link where many have something to say, and where memory runs out.
+/// Bytes read from one link where many have input, and where memory runs out.
 const READ_BYTES_OF_MANY: usize = 16 * 1024;
 const READ_BYTES_UNDER_PRESSURE: usize = 4 * 1024;
-/// Bytes read of what a client has said that has closed its side before it was let in.
+/// Bytes read from a client that has closed its side before it was accepted.
 const READ_BYTES_AT_END: usize = 4 * 1024;
-/// So many links are many.
+/// More links with input than this are many.
 const MANY: usize = 32;
 /// How often a link is read before the silence of its peer is judged, however much is still unread. A whole packet
 /// would have been found by then; a larger one has made progress.
 pub(super) const READS_OF_SUSPECT: u8 = 64;
-/// Steps of the core that a read takes, beside those for its bytes.
+/// Steps of the core that a read takes, in addition to those for its bytes.
 const READ_STEPS: usize = 16;
 
-/// What a link may still have after a read.
+/// What may be left to read from a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
-    /// More for the core.
+    /// More bytes for the core.
     More,
     /// Nothing for now, or nothing that the core takes.
     Nothing,
-    /// Nothing any more.
+    /// Nothing: the link has ended.
     End,
 }
 
 impl Server {
-    /// Reads the links that have something to say, and those that had more than their share of an earlier turn. Tells
-    /// whether a signal has come.
+    /// Reads the links that have input, and those that had more than their share in an earlier turn. Returns whether a
+    /// signal asks the broker to end.
     pub(super) fn hear(&mut self, events: &Events, now: Time) -> bool {
         self.read_suspects(now);
         self.read_soon(now);
@@ -47,7 +47,7 @@ impl Server {
             self.read_again(self.links.again.len(), now);
             return is_signalled;
         }
-        // They have waited longer. Those that are listed in this turn have had their share of it.
+        // They have waited longer. Links that are listed in this turn have had their share of it.
         self.read_again(self.links.again.len(), now);
         self.take_events(events, now)
     }
@@ -83,7 +83,7 @@ impl Server {
         }
     }
 
-    /// So many links may have something to say in this turn.
+    /// Shares out this turn among `links` links that may have input.
     pub(super) fn share_turn(&mut self, links: usize) {
         self.is_crowded = self.broker.share_input(links);
         self.links.room = match links {
@@ -93,7 +93,7 @@ impl Server {
         };
     }
 
-    /// Reads one of many links that have something to say, if it asks for little; it is listed otherwise.
+    /// Reads one of many links that have input, if its peer asks for little; otherwise, lists it.
     fn read_in_order(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = self.links.clients.find(id) else { return };
         if link.turn == Turn::Waiting(Asked::Little) && self.broker.takes_little() {
@@ -103,7 +103,7 @@ impl Server {
         }
     }
 
-    /// Reads the links that ask for little and had no room in an earlier turn.
+    /// Reads the links of peers that ask for little, which had to wait in an earlier turn.
     fn read_soon(&mut self, now: Time) {
         for _ in 0..self.links.soon.len() {
             if !self.broker.takes_little() {
@@ -114,7 +114,7 @@ impl Server {
         }
     }
 
-    /// Reads the links that had more than their share in an earlier turn.
+    /// Reads links that had more than their share in an earlier turn.
     fn read_again(&mut self, count: usize, now: Time) {
         for _ in 0..count {
             let Some(id) = self.links.again.pop_front() else { return };
@@ -129,8 +129,8 @@ impl Server {
         }
     }
 
-    /// Reads the links of peers that seem to be silent, and tells the core of those that have nothing to say. The
-    /// poller need not have reported them: it may have more to report than fits into a turn, or have been interrupted.
+    /// Reads the links of peers that seem to be silent, and tells the core which of them have no input. The poller
+    /// need not have reported them: it may have more to report than fits into a turn, or have been interrupted.
     fn read_suspects(&mut self, now: Time) {
         for _ in 0..self.links.suspects.len().min(SUSPECTS_PER_TURN) {
             if !self.broker.takes_input() {
@@ -145,7 +145,7 @@ impl Server {
         }
     }
 
-    /// Reads one of them once. It stays on the list on which it stands.
+    /// Reads the link of such a peer once. It stays on the list that it is on.
     fn read_suspect(&mut self, id: ConnectionId, now: Time) -> Left {
         let Some(link) = self.links.clients.find(id) else { return Left::End };
         let (asked, is_listed) = match link.turn {
@@ -166,7 +166,7 @@ impl Server {
         left
     }
 
-    /// Reads one link once, if this turn takes more of what comes; else in the next one.
+    /// Reads a link once if this turn takes more input; otherwise, lists it for the next one.
     fn read(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = self.links.clients.find(id) else { return };
         let Turn::Waiting(asked) = link.turn else { return };
@@ -179,7 +179,7 @@ impl Server {
         }
     }
 
-    /// Reads one link once.
+    /// Reads a link once.
     #[inline(always)]
     fn read_once(&mut self, id: ConnectionId, asked: Asked, now: Time) -> Left {
         let Some(link) = self.links.clients.find(id) else { return Left::End };
@@ -213,8 +213,9 @@ impl Server {
         if may_have_more || link.has_ended_input() { Left::More } else { Left::Nothing }
     }
 
-    /// A link is not read because its client waits to be accepted. If the client has closed its side and sends nothing
-    /// more, it is gone, and no decision about it is needed. What else it sends waits, as it would have otherwise.
+    /// Looks for the end of a link that is not read because its client waits to be accepted. If the client has closed
+    /// its side and sends nothing more, it is gone, and no decision about it is needed. Anything else that it sends
+    /// waits, as it would have otherwise.
     fn look_for_end(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = self.links.clients.find(id) else { return };
         if link.turn != Turn::Paused || !link.is_read_closed() {
@@ -230,7 +231,7 @@ impl Server {
         match link.read(&mut self.links.buffer[..READ_BYTES_AT_END]) {
             Ok(Reading::End) | Err(_) => {}
             Ok(Reading::More(count) | Reading::Last(count)) => {
-                // A layer may say no more by this than that it is closed.
+                // The bytes may be no more than the closing message of a layer.
                 self.take_in(id, count, now);
                 let has_ended = self.links.clients.find(id).is_some_and(|link| link.has_ended_input());
                 if !has_ended || !self.broker.awaits_nothing_else(id) {
@@ -241,14 +242,14 @@ impl Server {
         self.links.dead.push_back((id, "connection closed by client".to_owned()));
     }
 
-    /// Looks again at links that have closed their side before it was their turn to be let in.
+    /// Looks again at the links that had closed their side before it was their turn to be accepted.
     pub(super) fn look_for_ends(&mut self, now: Time) {
         for id in std::mem::take(&mut self.links.leaving) {
             self.look_for_end(id, now);
         }
     }
 
-    /// Hands the bytes that were read to the core, through the layers of their link.
+    /// Passes the bytes that were read to the core, through the layers of their link.
     #[inline(always)]
     fn take_in(&mut self, id: ConnectionId, count: usize, now: Time) -> Intake {
         if self.links.clients.find(id).is_some_and(|link| link.layers.is_some()) {
@@ -278,7 +279,8 @@ impl Server {
         let is_over = outcome == Outcome::Closed;
         match outcome {
             Outcome::Open if layers.keep_much() && self.broker.may_keep_no_more(id) => {
-                // It is told, if its socket takes that now, and does not linger: what it keeps is needed.
+                // The client is told, if its socket takes that now, and the link does not linger: its memory is
+                // needed.
                 self.broker.abandon(id, "there is too little memory", now);
                 self.links.dead.push_back((id, "there is too little memory".to_owned()));
             }

@@ -1,4 +1,4 @@
-//! Listeners that change while connections stay, and what holds for those who come in by them.
+//! Reloading: listeners and access control change while connections stay.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,15 +12,15 @@ use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
 use super::plan::Plan;
 use super::socket::Socket;
 
-/// A listener that is new, before it is bound.
+/// A new listener that is not bound yet.
 struct Added {
-    /// Its place in the new settings.
+    /// Its index in the new settings.
     index: usize,
     number: usize,
     id: ListenerId,
 }
 
-/// A listener that has made way for another, and what is needed to bring it back.
+/// A listener that has made way for another, with what is needed to bring it back.
 struct Cleared {
     number: usize,
     settings: settings::Listener,
@@ -29,12 +29,12 @@ struct Cleared {
 }
 
 impl Server {
-    /// Brings the listeners from the old settings to the new ones; connections stay. The hosts of those that are new
-    /// have these addresses, in the order of the plan.
+    /// Changes the listeners from the old settings to the new ones; connections stay. `hosts` has the addresses of the
+    /// hosts of new listeners, in the order of the plan.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong. All is as it was then.
+    /// Everything that is wrong. Nothing has changed then.
     pub(super) fn reload_listeners(
         &mut self,
         plan: &Plan,
@@ -85,8 +85,8 @@ impl Server {
         Ok(reserved)
     }
 
-    /// Binds the sockets of all that is new. A listener that is to go and is in the way goes first; if anything can not
-    /// be bound all the same, it comes back.
+    /// Binds the sockets of all new listeners. A listener that is to be removed and is in the way is closed first; if
+    /// something cannot be bound all the same, it is opened again.
     fn bind_all(
         &mut self,
         plan: &Plan,
@@ -100,7 +100,7 @@ impl Server {
         for (added, host) in reserved.iter().zip(hosts) {
             let (settings, first_token) = (&new[added.index], added.number * SOCKETS_MAXIMUM);
             let mut outcome = listen(settings, host, self.poll.registry(), first_token);
-            // For any other reason it could not be bound afterwards either, and nor could the one that made way.
+            // With any other reason, closing a listener would not help, and it could not be opened again either.
             if outcome.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::AddrInUse) {
                 self.clear_way(plan, settings, &mut cleared);
                 outcome = listen(settings, host, self.poll.registry(), first_token);
@@ -113,7 +113,7 @@ impl Server {
         if errors.is_empty() {
             return Ok(bound);
         }
-        // They may be where the former ones were.
+        // The sockets that come back may need the same addresses.
         drop(bound);
         for Cleared { number, settings, host } in cleared {
             match listen(&settings, &host, self.poll.registry(), number * SOCKETS_MAXIMUM) {
@@ -128,7 +128,7 @@ impl Server {
         Err(errors)
     }
 
-    /// Closes the sockets of listeners that are to go and may keep this one from being bound.
+    /// Closes the sockets of listeners that are to be removed and may keep this one from being bound.
     fn clear_way(&mut self, plan: &Plan, settings: &settings::Listener, cleared: &mut Vec<Cleared>) {
         for &old in &plan.removed {
             let number = self.opened[old];
@@ -141,8 +141,8 @@ impl Server {
         }
     }
 
-    /// Serves those who come from now on by other settings, with the same sockets. With another name it is another
-    /// listener for them.
+    /// Applies other settings to connections accepted from now on, with the same sockets. Under another name, it is
+    /// another listener for them.
     fn change(&mut self, number: usize, id: ListenerId, settings: &settings::Listener, setup: Setup) {
         if let Some(listener) = &mut self.listeners[number] {
             self.broker.set_listener_options(id, Rc::clone(&settings.options));
@@ -162,9 +162,8 @@ impl Listener {
         self.sockets.iter().any(|socket| socket.place().port() == Some(port))
     }
 
-    /// Stops listening, so that another may where it did. Tells what to listen at if nothing comes of that: at the same
-    /// addresses, whatever the name of its host stands for by now, and at the same port, even where the system has
-    /// chosen it.
+    /// Stops listening, so that another listener can use the port. Returns what to listen at if that fails: the same
+    /// addresses, whatever the host name resolves to by now, and the same port, even if the system has chosen it.
     fn make_way(&mut self) -> (settings::Listener, Vec<SocketAddr>) {
         let mut settings = self.settings.clone();
         let host = self.sockets.iter().filter_map(|socket| socket.place().address()).collect();
@@ -178,7 +177,7 @@ impl Listener {
     }
 }
 
-/// Loads what all these listeners need.
+/// Loads the TLS and WebSocket setups of all these listeners.
 fn load_all(listeners: &[settings::Listener]) -> Result<Vec<Option<Setup>>, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let mut setups = Vec::new();

@@ -1,6 +1,6 @@
-//! Names become addresses on a thread of their own. The system may take half a minute for one name, or for ever, and
-//! the loop waits for none of them: it asks, and is woken when there is an answer. The thread is one, and starts with
-//! the first question.
+//! Resolves host names on a thread of its own. The system may take half a minute for one name, or never return, and
+//! the loop waits for none of that: it asks, and is woken when there is an answer. There is one such thread, which
+//! starts with the first question.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,40 +11,40 @@ use std::thread;
 
 use mio::Waker;
 
-/// Questions that may wait. Beyond: none is taken.
+/// The maximum number of queued questions. Beyond it, none is accepted.
 const QUESTIONS_MAXIMUM: usize = 256;
-/// Bytes of a name: what DNS allows, and the name of an interface behind it.
+/// Maximum length of a name in bytes: what DNS allows, followed by the name of an interface.
 const NAME_MAXIMUM: usize = 320;
-/// Addresses of one name that are of interest; the rest is left out.
+/// Addresses used per name; further ones are ignored.
 pub(super) const ADDRESSES_MAXIMUM: usize = 16;
 
-/// How a name is looked up. The ports of the addresses are of no interest.
+/// A function that looks up a name. The ports of the addresses are ignored.
 pub type LookUp = Box<dyn FnMut(&str) -> io::Result<Vec<SocketAddr>> + Send>;
 
-/// Which question an answer is to.
+/// Identifies a question and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
-/// A name that is asked for.
+/// A name to look up.
 type Question = (Ticket, String);
 
-/// The addresses of a name, or why there are none.
+/// The addresses of a name, or the reason why there are none.
 pub(super) type Answer = Result<Vec<SocketAddr>, String>;
 
 /// The loop's side of the thread.
 pub(super) struct Resolver {
     waker: Arc<Waker>,
-    /// Goes to the thread when that starts.
+    /// Moved to the thread when it starts.
     look_up: Option<LookUp>,
     questions: Arc<Questions>,
     answering: Sender<(Ticket, Answer)>,
     answers: Receiver<(Ticket, Answer)>,
     next: u64,
-    /// Questions that were not answered, withdrawn ones included while they may be.
+    /// The number of questions without an answer, including withdrawn ones that can still be answered.
     open: usize,
 }
 
-/// What both sides have in common.
+/// The state shared with the thread.
 #[derive(Default)]
 struct Questions {
     list: Mutex<List>,
@@ -54,7 +54,7 @@ struct Questions {
 #[derive(Default)]
 struct List {
     waiting: VecDeque<Question>,
-    /// Nothing is asked any more.
+    /// Whether no more questions will come.
     is_over: bool,
 }
 
@@ -80,14 +80,14 @@ impl Questions {
 }
 
 impl Resolver {
-    /// One that wakes the loop after each answer.
+    /// A resolver that wakes the loop after each answer.
     pub(super) fn new(waker: Arc<Waker>) -> Self {
         let (answering, answers) = channel();
         let questions = Arc::new(Questions::default());
         Self { waker, look_up: Some(Box::new(look_up)), questions, answering, answers, next: 0, open: 0 }
     }
 
-    /// Looks names up otherwise, if none has been looked up yet.
+    /// Replaces the lookup function, if the thread has not started yet.
     pub(super) fn look_up_by(&mut self, look_up: LookUp) {
         if let Some(former) = &mut self.look_up {
             *former = look_up;
@@ -103,7 +103,7 @@ impl Resolver {
         self.put(name, VecDeque::push_back)
     }
 
-    /// The same before all others that wait, because an operator waits for it.
+    /// Asks before all queued questions, because an operator waits for the answer.
     ///
     /// # Errors
     ///
@@ -117,10 +117,10 @@ impl Resolver {
         if name.len() > NAME_MAXIMUM {
             return Err(format!("a name has at most {NAME_MAXIMUM} bytes"));
         }
-        self.start().map_err(|why| format!("no thread to look names up: {why}"))?;
+        self.start().map_err(|why| format!("unable to start the thread that looks up names: {why}"))?;
         let mut list = self.questions.lock();
         if list.waiting.len() >= QUESTIONS_MAXIMUM {
-            return Err("too many names are looked up".to_owned());
+            return Err("too many names are being looked up".to_owned());
         }
         let ticket = Ticket(self.next);
         self.next += 1;
@@ -131,7 +131,7 @@ impl Resolver {
         Ok(ticket)
     }
 
-    /// An answer is of no more interest.
+    /// Withdraws a question whose answer is no longer needed.
     pub(super) fn withdraw(&mut self, ticket: Ticket) {
         let mut list = self.questions.lock();
         let before = list.waiting.len();
@@ -139,7 +139,7 @@ impl Resolver {
         self.open -= before - list.waiting.len();
     }
 
-    /// Whether an answer is awaited.
+    /// Whether an answer is expected.
     #[inline]
     pub(super) const fn is_asked(&self) -> bool {
         self.open > 0
@@ -156,7 +156,7 @@ impl Resolver {
         let Some(mut look_up) = self.look_up.take() else { return Ok(()) };
         let (questions, answering) = (Arc::clone(&self.questions), self.answering.clone());
         let waker = Arc::clone(&self.waker);
-        // It is not waited for at the end: it may not come back.
+        // Nothing joins it at the end: a lookup may never return.
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             while let Some((ticket, name)) = questions.next() {
                 let answer = look_up(&name).map_err(|why| why.to_string()).and_then(in_order);
@@ -178,17 +178,17 @@ impl Drop for Resolver {
     }
 }
 
-/// The addresses of a name as the system tells them; this may take long.
+/// The addresses of a name as the system resolves them; this may take long.
 pub(super) fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
     (name, 0).to_socket_addrs().map(Iterator::collect)
 }
 
-/// The address that a text is, rather than a name that has to be looked up.
+/// Parses a host that is an address and needs no lookup.
 pub(super) fn address_of(host: &str) -> Option<SocketAddr> {
     host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0))
 }
 
-/// Each address once, in their order, and not too many.
+/// Removes duplicates, keeps the order, and limits the number of addresses.
 fn in_order(found: Vec<SocketAddr>) -> Answer {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in found {
@@ -248,9 +248,9 @@ mod tests {
         assert_eq!(wait(&resolver).1, Err("no server answers".to_owned()));
     }
 
-    /// The thread is held up by a first name while others wait.
+    /// The thread is blocked by a first name while others wait.
     #[test]
-    fn an_operator_waits_for_one_name_and_not_for_those_that_stand_there() {
+    fn a_question_of_an_operator_passes_queued_ones() {
         let (held, goes_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
         let (hold, go_on) = (Arc::clone(&held), Arc::clone(&goes_on));
         let mut resolver = resolver(Box::new(move |name| {

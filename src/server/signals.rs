@@ -1,5 +1,5 @@
-//! Signals, as events of the poller. They count from the start of the process on: a signal that comes before there is a
-//! loop is remembered until there is one.
+//! Signals, as events of the poller. They count from the start of the process: a signal that comes before the loop
+//! runs is remembered until it does.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) enum Signal {
     End,
     /// Read the configuration anew (SIGHUP).
     Reload,
-    /// Write down what is kept (SIGUSR1).
+    /// Write unsaved state to disk (SIGUSR1).
     Save,
     /// Write the subscriptions to the log (SIGUSR2).
     ListSubscriptions,
@@ -25,19 +25,19 @@ pub(super) enum Signal {
     ReopenLogs,
 }
 
-/// The signals that the broker knows.
+/// Receives the signals that the broker handles.
 pub struct Signals {
     source: Source,
-    /// Whether one has come that says to end.
+    /// Whether a signal has asked the broker to end.
     is_over: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Remembers signals from now on, including those that were blocked by the process that started this one.
+    /// Remembers signals from now on, including those that the parent process had blocked.
     ///
     /// # Errors
     ///
-    /// The system does not let a process have them.
+    /// The system does not let the process receive them.
     pub fn begin() -> io::Result<Self> {
         let source = Source::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, libc::SIGRTMIN()])?;
         let is_over = Arc::new(AtomicBool::new(false));
@@ -48,17 +48,17 @@ impl Signals {
         Ok(Self { source, is_over })
     }
 
-    /// Makes an event of each, of those that have come already, too.
+    /// Registers for an event with each signal, including those that have already come.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.source, token, Interest::READABLE)
     }
 
-    /// Whether one has come that says to end.
+    /// Whether a signal has asked the broker to end.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// What came since the last time. A signal that came twice may count once.
+    /// The signals that have come since the last call. A signal that came twice may be returned once.
     pub(super) fn take(&mut self) -> Vec<Signal> {
         self.source
             .pending()

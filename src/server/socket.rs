@@ -1,4 +1,4 @@
-//! Listening sockets: bound as the operator says, and accepted from without spinning.
+//! Listening sockets: bound as the operator demands, and accepted from without spinning.
 
 use std::fmt;
 use std::fs;
@@ -19,17 +19,17 @@ use crate::settings::{self, Address, Family};
 use super::resolver::look_up;
 use super::stream::Stream;
 
-/// How long accepting rests when the process or the system is out of descriptors or memory. The peers wait in
-/// the backlog meanwhile, and nothing spins. The limit of descriptors is the service manager's to raise
-/// (`LimitNOFILE=`), or the shell's; a dependency for that one call at the start would be the larger cost.
+/// How long accepting pauses when the process or the system is out of descriptors or memory. Peers wait in the backlog
+/// during that time, and nothing spins. It is up to the service manager (`LimitNOFILE=`) or the shell to raise the
+/// limit of descriptors; a dependency for that one call at the start would cost more.
 const REST: Duration = Duration::from_milliseconds(500);
 /// How often running out of descriptors is logged.
 const WARNING_INTERVAL: Duration = Duration::from_seconds(60);
 
-/// Who may connect to a socket in the file system: its owner and his group.
+/// The file mode of a Unix socket: its owner and its group may connect.
 const UNIX_MODE: u32 = 0o660;
 
-/// A listening socket; edge-triggered, so it remembers whether connections may be waiting.
+/// A listening socket. It is edge-triggered, so it remembers whether connections may be waiting.
 #[derive(Debug)]
 pub(super) struct Socket {
     bound: Bound,
@@ -54,22 +54,22 @@ impl Socket {
         Ok(Self { bound, is_ready: false, rests_until: Time::ZERO, warned: None })
     }
 
-    /// Where it listens, for the log.
+    /// The place where it listens, for the log.
     pub(super) const fn place(&self) -> &Bound {
         &self.bound
     }
 
-    /// The poller says that connections wait.
+    /// Notes that the poller has reported waiting connections.
     pub(super) const fn ready(&mut self) {
         self.is_ready = true;
     }
 
-    /// When accepting goes on: at once, after a rest, or not before the poller speaks.
+    /// When to accept next: at once, after a pause, or (`None`) not before the poller reports connections.
     pub(super) fn due(&self, now: Time) -> Option<Time> {
         self.is_ready.then(|| self.rests_until.max(now))
     }
 
-    /// Accepts one connection. `None` when none waits, or while accepting rests.
+    /// Accepts one connection. `None` if none waits, or while accepting pauses.
     pub(super) fn accept(&mut self, now: Time) -> Option<(Stream, Peer)> {
         while self.is_ready && now >= self.rests_until {
             match self.bound.accept() {
@@ -103,7 +103,7 @@ impl fmt::Display for Bound {
 }
 
 impl Bound {
-    /// The address that it is bound to, if it is one of the network.
+    /// The address that it is bound to; `None` for a Unix socket.
     #[cfg(feature = "system")]
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -112,7 +112,7 @@ impl Bound {
         }
     }
 
-    /// The port that clients connect to, if there is one.
+    /// The port that clients connect to; `None` for a Unix socket.
     pub(super) const fn port(&self) -> Option<u16> {
         match self {
             Self::Internet { port, .. } => Some(*port),
@@ -124,7 +124,7 @@ impl Bound {
         match self {
             Self::Internet { socket, .. } => {
                 let (stream, address) = socket.accept()?;
-                // A socket of IPv6 may be one of IPv4 as well, and shows its clients in disguise.
+                // An IPv6 socket may serve IPv4 as well, and shows those clients with mapped addresses.
                 let address = match address.ip().to_canonical() {
                     IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
                     IpAddr::V6(_) => address,
@@ -142,13 +142,13 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         if let Self::Unix { path, .. } = self {
-            // If it is left behind, the next start finds that nobody answers.
+            // If that fails, the next start finds that nothing answers there.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// The addresses of a listener's host, if it has one. This may take long, so it is only for the start.
+/// Looks up the addresses of a listener's host, if it has one. This may take long, so it is only for the start.
 pub(super) fn look_up_host(listener: &settings::Listener) -> io::Result<Vec<SocketAddr>> {
     match &listener.address {
         Address::Internet { host: Some(host), .. } => look_up(host),
@@ -158,7 +158,7 @@ pub(super) fn look_up_host(listener: &settings::Listener) -> io::Result<Vec<Sock
     }
 }
 
-/// Binds all sockets of a listener, whose host, if it has one, has these addresses. Nothing is waited for.
+/// Binds all sockets of a listener. `host` has the addresses of its host, if it has one. Nothing blocks here.
 pub(super) fn bind(listener: &settings::Listener, host: &[SocketAddr]) -> io::Result<Vec<Bound>> {
     let interface = listener.interface.as_deref();
     match &listener.address {
@@ -171,31 +171,31 @@ pub(super) fn bind(listener: &settings::Listener, host: &[SocketAddr]) -> io::Re
     }
 }
 
-/// Both loopback addresses; on port 0 the system chooses, for both the same. Without IPv6 on this machine that half
-/// is left out.
+/// Binds both loopback addresses. With port 0, the system chooses one port for both. On a machine without IPv6, only
+/// IPv4 is bound.
 fn bind_loopback(port: u16) -> io::Result<Vec<Bound>> {
     let first = bind_internet(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), None)?;
     let port = first.port().unwrap_or(port);
     match bind_internet(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), None) {
         Ok(second) => Ok(vec![first, second]),
         Err(error) if tells_of_the_machine(&error) => {
-            warn!("No IPv6 loopback here: {error}.");
+            warn!("No IPv6 loopback on this machine: {error}.");
             Ok(vec![first])
         }
         Err(error) => Err(error),
     }
 }
 
-/// Whether an address can not be bound because this machine has no such addresses, rather than because others have the
-/// port or descriptors have run out.
+/// Whether an address cannot be bound because this machine has no such address, rather than because the port is in use
+/// or descriptors have run out.
 fn tells_of_the_machine(error: &io::Error) -> bool {
-    /// Of the system and of the process; on Linux they are the same for every kind of processor.
+    /// The limits of the system and of the process; on Linux, these numbers are the same on every architecture.
     const OUT_OF_DESCRIPTORS: [i32; 2] = [23, 24];
     let is_out = error.raw_os_error().is_some_and(|number| OUT_OF_DESCRIPTORS.contains(&number));
     !is_out && error.kind() != io::ErrorKind::AddrInUse
 }
 
-/// All addresses of the machine. One socket of IPv6 serves both families, unless the system parts them.
+/// Binds all addresses of the machine. One IPv6 socket serves both families, unless the system separates them.
 fn bind_all(port: u16, family: Family, interface: Option<&str>) -> io::Result<Vec<Bound>> {
     let v4 = |port| bind_internet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), interface);
     match family {
@@ -223,7 +223,7 @@ fn bind_all(port: u16, family: Family, interface: Option<&str>) -> io::Result<Ve
     }
 }
 
-/// The addresses of a host, as far as they are of this family.
+/// Binds the addresses of a host that belong to this family.
 fn bind_host(
     name: &str,
     host: &[SocketAddr],
@@ -251,7 +251,7 @@ fn bind_host(
         if let Some(port) = bound.first().and_then(Bound::port) {
             address.set_port(port);
         }
-        // Who names the address of all of IPv6 does not mean IPv4.
+        // With the unspecified IPv6 address, the operator does not mean IPv4.
         let is_v6_only = cfg!(feature = "system") && address.is_ipv6() && address.ip().is_unspecified();
         bound.push(announce(open(address, interface, is_v6_only)?)?);
     }
@@ -271,21 +271,21 @@ fn announce(socket: TcpListener) -> io::Result<Bound> {
     Ok(Bound::Internet { socket, port })
 }
 
-/// Lets the sockets that `socket` accepts send at once, which they have from it: one write a turn is all there is to
-/// send, so nothing is gained by waiting for more. Told once, it costs no system call for each connection.
+/// Sets TCP_NODELAY for the sockets that `socket` accepts, which inherit it. The broker writes everything in one write
+/// a turn, so nothing is gained by waiting for more. Set here, it costs no system call for each connection.
 fn without_delay(socket: TcpListener) -> io::Result<TcpListener> {
-    // Only streams have a name for the option, and it is the same descriptor.
+    // Only streams have a method for this option, and it is the same descriptor.
     let stream = std::net::TcpStream::from(OwnedFd::from(socket));
     stream.set_nodelay(true)?;
     Ok(TcpListener::from_std(OwnedFd::from(stream).into()))
 }
 
-/// A socket that listens, with options that must be set before it is bound.
+/// Opens a listening socket, with options that must be set before it is bound.
 #[cfg(feature = "system")]
 fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
     use socket2::{Domain, Socket, Type};
-    /// As many as the system allows. A peer that finds the backlog full tries again a second later, and when power
-    /// comes back thousands connect at once.
+    /// As many as the system allows. A peer that finds the backlog full tries again a second later, and after a power
+    /// failure thousands connect at once.
     const BACKLOG: i32 = i32::MAX;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;
@@ -301,23 +301,23 @@ fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::R
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// A socket that listens; its backlog holds 128 peers.
+/// Opens a listening socket; its backlog holds 128 peers.
 #[cfg(not(feature = "system"))]
 fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::Result<TcpListener> {
     if interface.is_some() || is_v6_only {
         return Err(io::Error::other(
-            "this binary was built without bind_interface and sockets of IPv6 alone (feature `system`)",
+            "this binary was built without bind_interface and IPv6-only sockets (feature `system`)",
         ));
     }
     TcpListener::bind(address)
 }
 
-/// A socket in the file system. One that is left from a broker that is gone makes room, one that somebody answers
-/// at does not. It appears under its name when its mode is right, and not before.
+/// Binds a Unix socket. A socket left by a broker that is gone is replaced, one that answers is not. It appears under
+/// its name only once its file mode is right.
 fn bind_unix(path: &Path) -> io::Result<Bound> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(io::Error::other("there is a file of this name that is no socket"));
+            return Err(io::Error::other("there is a file of this name that is not a socket"));
         }
         Ok(_) if is_answered(path) => return Err(io::ErrorKind::AddrInUse.into()),
         Ok(_) => {}
@@ -336,7 +336,7 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     let outcome = fs::set_permissions(&interim, fs::Permissions::from_mode(UNIX_MODE))
         .and_then(|()| fs::rename(&interim, path));
     if let Err(error) = outcome {
-        // It is of no use to anybody.
+        // The file is useless without its socket.
         let _ = fs::remove_file(&interim);
         return Err(error);
     }
@@ -344,8 +344,7 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     Ok(Bound::Unix { socket, path: path.to_owned() })
 }
 
-/// Whether somebody listens at a socket in the file system. It is not waited for: where very many wait already,
-/// somebody does.
+/// Whether something listens at a Unix socket. It does not block: a full backlog counts as an answer.
 fn is_answered(path: &Path) -> bool {
     match UnixStream::connect(path) {
         Ok(_) => true,
@@ -371,7 +370,7 @@ mod tests {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port().unwrap()));
         let allowed = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         let count = allowed.trim().parse::<usize>().unwrap().min(1000);
-        // One that finds no place never finds one, since none is accepted.
+        // A connection that finds no room never finds any, since none is accepted.
         let patience = std::time::Duration::from_secs(20);
         let connect = |_| std::net::TcpStream::connect_timeout(&address, patience).ok();
         let waiting: Vec<_> = (0..count).map_while(connect).collect();
@@ -450,7 +449,7 @@ mod tests {
         assert!(tells_of_the_machine(&io::ErrorKind::AddrNotAvailable.into()));
     }
 
-    /// The one that listens accepts no connection, and no more can wait there.
+    /// The listener accepts no connection, and its backlog is full.
     #[test]
     #[cfg(feature = "system")]
     fn a_socket_at_which_many_wait_is_not_waited_for() {

@@ -1,4 +1,4 @@
-//! A stream of bytes to one peer, by a socket of either kind.
+//! A stream of bytes to one peer, over a TCP or a Unix socket.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -17,7 +17,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Tells the peer that nothing more comes, or takes nothing more, or both.
+    /// Closes one direction of the stream, or both.
     pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(how),
@@ -53,7 +53,7 @@ impl Write for Stream {
         }
     }
 
-    /// Nothing is held back here.
+    /// Nothing is buffered here.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,38 +1,38 @@
-//! Memory that was freed goes back to the system after a peak.
+//! Returns freed memory to the system after a peak.
 //!
-//! The allocator of glibc keeps what lies between blocks that are in use until it is told to give it back. It gives
-//! back all at once then, and what allocates meanwhile waits for its lock: so a thread for it would not help. With
-//! glibc 2.36 that takes 0.1 ms of processor time for each MiB of free pages, 100 ms for a GiB, and half a microsecond
-//! for each hole of a page or more, whether or not it was given back before. So little is given back at a time, while
-//! memory is being freed. A million retained messages of 900 bytes, deleted one by one, were given back in 30 trims of
-//! 2.7 ms each, the longest of 10, and a client beside that waited no longer for answers than without. Where one block
-//! in eight stays, a GiB comes to have 130,000 holes, and a trim that walks them all takes 60 ms. That is why trims
-//! that take long come seldom.
+//! The allocator of glibc keeps free memory between blocks that are in use until it is told to give it back. It then
+//! gives back everything at once, and any thread that allocates waits for its lock, so a separate thread would not
+//! help. With glibc 2.36 that takes 0.1 ms of processor time for each MiB of free pages, 100 ms for a GiB, and half a
+//! microsecond for each hole of a page or more, whether or not it was given back before. So little is given back at a
+//! time, while memory is being freed. A million retained messages of 900 bytes, deleted one by one, were given back in
+//! 30 trims of 2.7 ms each, the longest taking 10 ms, and another client waited no longer for its answers than without
+//! them. Where one block in eight stays, a GiB comes to have 130,000 holes, and a trim that walks them all takes 60
+//! ms. That is why long trims are rare.
 
 use crate::base::time::{Duration, Time};
 
 const MIB: usize = 1024 * 1024;
-/// Freed bytes that go back at a time.
+/// Freed bytes that are given back at a time.
 const STEP: usize = 4 * MIB;
-/// Freed bytes that are worth a system call once they have been free for a while.
+/// Freed bytes that are worth a system call once they have been free for [`PAUSE`].
 const LEAST: usize = MIB / 4;
-/// That while.
+/// How long freed memory that is less than a step stays before it is given back.
 const PAUSE: Duration = Duration::from_milliseconds(1_000);
-/// A pause is so many times as long as the last trim took.
+/// A pause is at least this many times as long as the last trim took.
 const PAUSES: u64 = 100;
 
-/// Knows when to give back memory, by the bytes that the broker counts.
+/// Decides when to give back memory, by the bytes that the broker counts.
 #[derive(Debug)]
 pub(super) struct Trim {
-    /// What gives back all that is free.
+    /// Gives back all free memory.
     all: fn(),
-    /// The most that was held since the last trim.
+    /// The most bytes that were in use since the last trim.
     most: usize,
     /// Freed bytes after which the next trim is due at once.
     step: usize,
-    /// If so much is held again, the last trim was in vain.
+    /// If this many bytes are in use again, the last trim was in vain.
     vain: usize,
-    /// When what is less than a step goes back.
+    /// When freed memory that is less than a step is given back.
     due: Option<Time>,
     pause: Duration,
 }
@@ -45,12 +45,12 @@ impl Default for Trim {
 }
 
 impl Trim {
-    /// Says what gives back all that is free.
+    /// Sets the function that gives back all free memory.
     pub(super) const fn by(&mut self, all: fn()) {
         self.all = all;
     }
 
-    /// Whether to give memory back now, with so much of it held.
+    /// Whether to give memory back now, with `held` bytes in use.
     #[inline]
     pub(super) fn is_due(&mut self, held: usize, now: Time) -> bool {
         if held >= self.vain {
@@ -66,13 +66,13 @@ impl Trim {
         freed >= self.step || due <= now
     }
 
-    /// Gives it back.
+    /// Gives back all free memory.
     pub(super) fn act(&self) {
         (self.all)();
     }
 
-    /// It was given back, which took so long. A step is twice as large if that was long for what was free: then many
-    /// holes lie between blocks in use, and all of them are walked each time.
+    /// Adapts to the last trim, which took so long. The step is doubled if that was long for what was free: then many
+    /// holes lie between blocks in use, and each trim walks all of them.
     pub(super) fn done(&mut self, held: usize, took: Duration) {
         let freed = self.most - held;
         if freed < self.step {
@@ -84,7 +84,7 @@ impl Trim {
         self.pause = PAUSE.max(Duration::from_milliseconds(took.milliseconds() * PAUSES));
     }
 
-    /// When to look again, though nothing happens.
+    /// When to check again if nothing happens.
     pub(super) const fn due(&self) -> Option<Time> {
         self.due
     }
@@ -97,7 +97,8 @@ mod tests {
     const SECOND: Duration = Duration::from_milliseconds(1_000);
     const QUICKLY: Duration = Duration::ZERO;
 
-    /// Lets what is held change from one to the other, a little at a time, and returns how much was free at each trim.
+    /// Changes the bytes in use from one value to the other, a little at a time. Returns how much was free at each
+    /// trim.
     fn fall(trim: &mut Trim, from: usize, to: usize, took: impl Fn(usize) -> Duration) -> Vec<usize> {
         let mut trims = Vec::new();
         let mut free = 0;
@@ -125,7 +126,7 @@ mod tests {
 
     /// Each trim takes longer, as there are more holes to walk.
     #[test]
-    fn what_is_dear_is_done_seldom() {
+    fn expensive_trims_are_rare() {
         let mut trim = Trim::default();
         trim.is_due(1_024 * MIB, Time::ZERO);
         let walked = std::cell::Cell::new(0);

@@ -1,4 +1,4 @@
-//! What stands in for durable state in a build that has none: nothing is kept, and nothing waits for that.
+//! Stands in for durable state in a build without it: nothing is persisted, and nothing waits for that.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use mio::Events;
 use super::Server;
 use crate::base::time::Time;
 
-/// No way to the disk.
+/// No connection to a storage thread.
 pub(super) enum StorageLink {}
 
 #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "the feature does something here")]

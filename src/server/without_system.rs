@@ -1,5 +1,5 @@
-//! A server that no signal reaches: each does what the system does by itself, and most end the process at once. So it
-//! never reads its configuration anew.
+//! A server that handles no signals: each has its default effect, and most end the process at once. So the
+//! configuration is never read again.
 
 use std::io;
 
@@ -7,11 +7,11 @@ use mio::{Registry, Token};
 
 use super::Server;
 
-/// Nothing that could come.
+/// Receives nothing.
 pub struct Signals;
 
 impl Signals {
-    /// Nothing is remembered.
+    /// Remembers nothing.
     ///
     /// # Errors
     ///
@@ -25,7 +25,7 @@ impl Signals {
         Ok(())
     }
 
-    /// Never.
+    /// Always false.
     pub const fn is_over(&self) -> bool {
         false
     }

@@ -1,20 +1,19 @@
-//! What stands in for TLS in a binary that was built without it: a listener that asks for it is refused, so there is
-//! never a layer.
+//! Stands in for TLS in a build without it: a listener that asks for TLS is refused, so there is never a layer.
 
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
 use crate::settings::{ConfigError, Listener, Trust};
 
-/// What a listener speaks TLS with. There is none.
+/// The TLS setup of a listener. There is none.
 #[derive(Clone, Debug)]
 pub enum Setup {}
 
-/// What connections to other servers are made with. There is nothing.
+/// The TLS setup of connections to other servers. There is none.
 #[derive(Clone, Debug)]
 pub enum ClientSetup {}
 
-/// What the peer's bytes led to.
+/// The result of receiving bytes from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(dead_code, reason = "nothing makes one")]
 pub(super) enum Outcome {
@@ -30,7 +29,7 @@ pub(super) enum Layer {}
 ///
 /// # Errors
 ///
-/// If the listener asks for it.
+/// If the listener asks for TLS.
 pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
     match listener.tls {
         None => Ok(None),
@@ -47,7 +46,7 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
 ///
 /// Always.
 pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<ConfigError>> {
-    let what = "TLS is what this binary was built without (feature `tls`)";
+    let what = "this binary was built without TLS (feature `tls`)";
     Err(vec![ConfigError::new(&*trust.place, what)])
 }
 

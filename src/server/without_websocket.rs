@@ -1,18 +1,18 @@
-//! What stands in for WebSocket in a binary that was built without it: a listener that asks for it is refused, so
-//! there is never a connection of it.
+//! Stands in for WebSocket in a build without it: a listener that asks for it is refused, so there is never such a
+//! connection.
 
 use std::io::IoSlice;
 
 use crate::settings::{ConfigError, Listener, Protocol};
 
-/// What a listener opens its WebSocket connections with. There is none.
+/// The WebSocket setup of a listener. There is none.
 #[derive(Clone, Debug)]
 pub(super) enum Setup {}
 
-/// One connection. There is none.
+/// The WebSocket layer of one connection. There is none.
 pub(super) enum WebSocket {}
 
-/// What came of bytes from the socket.
+/// The result of receiving bytes from the socket.
 pub(super) struct Received {
     pub(super) length: usize,
     pub(super) outcome: Outcome,
@@ -31,7 +31,7 @@ pub(super) fn set_up(listener: &Listener) -> Result<Option<Setup>, ConfigError> 
     match listener.protocol {
         Protocol::Mqtt => Ok(None),
         Protocol::WebSocket { .. } => {
-            let what = "protocol websockets is what this binary was built without (feature `websocket`)";
+            let what = "this binary was built without WebSocket (feature `websocket`)";
             Err(ConfigError::new(&*listener.place, what))
         }
     }
@@ -43,7 +43,7 @@ pub(super) fn open(setup: &Setup) -> WebSocket {
 
 /// Refuses WebSocket to other servers.
 pub(super) fn request(_host: &str, _port: u16, _path: &str) -> Result<WebSocket, String> {
-    Err("WebSocket is what this binary was built without (feature `websocket`)".to_owned())
+    Err("this binary was built without WebSocket (feature `websocket`)".to_owned())
 }
 
 impl WebSocket {

@@ -1,4 +1,4 @@
-//! What goes out: which links are written in a turn, in which order, and which of them are closed.
+//! Output: which links are written in a turn, in which order, and which of them are closed.
 
 use std::io;
 
@@ -6,14 +6,15 @@ use super::Server;
 use crate::base::time::Time;
 use crate::core::slots::ConnectionId;
 
-/// Connections that are written in a turn, beside those that are answered, and bytes after which no other is begun.
+/// Connections written in a turn, in addition to those that are answered, and the bytes after which no other is
+/// started.
 const WRITES_PER_TURN: usize = 256;
 const WRITTEN_BYTES_PER_TURN: u64 = 4 * 1024 * 1024;
 /// Links that are closed in a turn.
 const REAPED_PER_TURN: usize = 256;
 
 impl Server {
-    /// The socket of a link takes bytes again.
+    /// Handles that the socket of a link takes bytes again.
     pub(super) fn writable(&mut self, id: ConnectionId) {
         if self.broker.has_output(id) {
             self.broker.writable(id);
@@ -24,7 +25,7 @@ impl Server {
         }
     }
 
-    /// Writes to connections that were read in this turn, so that an answer does not wait for deliveries to others.
+    /// Writes to connections that were read in this turn, so that their answers do not wait for deliveries to others.
     pub(super) fn answer(&mut self, now: Time) {
         let mut answered = std::mem::take(&mut self.links.answered);
         for id in answered.drain(..) {
@@ -54,7 +55,7 @@ impl Server {
         }
     }
 
-    /// Writes what a connection is to get.
+    /// Writes the output of a connection.
     #[inline(always)]
     pub(super) fn write_one(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = self.links.clients.find(id) else { return };
@@ -72,7 +73,8 @@ impl Server {
         }
     }
 
-    /// Nothing can be written to a link any more. It is read to its end, since what the peer has said before counts.
+    /// Handles that nothing can be written to a link any longer. It is read to its end, since what the peer has sent
+    /// before counts.
     fn lose_output(&mut self, id: ConnectionId, error: &io::Error, now: Time) {
         if let Some(link) = self.links.clients.find(id) {
             link.lose_output(error);
@@ -81,8 +83,8 @@ impl Server {
         self.links.list(id);
     }
 
-    /// Brings out what the layers of a link have to say. Once everything is written on a link that closes, the peer is
-    /// told that nothing more comes.
+    /// Flushes the layers of a link. Once everything is written on a link that is closing, the peer is told that
+    /// nothing more comes.
     pub(super) fn finish(&mut self, id: ConnectionId, now: Time) {
         let Some(link) = self.links.clients.find(id).filter(|link| link.lost().is_none()) else { return };
         let is_written = !self.broker.has_output(id);
@@ -91,7 +93,7 @@ impl Server {
         }
     }
 
-    /// Lets go of closed links, as many as the turn has time for. Their slots are free from the next turn on.
+    /// Removes closed links, as many as the turn has time for. Their slots are free from the next turn on.
     pub(super) fn reap(&mut self, now: Time) {
         for _ in 0..REAPED_PER_TURN {
             if !self.broker.takes_ends() {
@@ -101,7 +103,7 @@ impl Server {
             let Some(mut link) = self.links.clients.remove(id) else { continue };
             if let Some(layers) = &mut link.layers {
                 layers.close();
-                // A client that has left does not miss it.
+                // A client that has gone does not need it.
                 let _ = layers.flush(&mut link.stream);
             }
             let listener = link.listener;

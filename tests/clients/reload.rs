@@ -207,7 +207,7 @@ fn the_other_signals_are_answered_in_the_log() {
         client.subscribe("b/#", QoS::AtMostOnce).await;
         client.subscribe("a/+", QoS::AtMostOnce).await;
         server.signal("USR1");
-        server.wait_for_line("There is nothing to be saved: sessions and messages live in memory alone.");
+        server.wait_for_line("There is nothing to save: sessions and messages are kept in memory only.");
         server.signal("USR2");
         server.wait_for_line(": 1 at b/#");
         assert_eq!(server.lines_with(": 1 at a/+").len(), 1);

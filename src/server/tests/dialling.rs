@@ -13,10 +13,10 @@ use crate::server::dial::{Failure, Report};
 use crate::server::tls::{ClientSetup, load_client};
 use crate::settings::Trust;
 
-/// What a packet may have.
+/// The longest packet, in bytes.
 const PACKET_MAXIMUM: usize = 1_000_000;
 
-/// A name that stands for two addresses, at the first of which no broker listens.
+/// A name that resolves to two addresses; no broker listens at the first.
 const NAME: &str = "localhost";
 const DEAD: [u8; 4] = [127, 0, 0, 2];
 const ALIVE: [u8; 4] = [127, 0, 0, 1];
@@ -35,7 +35,7 @@ fn trust(files: &Files) -> ClientSetup {
     load_client(&Trust { place: "test.conf:1".to_owned(), authorities, authorities_directory: None }).unwrap()
 }
 
-/// A server that dials, which needs no listener for that but has one, with names that stand for these addresses.
+/// A server that dials, with a resolver that returns these addresses. It needs no listener for that, but has one.
 fn dialler(addresses: &'static [[u8; 4]]) -> Running {
     let files = Authority::new().issue("server", "/CN=localhost");
     let running = Running::start(None, make(&files, |listener| listener.tls = None));
@@ -45,7 +45,7 @@ fn dialler(addresses: &'static [[u8; 4]]) -> Running {
     running
 }
 
-/// Who has dialled, and waits for what comes of it.
+/// A caller that has dialled and waits for reports.
 struct Caller<'a> {
     running: &'a Running,
     id: CallId,
@@ -58,7 +58,7 @@ impl<'a> Caller<'a> {
         Self { running, id, received: Vec::new() }
     }
 
-    /// Waits for what has come of it.
+    /// Waits for the next report.
     fn report(&self) -> Report {
         loop {
             if let Some((id, report)) = self.running.order(Server::next_report) {
@@ -68,7 +68,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// The reasons for which nothing has come of it.
+    /// Waits for the reasons of a failure.
     fn failures(&self) -> Vec<Failure> {
         match self.report() {
             Report::Failed(failures) => failures,
@@ -86,7 +86,7 @@ impl<'a> Caller<'a> {
         self.received.extend(bytes);
     }
 
-    /// Sends a packet, and receives meanwhile.
+    /// Sends a packet, and receives at the same time.
     fn send(&mut self, packet: &Packet<'_>, version: ProtocolVersion) {
         let mut bytes = Vec::new();
         packet.encode(version, &mut bytes);
@@ -106,7 +106,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Waits for a packet, and looks at it.
+    /// Waits for a packet, and inspects it.
     fn expect<R>(&mut self, version: ProtocolVersion, look: impl FnOnce(Packet<'_>) -> R) -> R {
         loop {
             if let Ok(Status::Complete(packet)) = cut(&self.received, PACKET_MAXIMUM) {
@@ -123,7 +123,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Speaks MQTT: has a message come back that is larger than any buffer on its way.
+    /// Speaks MQTT: receives a message of its own that is larger than any buffer on its way.
     fn speak(&mut self, version: ProtocolVersion) {
         let connect = Connect {
             version,
@@ -213,7 +213,7 @@ fn a_broker_is_a_client_of_another_through_every_layer() {
 }
 
 #[test]
-fn an_address_where_nothing_is_said_is_given_up() {
+fn a_silent_address_is_given_up() {
     let files = Authority::new().issue("server", "/CN=localhost");
     let other = Running::start(
         None,
@@ -245,19 +245,22 @@ fn every_address_has_its_reason() {
     let foreign = trust(&stranger.issue("server", "/CN=localhost"));
     let (dead, alive) = (at(DEAD, other.port).to_string(), at(ALIVE, other.port).to_string());
     let cases = [
-        (Destination { tls: Some(foreign), ..to(other.port) }, "was issued by nobody of cafile or capath"),
+        (
+            Destination { tls: Some(foreign), ..to(other.port) },
+            "was not issued by an authority in cafile or capath",
+        ),
         (
             Destination { tls: Some(trust(&files)), host: "other.example".to_owned(), ..to(other.port) },
-            "is for another name than the one that was asked for",
+            "is for a different name",
         ),
         (
             Destination { tls: Some(trust(&files)), websocket: Some("/".to_owned()), ..to(other.port) },
-            // MQTT is spoken there, in which such a request is no packet.
+            // The server speaks plain MQTT there, in which such a request is no packet.
             "connection closed by the server",
         ),
         (
             Destination { websocket: Some("/ ".to_owned()), ..to(other.port) },
-            "host and path can not stand in a request of HTTP",
+            "the host or the path cannot be part of an HTTP request",
         ),
     ];
     for (destination, expected) in cases {
@@ -302,9 +305,9 @@ fn connections_come_from_where_they_should() {
     assert!(caller.order(|server| server.links.calls.is_empty()));
 }
 
-/// The server has said why it closes and is gone when more is sent to it.
+/// The server has given a reason for closing, and is gone when more is sent to it.
 #[test]
-fn what_a_server_has_said_counts_when_it_takes_nothing_any_more() {
+fn the_last_packet_of_a_server_counts_when_it_takes_nothing_more() {
     const FAREWELL: [u8; 3] = [0xE0, 1, 0x8B];
     let listener = TcpListener::bind(at(ALIVE, 0)).unwrap();
     let caller = dialler(&[ALIVE]);
@@ -327,7 +330,7 @@ fn what_a_server_has_said_counts_when_it_takes_nothing_any_more() {
     assert_eq!(call.received, FAREWELL);
 }
 
-/// The system does not come back with the addresses of a name; everything else goes on, and the server can end.
+/// A lookup never returns; everything else goes on, and the server can end.
 #[test]
 fn a_name_that_hangs_holds_up_nothing() {
     let files = Authority::new().issue("server", "/CN=localhost");
@@ -353,7 +356,7 @@ fn a_name_that_hangs_holds_up_nothing() {
 }
 
 #[test]
-fn so_many_are_dialled_and_no_more() {
+fn outgoing_connections_are_limited() {
     let caller = dialler(&[DEAD]);
     let outcome = caller.order(|server| (0..=256).map(|_| server.dial(to(1))).collect::<Vec<_>>());
     assert!(outcome[..256].iter().all(Result::is_ok));

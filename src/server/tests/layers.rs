@@ -1,4 +1,4 @@
-//! What is spoken through each layer, and who breaks its rules.
+//! Traffic through each layer, and peers that break its rules.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn a_slow_reader_gets_everything_through_every_layer() {
 }
 
 #[test]
-fn who_breaks_the_rules_of_websocket_is_told_and_closed() {
+fn a_breach_of_the_rules_of_websocket_closes_the_connection() {
     let files = Authority::new().issue("server", "/CN=localhost");
     let running = Running::start(
         None,
@@ -128,7 +128,7 @@ fn a_proxy_names_its_clients() {
 }
 
 #[test]
-fn who_never_comes_to_the_point_is_closed_in_every_layer() {
+fn an_endless_handshake_is_closed_in_every_layer() {
     let files = Authority::new().issue("server", "/CN=localhost");
     let changes: [(Change, &[u8]); 4] = [
         (|_| (), b"\x16\x03\x01\x02\x00\x01"),
@@ -151,7 +151,7 @@ fn who_never_comes_to_the_point_is_closed_in_every_layer() {
     for (change, begun) in changes {
         let running = Running::start_within(0, None, make(&files, change));
         let mut client = running.connect();
-        // The broker may have closed already.
+        // The broker may have closed the connection already.
         let _ = client.write_all(begun);
         let mut told = Vec::new();
         let _ = client.read_to_end(&mut told);

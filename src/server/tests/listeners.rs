@@ -1,9 +1,9 @@
-//! Listeners that let clients in or turn them away, and that change while connections stay.
+//! Listeners that accept or refuse clients, and that change while connections stay.
 
 use super::*;
 
 #[test]
-fn proxies_elsewhere_are_not_listened_to() {
+fn proxies_from_other_networks_are_refused() {
     let files = Authority::new().issue("server", "/CN=localhost");
     for (network, is_trusted) in [("10.0.0.0/8", false), ("127.0.0.0/8", true)] {
         let running = Running::start(
@@ -16,7 +16,7 @@ fn proxies_elsewhere_are_not_listened_to() {
             }),
         );
         let mut proxy = running.connect();
-        // What is written to a connection that was closed may fail or not.
+        // Writing to a connection that was closed may or may not fail.
         let greeting = [b"PROXY UNKNOWN\r\n", &connect_packet("a")[..]].concat();
         let _ = proxy.write_all(&greeting);
         let mut answer = [0; 4];
@@ -44,7 +44,7 @@ fn a_socket_in_the_file_system_is_served() {
 }
 
 #[test]
-fn so_many_come_in_by_a_listener_and_no_more() {
+fn the_connections_of_a_listener_are_limited() {
     let files = Authority::new().issue("server", "/CN=localhost");
     let running = Running::start(
         None,

@@ -30,7 +30,7 @@ use crate::server::tls::testing::{Authority, Directory, Files, listener};
 use crate::server::{Server, Signals};
 use crate::settings::{Address, Listener, Network, Protocol};
 
-/// Lets in whom this name in a certificate stands for, or everybody.
+/// Accepts only the clients with this name in their certificates, or all clients.
 struct Doorman(Option<&'static str>);
 
 impl AccessControl for Doorman {
@@ -45,7 +45,7 @@ impl AccessControl for Doorman {
 
 type Order = Box<dyn FnOnce(&mut Server) + Send>;
 
-/// A server in a thread of its own. It ends when this is dropped.
+/// A server on a thread of its own. It ends when this is dropped.
 struct Running {
     port: u16,
     orders: Sender<Order>,
@@ -54,12 +54,12 @@ struct Running {
 }
 
 impl Running {
-    /// With one listener, on a loopback port unless `make` says otherwise.
+    /// Starts a server with one listener, on a loopback port unless `make` demands another.
     fn start(name: Option<&'static str>, make: impl FnOnce() -> Listener + Send + 'static) -> Self {
         Self::start_within(30, name, make)
     }
 
-    /// One that waits so many seconds for a CONNECT.
+    /// Starts a server that waits this many seconds for a CONNECT.
     fn start_within(
         seconds: u64,
         name: Option<&'static str>,
@@ -86,7 +86,7 @@ impl Running {
         TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap()
     }
 
-    /// Does something with the server between two turns and waits for what comes of it.
+    /// Runs `order` on the server between two turns and returns its result.
     fn order<R: Send + 'static>(&self, order: impl FnOnce(&mut Server) -> R + Send + 'static) -> R {
         let (tell, told) = channel();
         self.orders.send(Box::new(move |server| tell.send(order(server)).unwrap())).unwrap();
@@ -98,7 +98,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.is_ended.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // What it has to say it has said.
+            // A panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
@@ -118,7 +118,7 @@ fn port_of(server: &Server, number: usize) -> u16 {
     listener.sockets[0].place().port().unwrap_or_default()
 }
 
-/// A listener with TLS, which `change` makes into something else.
+/// Makes a listener with TLS, changed by `change`.
 fn make<F>(files: &Files, change: F) -> impl FnOnce() -> Listener + Send + use<F>
 where
     F: FnOnce(&mut Listener) + Send + 'static,
@@ -173,7 +173,7 @@ fn expect(stream: &mut impl Read, expected: &[u8]) {
     assert!(bytes == expected, "{:02x?}", &bytes[..bytes.len().min(40)]);
 }
 
-/// Connects, and has a message of its own come back that is larger than any buffer on its way.
+/// Connects, and receives a message of its own that is larger than any buffer on its way.
 fn greet(stream: &mut (impl Read + Write), name: &str) {
     stream.write_all(&connect_packet(name)).unwrap();
     expect(stream, &CONNACK);
@@ -184,11 +184,11 @@ fn greet(stream: &mut (impl Read + Write), name: &str) {
     expect(stream, &message);
 }
 
-/// The client's side of WebSocket: each write is one frame, reading is of what the frames hold.
+/// The client's side of WebSocket: each write is one frame, and reads return the payload of frames.
 struct Framed<S> {
     stream: S,
     payload: Vec<u8>,
-    /// Frames that were not of data.
+    /// Control frames.
     controls: Vec<(u8, Vec<u8>)>,
 }
 
@@ -244,7 +244,7 @@ impl<S: Read + Write> Read for Framed<S> {
 
 impl<S: Read + Write> Write for Framed<S> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // Now and then a frame ends in the middle of a packet.
+        // Now and then, a frame ends in the middle of a packet.
         let count = bytes.len().min(100_001);
         self.stream.write_all(&frame(BINARY, true, &bytes[..count]))?;
         Ok(count)
@@ -255,5 +255,5 @@ impl<S: Read + Write> Write for Framed<S> {
     }
 }
 
-/// What makes a listener another one.
+/// A change to a listener.
 type Change = fn(&mut Listener);

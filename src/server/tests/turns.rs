@@ -1,8 +1,8 @@
-//! Which links are heard in a turn, and what becomes of those that a held-up loop has heard late.
+//! Which links are read in a turn, and what happens to those that a held-up loop reads late.
 
 use super::*;
 
-/// Decides about no client, and tells of those whose decision is of no more use.
+/// Never decides about a client, and reports clients whose decision is no longer needed.
 struct Undecided(Sender<()>);
 
 impl AccessControl for Undecided {
@@ -16,10 +16,10 @@ impl AccessControl for Undecided {
 }
 
 #[test]
-fn a_client_that_leaves_while_it_is_decided_about_is_noticed() {
+fn a_client_that_leaves_during_its_authentication_is_noticed() {
     let authority = Authority::new();
     let files = authority.issue("server", "/CN=localhost");
-    // With so few steps a turn what comes has to wait for the next one.
+    // With so few steps a turn, the input has to wait for the next one.
     for steps_per_turn in [24, Limits::default().steps_per_turn] {
         for is_plain in [true, false] {
             let running = Running::start(
@@ -57,7 +57,7 @@ fn a_client_that_leaves_while_it_is_decided_about_is_noticed() {
                 let is_noticed = told.recv_timeout(std::time::Duration::from_secs(30)).is_ok();
                 assert!(is_noticed, "{steps_per_turn} {is_plain} {is_half_open}");
             }
-            // What it says beside its CONNECT counts, if it is accepted.
+            // What the client sends besides its CONNECT counts, if it is accepted.
             if is_plain {
                 let mut stream = running.connect();
                 stream.write_all(&[&connect_packet("a")[..], &PINGREQ].concat()).unwrap();
@@ -70,7 +70,7 @@ fn a_client_that_leaves_while_it_is_decided_about_is_noticed() {
 }
 
 #[test]
-fn those_who_ask_for_little_are_heard_before_a_crowd() {
+fn clients_that_ask_for_little_are_read_before_a_crowd() {
     const CROWD: usize = 200;
     let files = Authority::new().issue("server", "/CN=localhost");
     let running = Running::start(None, make(&files, |listener| listener.tls = None));
@@ -97,15 +97,15 @@ fn those_who_ask_for_little_are_heard_before_a_crowd() {
     assert_eq!(heard, [CROWD].into_iter().chain(0..CROWD).collect::<Vec<_>>());
 }
 
-/// The loop is held up for so long.
+/// Holds up the loop.
 fn hold_up(milliseconds: u64) {
     std::thread::sleep(std::time::Duration::from_millis(milliseconds));
 }
 
-/// Far more clients have sent a PINGREQ than the poller tells of in a turn, and all of them are late; with and without
+/// Far more clients have sent a PINGREQ than the poller reports in a turn, and all of them are late; with and without
 /// a loop that knows that it was held up.
 #[test]
-fn clients_that_have_spoken_while_the_loop_was_held_up_stay() {
+fn clients_that_sent_something_while_the_loop_was_held_up_stay() {
     for knows in [true, false] {
         let files = Authority::new().issue("server", "/CN=localhost");
         let running = Running::start(None, make(&files, |listener| listener.tls = None));
@@ -139,7 +139,7 @@ fn a_client_whose_handshake_was_held_up_can_finish_it() {
     };
     let running = Running::start_within(1, None, make(&files, change));
     let stream = running.connect();
-    // It has been accepted.
+    // The connection has been accepted.
     while running.order(|server| server.links.clients.open() == 0) {}
     running.order(|_| hold_up(1_500));
     greet(&mut Framed::open(stream), "late");

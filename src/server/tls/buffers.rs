@@ -1,51 +1,51 @@
-//! What a session of rustls takes in memory. It does not tell, so it is followed from outside, by what goes in and
-//! comes out.
+//! The memory that a session of rustls takes. rustls does not report it, so it is tracked from outside, by the bytes
+//! that go in and come out.
 
 use crate::base::memory;
 
-/// What a session takes before anything has come, and when its handshake is over, in bytes: keys, and the state of its
-/// handshake. Measured with an allocator that counts.
+/// Bytes that a session takes before any input has come, and once its handshake is over: keys, and the state of the
+/// handshake. Measured with a counting allocator.
 const BEGUN: usize = 1024;
 const SETTLED: usize = 3 * 1024;
 
-/// Bytes of ciphertext that rustls reads at a time, each time behind what it holds.
+/// Bytes of ciphertext that rustls reads at a time, appended to what it holds.
 const READ: usize = 4096;
-/// What it holds at most, of a handshake.
+/// The most ciphertext that it holds, during a handshake.
 const HELD_MAXIMUM: usize = 64 * 1024;
-/// Bytes of a record's header, the last two of which are the length of what follows.
+/// Bytes of a record's header, the last two of which are the length of the record.
 const HEADER: usize = 5;
-/// Bytes of plaintext in a record, and what encryption adds to them, in the version that adds the most.
+/// Bytes of plaintext in a record, and the most that encryption adds to them in any version.
 const FRAGMENT: usize = 16 * 1024;
 const ADDED: usize = 29;
 
-/// The buffers of one session.
+/// The estimated buffers of one session.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    /// The header of the record that comes in, and how many of its bytes have come.
+    /// The header of the incoming record, and how many bytes of the record have come.
     header: [u8; HEADER],
     record: usize,
-    /// Bytes that came since something came out: records of a message in progress stay.
+    /// Bytes that have come since the last output: the records of a message in progress are held.
     unanswered: usize,
-    /// Length of the buffer for what comes in.
+    /// Length of the input buffer.
     room: usize,
-    /// Ciphertext that waited when some was added, and what is left of it.
+    /// Ciphertext that was queued when some was last added, and what is left of it.
     queued: usize,
     output: usize,
-    /// What the chain of the client's certificates takes.
+    /// Memory of the client's certificate chain.
     certificates: usize,
 }
 
 impl Buffers {
-    /// Bytes that the session takes beside its own place.
+    /// Bytes that the session takes in addition to its own size.
     pub(super) fn memory(&self) -> usize {
         let state = if self.room == 0 { BEGUN } else { SETTLED };
-        // A record is freed when all of it has left.
+        // A record is freed when all of it has been written.
         let left = self.queued.saturating_sub(self.output) / (FRAGMENT + ADDED) * (FRAGMENT + ADDED);
         let waiting = if self.output == 0 { 0 } else { memory::allocation(self.queued - left) };
         state + memory::allocation(self.room) + waiting + self.certificates
     }
 
-    /// These bytes are read.
+    /// Notes that these bytes are read.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         let held = self.held();
         let needed = (held + READ).min(HELD_MAXIMUM + READ);
@@ -67,39 +67,39 @@ impl Buffers {
         }
     }
 
-    /// What was read has given plaintext.
+    /// Notes that the input has produced plaintext.
     pub(super) const fn answered(&mut self) {
         self.unanswered = 0;
     }
 
-    /// Whether nothing is held of what was read, and the buffer is larger than one read needs.
+    /// Whether no input is held, and the input buffer is larger than one read needs.
     pub(super) fn may_shrink(&self) -> bool {
         self.held() == 0 && self.room > READ
     }
 
-    /// The buffer for what comes in is as small as it can be.
+    /// Notes that the input buffer has its smallest size.
     pub(super) const fn shrunk(&mut self) {
         self.room = READ;
     }
 
-    /// So much plaintext was encrypted, while nothing waited.
+    /// Notes that this much plaintext was encrypted while no ciphertext was queued.
     pub(super) const fn encrypted(&mut self, plaintext: usize) {
         self.queued = plaintext + plaintext.div_ceil(FRAGMENT) * ADDED;
         self.output = self.queued;
     }
 
-    /// So much ciphertext waits.
+    /// Notes that this much ciphertext is queued.
     pub(super) fn waiting(&mut self, output: usize) {
         self.queued = if output == 0 { 0 } else { self.queued.max(output) };
         self.output = output;
     }
 
-    /// The client has shown certificates of these lengths.
+    /// Notes that the client has presented certificates of these lengths.
     pub(super) fn certified(&mut self, lengths: impl Iterator<Item = usize>) {
         self.certificates = lengths.map(|length| memory::allocation(length) + size_of::<Vec<u8>>()).sum();
     }
 
-    /// Bytes that are held of what came.
+    /// Bytes of input that are held.
     pub(super) fn held(&self) -> usize {
         self.record.max(self.unanswered).min(HELD_MAXIMUM)
     }

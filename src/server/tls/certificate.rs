@@ -1,7 +1,7 @@
-//! What the broker needs to know of a certificate (RFC 5280): whose it is, until when, and its public key.
+//! The parts of a certificate (RFC 5280) that the broker needs: its subject, its validity, and its public key.
 //!
-//! It is read from DER by its shape and not judged: a client's certificate has been verified before anybody asks
-//! here whose it is. Whatever is malformed reads as nothing, never as a part.
+//! Parsing checks the form of the DER and verifies nothing: a client's certificate has been verified before its
+//! subject is used here. A malformed certificate parses as `None`, never in part.
 
 use std::fmt::Write as _;
 
@@ -15,9 +15,9 @@ const SET: u8 = 0x31;
 /// Context-specific, constructed, number 0: the version of the certificate.
 const VERSION: u8 = 0xa0;
 
-/// The attribute that is the Common Name.
+/// The attribute type of the Common Name.
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
-/// Short names of attributes, as they are written in a subject.
+/// Short names of attribute types, as written in a subject.
 const SHORT_NAMES: [(&[u8], &str); 14] = [
     (COMMON_NAME, "CN"),
     (&[0x55, 4, 4], "SN"),
@@ -40,16 +40,16 @@ const SHORT_NAMES: [(&[u8], &str); 14] = [
 pub(super) struct Certificate<'a> {
     /// The SubjectPublicKeyInfo with its header.
     pub(super) public_key: &'a [u8],
-    /// The SubjectPublicKeyInfo without it.
+    /// The SubjectPublicKeyInfo without its header.
     pub(super) key: &'a [u8],
-    /// It says nothing of its version, so it is of the first and has no extensions.
+    /// Whether it states no version, so that it is of version 1 and has no extensions.
     pub(super) is_version_1: bool,
-    /// What is signed.
+    /// The part that is signed.
     pub(super) signed: &'a [u8],
-    /// How it is signed.
+    /// The signature algorithm.
     pub(super) algorithm: &'a [u8],
     pub(super) signature: &'a [u8],
-    /// The name of who has signed it.
+    /// The name of the issuer.
     pub(super) issuer: &'a [u8],
     /// Seconds since 1970.
     pub(super) not_before: i64,
@@ -58,7 +58,7 @@ pub(super) struct Certificate<'a> {
     subject: &'a [u8],
 }
 
-/// A public key and what it is for.
+/// A public key and its algorithm.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PublicKey<'a> {
     pub(super) algorithm: &'a [u8],
@@ -66,7 +66,7 @@ pub(super) struct PublicKey<'a> {
 }
 
 impl<'a> PublicKey<'a> {
-    /// Reads a SubjectPublicKeyInfo without its header.
+    /// Parses a SubjectPublicKeyInfo without its header.
     pub(super) fn parse(info: &'a [u8]) -> Option<Self> {
         let mut fields = Reader(info);
         let algorithm = fields.take(SEQUENCE)?;
@@ -83,12 +83,12 @@ struct Attribute<'a> {
     value: &'a [u8],
     /// The value with its header.
     whole: &'a [u8],
-    /// It belongs together with the one before.
+    /// Whether it belongs to the same set as the attribute before.
     is_joined: bool,
 }
 
 impl<'a> Certificate<'a> {
-    /// Reads one certificate, which must be all there is.
+    /// Parses one certificate, which must fill `bytes`.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut outer = Reader(bytes);
         let mut certificate = Reader(outer.take(SEQUENCE)?);
@@ -101,7 +101,7 @@ impl<'a> Certificate<'a> {
             fields.take(VERSION)?;
         }
         fields.take(INTEGER)?;
-        // It is said twice, and only one of them is signed.
+        // The algorithm is stated twice, and only one statement is signed.
         let is_consistent = fields.take(SEQUENCE)? == algorithm;
         let issuer = fields.take(SEQUENCE)?;
         let mut validity = Reader(fields.take(SEQUENCE)?);
@@ -130,7 +130,7 @@ impl<'a> Certificate<'a> {
         decode_text(name.tag, name.value)
     }
 
-    /// The whole subject as RFC 2253 writes it, the last part first.
+    /// The whole subject in the form of RFC 2253, the last part first.
     pub(super) fn subject(&self) -> Option<String> {
         let attributes = self.attributes()?;
         let mut text = String::new();
@@ -166,7 +166,7 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// The text of a string type. `None` for what is none of them, or not text.
+/// Decodes a value of a string type. `None` for other types and for invalid text.
 fn decode_text(tag: u8, bytes: &[u8]) -> Option<String> {
     match tag {
         // UTF8String, NumericString, PrintableString, IA5String, VisibleString; TeletexString, where it is ASCII.
@@ -210,7 +210,7 @@ fn push_attribute(text: &mut String, attribute: &Attribute<'_>) -> Option<()> {
     Some(())
 }
 
-/// Escapes what has a meaning in a subject, control characters, and what is not ASCII, byte by byte.
+/// Escapes characters with a meaning in a subject, control characters, and all that is not ASCII, byte by byte.
 fn push_escaped(text: &mut String, value: &str) {
     let last = value.len().saturating_sub(1);
     for (index, byte) in value.bytes().enumerate() {
@@ -220,14 +220,14 @@ fn push_escaped(text: &mut String, value: &str) {
             b' ' if index == 0 || index == last => text.push_str("\\ "),
             b' '..=b'~' => text.push(char::from(byte)),
             _ => {
-                // A text takes all that is written to it.
+                // Writing to a `String` does not fail.
                 let _ = write!(text, "\\{byte:02X}");
             }
         }
     }
 }
 
-/// An object identifier in its usual form.
+/// Appends an object identifier in dotted form.
 fn push_dotted(text: &mut String, kind: &[u8]) -> Option<()> {
     let mut number = 0_u64;
     let mut is_first = true;
@@ -252,11 +252,11 @@ fn push_dotted(text: &mut String, kind: &[u8]) -> Option<()> {
 struct Item<'a> {
     tag: u8,
     contents: &'a [u8],
-    /// With its header.
+    /// The contents with their header.
     whole: &'a [u8],
 }
 
-/// What is left to be read.
+/// The bytes that are left to read.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -267,7 +267,7 @@ impl<'a> Reader<'a> {
 
     fn next_item(&mut self) -> Option<Item<'a>> {
         let (&[tag, first], rest) = self.0.split_first_chunk()?;
-        // Tags of more than one byte have no place in what is read here.
+        // Tags of more than one byte do not occur in what is read here.
         if tag & 0x1f == 0x1f {
             return None;
         }
@@ -287,7 +287,7 @@ impl<'a> Reader<'a> {
         Some(Item { tag, contents, whole })
     }
 
-    /// The bytes of a bit string that is made of bytes.
+    /// The contents of a bit string that consists of whole bytes.
     fn take_whole_bits(&mut self) -> Option<&'a [u8]> {
         match self.take(BIT_STRING)?.split_first()? {
             (0, bytes) => Some(bytes),
@@ -295,7 +295,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A moment in seconds since 1970.
+    /// A time in seconds since 1970.
     fn take_time(&mut self) -> Option<i64> {
         let Item { tag, contents, .. } = self.next_item()?;
         let text = core::str::from_utf8(contents).ok()?.strip_suffix('Z')?;
@@ -325,7 +325,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar.
+/// The days from 1970-01-01 to a day of the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     // A year that begins in March has its leap day at its end.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -357,7 +357,7 @@ mod tests {
         item(SEQUENCE, &[item(OBJECT_IDENTIFIER, kind), value.to_vec()].concat())
     }
 
-    /// A certificate with this subject, the sets of its parts.
+    /// A certificate whose subject consists of these sets.
     fn with_subject(subject: &[Vec<u8>]) -> Vec<u8> {
         let time = item(UTC_TIME, b"240229235959Z");
         let fields = [
@@ -436,7 +436,7 @@ mod tests {
     }
 
     proptest! {
-        /// One byte of a certificate changed or its end cut off: it reads as something or as nothing.
+        /// With one byte changed or its end cut off, a certificate parses or does not, without a panic.
         #[test]
         fn no_bytes_break_it(at in 0_usize..150, to: u8, cut in 0_usize..150) {
             let subject = [item(SET, &attribute(COMMON_NAME, &utf8("device")))];

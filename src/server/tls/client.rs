@@ -13,9 +13,9 @@ use crate::settings::{ConfigError, Trust};
 
 use super::load::load_authorities;
 
-/// What connections to other servers are made with.
+/// The setup of TLS connections to other servers.
 ///
-/// They are begun by reference, so that a binary that connects to none is not linked with the client's side of TLS.
+/// They are created through a closure, so that a binary that never makes one does not link the client's side of TLS.
 #[derive(Clone)]
 pub struct ClientSetup {
     begin: Arc<dyn Fn(ServerName<'static>) -> Result<Connection, Error> + Send + Sync>,
@@ -27,10 +27,10 @@ impl ClientSetup {
         Self { begin: Arc::new(move |name| Ok(ClientConnection::new(Arc::clone(&config), name)?.into())) }
     }
 
-    /// Begins a connection to a server that must show a certificate for this name or address.
+    /// Starts a connection to a server, which must present a certificate for this name or address.
     pub(super) fn begin(&self, name: &str) -> Result<Connection, String> {
         let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| "no certificate can be for a name like this".to_owned())?;
+            .map_err(|_| "no certificate can be issued for such a name".to_owned())?;
         (self.begin)(name).map_err(|error| error.to_string())
     }
 }
@@ -41,7 +41,7 @@ impl fmt::Debug for ClientSetup {
     }
 }
 
-/// Loads what is needed to speak TLS with servers that show a certificate for their name, issued by one of these
+/// Loads the setup of TLS connections to servers that present a certificate for their name, issued by one of these
 /// authorities.
 ///
 /// # Errors
@@ -52,7 +52,7 @@ pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<ConfigError>> {
     let (file, directory) = (trust.authorities.as_deref(), trust.authorities_directory.as_deref());
     let roots = load_authorities(file, directory, &mut errors);
     if roots.is_empty() && errors.is_empty() {
-        let what = "TLS to another server needs cafile or capath, which say who vouches for it";
+        let what = "TLS to another server needs cafile or capath, to verify its certificate";
         errors.push(ConfigError::new(&*trust.place, what));
     }
     if !errors.is_empty() {
@@ -61,9 +61,9 @@ pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<ConfigError>> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|error| vec![ConfigError::new(&*trust.place, format!("TLS can not be set up: {error}"))])?;
+        .map_err(|error| vec![ConfigError::new(&*trust.place, format!("TLS cannot be set up: {error}"))])?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    // There is one server to come back to.
+    // There is one server to resume a session with.
     config.resumption = Resumption::in_memory_sessions(1);
     Ok(ClientSetup::new(config))
 }
@@ -74,7 +74,7 @@ mod tests {
     use crate::server::tls::testing::{Authority, Directory};
 
     #[test]
-    fn someone_must_vouch_for_the_server() {
+    fn verifying_a_server_needs_an_authority() {
         let trust = |file, directory| Trust {
             place: "test.conf:1".to_owned(),
             authorities: file,

@@ -1,5 +1,5 @@
-//! The keys of connections in a file, in the form that network analysers read. Nobody gets them who has not been named
-//! by the operator, and the file is made when there is something to be written, for its owner alone.
+//! Writes the keys of TLS connections to a file, in the format of network analysers. This happens only if the operator
+//! names a file. The file is created when the first key is written, for its owner alone.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,10 +11,10 @@ use log::error;
 
 use crate::base::files;
 
-/// Who may read the file: its owner.
+/// The mode of the file: its owner alone may read it.
 const MODE: u32 = 0o600;
 
-/// A file of keys.
+/// A file that keys are written to.
 #[derive(Debug)]
 pub(super) struct KeyLog {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct KeyLog {
 enum State {
     Closed,
     Open(File),
-    /// It could not be written, which has been said.
+    /// It could not be written, which has been logged.
     Failed,
 }
 
@@ -51,7 +51,7 @@ impl rustls::KeyLog for KeyLog {
         for bytes in [client_random, secret] {
             line.push(' ');
             for byte in bytes {
-                // A text takes everything.
+                // Writing to a `String` does not fail.
                 let _ = write!(line, "{byte:02x}");
             }
         }

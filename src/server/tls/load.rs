@@ -1,5 +1,5 @@
-//! Certificates and keys, from the files that an operator names to what rustls needs. All that is wrong with them
-//! is told in one go, and nothing takes effect before all is right.
+//! Loads certificates and keys from the files that an operator names. Everything that is wrong with them is reported
+//! at once, and nothing takes effect unless all of it is right.
 
 use std::fmt::Display;
 use std::fs;
@@ -27,10 +27,10 @@ use super::certificate::Certificate;
 use super::key_log::KeyLog;
 use super::verifier::Verifier;
 
-/// Sessions that a client may resume are kept by the client, in tickets; so many it gets of one connection.
+/// Session tickets sent per connection. The client stores them, and the server keeps no sessions.
 const TICKETS: usize = 1;
 
-/// Loads what a listener needs to speak TLS; `None` if it does not.
+/// Loads the TLS setup of a listener; `None` if it does not use TLS.
 ///
 /// # Errors
 ///
@@ -60,18 +60,18 @@ fn configure(
     verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<ServerConfig, String> {
     let versions = if tls.is_1_3_only { &[&TLS13][..] } else { &[&TLS13, &TLS12] };
-    let failed = |error: rustls::Error| format!("TLS can not be set up: {error}");
+    let failed = |error: rustls::Error| format!("TLS cannot be set up: {error}");
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
     let mut config = builder
         .map_err(failed)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
-    // Who names protocols must name the one that is spoken; who names none is welcome.
+    // A client that offers protocols must offer the one spoken here; a client that offers none is accepted.
     config.alpn_protocols = match listener.protocol {
         Protocol::Mqtt => vec![b"mqtt".to_vec()],
         Protocol::WebSocket { .. } => vec![b"http/1.1".to_vec()],
     };
-    // Its keys are new with each load: what was verified against other authorities is not resumed.
+    // Its keys are new with each load, so sessions that were verified against other authorities are not resumed.
     config.ticketer = ring::Ticketer::new().map_err(failed)?;
     config.send_tls13_tickets = TICKETS;
     if let Some(path) = &tls.key_log {
@@ -102,7 +102,7 @@ fn load_certificate(
     Some(CertifiedKey::new(chain, key))
 }
 
-/// A broker with an expired certificate is of use to clients without a clock, so it is only a warning.
+/// An expired certificate still works for clients without a clock, so it is only a warning.
 fn warn_of_dates(path: &Path, certificate: &Certificate<'_>) {
     let now = epoch();
     if certificate.not_after < now {
@@ -165,8 +165,8 @@ fn load_key(
     None
 }
 
-/// What decides about the certificates of clients. None is asked for where neither the operator demands one nor
-/// the User Name comes from it.
+/// Creates the verifier of clients' certificates. None is requested unless the operator demands one or the User Name
+/// is taken from it.
 fn load_verifier(
     place: &str,
     tls: &Tls,
@@ -185,7 +185,7 @@ fn load_verifier(
         return Some(WebPkiClientVerifier::no_client_auth());
     }
     if roots.is_empty() {
-        let what = "require_certificate needs cafile or capath, which say who vouches for clients";
+        let what = "require_certificate needs cafile or capath, to verify the certificates of clients";
         errors.push(ConfigError::new(place, what));
         return None;
     }
@@ -209,14 +209,14 @@ fn load_verifier(
             let path = tls.revoked.as_deref().unwrap_or(Path::new("crlfile"));
             errors.push(config_error(
                 path,
-                format!("a list in it is of no use, one of version 2 was expected: {error}"),
+                format!("a list in it is unusable, one of version 2 was expected: {error}"),
             ));
             None
         }
     }
 }
 
-/// Loads those who vouch for others, from a file and a directory.
+/// Loads trusted authorities from a file and a directory.
 pub(super) fn load_authorities(
     file: Option<&Path>,
     directory: Option<&Path>,
@@ -233,7 +233,7 @@ pub(super) fn load_authorities(
     if let Some(directory) = directory {
         let before = roots.len();
         match files_of(directory) {
-            // Whatever else lies there is not ours to judge.
+            // Other files there are ignored.
             Ok(paths) => {
                 let files = paths.iter().filter_map(|path| read(path, "capath", &mut Vec::new()));
                 for bytes in files {
@@ -381,14 +381,16 @@ mod tests {
     }
 
     #[test]
-    fn clients_need_somebody_who_vouches_for_them() {
+    fn verifying_clients_needs_an_authority() {
         let authority = Authority::new();
         let mut listener = listener(&authority.issue("server", "/CN=localhost"));
         let tls = listener.tls.as_mut().unwrap();
         tls.requires_certificate = true;
         assert_eq!(
             config_errors(&listener),
-            ["test.conf:1: require_certificate needs cafile or capath, which say who vouches for clients"]
+            [
+                "test.conf:1: require_certificate needs cafile or capath, to verify the certificates of clients"
+            ]
         );
         let directory = Directory::new();
         directory.write("README", b"not a certificate");

@@ -1,8 +1,8 @@
-//! TLS: what listeners and connections to other servers are set up with, and the layer of one connection, of either
-//! side.
+//! TLS: the setups of listeners and of connections to other servers, and the layer of one connection, of either side.
 //!
-//! Ciphertext and plaintext go through it in pieces as large as the loop reads and writes, so that a turn stays
-//! one read and one write. What waits in it for the socket is bounded; beyond that the core's outbox waits.
+//! Ciphertext and plaintext pass through it in pieces as large as the loop reads and writes, so that a turn is still
+//! one read and one write. The ciphertext queued for the socket is bounded; beyond that, output waits in the core's
+//! outbox.
 
 mod buffers;
 mod certificate;
@@ -33,7 +33,7 @@ use words::in_words;
 pub use client::{ClientSetup, load_client};
 pub use load::load;
 
-/// What a listener speaks TLS with: its certificate, and whom it lets in.
+/// The TLS setup of a listener: its certificate, and which clients it accepts.
 #[derive(Clone)]
 pub struct Setup {
     config: Arc<ServerConfig>,
@@ -42,19 +42,19 @@ pub struct Setup {
 
 impl fmt::Debug for Setup {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is inside is nobody's business.
+        // The contents stay private.
         formatter.write_str("Setup")
     }
 }
 
-/// What the peer's bytes led to.
+/// The result of receiving bytes from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The connection goes on.
     Open,
-    /// The peer has said that nothing more comes.
+    /// The peer has closed its side.
     Closed,
-    /// It can not go on, for this reason.
+    /// It cannot go on, for this reason.
     Failed(String),
 }
 
@@ -62,23 +62,23 @@ pub(super) enum Outcome {
 pub(super) struct Layer {
     connection: Connection,
     buffers: Buffers,
-    /// What of a client's certificate is its name; a server was asked for by its name.
+    /// Which part of a client's certificate is its User Name. Not used for a server, which is known by its name.
     user_name: UserNameSource,
-    /// Who the peer is has been told.
+    /// Whether the identity of the peer has been returned.
     is_introduced: bool,
-    /// What is written goes nowhere.
+    /// Whether the layer has failed; output is discarded then.
     is_failed: bool,
 }
 
 impl Layer {
-    /// The layer of a client that has come in.
+    /// The layer of a connection from a client.
     pub(super) fn new(setup: &Setup) -> Result<Self, String> {
         let connection =
             ServerConnection::new(Arc::clone(&setup.config)).map_err(|error| error.to_string())?;
         Ok(Self::of(connection.into(), setup.user_name))
     }
 
-    /// The layer of a connection to a server, which must show a certificate for this name or address.
+    /// The layer of a connection to a server, which must present a certificate for this name or address.
     pub(super) fn connect(setup: &ClientSetup, name: &str) -> Result<Self, String> {
         Ok(Self::of(setup.begin(name)?, UserNameSource::Connect))
     }
@@ -94,7 +94,7 @@ impl Layer {
         }
     }
 
-    /// Takes ciphertext and appends what was in it to `plaintext`.
+    /// Decrypts `ciphertext` and appends the result to `plaintext`.
     pub(super) fn receive(&mut self, mut ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Outcome {
         while !ciphertext.is_empty() && !self.is_failed {
             let before = ciphertext;
@@ -116,14 +116,14 @@ impl Layer {
             }
         }
         if self.buffers.may_shrink() {
-            // It makes its buffer smaller as it begins to read.
+            // rustls shrinks its buffer when it starts to read.
             let _ = self.connection.read_tls(&mut Silent);
             self.buffers.shrunk();
         }
         Outcome::Open
     }
 
-    /// Whether the peers still agree on their keys.
+    /// Whether the handshake is still in progress.
     pub(super) fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }
@@ -133,14 +133,14 @@ impl Layer {
         self.buffers.held()
     }
 
-    /// Bytes that it takes beside its own place.
+    /// Bytes that the layer takes in addition to its own size.
     pub(super) fn memory(&self) -> usize {
         self.buffers.memory()
     }
 
     fn take_plaintext(&mut self, plaintext: &mut Vec<u8>) {
         let mut reader = self.connection.reader();
-        // The end is told by the state, and that nothing is left for now is no failure.
+        // The state reports the end of input, and running out of plaintext is no failure.
         while let Ok(chunk) = reader.fill_buf()
             && !chunk.is_empty()
         {
@@ -155,7 +155,7 @@ impl Layer {
         Outcome::Failed(why)
     }
 
-    /// Who the client is by its certificate; told once, when the handshake is over.
+    /// The identity of the client by its certificate; returned once, when the handshake is over.
     pub(super) fn introduce(&mut self) -> Option<Rc<str>> {
         if self.is_introduced || self.connection.is_handshaking() {
             return None;
@@ -172,8 +172,8 @@ impl Layer {
         name.map(Into::into)
     }
 
-    /// Encrypts `most` bytes at most. While ciphertext waits nothing is added to it, because many small records
-    /// would take far more memory than what is in them.
+    /// Encrypts at most `most` bytes. Nothing is added while ciphertext is queued, because many small records would
+    /// take far more memory than their contents.
     pub(super) fn write_vectored(
         &mut self,
         slices: &[IoSlice<'_>],
@@ -193,7 +193,7 @@ impl Layer {
         Ok(count)
     }
 
-    /// Writes ciphertext until there is none or the socket would block.
+    /// Writes ciphertext until none is left or the socket would block.
     pub(super) fn flush(&mut self, socket: &mut impl Write) -> io::Result<()> {
         while self.has_output() {
             match self.connection.write_tls(socket) {
@@ -208,7 +208,7 @@ impl Layer {
         Ok(())
     }
 
-    /// Finds out how much ciphertext waits. There is no other question that is answered with it.
+    /// Finds out how much ciphertext is queued. rustls returns that only with this call.
     fn look_at_output(&mut self) {
         if !self.has_output() {
             self.buffers.waiting(0);
@@ -217,7 +217,7 @@ impl Layer {
         }
     }
 
-    /// Whether ciphertext waits for the socket.
+    /// Whether ciphertext is queued for the socket.
     pub(super) fn has_output(&self) -> bool {
         self.connection.wants_write()
     }
@@ -230,7 +230,7 @@ impl Layer {
     }
 }
 
-/// A socket from which nothing comes for now.
+/// A reader from which nothing comes for now.
 struct Silent;
 
 impl Read for Silent {

@@ -1,4 +1,4 @@
-//! Certificates for tests, made by `openssl` when they are needed, so that none of them ever expires in the tree.
+//! Certificates for tests, made by `openssl` when they are needed, so that no stored certificate can expire.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::core::limits::Limits;
 use crate::core::listener::ListenerOptions;
 use crate::settings::{Address, Listener, Protocol, Security, Tls};
 
-/// What `openssl` needs to be told beside its arguments.
+/// The configuration file of `openssl`.
 const CONFIGURATION: &str = "\
 [req]
 distinguished_name = dn
@@ -52,7 +52,7 @@ x509_extensions = leaf
 commonName = supplied
 ";
 
-/// A directory that is gone when it is dropped.
+/// A directory that is removed when it is dropped.
 pub(in crate::server) struct Directory(PathBuf);
 
 impl Directory {
@@ -75,7 +75,7 @@ impl Directory {
         path
     }
 
-    /// Runs `openssl` in it and gives back what it printed.
+    /// Runs `openssl` in the directory and returns its output.
     fn openssl(&self, arguments: &str) -> String {
         let mut command = Command::new("openssl");
         command.current_dir(&self.0).args(arguments.split('\u{1}').flat_map(|part| {
@@ -91,17 +91,17 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // It is only a matter of tidiness.
+        // The directory is removed for tidiness only.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Somebody who issues certificates.
+/// An authority that issues certificates.
 pub(in crate::server) struct Authority {
     directory: Arc<Directory>,
 }
 
-/// A certificate with its key, and who has issued it.
+/// A certificate with its key and its authority.
 #[derive(Clone)]
 pub(in crate::server) struct Files {
     directory: Arc<Directory>,
@@ -113,7 +113,7 @@ pub(in crate::server) struct Files {
 impl Authority {
     pub(in crate::server) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        // Two authorities of one name would be taken for each other.
+        // Authorities with the same name would be confused.
         Self::with_name(&format!("authority {}", COUNT.fetch_add(1, Ordering::Relaxed)))
     }
 
@@ -134,36 +134,36 @@ impl Authority {
         read(&self.directory.path("authority.crt"))
     }
 
-    /// A certificate for this subject, good for clients and servers.
+    /// Issues a certificate for this subject, valid for clients and servers.
     pub(in crate::server) fn issue(&self, name: &str, subject: &str) -> Files {
         self.issue_with_key(name, subject, "ec")
     }
 
-    /// One with a key of this kind.
+    /// Issues a certificate with a key of this kind.
     pub(in crate::server) fn issue_with_key(&self, name: &str, subject: &str, kind: &str) -> Files {
         self.request(name, subject, kind);
         self.sign(name, "-extfile openssl.cnf -extensions leaf")
     }
 
-    /// One without extensions, as `openssl` makes them if it is told nothing, with a key of this kind.
+    /// Issues a certificate without extensions, as `openssl` does by default, with a key of this kind.
     pub(in crate::server) fn issue_v1(&self, name: &str, subject: &str, kind: &str) -> Files {
         self.request(name, subject, kind);
         self.sign(name, "")
     }
 
-    /// Somebody else of the same name.
+    /// Another authority with the same name.
     pub(in crate::server) fn impostor(&self) -> Self {
         let told = self.directory.openssl("x509 -in authority.crt -noout -subject -nameopt RFC2253");
         Self::with_name(told.trim_end().trim_start_matches("subject=CN="))
     }
 
-    /// One that is good for servers alone.
+    /// Issues a certificate that is valid for servers only.
     pub(in crate::server) fn issue_for_servers(&self, name: &str, subject: &str) -> Files {
         self.request(name, subject, "ec");
         self.sign(name, "-extfile openssl.cnf -extensions server_only")
     }
 
-    /// One that was good for a day in the past.
+    /// Issues a certificate that was valid for a day in the past.
     pub(in crate::server) fn issue_expired(&self, name: &str, subject: &str) -> Files {
         self.request(name, subject, "ec");
         self.directory.openssl(&format!(
@@ -173,7 +173,7 @@ impl Authority {
         self.files(name)
     }
 
-    /// A list of what is revoked, with this certificate in it.
+    /// A revocation list with this certificate in it.
     pub(in crate::server) fn revoke(&self, files: &Files) -> PathBuf {
         let path = files.certificate.display();
         self.directory.openssl(&format!("ca -config openssl.cnf -revoke {path}"));
@@ -217,12 +217,12 @@ impl Authority {
         }
     }
 
-    /// A client that trusts it, and shows this certificate if it is asked.
+    /// A client that trusts the authority, and presents this certificate if asked for one.
     pub(in crate::server) fn client(&self, shown: Option<&Files>) -> ClientConfig {
         self.client_of(&[&TLS12, &TLS13], shown)
     }
 
-    /// One that speaks these versions.
+    /// A client that speaks these versions.
     pub(in crate::server) fn client_of(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -253,14 +253,14 @@ impl Files {
         CertificateDer::from_pem_slice(&read(&self.certificate)).unwrap().to_vec()
     }
 
-    /// The subject as `openssl` writes it by RFC 2253.
+    /// The subject as `openssl` prints it by RFC 2253.
     pub(in crate::server) fn openssl_subject(&self) -> String {
         let path = self.certificate.display();
         let told = self.directory.openssl(&format!("x509 -noout -subject -nameopt RFC2253 -in {path}"));
         told.trim_end().trim_start_matches("subject=").to_owned()
     }
 
-    /// Its key behind a password.
+    /// Its key, encrypted with a password.
     pub(in crate::server) fn encrypted_key(&self) -> PathBuf {
         let path = self.key.display();
         self.directory.openssl(&format!("pkey -in {path} -aes128 -passout pass:secret -out encrypted.key"));
@@ -268,7 +268,7 @@ impl Files {
     }
 }
 
-/// A listener with TLS and this certificate, which vouches for nobody.
+/// A listener with TLS and this certificate, which trusts no authority.
 pub(in crate::server) fn listener(files: &Files) -> Listener {
     Listener {
         name: None,

@@ -13,7 +13,7 @@ use crate::core::limits::COPIED_AHEAD_MAXIMUM;
 use crate::core::listener::{ListenerOptions, UserNameSource};
 use crate::settings::{Listener, Protocol};
 
-/// A socket that takes so many bytes before it would block.
+/// A socket that takes `room` bytes before it would block.
 #[derive(Default)]
 struct Socket {
     taken: Vec<u8>,
@@ -60,7 +60,7 @@ impl Pair {
         }
     }
 
-    /// Lets bytes go both ways, those of the client in pieces of so many, until there are none.
+    /// Exchanges bytes until there are none, those of the client in pieces of `piece` bytes.
     fn exchange(&mut self, piece: usize) -> Outcome {
         loop {
             let mut sent = Vec::new();
@@ -107,7 +107,8 @@ fn server(authority: &Authority, change: impl FnOnce(&mut Listener)) -> Setup {
     setup(&listener)
 }
 
-/// A listener that lets in whom the authority of its own certificate vouches for, and names him as `user_name` says.
+/// Makes a listener demand certificates of the authority of its own certificate, and take the User Name from them as
+/// `user_name` says.
 fn demand(listener: &mut Listener, files: &Files, user_name: UserNameSource) {
     let tls = listener.tls.as_mut().unwrap();
     tls.requires_certificate = true;
@@ -149,14 +150,14 @@ fn keys_are_written_where_the_operator_wants_them() {
 }
 
 #[test]
-fn ciphertext_that_nobody_takes_is_bounded() {
+fn queued_ciphertext_is_bounded() {
     let authority = Authority::new();
     let mut pair = Pair::new(&Arc::new(authority.client(None)), &server(&authority, |_| ()));
     pair.exchange(usize::MAX);
     let idle = pair.layer.memory();
     pair.socket.room = 10;
     assert_eq!(pair.write(&[7; 100_000]).unwrap(), COPIED_AHEAD_MAXIMUM);
-    // Not even a little is put behind it, though a part of it has left: small records take more than what is in them.
+    // Not even a little is queued after it, though a part of it has left: small records take more than their contents.
     for _ in 0..3 {
         pair.socket.room = 10_000;
         assert_eq!(pair.write(b"more").unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -223,7 +224,7 @@ fn a_session_is_resumed_with_its_name_until_the_files_are_loaded_again() {
 }
 
 #[test]
-fn a_certificate_is_asked_for_only_where_it_is_of_use() {
+fn a_certificate_is_requested_only_where_it_is_needed() {
     let authority = Authority::new();
     let stranger = Authority::new();
     let files = stranger.issue("client", "/CN=stranger");
@@ -240,7 +241,7 @@ fn a_certificate_is_asked_for_only_where_it_is_of_use() {
             Rc::new(ListenerOptions { user_name: UserNameSource::CommonName, ..(*listener.options).clone() });
     });
     let outcome = Pair::new(&Arc::new(config), &curious).exchange(usize::MAX);
-    assert!(matches!(outcome, Outcome::Failed(why) if why.contains("issued by nobody")));
+    assert!(matches!(outcome, Outcome::Failed(why) if why.contains("not issued by an authority")));
     config = authority.client(None);
     assert_eq!(Pair::new(&Arc::new(config), &curious).exchange(usize::MAX), Outcome::Open);
     let mut pair = Pair::new(&Arc::new(authority.client(Some(&known))), &curious);
@@ -249,7 +250,7 @@ fn a_certificate_is_asked_for_only_where_it_is_of_use() {
 }
 
 #[test]
-fn whoever_is_refused_is_told_and_the_reason_is_in_words() {
+fn a_refused_client_gets_an_alert_and_the_log_a_reason() {
     let authority = Authority::new();
     let good = authority.issue("good", "/CN=good");
     let revoked = authority.issue("revoked", "/CN=revoked");
@@ -261,10 +262,13 @@ fn whoever_is_refused_is_told_and_the_reason_is_in_words() {
     let stranger = Authority::new().issue("stranger", "/CN=stranger");
     let cases = [
         (Some(&good), None),
-        (None, Some("the client has shown no certificate")),
+        (None, Some("the client presented no certificate")),
         (Some(&revoked), Some("the client's certificate was revoked")),
         (Some(&authority.issue_expired("old", "/CN=old")), Some("the client's certificate has expired")),
-        (Some(&stranger), Some("the client's certificate was issued by nobody of cafile or capath")),
+        (
+            Some(&stranger),
+            Some("the client's certificate was not issued by an authority in cafile or capath"),
+        ),
         (
             Some(&authority.issue_for_servers("wrong", "/CN=wrong")),
             Some("the client's certificate is not meant for clients"),
@@ -306,7 +310,7 @@ fn the_name_of_the_protocol_must_fit_if_there_is_one() {
 }
 
 #[test]
-fn what_is_not_tls_is_found_at_once() {
+fn bytes_that_are_not_tls_are_refused_at_once() {
     let authority = Authority::new();
     let setup = server(&authority, |_| ());
     let mut layer = Layer::new(&setup).unwrap();
@@ -341,15 +345,15 @@ fn certificates_of_the_oldest_version_are_judged_as_far_as_they_can_be() {
             assert_eq!(pair.layer.introduce().as_deref(), Some("old"));
         }
     }
-    // Somebody else's key behind a certificate of ours.
+    // A valid certificate with another client's key.
     let mut stolen = ec.clone();
     stolen.key = authority.issue("thief", "/CN=thief").key;
     let forged = authority.impostor().issue_v1("forged", "/CN=old", "ec");
     let unknown = Authority::new().issue_v1("unknown", "/CN=old", "ec");
     for (files, expected) in [
-        (&stolen, "the client's certificate is not signed by the one whom it names"),
-        (&forged, "the client's certificate is not signed by the one whom it names"),
-        (&unknown, "the client's certificate was issued by nobody of cafile or capath"),
+        (&stolen, "the client's certificate was not signed by the issuer that it names"),
+        (&forged, "the client's certificate was not signed by the issuer that it names"),
+        (&unknown, "the client's certificate was not issued by an authority in cafile or capath"),
     ] {
         for version in [&TLS12, &TLS13] {
             let mut pair = Pair::new(&Arc::new(authority.client_of(&[version], Some(files))), &setup);

@@ -1,9 +1,9 @@
-//! Who vouches for the certificate of a client.
+//! Verifies the certificates of clients.
 //!
-//! That is for rustls to say, with one exception: it refuses certificates of version 1, which `openssl` has made by
+//! That is done by rustls, with one exception: it rejects certificates of version 1, which `openssl` has made by
 //! default for twenty years and which the clients of many brokers have. They are accepted as far as they can be
-//! judged without extensions: signed by one of our authorities itself, within their time, and only where no list of
-//! revoked certificates is kept.
+//! verified without extensions: if one of the authorities itself has signed them, if they are within their validity,
+//! and only where no revocation list is configured.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use rustls::{
 
 use super::certificate::{Certificate, PublicKey};
 
-/// The judgement of rustls, and ours where it has none.
+/// The verifier of rustls, with a verification of version 1.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) inner: Arc<dyn ClientCertVerifier>,
     pub(super) authorities: Arc<RootCertStore>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
-    /// Whether there are lists of revoked certificates.
+    /// Whether there are revocation lists.
     pub(super) has_lists: bool,
 }
 
 impl Verifier {
-    /// Judges a certificate of version 1.
+    /// Verifies a certificate of version 1.
     fn judge(&self, certificate: &Certificate<'_>, now: UnixTime) -> Result<(), CertificateError> {
         if self.has_lists {
             return Err(CertificateError::UnknownRevocationStatus);
@@ -44,7 +44,7 @@ impl Verifier {
             .authorities
             .roots
             .iter()
-            // One that may vouch for some names only would need extensions to be told which.
+            // An authority with name constraints would need extensions to check them against.
             .filter(|root| root.name_constraints.is_none() && root.subject.as_ref() == certificate.issuer)
             .peekable();
         if issuers.peek().is_none() {
@@ -86,7 +86,7 @@ impl Verifier {
     }
 }
 
-/// A certificate that has no version, which is to say the first.
+/// A certificate that states no version, which means version 1.
 fn of_version_1<'a>(certificate: &'a CertificateDer<'_>) -> Option<Certificate<'a>> {
     Certificate::parse(certificate).filter(|certificate| certificate.is_version_1)
 }

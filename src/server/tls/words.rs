@@ -1,14 +1,14 @@
-//! What went wrong with TLS, so that somebody who has never read its standard knows where to look.
+//! Describes TLS errors, so that a reader who does not know the standard knows where to look.
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use crate::core::connection::Side;
 
-/// What went wrong, as this side sees it.
+/// Describes an error, as this side sees it.
 pub(super) fn in_words(error: &Error, side: Side) -> String {
     let peer = side.peer();
     match error {
-        Error::NoCertificatesPresented => format!("the {peer} has shown no certificate"),
+        Error::NoCertificatesPresented => format!("the {peer} presented no certificate"),
         Error::InvalidCertificate(why) => {
             format!("the {peer}'s certificate {}", about_certificate(why, peer))
         }
@@ -22,16 +22,18 @@ pub(super) fn in_words(error: &Error, side: Side) -> String {
             | PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::ServerDoesNotSupportTls12Or13,
         ) => format!("the {peer} offers no version of TLS that is spoken here"),
-        Error::PeerIncompatible(why) => format!("the {peer} and we have no way to speak in common ({why:?})"),
-        Error::NoApplicationProtocol => format!("the {peer} names other protocols than ours (ALPN)"),
-        Error::DecryptError => format!("what the {peer} sent can not be decrypted"),
+        Error::PeerIncompatible(why) => {
+            format!("the {peer} and this side have no TLS parameters in common ({why:?})")
+        }
+        Error::NoApplicationProtocol => format!("the {peer} offers only other protocols (ALPN)"),
+        Error::DecryptError => format!("data from the {peer} cannot be decrypted"),
         other => other.to_string(),
     }
 }
 
 fn about_certificate(why: &CertificateError, peer: &str) -> String {
     match why {
-        CertificateError::UnknownIssuer => "was issued by nobody of cafile or capath".to_owned(),
+        CertificateError::UnknownIssuer => "was not issued by an authority in cafile or capath".to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "is not valid yet".to_owned()
@@ -41,17 +43,17 @@ fn about_certificate(why: &CertificateError, peer: &str) -> String {
             "is not covered by crlfile, which has no list of its issuer".to_owned()
         }
         CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
-            "can not be checked, because the list of crlfile has expired".to_owned()
+            "cannot be checked, because the list in crlfile has expired".to_owned()
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             format!("is not meant for {peer}s")
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "is for another name than the one that was asked for".to_owned()
+            "is for a different name".to_owned()
         }
-        CertificateError::BadSignature => "is not signed by the one whom it names".to_owned(),
-        CertificateError::Other(why) => format!("is of no use ({why})"),
-        other => format!("is of no use ({other:?})"),
+        CertificateError::BadSignature => "was not signed by the issuer that it names".to_owned(),
+        CertificateError::Other(why) => format!("is unusable ({why})"),
+        other => format!("is unusable ({other:?})"),
     }
 }
 
@@ -65,11 +67,13 @@ fn about_alert(alert: AlertDescription, side: Side) -> String {
         | AlertDescription::UnsupportedCertificate => {
             let whose = match side {
                 Side::Server => "the certificate of this listener",
-                Side::Client => "our certificate",
+                Side::Client => "the certificate of this broker",
             };
             format!("the {peer} does not trust {whose} ({alert:?})")
         }
-        AlertDescription::ProtocolVersion => format!("the {peer} speaks no version of TLS that we do"),
-        other => format!("the {peer} has given up ({other:?})"),
+        AlertDescription::ProtocolVersion => {
+            format!("the {peer} speaks no version of TLS that is spoken here")
+        }
+        other => format!("the {peer} has aborted the connection ({other:?})"),
     }
 }
