@@ -1,4 +1,4 @@
-//! Bytes to values and back, and every rule of the standards that needs no state.
+//! Conversion from bytes to values and back, and every rule of the standards that needs no state.
 
 pub mod codec;
 pub mod proxy;

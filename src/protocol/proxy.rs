@@ -1,8 +1,8 @@
-//! The PROXY header that a load balancer sends in front of a connection to tell whose it is: bytes to facts.
+//! The PROXY header, which a load balancer sends at the start of a connection to pass on the address of the client.
 //!
-//! Both forms are read strictly. Whoever may send the header is believed, so what is malformed is never guessed
-//! at: the connection ends. A header is at most [`HEADER_MAXIMUM`] bytes long, and no more than those are ever
-//! kept while it arrives in pieces.
+//! Both forms are parsed strictly. The sender of the header is trusted, so a malformed header is never interpreted: the
+//! connection is closed. A header is at most [`HEADER_MAXIMUM`] bytes long, and no more than that is ever buffered
+//! while it arrives in pieces.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -13,45 +13,45 @@ use std::fmt;
 use crate::base::memory;
 use crate::base::peer::Peer;
 
-/// The longest header of the binary form, in bytes. A certificate of the client may be among what it tells.
+/// The length in bytes of the longest header of the binary form. It may include a certificate of the client.
 pub const HEADER_MAXIMUM: usize = 16 + 8 * 1024;
 
-/// The longest header of the text form, its line end included.
+/// The length in bytes of the longest header of the text form, including its line end.
 const LINE_MAXIMUM: usize = 107;
 const LINE_START: &[u8] = b"PROXY ";
-/// What the binary form begins with.
+/// The first bytes of the binary form.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, version and command, family, and the length of what follows.
+/// The length of the signature, version and command, family, and the length field.
 const FIXED_LENGTH: usize = 16;
-/// Two paths, as the binary form holds them.
+/// The length of the two paths of Unix sockets in the binary form.
 const PATHS_LENGTH: usize = 216;
 
-/// The kind of the value that tells of TLS, and of the Common Name inside of it.
+/// The type of the value about TLS, and that of the Common Name inside of it.
 const KIND_TLS: u8 = 0x20;
 const KIND_COMMON_NAME: u8 = 0x22;
-/// The client came by TLS.
+/// The flag for a client that is connected to the proxy by TLS.
 const CAME_BY_TLS: u8 = 0x01;
-/// The client has shown a certificate, on this connection or earlier in its TLS session.
+/// The flags for a client that has presented a certificate, on this connection or earlier in its TLS session.
 const SHOWED_CERTIFICATE: u8 = 0x06;
 
-/// A PROXY header in front of a connection.
+/// The form of the PROXY header that a listener expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxy {
     /// The text form.
     V1,
     /// The binary form.
     V2 {
-        /// Whether only clients that reached the proxy by TLS may come in (`proxy_protocol_v2_require_tls`).
+        /// Whether to accept only clients that are connected to the proxy by TLS (`proxy_protocol_v2_require_tls`).
         requires_tls: bool,
     },
 }
 
-/// What a header says.
+/// The content of a header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// Whose connection it is; `None` where the proxy speaks for itself or does not know.
+    /// The address of the client; `None` if the connection is the proxy's own or the proxy does not know it.
     pub source: Option<Peer>,
-    /// Whether the client reached the proxy by TLS.
+    /// Whether the client is connected to the proxy by TLS.
     pub is_tls: bool,
     /// The Common Name of the client's certificate, if the proxy has verified one.
     pub common_name: Option<String>,
@@ -67,7 +67,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// Puts a header together from the pieces in which it arrives.
+/// Assembles a header from the pieces in which it arrives.
 #[derive(Debug)]
 pub struct Reader {
     proxy: Proxy,
@@ -75,17 +75,18 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of the form that the listener expects; the other one is malformed.
+    /// A reader for the form that the listener expects. The other form is malformed.
     pub const fn new(proxy: Proxy) -> Self {
         Self { proxy, held: Vec::new() }
     }
 
-    /// Takes from the front of `bytes` what belongs to the header. As soon as it is whole it is given back, with
-    /// the number of bytes that were taken; until then all are.
+    /// Consumes the bytes at the start of `bytes` that belong to the header. Returns the header once it is complete,
+    /// with the number of bytes consumed. Until then it consumes all bytes and returns `None`.
     ///
     /// # Errors
     ///
-    /// As soon as it is clear that this is no header of this form, or not one that may come in.
+    /// The header is not of this form, is malformed, or does not satisfy the listener's requirement of TLS. Reported as
+    /// soon as it is certain.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
         let mut taken = 0;
         loop {
@@ -106,7 +107,7 @@ impl Reader {
         }
     }
 
-    /// Bytes that it takes beside its own place.
+    /// The heap memory that the reader uses, in bytes.
     pub const fn memory(&self) -> usize {
         memory::allocation(self.held.capacity())
     }
@@ -115,13 +116,14 @@ impl Reader {
         let Proxy::V2 { requires_tls } = self.proxy else { return parse_line(&self.held) };
         let header = parse_binary(&self.held)?;
         if requires_tls && !header.is_tls {
-            return Err(Malformed("the client did not reach the proxy by TLS"));
+            return Err(Malformed("the client is not connected to the proxy by TLS"));
         }
         Ok(header)
     }
 }
 
-/// How many bytes the line certainly lacks. It is taken byte by byte, since what follows it is not ours.
+/// The number of bytes that the line lacks at least. It is read byte by byte, since the bytes after it do not belong
+/// to it.
 fn lacking_of_line(held: &[u8]) -> Result<usize, Malformed> {
     if !held.iter().zip(LINE_START).all(|(byte, expected)| byte == expected) {
         return Err(Malformed("there is no PROXY header of version 1"));
@@ -172,7 +174,7 @@ fn parse_line(line: &[u8]) -> Result<Header, Malformed> {
     Ok(Header { source: Some(internet(source, port)), ..Header::default() })
 }
 
-/// A port as the text form writes it: no sign, no zeros in front.
+/// Parses a port of the text form, which has no sign and no leading zeros.
 fn parse_port(text: &str) -> Option<u16> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| is_plain)
@@ -184,7 +186,7 @@ fn parse_binary(bytes: &[u8]) -> Result<Header, Malformed> {
     let [command, family] = fields.take_array()?;
     fields.take(2)?;
     match command {
-        // The proxy itself, which looks after our health.
+        // LOCAL: the proxy itself has connected, for a health check.
         0x20 => return Ok(Header::default()),
         0x21 => {}
         _ => return Err(Malformed("the PROXY header has an unknown command")),
@@ -214,16 +216,16 @@ fn parse_binary(bytes: &[u8]) -> Result<Header, Malformed> {
     Ok(header)
 }
 
-/// What is told beside the addresses. Kinds that nobody here needs are passed over, but never beyond their bounds.
+/// Parses the values that follow the addresses. Values of other types are skipped, but their lengths are checked.
 fn parse_values(mut fields: Fields<'_>) -> Result<Header, Malformed> {
     let mut header = Header::default();
-    let mut is_told = false;
+    let mut has_tls = false;
     while let Some((kind, value)) = fields.take_value()? {
         if kind == KIND_TLS {
-            if is_told {
-                return Err(Malformed("the PROXY header tells of TLS twice"));
+            if has_tls {
+                return Err(Malformed("the PROXY header has two values about TLS"));
             }
-            is_told = true;
+            has_tls = true;
             parse_tls(value, &mut header)?;
         }
     }
@@ -245,18 +247,18 @@ fn parse_tls(value: &[u8], header: &mut Header) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// An address of IPv4 stays one, whatever form the proxy gives it.
+/// Converts the address of a client. An IPv4-mapped IPv6 address becomes an IPv4 address.
 fn internet(address: IpAddr, port: u16) -> Peer {
     Peer::Internet(SocketAddr::new(address.to_canonical(), port))
 }
 
-/// What is left to be read.
+/// The bytes that have not been parsed yet.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) =
-            self.0.split_at_checked(count).ok_or(Malformed("the PROXY header is shorter than it says"))?;
+            self.0.split_at_checked(count).ok_or(Malformed("the PROXY header ends inside a field"))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -267,14 +269,14 @@ impl<'a> Fields<'a> {
         Ok(array)
     }
 
-    /// The source's port; the destination's is passed over.
+    /// Returns the port of the source and skips that of the destination.
     fn take_ports(&mut self) -> Result<u16, Malformed> {
         let port = u16::from_be_bytes(self.take_array()?);
         self.take(2)?;
         Ok(port)
     }
 
-    /// The next value with its kind; `None` at the end.
+    /// Returns the next value with its type; `None` at the end.
     fn take_value(&mut self) -> Result<Option<(u8, &'a [u8])>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_names_the_client() {
+    fn the_text_form_has_the_address_of_the_client() {
         for (line, source) in [
             ("PROXY TCP4 192.0.2.1 192.0.2.2 4660 1883\r\n", peer("192.0.2.1:4660")),
             ("PROXY TCP6 2001:db8::1 ::1 1 65535\r\n", peer("[2001:db8::1]:1")),
@@ -360,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binary_form_names_the_client() {
+    fn the_binary_form_has_the_address_of_the_client() {
         let six = [&[0x20, 1, 0x0d, 0xb8][..], &[0; 11], &[1], &[0; 16], &[0, 7, 7, 0x5b]].concat();
         for (bytes, source) in [
             (tcp4(&[]), peer("192.0.2.1:4660")),
@@ -368,7 +370,7 @@ mod tests {
             (binary(0x21, 0x21, &six), peer("[2001:db8::1]:7")),
             (binary(0x21, 0x31, &[0; PATHS_LENGTH]), Some(Peer::Local)),
             (binary(0x21, 0x00, &[]), None),
-            (binary(0x20, 0x00, b"what a proxy says of itself"), None),
+            (binary(0x20, 0x00, b"ignored for LOCAL"), None),
         ] {
             let header = Header { source, ..Header::default() };
             assert_eq!(read(V2, &bytes), Ok(Some((header, bytes.len()))), "{bytes:02x?}");
@@ -401,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_certificate_counts_only_if_it_was_verified() {
+    fn the_name_of_a_certificate_is_used_only_if_it_was_verified() {
         let name = value(KIND_COMMON_NAME, b"device");
         for (flags, verified, is_tls, expected) in [
             (7, 0, true, Some("device")),
@@ -434,7 +436,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_give_what_the_whole_gives(
+        fn pieces_give_the_same_result_as_the_whole(
             (proxy, header) in whole_headers(),
             pieces in prop::collection::vec(1_usize..40, 0..30),
         ) {
@@ -456,14 +458,14 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_break_it(
+        fn random_bytes_never_panic(
             is_binary: bool,
-            is_led: bool,
+            has_start: bool,
             bytes in prop::collection::vec(any::<u8>(), 0..400),
             cut in 0_usize..400,
         ) {
             let (proxy, start) = if is_binary { (V2, SIGNATURE) } else { (Proxy::V1, LINE_START) };
-            let stream = if is_led { [start, &bytes].concat() } else { bytes };
+            let stream = if has_start { [start, &bytes].concat() } else { bytes };
             let mut reader = Reader::new(proxy);
             let (first, second) = stream.split_at(cut.min(stream.len()));
             if let Ok(None) = reader.receive(first) {
@@ -472,9 +474,10 @@ mod tests {
             prop_assert!(reader.held.len() <= HEADER_MAXIMUM);
         }
 
-        /// Any byte of a header changed either still reads or is refused, and never tells of more than TLS can.
+        /// A header with a changed byte is either parsed or refused, and its Common Name is never longer than the
+        /// value.
         #[test]
-        fn values_never_reach_beyond_their_bounds(at in 16_usize..60, to: u8) {
+        fn values_never_extend_beyond_their_bounds(at in 16_usize..60, to: u8) {
             let mut bytes = tcp4(&tls(7, 0, &value(KIND_COMMON_NAME, b"device")));
             let at = at.min(bytes.len() - 1);
             bytes[at] = to;

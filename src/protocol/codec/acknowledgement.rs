@@ -1,4 +1,4 @@
-//! PUBACK, PUBREC, PUBREL and PUBCOMP: four names for one shape.
+//! PUBACK, PUBREC, PUBREL and PUBCOMP: four packets of the same form.
 
 use super::properties::PropertySet;
 use super::property::identifier;
@@ -26,18 +26,18 @@ pub(super) const OF_A_RELEASE: &[ReasonCode] = &[ReasonCode::Success, ReasonCode
 /// The four acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcknowledgementKind {
-    /// The answer to a message of QoS 1.
+    /// The response to a PUBLISH with QoS 1.
     PubAck,
-    /// The first answer to a message of QoS 2.
+    /// The first response to a PUBLISH with QoS 2.
     PubRec,
-    /// The answer to PUBREC.
+    /// The response to PUBREC.
     PubRel,
-    /// The answer to PUBREL.
+    /// The response to PUBREL.
     PubComp,
 }
 
 impl AcknowledgementKind {
-    /// Bytes of a plain one.
+    /// The length in bytes of an acknowledgement without a Reason Code and properties.
     pub const PLAIN_LENGTH: usize = 4;
 
     pub(super) const ALL: [Self; 4] = [Self::PubAck, Self::PubRec, Self::PubRel, Self::PubComp];
@@ -53,7 +53,7 @@ impl AcknowledgementKind {
         }
     }
 
-    /// The whole packet that tells of success without properties, the same in all versions.
+    /// The complete packet for success without properties. It is the same in all versions.
     #[inline]
     pub const fn plain(self, packet_identifier: PacketIdentifier) -> [u8; Self::PLAIN_LENGTH] {
         let [high, low] = packet_identifier.value().to_be_bytes();
@@ -61,14 +61,14 @@ impl AcknowledgementKind {
     }
 }
 
-/// What PUBACK, PUBREC, PUBREL and PUBCOMP say.
+/// The content of PUBACK, PUBREC, PUBREL and PUBCOMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acknowledgement<'a> {
     /// The Packet Identifier of the PUBLISH.
     pub packet_identifier: PacketIdentifier,
     /// Always success before MQTT 5.0.
     pub reason_code: ReasonCode,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
 }
 
@@ -79,7 +79,8 @@ impl<'a> Acknowledgement<'a> {
         Self { packet_identifier, reason_code, properties: Properties::default() }
     }
 
-    /// Reads the body. Success may be left out, and so may the length of no properties.
+    /// Decodes the body. The Reason Code may be omitted if it is success, and the Property Length if there are no
+    /// properties.
     #[inline]
     pub(super) fn decode(
         body: &'a [u8],
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn before_5_only_the_identifier_is_written() {
+    fn before_5_only_the_packet_identifier_is_written() {
         let refused = Acknowledgement::new(identifier(1), ReasonCode::NotAuthorized);
         for version in OLD {
             let mut encoded = Vec::new();

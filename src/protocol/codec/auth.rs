@@ -1,4 +1,4 @@
-//! AUTH: a step of an extended authentication, in MQTT 5.0 only.
+//! AUTH: a step of enhanced authentication, in MQTT 5.0 only.
 
 use super::properties::PropertySet;
 use super::property::identifier;
@@ -15,18 +15,18 @@ const PROPERTIES: PropertySet = PropertySet::of(&[
 const LISTED: &[ReasonCode] =
     &[ReasonCode::Success, ReasonCode::ContinueAuthentication, ReasonCode::ReAuthenticate];
 
-/// A step of an extended authentication.
+/// A step of enhanced authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Auth<'a> {
-    /// Success, continue or begin again.
+    /// Success, Continue authentication or Re-authenticate.
     pub reason_code: ReasonCode,
-    /// With the Authentication Method, unless the packet is a bare success.
+    /// They contain the Authentication Method, unless the packet is a success without properties.
     pub properties: Properties<'a>,
 }
 
 impl<'a> Auth<'a> {
-    /// Reads the body. Only a success without properties may leave out all of it, and only that one may lack the
-    /// Authentication Method.
+    /// Decodes the body. Only a success without properties may have an empty body and may lack the Authentication
+    /// Method.
     pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         if version != ProtocolVersion::V5 {
             return Err(DecodeError::Malformed("AUTH before MQTT 5.0"));

@@ -1,4 +1,4 @@
-//! CONNACK: the answer to CONNECT.
+//! CONNACK: the response to CONNECT.
 
 use super::properties::PropertySet;
 use super::property::identifier;
@@ -33,14 +33,14 @@ const LISTED: &[u8] = &[
 /// The return codes of MQTT 3.1 and 3.1.1.
 const LISTED_BEFORE_5: &[u8] = &[0, 1, 2, 3, 4, 5];
 
-/// The answer to CONNECT.
+/// The response to CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnAck<'a> {
-    /// Whether a stored session goes on. MQTT 3.1 does not tell.
+    /// Whether the server resumes a stored session. MQTT 3.1 does not report it.
     pub session_present: bool,
-    /// The Reason Code in MQTT 5.0, the return code 0 to 5 before.
+    /// The Reason Code in MQTT 5.0, the return code 0 to 5 in earlier versions.
     pub code: u8,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> ConnAck<'a> {
         let code = reader.u8()?;
         let listed = if version == ProtocolVersion::V5 { LISTED } else { LISTED_BEFORE_5 };
         if !listed.contains(&code) {
-            return Err(DecodeError::ProtocolError("reason code not of this packet"));
+            return Err(DecodeError::ProtocolError("reason code not allowed in this packet"));
         }
         // [MQTT-3.2.2-6]
         if session_present && code != 0 {

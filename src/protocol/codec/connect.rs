@@ -1,4 +1,4 @@
-//! CONNECT: who is there, what is to be kept and what is to be said when they are gone.
+//! CONNECT: the Client Identifier, the credentials, how long the session lasts, and the Will.
 
 use super::properties::PropertySet;
 use super::property::identifier;
@@ -29,8 +29,8 @@ const WILL_PROPERTIES: PropertySet = PropertySet::of(&[
 /// The longest Client Identifier of MQTT 3.1, in characters.
 const CLIENT_IDENTIFIER_MAXIMUM_V31: usize = 23;
 
-/// The bit of the protocol level by which mosquitto's bridges tell what they are. No standard knows it; MQTT 5.0 has
-/// options for what it stands for.
+/// The bit of the protocol level that mosquitto's bridges set to identify themselves. It is not in any standard;
+/// MQTT 5.0 has Subscription Options for the same purpose.
 const BRIDGE: u8 = 0b1000_0000;
 
 const RESERVED: u8 = 0b0000_0001;
@@ -42,48 +42,48 @@ const WILL_RETAIN: u8 = 0b0010_0000;
 const PASSWORD: u8 = 0b0100_0000;
 const USER_NAME: u8 = 0b1000_0000;
 
-/// The message to publish when a connection ends badly.
+/// The message to publish when a connection ends without a normal DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Will<'a> {
-    /// The quality of service to publish it with.
+    /// The QoS to publish it with.
     pub qos: QoS,
-    /// Whether it is to be kept.
+    /// Whether it is published as a retained message.
     pub retain: bool,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
-    /// Where it is published to.
+    /// The Topic Name to publish it to.
     pub topic: TopicName<'a>,
-    /// The message itself.
+    /// The Application Message.
     pub payload: &'a [u8],
 }
 
-/// The first packet of a client.
+/// The first packet that a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect<'a> {
-    /// The version that the connection speaks from here on.
+    /// The version of this packet and of all that follow on the connection.
     pub version: ProtocolVersion,
-    /// Whether the client is a bridge that wants none of its own messages back and RETAIN as it was published; before
-    /// MQTT 5.0 only.
+    /// Whether the client is a bridge: it does not want to receive its own messages, and wants RETAIN as it was
+    /// published. Before MQTT 5.0 only.
     pub is_bridge: bool,
-    /// Whether an old session is dropped; called Clean Session before MQTT 5.0.
+    /// Whether to discard an existing session. Called Clean Session before MQTT 5.0.
     pub clean_start: bool,
-    /// Seconds; zero turns it off.
+    /// In seconds; zero disables the Keep Alive mechanism.
     pub keep_alive: u16,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
-    /// Empty if the server is to choose one.
+    /// Empty if the server is to assign one.
     pub client_identifier: &'a str,
-    /// The Will Message, if there is one.
+    /// The Will, if there is one.
     pub will: Option<Will<'a>>,
     /// The user name, if there is one.
     pub user_name: Option<&'a str>,
-    /// The password, if there is one. Not without a user name before MQTT 5.0.
+    /// The password, if there is one. Before MQTT 5.0 it requires a user name.
     pub password: Option<&'a [u8]>,
 }
 
-/// Peeks at the body of a CONNECT that did not decode, so that it can be refused in the form of its own version, or in
-/// that of MQTT 5.0 for a later level: such a client may know the form, and an older client does not send such a level.
-/// `None` if the standard does not have the Protocol Name or the level.
+/// Returns the version in which to refuse a CONNECT that failed to decode, given its body: its own version, or MQTT 5.0
+/// if its level is later. Such a client may know the format of MQTT 5.0, and an older client never sends such a level.
+/// `None` if no standard defines the Protocol Name or the level.
 pub fn connect_version(body: &[u8]) -> Option<ProtocolVersion> {
     let mut reader = Reader::new(body);
     match (protocol_version(&mut reader.clone()), reader.binary(), reader.u8()) {
@@ -93,7 +93,7 @@ pub fn connect_version(body: &[u8]) -> Option<ProtocolVersion> {
     }
 }
 
-/// The version, and whether the client is a bridge [MQTT-3.1.2-1] [MQTT-3.1.2-2].
+/// Reads the version and whether the client is a bridge [MQTT-3.1.2-1] [MQTT-3.1.2-2].
 fn protocol_version(reader: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), DecodeError> {
     const V31_BRIDGE: u8 = 3 | BRIDGE;
     const V311_BRIDGE: u8 = 4 | BRIDGE;
@@ -187,9 +187,10 @@ impl<'a> Will<'a> {
     }
 }
 
-/// MQTT 3.1 reserves no bit and says nothing of the will's bits where there is no will.
+/// Checks the Connect Flags. MQTT 3.1 has no reserved bit, and does not define the bits of the Will when there is no
+/// Will.
 fn check_connect_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
-    // [MQTT-3.1.2-22 of MQTT 3.1.1]; MQTT 5.0 allows it.
+    // [MQTT-3.1.2-22 in MQTT 3.1.1]; MQTT 5.0 allows it.
     if version != ProtocolVersion::V5 && flags & PASSWORD != 0 && flags & USER_NAME == 0 {
         return Err(DecodeError::Malformed("password without a user name"));
     }
@@ -207,13 +208,14 @@ fn check_connect_flags(flags: u8, version: ProtocolVersion) -> Result<(), Decode
     Ok(())
 }
 
-/// In MQTT 3.1 the Remaining Length outweighs the flags: a user name and a password may be promised and not come.
+/// Whether a field that the flags announce is missing. In MQTT 3.1 the Remaining Length takes precedence over the
+/// flags: the user name and the password may be absent although their flags are set.
 fn is_left_out(reader: &Reader<'_>, version: ProtocolVersion) -> bool {
     version == ProtocolVersion::V31 && reader.is_empty()
 }
 
-/// An empty Client Identifier needs Clean Session in MQTT 3.1.1 [MQTT-3.1.3-7 of MQTT 3.1.1]; MQTT 3.1 wants 1 to 23
-/// characters.
+/// Checks the Client Identifier. In MQTT 3.1.1 an empty one requires Clean Session [MQTT-3.1.3-7 in MQTT 3.1.1];
+/// MQTT 3.1 requires 1 to 23 characters.
 fn check_client_identifier(
     text: &str,
     clean_start: bool,
@@ -255,10 +257,10 @@ mod tests {
         Some(Will { qos: QoS::AtLeastOnce, retain: true, properties: Properties::default(), topic, payload })
     }
 
-    /// CONNECT is told its version by its own bytes, whatever the caller believes.
+    /// CONNECT is decoded by the version in its own bytes, whatever the caller passes.
     fn assert_golden_connect(bytes: &[u8], connect: Connect<'_>) {
-        for believed in ALL {
-            assert_golden(believed, bytes, &Packet::Connect(connect));
+        for passed in ALL {
+            assert_golden(passed, bytes, &Packet::Connect(connect));
         }
     }
 
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn client_identifiers_have_rules() {
+    fn client_identifiers_are_checked() {
         let connect = |characters: usize| {
             let text = "é".repeat(characters);
             let mut encoded = Vec::new();
@@ -399,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_a_broken_connect_is_seen() {
+    fn the_version_of_a_malformed_connect_is_recognized() {
         assert_eq!(connect_version(b"\x00\x06MQIsdp\x03"), Some(V31));
         assert_eq!(connect_version(b"\x00\x04MQTT\x04\xFF"), Some(V311));
         assert_eq!(connect_version(b"\x00\x04MQTT\x05"), Some(V5));

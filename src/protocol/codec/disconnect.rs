@@ -11,7 +11,7 @@ const PROPERTIES: PropertySet = PropertySet::of(&[
     identifier::SERVER_REFERENCE,
 ]);
 
-/// The Reason Codes of DISCONNECT, of both directions [MQTT-3.14.2-1].
+/// The Reason Codes of DISCONNECT, in both directions [MQTT-3.14.2-1].
 const LISTED: &[ReasonCode] = &[
     ReasonCode::Success,
     ReasonCode::DisconnectWithWillMessage,
@@ -48,9 +48,9 @@ const LISTED: &[ReasonCode] = &[
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disconnect<'a> {
-    /// Why; always success before MQTT 5.0.
+    /// Why the connection ends. Always success before MQTT 5.0.
     pub reason_code: ReasonCode,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
 }
 
@@ -60,7 +60,8 @@ impl<'a> Disconnect<'a> {
         Self { reason_code, properties: Properties::default() }
     }
 
-    /// Reads the body. Success may be left out, and so may the length of no properties.
+    /// Decodes the body. The Reason Code may be omitted if it is success, and the Property Length if there are no
+    /// properties.
     pub(super) fn decode(body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let mut this = Self::new(ReasonCode::Success);

@@ -1,36 +1,36 @@
-//! What a peer can do wrong in a single packet.
+//! The errors that a peer can make in a single packet.
 
 use std::fmt;
 
 use super::ReasonCode;
 use crate::protocol::topic::TopicError;
 
-/// Why bytes are no packet. Always the peer's fault; the texts are for the log.
+/// Why bytes cannot be decoded as a packet. Always the peer's fault; the texts are for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// The bytes cannot be parsed as the standard writes them.
+    /// The bytes cannot be parsed according to the standard.
     Malformed(&'static str),
-    /// The packet parses, but holds what the protocol does not allow.
+    /// The packet can be parsed, but contains something that the protocol does not allow.
     ProtocolError(&'static str),
-    /// A Topic Name breaks the rules of topics.
+    /// A Topic Name is not valid.
     TopicName(TopicError),
-    /// A Topic Filter breaks them.
+    /// A Topic Filter is not valid.
     TopicFilter(TopicError),
     /// The packet is larger than the receiver accepts.
     PacketTooLarge,
-    /// The Protocol Name or the protocol level of CONNECT is none of ours [MQTT-3.1.2-1] [MQTT-3.1.2-2].
+    /// The Protocol Name or the protocol level of CONNECT is not supported [MQTT-3.1.2-1] [MQTT-3.1.2-2].
     UnsupportedProtocolVersion,
-    /// The Client Identifier breaks the rules of its version.
+    /// The Client Identifier is not valid in its version.
     ClientIdentifierNotValid,
     /// The Topic Alias is zero [MQTT-3.3.2-8].
     TopicAliasInvalid,
 }
 
 impl DecodeError {
-    /// The Reason Code of MQTT 5.0 that the packet earns.
+    /// The Reason Code of MQTT 5.0 for this error.
     pub const fn reason_code(self) -> ReasonCode {
         match self {
-            // What the protocol allows and this broker does not.
+            // The protocol allows so many levels, this broker does not.
             Self::TopicName(TopicError::TooManyLevels) => ReasonCode::TopicNameInvalid,
             Self::TopicFilter(TopicError::TooManyLevels) => ReasonCode::TopicFilterInvalid,
             Self::Malformed(_) | Self::TopicName(_) | Self::TopicFilter(_) => ReasonCode::MalformedPacket,

@@ -1,41 +1,42 @@
-//! Cuts a stream of bytes into packets, without looking into them.
+//! Splits a stream of bytes into packets without decoding them.
 
 use super::{DecodeError, ProtocolVersion, writer};
 
-/// The length of the longest packet that the protocol allows, its fixed header included, in bytes.
+/// The length in bytes of the longest packet that the protocol allows, including its fixed header.
 pub const PACKET_SIZE_MAXIMUM: usize = 1 + 4 + writer::INTEGER_MAXIMUM;
 
-/// The result of a try that may need more input.
+/// The result of parsing input that may be incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status<T> {
-    /// It is there.
+    /// The result.
     Complete(T),
-    /// The input ends too early.
+    /// The input ends before the result is complete.
     Incomplete {
-        /// How many bytes, counted from the start of the input, there must be before another try can help.
-        /// Always more than there are, and never more than the limit on a packet once its length is known.
+        /// The number of bytes, counted from the start of the input, that must be available before it is worth
+        /// trying again. Always more than the input has. Once the length of the packet is known, never more than the
+        /// limit on a packet.
         needed: usize,
     },
 }
 
-/// One whole packet, cut out but not decoded.
+/// One complete packet, not yet decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Packet type and flags.
     pub first_byte: u8,
-    /// Everything behind the fixed header.
+    /// Everything after the fixed header.
     pub body: &'a [u8],
-    /// The whole packet, its fixed header included.
+    /// The complete packet, including its fixed header.
     pub packet: &'a [u8],
-    /// The length of the whole packet in bytes, its fixed header included.
+    /// The length of the complete packet in bytes, including its fixed header.
     pub length: usize,
 }
 
-/// Cuts the first packet out of `input`.
+/// Splits the first packet off `input`.
 ///
 /// # Errors
 ///
-/// [`DecodeError::PacketTooLarge`] if the whole packet is longer than `maximum_packet_size`, told as soon as its
+/// [`DecodeError::PacketTooLarge`] if the complete packet is longer than `maximum_packet_size`, as soon as its
 /// length is known; [`DecodeError::Malformed`] if the Remaining Length takes more than four bytes.
 #[inline]
 pub fn frame(input: &[u8], maximum_packet_size: usize) -> Result<Status<Frame<'_>>, DecodeError> {
@@ -56,7 +57,7 @@ pub fn frame(input: &[u8], maximum_packet_size: usize) -> Result<Status<Frame<'_
     Ok(Status::Complete(Frame { first_byte, body, packet, length }))
 }
 
-/// The Remaining Length at the start of `input` and how many bytes it takes there.
+/// Reads the Remaining Length at the start of `input`. Returns it with the number of bytes that it takes.
 #[inline]
 fn remaining_length(input: &[u8]) -> Result<Status<(usize, usize)>, DecodeError> {
     if let Some(&byte) = input.first()
@@ -84,7 +85,8 @@ impl Frame<'_> {
         self.first_byte >> 4
     }
 
-    /// MQTT 5.0 wants the shortest form of the Remaining Length [MQTT-1.5.5-1]; the older versions do not say so.
+    /// Checks the encoding of the Remaining Length. MQTT 5.0 requires the shortest form [MQTT-1.5.5-1]; the older
+    /// versions do not.
     #[inline]
     pub(super) fn check_length(&self, version: ProtocolVersion) -> Result<(), DecodeError> {
         let width = self.length - 1 - self.body.len();
@@ -94,8 +96,8 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// The reserved flags have one value each [MQTT-2.1.3-1]. MQTT 3.1 had none reserved: it set DUP on a repeated
-    /// PUBREL, SUBSCRIBE and UNSUBSCRIBE, and ignored what it did not use.
+    /// Checks that the reserved flags have their only valid value [MQTT-2.1.3-1]. MQTT 3.1 reserves no flags: it sets
+    /// DUP on a repeated PUBREL, SUBSCRIBE and UNSUBSCRIBE, and ignores flags that it does not use.
     #[inline]
     pub(super) fn check_flags(&self, expected: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
         if self.first_byte & 0x0F != expected && version != ProtocolVersion::V31 {
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_is_cut_out() {
+    fn a_packet_is_split_off() {
         let expected = Frame { first_byte: 0x40, body: &[0, 1], packet: &[0x40, 2, 0, 1], length: 4 };
         assert_eq!(frame(&[0x40, 2, 0, 1, 0xC0, 0], 4), Ok(Status::Complete(expected)));
         let bytes = [0x40, 0x82, 0x80, 0x80, 0, 0, 1];
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_packet_says_what_it_needs() {
+    fn an_incomplete_packet_reports_how_many_bytes_it_needs() {
         for (input, needed) in [
             (&[][..], 2),
             (&[0x30], 2),
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_told_before_the_body_is_there() {
+    fn limits_are_checked_before_the_body_has_arrived() {
         assert_eq!(frame(&[0x30, 5], 6), Err(DecodeError::PacketTooLarge));
         assert_eq!(frame(&[0x30, 5], 7), Ok(Status::Incomplete { needed: 7 }));
         let over_four = Err(DecodeError::Malformed("remaining length over four bytes"));

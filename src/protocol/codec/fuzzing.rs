@@ -1,5 +1,5 @@
-//! The body of the fuzz target for the decoder, in the library so that ordinary tests run it, too. It takes any bytes
-//! and panics if a promise is broken.
+//! The body of the fuzz target for the decoder. It is in the library so that ordinary tests can run it as well. It
+//! takes any bytes and panics if a property of the codec does not hold.
 
 use super::{
     Acknowledgement, Frame, Packet, Properties, Property, ProtocolVersion, Publish, ReasonCode, Status,
@@ -8,8 +8,8 @@ use super::{
 use crate::base::fuzzing::may_stand_in_a_string;
 use crate::protocol::topic::TopicName;
 
-/// The first byte picks the version; the rest is a stream of packets. Whatever decodes must encode to something no
-/// longer that decodes to the same again.
+/// Decodes a stream of packets. The first byte of `data` selects the version. Each packet that decodes must encode to
+/// bytes that are no longer than before and decode to the same packet.
 pub fn decode_stream(data: &[u8]) {
     let Some((&selector, mut stream)) = data.split_first() else {
         return;
@@ -42,7 +42,7 @@ pub fn decode_stream(data: &[u8]) {
     }
 }
 
-/// What is taken for plain must be what the way that checks everything makes of it.
+/// Checks that a packet that is accepted as plain is the one that the full decoder returns.
 fn check_short_ways(cut: &Frame<'_>, version: ProtocolVersion) {
     if let Some((kind, identifier)) = plain_acknowledgement(cut) {
         let answer = kind.packet(Acknowledgement::new(identifier, ReasonCode::Success));
@@ -69,7 +69,7 @@ fn check_short_ways(cut: &Frame<'_>, version: ProtocolVersion) {
     }
 }
 
-/// Every string that came through holds nothing but what may stand in one.
+/// Checks that every string of a decoded packet contains allowed characters only.
 fn check_strings(packet: &Packet<'_>) {
     let (mut texts, mut blocks) = (Vec::new(), Vec::new());
     match *packet {

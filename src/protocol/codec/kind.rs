@@ -1,4 +1,4 @@
-//! The packet types: the upper half of the first byte.
+//! The packet types: the high four bits of the first byte.
 
 pub(super) const CONNECT: u8 = 1;
 pub(super) const CONNACK: u8 = 2;

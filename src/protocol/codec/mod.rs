@@ -1,11 +1,12 @@
 //! The codec: bytes to [`Packet`] and back, for MQTT 3.1, 3.1.1 and 5.0.
 //!
-//! [`frame`] cuts a packet out of a stream, [`decode`] reads it, [`Packet::encode`] writes it. A decoded packet
-//! borrows from the input; decoding allocates nothing. Every rule of the standards that one packet can be held to on
-//! its own is checked here, and a packet that breaks one is a [`DecodeError`] that knows the Reason Code it earns.
-//! Both directions are spoken: [`Side`] says who may send which packet; when, is for the rooms above to say.
+//! [`frame`] splits a packet off a stream, [`decode`] decodes it, [`Packet::encode`] encodes it. A decoded packet
+//! borrows from the input; decoding does not allocate. Every rule of the standards that can be checked on a single
+//! packet is checked here. A packet that breaks one results in a [`DecodeError`], which has a Reason Code. Packets of
+//! both directions are supported: [`Side`] defines which side may send which packet. When it may send it is up to the
+//! rooms above.
 //!
-//! One file holds one packet; what the packets are made of has files of its own. Of the crate it knows `topic` alone.
+//! Each packet type has a file, and so has each kind of field that packets share.
 
 mod acknowledgement;
 mod auth;
@@ -62,46 +63,46 @@ pub use version::ProtocolVersion;
 
 use acknowledgement::{OF_A_MESSAGE, OF_A_RELEASE};
 
-/// A packet of any kind, borrowed from the bytes it was decoded from or from what it is to be encoded of.
+/// A packet of any type. It borrows from the bytes that it was decoded from, or from the values to encode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// A client opens a connection.
+    /// A client's request to connect.
     Connect(Connect<'a>),
-    /// The answer to CONNECT.
+    /// The response to CONNECT.
     ConnAck(ConnAck<'a>),
-    /// A message.
+    /// An Application Message.
     Publish(Publish<'a>),
-    /// The answer to a message of QoS 1.
+    /// The response to a PUBLISH with QoS 1.
     PubAck(Acknowledgement<'a>),
-    /// The first answer to a message of QoS 2.
+    /// The first response to a PUBLISH with QoS 2.
     PubRec(Acknowledgement<'a>),
-    /// The answer to PUBREC.
+    /// The response to PUBREC.
     PubRel(Acknowledgement<'a>),
-    /// The answer to PUBREL.
+    /// The response to PUBREL.
     PubComp(Acknowledgement<'a>),
-    /// A client asks for subscriptions.
+    /// A client's request to subscribe.
     Subscribe(Subscribe<'a>),
-    /// The answer to SUBSCRIBE.
+    /// The response to SUBSCRIBE.
     SubAck(SubAck<'a>),
-    /// A client ends subscriptions.
+    /// A client's request to unsubscribe.
     Unsubscribe(Unsubscribe<'a>),
-    /// The answer to UNSUBSCRIBE.
+    /// The response to UNSUBSCRIBE.
     UnsubAck(UnsubAck<'a>),
-    /// A sign of life.
+    /// A client's ping.
     PingReq,
-    /// The answer to PINGREQ.
+    /// The response to PINGREQ.
     PingResp,
     /// The end of the connection.
     Disconnect(Disconnect<'a>),
-    /// A step of an extended authentication.
+    /// A step of enhanced authentication.
     Auth(Auth<'a>),
 }
 
-/// Decodes a packet of this version; CONNECT says its version itself.
+/// Decodes a packet of this version. A CONNECT contains its own version.
 ///
 /// # Errors
 ///
-/// Whatever the standard forbids in a packet of this version, as far as the packet alone can tell.
+/// The packet breaks a rule of the standard of this version that can be checked on a single packet.
 #[inline]
 pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<'a>, DecodeError> {
     if frame.kind() == kind::CONNECT {
@@ -127,11 +128,11 @@ pub fn decode<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<
     }
 }
 
-/// The SUBSCRIBE in this frame, its subscriptions yet to be checked; `None` if it is another packet.
+/// Decodes the SUBSCRIBE in this frame without checking its subscriptions; `None` if it is another packet.
 ///
 /// # Errors
 ///
-/// As [`decode`]'s, but for what is wrong with the subscriptions.
+/// Those of [`decode`], except errors in the subscriptions.
 pub fn unchecked_subscribe<'a>(
     frame: &Frame<'a>,
     version: ProtocolVersion,
@@ -144,11 +145,11 @@ pub fn unchecked_subscribe<'a>(
     UncheckedSubscribe::decode(frame.body, version).map(Some)
 }
 
-/// The UNSUBSCRIBE in this frame, its filters yet to be checked; `None` if it is another packet.
+/// Decodes the UNSUBSCRIBE in this frame without checking its filters; `None` if it is another packet.
 ///
 /// # Errors
 ///
-/// As [`decode`]'s, but for what is wrong with the filters.
+/// Those of [`decode`], except errors in the filters.
 pub fn unchecked_unsubscribe<'a>(
     frame: &Frame<'a>,
     version: ProtocolVersion,
@@ -161,8 +162,8 @@ pub fn unchecked_unsubscribe<'a>(
     UncheckedUnsubscribe::decode(frame.body, version).map(Some)
 }
 
-/// The acknowledgement in this frame, if it is a plain one: of success and without properties, in its shortest form.
-/// Whatever is not, sound or not, is left to [`decode`].
+/// Returns the acknowledgement in this frame if it is a plain one: success without properties, in its shortest form.
+/// All other packets, valid or not, are left to [`decode`].
 #[inline]
 pub fn plain_acknowledgement(frame: &Frame<'_>) -> Option<(AcknowledgementKind, PacketIdentifier)> {
     let [first, 2, high, low] = *frame.packet else { return None };
@@ -170,8 +171,7 @@ pub fn plain_acknowledgement(frame: &Frame<'_>) -> Option<(AcknowledgementKind, 
     Some((kind, PacketIdentifier::new(u16::from_be_bytes([high, low]))?))
 }
 
-/// The Packet Identifiers of the plain acknowledgements of one kind that stand one behind the other at the front of
-/// `input`.
+/// Returns the Packet Identifiers of the consecutive plain acknowledgements of one kind at the start of `input`.
 #[inline]
 pub fn plain_acknowledgements(
     kind: AcknowledgementKind,
@@ -186,7 +186,8 @@ pub fn plain_acknowledgements(
     })
 }
 
-/// Decodes what is no message and no acknowledgement, out of the way of those.
+/// Decodes the packets that are neither a PUBLISH nor one of its acknowledgements. It is not inlined, to keep the code
+/// for those small.
 #[inline(never)]
 fn decode_rare<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<'a>, DecodeError> {
     let body = frame.body;
@@ -205,7 +206,7 @@ fn decode_rare<'a>(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet
 }
 
 impl AcknowledgementKind {
-    /// The packet of this kind that says `answer`.
+    /// The packet of this kind with the content `answer`.
     pub const fn packet(self, answer: Acknowledgement<'_>) -> Packet<'_> {
         match self {
             Self::PubAck => Packet::PubAck(answer),
@@ -217,11 +218,11 @@ impl AcknowledgementKind {
 }
 
 impl Packet<'_> {
-    /// Appends the packet in the form of this version; a CONNECT in the form of its own.
+    /// Appends the packet in the format of this version; a CONNECT in the format of its own.
     ///
     /// # Panics
     ///
-    /// If a part is longer than its length field can say, or an AUTH is to be sent before MQTT 5.0.
+    /// If a field is too long for its length field, or the packet is an AUTH and the version is before MQTT 5.0.
     #[inline]
     pub fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
         match self {
@@ -271,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signs_of_life() {
+    fn pings() {
         for version in ALL {
             assert_golden(version, &[0xC0, 0], &Packet::PingReq);
             assert_golden(version, &[0xD0, 0], &Packet::PingResp);
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_packet_gets_a_long_length() {
+    fn a_long_packet_has_a_remaining_length_of_two_bytes() {
         let codes = [0; 200];
         let suback =
             SubAck { packet_identifier: identifier(1), properties: Properties::default(), codes: &codes };

@@ -1,17 +1,17 @@
-//! The number that ties an acknowledgement to its packet.
+//! The number that identifies the packet that an acknowledgement belongs to.
 
 use std::fmt;
 use std::num::NonZeroU16;
 
-/// A Packet Identifier, which is never zero; an `Option` of it is as small as itself.
+/// A Packet Identifier. It is never zero, so an `Option` of it has the same size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketIdentifier(NonZeroU16);
 
 impl PacketIdentifier {
-    /// The lowest one.
+    /// The lowest Packet Identifier, 1.
     pub const FIRST: Self = Self(NonZeroU16::MIN);
 
-    /// The Packet Identifier of this number; `None` for zero.
+    /// The Packet Identifier with this value; `None` for zero.
     #[inline]
     pub const fn new(value: u16) -> Option<Self> {
         match NonZeroU16::new(value) {
@@ -20,7 +20,7 @@ impl PacketIdentifier {
         }
     }
 
-    /// The number on the wire.
+    /// The value on the wire.
     #[inline]
     pub const fn value(self) -> u16 {
         self.0.get()

@@ -1,25 +1,25 @@
-//! PUBLISH packets of the commonest kind, which receivers get as they came in.
+//! PUBLISH packets of the most common form, which are forwarded to subscribers as they were received.
 
 use super::publish::{Delivery, UncheckedPublish, unchecked_publish};
 use super::reader::Reader;
 use super::{Frame, ProtocolVersion, QoS, Status, frame, kind, writer};
 
-/// A PUBLISH without DUP, RETAIN and properties, in its shortest form: what receivers of the same version get too,
-/// byte for byte but for the Packet Identifier.
+/// A PUBLISH without DUP, RETAIN and properties, in its shortest form. Subscribers that use the same version receive
+/// the same bytes, except for the Packet Identifier.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainPublish<'a> {
-    /// Quality of service and Packet Identifier.
+    /// The QoS and the Packet Identifier.
     pub delivery: Delivery,
-    /// The message itself.
+    /// The Application Message.
     pub payload: &'a [u8],
-    /// The whole packet.
+    /// The complete packet.
     pub packet: &'a [u8],
-    /// The version it is of.
+    /// The version in which the packet is encoded.
     pub version: ProtocolVersion,
 }
 
 impl PlainPublish<'_> {
-    /// Where in the packet the Packet Identifier stands, or at QoS 0 would stand.
+    /// The index in the packet of the Packet Identifier, or, at QoS 0, of the place where it would be.
     #[inline]
     pub fn packet_identifier_at(&self) -> usize {
         let identifier_length = if self.delivery == Delivery::AtMostOnce { 0 } else { 2 };
@@ -28,27 +28,28 @@ impl PlainPublish<'_> {
     }
 }
 
-/// Plain packets of QoS 0 on one topic, one right behind the other: what a receiver of the same version gets, too.
+/// Consecutive plain PUBLISH packets with QoS 0 and the same Topic Name. Subscribers that use the same version receive
+/// the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlainRun<'a> {
-    /// The bytes of the Topic Name, which are not checked.
+    /// The bytes of the Topic Name, not checked.
     pub topic: &'a [u8],
-    /// All packets.
+    /// The bytes of all packets.
     pub bytes: &'a [u8],
-    /// How many packets there are.
+    /// The number of packets.
     pub count: usize,
-    /// The length of the longest of them in bytes.
+    /// The length of the longest packet in bytes.
     pub longest: usize,
-    /// Bytes of all their Application Messages.
+    /// The total length of the Application Messages in bytes.
     pub payload_bytes: usize,
 }
 
 impl<'a> PlainRun<'a> {
-    /// Whether a run of more than one packet may begin with this one, by a quick look at the bytes `behind` it.
+    /// Whether a run of more than one packet may start with this one, by a quick look at the bytes that follow it.
     #[inline]
-    pub fn may_begin_with(first: &Frame<'_>, behind: &[u8]) -> bool {
+    pub fn may_begin_with(first: &Frame<'_>, following: &[u8]) -> bool {
         const FIRST_BYTE: u8 = kind::PUBLISH << 4;
-        let [FIRST_BYTE, length, body @ ..] = behind else { return false };
+        let [FIRST_BYTE, length, body @ ..] = following else { return false };
         let is_longer = length & 0x80 != 0;
         let begins_alike = || {
             let topic = Reader::new(first.body).binary().ok()?;
@@ -57,8 +58,8 @@ impl<'a> PlainRun<'a> {
         first.first_byte == FIRST_BYTE && (is_longer || begins_alike().unwrap_or(false))
     }
 
-    /// The run at the front of `input`; of no packets, if it does not begin with one of that kind. A packet over
-    /// `maximum_packet_size` ends it, and so does its own length of `enough` bytes.
+    /// Returns the run at the start of `input`. It has no packets if the first one is not plain or not of QoS 0. The
+    /// run ends before a packet longer than `maximum_packet_size`, and as soon as it has at least `enough` bytes.
     pub fn new(input: &'a [u8], version: ProtocolVersion, maximum_packet_size: usize, enough: usize) -> Self {
         let mut run = Self { topic: &[], bytes: &[], count: 0, longest: 0, payload_bytes: 0 };
         while run.bytes.len() < enough {
@@ -83,22 +84,22 @@ impl<'a> PlainRun<'a> {
     }
 }
 
-/// Plain packets on one topic and of one QoS, one right behind the other.
+/// An iterator over consecutive plain PUBLISH packets with the same Topic Name and the same QoS.
 #[derive(Clone, Debug)]
 pub struct PlainPublishes<'a> {
     qos: QoS,
     topic: &'a [u8],
     version: ProtocolVersion,
     maximum_packet_size: usize,
-    /// The one to be told next.
+    /// The first packet, until it has been returned.
     next: Option<PlainPublish<'a>>,
-    /// What stands behind that.
+    /// The bytes that follow it.
     rest: &'a [u8],
 }
 
 impl<'a> PlainPublishes<'a> {
-    /// The `first` one and those of its kind behind it in `input`, which begins with it. A packet over
-    /// `maximum_packet_size` ends them.
+    /// Returns the packet `first` and those like it that follow it in `input`, which starts with it. Ends before a
+    /// packet longer than `maximum_packet_size`.
     #[inline]
     pub fn new(
         first: PlainPublish<'a>,
@@ -111,7 +112,7 @@ impl<'a> PlainPublishes<'a> {
         Self { qos, topic, version: first.version, maximum_packet_size, next: Some(first), rest }
     }
 
-    /// The QoS of all of them.
+    /// The QoS of all packets.
     #[inline]
     pub const fn qos(&self) -> QoS {
         self.qos
@@ -141,8 +142,8 @@ impl<'a> Iterator for PlainPublishes<'a> {
 }
 
 impl<'a> UncheckedPublish<'a> {
-    /// The packet if it is of the commonest kind: without DUP, RETAIN and properties, in its shortest form. Whatever
-    /// is not, sound or not, is left to [`UncheckedPublish::decode`].
+    /// Returns the packet if it is a plain one: without DUP, RETAIN and properties, in its shortest form. All other
+    /// packets, valid or not, are left to [`UncheckedPublish::decode`].
     #[inline]
     pub fn plain(&self, version: ProtocolVersion) -> Option<PlainPublish<'a>> {
         let mut reader = Reader::new(self.rest);
@@ -168,7 +169,7 @@ mod tests {
     use crate::protocol::codec::testing::*;
 
     #[test]
-    fn only_the_plain_is_taken_for_plain() {
+    fn only_plain_packets_are_accepted_as_plain() {
         let is_plain = |version, bytes: &[u8]| {
             let Ok(Status::Complete(cut)) = frame(bytes, bytes.len()) else { panic!("no frame") };
             let unchecked = unchecked_publish(&cut, version).ok().flatten();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn alike_are_those_of_one_topic_and_one_quality() {
+    fn packets_are_alike_if_their_topic_and_qos_are_the_same() {
         let others: [&[u8]; 6] = [
             b"\x32\x06\0\x01u\0\x02x",
             b"\x3A\x06\0\x01t\0\x02x",
@@ -215,21 +216,21 @@ mod tests {
                 }
             }
             let input = [&*first, &second, &other, &first].concat();
-            let Ok(Status::Complete(cut)) = frame(&input, 8) else { panic!("it is whole") };
+            let Ok(Status::Complete(cut)) = frame(&input, 8) else { panic!("no frame") };
             let unchecked = unchecked_publish(&cut, V311).unwrap().unwrap();
             let plain = unchecked.plain(V311).unwrap();
             let alike = PlainPublishes::new(plain, unchecked.topic, &input, 8);
             let identifier = |plain: &PlainPublish<'_>| plain.delivery.packet_identifier().unwrap().value();
-            let told: Vec<_> = alike.map(|plain| (plain.payload, identifier(&plain))).collect();
-            assert_eq!(told, [(&b"x"[..], 1), (b"", 3)], "before {other:02x?}");
+            let found: Vec<_> = alike.map(|plain| (plain.payload, identifier(&plain))).collect();
+            assert_eq!(found, [(&b"x"[..], 1), (b"", 3)], "before {other:02x?}");
         }
     }
 
     #[test]
-    fn a_run_ends_with_its_topic_and_with_its_kind() {
+    fn a_run_ends_before_a_packet_of_another_topic_or_kind() {
         let one = b"\x30\x07\x00\x03a/bhi";
         let other = b"\x30\x08\x00\x03a/bhey";
-        for (next, is_of_it) in [
+        for (next, is_part) in [
             (&b"\x30\x07\x00\x03a/c.."[..], false),
             (b"\x31\x07\x00\x03a/b..", false),
             (b"\x32\x07\x00\x03a/b\x00\x01", false),
@@ -244,13 +245,13 @@ mod tests {
             let run = PlainRun::new(&input, V311, 20, 1000);
             let Ok(Status::Complete(first)) = frame(&input, 20) else { panic!("no frame") };
             assert!(PlainRun::may_begin_with(&first, &input[first.length..]));
-            let behind = if is_of_it { next.len() } else { 0 };
-            assert_eq!((run.count, run.bytes.len()), (2 + usize::from(is_of_it), 19 + behind), "{next:?}");
+            let following = if is_part { next.len() } else { 0 };
+            assert_eq!((run.count, run.bytes.len()), (2 + usize::from(is_part), 19 + following), "{next:?}");
             assert_eq!((run.topic, run.longest), (&b"a/b"[..], 10));
         }
         let input = [one, &other[..], one].concat();
-        assert_eq!(PlainRun::new(&input, V311, 9, 1000).count, 1, "the second is too long");
-        assert_eq!(PlainRun::new(&input, V311, 20, 10).count, 2, "the second makes it long enough");
+        assert_eq!(PlainRun::new(&input, V311, 9, 1000).count, 1, "the second one is too long");
+        assert_eq!(PlainRun::new(&input, V311, 20, 10).count, 2, "the second one makes it long enough");
         assert_eq!(PlainRun::new(&input, V5, 20, 1000).count, 0, "another version");
     }
 }

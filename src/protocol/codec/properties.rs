@@ -1,5 +1,5 @@
-//! A block of properties of MQTT 5.0: which of them a packet may carry and how often, the ways to read them, and
-//! the buffer to build a block in.
+//! A block of properties of MQTT 5.0: which properties a packet may have and how often, access to the values, and the
+//! buffer to build a block in.
 
 use super::property::identifier::{
     AUTHENTICATION_DATA, AUTHENTICATION_METHOD, SUBSCRIPTION_IDENTIFIER, USER_PROPERTY,
@@ -8,7 +8,7 @@ use super::reader::{Reader, TOO_SHORT};
 use super::{DecodeError, Property, ProtocolVersion, QoS, writer};
 use crate::protocol::topic::TopicName;
 
-/// Which properties a packet may carry, one bit each, and which of them more than once.
+/// The properties that a packet may have, one bit each, and those that may occur more than once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PropertySet {
     allowed: u64,
@@ -16,18 +16,18 @@ pub(super) struct PropertySet {
 }
 
 impl PropertySet {
-    /// The properties with these identifiers, and User Properties, which go everywhere and repeat.
+    /// The properties with these identifiers, and User Properties, which every packet may have more than once.
     pub(super) const fn of(identifiers: &[u8]) -> Self {
         let mut allowed = bit(USER_PROPERTY);
         let mut rest = identifiers;
-        while let [first, behind @ ..] = rest {
+        while let [first, others @ ..] = rest {
             allowed |= bit(*first);
-            rest = behind;
+            rest = others;
         }
         Self { allowed, repeatable: bit(USER_PROPERTY) }
     }
 
-    /// The same set; but Subscription Identifiers may repeat, as they do in PUBLISH.
+    /// The same set with Subscription Identifiers that may occur more than once, as in PUBLISH.
     pub(super) const fn with_subscription_identifiers(self) -> Self {
         let subscription_identifiers = bit(SUBSCRIPTION_IDENTIFIER);
         Self {
@@ -37,23 +37,23 @@ impl PropertySet {
     }
 }
 
-/// The bit of a property; the identifiers in use are all below 64.
+/// The bit of a property. All identifiers in use are below 64.
 const fn bit(identifier: u8) -> u64 {
     1 << (identifier & 0x3F)
 }
 
-/// A checked block of properties, without the length that stands before it on the wire. Empty by default.
+/// A checked block of properties, without the Property Length that precedes it on the wire. Empty by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Properties<'a> {
     bytes: &'a [u8],
 }
 
-/// Writes the accessors of the properties that a block holds at most once.
+/// Defines the accessors of the properties that a block may have only once.
 macro_rules! accessors {
     ($($name:ident, $variant:ident, $value:ty;)*) => {
         impl<'a> Properties<'a> {
             $(
-                #[doc = concat!("The value of [`Property::", stringify!($variant), "`], if it is there.")]
+                #[doc = concat!("The value of [`Property::", stringify!($variant), "`], if the block has it.")]
                 pub fn $name(&self) -> Option<$value> {
                     self.iter().find_map(|property| match property {
                         Property::$variant(value) => Some(value),
@@ -94,30 +94,30 @@ accessors! {
 }
 
 impl<'a> Properties<'a> {
-    /// A block whose bytes came out of [`Properties::bytes`] and so have been checked.
+    /// A block whose bytes were returned by [`Properties::bytes`], so they have already been checked.
     #[inline]
     pub const fn trusted(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
-    /// The properties as they stand on the wire, without their length.
+    /// The bytes of the properties on the wire, without the Property Length.
     #[inline]
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Whether there is none.
+    /// Whether there are no properties.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The properties, in their order.
+    /// The properties, in order.
     pub fn iter(&self) -> impl Iterator<Item = Property<'a>> + use<'a> {
         self.encoded().map(|(property, _)| property)
     }
 
-    /// The properties, in their order, each with its own bytes.
+    /// The properties, in order, each with its bytes on the wire.
     pub fn encoded(&self) -> impl Iterator<Item = (Property<'a>, &'a [u8])> + use<'a> {
         let mut reader = Reader::new(self.bytes);
         std::iter::from_fn(move || {
@@ -128,7 +128,7 @@ impl<'a> Properties<'a> {
         })
     }
 
-    /// The User Properties, name and value, in their order.
+    /// The names and values of the User Properties, in order.
     pub fn user_properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         self.iter().filter_map(|property| match property {
             Property::UserProperty(name, value) => Some((name, value)),
@@ -136,7 +136,7 @@ impl<'a> Properties<'a> {
         })
     }
 
-    /// The Subscription Identifiers, in their order.
+    /// The Subscription Identifiers, in order.
     pub fn subscription_identifiers(&self) -> impl Iterator<Item = u32> + use<'a> {
         self.iter().filter_map(|property| match property {
             Property::SubscriptionIdentifier(identifier) => Some(identifier),
@@ -144,7 +144,7 @@ impl<'a> Properties<'a> {
         })
     }
 
-    /// Reads a block with its length before it; none before MQTT 5.0.
+    /// Reads a block that is preceded by its length. Before MQTT 5.0, reads nothing and returns an empty block.
     #[inline]
     pub(super) fn read(
         reader: &mut Reader<'a>,
@@ -163,21 +163,21 @@ impl<'a> Properties<'a> {
         Self::check(reader.take(length)?, allowed)
     }
 
-    /// Checks a block. A property that the packet does not know is malformed; one that is there twice, and
-    /// Authentication Data without its method, are Protocol Errors.
+    /// Checks a block. A property that the packet may not have makes it malformed. A duplicate property, or
+    /// Authentication Data without an Authentication Method, is a Protocol Error.
     pub(super) fn check(bytes: &'a [u8], set: PropertySet) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let mut seen = 0;
         while let Some(&identifier) = reader.rest().first() {
             let bit = bit(identifier);
-            // Before its value is looked at, or a Topic Alias of 0 would earn a CONNECT a code that CONNACK
-            // does not have [MQTT-3.2.2-8].
+            // This comes before the check of the value. Otherwise, a Topic Alias of 0 in a CONNECT would result in a
+            // Reason Code that CONNACK does not have [MQTT-3.2.2-8].
             if set.allowed & bit == 0 {
-                return Err(DecodeError::Malformed("property not of this packet"));
+                return Err(DecodeError::Malformed("property not allowed in this packet"));
             }
             Property::read(&mut reader)?;
             if seen & bit & !set.repeatable != 0 {
-                return Err(DecodeError::ProtocolError("property twice"));
+                return Err(DecodeError::ProtocolError("duplicate property"));
             }
             seen |= bit;
         }
@@ -187,7 +187,7 @@ impl<'a> Properties<'a> {
         Ok(Self { bytes })
     }
 
-    /// How many bytes the block takes in a packet, its length included; none before MQTT 5.0.
+    /// The number of bytes that the block takes in a packet, including its length; zero before MQTT 5.0.
     #[inline]
     pub(super) const fn encoded_length(&self, version: ProtocolVersion) -> usize {
         match version {
@@ -197,7 +197,7 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// Appends the block with its length, a zero if it is empty [MQTT-2.2.2-1]; nothing before MQTT 5.0.
+    /// Appends the block with its length, which is zero if it is empty [MQTT-2.2.2-1]; nothing before MQTT 5.0.
     #[inline]
     pub(super) fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
         if version != ProtocolVersion::V5 {
@@ -212,39 +212,39 @@ impl<'a> Properties<'a> {
     }
 }
 
-/// A block of properties under construction. What belongs into which packet is up to who fills it.
+/// A buffer to build a block of properties in. It does not check which packets may have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PropertyBuffer {
     bytes: Vec<u8>,
 }
 
-/// Bytes of room that an empty buffer keeps.
-const KEPT_ROOM: usize = 32 * 1024;
+/// The capacity in bytes that a cleared buffer keeps at most.
+const CAPACITY_KEPT: usize = 32 * 1024;
 
 impl PropertyBuffer {
     /// Appends a property.
     ///
     /// # Panics
     ///
-    /// If a text or data in it is longer than 65,535 bytes, or a Subscription Identifier is over 268,435,455.
+    /// If a string or binary data is longer than 65,535 bytes, or a Subscription Identifier is over 268,435,455.
     pub fn push(&mut self, property: Property<'_>) {
         property.encode(&mut self.bytes);
     }
 
-    /// Appends a property by its bytes, as [`Properties::encoded`] gives them.
+    /// Appends the bytes of a property, as returned by [`Properties::encoded`].
     pub fn push_encoded(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Drops all properties and keeps the room, unless there is more of it than is worth keeping.
+    /// Removes all properties. Keeps the allocation unless it is over 32 KiB.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        if self.bytes.capacity() > KEPT_ROOM {
+        if self.bytes.capacity() > CAPACITY_KEPT {
             self.bytes = Vec::new();
         }
     }
 
-    /// Bytes that there is room for.
+    /// The allocated capacity in bytes.
     pub const fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
@@ -254,12 +254,12 @@ impl PropertyBuffer {
         self.bytes.len()
     }
 
-    /// Whether there is no property yet.
+    /// Whether there are no properties yet.
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// The block as it goes into a packet.
+    /// The block, to be used in a packet.
     pub fn properties(&self) -> Properties<'_> {
         Properties { bytes: &self.bytes }
     }

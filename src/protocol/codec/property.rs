@@ -1,60 +1,61 @@
-//! The 27 properties of MQTT 5.0, one at a time: their types, value ranges and encoding. Which packet may carry
-//! which, and how often, is the business of the block.
+//! The 27 properties of MQTT 5.0: their types, ranges and encoding. Which packet may have which property, and how
+//! often, is checked for a block as a whole.
 
 use super::reader::Reader;
 use super::{DecodeError, QoS, writer};
 use crate::protocol::topic::TopicName;
 
-/// One property of a packet of MQTT 5.0.
+/// A property of an MQTT 5.0 packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property<'a> {
     /// Whether the payload is UTF-8.
     PayloadFormatIndicator(bool),
-    /// Seconds that a message lives.
+    /// The lifetime of the message in seconds.
     MessageExpiryInterval(u32),
-    /// What the payload is, in words of the application.
+    /// The type of the payload, as defined by the application.
     ContentType(&'a str),
-    /// Where an answer is to be published.
+    /// The Topic Name to publish a response to.
     ResponseTopic(TopicName<'a>),
-    /// What ties an answer to its request.
+    /// The data that identifies the request that a response belongs to.
     CorrelationData(&'a [u8]),
-    /// The number that a client gave to a subscription; 1 to 268,435,455.
+    /// The number that a client assigned to a subscription, 1 to 268,435,455.
     SubscriptionIdentifier(u32),
-    /// Seconds that a session outlives its connection; `u32::MAX` is for ever.
+    /// The time in seconds for which a session outlives its connection; `u32::MAX` means for ever.
     SessionExpiryInterval(u32),
-    /// The Client Identifier that the server chose.
+    /// The Client Identifier that the server assigned.
     AssignedClientIdentifier(&'a str),
-    /// The Keep Alive in seconds that the server wants instead of the client's.
+    /// The Keep Alive in seconds that the server assigns, in place of the one that the client requested.
     ServerKeepAlive(u16),
-    /// The name of an extended authentication.
+    /// The name of the method for enhanced authentication.
     AuthenticationMethod(&'a str),
-    /// Data of the Authentication Method.
+    /// The data for the Authentication Method.
     AuthenticationData(&'a [u8]),
-    /// Whether Reason Strings and User Properties are welcome on failures.
+    /// Whether the server may send Reason Strings and User Properties on failures.
     RequestProblemInformation(bool),
-    /// Seconds to wait before the Will Message is published.
+    /// The delay in seconds before the Will Message is published.
     WillDelayInterval(u32),
-    /// Whether Response Information is wanted in CONNACK.
+    /// Whether the client requests Response Information in CONNACK.
     RequestResponseInformation(bool),
-    /// What Response Topics are to be made from.
+    /// The text from which the client can create Response Topics.
     ResponseInformation(&'a str),
-    /// Another server to use.
+    /// Another server that the client can use.
     ServerReference(&'a str),
-    /// What went wrong, for people.
+    /// A description of the reason for humans, for diagnostics.
     ReasonString(&'a str),
-    /// How many unacknowledged PUBLISH packets of QoS 1 and 2 are accepted at once; not zero.
+    /// The number of unacknowledged PUBLISH packets with QoS 1 and 2 that the sender of the property accepts at a
+    /// time; not zero.
     ReceiveMaximum(u16),
-    /// The highest Topic Alias that is accepted; zero for none.
+    /// The highest Topic Alias that the sender of the property accepts; zero for none.
     TopicAliasMaximum(u16),
-    /// The number that stands for a Topic Name; not zero.
+    /// The number that is used in place of a Topic Name; not zero.
     TopicAlias(u16),
     /// The highest QoS that the server supports: 0 or 1.
     MaximumQoS(QoS),
-    /// Whether the server keeps retained messages.
+    /// Whether the server supports retained messages.
     RetainAvailable(bool),
-    /// A name and a value of the application.
+    /// A name and a value, defined by the application.
     UserProperty(&'a str, &'a str),
-    /// The largest packet in bytes that is accepted; not zero.
+    /// The length in bytes of the largest packet that the sender of the property accepts; not zero.
     MaximumPacketSize(u32),
     /// Whether the server supports wildcards in Topic Filters.
     WildcardSubscriptionAvailable(bool),
@@ -135,7 +136,7 @@ impl<'a> Property<'a> {
             identifier::PAYLOAD_FORMAT_INDICATOR => Self::PayloadFormatIndicator(boolean(reader)?),
             identifier::MESSAGE_EXPIRY_INTERVAL => Self::MessageExpiryInterval(reader.u32()?),
             identifier::CONTENT_TYPE => Self::ContentType(reader.string()?),
-            // No wildcards [MQTT-3.3.2-14].
+            // It has no wildcards [MQTT-3.3.2-14].
             identifier::RESPONSE_TOPIC => Self::ResponseTopic(reader.topic_name()?),
             identifier::CORRELATION_DATA => Self::CorrelationData(reader.binary()?),
             identifier::SUBSCRIPTION_IDENTIFIER => {
@@ -170,7 +171,7 @@ impl<'a> Property<'a> {
         })
     }
 
-    /// Appends the property, identifier first.
+    /// Appends the property, starting with its identifier.
     pub(super) fn encode(&self, into: &mut Vec<u8>) {
         into.push(self.identifier());
         match *self {
@@ -224,7 +225,7 @@ fn not_zero<T: Default + PartialEq>(value: T) -> Result<T, DecodeError> {
     Ok(value)
 }
 
-/// Zero is no Topic Alias [MQTT-3.3.2-8].
+/// Reads a Topic Alias, which cannot be zero [MQTT-3.3.2-8].
 fn topic_alias(reader: &mut Reader<'_>) -> Result<u16, DecodeError> {
     match reader.u16()? {
         0 => Err(DecodeError::TopicAliasInvalid),

@@ -1,4 +1,4 @@
-//! PUBLISH: a message on its way. The hot path of the broker.
+//! PUBLISH: an Application Message. This is the hot path of the broker.
 
 use super::properties::PropertySet;
 use super::property::identifier;
@@ -21,7 +21,7 @@ const PROPERTIES: PropertySet = PropertySet::of(&[
 const DUP: u8 = 0b1000;
 const RETAIN: u8 = 0b0001;
 
-/// The quality of service together with the Packet Identifier that it asks for: QoS 0 has none [MQTT-2.2.1-2].
+/// The QoS together with the Packet Identifier that it requires. QoS 0 has none [MQTT-2.2.1-2].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Delivery {
     /// QoS 0.
@@ -33,7 +33,7 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// The quality of service.
+    /// The QoS.
     #[inline]
     pub const fn qos(self) -> QoS {
         match self {
@@ -43,7 +43,7 @@ impl Delivery {
         }
     }
 
-    /// The Packet Identifier, unless the quality of service is 0.
+    /// The Packet Identifier, unless the QoS is 0.
     #[inline]
     pub const fn packet_identifier(self) -> Option<PacketIdentifier> {
         match self {
@@ -53,29 +53,31 @@ impl Delivery {
     }
 }
 
-/// A message published.
+/// The content of a PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publish<'a> {
-    /// Whether this may be a redelivery. Never at QoS 0.
+    /// Whether this may be a retransmission. Never set at QoS 0.
     pub dup: bool,
-    /// On the way to the broker: whether it is to be kept. On the way from it: whether it was kept.
+    /// In a packet to the broker, whether to retain the message. In a packet to a client, whether it is a retained
+    /// message or, with Retain As Published, was published with RETAIN.
     pub retain: bool,
-    /// Quality of service and Packet Identifier.
+    /// The QoS and the Packet Identifier.
     pub delivery: Delivery,
-    /// Where it is published to; `None` if a Topic Alias stands for it, in MQTT 5.0 only.
+    /// The Topic Name. `None` if it is replaced by a Topic Alias, in MQTT 5.0 only.
     pub topic: Option<TopicName<'a>>,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
-    /// The message itself.
+    /// The Application Message.
     pub payload: &'a [u8],
 }
 
 impl<'a> Properties<'a> {
-    /// A block as it stands in a PUBLISH, with its length in front and nothing behind it.
+    /// Reads the block of properties of a PUBLISH. `block` starts with the Property Length and ends with the last
+    /// property.
     ///
     /// # Errors
     ///
-    /// Whatever a PUBLISH with this block would be refused for.
+    /// A PUBLISH with this block would not be valid.
     pub fn of_publish(block: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(block);
         let properties = Properties::read(&mut reader, ProtocolVersion::V5, PROPERTIES)?;
@@ -84,23 +86,23 @@ impl<'a> Properties<'a> {
     }
 }
 
-/// A PUBLISH of which nothing but the length of its Topic Name has been looked at. So whoever has checked the same
-/// bytes before need not do it again.
+/// A PUBLISH of which only the length of the Topic Name has been checked. A caller that has checked the same bytes
+/// before need not do it again.
 #[derive(Clone, Copy, Debug)]
 pub struct UncheckedPublish<'a> {
     /// The bytes of the Topic Name.
     pub topic: &'a [u8],
     pub(super) first_byte: u8,
-    /// What follows the Topic Name.
+    /// The bytes that follow the Topic Name.
     pub(super) rest: &'a [u8],
     pub(super) packet: &'a [u8],
 }
 
-/// The PUBLISH in this frame, yet to be decoded; `None` if it is another packet.
+/// Returns the PUBLISH in this frame without decoding it; `None` if it is another packet.
 ///
 /// # Errors
 ///
-/// If the Remaining Length or the Topic Name do not fit.
+/// The Remaining Length is not in its shortest form, or the Topic Name is longer than the packet.
 #[inline]
 pub fn unchecked_publish<'a>(
     frame: &Frame<'a>,
@@ -125,7 +127,7 @@ impl<'a> UncheckedPublish<'a> {
     ///
     /// # Errors
     ///
-    /// As [`super::decode`].
+    /// Those of [`super::decode`].
     pub fn decode(&self, version: ProtocolVersion) -> Result<Publish<'a>, DecodeError> {
         let topic = reader::topic_name_or_empty(self.topic)?;
         let mut reader = Reader::new(self.rest);
@@ -151,7 +153,7 @@ impl<'a> UncheckedPublish<'a> {
     }
 }
 
-/// DUP is 0 at QoS 0 [MQTT-3.3.1-2]; MQTT 3.1 gave the bit no meaning there.
+/// Returns DUP, which must be 0 at QoS 0 [MQTT-3.3.1-2]. MQTT 3.1 does not define the bit at QoS 0.
 #[inline]
 fn duplicate(first_byte: u8, delivery: Delivery, version: ProtocolVersion) -> Result<bool, DecodeError> {
     if first_byte & DUP == 0 {
@@ -169,7 +171,7 @@ impl Publish<'_> {
     ///
     /// # Panics
     ///
-    /// If the packet is longer than the protocol can say, 256 MiB.
+    /// If the packet is longer than [`PACKET_SIZE_MAXIMUM`].
     #[inline]
     pub fn encode(&self, version: ProtocolVersion, into: &mut Vec<u8>) {
         let length = self.encoded_length(version);
@@ -179,11 +181,11 @@ impl Publish<'_> {
         into.extend_from_slice(self.payload);
     }
 
-    /// Appends everything but the payload, which the Remaining Length counts nevertheless. Returns the index in
-    /// `into` at which the Packet Identifier stands, or at QoS 0 would stand.
+    /// Appends everything except the payload; the Remaining Length includes it. Returns the index in `into` of the
+    /// Packet Identifier, or, at QoS 0, of the place where it would be.
     ///
-    /// A packet that is longer than [`PACKET_SIZE_MAXIMUM`] with its payload is one that the protocol cannot express
-    /// and no client accepts. It must not be sent: its length field is wrong.
+    /// A packet that is longer than [`PACKET_SIZE_MAXIMUM`] with its payload cannot be expressed in the protocol, and
+    /// no client accepts it. It must not be sent: its length field is wrong.
     #[inline]
     pub fn encode_head(&self, version: ProtocolVersion, into: &mut Vec<u8>) -> usize {
         into.push(self.first_byte());
@@ -197,7 +199,7 @@ impl Publish<'_> {
         packet_identifier_at
     }
 
-    /// The length of the whole packet in bytes.
+    /// The length of the complete packet in bytes.
     #[inline]
     pub fn encoded_length(&self, version: ProtocolVersion) -> usize {
         let remaining_length = self.remaining_length(version);
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_counts_the_payload_and_tells_where_the_identifier_stands() {
+    fn the_head_counts_the_payload_and_returns_the_index_of_the_packet_identifier() {
         let payload = [7; 200];
         let publish = publish(Delivery::AtLeastOnce(identifier(0x0102)), &payload);
         let mut into = vec![9, 9];
@@ -289,15 +291,15 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_be_as_long_as_the_protocol_can_say_and_no_longer() {
-        let beside = "a/b".len() + 2;
-        let longest = vec![0; writer::INTEGER_MAXIMUM - beside];
+    fn a_packet_longer_than_the_protocol_allows_is_detected() {
+        let topic_length = "a/b".len() + 2;
+        let longest = vec![0; writer::INTEGER_MAXIMUM - topic_length];
         let publish = publish(Delivery::AtMostOnce, &longest);
         let mut head = vec![9];
-        assert_eq!(publish.encode_head(V311, &mut head), 1 + 5 + beside);
+        assert_eq!(publish.encode_head(V311, &mut head), 1 + 5 + topic_length);
         assert_eq!(head, b"\x09\x30\xFF\xFF\xFF\x7F\x00\x03a/b");
         assert_eq!(publish.encoded_length(V311), PACKET_SIZE_MAXIMUM);
-        // One byte more, as in every version that has properties, is detected.
+        // In MQTT 5.0 the packet is one byte longer, for the Property Length.
         let mut head = Vec::new();
         publish.encode_head(V5, &mut head);
         assert_eq!(head.len() + longest.len(), PACKET_SIZE_MAXIMUM + 1);
@@ -355,7 +357,7 @@ mod tests {
     #[test]
     fn older_versions_are_read_more_leniently() {
         let plain = Publish { payload: b"", ..publish(Delivery::AtMostOnce, b"") };
-        // MQTT 3.1 gives DUP no meaning at QoS 0; only MQTT 5.0 asks for the shortest Remaining Length.
+        // MQTT 3.1 does not define DUP at QoS 0; only MQTT 5.0 requires the shortest Remaining Length.
         assert_decodes(V31, b"\x38\x05\x00\x03a/b", &Packet::Publish(plain));
         for version in OLD {
             assert_decodes(version, b"\x30\x85\x80\x00\x00\x03a/b", &Packet::Publish(plain));

@@ -1,10 +1,10 @@
-//! The three qualities of service.
+//! The three levels of quality of service.
 
-/// How hard a message is delivered. Greater is stronger.
+/// A level of quality of service. Stronger guarantees compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum QoS {
-    /// Fire and forget.
+    /// Not acknowledged.
     AtMostOnce = 0,
     /// Acknowledged by PUBACK.
     AtLeastOnce = 1,
@@ -13,7 +13,7 @@ pub enum QoS {
 }
 
 impl QoS {
-    /// The quality of service of this number; `None` above 2.
+    /// The QoS with this number; `None` if it is above 2.
     #[inline]
     pub const fn from_u8(level: u8) -> Option<Self> {
         match level {

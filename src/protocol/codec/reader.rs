@@ -1,5 +1,5 @@
-//! A checked reader over the body of one packet. Every other file of the codec takes its bytes through it, so
-//! none of them can read past the end.
+//! A bounds-checked reader over the body of a packet. All other files of the codec read through it, so none of them can
+//! read past the end.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -7,9 +7,9 @@ use super::{DecodeError, PacketIdentifier, ReasonCode};
 use crate::protocol::topic::{TopicFilter, TopicName};
 use crate::protocol::utf8;
 
-pub(super) const TOO_SHORT: DecodeError = DecodeError::Malformed("packet ends within a field");
+pub(super) const TOO_SHORT: DecodeError = DecodeError::Malformed("packet ends inside a field");
 
-/// What of a packet is not read yet.
+/// The part of a packet that has not been read yet.
 #[derive(Clone, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -26,16 +26,16 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// The bytes that are not read yet.
+    /// The bytes that have not been read yet.
     #[inline]
     pub(super) const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Ends the packet: nothing may be left over.
+    /// Checks that all bytes of the packet have been read.
     #[inline]
     pub(super) const fn finish(&self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Malformed("bytes left over")) }
+        if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Malformed("bytes after the last field")) }
     }
 
     #[inline]
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
         self.array::<4>().map(|bytes| BigEndian::read_u32(bytes))
     }
 
-    /// A Variable Byte Integer of MQTT 5.0, in its shortest form [MQTT-1.5.5-1].
+    /// Reads a Variable Byte Integer of MQTT 5.0, which must be in its shortest form [MQTT-1.5.5-1].
     #[inline]
     pub(super) fn variable_byte_integer(&mut self) -> Result<u32, DecodeError> {
         let mut value = 0;
@@ -85,14 +85,14 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Malformed("variable byte integer over four bytes"))
     }
 
-    /// Binary Data: two bytes of length, then that many bytes.
+    /// Reads Binary Data: a length of two bytes, then that many bytes.
     #[inline]
     pub(super) fn binary(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.u16()?;
         self.take(usize::from(length))
     }
 
-    /// A UTF-8 Encoded String.
+    /// Reads a UTF-8 Encoded String.
     #[inline]
     pub(super) fn string(&mut self) -> Result<&'a str, DecodeError> {
         let text = text(self.binary()?)?;
@@ -110,21 +110,21 @@ impl<'a> Reader<'a> {
         TopicFilter::new(text(self.binary()?)?).map_err(DecodeError::TopicFilter)
     }
 
-    /// A Packet Identifier, which is not zero [MQTT-2.2.1-3].
+    /// Reads a Packet Identifier, which must not be zero [MQTT-2.2.1-3].
     #[inline]
     pub(super) fn packet_identifier(&mut self) -> Result<PacketIdentifier, DecodeError> {
         PacketIdentifier::new(self.u16()?).ok_or(DecodeError::ProtocolError("packet identifier 0"))
     }
 
-    /// A Reason Code, which must be one of those `listed` for the packet.
+    /// Reads a Reason Code, which must be one of those `listed` for the packet.
     pub(super) fn reason_code(&mut self, listed: &[ReasonCode]) -> Result<ReasonCode, DecodeError> {
         ReasonCode::from_u8(self.u8()?)
             .filter(|code| listed.contains(code))
-            .ok_or(DecodeError::ProtocolError("reason code not of this packet"))
+            .ok_or(DecodeError::ProtocolError("reason code not allowed in this packet"))
     }
 }
 
-/// A Topic Name of these bytes; `None` if there are none.
+/// Decodes a Topic Name; `None` if there are no bytes.
 #[inline]
 pub(super) fn topic_name_or_empty(bytes: &[u8]) -> Result<Option<TopicName<'_>>, DecodeError> {
     match text(bytes)? {
@@ -133,7 +133,7 @@ pub(super) fn topic_name_or_empty(bytes: &[u8]) -> Result<Option<TopicName<'_>>,
     }
 }
 
-/// Text that is yet to be checked for characters that may not stand in a packet.
+/// Decodes UTF-8, without checking for characters that are not allowed in a packet.
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("string is not UTF-8"))
@@ -181,8 +181,8 @@ mod tests {
             (&[0, 2, b'a'], "too short"),
             (&[0], "half a length"),
         ] {
-            let earned = Reader::new(bytes).string().map_err(DecodeError::reason_code);
-            assert_eq!(earned, Err(ReasonCode::MalformedPacket), "{what}");
+            let found = Reader::new(bytes).string().map_err(DecodeError::reason_code);
+            assert_eq!(found, Err(ReasonCode::MalformedPacket), "{what}");
         }
     }
 }

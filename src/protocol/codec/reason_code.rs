@@ -1,11 +1,11 @@
-//! The Reason Codes of MQTT 5.0 and what becomes of them in the older versions.
+//! The Reason Codes of MQTT 5.0 and their equivalents in the older versions.
 
 use std::fmt;
 
-/// Writes the enum and its conversions from one table, so that a code cannot be in one and not in another.
+/// Defines the enum and its conversions from one table, so that a code cannot be missing from one of them.
 macro_rules! reason_codes {
     ($($name:ident = $value:literal, $text:literal;)*) => {
-        /// A Reason Code of MQTT 5.0. From 0x80 on it is an error.
+        /// A Reason Code of MQTT 5.0. Codes from 0x80 up are errors.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum ReasonCode {
@@ -13,7 +13,7 @@ macro_rules! reason_codes {
         }
 
         impl ReasonCode {
-            /// The Reason Code of this number, if the standard names one.
+            /// The Reason Code with this number, if the standard defines one.
             pub const fn from_u8(value: u8) -> Option<Self> {
                 match value {
                     $($value => Some(Self::$name),)*
@@ -83,22 +83,22 @@ impl ReasonCode {
         self as u8
     }
 
-    /// Whether the code says that something failed.
+    /// Whether the code stands for an error.
     #[inline]
     pub const fn is_error(self) -> bool {
         self.value() >= 0x80
     }
 
-    /// The return code, 0 to 5, that stands for this code in a CONNACK of MQTT 3.1 and 3.1.1. `None` for what those
-    /// versions have no word for: the same CONNECT would be refused at any other time, too, so the word is not
-    /// "unavailable", after which a client tries it again.
+    /// The return code, 0 to 5, for this code in a CONNACK of MQTT 3.1 and 3.1.1. `None` if those versions have no
+    /// equivalent: the same CONNECT would be refused at any time, so the return code cannot be "server unavailable",
+    /// after which a client tries again.
     pub const fn return_code(self) -> Option<u8> {
         match self {
             Self::Success => Some(0),
             Self::UnsupportedProtocolVersion => Some(1),
             Self::ClientIdentifierNotValid => Some(2),
             Self::BadUserNameOrPassword | Self::BadAuthenticationMethod => Some(4),
-            // The last one of a Will with a large payload, as mosquitto has it.
+            // PacketTooLarge is for a Will with a large payload. mosquitto uses the same return code.
             Self::NotAuthorized | Self::Banned | Self::PacketTooLarge => Some(5),
             Self::QoSNotSupported
             | Self::RetainNotSupported
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn old_return_codes_stand_for_the_new_ones() {
+    fn reason_codes_have_old_return_codes() {
         for (code, expected) in [
             (ReasonCode::Success, 0),
             (ReasonCode::UnsupportedProtocolVersion, 1),

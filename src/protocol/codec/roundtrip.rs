@@ -1,4 +1,4 @@
-//! Properties of the whole codec, over packets and bytes that nobody thought of.
+//! Property-based tests of the whole codec, with random packets and bytes.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use super::*;
 use crate::base::fuzzing::may_stand_in_a_string;
 use crate::protocol::topic::{TopicFilter, TopicName};
 
-/// Makes a value live as long as the test process, so that packets can borrow from it. The tests make few.
+/// Makes a value live as long as the test process, so that packets can borrow from it. The tests leak only few values.
 fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
@@ -79,13 +79,12 @@ fn property() -> impl Strategy<Value = Property<'static>> {
     prop_oneof![flags, numbers, texts, rest]
 }
 
-/// Any properties in any order. What a packet may not carry is dropped by [`legal`].
+/// Any properties in any order. [`legal`] removes those that the packet may not have.
 fn properties() -> impl Strategy<Value = Vec<Property<'static>>> {
     vec(property(), 0..8)
 }
 
-/// The properties that may stand behind each other in this packet, as the checker itself says: each one is kept if
-/// the block is still legal with it.
+/// Returns the properties that this packet may have. A property is kept if the codec accepts the block with it.
 fn legal(
     wanted: &[Property<'static>],
     is_legal: impl Fn(Properties<'static>) -> bool,
@@ -199,7 +198,7 @@ fn bare() -> impl Strategy<Value = Packet<'static>> {
     select(vec![Packet::PingReq, Packet::PingResp, Packet::Disconnect(disconnect), Packet::Auth(auth)])
 }
 
-/// The same packet with these properties, and with the reason code too, where there is one.
+/// Returns the packet with these properties, and with this Reason Code if it has one.
 fn with_properties<'a>(packet: &Packet<'a>, properties: Properties<'a>, code: ReasonCode) -> Packet<'a> {
     let mut packet = *packet;
     match &mut packet {
@@ -228,7 +227,7 @@ fn encode(packet: &Packet<'_>, version: ProtocolVersion) -> Vec<u8> {
     encoded
 }
 
-/// A packet of MQTT 5.0 gets as many of the wanted properties as it may carry, one of an older version none.
+/// Adds to an MQTT 5.0 packet those of the wanted properties that it may have. Packets of older versions get none.
 fn dress(packet: Packet<'static>, wanted: &[Property<'static>], version: ProtocolVersion) -> Packet<'static> {
     let version = if let Packet::Connect(connect) = packet { connect.version } else { version };
     if version != V5 {
@@ -263,7 +262,7 @@ fn dress(packet: Packet<'static>, wanted: &[Property<'static>], version: Protoco
     dressed
 }
 
-/// What an older version has no room for.
+/// Removes what this version does not have; `None` if it does not have the packet.
 fn undress(packet: Packet<'static>, version: ProtocolVersion) -> Option<Packet<'static>> {
     match packet {
         Packet::Auth(_) if version != V5 => None,
@@ -295,7 +294,7 @@ where
 
 proptest! {
     #[test]
-    fn what_is_encoded_decodes_to_the_same((version, packet) in versioned(packet)) {
+    fn a_packet_decodes_to_itself((version, packet) in versioned(packet)) {
         let encoded = encode(&packet, version);
         prop_assert_eq!(decode_whole(version, &encoded), Ok(packet));
         if let Packet::Publish(publish) = packet {

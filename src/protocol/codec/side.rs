@@ -1,8 +1,8 @@
-//! The two sides of a connection, and what each of them may send.
+//! The two sides of a connection, and the packets that each of them may send.
 
 use super::{DecodeError, Frame, Packet, ProtocolVersion, ReasonCode, decode};
 
-/// Which side of a Network Connection we are: the one that was connected to, or the one that has connected.
+/// The side of a Network Connection that this broker is on: it accepted the connection, or it opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The peer is a client.
@@ -16,7 +16,7 @@ impl Side {
     ///
     /// # Errors
     ///
-    /// As [`decode`]'s, and a Protocol Error for what only our side may send.
+    /// Those of [`decode`], and a Protocol Error for a packet that the peer may not send.
     #[inline]
     pub fn decode<'a>(self, frame: &Frame<'a>, version: ProtocolVersion) -> Result<Packet<'a>, DecodeError> {
         let packet = decode(frame, version)?;
@@ -27,7 +27,7 @@ impl Side {
         Ok(packet)
     }
 
-    /// What the peer is, for messages.
+    /// The name of the peer's role, for messages.
     pub const fn peer(self) -> &'static str {
         match self {
             Self::Server => "client",
@@ -36,7 +36,7 @@ impl Side {
     }
 }
 
-/// What a client may send, as far as the kind of the packet tells.
+/// Checks that a client may send a packet of this type.
 const fn check_of_client(packet: &Packet<'_>) -> Result<(), DecodeError> {
     match packet {
         Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
@@ -46,14 +46,16 @@ const fn check_of_client(packet: &Packet<'_>) -> Result<(), DecodeError> {
     }
 }
 
-/// What a server may send.
+/// Checks that a server may send this packet.
 fn check_of_server(packet: &Packet<'_>, version: ProtocolVersion) -> Result<(), DecodeError> {
     let wrong = match packet {
-        // [MQTT-3.1.0-1] says who sends the first of them.
+        // For CONNECT see [MQTT-3.1.0-1].
         Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq => {
             "a packet that only clients send"
         }
-        Packet::Disconnect(_) if version != ProtocolVersion::V5 => "a DISCONNECT of a server before MQTT 5.0",
+        Packet::Disconnect(_) if version != ProtocolVersion::V5 => {
+            "a DISCONNECT from a server before MQTT 5.0"
+        }
         // [MQTT-3.14.2-2]
         Packet::Disconnect(disconnect) if disconnect.properties.session_expiry_interval().is_some() => {
             "a Session Expiry Interval from a server"
@@ -62,7 +64,7 @@ fn check_of_server(packet: &Packet<'_>, version: ProtocolVersion) -> Result<(), 
             "a DISCONNECT with Will Message from a server"
         }
         Packet::Auth(auth) if auth.reason_code == ReasonCode::ReAuthenticate => {
-            "a re-authentication that a server begins"
+            "a re-authentication started by a server"
         }
         _ => return Ok(()),
     };
@@ -80,7 +82,7 @@ mod tests {
         side.decode(&cut, version).map(|packet| packet.name())
     }
 
-    /// A packet of each kind, of the oldest version that has it, and whether clients and servers may send it.
+    /// A packet of each type, in the oldest version that has it, and whether clients and servers may send it.
     const KINDS: [(ProtocolVersion, &[u8], &str, bool, bool); 15] = [
         (V311, b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x00\x00\x00", "CONNECT", true, false),
         (V31, &[0x20, 2, 0, 0], "CONNACK", false, true),
@@ -100,7 +102,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_side_is_sent_what_the_other_may_send() {
+    fn each_side_accepts_only_what_the_other_may_send() {
         for (version, bytes, name, of_client, of_server) in KINDS {
             for (side, is_allowed) in [(Side::Server, of_client), (Side::Client, of_server)] {
                 let outcome = decode_as(side, bytes, version);
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_of_5_says_good_bye() {
+    fn a_server_may_send_disconnect_in_5_only() {
         for version in ALL {
             let outcome = decode_as(Side::Client, &[0xE0, 0], version);
             assert_eq!(outcome.is_ok(), version == V5, "{version:?}");

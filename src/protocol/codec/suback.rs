@@ -1,4 +1,4 @@
-//! SUBACK: what became of each subscription asked for.
+//! SUBACK: the response to SUBSCRIBE.
 
 use super::properties::PropertySet;
 use super::property::identifier;
@@ -10,17 +10,18 @@ const PROPERTIES: PropertySet = PropertySet::of(&[identifier::REASON_STRING]);
 /// The Reason Codes of SUBACK [MQTT-3.9.3-2].
 const LISTED: &[u8] = &[0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2];
 
-/// What MQTT 3.1.1 knows [MQTT-3.9.3-2]. MQTT 3.1 has no failure; but brokers send it there, too.
+/// The return codes of MQTT 3.1.1 [MQTT-3.9.3-2]. MQTT 3.1 does not define a failure, but brokers send it in that
+/// version as well.
 const LISTED_BEFORE_5: &[u8] = &[0x00, 0x01, 0x02, 0x80];
 
-/// The answer to SUBSCRIBE.
+/// The content of a SUBACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubAck<'a> {
-    /// That of the SUBSCRIBE.
+    /// The Packet Identifier of the SUBSCRIBE.
     pub packet_identifier: PacketIdentifier,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
-    /// One for each subscription, in their order: the granted quality of service or why there is none.
+    /// One code for each subscription, in the same order: the granted QoS, or the reason for the failure.
     pub codes: &'a [u8],
 }
 
@@ -43,13 +44,13 @@ impl<'a> SubAck<'a> {
     }
 }
 
-/// A list of codes answers a list of filters, so neither is empty.
+/// Checks the codes in a response to a list of filters, so there is at least one.
 pub(super) fn check_codes<'a>(codes: &'a [u8], listed: &[u8]) -> Result<&'a [u8], DecodeError> {
     if codes.is_empty() {
-        return Err(DecodeError::ProtocolError("answer without a reason code"));
+        return Err(DecodeError::ProtocolError("packet without a reason code"));
     }
     if codes.iter().any(|code| !listed.contains(code)) {
-        return Err(DecodeError::ProtocolError("reason code not of this packet"));
+        return Err(DecodeError::ProtocolError("reason code not allowed in this packet"));
     }
     Ok(codes)
 }

@@ -1,4 +1,4 @@
-//! SUBSCRIBE: what a client wants to hear.
+//! SUBSCRIBE: a client's request to subscribe.
 
 use super::properties::PropertySet;
 use super::property::identifier;
@@ -14,11 +14,11 @@ const RETAIN_AS_PUBLISHED: u8 = 0b0000_1000;
 const RESERVED: u8 = 0b1100_0000;
 const RETAIN_HANDLING_SHIFT: u8 = 4;
 
-/// Whether a subscription asks for the retained messages that match it.
+/// Whether the server sends the matching retained messages for a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum RetainHandling {
-    /// Send them at each SUBSCRIBE; the only way before MQTT 5.0.
+    /// Send them at each SUBSCRIBE. Before MQTT 5.0 they are always sent.
     SendAtSubscribe = 0,
     /// Send them only if the subscription did not exist before.
     SendIfNew = 1,
@@ -26,23 +26,23 @@ pub enum RetainHandling {
     DoNotSend = 2,
 }
 
-/// One Topic Filter with its Subscription Options.
+/// A Topic Filter with its Subscription Options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription<'a> {
-    /// What to match.
+    /// The Topic Filter.
     pub filter: TopicFilter<'a>,
-    /// The highest quality of service that the client wants.
+    /// The Maximum QoS that the client requests.
     pub qos: QoS,
-    /// Whether the client's own messages stay away. Never in a Shared Subscription.
+    /// Whether messages that the client itself publishes are not sent to it. Never set in a Shared Subscription.
     pub no_local: bool,
-    /// Whether RETAIN is forwarded as it was published.
+    /// Whether messages are forwarded with the RETAIN flag that they were published with.
     pub retain_as_published: bool,
-    /// What becomes of retained messages.
+    /// Whether retained messages are sent.
     pub retain_handling: RetainHandling,
 }
 
 impl<'a> Subscription<'a> {
-    /// A subscription as the versions before MQTT 5.0 know it.
+    /// A subscription with the options that it has before MQTT 5.0.
     pub const fn new(filter: TopicFilter<'a>, qos: QoS) -> Self {
         Self {
             filter,
@@ -89,7 +89,7 @@ impl<'a> Subscription<'a> {
     }
 }
 
-/// The subscriptions of one SUBSCRIBE, checked; there is at least one.
+/// The subscriptions in a SUBSCRIBE, checked. There is at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriptions<'a> {
     bytes: &'a [u8],
@@ -97,8 +97,8 @@ pub struct Subscriptions<'a> {
 }
 
 impl<'a> Subscriptions<'a> {
-    /// Checks all of them. Before MQTT 5.0 all options but the quality of service are reserved [MQTT-3.8.3-4 of
-    /// MQTT 3.1.1].
+    /// Checks all subscriptions. Before MQTT 5.0 all option bits except the QoS are reserved [MQTT-3.8.3-4 in MQTT
+    /// 3.1.1].
     fn check(bytes: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
         let mut count = 0;
         for length in Self::check_from_end(bytes, bytes.len(), version) {
@@ -112,8 +112,8 @@ impl<'a> Subscriptions<'a> {
         Ok(Self { bytes, count })
     }
 
-    /// Checks the subscriptions in the last `length` bytes of a SUBSCRIBE one by one; tells the length of those that
-    /// follow each of them.
+    /// Checks the subscriptions in the last `length` bytes of a SUBSCRIBE one by one. For each of them, yields the
+    /// number of bytes that follow it.
     pub fn check_from_end(
         bytes: &'a [u8],
         length: usize,
@@ -129,24 +129,24 @@ impl<'a> Subscriptions<'a> {
         })
     }
 
-    /// How many there are.
+    /// The number of subscriptions.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub const fn len(&self) -> usize {
         self.count
     }
 
-    /// The subscriptions, in their order.
+    /// The subscriptions, in order.
     pub fn iter(&self) -> impl Iterator<Item = Subscription<'a>> + use<'a> {
         Self::from_end(self.bytes, self.bytes.len()).map(|(subscription, _)| subscription)
     }
 
-    /// The end of the packet, which holds them.
+    /// The bytes of the subscriptions, which are the last ones of the packet.
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The subscriptions in the last `length` bytes of a SUBSCRIBE that has been checked, each with the length of those
-    /// that follow.
+    /// The subscriptions in the last `length` bytes of a SUBSCRIBE that has been checked, each with the number of bytes
+    /// that follow it.
     pub fn from_end(
         bytes: &'a [u8],
         length: usize,
@@ -157,7 +157,7 @@ impl<'a> Subscriptions<'a> {
     }
 }
 
-/// The subscriptions of a SUBSCRIBE under construction.
+/// A buffer to build the subscriptions of a SUBSCRIBE in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionBuffer {
     bytes: Vec<u8>,
@@ -171,34 +171,34 @@ impl SubscriptionBuffer {
         self.count += 1;
     }
 
-    /// The subscriptions as they go into the packet; `None` as long as there is none.
+    /// The subscriptions, to be used in a packet; `None` if there are none yet.
     pub fn subscriptions(&self) -> Option<Subscriptions<'_>> {
         (self.count > 0).then_some(Subscriptions { bytes: &self.bytes, count: self.count })
     }
 }
 
-/// A request for subscriptions.
+/// The content of a SUBSCRIBE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscribe<'a> {
-    /// Returned by the SUBACK.
+    /// The SUBACK has the same one.
     pub packet_identifier: PacketIdentifier,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
-    /// What is subscribed to.
+    /// The requested subscriptions.
     pub subscriptions: Subscriptions<'a>,
 }
 
-/// There is at least one [MQTT-3.8.3-2].
+/// [MQTT-3.8.3-2]
 const WITHOUT_FILTER: DecodeError = DecodeError::ProtocolError("SUBSCRIBE without a topic filter");
 
-/// A SUBSCRIBE whose subscriptions have not been checked, because there may be very many.
+/// A SUBSCRIBE whose subscriptions have not been checked, since there may be very many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UncheckedSubscribe<'a> {
-    /// Returned by the SUBACK.
+    /// The SUBACK has the same one.
     pub packet_identifier: PacketIdentifier,
     /// The Subscription Identifier, if there is one.
     pub subscription_identifier: Option<u32>,
-    /// The end of the packet, for [`Subscriptions::check_from_end`]; not empty.
+    /// The bytes of the subscriptions, for [`Subscriptions::check_from_end`]; not empty.
     pub subscriptions: &'a [u8],
 }
 
@@ -268,7 +268,7 @@ mod tests {
         for version in OLD {
             assert_golden(version, b"\x82\x0C\x00\x0A\x00\x03a/+\x02\x00\x01#\x00", &packet);
         }
-        // MQTT 3.1 repeats it with DUP.
+        // In MQTT 3.1 a repeated SUBSCRIBE has DUP.
         assert_decodes(V31, b"\x8A\x0C\x00\x0A\x00\x03a/+\x02\x00\x01#\x00", &packet);
     }
 
@@ -296,7 +296,7 @@ mod tests {
         let bytes = b"\x82\x17\x00\x01\x03\x0B\xC8\x01\x00\x01a\x2D\x00\x0A$share/g/b\x10";
         assert_golden(V5, bytes, &packet);
         assert_eq!(buffer.subscriptions().unwrap().iter().collect::<Vec<_>>(), wanted);
-        // What MQTT 3.1.1 has no word for is left out there.
+        // Options that MQTT 3.1.1 does not have are omitted.
         let mut encoded = Vec::new();
         packet.encode(V311, &mut encoded);
         assert_eq!(encoded, b"\x82\x13\x00\x01\x00\x01a\x01\x00\x0A$share/g/b\x00");

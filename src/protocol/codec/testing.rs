@@ -1,4 +1,4 @@
-//! What the tests of the packet files share.
+//! Helpers that the tests of the packet files share.
 
 use super::{DecodeError, Packet, PacketIdentifier, PropertyBuffer, ProtocolVersion, ReasonCode, Status};
 use super::{Property, decode, frame};
@@ -24,7 +24,7 @@ pub(super) fn block(properties: &[Property<'_>]) -> PropertyBuffer {
     buffer
 }
 
-/// Decodes bytes that are exactly one packet.
+/// Decodes bytes that must be exactly one packet.
 pub(super) fn decode_whole(version: ProtocolVersion, bytes: &[u8]) -> Result<Packet<'_>, DecodeError> {
     match frame(bytes, bytes.len())? {
         Status::Complete(cut) if cut.length == bytes.len() => decode(&cut, version),
@@ -32,13 +32,13 @@ pub(super) fn decode_whole(version: ProtocolVersion, bytes: &[u8]) -> Result<Pac
     }
 }
 
-/// The bytes decode to the packet.
+/// Asserts that the bytes decode to the packet.
 #[track_caller]
 pub(super) fn assert_decodes(version: ProtocolVersion, bytes: &[u8], packet: &Packet<'_>) {
     assert_eq!(decode_whole(version, bytes), Ok(*packet), "{version:?} {bytes:02X?}");
 }
 
-/// The bytes decode to the packet, and the packet encodes to the bytes.
+/// Asserts that the bytes decode to the packet, and that the packet encodes to the bytes.
 #[track_caller]
 pub(super) fn assert_golden(version: ProtocolVersion, bytes: &[u8], packet: &Packet<'_>) {
     assert_decodes(version, bytes, packet);
@@ -48,11 +48,11 @@ pub(super) fn assert_golden(version: ProtocolVersion, bytes: &[u8], packet: &Pac
     assert_eq!(&encoded[1..], bytes, "{version:?} {packet:?}");
 }
 
-/// Each of the packets is refused with its Reason Code.
+/// Asserts that each of the packets is refused with its Reason Code.
 #[track_caller]
 pub(super) fn assert_illegal(version: ProtocolVersion, table: &[(&[u8], ReasonCode, &str)]) {
     for (bytes, code, what) in table {
-        let earned = decode_whole(version, bytes).map_err(DecodeError::reason_code);
-        assert_eq!(earned, Err(*code), "{version:?} {what}");
+        let found = decode_whole(version, bytes).map_err(DecodeError::reason_code);
+        assert_eq!(found, Err(*code), "{version:?} {what}");
     }
 }

@@ -1,4 +1,4 @@
-//! UNSUBACK: subscriptions have ended.
+//! UNSUBACK: the response to UNSUBSCRIBE.
 
 use super::properties::PropertySet;
 use super::property::identifier;
@@ -11,14 +11,14 @@ const PROPERTIES: PropertySet = PropertySet::of(&[identifier::REASON_STRING]);
 /// The Reason Codes of UNSUBACK [MQTT-3.11.3-2].
 const LISTED: &[u8] = &[0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91];
 
-/// The answer to UNSUBSCRIBE.
+/// The content of an UNSUBACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnsubAck<'a> {
-    /// That of the UNSUBSCRIBE.
+    /// The Packet Identifier of the UNSUBSCRIBE.
     pub packet_identifier: PacketIdentifier,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
-    /// One for each filter, in their order; none, and not written, before MQTT 5.0.
+    /// One code for each filter, in the same order. Before MQTT 5.0 there are none, and they are not encoded.
     pub codes: &'a [u8],
 }
 
@@ -61,7 +61,7 @@ mod tests {
         }
         let two = UnsubAck { codes: &[0, 0x11], ..plain };
         assert_golden(V5, &[0xB0, 5, 0, 3, 0, 0, 0x11], &Packet::UnsubAck(two));
-        // The codes have no place before MQTT 5.0.
+        // The codes are omitted before MQTT 5.0.
         let mut encoded = Vec::new();
         Packet::UnsubAck(two).encode(V311, &mut encoded);
         assert_eq!(encoded, [0xB0, 2, 0, 3]);

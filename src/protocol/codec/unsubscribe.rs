@@ -1,4 +1,4 @@
-//! UNSUBSCRIBE: what a client no longer wants to hear.
+//! UNSUBSCRIBE: a client's request to unsubscribe.
 
 use super::properties::PropertySet;
 use super::reader::Reader;
@@ -7,7 +7,7 @@ use crate::protocol::topic::TopicFilter;
 
 const PROPERTIES: PropertySet = PropertySet::of(&[]);
 
-/// The Topic Filters of one UNSUBSCRIBE, checked; there is at least one.
+/// The Topic Filters in an UNSUBSCRIBE, checked. There is at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filters<'a> {
     bytes: &'a [u8],
@@ -27,8 +27,8 @@ impl<'a> Filters<'a> {
         Ok(Self { bytes, count })
     }
 
-    /// Checks the filters in the last `length` bytes of an UNSUBSCRIBE one by one; tells the length of those that
-    /// follow each of them.
+    /// Checks the filters in the last `length` bytes of an UNSUBSCRIBE one by one. For each of them, yields the number
+    /// of bytes that follow it.
     pub fn check_from_end(
         bytes: &'a [u8],
         length: usize,
@@ -39,24 +39,24 @@ impl<'a> Filters<'a> {
         })
     }
 
-    /// How many there are.
+    /// The number of filters.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub const fn len(&self) -> usize {
         self.count
     }
 
-    /// The filters, in their order.
+    /// The filters, in order.
     pub fn iter(&self) -> impl Iterator<Item = TopicFilter<'a>> + use<'a> {
         Self::from_end(self.bytes, self.bytes.len()).map(|(filter, _)| filter)
     }
 
-    /// The end of the packet, which holds them.
+    /// The bytes of the filters, which are the last ones of the packet.
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The filters in the last `length` bytes of an UNSUBSCRIBE that has been checked, each with the length of those
-    /// that follow.
+    /// The filters in the last `length` bytes of an UNSUBSCRIBE that has been checked, each with the number of bytes
+    /// that follow it.
     pub fn from_end(
         bytes: &'a [u8],
         length: usize,
@@ -67,7 +67,7 @@ impl<'a> Filters<'a> {
     }
 }
 
-/// The Topic Filters of an UNSUBSCRIBE under construction.
+/// A buffer to build the Topic Filters of an UNSUBSCRIBE in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilterBuffer {
     bytes: Vec<u8>,
@@ -81,32 +81,32 @@ impl FilterBuffer {
         self.count += 1;
     }
 
-    /// The filters as they go into the packet; `None` as long as there is none.
+    /// The filters, to be used in a packet; `None` if there are none yet.
     pub fn filters(&self) -> Option<Filters<'_>> {
         (self.count > 0).then_some(Filters { bytes: &self.bytes, count: self.count })
     }
 }
 
-/// A request to end subscriptions.
+/// The content of an UNSUBSCRIBE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsubscribe<'a> {
-    /// Returned by the UNSUBACK.
+    /// The UNSUBACK has the same one.
     pub packet_identifier: PacketIdentifier,
-    /// None before MQTT 5.0.
+    /// Empty before MQTT 5.0.
     pub properties: Properties<'a>,
-    /// Which subscriptions end.
+    /// The filters of the subscriptions to delete.
     pub filters: Filters<'a>,
 }
 
-/// There is at least one [MQTT-3.10.3-2].
+/// [MQTT-3.10.3-2]
 const WITHOUT_FILTER: DecodeError = DecodeError::ProtocolError("UNSUBSCRIBE without a topic filter");
 
-/// An UNSUBSCRIBE whose filters have not been checked, because there may be very many.
+/// An UNSUBSCRIBE whose filters have not been checked, since there may be very many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UncheckedUnsubscribe<'a> {
-    /// Returned by the UNSUBACK.
+    /// The UNSUBACK has the same one.
     pub packet_identifier: PacketIdentifier,
-    /// The end of the packet, for [`Filters::check_from_end`]; not empty.
+    /// The bytes of the filters, for [`Filters::check_from_end`]; not empty.
     pub filters: &'a [u8],
 }
 

@@ -1,4 +1,4 @@
-//! The versions of the protocol that are spoken.
+//! The supported versions of the protocol.
 
 /// A version of MQTT. Later versions compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,7 +12,7 @@ pub enum ProtocolVersion {
 }
 
 impl ProtocolVersion {
-    /// The level byte of CONNECT: 3, 4 or 5.
+    /// The protocol level in CONNECT: 3, 4 or 5.
     pub const fn level(self) -> u8 {
         match self {
             Self::V31 => 3,
@@ -21,7 +21,7 @@ impl ProtocolVersion {
         }
     }
 
-    /// The Protocol Name of CONNECT.
+    /// The Protocol Name in CONNECT.
     pub const fn name(self) -> &'static str {
         match self {
             Self::V31 => "MQIsdp",

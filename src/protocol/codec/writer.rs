@@ -1,11 +1,11 @@
-//! Appends the fields of packets to a buffer. What does not fit its length field is our own fault, never the
-//! peer's, and panics.
+//! Appends the fields of packets to a buffer. A value that is too long for its length field is a bug in the broker,
+//! never the peer's fault, so it panics.
 
 use byteorder::{BigEndian, ByteOrder};
 
 use super::ReasonCode;
 
-/// The largest number that a Variable Byte Integer can hold, and so the largest Remaining Length.
+/// The largest value of a Variable Byte Integer, and so the largest Remaining Length.
 pub(super) const INTEGER_MAXIMUM: usize = 268_435_455;
 
 #[inline]
@@ -22,7 +22,7 @@ pub(super) fn u32(into: &mut Vec<u8>, value: u32) {
     into.extend_from_slice(&bytes);
 }
 
-/// How many bytes `value` takes as a Variable Byte Integer.
+/// The number of bytes that `value` takes as a Variable Byte Integer.
 #[inline]
 pub(super) const fn integer_width(value: usize) -> usize {
     match value {
@@ -33,7 +33,7 @@ pub(super) const fn integer_width(value: usize) -> usize {
     }
 }
 
-/// Appends `value` in the shortest form [MQTT-1.5.5-1].
+/// Appends `value` as a Variable Byte Integer in its shortest form [MQTT-1.5.5-1].
 #[inline]
 pub(super) fn variable_byte_integer(into: &mut Vec<u8>, mut value: usize) {
     assert!(value <= INTEGER_MAXIMUM, "a variable byte integer of {value}");
@@ -44,8 +44,8 @@ pub(super) fn variable_byte_integer(into: &mut Vec<u8>, mut value: usize) {
     into.push(low_byte(value));
 }
 
-/// Appends a length as a Variable Byte Integer. A larger number is written as the largest there is. The packet is then
-/// longer than any valid one, so its own length tells that it must not be sent.
+/// Appends a length as a Variable Byte Integer. A value that is too large is encoded as [`INTEGER_MAXIMUM`]. The packet
+/// is then longer than any valid one, so the caller can see from its length that it must not be sent.
 #[inline]
 pub(super) fn length(into: &mut Vec<u8>, length: usize) {
     variable_byte_integer(into, length.min(INTEGER_MAXIMUM));
@@ -57,7 +57,7 @@ const fn low_byte(value: usize) -> u8 {
     (value & 0x7F) as u8
 }
 
-/// Appends Binary Data: its length in two bytes, then the bytes.
+/// Appends Binary Data: a length of two bytes, then the bytes.
 #[inline]
 pub(super) fn binary(into: &mut Vec<u8>, bytes: &[u8]) {
     let length = u16::try_from(bytes.len()).expect("a field of at most 65535 bytes");
@@ -76,14 +76,14 @@ pub(super) fn reason_code(into: &mut Vec<u8>, code: ReasonCode) {
     into.push(code.value());
 }
 
-/// Appends a whole packet whose body is written by `body`. The Remaining Length is put before it afterwards; the
-/// packets that are sent often know it beforehand and do not come here.
+/// Appends a complete packet, whose body is written by `body`. The Remaining Length is inserted before it afterwards.
+/// Packets that are sent often compute it in advance and do not use this function.
 pub(super) fn packet(into: &mut Vec<u8>, first_byte: u8, body: impl FnOnce(&mut Vec<u8>)) {
     into.push(first_byte);
     let start = into.len();
     body(into);
     let end = into.len();
-    // None of these grows on its way, as a PUBLISH does.
+    // Unlike a PUBLISH, none of these packets grows when it is forwarded, so the length fits.
     variable_byte_integer(into, end - start);
     let width = into.len() - end;
     if let Some(moved) = into.get_mut(start..) {

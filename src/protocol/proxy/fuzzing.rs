@@ -1,5 +1,5 @@
-//! The body of the fuzz target for PROXY headers: any bytes in pieces. It panics if the pieces read otherwise than the
-//! whole, or if more is kept than a header may hold.
+//! The body of the fuzz target for PROXY headers. It passes any bytes in pieces, and panics if the result differs from
+//! that of the whole, or if more is buffered than the longest header.
 
 use super::{HEADER_MAXIMUM, Header, LINE_START, Malformed, Reader, SIGNATURE};
 use crate::base::fuzzing::Input;
@@ -7,17 +7,17 @@ use crate::protocol::proxy::Proxy;
 
 type Outcome = Result<Option<(Header, usize)>, Malformed>;
 
-/// The first bytes choose the form, whether its beginning is given, and where the rest is cut.
+/// The first bytes select the form, whether the header has a valid start, and where the rest is cut.
 pub fn check(data: &[u8]) {
     let mut input = Input::new(data);
     let proxy = input.pick(&[Proxy::V1, Proxy::V2 { requires_tls: false }, Proxy::V2 { requires_tls: true }]);
-    let is_led = !input.once_in(8);
+    let has_start = !input.once_in(8);
     let cuts: Vec<usize> = (0..input.below(8)).map(|_| 1 + input.below(64)).collect();
     let start = match proxy {
         Proxy::V1 => LINE_START,
         Proxy::V2 { .. } => SIGNATURE,
     };
-    let stream = [if is_led { start } else { &[] }, input.bytes(usize::MAX)].concat();
+    let stream = [if has_start { start } else { &[] }, input.bytes(usize::MAX)].concat();
     let whole = read(proxy, &stream, &[]);
     assert_eq!(read(proxy, &stream, &cuts), whole, "{stream:02x?} cut by {cuts:?}");
 }
@@ -28,7 +28,7 @@ fn read(proxy: Proxy, mut stream: &[u8], cuts: &[usize]) -> Outcome {
     for &cut in cuts.iter().chain([&usize::MAX]) {
         let (piece, rest) = stream.split_at(stream.len().min(cut));
         let outcome = reader.receive(piece)?;
-        assert!(reader.held.len() <= HEADER_MAXIMUM, "what is kept is bounded");
+        assert!(reader.held.len() <= HEADER_MAXIMUM, "the buffer is limited");
         if let Some((header, taken)) = outcome {
             return Ok(Some((header, before + taken)));
         }
@@ -41,7 +41,7 @@ fn read(proxy: Proxy, mut stream: &[u8], cuts: &[usize]) -> Outcome {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn pieces_read_as_the_whole() {
+    fn pieces_give_the_same_result_as_the_whole() {
         crate::base::fuzzing::try_out("proxy", 2_000, super::check);
     }
 }

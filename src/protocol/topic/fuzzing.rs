@@ -1,10 +1,11 @@
-//! The body of the fuzz target for topics, in the library so that ordinary tests run it, too: any text as a Topic
-//! Name and as a Topic Filter, judged and matched a second time, in other words. It panics if the two differ.
+//! The body of the fuzz target for topics. It is in the library so that ordinary tests can run it as well. It takes any
+//! text as a Topic Name and as a Topic Filter, and panics if checking or matching them differs from a second,
+//! independent implementation.
 
 use super::{LENGTH_MAXIMUM, SEPARATORS_MAXIMUM, TopicFilter, TopicName};
 use crate::base::fuzzing::{Input, may_stand_in_a_string};
 
-/// The first byte says whether the rest is text itself or chooses among pieces of text.
+/// The first byte determines whether the rest is text or selects pieces of text.
 pub fn check(data: &[u8]) {
     let mut input = Input::new(data);
     let (name, filter) = if input.once_in(4) {
@@ -26,7 +27,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// What no short text of usual characters has.
+/// Returns text that [`Input::topic`] does not produce: very many levels and unusual characters.
 fn rare(input: &mut Input<'_>) -> String {
     match input.below(8) {
         5 => "/".repeat(192 + input.below(16)),
@@ -81,7 +82,7 @@ fn check_parts(filter: TopicFilter<'_>) {
     assert_eq!(filter.has_wildcard(), !is_exact, "{filter}: without wildcards it is a name");
 }
 
-/// Level by level, from both lists of levels as wholes.
+/// Compares the complete lists of levels.
 fn is_match(pattern: &str, name: &str) -> bool {
     if name.starts_with('$') && pattern.starts_with(['+', '#']) {
         return false;
@@ -98,7 +99,7 @@ fn is_match(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn any_text_is_judged_and_matched_as_the_standard_says() {
+    fn any_text_is_checked_and_matched_according_to_the_standard() {
         crate::base::fuzzing::try_out("topic", 2_000, super::check);
     }
 }

@@ -1,7 +1,7 @@
-//! Topic Names and Topic Filters as checked types. A value of these types has passed the rules of chapter 4.7
-//! of the standards, so nothing behind it checks them again.
+//! Topic Names and Topic Filters as checked types. A value of these types complies with chapter 4.7 of the standards,
+//! so no other code needs to check it again.
 //!
-//! This is the lowest room: the codec, the trie and everything above build on it.
+//! The codec, the trie and everything above them use this room.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -10,32 +10,33 @@ use std::fmt;
 
 use crate::protocol::utf8;
 
-/// The longest Topic Name or Topic Filter, in bytes: what the two-byte length on the wire can say
+/// The length in bytes of the longest Topic Name or Topic Filter, set by the two-byte length on the wire
 /// [MQTT-4.7.3-3].
 pub const LENGTH_MAXIMUM: usize = 65_535;
 
-/// How many `/` a Topic Name or Topic Filter may have, that of a Shared Subscription with those of its beginning.
+/// The maximum number of `/` in a Topic Name or Topic Filter. In a Shared Subscription, those of `$share/NAME/` count
+/// as well.
 pub const SEPARATORS_MAXIMUM: usize = 200;
 
-/// The first characters of a Shared Subscription's filter.
+/// The prefix of the filter of a Shared Subscription.
 const SHARE_PREFIX: &str = "$share/";
 
-/// Why a text is no Topic Name or no Topic Filter.
+/// Why a text is not a valid Topic Name or Topic Filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TopicError {
-    /// It has no character at all [MQTT-4.7.3-1].
+    /// It is empty [MQTT-4.7.3-1].
     Empty,
     /// It is longer than [`LENGTH_MAXIMUM`] bytes [MQTT-4.7.3-3].
     TooLong,
-    /// It contains U+0000 [MQTT-4.7.3-2] or another character that may not stand in a packet.
+    /// It contains U+0000 [MQTT-4.7.3-2] or another character that is not allowed in a packet.
     Character,
-    /// It has more than [`SEPARATORS_MAXIMUM`] `/`, which the protocol allows but not this broker.
+    /// It has more than [`SEPARATORS_MAXIMUM`] `/`. The protocol allows it, this broker does not.
     TooManyLevels,
     /// A Topic Name contains `+` or `#` [MQTT-4.7.0-1].
     WildcardInName,
-    /// `#` is not the last level of its own [MQTT-4.7.1-1].
+    /// `#` is not the whole of the last level [MQTT-4.7.1-1].
     MisplacedHash,
-    /// `+` does not fill its level [MQTT-4.7.1-2].
+    /// `+` is not the whole of its level [MQTT-4.7.1-2].
     MisplacedPlus,
     /// The Share Name is empty or contains a wildcard, or no filter follows it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
     Share,
@@ -49,8 +50,8 @@ impl fmt::Display for TopicError {
             Self::Character => "a control character or a non-character in a topic",
             Self::TooManyLevels => "a topic with too many levels",
             Self::WildcardInName => "wildcard in a topic name",
-            Self::MisplacedHash => "# is not the last level of a topic filter",
-            Self::MisplacedPlus => "+ does not fill its level of a topic filter",
+            Self::MisplacedHash => "# is not the whole of the last level of a topic filter",
+            Self::MisplacedPlus => "+ is not the whole of its level of a topic filter",
             Self::Share => "$share without a share name and a topic filter",
         })
     }
@@ -58,7 +59,7 @@ impl fmt::Display for TopicError {
 
 impl std::error::Error for TopicError {}
 
-/// A Topic Name: what a message is published to. Without wildcards, not empty.
+/// A Topic Name, to which a message is published. It has no wildcards and is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicName<'a>(&'a str);
 
@@ -66,7 +67,7 @@ impl<'a> TopicName<'a> {
     /// Checks `text` against the rules of a Topic Name.
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
         check_length(text)?;
-        // One look at every byte without leaving early is what the compiler can do many bytes at a time.
+        // Without an early exit, the compiler can vectorize this.
         let is_suspect = text
             .bytes()
             .fold(false, |suspect, byte| suspect | !utf8::is_plain_byte(byte) | matches!(byte, b'+' | b'#'));
@@ -77,31 +78,32 @@ impl<'a> TopicName<'a> {
         }
     }
 
-    /// A name whose text came out of [`TopicName::as_str`] and so has been checked.
+    /// A name whose text was returned by [`TopicName::as_str`], so it has already been checked.
     pub const fn trusted(text: &'a str) -> Self {
         Self(text)
     }
 
-    /// The text, as published.
+    /// The text that the client sent.
     pub const fn as_str(self) -> &'a str {
         self.0
     }
 
-    /// Whether only the broker itself may publish to it: `$SYS` and what is below, but for what bridges tell there of
-    /// their connections.
+    /// Whether only the broker itself may publish to this topic: `$SYS` and everything below it, except the topics
+    /// where bridges report the state of their connections.
     pub fn is_about_the_broker(self) -> bool {
         self.0.strip_prefix("$SYS").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             && !self.is_about_a_bridge()
     }
 
-    /// Whether it is `$SYS/broker/connection/NAME/state`, where bridges of mosquitto's tell whether they are connected.
+    /// Whether this is `$SYS/broker/connection/NAME/state`, where mosquitto's bridges report whether they are
+    /// connected.
     pub fn is_about_a_bridge(self) -> bool {
         let rest = self.0.strip_prefix("$SYS/broker/connection/");
         rest.and_then(|rest| rest.strip_suffix("/state"))
             .is_some_and(|name| !name.is_empty() && !name.contains('/'))
     }
 
-    /// Whether the name begins with `$`, so that a leading wildcard does not match it [MQTT-4.7.2-1].
+    /// Whether the name starts with `$`, so a leading wildcard does not match it [MQTT-4.7.2-1].
     pub fn is_reserved(self) -> bool {
         self.0.starts_with('$')
     }
@@ -113,12 +115,12 @@ impl fmt::Display for TopicName<'_> {
     }
 }
 
-/// A Topic Filter: what a subscription asks for. Levels may be `+`, the last one may be `#`. The filter of a
-/// Shared Subscription keeps its Share Name apart.
+/// A Topic Filter of a subscription. Levels may be `+`, the last one may be `#`. For a Shared Subscription, the Share
+/// Name is separate from the pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicFilter<'a> {
     whole: &'a str,
-    /// Where the part that is matched begins; zero unless shared.
+    /// The index at which the pattern starts; zero unless the filter is that of a Shared Subscription.
     pattern_at: usize,
 }
 
@@ -135,13 +137,13 @@ impl<'a> TopicFilter<'a> {
         Ok(Self { whole: text, pattern_at })
     }
 
-    /// A filter whose text came out of [`TopicFilter::pattern`] and so has been checked; it has no Share Name, whatever
-    /// it begins with.
+    /// A filter whose text was returned by [`TopicFilter::pattern`], so it has already been checked. It has no Share
+    /// Name, even if it starts with `$share/`.
     pub const fn trusted_pattern(text: &'a str) -> Self {
         Self { whole: text, pattern_at: 0 }
     }
 
-    /// The text as the client sent it, a Share Name included.
+    /// The text that the client sent, including a Share Name.
     pub const fn as_str(self) -> &'a str {
         self.whole
     }
@@ -162,7 +164,7 @@ impl<'a> TopicFilter<'a> {
         self.pattern().bytes().any(|byte| byte == b'+' || byte == b'#')
     }
 
-    /// Whether `name` matches, level by level, without any normalising [MQTT-4.7.3-4].
+    /// Whether the filter matches `name`, level by level, without normalization [MQTT-4.7.3-4].
     pub fn matches(self, name: TopicName<'_>) -> bool {
         let pattern = self.pattern();
         if name.is_reserved() && !pattern.starts_with('$') {
@@ -189,7 +191,7 @@ impl fmt::Display for TopicFilter<'_> {
 }
 
 fn check_length(text: &str) -> Result<(), TopicError> {
-    // No separator is shorter than one byte, so most texts need no counting.
+    // A separator is one byte long, so most texts are too short to have too many.
     let separators = || text.bytes().filter(|&byte| byte == b'/').count();
     match text.len() {
         0 => Err(TopicError::Empty),
@@ -200,7 +202,7 @@ fn check_length(text: &str) -> Result<(), TopicError> {
     }
 }
 
-/// Where the matched part of a filter begins.
+/// The index at which the pattern of a filter starts.
 fn pattern_position(text: &str) -> Result<usize, TopicError> {
     let Some(rest) = text.strip_prefix(SHARE_PREFIX) else {
         return Ok(0);
@@ -231,14 +233,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_name_is_as_free_of_bad_characters_as_a_pattern() {
+    fn characters_of_a_share_name_are_checked_like_those_of_a_pattern() {
         for text in ["$share/g\0/a", "$share/g/a\0", "a\0", "\0", "$share/\u{1}/a", "+/\u{FFFF}", "\u{9F}#"] {
             assert_eq!(TopicFilter::new(text), Err(TopicError::Character), "{text:?}");
         }
     }
 
     #[test]
-    fn levels_are_bounded() {
+    fn the_number_of_levels_is_limited() {
         let most = "/".repeat(SEPARATORS_MAXIMUM);
         assert!(TopicName::new(&most).is_ok() && TopicFilter::new(&most).is_ok());
         for text in
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sys_itself_and_what_is_below_is_about_the_broker() {
+    fn only_sys_and_topics_below_it_are_about_the_broker() {
         for (name, expected) in [
             ("$SYS", true),
             ("$SYS/a", true),
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_name_is_kept_apart() {
+    fn a_share_name_is_separate_from_the_pattern() {
         let filter = TopicFilter::new("$share/group/a/+").unwrap();
         assert_eq!((filter.share_name(), filter.pattern()), (Some("group"), "a/+"));
         let plain = TopicFilter::new("a/+").unwrap();

@@ -1,13 +1,13 @@
-//! Frames (RFC 6455, section 5). Of those that come, headers are read, masks are taken off and payloads are moved
-//! together. A client masks what it sends and a server does not.
+//! Frames (RFC 6455, section 5). For received frames, this parses the headers, removes the masks and moves the payloads
+//! together. A client masks the frames that it sends, a server does not.
 //!
-//! A payload is handed on as it comes and never kept, so that a frame of any length costs nothing. What is kept
-//! between two pieces is the header in progress, or the 125 bytes of a control frame at most.
+//! The payload of a data frame is passed on as it arrives and is never buffered, so a long frame costs no memory.
+//! Between two pieces, only the header in progress is buffered, or at most the 125 bytes of a control frame.
 
 use crate::base::memory;
 use crate::protocol::codec::Side;
 
-/// A header at its longest: two bytes, eight of length, four of mask.
+/// The length of the longest header: two bytes, eight of length, four of mask.
 const HEADER_MAXIMUM: usize = 14;
 /// The longest payload of a control frame.
 const CONTROL_MAXIMUM: usize = 125;
@@ -16,13 +16,13 @@ const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
 
-/// Codes that a Close frame gives for its reason (RFC 6455, section 7.4.1).
+/// Status codes of a Close frame (RFC 6455, section 7.4.1).
 pub(super) const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 const UNSUPPORTED_DATA: u16 = 1003;
 const TOO_BIG: u16 = 1009;
 
-/// The peer broke the rules: the code that it is told, and why in words.
+/// A rule that the peer broke: the status code to send, and the reason in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) code: u16,
@@ -33,7 +33,7 @@ const fn protocol_error(why: &'static str) -> Fault {
     Fault { code: PROTOCOL_ERROR, why }
 }
 
-/// What the peer says beside data.
+/// The type of a control frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Control {
     Ping,
@@ -41,7 +41,7 @@ pub(super) enum Control {
     Close,
 }
 
-/// Kinds of frames that are understood.
+/// The supported types of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opcode {
     Data,
@@ -50,7 +50,7 @@ enum Opcode {
     Pong,
 }
 
-/// How far the frame in hand has come.
+/// The part of the current frame that has been received.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Header { bytes: [u8; HEADER_MAXIMUM], held: u8 },
@@ -65,11 +65,11 @@ pub(super) struct Frames {
     /// Which side reads them.
     side: Side,
     state: State,
-    /// The message in progress goes on in further frames.
+    /// Whether further frames of the message in progress follow.
     is_fragmented: bool,
-    /// The longest frame that is taken, in bytes of payload.
+    /// The longest accepted frame, in bytes of payload.
     maximum: u64,
-    /// The payload of the control frame in hand.
+    /// The payload of the current control frame.
     control: Vec<u8>,
 }
 
@@ -78,17 +78,17 @@ impl Frames {
         Self { side, state: AT_A_BOUNDARY, is_fragmented: false, maximum, control: Vec::new() }
     }
 
-    /// Bytes that they take beside their own place.
+    /// The heap memory that it uses, in bytes.
     pub(super) const fn memory(&self) -> usize {
         memory::allocation(self.control.capacity())
     }
 
-    /// Takes the frames out of `bytes` and moves the payload of data frames to its front; tells how many bytes
-    /// that are. A control frame is handed to `answer` with its payload; nothing is read behind a Close.
+    /// Parses the frames in `bytes`, moves the payloads of data frames to its start, and returns the number of payload
+    /// bytes. Passes each control frame to `answer` with its payload. Ignores everything after a Close.
     ///
     /// # Errors
     ///
-    /// As the peer breaks a rule. What came before counts.
+    /// The peer broke a rule. The returned payload bytes, which were received before that, are valid.
     pub(super) fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -145,19 +145,19 @@ impl Frames {
         (kept, Ok(()))
     }
 
-    /// Checks what a header says and what it may say now.
+    /// Checks a header, on its own and against the message in progress.
     fn begin(&mut self, header: Header) -> Result<(Opcode, [u8; 4], u64), Fault> {
         let Header { first, mask, length } = header;
         let is_final = first & FINAL != 0;
         if first & RESERVED != 0 {
-            return Err(protocol_error("a WebSocket frame of an extension that was not agreed on"));
+            return Err(protocol_error("a WebSocket frame of an extension that was not negotiated"));
         }
         let opcode = match first & 0x0f {
             0x0 if !self.is_fragmented => {
-                return Err(protocol_error("a WebSocket frame that continues nothing"));
+                return Err(protocol_error("a WebSocket continuation frame without a message to continue"));
             }
             0x1 | 0x2 if self.is_fragmented => {
-                return Err(protocol_error("a WebSocket message inside of another"));
+                return Err(protocol_error("a WebSocket message inside another one"));
             }
             // [MQTT-6.0.0-1]
             0x1 => return Err(Fault { code: UNSUPPORTED_DATA, why: "a WebSocket frame that is not binary" }),
@@ -165,7 +165,7 @@ impl Frames {
             0x8 => Opcode::Close,
             0x9 => Opcode::Ping,
             0xa => Opcode::Pong,
-            _ => return Err(protocol_error("a WebSocket frame of an unknown kind")),
+            _ => return Err(protocol_error("a WebSocket frame with an unknown opcode")),
         };
         if opcode == Opcode::Data {
             self.is_fragmented = !is_final;
@@ -179,7 +179,7 @@ impl Frames {
         Ok((opcode, mask, length))
     }
 
-    /// Hands a whole control frame over. Tells whether nothing follows it.
+    /// Passes a complete control frame to `answer`. Returns whether it is a Close.
     fn end_control(
         &mut self,
         opcode: Opcode,
@@ -200,7 +200,7 @@ impl Frames {
     }
 }
 
-/// A header as it was read.
+/// A received header.
 #[derive(Clone, Copy)]
 struct Header {
     first: u8,
@@ -208,7 +208,7 @@ struct Header {
     length: u64,
 }
 
-/// Adds a byte to a header; gives it back once it is whole.
+/// Adds a byte to a header. Returns the header once it is complete.
 fn next_header(
     side: Side,
     bytes: &mut [u8; HEADER_MAXIMUM],
@@ -224,7 +224,7 @@ fn next_header(
         (Side::Server, true) => 4,
         (Side::Client, false) => 0,
         (Side::Server, false) => return Err(protocol_error("a WebSocket frame without a mask")),
-        (Side::Client, true) => return Err(protocol_error("a WebSocket frame of a server with a mask")),
+        (Side::Client, true) => return Err(protocol_error("a WebSocket frame from a server with a mask")),
     };
     let (extended, minimum) = match bytes[1] & !MASKED {
         126 => (2, 126),
@@ -251,7 +251,7 @@ fn check_close(payload: &[u8]) -> Result<(), Fault> {
         return if payload.is_empty() {
             Ok(())
         } else {
-            Err(protocol_error("a WebSocket close with half a code"))
+            Err(protocol_error("a WebSocket close with half a status code"))
         };
     };
     let is_code = matches!(u16::from_be_bytes(*code), 1000..=1003 | 1007..=1014 | 3000..=4999);
@@ -262,7 +262,7 @@ fn check_close(payload: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Takes a mask off, or puts it on; its first byte belongs to the first of these.
+/// Adds or removes a mask. The first byte of `mask` applies to the first one of `bytes`.
 fn mask_with(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -275,7 +275,7 @@ fn mask_with(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Appends the header of a frame from the server, which has no mask. Always the final one of its message.
+/// Appends the header of a frame from the server, which has no mask. The frame is always the final one of its message.
 pub(super) fn push_header(bytes: &mut Vec<u8>, opcode: u8, length: usize) {
     push_length(bytes, opcode, 0, length);
 }
@@ -295,8 +295,8 @@ fn push_length(bytes: &mut Vec<u8>, opcode: u8, masked: u8, length: usize) {
     }
 }
 
-/// Appends a frame from the client, with this mask and a payload that lies in pieces. Always the final one of its
-/// message.
+/// Appends a frame from the client with this mask. Its payload is the concatenation of `pieces`. The frame is always
+/// the final one of its message.
 pub(super) fn push_masked<'a>(
     bytes: &mut Vec<u8>,
     opcode: u8,

@@ -1,5 +1,6 @@
-//! The body of the fuzz target for WebSocket: any bytes in pieces, after a handshake or as one, for either side. It
-//! panics if the pieces are read differently from the whole, or if more waits for the peer than is allowed.
+//! The body of the fuzz target for WebSocket. It passes any bytes in pieces to either side, after a handshake or in
+//! place of one. It panics if the result differs from that of the whole, or if more is queued for the peer than is
+//! allowed.
 
 use std::rc::Rc;
 
@@ -8,10 +9,10 @@ use crate::base::fuzzing::Input;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
-/// Bytes of an answer to a request, or of a last word, at most.
+/// The maximum length in bytes of an answer to a request, or of a Close frame.
 const ANSWER_MAXIMUM: usize = 512;
 
-/// The first bytes choose whether a good handshake comes first, how it may be broken, and where the rest is cut.
+/// The first bytes select whether a handshake comes first, how it is damaged, and where the rest is cut.
 pub fn check(data: &[u8]) {
     let mut input = Input::new(data);
     let mut stream = Vec::new();
@@ -40,9 +41,9 @@ fn server() -> WebSocket {
     WebSocket::new(Rc::new(demands), 4096)
 }
 
-/// A client whose request has left, and what a server answers.
+/// A client that has sent its request, and the answer of a server.
 fn client_and_answer() -> (WebSocket, Vec<u8>) {
-    let resource = Resource::new("a", None, "/").expect("it can stand in a request");
+    let resource = Resource::new("a", None, "/").expect("the resource is valid");
     let mut client = WebSocket::request(&resource, 4096, [0; 16]);
     let mut request = client.frame(0).0.to_vec();
     client.advance(request.len());
@@ -67,14 +68,14 @@ fn read(mut socket: WebSocket, mut stream: &[u8], cuts: &[usize]) -> (Vec<u8>, O
     }
     socket.close();
     let waiting = socket.frame(0).0.len();
-    assert!(waiting <= ANSWER_MAXIMUM + ANSWERS_MAXIMUM + 127, "{waiting} bytes wait");
+    assert!(waiting <= ANSWER_MAXIMUM + ANSWERS_MAXIMUM + 127, "{waiting} bytes are queued");
     (payload, outcome)
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn pieces_read_as_the_whole() {
+    fn pieces_give_the_same_result_as_the_whole() {
         crate::base::fuzzing::try_out("websocket", 2_000, super::check);
     }
 }

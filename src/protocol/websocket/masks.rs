@@ -1,7 +1,7 @@
-//! The masks of a client's frames (RFC 6455, section 5.3). Each frame has one of its own, which cannot be foretold from
-//! those before it: all are hashes of a number that is counted up and of chance that is handed in.
+//! The masks of a client's frames (RFC 6455, section 5.3). Each frame has a new mask, which cannot be predicted from
+//! the previous ones: it is a hash of a random seed, which is passed in, and a counter.
 
-/// Where masks come from.
+/// A generator of masks.
 #[derive(Debug)]
 pub(super) struct Masks {
     seed: [u8; 16],
@@ -9,17 +9,17 @@ pub(super) struct Masks {
 }
 
 impl Masks {
-    /// Masks from this chance, which no one else may know.
+    /// A generator with this random seed, which must be kept secret.
     pub(super) const fn new(seed: [u8; 16]) -> Self {
         Self { seed, count: 0 }
     }
 
-    /// The mask of the next frame.
+    /// Returns the mask of the next frame.
     pub(super) fn mask(&mut self) -> [u8; 4] {
         self.next()
     }
 
-    /// The key of a handshake (RFC 6455, section 4.1).
+    /// Returns the key of a handshake (RFC 6455, section 4.1).
     pub(super) fn key(&mut self) -> [u8; 16] {
         self.next()
     }
@@ -47,8 +47,8 @@ mod tests {
         let key = masks.key();
         let mut found: BTreeSet<[u8; 4]> = (0..1000).map(|_| masks.mask()).collect();
         assert_eq!(found.len(), 1000);
-        assert!(!found.contains(&key[..4]), "and what the key has shown is not used again");
+        assert!(!found.contains(&key[..4]), "the bytes of the key are not used again");
         let mut others = Masks::new([2; 16]);
-        assert!((0..1000).all(|_| found.insert(others.mask())), "another chance gives others");
+        assert!((0..1000).all(|_| found.insert(others.mask())), "another seed gives other masks");
     }
 }

@@ -1,15 +1,15 @@
-//! MQTT in WebSocket frames: the bytes of a socket in, the bytes of MQTT out, and the other way round.
+//! MQTT in WebSocket frames: converts the bytes of a socket to the bytes of MQTT, and the other way round.
 //!
-//! It is made for a loop that reads and writes each connection once a turn. Frames are opened where they lie, in
-//! the buffer that they were read into, and all that was in them is moved together; so however small the frames
-//! are, the core is told once. In the other direction all that is written in one call becomes one frame, whose
-//! header goes out in front of the very bytes of the caller: nothing is copied and nothing is kept but what the
-//! frame in progress still owes.
+//! It is designed for a loop that reads and writes each connection once per turn. Received frames are decoded in place,
+//! in the buffer that they were read into, and their payloads are moved together. So the core is called once, however
+//! small the frames are. In the other direction, all bytes of one write become one frame. Its header is sent before the
+//! bytes of the caller, which are not copied. The only state is the number of bytes that the frame in progress still
+//! needs.
 //!
-//! A client masks what it sends (RFC 6455, section 5.3), which changes every byte. So on that side, and on no other, a
-//! frame is put together here before it goes out, and the next one waits until it has left.
+//! A client masks what it sends (RFC 6455, section 5.3), which changes every byte. So on the client's side only, a
+//! frame is assembled here before it is sent, and the next one has to wait until it has been sent.
 //!
-//! Nothing is compressed, since small messages do not gain from it and every connection would pay with memory.
+//! Compression is not supported: small messages do not gain from it, and it would cost memory for every connection.
 
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -35,79 +35,78 @@ use handshake::{Handshake, Progress};
 use masks::Masks;
 use request::{Answered, Request};
 
-/// Bytes of answers that may wait; while there are more, a Ping gets no answer of its own, as RFC 6455 allows in
-/// section 5.5.3.
+/// The limit in bytes above which a Ping is not answered while answers are queued. RFC 6455 allows this in section
+/// 5.5.3.
 const ANSWERS_MAXIMUM: usize = 1024;
 
-/// Bytes of MQTT in one frame of a client at most.
+/// The maximum number of bytes of MQTT in one frame of a client.
 const MASKED_MAXIMUM: usize = 16 * 1024;
 
-/// Bytes of room for headers that an idle connection keeps.
+/// The capacity in bytes for headers that an idle connection keeps at most.
 const HEAD_KEPT: usize = 32;
 
 const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PONG: u8 = 0xa;
 
-/// One connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub struct WebSocket {
     state: State,
-    /// What masks the frames of a client; a server has none.
+    /// The source of masks for the frames of a client; `None` on the server's side.
     masks: Option<Masks>,
-    /// The longest frame that is taken, in bytes of payload.
+    /// The longest accepted frame, in bytes of payload.
     frame_maximum: u64,
-    /// What goes out before anything else: answers, and the header of the frame in progress.
+    /// The bytes to send first: answers, and the header of the frame in progress.
     head: Vec<u8>,
-    /// Answers that wait for the frame in progress to end.
+    /// Answers that are queued until the end of the frame in progress.
     answers: Vec<u8>,
-    /// Bytes of payload that the frame in progress still needs.
+    /// The number of payload bytes that the frame in progress still needs.
     owed: usize,
-    /// What our Close frame says.
+    /// The status code in the Close frame that this side sends.
     code: u16,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The client's request is awaited.
+    /// Waiting for the client's request.
     Opening(Handshake),
-    /// The server's answer is awaited.
+    /// Waiting for the server's answer.
     Requesting(Request),
-    /// Frames go both ways.
+    /// The handshake is complete; frames can be sent and received.
     Open(Frames),
-    /// We have said our last word.
+    /// This side has sent its Close frame, or the handshake has failed.
     Closed,
 }
 
-/// What came of bytes from the socket.
+/// The result of receiving bytes from the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Bytes of MQTT, which lie at the front of the buffer now.
+    /// The number of bytes of MQTT, which are now at the start of the buffer.
     pub length: usize,
-    /// What follows from them.
+    /// Whether the connection stays open.
     pub outcome: Outcome,
 }
 
-/// Whether a connection goes on.
+/// Whether a connection stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It does.
+    /// It stays open.
     Open,
-    /// The peer has closed it, and its Close is answered.
+    /// The peer has closed it, and the answer to its Close is queued.
     Closed,
-    /// The peer broke a rule, which is named here. What tells it so goes out with [`WebSocket::close`].
+    /// The peer broke this rule. [`WebSocket::close`] queues the frame that reports it to the peer.
     Failed(&'static str),
 }
 
 impl WebSocket {
-    /// The server's side of a connection on which nothing has been sent. `frame_maximum` is the longest frame that is
-    /// taken, in bytes of payload.
+    /// The server's side of a new connection. `frame_maximum` is the longest accepted frame, in bytes of payload.
     pub fn new(demands: Rc<Demands>, frame_maximum: usize) -> Self {
         Self::begin(State::Opening(Handshake::new(demands)), None, frame_maximum, Vec::new())
     }
 
-    /// The client's side of a connection, on which its request is to be written first. The `seed` is chance that no one
-    /// else may know.
+    /// The client's side of a new connection, which sends its request first. The `seed` is random and must be kept
+    /// secret.
     pub fn request(resource: &Resource, frame_maximum: usize, seed: [u8; 16]) -> Self {
         let mut masks = Masks::new(seed);
         let (request, head) = Request::new(resource, &mut masks);
@@ -126,7 +125,7 @@ impl WebSocket {
         }
     }
 
-    /// Bytes that it takes beside its own place.
+    /// The heap memory that the connection uses, in bytes.
     pub fn memory(&self) -> usize {
         let state = match &self.state {
             State::Opening(handshake) => handshake.memory(),
@@ -137,7 +136,7 @@ impl WebSocket {
         memory::allocation(self.head.capacity()) + memory::allocation(self.answers.capacity()) + state
     }
 
-    /// Bytes came from the socket. What is MQTT among them is moved to the front of the buffer.
+    /// Processes bytes from the socket. Moves the bytes of MQTT among them to the start of the buffer.
     pub fn receive(&mut self, bytes: &mut [u8]) -> Received {
         let skipped = match self.shake_hands(bytes) {
             Ok(Some(skipped)) => skipped,
@@ -149,7 +148,7 @@ impl WebSocket {
         Received { length, outcome }
     }
 
-    /// Goes on with the handshake. Tells how many bytes belonged to it, once it is over.
+    /// Continues the handshake. Once it is complete, returns the number of bytes that belonged to it.
     fn shake_hands(&mut self, bytes: &[u8]) -> Result<Option<usize>, &'static str> {
         let (side, taken) = match &mut self.state {
             State::Opening(handshake) => match handshake.receive(bytes) {
@@ -205,7 +204,7 @@ impl WebSocket {
         }
     }
 
-    /// Queues our Close frame, once. Nothing is framed behind it.
+    /// Queues a Close frame, unless one has already been queued. No frames are sent after it.
     pub fn close(&mut self) {
         if let State::Open(_) = self.state {
             push_answer(&mut self.answers, self.masks.as_mut(), CLOSE, &self.code.to_be_bytes());
@@ -213,22 +212,22 @@ impl WebSocket {
         self.state = State::Closed;
     }
 
-    /// Whether MQTT can be sent: the peer has shaken hands, and no Close was sent.
+    /// Whether MQTT can be sent: the handshake is complete, and no Close has been sent.
     pub const fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }
 
-    /// Whether bytes of MQTT are to be handed over to [`WebSocket::mask`] and not to be framed where they lie.
+    /// Whether bytes of MQTT must be passed to [`WebSocket::mask`], because they cannot be sent in place.
     pub const fn is_masking(&self) -> bool {
         self.masks.is_some()
     }
 
-    /// Takes bytes of MQTT into a frame of their own, up to its limit, and tells how many. Only for who must mask, and
-    /// once nothing waits, so that nothing adds up here.
+    /// Copies bytes of MQTT into a new frame, up to its limit, and returns how many. Does nothing on a side that does
+    /// not mask. May only be called while nothing is queued, so that the queue stays limited.
     ///
     /// # Panics
     ///
-    /// If something waits.
+    /// If answers or a frame are queued.
     pub fn mask(&mut self, slices: &[IoSlice<'_>]) -> usize {
         assert!(!self.has_answers(), "one frame at a time");
         let Some(masks) = &mut self.masks else { return 0 };
@@ -248,12 +247,12 @@ impl WebSocket {
         taken
     }
 
-    /// Prepares to write so many bytes of MQTT: what goes out in front of them, and how many of them belong to the
-    /// frame in progress. A frame is never left before it is whole.
+    /// Prepares to write `length` bytes of MQTT. Returns the bytes to send before them, and how many of them belong to
+    /// the frame in progress. A frame is always completed before anything else is sent.
     pub fn frame(&mut self, length: usize) -> (&[u8], usize) {
         if self.owed == 0 {
-            // Answers wait for those before them to leave, else their bound would be none for a client that sends
-            // Pings and reads nothing.
+            // New answers wait until the previous ones have been sent. Otherwise, a client that sends Pings and does
+            // not read could exceed the limit on answers.
             if self.head.is_empty() {
                 std::mem::swap(&mut self.head, &mut self.answers);
             }
@@ -265,8 +264,8 @@ impl WebSocket {
         (&self.head, length.min(self.owed))
     }
 
-    /// So many bytes of what [`WebSocket::frame`] gave have left, its head first; tells how many of them were the
-    /// caller's.
+    /// Records that `count` bytes have been sent, of those that [`WebSocket::frame`] returned and, after them, of the
+    /// caller's. Returns how many of them were the caller's.
     pub fn advance(&mut self, count: usize) -> usize {
         let of_head = count.min(self.head.len());
         self.head.drain(..of_head);
@@ -277,13 +276,13 @@ impl WebSocket {
         count - of_head
     }
 
-    /// Whether bytes wait that can go out without any of the caller's.
+    /// Whether there are bytes that can be sent without any of the caller's.
     pub const fn has_answers(&self) -> bool {
         !self.head.is_empty() || (self.owed == 0 && !self.answers.is_empty())
     }
 }
 
-/// Appends a frame that answers, as this side sends it.
+/// Appends a control frame, masked if this side is the client.
 fn push_answer(answers: &mut Vec<u8>, masks: Option<&mut Masks>, opcode: u8, payload: &[u8]) {
     match masks {
         Some(masks) => push_masked(answers, opcode, masks.mask(), std::iter::once(payload)),

@@ -1,64 +1,64 @@
-//! The client's side of the handshake: the request that opens a WebSocket connection, and what the server must answer
-//! (RFC 6455, section 4.1).
+//! The client's side of the handshake: the request that opens a WebSocket connection, and the check of the server's
+//! answer (RFC 6455, section 4.1).
 
 use super::handshake::{HEAD_END, accept_key, base64, is_token, items};
 use super::masks::Masks;
 use crate::base::memory;
 
-/// Bytes of an answer at most.
+/// The maximum length of an answer in bytes.
 const ANSWER_MAXIMUM: usize = 8 * 1024;
 
-/// What is asked for, and of whom.
+/// The resource to request, and its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// Host and path, as they stand in the request.
+    /// The host and the path in the form that the request has.
     host: String,
     path: String,
 }
 
 impl Resource {
-    /// The resource `path` of a host, with its port unless that is the usual one. `None` if one of them can not stand
-    /// in a request.
+    /// The resource `path` on a host. `port` is `None` for the default port. Returns `None` if the host or the path are
+    /// not valid in a request.
     pub fn new(host: &str, port: Option<u16>, path: &str) -> Option<Self> {
         let is_clean = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_clean(host) || !is_clean(path) || !path.starts_with('/') {
             return None;
         }
-        // An address of IPv6 stands in brackets there.
+        // In a request, an IPv6 address is in brackets.
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let host = port.map_or(host.clone(), |port| format!("{host}:{port}"));
         Some(Self { host, path: path.to_owned() })
     }
 }
 
-/// An answer as it arrives.
+/// A request that has been sent, and the part of its answer that has arrived.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// What proves that the key was read.
+    /// The value of `Sec-WebSocket-Accept` that the server must send.
     expected: String,
     answer: Vec<u8>,
 }
 
-/// What became of an answer.
+/// The result of receiving an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answered {
-    /// It is not yet whole.
+    /// The answer is not yet complete.
     Incomplete,
-    /// From here on there are frames. So many bytes belonged to the answer.
+    /// Frames follow from here on. `taken` of the bytes belonged to the answer.
     Accepted { taken: usize },
-    /// No WebSocket is spoken there, for this reason.
+    /// The server does not accept the connection, for this reason.
     Refused(&'static str),
 }
 
 const MALFORMED: &str = "the answer to the WebSocket handshake is malformed";
 const TOO_LONG: &str = "the answer to the WebSocket handshake is too long";
-const NO_UPGRADE: &str = "the server does not speak WebSocket there";
+const NO_UPGRADE: &str = "the server does not support WebSocket at this path";
 const FOREIGN_KEY: &str = "the answer to the WebSocket handshake belongs to another request";
-const FOREIGN_SUBPROTOCOL: &str = "the server does not speak the subprotocol mqtt";
-const FOREIGN_EXTENSION: &str = "the server uses an extension of WebSocket that was not asked for";
+const FOREIGN_SUBPROTOCOL: &str = "the server does not support the subprotocol mqtt";
+const FOREIGN_EXTENSION: &str = "the server uses a WebSocket extension that was not requested";
 
 impl Request {
-    /// The request for a resource, and its bytes. The key comes from the same chance as the masks.
+    /// Creates the request for a resource. Returns it with its bytes. The key is from the same generator as the masks.
     pub(super) fn new(resource: &Resource, masks: &mut Masks) -> (Self, Vec<u8>) {
         let Resource { host, path } = resource;
         let key = base64(&masks.key());
@@ -70,17 +70,17 @@ impl Request {
         (Self { expected: accept_key(&key), answer: Vec::new() }, request.into_bytes())
     }
 
-    /// Bytes that it takes beside its own place.
+    /// The heap memory that the request uses, in bytes.
     pub(super) const fn memory(&self) -> usize {
         memory::allocation(self.answer.capacity()) + memory::allocation(self.expected.capacity())
     }
 
-    /// Takes bytes until the answer is whole.
+    /// Receives bytes until the answer is complete.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Answered {
         let held = self.answer.len();
         let room = ANSWER_MAXIMUM - held;
         self.answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        // An end may have been cut in two.
+        // The end may be split between two pieces.
         let start = held.saturating_sub(HEAD_END.len() - 1);
         let found = self.answer[start..].windows(HEAD_END.len()).position(|window| window == HEAD_END);
         let Some(found) = found else {
@@ -95,7 +95,7 @@ impl Request {
     }
 }
 
-/// What is of interest in an answer.
+/// The relevant fields of an answer.
 #[derive(Debug, Default)]
 struct Fields<'a> {
     accept: Option<&'a str>,
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_fits_into_a_request_is_asked_for() {
+    fn only_a_valid_resource_is_requested() {
         let host = |host, port| Resource::new(host, port, "/").map(|resource| resource.host);
         assert_eq!(host("a", None).as_deref(), Some("a"));
         assert_eq!(host("::1", Some(1)).as_deref(), Some("[::1]:1"));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_must_say_all_that_it_has_to() {
+    fn an_answer_must_be_complete() {
         let accept = |accept: &str| format!("Sec-WebSocket-Accept: {accept}");
         let (request, good) = begin();
         let key = accept(&request.expected);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_end_is_cut_off() {
+    fn the_length_of_an_answer_is_limited() {
         let (mut request, _) = begin();
         for _ in 0..ANSWER_MAXIMUM - 1 {
             assert_eq!(request.receive(b"x"), Answered::Incomplete);
@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_give_what_the_whole_gives(pieces in prop::collection::vec(1_usize..60, 0..20)) {
+        fn pieces_give_the_same_result_as_the_whole(pieces in prop::collection::vec(1_usize..60, 0..20)) {
             let (mut request, good) = begin();
             let stream = [good.as_bytes(), b"frames follow"].concat();
             let mut start = 0;

@@ -1,4 +1,4 @@
-//! What a client of WebSocket sends, for tests.
+//! Handshakes and frames of a WebSocket client, for tests.
 
 pub(crate) const TEXT: u8 = 0x1;
 pub(crate) const BINARY: u8 = 0x2;
@@ -12,7 +12,7 @@ pub(crate) const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: broker.example\r\n
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqttv3.1, mqtt\r\nOrigin: https://a.example\r\n\
     Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
 
-/// A frame as a client sends it.
+/// A frame from a client.
 pub(crate) fn frame(opcode: u8, is_final: bool, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, u8::try_from(payload.len() % 251).unwrap()];
     let length = match payload.len() {

@@ -1,4 +1,4 @@
-//! A client of WebSocket that is put together by hand, at the other end.
+//! Tests against a handwritten WebSocket client, and of both sides against each other.
 
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::{ANSWERS_MAXIMUM, Demands, MASKED_MAXIMUM, Outcome, Resource, WebSock
 
 const FRAME_MAXIMUM: usize = 100_000;
 
-/// One side of a connection after the handshake; the answer to it has been taken.
+/// The server's side of a connection after the handshake, whose answer has been sent.
 fn open() -> WebSocket {
     let demands = Rc::new(Demands { origins: Vec::new(), request_maximum: 4096 });
     let mut socket = WebSocket::new(demands, FRAME_MAXIMUM);
@@ -21,7 +21,7 @@ fn open() -> WebSocket {
     socket
 }
 
-/// What goes out without any bytes of MQTT.
+/// Takes the bytes that can be sent without any bytes of MQTT.
 fn take(socket: &mut WebSocket) -> Vec<u8> {
     let (head, of_caller) = socket.frame(0);
     assert_eq!(of_caller, 0);
@@ -31,7 +31,7 @@ fn take(socket: &mut WebSocket) -> Vec<u8> {
     head
 }
 
-/// A frame as the server sends it.
+/// A frame from the server.
 fn answer(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     super::push_header(&mut bytes, opcode, payload.len());
@@ -39,7 +39,8 @@ fn answer(opcode: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The frames of a server, read strictly: final, without a mask, the length in its shortest form.
+/// Parses the frames of a server strictly: they must be final, without a mask, and with the length in its shortest
+/// form.
 fn read_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [first, second, rest @ ..] = bytes {
@@ -72,14 +73,14 @@ fn receive(socket: &mut WebSocket, bytes: &[u8]) -> (Vec<u8>, Outcome) {
 }
 
 #[test]
-fn frames_behind_the_request_are_read_with_it() {
+fn frames_that_arrive_with_the_request_are_received() {
     let mut socket = WebSocket::new(Rc::new(Demands { origins: Vec::new(), request_maximum: 4096 }), 10);
     let stream = [REQUEST.as_bytes(), &frame(BINARY, true, b"MQTT")].concat();
     assert_eq!(receive(&mut socket, &stream), (b"MQTT".to_vec(), Outcome::Open));
 }
 
 #[test]
-fn a_refused_request_is_answered_and_nothing_is_framed() {
+fn a_refused_request_is_answered_and_no_frames_are_sent() {
     let mut socket = WebSocket::new(Rc::new(Demands { origins: Vec::new(), request_maximum: 4096 }), 10);
     let (_, outcome) = receive(&mut socket, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(matches!(outcome, Outcome::Failed(_)));
@@ -90,7 +91,7 @@ fn a_refused_request_is_answered_and_nothing_is_framed() {
 }
 
 #[test]
-fn broken_rules_are_named_with_their_code() {
+fn broken_rules_are_reported_with_their_status_code() {
     let cases: [(Vec<u8>, u16); 16] = [
         (frame(TEXT, true, b"text"), 1003),
         (frame(TEXT, false, b""), 1003),
@@ -121,20 +122,20 @@ fn broken_rules_are_named_with_their_code() {
 }
 
 #[test]
-fn a_close_is_answered_with_its_code_and_nothing_is_read_behind_it() {
-    for (said, code) in [(&[0x0f, 0xa1, b'!'][..], 4001_u16), (&[0x03, 0xe8], 1000), (&[], 1000)] {
+fn a_close_is_answered_with_its_code_and_nothing_after_it_is_received() {
+    for (sent, code) in [(&[0x0f, 0xa1, b'!'][..], 4001_u16), (&[0x03, 0xe8], 1000), (&[], 1000)] {
         let mut socket = open();
         let stream =
-            [frame(BINARY, true, b"last"), frame(CLOSE, true, said), frame(TEXT, true, b"")].concat();
+            [frame(BINARY, true, b"last"), frame(CLOSE, true, sent), frame(TEXT, true, b"")].concat();
         assert_eq!(receive(&mut socket, &stream), (b"last".to_vec(), Outcome::Closed));
         assert_eq!(take(&mut socket), answer(CLOSE, &code.to_be_bytes()));
         socket.close();
-        assert!(take(&mut socket).is_empty(), "we close once");
+        assert!(take(&mut socket).is_empty(), "a Close is sent only once");
     }
 }
 
 #[test]
-fn a_close_of_ours_says_that_all_is_well() {
+fn closing_sends_the_status_code_for_a_normal_close() {
     let mut socket = open();
     socket.close();
     assert_eq!(take(&mut socket), answer(CLOSE, &1000_u16.to_be_bytes()));
@@ -142,7 +143,7 @@ fn a_close_of_ours_says_that_all_is_well() {
 }
 
 #[test]
-fn a_flood_of_pings_is_answered_within_bounds() {
+fn answers_to_a_flood_of_pings_are_limited() {
     let mut socket = open();
     let flood = frame(PING, true, &[b'p'; 125]).repeat(1000);
     assert_eq!(receive(&mut socket, &flood), (Vec::new(), Outcome::Open));
@@ -150,15 +151,15 @@ fn a_flood_of_pings_is_answered_within_bounds() {
     assert!(pongs.len() <= ANSWERS_MAXIMUM + 127);
     assert!(read_frames(&pongs).iter().all(|(opcode, payload)| *opcode == PONG && payload.len() == 125));
     receive(&mut socket, &frame(PING, true, b"again"));
-    assert_eq!(take(&mut socket), answer(PONG, b"again"), "it is only a pause");
+    assert_eq!(take(&mut socket), answer(PONG, b"again"), "Pings are answered again");
 }
 
 #[test]
-fn pings_that_come_one_by_one_are_bounded_as_well() {
+fn answers_to_single_pings_are_limited_as_well() {
     let mut socket = open();
     for _ in 0..1_000 {
         receive(&mut socket, &frame(PING, true, &[7; 125]));
-        assert!(socket.frame(0).0.len() <= ANSWERS_MAXIMUM + 127, "nothing has left");
+        assert!(socket.frame(0).0.len() <= ANSWERS_MAXIMUM + 127, "nothing has been sent");
     }
     socket.close();
     let mut answers = Vec::new();
@@ -169,7 +170,7 @@ fn pings_that_come_one_by_one_are_bounded_as_well() {
     }
     let frames = read_frames(&answers);
     assert!((9..30).contains(&frames.len()), "{} answers", frames.len());
-    assert_eq!(frames.last().map(|(opcode, _)| *opcode), Some(CLOSE), "the last word is not lost");
+    assert_eq!(frames.last().map(|(opcode, _)| *opcode), Some(CLOSE), "the Close is not lost");
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn an_answer_waits_for_the_frame_in_progress() {
     assert_eq!(socket.frame(0), (&answer(PONG, b"?")[..], 0));
 }
 
-/// One message of a client, in frames, with pings in between.
+/// One message of a client, in frames, and whether Pings come between them.
 fn message() -> impl Strategy<Value = (Vec<Vec<u8>>, bool)> {
     let part = prop_oneof![
         8 => prop::collection::vec(any::<u8>(), 0..20),
@@ -199,7 +200,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_a_client_sends_arrives_however_it_is_cut(
+    fn messages_from_a_client_arrive_however_they_are_cut(
         messages in prop::collection::vec(message(), 0..8),
         pieces in prop::collection::vec(1_usize..200, 0..60),
     ) {
@@ -230,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_server_writes_arrives_however_little_leaves(
+    fn messages_from_the_server_arrive_however_little_is_sent_at_a_time(
         steps in prop::collection::vec((0_usize..70_000, 0_usize..70_000, any::<bool>()), 1..20),
     ) {
         let mut socket = open();
@@ -264,7 +265,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_break_it(
+    fn random_bytes_never_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         pieces in prop::collection::vec(1_usize..30, 0..20),
     ) {
@@ -301,7 +302,7 @@ fn both_sides_understand_each_other() {
     let message: Vec<u8> = (0..50_000).map(|number: u32| number.to_le_bytes()[0]).collect();
     let mut arrived = Vec::new();
     while arrived.len() < message.len() {
-        // However it lies there, no more than a frame of it is taken.
+        // At most one frame is taken, however the bytes are split.
         let (one, two) = message[arrived.len()..].split_at((message.len() - arrived.len()) / 3);
         let taken = client.mask(&[IoSlice::new(one), IoSlice::new(two)]);
         assert!((1..=MASKED_MAXIMUM).contains(&taken));
@@ -313,24 +314,24 @@ fn both_sides_understand_each_other() {
     }
     assert!(arrived == message);
     assert_eq!(client.mask(&[]), 0);
-    assert!(!client.has_answers(), "nothing is no frame");
+    assert!(!client.has_answers(), "no bytes make no frame");
     assert_eq!(receive(&mut client, &answer(PING, b"there?")), (Vec::new(), Outcome::Open));
-    assert_eq!(take(&mut client)[1] & 0x80, 0x80, "answers are masked, too");
+    assert_eq!(take(&mut client)[1] & 0x80, 0x80, "answers are masked as well");
     client.close();
     assert_eq!(receive(&mut server, &take(&mut client)), (Vec::new(), Outcome::Closed));
     assert_eq!(
         receive(&mut client, &take(&mut server)),
         (Vec::new(), Outcome::Open),
-        "it has said its last word"
+        "the Close has been answered"
     );
 }
 
 #[test]
-fn a_frame_of_a_server_has_no_mask() {
+fn a_frame_from_a_server_has_no_mask() {
     let (mut client, _) = open_both();
     assert_eq!(receive(&mut client, &answer(BINARY, b"MQTT")), (b"MQTT".to_vec(), Outcome::Open));
     let (payload, outcome) = receive(&mut client, &frame(BINARY, true, b"MQTT"));
     assert!(payload.is_empty() && matches!(outcome, Outcome::Failed(why) if why.contains("with a mask")));
     client.close();
-    assert_eq!(take(&mut client)[..2], [0x88, 0x82], "and it is told so");
+    assert_eq!(take(&mut client)[..2], [0x88, 0x82], "the server is informed");
 }
