@@ -108,7 +108,7 @@ fn keys_that_everybody_can_read_are_pointed_out() {
     for (mode, count) in [(0o644, 1), (0o640, 0)] {
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("it is ours");
         let told = text(&brooklet(&["-c", &path, "--test-config"]).stderr);
-        let warning = format!("Warning: {key}: everybody on this machine can read it (mode 0644)");
+        let warning = format!("Warning: {key}: every user of this machine can read it (mode 0644)");
         assert_eq!(told.matches(&warning).count(), count, "{mode:o}: {told}");
     }
 }

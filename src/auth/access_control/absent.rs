@@ -1,4 +1,4 @@
-//! What stands for the thread in a binary that knows no hashed passwords: there is never one to verify.
+//! Takes the place of the thread in a binary built without hashed passwords, where there is never one to verify.
 
 use std::io;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ impl Worker {
 }
 
 impl Verify for Worker {
-    /// Not to be called: for want of a secret there is no trial.
+    /// Never called: this binary knows no secrets, so there is never a [`Trial`].
     fn submit(&mut self, _digest: Digest, _trial: Trial, _password: Arc<Password>) {}
 
-    /// Of nothing comes nothing.
+    /// There are no answers, as nothing is submitted.
     fn next_answer(&mut self) -> Option<Verified> {
         None
     }

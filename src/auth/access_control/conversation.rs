@@ -15,26 +15,26 @@ use crate::base::time::Time;
 use crate::core::access::{Client, Exchange, Progress, TOO_MANY_WRONG};
 use crate::protocol::codec::ReasonCode;
 
-/// Bytes of the server's share of a nonce.
+/// Bytes of the server's part of the nonce.
 const NONCE_LENGTH: usize = 24;
 
-/// Who has begun an exchange.
+/// The client that has begun an exchange.
 #[derive(Debug)]
 pub(super) struct Caller {
     peer: Option<Peer>,
     client_identifier: Box<str>,
-    /// How many wrong passwords of a user are looked at.
+    /// How many different wrong passwords of a user are verified; zero for any number.
     most: usize,
 }
 
 impl Caller {
-    /// A client of a listener at which so many wrong passwords of a user are looked at.
+    /// The client of a question. `most` is the limit on wrong passwords that its listener sets for each user.
     pub(super) fn new(client: &Client<'_>, most: usize) -> Self {
         Self { peer: client.peer, client_identifier: client.client_identifier.into(), most }
     }
 }
 
-/// One exchange on its way.
+/// An exchange in progress.
 #[derive(Debug)]
 pub(super) struct Conversation {
     exchange: scram::Exchange,
@@ -42,20 +42,21 @@ pub(super) struct Conversation {
     secret: [u8; 32],
     attempts: Attempts,
     caller: Caller,
-    /// Who the client says it is, once it has.
+    /// The user that the client claims to be, from its first message on.
     claimed: Option<Claimed>,
 }
 
-/// Who a client says it is.
+/// The user that a client claims to be.
 #[derive(Clone, Copy, Debug)]
 struct Claimed {
     claimant: Claimant,
-    /// What a proof of it is remembered by: always the same for its line of the password file.
+    /// The digest under which a proof is remembered. It is the same for every exchange with this line of the password
+    /// file.
     proof: Digest,
 }
 
 impl Conversation {
-    /// Begins one, if the method is SCRAM-SHA-256 and any user has a verifier for it.
+    /// Begins an exchange if the method is SCRAM-SHA-256 and at least one user has a verifier for it.
     pub(super) fn begin(
         method: &str,
         passwords: Rc<Passwords>,
@@ -87,8 +88,8 @@ fn verifier(secret: &Secret) -> Option<&Verifier> {
     }
 }
 
-/// What somebody is judged by who has no verifier: made like that of some user, always the same for one name, so that
-/// nobody can tell him from others.
+/// The verifier for a user that has none. It is modelled on the verifier of some real user and is always the same for
+/// one name, so that a client cannot find out which users exist.
 fn decoy(passwords: &Passwords, user: &str, secret: &[u8]) -> Verifier {
     let verifiers = || passwords.secrets().filter_map(verifier);
     let model = pick(user, secret, verifiers().count()).and_then(|place| verifiers().nth(place));
@@ -98,7 +99,7 @@ fn decoy(passwords: &Passwords, user: &str, secret: &[u8]) -> Verifier {
 impl Exchange for Conversation {
     fn go_on(&mut self, data: &[u8], now: Time) -> Progress {
         if data.is_empty() {
-            // Whoever begins without data is asked for it.
+            // A client that sends no data with its CONNECT is asked for it.
             return Progress::Challenge(Vec::new());
         }
         let Self { exchange, passwords, secret, attempts, caller, claimed } = self;
@@ -112,7 +113,7 @@ impl Exchange for Conversation {
             *claimed = Some(Claimed { claimant, proof });
             (verifier, is_known)
         });
-        // Before its user is known nothing is proved and nothing can be wrong.
+        // Until the client has named a user, nothing is proved and nothing counts as a wrong password.
         let Some(Claimed { claimant, proof }) = claimed else {
             return match step {
                 Step::Failed(what) => Progress::Failed(ReasonCode::NotAuthorized, what),
@@ -129,7 +130,7 @@ impl Exchange for Conversation {
             }
             Step::Failed(what) => {
                 let was_open = attempts.standing(claimant, now) == Standing::Open;
-                // No two proofs are the same, so it cannot be told whether two are of the same password.
+                // No two proofs are the same, so repeated use of one wrong password cannot be recognised.
                 attempts.note_wrong(claimant, digest(secret, &[b"exchange", data]), now);
                 if was_open { Progress::Failed(ReasonCode::NotAuthorized, what) } else { too_many }
             }

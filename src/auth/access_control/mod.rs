@@ -1,8 +1,9 @@
-//! The access control of a configured broker: per listener, whether clients may come without a name, who the users
-//! are and what they may do.
+//! The access control of a configured broker: for each listener, whether clients may connect without a user name, who
+//! the users are and what they may do.
 //!
-//! Files are read completely before anything of them counts, so that a wrong one changes nothing. Passwords are
-//! verified by a thread of their own, which wakes the loop with the answer. Nothing secret is ever put into words.
+//! All files are read completely before any of them takes effect, so that a faulty file changes nothing. Passwords
+//! are verified on a thread of their own, which wakes the loop when it has an answer. No secret appears in any
+//! message.
 
 #[cfg(not(feature = "passwords"))]
 mod absent;
@@ -37,11 +38,11 @@ pub use policy::{read_file, unreadable, warning_of_mode};
 #[cfg(feature = "passwords")]
 use worker::Worker;
 
-/// Random bytes from the system.
+/// Returns random bytes from the system.
 ///
 /// # Errors
 ///
-/// If the system gives none.
+/// If the system has none to give.
 #[expect(clippy::disallowed_methods, reason = "this floor may open files")]
 pub fn random<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
     let mut bytes = [0; COUNT];
@@ -49,20 +50,20 @@ pub fn random<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
     Ok(bytes)
 }
 
-/// What the files of all listeners say.
+/// The security policies of all listeners, read from their files.
 #[derive(Debug)]
 pub struct Policies {
     policies: Vec<Policy>,
-    /// For each listener the place of its policy, in the order of the listeners.
+    /// The index of each listener's policy, sorted by listener.
     of_listeners: Vec<(ListenerId, usize)>,
 }
 
 impl Policies {
-    /// Reads all files that the securities of some listeners name.
+    /// Reads all files that the security settings of the listeners name.
     ///
     /// # Errors
     ///
-    /// All that is wrong in any of them.
+    /// Every fault in any of the files.
     pub fn load(securities: &[(ListenerId, Rc<Security>)]) -> Result<Self, Vec<ConfigError>> {
         let mut loaded = Self { policies: Vec::new(), of_listeners: Vec::new() };
         let mut wrong = Vec::new();
@@ -90,13 +91,13 @@ impl Policies {
         if wrong.is_empty() { Ok(loaded) } else { Err(wrong) }
     }
 
-    /// What an operator should know, though it can be used.
+    /// The warnings about files that are usable all the same.
     pub fn warnings(&self) -> impl Iterator<Item = &ConfigError> {
         self.policies.iter().flat_map(|policy| &policy.warnings)
     }
 
-    /// Notes which users have another password than in the policies that were in force before: their connections are
-    /// to end.
+    /// Takes note of the passwords of the `former` policies, so that connections of users whose password has changed
+    /// are closed.
     pub fn follow(&mut self, former: &Self) {
         for &(listener, place) in &self.of_listeners {
             let (Some(policy), Some(before)) = (self.policies.get_mut(place), former.of(listener)) else {
@@ -111,14 +112,15 @@ impl Policies {
         self.policies.get(self.of_listeners.get(position)?.1)
     }
 
-    /// What holds for the clients of a listener. One that is not there any more allows what all do that are.
+    /// The policies that hold for clients of a listener. If the listener no longer exists, these are the policies of
+    /// all listeners, and what one of them forbids is forbidden.
     fn in_force(&self, listener: ListenerId) -> impl Iterator<Item = &Policy> {
         let own = self.of(listener);
         let others = if own.is_some() { &[][..] } else { &self.policies };
         own.into_iter().chain(others)
     }
 
-    /// Where a listener stands, or would stand.
+    /// The index at which a listener is found or would have to be inserted.
     fn position(&self, listener: ListenerId) -> Result<usize, usize> {
         self.of_listeners.binary_search_by_key(&listener, |&(listener, _)| listener)
     }
@@ -128,21 +130,21 @@ impl Policies {
 pub struct Authority {
     policies: Rc<Policies>,
     attempts: Attempts,
-    /// The rules that the last question was refused by, and how.
+    /// The rules that refused the last question, and their ruling.
     refused_by: Option<(Rc<Acl>, Ruling)>,
-    /// What users that do not exist are judged by. It stays the same for as long as the process lives. If it changed
-    /// with a reload, a client that asks before and after could tell users that exist by their answers, which stay as
-    /// they were.
+    /// The key of the decoys for users that do not exist. It stays the same for the life of the process. If it
+    /// changed on a reload, a client that asks before and after could recognise existing users, because only their
+    /// answers would stay the same.
     secret: [u8; 32],
 }
 
 impl Authority {
-    /// An access control by these policies. `wake` is called from another thread whenever there is a decision to
-    /// be taken.
+    /// Creates an access control with these policies. `wake` is called from another thread whenever a decision is
+    /// ready.
     ///
     /// # Errors
     ///
-    /// If the system gives no thread.
+    /// If the system refuses to start a thread.
     pub fn new(
         policies: Rc<Policies>,
         attempts: Attempts,
@@ -168,7 +170,7 @@ impl Authority {
             return GRANTED;
         }
         let Some(passwords) = &policy.passwords else {
-            // Nobody has said who the users are; where strangers may come in, so may those who give a name.
+            // Without a password file any user name is as good as none: it is accepted where anonymous clients are.
             let is_allowed = policy.security.allows_anonymous;
             return if is_allowed { GRANTED } else { refused(ReasonCode::BadUserNameOrPassword) };
         };
@@ -183,8 +185,8 @@ impl Authority {
         self.attempts.verify((connection, claimant), user, (trial, password), now)
     }
 
-    /// Decides by the rules for the listener of a client that `concerns` names; everything is allowed where there are
-    /// none. A ruling that allows less than `least` is a refusal.
+    /// Decides by the rules of the policies that hold for the client's listener and that `concerns` selects. Without
+    /// any rules, everything is allowed. A ruling that allows less than `least` is a refusal.
     fn by_rules(
         &mut self,
         client: &Client<'_>,
@@ -215,7 +217,8 @@ impl Authority {
         }
     }
 
-    /// Where its listener is not there any more, a client stays, unless there are users and it is none of them.
+    /// Whether a client may stay connected after a reload. If its listener no longer exists it stays, unless there
+    /// are users and it is none of them.
     fn stay(&self, client: &Client<'_>) -> Answer {
         let Some(policy) = self.policies.of(client.listener) else {
             let mut users =
@@ -241,7 +244,7 @@ impl Authority {
 
 const GRANTED: Answer = Answer::Now(Verdict::Granted);
 
-/// Where no QoS is asked for, any will do.
+/// For acts that ask for no particular QoS.
 const ANY: QoS = QoS::AtMostOnce;
 
 const fn refused(reason: ReasonCode) -> Answer {
@@ -265,7 +268,7 @@ impl AccessControl for Authority {
         self.refused_by = None;
         match question {
             Question::Connect { password, now } => {
-                // After a reload it is asked anew, and the former question is of no use.
+                // After a reload the question is asked anew, and a pending verification for the old one is useless.
                 client.connection.into_iter().for_each(|connection| self.attempts.forget(connection));
                 self.connect(client, password, now)
             }

@@ -1,4 +1,4 @@
-//! What the files of one listener's security say, and what is to be said of the files themselves.
+//! The security policy of one listener, read from its files, and the warnings about those files.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,15 +11,15 @@ use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::settings::{ConfigError, Security};
 
-/// Bytes of a file of passwords or rules; what is longer is none.
+/// Maximum size of a password or ACL file, in bytes. Larger files are refused.
 const FILE_MAXIMUM: u64 = 64 * 1024 * 1024;
 
-/// Who may come in and what he may do, read.
+/// Who may connect and what each client may do, as read from the files.
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) security: Rc<Security>,
     pub(super) passwords: Option<Rc<Passwords>>,
-    /// The users as they were before a reload.
+    /// The users before the last reload.
     pub(super) former: Option<Rc<Passwords>>,
     pub(super) acl: Option<Rc<Acl>>,
     pub(super) warnings: Vec<ConfigError>,
@@ -48,7 +48,8 @@ impl Policy {
         if let (Some(path), true) =
             (security.access.as_deref(), is_open && acl.as_ref().is_some_and(Acl::is_about_users))
         {
-            let what = "rules for users whom no password file names: whoever claims a name has its rights";
+            let what =
+                "rules for users, but no password file: a client has the rights of any user name it gives";
             warnings.push(ConfigError::new(name_of(path), what));
         }
         let (passwords, acl) = (passwords.map(Rc::new), acl.map(Rc::new));
@@ -64,11 +65,11 @@ fn name_of(path: &Path) -> String {
     Escaped(&path.to_string_lossy()).to_string()
 }
 
-/// The bytes of the file that `keyword` names.
+/// Returns the bytes of the file that `keyword` names.
 ///
 /// # Errors
 ///
-/// It can not be read, or is longer than any file of its kind.
+/// If the file cannot be read, or is longer than 64 MiB.
 pub fn read_file(path: &Path, keyword: &str) -> Result<Vec<u8>, ConfigError> {
     match files::read(path, FILE_MAXIMUM) {
         Err(why) => Err(unreadable(path, keyword, &why)),
@@ -79,19 +80,19 @@ pub fn read_file(path: &Path, keyword: &str) -> Result<Vec<u8>, ConfigError> {
     }
 }
 
-/// That the file or the directory that `keyword` names can not be read, and what is to be done where that is known.
+/// The error for a file or directory that `keyword` names and that cannot be read, with advice where there is any.
 pub fn unreadable(path: &Path, keyword: &str, why: &io::Error) -> ConfigError {
     let advice = match (why.kind(), keyword) {
         (io::ErrorKind::NotFound, "password_file") => "; make one with `brooklet passwd -c`",
         (io::ErrorKind::PermissionDenied, _) => "; give it to the broker's user",
         _ => "",
     };
-    ConfigError::new(name_of(path), format!("it can not be read ({keyword}): {why}{advice}"))
+    ConfigError::new(name_of(path), format!("it cannot be read ({keyword}): {why}{advice}"))
 }
 
-/// What is to be said of a file with secrets that everybody on the machine can read.
+/// The warning about a file with secrets that every user of the machine can read.
 pub fn warning_of_mode(path: &Path) -> Option<ConfigError> {
     let mode = path.metadata().ok()?.permissions().mode() & 0o777;
-    let what = format!("everybody on this machine can read it (mode {mode:04o}), expected mode 0600");
+    let what = format!("every user of this machine can read it (mode {mode:04o}), expected mode 0600");
     (mode & 0o004 != 0).then(|| ConfigError::new(name_of(path), what))
 }

@@ -1,5 +1,5 @@
-//! The thread that verifies passwords, one after the other: a hash may take a tenth of a second and many megabytes,
-//! which neither the loop nor a small machine can spare more than once at a time.
+//! The thread that verifies passwords, one at a time. A hash may take a tenth of a second and many megabytes: the
+//! loop cannot spare the time, and a small machine cannot spare the memory twice.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ struct Task {
     password: Arc<Password>,
 }
 
-/// The loop's side of the thread, which ends when this is dropped.
+/// The loop's handle to the thread. The thread ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Worker {
     tasks: Sender<Task>,
@@ -24,7 +24,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread. It calls `wake` after every answer.
+    /// Starts the thread. It calls `wake` after each answer.
     #[expect(clippy::disallowed_methods, reason = "how long it takes bounds how much may wait")]
     pub(super) fn start(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (tasks, waiting) = channel::<Task>();
@@ -46,7 +46,7 @@ impl Worker {
 
 impl Verify for Worker {
     fn submit(&mut self, digest: Digest, trial: Trial, password: Arc<Password>) {
-        // The thread lives for as long as this does.
+        // Cannot fail: the thread lives until this sender is dropped.
         let _ = self.tasks.send(Task { digest, trial, password });
     }
 

@@ -1,11 +1,12 @@
-//! What users may do: the access rules of an `acl_file`, as mosquitto understands them, and the line that decided.
+//! What users may do: the access rules of an `acl_file`, with mosquitto's meaning, and which line has decided.
 //!
-//! A rule is a filter with what is allowed on it. Rules before the first `user` are for clients without a User Name,
-//! those behind one for that user, and patterns, in which `%c` stands for the Client Identifier and `%u` for the User
-//! Name, for everybody. A user's own rules come first, then the patterns; in each, the rules that deny come first;
-//! the first that says something about a topic and the kind of access decides. What no rule allows is denied.
+//! A rule is a filter and what it grants. Rules before the first `user` line are for clients without a User Name, and
+//! rules after one are for that user. Patterns are for all clients; in them `%c` stands for the Client Identifier and
+//! `%u` for the User Name. A user's own rules are asked first, then the patterns. In each of the two, the rules that
+//! deny come first. The first rule that covers the topic and the kind of access decides. What no rule allows is
+//! denied.
 //!
-//! Opens no file: it is handed bytes.
+//! Opens no file: the bytes are passed in.
 
 mod parse;
 mod rule;
@@ -22,7 +23,7 @@ use crate::settings::ConfigError;
 
 use rule::{Grant, Level, Part, Rule};
 
-/// Who wants something.
+/// The client that a decision is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The Client Identifier.
@@ -31,31 +32,31 @@ pub struct Subject<'a> {
     pub user_name: Option<&'a str>,
 }
 
-/// What a client wants with a topic.
+/// What a client wants to do with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To be given its messages.
+    /// To receive its messages.
     Read,
     /// To publish to it.
     Write,
 }
 
-/// What the rules say.
+/// A decision, and the rule that led to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ruling {
-    /// It is allowed, by the rule in this line.
+    /// Allowed by the rule in this line.
     Allowed {
-        /// The highest QoS that it is allowed at.
+        /// The highest QoS that is allowed.
         maximum: QoS,
         /// Counted from 1.
         line: u32,
     },
-    /// Some of what the filter matches is allowed, so that each message has to be judged.
+    /// Only some of the topics that the filter matches are allowed, so each message has to be checked.
     InPart {
-        /// The highest QoS that any of it is allowed at.
+        /// The highest QoS that is allowed for any of them.
         maximum: QoS,
     },
-    /// It is denied, by the rule in a line or for want of one that allows it.
+    /// Denied by the rule in this line, or because no rule allows it.
     Denied {
         /// Counted from 1.
         line: Option<u32>,
@@ -77,7 +78,7 @@ impl Rules {
         }
     }
 
-    /// In the order in which they are asked: of those that deny, the last one written is the first.
+    /// The rules in the order in which they are asked. Among those that deny, the last one in the file comes first.
     fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.denials.iter().rev().chain(&self.others)
     }
@@ -87,7 +88,7 @@ impl Rules {
     }
 }
 
-/// All rules of one file.
+/// All rules of an ACL file.
 #[derive(Debug)]
 pub struct Acl {
     file: Box<str>,
@@ -98,18 +99,18 @@ pub struct Acl {
 }
 
 impl Acl {
-    /// What the operator should know of the file, though it can be used.
+    /// The warnings about a file that is usable all the same.
     pub fn warnings(&self) -> &[ConfigError] {
         &self.warnings
     }
 
-    /// Whether any rule gives somebody rights by his User Name.
+    /// Whether any rule depends on a User Name.
     pub fn is_about_users(&self) -> bool {
         let is_named = |rule: &Rule| rule.levels.iter().any(|level| matches!(level, Level::UserName));
         !self.users.is_empty() || self.patterns.iter().any(is_named)
     }
 
-    /// Decides about one topic; never [`Ruling::InPart`].
+    /// Decides about one topic. Never returns [`Ruling::InPart`].
     pub fn decide(&self, subject: &Subject<'_>, access: Access, topic: TopicName<'_>) -> Ruling {
         for rule in self.rules_for(subject) {
             if !rule.matches(subject, topic) {
@@ -126,8 +127,8 @@ impl Acl {
         Ruling::Denied { line: None }
     }
 
-    /// Decides about reading all that a filter matches. It is denied if there is no message at all that could be
-    /// delivered.
+    /// Decides about reading all topics that a filter matches. Returns [`Ruling::Denied`] if no message at all could
+    /// be delivered.
     pub fn decide_filter(&self, subject: &Subject<'_>, filter: TopicFilter<'_>) -> Ruling {
         let wanted = Part::of_pattern(filter.pattern());
         let mut denials: Vec<(Vec<Part<'_>>, u32)> = Vec::new();
@@ -157,13 +158,13 @@ impl Acl {
         }
     }
 
-    /// The rules that are about a client, in the order in which they are asked.
+    /// The rules that apply to a client, in the order in which they are asked.
     fn rules_for(&self, subject: &Subject<'_>) -> impl Iterator<Item = &Rule> {
         let own = match subject.user_name {
             Some(user) => self.users.get(user),
             None => Some(&self.anonymous),
         };
-        // Who carries a wildcard in his name is not for patterns at all, whether they name him or not.
+        // A wildcard in either name excludes the client from all patterns, even from those that contain neither name.
         let has_wildcard = |name: &str| name.contains(['+', '#']);
         let is_suspect =
             has_wildcard(subject.client_identifier) || subject.user_name.is_some_and(has_wildcard);
@@ -171,13 +172,13 @@ impl Acl {
         [own, patterns].into_iter().flatten().flat_map(Rules::iter)
     }
 
-    /// A ruling in words, with file and line: `denied by FILE:LINE`.
+    /// Puts a ruling into words, with file and line: `denied by FILE:LINE`.
     pub fn explain(&self, ruling: Ruling) -> Explained<'_> {
         Explained { file: &self.file, ruling }
     }
 }
 
-/// A ruling in words.
+/// Displays a ruling.
 #[derive(Clone, Copy, Debug)]
 pub struct Explained<'a> {
     file: &'a str,

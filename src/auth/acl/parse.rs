@@ -1,4 +1,4 @@
-//! The text of an `acl_file`.
+//! The parser of an `acl_file`.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,24 @@ use crate::protocol::codec::QoS;
 use crate::protocol::topic::TopicFilter;
 use crate::settings::{ConfigError, ConfigErrors};
 
-/// Whom the next rule is for.
+/// The clients that the next `topic` rule is for.
 enum Section {
     Anonymous,
     User(Box<str>),
 }
 
-/// What is wrong, and at which column.
+/// A fault and its column.
 struct Wrong {
     column: usize,
     what: String,
 }
 
 impl Acl {
-    /// Reads the bytes of the file called `file`.
+    /// Parses the bytes of the file called `file`.
     ///
     /// # Errors
     ///
-    /// All that is wrong, in the order of the lines.
+    /// Every fault, in the order of the lines.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let mut acl = Self {
             file: file.into(),
@@ -44,7 +44,7 @@ impl Acl {
         }
         acl.warnings = warnings.told();
         if acl.anonymous.is_empty() && acl.users.is_empty() && acl.patterns.is_empty() {
-            acl.warnings.push(ConfigError::new(file, "no rules, so nobody may do anything"));
+            acl.warnings.push(ConfigError::new(file, "no rules, so all clients are denied everything"));
         }
         let wrong = wrong.told();
         if wrong.is_empty() { Ok(acl) } else { Err(wrong) }
@@ -98,9 +98,9 @@ fn warn_of_pattern(rule: &Rule, number: u32, warnings: &mut ConfigErrors<'_>) {
     let is_mixed = |level: &Level| matches!(level, Level::Text(text) if text.as_bytes().windows(2).any(|pair| matches!(pair, b"%c" | b"%u")));
     if rule.levels.iter().any(is_mixed) {
         warnings
-            .push(number, "%c and %u stand for a name only where they are a whole level; taken as text here");
+            .push(number, "%c and %u stand for a name only if they are a whole level; taken as text here");
     } else if !rule.levels.iter().any(is_named) {
-        warnings.push(number, "a pattern without %c and %u; it is the same for everybody");
+        warnings.push(number, "a pattern without %c or %u is the same for all clients");
     }
 }
 
@@ -112,7 +112,7 @@ fn user_name<'a>(words: &mut Words<'a>) -> Result<&'a str, Wrong> {
     Ok(name)
 }
 
-/// The rest of a line behind `topic` or `pattern`.
+/// Parses the rest of a line after `topic` or `pattern`.
 fn topic_rule(words: &mut Words<'_>, line: u32, is_pattern: bool) -> Result<Rule, Wrong> {
     let grant = grant(words)?;
     let (column, text) = words.rest();
@@ -137,7 +137,7 @@ fn topic_rule(words: &mut Words<'_>, line: u32, is_pattern: bool) -> Result<Rule
     Ok(Rule { levels: filter.pattern().split('/').map(level).collect(), grant, line })
 }
 
-/// The word for the access, if a filter follows it, and the limit of QoS behind it.
+/// Parses the access and the QoS limit. A first word with nothing after it is the filter itself.
 fn grant(words: &mut Words<'_>) -> Result<Grant, Wrong> {
     let mut ahead = *words;
     let (column, access) = ahead.next();
@@ -177,23 +177,23 @@ fn maximum_qos(words: &mut Words<'_>) -> Result<QoS, Wrong> {
     }
 }
 
-/// A line that is read word by word.
+/// A line, read word by word.
 #[derive(Clone, Copy)]
 struct Words<'a> {
     line: &'a str,
-    /// Where the next word or the white space before it begins.
+    /// Offset of the next word or of the white space before it.
     at: usize,
 }
 
 impl<'a> Words<'a> {
-    /// What is left, without white space in front, and its column.
+    /// Returns the rest of the line without leading white space, and its column.
     fn rest(&self) -> (usize, &'a str) {
         let rest = self.line.get(self.at..).unwrap_or_default();
         let text = rest.trim_start();
         (self.line.len() - text.len() + 1, text)
     }
 
-    /// The next word, empty at the end, and its column.
+    /// Returns the next word, which is empty at the end of the line, and its column.
     fn next(&mut self) -> (usize, &'a str) {
         let (column, rest) = self.rest();
         let word = rest.split([' ', '\t']).next().unwrap_or_default();

@@ -1,17 +1,17 @@
-//! One rule: a filter, level by level, and what it grants. Names of clients are put into the levels and never into
-//! text, so that no name can make a filter wider.
+//! One rule: a filter, level by level, and what it grants. A client's name is substituted as one level and never as
+//! text, so that no name can widen a filter.
 
 use crate::protocol::codec::QoS;
 use crate::protocol::topic::TopicName;
 
 use super::{Access, Subject};
 
-/// What a rule says about the topics that it matches.
+/// What a rule grants on the topics that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grant {
     /// Nothing is allowed.
     Deny,
-    /// Something is.
+    /// Reading, writing or both are allowed, up to a QoS.
     Allow { read: bool, write: bool, maximum: QoS },
 }
 
@@ -37,7 +37,7 @@ pub(super) enum Level {
     UserName,
 }
 
-/// One level of a filter for one client.
+/// One level of a filter, after the names of a client have been substituted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
     Text(&'a str),
@@ -59,7 +59,7 @@ impl<'a> Part<'a> {
         matches!(self, Self::Plus | Self::Hash)
     }
 
-    /// Whether only topics that begin with `$` match a filter with this first level.
+    /// Whether a filter that begins with this level matches only topics that begin with `$`.
     fn is_reserved(self) -> bool {
         matches!(self, Self::Text(text) if text.starts_with('$'))
     }
@@ -70,12 +70,12 @@ impl<'a> Part<'a> {
 pub(super) struct Rule {
     pub(super) levels: Box<[Level]>,
     pub(super) grant: Grant,
-    /// Where it stands, counted from 1.
+    /// Its line in the file, counted from 1.
     pub(super) line: u32,
 }
 
 impl Rule {
-    /// The level at a place for one client; `None` if the rule can not be about this client.
+    /// Returns one level for a client, or `None` if the rule cannot apply to this client.
     fn part<'a>(&'a self, place: usize, subject: &Subject<'a>) -> Option<Part<'a>> {
         let name = match self.levels.get(place)? {
             Level::Text(text) => return Some(Part::Text(text)),
@@ -84,17 +84,18 @@ impl Rule {
             Level::ClientIdentifier => subject.client_identifier,
             Level::UserName => subject.user_name?,
         };
-        // A name is never more than one level, and never the way to topics that begin with `$`.
+        // A name is always exactly one level, and never leads to topics that begin with `$`.
         let is_wide = name.contains(['+', '#', '/']) || (place == 0 && name.starts_with('$'));
         (!is_wide).then_some(Part::Text(name))
     }
 
-    /// All levels for one client; `None` if the rule can not be about this client.
+    /// Returns all levels for a client, or `None` if the rule cannot apply to this client.
     pub(super) fn parts<'a>(&'a self, subject: &Subject<'a>) -> Option<Vec<Part<'a>>> {
         (0..self.levels.len()).map(|place| self.part(place, subject)).collect()
     }
 
-    /// Whether the rule is about this topic. A filter that does not begin with `$` is about no topic that does.
+    /// Whether the rule's filter matches this topic. A filter that does not begin with `$` matches no topic that
+    /// does.
     pub(super) fn matches(&self, subject: &Subject<'_>, topic: TopicName<'_>) -> bool {
         if topic.is_reserved() && !matches!(self.levels.first(), Some(Level::Text(_))) {
             return false;
@@ -112,7 +113,7 @@ impl Rule {
     }
 }
 
-/// The filter of the topics that two filters have in common; `None` if they have none.
+/// Returns the filter for the topics that both filters match, or `None` if there are none.
 pub(super) fn meet<'a>(one: &[Part<'a>], other: &[Part<'a>]) -> Option<Vec<Part<'a>>> {
     let (first, second) = (*one.first()?, *other.first()?);
     if (first.is_reserved() && second.is_wildcard()) || (first.is_wildcard() && second.is_reserved()) {
@@ -121,7 +122,7 @@ pub(super) fn meet<'a>(one: &[Part<'a>], other: &[Part<'a>]) -> Option<Vec<Part<
     let mut common = Vec::new();
     for place in 0.. {
         match (one.get(place), other.get(place)) {
-            // What stands before a `#` matches as well.
+            // A `#` also matches its parent level.
             (None, None) | (Some(Part::Hash), None) | (None, Some(Part::Hash)) => break,
             (Some(Part::Hash), Some(_)) => {
                 common.extend(other.iter().skip(place));

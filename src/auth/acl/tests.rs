@@ -1,4 +1,4 @@
-//! Rules against mosquitto's order of evaluation, and against a model that knows no levels.
+//! Rules compared with mosquitto's order of evaluation, and with a model that knows no levels.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn subject<'a>(client_identifier: &'a str, user: &'a str) -> Subject<'a> {
     Subject { client_identifier, user_name: (!user.is_empty()).then_some(user) }
 }
 
-/// What may be done with a topic, as letters.
+/// The allowed accesses to a topic, as letters.
 fn rights(acl: &Acl, client: &str, user: &str, topic: &str) -> &'static str {
     let topic = TopicName::new(topic).unwrap();
     let may = |access| matches!(acl.decide(&subject(client, user), access, topic), Ruling::Allowed { .. });
@@ -29,7 +29,7 @@ fn filter_ruling(acl: &Acl, user: &str, filter: &str) -> Ruling {
 }
 
 #[test]
-fn rules_are_for_whom_they_stand_under() {
+fn rules_apply_to_the_user_of_their_section() {
     let acl = parse(
         "# comment\ntopic read open/#\n\nuser alice b\ntopic write a/w\ntopic a/rw \ntopic readwrite with space\n\
          user bob\r\ntopic read b/#\r\nuser alice b\n\ttopic\tdeny\ta/w/x\n",
@@ -104,7 +104,7 @@ fn reserved_topics_need_a_rule_that_names_them() {
 }
 
 #[test]
-fn filters_are_allowed_wholly_in_part_or_not() {
+fn a_filter_is_allowed_completely_in_part_or_not_at_all() {
     let acl = parse(
         "user u\ntopic read a/#\ntopic deny a/secret/#\nuser v\ntopic read maxqos 1 b/+\ntopic write w/#\n\
          topic read maxqos 0 e/+\ntopic read e/f\ntopic read $SYS/#\n",
@@ -135,7 +135,7 @@ fn filters_are_allowed_wholly_in_part_or_not() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place() {
+fn every_fault_is_reported_with_its_position() {
     for (text, expected) in [
         ("user", "file:1:5: no name, expected user NAME"),
         ("topic", "file:1:6: no topic filter"),
@@ -144,7 +144,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ("topic read maxqos 3 a", "file:1:19: '3' is no QoS"),
         ("topic read $share/g/a", "file:1:12: rules are about topics"),
         ("Topic a", "file:1:1: unknown keyword 'Topic', expected user, topic or pattern"),
-        // A line of a password file, in the wrong place.
+        // A line of a password file, by mistake.
         ("ann:pencil", "file:1:1: unknown keyword 'ann', expected user, topic or pattern"),
         (":pencil", "file:1:1: unknown keyword, expected user, topic or pattern"),
     ] {
@@ -160,7 +160,7 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
-fn words_that_could_be_access_words_are_filters_at_the_end() {
+fn words_for_access_are_filters_at_the_end_of_a_line() {
     let acl = parse("topic read\ntopic deny\ntopic read maxqos\ntopic write maxqos 1\n");
     for (topic, expected) in [("read", "rw"), ("deny", "rw"), ("maxqos", "r"), ("maxqos 1", "w")] {
         assert_eq!(rights(&acl, "c", "", topic), expected, "{topic}");
@@ -181,7 +181,7 @@ fn a_ruling_names_file_and_line() {
     assert_eq!(parse("").warnings().len(), 1);
 }
 
-/// One line of a file for the model: pattern or not, user, access word, filter.
+/// One line of a file for the model: whether it is a pattern, its user, its access and its filter.
 #[derive(Clone, Debug)]
 struct Line {
     is_pattern: bool,
@@ -210,7 +210,7 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
     prop::collection::vec(line, 0..8)
 }
 
-/// Rules for anonymous clients stand first, so they are written first.
+/// Writes the lines as a file. Rules for anonymous clients come first, as they must.
 fn text_of(lines: &[Line]) -> String {
     let mut text = String::new();
     for user in ["", "u", "a+"] {
@@ -227,7 +227,7 @@ fn text_of(lines: &[Line]) -> String {
     text
 }
 
-/// The order of evaluation, written down as it is told, with the matcher of the standard and names put into text.
+/// The documented order of evaluation, with the standard's matching and with names substituted as text.
 fn model(lines: &[Line], client: &str, user: &str, access: &str, topic: TopicName<'_>) -> bool {
     let judge = |rules: &[(&str, String)]| {
         let matches = |filter: &str| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic));
@@ -313,7 +313,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_reader_fall(
+    fn no_bytes_make_the_parser_panic(
         pieces in prop::collection::vec(
             prop_oneof![
                 Just(b"user ".to_vec()), Just(b"topic ".to_vec()), Just(b"pattern ".to_vec()), Just(b"\n".to_vec()),

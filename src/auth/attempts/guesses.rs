@@ -1,14 +1,14 @@
-//! Wrong passwords, counted by where they come from: once there were too many within a minute, no more are looked at
-//! before it is over. One user's device with an old password must not keep its neighbours out, nor must a guesser
-//! who tries many names; so only different ones count, and there are two limits, for a user at an address and for the
-//! address.
+//! Counts wrong passwords by their origin. After too many within a minute, no more are verified until the minute is
+//! over. A device that keeps sending one old password must not lock out its neighbours, and a guesser that tries many
+//! user names must be stopped, too. So only different passwords count, and there are two limits: for one user at an
+//! address, and for the whole address.
 //!
-//! A password that is remembered as right can be recognised without a check. But a client that may have guesses
-//! compared with it without end will find it, so the limit of the address holds for that, too. Beyond it, only devices
-//! pass that have proved the password from there before, known by their Client Identifiers. Each of them has a limit of
-//! its own, so that its name is of little use to others.
+//! A password that is remembered as right is recognised without verifying it. But a client that could have any number
+//! of guesses compared with the remembered ones would find it in the end, so the limit of the address applies here,
+//! too. Beyond it, only devices pass that have proved the password from this address before, known by their Client
+//! Identifiers. Each device has a limit of its own, so that its Client Identifier is of little use to a guesser.
 //!
-//! Knows the time only as it is told. What is remembered is a few bytes for each of a bounded number.
+//! The time is passed in. A few bytes are remembered for each of a bounded number of users, addresses and devices.
 
 use core::net::IpAddr;
 use std::collections::HashMap;
@@ -19,31 +19,31 @@ use super::remembered::Remembered;
 use crate::base::memory;
 use crate::base::time::{Duration, Time};
 
-/// An address may have so many times the wrong passwords that a user may have there.
+/// The limit of an address, as a multiple of the limit of one user at that address.
 const USERS_OF_ADDRESS: usize = 10;
-/// From the first wrong password on.
+/// How long wrong passwords count, from the first one on.
 const SPAN: Duration = Duration::from_seconds(60);
-/// Users, addresses and devices whose wrong passwords are remembered. Beyond: the oldest is forgotten.
+/// Users, addresses and devices whose wrong passwords are remembered. Beyond: the oldest entry is forgotten.
 const WRONG_MAXIMUM: usize = 2_048;
-/// Wrong passwords that are remembered of all of them. Beyond: the oldest are forgotten.
+/// Wrong passwords that are remembered in total. Beyond: the oldest entry is forgotten with all of its passwords.
 const GUESSES_MAXIMUM: usize = 16_384;
 
-/// A client that wants to be accepted, known by numbers that cannot be predicted from outside.
+/// A client that wants to log in, identified by hashes that cannot be predicted from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimant {
-    /// Without one it is on this machine, where it may always try.
+    /// `None` for a client on this machine, which is never limited.
     pub(super) address: Option<IpAddr>,
-    /// The user at the place.
+    /// Hash of the user and the place.
     user: u64,
     place: u64,
-    /// The user's device at the place, by its Client Identifier.
+    /// Hash of the user, the place and the Client Identifier: one device.
     device: u64,
-    /// How many different wrong passwords of a user are looked at; zero for any number.
+    /// How many different wrong passwords of a user are verified; zero for any number.
     most: usize,
 }
 
 impl Claimant {
-    /// Where it comes from, as far as fairness goes.
+    /// Where the client comes from, as far as fairness is concerned.
     pub(super) fn place(&self) -> Place {
         Place::of(self.address)
     }
@@ -53,33 +53,33 @@ impl Claimant {
     }
 }
 
-/// What may be done about a password now.
+/// What may be done with a password at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It may be looked at.
+    /// It may be verified.
     Open,
-    /// It may pass if it is remembered as right, without a look.
+    /// It is accepted only if it is remembered as right. It is not verified.
     Remembered,
-    /// Nothing.
+    /// It is refused.
     Closed,
 }
 
-/// What has now been wrong so often that no more is looked at for a while.
+/// The limit that has been reached, so that no more passwords are verified for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     User,
     Address,
 }
 
-/// Who has guessed wrongly of late, and who has not.
+/// Recent wrong passwords, and the devices that have proved a right one.
 #[derive(Debug)]
 pub(super) struct Guesses {
     wrong: HashMap<u64, Wrong>,
-    /// How many wrong passwords are remembered.
+    /// Number of wrong passwords remembered in total.
     count: usize,
     /// Devices that have proved a password.
     devices: Remembered<u64>,
-    /// What names are hashed with.
+    /// The key of the hashes of names.
     key: [u8; 32],
 }
 
@@ -97,7 +97,7 @@ impl Wrong {
 }
 
 impl Guesses {
-    /// None yet. Without the random `key` it cannot be told which names have the same number.
+    /// Creates an empty count. `key` must be random: it hides from clients which names have the same hash.
     pub(super) fn new(key: [u8; 32]) -> Self {
         Self { wrong: HashMap::new(), count: 0, devices: Remembered::default(), key }
     }
@@ -108,8 +108,8 @@ impl Guesses {
         hasher.finish()
     }
 
-    /// A client with this Client Identifier and address that claims to be this user. So many different wrong passwords
-    /// of a user are checked; zero is for any number.
+    /// The client with this Client Identifier and address that claims to be `user`. `most` is how many different
+    /// wrong passwords of a user are verified; zero for any number.
     pub(super) fn claimant(
         &self,
         address: Option<IpAddr>,
@@ -127,7 +127,7 @@ impl Guesses {
         }
     }
 
-    /// What may be done about a password now.
+    /// Returns what may be done with a password at this moment.
     pub(super) fn standing(&self, claimant: &Claimant, now: Time) -> Standing {
         let &Claimant { user, place, device, most, .. } = claimant;
         let has_too_many = |key, most| self.guesses(key, now).len() >= most;
@@ -142,12 +142,12 @@ impl Guesses {
         }
     }
 
-    /// Whether this password of the user was wrong just now.
+    /// Whether this password of the user has been found wrong within the last minute.
     pub(super) fn was_wrong(&self, claimant: &Claimant, guess: u64, now: Time) -> bool {
         self.guesses(claimant.user, now).contains(&guess)
     }
 
-    /// A password was wrong. Tells which limit is reached by it, if one is.
+    /// Counts a wrong password. Returns the limit that it reaches, if any.
     pub(super) fn note_wrong(&mut self, claimant: &Claimant, guess: u64, now: Time) -> Option<Limit> {
         let &Claimant { user, most, .. } = claimant;
         if !claimant.is_limited() {
@@ -158,8 +158,9 @@ impl Guesses {
         limit.or(is_user_over.then_some(Limit::User))
     }
 
-    /// A password was not checked, and is not remembered as right. That it is not remembered is a hint for a guesser,
-    /// so it counts like a wrong one, but not as one that is known to be wrong.
+    /// Counts a password that was not verified and is not remembered as right. To learn that it is not remembered
+    /// helps a guesser, so it counts for the address and the device, but the password itself is not taken to be
+    /// wrong.
     pub(super) fn note_unknown(&mut self, claimant: &Claimant, guess: u64, now: Time) -> Option<Limit> {
         let &Claimant { place, device, most, .. } = claimant;
         if !claimant.is_limited() {
@@ -171,15 +172,15 @@ impl Guesses {
         self.add(place, guess, most * USERS_OF_ADDRESS, now).then_some(Limit::Address)
     }
 
-    /// A password was right.
+    /// Remembers the device of a client that has proved a password.
     pub(super) fn note_right(&mut self, claimant: &Claimant) {
         if claimant.is_limited() {
             self.devices.note(claimant.device);
         }
     }
 
-    /// Bytes of memory that it takes, at most. A list has room for four at least, and for twice as many as it holds at
-    /// most.
+    /// Upper bound of the bytes of memory used. A list allocates room for at least four guesses, and for at most
+    /// twice as many as it holds.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.wrong.capacity() * (size_of::<(u64, Wrong)>() + 1) * 8 / 7)
             + self.wrong.len() * memory::allocation(4 * size_of::<u64>())
@@ -191,14 +192,14 @@ impl Guesses {
         self.wrong.get(&key).map_or(&[], |wrong| wrong.guesses(now))
     }
 
-    /// Adds one of at most so many different guesses; tells whether it is the last of them.
+    /// Adds a guess unless it is known or there are `most` already. Returns whether this one reaches `most`.
     fn add(&mut self, key: u64, guess: u64, most: usize, now: Time) -> bool {
         let known = self.guesses(key, now);
         if known.len() >= most || known.contains(&guess) {
             return false;
         }
         if known.is_empty() {
-            // It is over, or was not there.
+            // The entry has expired, or there was none.
             self.forget(key);
         }
         while self.count >= GUESSES_MAXIMUM
@@ -218,7 +219,7 @@ impl Guesses {
         }
     }
 
-    /// Forgets what is over, and the oldest if nothing is.
+    /// Forgets all expired entries, or the oldest entry if none has expired.
     fn forget_oldest(&mut self, now: Time) {
         let before = self.wrong.len();
         self.wrong.retain(|_, wrong| now.since(wrong.since) < SPAN);
@@ -293,7 +294,7 @@ mod tests {
         }
     }
 
-    /// A guesser shares the address of devices that have proved the password.
+    /// A guesser shares the address with devices that have proved the password.
     #[test]
     fn a_known_device_passes_next_to_a_guesser_who_may_not_guess_without_end() {
         let mut attempts = Guesses::new([7; 32]);

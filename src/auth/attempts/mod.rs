@@ -1,11 +1,11 @@
-//! What keeps passwords from being guessed and their verification from being flooded, on all listeners and in all
-//! ways to log in. Wrong passwords are counted, right ones are remembered, and the rest waits to be verified. It
-//! outlives the access control, which each reload replaces.
+//! Protects passwords from being guessed and their verification from being flooded, across all listeners and all ways
+//! to log in. Wrong passwords are counted, right ones are remembered, and all others queue to be verified. This state
+//! outlives the access control, which every reload replaces.
 //!
-//! Knows the time only as it is told, and verifies nothing itself.
+//! The time is passed in, and the verifying is done elsewhere.
 //!
-//! Of a password only a digest is remembered, with a secret key. It covers the line of the password file that the
-//! password was compared with, the user and the password. Once that line changes, the digest is not found any more.
+//! Of a password only a keyed digest is remembered. It covers the user, the password and the line of the password
+//! file that the password was compared with. Once that line changes, the digest no longer matches.
 
 mod guesses;
 mod place;
@@ -34,39 +34,39 @@ pub use queue::Password;
 use queue::{Busy, Job, Queue, Waiter};
 use remembered::Remembered;
 
-/// What has become of a password.
+/// The result of verifying a password.
 #[derive(Clone, Copy, Debug)]
 pub struct Verified {
-    /// What it is known by.
+    /// Identifies the password, its user and the line of the password file.
     pub digest: Digest,
     /// Whether it was right.
     pub passes: bool,
-    /// Microseconds that it has taken to find that out.
+    /// How long verifying it took, in microseconds.
     pub taken: u64,
 }
 
-/// Verifies passwords while the broker goes on.
+/// Verifies passwords without blocking the broker.
 pub trait Verify {
-    /// Has a password verified. No more are submitted than are to be verified at once.
+    /// Begins to verify a password. The caller never has more under way than should be verified at once.
     fn submit(&mut self, digest: Digest, trial: Trial, password: Arc<Password>);
 
-    /// What has become of one of them, if there is an answer by now.
+    /// Returns the next result, if one is ready.
     fn next_answer(&mut self) -> Option<Verified>;
 }
 
-/// Shared by all that verify, from the start to the end of the process.
+/// The state that all access controls share, from the start to the end of the process.
 #[derive(Clone)]
 pub struct Attempts(Rc<RefCell<State>>);
 
 struct State {
-    /// What digests are made with.
+    /// The key of all digests.
     key: [u8; 32],
     guesses: Guesses,
     /// Passwords that were right.
     proved: Remembered<Digest>,
     queue: Queue,
     verifier: Option<Box<dyn Verify>>,
-    /// Decisions that were not passed on yet.
+    /// Decisions not yet returned by [`Attempts::next_decision`].
     decided: VecDeque<(ConnectionId, Verdict)>,
     counted: Counted,
 }
@@ -78,7 +78,7 @@ impl fmt::Debug for Attempts {
 }
 
 impl Attempts {
-    /// None yet. `key` is random and never told to a client.
+    /// Creates an empty state. `key` must be random and is never revealed to a client.
     pub fn new(key: [u8; 32]) -> Self {
         Self(Rc::new(RefCell::new(State {
             key,
@@ -91,29 +91,29 @@ impl Attempts {
         })))
     }
 
-    /// Whether there is something that verifies passwords. Without it those that are not remembered are refused.
+    /// Whether a verifier has been set. Without one, passwords that are not remembered are refused.
     pub fn has_verifier(&self) -> bool {
         self.0.borrow().verifier.is_some()
     }
 
-    /// Passwords are verified by this from now on.
+    /// Sets the verifier for all further passwords.
     pub fn set_verifier(&self, verifier: impl Verify + 'static) {
         self.0.borrow_mut().verifier = Some(Box::new(verifier));
     }
 
-    /// The key, for other values that must not be predictable.
+    /// Returns the key, for other values that must be unpredictable.
     pub fn key(&self) -> [u8; 32] {
         self.0.borrow().key
     }
 
-    /// The client with this Client Identifier that claims to be `user`. So many different wrong passwords of a user are
-    /// checked; zero is for any number.
+    /// The client with this Client Identifier that claims to be `user`. `most` is how many different wrong passwords
+    /// of a user are verified; zero for any number.
     pub fn claimant(&self, peer: Option<Peer>, user: &str, client_identifier: &str, most: usize) -> Claimant {
         let address = peer.and_then(Peer::address);
         self.0.borrow().guesses.claimant(address, user, client_identifier, most)
     }
 
-    /// Whether a client may come in with this password.
+    /// Decides whether a client may log in with this password, or queues the password to be verified.
     pub fn verify(
         &self,
         (connection, claimant): (ConnectionId, Claimant),
@@ -128,14 +128,14 @@ impl Attempts {
         answer
     }
 
-    /// A connection does not wait any more.
+    /// Drops a connection from the queue.
     pub fn forget(&self, connection: ConnectionId) {
         let mut state = self.0.borrow_mut();
         state.queue.forget(connection);
         state.count();
     }
 
-    /// The next decision, if there is one by now.
+    /// Returns the next decision, if one is ready.
     pub fn next_decision(&self, now: Time) -> Option<(ConnectionId, Verdict)> {
         let mut state = self.0.borrow_mut();
         while let Some(verified) = state.verifier.as_mut().and_then(|verifier| verifier.next_answer()) {
@@ -144,20 +144,20 @@ impl Attempts {
         state.submit(now);
         let decision = state.decided.pop_front();
         if decision.is_none() {
-            // There may have been very many.
+            // Frees the memory: there may have been very many decisions.
             state.decided = VecDeque::new();
         }
         state.count();
         decision
     }
 
-    /// What may be done about a proof of `claimant` now.
+    /// Returns what may be done with a proof of `claimant` at this moment.
     pub fn standing(&self, claimant: &Claimant, now: Time) -> Standing {
         self.0.borrow().guesses.standing(claimant, now)
     }
 
-    /// Whether a client that has proved its password by this `proof`, which is always the same for its line of the
-    /// password file, may come in. If so, that is remembered.
+    /// Whether a client that has proved its password may log in. If so, this is remembered by `proof`, which is
+    /// always the same for one line of the password file.
     pub fn accepts(&self, claimant: &Claimant, proof: Digest, now: Time) -> bool {
         let mut state = self.0.borrow_mut();
         let accepts = state.accepts(claimant, &proof, now);
@@ -168,7 +168,7 @@ impl Attempts {
         accepts
     }
 
-    /// A proof was wrong.
+    /// Counts a wrong proof.
     pub fn note_wrong(&self, claimant: &Claimant, guess: Digest, now: Time) {
         let mut state = self.0.borrow_mut();
         state.note_wrong(claimant, guess, now);
@@ -208,7 +208,7 @@ impl State {
         }
     }
 
-    /// Submits jobs, but for those whose clients have guessed too often meanwhile.
+    /// Hands jobs to the verifier. Jobs whose clients have reached their limit since are refused instead.
     fn submit(&mut self, now: Time) {
         while self.queue.has_next() {
             let Some((digest, job)) = self.queue.next() else { return };
@@ -230,9 +230,9 @@ impl State {
         }
     }
 
-    /// Tells the clients that wait for a password what has become of it; `None` if it was not checked. A client that
-    /// has guessed too often since is not told, or else a hundred guesses at once would gain more than a hundred in
-    /// turn.
+    /// Decides for all clients that wait for a password; `passes` is `None` if it was not verified. A client that has
+    /// reached its limit since is not told the result. Otherwise a hundred guesses sent at once would gain more than
+    /// a hundred sent one after the other.
     fn decide(&mut self, digest: Digest, job: &Job, passes: Option<bool>, now: Time) {
         if passes == Some(true) && self.is_open(job, now) {
             self.proved.note(digest);
@@ -256,12 +256,12 @@ impl State {
         }
     }
 
-    /// Whether anybody waits for a job of whom a password may be looked at.
+    /// Whether the password may still be verified for at least one of the waiting clients.
     fn is_open(&self, job: &Job, now: Time) -> bool {
         job.waiters.values().any(|waiter| self.guesses.standing(&waiter.claimant, now) == Standing::Open)
     }
 
-    /// Whether somebody may come in whose proof is right.
+    /// Whether a client whose proof is right may log in.
     fn accepts(&self, claimant: &Claimant, digest: &Digest, now: Time) -> bool {
         match self.guesses.standing(claimant, now) {
             Standing::Open => true,
@@ -295,14 +295,14 @@ impl State {
     }
 }
 
-/// One line tells of many that come after it.
+/// Logs a limit once, when it is reached, instead of every refusal after it.
 fn tell(claimant: &Claimant, limit: Option<Limit>) {
     let (Some(address), Some(limit)) = (claimant.address, limit) else { return };
     let whose = match limit {
         Limit::Address => "all users",
         Limit::User => "one user",
     };
-    // Not which one: people type passwords where their name belongs.
+    // The user is not named: people type passwords into the field for the user name.
     info!(target: "notice", "Too many wrong passwords from {address}: those of {whose} are refused for up to a minute.");
 }
 
@@ -310,7 +310,7 @@ const fn refused(reason: ReasonCode) -> Answer {
     Answer::Now(Verdict::Refused(reason))
 }
 
-/// As much of a digest as tells guesses apart.
+/// Enough of a digest to tell guesses apart.
 fn short(digest: Digest) -> u64 {
     u64::from_le_bytes(digest.first_chunk().copied().unwrap_or_default())
 }

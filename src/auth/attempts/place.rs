@@ -1,8 +1,8 @@
-//! Where attempts come from, as far as fairness goes.
+//! Where login attempts come from, as far as fairness is concerned.
 
 use core::net::IpAddr;
 
-/// Those who share one get one share.
+/// The origin of attempts. All clients of one place share one quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Place {
     /// This machine, without an address.
@@ -13,7 +13,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// That of an address; without one it is this machine.
+    /// Returns the place of an address; no address means this machine.
     pub(super) fn of(address: Option<IpAddr>) -> Self {
         match address.map(|address| address.to_canonical()) {
             None => Self::Local,

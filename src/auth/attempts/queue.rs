@@ -1,8 +1,8 @@
-//! Passwords that wait to be verified: bounded in memory and in the time that they will take, one share for each place
-//! that they come from. The same password of the same user is verified once for all clients that wait for it, and not
-//! at all once they have all gone.
+//! Passwords that wait to be verified, bounded by memory and by the time that verifying them will take, with an equal
+//! share for each place of origin. The same password of the same user is verified once for all clients that wait for
+//! it, and not at all once they have all gone.
 //!
-//! Knows the time only as it is told, and does no work of its own.
+//! The queue only keeps order: the time is passed in, and the verifying is done elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,39 +14,39 @@ use crate::auth::passwords::{Cost, Digest, Trial};
 use crate::base::memory;
 use crate::core::slots::ConnectionId;
 
-/// Microseconds that all that wait may take. Less than [`crate::core::limits::Limits::admission_wait`], so that clients
-/// do not wait in vain. Beyond: the server is busy.
+/// Microseconds that all queued jobs may take together. Less than [`crate::core::limits::Limits::admission_wait`], so
+/// that no client waits in vain. Beyond: the server is busy.
 const TIME_MAXIMUM: u64 = 50_000_000;
-/// Bytes that all that wait may take, and as many for those that wait for what is being verified. Beyond: the server is
+/// Bytes that all queued jobs may occupy together; the jobs under way may occupy as much again. Beyond: the server is
 /// busy.
 const BYTES_MAXIMUM: usize = 1024 * 1024;
-/// Microseconds of work that are handed over ahead, so that the thread has some between two turns of the loop.
+/// Microseconds of work to hand over in advance, so that the thread does not run dry between two turns of the loop.
 const AHEAD: u64 = 10_000;
-/// Jobs that are handed over ahead.
+/// Maximum number of jobs handed over in advance.
 const AHEAD_MAXIMUM: usize = 16;
-/// Costs whose time is remembered. Beyond: those of further ones are guessed.
+/// Maximum number of costs whose measured time is remembered. Beyond: the time of further costs is estimated.
 const TIMES_MAXIMUM: usize = 64;
 
-/// All that may wait, as a load.
+/// The load of a full queue.
 const WHOLE: u64 = 1_000_000;
 
-/// Bytes that one who waits takes, and a job without its password, in trees and tables, about.
+/// Approximate bytes per waiting client and per job without its password, including their part of trees and tables.
 const WAITER_BYTES: usize = size_of::<Waiter>() + 64;
 const JOB_BYTES: usize = size_of::<Job>() + 256;
 
-/// So many wait that no more may.
+/// The queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
-/// Who waits for a password to be verified.
+/// A client that waits for a password to be verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiter {
     pub(super) claimant: Claimant,
-    /// Whether it has left while the password was being verified, so that the answer is of no use.
+    /// Whether the client has left while its password was being verified, so that it needs no answer.
     pub(super) is_gone: bool,
 }
 
-/// A password, of which nothing is left where it was.
+/// A password that is overwritten with zeros when dropped.
 pub struct Password(Box<[u8]>);
 
 impl Password {
@@ -54,14 +54,14 @@ impl Password {
         Self(bytes.into())
     }
 
-    /// Its bytes.
+    /// Returns its bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl fmt::Debug for Password {
-    /// Tells nothing of it.
+    /// Reveals nothing of the password.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Password")
     }
@@ -70,7 +70,7 @@ impl fmt::Debug for Password {
 impl Drop for Password {
     fn drop(&mut self) {
         self.0.fill(0);
-        // Kept from being left out as of no use.
+        // Keeps the compiler from removing the overwrite as useless.
         std::hint::black_box(&self.0);
     }
 }
@@ -78,13 +78,13 @@ impl Drop for Password {
 /// A password to be verified.
 pub(super) struct Job {
     pub(super) trial: Trial,
-    /// Shared with the thread, once it is handed over.
+    /// Shared with the thread once the job is handed over.
     pub(super) password: Arc<Password>,
     pub(super) waiters: BTreeMap<ConnectionId, Waiter>,
     place: Place,
-    /// Its turn among those of its place.
+    /// Its position in its lane. Zero until it is first queued.
     number: u64,
-    /// Microseconds that it will take, about.
+    /// Estimated time to verify it, in microseconds.
     time: u64,
 }
 
@@ -94,43 +94,44 @@ impl Job {
     }
 }
 
-/// The jobs of one place.
+/// The queued jobs of one place.
 #[derive(Debug, Default)]
 struct Lane {
-    /// In their order.
+    /// In order of arrival.
     jobs: BTreeMap<u64, Digest>,
-    /// Microseconds that they will take.
+    /// Estimated time of all of them, in microseconds.
     time: u64,
-    /// Bytes that they take.
+    /// Bytes that they occupy.
     bytes: usize,
-    /// How far it has come in a time that is the same for all lanes: the one that is furthest back is next.
+    /// Virtual time of this lane, on a scale that all lanes share. The lane with the smallest value is served next.
     turn: u64,
 }
 
-/// All that waits.
+/// All queued jobs, and those being verified.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: HashMap<Digest, Job>,
     lanes: BTreeMap<Place, Lane>,
-    /// What those wait for who do.
+    /// The password that each connection waits for.
     wanted: HashMap<ConnectionId, Digest>,
-    /// Jobs that were handed over and have not come back.
+    /// Jobs handed over and not yet taken back.
     given: HashMap<Digest, Job>,
-    /// Microseconds that the jobs will take that wait, and their bytes.
+    /// Estimated microseconds of all queued jobs, and the bytes they occupy.
     time: u64,
     bytes: usize,
-    /// The same of those that were handed over.
+    /// The same for the jobs handed over.
     given_time: u64,
     given_bytes: usize,
-    /// How far the lane had come whose turn it was last.
+    /// Virtual time of the lane that was served last.
     turn: u64,
     numbers: u64,
-    /// Microseconds that hashes have taken of late.
+    /// Recent time of a hash by its cost, in microseconds.
     times: BTreeMap<Cost, u64>,
 }
 
 impl Queue {
-    /// A client waits for this password from now on. Tells which others wait no longer, to make room for it.
+    /// Queues a password for a client. Returns the connections of other clients that were displaced to make room for
+    /// it.
     pub(super) fn push(
         &mut self,
         (connection, waiter): (ConnectionId, Waiter),
@@ -160,7 +161,7 @@ impl Queue {
         let is_new = job.waiters.is_empty();
         job.waiters.insert(connection, waiter);
         if self.load(place) < self.load(job.place) {
-            // The place that has less in the queue is served sooner.
+            // The job moves to the place with the lower load, where it is served sooner.
             job.place = place;
             job.number = 0;
         }
@@ -179,7 +180,7 @@ impl Queue {
         }
     }
 
-    /// A client waits no longer. What is being verified already is verified to its end.
+    /// Drops a client from the queue. A job under way is verified to its end all the same.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         let Some(digest) = self.wanted.remove(&connection) else { return };
         if let Some(waiter) = self.given.get_mut(&digest).and_then(|job| job.waiters.get_mut(&connection)) {
@@ -193,13 +194,13 @@ impl Queue {
         }
     }
 
-    /// Whether more is to be handed over.
+    /// Whether another job should be handed over.
     pub(super) fn has_next(&self) -> bool {
         let is_enough = self.given_time >= AHEAD || self.given.len() >= AHEAD_MAXIMUM;
         !self.waiting.is_empty() && (self.given.is_empty() || !is_enough)
     }
 
-    /// The next job, to be handed over by [`Queue::give`] or to be dropped.
+    /// Takes the next job from the queue. The caller passes it to [`Queue::give`] or drops it.
     pub(super) fn next(&mut self) -> Option<(Digest, Job)> {
         let lane = self.lanes.values_mut().min_by_key(|lane| lane.turn)?;
         self.turn = lane.turn;
@@ -214,7 +215,8 @@ impl Queue {
         Some((digest, job))
     }
 
-    /// A job was handed over. One that takes long is the only one, so that what comes next is chosen as late as can be.
+    /// Records that a job was handed over. After a long job no other is handed over until it is back, so that the
+    /// next one is chosen as late as possible.
     pub(super) fn give(&mut self, digest: Digest, job: Job) {
         self.given_bytes += job.bytes();
         self.given_time += job.time;
@@ -223,7 +225,7 @@ impl Queue {
         self.given.insert(digest, job);
     }
 
-    /// A job has come back, and has taken so many microseconds.
+    /// Records that a job is done and how many microseconds it has taken.
     pub(super) fn take_back(&mut self, digest: &Digest, taken: u64) -> Option<Job> {
         let job = self.given.remove(digest)?;
         self.given_bytes -= job.bytes();
@@ -237,12 +239,13 @@ impl Queue {
         Some(job)
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory used.
     pub(super) const fn memory(&self) -> usize {
         self.bytes + self.given_bytes
     }
 
-    /// Microseconds that a hash takes, as the latest of its cost have, or as it would on some machine.
+    /// Estimated microseconds of a hash: measured if there was one of this cost, otherwise the figure for a typical
+    /// machine.
     fn estimate(&self, cost: Cost) -> u64 {
         self.times.get(&cost).copied().unwrap_or_else(|| cost.microseconds())
     }
@@ -269,13 +272,13 @@ impl Queue {
         }
     }
 
-    /// What a place has in the queue.
+    /// The load that the queued jobs of a place amount to.
     fn load(&self, place: Place) -> u64 {
         self.lanes.get(&place).map_or(0, Lane::load)
     }
 
-    /// Makes room for a job that is not in the queue. If there is none, its place may have an equal share of all, and
-    /// places that have more than that lose what came from them last.
+    /// Makes room for a job that is not in the queue. If the queue is full, the job's place is entitled to an equal
+    /// share, and the places with the highest load lose their latest jobs for it.
     fn make_room(&mut self, job: &Job) -> Result<Vec<ConnectionId>, Busy> {
         let mut displaced = Vec::new();
         if self.has_room_for(job) {
@@ -298,7 +301,7 @@ impl Queue {
         Ok(displaced)
     }
 
-    /// Something is taken in any case where nothing waits, however long it takes.
+    /// An empty queue takes any job, however long it may take.
     fn has_room_for(&self, job: &Job) -> bool {
         let has_time = self.waiting.is_empty() || self.time + job.time <= TIME_MAXIMUM;
         has_time && self.bytes + job.bytes() <= BYTES_MAXIMUM
@@ -341,7 +344,7 @@ impl Lane {
     }
 }
 
-/// A load of so much time and so many bytes: the larger of the two, as a part of all that may wait.
+/// The load of this time and these bytes: the larger of the two fractions of what the queue may hold.
 fn load_of(time: u64, bytes: usize) -> u64 {
     let of_bytes = bytes as u64 * WHOLE / BYTES_MAXIMUM as u64;
     of_bytes.max(time * WHOLE / TIME_MAXIMUM)
@@ -356,7 +359,7 @@ mod tests {
     use crate::base::memory;
     use crate::core::slots::{ConnectionMark, Slots};
 
-    /// A queue, and those who may come.
+    /// A queue and the clients that use it.
     struct Scene {
         queue: Queue,
         guesses: Guesses,
@@ -377,7 +380,7 @@ mod tests {
                 connections: Slots::default(),
                 passwords: Passwords::parse("file", file.as_bytes()).unwrap(),
             };
-            // A hash of 1,000 rounds takes a second here, and another one 10 ms.
+            // Here a hash of 1,000 rounds takes a second, and one of 10 rounds takes 10 ms.
             let first = scene.push("192.0.2.99", "slow", "right").unwrap();
             scene.serve(1_000_000);
             scene.push("192.0.2.99", "fast", "right").unwrap();
@@ -402,7 +405,7 @@ mod tests {
             Ok((connection, pushed))
         }
 
-        /// Has the next job done, which takes so long; tells who has waited for it.
+        /// Completes the next job in `taken` microseconds and returns the clients that have waited for it.
         fn serve(&mut self, taken: u64) -> Vec<ConnectionId> {
             let (digest, job) = self.queue.next().unwrap();
             self.queue.give(digest, job);
@@ -412,7 +415,7 @@ mod tests {
             job.waiters.into_iter().filter(|(_, waiter)| !waiter.is_gone).map(|(id, _)| id).collect()
         }
 
-        /// What is counted is what is there.
+        /// The counts agree with the contents.
         fn check(&self) {
             let Queue { waiting, lanes, given, time, given_time, bytes, given_bytes, wanted, .. } =
                 &self.queue;
@@ -440,7 +443,8 @@ mod tests {
         assert_eq!(scene.push("192.0.2.1", "fast", "x"), Err(Busy));
         scene.serve(1_000_000);
         assert!(scene.push("192.0.2.1", "fast", "x").is_ok());
-        // The machine has become slower: what waits takes longer, and no more may come for longer.
+        // The machine has slowed down: queued jobs take longer, and the queue stays closed until enough of them are
+        // done.
         scene.serve(9_000_000);
         assert!(scene.queue.time > TIME_MAXIMUM);
         for _ in 0..32 {
@@ -451,14 +455,14 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_little_is_served_next_to_one_who_asks_for_much() {
+    fn a_client_that_asks_for_little_is_served_next_to_one_that_asks_for_much() {
         let mut scene = Scene::new();
         for number in 0..50 {
             scene.push("192.0.2.1", "slow", &number.to_string()).unwrap();
         }
         scene.serve(1_000_000);
         scene.serve(1_000_000);
-        // The queue is full but for two: the others make way, as far as an equal share goes.
+        // There is room for two more jobs. Beyond that, the other place makes way up to an equal share.
         let mut displaced = Vec::new();
         let fast: Vec<ConnectionId> = (0..3)
             .map(|number| {
@@ -470,7 +474,7 @@ mod tests {
         assert_eq!(displaced.len(), 1);
         let served: Vec<ConnectionId> = (0..6).flat_map(|_| scene.serve(1_000_000)).collect();
         assert!(fast.iter().all(|id| served.contains(id)), "each second one");
-        // Addresses with the same first half of IPv6 have one share together.
+        // IPv6 addresses with the same first 64 bits share one quota.
         let all = (0..100).filter(|n| {
             let address = format!("2001:db8::{n:x}");
             scene.push(&address, "slow", &format!("b{n}")).is_ok()
@@ -484,7 +488,7 @@ mod tests {
         for size in [0, 100, 65_000] {
             let mut scene = Scene::new();
             let text = "x".repeat(size);
-            // One is being verified, which changes nothing about what may wait.
+            // A job under way leaves the room for queued jobs unchanged.
             scene.push("192.0.2.1", "slow", &text).unwrap();
             let (digest, job) = scene.queue.next().unwrap();
             scene.queue.give(digest, job);
@@ -492,7 +496,7 @@ mod tests {
                 .take_while(|number| scene.push("192.0.2.1", "fast", &format!("{number}{text}")).is_ok());
             assert!((15..5_001).contains(&taken.count()));
             let (_, displaced) = scene.push("192.0.2.2", "fast", &text).unwrap();
-            assert!(!displaced.is_empty(), "somebody else is taken in");
+            assert!(!displaced.is_empty(), "another place gets its share");
             assert!(!displaced.iter().any(|id| scene.queue.wanted.contains_key(id)));
         }
         let mut scene = Scene::new();
@@ -502,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_password_is_verified_once_and_not_at_all_without_anybody() {
+    fn the_same_password_is_verified_once_and_not_at_all_if_no_client_waits() {
         let mut scene = Scene::new();
         let slow: Vec<ConnectionId> =
             (0..4).map(|_| scene.push("192.0.2.1", "slow", "same").unwrap().0).collect();
@@ -516,7 +520,8 @@ mod tests {
         assert_eq!(served, [&slow[1..], &[other]].concat());
         scene.serve(1);
         assert!(!scene.queue.has_next());
-        // Who leaves while it is verified is not told, but what it was stays known; who asks again waits for the same.
+        // A client that leaves during verification is not told the result, but still counts as a waiter. A client
+        // that comes with the same password waits for the same job.
         let first = scene.push("192.0.2.1", "slow", "more").unwrap().0;
         let (digest, job) = scene.queue.next().unwrap();
         scene.queue.give(digest, job);

@@ -1,17 +1,18 @@
-//! A bounded memory of what was met: what has gone unused for longest is forgotten first.
+//! A bounded set of keys that drops those that have gone unused for the longest time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::base::memory;
 
-/// Beyond: the eighth that has gone unused for longest is forgotten. So many fill a table of 8,192 places.
+/// Maximum number of keys. Beyond: the eighth that has gone unused for longest is forgotten. So many fill a table of
+/// 8,192 places.
 const REMEMBERED_MAXIMUM: usize = 7_000;
 
 /// Keys that are remembered.
 #[derive(Debug)]
 pub(super) struct Remembered<K> {
-    /// By key: which use of all uses was its latest.
+    /// For each key, the number of its latest use.
     used: HashMap<K, u64>,
     uses: u64,
 }
@@ -40,12 +41,12 @@ impl<K: Eq + Hash> Remembered<K> {
     fn forget_some(&mut self) {
         let mut uses: Vec<u64> = self.used.values().copied().collect();
         let (_, &mut latest, _) = uses.select_nth_unstable(REMEMBERED_MAXIMUM / 8);
-        // Made anew, since a table that is emptied in place grows all the same.
+        // Into a new table: one that is emptied in place would still grow.
         let used = std::mem::take(&mut self.used);
         self.used = used.into_iter().filter(|(_, used)| *used > latest).collect();
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory used.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.used.capacity() * (size_of::<(K, u64)>() + 1) * 8 / 7)
     }

@@ -1,15 +1,15 @@
-//! What stands for the secret of a user in a binary that knows no hashes: nothing can.
+//! Takes the place of user secrets in a binary built without hashed passwords, where there can be none.
 
 use std::fmt;
 
 use super::{Cost, Digest};
 
-/// The secret of a user; there is none.
+/// The secret of a user. This type has no values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secret {}
 
 impl Secret {
-    /// Refuses whatever stands there.
+    /// Refuses any hash.
     ///
     /// # Errors
     ///
@@ -19,25 +19,25 @@ impl Secret {
             .to_owned())
     }
 
-    /// Not to be called, for want of a secret.
+    /// Never called: there are no secrets.
     pub const fn verifies(&self, _password: &[u8]) -> bool {
         match *self {}
     }
 
-    /// Not to be called either.
+    /// Never called: there are no secrets.
     pub const fn cost(&self) -> Cost {
         match *self {}
     }
 }
 
-/// For want of a secret it is never written.
+/// Never called: there are no secrets.
 impl fmt::Display for Secret {
     fn fmt(&self, _formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {}
     }
 }
 
-/// There is nothing secret to be remembered.
+/// Never called: there are no secrets to remember.
 pub(super) const fn digest(_key: &[u8], _parts: &[&[u8]]) -> Digest {
     [0; 16]
 }

@@ -1,7 +1,7 @@
-//! Who the users are, and whether a password is theirs: the password file as mosquitto writes it.
+//! Who the users are, and whether a password is theirs: the password file in mosquitto's format.
 //!
-//! Reads a file's bytes and verifies; opens no file and draws no salt. A verification may take long and much memory,
-//! so it is an object of its own, a [`Trial`], that another thread can do. Nothing here prints a secret.
+//! Opens no file and generates no salt: the bytes are passed in. Verifying may take a lot of time and memory, so it
+//! is a value of its own, a [`Trial`], that can be sent to another thread. Nothing here prints a secret.
 
 #[cfg(not(feature = "passwords"))]
 mod absent;
@@ -24,22 +24,22 @@ use absent::digest;
 #[cfg(feature = "passwords")]
 pub use secret::{Kind, MEMORY_MAXIMUM_KIB, ROUNDS_MAXIMUM, Secret, digest};
 
-/// What stands for something secret where it is remembered: made with a key, without which it tells nothing.
+/// A keyed digest under which a secret is remembered. It reveals nothing without the key.
 pub type Digest = [u8; 16];
 
-/// What a verification costs. Those of one cost take about the same time.
+/// The cost of verifying a password. Equal costs take about the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cost {
     /// One SHA-512.
     Sha512,
-    /// So many rounds of PBKDF2, with whichever hash.
+    /// PBKDF2 with this number of rounds, whatever its hash.
     Rounds(u32),
     /// Argon2id: memory in KiB, and passes over it.
     Memory(u32, u32),
 }
 
 impl Cost {
-    /// Microseconds that it takes on some machine.
+    /// Rough estimate of the time, in microseconds.
     pub const fn microseconds(self) -> u64 {
         match self {
             Self::Sha512 => 5,
@@ -49,22 +49,22 @@ impl Cost {
     }
 }
 
-/// The users of one password file.
+/// The users of a password file.
 #[derive(Debug, Default)]
 pub struct Passwords {
-    /// By name: the place of the secret.
+    /// For each name, the index of its secret.
     users: BTreeMap<Box<str>, usize>,
     secrets: Vec<Arc<Secret>>,
     warnings: Vec<ConfigError>,
 }
 
 impl Passwords {
-    /// Reads the bytes of the password file called `file`: a line for each user, `name:hash`. A line that begins
-    /// with `#` is a comment.
+    /// Parses the bytes of the password file called `file`: one line per user, `name:hash`. A line that begins with
+    /// `#` is a comment.
     ///
     /// # Errors
     ///
-    /// All that is wrong, in the order of the lines.
+    /// Every fault, in the order of the lines.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let mut passwords = Self::default();
         let (mut wrong, mut warnings) = (ConfigErrors::about(file), ConfigErrors::about(file));
@@ -76,12 +76,14 @@ impl Passwords {
         let wrong = wrong.told();
         passwords.warnings = warnings.told();
         if passwords.users.is_empty() && wrong.is_empty() {
-            passwords.warnings.push(ConfigError::new(file, "no users, so nobody can log in with a password"));
+            passwords
+                .warnings
+                .push(ConfigError::new(file, "no users, so no client can log in with a password"));
         }
         if wrong.is_empty() { Ok(passwords) } else { Err(wrong) }
     }
 
-    /// Takes one line; what is wrong comes with its column.
+    /// Parses one line. A fault comes with its column.
     fn take_line(
         &mut self,
         line: &[u8],
@@ -96,8 +98,8 @@ impl Passwords {
             return Ok(());
         }
         let Some((name, hash)) = line.split_once(':') else {
-            // Such a line is nobody's, so that going on without it lets nobody in.
-            warnings.push(number, "no ':' in this line, expected name:hash; left out");
+            // Such a line names no user, so ignoring it lets no client in.
+            warnings.push(number, "no ':' in this line, expected name:hash; line ignored");
             return Ok(());
         };
         let name = check_name(name).map_err(|what| (1, what.to_owned()))?;
@@ -110,29 +112,29 @@ impl Passwords {
         Ok(())
     }
 
-    /// What the operator should know of the file, though it can be used.
+    /// The warnings about a file that is usable all the same.
     pub fn warnings(&self) -> &[ConfigError] {
         &self.warnings
     }
 
-    /// Whether this is the name of a user.
+    /// Whether there is a user of this name.
     pub fn contains(&self, user: &str) -> bool {
         self.users.contains_key(user)
     }
 
-    /// What `user` has in place of a password.
+    /// The stored secret of `user`.
     pub fn secret(&self, user: &str) -> Option<&Secret> {
         self.users.get(user).and_then(|&place| self.secrets.get(place)).map(Arc::as_ref)
     }
 
-    /// Whether the secret of `user` is the same in another version of the file. Also if neither has one.
+    /// Whether `user` has the same secret in another version of the file, or none in either.
     pub fn agrees_with(&self, other: &Self, user: &str) -> bool {
         self.secret(user) == other.secret(user)
     }
 
-    /// What is to be done to verify a password of `user`. For a name that nobody has it is just as much work, with the
-    /// secret of some user, always the same for one name; so the time tells no names. Which user it is cannot be
-    /// predicted without `key`; otherwise it would show where hashes differ in cost. `None` without any users.
+    /// The work of verifying a password of `user`. An unknown name gets the secret of some user, so that the time
+    /// taken does not reveal which names exist. The choice is always the same for one name. Without `key` it cannot
+    /// be predicted; otherwise it would show where hashes differ in cost. `None` if there are no users.
     pub fn trial(&self, user: &str, key: &[u8]) -> Option<Trial> {
         let (place, is_known) = match self.users.get(user) {
             Some(&place) => (place, true),
@@ -147,7 +149,7 @@ impl Passwords {
     }
 }
 
-/// One of `count` places, if there are any: always the same for one name and one key.
+/// Returns a number less than `count`, always the same for one name and one key. `None` if `count` is zero.
 pub fn pick(name: &str, key: &[u8], count: usize) -> Option<usize> {
     let mut hasher = DefaultHasher::new();
     (key, name).hash(&mut hasher);
@@ -155,11 +157,11 @@ pub fn pick(name: &str, key: &[u8], count: usize) -> Option<usize> {
     usize::try_from(hasher.finish() % count).ok()
 }
 
-/// The name of a user as it stands in a file, trimmed.
+/// Trims and checks a user name from a file.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// What is wrong with the name.
 pub fn check_name(name: &str) -> Result<&str, &'static str> {
     let name = name.trim();
     match () {
@@ -171,7 +173,7 @@ pub fn check_name(name: &str) -> Result<&str, &'static str> {
     }
 }
 
-/// The name of the user whom a line of a password file is about, if it is about one.
+/// The user that a line of a password file is about, if any.
 pub fn user_of_line(line: &str) -> Option<&str> {
     if line.starts_with('#') {
         return None;
@@ -179,7 +181,7 @@ pub fn user_of_line(line: &str) -> Option<&str> {
     line.split_once(':').map(|(name, _)| name.trim())
 }
 
-/// One password to be verified, by whoever has the time.
+/// One password to verify, on any thread.
 #[derive(Clone, Debug)]
 pub struct Trial {
     secret: Arc<Secret>,
@@ -187,22 +189,21 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Whether the password is that of the user. Takes as long whether it is or not, and whether the user is known or
-    /// not.
+    /// Whether the password is right and the user exists. Takes the same time in every case.
     pub fn passes(&self, password: &[u8]) -> bool {
-        // HMAC can not tell a key from the same one with a zero behind it.
+        // HMAC pads its key with zeros, so a zero at the end would not change the hash.
         let is_whole = !password.ends_with(&[0]);
         self.secret.verifies(password) & is_whole & self.is_known
     }
 
-    /// What stands for this password of this user, and for the line of the password file that it is held against. It is
-    /// another one where the user is known than where it is not, though the line of another user may be the same.
+    /// The digest of this password, its user and the line of the password file that it is compared with. A known and
+    /// an unknown user never have the same digest, although both may be compared with the same line.
     pub fn digest(&self, key: &[u8], user: &str, password: &[u8]) -> Digest {
         let whose = if self.is_known { b"own" } else { b"any" };
         digest(key, &[whose, self.secret.to_string().as_bytes(), user.as_bytes(), password])
     }
 
-    /// What [`Trial::passes`] costs.
+    /// Returns the cost of [`Trial::passes`].
     pub fn cost(&self) -> Cost {
         self.secret.cost()
     }

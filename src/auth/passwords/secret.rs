@@ -1,4 +1,4 @@
-//! What a password file holds in place of a password, in the forms that mosquitto writes, and SCRAM verifiers.
+//! What a password file stores instead of a password: the hashes that mosquitto writes, and SCRAM verifiers.
 
 use std::fmt;
 
@@ -12,25 +12,25 @@ use sha2::{Digest as _, Sha256, Sha512};
 use super::{Cost, Digest};
 use crate::auth::scram::Verifier;
 
-/// Rounds that a hash may ask for. More would keep everybody waiting who logs in.
+/// Rounds that a hash may ask for. More would hold up all other logins.
 pub const ROUNDS_MAXIMUM: u32 = 5_000_000;
 /// Memory that an argon2id hash may ask for, in KiB. More would be a way to exhaust a small machine before any login.
 pub const MEMORY_MAXIMUM_KIB: u32 = 64 * 1024;
-/// Passes over that memory.
+/// Passes over that memory that an argon2id hash may ask for.
 const PASSES_MAXIMUM: u32 = 64;
-/// Lanes of that memory. They are worked off one after the other.
+/// Lanes that an argon2id hash may ask for. They are computed one after the other.
 const LANES_MAXIMUM: u32 = 16;
 
-/// Bytes of a SHA-512 digest, and of those that are written.
+/// Bytes of a SHA-512 digest, and the length of a new argon2id digest.
 const DIGEST_LENGTH: usize = 64;
-/// Bytes of salt in hashes with SHA-512: what mosquitto has written up to 2.0 and what it writes since.
+/// Bytes of salt in hashes with SHA-512: what mosquitto has written up to 2.0, and what it writes since.
 const SALT_LENGTHS: [usize; 2] = [12, 64];
-/// Bytes of salt that are drawn for a new secret.
+/// Bytes of random salt for a new secret.
 pub const SALT_LENGTH: usize = 16;
-/// As many of them as all versions of mosquitto read in hashes with SHA-512.
+/// Bytes of that salt used in hashes with SHA-512: the length that all versions of mosquitto read.
 const SALT_FOR_ALL: usize = 12;
 
-/// What argon2id is told for a new hash: fit for a router, where mosquitto's 46 MiB are not.
+/// Parameters of new argon2id hashes. They suit a router, which mosquitto's 46 MiB do not.
 const NEW_MEMORY_KIB: u32 = 4 * 1024;
 const NEW_PASSES: u32 = 3;
 
@@ -39,21 +39,21 @@ const NEW_PASSES: u32 = 3;
 pub enum Kind {
     /// One SHA-512, as mosquitto did until 1.6.
     Sha512,
-    /// PBKDF2 with SHA-512 and so many rounds.
+    /// PBKDF2 with SHA-512.
     Pbkdf2 {
         /// From 1 to [`ROUNDS_MAXIMUM`].
         rounds: u32,
     },
     /// Argon2id.
     Argon2id,
-    /// A verifier for SCRAM-SHA-256, with so many rounds.
+    /// A verifier for SCRAM-SHA-256.
     Scram {
         /// From 1 to [`ROUNDS_MAXIMUM`].
         rounds: u32,
     },
 }
 
-/// What stands in place of a password.
+/// What is stored instead of a password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
     /// `$6$salt$digest`: one SHA-512 over password and salt.
@@ -81,16 +81,16 @@ pub enum Secret {
         /// 16 to 64 bytes.
         digest: Box<[u8]>,
     },
-    /// `SCRAM-SHA-256$rounds:salt$stored key:server key`, as RFC 5803 has it.
+    /// `SCRAM-SHA-256$rounds:salt$stored key:server key`, as in RFC 5803.
     Scram(Verifier),
 }
 
 impl Secret {
-    /// Reads what stands behind the user name.
+    /// Parses what follows the user name in a line.
     ///
     /// # Errors
     ///
-    /// What is wrong, without what stands there.
+    /// What is wrong, without quoting the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(rest) = text.strip_prefix("$6$") {
             return parse_sha512(rest);
@@ -104,16 +104,16 @@ impl Secret {
         if text.starts_with("SCRAM-SHA-256$") {
             return Verifier::parse(text).map(Self::Scram).map_err(str::to_owned);
         }
-        Err("no hash that is known, expected $7$, $6$, $argon2id$ or SCRAM-SHA-256$; plain passwords are turned \
+        Err("unknown kind of hash, expected $7$, $6$, $argon2id$ or SCRAM-SHA-256$; plain passwords are turned \
              into hashes by `brooklet passwd -U`"
             .to_owned())
     }
 
-    /// The secret for a password.
+    /// Creates the secret of a password.
     ///
     /// # Errors
     ///
-    /// If a password can not be hashed in this way.
+    /// If the password cannot be hashed in this way.
     pub fn new(kind: Kind, password: &[u8], salt: &[u8; SALT_LENGTH]) -> Result<Self, &'static str> {
         let whole: Box<[u8]> = salt.as_slice().into();
         let short: Box<[u8]> = salt.iter().copied().take(SALT_FOR_ALL).collect();
@@ -133,7 +133,7 @@ impl Secret {
         })
     }
 
-    /// Whether this is the secret of `password`. Takes as long for any.
+    /// Whether this is the secret of `password`. The comparison takes the same time for any password.
     pub fn verifies(&self, password: &[u8]) -> bool {
         match self {
             Self::Sha512 { salt, digest } => sha512(password, salt).ct_eq(digest).to_bool(),
@@ -144,7 +144,7 @@ impl Secret {
         }
     }
 
-    /// What a verification costs.
+    /// Returns the cost of verifying a password.
     pub const fn cost(&self) -> Cost {
         match self {
             Self::Sha512 { .. } => Cost::Sha512,
@@ -155,7 +155,7 @@ impl Secret {
     }
 }
 
-/// As it stands in a file.
+/// Formats the secret as it stands in a password file.
 impl fmt::Display for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let padded = Base64::encode_string;
@@ -178,7 +178,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Names the kind alone, so that no log can hold a hash.
+/// Names only the kind, so that no log can contain a hash.
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -190,7 +190,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A digest of several parts, each of any length, with a key.
+/// Returns the keyed digest of several parts of any length.
 pub fn digest(key: &[u8], parts: &[&[u8]]) -> Digest {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     for part in parts {
@@ -214,7 +214,7 @@ fn pbkdf2(password: &[u8], salt: &[u8], rounds: u32) -> [u8; DIGEST_LENGTH] {
     digest
 }
 
-/// `None` if argon2 does not take a password as long as this one, which no packet can hold.
+/// Returns `None` for a password longer than argon2 takes; no packet can hold one.
 fn argon2id(params: Params, password: &[u8], salt: &[u8], length: usize) -> Option<Box<[u8]>> {
     let mut digest = vec![0; length];
     let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -242,14 +242,14 @@ fn salt_of(text: &str) -> Result<Box<[u8]>, String> {
         .ok()
         .filter(|salt| SALT_LENGTHS.contains(&salt.len()))
         .map(Into::into)
-        .ok_or_else(|| "a salt that can not be read, expected 12 or 64 bytes in base64".to_owned())
+        .ok_or_else(|| "a salt that cannot be read, expected 12 or 64 bytes in base64".to_owned())
 }
 
 fn digest_of(text: &str) -> Result<[u8; DIGEST_LENGTH], String> {
     Base64::decode_vec(text)
         .ok()
         .and_then(|digest| digest.try_into().ok())
-        .ok_or_else(|| format!("a digest that can not be read, expected {DIGEST_LENGTH} bytes in base64"))
+        .ok_or_else(|| format!("a digest that cannot be read, expected {DIGEST_LENGTH} bytes in base64"))
 }
 
 fn parse_argon2id(text: &str) -> Result<Secret, String> {
@@ -274,11 +274,11 @@ fn parse_argon2id(text: &str) -> Result<Secret, String> {
         bytes.filter(|bytes| (least..=DIGEST_LENGTH).contains(&bytes.len()))
     };
     let salt =
-        part(salt, 8).ok_or("a salt that can not be read, expected 8 to 64 bytes in base64 without =")?;
+        part(salt, 8).ok_or("a salt that cannot be read, expected 8 to 64 bytes in base64 without =")?;
     let digest = part(digest, 16)
-        .ok_or("a digest that can not be read, expected 16 to 64 bytes in base64 without =")?;
+        .ok_or("a digest that cannot be read, expected 16 to 64 bytes in base64 without =")?;
     let params = Params::new(memory, passes, lanes, Some(digest.len()))
-        .map_err(|_| format!("argon2id does not go with m={memory},t={passes},p={lanes}"))?;
+        .map_err(|_| format!("argon2id does not accept m={memory},t={passes},p={lanes}"))?;
     Ok(Secret::Argon2id { params, salt: salt.into(), digest: digest.into() })
 }
 

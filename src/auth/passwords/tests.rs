@@ -1,4 +1,4 @@
-//! Files as mosquitto writes them, and files as nobody should.
+//! Files as mosquitto writes them, and malformed files.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::*;
 /// Written by mosquitto_passwd 2.0.11 for the passwords `wonderland` and `builder`.
 const ALICE: &str = "$7$101$IrMqLvWqjM1MFzG/$9w93R8P8/xMRDLydI9V9pJpPi6mPHtB53EZAJZR4ZnAnxx2GhUv+Nu/Ypq9inVbU1HvR/ZudzvweIdpfu6EeXg==";
 const BOB: &str = "$6$VRpcP2oLI0fqdzdm$a2rvcW1IY2FqmahEsmp9oXtKw4+yqdIuBvXpxZBi0hxSVS8ssIh6X+Ql+18SgckFKhhUgdF64lEfDoyPMoEN+g==";
-/// From the tests of the reference implementation, for `password`.
+/// From the tests of the reference implementation, for the password `password`.
 const ARGON: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
 
 fn parse(text: &str) -> Result<Passwords, Vec<String>> {
@@ -19,7 +19,7 @@ fn passes(passwords: &Passwords, user: &str, password: &str) -> bool {
 }
 
 #[test]
-fn files_of_mosquitto_are_read() {
+fn files_written_by_mosquitto_are_read() {
     let file = format!("# users\n\nalice:{ALICE}\r\n bob :{BOB}\ncarol:{ARGON}\n");
     let passwords = parse(&file).unwrap();
     assert!(passwords.warnings().is_empty());
@@ -39,7 +39,7 @@ fn an_unknown_user_is_tried_with_the_secret_of_another_and_never_passes() {
     assert!(parse("").unwrap().trial("mallory", b"key").is_none());
 }
 
-/// What was right for a user is not for one who has gone, though the same secret is what both are held against.
+/// A digest remembered for a user must not match a removed user, although both are compared with the same secret.
 #[test]
 fn a_digest_belongs_to_a_line_of_the_file() {
     let digest = |file: &str, user, password: &str| {
@@ -63,7 +63,7 @@ fn a_digest_belongs_to_a_line_of_the_file() {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn what_is_written_can_be_read_again() {
     let kinds = [Kind::Sha512, Kind::Pbkdf2 { rounds: 3 }, Kind::Argon2id, Kind::Scram { rounds: 3 }];
     for kind in kinds {
         let secret = Secret::new(kind, b"pencil", &[7; secret::SALT_LENGTH]).unwrap();
@@ -83,7 +83,7 @@ fn a_secret_is_never_printed_by_accident() {
 }
 
 #[test]
-fn a_line_without_a_colon_is_nobody() {
+fn a_line_without_a_colon_names_no_user() {
     let passwords = parse("wonderland\n").unwrap();
     let warnings: Vec<String> = passwords.warnings().iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
@@ -99,11 +99,11 @@ fn a_file_of_another_kind_costs_a_bounded_number_of_lines() {
 }
 
 #[test]
-fn all_that_is_wrong_is_said_without_what_it_was() {
+fn every_fault_is_reported_without_quoting_the_secret() {
     let salt = "AAAAAAAAAAAAAAAA";
     let digest = "A".repeat(86) + "==";
     for (line, begin) in [
-        ("alice:secret".to_owned(), "file:1:7: no hash that is known"),
+        ("alice:secret".to_owned(), "file:1:7: unknown kind of hash"),
         (":x".to_owned(), "file:1:1: no user name"),
         (format!("alice:{ALICE}\nalice:{ALICE}"), "file:2:1: the user alice a second time"),
         ("a:$6$x".to_owned(), "file:1:3: a cut hash"),
@@ -118,7 +118,7 @@ fn all_that_is_wrong_is_said_without_what_it_was() {
         ),
         (format!("a:{}", ARGON.replace("t=2", "t=65")), "file:1:3: too much passes"),
         (format!("a:{}", ARGON.replace("p=1", "p=64")), "file:1:3: too much lanes"),
-        (format!("a:{}", ARGON.replace("m=256", "m=1")), "file:1:3: argon2id does not go with"),
+        (format!("a:{}", ARGON.replace("m=256", "m=1")), "file:1:3: argon2id does not accept"),
         (format!("a:{}", ARGON.replace("v=19", "v=16")), "file:1:3: a cut hash"),
         ("a:SCRAM-SHA-256$0:AAAA$A:A".to_owned(), "file:1:3: rounds of a verifier"),
         ("a:SCRAM-SHA-256$1:AAAA$A:A".to_owned(), "file:1:3: a verifier that"),
@@ -142,7 +142,7 @@ fn versions_of_a_file_are_compared_by_user() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_reader_fall(
+    fn no_bytes_make_the_parser_panic(
         pieces in prop::collection::vec(
             prop_oneof![
                 Just(b"alice:".to_vec()), Just(b"\n".to_vec()), Just(b"$7$101$".to_vec()), Just(b"$6$".to_vec()),

@@ -80,7 +80,7 @@ fn a_reload_changes_listeners_and_lets_connections_be() {
     });
     let keep = || Plan { kept: vec![(0, 0)], ..Plan::default() };
     let told = running.order(move |server| server.reload_listeners(&keep(), &[broken()], &[]).unwrap_err());
-    assert!(told.len() == 1 && told[0].to_string().contains("server.absent: it can not be read"), "{told:?}");
+    assert!(told.len() == 1 && told[0].to_string().contains("server.absent: it cannot be read"), "{told:?}");
     greet(&mut tls(old.client(None), running.connect()), "as it was");
     let (changed, added) = (make(&second, |_| ()), make(&second, |listener| listener.tls = None));
     let port = running.order(move |server| {

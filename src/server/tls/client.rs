@@ -87,7 +87,7 @@ mod tests {
         assert!(told(&trust(None, None)).starts_with("test.conf:1: TLS to another server needs cafile"));
         let directory = Directory::new();
         assert!(told(&trust(None, Some(directory.path("")))).contains("there is no certificate in it"));
-        assert!(told(&trust(Some(directory.path("none")), None)).contains("it can not be read (cafile)"));
+        assert!(told(&trust(Some(directory.path("none")), None)).contains("it cannot be read (cafile)"));
         let authority = directory.write("authority.crt", &Authority::new().pem());
         assert!(load_client(&trust(Some(authority), None)).is_ok());
         assert!(load_client(&trust(None, Some(directory.path("")))).is_ok());

@@ -334,9 +334,9 @@ mod tests {
         let told = config_errors(&listener);
         assert_eq!(told.len(), 5, "{told:#?}");
         for (line, expected) in told.iter().zip([
-            "none.crt: it can not be read (certfile): No such file",
+            "none.crt: it cannot be read (certfile): No such file",
             "empty.key: there is no private key in it, PEM was expected (keyfile)",
-            ".absent: it can not be read (cafile): No such file",
+            ".absent: it cannot be read (cafile): No such file",
             ": there is no certificate in it (capath)",
             "broken.crl: it is malformed as PEM",
         ]) {

@@ -1,4 +1,4 @@
-//! Real files, a real thread, and questions as the core asks them.
+//! Real files, a real thread, and the questions that the core asks.
 
 #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
 
@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::protocol::topic::{TopicFilter, TopicName};
 
-/// A directory of its own, gone at the end.
+/// A directory of its own, removed at the end.
 struct Place(PathBuf);
 
 impl Place {
@@ -130,7 +130,7 @@ fn rules_decide_and_say_which_did() {
 }
 
 #[test]
-fn a_listener_that_is_not_there_any_more_allows_what_all_present_ones_do() {
+fn a_listener_that_no_longer_exists_allows_what_all_others_do() {
     let place = Place::new("common");
     let first = place.file("first", "topic read a/#\ntopic write maxqos 1 w\n");
     let second = place.file("second", "topic read a/b/#\ntopic deny a/b/x\ntopic write w\n");
@@ -166,7 +166,7 @@ fn a_listener_that_is_not_there_any_more_allows_what_all_present_ones_do() {
 }
 
 #[test]
-fn all_that_is_wrong_in_all_files_is_said() {
+fn every_fault_in_every_file_is_reported() {
     let place = Place::new("wrong");
     let passwords = place.file("passwords", "x:plain\n");
     let rules = place.file("acl", "topic a#\nnonsense\n");
@@ -188,11 +188,11 @@ fn all_that_is_wrong_in_all_files_is_said() {
 }
 
 #[test]
-fn rules_for_users_whom_nobody_verifies_are_pointed_out() {
+fn rules_for_users_without_a_password_file_are_pointed_out() {
     let place = Place::new("claimed");
     for (text, expected) in [
-        ("user u\ntopic #\n", Some("whoever claims a name")),
-        ("pattern read in/%u/#\n", Some("whoever claims a name")),
+        ("user u\ntopic #\n", Some("any user name it gives")),
+        ("pattern read in/%u/#\n", Some("any user name it gives")),
         ("", Some("no rules")),
         ("topic #\npattern in/%c\n", None),
     ] {

@@ -1,4 +1,4 @@
-//! Passwords, a real thread that verifies them, and guesses.
+//! Passwords, the real thread that verifies them, and guesses.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn passwords_are_verified_by_the_thread() {
     assert_eq!(none, refused(ReasonCode::BadUserNameOrPassword));
 }
 
-/// Asks, and waits for the answer.
+/// Asks whether a client may connect, and waits for the answer.
 fn try_from(
     (authority, woken): &mut (Authority, Receiver<()>),
     peer: Option<[u8; 4]>,
@@ -81,7 +81,7 @@ const LIMITED: Verdict = Verdict::Refused(ReasonCode::ConnectionRateExceeded);
 const BUSY: Verdict = Verdict::Refused(ReasonCode::ServerBusy);
 
 #[test]
-fn who_guesses_too_often_is_not_verified_any_more() {
+fn a_client_that_guesses_too_often_is_no_longer_verified() {
     let place = Place::new("guess");
     let text = line("ann", "pencil", CHEAP) + &line("bob", "eraser", CHEAP);
     let mut door = authority(&security(Some(&place.file("passwords", &text)), None));
@@ -91,14 +91,14 @@ fn who_guesses_too_often_is_not_verified_any_more() {
             assert_eq!(attempt(here, "ann", &format!("wrong {number}")), WRONG);
         }
         let expected = if here.is_some() { LIMITED } else { Verdict::Granted };
-        assert_eq!(attempt(here, "ann", "pencil"), expected, "whoever is on this machine may go on");
+        assert_eq!(attempt(here, "ann", "pencil"), expected, "a client on this machine may go on");
         assert_eq!(attempt(here, "bob", "eraser"), Verdict::Granted);
     }
     assert_eq!(attempt(Some([192, 0, 2, 2]), "ann", "pencil"), Verdict::Granted);
 }
 
 #[test]
-fn who_has_waited_for_a_minute_of_the_broker_is_verified_again() {
+fn a_client_that_has_waited_for_a_minute_of_the_broker_is_verified_again() {
     let place = Place::new("minute");
     let mut door = authority(&security(Some(&place.file("passwords", &line("ann", "pencil", CHEAP))), None));
     let here = [192, 0, 2, 1];
@@ -115,7 +115,7 @@ fn who_has_waited_for_a_minute_of_the_broker_is_verified_again() {
 }
 
 #[test]
-fn a_stale_device_keeps_nobody_out() {
+fn a_stale_device_locks_no_other_client_out() {
     let place = Place::new("stale");
     let kept = place.file("passwords", &line("ann", "pencil", CHEAP));
     let mut door = authority(&security(Some(&kept), None));
@@ -124,7 +124,7 @@ fn a_stale_device_keeps_nobody_out() {
         assert_eq!(try_from(&mut door, home, "stale", ("ann", "crayon")), WRONG);
     }
     assert_eq!(try_from(&mut door, home, "other", ("ann", "pencil")), Verdict::Granted);
-    // Once its password is right after all, that is seen.
+    // Once its password is right after all, it is accepted at once.
     place.file("passwords", &line("ann", "crayon", CHEAP));
     let mut door = (guarded_by(&door.0.attempts.clone(), &security(Some(&kept), None)).0, door.1);
     assert_eq!(try_from(&mut door, home, "stale", ("ann", "crayon")), Verdict::Granted);
@@ -132,7 +132,7 @@ fn a_stale_device_keeps_nobody_out() {
 }
 
 #[test]
-fn who_is_known_passes_next_to_a_guesser_also_after_a_reload() {
+fn a_known_device_passes_next_to_a_guesser_also_after_a_reload() {
     let place = Place::new("fleet");
     let text = line("ann", "pencil", CHEAP) + &line("bob", "eraser", Kind::Scram { rounds: 2 });
     let kept = place.file("passwords", &text);
@@ -145,7 +145,7 @@ fn who_is_known_passes_next_to_a_guesser_also_after_a_reload() {
         let (device, password) = (format!("x{number}"), format!("wrong {number}"));
         let verdict = try_from(&mut door, Some(home), &device, ("ann", &password));
         assert_eq!(verdict, if number < 10 { WRONG } else { LIMITED });
-        // The right password passes until the address has guessed too often, too.
+        // The right password passes until the address has reached its limit, too.
         let expected = if number < 99 { Verdict::Granted } else { LIMITED };
         if number % 11 == 0 {
             assert_eq!(try_from(&mut door, Some(home), "lamp", ("ann", "pencil")), Verdict::Granted);
@@ -176,7 +176,7 @@ fn an_operator_may_want_another_number_of_attempts_or_none() {
 }
 
 #[test]
-fn many_guesses_at_once_are_no_more_than_in_turn() {
+fn many_guesses_at_once_gain_no_more_than_one_after_the_other() {
     let place = Place::new("burst");
     let text = line("ann", "pencil", CHEAP);
     let (mut authority, woken) = authority(&security(Some(&place.file("passwords", &text)), None));
@@ -260,10 +260,10 @@ fn passwords_of_clients_that_have_left_are_not_hashed() {
     assert!(memory::held() - before < 10_000, "they take no memory either");
     assert_eq!(decisions(&mut authority, &woken, 1), [Verdict::Granted]);
     assert_eq!(woken.try_iter().count(), 0);
-    assert_eq!(authority.next_decision(Time::ZERO), None, "who has left is told nothing");
+    assert_eq!(authority.next_decision(Time::ZERO), None, "a client that has left is told nothing");
 }
 
-/// What is being hashed while the rules change was asked by the former ones.
+/// A password that is being hashed during a reload was asked about under the former files.
 #[test]
 fn an_answer_by_the_former_file_is_not_given_after_a_reload() {
     let place = Place::new("former");
@@ -279,7 +279,7 @@ fn an_answer_by_the_former_file_is_not_given_after_a_reload() {
 }
 
 #[test]
-fn whoever_has_no_room_is_told_that_the_server_is_busy() {
+fn a_client_without_room_in_the_queue_is_told_that_the_server_is_busy() {
     let place = Place::new("busy");
     let kept = place.file("passwords", &line("ann", "pencil", SLOW));
     let unlimited = Security { password_attempts: 0, ..(*security(Some(&kept), None)).clone() };
@@ -304,7 +304,7 @@ fn whoever_has_no_room_is_told_that_the_server_is_busy() {
     assert!(made_way.take(1).all(|(_, verdict)| verdict == BUSY));
 }
 
-/// What comes of one exchange.
+/// Runs one exchange and returns its outcome.
 fn by_scram(authority: &mut Authority, peer: Peer, user: &str, password: &str) -> Progress {
     let client = Client { peer: Some(peer), ..client(Some(connection()), None) };
     let mut exchange = authority.begin(&client, "SCRAM-SHA-256").unwrap();
@@ -328,7 +328,7 @@ fn guesses_by_scram_count_as_well() {
         let progress = by_scram(&mut authority, peer, "ann", "wrong");
         assert!(matches!(progress, Progress::Failed(ReasonCode::NotAuthorized, _)), "{progress:?}");
     }
-    // By the name of its device, which was accepted before, ann is accepted, and no other user is.
+    // From ann's device, which was accepted before, ann is accepted, and no other user is.
     assert!(matches!(by_scram(&mut authority, peer, "ann", "pencil"), Progress::Passed { .. }));
     let limited = |progress| matches!(progress, Progress::Failed(ReasonCode::ConnectionRateExceeded, _));
     assert!(limited(by_scram(&mut authority, peer, "ann", "eraser")));
@@ -344,7 +344,7 @@ fn guesses_by_scram_count_as_well() {
 }
 
 #[test]
-fn a_reload_does_not_show_who_exists() {
+fn a_reload_does_not_reveal_which_users_exist() {
     let place = Place::new("decoys");
     let text =
         line("ann", "pencil", Kind::Scram { rounds: 2 }) + &line("bob", "ink", Kind::Scram { rounds: 3 });
@@ -370,7 +370,7 @@ fn a_reload_does_not_show_who_exists() {
 }
 
 #[test]
-fn who_is_gone_or_has_another_password_may_not_stay() {
+fn a_user_that_is_gone_or_has_another_password_may_not_stay() {
     let place = Place::new("stay");
     let old = line("ann", "pencil", CHEAP) + &line("bob", "eraser", CHEAP) + &line("cay", "ink", CHEAP);
     let new = line("ann", "pencil", CHEAP) + &line("bob", "rubber", CHEAP);
@@ -424,7 +424,7 @@ fn scram_needs_a_user_with_a_verifier() {
 }
 
 #[test]
-fn passwords_that_everybody_can_read_are_pointed_out() {
+fn passwords_that_every_user_of_the_machine_can_read_are_pointed_out() {
     let place = Place::new("mode");
     let passwords = place.file("passwords", &line("ann", "pencil", CHEAP));
     let security = here(&security(Some(&passwords), None));
