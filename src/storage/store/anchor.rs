@@ -1,4 +1,4 @@
-//! The row that says what the clocks showed at a moment of the timeline.
+//! The row that records what the clocks showed at some moment of the timeline.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -9,7 +9,7 @@ use super::tables::TIMELINE;
 use crate::base::time::{Duration, Time};
 use crate::storage::timeline::{Anchor, Boot};
 
-/// The only row.
+/// Primary key of the only row.
 const ID: i64 = 1;
 
 /// Replaces the stored anchor.
@@ -25,7 +25,7 @@ pub(super) fn write(anchor: Anchor, connection: &Connection) -> rusqlite::Result
     TIMELINE.put(connection, row)
 }
 
-/// The anchor that is stored.
+/// Reads the stored anchor.
 pub(super) fn read(connection: &Connection) -> Outcome<Anchor> {
     let text = TIMELINE.select("", "WHERE id = ?");
     let row = connection.query_row(&text, [ID], |row| Ok(TIMELINE.read(row, || parse(row)))).optional()?;

@@ -1,9 +1,9 @@
-//! A file beside the store that reserves room on the disk. When the disk is full it is given up, so that what was
-//! accepted and what frees room can be written. When there is room again, it is made again.
+//! A file next to the store that reserves disk space. When the disk is full it is removed, so that there is room to
+//! write accepted messages and the records that free space. Once there is enough room again, it is created anew.
 //!
-//! It is large enough for the largest batch and the journal: the batch goes into the journal, and the journal into the
-//! file, which grows by it. It stays when the broker ends, so that the next start has its room however full the disk
-//! is.
+//! It is large enough for the largest batch and for the journal: the batch is written to the journal, and the file
+//! grows when the journal is brought into it. It stays when the broker ends, so that the next start has this room
+//! however full the disk is.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -16,33 +16,33 @@ use nix::libc::off_t;
 
 use super::file::{MODE, beside};
 
-/// Bytes that it takes on a disk that is large enough.
+/// Size of the ballast in bytes, on a disk that is large enough.
 pub const BALLAST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Bytes that have to be free beside it for new messages to be accepted: what may have been accepted since the last
-/// look.
+/// Bytes that must be free besides the ballast for new messages to be accepted. Covers what may have been accepted
+/// since the last check.
 pub const ROOM_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Each of them takes at most this part of a small disk: an eighth.
+/// On a small disk each of the two is limited to this fraction of it: an eighth.
 const SHARE: u64 = 8;
 
-/// Bytes that are written at a time where the file system can not hold room for a file.
+/// Bytes to write at a time where the file system cannot preallocate a file.
 const SLICE_BYTES: u64 = 256 * 1024;
 
-/// The size of a block in what the system tells of a file.
+/// Size of a block in the metadata of a file.
 const BLOCK_BYTES: u64 = 512;
 
-/// The room on a disk, in bytes.
+/// The size and the free space of a disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// What is free for this user.
+    /// Free space that this user may use.
     pub available: u64,
-    /// The size of the disk.
+    /// Size of the disk.
     pub all: u64,
 }
 
 impl Space {
-    /// The room on the disk of a path; `None` where that cannot be told.
+    /// Returns the space of the disk that holds a path, or `None` if the system does not tell.
     #[allow(clippy::useless_conversion, reason = "the numbers are narrower on machines of 32 bits")]
     pub fn of(path: &Path) -> Option<Self> {
         let system = nix::sys::statvfs::statvfs(path).ok()?;
@@ -53,12 +53,12 @@ impl Space {
         })
     }
 
-    /// The size of a ballast on this disk.
+    /// Returns the size of a ballast on this disk.
     pub const fn ballast(self) -> u64 {
         at_most(BALLAST_BYTES, self.all / SHARE)
     }
 
-    /// What has to be free beside it for new messages to be accepted.
+    /// Returns how much must be free besides the ballast for new messages to be accepted.
     pub const fn reserve(self) -> u64 {
         at_most(ROOM_BYTES, self.all / SHARE)
     }
@@ -71,29 +71,29 @@ const fn at_most(bytes: u64, most: u64) -> u64 {
 /// The state of the ballast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BallastState {
-    /// It is there.
+    /// It is complete.
     Whole,
-    /// Some of it is there, and there is room for the rest.
+    /// It is written in part, and there is room for the rest.
     Growing,
-    /// It is not there, for want of room.
+    /// It does not exist, because the disk has no room for it.
     Missing,
 }
 
-/// The file.
+/// The file of the ballast.
 #[derive(Debug)]
 pub(super) struct Ballast {
     path: PathBuf,
-    /// While it is written in slices: how far that has come.
+    /// The file and its length so far, while it is being written slice by slice.
     growing: Option<(File, u64)>,
 }
 
 impl Ballast {
-    /// The one of the store in this file, whose path has no link in it.
+    /// The ballast of the store at this path, which must not contain symbolic links.
     pub(super) fn beside(store: &Path) -> Self {
         Self { path: beside(store, ".ballast"), growing: None }
     }
 
-    /// Gives its room back to the disk. Tells whether it had any.
+    /// Returns its space to the disk. Returns whether it had any.
     pub(super) fn give_up(&mut self) -> bool {
         self.growing = None;
         match fs::remove_file(&self.path) {
@@ -114,12 +114,12 @@ impl Ballast {
         Space::of(self.path.parent()?)
     }
 
-    /// Makes it, or some of it, if it is not there and the disk has room for it and more than new messages need, so
-    /// that it is not given up again at once.
+    /// Creates the ballast, or a further part of it, if it does not exist and the disk has room for it. The disk must
+    /// have more room than new messages need, so that the ballast is not given up again at once.
     ///
     /// # Errors
     ///
-    /// It cannot be made, for another reason than want of room.
+    /// If the file cannot be created for a reason other than lack of room.
     pub(super) fn restore(&mut self) -> io::Result<BallastState> {
         let size = self.space().map_or(BALLAST_BYTES, Space::ballast);
         if self.growing.is_none() && self.is_whole(size) {
@@ -138,7 +138,7 @@ impl Ballast {
         }
     }
 
-    /// Whether the file is as it should be, and under no other name.
+    /// Whether the file is complete and has no second hard link.
     fn is_whole(&self, size: u64) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|file| {
             file.is_file()
@@ -151,7 +151,7 @@ impl Ballast {
     #[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
     fn begin(&mut self, size: u64) -> io::Result<BallastState> {
         let needed = |space: Space| size + space.reserve() + space.reserve() / 2;
-        // A part of it, a link, or something else with that name. A link is removed itself, never its target.
+        // An incomplete ballast, a link, or something else of that name. Removing a link leaves its target alone.
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -180,7 +180,7 @@ impl Ballast {
             .collect();
         file.write_all(&noise)?;
         if length + slice >= size {
-            // Some file systems say only here that there is no room.
+            // Some file systems report only here that they have no room.
             file.sync_all()?;
             return Ok(BallastState::Whole);
         }

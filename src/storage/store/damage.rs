@@ -1,4 +1,4 @@
-//! Rows that are damaged. Each is counted, and reported once with what can still be read of it.
+//! Damaged rows. Each one is counted, and reported once with what can still be read of it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,37 +14,36 @@ use super::{Severed, StoreError};
 use crate::base::escape::Escaped;
 use crate::core::journal::{MessageNumber, SessionNumber};
 
-/// Rows that are reported one by one; further ones are only counted.
+/// Reports to log one by one. Further ones are only counted.
 const LINES_MAXIMUM: u64 = 1000;
 
-/// Pages of the largest file whose structure is checked at the start: 64 MiB, which takes a moment.
+/// Largest file whose structure is checked at the start, in pages: 64 MiB, which takes a moment.
 const CHECKED_PAGES_MAXIMUM: i64 = 16_384;
 
-/// Clients of a lost message that are named.
+/// Clients of a lost message that are named in its report.
 const NAMES_MAXIMUM: usize = 3;
 
-/// Messages that are remembered as reported, in case another client wants them.
+/// Messages remembered as reported, in case another client asks for them.
 const REMEMBERED_MAXIMUM: usize = 1024;
 
-/// Damaged rows that are removed at one start; what is beyond is found again at the next one.
+/// Damaged rows removed at one start. Further ones are found again at the next start.
 const REMOVALS_MAXIMUM: usize = 65_536;
 
-/// What was found to be damaged since the store was opened.
+/// The damage found since the store was opened.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
-    /// Rows, and indexes that did not agree with their tables.
+    /// Damaged rows, and indexes that disagree with their tables.
     pub(super) count: u64,
-    /// Messages that were reported.
+    /// Messages already reported.
     messages: BTreeSet<MessageNumber>,
-    /// Rows that are still to be removed, and what each is found by: its key and its sum, which is null where it is not
-    /// known.
+    /// Rows still to be removed, each with its key and its checksum, which is null if unknown.
     pub(super) removals: Vec<(&'static Table, Vec<Value>)>,
-    /// Rows may be missing, so that what seems to be needless may be needed.
+    /// Whether rows may be missing, so that rows that seem to be unused may still be needed.
     pub(super) lacks_rows: bool,
 }
 
 impl Damage {
-    /// Checks the structure of the file. A page can look as it should and have lost rows, which no sum can show.
+    /// Checks the structure of the file. A page can be valid in itself and lack rows, which no checksum reveals.
     pub(super) fn check_structure(&mut self, connection: &Connection) -> Outcome<()> {
         if connection.query_row("PRAGMA page_count", (), |row| row.get::<_, i64>(0))? > CHECKED_PAGES_MAXIMUM
         {
@@ -55,7 +54,7 @@ impl Damage {
             Ok(found) if found == "ok" => Ok(()),
             Ok(why) | Err(StoreError::Damaged(why)) => {
                 self.lacks_rows = true;
-                let what = "more may be missing than is told. Put a copy from a backup in its place";
+                let what = "more may be missing than is reported. Put a copy from a backup in its place";
                 self.tell(|| what.to_owned(), &why);
                 Ok(())
             }
@@ -63,7 +62,7 @@ impl Damage {
         }
     }
 
-    /// Something of the store is lost, and for this reason. What it is costs a look for those alone that are told.
+    /// Counts one damage and reports it with its reason. `what` is only called for damage that is still logged.
     pub(super) fn tell(&mut self, what: impl FnOnce() -> String, why: &str) {
         self.count += 1;
         match self.count {
@@ -75,7 +74,8 @@ impl Damage {
         }
     }
 
-    /// A row is lost, if that is what the error says. It is found by these columns when it is removed.
+    /// Reports a row as lost and has it removed later. `keys` are the columns by which it is found then. Any error
+    /// other than damage is returned.
     pub(super) fn lose_row(
         &mut self,
         error: StoreError,
@@ -90,14 +90,14 @@ impl Damage {
         Ok(())
     }
 
-    /// A row is to be removed that is found by this.
+    /// Has the row with this key removed later.
     pub(super) fn remove_later(&mut self, table: &'static Table, key: Vec<Value>) {
         if self.removals.len() < REMOVALS_MAXIMUM {
             self.removals.push((table, key));
         }
     }
 
-    /// A message is lost for all clients.
+    /// Reports a message as lost for all clients.
     pub(super) fn lose_message(&mut self, connection: &Connection, number: MessageNumber, why: &str) {
         if self.messages.contains(&number) {
             return;
@@ -112,13 +112,13 @@ impl Damage {
         self.tell(|| describe(connection, key(number.0), [found("topic"), found("recipients")]), why);
     }
 
-    /// Whether a message was reported.
+    /// Whether a message has been reported as lost.
     pub(super) fn has_lost(&self, number: MessageNumber) -> bool {
         self.messages.contains(&number)
     }
 }
 
-/// A lost message: its number, its topic and its clients, as far as these can be read.
+/// Describes a lost message by its number, its topic and its clients, as far as these can be read.
 pub(super) fn describe(connection: &Connection, number: i64, content: [Option<Vec<u8>>; 2]) -> String {
     let [topic, recipients] = content;
     let topic = topic.map_or_else(|| "an unknown topic".to_owned(), |topic| quoted(&topic));
@@ -134,22 +134,22 @@ pub(super) fn describe(connection: &Connection, number: i64, content: [Option<Ve
     format!("message {number} to {topic} for {names} is lost")
 }
 
-/// Reports what is lost after a damaged place in the journal.
+/// Reports the commits that are lost after a damaged place in the journal.
 pub(super) fn tell_severed(Severed { commits, frames }: Severed, journal: &Path) {
     warn!(
-        "Warning: {} is damaged: commits that were written to disk after that place are lost (commits: at least {commits}, \
-         pages: {frames}). What they held may have been acknowledged. Put a copy from a backup in the place of the store \
-         if that matters more than what came since.",
+        "Warning: {} is damaged: commits that were written to disk after that place are lost (commits: at least \
+         {commits}, pages: {frames}). Their content may have been acknowledged. Put a copy from a backup in the place \
+         of the store if that matters more than everything since the backup.",
         Escaped(&journal.display().to_string())
     );
 }
 
-/// What a column holds, if it is text or a blob.
+/// Returns the bytes of a column that holds text or a blob.
 pub(super) fn bytes(row: &Row<'_>, column: usize) -> Option<Vec<u8>> {
     row.get_ref(column).ok()?.as_bytes_or_null().ok()?.map(<[u8]>::to_vec)
 }
 
-/// The same, quoted for the log.
+/// Returns the text of a column, quoted for the log.
 pub(super) fn text(row: &Row<'_>, column: usize) -> String {
     bytes(row, column).map_or_else(|| "something unknown".to_owned(), |bytes| quoted(&bytes))
 }
@@ -158,7 +158,7 @@ fn quoted(bytes: &[u8]) -> String {
     format!("'{}'", Escaped(&String::from_utf8_lossy(bytes)))
 }
 
-/// The client whose session a column names.
+/// Returns the name of the client whose session a column refers to, quoted for the log.
 pub(super) fn client_of(connection: &Connection, row: &Row<'_>, column: usize) -> String {
     let session = super::rows::session_number(row, column).ok();
     let name = session.and_then(|session| client(connection, session));

@@ -1,4 +1,4 @@
-//! What can go wrong with the file, in words for the operator where there is something for him to do.
+//! The errors of the store, with advice for the operator where there is any.
 
 use std::fmt;
 use std::io;
@@ -10,35 +10,35 @@ use crate::base::escape::Escaped;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Why a store can not be opened.
+/// Why a store cannot be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The directory can not be used.
+    /// The directory cannot be used.
     Directory {
         /// The directory.
         path: PathBuf,
         /// What is wrong with it, and what to do.
         why: String,
     },
-    /// The file can not be made, opened or moved.
+    /// The file cannot be created, opened or renamed.
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error from the system.
         why: io::Error,
     },
     /// Another process uses it.
     Locked(PathBuf),
-    /// It is not a broker's store, and what it is.
+    /// It is not a broker's store. The text says what it is.
     Foreign(PathBuf, &'static str),
-    /// A later version of the broker has written it.
+    /// It was written by a later version of the broker.
     Newer {
         /// The file.
         path: PathBuf,
-        /// The version of its layout, and the last one that is known here.
+        /// The version of its layout, and the latest version that this broker knows.
         versions: (i64, i64),
     },
-    /// There is no room to migrate it to the present layout. It is as it was.
+    /// There is no room to migrate it to the current layout. It is unchanged.
     NoRoom {
         /// The file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum OpenError {
     Failed {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// The error in words.
         why: String,
     },
 }
@@ -76,7 +76,7 @@ impl fmt::Display for OpenError {
             ),
             Self::Foreign(path, what) => write!(
                 formatter,
-                "{}: this is {what}; it is left as it is. Choose another persistence_file or persistence_location",
+                "{}: this is {what}; it is left unchanged. Choose another persistence_file or persistence_location",
                 Shown(path)
             ),
             Self::Newer { path, versions: (version, known) } => write!(
@@ -87,7 +87,7 @@ impl fmt::Display for OpenError {
             ),
             Self::NoRoom { path, enough } => write!(
                 formatter,
-                "{}: there is no room to bring it to the layout of this version, so it is left as it was and the version \
+                "{}: there is no room to bring it to the layout of this version. It is left unchanged, so the version \
                  before can still use it. Free {} MiB on its disk and start again",
                 Shown(path),
                 enough.div_ceil(MIB)
@@ -99,8 +99,8 @@ impl fmt::Display for OpenError {
             ),
             Self::Damaged { path, why } => write!(
                 formatter,
-                "{}: it is damaged ({}) and is left as it is. Put a copy from a backup in its place, move it away to \
-                 begin without what it holds, or have that done by 'persistence_damaged set_aside'",
+                "{}: it is damaged ({}) and is left unchanged. Put a copy from a backup in its place, move it \
+                 away to begin without what it holds, or have that done by 'persistence_damaged set_aside'",
                 Shown(path),
                 Escaped(why)
             ),
@@ -120,33 +120,33 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// What a step with the file comes to.
+/// The result of an operation on the file.
 pub(super) type Outcome<T> = Result<T, StoreError>;
 
 /// Why something could not be written or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// There is no room. The same may be tried again when there is.
+    /// The disk is full. The same operation may succeed once there is room.
     Full,
-    /// The system has refused to write, which may be for want of room that only its user has not.
+    /// The system has refused to write. The reason may be a disk quota.
     Unwritten(String),
-    /// What is in the file makes no sense.
+    /// The content of the file is invalid.
     Damaged(String),
-    /// This file is not there any more, or another one has its name: what is written is lost.
+    /// The file was removed or replaced by another one, so what is written is lost.
     Lost(PathBuf),
     /// Anything else.
     Other(String),
 }
 
 impl OpenError {
-    /// Whether nothing is missing but room on the disk.
+    /// Whether the only obstacle is lack of disk space.
     pub const fn is_want_of_room(&self) -> bool {
         matches!(self, Self::Full(_) | Self::NoRoom { .. })
     }
 }
 
 impl StoreError {
-    /// The same as a reason why the store can not be opened.
+    /// Converts the error into the reason why the store cannot be opened.
     pub(super) fn about(self, path: &Path) -> OpenError {
         let path = path.to_owned();
         match self {
@@ -162,9 +162,9 @@ impl StoreError {
         }
     }
 
-    /// Something in a row can not have been written by this room.
+    /// The error for a value in a row that this module cannot have written.
     pub(super) fn nonsense(what: &str) -> Self {
-        Self::Damaged(format!("nonsense where {what} should be"))
+        Self::Damaged(format!("invalid value where {what} should be"))
     }
 }
 
@@ -196,10 +196,10 @@ impl From<rusqlite::Error> for StoreError {
         let is = |code| error.sqlite_error().is_some_and(|error| error.extended_code == code);
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
-            // All statements fit the layout, and all rows that are written fit the tables.
+            // All statements fit the layout, and all rows written fit the tables, so the file is at fault.
             _ if is(ffi::SQLITE_ERROR) => Self::Damaged(error.to_string()),
             _ if is(ffi::SQLITE_IOERR_WRITE) => Self::Unwritten(error.to_string()),
-            // A page is cut short, or is not there.
+            // A page is incomplete or missing.
             _ if is(ffi::SQLITE_IOERR_SHORT_READ) => Self::Damaged("the file is too short".to_owned()),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => {
                 Self::Damaged(error.to_string())

@@ -1,4 +1,5 @@
-//! The file and its directory, before the engine sees them and after it has given up on them.
+//! The file and its directory, as seen by the system: the checks before SQLite opens the file, and what is done about
+//! it after SQLite has failed.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
@@ -10,23 +11,23 @@ use nix::unistd::{AccessFlags, access};
 
 use super::OpenError;
 
-/// Messages are nobody's business but the broker's.
+/// The mode of new files: only the broker may read messages.
 pub(super) const MODE: u32 = 0o600;
 
-/// What everybody may do with a file that is not the owner or of the group.
+/// The permissions of users other than the owner and the group.
 const WORLD: u32 = 0o007;
 
-/// What a database of mosquitto begins with.
+/// The first bytes of a database of mosquitto.
 const MOSQUITTO: &[u8] = b"\x00\xB5\x00mosquitto db";
 
-/// More bytes than may be left where no page of the journal could be written.
+/// Bytes to write as a test. More than may be left where no page of the journal fits.
 const PROBE_LENGTH: usize = 8192;
 
-/// What the engine puts beside the file.
+/// The endings of the files that SQLite creates next to the database.
 const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
 
-/// Sees to it that there is a file that the engine can open. An existing one is not opened, because to close it again
-/// would take away the locks that this process may have on it.
+/// Makes sure that there is a file that SQLite can open. An existing file is not opened here, because closing it
+/// would release the locks that this process may hold on it.
 #[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
 pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     let directory = check_directory(path)?;
@@ -47,19 +48,19 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     access(path, AccessFlags::R_OK | AccessFlags::W_OK).map_err(|why| in_words(why.into()))
 }
 
-/// The path of a file with no link in it.
+/// Resolves all symbolic links in the path of a file.
 pub(super) fn real(path: &Path) -> Result<PathBuf, OpenError> {
     path.canonicalize().map_err(|why| OpenError::File { path: path.to_owned(), why })
 }
 
-/// Makes the names in a directory durable: a file is of no use after a power cut if nobody finds it.
+/// Makes the file names in a directory durable. After a power cut a file is of no use if its name is lost.
 #[expect(clippy::disallowed_methods, reason = "this floor may open files")]
 fn keep_names(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }
 
-/// The directory of a file. The engine puts files of its own beside the one that is named, so the directory itself must
-/// be open to it.
+/// Returns the directory of a file after checking it. SQLite creates files of its own in it, so the broker must be
+/// able to write to the directory itself.
 fn check_directory(path: &Path) -> Result<&Path, OpenError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -76,24 +77,24 @@ fn check_directory(path: &Path) -> Result<&Path, OpenError> {
     }
     let rights = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
     access(directory, rights).map_err(|why| {
-        in_words(format!("the broker's user can not write into it ({}); give it to that user", why.desc()))
+        in_words(format!("the broker's user cannot write into it ({}); give it to that user", why.desc()))
     })?;
     Ok(directory)
 }
 
-/// Whether the system would write beside a file, but for what its user may take of the disk. The engine knows a disk
-/// that is full, and takes this for one that has failed.
+/// Whether a disk quota is the reason that the system does not write. SQLite recognises a full disk, but takes an
+/// exhausted quota for a failure of the disk.
 #[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
 pub(super) fn lacks_quota(path: &Path) -> bool {
     let probe = beside(path, ".probe");
     let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&probe);
     let outcome = file.and_then(|file| file.write_all_at(&[0; PROBE_LENGTH], 0));
-    // It may not be there.
+    // It may not exist.
     let _ = fs::remove_file(&probe);
     outcome.is_err_and(|error| matches!(error.kind(), ErrorKind::QuotaExceeded | ErrorKind::StorageFull))
 }
 
-/// What a file is that the engine takes for none of its own; `None` if that can not be seen.
+/// Describes a file that SQLite does not recognise as a database. `None` if its kind is unknown.
 #[expect(clippy::disallowed_methods, reason = "this floor may open files")]
 pub(super) fn foreign(path: &Path) -> Option<&'static str> {
     let mut beginning = [0; MOSQUITTO.len()];
@@ -102,26 +103,27 @@ pub(super) fn foreign(path: &Path) -> Option<&'static str> {
         .then_some("a database of mosquitto, which `brooklet import` can bring into a new file")
 }
 
-/// The paths of the file that the engine has open and of its journal, and which files these are.
+/// The paths of the open database and of its journal, and the identity of both files.
 #[derive(Debug)]
 pub(super) struct Place {
     file: (PathBuf, Identity),
-    /// `None` if there was none at the first look.
+    /// `None` if there was no journal at the first look.
     journal: Option<(PathBuf, Identity)>,
 }
 
-/// A file, whatever its name: the number of its device, and its own number there.
+/// Identifies a file whatever its name: the number of its device and its inode.
 type Identity = (u64, u64);
 
 impl Place {
-    /// Looks at what lies there now.
+    /// Records which files are there now.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let journal = journal(path);
         let journal = identity(&journal).ok().map(|identity| (journal, identity));
         Ok(Self { file: (path.to_owned(), identity(path)?), journal })
     }
 
-    /// The file of the two that is gone, or is another one. Where that cannot be told, the next access shows it.
+    /// Returns the path of the first of the two files that is gone or has been replaced. If that cannot be found out,
+    /// the next access to the file will show it.
     pub(super) fn lost(&self) -> Option<&Path> {
         let files = std::iter::once(&self.file).chain(&self.journal);
         let is_lost = |(path, was): &&(PathBuf, Identity)| match identity(path) {
@@ -136,12 +138,12 @@ fn identity(path: &Path) -> io::Result<Identity> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// The journal of a file.
+/// Returns the path of a database's journal.
 pub(super) fn journal(path: &Path) -> PathBuf {
     beside(path, COMPANIONS[0])
 }
 
-/// Moves a file away, and with it what the engine has put beside it. Tells where it lies then. Nobody may have it
+/// Renames a file and the files that SQLite has created for it. Returns the new path. No process may have the file
 /// open.
 pub(super) fn set_aside(path: &Path, wall: u64) -> Result<PathBuf, OpenError> {
     let names = (0u32..).map(|count| beside(path, &aside_name(wall, count)));
@@ -153,7 +155,7 @@ pub(super) fn set_aside(path: &Path, wall: u64) -> Result<PathBuf, OpenError> {
         }
         _ => Ok(()),
     };
-    // What belongs to the file goes first: left behind it would be taken for a part of the next one.
+    // The companions come first: left where they are, they would be taken for parts of the next file.
     for companion in COMPANIONS {
         rename(&beside(path, companion), &beside(&aside, companion))?;
     }
@@ -165,7 +167,7 @@ fn aside_name(wall: u64, count: u32) -> String {
     if count == 0 { format!(".damaged-{wall}") } else { format!(".damaged-{wall}-{count}") }
 }
 
-/// The path with something behind its name.
+/// Appends an ending to the name of a file.
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);

@@ -1,5 +1,5 @@
-//! Listeners by their names. In memory one is known by its place in the settings of this run, in the store by a number
-//! that its name was given once and that no other name is ever given.
+//! Listeners by their names. In memory a listener is known by its position in the settings of this run. In the store
+//! it is known by a number that is given to its name once and never to another name.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -12,13 +12,13 @@ use super::tables::LISTENER;
 use crate::core::listener::ListenerId;
 use crate::settings::ListenerName;
 
-/// Stands for a listener of which no name is known: what came in there is allowed what all listeners allow.
+/// Stands for a listener whose name is unknown. Its clients are allowed what all listeners allow.
 const UNKNOWN: i64 = -1;
 
-/// So many former names are kept without a look at who speaks of them, which takes a while.
+/// Former names to keep without checking whether rows still refer to them, as the check takes a while.
 const FORMER_MAXIMUM: usize = 256;
 
-/// The numbers that rows speak of; the text of a publisher begins with one.
+/// Selects the numbers that rows refer to. The text of a publisher begins with such a number.
 const NAMED: &str = "
     SELECT listener FROM session
     UNION SELECT CAST(publisher AS INTEGER) FROM session WHERE publisher IS NOT NULL
@@ -26,22 +26,22 @@ const NAMED: &str = "
     UNION SELECT CAST(publisher AS INTEGER) FROM retained WHERE publisher IS NOT NULL
 ";
 
-/// What stands between the listener and the rest in the text of a publisher.
+/// Separates the listener from the rest in the text of a publisher.
 const PART: char = '\0';
 
-/// All listeners that are or were, by their places in this run.
+/// All present and former listeners. The position in the list is the [`ListenerId`] of this run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listeners(Vec<Known>);
 
 #[derive(Clone, Debug)]
 struct Known {
     name: String,
-    /// None until it is persisted.
+    /// `None` until it is persisted.
     number: Option<i64>,
 }
 
 impl Listeners {
-    /// Those of the settings, in their order, and then those that only the store knows.
+    /// Reads the listeners: first those of the settings, in their order, then those that only the store knows.
     pub(super) fn read(connection: &Connection, present: &[ListenerName]) -> Outcome<Self> {
         let known = |name: &ListenerName| Known { name: name.name.clone(), number: None };
         let mut listeners = Self(present.iter().map(known).collect());
@@ -52,7 +52,7 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Reads the numbers anew, of those that it has and of others.
+    /// Reads all numbers anew, and appends the names that are not in the list yet.
     pub(super) fn number(&mut self, connection: &Connection) -> Outcome<()> {
         self.0.iter_mut().for_each(|known| known.number = None);
         let mut statement = connection.prepare(&LISTENER.select("", "ORDER BY id"))?;
@@ -67,7 +67,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Forgets former names that no row speaks of.
+    /// Removes former names that no row refers to.
     fn forget_former(&mut self, present: usize, connection: &Connection) -> Outcome<()> {
         let mut named = BTreeSet::<i64>::new();
         for number in connection.prepare(NAMED)?.query_map((), |row| row.get(0))? {
@@ -84,12 +84,14 @@ impl Listeners {
         Ok(())
     }
 
-    /// The names, by [`ListenerId`].
+    /// The names, in the order of [`ListenerId`].
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|known| &*known.name)
     }
 
-    /// Persists what has no number yet; `None` if all have one. Valid once the transaction is committed.
+    /// Persists listeners that have no number yet. Returns the new list, which is valid once the transaction is
+    /// committed, or
+    /// `None` if all have a number.
     pub(super) fn written<'a>(
         &self,
         new: impl Iterator<Item = (ListenerId, &'a str)>,
@@ -107,7 +109,7 @@ impl Listeners {
             }
         }
         for known in listeners.0.iter_mut().filter(|known| known.number.is_none()) {
-            // Its number is given here, and the sum covers it, too.
+            // This assigns the number. The row is then replaced, because its checksum covers the number, too.
             connection
                 .prepare_cached("INSERT INTO listener (name, sum) VALUES (?, 0)")?
                 .execute([&known.name])?;
@@ -118,24 +120,24 @@ impl Listeners {
         Ok(Some(listeners))
     }
 
-    /// The number of a listener.
+    /// Returns the number of a listener.
     pub(super) fn number_of(&self, id: ListenerId) -> i64 {
         self.0.get(usize::from(id.0)).and_then(|known| known.number).unwrap_or(UNKNOWN)
     }
 
-    /// The listener with a number.
+    /// Returns the listener that has a number.
     pub(super) fn find(&self, number: i64) -> ListenerId {
         let place = self.0.iter().position(|known| known.number == Some(number));
         place.and_then(|place| u16::try_from(place).ok()).map_or(ListenerId::UNKNOWN, ListenerId)
     }
 
-    /// The publisher of a message as it is persisted, with the number in place of the listener.
+    /// Converts a publisher from memory for the store, where a number takes the place of the [`ListenerId`].
     pub(super) fn publisher_written<'a>(&self, publisher: &'a str) -> Cow<'a, str> {
         let number = |text: &str| text.parse().map(|id| self.number_of(ListenerId(id)));
         replaced(publisher, |text| number(text).unwrap_or(UNKNOWN).to_string())
     }
 
-    /// Who published a message, as it is in memory.
+    /// Converts a publisher from the store for memory.
     pub(super) fn publisher_read<'a>(&self, publisher: &'a str) -> Cow<'a, str> {
         replaced(publisher, |text| {
             text.parse().map_or(ListenerId::UNKNOWN, |number| self.find(number)).0.to_string()
@@ -143,7 +145,7 @@ impl Listeners {
     }
 }
 
-/// A text that names a listener first, with another one in its place.
+/// Replaces the listener at the beginning of a publisher's text.
 fn replaced(text: &str, other: impl FnOnce(&str) -> String) -> Cow<'_, str> {
     let Some((listener, rest)) = text.split_once(PART) else { return text.into() };
     let other = other(listener);

@@ -1,4 +1,4 @@
-//! What is read when the broker starts: everything.
+//! What is read from the store when the broker starts: everything.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -23,7 +23,7 @@ use crate::core::journal::{
 use crate::core::message::Portable;
 use crate::protocol::codec::{PacketIdentifier, QoS};
 
-/// A session's copy of a message, if the message is there and the session is one of its recipients.
+/// Returns a session's copy of a message, if the message exists and the session is one of its recipients.
 fn copy(
     connection: &Connection,
     message: MessageNumber,
@@ -39,7 +39,7 @@ fn copy(
     }))
 }
 
-/// Reads everything, and removes what is not needed any more and what is damaged. Stops once `each` breaks off.
+/// Reads everything, then removes what is no longer needed and what is damaged. Stops as soon as `each` does.
 pub(super) fn load(
     connection: &mut Connection,
     translation: Translation<'_>,
@@ -75,37 +75,37 @@ pub(super) fn load(
         outcome = needless.forget(connection);
     }
     match outcome {
-        // It can be forgotten some other time.
+        // It can be removed at another time.
         Err(StoreError::Full | StoreError::Unwritten(_) | StoreError::Damaged(_)) => Ok(()),
         outcome => outcome,
     }
 }
 
-/// What is being read.
+/// The state while everything is read.
 struct Loading<'a> {
     connection: &'a Connection,
     translation: Translation<'a>,
-    /// No number may be beyond these.
+    /// The numbers given so far are below these. Any other number is damage.
     marks: Marks,
     damage: &'a mut Damage,
-    /// Called through a pointer: what reads is large, and would be there once for each that calls it.
+    /// Called through a pointer: the code that reads is large and would be compiled once for each caller.
     each: &'a mut dyn FnMut(Restored) -> ControlFlow<()>,
-    /// All that there are, in order.
+    /// All sessions, sorted.
     sessions: Vec<SessionNumber>,
     /// Sessions that have ended and have left messages to other members of Shared Subscriptions.
     former: BTreeSet<SessionNumber>,
-    /// Messages that are handed out with a delivery, and the sessions; and those that former sessions had begun, which
-    /// go to no other member.
+    /// Messages and sessions of deliveries in progress. Of existing sessions these are the copies handed out with a
+    /// delivery; of former sessions, the messages that go to no other member because their delivery has begun.
     in_delivery: BTreeSet<(MessageNumber, SessionNumber)>,
     needless: Needless,
 }
 
 impl Loading<'_> {
-    /// Hands something over.
+    /// Hands out one item.
     fn tell(&mut self, restored: Restored) -> Outcome<()> {
         match (self.each)(restored) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(StoreError::Other("it was not read to its end".to_owned())),
+            ControlFlow::Break(()) => Err(StoreError::Other("reading was stopped before its end".to_owned())),
         }
     }
 
@@ -154,9 +154,9 @@ impl Loading<'_> {
             check_order(&SUB, last < place)?;
             last = place;
             if !self.has_session(session) {
-                // Its messages would be taken for needless, and forgotten.
+                // Otherwise the messages of that session would seem to be unused and be removed.
                 return Err(StoreError::Damaged(format!(
-                    "the session is missing that a subscription to {} belongs to",
+                    "the session of a subscription to {} is missing",
                     damage::text(row, 1)
                 )));
             }
@@ -181,7 +181,7 @@ impl Loading<'_> {
                     let what = || {
                         let client = damage::client_of(connection, row, 0);
                         format!(
-                            "it is forgotten that a QoS 2 message of {client} has come, which may come twice"
+                            "the record that a QoS 2 message from {client} has arrived is lost; it may arrive twice"
                         )
                     };
                     self.damage.lose_row(error, (&IN2, row, &[0, 1]), what)?;
@@ -208,7 +208,7 @@ impl Loading<'_> {
                     let what = || {
                         let client = damage::client_of(connection, row, 0);
                         format!(
-                            "it is forgotten that a QoS 2 message is on its way to {client}, which may get it twice"
+                            "the record that a QoS 2 message was sent to {client} is lost; it may be delivered twice"
                         )
                     };
                     self.damage.lose_row(error, (&OUT2, row, &[0, 1]), what)?;
@@ -244,7 +244,7 @@ impl Loading<'_> {
         }
     }
 
-    /// The copy that goes with a delivery, unless it was settled.
+    /// Returns the copy that belongs to a delivery, unless that copy is settled.
     fn copy_in_delivery(
         &mut self,
         session: SessionNumber,
@@ -281,9 +281,9 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Reads on after a row. Returns why the engine cannot read the next one, if that is so.
+    /// Reads the messages after `after`. Returns the reason if SQLite cannot read the next row.
     fn messages_after(&mut self, after: &mut i64, done: &mut Done<'_>) -> Outcome<Option<String>> {
-        // The length of a column is known without its content, so a large payload is not read.
+        // SQLite knows the length of a column without its content, so large payloads are not read.
         let text = MSG.select(", octet_length(payload)", "WHERE id > ? ORDER BY id");
         let mut statement = self.connection.prepare_cached(&text)?;
         let mut rows = statement.query([*after])?;
@@ -313,7 +313,7 @@ impl Loading<'_> {
         Ok(None)
     }
 
-    /// A row of a message is damaged, perhaps in its number, too. Then another row may have the same number.
+    /// Reports the row of a message as lost. Its number may be damaged, too, so another row may have the same number.
     fn lose_found(&mut self, row: &Row<'_>, why: &str) -> Outcome<()> {
         let connection = self.connection;
         let what = || {
@@ -323,8 +323,8 @@ impl Loading<'_> {
         self.damage.lose_row(StoreError::Damaged(why.to_owned()), (&MSG, row, &[0]), what)
     }
 
-    /// The `id` of the row that the engine could not read, which is the next one. If even that cannot be read, the
-    /// damage is not in a single row.
+    /// Returns the `id` of the next row, the one that SQLite could not read. If even that cannot be read, more than a
+    /// single row is damaged.
     fn next_id(&self, table: &Table, after: i64, why: &str) -> Outcome<i64> {
         let text = format!("SELECT id FROM {} WHERE id > ? ORDER BY id LIMIT 1", table.name);
         let next = self.connection.query_row(&text, [after], |row| row.get(0)).optional()?;
@@ -334,7 +334,7 @@ impl Loading<'_> {
     fn message(&mut self, message: MessageNumber, done: &[Noted], row: &Row<'_>) -> Outcome<()> {
         let (mut sessions, mut in_flight, mut begun, mut group) = (Vec::new(), Vec::new(), Vec::new(), None);
         let mut lowest_qos = QoS::ExactlyOnce;
-        // What is on its way already is delivered though it has expired meanwhile [MQTT-3.3.2-5].
+        // A message whose delivery has begun is still delivered after it has expired [MQTT-3.3.2-5].
         let expires = self.translation.present.expires(row, 3)?;
         let is_ahead = self.translation.present.is_ahead(expires);
         for recipient in Recipients::new(row.get_ref(1)?.as_blob()?) {
@@ -388,7 +388,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// A message, if deliveries of it have begun.
+    /// Reads a message if deliveries of it have begun.
     fn content(&self, message: MessageNumber, begun: &[Recipient]) -> Outcome<Option<Portable>> {
         let Some(Recipient { session, .. }) = begun.first() else { return Ok(None) };
         Ok(pages::message(self.connection, message, &[*session], self.translation)?.0)
@@ -398,15 +398,15 @@ impl Loading<'_> {
         let (mut after, mut of_rows) = (i64::MIN, 0);
         while let Some(why) = self.retained_after(&mut after, &mut of_rows)? {
             let next = self.next_id(&RETAINED, after, &why)?;
-            self.damage.tell(|| "what one topic has retained is lost".to_owned(), &why);
+            self.damage.tell(|| "the retained message of one topic is lost".to_owned(), &why);
             self.damage.remove_later(&RETAINED, vec![next.into(), Value::Null]);
             after = next;
         }
         self.check_topics(of_rows)
     }
 
-    /// Reads on after a row, and sums up the topics and where they are. Returns why the engine cannot read the next
-    /// one, if that is so.
+    /// Reads the retained messages after `after`, and sums up their topics and the `id`s of their rows. Returns the
+    /// reason if SQLite cannot read the next row.
     fn retained_after(&mut self, after: &mut i64, topics: &mut u64) -> Outcome<Option<String>> {
         let text = RETAINED.select(", id", "WHERE id > ? ORDER BY id");
         let mut statement = self.connection.prepare_cached(&text)?;
@@ -431,7 +431,7 @@ impl Loading<'_> {
                 Ok(Some(publication)) => self.tell(Restored::Retained(publication))?,
                 Ok(None) => self.needless.retained.push(id),
                 Err(error) => {
-                    let what = || format!("what {} has retained is lost", damage::text(row, 3));
+                    let what = || format!("the retained message of {} is lost", damage::text(row, 3));
                     let place = (&*RETAINED, row, &[RETAINED.columns.len()][..]);
                     self.damage.lose_row(error, place, what)?;
                 }
@@ -440,7 +440,7 @@ impl Loading<'_> {
         Ok(None)
     }
 
-    /// Compares the index of topics with what was read. One that does not agree would find the wrong row, or none, so
+    /// Compares the index of topics with the rows read. An index that disagrees would find the wrong row, or none, so
     /// it is rebuilt.
     fn check_topics(&mut self, of_rows: u64) -> Outcome<()> {
         let of_index = || -> Outcome<u64> {
@@ -461,15 +461,15 @@ impl Loading<'_> {
             Ok(_) | Err(StoreError::Damaged(_)) => {}
             Err(error) => return Err(error),
         }
-        let what = "the index of retained messages is made anew";
-        self.damage.tell(|| what.to_owned(), "it does not agree with what is there");
+        let what = "the index of retained messages is rebuilt";
+        self.damage.tell(|| what.to_owned(), "it does not agree with the rows");
         self.connection.execute_batch("REINDEX retained").map_err(|error| match error.sqlite_error_code() {
             Some(ErrorCode::ConstraintViolation) => StoreError::Damaged("a topic is there twice".to_owned()),
             _ => error.into(),
         })
     }
 
-    /// Reads the notes about a message into the list of `done`. The message comes after the one that was asked for
+    /// Collects the notes about a message in `done.noted`. Each call must be for a later message than the call
     /// before.
     fn noted_of(&mut self, message: MessageNumber, done: &mut Done<'_>) -> Outcome<()> {
         done.noted.clear();
@@ -482,7 +482,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Reads the next note of a copy.
+    /// Reads the next valid note.
     fn advance(&mut self, done: &mut Done<'_>) -> Outcome<()> {
         done.next = None;
         while let Some(row) = done.rows.next()? {
@@ -497,7 +497,9 @@ impl Loading<'_> {
                     let connection = self.connection;
                     let what = || {
                         let client = damage::client_of(connection, row, 1);
-                        format!("it is forgotten that {client} has got a message, which may come again")
+                        format!(
+                            "the record that {client} has received a message is lost; it may be delivered again"
+                        )
                     };
                     self.damage.lose_row(error, (&DONE, row, &[0, 1]), what)?;
                 }
@@ -507,12 +509,12 @@ impl Loading<'_> {
     }
 }
 
-/// What is wrong with a row that speaks of a session that is not there.
+/// The fault of a row whose session does not exist.
 fn orphan() -> StoreError {
     StoreError::Damaged("its session is missing".to_owned())
 }
 
-/// A row of a delivery.
+/// Parses the row of a QoS 2 delivery.
 fn delivery(row: &Row<'_>, marks: Marks) -> Outcome<(SessionNumber, StoredDelivery)> {
     let delivery = StoredDelivery {
         identifier: packet_identifier(row, 1)?,
@@ -522,7 +524,7 @@ fn delivery(row: &Row<'_>, marks: Marks) -> Outcome<(SessionNumber, StoredDelive
     Ok((marks.checked_session(session_number(row, 0)?)?, delivery))
 }
 
-/// How long a message is, by the columns that a row has of it.
+/// Returns the length of a message in bytes, computed from its row.
 fn length(row: &Row<'_>) -> Outcome<usize> {
     let of = |column: usize| -> Outcome<usize> {
         Ok(row.get_ref(column)?.as_bytes_or_null()?.map_or(0, <[u8]>::len))
@@ -531,26 +533,30 @@ fn length(row: &Row<'_>) -> Outcome<usize> {
     Ok(of(6)? + of(7)? + of(8)? + payload)
 }
 
-/// A sum of a topic and where it is.
+/// Returns a checksum of a topic and the `id` of its row.
 fn topic_sum(topic: &[u8], id: i64) -> Outcome<u64> {
     let sum = RETAINED.sum(rusqlite::params![topic, id])?;
     Ok(u64::from(sum.cast_unsigned()))
 }
 
-/// A tree whose rows are intact but out of order does not find some of them any more, and there is no way to tell
-/// which.
+/// Checks that rows come in order. In a tree whose rows are intact but out of order, some can no longer be found, and
+/// nothing shows which.
 fn check_order(table: &Table, is_kept: bool) -> Outcome<()> {
-    if is_kept { Ok(()) } else { Err(StoreError::Damaged(format!("'{}' is out of its order", table.name))) }
+    if is_kept {
+        Ok(())
+    } else {
+        Err(StoreError::Damaged(format!("the rows of '{}' are out of order", table.name)))
+    }
 }
 
-/// What is noted of a session's copy.
+/// A note about a session's copy of a message.
 struct Noted {
     session: SessionNumber,
-    /// The Packet Identifier of a delivery that has begun; none if the copy is settled.
+    /// The Packet Identifier of a delivery that has begun. `None` if the copy is settled.
     identifier: Option<PacketIdentifier>,
 }
 
-/// A row of a note, and the message that it is about.
+/// Parses the row of a note, and the number of its message.
 fn noted(row: &Row<'_>) -> Outcome<(MessageNumber, Noted)> {
     let identifier = match row.get_ref(2)? {
         ValueRef::Null => None,
@@ -559,12 +565,12 @@ fn noted(row: &Row<'_>) -> Outcome<(MessageNumber, Noted)> {
     Ok((message_number(row, 0)?, Noted { session: session_number(row, 1)?, identifier }))
 }
 
-/// What is noted of copies, in the order of the messages.
+/// All notes, in the order of the messages.
 struct Done<'a> {
     rows: Rows<'a>,
     next: Option<(MessageNumber, Noted)>,
-    /// The last one that was read.
+    /// The note read last.
     last: Option<(MessageNumber, SessionNumber)>,
-    /// Those of one message, in the order of sessions.
+    /// The notes of one message, in the order of the sessions.
     noted: Vec<Noted>,
 }

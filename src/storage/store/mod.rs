@@ -1,14 +1,14 @@
-//! How durable state is written and read again: one SQLite database, which one [`Store`] owns. No other room
-//! knows that it is one.
+//! How durable state is written and read: one SQLite database, owned by one [`Store`]. No other room knows that it is
+//! SQLite. In this room, *the journal* is SQLite's write-ahead log.
 //!
-//! A batch of records is one transaction. A message is one row whatever the number of its recipients: they stand in
-//! the row, and recipients that need it no longer are noted beside it until none does. As sessions settle messages in
-//! any order, these notes are kept one by one (the table `done`); a mark per session, up to which all is settled, would
-//! save few of them and is left out.
+//! A batch of records is one transaction. A message is one row, however many recipients it has: the row lists them,
+//! and a recipient that no longer needs the message is noted in the table `done`, until none needs it. Sessions
+//! settle messages in any order, so each of them is noted on its own. One mark per session, up to which everything is
+//! settled, would save few rows and is left out.
 //!
-//! There is no clock in here, and no thread but the caller's, which may let others run between the rows of a long
-//! transaction. What clocks show is handed in. Moments are stored on a [`timeline`](crate::storage::timeline), because
-//! the broker's own clock means nothing after a restart, and a wall clock means nothing where it is wrong.
+//! There is no clock here, and no thread but the caller's, which may let other threads run between the rows of a long
+//! transaction. Clock readings are passed in. Times are stored on a [`timeline`](crate::storage::timeline), because
+//! the broker's own clock means nothing after a restart, and a wall clock means nothing if it is wrong.
 
 mod anchor;
 mod ballast;
@@ -53,21 +53,20 @@ use listeners::Listeners;
 use rows::{Present, Translation};
 use write::{Beside, Marks};
 
-/// Statements that stay prepared: more than there are.
+/// Statements that SQLite keeps prepared: more than there are.
 const STATEMENTS_MAXIMUM: usize = 48;
 
-/// Bytes of memory that the engine keeps.
+/// Size of SQLite's page cache in bytes.
 pub const CACHE_BYTES: usize = 1024 * schema::CACHE_KIB as usize;
 
-/// How a store is opened.
+/// The options with which a store is opened.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// The listeners of the settings, in their order.
     pub listeners: Vec<ListenerName>,
-    /// What becomes of a file that is damaged.
+    /// What to do with a damaged file.
     pub on_damage: OnDamage,
-    /// What the clocks show: for the moment on the timeline, and for the ending of the name of a file that is set
-    /// aside.
+    /// The current clock readings. They give the moment on the timeline, and the name of a file that is set aside.
     pub clocks: Clocks,
 }
 
@@ -77,36 +76,37 @@ pub struct Store {
     path: PathBuf,
     ballast: Ballast,
     connection: Connection,
-    /// Those of the settings, and all others that the store knows.
+    /// The listeners of the settings, and all others that the store knows.
     listeners: Listeners,
-    /// Numbers that may have been given so far.
+    /// The highest numbers that may have been given so far.
     marks: Marks,
     timeline: Timeline,
     written: Written,
     damage: Damage,
     /// What the journal held after a damaged place when the file was opened.
     severed: Severed,
-    /// Where the file is.
+    /// The identity of the open files.
     place: Place,
-    /// Messages that cannot be removed.
+    /// Messages whose rows cannot be removed.
     spared: BTreeSet<MessageNumber>,
-    /// Whether unused pages are given back to the system.
+    /// Whether unused pages are returned to the system.
     gives_back: bool,
-    /// Where a damaged file was put that lay in the way.
+    /// Where a damaged file was moved when the store was opened.
     set_aside: Option<PathBuf>,
-    /// What the next commits fail with.
+    /// Errors for the next commits.
     #[cfg(test)]
     pub(crate) faults: std::collections::VecDeque<StoreError>,
-    /// What the next reads fail with.
+    /// Errors for the next reads.
     #[cfg(test)]
     pub(crate) read_faults: std::cell::RefCell<std::collections::VecDeque<StoreError>>,
 }
 
 impl Store {
-    /// Opens the store in a file, which is made if there is none. No other process can use it until this is dropped.
+    /// Opens the store at a path and creates the file if there is none. No other process can use it until this is
+    /// dropped.
     ///
-    /// If a damaged file is to be set aside, all of it is read for that, because it is too late when half of what it
-    /// holds was handed out.
+    /// If a damaged file is to be set aside, all of it is read here. Later would be too late: half of its content
+    /// might have been handed out by then.
     ///
     /// # Errors
     ///
@@ -127,10 +127,10 @@ impl Store {
         }
     }
 
-    /// Where the disk is full, the room is used that is kept back for that.
+    /// On a full disk, the ballast makes room.
     fn open_as_it_is(path: &Path, present: &[ListenerName], clocks: Clocks) -> Result<Self, OpenError> {
         file::prepare(path)?;
-        // A link is followed once, here: the engine puts its journal beside what it leads to.
+        // Links are resolved once, here: SQLite puts its journal next to their target.
         let path = &file::real(path)?;
         match Self::open_real(path, present, clocks) {
             Err(error) if error.is_want_of_room() && Ballast::beside(path).give_up() => {
@@ -142,7 +142,7 @@ impl Store {
 
     fn open_real(path: &Path, present: &[ListenerName], clocks: Clocks) -> Result<Self, OpenError> {
         let taken = schema::take(path)?;
-        // Before anything is written.
+        // Must be read before anything is written.
         let severed = wal::severed(&file::journal(path));
         let connection = taken.bring_up(path, present, Anchor::first(clocks))?;
         let in_words = |error: StoreError| error.about(path);
@@ -152,7 +152,7 @@ impl Store {
         let mut written = upkeep::begin(&connection).map_err(in_words)?;
         if severed != Severed::default() {
             damage::tell_severed(severed, &file::journal(path));
-            // Otherwise it is reported again, until the journal has grown beyond that place.
+            // Otherwise the damage is reported again, until the journal has grown beyond that place.
             upkeep::empty_journal(&connection, &mut written).map_err(in_words)?;
         }
         let mut damage = Damage::default();
@@ -183,58 +183,58 @@ impl Store {
         Place::of(path).map_err(|why| OpenError::File { path: path.to_owned(), why })
     }
 
-    /// Checks that the file and its journal are still where they were.
+    /// Checks that the file and its journal have not been removed or replaced.
     ///
     /// # Errors
     ///
-    /// One of them was removed or replaced: what is written to it is lost.
+    /// If one of them has been: what is written to it is lost.
     pub fn check_place(&self) -> Result<(), StoreError> {
         self.place.lost().map_or(Ok(()), |lost| Err(StoreError::Lost(lost.to_owned())))
     }
 
-    /// What the journal held after a damaged place when the store was opened, which is lost.
+    /// Returns what the journal held after a damaged place when the store was opened. These commits are lost.
     pub const fn severed(&self) -> Severed {
         self.severed
     }
 
-    /// Where a damaged file was put that lay in the way when the store was opened.
+    /// Returns where a damaged file was moved when the store was opened.
     pub fn was_set_aside(&self) -> Option<&Path> {
         self.set_aside.as_deref()
     }
 
-    /// Why it is not known how long no broker has used the store, so that none of that time counts for what it holds.
+    /// Returns why it is unknown how long the store was not in use. If it is unknown, that time counts as zero.
     pub const fn doubt(&self) -> Option<Doubt> {
         self.timeline.doubt()
     }
 
-    /// The names of all listeners that there are or were. The first ones are those of the settings, in their order;
-    /// what is restored names a listener by its place in this list.
+    /// The names of all present and former listeners. Those of the settings come first, in their order. Restored
+    /// state refers to a listener by its position in this list.
     pub fn listeners(&self) -> impl Iterator<Item = &str> {
         self.listeners.names()
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes a batch durable, as a whole or not at all. Doing it twice is no different from doing it once.
+    /// Makes a batch durable, as a whole or not at all. Committing the same batch twice has no further effect.
     ///
-    /// `clocks` are those of now. What they show is written with the batch, if it is time for that.
+    /// `clocks` are the current readings. They are persisted with the batch if this is due.
     ///
     /// # Errors
     ///
-    /// Nothing of the batch is durable, or it is and could not be seen to be. It may be tried again, if the disk is
-    /// [full](StoreError::Full) with this store, else behind [`Store::reopen`].
+    /// If the batch is not durable, or may be but could not be confirmed to be. It may be committed again: with this
+    /// store if the disk is [full](StoreError::Full), otherwise after [`Store::reopen`].
     pub fn commit(&mut self, batch: &Batch, clocks: Clocks) -> Result<(), StoreError> {
         self.commit_in_parts(batch, clocks, || ())
     }
 
-    /// The same, where others wait for this processor: now and then, they may have it.
+    /// Like [`Store::commit`], but calls `let_others_run` now and then, so that other threads get the processor.
     ///
     /// # Errors
     ///
-    /// As [`Store::commit`]'s.
+    /// As for [`Store::commit`].
     pub fn commit_in_parts(
         &mut self,
         batch: &Batch,
@@ -266,22 +266,22 @@ impl Store {
         upkeep::count(&self.connection, &mut self.written)
     }
 
-    /// Persists what the clocks show, if it is time for that. Tells whether it was. To be called now and then where
-    /// nothing else is committed.
+    /// Persists the clock readings if this is due. Returns whether it was. To be called now and then while nothing
+    /// else is committed.
     ///
     /// # Errors
     ///
-    /// As [`Store::commit`]'s.
+    /// As for [`Store::commit`].
     pub fn keep_time(&mut self, clocks: Clocks) -> Result<bool, StoreError> {
         let Some(anchor) = self.timeline.due(clocks) else { return Ok(false) };
         self.anchor(anchor, clocks.now).map(|()| true)
     }
 
-    /// Persists what the clocks show in any case. This is the last call for a store.
+    /// Persists the clock readings in any case. This is the last call to a store.
     ///
     /// # Errors
     ///
-    /// As [`Store::commit`]'s.
+    /// As for [`Store::commit`].
     pub fn finish(&mut self, clocks: Clocks) -> Result<(), StoreError> {
         self.anchor(self.timeline.anchor_by(clocks), clocks.now)
     }
@@ -292,12 +292,12 @@ impl Store {
         upkeep::count(&self.connection, &mut self.written)
     }
 
-    /// Reads some of what is wanted: at least one message, then as many as are good at a time and until it is time for
-    /// something else.
+    /// Reads some of the wanted messages: at least one, then more until one call has read enough or `is_time_up`
+    /// returns true.
     ///
     /// # Errors
     ///
-    /// The first message can not be read. It is still wanted.
+    /// If the first message cannot be read. It is still wanted.
     pub fn read(
         &self,
         wanted: &mut Wanted,
@@ -313,7 +313,7 @@ impl Store {
         pages::read(&self.connection, wanted, translation, is_time_up)
     }
 
-    /// Skips the first message that is wanted, which could not be read for this reason. It is reported and counted as
+    /// Skips the first wanted message after it could not be read for the reason `why`. It is counted and reported as
     /// lost.
     pub fn give_up(&mut self, wanted: &mut Wanted, why: &str) -> Pages {
         let Some((number, pages)) = pages::give_up(wanted) else { return Pages::default() };
@@ -321,26 +321,27 @@ impl Store {
         pages
     }
 
-    /// How many rows were found to be damaged since the store was opened.
+    /// Returns how many damaged rows have been found since the store was opened.
     pub const fn damaged(&self) -> u64 {
         self.damage.count
     }
 
-    /// The numbers that are to be given next. What is handed out by [`Store::load`] has none of them.
+    /// Returns the next numbers to give. Nothing that [`Store::load`] hands out has one of them.
     pub const fn next_numbers(&self) -> NextNumbers {
         self.marks.next()
     }
 
-    /// Reads everything, in the order that [`Restored`] tells, and removes what is not needed any more: messages that
-    /// are settled or whose sessions are gone, messages and retained messages that have expired. It also removes
-    /// messages, retained messages and notes that are damaged, and reports each of these in the log. Only after that
-    /// are the clocks persisted, since a file that cannot be read is left as it is. Returns the
-    /// [numbers](Store::next_numbers) that are to be given next.
+    /// Reads everything, in the order that [`Restored`] specifies, and removes what is no longer needed: messages
+    /// that are settled or whose sessions are gone, and messages and retained messages that have expired. Damaged
+    /// messages, retained messages and notes are removed, too, and each is reported in the log. The clocks are
+    /// persisted only after all this, because a file that cannot be read must stay unchanged. Returns the [next
+    /// numbers](Store::next_numbers).
     ///
     /// # Errors
     ///
-    /// It cannot be read, or more is damaged than messages and notes: why, in words for the operator. What was handed
-    /// to `each` before must then not be used.
+    /// If the file cannot be read, or more than messages and notes is damaged. The reason is in words for the
+    /// operator. What
+    /// `each` has been given before must then not be used.
     pub fn load(&mut self, now: Time, mut each: impl FnMut(Restored)) -> Result<NextNumbers, OpenError> {
         self.load_until(now, |restored| {
             each(restored);
@@ -348,11 +349,11 @@ impl Store {
         })
     }
 
-    /// The same, unless `each` has enough.
+    /// Like [`Store::load`], but `each` may stop it.
     ///
     /// # Errors
     ///
-    /// As [`Store::load`], and if `each` has broken off.
+    /// As for [`Store::load`], and if `each` has stopped it.
     pub fn load_until(
         &mut self,
         now: Time,
@@ -366,21 +367,21 @@ impl Store {
             return Ok(self.next_numbers());
         }
         match self.keep_time(self.timeline.start()) {
-            // It can be done with the first commit.
+            // It will be persisted with the first commit.
             Ok(_) | Err(StoreError::Full | StoreError::Unwritten(_)) => {}
             Err(error) => return Err(error.about(&self.path)),
         }
         Ok(self.next_numbers())
     }
 
-    /// Opens the file again after an error. What stands in the journal is brought into the file itself, because a
-    /// system that failed to write something may hold it to be written ever after.
+    /// Opens the file again after an error. The journal is brought into the file, because a system that has failed to
+    /// write a page may take it for written from then on.
     ///
     /// # Errors
     ///
-    /// As [`Store::open`]'s; the store can only be opened again then, or dropped.
+    /// As for [`Store::open`]. The store can then only be reopened again or dropped.
     pub fn reopen(&mut self) -> Result<(), OpenError> {
-        // Two connections to one file would be in each other's way.
+        // Two connections to one file would hinder each other.
         let in_words = |error: StoreError| error.about(&self.path);
         self.check_place().map_err(in_words)?;
         self.connection = Connection::open_in_memory().map_err(|error| in_words(error.into()))?;
@@ -396,32 +397,32 @@ impl Store {
         Ok(())
     }
 
-    /// Brings the journal into the file, if it has grown so much that this is due. It takes a while, so it is done
-    /// where no answer waits.
+    /// Brings the journal into the file if it has grown long enough. This takes a while, so it is done when no answer
+    /// waits for a commit.
     ///
     /// # Errors
     ///
-    /// As [`Store::commit`]'s; nothing is lost.
+    /// As for [`Store::commit`]; nothing is lost.
     pub fn checkpoint(&mut self, pause: Pause) -> Result<(), StoreError> {
         let outcome = upkeep::checkpoint(&self.connection, &mut self.written, pause);
         outcome.map_err(|error| self.judged(error))
     }
 
-    /// Gives the room of the [ballast](BallastState) back to the disk. Tells whether there was any.
+    /// Returns the space of the [ballast](BallastState) to the disk. Returns whether there was any.
     pub fn give_up_ballast(&mut self) -> bool {
         self.ballast.give_up()
     }
 
-    /// Makes the ballast, or some of it, if it is not there and there is room for it.
+    /// Creates the ballast, or a further part of it, if it does not exist and there is room for it.
     ///
     /// # Errors
     ///
-    /// It cannot be made, for another reason than want of room.
+    /// If the file cannot be created for a reason other than lack of room.
     pub fn restore_ballast(&mut self) -> io::Result<BallastState> {
         self.ballast.restore()
     }
 
-    /// An error of the engine; it can not tell that there is no more room for this user.
+    /// Recognises an exhausted disk quota, which SQLite reports as a failed write.
     fn judged(&self, error: StoreError) -> StoreError {
         match error {
             StoreError::Unwritten(_) if file::lacks_quota(&self.path) => StoreError::Full,
@@ -429,19 +430,19 @@ impl Store {
         }
     }
 
-    /// Gives some unused pages of the file back, or more of them if the disk is full. Tells whether there are more to
-    /// give back. The system has them once the journal is in the file.
+    /// Releases some unused pages of the file, or more of them if the disk is full. Returns whether there are more to
+    /// release. The system gets them once the journal is in the file.
     ///
     /// # Errors
     ///
-    /// As [`Store::checkpoint`]'s.
+    /// As for [`Store::checkpoint`].
     pub fn vacuum_slice(&mut self, pause: Pause) -> Result<bool, StoreError> {
         if !self.gives_back {
             return Ok(false);
         }
         match upkeep::vacuum_slice(&self.connection, &mut self.written, pause) {
             Err(StoreError::Damaged(why)) => {
-                self.damage.tell(|| "no unused pages are given back any more".to_owned(), &why);
+                self.damage.tell(|| "unused pages are no longer given back".to_owned(), &why);
                 self.gives_back = false;
                 Ok(false)
             }
@@ -449,7 +450,7 @@ impl Store {
         }
     }
 
-    /// Why a store cannot be used any more, in words for the operator.
+    /// Explains to the operator why the store can no longer be used.
     pub fn in_words(&self, error: StoreError) -> String {
         match error {
             StoreError::Damaged(_) | StoreError::Lost(_) => error.about(&self.path).to_string(),
@@ -457,13 +458,13 @@ impl Store {
         }
     }
 
-    /// Bounds the file, in pages.
+    /// Limits the size of the file, in pages.
     #[cfg(test)]
     pub(crate) fn bound(&self, pages: u32) {
         self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(())).expect("set");
     }
 
-    /// What was written since the store was opened.
+    /// Returns what has been written since the store was opened.
     pub fn written(&self) -> Written {
         self.written
     }

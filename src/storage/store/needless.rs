@@ -1,4 +1,4 @@
-//! What the store need not keep any more, as found when everything is read.
+//! Rows found to be no longer needed when everything is read.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, TransactionBehavior};
@@ -8,14 +8,14 @@ use super::error::Outcome;
 use super::tables::{MSG, RETAINED, Table};
 use super::write::forget;
 
-/// What is not needed any more.
+/// The rows to remove.
 #[derive(Debug, Default)]
 pub(super) struct Needless {
     pub(super) messages: Vec<i64>,
     pub(super) retained: Vec<i64>,
-    /// Sessions and Packet Identifiers.
+    /// Sessions and Packet Identifiers of QoS 2 deliveries.
     pub(super) deliveries: Vec<(i64, u16)>,
-    /// Rows that are damaged.
+    /// Damaged rows and their keys.
     pub(super) rows: Vec<(&'static Table, Vec<Value>)>,
 }
 
@@ -43,11 +43,12 @@ impl Needless {
         Ok(())
     }
 
-    /// Leaves messages where they are that would keep the rest from being forgotten. They were told, or are settled.
+    /// Drops from the list the messages whose removal would fail and prevent all others. They have been reported, or
+    /// are settled.
     ///
     /// # Errors
     ///
-    /// What a topic has retained can be neither read nor replaced, so the next message that is retained there would end
+    /// If the retained message of a topic can be neither read nor replaced: the next message retained there would end
     /// the broker.
     pub(super) fn spare_unreadable(&mut self, connection: &Connection) -> Outcome<()> {
         let is_lost = |table: &Table, key: &[Value]| !table.is_readable(connection, key);

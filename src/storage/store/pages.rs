@@ -1,5 +1,5 @@
-//! Messages that are read while the broker runs, for all who want them together: each is read and its recipients are
-//! decoded once for all who ask at about the same time.
+//! Messages that are read while the broker runs. All sessions that ask for a message at about the same time share one
+//! read and one decoding of its recipients.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,35 +13,35 @@ use super::tables::{MSG, payload_sum};
 use crate::core::journal::{CopyForm, Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
 use crate::core::message::Portable;
 
-/// Bytes of messages that are read at a time; the last one of them may be beyond.
+/// Bytes of messages to read at a time. The last message may exceed it.
 const BYTES_AT_ONCE: usize = 256 * 1024;
-/// Copies that are handed out at a time.
+/// Copies to hand out at a time.
 const COPIES_AT_ONCE: usize = 4096;
 
-/// Messages that are wanted, and by which sessions.
+/// Messages that sessions have asked for.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// Those that are read now, in their order.
+    /// The current round: messages and the sessions that want them, read in order.
     now: BTreeMap<MessageNumber, Vec<SessionNumber>>,
-    /// What was asked for since. It waits until these are read, because those before them in their order would go first
-    /// for ever otherwise.
+    /// Requests made since this round began. They wait for the next round. Otherwise messages that come early in the
+    /// order could delay the later ones for ever.
     next: BTreeMap<MessageNumber, Vec<SessionNumber>>,
 }
 
 impl Wanted {
-    /// Another session asks for messages.
+    /// Adds the messages that a session asks for.
     pub fn add(&mut self, fetch: Fetch) {
         for message in fetch.messages {
             self.next.entry(message).or_default().push(fetch.session);
         }
     }
 
-    /// Whether nothing is wanted.
+    /// Whether no message is wanted.
     pub fn is_empty(&self) -> bool {
         self.now.is_empty() && self.next.is_empty()
     }
 
-    /// The next message, and some of the sessions that want it, in order.
+    /// Returns the next message and at most `most` of the sessions that want it, sorted.
     fn first(&mut self, most: usize) -> Option<(MessageNumber, &[SessionNumber])> {
         if self.now.is_empty() {
             std::mem::swap(&mut self.now, &mut self.next);
@@ -51,7 +51,7 @@ impl Wanted {
         Some((message, &sessions[sessions.len() - most.min(sessions.len())..]))
     }
 
-    /// So many sessions have got the next message.
+    /// Records that this many sessions have received the next message.
     fn pass(&mut self, count: usize) {
         let Some(mut first) = self.now.first_entry() else { return };
         let sessions = first.get_mut();
@@ -62,7 +62,7 @@ impl Wanted {
     }
 }
 
-/// Reads some of what is wanted.
+/// Reads some of the wanted messages.
 pub(super) fn read(
     connection: &Connection,
     wanted: &mut Wanted,
@@ -77,7 +77,7 @@ pub(super) fn read(
         && let Some((number, sessions)) = wanted.first(COPIES_AT_ONCE - copies)
     {
         let (message, forms) = match message(connection, number, sessions, translation) {
-            // What was read before is handed out first.
+            // First hand out what has been read.
             Err(_) if copies > 0 => break,
             outcome => outcome?,
         };
@@ -95,7 +95,7 @@ pub(super) fn read(
     Ok(Pages { messages, pages })
 }
 
-/// The pages that stand for the next message, which cannot be read: no session that wants it gets it.
+/// Skips the next message, which cannot be read. Returns pages that tell the sessions that they do not get it.
 pub(super) fn give_up(wanted: &mut Wanted) -> Option<(MessageNumber, Pages)> {
     let (number, sessions) = wanted.first(COPIES_AT_ONCE)?;
     let page = |&session: &SessionNumber| Page { session, copies: vec![PageCopy { number, found: None }] };
@@ -104,18 +104,18 @@ pub(super) fn give_up(wanted: &mut Wanted) -> Option<(MessageNumber, Pages)> {
     Some((number, Pages { messages: Vec::new(), pages }))
 }
 
-/// The statement that reads a message by its number.
+/// The statement that reads one message by its number.
 static TEXT: LazyLock<String> = LazyLock::new(|| MSG.select(", payload", "WHERE id = ?"));
 
-/// The columns of the recipients, of the sum of the payload and of the time that was left, and the first one of the
+/// Columns: the recipients, the checksum of the payload, the remaining lifetime, and the first column of the
 /// publication.
 const RECIPIENTS: usize = 1;
 const SUM_OF_PAYLOAD: usize = 2;
 const LIFETIME: usize = 3;
 const PUBLICATION: usize = 4;
 
-/// A message, and the form in which each of these sessions gets it, which are in order. The message is left out if none
-/// of them does.
+/// Reads a message and the form in which each of these sessions gets it. `sessions` must be sorted. The message is
+/// left out if none of them gets it.
 pub(super) fn message(
     connection: &Connection,
     number: MessageNumber,
@@ -128,7 +128,7 @@ pub(super) fn message(
     MSG.read(row, || copies(row, sessions, translation))
 }
 
-/// The same, by the row of the message.
+/// Like [`message`], from the row of the message.
 fn copies(
     row: &Row<'_>,
     sessions: &[SessionNumber],
@@ -137,7 +137,7 @@ fn copies(
     let mut forms = vec![None; sessions.len()];
     let payload = row.get_ref(MSG.columns.len())?.as_blob()?;
     if row.get::<_, i32>(SUM_OF_PAYLOAD)? != payload_sum(payload) {
-        return Err(StoreError::Damaged("the sum of a payload does not fit".to_owned()));
+        return Err(StoreError::Damaged("the checksum of a payload does not match".to_owned()));
     }
     let mut missing = sessions.len();
     for recipient in Recipients::new(row.get_ref(RECIPIENTS)?.as_blob()?) {

@@ -1,4 +1,4 @@
-//! What stands in rows: moments, publications and the recipients of a message, to and fro.
+//! The content of rows: conversion of times, publications and recipients, in both directions.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::protocol::codec::{PacketIdentifier, Properties, QoS};
 use crate::protocol::topic::TopicName;
 use crate::storage::timeline::Timeline;
 
-/// One moment on the broker's clock and on the timeline, by which all others are converted.
+/// One moment, both on the broker's clock and on the timeline, from which all others are computed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present {
     now: Time,
@@ -34,7 +34,7 @@ impl Present {
         Self { now, moment: timeline.at(now) }
     }
 
-    /// A moment as it is written; null is never.
+    /// Converts a time for a row; null means never.
     pub(super) fn written(self, time: Time) -> Option<i64> {
         if time == Time::NEVER {
             return None;
@@ -45,13 +45,13 @@ impl Present {
         Some(i64::try_from(moment).unwrap_or(i64::MAX))
     }
 
-    /// How much time is left until then, as it is written; null is no end.
+    /// Returns the time left until `time`, for a row; null means no end.
     pub(super) fn lifetime(self, time: Time) -> Option<i64> {
         (time != Time::NEVER).then(|| span(time.since(self.now)))
     }
 
-    /// A moment that was written, no further ahead than `most`: after a crash the timeline may resume a little earlier
-    /// than where it was, and nothing may last longer than was asked for.
+    /// Converts a time from a row, at most `most` after now. After a crash the timeline may resume a little earlier
+    /// than it had got, and nothing must last longer than was asked for.
     pub(super) fn read(self, written: Option<i64>, most: Option<Duration>) -> Time {
         let Some(written) = written else { return Time::NEVER };
         let moment = u64::try_from(written).unwrap_or(0);
@@ -60,36 +60,37 @@ impl Present {
         self.now + most.map_or(ahead, |most| ahead.min(most)) - behind
     }
 
-    /// When a message expires: `column` is how much time it had left, the next one is the moment.
+    /// Reads when a message expires. `column` holds the lifetime it had when it was stored, and the next column the
+    /// time of its end.
     pub(super) fn expires(self, row: &Row<'_>, column: usize) -> Outcome<Time> {
         let lifetime: Option<u64> = row.get(column)?;
         Ok(self.read(row.get(column + 1)?, lifetime.map(Duration::from_milliseconds)))
     }
 
-    /// Whether a moment is still to come.
+    /// Whether a time lies in the future.
     pub(super) fn is_ahead(self, time: Time) -> bool {
         time > self.now
     }
 }
 
-/// What is needed to read rows and to write them: moments and listeners stand for other things there.
+/// What is needed to convert rows, because times and listeners are represented differently in them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Translation<'a> {
     pub(super) present: Present,
     pub(super) listeners: &'a Listeners,
 }
 
-/// A span as it is written.
+/// Converts a duration for a row.
 pub(super) fn span(duration: Duration) -> i64 {
     i64::try_from(duration.milliseconds()).unwrap_or(i64::MAX)
 }
 
-/// A number as it is written.
+/// Converts a number for a row.
 pub(super) fn key(number: NonZeroU64) -> i64 {
     i64::try_from(number.get()).expect("numbers are given one by one, and none is read that is half as large")
 }
 
-/// The largest number that is believed: beyond, there would be too few left.
+/// The largest valid number. Beyond it, too few would be left to give.
 const NUMBER_MAXIMUM: i64 = i64::MAX / 2;
 
 fn number(row: &Row<'_>, column: usize, what: &str) -> Outcome<NonZeroU64> {
@@ -112,32 +113,32 @@ pub(super) fn packet_identifier(row: &Row<'_>, column: usize) -> Outcome<PacketI
     identifier.ok_or_else(|| StoreError::nonsense("a Packet Identifier"))
 }
 
-/// A number with bits in it.
+/// Reads an integer that holds flags.
 pub(super) fn flags(row: &Row<'_>, column: usize) -> Outcome<u8> {
     let value = row.get_ref(column)?.as_i64()?;
     u8::try_from(value).map_err(|_| StoreError::nonsense("flags"))
 }
 
-/// The QoS in the lowest two bits.
+/// Returns the QoS from the lowest two bits.
 pub(super) fn qos_of(flags: u8) -> Outcome<QoS> {
     QoS::from_u8(flags & QOS).ok_or_else(|| StoreError::nonsense("a QoS"))
 }
 
-/// The bits of a QoS in all flags, and the others in those of publications and copies.
+/// The mask of the QoS in all flags, and further flags of publications and copies.
 const QOS: u8 = 3;
 const RETAIN: u8 = 1 << 2;
 const HAS_IDENTIFIERS: u8 = 1 << 3;
 const HAS_GROUP: u8 = 1 << 4;
 const HAS_BEGUN: u8 = 1 << 5;
 
-/// The flags of a publication.
+/// Returns the flags of a publication.
 pub(super) fn publication_flags(publication: &Publication<'_>) -> u8 {
     publication.qos.level() | if publication.retain { RETAIN } else { 0 }
 }
 
-/// Reads `expires, flags, topic, publisher, properties, payload`, of which `column` is the first. When it expires has
-/// been read already. `None` if nothing may be published to its topic: an earlier version may have allowed topics that
-/// this one does not.
+/// Reads `expires, flags, topic, publisher, properties, payload`, starting at `column`. The caller has already read
+/// when the message expires. Returns `None` if nothing may be published to the topic: an earlier version may have
+/// allowed topics that this one does not.
 pub(super) fn publication(
     row: &Row<'_>,
     column: usize,
@@ -155,7 +156,7 @@ pub(super) fn publication(
         Ok(topic) => topic,
         Err(why) => {
             warn!(
-                "Warning: a message in the store is left out: '{}' is no Topic Name: {why}.",
+                "Warning: a message in the store is ignored: '{}' is not a Topic Name: {why}.",
                 Escaped(topic)
             );
             return Ok(None);
@@ -173,9 +174,9 @@ pub(super) fn publication(
     })))
 }
 
-/// Writes the recipients of a message, one behind the other: session, flags and, if there are any, how many
-/// Subscription Identifiers and which; then the length and the text of the Shared Subscription's filter, if it was one,
-/// and the Packet Identifier, if a QoS 1 delivery has begun.
+/// Writes the recipients of a message one after the other. Each consists of the session and the flags. If there are
+/// Subscription Identifiers, their number and the identifiers follow. For a Shared Subscription the length and the
+/// text of its filter follow, and for a QoS 1 delivery that has begun, the Packet Identifier.
 pub(super) fn write_recipients(recipients: &[Recipient], bytes: &mut Vec<u8>) {
     bytes.clear();
     for Recipient { session, form, identifier } in recipients {
@@ -202,7 +203,7 @@ pub(super) fn write_recipients(recipients: &[Recipient], bytes: &mut Vec<u8>) {
     }
 }
 
-/// Seven bits in each byte, the lowest first; the eighth says that there are more.
+/// Writes a number with seven bits in each byte, the lowest first. The eighth bit says that more follow.
 fn write_number(mut number: u64, bytes: &mut Vec<u8>) {
     while number > 0x7F {
         bytes.push((number & 0x7F) as u8 | 0x80);
@@ -211,13 +212,13 @@ fn write_number(mut number: u64, bytes: &mut Vec<u8>) {
     bytes.push((number & 0x7F) as u8);
 }
 
-/// Reads the recipients of a message.
+/// An iterator over the recipients of a message.
 pub(super) struct Recipients<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Recipients<'a> {
-    /// What [`write_recipients`] has written.
+    /// Reads what [`write_recipients`] has written.
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
@@ -282,12 +283,12 @@ impl Iterator for Recipients<'_> {
     }
 }
 
-/// The bits of a subscription beside its QoS.
+/// Flags of a subscription, besides the QoS.
 const NO_LOCAL: u8 = 1 << 2;
 const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
 const OWES_RETAINED: u8 = 1 << 4;
 
-/// The flags of a subscription.
+/// Returns the flags of a subscription.
 pub(super) fn subscription_flags(subscription: &StoredSubscription) -> u8 {
     subscription.qos.level()
         | if subscription.no_local { NO_LOCAL } else { 0 }
@@ -295,7 +296,7 @@ pub(super) fn subscription_flags(subscription: &StoredSubscription) -> u8 {
         | if subscription.owes_retained { OWES_RETAINED } else { 0 }
 }
 
-/// Reads `filter, flags, identifier`, of which `column` is the first.
+/// Reads `filter, flags, identifier`, starting at `column`.
 pub(super) fn subscription(row: &Row<'_>, column: usize) -> Outcome<StoredSubscription> {
     let flags = flags(row, column + 1)?;
     let identifier: u32 = row.get(column + 2)?;
@@ -312,7 +313,7 @@ pub(super) fn subscription(row: &Row<'_>, column: usize) -> Outcome<StoredSubscr
     })
 }
 
-/// Reads a session, whose columns are all that there are, in their order.
+/// Reads a session from a row with all columns of the table, in their order.
 pub(super) fn session(row: &Row<'_>, translation: Translation<'_>) -> Outcome<StoredSession> {
     let Translation { present, listeners } = translation;
     let expiry_interval: u32 = row.get(4)?;

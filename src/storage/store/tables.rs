@@ -1,9 +1,9 @@
-//! The tables: the columns of each in one list that all statements are made of, and the sum in every row by which a
-//! damaged one is known. A column that is added has its place in one of these lists and in the layout.
+//! The tables. All statements on a table are made from one list of its columns, and every row has a checksum by which
+//! damage is detected. A new column needs its place in one of these lists and in the layout.
 //!
-//! A sum has 32 bits: it misses no damage of up to three bits in a row of 11 KiB, none within four bytes, and any other
-//! with a chance of one in four thousand million. It protects against disks and memory that fail, not against an
-//! attacker, who could write a matching one.
+//! A checksum has 32 bits. It detects all damage of up to three bits in a row of 11 KiB and all damage within four
+//! bytes, and misses other damage with a probability of one in four thousand million. It protects against failing
+//! disks and memory, not against an attacker, who could write a matching checksum.
 
 use std::sync::LazyLock;
 
@@ -18,27 +18,27 @@ use super::error::Outcome;
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) name: &'static str,
-    /// The columns that its sums cover, in the order in which they are read and written.
+    /// The columns that the checksum covers, in the order in which they are read and written.
     pub(super) columns: &'static [&'static str],
-    /// Columns that have a sum of their own and are read only where they are needed.
+    /// Columns with a checksum of their own, which are read only when needed.
     pub(super) apart: &'static [&'static str],
-    /// The columns by which a row is found.
+    /// The columns of the primary key.
     key: &'static [&'static str],
-    /// The statement that writes or replaces a row.
+    /// The statement that inserts or replaces a row.
     write: String,
 }
 
-/// Numbers that must not be given again.
+/// Marks that numbers already given lie below.
 pub(super) static META: LazyLock<Table> = LazyLock::new(|| Table::new("meta", &["name"], &["name", "value"]));
 
 pub(super) static LISTENER: LazyLock<Table> =
     LazyLock::new(|| Table::new("listener", &["id"], &["id", "name"]));
 
-/// What the clocks showed.
+/// The anchor: what the clocks showed at one moment.
 pub(super) static TIMELINE: LazyLock<Table> =
     LazyLock::new(|| Table::new("timeline", &["id"], &["id", "moment", "wall", "boot", "uptime"]));
 
-/// Sessions that have ended whose messages are still to go to other members of Shared Subscriptions.
+/// Sessions that have ended and whose messages must still go to other members of Shared Subscriptions.
 pub(super) static FORMER: LazyLock<Table> =
     LazyLock::new(|| Table::new("former", &["session"], &["session"]));
 
@@ -69,7 +69,8 @@ pub(super) static SUB: LazyLock<Table> = LazyLock::new(|| {
     Table::new("sub", &["session", "filter"], &["session", "filter", "flags", "identifier"])
 });
 
-/// Large payloads are not read when the broker starts, so they are not in the sum, but a sum of them is.
+/// The row's checksum covers the checksum of the payload instead of the payload, so that large payloads need not be
+/// read when the broker starts.
 pub(super) static MSG: LazyLock<Table> = LazyLock::new(|| {
     let columns = &[
         "id",
@@ -95,18 +96,18 @@ pub(super) static OUT2: LazyLock<Table> = LazyLock::new(|| {
     Table::new("out2", &["session", "identifier"], &["session", "identifier", "msg", "is_released"])
 });
 
-/// No sum covers its `id`, which means nothing: a row is known by its topic.
+/// The checksum does not cover `id`, which has no meaning: a row is identified by its topic.
 pub(super) static RETAINED: LazyLock<Table> = LazyLock::new(|| {
     let columns = &["lifetime", "expires", "flags", "topic", "publisher", "properties", "payload"];
     Table::new("retained", &["id"], columns).in_place_by("topic")
 });
 
-/// All that [version 1](super::schema) of the layout had.
+/// All tables of [version 1](super::schema) of the layout.
 pub(super) fn of_version_1() -> [&'static Table; 8] {
     [&META, &SESSION, &SUB, &MSG, &DONE, &IN2, &OUT2, &RETAINED]
 }
 
-/// The column with the sum of a payload that stands apart.
+/// The column with the checksum of the payload.
 pub(super) const PAYLOAD_SUM: &str = "payload_sum";
 
 impl Table {
@@ -120,7 +121,8 @@ impl Table {
         Self { write, ..table }
     }
 
-    /// A row with the same value in this column stays where it is, so that the index of that column stays as it is.
+    /// Makes writing update a row that has the same value in this column. The index of the column then stays
+    /// unchanged.
     fn in_place_by(self, unique: &str) -> Self {
         let others = self.columns.iter().chain(&["sum"]).filter(|column| **column != unique);
         let assigned: Vec<String> = others.map(|column| format!("{column} = excluded.{column}")).collect();
@@ -137,20 +139,20 @@ impl Table {
         format!("{} ({}) VALUES ({})", self.name, all.join(", "), vec!["?"; all.len()].join(", "))
     }
 
-    /// A statement that reads rows: all columns, what is named beside them, and the sum.
+    /// Returns a statement that reads all columns covered by the checksum, then those in `beside`, then the checksum.
     pub(super) fn select(&self, beside: &str, rest: &str) -> String {
         format!("SELECT {}{beside}, sum FROM {} {rest}", self.columns.join(", "), self.name)
     }
 
-    /// A condition for a row by its key and its sum, which may be null where it is not known: where a key is damaged,
-    /// another row may have the same.
+    /// Returns a condition for a row by its key and its checksum, which may be null if unknown. The key alone is not
+    /// enough: if keys are damaged, two rows may have the same one.
     fn has_key(&self, operator: &str) -> String {
         let keys = self.key.iter().map(|column| format!("{operator}{column} = ? AND "));
         keys.collect::<String>() + "ifnull(?, sum) = sum"
     }
 
-    /// Removes a row that is damaged, by its key and its sum. If its place in the tree does not match its key, all rows
-    /// are searched for it.
+    /// Removes a damaged row by its key and its checksum. If its place in the tree does not match its key, all rows
+    /// are searched.
     pub(super) fn remove(&self, connection: &Connection, key: &[Value]) -> Outcome<()> {
         for operator in ["", "+"] {
             let text = format!("DELETE FROM {} WHERE {}", self.name, self.has_key(operator));
@@ -161,8 +163,8 @@ impl Table {
         Ok(())
     }
 
-    /// Whether the engine can read all of a row. What it cannot read it cannot remove, and to try that rolls back the
-    /// transaction.
+    /// Whether SQLite can read all of a row. It cannot remove a row that it cannot read, and the attempt would roll
+    /// back the transaction.
     pub(super) fn is_readable(&self, connection: &Connection, key: &[Value]) -> bool {
         let text = format!("SELECT * FROM {} WHERE {}", self.name, self.has_key(""));
         let read = || -> Outcome<()> {
@@ -174,7 +176,7 @@ impl Table {
         !matches!(read(), Err(StoreError::Damaged(_)))
     }
 
-    /// Writes a row: all columns, and those apart.
+    /// Writes a row. `values` are all columns, including those with a checksum of their own.
     pub(super) fn put(&self, connection: &Connection, values: &[&dyn ToSql]) -> rusqlite::Result<()> {
         let mut statement = connection.prepare_cached(&self.write)?;
         let mut sum = Sum::of(self.name);
@@ -189,7 +191,7 @@ impl Table {
         statement.raw_execute().map(|_| ())
     }
 
-    /// The sum of a row with these values.
+    /// Returns the checksum of a row with these values.
     pub(super) fn sum(&self, values: &[&dyn ToSql]) -> rusqlite::Result<i32> {
         let mut sum = Sum::of(self.name);
         for value in values {
@@ -198,7 +200,7 @@ impl Table {
         Ok(sum.value())
     }
 
-    /// Reads a row that a [statement](Table::select) has found, if its sum fits.
+    /// Reads a row that a [statement](Table::select) has found, if its checksum matches.
     pub(super) fn read<T>(&self, row: &Row<'_>, read: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         let mut sum = Sum::of(self.name);
         for column in 0..self.columns.len() {
@@ -207,12 +209,12 @@ impl Table {
         let last = row.as_ref().column_count() - 1;
         match row.get_ref(last)? {
             ValueRef::Integer(written) if written == i64::from(sum.value()) => read(),
-            _ => Err(StoreError::Damaged(format!("the sum of a row of '{}' does not fit", self.name))),
+            _ => Err(StoreError::Damaged(format!("the checksum of a row of '{}' does not match", self.name))),
         }
     }
 }
 
-/// The sum of a payload.
+/// Returns the checksum of a payload.
 pub(super) fn payload_sum(payload: &[u8]) -> i32 {
     let mut sum = Sum::of("payload");
     sum.add_ref(ValueRef::Blob(payload));
@@ -237,7 +239,7 @@ impl Sum {
         }
     }
 
-    /// The kind, the length and the content, so that no two rows are summed up in the same way.
+    /// Adds the type, the length and the content of a value, so that no two different rows yield the same input.
     fn add_ref(&mut self, value: ValueRef<'_>) {
         let (kind, number, bytes) = match value {
             ValueRef::Null => (0, 0, &[][..]),
@@ -258,7 +260,7 @@ impl Sum {
     }
 }
 
-/// Copies all rows of a table of the same columns, but for sums, which are made here.
+/// Copies all rows from a table with the same columns but without checksums, which are computed here.
 pub(super) fn copy(connection: &Connection, from: &str, table: &Table) -> rusqlite::Result<()> {
     let of_old =
         |column: &&str| if *column == PAYLOAD_SUM { "payload".to_owned() } else { (*column).to_owned() };

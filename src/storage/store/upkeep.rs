@@ -1,29 +1,30 @@
-//! What keeps the file in shape while nobody waits: the journal goes back into the file, pages that are not used go
-//! back to the system. And what that and the commits have cost.
+//! Maintenance of the file while no client waits: the journal is brought into the file, and unused pages are returned
+//! to the system. Also counts what this and the commits have written.
 
 use rusqlite::Connection;
 
 use super::StoreError;
 
-/// Bytes of a page: a block of the file system, so that a write that is torn hits nothing but what the journal holds.
+/// Bytes per page. This is one block of the file system, so that a torn write damages only pages that the journal
+/// holds, too.
 pub(super) const PAGE_SIZE: u64 = 4096;
 
-/// Bytes of a page in the journal.
+/// Bytes per page in the journal.
 const FRAME_SIZE: u64 = PAGE_SIZE + 24;
 
-/// Bytes that the journal keeps on disk when it is empty. One transaction may be larger for a while.
+/// Bytes on disk that the empty journal keeps. A large transaction may exceed this for a while.
 pub const JOURNAL_BYTES_MAXIMUM: u64 = 8 * 1024 * 1024;
 
-/// Pages in the journal from which on it goes back into the file: between two batches, and where there is none. Not
-/// sooner, since a page that changes often goes back once for many times that it is in the journal.
+/// Pages in the journal that make a checkpoint due, between two batches and while idle. More pages mean fewer writes:
+/// a page that changes often is copied once for many changes.
 const JOURNAL_PAGES_BETWEEN: u64 = 1000;
 const JOURNAL_PAGES_IDLE: u64 = 250;
 
-/// Unused pages that are kept, because they will be needed again, and how many of the pages of a file may be.
+/// Unused pages to keep because they will be needed again: at least this number, and up to this fraction of the file.
 const SPARE_PAGES: u64 = 256;
 const SPARE_SHARE: u64 = 4;
 
-/// Pages that are given back at one time.
+/// Pages to release at a time.
 const SLICE_PAGES: u64 = 256;
 
 /// What a store has written since it was opened.
@@ -31,10 +32,10 @@ const SLICE_PAGES: u64 = 256;
 pub struct Written {
     /// Transactions.
     pub commits: u64,
-    /// Bytes, as exactly as it can be known: all that went into the journal, and what went from there into the file as
-    /// if no page had been in the journal twice.
+    /// Bytes, as exactly as can be known: everything written to the journal, and the pages copied from there to the
+    /// file, counted as if no page occurred twice in the journal.
     pub bytes: u64,
-    /// Pages in the journal, and those of them that are in the file as well.
+    /// Current state of the journal.
     journal: Journal,
 }
 
@@ -42,32 +43,33 @@ pub struct Written {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Journal {
     pages: u64,
-    /// The first ones, which are in the file as well.
+    /// How many of them, from the beginning, have been copied to the file.
     copied: u64,
 }
 
-/// Where the journal may go back into the file.
+/// The occasion for a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
-    /// Between two batches: the next one waits.
+    /// Between two batches: the next batch waits.
     BetweenBatches,
-    /// Where there is none.
+    /// There is no batch to commit.
     Idle,
-    /// The disk has no room for the journal to grow: it starts from its beginning again once all of it is in the file.
+    /// The disk has no room for the journal to grow. Once all of it is in the file, it starts from its beginning
+    /// again.
     Full,
 }
 
-/// Begins to count, with the journal as it is.
+/// Starts the count with the present state of the journal.
 pub(super) fn begin(connection: &Connection) -> Result<Written, StoreError> {
     Ok(Written { journal: run(connection, "PRAGMA wal_checkpoint(NOOP)")?, ..Written::default() })
 }
 
-/// Counts what a commit has written.
+/// Adds what a commit has written.
 pub(super) fn count(connection: &Connection, written: &mut Written) -> Result<(), StoreError> {
     written.commits += 1;
     let journal = run(connection, "PRAGMA wal_checkpoint(NOOP)")?;
     let before = written.journal;
-    // A journal whose pages are all in the file begins anew.
+    // A journal whose pages are all in the file starts from its beginning.
     let has_begun_anew = before.copied == before.pages || journal.pages < before.pages;
     let new = if has_begun_anew { journal.pages } else { journal.pages - before.pages };
     written.bytes += new * FRAME_SIZE;
@@ -83,7 +85,7 @@ fn run(connection: &Connection, text: &str) -> Result<Journal, StoreError> {
     Ok(journal)
 }
 
-/// Brings the journal into the file, if it is time.
+/// Brings the journal into the file if this is due.
 pub(super) fn checkpoint(
     connection: &Connection,
     written: &mut Written,
@@ -110,7 +112,7 @@ pub(super) fn empty_journal(connection: &Connection, written: &mut Written) -> R
     Ok(())
 }
 
-/// Gives some unused pages back, or more of them if the disk is full. Tells whether there are more.
+/// Releases some unused pages, or more of them if the disk is full. Returns whether there are more.
 pub(super) fn vacuum_slice(
     connection: &Connection,
     written: &mut Written,
@@ -129,7 +131,7 @@ pub(super) fn vacuum_slice(
     }
     let mut statement = connection.prepare_cached(&format!("PRAGMA incremental_vacuum({SLICE_PAGES})"))?;
     let mut rows = statement.query(())?;
-    // Each step gives one page back; none does in a file that was made without the means for it.
+    // Each step releases one page. A file created without incremental vacuum releases none.
     let mut given_back = 0;
     while rows.next()?.is_some() {
         given_back += 1;

@@ -1,39 +1,39 @@
-//! What the journal holds after a damaged place. The engine reads a journal up to the first frame whose checksum does
-//! not fit and takes that for its end, as it must: what was being written when the power failed looks the same. So
-//! damage in the middle silently drops all later commits. This looks for them before the engine opens the file.
+//! Finds commits in the journal after a damaged place. SQLite reads a journal up to the first frame whose checksum is
+//! wrong and takes that for its end. It has to: a write interrupted by a power failure looks the same. So damage in
+//! the middle silently drops all later commits. This module looks for them before SQLite opens the file.
 //!
-//! Any part of what was never flushed may be there, so not everything after a gap was acknowledged. But frames of the
-//! next transaction are written only once a commit is flushed. So a commit frame was flushed if the checksum of the
-//! next frame continues from it, and a loss is reported only if there is such a frame after the gap. The remains of a
-//! transaction that was rolled back, or torn in an earlier crash, have none. Nor does damage in the very last
-//! transaction show, which looks like one that was torn.
+//! Any part of what was never flushed may be on disk, so not everything after a gap was acknowledged. But the frames
+//! of the next transaction are only written once a commit has been flushed. So a commit frame was flushed if the
+//! checksum of the next frame continues from it, and a loss is only reported if there is such a frame after the gap.
+//! The remains of a transaction that was rolled back, or torn in an earlier crash, have none. Damage in the very last
+//! transaction is not detected, because it looks like a torn write.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-/// How the file begins, but for the lowest bit, which says that the numbers in checksums are big-endian.
+/// The first word of the journal. Its lowest bit says whether the numbers in checksums are big-endian.
 const MAGIC: u32 = 0x377F_0682;
 const HEADER_LENGTH: usize = 32;
 const FRAME_HEADER_LENGTH: usize = 24;
-/// Bytes of a page of the store.
+/// Bytes per page of the store.
 #[expect(clippy::cast_possible_truncation, reason = "it is small")]
 const PAGE_SIZE: usize = super::upkeep::PAGE_SIZE as usize;
-/// Bytes of a page, at least and at most.
+/// Valid page sizes, in bytes.
 const PAGE_SIZES: std::ops::RangeInclusive<usize> = 512..=65536;
 
-/// Commits after a damaged place.
+/// What the journal holds after a damaged place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Severed {
-    /// How many.
+    /// Number of commits.
     pub commits: u64,
-    /// Pages that they and what follows them have changed.
+    /// Pages changed by these commits and by what follows them.
     pub frames: u64,
 }
 
 type Checksum = [u32; 2];
 
-/// Reads a journal, a page at a time. One that is missing or unreadable holds nothing: the engine reports that.
+/// Searches a journal, one page at a time. A missing or unreadable journal holds nothing here; SQLite reports it.
 #[expect(
     clippy::disallowed_methods,
     reason = "this floor may open files, and this one lies beside the store"
@@ -49,7 +49,7 @@ fn read(mut journal: impl Read) -> io::Result<Severed> {
     let sum = checksum([0; 2], &header[..24], is_big_endian);
     let is_sound = word(&header, 0) & !1 == MAGIC && sum == [word(&header, 24), word(&header, 28)];
     let page_size = usize::try_from(word(&header, 8)).unwrap_or(0);
-    // A damaged header cannot be relied on, but the size of the store's pages is known.
+    // A damaged header cannot be trusted, but the page size of the store is known.
     let is_believed = is_sound && page_size.is_power_of_two() && PAGE_SIZES.contains(&page_size);
     let page_size = if is_believed { page_size } else { PAGE_SIZE };
     let mut search = Search {
@@ -67,24 +67,24 @@ fn read(mut journal: impl Read) -> io::Result<Severed> {
     Ok(search.found)
 }
 
-/// The frame before.
+/// The previous frame.
 #[derive(Clone, Copy)]
 struct Last {
-    /// The checksum in it, and the one that its content has: either of them may be damaged.
+    /// The checksum stored in it, and the one computed from its content. Either of the two may be damaged.
     sums: [Checksum; 2],
     is_commit: bool,
 }
 
 /// A walk through the frames.
 struct Search {
-    /// The salts of every frame since the journal last started from its beginning, and of no earlier one.
+    /// The salts shared by all frames since the journal last started from its beginning, and by no earlier frame.
     salts: Option<[u32; 2]>,
     is_big_endian: bool,
     last: Last,
-    /// A frame did not fit: the engine reads no further.
+    /// Whether a frame has failed to fit. SQLite reads no further than that.
     is_behind: bool,
     found: Severed,
-    /// Frames that follow one another, and of which no commit is proved to have been flushed.
+    /// Consecutive frames not yet followed by proof that a commit among them was flushed.
     unsure: u64,
 }
 
@@ -97,7 +97,7 @@ impl Search {
             let sum = checksum(sum, &frame[..8], is_big_endian);
             checksum(sum, &frame[FRAME_HEADER_LENGTH..], is_big_endian)
         });
-        // A frame from before that start does not fit any later one, so nothing continues from it.
+        // A frame from before the journal's last start does not fit, so nothing continues from it.
         let is_of_now = *self.salts.get_or_insert(salts) == salts;
         let fits = is_of_now && expected.contains(&written);
         if self.is_behind {
@@ -107,7 +107,7 @@ impl Search {
         self.last = Last { sums: [written, expected[0]], is_commit: word(frame, 4) != 0 };
     }
 
-    /// Another frame after the gap, which continues from the one before, or does not.
+    /// Takes another frame after the gap. `fits` says whether it continues from the one before.
     fn follow(&mut self, fits: bool) {
         self.unsure = if fits { self.unsure + 1 } else { 0 };
         if fits && self.last.is_commit {

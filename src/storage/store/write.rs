@@ -1,4 +1,4 @@
-//! Batches of records on their way into the tables.
+//! Writes batches of records to the tables.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -20,15 +20,15 @@ use crate::core::journal::{
 use crate::core::message::{Portable, Publication};
 use crate::storage::timeline::Anchor;
 
-/// Numbers that are reserved at a time.
+/// How many numbers to reserve at a time.
 const RESERVED: u64 = 4096;
-/// Rows that are written in one go. After them another thread may have this processor: where there is but one, the
-/// messages that wait for no disk would wait for a whole transaction otherwise. With fewer rows the transaction itself
-/// comes too late.
+/// Rows to write before another thread may have the processor. On a machine with a single one, messages that need no
+/// disk would otherwise wait for a whole transaction. With fewer rows the transaction itself would be delayed too
+/// much.
 const ROWS_AT_ONCE: usize = 64;
 
-/// All numbers that were ever given are below these. They are written down before they are reached, some thousand at a
-/// time, so that a number is not given twice even if nothing is left of what had it.
+/// All numbers ever given are below these. They are persisted before they are reached, some thousand numbers ahead,
+/// so that a number is never given twice, even if everything that had it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marks {
     session: NonZeroU64,
@@ -36,7 +36,7 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// The marks that are persisted.
+    /// Reads the persisted marks.
     pub(super) fn read(connection: &Connection) -> Result<Self, StoreError> {
         let mark = |name: &str| -> Result<NonZeroU64, StoreError> {
             let mut statement = connection.prepare(&META.select("", "WHERE name = ?"))?;
@@ -47,17 +47,17 @@ impl Marks {
         Ok(Self { session: mark("next_session")?, message: mark("next_message")? })
     }
 
-    /// The marks, raised beyond a number of a session.
+    /// Returns the marks raised beyond the number of a session.
     fn beyond_session(self, SessionNumber(number): SessionNumber) -> Self {
         Self { session: raised(self.session, number), ..self }
     }
 
-    /// The same for a message.
+    /// Returns the marks raised beyond the number of a message.
     fn beyond_message(self, MessageNumber(number): MessageNumber) -> Self {
         Self { message: raised(self.message, number), ..self }
     }
 
-    /// The marks, raised beyond every number of a record.
+    /// Returns the marks raised beyond every number in a record.
     fn beyond(self, record: &Record) -> Self {
         match record {
             Record::Session(session) => match session.presence {
@@ -87,32 +87,32 @@ impl Marks {
         }
     }
 
-    /// No session can have a number that was not given.
+    /// Checks that the number of a session has been given.
     pub(super) fn check_session(self, SessionNumber(number): SessionNumber) -> Result<(), StoreError> {
         if number < self.session { Ok(()) } else { Err(StoreError::nonsense("the number of a session")) }
     }
 
-    /// The same for a message.
+    /// Checks that the number of a message has been given.
     pub(super) fn check_message(self, MessageNumber(number): MessageNumber) -> Result<(), StoreError> {
         if number < self.message { Ok(()) } else { Err(StoreError::nonsense("the number of a message")) }
     }
 
-    /// The number of a session, if it was given.
+    /// Returns the number of a session if it has been given.
     pub(super) fn checked_session(self, number: SessionNumber) -> Result<SessionNumber, StoreError> {
         self.check_session(number).map(|()| number)
     }
 
-    /// The same for a message.
+    /// Returns the number of a message if it has been given.
     pub(super) fn checked_message(self, number: MessageNumber) -> Result<MessageNumber, StoreError> {
         self.check_message(number).map(|()| number)
     }
 
-    /// What is to be given next.
+    /// Returns the next numbers to give.
     pub(super) const fn next(self) -> NextNumbers {
         NextNumbers { session: SessionNumber(self.session), message: MessageNumber(self.message) }
     }
 
-    /// Writes down what is new.
+    /// Persists the marks that differ from those before.
     fn write(self, before: Self, connection: &Connection) -> Result<(), StoreError> {
         for (name, mark, before) in
             [("next_session", self.session, before.session), ("next_message", self.message, before.message)]
@@ -129,19 +129,19 @@ fn raised(mark: NonZeroU64, number: NonZeroU64) -> NonZeroU64 {
     if number < mark { mark } else { number.saturating_add(RESERVED) }
 }
 
-/// What is written together with a batch.
+/// What a commit needs besides the batch.
 #[derive(Clone, Copy)]
 pub(super) struct Beside<'a> {
     pub(super) translation: Translation<'a>,
-    /// The marks that are persisted.
+    /// The marks persisted so far.
     pub(super) marks: Marks,
     /// The anchor of the timeline, if it is due.
     pub(super) anchor: Option<Anchor>,
-    /// Messages that cannot be removed.
+    /// Messages whose rows cannot be removed.
     pub(super) spared: &'a BTreeSet<MessageNumber>,
 }
 
-/// Makes a batch durable. Returns the marks that are persisted with it, and the listeners if some of them are new.
+/// Makes a batch durable. Returns the marks persisted with it, and the listeners if some of them are new.
 pub(super) fn commit(
     connection: &mut Connection,
     batch: &Batch,
@@ -155,7 +155,7 @@ pub(super) fn commit(
         Record::Listener(id, name) => Some((*id, &**name)),
         _ => None,
     });
-    // Other rows speak of them.
+    // First, because other rows refer to them.
     let listeners = translation.listeners.written(new, &transaction)?;
     let mut writing = Writing {
         transaction: &transaction,
@@ -185,21 +185,21 @@ pub(super) fn commit(
 struct Writing<'a> {
     transaction: &'a Transaction<'a>,
     translation: Translation<'a>,
-    /// Messages that cannot be removed, because the file is damaged where they are. They are noted as settled for all
-    /// sessions.
+    /// Messages whose rows cannot be removed because the file is damaged there. Instead they are noted as settled for
+    /// each session.
     spared: &'a BTreeSet<MessageNumber>,
-    /// How many rows have been written.
+    /// Number of rows written so far.
     rows: usize,
     let_others_run: &'a mut dyn FnMut(),
-    /// Which sessions need which messages no longer, and whether each was the last. They are applied behind all else,
-    /// which changes nothing because a message comes once and before that, and in the order of the messages, which
-    /// touches each page once.
+    /// Copies that have been settled. They are written after everything else, sorted by message, so that each page is
+    /// touched once. Order does not matter otherwise: a message is stored once, and before any of its copies is
+    /// settled.
     settled: Vec<Settled>,
-    /// For the recipients of one message after the other.
+    /// Buffer for the recipients of a message.
     recipients: Vec<u8>,
 }
 
-/// What a session has no need of any more. In the order of messages, and those behind which the message goes in front.
+/// A copy that its session no longer needs. Sorted by message, with the one that allows its removal first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Settled {
     message: MessageNumber,
@@ -282,7 +282,7 @@ impl Writing<'_> {
         };
         let will = session.will.as_ref();
         let message = will.map(|will| will.message.publication());
-        // A span and no moment, since nobody knows yet when it begins.
+        // A duration instead of a time, because it is unknown when it will begin.
         let expires =
             message.as_ref().map(|message| message.expires).filter(|expires| *expires != Time::NEVER);
         let row = params![
@@ -308,7 +308,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Who published a message, as it is written.
+    /// Returns the publisher of a message as it is stored.
     fn publisher<'p>(&self, publication: &Publication<'p>) -> Option<Cow<'p, str>> {
         publication.publisher.map(|publisher| self.translation.listeners.publisher_written(publisher))
     }
@@ -453,7 +453,7 @@ pub(super) fn forget(connection: &Connection, message: i64) -> Result<(), StoreE
     Ok(())
 }
 
-/// Messages that a batch would remove and that cannot be read, so the engine would refuse the whole transaction.
+/// Returns the messages that a batch would remove but that cannot be read. SQLite would refuse the whole transaction.
 pub(super) fn unremovable(connection: &Connection, batch: &Batch) -> BTreeSet<MessageNumber> {
     let removed = batch.records.iter().filter_map(|record| match record {
         Record::Settled { message, is_last: true, .. } => Some(*message),

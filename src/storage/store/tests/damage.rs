@@ -1,4 +1,4 @@
-//! Damage is one lost row, or a reason not to start. What is damaged is never handed out.
+//! Damage costs one row, or prevents the start. Damaged content is never handed out.
 
 #![expect(clippy::disallowed_methods, reason = "tests look at files")]
 
@@ -11,7 +11,7 @@ use crate::base::time::{Duration, Time};
 use crate::core::journal::{Fetch, Record, Restored, StoredDelivery, StoredWill};
 use crate::storage::store::{OpenError, Store, StoreError, Wanted, tables, wal};
 
-/// Two sessions, and something in every table.
+/// Two sessions, and rows in every table.
 fn records() -> Vec<Record> {
     let mut willing = session(2);
     let message_of_will = message(9, b"w", Time::NEVER, &[1]).message;
@@ -47,24 +47,24 @@ fn filled() -> Directory {
     directory
 }
 
-/// Changes the file through the engine.
+/// Changes the file through SQLite.
 fn change(path: &Path, text: &str) {
     let connection = rusqlite::Connection::open(path).expect("opened");
     connection.execute_batch(text).expect("written");
 }
 
-/// Whether a page is a leaf that holds messages with long payloads.
+/// Whether a page is a leaf with messages that have long payloads.
 fn holds_messages(page: &[u8]) -> bool {
     page[0] == 13 && page.windows(400).any(|bytes| bytes == [7; 400])
 }
 
-/// Where the first page with such messages begins.
+/// Returns the position of the first page with such messages.
 fn first_page_of_messages(bytes: &[u8]) -> usize {
     bytes.chunks(4096).position(holds_messages).expect("there are messages") * 4096
 }
 
-/// All that is handed out, in words, messages that are read later included; and how many rows were damaged, beside what
-/// the structure of the file has told.
+/// Returns all that is handed out, in words and including messages that are read later, and how many rows were
+/// damaged. Does not count what the check of the file's structure has reported.
 fn all(store: &mut Store) -> Result<(Vec<String>, u64), OpenError> {
     let (mut words, mut wanted, before) = (Vec::new(), Wanted::default(), store.damaged());
     store.load(Time::ZERO, |restored| {
@@ -95,7 +95,7 @@ fn all(store: &mut Store) -> Result<(Vec<String>, u64), OpenError> {
 }
 
 #[test]
-fn every_column_is_in_the_sum_of_its_row() {
+fn every_column_is_covered_by_the_checksum_of_its_row() {
     let (columns, sound) = (columns(), all(&mut filled().store()).expect("it is sound"));
     assert_eq!((columns.len(), sound.1), (68, 0), "{columns:?}");
     for (table, column) in columns {
@@ -109,7 +109,7 @@ fn every_column_is_in_the_sum_of_its_row() {
             let text = format!("UPDATE {table} SET {column} = {value} WHERE rowid_or_key");
             let key = if matches!(table, "msg" | "session" | "retained") { "id = 1" } else { "1" };
             let connection = rusqlite::Connection::open(directory.file()).expect("opened");
-            // The engine refuses some values, because the column does not allow them.
+            // SQLite refuses values that the column does not allow.
             let text = text.replace("rowid_or_key", key);
             let is_changed = connection.execute_batch(&text).is_ok();
             drop(connection);
@@ -124,13 +124,13 @@ fn every_column_is_in_the_sum_of_its_row() {
                 Ok((words, damaged)) => {
                     assert!(!is_strict && damaged > 0, "{text}: {damaged}");
                     let foreign: Vec<_> = words.iter().filter(|word| !sound.0.contains(word)).collect();
-                    // A message that was settled or on its way may come again, whole.
+                    // A message that was settled or in flight may come again as a whole.
                     let is_note = matches!(table, "done" | "out2");
                     assert!(
                         foreign.iter().all(|word| is_note && word.contains("Portable")),
                         "{text}: {foreign:?}"
                     );
-                    // What was reported was removed.
+                    // Reported rows have been removed.
                     let again = all(&mut directory.store()).expect("it can be read");
                     assert_eq!(again, (words, 0), "{text}");
                 }
@@ -139,7 +139,7 @@ fn every_column_is_in_the_sum_of_its_row() {
     }
 }
 
-/// Every column of every table, but for sums and a column without meaning.
+/// Every column of every table, except checksums and a column without meaning.
 fn columns() -> Vec<(&'static str, String)> {
     let directory = filled();
     let connection = rusqlite::Connection::open(directory.file()).expect("opened");
@@ -163,7 +163,7 @@ fn columns() -> Vec<(&'static str, String)> {
     all
 }
 
-/// Whether a table is as it was.
+/// Whether a table is unchanged.
 fn is_same(directory: &Directory, table: &str) -> bool {
     let rows = |directory: &Directory| {
         let connection = rusqlite::Connection::open(directory.file()).expect("opened");
@@ -180,7 +180,7 @@ fn is_same(directory: &Directory, table: &str) -> bool {
 }
 
 #[test]
-fn a_flipped_bit_in_a_payload_is_one_lost_message() {
+fn a_flipped_bit_in_a_payload_costs_one_message() {
     let directory = filled();
     let mut bytes = fs::read(directory.file()).expect("read");
     let place = bytes.windows(3_000).position(|bytes| bytes == [7; 3_000]).expect("it is there");
@@ -199,10 +199,10 @@ fn a_flipped_bit_in_a_payload_is_one_lost_message() {
 }
 
 #[test]
-fn a_message_that_cannot_even_be_removed_is_lost_once() {
+fn a_message_whose_row_cannot_be_removed_is_lost_once() {
     let directory = filled();
     let mut bytes = fs::read(directory.file()).expect("read");
-    // Where the rest of the payload lies is said behind its beginning.
+    // The pointer to the rest of the payload follows its beginning.
     let leaf = first_page_of_messages(&bytes);
     let beginning = bytes[leaf..].windows(400).position(|bytes| bytes == [7; 400]).expect("it is there");
     let length = bytes[leaf + beginning..].iter().take_while(|byte| **byte == 7).count();
@@ -224,9 +224,9 @@ fn a_message_that_cannot_even_be_removed_is_lost_once() {
     }
 }
 
-/// Whatever is retained next on its topic would have to replace it, and end the broker each time.
+/// The next message retained on its topic would have to replace it and would end the broker, each time.
 #[test]
-fn what_is_retained_and_can_not_even_be_removed_keeps_the_broker_from_starting() {
+fn a_retained_message_whose_row_cannot_be_removed_prevents_the_start() {
     let directory = filled();
     let mut bytes = fs::read(directory.file()).expect("read");
     let leaf =
@@ -243,7 +243,7 @@ fn what_is_retained_and_can_not_even_be_removed_keeps_the_broker_from_starting()
 }
 
 #[test]
-fn an_index_that_does_not_agree_is_made_anew() {
+fn an_index_that_does_not_agree_is_rebuilt() {
     for damage in ["topic = 'r/3'", "topic = 'r/2'"] {
         let directory = filled();
         change(
@@ -271,15 +271,15 @@ fn an_index_that_does_not_agree_is_made_anew() {
     }
 }
 
-/// As a flipped bit in the page leaves it: the rows of a page keep their places.
+/// A bit flipped within the page has this effect: its rows keep their places.
 #[test]
-fn a_number_that_is_that_of_another_message_is_one_lost_message() {
+fn a_number_that_another_message_has_costs_one_message() {
     let sound = all(&mut filled().store()).expect("it is sound").0;
     for number in [0, 2, 3] {
         let directory = filled();
         let mut bytes = fs::read(directory.file()).expect("read");
         let leaf = first_page_of_messages(&bytes);
-        // The first row: the length of it takes a byte, then comes its number.
+        // The first row: one byte for its length, then its number.
         let row = leaf + usize::from(u16::from_be_bytes([bytes[leaf + 8], bytes[leaf + 9]]));
         assert!(bytes[row] < 0x80 && bytes[row + 1] == 1);
         bytes[row + 1] = number;
@@ -328,12 +328,12 @@ fn pages_that_were_swapped_are_damage() {
     swapped[page(pages[3])].copy_from_slice(&bytes[page(pages[1])]);
     fs::write(directory.file(), swapped).expect("written");
     let error = directory.store().load(Time::ZERO, |_| {}).expect_err("it is damaged");
-    assert!(error.to_string().contains("out of its order"), "{error}");
+    assert!(error.to_string().contains("out of order"), "{error}");
 }
 
-/// Its messages would be taken for those of a session that has ended.
+/// Its messages would seem to belong to a session that has ended.
 #[test]
-fn a_session_that_is_missing_keeps_the_broker_from_starting() {
+fn a_missing_session_prevents_the_start() {
     let directory = filled();
     change(&directory.file(), "DELETE FROM session WHERE id = 1");
     let kept = || {
@@ -343,18 +343,18 @@ fn a_session_that_is_missing_keeps_the_broker_from_starting() {
     let before = kept();
     for _ in 0..2 {
         let error = all(&mut directory.store()).expect_err("it is damaged").to_string();
-        assert!(error.contains("the session is missing that a subscription to 'a/#' belongs to"), "{error}");
+        assert!(error.contains("the session of a subscription to 'a/#' is missing"), "{error}");
     }
     assert_eq!(kept(), before, "nothing is forgotten");
-    // Without a subscription it is known by what has come and what is on its way, which is told once.
+    // Without a subscription, only the rows of QoS 2 messages refer to it. They are reported once.
     change(&directory.file(), "DELETE FROM sub WHERE session = 1");
     let (_, damaged) = all(&mut directory.store()).expect("it can be read");
-    assert_eq!(damaged, 2, "a message that has come, one on its way");
+    assert_eq!(damaged, 2, "a message that has arrived, one in flight");
     assert_eq!(all(&mut directory.store()).expect("it can be read").1, 0);
 }
 
 #[test]
-fn damage_to_the_layout_says_what_to_do() {
+fn damage_to_the_layout_is_reported_with_advice() {
     for damage in [
         "PRAGMA user_version = 0",
         "PRAGMA user_version = -2",
@@ -369,7 +369,7 @@ fn damage_to_the_layout_says_what_to_do() {
     }
 }
 
-/// What a broker that was killed leaves: a journal of several commits, each of one message.
+/// The files of a broker that was killed: a journal of several commits, each of one message.
 fn killed() -> Directory {
     let (running, directory) = (Directory::new(), Directory::new());
     let mut store = running.store();
@@ -395,7 +395,7 @@ fn commits_after_damage_in_the_journal_are_counted_and_a_torn_end_is_no_damage()
     let commits: Vec<usize> =
         (0..frames).filter(|&place| sound[frame(place) + 4..frame(place) + 8] != [0; 4]).collect();
     assert_eq!(commits.len(), 5);
-    // In the last transaction, it may as well have been torn.
+    // Damage in the last transaction looks like a torn write.
     let torn = commits[3] + 1;
     for place in 0..frames {
         for byte in [2, 10, 20, 1_000] {
@@ -418,7 +418,8 @@ fn commits_after_damage_in_the_journal_are_counted_and_a_torn_end_is_no_damage()
         let mut bytes = sound.clone();
         bytes[byte] ^= 16;
         fs::write(journal(&directory), bytes).expect("written");
-        // The number of the checkpoint is in the checksum, and the lowest bit of the magic number is not flipped here.
+        // The checkpoint number is covered by the checksum, and the lowest bit of the magic number is not flipped
+        // here.
         assert_eq!(directory.store().severed().commits, 4, "byte {byte} of the header");
     }
     for length in (0..sound.len()).step_by(5_000) {
@@ -429,11 +430,11 @@ fn commits_after_damage_in_the_journal_are_counted_and_a_torn_end_is_no_damage()
 }
 
 #[test]
-fn what_is_left_of_earlier_transactions_is_no_damage() {
+fn remains_of_earlier_transactions_are_no_damage() {
     let directory = killed();
     let journal = directory.0.join("store.db-wal");
     let sound = fs::read(&journal).expect("read");
-    // A torn end, over which a shorter transaction is written, and that is torn as well.
+    // A torn end, overwritten in part by a shorter transaction, which is torn as well.
     let mut torn = sound.clone();
     let last = sound.len() - 3 * 4120;
     torn[last + 24..last + 600].fill(0);
@@ -452,7 +453,7 @@ fn what_is_left_of_earlier_transactions_is_no_damage() {
 }
 
 #[test]
-fn a_file_that_is_gone_or_replaced_is_noticed() {
+fn a_file_that_is_removed_or_replaced_is_noticed() {
     for ending in ["", "-wal"] {
         let directory = filled();
         let store = directory.store();
@@ -469,9 +470,9 @@ fn a_file_that_is_gone_or_replaced_is_noticed() {
     }
 }
 
-/// The engine puts its journal beside the file that a link leads to, and so does everything else.
+/// SQLite puts its journal next to the target of a link, and so does the store with its own files.
 #[test]
-fn a_store_behind_a_link_is_where_the_link_leads() {
+fn a_store_opened_through_a_link_is_where_the_link_leads() {
     let (directory, links) = (filled(), Directory::new());
     std::os::unix::fs::symlink(directory.file(), links.file()).expect("a link can be made");
     let mut store = open(&links.file()).expect("it is sound");

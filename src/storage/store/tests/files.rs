@@ -1,4 +1,4 @@
-//! Files that are not as they should be.
+//! Files with wrong permissions, owners, versions or contents.
 
 #![expect(clippy::disallowed_methods, reason = "tests look at files")]
 
@@ -21,7 +21,7 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn messages_are_nobody_elses_business() {
+fn only_the_broker_may_read_messages() {
     let directory = Directory::new();
     let mut store = directory.store();
     store.commit(&batch(vec![Record::Session(Box::new(session(1)))]), CLOCKS).expect("there is room");
@@ -44,7 +44,7 @@ fn a_second_broker_is_refused() {
     drop(directory.store());
 }
 
-/// Names the file to the other process.
+/// Passes the path of the file to the other process.
 const FILE: &str = "BROOKLET_TEST_FILE";
 
 #[test]
@@ -65,7 +65,7 @@ fn another_process_is_refused() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_used_is_named() {
+fn an_unusable_directory_is_named() {
     let directory = Directory::new();
     let missing = directory.0.join("missing").join("store.db");
     let error = open(&missing).expect_err("there is no directory").to_string();
@@ -93,7 +93,7 @@ fn a_file_of_a_later_version_is_refused() {
 }
 
 #[test]
-fn a_file_of_somebody_else_is_left_alone() {
+fn a_file_of_another_program_is_left_alone() {
     let directory = Directory::new();
     let setting_aside = opening(OnDamage::SetAside, CLOCKS);
     let of_mosquitto = [b"\x00\xB5\x00mosquitto db".as_slice(), &[0; 5000]].concat();
@@ -158,7 +158,7 @@ fn damage_inside_is_found_when_it_is_loaded() {
     assert_eq!(store.was_set_aside(), None);
 }
 
-/// Changes one row through the engine, and its sum with it.
+/// Changes one row through SQLite, and its checksum accordingly.
 fn change(path: &std::path::Path, table: &Table, change: &str) {
     let connection = rusqlite::Connection::open(path).expect("opened");
     let text = format!("UPDATE {} SET {change}", table.name);
@@ -169,7 +169,7 @@ fn change(path: &std::path::Path, table: &Table, change: &str) {
 }
 
 #[test]
-fn a_subscription_identifier_that_can_not_be_is_damage() {
+fn an_invalid_subscription_identifier_is_damage() {
     let filled = || {
         let directory = Directory::new();
         let mut store = directory.store();
@@ -225,7 +225,7 @@ fn a_full_disk_loses_nothing_and_is_over_when_there_is_room() {
 }
 
 #[test]
-fn reading_is_broken_off_at_any_row() {
+fn reading_can_be_stopped_at_any_row() {
     let directory = Directory::new();
     let mut store = directory.store();
     let mut records: Vec<Record> = (1..4).map(|number| Record::Session(Box::new(session(number)))).collect();
@@ -243,9 +243,9 @@ fn reading_is_broken_off_at_any_row() {
     store.load(Time::ZERO, |_| {}).expect("nothing is wrong with it");
 }
 
-/// An earlier version may have let it in.
+/// An earlier version may have allowed the topic.
 #[test]
-fn what_has_no_topic_any_more_is_left_out_and_forgotten() {
+fn a_message_whose_topic_is_no_longer_valid_is_left_out_and_removed() {
     let directory = Directory::new();
     let mut store = directory.store();
     let mut gone = session(1);

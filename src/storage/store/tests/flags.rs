@@ -1,8 +1,8 @@
-//! How the engine was compiled.
+//! How SQLite was compiled.
 
 use rusqlite::Connection;
 
-/// The options that the engine tells of itself.
+/// The compile-time options that SQLite reports.
 fn options() -> Vec<String> {
     let connection = Connection::open_in_memory().expect("opened");
     let mut statement = connection.prepare("PRAGMA compile_options").expect("a statement");
@@ -10,10 +10,10 @@ fn options() -> Vec<String> {
     rows.map(|row| row.expect("a text")).collect()
 }
 
-/// HAVE_FDATASYNC is the one that matters and the one that the engine does not tell. It comes with the others in one
-/// variable, so it was seen if they were; `.ci/run` looks at the system calls, too, where it can.
+/// HAVE_FDATASYNC is the option that matters, and SQLite does not report it. It is set in the same variable as the
+/// others, so it took effect if they did. Where it can, `.ci/run` looks at the system calls, too.
 #[test]
-fn a_commit_is_no_fsync() {
+fn a_commit_uses_fdatasync_and_not_fsync() {
     let flags = option_env!("LIBSQLITE3_FLAGS").unwrap_or_default();
     assert!(flags.split_whitespace().any(|flag| flag == "-DHAVE_FDATASYNC=1"), "{flags}");
     let options = options();

@@ -1,4 +1,4 @@
-//! Listeners are found again by their names, whatever their places are.
+//! Listeners are recognised by their names, whatever their positions.
 
 #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
 
@@ -18,7 +18,7 @@ fn open(directory: &Directory, names: &[&str]) -> Store {
     Store::open(&directory.file(), opening).expect("it can be opened")
 }
 
-/// What came in by this listener: a session with a Will, and a retained message.
+/// Records that belong to this listener: a session with a Will, and a retained message.
 fn came_by(listener: u16, number: u64) -> Vec<Record> {
     let text = format!("{listener}\0client\0user");
     let message = portable_of(&text);
@@ -33,7 +33,7 @@ fn portable_of(publisher: &str) -> crate::core::message::Portable {
     crate::core::message::Portable::new(&publication)
 }
 
-/// The listeners of the session, of its Will and of the retained message.
+/// The names of the listeners of the session, of its Will and of the retained message.
 fn found(store: &mut Store) -> [String; 3] {
     let names: Vec<String> = store.listeners().map(str::to_owned).collect();
     let name = |id: ListenerId| names.get(usize::from(id.0)).cloned().unwrap_or_else(|| "unknown".to_owned());
@@ -58,7 +58,7 @@ fn found(store: &mut Store) -> [String; 3] {
 }
 
 #[test]
-fn what_came_in_by_a_listener_belongs_to_its_name() {
+fn what_came_in_by_a_listener_stays_with_its_name() {
     let directory = Directory::new();
     let mut store = open(&directory, &["a", "b"]);
     store.commit(&batch(came_by(1, 1)), CLOCKS).expect("written");
@@ -66,14 +66,14 @@ fn what_came_in_by_a_listener_belongs_to_its_name() {
     for names in [&["a", "b"][..], &["b", "a"], &["b"], &["c", "d", "e", "b"], &["a"], &[], &["b"]] {
         let mut store = open(&directory, names);
         assert_eq!(found(&mut store), ["b", "b", "b"].map(str::to_owned), "{names:?}");
-        // What is written again says the same.
+        // It is the same after it has been written again.
         let id = store.listeners().position(|name| name == "b").and_then(|place| u16::try_from(place).ok());
         store.commit(&batch(came_by(id.expect("it is known"), 1)), CLOCKS).expect("written");
     }
 }
 
 #[test]
-fn a_listener_that_comes_while_the_broker_runs_is_known_in_the_next_run() {
+fn a_listener_added_while_the_broker_runs_is_known_in_the_next_run() {
     let directory = Directory::new();
     let mut store = open(&directory, &["a"]);
     let mut records = came_by(1, 1);
@@ -86,7 +86,7 @@ fn a_listener_that_comes_while_the_broker_runs_is_known_in_the_next_run() {
 }
 
 #[test]
-fn what_a_failed_commit_has_named_is_named_by_the_next_one() {
+fn a_name_from_a_failed_commit_is_written_by_the_next_one() {
     let directory = Directory::new();
     let mut store = open(&directory, &["a"]);
     store.bound(20);
@@ -100,7 +100,7 @@ fn what_a_failed_commit_has_named_is_named_by_the_next_one() {
 }
 
 #[test]
-fn no_name_gets_what_came_in_by_one_that_is_forgotten() {
+fn no_name_inherits_what_came_in_by_a_removed_one() {
     let directory = Directory::new();
     let mut store = open(&directory, &["gone 0"]);
     let named = |count| Record::Listener(ListenerId(count), format!("gone {count}"));
@@ -113,12 +113,13 @@ fn no_name_gets_what_came_in_by_one_that_is_forgotten() {
     assert_eq!(found(&mut store), ["gone 299", "gone 299", "gone 299"].map(str::to_owned));
 }
 
-/// Made by a broker that knew listeners by their places: at the first one `kitchen` came without a name and `named` as
-/// `bob`, which nothing proved; at the second, which has users, `phone` came as `bob`. Each has published a retained
-/// message.
+/// Made by a broker that knew listeners by their positions. At the first listener, `kitchen` came without a name, and
+/// `named` as `bob`, which was not verified. At the second, which has users, `phone` came as `bob`. Each has
+/// published a retained message.
 const VERSION_1: &[u8] = include_bytes!("../../../../tests/clients/stores/version_1.db");
 
-/// The name, the listener and whether it was proved of each session, and the listeners of retained messages.
+/// For each session its name, its listener and whether its User Name was proved; then topics and listeners of
+/// retained messages.
 type Migrated = (Vec<(String, ListenerId, bool)>, Vec<(String, u16)>);
 
 fn migrated(listeners: Vec<ListenerName>) -> Migrated {
@@ -140,7 +141,7 @@ fn migrated(listeners: Vec<ListenerName>) -> Migrated {
     };
     store.load(Time::ZERO, &mut restore).expect("it can be read");
     drop(store);
-    // Once more is no different.
+    // Opening it again changes nothing.
     Store::open(&directory.file(), opening).expect("it is opened again");
     retained.sort();
     (sessions, retained)

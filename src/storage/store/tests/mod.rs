@@ -1,4 +1,4 @@
-//! The store, held against a model, and against files that are not as they should be.
+//! The store, compared with a model, and opened with files that are damaged or invalid.
 
 mod damage;
 mod files;
@@ -21,13 +21,13 @@ use crate::settings::{ListenerName, OnDamage};
 use crate::storage::store::{OpenError, Opening, Store};
 use crate::storage::timeline::Clocks;
 
-/// What the clock on the wall shows in tests, where it does not matter.
+/// The wall clock in tests for which its time does not matter.
 const WALL: u64 = 1_800_000_000_000;
 
-/// The same for all clocks.
+/// Clocks for all tests that need no others.
 const CLOCKS: Clocks = Clocks { now: Time::ZERO, boot: None, wall: WALL };
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 struct Directory(PathBuf);
 
 impl Directory {

@@ -1,4 +1,4 @@
-//! What a store should hold and hand out, written down as plainly as can be.
+//! A model of what a store must hold and hand out, as plain as possible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::core::message::Portable;
 use crate::core::message::Publication;
 use crate::protocol::codec::{PacketIdentifier, QoS};
 
-/// Moments in here are those of the timeline.
+/// All times in it are those of the timeline.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) sessions: BTreeMap<u64, StoredSession>,
@@ -21,25 +21,25 @@ pub(super) struct Model {
     pub(super) messages: BTreeMap<u64, (Portable, Vec<Recipient>)>,
     pub(super) settled: BTreeSet<(u64, u64)>,
     retained: BTreeMap<String, Portable>,
-    /// How much time messages had left when they were written, by number, and retained messages, by topic.
+    /// The lifetimes that messages had when they were stored: by number, and of retained messages by topic.
     lifetimes: BTreeMap<u64, Duration>,
     retained_lifetimes: BTreeMap<String, Duration>,
     former: BTreeSet<SessionNumber>,
     begun: BTreeMap<(u64, u64), PacketIdentifier>,
 }
 
-/// The same message, but when it expires is told otherwise.
+/// The same message, with its expiry converted.
 fn shifted(message: &Portable, shift: impl Fn(Time) -> Time) -> Portable {
     let publication = message.publication();
     Portable::new(&Publication { expires: shift(publication.expires), ..publication })
 }
 
-/// No further ahead than this.
+/// The time, but at most `most` after `now`.
 fn bounded(time: Time, now: u64, most: Duration) -> Time {
     if time == Time::NEVER { time } else { time.min(Time::from_milliseconds(now) + most) }
 }
 
-/// The same session, but no more time is left than was asked for.
+/// The same session, with no more time left than was asked for.
 fn bounded_session(session: &StoredSession, now: u64) -> StoredSession {
     let most = Duration::from_seconds(session.expiry_interval.into());
     let presence = match session.presence {
@@ -53,7 +53,7 @@ fn bounded_session(session: &StoredSession, now: u64) -> StoredSession {
     StoredSession { presence, will, ..session.clone() }
 }
 
-/// The same session on another clock.
+/// The same session by another clock.
 fn shifted_session(session: &StoredSession, shift: impl Fn(Time) -> Time) -> StoredSession {
     let presence = match session.presence {
         StoredPresence::Away { ends, sent_until } => StoredPresence::Away { ends: shift(ends), sent_until },
@@ -63,7 +63,7 @@ fn shifted_session(session: &StoredSession, shift: impl Fn(Time) -> Time) -> Sto
     StoredSession { presence, will, ..session.clone() }
 }
 
-/// From one clock to another.
+/// Converts times from one clock to another.
 fn shift(from: u64, to: u64) -> impl Fn(Time) -> Time {
     move |time| match time {
         Time::NEVER => Time::NEVER,
@@ -72,7 +72,7 @@ fn shift(from: u64, to: u64) -> impl Fn(Time) -> Time {
 }
 
 impl Model {
-    /// The broker's `now` is `line` on the timeline.
+    /// Applies a record. `line` is the moment of the timeline at the broker's time `now`.
     pub(super) fn apply(&mut self, record: &Record, now: u64, line: u64) {
         let shift = shift(now, line);
         let lifetime = |message: &Portable| message.publication().expires.since(Time::from_milliseconds(now));
@@ -153,12 +153,12 @@ impl Model {
         }
     }
 
-    /// Whether a session that is there still needs a message.
+    /// Whether a session that exists still needs a message.
     fn needs(&self, message: u64, session: SessionNumber) -> bool {
         self.sessions.contains_key(&session.0.get()) && !self.settled.contains(&(message, session.0.get()))
     }
 
-    /// The copy that a delivery is about.
+    /// The copy that belongs to a delivery.
     fn copy(&self, session: u64, delivery: &StoredDelivery) -> Option<StoredCopy> {
         let number = delivery.message.0.get();
         let (message, recipients) = self.messages.get(&number)?;
@@ -167,7 +167,7 @@ impl Model {
         Some(StoredCopy { number: delivery.message, message: message.clone(), form })
     }
 
-    /// How far a copy has come, if it is still needed. It does not wait any more if its message has expired.
+    /// The progress of a copy that is still needed. A queued copy is not needed once its message has expired.
     fn progress(
         &self,
         message: u64,
@@ -193,7 +193,8 @@ impl Model {
         }
     }
 
-    /// What must be handed out, in words and in order, if the broker's `now` is `line` on the timeline.
+    /// What must be handed out, in words and in order. `line` is the moment of the timeline at the broker's time
+    /// `now`.
     pub(super) fn restored(&self, now: u64, line: u64) -> Vec<String> {
         let (shift, mut all) = (shift(line, now), Vec::new());
         let message_now = |message: &Portable, number: u64| {
@@ -251,17 +252,17 @@ impl Model {
     }
 }
 
-/// How far a copy has come.
+/// The progress of a copy.
 #[derive(Clone, Copy, Debug)]
 enum Progress {
     Waits,
-    /// A QoS 2 delivery of it is not released.
+    /// Its QoS 2 delivery has begun and is not released.
     InDelivery,
     /// Its QoS 1 delivery has begun.
     Begun(PacketIdentifier),
 }
 
-/// What is handed out of one message.
+/// What is handed out for one message.
 fn restored_message(
     number: u64,
     content: &Portable,
@@ -297,7 +298,7 @@ fn restored_message(
     restored
 }
 
-/// The same for what a store has handed out; retained messages have no order, so they are put into that of topics.
+/// The same for what a store has handed out. Retained messages come in any order, so they are sorted by topic.
 pub(super) fn in_words_of_all(all: &[Restored]) -> Vec<String> {
     let is_retained = |restored: &&Restored| matches!(restored, Restored::Retained(_));
     let mut words: Vec<String> = all.iter().filter(|restored| !is_retained(restored)).map(in_words).collect();

@@ -1,4 +1,4 @@
-//! What is read while the broker runs.
+//! Reading while the broker runs.
 
 use super::records::{message, message_number, session, session_number};
 use super::{CLOCKS, Directory, batch};
@@ -19,10 +19,10 @@ fn read(store: &Store, wanted: &mut Wanted) -> Pages {
     store.read(wanted, Time::ZERO, || false).expect("it can be read")
 }
 
-/// Of each message where it is, if it was found.
+/// The number of each message, and its position in the answer if it was found.
 type Told = Vec<(u64, Option<usize>)>;
 
-/// For each session what it was told.
+/// What each session was told.
 fn told(pages: &Pages) -> Vec<(u64, Told)> {
     let place = |found: &Option<(usize, _)>| found.as_ref().map(|(place, _)| *place);
     let page = |page: &crate::core::journal::Page| {
@@ -54,7 +54,7 @@ fn large_messages_are_read_a_few_at_a_time() {
 }
 
 #[test]
-fn a_message_is_read_once_for_all_who_want_it() {
+fn a_message_is_read_once_for_all_sessions_that_want_it() {
     let directory = Directory::new();
     let mut store = directory.store();
     let mut records: Vec<Record> = (1..=3).map(|number| Record::Session(Box::new(session(number)))).collect();
@@ -69,7 +69,7 @@ fn a_message_is_read_once_for_all_who_want_it() {
 }
 
 #[test]
-fn what_was_asked_for_later_does_not_go_first() {
+fn later_requests_do_not_overtake_earlier_ones() {
     let directory = Directory::new();
     let mut store = directory.store();
     let mut records = vec![Record::Session(Box::new(session(1))), Record::Session(Box::new(session(2)))];
@@ -88,7 +88,7 @@ fn what_was_asked_for_later_does_not_go_first() {
 }
 
 #[test]
-fn one_message_for_very_many_comes_in_parts() {
+fn one_message_for_very_many_sessions_comes_in_parts() {
     let directory = Directory::new();
     let mut store = directory.store();
     let sessions: Vec<u64> = (1..=10_000).collect();

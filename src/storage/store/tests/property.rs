@@ -1,5 +1,5 @@
-//! Any records in any batches: what comes back is what the model holds, after a kill and after a power cut, and
-//! whatever clocks show then.
+//! Any records in any batches: after a kill and after a power cut, and whatever the clocks show then, the store holds
+//! what the model holds.
 
 use std::fs;
 use std::path::Path;
@@ -21,14 +21,14 @@ use crate::settings::OnDamage;
 use crate::storage::store::Store;
 use crate::storage::timeline::{Anchor, Boot, Clocks, DOWNTIME_MAXIMUM, RELEASED};
 
-/// What a record is made of; what it must fit is left to [`Maker`].
+/// The raw material of a record. [`Maker`] makes it fit the state.
 #[derive(Clone, Debug)]
 struct Draft {
     kind: u8,
     session: u64,
     choice: u16,
     length: usize,
-    /// Milliseconds from now; none for never.
+    /// Milliseconds from now; `None` for never.
     moment: Option<i64>,
     flag: bool,
 }
@@ -55,7 +55,7 @@ fn draft() -> impl Strategy<Value = Draft> {
 #[derive(Default)]
 struct Maker {
     model: Model,
-    /// The last number of a message.
+    /// The number of the latest message.
     number: u64,
 }
 
@@ -128,14 +128,14 @@ impl Maker {
         Some(Record::Delivery(self.present(session_number(draft.session))?, delivery))
     }
 
-    /// One of the messages that are there.
+    /// One of the messages in the model.
     fn some_message(&self, draft: &Draft) -> Option<MessageNumber> {
         let count = self.model.messages.len().max(1);
         let (message, _) = self.model.messages.iter().nth(usize::from(draft.choice) % count)?;
         Some(message_number(*message))
     }
 
-    /// A session that is there: others have nothing of their own.
+    /// The session, if it exists. Otherwise it can have no rows.
     fn present(&self, session: SessionNumber) -> Option<SessionNumber> {
         self.model.sessions.contains_key(&session.0.get()).then_some(session)
     }
@@ -158,7 +158,7 @@ impl Maker {
         Record::Session(Box::new(made))
     }
 
-    /// One of those who still need it needs a message no longer.
+    /// Settles a message for one of the sessions that still need it.
     fn settled(&self, draft: &Draft) -> Option<Record> {
         let count = self.model.messages.len().max(1);
         let (message, (_, recipients)) = self.model.messages.iter().nth(usize::from(draft.choice) % count)?;
@@ -172,7 +172,7 @@ impl Maker {
     }
 }
 
-/// A machine with its clocks, and the timeline that they are to make.
+/// A machine with its clocks, and the timeline that should result.
 #[derive(Clone, Copy)]
 struct Machine {
     /// The broker's own clock.
@@ -187,20 +187,20 @@ struct Machine {
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     GoesOn,
-    /// The store is opened again by the same broker.
+    /// The same broker reopens the store.
     Reopened,
     /// The wall clock is set to this.
     Set(u64),
-    /// Another broker begins, after so long.
+    /// After this downtime another broker starts.
     Restarted(u64, Start),
 }
 
-/// How another broker begins.
+/// How another broker starts.
 #[derive(Clone, Copy, Debug)]
 enum Start {
-    /// The one before was stopped, or was killed.
+    /// On the same boot; the one before was stopped or killed.
     Same { is_stopped: bool },
-    /// The machine was started again.
+    /// After a restart of the machine.
     Other { is_stopped: bool },
 }
 
@@ -245,7 +245,7 @@ impl Machine {
         Store::open(path, opening(OnDamage::Refuse, self.clocks())).expect("it can be opened")
     }
 
-    /// Another broker begins, with this anchor in the store.
+    /// Another broker starts, with this anchor in the store.
     fn restart(&mut self, down: u64, start: Start, anchor: Anchor) {
         self.pass(down);
         self.now = down / 2;
@@ -265,7 +265,7 @@ fn load(store: &mut Store, now: u64) -> Vec<Restored> {
     all
 }
 
-/// A copy of the files as they are now: what a broker that was killed leaves behind.
+/// Copies the files as they are now, like those of a broker that was killed.
 fn copy(from: &Path, to: &Path) {
     for ending in ["", "-wal"] {
         let name = |path: &Path| format!("{}{ending}", path.display());
@@ -285,7 +285,7 @@ fn load_cut(from: &Path, cut: usize, machine: Machine) -> Vec<String> {
     in_words_of_all(&load(&mut machine.open(&other.file()), machine.now))
 }
 
-/// Ends a store with its broker and opens it for another one, which must find what the model holds.
+/// Stops the broker and opens its store for another one, which must find what the model holds.
 fn restarted(
     mut store: Store,
     machine: &mut Machine,
@@ -300,13 +300,13 @@ fn restarted(
     }
     prop_assert!(machine.line - store.timeline.anchor().moment <= 60_000);
     machine.restart(down, start, store.timeline.anchor());
-    // From a copy, since loading removes what is not needed.
+    // From a copy, because loading removes what is no longer needed.
     let found = load_cut(path, 0, *machine);
     prop_assert_eq!(found, model.restored(machine.now, machine.line));
     drop(store);
     store = machine.open(path);
     store.keep_time(machine.clocks()).expect("there is room");
-    // What is durable is not cut off.
+    // Reopening brings the journal into the file, so that what is durable cannot be cut off.
     store.reopen().expect("it can be opened again");
     Ok(store)
 }
@@ -337,7 +337,7 @@ proptest! {
                 }
             }
             let batch = Batch { number, now: Time::from_milliseconds(machine.now), records };
-            // It is written later than it was closed.
+            // The batch is committed later than it was closed, and twice.
             for _ in 0..2 {
                 machine.pass(50);
                 store.commit(&batch, machine.clocks()).expect("there is room");

@@ -1,4 +1,4 @@
-//! Records to write.
+//! Records for the tests.
 
 use std::num::NonZeroU64;
 
@@ -25,7 +25,7 @@ pub(super) fn identifier(number: u16) -> PacketIdentifier {
     PacketIdentifier::new(number).expect("not zero")
 }
 
-/// Whether it has a publisher, properties and the RETAIN flag is up to the length of its payload.
+/// The length of the payload decides whether the message has a publisher, properties and RETAIN.
 pub(super) fn portable(topic: &str, payload: &[u8], expires: Time) -> Portable {
     let mut properties = PropertyBuffer::default();
     if payload.len().is_multiple_of(5) {

@@ -1,4 +1,4 @@
-//! Moments that go on through restarts, whatever the clocks show.
+//! Times continue through restarts, whatever the clocks show.
 
 #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
 
@@ -14,13 +14,13 @@ use crate::storage::timeline::{Boot, Clocks, Doubt};
 
 const HOUR: u64 = 60 * 60 * 1000;
 
-/// Clocks of a machine that was started once more.
+/// The clocks of a machine that has been restarted.
 fn started(boot: u128, wall: u64) -> Clocks {
     let boot = Some(Boot { id: boot, uptime: Time::from_milliseconds(20) });
     Clocks { now: Time::ZERO, boot, wall }
 }
 
-/// Later on the same machine, by this much.
+/// The clocks of the same machine, after this time.
 fn later(clocks: Clocks, time: u64) -> Clocks {
     let time = Duration::from_milliseconds(time);
     let boot = clocks.boot.map(|boot| Boot { uptime: boot.uptime + time, ..boot });
@@ -31,7 +31,7 @@ fn open(directory: &Directory, clocks: Clocks) -> Store {
     Store::open(&directory.file(), opening(OnDamage::Refuse, clocks)).expect("it can be opened")
 }
 
-/// A session that ends, a Will that is due, a message and a retained message that expire in an hour.
+/// A session that ends, a Will that is due, a message and a retained message that expire, all in an hour.
 fn records(now: Time) -> Vec<Record> {
     let then = now + Duration::from_milliseconds(HOUR);
     let mut made = session(1);
@@ -46,7 +46,7 @@ fn records(now: Time) -> Vec<Record> {
     ]
 }
 
-/// When each of them ends, in the order of the records; `None` for what is not there.
+/// When each of them ends, in the order of the records; `None` if it is missing.
 fn ends(store: &mut Store, now: Time) -> [Option<Time>; 4] {
     let mut ends = [None; 4];
     let restore = |restored| match restored {
@@ -64,7 +64,7 @@ fn ends(store: &mut Store, now: Time) -> [Option<Time>; 4] {
     ends
 }
 
-/// Milliseconds of an hour that are left in another run.
+/// Milliseconds that are left of an hour in another run.
 fn left(then: Clocks, now: Clocks, is_stopped: bool) -> [Option<u64>; 4] {
     let directory = Directory::new();
     let mut store = open(&directory, started(1, WALL));
@@ -78,7 +78,7 @@ fn left(then: Clocks, now: Clocks, is_stopped: bool) -> [Option<u64>; 4] {
 }
 
 #[test]
-fn what_is_left_of_an_hour_does_not_hang_on_the_wall_clock() {
+fn what_is_left_of_an_hour_does_not_depend_on_the_wall_clock() {
     let then = later(started(1, WALL), 30_000);
     for (now, expected) in [
         (later(then, HOUR / 2), HOUR / 2),
@@ -96,15 +96,15 @@ fn what_is_left_of_an_hour_does_not_hang_on_the_wall_clock() {
 }
 
 #[test]
-fn nothing_lasts_longer_after_a_crash_than_was_asked_for() {
-    // The anchor is that of the start, so the timeline goes on thirty seconds before the commit.
+fn after_a_crash_nothing_lasts_longer_than_was_asked_for() {
+    // The anchor was stored at the start, so the timeline resumes thirty seconds before the commit.
     let then = later(started(1, WALL), 30_000);
     assert_eq!(left(then, started(2, 5), false), [Some(HOUR); 4]);
     assert_eq!(left(then, later(then, HOUR / 2), false), [Some(HOUR / 2); 4]);
 }
 
 #[test]
-fn what_replaces_a_retained_message_lasts_as_long_as_itself() {
+fn a_new_retained_message_does_not_inherit_the_lifetime_of_the_old_one() {
     let directory = Directory::new();
     let mut store = open(&directory, started(1, WALL));
     for time in [10, HOUR, 20, HOUR] {
@@ -127,7 +127,7 @@ fn a_wall_clock_that_is_set_right_while_the_broker_runs_changes_nothing() {
     let end = wrong.now + Duration::from_milliseconds(HOUR);
     assert_eq!(ends(&mut store, right.now), [Some(end); 4]);
     drop(store);
-    // Power is cut, and the clock is right from the beginning.
+    // After a power cut, the clock is right from the beginning.
     let now = started(2, WALL + 1000);
     assert_eq!(
         ends(&mut open(&directory, now), now.now),
@@ -136,7 +136,7 @@ fn a_wall_clock_that_is_set_right_while_the_broker_runs_changes_nothing() {
 }
 
 #[test]
-fn it_is_said_why_a_clock_is_not_believed() {
+fn the_reason_to_doubt_a_clock_is_reported() {
     let directory = Directory::new();
     for (boot, wall, doubt) in [
         (1, WALL, None),
@@ -161,7 +161,7 @@ fn the_anchor_is_written_with_a_commit_now_and_then() {
     let anchored = store.timeline.anchor();
     assert_eq!(store.written().commits, 1, "at the start");
     let nothing = || batch(vec![Record::Cleared("none".to_owned())]);
-    // With the names of the listeners.
+    // Together with the names of the listeners.
     store.commit(&nothing(), CLOCKS).expect("there is room");
     let mut bytes = store.written().bytes;
     for (time, is_due) in [(1, false), (59_999, false), (60_000, true), (60_001, false), (120_000, true)] {
@@ -180,7 +180,7 @@ fn the_anchor_is_written_with_a_commit_now_and_then() {
 }
 
 #[test]
-fn an_anchor_that_was_not_written_is_due_again() {
+fn an_anchor_that_was_not_written_stays_due() {
     let directory = Directory::new();
     let mut store = open(&directory, CLOCKS);
     store.load(Time::ZERO, |_| panic!("it is new")).expect("it can be read");
@@ -195,7 +195,7 @@ fn an_anchor_that_was_not_written_is_due_again() {
 }
 
 #[test]
-fn an_anchor_that_can_not_be_is_damage() {
+fn an_invalid_anchor_is_damage() {
     for damage in [
         "UPDATE timeline SET moment = -1",
         "UPDATE timeline SET boot = x'01', uptime = 5",
@@ -225,7 +225,7 @@ fn a_damaged_file_is_not_written_to() {
     let mut store = open(&directory, later(CLOCKS, 70_000));
     store.load(Time::ZERO, |_| {}).expect_err("it is damaged");
     drop(store);
-    // The engine counts in the head of the file how often it was opened.
+    // SQLite counts in the file's header how often it was opened.
     assert!(fs::read(directory.file()).expect("read")[100..] == before[100..]);
 }
 
@@ -233,7 +233,7 @@ fn a_damaged_file_is_not_written_to() {
 const VERSION_1: &[u8] = include_bytes!("../../../../tests/clients/stores/version_1.db");
 
 #[test]
-fn moments_of_an_older_store_keep_their_meaning() {
+fn times_in_an_older_store_keep_their_meaning() {
     let directory = Directory::new();
     fs::write(directory.file(), VERSION_1).expect("written");
     let connection = rusqlite::Connection::open(directory.file()).expect("opened");

@@ -1,4 +1,4 @@
-//! What the store does for itself: numbers that are not given twice, a file and a journal that keep their size.
+//! What the store looks after by itself: numbers are not given twice, and the file and the journal keep their size.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::core::journal::Record;
 use crate::storage::store::Pause;
 
 #[test]
-fn numbers_are_not_given_twice_though_nothing_is_left_of_them() {
+fn numbers_are_not_given_twice_even_if_their_rows_are_gone() {
     let directory = Directory::new();
     let mut store = directory.store();
     let next = store.next_numbers();
@@ -78,7 +78,7 @@ fn what_is_written_is_counted() {
 }
 
 #[test]
-fn pages_that_are_not_used_are_given_back() {
+fn unused_pages_are_given_back() {
     let directory = Directory::new();
     let mut store = directory.store();
     let records = (1..1500).map(|number| Record::Message(message(number, &[7; 3000], Time::NEVER, &[1])));
