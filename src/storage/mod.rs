@@ -1,4 +1,4 @@
-//! What survives the process: the file, its thread, its clock, and the import of what another broker has left.
+//! What survives the process: the store, its thread and its timeline, and the import of another broker's database.
 
 pub mod import;
 #[cfg(feature = "persistence")]

@@ -1,82 +1,84 @@
-//! The age of what is stored, on machines whose clocks may be wrong.
+//! The age of stored data, on machines whose clocks may be wrong.
 //!
-//! A machine without a battery starts in 1970 and is set right later, and a clock may be set to anything at any time.
-//! So moments are not stored as a wall clock shows them but on a timeline, in milliseconds. It goes on with the
-//! broker's own clock while the broker runs, whatever happens to the wall clock. An [`Anchor`] in the store says which
-//! moment of the timeline it was by the other clocks; from it the next run finds out how long the broker was down:
+//! A machine without a battery starts in 1970 and is set right later, and a clock may be set to any time at any
+//! moment. So times are not stored as shown by the wall clock but as milliseconds on a timeline. While the broker
+//! runs, the timeline follows the broker's own clock, whatever happens to the wall clock. An [`Anchor`] in the store
+//! records what the other clocks showed at one moment of the timeline. From it the next run computes how long the
+//! broker was down:
 //!
 //! | since the anchor | time that has passed |
 //! |---|---|
-//! | the machine was not restarted | what the clock shows that counts from its start, sleep included |
-//! | it was restarted, and the wall clock may be right | what the wall clock shows |
+//! | the machine was not restarted | by the clock that counts from its start, including sleep |
+//! | it was restarted, and the wall clock may be right | by the wall clock |
 //! | it was restarted, and the wall clock cannot be right | none |
 //!
-//! A wall clock cannot be right if it shows a time before this version was [`RELEASED`], a time before the anchor, or
-//! one so far beyond the anchor that no broker would have been left down for so long.
+//! The wall clock cannot be right if it shows a time before this version was [`RELEASED`], a time before the anchor,
+//! or one so far after the anchor that no broker would have been down for so long.
 //!
-//! Nothing here reads a clock: what the [`Clocks`] show is handed in.
+//! No clock is read here: the readings are passed in as [`Clocks`].
 
 use std::fmt;
 
 use crate::base::time::{Duration, Time};
 
-/// When this version was released, in milliseconds since 1970: 2026-11-01. To be set with each version, by hand, so
-/// that a build from the same sources is always the same. A day too early does no harm. A day too late would make right
-/// clocks count as wrong for a day.
+/// When this version was released, in milliseconds since 1970: 2026-11-01. It is set by hand for each version, so
+/// that builds from the same sources are identical. A day too early does no harm. If it is a day too late, right
+/// clocks count as wrong for that day.
 pub const RELEASED: u64 = 20_758 * DAY;
 
 /// Milliseconds of a day.
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
-/// The longest time for which a broker is believed to have been down, in milliseconds.
+/// The longest plausible downtime of a broker, in milliseconds.
 pub const DOWNTIME_MAXIMUM: u64 = 400 * DAY;
 
-/// How old an anchor may become. After a crash, a wall clock that is wrong costs no more than this.
+/// Maximum age of the stored anchor. After a crash, a wrong wall clock costs no more time than this.
 pub const ANCHOR_AGE_MAXIMUM: Duration = Duration::from_seconds(60);
 
-/// How far a wall clock may drift before the anchor is no longer right, in milliseconds.
+/// How far the wall clock may deviate from the broker's clock before a new anchor is due, in milliseconds.
 const STEP: u64 = 1000;
 
-/// Which start of the machine it is, and for how long it has been on.
+/// Identifies a start of the machine, and how long ago it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// It is different after each start.
+    /// Different after each start.
     pub id: u128,
-    /// The time on a clock that began at the start and counts sleep.
+    /// Time since the start, including sleep.
     pub uptime: Time,
 }
 
-/// What all clocks show at one moment.
+/// The readings of all clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
-    /// The broker's own.
+    /// The broker's own clock.
     pub now: Time,
-    /// That of the machine; none if the system does not tell.
+    /// The machine's clock; `None` if the system does not provide it.
     pub boot: Option<Boot>,
-    /// Milliseconds since 1970, as a wall clock shows them. It may be wrong.
+    /// The wall clock, in milliseconds since 1970. It may be wrong.
     pub wall: u64,
 }
 
-/// A moment of the timeline, and what the clocks showed then.
+/// A moment of the timeline, and the readings of the clocks at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// Milliseconds on the timeline.
     pub moment: u64,
     /// The machine's clock.
     pub boot: Option<Boot>,
-    /// Milliseconds since 1970.
+    /// The wall clock, in milliseconds since 1970.
     pub wall: u64,
 }
 
 impl Anchor {
-    /// Begins a timeline, with what the wall clock shows: so moments keep their meaning that were stored by it before
-    /// there was a timeline. But not before this version was [`RELEASED`], where it can not be right.
+    /// Begins a timeline at the time of the wall clock, so that times keep their meaning that were stored by the wall
+    /// clock before there were timelines. It does not begin before this version was [`RELEASED`], when the wall clock
+    /// cannot be right.
     pub const fn first(clocks: Clocks) -> Self {
         let moment = if clocks.wall < RELEASED { RELEASED } else { clocks.wall };
         Self { moment, boot: clocks.boot, wall: clocks.wall }
     }
 
-    /// Milliseconds that have passed since.
+    /// Returns the milliseconds that have passed since the anchor.
     fn elapsed(self, clocks: Clocks) -> Result<u64, Doubt> {
         match (self.boot, clocks.boot) {
             (Some(then), Some(now)) if then.id == now.id && then.uptime <= now.uptime => {
@@ -98,14 +100,14 @@ impl Anchor {
     }
 }
 
-/// Why a wall clock is not believed. Written to follow `the clock`.
+/// Why the wall clock is not trusted. The text continues `the clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
     /// It shows a time before this version was released.
     BeforeRelease,
     /// It shows a time before that of the anchor.
     Behind,
-    /// It shows a time far beyond that of the anchor.
+    /// It shows a time far after that of the anchor.
     FarAhead,
 }
 
@@ -119,50 +121,50 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// The timeline, as long as the broker runs.
+/// The timeline while the broker runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeline {
-    /// What the clocks showed when it was resumed, and the moment of the timeline.
+    /// The readings when the timeline was resumed, and the moment of the timeline at that time.
     start: Clocks,
     moment: u64,
     doubt: Option<Doubt>,
-    /// The anchor that is stored, and when it was stored in this run.
+    /// The stored anchor, and when this run stored it.
     anchor: Anchor,
     anchored: Option<Time>,
 }
 
 impl Timeline {
-    /// Goes on from a stored anchor.
+    /// Continues the timeline from a stored anchor.
     pub fn resume(anchor: Anchor, clocks: Clocks) -> Self {
         let elapsed = anchor.elapsed(clocks);
         let moment = anchor.moment.saturating_add(elapsed.unwrap_or(0));
         Self { start: clocks, moment, doubt: elapsed.err(), anchor, anchored: None }
     }
 
-    /// Why the time for which the broker was down is not known and counts as none, if that is so.
+    /// Returns why the downtime of the broker is unknown and counts as zero, if it is.
     pub const fn doubt(&self) -> Option<Doubt> {
         self.doubt
     }
 
-    /// What the clocks showed when it was resumed.
+    /// Returns the readings when the timeline was resumed.
     pub const fn start(&self) -> Clocks {
         self.start
     }
 
-    /// The stored anchor.
+    /// Returns the stored anchor.
     pub const fn anchor(&self) -> Anchor {
         self.anchor
     }
 
-    /// The moment of the timeline at a time of the broker.
+    /// Returns the moment of the timeline at a time of the broker's clock.
     pub fn at(&self, now: Time) -> u64 {
         let since = now.since(self.start.now).milliseconds();
         let before = self.start.now.since(now).milliseconds();
         self.moment.saturating_add(since).saturating_sub(before)
     }
 
-    /// The anchor that has to be stored by now: if there is none of this run, if it is old, or if the wall clock has
-    /// made a step since. To be followed by [`Timeline::anchored`] when it is stored.
+    /// Returns an anchor if one has to be stored now: if this run has stored none, if the stored one is too old, or
+    /// if the wall clock has jumped since. The caller stores it and then calls [`Timeline::anchored`].
     pub fn due(&self, clocks: Clocks) -> Option<Anchor> {
         let is_good = self.anchored.is_some_and(|anchored| {
             let elapsed = clocks.now.since(anchored);
@@ -172,17 +174,17 @@ impl Timeline {
         (!is_good).then(|| self.anchor_by(clocks))
     }
 
-    /// Whether one of this run is stored.
+    /// Whether this run has stored an anchor.
     pub const fn is_anchored(&self) -> bool {
         self.anchored.is_some()
     }
 
-    /// The anchor that the clocks give.
+    /// Returns the anchor for these readings.
     pub fn anchor_by(&self, clocks: Clocks) -> Anchor {
         Anchor { moment: self.at(clocks.now), boot: clocks.boot, wall: clocks.wall }
     }
 
-    /// An anchor is stored that was due.
+    /// Records that an anchor has been stored.
     pub const fn anchored(&mut self, anchor: Anchor, now: Time) {
         (self.anchor, self.anchored) = (anchor, Some(now));
     }
@@ -206,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn the_date_of_the_release_is_set_with_the_version_and_is_not_to_come() {
+    fn the_release_date_is_set_with_the_version_and_is_not_in_the_future() {
         assert_eq!(env!("CARGO_PKG_VERSION"), "0.1.0", "RELEASED is to be set, and then this");
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("it is later");
         assert!(u128::from(RELEASED) <= since.as_millis());
     }
 
     #[test]
-    fn the_time_in_which_no_broker_ran_is_known_or_is_none() {
+    fn the_downtime_is_known_or_counts_as_zero() {
         const DAYS_400: u64 = DOWNTIME_MAXIMUM;
         let boot = Some((1, 50_000));
         let other = Some((2, 90_000));
@@ -225,10 +227,10 @@ mod tests {
             ((boot, WALL), (Some((1, 80_000)), 5), Ok(30_000)),
             ((boot, WALL), (Some((1, 80_000)), WALL + DAYS_400 + 1), Ok(30_000)),
             ((boot, WALL), (Some((1, 50_000 + 2 * DAYS_400)), WALL), Ok(2 * DAYS_400)),
-            // A clock that has gone back is that of another machine.
+            // A clock that has gone back belongs to another machine.
             ((boot, WALL), (Some((1, 49_999)), WALL + 9), Ok(9)),
             ((boot, WALL), (Some((1, 49_999)), WALL - 9), Err(Doubt::Behind)),
-            // Across boots it is the wall clock's, if that can be right.
+            // After a restart of the machine the wall clock counts, if it can be right.
             ((boot, WALL), (other, WALL), Ok(0)),
             ((boot, WALL), (other, WALL + 3), Ok(3)),
             ((boot, WALL), (other, WALL + DAYS_400), Ok(DAYS_400)),
@@ -236,13 +238,13 @@ mod tests {
             ((boot, WALL), (other, u64::MAX), Err(Doubt::FarAhead)),
             ((boot, WALL), (other, WALL - 1), Err(Doubt::Behind)),
             ((boot, WALL), (other, 5), Err(Doubt::BeforeRelease)),
-            // It was wrong before, and still is, or was set right.
+            // It was wrong before, and either still is or has been set right.
             ((boot, 5), (other, 3), Err(Doubt::BeforeRelease)),
             ((boot, 5), (other, 90), Err(Doubt::BeforeRelease)),
             ((boot, 5), (other, WALL), Err(Doubt::FarAhead)),
             ((boot, RELEASED - 9), (other, RELEASED - 1), Err(Doubt::BeforeRelease)),
             ((boot, RELEASED - 9), (other, RELEASED), Ok(9)),
-            // An anchor without a boot may be of any.
+            // An anchor without a boot may be of any boot.
             ((None, WALL), (None, WALL + 3), Ok(3)),
             ((None, WALL), (Some((1, 80_000)), WALL + 3), Ok(3)),
             ((boot, WALL), (None, WALL + 3), Ok(3)),
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_broker_runs_its_own_clock_counts_alone() {
+    fn while_the_broker_runs_only_its_own_clock_counts() {
         let timeline = Timeline::resume(anchor(None, WALL), clocks(500, None, WALL + 3));
         for (now, moment) in [(500, 1_000_003), (501, 1_000_004), (499, 1_000_002), (9_500, 1_009_003)] {
             for wall in [0, WALL, u64::MAX] {
@@ -291,14 +293,14 @@ mod tests {
             assert_eq!(found.is_some(), is_due, "{passed} {shown}");
         }
         assert!(timeline.due(clocks(501, None, 0)).is_some());
-        // From then on the clock goes on from where it was set.
+        // From then on the clock continues from where it was set.
         let stepped = clocks(700, None, 40);
         timeline.anchored(timeline.anchor_by(stepped), stepped.now);
         assert!(timeline.due(clocks(900, None, 240)).is_none());
     }
 
     #[test]
-    fn a_timeline_that_begins_goes_by_the_wall_clock() {
+    fn a_new_timeline_begins_at_the_time_of_the_wall_clock() {
         let clocks = clocks(500, Some((1, 2)), WALL);
         let timeline = Timeline::resume(Anchor::first(clocks), clocks);
         assert_eq!((timeline.at(clocks.now), timeline.doubt()), (WALL, None));

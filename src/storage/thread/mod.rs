@@ -1,10 +1,10 @@
-//! The thread that makes batches durable while the loop goes on.
+//! The thread that makes batches durable while the loop continues.
 //!
 //! It owns the [`Store`]. The loop hands over one batch at a time and is woken when there is an answer. Batches come
-//! first: what sessions want to have read is read between them, a little at a time, so that a commit waits for no more
-//! than that. What the store wants done where nothing waits is done between batches and, as far as it can be put off
-//! until then, when there was none for a while. A thread that has nothing to do sleeps until there is something, and
-//! checks every second whether its file is still there.
+//! first: messages that sessions want from the store are read between batches, a little at a time, so that a commit
+//! never waits for more than that. Maintenance of the store is done between batches and, as far as it can be put off
+//! until then, when there has been no batch for a while. An idle thread sleeps until there is work, and checks every
+//! second whether its file is still there.
 
 #[cfg(test)]
 mod tests;
@@ -30,37 +30,38 @@ use crate::storage::timeline::Clocks;
 use times::Times;
 use yielding::Yielding;
 
-/// The engine keeps what is large on its heap, and most of its work is no deeper than a tree of pages.
+/// Size of the thread's stack in bytes. SQLite keeps large data on the heap, and most of its work is no deeper than a
+/// tree of pages.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// Bytes of memory that the thread and its store take, beside what is on its way to them and back.
+/// Bytes of memory that the thread and its store take, not counting jobs and answers on their way.
 pub const MEMORY: usize = STACK_BYTES + CACHE_BYTES;
 
-/// How often a full disk is tried again; tests do not wait that long.
+/// How often to retry on a full disk. Tests do not wait that long.
 const FULL_RETRY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
 
-/// How often the broker tries to make a missing ballast.
+/// How often to try to create a missing ballast.
 const BALLAST_RETRY: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1000 });
 
-/// How long is read before it is looked for a batch.
+/// How long to read before checking for a batch.
 const READING: Duration = Duration::from_millis(2);
 
-/// How long there must have been no batch before the store is put into shape.
+/// How long there must have been no batch before maintenance of the store begins.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How often the thread checks whether the file is still there.
+/// How often to check whether the file is still there.
 const WATCH: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1000 });
 
-/// The share of the ballast's room that must be left for small things once the ballast was given up.
+/// Once the ballast has been given up, this fraction of its size must be left for small records: a quarter.
 const LITTLE_SHARE: u64 = 4;
 
-/// How much room there is on the file system of a path. Where that cannot be told, the next commit shows it.
+/// Returns how much room the file system of a path has. If that cannot be found out, the next commit will show it.
 pub fn room(path: &Path, lacks_ballast: bool) -> Room {
     Space::of(path).map_or(Room::Enough, |space| room_in(space, lacks_ballast))
 }
 
-/// How much room that is. Without the ballast it is not enough, whatever the system says: the broker's user may be
-/// allowed less.
+/// Rates the room. While the ballast is missing it is not enough, whatever the system says: the broker's user may
+/// have a quota.
 const fn room_in(space: Space, lacks_ballast: bool) -> Room {
     match lacks_ballast {
         true if space.available < space.ballast() / LITTLE_SHARE => Room::Gone,
@@ -70,69 +71,70 @@ const fn room_in(space: Space, lacks_ballast: bool) -> Room {
     }
 }
 
-/// What has become of what was handed over.
+/// An answer to a job.
 #[derive(Debug)]
 pub enum StorageAnswer {
     /// A batch is durable.
     Durable {
         /// Its number.
         number: u64,
-        /// How things are by now.
+        /// The statistics after this batch.
         statistics: Statistics,
     },
-    /// Some of what was wanted has been read.
+    /// Some of the wanted messages have been read.
     Read(Pages),
-    /// There is no room for the batch. It is tried again until there is, and this is told once.
+    /// The disk has no room for the batch. It is retried until there is room. This is reported only once per batch.
     Full,
-    /// The batch can not be made durable, nor can any other: why. The broker has to end, and may promise nothing more.
+    /// Neither the batch nor any other can be made durable, for this reason. The broker has to end, and must
+    /// acknowledge nothing more.
     Failed(String),
 }
 
-/// What the store has written, and how long that took.
+/// How much the store has written, and how long commits have taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Bytes since the start, see [`Written::bytes`](crate::storage::store::Written::bytes).
+    /// Bytes written since the start, see [`Written::bytes`](crate::storage::store::Written::bytes).
     pub bytes: u64,
-    /// Transactions since the start.
+    /// Transactions committed since the start.
     pub commits: u64,
-    /// How long half of the commits took at most, in microseconds; of some thousand commits of late.
+    /// The median time of recent commits, in microseconds. Some thousand commits count as recent.
     pub median: u64,
-    /// How long 99 of 100 took.
+    /// The time that 99 % of recent commits did not exceed, in microseconds.
     pub percentile_99: u64,
-    /// How long the longest of all took.
+    /// The time of the longest commit, in microseconds.
     pub longest: u64,
-    /// Rows that were found to be damaged, see [`Store::damaged`].
+    /// Damaged rows found, see [`Store::damaged`].
     pub damaged: u64,
-    /// Commits that were lost with the journal, see [`Store::severed`].
+    /// Commits lost with a damaged journal, see [`Store::severed`].
     pub severed: u64,
 }
 
-/// Something on its way to the thread.
+/// A job for the thread.
 enum Job {
-    /// A batch to be made durable.
-    Keep(Batch),
-    /// Messages to be read.
+    /// Make a batch durable.
+    Commit(Batch),
+    /// Read messages.
     Read { fetches: Vec<Fetch>, now: Time },
 }
 
-/// The loop's side of the thread.
+/// The loop's handle to the thread.
 #[derive(Debug)]
 pub struct Storage {
     jobs: Sender<Job>,
     answers: Receiver<StorageAnswer>,
     thread: JoinHandle<()>,
-    /// Batches that were handed over and are not answered.
+    /// Batches handed over and not answered yet.
     outstanding: usize,
-    /// The ballast is not there, for want of room.
+    /// Whether the ballast is missing because the disk has no room for it.
     lacks_ballast: Arc<AtomicBool>,
 }
 
 impl Storage {
-    /// Starts the thread. It reads the clocks itself, and calls `wake` after every answer.
+    /// Starts the thread. It reads the clocks itself and calls `wake` after each answer.
     ///
     /// # Errors
     ///
-    /// The system gives no thread.
+    /// If the system refuses to start a thread.
     pub fn start(
         store: Store,
         clocks: impl Fn() -> Clocks + Send + 'static,
@@ -144,9 +146,9 @@ impl Storage {
         let told = Arc::clone(&lacks_ballast);
         let thread =
             thread::Builder::new().name("storage".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-                let answer = |kept| {
-                    // Nobody hears it if the loop has ended; then it does not matter, either.
-                    let _ = answering.send(kept);
+                let answer = |answer| {
+                    // The loop may have ended and dropped the receiver. Then the answer is of no use.
+                    let _ = answering.send(answer);
                     wake();
                 };
                 StorageThread::new(store, waiting, clocks, answer, told).run();
@@ -154,33 +156,34 @@ impl Storage {
         Ok(Self { jobs, answers, thread, outstanding: 0, lacks_ballast })
     }
 
-    /// Whether the ballast is missing, because the disk became full or was full from the start. If so, there is little
-    /// room.
+    /// Whether the ballast is missing, because the disk became full or was full from the start. If so, room is
+    /// scarce.
     pub fn lacks_ballast(&self) -> bool {
         self.lacks_ballast.load(Ordering::Acquire)
     }
 
-    /// Whether every batch was answered, so that the next may be handed over.
+    /// Whether every batch has been answered, so that the next one may be handed over.
     pub const fn is_idle(&self) -> bool {
         self.outstanding == 0
     }
 
-    /// Has a batch made durable.
+    /// Hands over a batch to be made durable.
     pub fn submit(&mut self, batch: Batch) {
         self.outstanding += 1;
-        // A thread that has failed has said so.
-        let _ = self.jobs.send(Job::Keep(batch));
+        // Fails only if the thread has ended, and a thread that fails answers so first.
+        let _ = self.jobs.send(Job::Commit(batch));
     }
 
-    /// Has messages read. They come in the order of each fetch, as parts of several answers.
+    /// Hands over requests for messages. The messages come in the order of each request, spread over several answers.
     pub fn read(&self, fetches: Vec<Fetch>, now: Time) {
         let _ = self.jobs.send(Job::Read { fetches, now });
     }
 
-    /// The next answer, if there is one. To be asked until there is none whenever the thread wakes the loop.
+    /// Returns the next answer, if there is one. When the thread has woken the loop, call this until it returns
+    /// `None`.
     pub fn next_answer(&mut self) -> Option<StorageAnswer> {
         match self.answers.try_recv() {
-            Ok(kept) => Some(self.note(kept)),
+            Ok(answer) => Some(self.note(answer)),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) if self.outstanding > 0 => {
                 Some(self.note(StorageAnswer::Failed("the thread of the storage has ended".to_owned())))
@@ -189,65 +192,65 @@ impl Storage {
         }
     }
 
-    fn note(&mut self, kept: StorageAnswer) -> StorageAnswer {
-        self.outstanding = match kept {
+    fn note(&mut self, answer: StorageAnswer) -> StorageAnswer {
+        self.outstanding = match answer {
             StorageAnswer::Durable { .. } => self.outstanding.saturating_sub(1),
             StorageAnswer::Full | StorageAnswer::Read(_) => self.outstanding,
             StorageAnswer::Failed(_) => 0,
         };
-        kept
+        answer
     }
 
-    /// Waits until everything that was handed over is durable or has failed, and closes the store. What a full disk has
-    /// no room for has failed then, and nothing more is read. Returns the answers that are left.
+    /// Waits until every batch handed over is durable or has failed, and closes the store. Batches for which the disk
+    /// has no room fail, and no more messages are read. Returns the remaining answers.
     pub fn finish(self) -> Vec<StorageAnswer> {
         drop(self.jobs);
         let answers = self.answers.iter().collect();
-        // Whatever it panicked of has been said.
+        // If it has panicked, the panic message has been printed.
         let _ = self.thread.join();
         answers
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct StorageThread<Read, Answer> {
     store: Store,
     jobs: Receiver<Job>,
-    /// The loop has ended: nothing more will come.
+    /// Whether the loop has ended, so that no more jobs will come.
     is_over: bool,
-    /// Batches that wait.
+    /// Batches still to be committed.
     batches: VecDeque<Batch>,
-    /// What is to be read.
+    /// Messages still to be read.
     wanted: Wanted,
-    /// When something was asked for last.
+    /// The loop's time at the latest request.
     asked: Time,
     clocks: Read,
     answer: Answer,
     times: Times,
     lacks_ballast: Arc<AtomicBool>,
-    /// The ballast is being written, a little at a time.
+    /// Whether the ballast is being written slice by slice.
     is_growing: bool,
-    /// It was said that the ballast can not be made.
+    /// Whether it has been reported that the ballast cannot be created.
     has_reported: bool,
-    /// When it was last tried to make the ballast.
+    /// When the thread last tried to create the ballast.
     tried: Instant,
     /// When the thread last checked whether the file is still there.
     watched: Instant,
-    /// Damage was found, and the file was opened again to see whether the damage is really there.
+    /// Whether the file has been reopened after damage was found, to see whether the damage is really in the file.
     has_looked_again: bool,
 }
 
-/// What the thread does next.
+/// The next task of the thread.
 enum Work {
-    Keep(Batch),
+    Commit(Batch),
     Read,
 }
 
 /// Why the thread ends.
 enum End {
-    /// Nothing more will come.
+    /// No more jobs will come.
     NothingLeft,
-    /// Nothing more can be made durable.
+    /// Nothing can be made durable any longer.
     Failed(String),
 }
 
@@ -282,8 +285,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         self.restore_ballast();
         loop {
             let outcome = self.next().and_then(|work| match work {
-                Work::Keep(batch) => {
-                    self.keep(&batch)?;
+                Work::Commit(batch) => {
+                    self.commit(&batch)?;
                     self.restore_ballast_in_time();
                     self.put_into_shape(Pause::BetweenBatches).map(|_| ())
                 }
@@ -297,15 +300,15 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    /// What is to be done next: the next batch, if there is one, else some of what is to be read. While there is
-    /// neither, maintenance is done; after that, the store notes the clocks now and then.
+    /// Waits for the next task: a batch, or if there is none, messages to read. While there is neither, this does
+    /// maintenance, then persists the clocks now and then.
     fn next(&mut self) -> Result<Work, End> {
         let mut has_more = true;
         loop {
             self.watch()?;
             self.take_jobs();
             if let Some(batch) = self.batches.pop_front() {
-                return Ok(Work::Keep(batch));
+                return Ok(Work::Commit(batch));
             }
             if self.is_over {
                 return Err(End::NothingLeft);
@@ -328,8 +331,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    /// Checks now and then whether the file is still there. What is written to a removed file is lost when the process
-    /// ends, and no call fails.
+    /// Checks now and then whether the file is still there. Writing to a removed file does not fail, but what is
+    /// written is lost when the process ends.
     fn watch(&mut self) -> Result<(), End> {
         if self.watched.elapsed() < WATCH {
             return Ok(());
@@ -338,7 +341,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         self.store.check_place().map_err(|error| End::Failed(self.store.in_words(error)))
     }
 
-    /// Takes all that has come.
+    /// Takes all jobs that have arrived.
     fn take_jobs(&mut self) {
         loop {
             match self.jobs.try_recv() {
@@ -349,7 +352,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    /// Waits so long for something to come; tells whether it has, or nothing ever will.
+    /// Waits up to `most` for a job. Returns whether one has arrived or none will come any longer.
     fn wait_for_job(&mut self, most: Duration) -> bool {
         match self.jobs.recv_timeout(most) {
             Ok(job) => self.take(job),
@@ -361,7 +364,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
 
     fn take(&mut self, job: Job) {
         match job {
-            Job::Keep(batch) => self.batches.push_back(batch),
+            Job::Commit(batch) => self.batches.push_back(batch),
             Job::Read { fetches, now } => {
                 self.asked = now;
                 fetches.into_iter().for_each(|fetch| self.wanted.add(fetch));
@@ -369,8 +372,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    /// Reads some of what is wanted. A damaged message is skipped if it is still damaged after the file was opened
-    /// again, which is tried once in a run.
+    /// Reads some of the wanted messages. If one is damaged, the file is reopened once per run and the message read
+    /// again. A message that is still damaged is skipped.
     fn read(&mut self) -> Result<(), End> {
         let mut outcome = self.read_for_a_while();
         if let Err(error) = &outcome
@@ -393,7 +396,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         self.store.read(&mut self.wanted, self.asked, || begin.elapsed() >= READING)
     }
 
-    /// Does what the store wants done where nobody waits. Tells whether there is more of it.
+    /// Does maintenance of the store. Returns whether there is more to do.
     fn put_into_shape(&mut self, pause: Pause) -> Result<bool, End> {
         let outcome = if self.is_scarce() { self.make_room() } else { self.shape(pause) };
         match outcome {
@@ -404,20 +407,20 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    /// Has the store note what the clocks show, if it is time for that. Tells whether maintenance may be due.
+    /// Has the store persist the clocks if this is due. Returns whether it was, so that maintenance may be due.
     fn keep_time(&mut self) -> Result<bool, End> {
         match self.store.keep_time((self.clocks)()) {
             Ok(was_written) => Ok(was_written),
-            // It is soon tried again.
+            // It will soon be retried.
             Err(StoreError::Full) => Ok(false),
             Err(error) => self.reopen(&error).map(|()| false),
         }
     }
 
-    /// Nothing more will come.
+    /// Ends the run when no more jobs will come.
     fn finish(mut self) {
         if let Err(error) = self.store.finish((self.clocks)()) {
-            warn!("Warning: the storage could not note when the broker ended: {error}.");
+            warn!("Warning: the storage could not record when the broker ended: {error}.");
         }
     }
 
@@ -431,16 +434,16 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         room(self.store.path(), self.lacks_ballast.load(Ordering::Relaxed)) != Room::Enough
     }
 
-    /// Gives unused pages of the store back to the disk. It does so at once, since messages are refused until there is
-    /// room.
+    /// Returns unused pages of the store to the disk. This does not wait until the store is idle, because messages
+    /// are refused until there is room.
     fn make_room(&mut self) -> Result<bool, StoreError> {
         let has_more = self.store.vacuum_slice(Pause::Full)?;
         self.store.checkpoint(Pause::Full)?;
         Ok(has_more)
     }
 
-    /// Makes a batch durable, however long that takes while there is no room.
-    fn keep(&mut self, batch: &Batch) -> Result<(), End> {
+    /// Makes a batch durable, however long it takes until the disk has room.
+    fn commit(&mut self, batch: &Batch) -> Result<(), End> {
         let (mut is_full, mut was_reopened) = (false, false);
         loop {
             match self.attempt(batch) {
@@ -467,25 +470,26 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    /// Gives up the ballast's room for a write that has none. Tells whether there was any.
+    /// Gives up the ballast for a write that lacks room. Returns whether there was any.
     fn give_up_ballast(&mut self) -> bool {
         let had_any = self.store.give_up_ballast();
-        // It may have been removed by others, too.
+        // Set in any case, because something else may have removed the file.
         self.lacks_ballast.store(true, Ordering::Release);
         self.is_growing = false;
         self.tried = clock();
         if had_any {
-            warn!("The disk is full: the file that holds room for that is given up.");
+            warn!("The disk is full: the file that reserves room for this is given up.");
         }
         had_any
     }
 
-    /// The journal need not grow while it can start from its beginning. If that fails, the next call reports it.
+    /// Brings the journal into the file, so that it can start from its beginning instead of growing. If this fails,
+    /// the next call reports it.
     fn shorten_journal(&mut self) {
         let _ = self.store.checkpoint(Pause::Full);
     }
 
-    /// Makes the ballast if it is missing, unless that was tried a moment ago.
+    /// Creates the ballast if it is missing, unless this was tried a moment ago.
     fn restore_ballast_in_time(&mut self) {
         let is_time = self.lacks_ballast.load(Ordering::Relaxed) && self.tried.elapsed() >= BALLAST_RETRY;
         if self.is_growing || is_time {
@@ -493,7 +497,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    /// Makes the ballast, or some more of it, if there is room for it.
+    /// Creates the ballast, or a further part of it, if there is room for it.
     fn restore_ballast(&mut self) {
         self.tried = clock();
         let state = match self.store.restore_ballast() {
@@ -501,7 +505,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
             Err(error) => {
                 self.is_growing = false;
                 if !std::mem::replace(&mut self.has_reported, true) {
-                    warn!("Warning: no file can hold room for a full disk: {error}.");
+                    warn!("Warning: no file can reserve room for a full disk: {error}.");
                 }
                 return;
             }
@@ -524,8 +528,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         Ok(())
     }
 
-    /// Waits a moment, and accepts what comes meanwhile. Reading needs no room, and frees some when the clients have
-    /// got the messages. If nothing more will come, nothing waits for room any longer.
+    /// Waits a moment before the next attempt, and takes jobs in the meantime. Messages are still read: this needs no
+    /// room, and frees some when the clients have received them. If the loop has ended, the batch has failed.
     fn wait_for_room(&mut self) -> Result<(), End> {
         let begin = clock();
         loop {
@@ -543,10 +547,10 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    /// What has failed may work with a file that was opened anew. That needs room for the journal to go into the file,
-    /// so it may have to wait for some.
+    /// Reopens the file, after which a failed operation may succeed. This brings the journal into the file, so it may
+    /// have to wait for room.
     fn reopen(&mut self, error: &StoreError) -> Result<(), End> {
-        warn!("The storage has failed and is opened again: {error}");
+        warn!("The storage has failed and is reopened: {error}");
         let mut is_full = false;
         loop {
             match self.store.reopen() {

@@ -1,4 +1,4 @@
-//! The thread, from the loop's side.
+//! The thread, as the loop sees it.
 
 use std::fs;
 use std::num::NonZeroU64;
@@ -29,7 +29,7 @@ const CLOCKS: Clocks = Clocks { now: Time::ZERO, boot: None, wall: 0 };
 
 const SESSION: SessionNumber = SessionNumber(NonZeroU64::MIN);
 
-/// A file that goes with the test, and its directory.
+/// A file and its directory, removed with the test.
 struct File(PathBuf);
 
 impl File {
@@ -54,7 +54,7 @@ impl File {
         self.0.join("store.db.ballast")
     }
 
-    /// The numbers of the messages that wait in it.
+    /// The numbers of the messages queued in it.
     fn waiting(&self) -> Vec<u64> {
         let mut numbers = Vec::new();
         let each = |restored| {
@@ -73,7 +73,7 @@ impl Drop for File {
     }
 }
 
-/// A storage, and what hears when it wakes the loop.
+/// Starts a storage. Returns it and a receiver that hears each time the loop is woken.
 fn start(store: Store) -> (Storage, Receiver<()>) {
     start_with(store, || CLOCKS)
 }
@@ -90,7 +90,7 @@ fn number(number: u64) -> MessageNumber {
     MessageNumber(NonZeroU64::new(number).expect("not zero"))
 }
 
-/// A message for the one session.
+/// A batch of one message for the only session.
 fn batch(count: u64) -> Batch {
     batch_of(count, Time::NEVER)
 }
@@ -125,22 +125,22 @@ fn batch_of(count: u64, expires: Time) -> Batch {
     Batch { number: count, now: Time::ZERO, records }
 }
 
-/// Asks for a message of the one session.
+/// A request of the only session for a message.
 fn fetch(count: u64) -> Vec<Fetch> {
     vec![Fetch { session: SESSION, messages: vec![number(count)] }]
 }
 
-/// The number of a batch that is durable.
-fn durable(kept: Option<StorageAnswer>) -> u64 {
-    match kept {
+/// The number of the batch that has become durable.
+fn durable(answer: Option<StorageAnswer>) -> u64 {
+    match answer {
         Some(StorageAnswer::Durable { number, .. }) => number,
         other => panic!("it is not durable: {other:?}"),
     }
 }
 
-/// The numbers of the messages that were read.
-fn found(kept: Option<StorageAnswer>) -> Vec<u64> {
-    match kept {
+/// The numbers of the messages read.
+fn found(answer: Option<StorageAnswer>) -> Vec<u64> {
+    match answer {
         Some(StorageAnswer::Read(pages)) => {
             let copies = pages.pages.iter().flat_map(|page| &page.copies);
             copies.filter(|copy| copy.found.is_some()).map(|copy| copy.number.0.get()).collect()
@@ -173,7 +173,7 @@ fn batches_become_durable_and_the_loop_is_woken() {
 }
 
 #[test]
-fn a_full_disk_is_told_once_and_tried_until_there_is_room() {
+fn a_full_disk_is_reported_once_and_retried_until_there_is_room() {
     let file = File::new();
     let mut store = file.store();
     store.faults = vec![StoreError::Full; 3].into();
@@ -206,11 +206,11 @@ fn a_full_disk_does_not_keep_the_broker_from_ending() {
 }
 
 #[test]
-fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
+fn a_failed_batch_is_retried_once_with_the_file_reopened() {
     let file = File::new();
     let mut store = file.store();
     let fault = || StoreError::Other("disk I/O error".to_owned());
-    // The first one takes the ballast.
+    // The first failure for lack of room takes the ballast.
     store.faults = vec![fault(), StoreError::Full, StoreError::Full].into();
     let (mut storage, woken) = start(store);
     storage.submit(batch(1));
@@ -228,14 +228,14 @@ fn what_fails_is_tried_once_more_with_the_file_opened_anew() {
     assert!(matches!(storage.next_answer(), Some(StorageAnswer::Failed(why)) if why == "disk I/O error"));
     assert!(storage.is_idle());
     storage.submit(batch(3));
-    // The thread has ended, so nothing is kept any more and that is told.
+    // The thread has ended, so no further batch becomes durable, and the answer says so.
     let next = std::iter::repeat_with(|| storage.next_answer()).flatten().next();
     assert!(matches!(next, Some(StorageAnswer::Failed(_))));
     drop(storage);
     assert_eq!(file.waiting(), [1]);
 }
 
-/// Clocks that the test sets, of a machine that is not started again.
+/// Clocks that the test sets, for a machine that is not restarted.
 #[derive(Clone, Default)]
 struct Watch(Arc<AtomicU64>);
 
@@ -247,7 +247,7 @@ impl Watch {
 }
 
 #[test]
-fn when_the_broker_has_ended_is_noted() {
+fn the_end_of_the_broker_is_recorded() {
     let file = File::new();
     let watch = Watch::default();
     let clocks = watch.clone();
@@ -257,7 +257,7 @@ fn when_the_broker_has_ended_is_noted() {
     assert_eq!(durable(storage.next_answer()), 1);
     watch.0.store(70_000, Ordering::SeqCst);
     storage.finish();
-    // Of another boot, and wrong.
+    // Clocks of another boot with a wrong wall clock.
     let clocks = Clocks { now: Time::ZERO, boot: Some(Boot { id: 2, uptime: Time::ZERO }), wall: 0 };
     let mut left = None;
     let each = |restored| {
@@ -270,7 +270,7 @@ fn when_the_broker_has_ended_is_noted() {
 }
 
 #[test]
-fn time_is_kept_where_nothing_is_committed() {
+fn the_clocks_are_persisted_while_nothing_is_committed() {
     let file = File::new();
     let watch = Watch::default();
     let (mut store, clocks) = (file.open(watch.read()), watch.clone());
@@ -283,7 +283,7 @@ fn time_is_kept_where_nothing_is_committed() {
         clocks.read()
     });
     for _ in 0..3 {
-        // A timeout that is only reached if it has failed.
+        // This timeout is only reached if the test fails.
         asked.recv_timeout(Duration::from_secs(60)).expect("it looks at the clocks now and then");
     }
     storage.submit(batch(1));
@@ -295,7 +295,7 @@ fn time_is_kept_where_nothing_is_committed() {
 }
 
 #[test]
-fn a_batch_goes_before_what_is_to_be_read() {
+fn a_batch_goes_before_reads() {
     const COUNT: u16 = 10_000;
     let file = File::new();
     let (mut storage, woken) = start(file.store());
@@ -307,7 +307,7 @@ fn a_batch_goes_before_what_is_to_be_read() {
     storage.read(fetches.collect(), Time::ZERO);
     storage.submit(batch(2));
     let (mut before, mut behind) = (0, 0);
-    let count = |kept: StorageAnswer, parts: &mut usize| match kept {
+    let count = |answer: StorageAnswer, parts: &mut usize| match answer {
         StorageAnswer::Read(pages) => {
             *parts += pages.pages.iter().map(|page| page.copies.len()).sum::<usize>()
         }
@@ -317,19 +317,19 @@ fn a_batch_goes_before_what_is_to_be_read() {
         woken.recv().expect("it wakes");
         match storage.next_answer() {
             Some(StorageAnswer::Durable { number, .. }) => assert_eq!(number, 2),
-            Some(kept) => count(kept, &mut before),
+            Some(answer) => count(answer, &mut before),
             None => {}
         }
     }
     assert!(before <= 2 * 4096, "it has waited for one or two parts: {before}");
     while behind + before < usize::from(COUNT) {
         woken.recv().expect("it wakes");
-        storage.next_answer().into_iter().for_each(|kept| count(kept, &mut behind));
+        storage.next_answer().into_iter().for_each(|answer| count(answer, &mut behind));
     }
 }
 
 #[test]
-fn what_is_wanted_is_read_while_the_disk_is_full() {
+fn wanted_messages_are_read_while_the_disk_is_full() {
     let file = File::new();
     let mut store = file.store();
     store.commit(&batch(1), CLOCKS).expect("there is room");
@@ -346,7 +346,7 @@ fn what_is_wanted_is_read_while_the_disk_is_full() {
 }
 
 #[test]
-fn what_can_not_be_read_is_tried_once_more() {
+fn a_failed_read_is_retried_once() {
     let file = File::new();
     let mut store = file.store();
     store.commit(&batch(1), CLOCKS).expect("there is room");
@@ -367,7 +367,7 @@ fn what_can_not_be_read_is_tried_once_more() {
 }
 
 #[test]
-fn room_is_where_there_is_some() {
+fn room_is_rated_by_space_and_ballast() {
     const MIB: u64 = 1024 * 1024;
     for (available, all, lacks_ballast, expected) in [
         (8 * MIB, 1000 * MIB, false, Room::Enough),
@@ -411,7 +411,7 @@ fn a_full_disk_takes_the_ballast_and_gives_it_back() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "this is about files")]
-fn what_has_the_name_of_the_ballast_is_not_followed() {
+fn a_link_with_the_name_of_the_ballast_is_not_followed() {
     let file = File::new();
     let store = file.store();
     let victim = file.0.join("victim");
@@ -424,7 +424,7 @@ fn what_has_the_name_of_the_ballast_is_not_followed() {
 }
 
 #[test]
-fn a_file_that_is_gone_ends_all_though_nothing_is_written() {
+fn a_file_that_is_gone_ends_the_thread_even_if_nothing_is_written() {
     for ending in ["", "-wal"] {
         let file = File::new();
         let (mut storage, woken) = start(file.store());

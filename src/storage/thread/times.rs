@@ -1,15 +1,15 @@
-//! How long commits take: a few counters instead of all the spans.
+//! How long commits take, as a few counters instead of a list of all times.
 
-/// Ranges that each power of two is parted into.
+/// Number of ranges per power of two.
 const PARTS: u32 = 4;
 
-/// Up to 2^24 microseconds, some 17 seconds; whatever took longer is in the last range.
+/// Number of ranges in total. They reach 2^24 microseconds, some 17 seconds. Longer times count in the last range.
 const RANGES: usize = 24 * PARTS as usize;
 
-/// Commits that are remembered. When so many are, all count half, so that what was long ago is forgotten by and by.
+/// Commits to remember. When there are so many, all counts are halved, so that old commits are gradually forgotten.
 const REMEMBERED: u32 = 4096;
 
-/// Spans in microseconds, by the range that each falls into.
+/// Times in microseconds, counted by range.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
     counts: [u32; RANGES],
@@ -22,7 +22,7 @@ impl Times {
         Self { counts: [0; RANGES], total: 0, longest: 0 }
     }
 
-    /// Another commit took so long.
+    /// Adds the time of another commit.
     pub(super) fn add(&mut self, microseconds: u64) {
         self.counts[range_of(microseconds)] += 1;
         self.total += 1;
@@ -33,7 +33,7 @@ impl Times {
         }
     }
 
-    /// The span that `percent` of the commits of late did not exceed, to a fifth of it; zero if there was none.
+    /// Returns the time that `percent` of recent commits did not exceed, to within a fifth. Zero if there were none.
     pub(super) fn percentile(&self, percent: u32) -> u64 {
         let mut left = (self.total * percent).div_ceil(100);
         for (range, count) in self.counts.iter().enumerate() {
@@ -45,7 +45,7 @@ impl Times {
         0
     }
 
-    /// The longest of all.
+    /// Returns the longest time of all.
     pub(super) const fn longest(&self) -> u64 {
         self.longest
     }
@@ -58,7 +58,7 @@ fn range_of(microseconds: u64) -> usize {
     usize::try_from(range).map_or(RANGES - 1, |range| range.min(RANGES - 1))
 }
 
-/// The longest span that falls into a range.
+/// Returns the longest time that falls into a range.
 const fn end_of(range: usize) -> u64 {
     let next = range as u64 + 1;
     ((4 + next % 4) << (next / 4)) / 4
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_long_ago_is_forgotten() {
+    fn old_commits_are_forgotten() {
         let mut times = Times::new();
         (0..REMEMBERED).for_each(|_| times.add(1_000_000));
         (0..3 * REMEMBERED).for_each(|_| times.add(10));

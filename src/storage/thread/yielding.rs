@@ -1,15 +1,15 @@
-//! How other threads get the processor in the midst of a transaction.
+//! Lets other threads have the processor in the middle of a transaction.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::clock;
 
-/// So long a transaction goes on undisturbed: most are over by then, and clients wait for them.
+/// How long a transaction goes on undisturbed. Most are over by then, and clients wait for them.
 const UNDISTURBED: Duration = Duration::from_millis(2);
 
-/// The time of one transaction. After a while others get up to half of it and no more, because a thread that is never
-/// idle would hold up everything that waits for the disk.
+/// The time that one transaction has given to other threads. It is limited to half of the total, because a thread
+/// that is never idle would hold up everything that waits for the disk.
 pub(super) struct Yielding {
     begun: Instant,
     given: Duration,
@@ -20,7 +20,7 @@ impl Yielding {
         Self { begun: clock(), given: Duration::ZERO }
     }
 
-    /// Lets others run, if they have not had their part of the time.
+    /// Lets other threads run unless they have had their share of the time.
     pub(super) fn let_others_run(&mut self) {
         let before = clock();
         if self.may_give(before.duration_since(self.begun)) {
@@ -29,7 +29,7 @@ impl Yielding {
         }
     }
 
-    /// Whether more may be given, so long after the beginning.
+    /// Whether more time may be given this long after the beginning.
     fn may_give(&self, elapsed: Duration) -> bool {
         2 * self.given + UNDISTURBED <= elapsed
     }
