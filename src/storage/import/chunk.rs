@@ -1,25 +1,25 @@
-//! The chunks that a database consists of, one at a time.
+//! The chunks of a database, read one at a time.
 //!
-//! Behind 23 bytes of header (15 that are always the same, a check sum that is never set, the version of the format)
-//! stands one chunk behind the other, each with its kind and its length in front. There are two layouts. Up to version
-//! 4 a chunk is a sequence of fields, each text with its length in front; the lengths of the chunks themselves were
-//! never read and are not relied on. From version 5 on it is a structure of C followed by its texts, so that there are
-//! bytes between the fields that mean nothing, other ones for each kind of processor.
+//! A database begins with a header of 23 bytes: 15 that are always the same, a checksum that is never set, and the
+//! version of the format. The chunks follow, each with its kind and its length in front. There are two layouts. Up to
+//! version 4 a chunk is a sequence of fields, and each text has its length in front; the lengths of most chunks were
+//! never read by mosquitto and are not relied on. From version 5 on a chunk is a C struct followed by its texts. So
+//! there is meaningless padding between the fields, which differs from processor to processor.
 
 use super::reader::{ImportError, Native, Reader};
 
 const SIGNATURE: &[u8] = b"\0\xB5\0mosquitto db";
 
-/// The most that one MQTT packet can carry.
+/// The largest payload that an MQTT packet can carry, in bytes.
 const PAYLOAD_MAXIMUM: u32 = 268_435_455;
 
-/// Bytes of the numbers that tie the chunks together.
+/// Size in bytes of the numbers by which chunks refer to each other.
 const NUMBER_LENGTH: u8 = 8;
 
-/// One chunk. Texts are not checked yet.
+/// One chunk. Its texts have not been checked yet.
 #[derive(Clone, Debug)]
 pub(super) enum Chunk<'a> {
-    /// The last number that was given to a content.
+    /// The highest number given to a content.
     Configuration {
         last: Native,
     },
@@ -27,27 +27,27 @@ pub(super) enum Chunk<'a> {
     Client(Client<'a>),
     Entry(Entry<'a>),
     Subscription(Subscription<'a>),
-    /// The content with this number is retained.
+    /// The content with this number is a retained message.
     Retained(Native),
 }
 
-/// What was published, for all who get it.
+/// A published message, shared by all sessions that receive it.
 #[derive(Clone, Debug)]
 pub(super) struct Content<'a> {
-    /// Where in the file it stands.
+    /// Its position in the file.
     pub(super) at: usize,
     pub(super) number: Native,
-    /// When its Message Expiry Interval has passed, in seconds since 1970; 0 for never.
+    /// When its Message Expiry Interval ends, in seconds since 1970; 0 for never.
     pub(super) expires: u64,
     pub(super) qos: u8,
     pub(super) is_retained: bool,
-    /// Who published it, by his listener's port, Client Identifier and User Name; empty where there is none.
+    /// The publisher: the port of its listener, its Client Identifier and its User Name; 0 or empty if unknown.
     pub(super) port: u16,
     pub(super) client_identifier: &'a [u8],
     pub(super) user_name: &'a [u8],
     pub(super) topic: &'a [u8],
     pub(super) payload: &'a [u8],
-    /// As they stand in a PUBLISH of 5.0; empty if there are none.
+    /// Encoded as in a PUBLISH of MQTT 5.0; empty if there are none.
     pub(super) properties: &'a [u8],
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Client<'a> {
     pub(super) ends: u64,
 }
 
-/// A content on its way to or from a client.
+/// A content that is being sent to or received from a client.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<'a> {
     pub(super) at: usize,
@@ -75,7 +75,7 @@ pub(super) struct Entry<'a> {
     pub(super) is_retained: bool,
     pub(super) direction: u8,
     pub(super) state: u8,
-    /// Nothing but Subscription Identifiers, as properties of a PUBLISH of 5.0.
+    /// Only Subscription Identifiers, encoded as the properties of a PUBLISH of MQTT 5.0.
     pub(super) properties: &'a [u8],
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Subscription<'a> {
     pub(super) client_identifier: &'a [u8],
     pub(super) filter: &'a [u8],
     pub(super) qos: u8,
-    /// As in a SUBSCRIBE of 5.0, without the QoS.
+    /// As in a SUBSCRIBE of MQTT 5.0, without the QoS.
     pub(super) options: u8,
     /// The Subscription Identifier; 0 for none.
     pub(super) identifier: u32,
@@ -114,7 +114,7 @@ impl<'a> Chunks<'a> {
         Ok(Self { reader, version })
     }
 
-    /// The next one; `None` at the end.
+    /// Returns the next chunk, or `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Chunk<'a>>, ImportError> {
         if self.reader.is_empty() {
             return Ok(None);
@@ -133,7 +133,7 @@ impl<'a> Chunks<'a> {
             4 => Chunk::Retained(body.native()?),
             5 => Chunk::Subscription(subscription(&mut body)?),
             6 => Chunk::Client(client(&mut body, self.version)?),
-            _ => return Err(ImportError::Damaged { at, what: "a kind of chunk that is not known" }),
+            _ => return Err(ImportError::Damaged { at, what: "an unknown kind of chunk" }),
         };
         body.finish()?;
         Ok(Some(chunk))
@@ -162,20 +162,24 @@ impl<'a> Chunks<'a> {
                 Chunk::Subscription(Subscription { at, client_identifier, filter, qos, options, identifier })
             }
             6 => Chunk::Client(client_of_fields(&mut reader.part(length)?)?),
-            _ => return Err(ImportError::Damaged { at, what: "a kind of chunk that is not known" }),
+            _ => return Err(ImportError::Damaged { at, what: "an unknown kind of chunk" }),
         })
     }
 }
 
 fn check_number_length(reader: &mut Reader<'_>) -> Result<(), ImportError> {
-    if reader.u8()? == NUMBER_LENGTH { Ok(()) } else { reader.damaged("numbers are not of eight bytes") }
+    if reader.u8()? == NUMBER_LENGTH {
+        Ok(())
+    } else {
+        reader.damaged("numbers that are not eight bytes long")
+    }
 }
 
 fn configuration<'a>(body: &mut Reader<'_>) -> Result<Chunk<'a>, ImportError> {
     let last = body.native()?;
     let _was_shut_down = body.u8()?;
     check_number_length(body)?;
-    // Filled up to a multiple of four or eight bytes.
+    // Padded to a multiple of four or eight bytes.
     body.take(if body.len() == 2 { 2 } else { 6 })?;
     Ok(Chunk::Configuration { last })
 }
@@ -217,7 +221,7 @@ fn entry<'a>(body: &mut Reader<'a>) -> Result<Entry<'a>, ImportError> {
     let client_identifier_length = body.u16()?;
     let qos = body.u8()?;
     let state = body.u8()?;
-    // The RETAIN flag in the upper half, DUP in the lower one.
+    // RETAIN is in the upper half, DUP in the lower half.
     let is_retained = body.u8()? & 0xF0 != 0;
     let direction = body.u8()?;
     let client_identifier = body.take(client_identifier_length.into())?;
@@ -256,7 +260,7 @@ fn client<'a>(body: &mut Reader<'a>, version: u32) -> Result<Client<'a>, ImportE
     let identifier_length = usize::from(body.u16()?);
     let (port, user_name_length) = if version == 6 { (body.u16()?, body.u16()?.into()) } else { (0, 0) };
     if version == 6 && body.len() != identifier_length + user_name_length {
-        // Filled up to a multiple of eight bytes, on processors that want it.
+        // Padded to a multiple of eight bytes on processors that require it.
         body.take(4)?;
     }
     let identifier = body.take(identifier_length)?;
@@ -264,7 +268,7 @@ fn client<'a>(body: &mut Reader<'a>, version: u32) -> Result<Client<'a>, ImportE
     Ok(Client { at, identifier, user_name, port, expiry_interval, ends })
 }
 
-/// A text with its length in front.
+/// Reads a text with its length in front.
 fn text<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], ImportError> {
     let length = reader.u16()?;
     reader.take(length.into())
@@ -328,7 +332,7 @@ fn client_of_fields<'a>(body: &mut Reader<'a>) -> Result<Client<'a>, ImportError
     let at = body.at();
     let identifier = text(body)?;
     let _last_packet_identifier = body.u16()?;
-    // When it was disconnected: in four bytes or in eight, and no session of then ends by itself.
+    // When the client disconnected, in four or eight bytes. Sessions of these versions do not expire.
     let _disconnected = body.rest();
     Ok(Client { at, identifier, user_name: &[], port: 0, expiry_interval: u32::MAX, ends: 0 })
 }

@@ -1,5 +1,5 @@
-//! The body of the fuzz target for databases of mosquitto: any bytes as a file. It panics if what is brought does not
-//! hang together.
+//! The body of the fuzz target for databases of mosquitto: any bytes as a file. It panics if the imported records are
+//! inconsistent.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -10,7 +10,7 @@ use crate::base::fuzzing::Input;
 use crate::core::journal::{MessageNumber, NextNumbers, Record, SessionNumber};
 use crate::core::listener::ListenerId;
 
-/// The first byte chooses whether the beginning of a file is given, and of which version.
+/// The first byte chooses whether the input is preceded by a valid header, and of which version.
 pub fn check(data: &[u8]) {
     let mut input = Input::new(data);
     let version = input.pick(&[None, None, Some(3), Some(4), Some(5), Some(6)]);
@@ -31,7 +31,7 @@ pub fn check(data: &[u8]) {
     assert_eq!(seen.sessions.len(), brought.sessions);
     assert_eq!(seen.subscriptions, brought.subscriptions);
     assert!(seen.recipients >= brought.queued && seen.retained >= brought.retained);
-    // What is kept of each chunk is in proportion to it, and the shortest takes ten bytes.
+    // Each chunk yields a bounded number of records, and the shortest chunk takes ten bytes.
     assert!(seen.sessions.len() + seen.subscriptions + brought.queued <= file.len() / 10);
 }
 
@@ -84,7 +84,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn whatever_is_read_hangs_together() {
+    fn imported_records_are_consistent() {
         crate::base::fuzzing::try_out("import", 2_000, super::check);
     }
 }

@@ -1,22 +1,22 @@
-//! What a database of mosquitto holds, as records of ours: bytes in, records out, so that who changes the broker loses
-//! nothing. Read are the versions 3 to 6 of the format, which mosquitto writes since 1.2.
+//! Converts a database of mosquitto into records of this broker: bytes in, records out, so that a change of broker
+//! loses nothing. Supports versions 3 to 6 of the format, which mosquitto has written since 1.2.
 //!
 //! # States
 //!
-//! mosquitto has a number for where a message of a session stands. This is what becomes of it here:
+//! mosquitto gives each message of a session a state. This is what becomes of the message here:
 //!
 //! | direction | state | QoS | becomes |
 //! |---|---|---|---|
-//! | out | 1 to be sent, 11 queued | 0 | a message that waits |
-//! | out | 11 queued | 1, 2 | a message that waits |
-//! | out | 2 to be sent, 3 waits for PUBACK | 1 | a message that waits and may have been sent |
-//! | out | 4 to be sent, 5 waits for PUBREC | 2 | a message that waits, and a delivery with its Packet Identifier |
-//! | out | 6 to be released, 9 waits for PUBCOMP | 2 | a delivery that is released |
-//! | in | 7 waits for PUBREL, 10 PUBREC to be sent, 11 queued | 2 | received, and passed on to all whose subscriptions match |
-//! | in | any other | any | nothing: it was passed on, and whoever sent it sends it again or asks for its end |
+//! | out | 1 to be sent, 11 queued | 0 | a queued message |
+//! | out | 11 queued | 1, 2 | a queued message |
+//! | out | 2 to be sent, 3 waits for PUBACK | 1 | a queued message that may have been sent |
+//! | out | 4 to be sent, 5 waits for PUBREC | 2 | a queued message, and a delivery with its Packet Identifier |
+//! | out | 6 to be released, 9 waits for PUBCOMP | 2 | a released delivery |
+//! | in | 7 waits for PUBREL, 10 PUBREC to be sent, 11 queued | 2 | received, and passed on to all matching subscriptions |
+//! | in | any other | any | nothing: it was passed on, and its sender will send it again or release it |
 //!
-//! What mosquitto does not write down can not be brought: Wills (it publishes them before it ends), and Shared
-//! Subscriptions, which its clients have to make again after each of its own starts, too.
+//! What mosquitto does not store cannot be imported: Wills, which it publishes before it ends, and Shared
+//! Subscriptions, which its clients have to make again after each of its own restarts, too.
 
 mod chunk;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -43,14 +43,14 @@ use release::{Release, Share};
 use tables::{Body, Incoming, Outgoing, Progress, Tables};
 pub use tables::{LeftOut, Reason};
 
-/// A database that has been read and understood.
+/// A database that has been read.
 #[derive(Clone, Debug)]
 pub struct Import<'a> {
     tables: Tables<'a>,
     order: Order,
 }
 
-/// How much a database brings.
+/// How much will be imported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Brought {
     /// Retained messages.
@@ -59,24 +59,24 @@ pub struct Brought {
     pub sessions: usize,
     /// Subscriptions.
     pub subscriptions: usize,
-    /// Messages that wait for a session or are on their way to its client, counted for each session that gets one.
+    /// Messages queued or in flight, counted once for each session that receives them.
     pub queued: usize,
-    /// Messages of QoS 2 that their senders have not released.
+    /// QoS 2 messages that their senders have not released.
     pub unreleased: usize,
-    /// Sessions among all that may have no User Name: what stands there for one may be left from a session before.
+    /// Sessions that may really have no User Name, because the stored one may stem from an earlier session.
     pub doubtful: usize,
 }
 
-/// By which listener something came in.
+/// The listener that a client came in by.
 #[derive(Clone, Copy, Debug)]
 pub struct Entrance {
     /// The listener.
     pub listener: ListenerId,
-    /// Whether User Names are proved there.
+    /// Whether it verifies User Names.
     pub proves_names: bool,
 }
 
-/// Gives the numbers of an import, and the listeners that go by a port in it.
+/// Assigns the numbers of the imported records, and the listener for each port.
 struct Numbering<'n> {
     next: NextNumbers,
     entrance: &'n dyn Fn(u16) -> Entrance,
@@ -122,7 +122,7 @@ impl Numbering<'_> {
     }
 }
 
-/// What receivers get as it is.
+/// Returns the properties that are forwarded to receivers unchanged.
 fn forwarded<'b>(properties: Properties<'_>, buffer: &'b mut PropertyBuffer) -> Properties<'b> {
     for (property, encoded) in properties.encoded() {
         match property {
@@ -136,7 +136,7 @@ fn forwarded<'b>(properties: Properties<'_>, buffer: &'b mut PropertyBuffer) -> 
 }
 
 impl<'a> Import<'a> {
-    /// Reads a whole database. `wall` is the time in milliseconds since 1970, by which it is decided what has expired.
+    /// Reads a whole database. `wall` is the current time in milliseconds since 1970, which decides what has expired.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl<'a> Import<'a> {
         Ok(Self { tables, order })
     }
 
-    /// How much it brings.
+    /// Returns how much will be imported.
     pub fn brought(&self) -> Brought {
         let is_message = |outgoing: &&Outgoing| !outgoing.is_released();
         Brought {
@@ -160,17 +160,17 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// What it does not bring.
+    /// Returns what will not be imported.
     pub const fn left_out(&self) -> &LeftOut {
         &self.tables.left_out
     }
 
-    /// Hands over all of it. The numbers begin with `next`, and `entrance` tells which listener has a port. Times are
-    /// milliseconds since 1970, so the records belong into a batch whose `now` is such a one.
+    /// Passes all records to `write`. Numbers begin with `next`, and `entrance` returns the listener of a port. Times
+    /// are milliseconds since 1970, so the records belong in a batch whose `now` is of this kind, too.
     ///
     /// # Errors
     ///
-    /// The first one of `write`, behind which nothing more is handed over.
+    /// The first error of `write`, after which it is not called again.
     pub fn records<E>(
         &self,
         next: NextNumbers,
@@ -214,7 +214,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Up to which message each session may have been sent some.
+    /// Returns for each session the last message that may have been sent to it.
     fn sent_until(&self) -> Vec<Option<usize>> {
         let mut until = vec![None; self.tables.sessions.len()];
         for message in 0..self.order.len() {
@@ -241,7 +241,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// A message with all who wait for it, and where it is on its way to them.
+    /// The records of one message: the message with its recipients, and its deliveries in progress.
     fn message(&self, place: usize, numbering: &Numbering<'_>) -> impl Iterator<Item = Record> {
         let number = numbering.message(place);
         let waiting = self.order.of(place, &self.tables).filter(|outgoing| !outgoing.is_released());
@@ -266,7 +266,7 @@ impl<'a> Import<'a> {
         bodies.map(|body| Record::Retained(numbering.portable(body)))
     }
 
-    /// What becomes of a message of QoS 2 whose turn has come.
+    /// The records of a QoS 2 message that is passed on by the import.
     fn passed_on(
         &self,
         number: MessageNumber,

@@ -1,22 +1,22 @@
 //! The order in which messages are imported. In the store a message has one number for all sessions that wait for it,
-//! and all of them get their messages in the order of the numbers. In a database of mosquitto each session has a queue
-//! of its own, and a message may have different places in them, even after a later one or twice. So the numbers follow
-//! the order in which the messages came to mosquitto, and a session that waits for a message in another place gets a
-//! copy of its own there.
+//! and all of them receive their messages in the order of the numbers. In a database of mosquitto each session has a
+//! queue of its own. A message may have different positions in these queues, after a later message in one of them, or
+//! occur twice. So the numbers follow the order in which mosquitto received the messages, and a session in whose
+//! queue a message has another position gets a copy of its own there.
 
 use std::ops::Range;
 
 use super::tables::{Outgoing, Tables};
 
-/// Where a message stands among all: first by what was the order of mosquitto, then by what has no place in that.
+/// The sort key of a message: its position in mosquitto's order, then a tie-breaker for copies outside that order.
 type Place = (usize, usize);
 
-/// What is to be numbered, one after the other.
+/// The messages to import, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order {
-    /// Places in [`Tables::outgoing`], those of one message side by side.
+    /// Indexes into [`Tables::outgoing`]. Those of one message are adjacent.
     outgoing: Vec<usize>,
-    /// Where in `outgoing` those of each message begin.
+    /// Index in `outgoing` at which each message begins.
     starts: Vec<usize>,
 }
 
@@ -46,7 +46,7 @@ impl Order {
         order
     }
 
-    /// How many messages there are.
+    /// Returns the number of messages.
     pub(super) const fn len(&self) -> usize {
         self.starts.len()
     }
@@ -56,7 +56,7 @@ impl Order {
         self.starts[message]..end
     }
 
-    /// Who waits for the message with this place.
+    /// Returns the entries of all sessions that wait for a message.
     pub(super) fn of<'t>(
         &'t self,
         message: usize,

@@ -1,19 +1,19 @@
-//! A checked reader over the bytes of a database, which knows at which of them it stands.
+//! A checked reader for the bytes of a database that knows its position.
 
 use std::fmt;
 
 use byteorder::{BigEndian, ByteOrder, LittleEndian};
 
-/// Why a file is not read.
+/// Why a file cannot be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportError {
-    /// It does not begin as a database of mosquitto does.
+    /// It does not begin like a database of mosquitto.
     NotADatabase,
-    /// It is of a version that is not known.
+    /// Its version of the format is unknown.
     Version(u32),
-    /// What stands there can not be.
+    /// Its content is invalid.
     Damaged {
-        /// The byte, counted from 0.
+        /// The position in the file, in bytes from 0.
         at: usize,
         /// What is wrong with it.
         what: &'static str,
@@ -23,9 +23,9 @@ pub enum ImportError {
 impl fmt::Display for ImportError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotADatabase => formatter.write_str("it is no database of mosquitto"),
+            Self::NotADatabase => formatter.write_str("it is not a database of mosquitto"),
             Self::Version(version) => {
-                write!(formatter, "it is of version {version} of the format, expected 3 to 6")
+                write!(formatter, "it has version {version} of the format, expected 3 to 6")
             }
             Self::Damaged { at, what } => write!(formatter, "it is damaged at byte {at}: {what}"),
         }
@@ -34,15 +34,14 @@ impl fmt::Display for ImportError {
 
 impl std::error::Error for ImportError {}
 
-/// Eight bytes that mosquitto writes as they stand in its memory, so that who reads them has to find out in which order
-/// they are.
+/// Eight bytes that mosquitto has copied from its memory, so their byte order has to be found out.
 pub(super) type Native = [u8; 8];
 
-/// What of a database, or of a part of it, is not read yet.
+/// The unread part of a database, or of a part of it.
 #[derive(Clone, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
-    /// Where in the file `rest` begins.
+    /// Position in the file at which `rest` begins.
     at: usize,
 }
 
@@ -69,21 +68,21 @@ impl<'a> Reader<'a> {
 
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], ImportError> {
         let Some((taken, rest)) = self.rest.split_at_checked(length) else {
-            return self.damaged("there is less behind it than it says");
+            return self.damaged("a length that exceeds the bytes left");
         };
         self.rest = rest;
         self.at += length;
         Ok(taken)
     }
 
-    /// The next `length` bytes as a reader of their own.
+    /// Splits off the next `length` bytes as a reader of their own.
     pub(super) fn part(&mut self, length: u32) -> Result<Self, ImportError> {
         let at = self.at;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         Ok(Self { rest: self.take(length)?, at })
     }
 
-    /// All that is left.
+    /// Takes all bytes that are left.
     pub(super) fn rest(&mut self) -> &'a [u8] {
         self.at += self.rest.len();
         std::mem::take(&mut self.rest)
@@ -114,15 +113,15 @@ impl<'a> Reader<'a> {
         self.array::<8>().copied()
     }
 
-    /// Seconds since 1970, 0 for none. Of the two orders only one makes a moment of this age of the world: in the other
-    /// one the lowest byte is the highest.
+    /// Reads seconds since 1970, 0 for none. Only one of the two byte orders yields a plausible time; in the other
+    /// one, the lowest byte becomes the highest.
     pub(super) fn moment(&mut self) -> Result<u64, ImportError> {
         let bytes = self.native()?;
         Ok(BigEndian::read_u64(&bytes).min(LittleEndian::read_u64(&bytes)))
     }
 
-    /// Ends what was read: nothing may be left over.
+    /// Checks that no bytes are left over.
     pub(super) const fn finish(&self) -> Result<(), ImportError> {
-        if self.rest.is_empty() { Ok(()) } else { self.damaged("there is more than it takes") }
+        if self.rest.is_empty() { Ok(()) } else { self.damaged("more bytes than expected") }
     }
 }

@@ -1,5 +1,5 @@
-//! Messages of QoS 2 that mosquitto holds until they are released, before it passes them on to any subscriber. Brooklet
-//! passes messages on when they come, so these are passed on when they are imported.
+//! QoS 2 messages that mosquitto holds until their senders release them. It passes them on to subscribers only then.
+//! Brooklet passes a message on when it arrives, so these are passed on by the import.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use crate::core::subscription::Identifiers;
 use crate::core::trie::Trie;
 use crate::protocol::codec::QoS;
 
-/// The subscriptions of a database, to be matched.
+/// The subscriptions of a database, for matching.
 pub(super) struct Release<'t, 'a> {
     tables: &'t Tables<'a>,
-    /// Places in [`Tables::subscriptions`].
+    /// Values are indexes into [`Tables::subscriptions`].
     trie: Trie<usize>,
 }
 
-/// What one session gets of a message.
+/// The copy of a message for one session.
 pub(super) struct Share {
     pub(super) session: usize,
     pub(super) qos: QoS,
@@ -34,7 +34,7 @@ impl<'t, 'a> Release<'t, 'a> {
         Self { tables, trie }
     }
 
-    /// Who gets a message that a session has sent, and how.
+    /// Returns the copies of a message from a session, for all sessions that receive it.
     pub(super) fn shares(&self, incoming: &Incoming, body: &Body<'_>) -> Vec<Share> {
         let mut filters = Vec::new();
         self.trie.matches(body.topic, &mut filters);
@@ -45,11 +45,11 @@ impl<'t, 'a> Release<'t, 'a> {
         let mut subscriptions: BTreeMap<usize, Vec<&Subscribed<'_>>> = BTreeMap::new();
         for place in places {
             let subscription = &self.tables.subscriptions[place];
-            // One member of a Shared Subscription gets it [MQTT-4.8.2-4].
+            // One member of each Shared Subscription receives it [MQTT-4.8.2-4].
             let is_first = subscription.filter.share_name().is_none() || groups.insert(subscription.filter);
             // [MQTT-3.8.3-3]
             let is_own = subscription.no_local && subscription.session == incoming.session;
-            // Who is away is not kept messages of QoS 0 for.
+            // QoS 0 messages are not queued for clients that are not connected.
             if is_first && !is_own && subscription.qos > QoS::AtMostOnce {
                 subscriptions.entry(subscription.session).or_default().push(subscription);
             }
@@ -58,8 +58,8 @@ impl<'t, 'a> Release<'t, 'a> {
     }
 }
 
-/// One copy for all subscriptions of a session that match: with the highest QoS [MQTT-3.3.4-2], and the identifiers of
-/// all [MQTT-3.3.4-4].
+/// One copy for all matching subscriptions of a session, with the highest QoS [MQTT-3.3.4-2] and all identifiers
+/// [MQTT-3.3.4-4].
 fn share(session: usize, subscriptions: &[&Subscribed<'_>], body: &Body<'_>) -> Share {
     let qos = subscriptions.iter().map(|subscription| subscription.qos).max().unwrap_or(QoS::AtMostOnce);
     let retain =

@@ -1,4 +1,4 @@
-//! Databases that mosquitto 2.0.11 has written, as `tests/import/write.py` made it, and what has to come out of them.
+//! Databases written by mosquitto 2.0.11, as made by `tests/import/write.py`, and the records that they must yield.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ const QUEUED: &[u8] = include_bytes!("../../../tests/import/queued.db");
 const UNRELEASED: &[u8] = include_bytes!("../../../tests/import/unreleased.db");
 const RUNNING: &[u8] = include_bytes!("../../../tests/import/running.db");
 
-/// Some minutes after they were written, in milliseconds since 1970.
+/// Some minutes after the databases were written, in milliseconds since 1970.
 const WALL: u64 = 1_795_428_200_000;
 
 fn numbers(session: u64, message: u64) -> NextNumbers {
@@ -44,7 +44,7 @@ fn said_of(portable: &Portable) -> String {
     said
 }
 
-/// One line for each record.
+/// Puts a record into one line.
 fn said(record: &Record) -> String {
     match record {
         Record::Session(session) => {
@@ -171,9 +171,9 @@ fn sessions_come_with_their_subscriptions() {
     assert_eq!(read(SESSIONS).left_out(), &BTreeMap::from(left_out));
 }
 
-/// The session `late` has its messages in another order than they came, `five` has one of them twice.
+/// The session `late` has its messages in another order than they arrived, and `five` has one of them twice.
 #[test]
-fn what_waits_and_what_is_on_its_way_comes_in_the_order_of_each_queue() {
+fn queued_messages_and_those_in_flight_come_in_the_order_of_each_queue() {
     assert_lines(
         QUEUED,
         &[
@@ -207,8 +207,8 @@ fn what_waits_and_what_is_on_its_way_comes_in_the_order_of_each_queue() {
     assert_eq!(read(QUEUED).brought(), brought);
 }
 
-/// mosquitto passes on a message of QoS 2 when it is released, Brooklet when it comes. The session `one` has two
-/// subscriptions that match, and the sender does not get its own message.
+/// mosquitto passes on a QoS 2 message when it is released, Brooklet when it arrives. The session `one` has two
+/// matching subscriptions, and the sender does not receive its own message.
 #[test]
 fn unreleased_messages_are_passed_on() {
     let all = lines(&read(UNRELEASED));
@@ -230,7 +230,7 @@ fn unreleased_messages_are_passed_on() {
 }
 
 #[test]
-fn what_was_not_to_be_retained_is_passed_on_without() {
+fn a_message_without_retain_is_passed_on_without_it() {
     let mut chunks = chunks(UNRELEASED);
     let (_, content) = &mut chunks[3];
     assert_eq!(content[8 + 8 + 4 + 5 * 2..][..2], [2, 1], "its QoS and RETAIN flag");
@@ -240,10 +240,10 @@ fn what_was_not_to_be_retained_is_passed_on_without() {
     assert!(!lines.iter().any(|line| line.starts_with("retained")), "{lines:#?}");
 }
 
-/// What is saved while clients are connected does not say when their sessions end. The bridge has no listener, and the
-/// User Name of `nobody` is what was left in memory.
+/// A database saved while clients are connected does not say when their sessions end. The bridge has no listener, and
+/// the User Name of `nobody` is a remnant in memory.
 #[test]
-fn a_running_broker_leaves_sessions_that_have_not_begun_to_end() {
+fn sessions_of_a_running_broker_begin_to_expire_at_the_import() {
     assert_lines(
         RUNNING,
         &[
@@ -259,7 +259,7 @@ fn a_running_broker_leaves_sessions_that_have_not_begun_to_end() {
 }
 
 #[test]
-fn a_user_name_that_may_be_left_from_another_session_is_told() {
+fn a_user_name_that_may_be_left_from_another_session_is_reported() {
     let mut chunks = chunks(RUNNING);
     let hour = chunks.iter().position(|(kind, body)| *kind == 6 && body.ends_with(b"hourann")).unwrap();
     let named = |identifier: &[u8; 4]| {
@@ -267,7 +267,7 @@ fn a_user_name_that_may_be_left_from_another_session_is_told() {
         body[24..28].copy_from_slice(identifier);
         (6, body)
     };
-    // Behind `nobody`, which has what is left from `hour`.
+    // After `nobody`, whose User Name is a remnant of `hour`.
     let behind = [named(b"same"), named(b"last")];
     chunks.splice(hour + 2..hour + 2, behind);
     let file = database(6, &chunks);
@@ -276,7 +276,7 @@ fn a_user_name_that_may_be_left_from_another_session_is_told() {
 }
 
 #[test]
-fn numbers_begin_where_they_are_told_to() {
+fn numbers_begin_with_the_given_ones() {
     let mut lines = Vec::new();
     let entrance = |port| Entrance { listener: ListenerId(port), proves_names: true };
     let done = read(QUEUED).records(numbers(100, 1000), &entrance, |record| {
@@ -317,7 +317,7 @@ fn database(version: u8, chunks: &[(u8, Vec<u8>)]) -> Vec<u8> {
 }
 
 #[test]
-fn other_machines_write_the_same_otherwise() {
+fn other_machines_write_the_same_in_another_layout() {
     for golden in [RETAINED, SESSIONS, QUEUED, UNRELEASED, RUNNING] {
         let expected = lines(&read(golden));
         let mut narrow = chunks(golden);
@@ -329,7 +329,7 @@ fn other_machines_write_the_same_otherwise() {
             }
         }
         assert_eq!(lines(&read(&database(6, &narrow))), expected);
-        // The numbers are such that those of one machine do not rise as the other reads them.
+        // Chosen so that the numbers do not rise if read in the byte order of the other machine.
         let mut swapped = chunks(golden);
         for (kind, body) in &mut swapped {
             if (1..=4).contains(kind) {
@@ -351,7 +351,7 @@ fn other_machines_write_the_same_otherwise() {
 }
 
 #[test]
-fn version_5_knows_no_users() {
+fn version_5_has_no_user_names() {
     let mut old = chunks(QUEUED);
     for (_, body) in old.iter_mut().filter(|(kind, _)| *kind == 6) {
         let identifier_length = usize::from(body[15]);
@@ -364,7 +364,7 @@ fn version_5_knows_no_users() {
     assert_eq!(old[3..], new[3..]);
 }
 
-/// One chunk of versions 3 and 4. Its length is only looked at for a session.
+/// One chunk of version 3 or 4. Its length matters only for a session.
 fn fields(kind: u8, length: u8, parts: &[&[u8]]) -> Vec<u8> {
     [&[0, kind, 0, 0, 0, length], &parts.concat()[..]].concat()
 }
@@ -409,7 +409,7 @@ fn versions_3_and_4_are_sequences_of_fields() {
 }
 
 #[test]
-fn a_file_that_is_cut_is_refused() {
+fn a_truncated_file_is_refused() {
     for golden in [RETAINED, SESSIONS, QUEUED, UNRELEASED, RUNNING] {
         let mut ends = vec![23];
         for (_, body) in chunks(golden) {
@@ -417,28 +417,28 @@ fn a_file_that_is_cut_is_refused() {
         }
         for end in 0..golden.len() {
             let read = Import::read(&golden[..end], WALL);
-            // Where a chunk ends the file may end, too.
+            // A file may end wherever a chunk ends.
             assert_eq!(read.is_ok(), ends.contains(&end), "at {end}: {read:?}");
         }
     }
 }
 
 #[test]
-fn what_is_wrong_is_said_with_the_byte() {
+fn damage_is_reported_with_its_position() {
     let damaged = |bytes: &[u8], at: usize, to: u8| {
         let mut bytes = bytes.to_vec();
         bytes[at] = to;
         Import::read(&bytes, WALL).unwrap_err().to_string()
     };
-    assert_eq!(damaged(QUEUED, 5, b'x'), "it is no database of mosquitto");
-    assert_eq!(damaged(QUEUED, 22, 7), "it is of version 7 of the format, expected 3 to 6");
+    assert_eq!(damaged(QUEUED, 5, b'x'), "it is not a database of mosquitto");
+    assert_eq!(damaged(QUEUED, 22, 7), "it has version 7 of the format, expected 3 to 6");
     for (golden, at, to, expected) in [
-        (QUEUED, 26, 9, "byte 23: a kind of chunk that is not known"),
-        (QUEUED, 30, 17, "byte 47: there is more than it takes"),
-        (QUEUED, 40, 4, "byte 41: numbers are not of eight bytes"),
-        (QUEUED, 51, 1, "byte 55: there is less behind it than it says"),
+        (QUEUED, 26, 9, "byte 23: an unknown kind of chunk"),
+        (QUEUED, 30, 17, "byte 47: more bytes than expected"),
+        (QUEUED, 40, 4, "byte 41: numbers that are not eight bytes long"),
+        (QUEUED, 51, 1, "byte 55: a length that exceeds the bytes left"),
         (QUEUED, 71, 0xFF, "byte 87: a payload that no packet can carry"),
-        (QUEUED, 74, 0xFF, "byte 101: there is less behind it than it says"),
+        (QUEUED, 74, 0xFF, "byte 101: a length that exceeds the bytes left"),
         (QUEUED, 85, 3, "byte 55: a QoS that does not exist"),
         (QUEUED, 112, 63, "byte 112: a number that another message has"),
         (QUEUED, 773, 12, "byte 760: a state that no message can be in"),
@@ -450,9 +450,9 @@ fn what_is_wrong_is_said_with_the_byte() {
     }
 }
 
-/// Damage that leaves the chunks what they are costs no more than what it hits.
+/// Damage that leaves the chunks intact costs only the entries that it hits.
 #[test]
-fn what_can_not_be_is_left_out_alone() {
+fn only_invalid_entries_are_left_out() {
     let damaged = |at: usize, to: &[u8]| {
         let mut bytes = QUEUED.to_vec();
         bytes[at..at + to.len()].copy_from_slice(to);
@@ -461,19 +461,20 @@ fn what_can_not_be_is_left_out_alone() {
     };
     let whole = Brought { retained: 1, sessions: 3, subscriptions: 6, queued: 19, ..Brought::default() };
     let expired = (Reason::MessageExpired, 2);
-    // The topic of a message of three sessions becomes a filter; then its number is one that nobody asks for.
+    // The topic of a message for three sessions becomes a filter; then its number becomes one that no session refers
+    // to.
     let without = Brought { queued: 16, ..whole };
     assert_eq!(damaged(98, b"#"), (without, BTreeMap::from([expired, (Reason::NotValid, 3)])));
     assert_eq!(damaged(55, b"\xFF"), (without, BTreeMap::from([expired, (Reason::NotThere, 3)])));
-    // A filter, a Client Identifier of a subscription, a Packet Identifier.
+    // An invalid filter, a subscription's Client Identifier, a Packet Identifier.
     let without = Brought { subscriptions: 5, ..whole };
     assert_eq!(damaged(1501, b"##"), (without, BTreeMap::from([expired, (Reason::NotValid, 1)])));
     assert_eq!(damaged(1496, b"x"), (without, BTreeMap::from([expired, (Reason::OfNoSession, 1)])));
     let without = Brought { queued: 18, ..whole };
     let reasons = BTreeMap::from([expired, (Reason::NoPacketIdentifier, 1)]);
     assert_eq!(damaged(1436, &[0, 0]), (without, reasons.clone()));
-    // The second message of a session gets the Packet Identifier of the first, and QoS 2: once in the same direction,
-    // once in the other.
+    // The second message of a session gets the Packet Identifier of the first and QoS 2: first in the same direction,
+    // then in the other.
     assert_eq!(damaged(1464, &[0, 1, 0, 4, 2, 5, 0, 1]), (without, reasons));
     let without = Brought { unreleased: 1, ..without };
     assert_eq!(damaged(1464, &[0, 1, 0, 4, 2, 7, 0, 0]), (without, BTreeMap::from([expired])));
