@@ -1,39 +1,39 @@
-//! Copies of messages in the store that their sessions need no longer, until that is persisted.
+//! Copies of stored messages that their sessions no longer need, until this has been persisted.
 //!
-//! Very many clients may acknowledge at once. If all of it went into one batch, everything that clients wait for would
-//! wait for it, so each batch persists only some. This is done message by message, because copies of one message lie
-//! side by side in the store.
+//! Very many clients may acknowledge at once. If one batch had to persist all of it, everything else that clients
+//! wait for would be delayed. So each batch persists only some, message by message, because the copies of one message
+//! are adjacent in the store.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use super::record::{MessageNumber, SessionNumber};
 
-/// What an entry takes, in nodes two thirds full.
+/// Bytes per entry, in tree nodes two thirds full.
 const ENTRY_BYTES: usize = 28;
 
-/// Such copies.
+/// The copies, and which of them are next.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
     copies: BTreeSet<(MessageNumber, SessionNumber)>,
-    /// Those up to this one have had their turn.
+    /// The last copy taken in the current round.
     last: Option<(MessageNumber, SessionNumber)>,
 }
 
 impl Acknowledged {
-    /// A copy is needed no longer. False if that is known.
+    /// Adds a copy. Returns false if it was there already.
     pub fn insert(&mut self, message: MessageNumber, session: SessionNumber) -> bool {
         self.copies.insert((message, session))
     }
 
-    /// Takes the next ones, at most so many, in order.
+    /// Takes the next copies in order, at most `most`.
     pub fn take(&mut self, most: usize) -> Vec<(MessageNumber, SessionNumber)> {
         let first = self.last.map_or(Unbounded, Excluded);
         let taken: Vec<_> = self.copies.range((first, Unbounded)).take(most).copied().collect();
         for copy in &taken {
             self.copies.remove(copy);
         }
-        // After the last one it is the turn of the first.
+        // After the last copy the next round begins.
         self.last = taken.last().copied().filter(|_| taken.len() == most);
         taken
     }
@@ -43,7 +43,7 @@ impl Acknowledged {
         self.copies.is_empty()
     }
 
-    /// Bytes that they take.
+    /// Bytes of memory used.
     pub fn memory(&self) -> usize {
         self.copies.len() * ENTRY_BYTES
     }
@@ -68,7 +68,7 @@ mod tests {
             assert!(!acknowledged.insert(message, session));
         }
         assert_eq!(acknowledged.take(3), [copy(1, 1), copy(1, 2), copy(2, 1)]);
-        // What comes before those that have had their turn waits for the next round.
+        // Copies in front of the last one taken wait for the next round.
         acknowledged.insert(copy(1, 3).0, copy(1, 3).1);
         assert_eq!(acknowledged.take(3), [copy(2, 2)]);
         assert_eq!(acknowledged.take(3), [copy(1, 3)]);
