@@ -1,5 +1,5 @@
-//! Answers that promise something, while it is not yet so. Those of one connection leave in their order, as the
-//! standards ask of acknowledgements [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+//! Answers that must wait until what they promise is durable. Those of one connection leave in their order, as the
+//! standards require of acknowledgements [MQTT-4.6.0-2] [MQTT-4.6.0-3].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,11 +11,11 @@ use crate::protocol::codec::AcknowledgementKind;
 /// What an answer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
-    /// Only for those before it.
+    /// Only for the answers before it.
     Nothing,
-    /// That this batch is durable.
+    /// Until this batch is durable.
     Batch(u64),
-    /// That this message is durable, or that nobody needs it any more.
+    /// Until this message is durable, or no session needs it any longer.
     Message(MessageNumber),
 }
 
@@ -24,12 +24,12 @@ pub enum Awaited {
 pub enum Answer {
     /// An acknowledgement of success.
     Plain([u8; AcknowledgementKind::PLAIN_LENGTH]),
-    /// Any other one.
+    /// Any other packet.
     Packet(Box<[u8]>),
 }
 
 impl Answer {
-    /// Its bytes.
+    /// Returns its bytes.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Plain(bytes) => bytes,
@@ -46,10 +46,10 @@ impl Answer {
     }
 }
 
-/// What one connection's answers take beside themselves.
+/// Bytes per connection, without its list of answers.
 const QUEUE_BYTES: usize = ENTRY_BYTES + size_of::<Queue>();
 
-/// The answers of one connection that wait.
+/// The waiting answers of one connection.
 #[derive(Debug)]
 struct Queue {
     answers: VecDeque<(Awaited, Answer)>,
@@ -58,33 +58,33 @@ struct Queue {
 }
 
 impl Queue {
-    /// Bytes of the list itself.
+    /// Bytes of the list.
     fn memory(&self) -> usize {
         memory::allocation(self.answers.capacity() * size_of::<(Awaited, Answer)>())
     }
 }
 
-/// The answers of all connections that wait. How many there may be of one connection is limited by what its client
-/// may have unanswered, and in all by what may wait to be persisted.
+/// The waiting answers of all connections. Their number per connection is limited by what the client may have
+/// unacknowledged, and in total by what may wait to be persisted.
 #[derive(Debug, Default)]
 pub struct Answers {
     waiting: BTreeMap<ConnectionId, Queue>,
-    /// How many were ever held.
+    /// Number of answers ever held.
     held: u64,
     /// Bytes of the lists, and of the answers that are not plain.
     bytes: usize,
 }
 
 impl Answers {
-    /// Whether answers of this connection wait.
+    /// Whether answers of this connection are waiting.
     #[inline]
     pub fn are_waiting(&self, id: ConnectionId) -> bool {
         !self.waiting.is_empty() && self.waiting.contains_key(&id)
     }
 
-    /// Lets an answer wait behind those before it.
+    /// Appends an answer to those that wait.
     pub fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer) {
-        // Of all connections, so that the positions of one grow though its list is forgotten now and then.
+        // Counts for all connections, so that the positions of one still grow after its list has been dropped.
         let left = self.held;
         self.held += 1;
         let queue = self.waiting.entry(id).or_insert_with(|| Queue { answers: VecDeque::new(), left });
@@ -94,18 +94,18 @@ impl Answers {
         self.bytes += queue.memory();
     }
 
-    /// The position of the last answer of a connection that waits; zero if none does. The positions of one connection
-    /// grow.
+    /// Returns the position of the last waiting answer of a connection, or zero if none waits. The positions of one
+    /// connection grow.
     pub fn position(&self, id: ConnectionId) -> u64 {
         self.waiting.get(&id).map_or(0, |queue| queue.left + queue.answers.len() as u64)
     }
 
-    /// Whether the answer at a [position](Self::position) of this connection has left, and so have those before it.
+    /// Whether the answer at this [position](Self::position) has left, and with it those before it.
     pub fn has_left(&self, id: ConnectionId, position: u64) -> bool {
         self.waiting.get(&id).is_none_or(|queue| position <= queue.left)
     }
 
-    /// Takes the next answer of a connection, if what it waits for is there.
+    /// Takes the next answer of a connection, unless it still has to wait.
     pub fn next(&mut self, id: ConnectionId, is_there: impl Fn(Awaited) -> bool) -> Option<Answer> {
         let queue = self.waiting.get_mut(&id)?;
         let (awaited, _) = queue.answers.front()?;
@@ -122,19 +122,19 @@ impl Answers {
         Some(answer)
     }
 
-    /// The connections that have answers waiting.
+    /// Returns the connections with waiting answers.
     pub fn connections(&self) -> Vec<ConnectionId> {
         self.waiting.keys().copied().collect()
     }
 
-    /// A connection is gone, and whoever it was hears nothing more.
+    /// Drops the answers of a connection that is gone.
     pub fn forget(&mut self, id: ConnectionId) {
         let Some(queue) = self.waiting.remove(&id) else { return };
         self.bytes -= queue.memory();
         self.bytes -= queue.answers.iter().map(|(_, answer)| answer.memory()).sum::<usize>();
     }
 
-    /// Bytes that they take.
+    /// Bytes of memory used.
     pub fn memory(&self) -> usize {
         self.waiting.len() * QUEUE_BYTES + self.bytes
     }
