@@ -1,24 +1,24 @@
-//! Which batch gathers, which one is with the store, and which are durable.
+//! Which batch is open, which one the store is writing, and which are durable.
 
 use super::{Pace, Urgency};
 use crate::base::time::{Duration, Time};
 
-/// The batches, by their numbers.
+/// The state of the batches, by their numbers.
 #[derive(Debug)]
 pub(super) struct Batches {
     pace: Pace,
-    /// The number of the batch that gathers.
+    /// The number of the open batch.
     open: u64,
     /// All batches up to this one are durable.
     durable: u64,
-    /// Bytes of the batch that is with the store.
+    /// Bytes of the batch that the store is writing.
     closed_bytes: usize,
-    /// When the open batch is to be closed; [`Time::NEVER`] while there is nothing in it.
+    /// When the open batch has to be closed; [`Time::NEVER`] while it is empty.
     due: Time,
 }
 
 impl Batches {
-    /// There is none yet.
+    /// Begins with an empty batch.
     pub(super) const fn new(pace: Pace) -> Self {
         Self { pace, open: 1, durable: 0, closed_bytes: 0, due: Time::NEVER }
     }
@@ -35,7 +35,7 @@ impl Batches {
         self.durable
     }
 
-    /// Whether a batch is with the store.
+    /// Whether the store is writing a batch.
     pub(super) const fn is_closed(&self) -> bool {
         self.open > self.durable + 1
     }
@@ -44,22 +44,23 @@ impl Batches {
         self.closed_bytes
     }
 
-    /// When the open batch is to be closed; [`Time::NEVER`] while there is nothing in it.
+    /// Returns when the open batch has to be closed; [`Time::NEVER`] while it is empty.
     pub(super) const fn due(&self) -> Time {
         self.due
     }
 
-    /// The open batch is due then, even if nothing is in it yet.
+    /// Sets when the open batch has to be closed, even if it is still empty.
     pub(super) const fn set_due(&mut self, due: Time) {
         self.due = due;
     }
 
-    /// Something is in the open batch, which is to be closed no later than now.
+    /// Makes the open batch due no later than `now`.
     pub(super) fn is_due(&mut self, now: Time) {
         self.due = self.due.min(now);
     }
 
-    /// Something is in the open batch; it waits no longer for company than that needs.
+    /// Makes the open batch due after the wait that this urgency allows, if it is not due sooner. A full batch is due
+    /// at once.
     pub(super) fn hurry(&mut self, urgency: Urgency, is_full: bool, now: Time) {
         let wait = match urgency {
             _ if is_full => Duration::ZERO,
@@ -69,23 +70,23 @@ impl Batches {
         self.is_due(now + wait);
     }
 
-    /// Closes the open batch and begins another one, due then. Returns the number of the closed one.
+    /// Closes the open batch and begins another one that is due then. Returns the number of the closed batch.
     pub(super) const fn close(&mut self, due: Time) -> u64 {
         self.due = due;
         self.open += 1;
         self.open - 1
     }
 
-    /// The closed batch, which has so many bytes, goes to the store.
+    /// Records that the closed batch, which has this many bytes, is handed to the store.
     pub(super) const fn submit(&mut self, bytes: usize) {
         self.closed_bytes = bytes;
     }
 
-    /// The batch with the store is durable.
+    /// Records that the batch is durable that the store was writing.
     ///
     /// # Panics
     ///
-    /// If it is another one.
+    /// If `number` is that of another batch.
     pub(super) fn is_durable(&mut self, number: u64) {
         assert!(self.is_closed() && number == self.durable + 1, "batches become durable in their order");
         self.durable = number;
