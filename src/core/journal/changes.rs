@@ -1,5 +1,5 @@
-//! Subscriptions that are other than the store has them. What comes later takes the place of what waits, so a client
-//! that subscribes to the same again and again has one record a batch.
+//! Subscriptions that differ from those in the store. A later change replaces a waiting one, so a client that
+//! subscribes to the same filter again and again causes one record per batch.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ struct Terms {
     identifier: u32,
 }
 
-/// What has become of subscriptions: their terms, or none where there is no subscription any more.
+/// The latest changes: the terms of a subscription, or `None` if it is gone.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     latest: BTreeMap<(SessionNumber, Box<str>), Option<Terms>>,
@@ -30,7 +30,7 @@ impl Changes {
         self.latest.is_empty()
     }
 
-    /// A subscription is there, or other than before.
+    /// Notes a new or changed subscription.
     pub(super) fn subscribed(&mut self, session: SessionNumber, subscription: StoredSubscription) {
         let StoredSubscription { filter, qos, no_local, retain_as_published, identifier, owes_retained } =
             subscription;
@@ -38,7 +38,7 @@ impl Changes {
         self.insert(session, filter, Some(terms));
     }
 
-    /// A subscription is gone.
+    /// Notes that a subscription is gone.
     pub(super) fn unsubscribed(&mut self, session: SessionNumber, filter: String) {
         self.insert(session, filter, None);
     }
@@ -50,8 +50,8 @@ impl Changes {
         }
     }
 
-    /// Writes down what became of the subscriptions of sessions that are there; with a session that has ended, all of
-    /// its subscriptions go.
+    /// Writes the changes as records, but only those of sessions that still exist. When a session ends, the store
+    /// drops all of its subscriptions.
     pub(super) fn close(&mut self, is_there: impl Fn(SessionNumber) -> bool, records: &mut Vec<Record>) {
         self.filter_bytes = 0;
         let mut last = None;
@@ -66,7 +66,7 @@ impl Changes {
         }
     }
 
-    /// Bytes that they take.
+    /// Bytes of memory used.
     pub(super) fn memory(&self) -> usize {
         self.filter_bytes + self.latest.len() * ENTRY_BYTES
     }
