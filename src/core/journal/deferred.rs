@@ -1,5 +1,5 @@
-//! What is persisted some at a time: so many sessions may end, and so many clients answer at once, that everything else
-//! would wait for it. Nothing waits for this, so each batch takes only some of it.
+//! Changes that each batch persists only in part. So many sessions may end and so many clients acknowledge at once
+//! that everything else would be delayed. Nothing waits for these changes.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,43 +10,43 @@ use crate::base::memory;
 use crate::base::time::{Duration, Time};
 use crate::protocol::codec::PacketIdentifier;
 
-/// Messages that no session needs any more, settled with one batch.
+/// Messages left by sessions to settle with one batch.
 const LEFTOVERS_PER_BATCH: usize = 4096;
-/// How long those that are left wait for the next one.
+/// How long the rest of them waits for the next batch.
 const LEFTOVERS_PAUSE: Duration = Duration::from_seconds(1);
-/// Copies that sessions have acknowledged, settled with one batch: so few that those who wait for it, or for the next
-/// one, do not notice.
+/// Acknowledged copies to settle with one batch: so few that clients waiting for this batch or the next one do not
+/// notice.
 const ACKNOWLEDGED_PER_BATCH: usize = 512;
-/// Bytes of the list of such copies. Beyond, they are settled with the next batch, as others are.
+/// Bytes of the list of acknowledged copies. Beyond: they are settled with the next batch, like others.
 const ACKNOWLEDGED_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
-/// Packet Identifiers of deliveries that have begun, persisted with one batch.
+/// Packet Identifiers of begun deliveries to persist with one batch.
 const BEGUN_PER_BATCH: usize = 4096;
-/// What one of them takes, in nodes two thirds full.
+/// Bytes per begun delivery, in tree nodes two thirds full.
 const BEGUN_BYTES: usize = 28;
 
-/// What waits for its turn.
+/// The changes that wait for their turn.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
-    /// Messages that sessions need no longer, where that need not be persisted soon: of sessions that ended, and
-    /// those that expired.
+    /// Messages that sessions no longer need, because the session has ended or the message has expired. They need not
+    /// be persisted soon.
     leftovers: VecDeque<(SessionNumber, VecDeque<MessageNumber>)>,
     leftover_bytes: usize,
-    /// Copies that clients have acknowledged, which need not be persisted soon, either.
+    /// Copies that clients have acknowledged. They need not be persisted soon either.
     acknowledged: Acknowledged,
-    /// Deliveries of QoS 1 that have begun after their messages were persisted or queued. Their Packet Identifiers are
-    /// added to the next batch. Nothing waits for that, and no batch is closed for it. A delivery that is over by then
-    /// is left out.
+    /// QoS 1 deliveries that have begun after their messages were persisted or queued. Their Packet Identifiers are
+    /// added to the next batch. Nothing waits for this, and no batch is closed for it. A delivery that is complete by
+    /// then is left out.
     begun: BTreeMap<(MessageNumber, SessionNumber), PacketIdentifier>,
 }
 
 impl Deferred {
-    /// A session no longer needs these messages.
+    /// Adds messages that a session no longer needs.
     pub(super) fn leave(&mut self, session: SessionNumber, messages: VecDeque<MessageNumber>) {
         self.leftover_bytes += leftover_bytes(&messages);
         self.leftovers.push_back((session, messages));
     }
 
-    /// A copy was acknowledged. False if there is no room for more, or that is known.
+    /// Adds an acknowledged copy. Returns false if there is no room for more or the copy is known.
     pub(super) fn acknowledge(&mut self, message: MessageNumber, session: SessionNumber) -> bool {
         !self.is_full() && self.acknowledged.insert(message, session)
     }
@@ -56,7 +56,7 @@ impl Deferred {
         self.acknowledged.memory() >= ACKNOWLEDGED_BYTES_MAXIMUM
     }
 
-    /// A delivery has begun.
+    /// Adds a delivery that has begun.
     pub(super) fn begin(
         &mut self,
         message: MessageNumber,
@@ -66,12 +66,12 @@ impl Deferred {
         self.begun.insert((message, session), identifier);
     }
 
-    /// A delivery that had begun is over.
+    /// Removes a delivery that is complete.
     pub(super) fn end(&mut self, message: MessageNumber, session: SessionNumber) {
         self.begun.remove(&(message, session));
     }
 
-    /// Whether deliveries have begun of which the next batch tells.
+    /// Whether the next batch has to record begun deliveries.
     pub(super) fn has_begun(&self) -> bool {
         !self.begun.is_empty()
     }
@@ -80,7 +80,7 @@ impl Deferred {
         self.leftovers.is_empty() && self.acknowledged.is_empty() && self.begun.is_empty()
     }
 
-    /// Adds to a batch what it has room for.
+    /// Adds to a batch as much as it has room for.
     pub(super) fn close(&mut self, messages: &mut Messages, records: &mut Records) {
         self.settle_leftovers(messages, records);
         for (message, session) in self.acknowledged.take(ACKNOWLEDGED_PER_BATCH) {
@@ -92,7 +92,7 @@ impl Deferred {
         }
     }
 
-    /// Some of what sessions have left behind is settled.
+    /// Settles some of the messages that sessions have left.
     fn settle_leftovers(&mut self, messages: &mut Messages, records: &mut Records) {
         for _ in 0..LEFTOVERS_PER_BATCH {
             let Some((session, left)) = self.leftovers.front_mut() else { return };
@@ -106,7 +106,7 @@ impl Deferred {
         }
     }
 
-    /// When the next batch is due that takes some of what is left; [`Time::NEVER`] if nothing is.
+    /// Returns when the next batch is due that takes some of the rest; [`Time::NEVER`] if there is none.
     pub(super) fn due(&self, lazy: Duration, now: Time) -> Time {
         match () {
             () if !self.acknowledged.is_empty() || self.has_begun() => now,
@@ -115,7 +115,7 @@ impl Deferred {
         }
     }
 
-    /// Bytes that it takes.
+    /// Bytes of memory used.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.leftovers.capacity() * size_of::<(SessionNumber, VecDeque<()>)>())
             + self.leftover_bytes
@@ -124,7 +124,7 @@ impl Deferred {
     }
 }
 
-/// A session needs a message no longer, and no answer waits for that.
+/// Records that a session no longer needs a message. No answer waits for this.
 fn settle(messages: &mut Messages, records: &mut Records, message: MessageNumber, session: SessionNumber) {
     if let Some(is_last) = messages.settle(message, session).to_be_written {
         records.push(Record::Settled { message, session, is_last });
