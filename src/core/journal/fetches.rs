@@ -1,32 +1,32 @@
-//! Sessions that ask for messages in the store: those that wait until there is room for what would be read, in their
-//! order, and those for which it is being read.
+//! Requests of sessions for stored messages. Some wait in their order until there is room for the messages; for the
+//! others the store is reading.
 
 use std::collections::BTreeMap;
 
 use super::ENTRY_BYTES;
 use super::record::SessionNumber;
 
-/// How far a session has come that asks for messages.
+/// The progress of a session's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    /// It waits, at this place in the list.
+    /// It waits at this position of the list.
     Waits(u64),
-    /// So many messages are still to be read for it; all of them took about so many bytes when they were asked for.
+    /// The store is reading. `left` messages are still to come; `bytes` is the approximate size of all of them.
     Underway { left: usize, bytes: usize },
 }
 
-/// What sessions ask for. Each asks for one page at a time, and is in here once.
+/// The requests. A session asks for one page at a time, so it is here at most once.
 #[derive(Debug, Default)]
 pub struct Fetches {
     asked: BTreeMap<SessionNumber, Asked>,
-    /// Those that wait, by their place.
+    /// Waiting sessions by their position.
     waiting: BTreeMap<u64, SessionNumber>,
     next_place: u64,
     underway_bytes: usize,
 }
 
 impl Fetches {
-    /// A session asks for its next page, unless it does already.
+    /// Adds a request for the session's next page, unless it has one.
     pub fn ask(&mut self, session: SessionNumber) {
         if self.asked.contains_key(&session) {
             return;
@@ -37,12 +37,12 @@ impl Fetches {
         self.waiting.insert(place, session);
     }
 
-    /// The session whose turn it is.
+    /// Returns the session whose turn it is.
     pub fn first_waiting(&self) -> Option<SessionNumber> {
         self.waiting.first_key_value().map(|(_, &session)| session)
     }
 
-    /// A session asks for nothing any more. What is being read for it is read to its end.
+    /// Withdraws a waiting request. What the store is already reading is read to its end.
     pub fn withdraw(&mut self, session: SessionNumber) {
         if let Some(&Asked::Waits(place)) = self.asked.get(&session) {
             self.asked.remove(&session);
@@ -50,14 +50,14 @@ impl Fetches {
         }
     }
 
-    /// So many messages are being read for a session from now on, of about so many bytes.
+    /// Records that the store begins to read `count` messages for a session, of about this many bytes.
     pub fn begin(&mut self, session: SessionNumber, count: usize, bytes: usize) {
         self.withdraw(session);
         self.asked.insert(session, Asked::Underway { left: count, bytes });
         self.underway_bytes += bytes;
     }
 
-    /// So many messages have been read for a session. True if these were the last ones of its page.
+    /// Records that `count` messages have been read for a session. Returns true if they complete its page.
     pub fn have_come(&mut self, session: SessionNumber, count: usize) -> bool {
         let Some(Asked::Underway { left, bytes }) = self.asked.get_mut(&session) else { return false };
         *left = left.saturating_sub(count);
@@ -69,12 +69,12 @@ impl Fetches {
         is_over
     }
 
-    /// About how many bytes are being read.
+    /// Approximate bytes of the messages that the store is reading.
     pub const fn underway_bytes(&self) -> usize {
         self.underway_bytes
     }
 
-    /// Bytes that they take, with what is being read.
+    /// Bytes of memory used, including the messages being read.
     pub fn memory(&self) -> usize {
         (self.asked.len() + self.waiting.len()) * ENTRY_BYTES + self.underway_bytes
     }
