@@ -1,7 +1,7 @@
-//! Messages that sessions are to get who are kept: on their way to the store, and there.
+//! Messages for persistent sessions, both those not yet durable and those in the store.
 //!
-//! Of a message in the store only its number is here, in the queue of each session that needs it; if several do, how
-//! many.
+//! Of a stored message only its number is in memory, in the queue of each session that needs it, and if several do,
+//! their number.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
@@ -11,72 +11,74 @@ use crate::base::memory::{self, Audit};
 use crate::core::message::Message;
 use crate::core::slots::ConnectionId;
 
-/// What one entry of the map takes, in nodes two thirds full.
+/// Bytes per entry of the map, in tree nodes two thirds full.
 const NEEDED_BYTES: usize = 24;
 
-/// So many places for messages are never given back.
+/// Capacity of the list of pending messages that is never released.
 const PENDING_KEPT: usize = 1024;
 
 /// One message that is not durable.
 #[derive(Debug)]
 struct Pending {
-    /// Until its batch is closed, or no session needs it any more.
+    /// `None` once its batch is closed or no session needs it any longer.
     message: Option<Message>,
-    /// Who is to get it, as long. Those are among them whom [`Messages::settled`] tells.
+    /// Its recipients, kept as long as the message. Includes those listed in [`Messages::settled`].
     recipients: Vec<Recipient>,
     /// How many of them still need it.
     needed_by: u32,
-    /// Whose answer waits for it.
+    /// The connection whose answer waits for the message.
     publisher: Option<ConnectionId>,
 }
 
-/// What is known of the message in hand.
+/// What is known of the current message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Current {
-    /// No kept session gets it, as far as is known.
+    /// As far as is known, no persistent session gets it.
     #[default]
     Unknown,
-    /// It has this number for all kept sessions that get it.
+    /// It has this one number for all persistent sessions that get it.
     One(MessageNumber),
-    /// It has several.
+    /// It has several numbers.
     Several,
 }
 
-/// What follows from a session that needs a message no longer.
+/// The consequences when a session no longer needs a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {
-    /// The store has it, so that is to be persisted; whether the session was the last one.
+    /// If the store has the message, this has to be persisted; the value is whether it was the last session that
+    /// needed it.
     pub to_be_written: Option<bool>,
-    /// The connection whose answer has waited for it, if nobody needs it any more.
+    /// The connection whose answer has waited for the message, if no session needs it any longer.
     pub publisher: Option<ConnectionId>,
 }
 
-/// The messages that kept sessions need.
+/// The messages that persistent sessions need.
 #[derive(Debug)]
 pub struct Messages {
     /// In the order of their numbers, without gaps.
     pending: VecDeque<Pending>,
-    /// How many of them are in the batch that is with the store.
+    /// How many of them are in the batch that the store is writing.
     closed: usize,
-    /// The number of the next one.
+    /// The number of the next message.
     next: MessageNumber,
-    /// What is known of the message in hand.
+    /// What is known of the current message.
     current: Current,
-    /// Whose the message in hand is.
+    /// The connection of the current message's publisher.
     publisher: Option<ConnectionId>,
-    /// Who needs a message of the open batch no longer that others need. To look for them there each time would take
-    /// too long, if all who get a message acknowledge it before it is persisted.
+    /// Sessions that no longer need a message of the open batch that others still need. Removing them from the
+    /// message's recipients one by one would take too long if all recipients acknowledge before the message is
+    /// persisted.
     settled: Vec<(MessageNumber, SessionNumber)>,
-    /// Bytes of the messages of the open batch.
+    /// Bytes of the messages in the open batch.
     message_bytes: usize,
     /// Bytes of the lists of their recipients.
     recipient_bytes: usize,
-    /// How many sessions need a message that the store has, where that is more than one.
+    /// How many sessions need a stored message, if more than one does.
     needed: BTreeMap<MessageNumber, u32>,
 }
 
 impl Messages {
-    /// None yet; this will be the number of the first.
+    /// Begins without messages. `next` will be the number of the first one.
     pub const fn new(next: MessageNumber) -> Self {
         Self {
             pending: VecDeque::new(),
@@ -91,7 +93,7 @@ impl Messages {
         }
     }
 
-    /// The greatest number that a message has, if there was one.
+    /// Returns the highest number of a message, if there was one.
     pub const fn last(&self) -> Option<MessageNumber> {
         match NonZeroU64::new(self.next.0.get() - 1) {
             Some(number) => Some(MessageNumber(number)),
@@ -99,12 +101,12 @@ impl Messages {
         }
     }
 
-    /// How many messages are not durable.
+    /// Number of messages that are not durable.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Bytes of the messages in the open batch, and of what tells who gets them.
+    /// Bytes of the messages in the open batch and of their recipients.
     pub fn bytes(&self) -> usize {
         self.message_bytes
             + self.recipient_bytes
@@ -112,20 +114,21 @@ impl Messages {
             + self.settled.len() * size_of::<(MessageNumber, SessionNumber)>()
     }
 
-    /// Another message is in hand.
+    /// Begins with another current message.
     #[inline]
     pub const fn begin(&mut self, publisher: Option<ConnectionId>) {
         self.publisher = publisher;
         self.current = Current::Unknown;
     }
 
-    /// What is known of the message in hand. It is in hand no longer.
+    /// Returns what is known of the current message. After this there is no current message.
     pub fn take_current(&mut self) -> Current {
         std::mem::take(&mut self.current)
     }
 
-    /// A session gets the message in hand; tells its number. What a session gets as a member of a Shared Subscription
-    /// is a message of its own, because it may get the same one beside that.
+    /// Adds a session to the recipients of the current message and returns its number. For a member of a Shared
+    /// Subscription the message gets a number of its own, because the session may also get it through another
+    /// subscription.
     pub fn add(&mut self, message: &Message, recipient: Recipient, is_shared: bool) -> MessageNumber {
         let may_join = matches!(self.current, Current::One(_)) && !is_shared;
         if !may_join {
@@ -152,7 +155,7 @@ impl Messages {
         self.number_of(index)
     }
 
-    /// The store has a message that so many sessions need.
+    /// Adds a message from the store that this many sessions need.
     pub fn restore(&mut self, number: MessageNumber, needed_by: u32) {
         if needed_by > 1 {
             self.needed.insert(number, needed_by);
@@ -164,7 +167,7 @@ impl Messages {
         self.index_of(number).is_none()
     }
 
-    /// A session needs a message no longer.
+    /// Records that a session no longer needs a message.
     pub fn settle(&mut self, number: MessageNumber, session: SessionNumber) -> Settlement {
         let Some(index) = self.index_of(number) else {
             return Settlement { to_be_written: Some(self.settle_stored(number)), publisher: None };
@@ -184,7 +187,7 @@ impl Messages {
         Settlement { to_be_written: is_closed.then_some(true), publisher }
     }
 
-    /// Nobody needs a pending message here any more.
+    /// Drops the content of a pending message that no session needs any longer.
     fn let_go(&mut self, index: usize) {
         if let Some((message, recipients)) = self.pending[index].take() {
             self.message_bytes -= message.memory();
@@ -192,7 +195,7 @@ impl Messages {
         }
     }
 
-    /// Whether that was the last session that needed it.
+    /// Returns whether this was the last session that needed it.
     fn settle_stored(&mut self, number: MessageNumber) -> bool {
         let Some(needed) = self.needed.get_mut(&number) else { return true };
         *needed -= 1;
@@ -202,17 +205,18 @@ impl Messages {
         false
     }
 
-    /// Whether a message is durable, or needed by nobody.
+    /// Whether a message is durable, or no session needs it.
     pub fn is_safe(&self, number: MessageNumber) -> bool {
         self.index_of(number).is_none_or(|index| self.pending[index].needed_by == 0)
     }
 
-    /// The first message that is not durable, or the next one; and whether it is in the batch that is with the store.
+    /// Returns the number of the first message that is not durable, or else the next number, and whether the store is
+    /// writing that message.
     pub fn first_pending(&self) -> (MessageNumber, bool) {
         (MessageNumber(self.first()), self.closed > 0)
     }
 
-    /// Writes those of the open batch down that somebody needs.
+    /// Writes the messages of the open batch that some session needs as records.
     pub fn close(&mut self, records: &mut Vec<Record>) {
         let mut settled = std::mem::take(&mut self.settled);
         settled.sort_unstable();
@@ -232,7 +236,7 @@ impl Messages {
         self.current = Current::Unknown;
     }
 
-    /// The batch that was closed last is durable.
+    /// Records that the batch closed last is durable.
     pub fn closed_are_durable(&mut self) {
         for _ in 0..std::mem::take(&mut self.closed) {
             let number = MessageNumber(self.first());
@@ -259,7 +263,7 @@ impl Messages {
         MessageNumber(NonZeroU64::new(number).expect("they begin with one"))
     }
 
-    /// Bytes that it takes beside the messages.
+    /// Bytes of memory used, without the messages.
     pub fn overhead(&self) -> usize {
         memory::allocation(self.pending.capacity() * size_of::<Pending>())
             + self.recipient_bytes
@@ -274,33 +278,33 @@ impl Messages {
 }
 
 impl Pending {
-    /// Takes what is persisted of it.
+    /// Takes what has to be persisted.
     fn take(&mut self) -> Option<(Message, Vec<Recipient>)> {
         Some((self.message.take()?, std::mem::take(&mut self.recipients)))
     }
 }
 
-/// Bytes of a list of recipients itself.
+/// Bytes of a list of recipients, without what its entries have on the heap.
 fn list_bytes(recipients: &Vec<Recipient>) -> usize {
     memory::allocation(recipients.capacity() * size_of::<Recipient>())
 }
 
-/// The same with what is in it.
+/// Bytes of a list of recipients, including what its entries have on the heap.
 fn recipient_bytes(recipients: &Vec<Recipient>) -> usize {
     list_bytes(recipients) + recipients.iter().map(|to| to.form.memory()).sum::<usize>()
 }
 
 impl MessageNumber {
-    /// Greater than every other one.
+    /// Greater than every other number.
     pub const LAST: Self = Self(NonZeroU64::MAX);
 
-    /// The one behind it.
+    /// Returns the next number.
     ///
     /// # Panics
     ///
-    /// After more messages than anybody lives to see.
+    /// After 2^64 messages.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0.checked_add(1).expect("nobody lives to see so many messages"))
+        Self(self.0.checked_add(1).expect("there are fewer than 2^64 messages"))
     }
 }
