@@ -1,8 +1,8 @@
-//! What must become durable, in records; and who waits for that.
+//! What must become durable, as records, and which answers wait for it.
 //!
-//! What happens between two batches gathers here. A message that all who were to get it have acknowledged by then is
-//! never persisted. One batch at a time is with the store; an answer that promises something leaves when the batch
-//! that holds what it promises is durable, or when no recipient needs its message any more.
+//! Changes gather here between two batches. A message that all its recipients have acknowledged by then is never
+//! persisted. The store writes one batch at a time. An answer leaves when the batch with what it promises is durable,
+//! or when no recipient needs its message any longer.
 
 mod acknowledged;
 mod answers;
@@ -47,60 +47,60 @@ pub use record::{
 };
 pub use room::{Need, Room};
 
-/// Bytes with which a batch is closed before its time. Clients that would add to it have to wait if the store is still
-/// writing another one.
+/// Bytes at which a batch is closed ahead of time. If the store is still writing another one, clients that would add
+/// to it have to wait.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// What one more entry of a small map takes, about.
+/// Approximate bytes per entry of a small map.
 const ENTRY_BYTES: usize = 48;
 
-/// How soon things are persisted, and who waits for that.
+/// How soon changes are persisted, and whether answers wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// Whether acknowledgements wait until what they promise is durable.
     pub holds: bool,
-    /// How long a batch waits for company, once it has something that was promised.
+    /// How long a batch with something promised waits for more.
     pub urgent: Duration,
-    /// How long a batch waits that has only what no answer waits for.
+    /// How long a batch waits for more if no answer waits for anything in it.
     pub lazy: Duration,
 }
 
 /// How soon a record has to be persisted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// Somebody waits for it.
+    /// A client waits for it.
     Urgent,
     /// It only saves work after a crash.
     Lazy,
 }
 
-/// What is still to be persisted.
+/// Everything that is still to be persisted.
 #[derive(Debug)]
 pub struct Journal {
     batches: Batches,
-    /// Clients whose kept sessions have ended.
+    /// Clients whose persistent sessions have ended.
     ended: Ends,
     sessions: Sessions,
-    /// Subscriptions that are other than the store has them.
+    /// Subscriptions that differ from those in the store.
     changes: Changes,
     records: Records,
-    /// Sessions that ask for messages in the store.
+    /// Requests of sessions for stored messages.
     pub fetches: Fetches,
-    /// Messages on their way to the store.
+    /// Messages that are not durable, and how many sessions need those that are.
     pub messages: Messages,
     retained: Retained,
     deferred: Deferred,
-    /// Answers that wait.
+    /// Answers that wait until what they promise is durable.
     pub answers: Answers,
     waits: Waits,
     room: Room,
     counted: Counted,
 }
 
-/// A journal, where there is one.
+/// A journal that exists.
 #[cfg(any(feature = "persistence", feature = "fuzzing"))]
 pub type OpenJournal = Box<Journal>;
 
-/// What stands for a journal in a binary that keeps nothing: there is none.
+/// Takes the place of the journal in a binary without persistence, where there is none.
 #[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
 #[derive(Debug)]
 pub enum OpenJournal {}
@@ -122,19 +122,19 @@ impl std::ops::DerefMut for OpenJournal {
 }
 
 impl Journal {
-    /// Begins one that goes on with these numbers.
+    /// Begins a journal that continues with these numbers.
     #[cfg(any(feature = "persistence", feature = "fuzzing"))]
     pub fn begin(next: NextNumbers, pace: Pace) -> Option<OpenJournal> {
         Some(Box::new(Self::new(next, pace)))
     }
 
-    /// As above, in a binary that keeps nothing.
+    /// Returns `None`: this binary has no persistence.
     #[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
     pub const fn begin(_next: NextNumbers, _pace: Pace) -> Option<OpenJournal> {
         None
     }
 
-    /// An empty journal that goes on with these numbers.
+    /// An empty journal that continues with these numbers.
     pub fn new(next: NextNumbers, pace: Pace) -> Self {
         Self {
             batches: Batches::new(pace),
@@ -158,27 +158,28 @@ impl Journal {
         self.batches.pace().holds
     }
 
-    /// The last batch that is durable.
+    /// Returns the number of the last durable batch.
     pub const fn durable(&self) -> u64 {
         self.batches.durable()
     }
 
-    /// What the next packet to a client waits for that names something in the open batch; zero if nothing waits.
+    /// Returns the batch that must be durable before the client gets a packet that depends on the open batch; zero if
+    /// it need not wait.
     pub const fn awaited_batch(&self) -> u64 {
         if self.holds() { self.batches.open() } else { 0 }
     }
 
-    /// Whether so much waits to be persisted that those who send have to wait, too.
+    /// Whether so much waits to be persisted that publishers have to wait, too.
     pub fn is_full(&self) -> bool {
         self.open_bytes() > BATCH_BYTES
     }
 
-    /// Bytes of the batch that is with the store.
+    /// Bytes of the batch that the store is writing.
     pub const fn closed_bytes(&self) -> usize {
         self.batches.closed_bytes()
     }
 
-    /// Bytes that wait to be persisted with the open batch, or for that.
+    /// Bytes to be persisted with the open batch, and of answers that wait for it.
     fn open_bytes(&self) -> usize {
         self.messages.bytes()
             + self.records.pending_bytes()
@@ -188,7 +189,7 @@ impl Journal {
             + self.answers.memory()
     }
 
-    /// Something is to be persisted.
+    /// Adds a record to the open batch.
     pub fn record(&mut self, record: Record, urgency: Urgency, now: Time) {
         match record {
             Record::Subscribed(session, subscription) => self.changes.subscribed(session, subscription),
@@ -198,22 +199,22 @@ impl Journal {
         self.hurry(urgency, now);
     }
 
-    /// The retained message of a topic has changed. It takes this many bytes, or zero if there is none any more.
+    /// Notes that the retained message of a topic has changed. It has this many bytes, or zero if it is gone.
     pub fn retain(&mut self, topic: TopicName<'_>, bytes: usize, urgency: Urgency, now: Time) {
         if self.retained.insert(topic, bytes, urgency) {
             self.hurry(urgency, now);
         }
     }
 
-    /// Another message is the current one, from the client of this connection if it is one's.
+    /// Begins with another current message. `publisher` is the connection it came from, if it came from a client.
     #[inline]
     pub const fn begin_message(&mut self, publisher: Option<ConnectionId>) {
         self.retained.begin();
         self.messages.begin(publisher);
     }
 
-    /// What the answer to the current message waits for, beside what is promised of its publisher's session. It is in
-    /// hand no longer.
+    /// Returns what the answer to the current message waits for, apart from what it promises about the session of its
+    /// publisher. After this there is no current message.
     pub fn take_awaited(&mut self) -> Awaited {
         let is_retained = self.retained.take_current();
         match self.messages.take_current() {
@@ -225,7 +226,7 @@ impl Journal {
         }
     }
 
-    /// What an answer waits for that promises what has been recorded so far.
+    /// Returns what an answer waits for that promises everything recorded so far.
     pub fn recorded(&self) -> Awaited {
         match () {
             () if !self.holds() => Awaited::Nothing,
@@ -236,18 +237,18 @@ impl Journal {
         }
     }
 
-    /// Takes the next answer of a connection that need not wait any more.
+    /// Takes the next answer of a connection, unless it still has to wait.
     pub fn next_answer(&mut self, id: ConnectionId) -> Option<Answer> {
         let Self { answers, messages, batches, .. } = self;
         answers.next(id, |awaited| is_there(messages, batches.durable(), awaited))
     }
 
-    /// Whether nothing is missing for an answer to leave.
+    /// Whether an answer need not wait for this any longer.
     pub fn is_there(&self, awaited: Awaited) -> bool {
         is_there(&self.messages, self.durable(), awaited)
     }
 
-    /// The QoS 1 delivery of a message that is kept already has begun.
+    /// Records that the QoS 1 delivery of a message has begun after the message was persisted or queued.
     pub fn begin_delivery(
         &mut self,
         message: MessageNumber,
@@ -257,7 +258,7 @@ impl Journal {
         self.deferred.begin(message, session, identifier);
     }
 
-    /// A session needs a message no longer. Tells whose answer may be due by that.
+    /// Records that a session no longer needs a message. Returns the connection whose answer this may release.
     pub fn settle(
         &mut self,
         message: MessageNumber,
@@ -272,8 +273,8 @@ impl Journal {
         settled.publisher
     }
 
-    /// The same for a copy that was not begun with QoS 2. It may wait for later batches, since after a crash it may be
-    /// delivered again.
+    /// Like [`Journal::settle`], for a copy whose delivery was not begun with QoS 2. It may wait for a later batch,
+    /// because such a copy may be delivered again after a crash.
     pub fn acknowledge(
         &mut self,
         message: MessageNumber,
@@ -294,42 +295,42 @@ impl Journal {
         self.batches.hurry(urgency, is_full, now);
     }
 
-    /// Whatever there is to be persisted is due now.
+    /// Makes everything that waits to be persisted due now.
     pub fn persist(&mut self, now: Time) {
         if self.batches.due() != Time::NEVER || self.has_retained() || self.deferred.has_begun() {
             self.batches.set_due(now);
         }
     }
 
-    /// Messages that are not durable.
+    /// Number of messages that are not durable.
     pub fn depth(&self) -> usize {
         self.messages.pending()
     }
 
-    /// Whether a batch is with the store.
+    /// Whether the store is writing a batch.
     pub const fn is_closed(&self) -> bool {
         self.batches.is_closed()
     }
 
-    /// When the open batch is to be closed. `None` while there is nothing in it or another one is with the store.
+    /// Returns when the open batch has to be closed. `None` while it is empty or the store is writing another one.
     pub fn batch_due(&self) -> Option<Time> {
         let due = self.batches.due();
         (!self.is_closed() && due != Time::NEVER).then_some(due)
     }
 
-    /// Topics whose retained message is other than the store has it, and can be persisted: all that are promised,
-    /// and of the others what a batch has room for.
+    /// Takes the topics whose retained messages differ from those in the store and can be persisted now: all that are
+    /// promised, and as many others as a batch has room for.
     pub fn take_retained(&mut self) -> Vec<Box<str>> {
         self.retained.take(self.has_room())
     }
 
-    /// Whether there are such.
+    /// Whether there are such topics.
     fn has_retained(&self) -> bool {
         !self.retained.is_empty(self.has_room())
     }
 
-    /// Closes the open batch: `sessions` come first, `retained` last. `None` if there is nothing in it, because nobody
-    /// needs any more what there was; it counts as durable.
+    /// Closes the open batch. `sessions` come first in it, `retained` last. Returns `None` if it is empty because
+    /// none of its messages is needed any longer; then it counts as durable.
     pub fn close(&mut self, sessions: Vec<Record>, retained: Vec<Record>, now: Time) -> Option<Batch> {
         assert!(!self.is_closed(), "one batch at a time is with the store");
         let Self { batches, sessions: known, changes, records: recorded, messages, deferred, .. } = self;
@@ -351,18 +352,18 @@ impl Journal {
         Some(batch)
     }
 
-    /// The batch with the store is durable.
+    /// Records that the batch is durable that the store was writing.
     ///
     /// # Panics
     ///
-    /// If it is another one.
+    /// If `number` is that of another batch.
     pub fn is_durable(&mut self, number: u64) {
         self.batches.is_durable(number);
         self.ended.are_durable(number);
         self.messages.closed_are_durable();
     }
 
-    /// Whether everything is persisted that there is room for.
+    /// Whether everything is persisted for which there is room.
     pub fn is_empty(&self) -> bool {
         self.batches.due() == Time::NEVER
             && !self.is_closed()
@@ -370,7 +371,7 @@ impl Journal {
             && !self.has_retained()
     }
 
-    /// Tells how much memory it takes beside the messages, which count themselves.
+    /// Updates the count of memory. Messages count themselves.
     pub fn count(&mut self) {
         self.counted.set(
             memory::allocation(size_of::<Self>())
@@ -388,7 +389,7 @@ impl Journal {
         );
     }
 
-    /// Adds what it takes to an audit.
+    /// Adds the memory used to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
         self.messages.audit(audit);
@@ -404,13 +405,13 @@ fn is_there(messages: &Messages, durable: u64, awaited: Awaited) -> bool {
 }
 
 impl SessionNumber {
-    /// The one behind it.
+    /// Returns the next number.
     ///
     /// # Panics
     ///
-    /// After more sessions than anybody lives to see.
+    /// After 2^64 sessions.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0.checked_add(1).expect("nobody lives to see so many sessions"))
+        Self(self.0.checked_add(1).expect("there are fewer than 2^64 sessions"))
     }
 }
