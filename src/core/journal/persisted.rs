@@ -1,4 +1,4 @@
-//! The sessions that are kept, as the broker sees them.
+//! The persistent sessions, as the broker sees them.
 
 use std::collections::VecDeque;
 
@@ -7,41 +7,41 @@ use crate::base::time::Time;
 use crate::core::slots::SessionId;
 
 impl Journal {
-    /// The number under which a session is kept, if it is.
+    /// Returns the number under which a session is persisted, if it is.
     #[inline]
     pub fn number_of(&self, session: SessionId) -> Option<SessionNumber> {
         self.sessions.number_of(session)
     }
 
-    /// The session that is kept under a number.
+    /// Returns the session that is persisted under a number.
     pub fn session_of(&self, number: SessionNumber) -> Option<SessionId> {
         self.sessions.session_of(number)
     }
 
-    /// Keeps a session from now on. Returns its number, a new one if it had none.
+    /// Persists a session from now on. Returns its number, which is new if it had none.
     pub fn keep(&mut self, session: SessionId) -> SessionNumber {
         self.sessions.keep(session)
     }
 
-    /// A session is kept under this number, which is in the store already.
+    /// Persists a session under a number that it already has in the store.
     pub fn adopt(&mut self, session: SessionId, number: SessionNumber) {
         self.sessions.adopt(session, number);
     }
 
-    /// A session has changed. To persist it takes about this many bytes.
+    /// Notes that a session has changed. Persisting it takes about this many bytes.
     pub fn change(&mut self, session: SessionId, bytes: usize, urgency: Urgency, now: Time) {
         if self.sessions.change(session, bytes) {
             self.hurry(urgency, now);
         }
     }
 
-    /// Sessions that are other than the store has them.
+    /// Takes the sessions that differ from those in the store.
     pub fn take_changed(&mut self) -> Vec<SessionId> {
         self.sessions.take_changed()
     }
 
-    /// The session of a client has ended; it leaves messages that it no longer needs, and perhaps others to [other
-    /// members](Record::SessionEnded) of Shared Subscriptions.
+    /// Notes that the session of a client has ended. It no longer needs these messages, and may leave others to
+    /// [other members](Record::SessionEnded) of Shared Subscriptions.
     pub fn end(
         &mut self,
         session: SessionId,
@@ -57,7 +57,7 @@ impl Journal {
         self.ended.insert(client, self.batches.open());
     }
 
-    /// A session no longer needs these messages. Each batch settles some of them.
+    /// Notes that a session no longer needs these messages. Each batch settles some of them.
     pub fn leave(&mut self, session: SessionNumber, messages: VecDeque<MessageNumber>, now: Time) {
         if !messages.is_empty() {
             self.deferred.leave(session, messages);
