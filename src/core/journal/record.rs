@@ -1,5 +1,5 @@
-//! What is persisted, as plain data that may go to another thread: records on the way out, what was restored on
-//! the way in.
+//! What is persisted, as plain data that may be sent to another thread: records to be written, and the state that is
+//! restored.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -11,48 +11,49 @@ use crate::core::message::Portable;
 use crate::core::subscription::Identifiers;
 use crate::protocol::codec::{PacketIdentifier, QoS};
 
-/// Names a session in the store. Never given to another one while the store knows anything of it.
+/// Identifies a session in the store. Never given to another session while the store has anything of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionNumber(pub NonZeroU64);
 
-/// Names a message in the store. Those that came later have greater numbers.
+/// Identifies a message in the store. Later messages have greater numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageNumber(pub NonZeroU64);
 
-/// One change of what is kept. Written twice in the same order, a run of records leaves what it leaves written once.
+/// One change of the persistent state. Applying a run of records twice, in the same order, has the same effect as
+/// once.
 #[derive(Clone, Debug)]
 pub enum Record {
-    /// A listener is there that was not when the store was opened, with this name. No other has its place.
+    /// A listener with this name was added after the store was opened. No other listener has its position.
     Listener(ListenerId, String),
-    /// A session is there, or another than before under its number. What belongs to it stays.
+    /// A session is new or has changed. What belongs to it stays.
     Session(Box<StoredSession>),
-    /// A session is gone, and its subscriptions and Packet Identifiers with it. Its messages are settled one by one.
+    /// A session has ended, with its subscriptions and Packet Identifiers. Its messages are settled one by one.
     SessionEnded {
         /// The session.
         session: SessionNumber,
-        /// What it got from Shared Subscriptions is to go to other members: until [`Record::FormerEnded`] the store
-        /// keeps its messages, and which QoS 2 deliveries have begun.
+        /// Whether its messages from Shared Subscriptions must go to other members. Until [`Record::FormerEnded`] the
+        /// store then keeps these messages, and which QoS 2 deliveries have begun.
         leaves_shared: bool,
     },
-    /// All that a session which has ended left to other members of Shared Subscriptions has gone to them.
+    /// All messages that an ended session has left to other members of Shared Subscriptions have gone to them.
     FormerEnded(SessionNumber),
-    /// A subscription is there, or other than before.
+    /// A subscription is new or has changed.
     Subscribed(SessionNumber, StoredSubscription),
     /// The subscription with this Topic Filter is gone.
     Unsubscribed(SessionNumber, String),
-    /// A message has come that these sessions are to get.
+    /// A message for these sessions has arrived.
     Message(StoredMessage),
-    /// A session needs a message no longer. If it was the last one, the message is forgotten. A delivery of it that is
-    /// not released is over with it.
+    /// A session no longer needs a message. If no other session does, the message is removed. A delivery of it that
+    /// is not released ends with it.
     Settled {
         /// The message.
         message: MessageNumber,
         /// The session.
         session: SessionNumber,
-        /// No other session needs it.
+        /// Whether no other session needs it.
         is_last: bool,
     },
-    /// The QoS 1 delivery of a message that waited has begun.
+    /// The QoS 1 delivery of a queued message has begun.
     Begun {
         /// The message.
         message: MessageNumber,
@@ -61,51 +62,51 @@ pub enum Record {
         /// Its Packet Identifier.
         identifier: PacketIdentifier,
     },
-    /// A QoS 2 message with this Packet Identifier has come from the client of a session.
+    /// A QoS 2 message with this Packet Identifier has arrived from the client of a session.
     Received(SessionNumber, PacketIdentifier),
-    /// It was released.
+    /// The QoS 2 message with this Packet Identifier was released.
     Released(SessionNumber, PacketIdentifier),
-    /// A QoS 2 delivery to the client of a session has, or is about to have, this Packet Identifier.
+    /// A QoS 2 delivery to the client of a session has begun or is about to begin.
     Delivery(SessionNumber, StoredDelivery),
-    /// The delivery with this Packet Identifier is over.
+    /// The delivery with this Packet Identifier is complete.
     Completed(SessionNumber, PacketIdentifier),
-    /// The message is retained for its topic, in place of another.
+    /// The message is retained for its topic and replaces any other.
     Retained(Portable),
-    /// Nothing is retained for this topic.
+    /// No message is retained for this topic any longer.
     Cleared(String),
 }
 
-/// What is kept of a session.
+/// What is stored of a session.
 #[derive(Clone, Debug)]
 pub struct StoredSession {
     /// Its number.
     pub number: SessionNumber,
     /// Its Client Identifier.
     pub client_identifier: String,
-    /// The User Name that its client has given, if it has.
+    /// The User Name that its client has given, if any.
     pub user_name: Option<String>,
-    /// Whether the name was proved.
+    /// Whether the User Name was proved.
     pub is_proved: bool,
-    /// The listener that its client came in by last.
+    /// The listener by which its client last came in.
     pub listener: ListenerId,
     /// The Session Expiry Interval in seconds.
     pub expiry_interval: u32,
     /// Whether its client is connected.
     pub presence: StoredPresence,
-    /// The Will Message that is still to come.
+    /// The Will Message that may still have to be published.
     pub will: Option<StoredWill>,
 }
 
-/// Whether the client of a session was there.
+/// Whether the client of a session was connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredPresence {
-    /// It was, so it may have been sent any message of QoS 1.
+    /// It was, so it may have been sent any QoS 1 message.
     Connected,
     /// It was not.
     Away {
         /// When the session ends.
         ends: Time,
-        /// It may have been sent messages up to this one.
+        /// The client may have been sent messages up to this one.
         sent_until: Option<MessageNumber>,
     },
 }
@@ -113,11 +114,11 @@ pub enum StoredPresence {
 /// A Will Message.
 #[derive(Clone, Debug)]
 pub struct StoredWill {
-    /// The message; its expiry is a span from [`Time::ZERO`] on, which begins when it is published.
+    /// The message. Its expiry is a duration after [`Time::ZERO`], which begins when the message is published.
     pub message: Portable,
     /// The Will Delay Interval.
     pub delay: Duration,
-    /// When it is due; [`Time::NEVER`] while its client is connected.
+    /// When it has to be published; [`Time::NEVER`] while the client is connected.
     pub due: Time,
 }
 
@@ -134,22 +135,22 @@ pub struct StoredSubscription {
     pub retain_as_published: bool,
     /// The Subscription Identifier; zero for none.
     pub identifier: u32,
-    /// Its retained messages were not all handed over.
+    /// Whether some of its retained messages have not been sent yet.
     pub owes_retained: bool,
 }
 
-/// A message and those who are to get it.
+/// A message and its recipients.
 #[derive(Clone, Debug)]
 pub struct StoredMessage {
     /// Its number.
     pub number: MessageNumber,
     /// The message.
     pub message: Portable,
-    /// Who gets it; at least one.
+    /// The recipients; at least one.
     pub recipients: Vec<Recipient>,
 }
 
-/// Who gets a message, and how.
+/// A session that gets a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The session.
@@ -169,49 +170,50 @@ pub struct CopyForm {
     pub retain: bool,
     /// Its Subscription Identifiers.
     pub identifiers: Identifiers,
-    /// The whole Topic Filter of the Shared Subscription that chose the session, if one did. Then no other session gets
-    /// the message under its number.
+    /// The whole Topic Filter of the Shared Subscription through which the session was chosen, if it was. Then no
+    /// other session gets the message under its number.
     pub group: Option<Arc<str>>,
 }
 
-/// A QoS 2 delivery on its way to a client.
+/// A QoS 2 delivery in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredDelivery {
     /// Its Packet Identifier.
     pub identifier: PacketIdentifier,
     /// The message.
     pub message: MessageNumber,
-    /// The PUBREC has come, so the message itself is settled and only the PUBREL is still to be answered.
+    /// Whether the PUBREC has arrived. Then the message itself is settled, and only the PUBREL still has to be
+    /// answered.
     pub is_released: bool,
 }
 
 /// Records that become durable together or not at all.
 #[derive(Debug)]
 pub struct Batch {
-    /// Its number; each is greater by one than that of the batch before.
+    /// Its number, one greater than that of the batch before.
     pub number: u64,
-    /// The moment at which it was closed: what the times in it are relative to.
+    /// When it was closed. All times in it are on the same clock.
     pub now: Time,
-    /// In the order in which they came about; at least one.
+    /// In the order in which the changes occurred; at least one.
     pub records: Vec<Record>,
 }
 
-/// Durable messages that wait for a session, to be read. A session has one fetch at a time.
+/// A request for durable messages that are queued for a session. A session has one request at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
     /// The session.
     pub session: SessionNumber,
-    /// Which of its messages, in their order; at least one.
+    /// Numbers of messages in the order of its queue; at least one.
     pub messages: Vec<MessageNumber>,
 }
 
-/// What was read at one time, which is a part of the answers to several [fetches](Fetch). The parts of one answer come
-/// in the order of its messages, and together name each message that was asked for once.
+/// The messages read at one time. They are parts of the answers to several [requests](Fetch). The parts of one answer
+/// follow the order of the request, and together name each requested message once.
 #[derive(Debug, Default)]
 pub struct Pages {
-    /// Each message that was found, once for all sessions that get it.
+    /// The messages that were found, each once for all sessions that get it.
     pub messages: Vec<Portable>,
-    /// What each session gets, no session twice.
+    /// The page of each session; no session occurs twice.
     pub pages: Vec<Page>,
 }
 
@@ -220,7 +222,7 @@ pub struct Pages {
 pub struct Page {
     /// The session.
     pub session: SessionNumber,
-    /// The next of its messages.
+    /// The next messages of the request.
     pub copies: Vec<PageCopy>,
 }
 
@@ -229,7 +231,8 @@ pub struct Page {
 pub struct PageCopy {
     /// The message's number.
     pub number: MessageNumber,
-    /// Where in [`Pages::messages`] the message is, and the form of the session's copy. None if there is no such copy.
+    /// The index of the message in [`Pages::messages`] and the form of the session's copy. `None` if there is no such
+    /// copy.
     pub found: Option<(usize, CopyForm)>,
 }
 
@@ -244,53 +247,54 @@ pub struct StoredCopy {
     pub form: CopyForm,
 }
 
-/// What is read when the broker starts: all sessions first, then their subscriptions, then the rest in any order, but
-/// messages in the order of their numbers and after the deliveries.
+/// What is read when the broker starts: first all sessions, then their subscriptions, then the rest in any order,
+/// except that messages come after all deliveries and in the order of their numbers.
 #[derive(Clone, Debug)]
 pub enum Restored {
     /// A session.
     Session(Box<StoredSession>),
-    /// A session that has ended and whose messages are still to go to other members of Shared Subscriptions.
+    /// A session that has ended, whose messages must still go to other members of Shared Subscriptions.
     Former(SessionNumber),
     /// A subscription of a session.
     Subscription(SessionNumber, StoredSubscription),
-    /// A QoS 2 message has come from its client and was not released.
+    /// A QoS 2 message that has arrived from the client of a session and is not released.
     Received(SessionNumber, PacketIdentifier),
-    /// A QoS 2 delivery to its client that is not over. With the copy, unless it is released. Those of one session
-    /// come in the order of their messages.
+    /// A QoS 2 delivery in progress, with the copy unless it is released. Deliveries of one session come in the order
+    /// of their messages.
     Delivery(SessionNumber, StoredDelivery, Option<Box<StoredCopy>>),
-    /// A message of which QoS 1 deliveries have begun, immediately before it comes as [`Restored::Waiting`].
+    /// A message of which QoS 1 deliveries have begun. It comes immediately before the same message as
+    /// [`Restored::Waiting`].
     Begun {
         /// Its number.
         message: MessageNumber,
         /// The message.
         content: Portable,
-        /// Its recipients whose deliveries have begun, all with a Packet Identifier.
+        /// The recipients whose deliveries have begun. All have a Packet Identifier.
         recipients: Vec<Recipient>,
     },
-    /// A message that waits.
+    /// A message that sessions need.
     Waiting {
         /// Its number.
         message: MessageNumber,
         /// [Its length](crate::core::message::Publication::length).
         length: usize,
-        /// When it has expired.
+        /// When it expires.
         expires: Time,
-        /// The lowest QoS of the copies that wait.
+        /// The lowest QoS of the queued copies.
         lowest_qos: QoS,
-        /// The sessions that it waits for.
+        /// The sessions for which it is queued.
         sessions: Vec<SessionNumber>,
-        /// The sessions that need it for a delivery that has begun and is not released. The two lists are never both
+        /// The sessions with a delivery of it that has begun and is not released. At most one of the two lists is
         /// empty.
         in_flight: Vec<SessionNumber>,
-        /// The [group](CopyForm::group) that has chosen the only session, if one did.
+        /// The [group](CopyForm::group) through which the only session was chosen, if it was.
         group: Option<Arc<str>>,
     },
     /// A retained message.
     Retained(Portable),
 }
 
-/// The numbers that are to be given next: greater than any that the store knows of.
+/// The numbers to give next, greater than any in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextNumbers {
     /// For sessions.
@@ -300,7 +304,7 @@ pub struct NextNumbers {
 }
 
 impl CopyForm {
-    /// Bytes on the heap, beside the name of the group, which all its messages share.
+    /// Bytes on the heap, without the name of the group, which all messages of the group share.
     pub fn memory(&self) -> usize {
         match self.identifiers.as_slice().len() {
             0 => 0,
@@ -346,7 +350,7 @@ impl StoredSession {
 }
 
 impl Batch {
-    /// Bytes that it takes.
+    /// Bytes of memory used.
     pub fn memory(&self) -> usize {
         let list = memory::allocation(self.records.capacity() * size_of::<Record>());
         list + self.records.iter().map(Record::memory).sum::<usize>()
