@@ -1,4 +1,4 @@
-//! Records that are persisted in the order in which they come.
+//! Records that are persisted in their order of arrival.
 
 use super::Record;
 use crate::base::memory;
@@ -7,7 +7,7 @@ use crate::base::memory;
 #[derive(Debug, Default)]
 pub(super) struct Records {
     list: Vec<Record>,
-    /// Bytes of what they have on the heap.
+    /// Bytes that they have on the heap.
     bytes: usize,
 }
 
@@ -21,18 +21,18 @@ impl Records {
         self.list.is_empty()
     }
 
-    /// Takes all of them.
+    /// Takes all records.
     pub(super) fn take(&mut self) -> Vec<Record> {
         self.bytes = 0;
         std::mem::take(&mut self.list)
     }
 
-    /// Bytes that persisting them takes, about.
+    /// Approximate bytes to be persisted.
     pub(super) const fn pending_bytes(&self) -> usize {
         self.list.len() * size_of::<Record>() + self.bytes
     }
 
-    /// Bytes that they take here.
+    /// Bytes of memory used.
     pub(super) const fn memory(&self) -> usize {
         memory::allocation(self.list.capacity() * size_of::<Record>()) + self.bytes
     }
