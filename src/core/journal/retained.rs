@@ -1,24 +1,24 @@
-//! Topics whose retained message is other than the store has it.
+//! Topics whose retained messages differ from those in the store.
 
 use super::topics::Topics;
 use super::{BATCH_BYTES, Urgency};
 use crate::base::planted::{Fault, is_planted};
 use crate::protocol::topic::TopicName;
 
-/// Such topics.
+/// The topics to persist.
 #[derive(Debug, Default)]
 pub(super) struct Retained {
-    /// Those that are promised, and those that free room.
+    /// Topics whose change was promised to a publisher or frees room.
     promised: Topics,
-    /// The others: they can wait until there is room. No topic is in both.
+    /// All others, which may wait until there is room. No topic is in both.
     unpromised: Topics,
-    /// The current message is retained, which its publisher is promised.
+    /// Whether the current message is retained and this is promised to its publisher.
     is_current: bool,
 }
 
 impl Retained {
-    /// The retained message of a topic has so many bytes now; zero if there is none any more. Tells whether that is to
-    /// be persisted.
+    /// Notes that the retained message of a topic now has this many bytes, or zero if it is gone. Returns whether
+    /// this has to be persisted.
     pub(super) fn insert(&mut self, topic: TopicName<'_>, bytes: usize, urgency: Urgency) -> bool {
         if topic.is_about_the_broker() || is_planted(Fault::RetainedNotKept) {
             return false;
@@ -35,18 +35,18 @@ impl Retained {
         true
     }
 
-    /// Another message is the current one.
+    /// Begins with another current message.
     #[inline]
     pub(super) const fn begin(&mut self) {
         self.is_current = false;
     }
 
-    /// Whether the current message is retained and that is promised. There is no current message any more.
+    /// Returns whether the current message is retained and this is promised. After this there is no current message.
     pub(super) const fn take_current(&mut self) -> bool {
         std::mem::replace(&mut self.is_current, false)
     }
 
-    /// Takes those that can be persisted: all that are promised, and of the others what a batch has room for.
+    /// Takes the topics that can be persisted: all that are promised, and as many others as a batch has room for.
     pub(super) fn take(&mut self, has_room: bool) -> Vec<Box<str>> {
         let mut retained = self.promised.take(usize::MAX);
         if has_room {
@@ -60,12 +60,13 @@ impl Retained {
         self.promised.is_empty() && (!has_room || self.unpromised.is_empty())
     }
 
-    /// Bytes that persisting them takes, about. What waits for room on disk goes nowhere by waiting for it.
+    /// Approximate bytes to be persisted. What cannot be persisted for lack of room on disk does not count, because
+    /// publishers that wait for it would wait in vain.
     pub(super) fn pending_bytes(&self, has_room: bool) -> usize {
         self.promised.pending_bytes() + if has_room { self.unpromised.pending_bytes() } else { 0 }
     }
 
-    /// Bytes that they take here.
+    /// Bytes of memory used.
     pub(super) fn memory(&self) -> usize {
         self.promised.memory() + self.unpromised.memory()
     }
