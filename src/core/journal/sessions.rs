@@ -1,4 +1,4 @@
-//! Sessions that are kept: their numbers, and which of them have changed.
+//! The persistent sessions: their numbers, and which of them have changed.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use super::{ENTRY_BYTES, SessionNumber};
 use crate::base::memory;
 use crate::core::slots::SessionId;
 
-/// The sessions that are kept.
+/// The persistent sessions.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    /// The number of the next new one.
+    /// The number for the next new session.
     next: SessionNumber,
-    /// Their numbers, by the index of their slot.
+    /// Numbers of the sessions, by the index of their slot.
     numbers: Vec<Option<SessionNumber>>,
-    /// The same, by number.
+    /// The sessions by number.
     by_number: BTreeMap<SessionNumber, SessionId>,
-    /// Those that are other than the store has them, and about how many bytes it takes to say so.
+    /// The sessions that differ from those in the store, and the approximate bytes of each to be persisted.
     changed: BTreeMap<SessionId, usize>,
     changed_bytes: usize,
 }
 
 impl Sessions {
-    /// None yet; this will be the number of the first.
+    /// Begins without sessions. `next` will be the number of the first one.
     pub(super) const fn new(next: SessionNumber) -> Self {
         Self {
             next,
@@ -41,7 +41,7 @@ impl Sessions {
         self.by_number.get(&number).copied()
     }
 
-    /// Keeps a session from now on. Returns its number, a new one if it had none.
+    /// Persists a session from now on. Returns its number, which is new if it had none.
     pub(super) fn keep(&mut self, session: SessionId) -> SessionNumber {
         if let Some(number) = self.number_of(session) {
             return number;
@@ -52,7 +52,7 @@ impl Sessions {
         number
     }
 
-    /// A session is kept under this number, which is in the store already.
+    /// Persists a session under a number that it already has in the store.
     pub(super) fn adopt(&mut self, session: SessionId, number: SessionNumber) {
         if self.numbers.len() <= session.index() {
             self.numbers.resize(session.index() + 1, None);
@@ -61,7 +61,8 @@ impl Sessions {
         self.by_number.insert(number, session);
     }
 
-    /// A session has changed. To persist it takes about this many bytes. False if it is not kept.
+    /// Notes that a session has changed. Persisting it takes about this many bytes. Returns false if it is not
+    /// persistent.
     pub(super) fn change(&mut self, session: SessionId, bytes: usize) -> bool {
         if self.number_of(session).is_none() {
             return false;
@@ -72,13 +73,13 @@ impl Sessions {
         true
     }
 
-    /// Takes those that have changed.
+    /// Takes the sessions that have changed.
     pub(super) fn take_changed(&mut self) -> Vec<SessionId> {
         self.changed_bytes = 0;
         std::mem::take(&mut self.changed).into_keys().collect()
     }
 
-    /// A session has ended. Returns its number, if it was kept.
+    /// Removes a session that has ended. Returns its number if it was persistent.
     pub(super) fn end(&mut self, session: SessionId) -> Option<SessionNumber> {
         let number = self.numbers.get_mut(session.index()).and_then(Option::take)?;
         self.by_number.remove(&number);
@@ -86,12 +87,12 @@ impl Sessions {
         Some(number)
     }
 
-    /// Bytes that persisting what has changed takes, about.
+    /// Approximate bytes to be persisted.
     pub(super) const fn pending_bytes(&self) -> usize {
         self.changed_bytes
     }
 
-    /// Bytes that they take here.
+    /// Bytes of memory used.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.numbers.capacity() * size_of::<Option<SessionNumber>>())
             + (self.by_number.len() + self.changed.len()) * ENTRY_BYTES
