@@ -1,4 +1,4 @@
-//! What gathers, and when it is persisted.
+//! What a batch gathers, and when it is persisted.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -37,7 +37,7 @@ fn message() -> Message {
     Message::new(&publication, &mut Spares::default())
 }
 
-/// Another message for these sessions.
+/// Adds a message for these sessions.
 fn add(journal: &mut Journal, message: &Message, sessions: impl Iterator<Item = u64>) -> MessageNumber {
     journal.begin_message(None);
     let form =
@@ -48,10 +48,10 @@ fn add(journal: &mut Journal, message: &Message, sessions: impl Iterator<Item = 
         number = Some(journal.messages.add(message, recipient, false));
         journal.hurry(Urgency::Urgent, Time::ZERO);
     }
-    number.expect("somebody gets it")
+    number.expect("there is a recipient")
 }
 
-/// Who gets what in a batch.
+/// The messages in a batch and their recipients.
 fn written(batch: Option<Batch>) -> Vec<(MessageNumber, Vec<SessionNumber>)> {
     let records = batch.map(|batch| batch.records).unwrap_or_default();
     let messages = records.into_iter().filter_map(|record| match record {
@@ -71,11 +71,11 @@ fn records_alone_are_enough_to_close_a_batch() {
     while !journal.is_full() {
         journal.record(received(), Urgency::Lazy, Time::ZERO);
     }
-    assert_eq!(journal.batch_due(), Some(Time::ZERO), "whoever has to wait now waits for it");
+    assert_eq!(journal.batch_due(), Some(Time::ZERO), "connections that wait now wait for it");
 }
 
 #[test]
-fn who_gets_a_message_takes_room() {
+fn recipients_take_room() {
     let (mut journal, message) = (journal(), message());
     add(&mut journal, &message, 1..=10);
     assert!(!journal.is_full() && journal.batch_due() > Some(Time::ZERO));
@@ -88,7 +88,7 @@ fn who_gets_a_message_takes_room() {
 }
 
 #[test]
-fn who_has_waited_longest_for_room_goes_on_first() {
+fn the_connection_that_has_waited_longest_for_room_goes_on_first() {
     let mut journal = journal();
     let mut slots = crate::core::slots::Slots::default();
     let ids: Vec<ConnectionId> = (0..4).map(|_| slots.insert_with(|_| ())).collect();
@@ -101,7 +101,7 @@ fn who_has_waited_longest_for_room_goes_on_first() {
 }
 
 #[test]
-fn acknowledged_copies_keep_no_one_waiting_and_take_no_more_than_their_room() {
+fn acknowledged_copies_delay_nothing_and_take_no_more_than_their_room() {
     let mut journal = journal();
     let stored = (1..=1_000_000).map(|number| MessageNumber(NonZeroU64::new(number).unwrap()));
     let mut last = MessageNumber(NonZeroU64::MIN);
@@ -127,7 +127,7 @@ const SUBSCRIPTION: StoredSubscription = StoredSubscription {
     owes_retained: false,
 };
 
-/// The slot of a session, and its number.
+/// A new session that is persisted: its slot and its number.
 fn keep(journal: &mut Journal) -> (SessionId, SessionNumber) {
     let mut slots: crate::core::slots::Slots<crate::core::slots::SessionMark, ()> = Default::default();
     let mut id = slots.insert_with(|_| ());
@@ -143,7 +143,7 @@ fn close(journal: &mut Journal) -> Vec<Record> {
 }
 
 #[test]
-fn a_subscription_that_comes_again_and_again_is_one_record() {
+fn a_subscription_that_is_repeated_is_one_record() {
     let mut journal = journal();
     let (first, number) = keep(&mut journal);
     let (second, other) = keep(&mut journal);
@@ -181,7 +181,7 @@ fn a_subscription_that_comes_again_and_again_is_one_record() {
 }
 
 #[test]
-fn what_is_written_in_words_takes_room() {
+fn texts_in_records_take_room() {
     let name = "x".repeat(60_000);
     let topic = |count: usize| format!("{name}{count}");
     let act = |journal: &mut Journal, kind: usize, count: usize| {
@@ -210,7 +210,7 @@ fn what_is_written_in_words_takes_room() {
 }
 
 #[test]
-fn what_the_store_has_not_written_down_takes_room() {
+fn a_batch_that_the_store_is_writing_takes_room() {
     let (mut journal, payload) = (journal(), vec![7; 1_000_000]);
     let publication = message();
     let publication = Publication { payload: &payload, ..publication.publication() };
@@ -236,7 +236,7 @@ fn what_the_store_has_not_written_down_takes_room() {
 }
 
 #[test]
-fn messages_that_no_session_needs_any_more_do_not_gather() {
+fn messages_that_no_session_needs_any_longer_do_not_accumulate() {
     let (mut journal, message) = (journal(), message());
     let count = (1..1_000_000).find(|_| {
         let number = add(&mut journal, &message, 1..=2);
@@ -245,7 +245,7 @@ fn messages_that_no_session_needs_any_more_do_not_gather() {
         }
         journal.batch_due() == Some(Time::ZERO)
     });
-    assert!(count.is_some_and(|count| count < 100_000), "each leaves its place behind: {count:?}");
+    assert!(count.is_some_and(|count| count < 100_000), "each still takes its place: {count:?}");
     assert!(close(&mut journal).is_empty());
     journal.count();
     assert!(journal.counted.bytes() < 200_000, "{}", journal.counted.bytes());
@@ -263,7 +263,7 @@ fn retained_messages_that_are_not_promised_are_persisted_some_at_a_time() {
     assert!(journal.take_retained().is_empty() && !journal.is_full(), "they wait for room on disk");
     journal.set_room(Room::Enough);
     assert!(journal.is_full());
-    // One is cleared, one is promised after all.
+    // One is cleared; one becomes promised.
     journal.retain(TopicName::trusted("t100"), 0, Urgency::Lazy, Time::ZERO);
     journal.retain(TopicName::trusted("t105"), 900_000, Urgency::Urgent, Time::ZERO);
     let mut taken = Vec::new();
@@ -292,7 +292,7 @@ fn sessions_ask_in_their_order_and_once() {
     fetches.ask(session(3));
     fetches.withdraw(session(1));
     fetches.ask(session(1));
-    assert_eq!(fetches.first_waiting(), Some(session(2)), "who asks anew asks last");
+    assert_eq!(fetches.first_waiting(), Some(session(2)), "a new request comes last");
     fetches.begin(session(2), 1, 50);
     assert_eq!(fetches.underway_bytes(), 1_050);
     fetches.withdraw(session(3));
@@ -307,7 +307,7 @@ fn sessions_ask_in_their_order_and_once() {
 }
 
 #[test]
-fn it_is_known_of_each_answer_whether_it_has_left() {
+fn each_answer_is_known_to_have_left_or_not() {
     let mut slots: crate::core::slots::Slots<crate::core::slots::ConnectionMark, ()> = Default::default();
     let (one, other) = (slots.insert_with(|_| ()), slots.insert_with(|_| ()));
     let mut answers = Answers::default();
@@ -318,7 +318,7 @@ fn it_is_known_of_each_answer_whether_it_has_left() {
     assert!(answers.position(one) == 0 && answers.has_left(one, 0));
     let mut last = 0;
     for _ in 0..3 {
-        // The list of one connection is forgotten in between.
+        // In between, the list of one connection becomes empty and is dropped.
         let first = hold(&mut answers, one);
         hold(&mut answers, other);
         let second = hold(&mut answers, one);
@@ -336,7 +336,7 @@ fn it_is_known_of_each_answer_whether_it_has_left() {
 
 proptest! {
     #[test]
-    fn who_needs_a_message_no_longer_is_not_written_down(
+    fn a_session_that_no_longer_needs_a_message_is_not_persisted_as_a_recipient(
         counts in prop::collection::vec(1_u64..6, 1..6),
         settled in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..20),
     ) {
@@ -344,7 +344,7 @@ proptest! {
         let mut owed: Vec<(MessageNumber, Vec<SessionNumber>)> = counts
             .iter()
             .map(|&count| {
-                // In no order.
+                // Recipients in no particular order.
                 let number = add(&mut journal, &message, (1..=count).rev());
                 (number, (1..=count).rev().map(session).collect())
             })
