@@ -1,11 +1,11 @@
-//! Topics whose retained message is other than the store has it.
+//! A set of topics whose retained messages differ from those in the store.
 
 use std::collections::BTreeMap;
 
 use super::ENTRY_BYTES;
 use crate::base::memory;
 
-/// Topics, and about how many bytes the message of each takes; zero where nothing is retained any more.
+/// Topics and the approximate size of the message of each; zero if it is gone.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     messages: BTreeMap<Box<str>, usize>,
@@ -22,7 +22,7 @@ impl Topics {
         !self.messages.is_empty() && self.messages.contains_key(topic)
     }
 
-    /// The message of a topic has so many bytes now.
+    /// Notes that the message of a topic now has this many bytes.
     pub(super) fn insert(&mut self, topic: &str, bytes: usize) {
         self.message_bytes += bytes;
         if let Some(known) = self.messages.get_mut(topic) {
@@ -39,7 +39,7 @@ impl Topics {
         }
     }
 
-    /// Takes the first topics out, of which the names and messages have so many bytes; the last may be beyond.
+    /// Takes topics until their names and messages have this many bytes. The last one may exceed it.
     pub(super) fn take(&mut self, most: usize) -> Vec<Box<str>> {
         let (mut taken, mut bytes_taken) = (Vec::new(), 0);
         while bytes_taken < most
@@ -57,12 +57,12 @@ impl Topics {
         self.message_bytes -= bytes;
     }
 
-    /// Bytes that writing them down takes, about.
+    /// Approximate bytes to be persisted.
     pub(super) fn pending_bytes(&self) -> usize {
         self.memory() + self.message_bytes
     }
 
-    /// Bytes that they take here.
+    /// Bytes of memory used.
     pub(super) fn memory(&self) -> usize {
         self.name_bytes + self.messages.len() * ENTRY_BYTES
     }
