@@ -1,4 +1,4 @@
-//! Who goes on when: the journal as those see it who wait for the store.
+//! When connections and sessions that wait for the store may continue.
 
 use std::collections::BTreeSet;
 
@@ -9,27 +9,27 @@ use crate::base::time::Time;
 use crate::core::slots::{ConnectionId, SessionId};
 
 impl Journal {
-    /// A connection is not read from until there is room again.
+    /// Stops reading from a connection until there is room again.
     pub fn pause(&mut self, id: ConnectionId) {
         self.waits.pause(id);
     }
 
-    /// The connections that may be read again, those that have waited longest first: there may not be room for all.
+    /// Takes the connections that may be read again, the longest waiting first: there may not be room for all.
     pub fn take_paused(&mut self) -> Vec<ConnectionId> {
         self.waits.take_paused()
     }
 
-    /// A session goes on when what is now in the open batch is durable.
+    /// Suspends a session until the batch that is now open is durable.
     pub fn suspend(&mut self, session: SessionId) {
         self.waits.suspend(self.batches.open(), session);
     }
 
-    /// A session goes on when this batch is durable.
+    /// Suspends a session until this batch is durable.
     pub fn suspend_until(&mut self, batch: u64, session: SessionId) {
         self.waits.suspend(batch, session);
     }
 
-    /// Whether a message can be read from the store. If not, the session goes on when it can be, which is soon.
+    /// Whether a message can be read from the store. If not, the session is suspended until it can be, which is soon.
     pub fn is_stored(&mut self, message: MessageNumber, session: SessionId, now: Time) -> bool {
         let (first, is_closed) = self.messages.first_pending();
         if message < first {
@@ -44,7 +44,8 @@ impl Journal {
         false
     }
 
-    /// The same for what waits without a session that is there: it has to be asked for again when a batch is durable.
+    /// Like [`Journal::is_stored`], for a message without an existing session. The caller has to ask again when a
+    /// batch has become durable.
     pub fn is_stored_soon(&mut self, message: MessageNumber, now: Time) -> bool {
         let (first, is_closed) = self.messages.first_pending();
         if message >= first && !is_closed {
@@ -53,13 +54,14 @@ impl Journal {
         message < first
     }
 
-    /// The next session that may go on.
+    /// Takes the next session that may continue.
     pub fn next_to_go_on(&mut self) -> Option<SessionId> {
         self.waits.next_to_go_on(self.batches.durable())
     }
 
-    /// A connection gets nothing before what is now in the open batch is durable. One that `needs_none` stops waiting
-    /// if there is no room.
+    /// Withholds packets from a connection until the batch that is now open is durable. If there is no room, a
+    /// connection that
+    /// `needs_none` does not wait.
     pub fn withhold(&mut self, id: ConnectionId, needs_none: bool) {
         let goes_without = needs_none && self.room == Room::Gone;
         if self.holds() && !goes_without && !is_planted(Fault::EarlyConnack) {
@@ -67,8 +69,8 @@ impl Journal {
         }
     }
 
-    /// A connection without a kept session gets nothing before it is durable that the former session of its client has
-    /// ended, unless there is no room to persist that.
+    /// Withholds packets from a connection without a persistent session until it is durable that the former session
+    /// of its client has ended. If there is no room to persist that, it does not wait.
     pub fn withhold_for_end(&mut self, id: ConnectionId, client: &str, now: Time) {
         if !self.holds() || self.room == Room::Gone {
             return;
@@ -81,44 +83,44 @@ impl Journal {
         }
     }
 
-    /// Whether a connection gets nothing yet.
+    /// Whether packets to a connection are withheld.
     pub fn is_withheld(&self, id: ConnectionId) -> bool {
         self.waits.is_withheld(id)
     }
 
-    /// The connections that have waited for what is durable now, or need not wait any longer.
+    /// Takes the connections that need not wait any longer.
     pub fn take_released(&mut self) -> Vec<ConnectionId> {
         self.waits.take_released(self.batches.durable(), self.room == Room::Gone)
     }
 
-    /// A session gets its retained messages when there is room again.
+    /// Has a session wait for its retained messages until there is room again.
     pub fn wait_for_room(&mut self, session: SessionId) {
         self.waits.wait_for_room(session);
     }
 
-    /// The sessions that have waited for that.
+    /// Takes the sessions that have waited for room.
     pub fn take_roomless(&mut self) -> BTreeSet<SessionId> {
         self.waits.take_roomless()
     }
 
-    /// A connection is gone.
+    /// Forgets a connection that is gone.
     pub fn forget(&mut self, id: ConnectionId) {
         self.answers.forget(id);
         self.waits.forget(id);
     }
 
-    /// A message of this connection is not answered, nor are those after it.
+    /// Notes that a message of this connection is not acknowledged, and that those after it will not be either.
     pub fn leave_unanswered(&mut self, id: ConnectionId) {
         self.waits.leave_unanswered(id);
     }
 
-    /// Whether messages of this connection are not answered.
+    /// Whether messages of this connection are left unacknowledged.
     #[inline]
     pub fn is_unanswered(&self, id: ConnectionId) -> bool {
         self.waits.is_unanswered(id)
     }
 
-    /// The connections with messages that were not answered.
+    /// Takes the connections with messages that were left unacknowledged.
     pub fn take_unanswered(&mut self) -> BTreeSet<ConnectionId> {
         self.waits.take_unanswered()
     }
