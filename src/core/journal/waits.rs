@@ -1,5 +1,5 @@
-//! Who waits for the store, beside answers: connections and sessions that go on when something is durable, or when
-//! there is room.
+//! What waits for the store, besides answers: connections and sessions that continue when something is durable or
+//! when there is room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +7,20 @@ use super::ENTRY_BYTES;
 use crate::base::memory;
 use crate::core::slots::{ConnectionId, SessionId};
 
-/// Why a connection gets nothing yet.
+/// Why packets to a connection are withheld.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Withheld {
-    /// This batch is not durable.
+    /// The batch that is not durable yet.
     pub(super) batch: u64,
-    /// What its client is told needs no room, so it does not wait for any.
+    /// Whether what the client is told needs no room. Then the connection does not wait for any.
     pub(super) needs_none: bool,
 }
 
-/// Clients whose kept sessions have ended, and the batches that say so, as long as these are not durable.
+/// Clients whose persistent sessions have ended, and the batches that record it, until these are durable.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     batches: BTreeMap<Box<str>, u64>,
-    /// Bytes of their names.
+    /// Bytes of the Client Identifiers.
     bytes: usize,
 }
 
@@ -31,12 +31,12 @@ impl Ends {
         }
     }
 
-    /// The batch that says that the session of a client has ended, if one has.
+    /// Returns the batch that records the end of a client's session, if there is one.
     pub(super) fn batch_of(&self, client: &str) -> Option<u64> {
         self.batches.get(client).copied()
     }
 
-    /// All batches up to this one are durable.
+    /// Forgets the batches up to this one, which are durable.
     pub(super) fn are_durable(&mut self, durable: u64) {
         let bytes = &mut self.bytes;
         self.batches.retain(|client, &mut batch| {
@@ -54,17 +54,18 @@ impl Ends {
 /// Connections and sessions that wait.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    /// Connections that get nothing before a batch is durable: their CONNACK is not yet true.
+    /// Connections to which packets are withheld until a batch is durable, because their CONNACK is not true yet.
     withheld: BTreeMap<ConnectionId, Withheld>,
-    /// Sessions that go on with a delivery when a batch is durable.
+    /// Sessions that continue with a delivery when a batch is durable.
     suspended: BTreeSet<(u64, SessionId)>,
-    /// Connections that are not read from until there is room again.
+    /// Connections that are not read until there is room again. The number gives their order.
     paused: BTreeMap<ConnectionId, u64>,
-    /// How many pauses there were, which tells who came first.
+    /// Number of pauses so far.
     pauses: u64,
-    /// Connections with messages that were neither taken nor refused, because their version has no word for that.
+    /// Connections with messages that were neither accepted nor refused, because their protocol version has no reason
+    /// code for it.
     unanswered: BTreeSet<ConnectionId>,
-    /// Sessions that are owed retained messages, and get them when there is room again.
+    /// Sessions that are owed retained messages and get them when there is room again.
     roomless: BTreeSet<SessionId>,
 }
 
@@ -80,12 +81,12 @@ impl Waits {
         paused.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// A session goes on when this batch is durable.
+    /// Suspends a session until this batch is durable.
     pub(super) fn suspend(&mut self, batch: u64, session: SessionId) {
         self.suspended.insert((batch, session));
     }
 
-    /// The next session that may go on, as all batches up to `durable` are.
+    /// Takes the next session that may continue when all batches up to `durable` are durable.
     pub(super) fn next_to_go_on(&mut self, durable: u64) -> Option<SessionId> {
         let &(batch, session) = self.suspended.first()?;
         (batch <= durable).then(|| {
@@ -135,14 +136,14 @@ impl Waits {
         std::mem::take(&mut self.unanswered)
     }
 
-    /// A connection is gone.
+    /// Forgets a connection that is gone.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         self.withheld.remove(&id);
         self.paused.remove(&id);
         self.unanswered.remove(&id);
     }
 
-    /// Bytes that they take.
+    /// Bytes of memory used.
     pub(super) fn memory(&self) -> usize {
         let connections = self.withheld.len() + self.paused.len() + self.unanswered.len();
         (connections + self.suspended.len() + self.roomless.len()) * ENTRY_BYTES
