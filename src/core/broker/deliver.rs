@@ -107,10 +107,7 @@ impl Broker {
         publisher: Option<SessionId>,
         matched: &Matched,
     ) -> Routed {
-        self.output.sender.encoder.begin();
-        self.turn.take(matched.subscribers().len() * steps::delivery(outbound.publication.qos));
-        // What grows for a few is little.
-        let held = (matched.subscribers().len() > FEW).then(memory::held);
+        let held = self.begin_route(matched, outbound.publication.qos);
         let mut routed = Routed::default();
         if matched.has_runs() {
             for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
@@ -125,6 +122,15 @@ impl Broker {
             self.turn.take_growth(held);
         }
         routed
+    }
+
+    /// Takes the steps of the deliveries that follow. Tells what is held before them, if they are many.
+    #[inline]
+    pub(super) fn begin_route(&mut self, matched: &Matched, qos: QoS) -> Option<usize> {
+        self.output.sender.encoder.begin();
+        self.turn.take(matched.subscribers().len() * steps::delivery(qos));
+        // What grows for a few is little.
+        (matched.subscribers().len() > FEW).then(memory::held)
     }
 
     /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there
@@ -162,7 +168,7 @@ impl Broker {
     /// Delivers for the only subscription of a session that matches, or to a group; `None` if it is one that wants
     /// none of the client's own messages [MQTT-3.8.3-3].
     #[inline]
-    fn deliver_alone(
+    pub(super) fn deliver_alone(
         &mut self,
         &Subscriber { target, terms }: &Subscriber,
         outbound: &mut Outbound<'_>,
@@ -173,10 +179,6 @@ impl Broker {
             Target::Group(group) => return self.deliver_to_group(group, outbound),
         };
         let qos = self.delivered_qos(session, terms.qos(), outbound.publication.qos);
-        let may_be_original = qos == QoS::AtMostOnce && terms.are_plain() && outbound.has_original();
-        if may_be_original && self.forward(session, outbound) {
-            return Some(true);
-        }
         if terms.no_local() && publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored) {
             return None;
         }

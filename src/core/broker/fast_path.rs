@@ -1,10 +1,17 @@
 //! The short ways of the commonest packets. Each does what the long way does, to the byte, and does it sooner: nothing
 //! is decoded, asked or encoded whose result is known.
+//!
+//! There is one way in, [`Broker::try_batch`], and one guard, [`Broker::open_way`]. No other file needs this one:
+//! without it all packets are processed in full, which is built and tested with the feature `without-fast-path`.
+
+mod shortcut;
+
+use std::rc::Rc;
 
 use super::deliver::DeliveryOptions;
 use super::lookup::Matched;
+use super::receive::Batch;
 use super::send::takes_as_it_is;
-use super::shortcut::{self, Shortcut};
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::planted::{self, is_planted};
@@ -16,8 +23,12 @@ use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{Subscriber, Target};
 use crate::protocol::codec::{
     AcknowledgementKind, Delivery, PacketIdentifier, PlainPublish, PlainPublishes, PlainRun, ProtocolVersion,
-    QoS, ReasonCode, plain_acknowledgements,
+    QoS, ReasonCode, plain_acknowledgement, plain_acknowledgements, unchecked_publish,
 };
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use shortcut::taken;
+use shortcut::{Shortcut, note};
 
 /// Packets that are answered together, at most.
 const ANSWERS_AT_ONCE: usize = 64;
@@ -25,45 +36,95 @@ const ANSWERS_AT_ONCE: usize = 64;
 /// Bytes of messages that are handed on at once, roughly.
 const RUN_BYTES: usize = 16 * 1024;
 
+/// A short way, and what takes it.
+enum Way<'a> {
+    /// Plain messages of QoS 0 that all who subscribed get just as they came, or not at all.
+    Run(PlainRun<'a>, Rc<Matched>),
+    /// Plain messages of QoS 1 or 2 that are answered together.
+    Answered(PlainPublishes<'a>, Rc<Matched>),
+    /// One plain message.
+    Relay(PlainPublish<'a>, Rc<Matched>),
+    /// Plain acknowledgements; the first one is told.
+    Acknowledgements(AcknowledgementKind, PacketIdentifier),
+}
+
 impl Broker {
-    /// Works several messages off at once, if they are of a kind for which that can be done and not only one. Tells how
-    /// many bytes need not be tried again, and whether it was done; `None` if it is done in a later turn.
-    pub(super) fn process_run(
+    /// Processes the packets at the front of a batch, as many as can be processed together, by the short way that is
+    /// open to them; `None` if there is none. Only where packets [may be processed
+    /// so](super::options::Options::may_be_short).
+    #[inline(always)]
+    pub(super) fn try_batch(
         &mut self,
-        id: ConnectionId,
-        bytes: &[u8],
-        version: ProtocolVersion,
-        limit: usize,
-    ) -> Option<(usize, bool)> {
-        let is_changed = self.options.listeners.concern_publish() || self.options.switches.raises_qos;
-        if !self.permission.is_open || is_changed || !self.options.may_be_short() {
-            return Some((0, false));
-        }
-        let longest = limit.min(COPIED_PAYLOAD_MAXIMUM);
-        let mut run = PlainRun::new(bytes, version, longest, RUN_BYTES);
-        if run.count < 2 || !is_plain_topic(run.topic) {
-            return Some((run.bytes.len(), false));
-        }
-        let Some(matched) = self.routing.match_cache.find(&self.routing.trie, run.topic) else {
-            return Some((run.bytes.len(), false));
-        };
-        let receivers = matched.subscribers().len();
-        let most = self.turn.copied_at_once(receivers);
-        if run.bytes.len() > most {
-            run = PlainRun::new(bytes, version, longest, most);
-        }
-        let is_possible = run.count > 1 && self.is_run_for_all(&run, version, &matched);
-        if is_possible {
-            let taken = steps::run(receivers, run.bytes.len());
-            if !self.turn.has_room_for(taken) {
-                self.defer(id);
-                return None;
+        (id, session): (ConnectionId, SessionId),
+        batch: &mut Batch<'_>,
+    ) -> Result<Option<Step>, Fault> {
+        let Some(way) = self.open_way((id, session), batch) else { return Ok(None) };
+        let step = match way {
+            Way::Run(run, matched) => self.relay_run(id, &run, &matched),
+            Way::Answered(publishes, matched) => self.relay_answered(id, session, publishes, &matched)?,
+            Way::Relay(publish, matched) => self.relay(id, session, &publish, &matched)?,
+            Way::Acknowledgements(kind, identifier) => {
+                self.handle_plain(id, session, (kind, identifier), batch.bytes)?
             }
-            self.turn.take(taken);
-            shortcut::note(Shortcut::RelayRun);
-            self.relay_run(&run, &matched);
+        };
+        Ok(Some(step))
+    }
+
+    /// The guard: the short way that is open to the packets at the front of a batch. What is not of the commonest kind,
+    /// sound or not, or has to be asked about, changed or refused, goes the long way.
+    #[inline(always)]
+    fn open_way<'a>(
+        &self,
+        (id, session): (ConnectionId, SessionId),
+        batch: &mut Batch<'a>,
+    ) -> Option<Way<'a>> {
+        if self.waiting.has_begun(id) {
+            return None;
         }
-        Some((run.bytes.len(), is_possible))
+        let Some(unchecked) = unchecked_publish(&batch.first, batch.version).ok()? else {
+            let (kind, identifier) = plain_acknowledgement(&batch.first)?;
+            return Some(Way::Acknowledgements(kind, identifier));
+        };
+        if !self.permission.is_open
+            || self.options.listeners.concern_publish()
+            || !is_plain_topic(unchecked.topic)
+        {
+            return None;
+        }
+        let matched = self.routing.match_cache.find(&self.routing.trie, unchecked.topic)?;
+        if batch.may_begin_run()
+            && let Some(run) = self.find_run(batch, &matched)
+        {
+            return Some(Way::Run(run, matched));
+        }
+        let publish = unchecked.plain(batch.version)?;
+        if !self.persistence.takes_all(id) || !self.fits_share(&matched, publish.delivery.qos()) {
+            return None;
+        }
+        let is_answered_together = publish.delivery != Delivery::AtMostOnce
+            && self.persistence.journal.is_none()
+            && self.may_answer_later(id, session, &matched)
+            && self.is_new(id, session, publish.delivery);
+        Some(match is_answered_together {
+            true => {
+                let alike = PlainPublishes::new(publish, unchecked.topic, batch.bytes, batch.limit);
+                Way::Answered(alike, matched)
+            }
+            false => Way::Relay(publish, matched),
+        })
+    }
+
+    /// Several messages of QoS 0 at the front of a batch that are [for all](Broker::is_run_for_all).
+    #[inline]
+    fn find_run<'a>(&self, batch: &mut Batch<'a>, matched: &Matched) -> Option<PlainRun<'a>> {
+        if self.options.switches.raises_qos {
+            return None;
+        }
+        let longest = batch.limit.min(COPIED_PAYLOAD_MAXIMUM);
+        let most = self.turn.copied_at_once(matched.subscribers().len()).min(RUN_BYTES);
+        let run = PlainRun::new(batch.bytes, batch.version, longest, most);
+        batch.skip_runs(run.bytes.len());
+        (run.count > 1 && self.is_run_for_all(&run, batch.version, matched)).then_some(run)
     }
 
     /// Whether all who subscribed get several messages just as they came, or are away and get nothing.
@@ -91,9 +152,18 @@ impl Broker {
             && connection.outbox.len() + run.bytes.len() <= self.options.limits.outbox_bytes
     }
 
-    /// Forwards several messages at once, which [are for all](Broker::is_run_for_all).
-    fn relay_run(&mut self, run: &PlainRun<'_>, matched: &Matched) {
-        self.output.statistics.packets_received += run.count as u64;
+    /// Forwards several messages at once, which [are for all](Broker::is_run_for_all); in a later turn, if there is no
+    /// room for them in this one.
+    #[inline]
+    fn relay_run(&mut self, id: ConnectionId, run: &PlainRun<'_>, matched: &Matched) -> Step {
+        let taken = steps::run(matched.subscribers().len(), run.bytes.len());
+        if !self.turn.has_room_for(taken) {
+            self.defer(id);
+            return Step::Parked;
+        }
+        self.turn.take(taken);
+        note(Shortcut::RelayRun);
+        self.output.statistics.packets_received += run.count as u64 - 1;
         self.output.statistics.received.count(run.count, run.payload_bytes);
         for subscriber in matched.subscribers() {
             let Target::Session(session) = subscriber.target else { continue };
@@ -103,11 +173,12 @@ impl Broker {
                 .push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
             self.output.statistics.sent.count(run.count, run.payload_bytes);
         }
+        Step::Several(run.bytes.len())
     }
 
     /// Whether the answers to several messages may come after the last one. Not so for a client that may be among those
     /// that get them: what it is sent must not depend on how its bytes were cut.
-    pub(super) fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
+    fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
         let is_known_not_to_subscribe = |subscriber: &Subscriber| match subscriber.target {
             Target::Session(other) => other != session,
             Target::Group(_) => self.clients.sessions[session].subscriptions.is_empty(),
@@ -118,14 +189,14 @@ impl Broker {
     /// Plain messages of QoS 1 or 2 on such a topic, the first of which [`Broker::is_new`]: what is the same for all is
     /// looked up once, and they are answered together.
     #[inline(never)]
-    pub(super) fn relay_answered(
+    fn relay_answered(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         publishes: PlainPublishes<'_>,
         matched: &Matched,
     ) -> Result<Step, Fault> {
-        shortcut::note(Shortcut::RelayAnswered);
+        note(Shortcut::RelayAnswered);
         let only = self.only_receiver(publishes.qos(), matched);
         let share = self.steps_for(matched, publishes.qos()).saturating_add(steps::PACKET);
         let most = self.turn.small_steps() / share;
@@ -143,7 +214,7 @@ impl Broker {
             let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut outbound));
             let reason_code = match is_begun {
                 true => {
-                    shortcut::note(Shortcut::BeginAlone);
+                    note(Shortcut::BeginAlone);
                     begun += 1;
                     ReasonCode::Success
                 }
@@ -173,7 +244,7 @@ impl Broker {
     /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
     /// checked but what is so for each message. Only for topics that [`is_plain_topic`] tells.
     #[inline]
-    pub(super) fn relay(
+    fn relay(
         &mut self,
         id: ConnectionId,
         session: SessionId,
@@ -183,12 +254,18 @@ impl Broker {
         if self.is_repeated(id, session, publish.delivery)? {
             return Ok(Step::Done);
         }
-        shortcut::note(Shortcut::Relay);
+        note(Shortcut::Relay);
         self.output.statistics.received.count(1, publish.payload.len());
         let mut outbound = Outbound::plain(matched.topic(), publish, !self.output.sender.must_look());
         self.persistence.begin_message(Some(id));
         let before = self.connections[id].outbox.end();
-        let reason_code = self.route(&mut outbound, Some(session), matched).reason_code();
+        let reason_code = match publish.delivery {
+            Delivery::AtMostOnce => {
+                self.route_at_most_once(&mut outbound, session, matched);
+                ReasonCode::Success
+            }
+            _ => self.route(&mut outbound, Some(session), matched).reason_code(),
+        };
         self.conclude(id, session, publish.delivery, reason_code, before)?;
         Ok(Step::Done)
     }
@@ -230,18 +307,43 @@ impl Broker {
         self.has_memory_for(0) && self.begin_at_once(session, outbound, options)
     }
 
+    /// Does what [`Broker::route`] does, for a message of QoS 0.
+    #[inline]
+    fn route_at_most_once(&mut self, outbound: &mut Outbound<'_>, publisher: SessionId, matched: &Matched) {
+        let held = self.begin_route(matched, QoS::AtMostOnce);
+        if matched.has_runs() {
+            for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
+                if !matches!(run, [alone] if self.forward(alone, outbound)) {
+                    self.deliver_run(run, outbound, Some(publisher));
+                }
+            }
+        } else {
+            for subscriber in matched.subscribers() {
+                if !self.forward(subscriber, outbound) {
+                    self.deliver_alone(subscriber, outbound, Some(publisher));
+                }
+            }
+        }
+        if let Some(held) = held {
+            self.turn.take_growth(held);
+        }
+    }
+
     /// Puts the packet as it came into the outbox of a client that keeps up, if a QoS 0 copy is just that. Whatever
     /// else there may be to do is left to [`Broker::deliver`].
     #[inline]
-    pub(super) fn forward(&mut self, session: SessionId, outbound: &Outbound<'_>) -> bool {
-        let has_memory_for = self.has_memory_for(0);
+    fn forward(&mut self, subscriber: &Subscriber, outbound: &Outbound<'_>) -> bool {
+        let Subscriber { target: Target::Session(session), terms } = *subscriber else { return false };
+        let qos = self.delivered_qos(session, terms.qos(), QoS::AtMostOnce);
+        if qos != QoS::AtMostOnce || !terms.are_plain() || !self.has_memory_for(0) {
+            return false;
+        }
         let Some(id) = self.clients.sessions[session].connection() else { return false };
         let connection = &mut self.connections[id];
-        let is_sent = has_memory_for
-            && connection.outbox.len() < self.options.limits.outbox_bytes
+        let is_sent = connection.outbox.len() < self.options.limits.outbox_bytes
             && self.output.sender.original(connection, outbound, Delivery::AtMostOnce);
         if is_sent {
-            shortcut::note(Shortcut::Forward);
+            note(Shortcut::Forward);
             self.output.statistics.sent.count(1, outbound.publication.payload.len());
         }
         is_sent
@@ -249,14 +351,14 @@ impl Broker {
 
     /// Works off a plain acknowledgement, and those of its kind behind it as far as that is the same as one by one.
     #[inline]
-    pub(super) fn handle_plain(
+    fn handle_plain(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         (kind, identifier): (AcknowledgementKind, PacketIdentifier),
         rest: &[u8],
     ) -> Result<Step, Fault> {
-        shortcut::note(Shortcut::HandlePlain);
+        note(Shortcut::HandlePlain);
         let count = match kind {
             AcknowledgementKind::PubAck | AcknowledgementKind::PubComp => {
                 self.settle_together(kind, session, rest)
@@ -265,7 +367,7 @@ impl Broker {
             AcknowledgementKind::PubRel => self.complete_together(id, session, rest),
         };
         if count > 0 {
-            shortcut::note(Shortcut::of_acknowledgements(kind));
+            note(Shortcut::of_acknowledgements(kind));
             self.output.statistics.packets_received += count as u64 - 1;
             return Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH));
         }
@@ -383,28 +485,10 @@ impl Broker {
         let left = self.answers_allowance().saturating_sub(self.connections[id].outbox.len());
         (left / AcknowledgementKind::PLAIN_LENGTH + 1).min(ANSWERS_AT_ONCE)
     }
-
-    /// Queues an acknowledgement of success; false if the client takes no packets of that size.
-    #[inline]
-    pub(super) fn acknowledge_plainly(
-        &mut self,
-        id: ConnectionId,
-        kind: AcknowledgementKind,
-        identifier: PacketIdentifier,
-    ) -> bool {
-        let connection = &mut self.connections[id];
-        let packet = kind.plain(identifier);
-        let is_small_enough = packet.len() <= connection.maximum_packet_size();
-        if is_small_enough {
-            connection.outbox.push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(&packet));
-            self.output.sender.packets += 1;
-        }
-        is_small_enough
-    }
 }
 
 /// Whether a topic that has been checked before is surely not about the broker.
 #[inline]
-pub(super) fn is_plain_topic(topic: &[u8]) -> bool {
+fn is_plain_topic(topic: &[u8]) -> bool {
     topic.first() != Some(&b'$')
 }

@@ -3,10 +3,10 @@
 
 mod bench;
 
+use super::fast_path;
 use super::fuzzing_limits::limits;
 use super::fuzzing_log::listening;
 use super::fuzzing_packets as packets;
-use super::shortcut;
 use crate::base::fuzzing::Input;
 use crate::base::time::Duration;
 use crate::core::limits::Limits;
@@ -213,14 +213,14 @@ pub fn compare(data: &[u8]) {
 }
 
 fn repeat(way: Way, limits: &Limits, calls: &[Call]) -> Outcome {
-    let before = shortcut::taken();
+    let before = fast_path::taken();
     let (mut outcome, lines) = listening(way.level(), || {
         let mut bench = Bench::new(way, limits);
         calls.iter().for_each(|call| bench.call(call));
         bench.finish()
     });
     outcome.lines = lines;
-    let taken = shortcut::taken();
+    let taken = fast_path::taken();
     assert!(!way.is_long() || taken == before, "short ways, {way:?}: {before:?}, then {taken:?}");
     outcome
 }
@@ -305,7 +305,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::{RngSeed, TestRunner};
 
-    use super::shortcut;
+    use super::fast_path;
 
     /// And no short way is left out, so that the comparison is about all of them.
     #[test]
@@ -318,7 +318,7 @@ mod tests {
             Ok(())
         };
         runner.run(&bytes, compare).unwrap();
-        let taken = shortcut::taken();
+        let taken = fast_path::taken();
         assert!(taken.iter().all(|&count| count > 0), "{taken:?}");
     }
 

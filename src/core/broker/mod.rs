@@ -34,6 +34,11 @@
 //! Time never goes back: a `now` that is earlier than the last one counts as that. A call costs what the turn has left,
 //! and what is too much for it is done by later ticks.
 
+#![cfg_attr(
+    feature = "without-fast-path",
+    expect(dead_code, reason = "some of it is there for the fast path")
+)]
+
 mod admission;
 mod answers;
 mod authenticate;
@@ -51,6 +56,10 @@ mod deliver;
 mod disconnect;
 mod distribution;
 mod ending;
+#[cfg(not(feature = "without-fast-path"))]
+mod fast_path;
+#[cfg(feature = "without-fast-path")]
+#[path = "without_fast_path.rs"]
 mod fast_path;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -85,7 +94,6 @@ mod room;
 mod routing;
 mod send;
 mod send_retained;
-mod shortcut;
 mod subscribe;
 mod sys;
 mod timers;

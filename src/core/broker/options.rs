@@ -25,7 +25,7 @@ impl Options {
         }
     }
 
-    /// Whether packets may be processed by the [short ways](super::shortcut), which leave no trace of each of them.
+    /// Whether packets may be processed by the [short ways](super::fast_path), which leave no trace of each of them.
     /// Where the level of the log says so already, that is one comparison.
     #[inline]
     pub(super) fn may_be_short(&self) -> bool {

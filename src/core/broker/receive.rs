@@ -3,7 +3,6 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
-use super::fast_path::is_plain_topic;
 use super::trace::Described;
 use super::turn::steps;
 use super::{Broker, Fault, Intake, Step};
@@ -12,9 +11,8 @@ use crate::base::time::Time;
 use crate::core::connection::{Connection, State};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
-    DecodeError, Delivery, Frame, Packet, PlainPublishes, PlainRun, ProtocolVersion, Publish, ReasonCode,
-    Side, Status, decode, frame, plain_acknowledgement, unchecked_publish, unchecked_subscribe,
-    unchecked_unsubscribe,
+    DecodeError, Frame, Packet, PlainRun, ProtocolVersion, Publish, ReasonCode, Side, Status, decode, frame,
+    unchecked_publish, unchecked_subscribe, unchecked_unsubscribe,
 };
 
 /// Bytes of a cut packet that are kept even when the memory budget is used up.
@@ -22,6 +20,34 @@ const SPARED_UNDER_PRESSURE: usize = 256;
 
 /// The upper half of the first byte of CONNECT.
 const CONNECT: u8 = 1;
+
+/// What a client has sent: at least one whole packet, and what came behind it.
+pub(super) struct Batch<'a> {
+    /// The first packet.
+    pub(super) first: Frame<'a>,
+    /// All bytes.
+    pub(super) bytes: &'a [u8],
+    pub(super) version: ProtocolVersion,
+    /// No packet may have more bytes.
+    pub(super) limit: usize,
+    /// A run may begin where no more than so many bytes are left. Those before that have been looked at.
+    runs_left: &'a mut usize,
+}
+
+impl Batch<'_> {
+    /// Whether several messages of QoS 0 may stand at the front, of which it is not known yet that they can not be
+    /// forwarded together.
+    #[inline]
+    pub(super) fn may_begin_run(&self) -> bool {
+        self.bytes.len() <= *self.runs_left
+            && PlainRun::may_begin_with(&self.first, &self.bytes[self.first.length..])
+    }
+
+    /// So many bytes at the front need not be looked at again.
+    pub(super) fn skip_runs(&mut self, length: usize) {
+        *self.runs_left = self.bytes.len() - length;
+    }
+}
 
 impl Broker {
     /// Bytes arrived. Whole packets are worked off where they lie; only what is left of a cut one is kept.
@@ -153,7 +179,7 @@ impl Broker {
     /// Works off the whole packets at the front of `bytes`; tells how many bytes they took. All of them, once the
     /// connection ends, because nothing that follows is of interest.
     fn process(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
-        let (mut used, mut tried) = (0, 0);
+        let (mut used, mut runs_left) = (0, usize::MAX);
         let (mut limit, most) = (self.packet_size_limit(id), self.answers_allowance());
         loop {
             let is_open = |connection: &&mut Connection| connection.state != State::Ending;
@@ -180,22 +206,13 @@ impl Broker {
             if self.must_pause_for(id, &frame) {
                 return used;
             }
-            if let State::Serving(_) = state
-                && used >= tried
-                && PlainRun::may_begin_with(&frame, &rest[frame.length..])
-            {
-                let Some((length, is_done)) = self.process_run(id, rest, version, limit) else {
-                    return used;
-                };
-                tried = used + length;
-                if is_done {
-                    used = tried;
-                    continue;
-                }
-            }
             self.turn.take(steps::PACKET + frame.length / steps::BYTES_PER_STEP);
             let outcome = match state {
-                State::Serving(session) => self.process_packet((id, session), version, &frame, (rest, limit)),
+                State::Serving(session) => {
+                    let runs_left = &mut runs_left;
+                    let batch = Batch { first: frame, bytes: rest, version, limit, runs_left };
+                    self.process_packet((id, session), batch)
+                }
                 _ => {
                     let outcome = self.process_greeting(id, &frame);
                     limit = self.packet_size_limit(id);
@@ -223,46 +240,26 @@ impl Broker {
         step
     }
 
-    /// Processes the packet in `frame`, the first one in `rest`; for some kinds also those after it, of which none may
-    /// have more bytes than `limit`.
+    /// Processes the first packet of a batch, and for some kinds also those after it.
     #[inline(always)]
     fn process_packet(
         &mut self,
         (id, session): (ConnectionId, SessionId),
-        version: ProtocolVersion,
-        frame: &Frame<'_>,
-        (rest, limit): (&[u8], usize),
+        mut batch: Batch<'_>,
     ) -> Result<Step, Fault> {
-        if self.waiting.has_begun(id) {
-            return self.go_on_packet(id, session, frame);
-        }
-        let may_be_short = self.options.may_be_short();
-        let Some(unchecked) = unchecked_publish(frame, version)? else {
-            return match plain_acknowledgement(frame) {
-                Some(plain) if may_be_short => self.handle_plain(id, session, plain, rest),
-                _ => self.process_other(id, session, frame, version),
-            };
-        };
-        if may_be_short
-            && self.permission.is_open
-            && !self.options.listeners.concern_publish()
-            && self.persistence.takes_all(id)
-            && is_plain_topic(unchecked.topic)
-            && let Some(publish) = unchecked.plain(version)
-            && let Some(matched) = self.routing.match_cache.find(&self.routing.trie, unchecked.topic)
-            && self.fits_share(&matched, publish.delivery.qos())
+        if self.options.may_be_short()
+            && let Some(step) = self.try_batch((id, session), &mut batch)?
         {
-            if publish.delivery != Delivery::AtMostOnce
-                && self.persistence.journal.is_none()
-                && self.may_answer_later(id, session, &matched)
-                && self.is_new(id, session, publish.delivery)
-            {
-                let alike = PlainPublishes::new(publish, unchecked.topic, rest, limit);
-                return self.relay_answered(id, session, alike, &matched);
-            }
-            return self.relay(id, session, &publish, &matched);
+            return Ok(step);
         }
-        self.process_publish(id, session, &unchecked.decode(version)?)
+        let Batch { first, version, .. } = batch;
+        if self.waiting.has_begun(id) {
+            return self.go_on_packet(id, session, &first);
+        }
+        match unchecked_publish(&first, version)? {
+            Some(unchecked) => self.process_publish(id, session, &unchecked.decode(version)?),
+            None => self.process_other(id, session, &first, version),
+        }
     }
 
     #[inline(never)]

@@ -75,12 +75,6 @@ impl<'a> Outbound<'a> {
         Self { publication: message.publication(), original: None, message: Some(message.clone()) }
     }
 
-    /// Whether the packet that it came in is known: it is when that goes through the broker by a short way.
-    #[inline]
-    pub const fn has_original(&self) -> bool {
-        self.original.is_some()
-    }
-
     /// The bytes of the packet that it came in, if these are what a receiver gets that needs no RETAIN flag and nothing
     /// of its own but the Packet Identifier.
     #[inline]

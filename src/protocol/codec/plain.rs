@@ -60,6 +60,7 @@ impl<'a> PlainRun<'a> {
 
     /// Returns the run at the start of `input`. It has no packets if the first one is not plain or not of QoS 0. The
     /// run ends before a packet longer than `maximum_packet_size`, and as soon as it has at least `enough` bytes.
+    #[inline(never)]
     pub fn new(input: &'a [u8], version: ProtocolVersion, maximum_packet_size: usize, enough: usize) -> Self {
         let mut run = Self { topic: &[], bytes: &[], count: 0, longest: 0, payload_bytes: 0 };
         while run.bytes.len() < enough {

@@ -1,6 +1,6 @@
 //! The short ways on which the commonest packets go through the broker. What comes of them is what the long ways come
-//! to, to the byte; `fuzzing_differential` compares the two. Where [`super::Broker::may_be_short`] says no, none is
-//! taken.
+//! to, to the byte; `fuzzing_differential` compares the two. Where packets
+//! [may not be processed so](super::super::options::Options::may_be_short), none is taken.
 //!
 //! Builds for tests count them, so that a test can tell whether it was about them. Elsewhere the compiler takes that
 //! out.
@@ -28,8 +28,6 @@ pub(super) enum Shortcut {
     CompleteTogether,
     /// An acknowledgement of success that is not decoded.
     HandlePlain,
-    /// One that is not encoded.
-    AcknowledgePlainly,
 }
 
 impl Shortcut {
@@ -51,7 +49,7 @@ mod count {
     use super::Shortcut;
 
     /// How many short ways there are.
-    pub const COUNT: usize = Shortcut::AcknowledgePlainly as usize + 1;
+    pub const COUNT: usize = Shortcut::HandlePlain as usize + 1;
 
     thread_local! {
         static TAKEN: Cell<[u64; COUNT]> = const { Cell::new([0; COUNT]) };
@@ -71,7 +69,9 @@ mod count {
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) use count::{note, taken};
+pub(super) use count::note;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::core::broker) use count::taken;
 
 /// One was taken, which does not count here.
 #[cfg(not(any(test, feature = "fuzzing")))]
