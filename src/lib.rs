@@ -44,7 +44,9 @@
 //! | 0b | `protocol::utf8` | which texts may stand in a packet | below |
 //! | 0b | `protocol::topic` | Topic Names and Topic Filters as checked types, matching one against the other | below, `protocol::utf8` |
 //! | 0c | `protocol::codec` | bytes to packets and back, in three versions; every rule that needs no state | below |
-//! | 0c | `protocol::websocket` | MQTT in WebSocket frames, bytes to bytes | below, `protocol::codec` |
+//! | 0c | `protocol::scram` | the messages of SCRAM, texts to values and back | below |
+//! | 0c | `protocol::http` | the heads of HTTP messages, bytes to values | below |
+//! | 0c | `protocol::websocket` | MQTT in WebSocket frames, bytes to bytes | below, `protocol::codec`, `protocol::http` |
 //! | 0c | `protocol::proxy` | the PROXY header in front of a connection, bytes to facts | below |
 //! | 1a | `core::limits` | every bound of the broker as a plain number | below |
 //! | 1a | `core::switches` | what the core does or leaves, where an operator may choose | below |
@@ -63,7 +65,7 @@
 //! | 2a | `core::connection` | one Network Connection as a state machine: framing, handshake, Keep Alive, Topic Aliases | below |
 //! | 2b | `core::broker` | connections, sessions, subscriptions, retained messages and the wheel, and what every packet does to them | below |
 //! | 3a | `settings` | what an operator can say, as plain data | below |
-//! | 3b | `auth::scram` | what is kept in place of a password, and the proof that both sides know it | below |
+//! | 3b | `auth::scram` | what is kept in place of a password, and the exchange that proves that both sides know it | below |
 //! | 3b | `auth::passwords` | who the users are, and whether a password is theirs | below, `auth::scram` |
 //! | 3b | `auth::acl` | what users may do: access rules and the line that decided | below |
 //! | 3b | `auth::attempts` | how fast a client may guess: wrong passwords, right ones, and which is verified next | below, `auth::passwords` |

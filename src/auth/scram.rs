@@ -1,8 +1,8 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677) from the server's side, without channel binding: what is kept in place of a
-//! password, and the exchange of four messages that proves to each side that the other one knows it.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677) from the server's side: what is kept in place of a password, and the exchange of
+//! four messages that proves to each side that the other one knows it.
 //!
-//! Draws nothing: the nonce is handed in. User names and passwords are taken as they are if they are printable
-//! ASCII, where SASLprep changes nothing; others are refused.
+//! Draws nothing: the nonce is handed in. Passwords are taken as they are if they are printable ASCII, where SASLprep
+//! changes nothing; others are refused.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use pbkdf2::pbkdf2_hmac;
 use sha2::{Digest, Sha256};
 
 use crate::base::memory;
+use crate::protocol::scram::{ClientFinal, ClientFirst, Key, is_prepared, server_final, server_first, text};
 
-/// The name of the mechanism, as in an Authentication Method.
-pub const METHOD: &str = "SCRAM-SHA-256";
+pub use crate::protocol::scram::METHOD;
 
 /// Rounds of a new verifier that nobody has said anything about; the least that RFC 7677 allows.
 pub const ROUNDS: u32 = 4_096;
@@ -23,10 +23,6 @@ pub const ROUNDS: u32 = 4_096;
 const ROUNDS_MAXIMUM: u32 = 5_000_000;
 /// Bytes of a salt.
 const SALT_LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
-/// Bytes of a message from a client: the longest user name, escaped, and a nonce.
-const MESSAGE_MAXIMUM: usize = 4_096;
-
-type Key = [u8; 32];
 
 /// What a server keeps of a password: enough to verify a client and to prove itself, not enough to be the client.
 #[derive(Clone, PartialEq, Eq)]
@@ -196,9 +192,9 @@ impl Exchange {
     /// Takes the client's next message. `find` knows the verifier of a user, and whether that user is one.
     pub fn go_on(&mut self, message: &[u8], find: impl FnOnce(&str) -> (Verifier, bool)) -> Step {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let message = match std::str::from_utf8(message) {
-            Ok(message) if message.len() <= MESSAGE_MAXIMUM => message,
-            _ => return Step::Failed("a message that is too long or no text"),
+        let message = match text(message) {
+            Ok(message) => message,
+            Err(what) => return Step::Failed(what),
         };
         match stage {
             Stage::First => match self.challenge(message, find) {
@@ -219,61 +215,26 @@ impl Exchange {
         message: &str,
         find: impl FnOnce(&str) -> (Verifier, bool),
     ) -> Result<(Challenged, String), &'static str> {
-        let first = First::parse(message)?;
+        let first = ClientFirst::parse(message)?;
         let (verifier, is_known) = find(&first.user);
         let nonce = format!("{}{}", first.nonce, self.nonce);
-        let text = format!("r={nonce},s={},i={}", Base64::encode_string(&verifier.salt), verifier.rounds);
+        let text = server_first(&nonce, &verifier.salt, verifier.rounds);
         let said = format!("{},{text}", first.bare);
         let binding = first.binding.to_owned();
         Ok((Challenged { user: first.user, binding, nonce, said, verifier, is_known }, text))
     }
 }
 
-/// The client-first-message.
-struct First<'a> {
-    binding: &'a str,
-    bare: &'a str,
-    user: String,
-    nonce: &'a str,
-}
-
-impl<'a> First<'a> {
-    fn parse(message: &'a str) -> Result<Self, &'static str> {
-        let cut = "a message that does not begin an exchange";
-        let (flag, rest) = message.split_once(',').ok_or(cut)?;
-        if flag != "n" && flag != "y" {
-            return Err("channel binding, which there is none of");
-        }
-        let (identity, bare) = rest.split_once(',').ok_or(cut)?;
-        let binding = message.strip_suffix(bare).ok_or(cut)?;
-        let mut parts = bare.split(',');
-        let user = parts.next().and_then(|part| part.strip_prefix("n=")).ok_or(cut)?;
-        let nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(cut)?;
-        if nonce.is_empty() || !is_prepared(nonce.as_bytes()) {
-            return Err("a nonce that is none");
-        }
-        if !identity.is_empty() && identity.strip_prefix("a=") != Some(user) {
-            return Err("an identity other than the user's");
-        }
-        Ok(Self { binding, bare, user: plain_name(user)?, nonce })
-    }
-}
-
 impl Challenged {
     /// Reads the client-final-message and judges its proof.
     fn judge(self, message: &str) -> Result<Step, &'static str> {
-        let cut = "a message that does not end an exchange";
-        let (without_proof, proof) = message.rsplit_once(",p=").ok_or(cut)?;
-        let mut parts = without_proof.split(',');
-        let binding = parts.next().and_then(|part| part.strip_prefix("c=")).ok_or(cut)?;
-        let nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(cut)?;
-        if Base64::decode_vec(binding).ok().as_deref() != Some(self.binding.as_bytes()) {
+        let ClientFinal { binding, nonce, without_proof, proof } = ClientFinal::parse(message)?;
+        if binding != self.binding.as_bytes() {
             return Err("channel binding other than at first");
         }
         if nonce != self.nonce {
             return Err("a nonce other than the one agreed on");
         }
-        let proof = Base64::decode_vec(proof).ok().and_then(|proof| Key::try_from(proof).ok()).ok_or(cut)?;
         let said = [self.said.as_bytes(), b",", without_proof.as_bytes()];
         let signature = hmac(&self.verifier.stored_key, &said);
         let mut client_key = proof;
@@ -285,34 +246,9 @@ impl Challenged {
         if !(is_right && self.is_known) {
             return Err("a proof that is none");
         }
-        let proof = format!("v={}", Base64::encode_string(&hmac(&self.verifier.server_key, &said)));
+        let proof = server_final(&hmac(&self.verifier.server_key, &said));
         Ok(Step::Passed { user: self.user, proof })
     }
-}
-
-/// A user name with its escapes taken off.
-fn plain_name(escaped: &str) -> Result<String, &'static str> {
-    if escaped.is_empty() || !is_prepared(escaped.as_bytes()) {
-        return Err("a user name that is empty or not of printable ASCII characters");
-    }
-    let mut name = String::new();
-    let mut parts = escaped.split('=');
-    name.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        let (character, rest) = match (part.strip_prefix("2C"), part.strip_prefix("3D")) {
-            (Some(rest), _) => (',', rest),
-            (_, Some(rest)) => ('=', rest),
-            _ => return Err("a user name with an escape that is none"),
-        };
-        name.push(character);
-        name.push_str(rest);
-    }
-    Ok(name)
-}
-
-/// Whether SASLprep leaves a text as it is, as far as this broker knows: if it is of printable ASCII characters.
-fn is_prepared(text: &[u8]) -> bool {
-    text.iter().all(|byte| (b' '..=b'~').contains(byte))
 }
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
@@ -413,12 +349,6 @@ mod tests {
             assert!(matches!(exchange(FIRST, &LAST.replace(from, to)), Step::Failed(_)), "{from} {to}");
         }
         assert!(matches!(exchange(&format!("{FIRST},x={}", "y".repeat(5000)), LAST), Step::Failed(_)));
-    }
-
-    #[test]
-    fn escapes_of_a_name_are_taken_off() {
-        assert_eq!(plain_name("a=2Cb=3Dc"), Ok("a,b=c".to_owned()));
-        assert!(plain_name("a=").is_err() && plain_name("a=3").is_err());
     }
 
     #[test]

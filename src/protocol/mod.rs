@@ -1,7 +1,11 @@
 //! Conversion from bytes to values and back, and every rule of the standards that needs no state.
 
 pub mod codec;
+#[cfg(feature = "websocket")]
+pub mod http;
 pub mod proxy;
+#[cfg(feature = "passwords")]
+pub mod scram;
 pub mod topic;
 pub mod utf8;
 #[cfg(feature = "websocket")]

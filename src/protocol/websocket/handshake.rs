@@ -5,14 +5,12 @@
 
 use std::rc::Rc;
 
-use crate::base::memory;
+use crate::protocol::http::{self, Arrival, Head, items, once};
 
 /// What the answer to a key is computed with (RFC 6455, section 1.3).
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Characters of a key, which are 16 bytes in Base64.
 const KEY_LENGTH: usize = 24;
-/// The end of a request or an answer, as far as there is no body.
-pub(super) const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// What a listener asks of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub struct Demands {
 #[derive(Debug)]
 pub(super) struct Handshake {
     demands: Rc<Demands>,
-    request: Vec<u8>,
+    head: Head,
 }
 
 /// What became of a request.
@@ -52,6 +50,12 @@ const fn refusal(status: &'static str, why: &'static str) -> Refusal {
     Refusal { status, why }
 }
 
+impl From<http::Malformed> for Refusal {
+    fn from(_: http::Malformed) -> Self {
+        MALFORMED
+    }
+}
+
 const MALFORMED: Refusal = refusal("400 Bad Request", "the HTTP request is malformed");
 const NO_SUBPROTOCOL: Refusal =
     refusal("400 Bad Request", "the WebSocket handshake offers no subprotocol mqtt or mqttv3.1");
@@ -64,32 +68,24 @@ const TOO_LONG: Refusal =
     refusal("431 Request Header Fields Too Large", "the HTTP request is longer than websockets_headers_size");
 
 impl Handshake {
-    pub(super) const fn new(demands: Rc<Demands>) -> Self {
-        Self { demands, request: Vec::new() }
+    pub(super) fn new(demands: Rc<Demands>) -> Self {
+        Self { head: Head::new(demands.request_maximum), demands }
     }
 
     /// Bytes that it takes beside its own place.
     pub(super) const fn memory(&self) -> usize {
-        memory::allocation(self.request.capacity())
+        self.head.memory()
     }
 
     /// Takes bytes until the request is whole.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Progress {
-        let held = self.request.len();
-        let room = self.demands.request_maximum - held;
-        self.request.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        // An end may have been cut in two.
-        let start = held.saturating_sub(HEAD_END.len() - 1);
-        let found = self.request[start..].windows(HEAD_END.len()).position(|window| window == HEAD_END);
-        let Some(found) = found else {
-            if self.request.len() < self.demands.request_maximum {
-                return Progress::Incomplete;
-            }
-            return refuse(TOO_LONG);
+        let taken = match self.head.receive(bytes) {
+            Arrival::Incomplete => return Progress::Incomplete,
+            Arrival::TooLong => return refuse(TOO_LONG),
+            Arrival::Whole { taken } => taken,
         };
-        let end = start + found;
-        match answer(&self.request[..end], &self.demands) {
-            Ok(answer) => Progress::Accepted { taken: end + HEAD_END.len() - held, answer },
+        match answer(&self.head, &self.demands) {
+            Ok(answer) => Progress::Accepted { taken, answer },
             Err(refusal) => refuse(refusal),
         }
     }
@@ -119,11 +115,13 @@ struct Fields<'a> {
     speaks_mqtt_3_1: bool,
 }
 
-fn answer(request: &[u8], demands: &Demands) -> Result<Vec<u8>, Refusal> {
-    let request = core::str::from_utf8(request).map_err(|_| MALFORMED)?;
-    let (line, rest) = request.split_once("\r\n").unwrap_or((request, ""));
-    check_request_line(line)?;
-    let fields = parse_fields(rest)?;
+fn answer(head: &Head, demands: &Demands) -> Result<Vec<u8>, Refusal> {
+    let request = head.request()?;
+    // Every path leads to the broker.
+    if request.method != "GET" {
+        return Err(NOT_A_GET);
+    }
+    let fields = choose_fields(request.fields)?;
     fields.host.ok_or(MALFORMED)?;
     if !(fields.is_upgrade && fields.is_websocket) {
         return Err(NO_UPGRADE);
@@ -149,26 +147,11 @@ fn answer(request: &[u8], demands: &Demands) -> Result<Vec<u8>, Refusal> {
     Ok(answer.into_bytes())
 }
 
-/// Whether it is a GET for whatever there is; every path leads to the broker.
-fn check_request_line(line: &str) -> Result<(), Refusal> {
-    let words: Vec<&str> = line.splitn(4, ' ').collect();
-    let [method, target, version] = words[..] else { return Err(MALFORMED) };
-    let is_target = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
-    if !is_token(method) || !is_target || version != "HTTP/1.1" {
-        return Err(MALFORMED);
-    }
-    if method == "GET" { Ok(()) } else { Err(NOT_A_GET) }
-}
-
-fn parse_fields(text: &str) -> Result<Fields<'_>, Refusal> {
+fn choose_fields(all: http::Fields<'_>) -> Result<Fields<'_>, Refusal> {
     let mut fields = Fields::default();
-    for line in text.split("\r\n").filter(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':').ok_or(MALFORMED)?;
-        let value = value.trim_matches([' ', '\t']);
-        if !is_token(name) || value.contains(|character: char| character.is_control() && character != '\t') {
-            return Err(MALFORMED);
-        }
-        match &*name.to_ascii_lowercase() {
+    for field in all {
+        let http::Field { name, value } = field?;
+        match &*name {
             "host" => once(&mut fields.host, value)?,
             "sec-websocket-key" => once(&mut fields.key, value)?,
             "sec-websocket-version" => once(&mut fields.version, value)?,
@@ -190,20 +173,6 @@ fn parse_fields(text: &str) -> Result<Fields<'_>, Refusal> {
         }
     }
     Ok(fields)
-}
-
-/// A field that makes sense only once.
-fn once<'a>(field: &mut Option<&'a str>, value: &'a str) -> Result<(), Refusal> {
-    if field.replace(value).is_some() { Err(MALFORMED) } else { Ok(()) }
-}
-
-pub(super) fn items(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(|item| item.trim_matches([' ', '\t']))
-}
-
-pub(super) fn is_token(text: &str) -> bool {
-    let is_of_a_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_of_a_token)
 }
 
 fn is_key(text: &str) -> bool {
@@ -361,7 +330,6 @@ mod tests {
         }
         let outcome = handshake.receive(&[b'x'; 4096]);
         assert!(matches!(outcome, Progress::Refused { why, .. } if why == TOO_LONG.why));
-        assert_eq!(handshake.request.len(), 1024);
     }
 
     proptest! {

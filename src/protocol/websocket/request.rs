@@ -1,9 +1,10 @@
 //! The client's side of the handshake: the request that opens a WebSocket connection, and the check of the server's
 //! answer (RFC 6455, section 4.1).
 
-use super::handshake::{HEAD_END, accept_key, base64, is_token, items};
+use super::handshake::{accept_key, base64};
 use super::masks::Masks;
 use crate::base::memory;
+use crate::protocol::http::{self, Arrival, Head, items, once};
 
 /// The maximum length of an answer in bytes.
 const ANSWER_MAXIMUM: usize = 8 * 1024;
@@ -36,7 +37,7 @@ impl Resource {
 pub(super) struct Request {
     /// The value of `Sec-WebSocket-Accept` that the server must send.
     expected: String,
-    answer: Vec<u8>,
+    answer: Head,
 }
 
 /// The result of receiving an answer.
@@ -67,30 +68,23 @@ impl Request {
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
         );
-        (Self { expected: accept_key(&key), answer: Vec::new() }, request.into_bytes())
+        (Self { expected: accept_key(&key), answer: Head::new(ANSWER_MAXIMUM) }, request.into_bytes())
     }
 
     /// The heap memory that the request uses, in bytes.
     pub(super) const fn memory(&self) -> usize {
-        memory::allocation(self.answer.capacity()) + memory::allocation(self.expected.capacity())
+        self.answer.memory() + memory::allocation(self.expected.capacity())
     }
 
     /// Receives bytes until the answer is complete.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Answered {
-        let held = self.answer.len();
-        let room = ANSWER_MAXIMUM - held;
-        self.answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        // The end may be split between two pieces.
-        let start = held.saturating_sub(HEAD_END.len() - 1);
-        let found = self.answer[start..].windows(HEAD_END.len()).position(|window| window == HEAD_END);
-        let Some(found) = found else {
-            let is_full = self.answer.len() == ANSWER_MAXIMUM;
-            return if is_full { Answered::Refused(TOO_LONG) } else { Answered::Incomplete };
-        };
-        let end = start + found;
-        match check(&self.answer[..end], &self.expected) {
-            Ok(()) => Answered::Accepted { taken: end + HEAD_END.len() - held },
-            Err(why) => Answered::Refused(why),
+        match self.answer.receive(bytes) {
+            Arrival::Incomplete => Answered::Incomplete,
+            Arrival::TooLong => Answered::Refused(TOO_LONG),
+            Arrival::Whole { taken } => match check(&self.answer, &self.expected) {
+                Ok(()) => Answered::Accepted { taken },
+                Err(why) => Answered::Refused(why),
+            },
         }
     }
 }
@@ -104,14 +98,12 @@ struct Fields<'a> {
     is_websocket: bool,
 }
 
-fn check(answer: &[u8], expected: &str) -> Result<(), &'static str> {
-    let answer = core::str::from_utf8(answer).map_err(|_| MALFORMED)?;
-    let (line, rest) = answer.split_once("\r\n").unwrap_or((answer, ""));
-    let status = line.strip_prefix("HTTP/1.1 ").ok_or(MALFORMED)?;
-    if status.split(' ').next() != Some("101") {
+fn check(answer: &Head, expected: &str) -> Result<(), &'static str> {
+    let response = answer.response().map_err(|_| MALFORMED)?;
+    if response.code != "101" {
         return Err(NO_UPGRADE);
     }
-    let fields = parse_fields(rest)?;
+    let fields = choose_fields(response.fields)?;
     if !(fields.is_upgrade && fields.is_websocket) {
         return Err(NO_UPGRADE);
     }
@@ -121,24 +113,14 @@ fn check(answer: &[u8], expected: &str) -> Result<(), &'static str> {
     if fields.subprotocol == Some("mqtt") { Ok(()) } else { Err(FOREIGN_SUBPROTOCOL) }
 }
 
-fn parse_fields(text: &str) -> Result<Fields<'_>, &'static str> {
+fn choose_fields(all: http::Fields<'_>) -> Result<Fields<'_>, &'static str> {
     let mut fields = Fields::default();
-    for line in text.split("\r\n").filter(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':').ok_or(MALFORMED)?;
-        let value = value.trim_matches([' ', '\t']);
-        if !is_token(name) {
-            return Err(MALFORMED);
-        }
-        let once = |field: &mut Option<&str>| if field.is_some() { Err(MALFORMED) } else { Ok(()) };
-        match &*name.to_ascii_lowercase() {
-            "sec-websocket-accept" => {
-                once(&mut fields.accept)?;
-                fields.accept = Some(value);
-            }
-            "sec-websocket-protocol" => {
-                once(&mut fields.subprotocol)?;
-                fields.subprotocol = Some(value);
-            }
+    for field in all {
+        let http::Field { name, value } = field.map_err(|_| MALFORMED)?;
+        let take = |field: &mut _| once(field, value).map_err(|_| MALFORMED);
+        match &*name {
+            "sec-websocket-accept" => take(&mut fields.accept)?,
+            "sec-websocket-protocol" => take(&mut fields.subprotocol)?,
             "sec-websocket-extensions" => return Err(FOREIGN_EXTENSION),
             "connection" => {
                 fields.is_upgrade |= items(value).any(|item| item.eq_ignore_ascii_case("upgrade"))
@@ -215,7 +197,6 @@ mod tests {
             assert_eq!(request.receive(b"x"), Answered::Incomplete);
         }
         assert_eq!(request.receive(&[b'x'; 4096]), Answered::Refused(TOO_LONG));
-        assert_eq!(request.answer.len(), ANSWER_MAXIMUM);
     }
 
     proptest! {
