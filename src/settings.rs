@@ -1,8 +1,8 @@
-//! What an operator can say of the broker, as plain data. The configuration fills it, the server and the core read
-//! it; nobody changes it afterwards, a reload makes a new one.
+//! What an operator can configure, as plain data. The configuration creates it, the server and the core read it. It is
+//! never changed; a reload creates a new one.
 //!
-//! It holds what was decided, not what was written: defaults are filled in, and paths are as given. What mosquitto
-//! calls each of them stands in its description.
+//! It holds the resulting values, not the text: defaults are filled in. Paths are as given. The description of a field
+//! has the keyword of mosquitto in parentheses.
 
 mod config_error;
 mod log;
@@ -22,25 +22,25 @@ use crate::protocol::proxy::Proxy;
 pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
 pub use log::{Log, LogDestination, LogKinds, LogTime};
 
-/// How often `$SYS` topics are brought up to date where the operator has said nothing.
+/// The default interval at which `$SYS` topics are updated.
 const SYSTEM_INTERVAL: Duration = Duration::from_seconds(10);
 
-/// Everything that a configuration and a command line can say. By default there is no listener.
+/// Everything that can be set in a configuration and on the command line. By default there are no listeners.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bounds of the whole broker.
+    /// The limits of the whole broker.
     pub limits: Limits,
-    /// What the whole broker does or leaves.
+    /// The switches of the whole broker.
     pub switches: Switches,
-    /// Where clients come in, in the order in which they were written.
+    /// The listeners, in the order of the configuration.
     pub listeners: Vec<Listener>,
-    /// What is logged, and where.
+    /// What is logged, and where to.
     pub log: Log,
-    /// How often `$SYS` topics are brought up to date; `None` for never (`sys_interval 0`).
+    /// The interval at which `$SYS` topics are updated; `None` for never (`sys_interval 0`).
     pub system_interval: Option<Duration>,
-    /// Where sessions and messages are kept; `None` while they live in memory alone (`persistence`).
+    /// Where sessions and messages are persisted; `None` if they are only in memory (`persistence`).
     pub persistence: Option<Persistence>,
-    /// What the process does with itself.
+    /// The settings of the process: its user, process id file and the like.
     pub process: Process,
 }
 
@@ -58,37 +58,38 @@ impl Default for Settings {
     }
 }
 
-/// One place where clients come in.
+/// A listener, to which clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Where it was written, as `file:line`, for messages; the command line's say `--port`.
+    /// Where it was configured, as `file:line`, for messages; `--port` if it is from the command line.
     pub place: String,
-    /// What it is known by, where the operator has said so (`listener_name`).
+    /// Its name, if the operator has set one (`listener_name`).
     pub name: Option<Box<str>>,
-    /// What it is bound to.
+    /// The address that it is bound to.
     pub address: Address,
     /// The network interface that it is bound to (`bind_interface`).
     pub interface: Option<String>,
-    /// What is spoken there (`protocol`).
+    /// The protocol of its clients (`protocol`).
     pub protocol: Protocol,
-    /// TLS, if it is used there.
+    /// The TLS settings, if it uses TLS.
     pub tls: Option<Tls>,
-    /// Whether a PROXY header comes first, and which (`enable_proxy_protocol`).
+    /// The form of the PROXY header at the start of each connection, if there is one (`enable_proxy_protocol`).
     pub proxy: Option<Proxy>,
-    /// The addresses from which connections with such a header are accepted (`proxy_trusted_source`); any, if the list
+    /// The addresses from which connections with a PROXY header are accepted (`proxy_trusted_source`). All, if the list
     /// is empty.
     pub proxies: Vec<Network>,
-    /// Connections at one time (`max_connections`). Beyond: the newest is dropped.
+    /// The maximum number of connections at a time (`max_connections`). Further connections are closed.
     pub connections: usize,
-    /// What the core asks of clients that come in here.
+    /// The options that the core applies to clients of this listener.
     pub options: Rc<ListenerOptions>,
-    /// Who may come in here and what he may do; listeners share one unless `per_listener_settings` parts them.
+    /// Which users may connect and what they may do. Listeners share one unless `per_listener_settings` separates them.
     pub security: Rc<Security>,
 }
 
 impl Listener {
-    /// What sessions and messages that came in here know it by: its name, or else where it listens as it was written,
-    /// not what that came to. With another mount point it is another listener, since its clients name other topics.
+    /// The identity of the listener in stored sessions and messages: its name, or else its address as it was
+    /// configured, before it was resolved. A listener with a different mount point is a different listener, since its
+    /// clients use different topics.
     pub fn identity(&self) -> String {
         let mut identity = match (&self.name, &self.interface) {
             (Some(name), _) => format!("name {name}"),
@@ -103,7 +104,7 @@ impl Listener {
     }
 }
 
-/// The names by which these listeners are known, all different. Listeners that cannot be told apart are numbered.
+/// Returns unique names for these listeners. Listeners with the same identity are numbered.
 pub fn names_of<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<ListenerName> {
     let mut names: Vec<ListenerName> = Vec::new();
     for listener in listeners {
@@ -119,26 +120,26 @@ pub fn names_of<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<Li
     names
 }
 
-/// What a listener is bound to.
+/// The address that a listener is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// Both loopback addresses: where an unconfigured broker listens.
+    /// Both loopback addresses. A broker without a configuration listens there.
     Loopback {
-        /// Zero lets the system choose.
+        /// Zero lets the system choose a port.
         port: u16,
     },
-    /// A port, at all addresses or at those of a host.
+    /// A port on all addresses, or on those of a host.
     Internet {
-        /// An address or a name to be looked up; `None` for all addresses.
+        /// An address, or a name to resolve; `None` for all addresses.
         host: Option<String>,
-        /// Zero lets the system choose.
+        /// Zero lets the system choose a port.
         port: u16,
-        /// Which of the addresses are meant (`socket_domain`).
+        /// Which of the addresses to use (`socket_domain`).
         family: Family,
     },
     /// A socket in the file system (`listener 0 PATH`).
     Unix {
-        /// Where it lies.
+        /// The path of the socket.
         path: PathBuf,
     },
 }
@@ -159,74 +160,73 @@ impl fmt::Display for Address {
 /// Families of internet addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Family {
-    /// Whatever there is.
+    /// IPv4 and IPv6.
     #[default]
     Both,
-    /// IPv4 alone.
+    /// IPv4 only.
     V4,
-    /// IPv6 alone.
+    /// IPv6 only.
     V6,
 }
 
-/// What is spoken at a listener.
+/// The protocol of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// MQTT on the bare stream.
+    /// MQTT directly on the stream.
     #[default]
     Mqtt,
     /// MQTT in WebSocket frames.
     WebSocket {
-        /// Origins that a page may have (`websockets_origin`); any, if there are none.
+        /// The allowed origins of web pages (`websockets_origin`). All, if the list is empty.
         origins: Vec<String>,
-        /// Bytes of the HTTP request (`websockets_headers_size`).
+        /// The maximum length of the HTTP request in bytes (`websockets_headers_size`).
         headers: usize,
     },
 }
 
-/// TLS at a listener.
+/// The TLS settings of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// The chain of certificates to show, PEM (`certfile`).
+    /// The certificate chain of the server, in PEM (`certfile`).
     pub certificate: PathBuf,
-    /// Its private key, PEM (`keyfile`).
+    /// Its private key, in PEM (`keyfile`).
     pub key: PathBuf,
-    /// Certificates of those who vouch for clients, PEM (`cafile`).
+    /// The certificates of the authorities for client certificates, in PEM (`cafile`).
     pub authorities: Option<PathBuf>,
-    /// A directory of such files (`capath`).
+    /// A directory with such files (`capath`).
     pub authorities_directory: Option<PathBuf>,
-    /// Certificates that were revoked, PEM (`crlfile`).
+    /// The certificate revocation list, in PEM (`crlfile`).
     pub revoked: Option<PathBuf>,
-    /// Whether clients must show a certificate (`require_certificate`).
+    /// Whether clients must present a certificate (`require_certificate`).
     pub requires_certificate: bool,
-    /// Whether only TLS 1.3 is spoken (`tls_version tlsv1.3`); 1.2 as well otherwise.
+    /// Whether only TLS 1.3 is allowed (`tls_version tlsv1.3`). Otherwise, TLS 1.2 is allowed as well.
     pub is_1_3_only: bool,
-    /// Where the keys of its connections are written to, so that somebody who looks for a fault can read them
-    /// (`--tls-keylog`).
+    /// The file to write the keys of its connections to, so that tools can decrypt them for diagnosis (`--tls-keylog`).
     pub key_log: Option<PathBuf>,
 }
 
-/// Who vouches for other servers that are connected to by TLS.
+/// The trusted authorities for the certificates of other servers, for outgoing TLS connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Where it was written, for messages.
+    /// Where it was configured, for messages.
     pub place: String,
-    /// Certificates of those who vouch for them, PEM.
+    /// The certificates of the authorities, in PEM.
     pub authorities: Option<PathBuf>,
-    /// A directory of such files.
+    /// A directory with such files.
     pub authorities_directory: Option<PathBuf>,
 }
 
-/// Addresses that begin with the same bits.
+/// A range of IP addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// One of them.
+    /// An address in the range.
     address: IpAddr,
-    /// How many bits they share, at most 32 or 128.
+    /// The length of the prefix in bits, at most 32 or 128.
     length: u8,
 }
 
 impl Network {
-    /// Reads `ADDRESS` or `ADDRESS/LENGTH`; `None` if it is neither.
+    /// Parses `ADDRESS` or `ADDRESS/LENGTH`; `None` if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, length) =
             text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
@@ -237,7 +237,7 @@ impl Network {
         Some(Self { address, length })
     }
 
-    /// Whether an address is one of them.
+    /// Whether an address is in the range.
     pub fn contains(&self, address: IpAddr) -> bool {
         let differing = match (self.address, address) {
             (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
@@ -254,32 +254,33 @@ impl fmt::Display for Network {
     }
 }
 
-/// What a listener is known by from one run to the next.
+/// The name by which a listener is identified across runs of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerName {
-    /// As [`Listener::identity`] tells.
+    /// The result of [`Listener::identity`], numbered if it is not unique.
     pub name: String,
-    /// Whether User Names are proved there, by passwords or certificates.
+    /// Whether the listener verifies User Names, by passwords or certificates.
     pub proves_names: bool,
 }
 
-/// Different wrong passwords of a user that are looked at, from one address within a minute, without
-/// `max_password_attempts`.
+/// The default of `max_password_attempts`.
 const PASSWORD_ATTEMPTS: usize = 10;
 
-/// Who may come in and what he may do.
+/// Which users may connect and what they may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Security {
-    /// Whether clients without a User Name are let in (`allow_anonymous`).
+    /// Whether clients without a User Name may connect (`allow_anonymous`).
     pub allows_anonymous: bool,
-    /// The users (`password_file`).
+    /// The file with the users and their passwords (`password_file`).
     pub passwords: Option<PathBuf>,
-    /// What they may do (`acl_file`); everything, without one.
+    /// The file with the access rules (`acl_file`). Without one, everything is allowed.
     pub access: Option<PathBuf>,
-    /// Whether a retained message is handed over only if who published it still may (`check_retain_source`).
+    /// Whether a retained message is delivered only if its publisher is still allowed to publish it
+    /// (`check_retain_source`).
     pub checks_retain_source: bool,
-    /// How many different wrong passwords of a user are looked at, from one address within a minute
-    /// (`max_password_attempts`), and ten times as many of all users there; zero for any number. Beyond: 0x9F.
+    /// How many different wrong passwords for one user are verified per minute from one address
+    /// (`max_password_attempts`); for all users together, ten times as many. Zero for no limit. Above the limit,
+    /// clients are refused with 0x9F.
     pub password_attempts: usize,
 }
 
@@ -295,21 +296,21 @@ impl Default for Security {
     }
 }
 
-/// The file that a broker keeps its state in, if it is told no other (`persistence_file`).
+/// The default name of the file in which a broker persists its state (`persistence_file`).
 pub const PERSISTENCE_FILE: &str = "brooklet.db";
 
-/// Where sessions and messages are kept.
+/// Where and how sessions and messages are persisted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persistence {
     /// The directory (`persistence_location`).
     pub directory: PathBuf,
     /// The file in it (`persistence_file`).
     pub file: String,
-    /// What an acknowledgement means (`durability`).
+    /// What an acknowledgement guarantees (`durability`).
     pub durability: Durability,
-    /// How long a commit waits for company (`commit_delay`), at most 20 ms.
+    /// How long a commit is delayed to include more changes (`commit_delay`), at most 20 ms.
     pub commit_delay: Duration,
-    /// What becomes of a file that is damaged (`persistence_damaged`).
+    /// What to do with a damaged file (`persistence_damaged`).
     pub on_damage: OnDamage,
 }
 
@@ -325,42 +326,42 @@ impl Default for Persistence {
     }
 }
 
-/// What becomes of a file that is damaged.
+/// What to do with a damaged file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDamage {
-    /// It is left as it is, and the broker does not start.
+    /// Leave it as it is and do not start.
     #[default]
     Refuse,
-    /// It is moved away, and the broker starts without what it holds.
+    /// Rename it and start without its contents.
     SetAside,
 }
 
-/// What an acknowledgement means.
+/// What an acknowledgement guarantees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// It is on disk.
+    /// The message is on disk.
     #[default]
     Always,
-    /// It will be within a second.
+    /// The message will be on disk within a second.
     EverySecond,
-    /// It will be some time.
+    /// The message will be on disk at some later time.
     None,
 }
 
-/// What the process does with itself.
+/// The settings of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Whom it becomes after binding, if it was started as root (`user`); `None` where the operator has not said.
+    /// The user to switch to after binding, if the broker was started as root (`user`); `None` if not configured.
     pub user: Option<String>,
-    /// The number of that user (`PUID`), which goes before the name.
+    /// The number of that user (`PUID`), which takes precedence over the name.
     pub user_number: Option<u32>,
-    /// The number of his group (`PGID`), in place of his own.
+    /// The number of the group (`PGID`), in place of the user's own.
     pub group_number: Option<u32>,
-    /// The rights that files it makes do not give, at most 0o777 (`UMASK_SET`).
+    /// The file mode creation mask, at most 0o777 (`UMASK_SET`).
     pub file_mask: Option<u32>,
-    /// Where its number is written (`pid_file`).
+    /// The file to write the process id to (`pid_file`).
     pub pid_file: Option<PathBuf>,
-    /// Whether it goes into the background (`-d`).
+    /// Whether to run in the background (`-d`).
     pub is_daemon: bool,
 }
 
@@ -370,7 +371,7 @@ mod tests {
     use crate::core::limits::Limits;
 
     fn listener(name: Option<&str>, port: u16, mount_point: Option<&str>) -> Listener {
-        let rules = ListenerOptions {
+        let options = ListenerOptions {
             mount_point: mount_point.map(Box::from),
             ..ListenerOptions::within(&Limits::default())
         };
@@ -384,13 +385,13 @@ mod tests {
             proxy: None,
             proxies: Vec::new(),
             connections: usize::MAX,
-            options: Rc::new(rules),
+            options: Rc::new(options),
             security: Rc::new(Security::default()),
         }
     }
 
     #[test]
-    fn no_two_listeners_are_known_by_the_same_name() {
+    fn names_of_listeners_are_unique() {
         let listeners = [
             listener(Some("a, 2"), 0, None),
             listener(Some("a"), 0, None),
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_has_the_addresses_that_begin_like_it() {
+    fn a_network_contains_the_addresses_with_its_prefix() {
         for (network, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
             ("10.1.2.3/31", "10.1.2.2", "10.1.2.4"),

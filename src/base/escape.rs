@@ -1,8 +1,8 @@
-//! Text from outside, made safe for a log line.
+//! Escaping of untrusted text for log lines.
 
 use std::fmt::{self, Write as _};
 
-/// Shows a text with its control characters escaped, so that nobody can write a log line of his own.
+/// Displays a text with its control characters escaped, so that the text cannot forge a log line.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -19,8 +19,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// What may be shown of a word where a keyword was expected: it may be a secret in the wrong file, so what can not
-/// belong to a keyword is left out, and all that stands behind it.
+/// The part of `word` that may be shown in a message where a keyword was expected. The word may be a secret in the
+/// wrong file, so this ends before the first character that cannot be part of a keyword.
 pub fn keyword_in(word: &str) -> &str {
     const SHOWN_MAXIMUM: usize = 40;
     let is_of_keyword = |letter: u8| letter.is_ascii_alphanumeric() || b"_-.".contains(&letter);
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_word_no_more_is_shown_than_a_keyword_has() {
+    fn only_what_can_be_a_keyword_is_shown_of_a_word() {
         for (word, shown) in
             [("topc", "topc"), ("ann:pencil", "ann"), ("\u{e4}b", ""), ("", ""), ("a.b-c_1", "a.b-c_1")]
         {

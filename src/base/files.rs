@@ -1,19 +1,19 @@
-//! Files that an operator names. They are opened at once or refused. A name may stand for a FIFO or a terminal, which
-//! would have to be waited for, so that is checked before it is opened.
+//! Access to files that an operator names. Opening a FIFO or a terminal may block, so a name that stands for one is
+//! refused before it is opened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-/// The number of the device that is empty and takes everything, by which people say "none".
+/// The device number of `/dev/null`, which people use for "no file".
 const NULL: u64 = 0x103;
 
-/// Whether a file can be opened by this name, or made where there is none yet.
+/// Checks that the path names a file, or nothing yet.
 ///
 /// # Errors
 ///
-/// Something else has the name, or the system does not tell.
+/// The path names something else, or its metadata cannot be read.
 pub fn expect_file(path: &Path) -> io::Result<()> {
     let found = match fs::metadata(path) {
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
@@ -29,59 +29,60 @@ pub fn expect_file(path: &Path) -> io::Result<()> {
     Err(io::Error::other(format!("it is {what}, expected a file")))
 }
 
-/// Opens a file to read it.
+/// Opens a file for reading.
 ///
 /// # Errors
 ///
-/// As [`expect_file`], or it can not be opened.
+/// Those of [`expect_file`], or the file cannot be opened.
 #[expect(clippy::disallowed_methods, reason = "this room opens files for the others")]
 pub fn open(path: &Path) -> io::Result<File> {
     expect_file(path)?;
     File::open(path)
 }
 
-/// Reads a file of at most so many bytes; `None` if it has more.
+/// Reads a file of at most `most` bytes; `None` if it has more.
 ///
 /// # Errors
 ///
-/// As [`open`], or it can not be read.
+/// Those of [`open`], or the file cannot be read.
 pub fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let count = open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     Ok((count as u64 <= most).then_some(bytes))
 }
 
-/// Opens a file to write at its end, and makes it with this mode if it is not there.
+/// Opens a file for appending. Creates it with this mode if it does not exist.
 ///
 /// # Errors
 ///
-/// As [`open`].
+/// Those of [`open`].
 pub fn append(path: &Path, mode: u32) -> io::Result<File> {
     expect_file(path)?;
     append_to_any(path, mode)
 }
 
-/// The same for a caller that has a thread to wait for the writing, so a FIFO or a terminal is accepted, too.
+/// Opens a file as [`append`] does, but also accepts a FIFO or a terminal. For a caller that writes in a separate
+/// thread, which may block.
 ///
 /// # Errors
 ///
-/// It can not be opened.
+/// It cannot be opened.
 #[expect(clippy::disallowed_methods, reason = "this room opens files for the others")]
 pub fn append_to_any(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     match fs::metadata(path) {
-        // Opened for both, it has a reader and need not be waited for.
+        // Opened for reading and writing, a FIFO has a reader, so this does not block.
         Ok(found) if found.file_type().is_fifo() => options.read(true).write(true),
         _ => options.append(true).create(true).mode(mode),
     };
     options.open(path)
 }
 
-/// Makes a file of these bytes, in the place of one that was there.
+/// Writes a file with these bytes, replacing the content of an existing one.
 ///
 /// # Errors
 ///
-/// As [`open`], or it can not be written.
+/// Those of [`open`], or the file cannot be written.
 #[expect(clippy::disallowed_methods, reason = "this room opens files for the others")]
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     expect_file(path)?;
@@ -89,7 +90,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     options.write(true).create(true).truncate(true).open(path)?.write_all(bytes)
 }
 
-/// Whether this very name is that of a file, and not of a link to one or of something else.
+/// Whether the path itself names a file, and not a link or something else.
 pub fn is_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }
@@ -100,7 +101,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn nothing_is_waited_for() {
+    fn opening_never_blocks() {
         let directory = std::env::temp_dir().join(format!("brooklet-files-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
@@ -120,7 +121,7 @@ mod tests {
             }
         }
         let mut log = append_to_any(&link, 0o600).unwrap();
-        log.write_all(b"nobody reads it").unwrap();
+        log.write_all(b"not read").unwrap();
         assert_eq!(open(Path::new("/dev/zero")).unwrap_err().to_string(), "it is a device, expected a file");
         assert_eq!(read(Path::new("/dev/null"), 1).unwrap(), Some(Vec::new()));
         write(Path::new("/dev/null"), b"x").unwrap();

@@ -1,23 +1,25 @@
-//! What the binary and the C library know of each other by name: the only lines that the compiler can not check.
+//! The functions that the binary and the C library call in each other by name. These are the only lines that the
+//! compiler cannot check.
 //!
-//! `tests/tidy.rs` sees to it that no others come to be.
+//! `tests/tidy.rs` checks that there are no others.
 #![allow(unsafe_code)]
 
 #[cfg(target_env = "gnu")]
 unsafe extern "C" {
-    /// Gives free memory back to the system, but for `pad` bytes at the end of the heap. It can be called at any time.
+    /// Returns free memory to the system, except `pad` bytes at the top of the heap. It may be called at any time.
     safe fn malloc_trim(pad: usize) -> i32;
 }
 
-/// Has the allocator give back all memory that is free, where there is one that has to be told.
+/// Makes the allocator return all free memory to the system. Does nothing with an allocator that does so by itself.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     malloc_trim(0);
 }
 
-/// Takes the place of what walks the stack, and finds nothing on it. So a panic tells its message and its line alone,
-/// and the reader of debug information in the standard library, a sixth of the smallest binary, is not linked: what a
-/// release would read is stripped anyway. It tells that it has come to the end.
+/// Replaces the function that walks the stack by one that finds no frames, and returns that the end of the stack is
+/// reached. So a panic reports only its message and its line. The code in the standard library that reads debug
+/// information, a sixth of the smallest binary, is then not linked. The debug information itself is stripped from a
+/// release anyway.
 #[cfg(not(debug_assertions))]
 #[unsafe(no_mangle)]
 const extern "C" fn _Unwind_Backtrace(_each: *const (), _argument: *const ()) -> i32 {

@@ -1,4 +1,4 @@
-//! What knows nothing of MQTT: text made safe, moments, memory counted, files opened.
+//! Code that does not depend on MQTT: escaping of text, moments in time, the count of memory, access to files.
 
 pub mod escape;
 pub mod files;

@@ -1,19 +1,19 @@
-//! Where a connection comes from.
+//! The origin of a connection.
 
 use core::net::{IpAddr, SocketAddr};
 use std::fmt;
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A socket of the internet family.
     Internet(SocketAddr),
-    /// A peer on this machine without an address of its own.
+    /// A peer on this machine that has no address.
     Local,
 }
 
 impl Peer {
-    /// The address, where there is one.
+    /// The IP address, if there is one.
     pub const fn address(self) -> Option<IpAddr> {
         match self {
             Self::Internet(address) => Some(address.ip()),

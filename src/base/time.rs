@@ -1,7 +1,7 @@
-//! Time as the broker sees it: whole milliseconds since an origin that the caller chose.
+//! Moments and durations: whole milliseconds since an origin that the caller chooses.
 //!
-//! Nothing below the server reads a clock. The server hands in the milliseconds of a monotonic clock, a test or
-//! a simulation hands in whatever it likes.
+//! Nothing below the server reads a clock. The server passes in the milliseconds of a monotonic clock; a test or a
+//! simulation passes in any values.
 
 use std::ops::{Add, Sub};
 
@@ -12,7 +12,7 @@ pub struct Time(u64);
 impl Time {
     /// The origin itself.
     pub const ZERO: Self = Self(0);
-    /// Later than every moment that can come.
+    /// Later than every other moment.
     pub const NEVER: Self = Self(u64::MAX);
 
     /// The moment `milliseconds` after the origin.
@@ -25,7 +25,7 @@ impl Time {
         self.0
     }
 
-    /// The time from `earlier` to here; zero if `earlier` is the later one.
+    /// The time from `earlier` to this moment; zero if `earlier` is the later one.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
     }
@@ -34,7 +34,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Self;
 
-    /// Saturates at [`Time::NEVER`], so that a far expiry can not wrap into the past.
+    /// Saturates at [`Time::NEVER`], so a far expiry cannot wrap around into the past.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration.0))
     }
@@ -48,35 +48,35 @@ impl Sub<Duration> for Time {
     }
 }
 
-/// A span of time in milliseconds.
+/// A duration in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(u64);
 
 impl Duration {
-    /// No time at all.
+    /// The duration zero.
     pub const ZERO: Self = Self(0);
 
-    /// A span of so many milliseconds.
+    /// The duration of this number of milliseconds.
     pub const fn from_milliseconds(milliseconds: u64) -> Self {
         Self(milliseconds)
     }
 
-    /// A span of so many seconds, the unit of every interval on the wire.
+    /// The duration of this number of seconds, the unit of every interval on the wire. Saturates.
     pub const fn from_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
 
-    /// The span in milliseconds.
+    /// The duration in milliseconds.
     pub const fn milliseconds(self) -> u64 {
         self.0
     }
 
-    /// The span in whole seconds, rounded down.
+    /// The duration in seconds, rounded down.
     pub const fn seconds(self) -> u64 {
         self.0 / 1000
     }
 
-    /// Twice, four times, eight times ... the span; saturates.
+    /// The duration doubled `times` times, at most 32. Saturates.
     pub const fn doubled(self, times: u32) -> Self {
         Self(self.0.saturating_mul(1u64 << if times > 32 { 32 } else { times }))
     }

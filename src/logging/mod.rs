@@ -1,12 +1,13 @@
-//! The log: which lines are written, what stands in front of them, and where they go. Lines and kinds are those
-//! that log watchers for mosquitto expect.
+//! The log: which lines are written, what precedes them, and where they are written to. The lines and their kinds are
+//! those that tools for watching mosquitto's log expect.
 //!
-//! A line's kind follows from its level, unless its target is one of the words of `Kind::of`: rooms below this one
-//! say by it what they are about. What other crates say is of the kind `internal`.
+//! The kind of a line is determined by its level, unless its target is one of the words in `Kind::of`, which other
+//! rooms use to set the kind. Lines of other crates are of the kind `internal`.
 //!
-//! What is logged in one turn of the loop leaves together at its end. A warning or an error leaves at once, with all
-//! that came before it. A reader or a terminal that stalls does not stall the broker: each has a thread that waits for
-//! it, and a queue whose lines are lost and counted beyond a bound. Files on disk are written by the loop.
+//! The lines of one turn of the loop are written together at its end. A warning or an error is written at once, with
+//! all lines before it. A reader or a terminal that stalls does not stall the broker: each of them has a thread that
+//! waits for it, and a limited queue. Lines that exceed the limit are lost and counted. Files on disk are written by
+//! the loop.
 
 mod flood;
 mod stamp;
@@ -29,14 +30,14 @@ use stamp::Stamp;
 use stream::{Place, Stream};
 use syslog::Syslog;
 
-/// Bytes of a log line; what is beyond is cut off.
+/// The maximum length of a log line in bytes. Longer lines are truncated.
 const LINE_MAXIMUM: usize = 1000;
-/// How long the end of the broker waits for those who read the log.
+/// How long the broker waits for the log to be read when it exits.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Lines that wait to be published. Beyond: they are lost.
+/// The maximum number of lines that are queued to be published. Further lines are lost.
 const TOPIC_LINES_MAXIMUM: usize = 100;
 
-/// Kinds of lines, as bits.
+/// The kinds of lines, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 enum Kind {
@@ -49,7 +50,7 @@ enum Kind {
     Unsubscribe = 1 << 6,
     Websockets = 1 << 7,
     Internal = 1 << 8,
-    /// A notice of a client that comes or goes.
+    /// A notice that a client has connected or disconnected.
     Connection = 1 << 9,
 }
 
@@ -70,7 +71,7 @@ impl Kind {
         }
     }
 
-    /// What stands behind `$SYS/broker/log/`; `None` for what is never published.
+    /// The topic to publish lines of this kind to; `None` if they are never published.
     const fn topic(self) -> Option<&'static str> {
         match self {
             Self::Error => Some("$SYS/broker/log/E"),
@@ -84,7 +85,7 @@ impl Kind {
         }
     }
 
-    /// The severity of syslog.
+    /// The severity for syslog.
     const fn severity(self) -> u8 {
         match self {
             Self::Error => 3,
@@ -116,7 +117,7 @@ fn bits(log: &Log) -> u16 {
     .fold(0, |bits, (is_on, kind)| if is_on { bits | kind as u16 } else { bits })
 }
 
-/// The least important level that has a line to write.
+/// The least important level of which lines are written.
 const fn level(bits: u16) -> LevelFilter {
     const LATER: u16 = Kind::Error as u16 | Kind::Warning as u16;
     match bits {
@@ -128,22 +129,22 @@ const fn level(bits: u16) -> LevelFilter {
     }
 }
 
-/// Where lines go.
+/// The destinations of lines.
 #[derive(Debug)]
 struct Outputs {
     streams: Vec<Stream>,
     syslog: Option<Syslog>,
-    /// Lines to be published, each with its topic; `None` if none are.
+    /// The lines to be published, each with its topic; `None` if lines are not published.
     topics: Option<VecDeque<(&'static str, String)>>,
     stamp: Stamp,
-    /// Guards against too many lines about clients; who asks for every packet gets every line.
+    /// The rate limit for lines about clients; `None` if every packet is logged.
     flood: Option<Flood>,
-    /// What is logged meanwhile comes of publishing the log, and is not published itself.
+    /// Whether the log is being published. Lines that are logged during this are not published themselves.
     is_publishing: bool,
 }
 
 impl Outputs {
-    /// Opens all of them but the streams that are open already.
+    /// Opens all destinations, except streams that are already open.
     fn open(log: &Log, streams: &[Stream]) -> Result<Self, ConfigError> {
         let mut outputs = Self {
             streams: Vec::new(),
@@ -166,7 +167,8 @@ impl Outputs {
         Ok(outputs)
     }
 
-    /// Takes the place of others. Streams that are wanted go on, and what waits in the rest is still written.
+    /// Replaces the current outputs. Streams that are still wanted are moved over. Lines queued in the others are still
+    /// written.
     fn replace(mut self, current: &mut Self, log: &Log) {
         current.flush();
         let streams = std::mem::take(&mut current.streams);
@@ -175,12 +177,12 @@ impl Outputs {
         *current = self;
     }
 
-    /// Whether a line is to be written; if so, and others were left out before it, those are counted first.
+    /// Whether to write a line. If lines were omitted before it, first writes a line with their number.
     fn admit(&mut self, kind: Kind, second: u64) -> bool {
         let (Some(flood), Kind::Connection | Kind::Notice) = (&mut self.flood, kind) else { return true };
         let admitted = flood.admit(second);
         if let Some(count @ 1..) = admitted {
-            self.write(kind, second, &format!("{count} lines were left out in between."));
+            self.write(kind, second, &format!("{count} lines were omitted."));
         }
         admitted.is_some()
     }
@@ -194,7 +196,7 @@ impl Outputs {
             topics.push_back((topic, line.clone()));
         }
         if let Some(syslog) = &mut self.syslog {
-            // It notes the time itself.
+            // Its lines have their own timestamp.
             syslog.send(kind.severity(), &self.stamp.of_syslog(second), text);
         }
         line.push('\n');
@@ -208,14 +210,14 @@ impl Outputs {
         self.streams.iter().for_each(Stream::flush);
     }
 
-    /// Waits until what was logged is written, but not for ever.
+    /// Waits until all lines are written, but at most for [`PATIENCE`].
     fn finish(&self) {
         let end = stream::now() + PATIENCE;
         self.streams.iter().for_each(|stream| stream.finish(end));
     }
 }
 
-/// The streams that settings name.
+/// The streams in the settings.
 fn places(log: &Log) -> impl Iterator<Item = Place> {
     log.destinations.iter().filter_map(|destination| match destination {
         LogDestination::StandardError => Some(Place::StandardError),
@@ -225,13 +227,13 @@ fn places(log: &Log) -> impl Iterator<Item = Place> {
     })
 }
 
-/// As much of a line as is written.
+/// Truncates a line.
 fn cut(line: &str) -> &str {
     let end = (0..=LINE_MAXIMUM.min(line.len())).rev().find(|&end| line.is_char_boundary(end));
     end.and_then(|end| line.get(..end)).unwrap_or_default()
 }
 
-/// What one record says, put into words by `env_logger`.
+/// The buffer for the text of one record, which `env_logger` formats.
 #[derive(Clone, Debug, Default)]
 struct Words(Arc<Mutex<Vec<u8>>>);
 
@@ -250,10 +252,10 @@ impl Write for Words {
 struct Logger {
     formatter: env_logger::Logger,
     words: Words,
-    /// The kinds that are written.
+    /// The bits of the kinds that are written.
     kinds: AtomicU16,
     outputs: Mutex<Outputs>,
-    /// Whether a line was written since the last turn: most turns have none and need not look.
+    /// Whether a line was written in this turn. Most turns have none and need not lock the outputs.
     has_lines: AtomicBool,
 }
 
@@ -286,21 +288,21 @@ impl log::Log for Logger {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// A panic while a line is written leaves nothing behind that would harm the next.
+/// Locks, ignoring poison: a panic while a line is written does not leave an inconsistent state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a log line says when")]
+#[expect(clippy::disallowed_methods, reason = "a log line has the time")]
 fn epoch() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Writes a log from now on, or from now on according to other settings.
+/// Starts logging, or changes the settings of the log.
 ///
 /// # Errors
 ///
-/// A file can not be opened; then everything is as it was.
+/// A file cannot be opened. The log then continues unchanged.
 pub fn set_up(log: &Log) -> Result<(), ConfigError> {
     if let Some(logger) = LOGGER.get() {
         let mut current = lock(&logger.outputs);
@@ -334,7 +336,7 @@ fn begin(outputs: Outputs) {
     log::set_logger(logger).expect("there is no other logger");
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // The panic may have come while the log is locked, so it is not waited for.
+        // The panic may have occurred while the log is locked, so this does not wait for the lock.
         if let Some(outputs) = LOGGER.get().and_then(|logger| logger.outputs.try_lock().ok()) {
             outputs.finish();
         }
@@ -342,27 +344,28 @@ fn begin(outputs: Outputs) {
     }));
 }
 
-/// Waits until what was logged is written, but not for ever. To be called at the end.
+/// Waits until all lines are written, but at most for two seconds. To be called at exit.
 pub fn finish() {
     if let Some(logger) = LOGGER.get() {
         lock(&logger.outputs).finish();
     }
 }
 
-/// Opens the log files again, because they have been moved. What can not be opened is returned and goes on as it
-/// was.
+/// Reopens the log files, because they have been moved. Returns an error for each that cannot be opened; logging to it
+/// continues unchanged.
 pub fn reopen() -> Vec<ConfigError> {
     let Some(logger) = LOGGER.get() else { return Vec::new() };
     lock(&logger.outputs).streams.iter().filter_map(|stream| stream.reopen().err()).collect()
 }
 
-/// Gives the log files to this user and group, before the broker becomes them, so that they can be opened again.
+/// Changes the owner of the log files to this user and group. This is done before the broker switches to them, so that
+/// it can reopen the files later.
 pub fn give_to(user: u32, group: u32) {
     let Some(logger) = LOGGER.get() else { return };
     lock(&logger.outputs).streams.iter().for_each(|stream| stream.give_to(user, group));
 }
 
-/// Hands over the lines that are to be published, each with its topic.
+/// Calls `publish` for each queued line, with its topic.
 pub fn publish(mut publish: impl FnMut(&str, &str)) {
     let Some(logger) = LOGGER.get() else { return };
     let lines = {
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_follow_from_target_and_level() {
+    fn the_kind_is_determined_by_target_and_level() {
         for (target, level, expected) in [
             ("brooklet::core::broker::disconnect", Level::Info, Kind::Information),
             ("brooklet::core::broker::match_cache", Level::Warn, Kind::Warning),
@@ -422,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_is_the_least_that_is_needed() {
+    fn the_level_is_the_least_important_that_is_needed() {
         let mut log = settings(vec![LogDestination::StandardError]);
         assert_eq!(level(bits(&log)), LevelFilter::Info);
         log.has_connections = false;
@@ -452,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_cut_counted_and_published_within_bounds() {
+    fn lines_are_truncated_counted_and_published_within_limits() {
         let mut outputs =
             Outputs::open(&settings(vec![LogDestination::Topic]), &[]).expect("nothing to open");
         outputs.write(Kind::Warning, 7, &"ö".repeat(1_000));
@@ -464,13 +467,13 @@ mod tests {
         let written = (0..1_500).filter(|_| outputs.admit(Kind::Connection, 7)).count();
         assert_eq!((written, outputs.admit(Kind::Information, 7)), (1_000, true));
         assert!(outputs.admit(Kind::Connection, 8));
-        assert_eq!(outputs.topics.as_ref().expect("on")[0].1, "8: 500 lines were left out in between.");
+        assert_eq!(outputs.topics.as_ref().expect("on")[0].1, "8: 500 lines were omitted.");
         (0..500).for_each(|_| outputs.write(Kind::Error, 7, "x"));
         assert_eq!(queued(&outputs), TOPIC_LINES_MAXIMUM);
     }
 
     #[test]
-    fn what_publishing_says_is_not_published() {
+    fn lines_logged_while_publishing_are_not_published() {
         let mut outputs =
             Outputs::open(&settings(vec![LogDestination::Topic]), &[]).expect("nothing to open");
         outputs.is_publishing = true;
@@ -479,20 +482,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_can_not_be_opened_is_told() {
+    fn a_file_that_cannot_be_opened_is_an_error() {
         let log = settings(vec![LogDestination::File("/no/where/log".into())]);
         let error = Outputs::open(&log, &[]).expect_err("there is no such directory").to_string();
         assert!(error.starts_with("/no/where/log: unable to open the log file"), "{error}");
     }
 
     #[test]
-    fn a_stream_that_is_wanted_again_goes_on() {
+    fn a_stream_that_is_still_wanted_stays_open() {
         let null = |path: &str| LogDestination::File(path.into());
         let before = settings(vec![null("/dev/null"), LogDestination::StandardError]);
         let mut outputs = Outputs::open(&before, &[]).expect("opened");
         let after = settings(vec![LogDestination::StandardError, LogDestination::Topic]);
         let opened = Outputs::open(&after, &outputs.streams).expect("opened");
-        assert!(opened.streams.is_empty(), "it is open already");
+        assert!(opened.streams.is_empty(), "it is already open");
         opened.replace(&mut outputs, &after);
         assert_eq!(outputs.streams.iter().map(Stream::place).collect::<Vec<_>>(), [&Place::StandardError]);
     }

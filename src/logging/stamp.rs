@@ -1,5 +1,5 @@
-//! The time in front of a line: seconds since 1970, or what `strftime` would make of them. As in mosquitto it is the
-//! local time, by the feature `system`; without it, it is UTC.
+//! The time at the start of a line: seconds since 1970, or a date and time formatted as by `strftime`. As in mosquitto
+//! it is the local time with the feature `system`; without the feature it is UTC.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ const MONTHS: [&str; 12] = [
 ];
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// A moment as a calendar and a clock show it.
+/// A moment as a date and a time of day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Moment {
     epoch: u64,
@@ -40,7 +40,7 @@ struct Moment {
     zone: Zone,
 }
 
-/// What a clock shows beyond UTC, in seconds, and what that is called.
+/// A time zone: its offset from UTC in seconds, and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Zone {
     offset: i32,
@@ -52,7 +52,7 @@ impl Moment {
     fn new(epoch: u64, zone: Zone) -> Self {
         let shown = i64::try_from(epoch).unwrap_or(i64::MAX / 2) + i64::from(zone.offset);
         let (days, seconds) = (shown.div_euclid(SECONDS_PER_DAY), shown.rem_euclid(SECONDS_PER_DAY) as u32);
-        // Years begin in March here, so that the leap day is the last one; 400 of them have 146,097 days.
+        // Here, years start in March, so that the leap day is the last one. 400 years have 146,097 days.
         let since = days + 719_468;
         let (era, day_of_era) = (since.div_euclid(146_097), since.rem_euclid(146_097));
         let year_of_era =
@@ -93,7 +93,7 @@ impl Moment {
         text
     }
 
-    /// Appends what `%` and this letter stand for in the locale "C"; what is unknown stays as it is.
+    /// Appends the expansion of `%` and this letter in the locale "C". An unknown conversion is appended as it is.
     fn convert(&self, conversion: char, text: &mut String) {
         let hour = match self.hour % 12 {
             0 => 12,
@@ -140,7 +140,7 @@ impl Moment {
     }
 }
 
-/// Writes times, those of one second only once.
+/// Formats times. The prefix is cached for a second.
 #[derive(Debug)]
 pub(super) struct Stamp {
     time: LogTime,
@@ -154,7 +154,7 @@ impl Stamp {
         Self { time, zones: Zones::local(), known: None, prefix: String::new() }
     }
 
-    /// What stands in front of a line.
+    /// The prefix of a line.
     pub(super) fn prefix(&mut self, epoch: u64) -> &str {
         if self.known != Some(epoch) {
             self.known = Some(epoch);
@@ -169,20 +169,20 @@ impl Stamp {
         &self.prefix
     }
 
-    /// As it stands in a line for syslog.
+    /// The timestamp of a line for syslog.
     pub(super) fn of_syslog(&self, epoch: u64) -> String {
         Moment::new(epoch, self.zones.zone(epoch)).format("%b %e %H:%M:%S")
     }
 }
 
-/// What clocks show here, through the year.
+/// The local time zone, with its changes over the year.
 #[derive(Debug)]
 #[cfg(feature = "system")]
 struct Zones(Option<tz::TimeZone>);
 
 #[cfg(feature = "system")]
 impl Zones {
-    /// By the variable `TZ` or the file `/etc/localtime`; UTC without either.
+    /// From the variable `TZ` or the file `/etc/localtime`; UTC without either.
     fn local() -> Self {
         Self(tz::TimeZone::local().ok())
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_shown_as_calendars_do() {
+    fn moments_have_the_date_of_the_calendar() {
         for (epoch, expected) in [
             (0, "1970-01-01 00:00:00 Thu 001"),
             (951_782_400, "2000-02-29 00:00:00 Tue 060"),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_what_the_settings_say() {
+    fn the_prefix_has_the_configured_format() {
         for (time, expected) in [
             (LogTime::None, ""),
             (LogTime::Epoch, "86400: "),

@@ -1,6 +1,6 @@
-//! Standard streams and files. A pipe or a terminal may keep a writer waiting. So each of them has a thread that waits
-//! for it, and all other threads put lines into its queue. A file on disk is written at the end of a turn: a second
-//! thread would make every allocation of the loop cost more.
+//! Standard streams and files. Writing to a pipe or a terminal may block. So each of them has a thread that writes to
+//! it, and all other threads put lines into its queue. A file on disk is written by the loop at the end of a turn: with
+//! a second thread, every allocation of the loop would be slower.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -16,20 +16,21 @@ use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::settings::ConfigError;
 
-/// Bytes of lines that wait for one stream, beside as many that are being written. Beyond: lines are lost and counted.
+/// The maximum bytes of lines that are queued for one stream, in addition to as many that are being written. Further
+/// lines are lost and counted.
 const WAITING_MAXIMUM: usize = 256 * 1024;
-/// Bytes of lines that are not held back until the end of the turn.
+/// The bytes of queued lines above which they are written before the end of the turn.
 const ENOUGH: usize = 64 * 1024;
-/// Bytes of room that an empty queue keeps.
+/// The capacity in bytes that an empty queue keeps at most.
 const ROOM_KEPT: usize = 4096;
-/// Who may read a log file beside the broker: its group.
+/// The mode of a log file: its group may read it.
 const MODE: u32 = 0o640;
-/// What the thread needs, which calls nothing deep.
+/// The stack of the thread, which has no deep calls.
 const STACK_BYTES: usize = 64 * 1024;
-/// How long the thread leaves a stream alone that takes nothing and can not be waited for.
+/// How long the thread sleeps if a non-blocking stream accepts no bytes.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// What lines are written to.
+/// Where lines are written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     StandardError,
@@ -38,7 +39,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Opens it anew, apart from what others write there.
+    /// Opens it with a new descriptor.
     fn open(&self) -> io::Result<File> {
         match self {
             Self::StandardError => io::stderr().as_fd().try_clone_to_owned().map(File::from),
@@ -63,14 +64,14 @@ fn shown(path: &Path) -> String {
     Escaped(&path.display().to_string()).to_string()
 }
 
-/// One place that lines are written to. When it is dropped, what waits is still written, as soon as that can be.
+/// A stream that lines are written to. When it is dropped, its thread still writes the queued lines.
 #[derive(Debug)]
 pub(super) struct Stream {
     place: Place,
     queue: Arc<Queue>,
 }
 
-/// What those who log and the thread that writes have in common.
+/// The state shared between the threads that log and the thread that writes.
 #[derive(Debug)]
 struct Queue {
     state: Mutex<State>,
@@ -80,18 +81,18 @@ struct Queue {
 #[derive(Debug)]
 struct State {
     file: Arc<File>,
-    /// Lines that the thread has not taken yet.
+    /// The lines that have not been taken to be written yet.
     waiting: Vec<u8>,
-    /// The room of those that it took before.
+    /// The empty buffer of the lines written before, to be reused.
     spare: Vec<u8>,
-    /// Lines that there was no room for since the thread has taken some.
+    /// The number of lines lost since lines were last taken.
     lost: u64,
     is_writing: bool,
-    /// A thread writes it, and goes on with that when it is opened again as something else.
+    /// Whether a thread writes the lines. It continues to do so when the stream is reopened as a file on disk.
     has_thread: bool,
-    /// Nothing more comes.
+    /// Whether the stream was dropped, so no more lines follow.
     is_over: bool,
-    /// That it can not be written has been said.
+    /// Whether a failure to write has been reported.
     has_failed: bool,
 }
 
@@ -102,10 +103,10 @@ impl State {
 }
 
 impl Stream {
-    /// Opens the place and starts its thread.
+    /// Opens the place and, if writing to it may block, starts a thread.
     pub(super) fn open(place: Place) -> Result<Self, ConfigError> {
         let file = Arc::new(place.open_or_report()?);
-        let may_wait = may_keep_waiting(&file);
+        let may_block = may_block(&file);
         let state = State {
             file,
             waiting: Vec::new(),
@@ -118,32 +119,33 @@ impl Stream {
         };
         let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
         let stream = Self { place, queue };
-        if may_wait {
+        if may_block {
             stream.start_thread(&mut lock(&stream.queue.state))?;
         }
         Ok(stream)
     }
 
     fn start_thread(&self, state: &mut State) -> Result<(), ConfigError> {
-        let (writer, whose) = (Arc::clone(&self.queue), self.place.clone());
+        let (writer, place) = (Arc::clone(&self.queue), self.place.clone());
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || writer.write_all(&whose))
-            .map_err(|why| ConfigError::new("log_dest", format!("no thread to write the log: {why}")))?;
+            .spawn(move || writer.write_all(&place))
+            .map_err(|why| ConfigError::new("log_dest", format!("unable to start the log thread: {why}")))?;
         state.has_thread = true;
         Ok(())
     }
 
-    /// What it writes to.
+    /// Where the lines are written to.
     pub(super) const fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Lets a line wait for the end of the turn, if there is room for it.
+    /// Queues a line until the end of the turn, if the limit allows it.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = lock(&self.queue.state);
-        // Lines do not come in between of those that are missing.
+        // Once a line is lost, all lines are until the number of lost ones is written, so that it is in the right
+        // place.
         if state.lost > 0 || state.waiting.len() + line.len() > WAITING_MAXIMUM {
             state.lost += 1;
             return;
@@ -154,7 +156,7 @@ impl Stream {
         }
     }
 
-    /// Has written what waits, by the thread if there is one.
+    /// Writes the queued lines, or wakes the thread to do so.
     fn write_out(&self, state: MutexGuard<'_, State>) {
         if state.has_thread {
             self.queue.changed.notify_all();
@@ -163,10 +165,10 @@ impl Stream {
         }
     }
 
-    /// Has written what waits.
+    /// Writes the queued lines, or wakes the thread to do so. Frees excess capacity.
     pub(super) fn flush(&self) {
         let mut state = lock(&self.queue.state);
-        // Freed here, the thread needs no part of the allocator for itself.
+        // This is freed here so that the thread does not need an arena of the allocator.
         if state.spare.capacity() > ROOM_KEPT {
             state.spare = Vec::new();
         }
@@ -175,22 +177,22 @@ impl Stream {
         }
     }
 
-    /// Waits until everything is written, but not longer than until `end`.
+    /// Waits until everything is written, but not beyond `end`.
     pub(super) fn finish(&self, end: Instant) {
         self.flush();
         let state = lock(&self.queue.state);
         let patience = end.saturating_duration_since(now());
         let is_busy = |state: &mut State| state.is_writing || !state.is_idle();
-        // What is not written by then is lost, since nothing reads it.
+        // Lines that are not written by then are lost.
         let _ = self.queue.changed.wait_timeout_while(state, patience, is_busy);
     }
 
-    /// Opens a file again; without effect on others. What waits goes there.
+    /// Reopens a file, to which queued lines are then written. Does nothing for standard streams.
     pub(super) fn reopen(&self) -> Result<(), ConfigError> {
         if let Place::File(_) = self.place {
             let file = Arc::new(self.place.open_or_report()?);
             let mut state = lock(&self.queue.state);
-            if may_keep_waiting(&file) && !state.has_thread {
+            if may_block(&file) && !state.has_thread {
                 self.start_thread(&mut state)?;
             }
             state.file = file;
@@ -199,8 +201,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Gives a file to another user. Where that is not allowed, opening it again will say so. What only has a name in
-    /// the place of a file, a device or what standard output is redirected to, has an owner already.
+    /// Changes the owner of a file. If this fails, reopening the file later reports an error. Devices, links and the
+    /// target of a redirected standard stream keep their owners.
     pub(super) fn give_to(&self, user: u32, group: u32) {
         let Place::File(path) = &self.place else { return };
         let file = Arc::clone(&lock(&self.queue.state).file);
@@ -210,12 +212,12 @@ impl Stream {
     }
 }
 
-/// Whether a writer may have to wait for a reader, or for a terminal.
-fn may_keep_waiting(file: &File) -> bool {
+/// Whether writing may block, since this is not a file on disk.
+fn may_block(file: &File) -> bool {
     file.metadata().map_or(true, |metadata| !metadata.is_file())
 }
 
-/// Whether the path itself, and no link, names the file that was opened.
+/// Whether the path itself, not a link, names the opened file.
 fn is_that_file(path: &Path, file: &File) -> bool {
     match (path.symlink_metadata(), file.metadata()) {
         (Ok(named), Ok(opened)) => {
@@ -233,7 +235,7 @@ impl Drop for Stream {
 }
 
 impl Queue {
-    /// Writes what comes until nothing more does. What the thread does.
+    /// Runs the thread: writes lines until the stream is dropped.
     fn write_all(&self, place: &Place) {
         let mut state = lock(&self.state);
         loop {
@@ -246,7 +248,7 @@ impl Queue {
         }
     }
 
-    /// Writes what waits now.
+    /// Writes the lines that are queued now.
     fn write_once(&self, mut state: MutexGuard<'_, State>, place: &Place) {
         let mut lines = std::mem::take(&mut state.spare);
         std::mem::swap(&mut lines, &mut state.waiting);
@@ -267,25 +269,25 @@ impl Queue {
             && !std::mem::replace(&mut state.has_failed, true)
         {
             drop(state);
-            tell_failure(place, &error);
+            report_failure(place, &error);
         }
     }
 
-    /// Waits for something to do, or for the end.
+    /// Waits for lines, or for the stream to be dropped.
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         let is_idle = |state: &mut State| state.is_idle() && !state.is_over;
         self.changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes all of it, however long that takes.
+/// Writes all bytes, however long that takes.
 fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(count) => bytes = bytes.split_at(count).1,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Another process that shares it has asked for that.
+            // Another process that shares the stream has made it non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
             Err(error) => return Err(error),
         }
@@ -293,15 +295,15 @@ fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Says once on standard error that a file cannot be written, because there is no other place to say it.
-fn tell_failure(place: &Place, error: &io::Error) {
+/// Reports on standard error that a file cannot be written.
+fn report_failure(place: &Place, error: &io::Error) {
     if let (Place::File(path), Ok(file)) = (place, Place::StandardError.open()) {
         let line = format!("Error: unable to write log file {}: {error}.\n", shown(path));
         let _ = write(&file, line.as_bytes());
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long the end waits is no business of the broker's clock")]
+#[expect(clippy::disallowed_methods, reason = "waiting at exit is independent of the broker's clock")]
 pub(super) fn now() -> Instant {
     Instant::now()
 }
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_appended_to_and_opened_again_where_it_was_moved_away() {
+    fn a_file_is_appended_to_and_reopened_after_it_was_moved() {
         let directory = scratch("file");
         let path = directory.join("log");
         fs::write(&path, "old\n").expect("written");
@@ -348,7 +350,7 @@ mod tests {
         let read = |name: &str| fs::read_to_string(directory.join(name)).expect("read");
         assert_eq!([read("log.1"), read("log")], ["old\none\ntwo\n", "three\n"]);
         let mode = fs::metadata(&path).expect("there").permissions().mode();
-        assert_eq!(mode & 0o007, 0, "nobody else reads it");
+        assert_eq!(mode & 0o007, 0, "others cannot read it");
         fs::remove_dir_all(&directory).expect("removed");
     }
 
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_keeps_nobody_waiting_and_is_told_what_is_missing() {
+    fn a_stalled_reader_does_not_block_and_receives_the_number_of_lost_lines() {
         let directory = scratch("fifo");
         let path = directory.join("log");
         assert!(Command::new("mkfifo").arg(&path).status().expect("started").success());
@@ -384,7 +386,7 @@ mod tests {
         drop(stream);
         let mut text = String::new();
         let mut piece = [0; 4096];
-        // Each line is there or told to be missing.
+        // Each line is either there or counted as lost.
         let lines_of =
             |line: &str| line.split_once(" lines were lost").map_or(Ok(1), |(lost, _)| lost.parse());
         let accounted = |text: &str| text.lines().map(|line| lines_of(line).expect("a number")).sum::<u64>();
@@ -398,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_of_this_name_is_given_away() {
+    fn only_a_file_of_this_name_changes_its_owner() {
         let directory = scratch("owner");
         let path = directory.join("log");
         let link = directory.join("link");

@@ -1,4 +1,4 @@
-//! The system's log, which is told line by line, without waiting for it.
+//! Syslog. Lines are sent to it one by one, without waiting.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::cut;
 
-/// Where the system's log listens.
+/// The socket of the syslog daemon.
 const DEVICE: &str = "/dev/log";
 
-/// The system's log. What it does not take at once is lost.
+/// A connection to syslog. Lines that it does not accept at once are lost.
 #[derive(Debug)]
 pub(super) struct Syslog {
     facility: u8,
@@ -18,17 +18,17 @@ pub(super) struct Syslog {
 }
 
 impl Syslog {
-    /// With a facility from local0 to local7, or that of daemons.
+    /// With a facility from local0 to local7, or `None` for daemon.
     pub(super) fn new(local: Option<u8>) -> Self {
         Self { facility: local.map_or(3, |local| 16 + local.min(7)), device: DEVICE.into(), socket: None }
     }
 
     pub(super) fn send(&mut self, severity: u8, stamp: &str, text: &str) {
         let priority = self.facility * 8 + severity;
-        // It takes no line of any length either, and would lose it whole.
+        // Syslog drops lines that are too long, so they are truncated.
         let (name, process, text) = (env!("CARGO_PKG_NAME"), std::process::id(), cut(text));
         let line = format!("<{priority}>{stamp} {name}[{process}]: {text}");
-        // It may have been started anew since the last line.
+        // The daemon may have been restarted since the last line, so this tries twice.
         for _ in 0..2 {
             if self.socket.is_none() {
                 self.socket = connect(&self.device).ok();
@@ -54,13 +54,13 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_system_log_gets_priority_time_name_and_text() {
+    fn a_line_for_syslog_has_priority_time_name_and_text() {
         let directory = std::env::temp_dir().join(format!("brooklet-syslog-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).expect("a directory");
         let device = directory.join("log");
         let mut syslog = Syslog { device: device.clone(), ..Syslog::new(Some(2)) };
-        syslog.send(4, "Jan  2 03:04:05", "nobody listens");
+        syslog.send(4, "Jan  2 03:04:05", "not received");
         for start in 0..2 {
             let listener = UnixDatagram::bind(&device).expect("bound");
             syslog.send(4, "Jan  2 03:04:05", "text");

@@ -1,18 +1,18 @@
-//! What is wrong with what the operator has said, in lines.
+//! Errors in the configuration, as lines for the operator.
 
 use std::fmt;
 
-/// What is wrong with what the operator has said: one line for him.
+/// An error or a warning about the configuration, as one line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where: `file:line:column` in a file, `file:line` or a file alone where no more is known.
+    /// Where the error is: `file:line:column`, or only `file:line` or a file if no more is known.
     pub place: String,
-    /// What is wrong, and what was expected. Nothing secret, and no control characters.
+    /// What is wrong, and what was expected. It contains no secrets and no control characters.
     pub text: String,
 }
 
 impl ConfigError {
-    /// An error about what stands at `place`.
+    /// An error at `place`.
     pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
         Self { place: place.into(), text: text.into() }
     }
@@ -24,10 +24,10 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// ConfigErrors that are told of one file; one that is not of the expected kind has one in every line.
+/// The maximum number of errors to report for one file. A file of the wrong kind has one in every line.
 pub const CONFIG_ERRORS_MAXIMUM: usize = 100;
 
-/// The first errors about a file, and how many more there are.
+/// The first errors in a file, and the number of further ones.
 #[derive(Clone, Debug)]
 pub struct ConfigErrors<'a> {
     file: &'a str,
@@ -36,12 +36,12 @@ pub struct ConfigErrors<'a> {
 }
 
 impl<'a> ConfigErrors<'a> {
-    /// None so far about this file.
+    /// An empty collection of errors in this file.
     pub const fn about(file: &'a str) -> Self {
         Self { file, first: Vec::new(), left: 0 }
     }
 
-    /// One more, about what stands at `position` of the file, such as `line:column`.
+    /// Adds an error at `position` in the file, such as `line:column`.
     pub fn push(&mut self, position: impl fmt::Display, text: impl Into<String>) {
         if self.first.len() < CONFIG_ERRORS_MAXIMUM {
             self.first.push(ConfigError::new(format!("{}:{position}", self.file), text));
@@ -50,10 +50,10 @@ impl<'a> ConfigErrors<'a> {
         }
     }
 
-    /// All that are told.
+    /// The errors to report.
     pub fn told(mut self) -> Vec<ConfigError> {
         if self.left > 0 {
-            self.first.push(ConfigError::new(self.file, format!("{} more were left out", self.left)));
+            self.first.push(ConfigError::new(self.file, format!("{} more were omitted", self.left)));
         }
         self.first
     }

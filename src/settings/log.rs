@@ -1,17 +1,17 @@
-//! What an operator can say of the log.
+//! The settings of the log.
 
 use std::path::PathBuf;
 
-/// What is logged, and where.
+/// What is logged, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Where the lines go (`log_dest`), each to all of these; nowhere, if there are none.
+    /// The destinations (`log_dest`). Each line is written to all of them; nothing is logged if there are none.
     pub destinations: Vec<LogDestination>,
-    /// Which kinds of lines are written (`log_type`).
+    /// The kinds of lines that are written (`log_type`).
     pub kinds: LogKinds,
-    /// How the time is written in front of a line (`log_timestamp`, `log_timestamp_format`).
+    /// The format of the time at the start of a line (`log_timestamp`, `log_timestamp_format`).
     pub time: LogTime,
-    /// Whether clients that come and go are lines of the log (`connection_messages`).
+    /// Whether to log when clients connect and disconnect (`connection_messages`).
     pub has_connections: bool,
 }
 
@@ -26,7 +26,7 @@ impl Default for Log {
     }
 }
 
-/// Where lines of the log go.
+/// A destination of log lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogDestination {
     /// Standard error.
@@ -35,7 +35,7 @@ pub enum LogDestination {
     StandardOutput,
     /// A file, which is opened again on SIGHUP.
     File(PathBuf),
-    /// The system's log, with this facility (`log_facility`, 0 to 7 for local0 to local7; `None` for daemon).
+    /// Syslog, with this facility (`log_facility`, 0 to 7 for local0 to local7; `None` for daemon).
     Syslog(Option<u8>),
     /// The topics below `$SYS/broker/log`.
     Topic,
@@ -45,30 +45,30 @@ pub enum LogDestination {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one word of the configuration")]
 pub struct LogKinds {
-    /// What could not be done.
+    /// Failures.
     pub error: bool,
-    /// What an operator should look at.
+    /// Problems that an operator should look into.
     pub warning: bool,
-    /// What an operator wants to know.
+    /// Important events.
     pub notice: bool,
-    /// What is of interest now and then.
+    /// Less important events.
     pub information: bool,
     /// Every packet.
     pub debug: bool,
-    /// Subscriptions that come.
+    /// New subscriptions.
     pub subscribe: bool,
-    /// Subscriptions that go.
+    /// Ended subscriptions.
     pub unsubscribe: bool,
-    /// What WebSocket connections say.
+    /// Events of WebSocket connections.
     pub websockets: bool,
-    /// Whatever has no kind of its own.
+    /// Everything that has no other kind.
     pub internal: bool,
 }
 
 impl LogKinds {
-    /// None of them.
+    /// No kinds.
     pub const NONE: Self = Self::all(false);
-    /// All of them.
+    /// All kinds.
     pub const ALL: Self = Self::all(true);
 
     const fn all(is_on: bool) -> Self {
@@ -86,13 +86,13 @@ impl LogKinds {
     }
 }
 
-/// How the time is written in front of a line.
+/// The format of the time at the start of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTime {
-    /// Not at all.
+    /// No time.
     None,
     /// Seconds since 1970.
     Epoch,
-    /// As `strftime` would.
+    /// A format of `strftime`.
     Format(String),
 }

@@ -152,7 +152,7 @@ fn every_fault_is_reported_with_its_position() {
         assert!(wrong.len() == 1 && wrong[0].to_string().starts_with(expected), "{text}: {wrong:?}");
     }
     let wrong = Acl::parse("file", &b"x\n".repeat(1_000)).unwrap_err();
-    assert_eq!((wrong.len(), wrong[100].to_string()), (101, "file: 900 more were left out".to_owned()));
+    assert_eq!((wrong.len(), wrong[100].to_string()), (101, "file: 900 more were omitted".to_owned()));
     assert_eq!(parse(&"pattern a\n".repeat(1_000)).warnings().len(), 101);
     let wrong = Acl::parse("file", b"x\ntopic \xFF\ntopic a b").unwrap_err();
     let places: Vec<&str> = wrong.iter().map(|error| error.place.as_str()).collect();

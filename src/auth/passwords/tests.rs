@@ -94,7 +94,7 @@ fn a_line_without_a_colon_names_no_user() {
 #[test]
 fn a_file_of_another_kind_costs_a_bounded_number_of_lines() {
     let wrong = parse(&"a:b\n".repeat(1_000)).unwrap_err();
-    assert_eq!((wrong.len(), wrong[100].as_str()), (101, "file: 900 more were left out"));
+    assert_eq!((wrong.len(), wrong[100].as_str()), (101, "file: 900 more were omitted"));
     assert_eq!(parse(&"a\n".repeat(1_000)).unwrap().warnings().len(), 102, "and that there are no users");
 }
 
