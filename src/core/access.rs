@@ -1,6 +1,5 @@
-//! The seam for authentication and authorization: the questions that the core asks, and the answers it knows
-//! what to do with. An answer may come later; the connection that waits for it is not read meanwhile, everybody
-//! else goes on.
+//! The seam for authentication and authorization: the questions that the core asks, and the answers that it knows. An
+//! answer may come later; the connection that waits for it is not read until then, and all others go on.
 
 use std::fmt;
 use std::rc::Rc;
@@ -12,66 +11,67 @@ use crate::core::slots::ConnectionId;
 use crate::protocol::codec::{QoS, ReasonCode};
 use crate::protocol::topic::{TopicFilter, TopicName};
 
-/// Why a client is refused whose password is not even looked at.
+/// Why a client is refused whose password is not even checked.
 pub const TOO_MANY_WRONG: &str = "too many wrong passwords came from its address";
 
-/// Who asks.
+/// The client that a question is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
-    /// The connection, to answer later with; `None` for a Will that is due, which can not wait.
+    /// The connection, to which a later answer refers; `None` for a Will that is due, which cannot wait.
     pub connection: Option<ConnectionId>,
-    /// Where it comes from; `None` for a Will that is due.
+    /// Its address; `None` for a Will that is due.
     pub peer: Option<Peer>,
-    /// The listener that it came in by.
+    /// The listener at which it has connected.
     pub listener: ListenerId,
     /// Its Client Identifier.
     pub client_identifier: &'a str,
     /// Its User Name; authenticated, except in [`Question::Connect`].
     pub user_name: Option<&'a str>,
-    /// The name in the certificate that it has shown, already verified, where its listener takes the User Name from
-    /// there; `None` for a Will that is due.
+    /// The name in the certificate that it has shown, already verified, if its listener takes the User Name from there;
+    /// `None` for a Will that is due.
     pub certificate: Option<&'a str>,
 }
 
-/// What may be asked.
+/// The questions that the core asks.
 #[derive(Clone, Copy, Debug)]
 pub enum Question<'a> {
-    /// May this client, with this password, be connected?
+    /// May this client connect with this password?
     Connect {
         /// The bytes of the Password field.
         password: Option<&'a [u8]>,
-        /// When it asks: wrong passwords are limited in time.
+        /// When it asks: wrong passwords are limited by time.
         now: Time,
     },
-    /// May this client publish so? Asked for the Will as well.
+    /// May this client publish such a message? Asked for a Will, too.
     Publish {
-        /// The Topic Name, a Topic Alias already resolved.
+        /// The Topic Name, with a Topic Alias already resolved.
         topic: TopicName<'a>,
         /// The QoS of the message.
         qos: QoS,
-        /// Whether it asks to be retained.
+        /// Whether the message is to be retained.
         retain: bool,
     },
-    /// May this client subscribe so? For a Shared Subscription the decision is about its pattern.
+    /// May this client subscribe to this filter? For a Shared Subscription the decision is about its pattern.
     Subscribe {
         /// The Topic Filter.
         filter: TopicFilter<'a>,
-        /// The QoS that is asked for.
+        /// The requested QoS.
         qos: QoS,
     },
-    /// May this client be given a message of this topic? Asked only of clients one of whose subscriptions was
+    /// May this client receive a message of this topic? Asked only about clients of which a subscription was
     /// [`Verdict::GrantedInPart`], and answered at once.
     Receive {
         /// The Topic Name.
         topic: TopicName<'a>,
     },
-    /// May a retained message that this client has once published be handed over? Answered at once.
+    /// May a retained message that this client has published be sent to subscribers? Answered at once.
     BeSource {
         /// The Topic Name.
         topic: TopicName<'a>,
     },
-    /// May this client, who was let in before, stay? Asked when the access control was replaced, and answered at once.
-    /// Refused as [`ReasonCode::NotAuthorized`] it loses its session, for any other reason its connection alone.
+    /// May this client, which was accepted before, stay? Asked when the access control was replaced, and answered at
+    /// once. If it is refused as [`ReasonCode::NotAuthorized`] it loses its session, for any other reason only its
+    /// connection.
     Stay,
 }
 
@@ -82,10 +82,10 @@ pub enum Verdict {
     Granted,
     /// Yes, but at most at this QoS; only meaningful for a subscription.
     GrantedAtMost(QoS),
-    /// Yes, at most at this QoS, but not all that the filter matches: each message is to be asked about, by
+    /// Yes, at most at this QoS, but not for all that the filter matches: each message must be asked about, by
     /// [`Question::Receive`]. Only meaningful for a subscription.
     GrantedInPart(QoS),
-    /// No, with the reason code that 5.0 clients are told.
+    /// No, with the reason code for 5.0 clients.
     Refused(ReasonCode),
 }
 
@@ -100,18 +100,18 @@ pub enum Answer {
 
 /// Decides what clients may do.
 pub trait AccessControl {
-    /// Whether every answer is and will be [`Verdict::Granted`], so that nobody needs to be asked.
+    /// Whether every answer is and will be [`Verdict::Granted`], so that no question needs to be asked.
     fn grants_everything(&self) -> bool {
         false
     }
 
-    /// Whether whoever is let in may do everything, so that nobody needs to be asked about messages.
+    /// Whether every accepted client may do everything, so that no question about messages needs to be asked.
     fn grants_every_act(&self) -> bool {
         self.grants_everything()
     }
 
-    /// Whether a client that this listener has accepted with a User Name has proved the name by its password. It owns
-    /// nothing under a name that it has not proved.
+    /// Whether a client that this listener has accepted with a User Name has proved the name by its password. A client
+    /// owns nothing under a name that it has not proved.
     fn proves_names(&self, listener: ListenerId) -> bool {
         let _ = listener;
         !self.grants_everything()
@@ -120,57 +120,57 @@ pub trait AccessControl {
     /// Answers one question about one client.
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer;
 
-    /// The next decision that was promised as [`Answer::Later`], if there is one by now, and for which connection.
+    /// Returns the next decision that was promised as [`Answer::Later`] and has been made, and its connection.
     fn next_decision(&mut self, now: Time) -> Option<(ConnectionId, Verdict)> {
         let _ = now;
         None
     }
 
-    /// The connection that was promised an answer is gone, or has no use for it any more.
+    /// Drops the question of a connection that has ended or no longer needs the promised answer.
     fn forget(&mut self, connection: ConnectionId) {
         let _ = connection;
     }
 
-    /// Why the answer given last was a refusal, in words for the log and the client: which rule has decided. `None` if
-    /// there is no more to say than the reason code does.
+    /// Why the last answer was a refusal, in words for the log and the client: which rule decided. `None` if the reason
+    /// code says it all.
     fn why_refused(&mut self) -> Option<String> {
         None
     }
 
-    /// Begins an extended authentication of a client by a method, in place of [`Question::Connect`]; `None` for an
-    /// unknown method. The User Name of the client, if it has one, is only claimed.
+    /// Begins an extended authentication of a client by a method, instead of [`Question::Connect`]. Returns `None` for
+    /// an unknown method. The User Name of the client, if it has one, is only claimed.
     fn begin(&mut self, client: &Client<'_>, method: &str) -> Option<Box<dyn Exchange>> {
         let _ = (client, method);
         None
     }
 }
 
-/// An extended authentication on its way.
+/// An extended authentication in progress.
 pub trait Exchange: fmt::Debug {
-    /// Takes the Authentication Data that the client has sent, empty if it has sent none.
+    /// Processes the Authentication Data that the client has sent, empty if it has sent none.
     fn go_on(&mut self, data: &[u8], now: Time) -> Progress;
 
-    /// Bytes of memory that it takes beside its own allocation.
+    /// The bytes of memory that it takes besides its own allocation.
     fn memory(&self) -> usize;
 }
 
-/// What follows from what a client has sent in an extended authentication.
+/// The next step of an extended authentication, after the client has sent data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// This is for the client, who is to answer.
+    /// This data is sent to the client, which has to answer.
     Challenge(Vec<u8>),
     /// The client is authenticated.
     Passed {
-        /// Who it is.
+        /// The User Name that it has proved.
         user_name: Rc<str>,
-        /// The last word to the client, if the method has one.
+        /// The last data for the client, if the method has any.
         data: Vec<u8>,
     },
-    /// It is not; the text is for the log and the client.
+    /// The client is not authenticated; the text is for the log and the client.
     Failed(ReasonCode, &'static str),
 }
 
-/// Grants everything: for a broker that listens on loopback only.
+/// Grants everything: for a broker that listens only on loopback.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllowAll;
 

@@ -1,5 +1,5 @@
-//! The broker as a state machine: what came and what time it is are handed in, what is to be sent and persisted
-//! is looked up. No clock, socket, file, thread or random number.
+//! The broker as a state machine: input and the time are handed in; what to send and to persist is taken from it. No
+//! clock, socket, file, thread or random number.
 
 pub mod access;
 pub mod broker;

@@ -1,8 +1,8 @@
-//! What one connection still has to send. Small packets are copied into it, large payloads are referenced, and
-//! an idle connection holds no buffer at all.
+//! The bytes that one connection still has to send. Small packets are copied into it, large payloads are referenced,
+//! and an idle connection holds no buffer at all.
 //!
-//! Only [`Outbox::push`] and [`Outbox::push_with_payload`] queue bytes, and both take the list of dirty
-//! connections, so that no queued byte is ever forgotten.
+//! Only [`Outbox::push`] and [`Outbox::push_with_payload`] queue bytes, and both take the list of dirty connections, so
+//! that no queued byte is ever forgotten.
 
 #[cfg(test)]
 mod tests;
@@ -15,17 +15,17 @@ use crate::base::planted::{Fault, is_planted};
 use crate::core::message::Message;
 use crate::core::slots::ConnectionId;
 
-/// Copied packets go into pieces of about this size.
+/// The approximate size of the chunks into which packets are copied.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Room that a buffer for copied packets has at least.
+/// The least room of a buffer for copied packets.
 const TAIL_BYTES_MINIMUM: usize = 128;
-/// Slices handed to one vectored write.
+/// The most slices of one vectored write.
 const SLICES_MAXIMUM: usize = 64;
-/// Places for chunks that an unused buffer keeps.
+/// The most places for chunks that an unused buffer keeps.
 const SPARE_CHUNKS_MAXIMUM: usize = 64;
-/// Memory that the spare buffers keep in all; what is beyond goes back to the allocator.
+/// The most bytes of spare buffers in all; the rest goes back to the allocator.
 const SPARE_BYTES_MAXIMUM: usize = 1024 * 1024;
-/// After so many turns, spare buffers go back that no turn among them has needed.
+/// The number of turns after which spare buffers that none of these turns needed are released.
 const TURNS_REMEMBERED: u32 = 256;
 
 #[derive(Debug)]
@@ -45,30 +45,30 @@ impl Chunk {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// What waits before the tail.
+    /// The chunks before the tail.
     chunks: VecDeque<Chunk>,
-    /// What was copied last; more is copied behind it.
+    /// What was copied last; further packets are appended here.
     tail: Bytes,
-    /// Bytes of the first chunk, or else of the tail, that have left.
+    /// The bytes of the first chunk, or else of the tail, that have been written.
     written: usize,
-    /// Bytes that have not left, in all chunks.
+    /// The bytes that have not been written, in all chunks.
     length: usize,
-    /// Packets that have not left, about: a write that ends in the middle may end in any packet.
+    /// About how many packets have not been written: a write may end in the middle of any packet.
     packets: u64,
     left: Left,
     counted: Counted,
 }
 
-/// What a socket has not taken when it was last written to.
+/// What a socket did not take when it was last written to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Packets, about.
+    /// About how many packets.
     pub packets: u64,
-    /// Bytes.
+    /// How many bytes.
     pub bytes: u64,
 }
 
-/// The connections whose outbox is to be written in this turn, and the buffers that wait to be used again.
+/// The connections whose outbox is to be written in this turn, and the spare buffers.
 #[derive(Debug, Default)]
 pub struct DirtyList {
     connections: Vec<ConnectionId>,
@@ -76,15 +76,15 @@ pub struct DirtyList {
     spares: Vec<Box<Waiting>>,
     chunks: Vec<Bytes>,
     chunk_bytes: usize,
-    /// Turns since the spare buffers were last looked at, and the most connections that one of them wrote.
+    /// The turns since the spare buffers were last examined, and the most connections that one of them wrote.
     turns: u32,
     most: usize,
-    /// What the lists take; what is in them counts itself.
+    /// The memory of the lists; their contents count themselves.
     counted: Counted,
 }
 
 impl DirtyList {
-    /// Takes the connections to write, in the order in which they became dirty, leaving `emptied` to be filled.
+    /// Takes the connections to write, in the order in which they became dirty, and leaves `emptied` to be filled.
     pub fn take(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
         self.most = self.most.max(self.connections.len());
         self.turns += 1;
@@ -92,7 +92,7 @@ impl DirtyList {
             self.forget_spares(self.most);
             (self.turns, self.most) = (0, 0);
         }
-        // Both lists of connections are as long as the longest turn, about.
+        // Both lists of connections are about as long as in the busiest turn.
         self.counted.set(
             2 * memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())
                 + memory::allocation(self.spares.capacity() * size_of::<Box<Waiting>>())
@@ -101,8 +101,8 @@ impl DirtyList {
         std::mem::replace(&mut self.connections, emptied)
     }
 
-    /// Keeps spare buffers for so many connections. Those that lie longest go, and the lists of them, too: what a
-    /// peak has left behind keeps the allocator from giving back the pages around it.
+    /// Keeps spare buffers for `count` connections. The oldest ones are released, and the space of the lists, too:
+    /// memory left from a peak keeps the allocator from releasing the pages around it.
     pub fn forget_spares(&mut self, count: usize) {
         self.spares = self.spares.split_off(self.spares.len().saturating_sub(count));
         self.chunks = self.chunks.split_off(self.chunks.len().saturating_sub(count));
@@ -114,7 +114,7 @@ impl DirtyList {
         self.connections.is_empty()
     }
 
-    /// Adds what the spare buffers take to an audit.
+    /// Adds the memory of the spare buffers to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
         self.chunks.iter().for_each(|chunk| audit.add(chunk.memory()));
@@ -137,7 +137,7 @@ impl DirtyList {
         }
     }
 
-    /// Keeps what has nothing more to send.
+    /// Keeps the buffers of an outbox that has nothing more to send.
     fn keep_waiting(&mut self, mut waiting: Box<Waiting>) {
         while let Some(chunk) = waiting.chunks.pop_front() {
             self.keep_chunk(chunk);
@@ -159,16 +159,16 @@ pub struct Outbox {
     connection: ConnectionId,
     waiting: Option<Box<Waiting>>,
     is_dirty: bool,
-    /// Nothing can be written any more.
+    /// Whether the socket takes nothing any longer.
     is_lost: bool,
-    /// Whether QoS 0 messages do not come here at once but wait in the queue of the session, after others of that QoS.
+    /// Whether QoS 0 messages are not put here at once but wait in the queue of the session, after others of that QoS.
     pub queues_at_most_once: bool,
-    /// All bytes that ever left.
+    /// All bytes written since the connection began.
     sent: u64,
 }
 
 impl Outbox {
-    /// An empty outbox.
+    /// Makes an empty outbox.
     pub const fn new(connection: ConnectionId) -> Self {
         Self {
             connection,
@@ -180,49 +180,49 @@ impl Outbox {
         }
     }
 
-    /// Bytes that have not left yet.
+    /// The bytes that have not been written yet.
     #[inline]
     pub fn len(&self) -> usize {
         self.waiting.as_ref().map_or(0, |waiting| waiting.length)
     }
 
-    /// Whether everything has left.
+    /// Whether everything has been written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The socket takes nothing any more. What waits or is pushed stays here until it is thrown away.
+    /// Notes that the socket takes nothing any longer. Queued and further bytes stay here until they are discarded.
     pub const fn lose(&mut self) {
         self.is_lost = true;
     }
 
-    /// Whether nothing can be written any more.
+    /// Whether the socket takes nothing any longer.
     pub const fn is_lost(&self) -> bool {
         self.is_lost
     }
 
-    /// Whether more bytes wait than may, for a peer who is to read them.
+    /// Whether more than `most` bytes are queued for a peer that could read them.
     #[inline]
     pub fn holds_up(&self, most: usize) -> bool {
         self.len() > most && !self.is_lost
     }
 
-    /// Bytes that have left since the connection began.
+    /// The bytes that have been written since the connection began.
     pub const fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// What its socket has not taken.
+    /// What the socket did not take at the last write.
     pub fn left(&self) -> Left {
         self.waiting.as_ref().map_or_else(Left::default, |waiting| waiting.left)
     }
 
-    /// Position behind the last byte queued, comparable with [`Outbox::sent`].
+    /// The position after the last queued byte, comparable with [`Outbox::sent`].
     pub fn end(&self) -> u64 {
         self.sent + self.len() as u64
     }
 
-    /// Queues what `encode` appends to the buffer it is given.
+    /// Queues the bytes that `encode` appends to the buffer it is given.
     #[inline]
     pub fn push(&mut self, dirty: &mut DirtyList, encode: impl FnOnce(&mut Vec<u8>)) {
         let waiting = Self::mark(self.connection, &mut self.waiting, &mut self.is_dirty, dirty);
@@ -236,7 +236,7 @@ impl Outbox {
         waiting.packets += u64::from(added > 0);
     }
 
-    /// Queues what `encode` appends, and behind it the payload of `message` without copying it.
+    /// Queues the bytes that `encode` appends, and after them the payload of `message` without copying it.
     pub fn push_with_payload(
         &mut self,
         dirty: &mut DirtyList,
@@ -251,8 +251,8 @@ impl Outbox {
         }
     }
 
-    /// Moves what was pushed last, in one piece and behind position `from`, in front of what was pushed behind position
-    /// `to`. [`Outbox::end`] has told both, and nothing has left since.
+    /// Moves the bytes that were pushed last, in one piece and from position `from` on, to position `to`. Both
+    /// positions are from [`Outbox::end`], and nothing has been written since.
     pub fn bring_forward(&mut self, from: u64, to: u64) {
         let end = self.end();
         let behind = |position| usize::try_from(end - position).expect("it is in memory");
@@ -263,7 +263,7 @@ impl Outbox {
         waiting.insert(&moved, all - length);
     }
 
-    /// Marks the connection dirty and gives the place where bytes wait.
+    /// Marks the connection dirty and returns its queued bytes.
     #[inline]
     fn mark<'a>(
         connection: ConnectionId,
@@ -278,24 +278,24 @@ impl Outbox {
         waiting.get_or_insert_with(|| dirty.spares.pop().unwrap_or_default())
     }
 
-    /// Marks the connection dirty again, because its peer takes bytes again.
+    /// Marks the connection dirty again, because its socket takes bytes again.
     pub fn wake(&mut self, dirty: &mut DirtyList) {
         if !self.is_empty() && !is_planted(Fault::ForgottenDirty) {
             Self::mark(self.connection, &mut self.waiting, &mut self.is_dirty, dirty);
         }
     }
 
-    /// Nothing is written now; the connection stays out of the dirty list until [`Outbox::wake`] or the next push.
+    /// Skips this write; the connection stays out of the dirty list until [`Outbox::wake`] or the next push.
     pub fn rest(&mut self) {
         self.is_dirty = false;
     }
 
-    /// Writes until everything has left or the writer would block; tells how many bytes left. A connection that
-    /// would block stays out of the dirty list until [`Outbox::wake`] or the next push.
+    /// Writes until everything is written or the writer would block. Returns the number of bytes written. A connection
+    /// that would block stays out of the dirty list until [`Outbox::wake`] or the next push.
     ///
     /// # Errors
     ///
-    /// The writer's, except for [`io::ErrorKind::WouldBlock`].
+    /// Those of the writer, except for [`io::ErrorKind::WouldBlock`].
     pub fn write_to(&mut self, dirty: &mut DirtyList, writer: &mut impl Write) -> io::Result<usize> {
         self.is_dirty = false;
         let Some(mut waiting) = self.waiting.take() else { return Ok(0) };
@@ -325,7 +325,7 @@ impl Outbox {
         outcome.map(|()| total)
     }
 
-    /// Forgets everything that has not left.
+    /// Discards everything that has not been written.
     pub fn clear(&mut self, dirty: &mut DirtyList) {
         if let Some(mut waiting) = self.waiting.take() {
             waiting.length = 0;
@@ -333,7 +333,7 @@ impl Outbox {
         }
     }
 
-    /// Adds what it takes to an audit.
+    /// Adds the memory that it holds to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         if let Some(waiting) = &self.waiting {
             waiting.audit(audit);
@@ -362,7 +362,7 @@ impl Waiting {
         }
     }
 
-    /// Moves the tail behind the chunks, where nothing more is added to it.
+    /// Moves the tail to the end of the chunks, where nothing more is appended to it.
     fn close_tail(&mut self) {
         let tail = std::mem::take(&mut self.tail);
         if !tail.is_empty() {
@@ -381,7 +381,7 @@ impl Waiting {
         }
     }
 
-    /// Puts bytes in front of the last `behind` ones, the first of which have been copied.
+    /// Inserts bytes before the last `behind` ones, of which the first were copied.
     fn insert(&mut self, inserted: &[u8], mut behind: usize) {
         let insert =
             |bytes: &mut Bytes, at| bytes.edit(|bytes| drop(bytes.splice(at..at, inserted.iter().copied())));
@@ -407,7 +407,7 @@ impl Waiting {
         self.count();
     }
 
-    /// Gives the places of a peak back.
+    /// Releases the places of a peak.
     fn shrink(&mut self) {
         if self.chunks.capacity() > SPARE_CHUNKS_MAXIMUM {
             self.chunks.shrink_to(SPARE_CHUNKS_MAXIMUM);
@@ -435,7 +435,7 @@ impl Waiting {
         writer.write_vectored(&slices[..count])
     }
 
-    /// Notes what is left after a write of so many bytes: of the packets as much as of the bytes.
+    /// Notes what is left after a write of this many bytes: packets in proportion to bytes.
     fn leave(&mut self, written: usize) {
         let (bytes, all) = (self.length as u64, (self.length + written) as u64);
         self.packets = (self.packets * bytes).div_ceil(all.max(1));

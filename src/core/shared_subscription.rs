@@ -10,57 +10,57 @@ use crate::core::slots::SessionId;
 use crate::core::subscription::{GroupId, Terms};
 use crate::core::trie::FilterId;
 
-/// What the way from filter and Share Name to a group takes, in nodes two thirds full.
+/// The memory of the map entry from filter and Share Name to a group, in nodes two thirds full.
 const KNOWN_BYTES: usize = 48;
 
-/// One session's membership.
+/// The membership of one session.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
     /// The session.
     pub session: SessionId,
-    /// The terms it asked for.
+    /// The terms that it asked for.
     pub terms: Terms,
 }
 
-/// How well a member could take a message now; the greater the better.
+/// How ready a member is to take a message; the greater the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Readiness {
     /// Its session is over.
     Gone,
-    /// Cannot even queue it.
+    /// It cannot even queue the message.
     Full,
-    /// It would wait in the session.
+    /// The message would wait in the session.
     Waiting,
-    /// Connected with room to send at once.
+    /// It is connected and has room to send at once.
     Ready,
 }
 
-/// What came of looking for a member.
+/// The result of the search for a member.
 #[derive(Clone, Copy, Debug)]
 pub enum Choice {
-    /// This one is to get the message.
+    /// This member gets the message.
     Member(Member),
     /// No member has room.
     Full,
     /// There is no member.
     Gone,
-    /// None of those who were looked at has room; the search goes on another time.
+    /// None of the members considered so far has room; the search continues later.
     Later,
 }
 
-/// How far the search for a member has come. Members that come or go meanwhile may be looked at or not.
+/// How far the search for a member has come. Members that come or go during it may be considered or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Search {
-    /// Members that were looked at.
+    /// The number of members that were considered.
     looked: usize,
-    /// One of them was there, if without room.
+    /// Whether one of them exists, even without room.
     has_members: bool,
 }
 
-/// Connected members that are looked at in search of one that is ready, while others have room.
+/// How many connected members are considered in search of one that is ready, while another one has room.
 pub const LOOKS_MAXIMUM: usize = 64;
 
-/// Places at which other members may have come to stand.
+/// Positions at which other members may be now.
 pub type Moved = [usize; 3];
 
 /// One Share Name with one Topic Filter.
@@ -70,15 +70,15 @@ pub struct Group {
     pub share_name: Rc<str>,
     /// The node of the Topic Filter.
     pub filter: FilterId,
-    /// Where the group stands among those who subscribed to it.
+    /// The position of the group among the subscribers of the filter.
     pub position: u32,
-    /// Those who are connected come first.
+    /// Connected members come first.
     members: Vec<Member>,
     connected: usize,
-    /// Whose turn it is among those who are connected, and among the others.
+    /// Whose turn it is among the connected members, and among the others.
     next: usize,
     next_absent: usize,
-    /// The whole Topic Filter, once a message was kept for a member: the same for all of them.
+    /// The whole Topic Filter, set when a message is persisted for a member: all of them share it.
     text: Option<Arc<str>>,
     counted: Counted,
 }
@@ -98,28 +98,28 @@ impl Group {
         }
     }
 
-    /// Bytes that the group takes.
+    /// The bytes that the group takes.
     pub const fn memory(&self) -> usize {
         self.counted.bytes()
     }
 
-    /// All members, those who are connected first.
+    /// All members; connected ones come first.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// How many members are connected.
+    /// The number of connected members.
     pub const fn connected(&self) -> usize {
         self.connected
     }
 
-    /// Whether a member is connected beside the one that stands there, which may still be counted among them.
+    /// Whether a member is connected other than the one at this position, which may still count as connected.
     pub fn has_other_connected(&self, position: Option<u32>) -> bool {
         let is_counted = position.is_some_and(|position| (position as usize) < self.connected);
         self.connected > usize::from(is_counted)
     }
 
-    /// Whether there is a member other than the one at this place.
+    /// Whether there is a member other than the one at this position.
     pub fn has_other(&self, position: Option<u32>) -> bool {
         self.members.len() > usize::from(position.is_some())
     }
@@ -135,7 +135,7 @@ impl Group {
         text
     }
 
-    /// Adds a member that is not connected; tells where it stands.
+    /// Adds a member that is not connected. Returns its position.
     pub fn join(&mut self, member: Member) -> usize {
         self.members.push(member);
         self.count();
@@ -145,7 +145,7 @@ impl Group {
     fn count(&mut self) {
         let shared = |text: &str| memory::allocation(text.len() + 2 * size_of::<usize>());
         self.counted.set(
-            // Groups come in rising order, which leaves the nodes of a map hardly more than half full.
+            // Groups are created in rising order, which leaves the nodes of a map hardly more than half full.
             size_of::<(GroupId, Self)>() * 11 / 6
                 + KNOWN_BYTES
                 + shared(&self.share_name)
@@ -154,12 +154,12 @@ impl Group {
         );
     }
 
-    /// Replaces the terms of the member that stands there.
+    /// Replaces the terms of the member at this position.
     pub fn replace(&mut self, position: usize, member: Member) {
         self.members[position] = member;
     }
 
-    /// The member that stands there is connected.
+    /// Notes that the member at this position is connected.
     pub fn connect(&mut self, position: usize) -> Moved {
         if position < self.connected {
             return [position; 3];
@@ -170,14 +170,14 @@ impl Group {
         [position, place, place]
     }
 
-    /// The member that stands there is not connected any more.
+    /// Notes that the member at this position is disconnected.
     pub fn disconnect(&mut self, position: usize) -> Moved {
         if position >= self.connected {
             return [position; 3];
         }
         let mut gap = position;
         if position < self.next {
-            // The last one has not had its turn, so it may not come among those who have.
+            // The last one has not had its turn, so it must not move among those that have.
             self.next -= 1;
             gap = self.next;
             self.members.swap(position, gap);
@@ -188,16 +188,16 @@ impl Group {
         [position, gap, self.connected]
     }
 
-    /// Takes the member out that stands there. The others keep their turns.
+    /// Removes the member at this position. The others keep their turns.
     pub fn leave(&mut self, position: usize) -> Moved {
         let moved = self.disconnect(position);
         self.members.swap_remove(moved[2]);
         moved
     }
 
-    /// The member whose turn it is: one that is ready, if there is one among the next few that are connected; else one
-    /// that has room; else one that is not connected and has room. Looks at no more than `most` members, and tells at
-    /// how many it did.
+    /// Chooses the member whose turn it is: a ready one, if one is among the next few connected members; otherwise one
+    /// with room; otherwise a disconnected one with room. Considers at most `most` members, and returns how many it
+    /// did.
     pub fn choose(
         &mut self,
         search: &mut Search,
@@ -232,7 +232,7 @@ impl Group {
         (choice, looks)
     }
 
-    /// Where the member stands that is looked at after so many others; `None` if there is none.
+    /// The position of the member to consider after `looked` others; `None` if there is none.
     fn position_in_turn(&self, looked: usize) -> Option<usize> {
         if looked < self.connected {
             let position = self.next + looked;
@@ -243,7 +243,7 @@ impl Group {
         (looked < absent).then(|| self.connected + (self.next_absent + looked) % absent)
     }
 
-    /// A member has its turn.
+    /// Gives a member its turn.
     fn turn_of(&mut self, position: usize) -> Choice {
         if position < self.connected {
             self.next = if position + 1 == self.connected { 0 } else { position + 1 };
@@ -270,8 +270,8 @@ impl Default for Groups {
 }
 
 impl Groups {
-    /// Makes a group without members; its filter's node, and its place there, are known once it is in the trie.
-    ///
+    /// Makes a group without members. `insert` puts it into the trie and returns its filter's node and its position
+    /// there.
     /// # Panics
     ///
     /// After four billion groups in one run.
@@ -285,7 +285,7 @@ impl Groups {
         id
     }
 
-    /// How many groups there are.
+    /// The number of groups.
     pub fn len(&self) -> usize {
         self.groups.len()
     }
@@ -295,29 +295,29 @@ impl Groups {
         self.groups.is_empty()
     }
 
-    /// The group, unless all its members have left.
+    /// Returns the group, unless all its members have left.
     pub fn find(&self, id: GroupId) -> Option<&Group> {
         self.groups.get(&id)
     }
 
-    /// The group, unless all its members have left.
+    /// Returns the group, unless all its members have left.
     pub fn find_mut(&mut self, id: GroupId) -> Option<&mut Group> {
         self.groups.get_mut(&id)
     }
 
-    /// The group of this Share Name with this filter.
+    /// Returns the group of this Share Name with this filter.
     pub fn known(&self, filter: FilterId, share_name: &str) -> Option<GroupId> {
         self.known.get(&(filter, share_name.into())).copied()
     }
 
-    /// Forgets a group.
+    /// Removes a group.
     pub fn remove(&mut self, id: GroupId) {
         if let Some(group) = self.groups.remove(&id) {
             self.known.remove(&(group.filter, group.share_name));
         }
     }
 
-    /// All groups.
+    /// Returns all groups.
     pub fn iter(&self) -> impl Iterator<Item = (GroupId, &Group)> {
         self.groups.iter().map(|(&id, group)| (id, group))
     }
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_is_connected_is_preferred_and_absent_ones_take_turns() {
+    fn a_connected_member_is_preferred_and_disconnected_ones_take_turns() {
         let (mut group, ids) = group(3);
         for id in [ids[0], ids[1]] {
             let place = group.members().iter().position(|member| member.session == id).unwrap();
@@ -391,14 +391,14 @@ mod tests {
     }
 
     #[test]
-    fn a_search_among_very_many_stops_where_there_is_room() {
+    fn a_search_among_very_many_members_stops_where_there_is_room() {
         let (mut group, _) = group(10 * LOOKS_MAXIMUM);
         let looks = group.choose(&mut Search::default(), usize::MAX, |_| Readiness::Waiting).1;
         assert_eq!(looks, LOOKS_MAXIMUM);
     }
 
     #[test]
-    fn a_search_goes_on_where_it_was() {
+    fn a_search_continues_where_it_was() {
         let (mut group, ids) = group(10);
         let last = |member: &Member| match member.session == ids[9] {
             true => Readiness::Waiting,
@@ -415,7 +415,7 @@ mod tests {
     /// Whichever member leaves or is disconnected, before or after those whose turn is next, the others get one message
     /// each before any gets a second one.
     #[test]
-    fn one_that_goes_does_not_cost_another_its_turn() {
+    fn a_member_that_goes_does_not_cost_another_its_turn() {
         for (served_before, goes, leaves) in (0..5)
             .flat_map(|served| (0..5).flat_map(move |goes| [(served, goes, false), (served, goes, true)]))
         {
@@ -426,7 +426,10 @@ mod tests {
             let places = if leaves { group.leave(goes) } else { group.disconnect(goes) };
             assert_eq!((group.connected(), group.members().len()), (4, if leaves { 4 } else { 5 }));
             for (place, member) in group.members().iter().enumerate() {
-                assert!(member.session == before[place] || places.contains(&place), "it was told of");
+                assert!(
+                    member.session == before[place] || places.contains(&place),
+                    "every move was reported"
+                );
             }
             let left = 4 - served.iter().filter(|&&id| id != ids[goes]).count();
             served.extend((0..left).filter_map(|_| chosen(&mut group, |_| Readiness::Ready)));

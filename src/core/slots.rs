@@ -1,5 +1,5 @@
-//! Slots with keys that know their occupant: a slab whose keys carry a generation, so that a recycled slot is
-//! never mistaken for its predecessor.
+//! Slots whose keys know their occupant: a slab whose keys carry a generation, so that a reused slot is never mistaken
+//! for its former occupant.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,10 +9,10 @@ use slab::Slab;
 
 use crate::base::memory::{self, Shrinking};
 
-/// Names the key of a connection.
+/// Marks the key of a connection.
 #[derive(Debug)]
 pub enum ConnectionMark {}
-/// Names the key of a session.
+/// Marks the key of a session.
 #[derive(Debug)]
 pub enum SessionMark {}
 
@@ -21,7 +21,7 @@ pub type ConnectionId = Id<ConnectionMark>;
 /// The key of a session.
 pub type SessionId = Id<SessionMark>;
 
-/// A slot's index and the generation of its occupant.
+/// The index of a slot and the generation of its occupant.
 pub struct Id<M> {
     index: u32,
     generation: u32,
@@ -29,7 +29,7 @@ pub struct Id<M> {
 }
 
 impl<M> Id<M> {
-    /// The key of the occupant of this generation, put together again by who has kept its parts.
+    /// Returns the key of the occupant with this generation, from parts that were stored.
     pub const fn of(index: u32, generation: u32) -> Self {
         Self { index, generation, mark: PhantomData }
     }
@@ -39,7 +39,7 @@ impl<M> Id<M> {
         self.index as usize
     }
 
-    /// Which of the slot's occupants it is.
+    /// The generation, which tells the occupants of a slot apart.
     pub const fn generation(self) -> u32 {
         self.generation
     }
@@ -85,7 +85,7 @@ impl<M> fmt::Debug for Id<M> {
     }
 }
 
-/// Slots added at least when all are occupied.
+/// Slots that are added at least when all are occupied.
 const SLOTS_STEP: usize = 16;
 
 #[derive(Debug)]
@@ -110,14 +110,14 @@ impl<M, T> Default for Slots<M, T> {
 }
 
 impl<M, T> Slots<M, T> {
-    /// Puts what `make` builds from its own key into a free slot.
+    /// Puts the value that `make` builds from its own key into a free slot.
     ///
     /// # Panics
     ///
     /// With more than `u32::MAX` occupants, which the limits above exclude.
     pub fn insert_with(&mut self, make: impl FnOnce(Id<M>) -> T) -> Id<M> {
         if self.slab.len() == self.slab.capacity() {
-            // Doubling would take a large part of a small memory budget in one step, and half of it for nothing.
+            // Doubling would take a large part of a small memory budget in one step, and leave half of it unused.
             self.slab.reserve_exact((self.slab.len() / 8).max(SLOTS_STEP));
         }
         let entry = self.slab.vacant_entry();
@@ -128,26 +128,26 @@ impl<M, T> Slots<M, T> {
         id
     }
 
-    /// The occupant, unless it has left.
+    /// Returns the occupant, unless it has been removed.
     #[inline]
     pub fn find(&self, id: Id<M>) -> Option<&T> {
         self.slab.get(id.index()).filter(|slot| slot.generation == id.generation).map(|slot| &slot.value)
     }
 
-    /// The occupant, unless it has left.
+    /// Returns the occupant, unless it has been removed.
     #[inline]
     pub fn find_mut(&mut self, id: Id<M>) -> Option<&mut T> {
         let slot = self.slab.get_mut(id.index())?;
         (slot.generation == id.generation).then_some(&mut slot.value)
     }
 
-    /// The key of who occupies a slot.
+    /// Returns the key of the occupant of a slot.
     pub fn id_at(&self, index: u32) -> Option<Id<M>> {
         let slot = self.slab.get(index as usize)?;
         Some(Id { index, generation: slot.generation, mark: PhantomData })
     }
 
-    /// Takes the occupant out.
+    /// Removes the occupant.
     pub fn remove(&mut self, id: Id<M>) -> Option<T> {
         self.find(id)?;
         let slot = self.slab.remove(id.index());
@@ -158,13 +158,13 @@ impl<M, T> Slots<M, T> {
         Some(slot.value)
     }
 
-    /// Bytes that the slots take, occupied or not.
+    /// The bytes that the slots take, occupied or not.
     pub fn memory(&self) -> usize {
-        // The slab keeps one word beside each slot to tell whether it is free.
+        // The slab has one more word for each slot that tells whether it is free.
         memory::allocation(self.slab.capacity() * (size_of::<Slot<T>>() + size_of::<usize>()))
     }
 
-    /// How many slots are occupied.
+    /// The number of occupied slots.
     pub fn len(&self) -> usize {
         self.slab.len()
     }
@@ -174,7 +174,7 @@ impl<M, T> Slots<M, T> {
         self.slab.is_empty()
     }
 
-    /// All occupants with their keys, in the order of their slots.
+    /// Returns all occupants with their keys, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Id<M>, &T)> {
         self.slab.iter().map(|(key, slot)| {
             let index = u32::try_from(key).expect("the limits keep the count below u32::MAX");
@@ -188,7 +188,7 @@ impl<M, T> std::ops::Index<Id<M>> for Slots<M, T> {
 
     /// # Panics
     ///
-    /// If the occupant has left; ours to know.
+    /// If the occupant has been removed; callers must know that it has not.
     #[inline]
     fn index(&self, id: Id<M>) -> &T {
         self.find(id).expect("the occupant of this key is still here")
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_recycled_slot_is_not_its_predecessor() {
+    fn a_reused_slot_is_not_its_former_occupant() {
         let mut slots: Slots<SessionMark, u8> = Slots::default();
         let first = slots.insert_with(|_| 1);
         assert_eq!(slots.remove(first), Some(1));

@@ -1,4 +1,4 @@
-//! What the trie holds for each subscription, and the small types that describe one.
+//! The entries of the trie for subscriptions, and the small types that describe a subscription.
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
@@ -15,12 +15,12 @@ const IDENTIFIER_BITS: u32 = 28;
 /// The largest Subscription Identifier.
 pub const IDENTIFIER_MAXIMUM: u32 = (1 << IDENTIFIER_BITS) - 1;
 
-/// One Shared Subscription: a Share Name with a Topic Filter. Never used twice.
+/// One Shared Subscription: a Share Name with a Topic Filter. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupId(NonZeroU32);
 
 impl GroupId {
-    /// The smallest of all.
+    /// The smallest key.
     pub const FIRST: Self = Self(NonZeroU32::MIN);
 
     /// The key with this number.
@@ -29,8 +29,8 @@ impl GroupId {
     }
 }
 
-/// What a client asked of a subscription, packed into four bytes: the granted QoS, No Local, Retain As
-/// Published and the Subscription Identifier.
+/// The terms of a subscription, packed into four bytes: the granted QoS, No Local, Retain As Published and the
+/// Subscription Identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms(u32);
 
@@ -38,7 +38,7 @@ impl Terms {
     const NO_LOCAL: u32 = 1 << 30;
     const RETAIN_AS_PUBLISHED: u32 = 1 << 31;
 
-    /// Packs them. The identifier is at most 2^28 - 1, as the codec has checked; zero stands for none.
+    /// Packs the terms. The identifier is at most 2^28 - 1, as the codec has checked; zero stands for none.
     pub fn new(qos: QoS, no_local: bool, retain_as_published: bool, identifier: u32) -> Self {
         assert!(identifier <= IDENTIFIER_MAXIMUM, "the codec limits Subscription Identifiers");
         let flags = if no_local { Self::NO_LOCAL } else { 0 }
@@ -56,27 +56,27 @@ impl Terms {
         }
     }
 
-    /// Whether nothing but a QoS was asked for.
+    /// Whether there is nothing but a QoS.
     #[inline]
     pub const fn are_plain(self) -> bool {
         self.0 & !(3 << IDENTIFIER_BITS) == 0
     }
 
-    /// The same at a lower QoS, if that is lower.
+    /// Returns the same terms with a QoS of at most `most`.
     pub fn capped(self, most: QoS) -> Self {
         let qos = u32::from(self.qos().min(most).level()) << IDENTIFIER_BITS;
         Self(self.0 & !(3 << IDENTIFIER_BITS) | qos)
     }
 
-    /// What another subscription of the same session adds: its QoS, if that is higher, and RETAIN as published; and the
-    /// client's own messages, unless both leave them out.
+    /// Adds what another subscription of the same session grants: its QoS if that is higher, Retain As Published, and
+    /// the client's own messages, unless both subscriptions have No Local.
     pub fn joined(self, other: Self) -> Self {
         let no_local = self.no_local() && other.no_local();
         let as_published = self.retain_as_published() || other.retain_as_published();
         Self::new(self.qos().max(other.qos()), no_local, as_published, self.identifier().unwrap_or(0))
     }
 
-    /// Whether the subscriber's own messages are left out.
+    /// Whether the subscriber's own messages are not delivered.
     pub const fn no_local(self) -> bool {
         self.0 & Self::NO_LOCAL != 0
     }
@@ -95,7 +95,7 @@ impl Terms {
     }
 }
 
-/// Who gets what matches a filter.
+/// The receiver of messages that match a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// One session.
@@ -107,30 +107,30 @@ pub enum Target {
 /// One entry of a filter's node in the trie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber {
-    /// Who gets what matches.
+    /// The receiver.
     pub target: Target,
-    /// On which terms. For a group each member's own terms count instead.
+    /// The terms of the subscription. For a group each member's own terms count instead.
     pub terms: Terms,
 }
 
 const _: () = assert!(size_of::<Subscriber>() <= 16, "a million subscriptions pay for every byte here");
 
-/// A subscription as its session remembers it.
+/// A subscription, as its session refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {
-    /// An ordinary subscription, by its node in the trie.
+    /// A non-shared subscription, by its node in the trie.
     Filter(FilterId),
     /// Membership in a Shared Subscription.
     Group(GroupId),
 }
 
-/// The Subscription Identifiers that go with one delivery: almost always none, so eight bytes. A clone shares the list,
-/// and may go to another thread; so the memory is not counted here.
+/// The Subscription Identifiers of one delivery: almost always none, so eight bytes. A clone shares the list, and may
+/// be sent to another thread; so the memory is not counted here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identifiers(Option<Arc<Box<[u32]>>>);
 
 impl Identifiers {
-    /// Keeps `identifiers`.
+    /// Stores `identifiers`.
     pub fn new(identifiers: &[u32]) -> Self {
         Self((!identifiers.is_empty()).then(|| Arc::new(identifiers.into())))
     }
@@ -140,7 +140,7 @@ impl Identifiers {
         self.0.as_ref().map_or(&[], |list| list)
     }
 
-    /// Bytes that the list takes, however many share it.
+    /// The bytes that the list takes, however many deliveries share it.
     pub fn memory(&self) -> usize {
         self.0.as_ref().map_or(0, |list| {
             memory::allocation(size_of::<Box<[u32]>>() + 2 * size_of::<usize>())
@@ -149,7 +149,7 @@ impl Identifiers {
     }
 }
 
-/// The same as the broker keeps them, counted once for all deliveries that share them.
+/// Subscription Identifiers in the broker, counted once for all deliveries that share them.
 #[derive(Clone, Debug, Default)]
 pub struct SharedIdentifiers(Option<Rc<CountedIdentifiers>>);
 
@@ -166,12 +166,12 @@ impl SharedIdentifiers {
         self.0.as_ref().map_or(&[], |shared| shared.identifiers.as_slice())
     }
 
-    /// The same list, for another thread.
+    /// Returns the same list for another thread.
     pub fn portable(&self) -> Identifiers {
         self.0.as_ref().map_or_else(Identifiers::default, |shared| shared.identifiers.clone())
     }
 
-    /// Adds what they take to an audit.
+    /// Adds the memory of the list to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         if let Some(shared) = &self.0 {
             audit.add_shared(Rc::as_ptr(shared).addr(), shared.counted.bytes());
@@ -190,13 +190,13 @@ impl From<Identifiers> for SharedIdentifiers {
     }
 }
 
-/// The list that was shared last. Deliveries with equal lists follow one another, because publishers repeat themselves
-/// and a queue holds what they sent.
+/// The list that was shared last. Deliveries with equal lists often follow each other, because publishers repeat topics
+/// and a queue holds their messages.
 #[derive(Debug, Default)]
 pub struct LatestIdentifiers(SharedIdentifiers);
 
 impl LatestIdentifiers {
-    /// A list of these identifiers, the last one if it is equal.
+    /// Returns a list of these identifiers, the last one if it is equal.
     #[inline]
     pub fn share(&mut self, identifiers: &[u32]) -> SharedIdentifiers {
         if identifiers.is_empty() {
@@ -213,7 +213,7 @@ impl LatestIdentifiers {
         self.0.clone()
     }
 
-    /// A delivery goes on that has this list: it is likely to be asked for next.
+    /// Notes the list of a delivery that continues: it is likely to be requested next.
     #[inline]
     pub fn note(&mut self, identifiers: &SharedIdentifiers) {
         if identifiers.0.is_some() {
@@ -221,13 +221,13 @@ impl LatestIdentifiers {
         }
     }
 
-    /// Adds what it takes to an audit.
+    /// Adds the memory that it holds to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         self.0.audit(audit);
     }
 }
 
-/// A place among subscriptions, in the size that they are remembered with.
+/// Returns a position among subscriptions in the size in which it is stored.
 pub fn position(index: usize) -> u32 {
     u32::try_from(index).expect("memory ends before the indices do")
 }

@@ -1,15 +1,15 @@
-//! What the core does or leaves, where an operator may choose.
+//! The choices of an operator about what the core does.
 
-/// What the core does or leaves, whichever listener a client has come in by.
+/// The choices of an operator about what the core does, for the clients of all listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switches {
-    /// Whether messages may ask to be retained (`retain_available`). If not, 5.0 clients are told so, and who asks all
-    /// the same is told 0x9A and the connection ends.
+    /// Whether messages may be retained (`retain_available`). If not, 5.0 clients are told so; a client that publishes
+    /// with RETAIN all the same is sent 0x9A, and its connection ends.
     pub retain_available: bool,
-    /// Whether QoS 0 messages wait for clients that are away, like others (`queue_qos0_messages`). If not, they are for
-    /// those who are there.
+    /// Whether QoS 0 messages are queued for disconnected clients, like others (`queue_qos0_messages`). If not, only
+    /// connected clients get them.
     pub queues_at_most_once: bool,
-    /// Whether a message of low QoS is delivered at the QoS of a higher subscription (`upgrade_outgoing_qos`), which
+    /// Whether a message is delivered at the QoS of the subscription if that is higher (`upgrade_outgoing_qos`), which
     /// the standards forbid [MQTT-3.8.4-8].
     pub raises_qos: bool,
 }

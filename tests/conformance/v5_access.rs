@@ -309,7 +309,7 @@ fn who_is_not_let_in_is_told_why_and_not_which_names_there_are() {
             Connect::new(V5, "a").user_name("u"),
             "the User Name or the password is wrong",
         ),
-        (ReasonCode::NotAuthorized, Connect::new(V5, "a"), "clients without a User Name are not let in"),
+        (ReasonCode::NotAuthorized, Connect::new(V5, "a"), "clients without a User Name are not accepted"),
         (ReasonCode::NotAuthorized, Connect::new(V5, "a").user_name("u"), "the client is not authenticated"),
     ] {
         let mut world = World::with(Limits::default(), Closed(reason));

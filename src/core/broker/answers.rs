@@ -1,4 +1,4 @@
-//! Answers to clients: each leaves when what it promises is durable, and not before those that were due before it.
+//! Answers to clients: each leaves when what it promises is durable, and not before earlier answers.
 
 use log::{Level, debug, log_enabled};
 
@@ -13,8 +13,8 @@ use crate::protocol::codec::{
 };
 
 impl Broker {
-    /// Answers with one of the four acknowledgements; a failure carries its reason in words, if the client wants
-    /// that [MQTT-3.1.2-29] and can take it [MQTT-3.4.2-2].
+    /// Sends one of the four acknowledgements. A failure carries its reason in words if the client wants it
+    /// [MQTT-3.1.2-29] and its Maximum Packet Size leaves room for it [MQTT-3.4.2-2].
     #[inline]
     pub(super) fn acknowledge(
         &mut self,
@@ -70,7 +70,7 @@ impl Broker {
         self.answer_when(id, awaited, &kind.packet(plain))
     }
 
-    /// Queues an answer. A client whose Maximum Packet Size leaves no room for one can not be served on.
+    /// Queues an answer. A client whose Maximum Packet Size leaves no room for one cannot be served any longer.
     pub(super) fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>) -> Result<(), Fault> {
         let connection = &mut self.connections[id];
         let client =
@@ -78,7 +78,7 @@ impl Broker {
         self.output.sender.packet(connection, client, packet).map_err(|_| too_large(packet.name()))
     }
 
-    /// Queues the answers of a connection that need not wait any more.
+    /// Queues the answers of a connection that no longer have to wait.
     pub(super) fn release_answers(&mut self, id: ConnectionId) {
         let Some(journal) = &mut self.persistence.journal else { return };
         let Some(connection) = self.connections.find_mut(id) else { return };
@@ -103,14 +103,14 @@ impl Broker {
         }
     }
 
-    /// Goes on with the answers of one of the connections that wait for what is durable now.
+    /// Continues with the answers of one of the connections that waited for what is durable now.
     pub(super) fn go_on_answers(&mut self) {
         let Some(id) = self.waiting.next_to_answer() else { return };
         self.turn.take(steps::PACKET);
         self.release_answers(id);
     }
 
-    /// Answers as soon as what the answer promises is so.
+    /// Sends an answer as soon as what it promises is durable.
     pub(super) fn answer_when(
         &mut self,
         id: ConnectionId,
@@ -130,7 +130,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Acknowledges as soon as what that promises is so.
+    /// Sends an acknowledgement as soon as what it promises is durable.
     #[inline]
     pub(super) fn acknowledge_when(
         &mut self,
@@ -161,7 +161,7 @@ impl Broker {
         let now = self.clock.now;
         if let Some(journal) = &mut self.persistence.journal {
             journal.answers.hold(id, awaited, answer);
-            // No client may have waited for that until now.
+            // This may be the first client that waits for the batch.
             journal.hurry(Urgency::Urgent, now);
         }
     }

@@ -1,7 +1,7 @@
-//! AUTH: extended authentication, between a CONNECT and its CONNACK, and again on a connection that is served.
+//! AUTH: extended authentication, between a CONNECT and its CONNACK, and again on an established connection.
 //!
-//! The CONNECT is kept until its client has proved who it is, and worked off then as if it had just come. What the
-//! packets mean is the access control's to know.
+//! The CONNECT is stored until its client has proved who it is, and then processed as if it had just come. The meaning
+//! of the exchanged data is left to the access control.
 
 use log::info;
 
@@ -16,7 +16,7 @@ use crate::protocol::codec::{
 };
 
 impl Broker {
-    /// A CONNECT names a method.
+    /// Begins the authentication of a CONNECT that names a method.
     pub(super) fn begin_authentication(
         &mut self,
         id: ConnectionId,
@@ -50,7 +50,8 @@ impl Broker {
         self.proceed(id, progress, decisions)
     }
 
-    /// A packet between a CONNECT with a method and its CONNACK: AUTH to go on or DISCONNECT [MQTT-3.1.2-30].
+    /// Processes a packet between a CONNECT with a method and its CONNACK: AUTH to continue or DISCONNECT
+    /// [MQTT-3.1.2-30].
     pub(super) fn process_between(
         &mut self,
         id: ConnectionId,
@@ -59,7 +60,7 @@ impl Broker {
     ) -> Result<Step, Fault> {
         let stage = self.connections[id].authentication().map(Authentication::stage);
         if matches!(stage, Some(AuthenticationStage::Passed { .. })) {
-            // The packet, CONNECT or AUTH, has had its effect, but for a decision that it had to wait for.
+            // The packet, CONNECT or AUTH, has already had its effect; it only had to wait for a decision.
             return self.decide_kept_connect(id, decisions);
         }
         match packet {
@@ -86,12 +87,14 @@ impl Broker {
         };
         // [MQTT-4.12.0-3]
         if auth.reason_code != ReasonCode::ContinueAuthentication {
-            return Err(Fault::protocol_error("AUTH that does not go on, before CONNACK"));
+            return Err(Fault::protocol_error(
+                "AUTH that does not continue the authentication, before CONNACK",
+            ));
         }
         check_method(authentication, auth)?;
         let data = auth.properties.authentication_data().unwrap_or_default();
         let Some(progress) = authentication.go_on(data, self.clock.now) else {
-            return Err(Fault::protocol_error("AUTH after the last word of its method"));
+            return Err(Fault::protocol_error("AUTH after the end of the authentication"));
         };
         self.proceed(id, progress, decisions)
     }
@@ -122,7 +125,7 @@ impl Broker {
         }
     }
 
-    /// The client is authenticated: its CONNECT is worked off now.
+    /// Processes the stored CONNECT of a client that is authenticated now.
     fn decide_kept_connect(&mut self, id: ConnectionId, decisions: &mut Decisions) -> Result<Step, Fault> {
         let connection = &mut self.connections[id];
         let version = connection.version;
@@ -153,7 +156,8 @@ impl Broker {
         outcome
     }
 
-    /// CONNACK has been sent: nothing of the exchange is needed any more but the method.
+    /// Drops what is no longer needed of an exchange after CONNACK was sent: everything but the method and the User
+    /// Name.
     pub(super) fn rest_authentication(&mut self, id: ConnectionId) {
         let Some(authentication) = self.connections[id].authentication() else { return };
         let AuthenticationStage::Passed { user_name, .. } = authentication.stage() else { return };
@@ -164,7 +168,7 @@ impl Broker {
         }
     }
 
-    /// AUTH from a connected client: it proves again who it is, while everything else goes on.
+    /// Handles AUTH from a connected client: it proves again who it is, while everything else goes on.
     pub(super) fn handle_auth(
         &mut self,
         id: ConnectionId,
@@ -201,16 +205,16 @@ impl Broker {
             _ => None,
         };
         let Some(progress) = progress else {
-            return Err(Fault::protocol_error("AUTH that neither begins again nor goes on"));
+            return Err(Fault::protocol_error("AUTH that neither restarts nor continues an authentication"));
         };
         match progress {
             Progress::Challenge(data) => self.say_auth(id, ReasonCode::ContinueAuthentication, &data),
             Progress::Passed { user_name, data } => {
                 if self.clients.sessions[session].user_name.as_deref() != Some(&*user_name) {
-                    let what = "authenticated again as another user";
+                    let what = "re-authenticated as another user";
                     return Err(Fault::new(ReasonCode::NotAuthorized, what));
                 }
-                info!(target: "notice", "Client {} authenticated again.", Escaped(&self.clients.sessions[session].client_identifier));
+                info!(target: "notice", "Client {} re-authenticated.", Escaped(&self.clients.sessions[session].client_identifier));
                 self.say_auth(id, ReasonCode::Success, &data)?;
                 if let Some(authentication) = self.connections[id].authentication_mut() {
                     authentication.set_stage(AuthenticationStage::Passed { user_name, data: Vec::new() });
@@ -219,7 +223,7 @@ impl Broker {
             }
             // [MQTT-4.12.1-2]
             Progress::Failed(reason, what) => {
-                Err(Fault::new(reason, format!("not authenticated again: {what}")))
+                Err(Fault::new(reason, format!("re-authentication failed: {what}")))
             }
         }
     }
@@ -237,7 +241,7 @@ impl Broker {
     }
 }
 
-/// The method is the same in every AUTH [MQTT-4.12.0-5].
+/// Checks that the method is the same in every AUTH [MQTT-4.12.0-5].
 fn check_method(authentication: &Authentication, auth: &Auth<'_>) -> Result<(), Fault> {
     if auth.properties.authentication_method() == Some(&*authentication.method) {
         return Ok(());

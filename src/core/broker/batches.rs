@@ -1,5 +1,5 @@
-//! What is to be persisted leaves in batches, and what has waited for a batch goes on once that is durable. Without a
-//! journal nothing is, and nothing waits.
+//! Records that are to be persisted leave in batches, and what has waited for a batch continues when it is durable.
+//! Without a journal nothing is persisted, and nothing waits.
 
 use super::turn::steps;
 use super::{Broker, Effect};
@@ -8,24 +8,24 @@ use crate::core::journal::{Batch, Journal, NextNumbers, Pace, Record, Urgency};
 use crate::core::listener::ListenerId;
 
 impl Broker {
-    /// From now on, sessions that outlive their connections are kept. To be called before the first connection.
+    /// Persists, from now on, sessions that outlive their connections. To be called before the first connection.
     pub fn begin_journal(&mut self, next: NextNumbers, pace: Pace) {
         let _entered = self.account.enter();
         self.persistence.journal = Journal::begin(next, pace);
     }
 
-    /// When [`Broker::take_batch`] is to be called. `None` while there is nothing to be persisted, or a batch is
-    /// with the store.
+    /// When [`Broker::take_batch`] is to be called. `None` while there is nothing to be persisted, or the store has a
+    /// batch.
     pub fn batch_due(&self) -> Option<Time> {
         self.persistence.journal.as_ref()?.batch_due()
     }
 
-    /// Whether everything is durable that is to be persisted and that there is room for.
+    /// Whether everything that is to be persisted and for which there is room is durable.
     pub fn is_durable(&self) -> bool {
         self.persistence.journal.as_ref().is_none_or(|journal| journal.is_empty())
     }
 
-    /// What there is to be persisted is due now, however long it could wait.
+    /// Makes everything that is to be persisted due now, however long it could wait.
     pub fn persist(&mut self, now: Time) {
         let _entered = self.account.enter();
         if let Some(journal) = &mut self.persistence.journal {
@@ -33,8 +33,7 @@ impl Broker {
         }
     }
 
-    /// Closes the batch that has gathered, which is to become durable as a whole. `None` if there is none, or one is
-    /// with the store.
+    /// Closes the open batch, which is to become durable as a whole. `None` if there is none, or the store has one.
     pub fn take_batch(&mut self, now: Time) -> Option<Batch> {
         let _entered = self.account.enter();
         self.advance(now);
@@ -48,7 +47,7 @@ impl Broker {
         match &batch {
             None => self.go_on(),
             Some(_) => {
-                // It was copied for another thread.
+                // The batch was copied for another thread.
                 let bytes = self.persistence.journal.as_ref().map_or(0, |journal| journal.closed_bytes());
                 self.turn.take(bytes / steps::BYTES_GROWN_PER_STEP);
                 self.resume_paused();
@@ -57,7 +56,7 @@ impl Broker {
         batch
     }
 
-    /// The batch with this number is durable.
+    /// Notes that the batch with this number is durable.
     pub fn durable(&mut self, number: u64, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -66,7 +65,7 @@ impl Broker {
         self.go_on();
     }
 
-    /// Lets everything go on that has waited for what is durable now.
+    /// Continues with everything that has waited for what is durable now.
     pub(super) fn go_on(&mut self) {
         self.release_withheld();
         let Some(journal) = &mut self.persistence.journal else { return };
@@ -89,7 +88,7 @@ impl Broker {
         self.resume_paused();
     }
 
-    /// Releases what was held back for connections that have waited long enough.
+    /// Releases the output of connections that was held back for what is durable now.
     pub(super) fn release_withheld(&mut self) {
         let Some(journal) = &mut self.persistence.journal else { return };
         for id in journal.take_released() {
@@ -100,14 +99,14 @@ impl Broker {
         }
     }
 
-    /// Lets those go on that have waited for room in the open batch.
+    /// Resumes connections that have waited for room in the open batch.
     pub(super) fn resume_paused(&mut self) {
         if let Some(journal) = self.persistence.journal.as_mut().filter(|journal| !journal.is_full()) {
             self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
         }
     }
 
-    /// A listener has come that was not there when the journal was begun, with this name.
+    /// Records the name of a listener that did not exist when the journal was begun.
     pub fn name_listener(&mut self, listener: ListenerId, name: &str, now: Time) {
         let _entered = self.account.enter();
         if let Some(journal) = &mut self.persistence.journal {

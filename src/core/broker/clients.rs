@@ -9,14 +9,14 @@ use crate::protocol::codec::PacketIdentifier;
 
 pub(super) struct Clients {
     pub(super) sessions: Slots<SessionMark, Session>,
-    /// Their Client Identifiers.
+    /// The sessions by Client Identifier.
     pub(super) directory: Directory,
-    /// How many of the sessions have their client connected.
+    /// How many sessions have a connected client.
     pub(super) connected: usize,
-    /// What Client Identifiers are drawn from, and how often that was done.
+    /// What Client Identifiers are drawn from, and how many numbers were drawn.
     pub(super) seed: u64,
     pub(super) drawn: u64,
-    /// Those that wait to be accepted.
+    /// Clients that wait to be accepted.
     pub(super) admission: Admission,
 }
 
@@ -36,7 +36,7 @@ impl Clients {
         self.directory.find(client_identifier, &self.sessions)
     }
 
-    /// A Client Identifier that no session has: 128 bits drawn from the seed [MQTT-3.1.3-6].
+    /// Returns a Client Identifier that no session has: 128 bits drawn from the seed [MQTT-3.1.3-6].
     pub(super) fn draw_client_identifier(&mut self, prefix: &str) -> String {
         loop {
             let drawn = format!("{prefix}{:016x}{:016x}", self.draw(), self.draw());
@@ -46,15 +46,15 @@ impl Clients {
         }
     }
 
-    /// Where the Packet Identifiers of a session go on that was restored. Those of QoS 1 messages are not persisted:
-    /// a client that answers late for one that it got before must not settle another message by that.
+    /// Returns the Packet Identifier at which a restored session continues. Those of QoS 1 messages are not persisted:
+    /// a late answer of a client to an earlier message must not settle another one.
     pub(super) fn draw_packet_identifier(&mut self) -> PacketIdentifier {
         let [high, low, ..] = self.draw().to_be_bytes();
         PacketIdentifier::new(u16::from_be_bytes([high, low])).unwrap_or(PacketIdentifier::FIRST)
     }
 
-    /// The next number of the seed's sequence. It is a hash, so that a client can not tell from its own identifier
-    /// which one the next client gets.
+    /// Returns the next number of the seed's sequence. It is a hash, so that a client cannot tell from its own
+    /// identifier which one the next client gets.
     fn draw(&mut self) -> u64 {
         self.drawn += 1;
         let mut hasher = DefaultHasher::new();
@@ -62,7 +62,7 @@ impl Clients {
         hasher.finish()
     }
 
-    /// Whether a session is there and not over.
+    /// Whether a session exists and is not over.
     pub(super) fn is_there(&self, session: SessionId) -> bool {
         self.sessions.find(session).is_some_and(|session| session.presence != Presence::Over)
     }

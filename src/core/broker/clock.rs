@@ -1,4 +1,4 @@
-//! Time, as far as it was handed in: what the moment is, what waits for one, and whether time counts.
+//! Time, as far as it was handed in: the current moment, the timers, and whether they stand still.
 
 use crate::base::time::{Duration, Time};
 use crate::core::slots::{ConnectionId, SessionId};
@@ -19,7 +19,7 @@ impl Clock {
         Self { now, began: now, wheel: Wheel::new(now), respite: Respite::default() }
     }
 
-    /// Arms a timer for so long from now.
+    /// Arms a timer that is due after this time.
     pub(super) fn arm(&mut self, after: Duration, timer: Timer) -> TimerId {
         self.wheel.arm(self.now + after, timer)
     }
@@ -28,34 +28,34 @@ impl Clock {
 /// The time for which timers stand still, because the broker was held up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Respite {
-    /// When the broker was no longer held up, the last time that it was.
+    /// When the broker was last no longer held up.
     pub(super) began: Time,
     pub(super) ends: Time,
     pub(super) prolonged: u8,
 }
 
 impl Respite {
-    /// When timers fire again; a moment that has passed, if they do.
+    /// When timers fire again; a moment in the past if they do.
     pub(super) const fn ends(&self) -> Time {
         self.ends
     }
 }
 
-/// What waits.
+/// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
     /// The connect timeout, the Keep Alive or the linger time of a connection.
     Connection(ConnectionId),
-    /// The redelivery of a connected session; the Will or the end of one whose client is away.
+    /// The redelivery of a connected session; the Will or the end of a disconnected one.
     Session(SessionId),
     /// The search for expired retained messages.
     Sweep,
-    /// What the broker tells of itself.
+    /// The publication of `$SYS` topics.
     System,
-    /// What a peak has left behind.
+    /// The release of memory that was kept for speed in a peak.
     Peak,
     /// Wills of sessions that are over, which had to wait.
     Endings,
-    /// What was left in the store and found no member of a Shared Subscription that had room.
+    /// Messages that were left in the store and for which no member of a Shared Subscription had room.
     Legacies,
 }

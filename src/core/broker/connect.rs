@@ -1,5 +1,5 @@
-//! CONNECT: nothing of it takes effect before its client is authenticated. The order is: authenticate, authorize
-//! the Will, take the session over, apply.
+//! CONNECT: nothing of it takes effect before its client is authenticated. The order is: authenticate the client,
+//! authorize the Will, take over the session, apply.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ use crate::protocol::codec::{
 use crate::protocol::topic::TopicName;
 
 impl Broker {
-    /// Works a CONNECT off; `packet` is what it was decoded from.
+    /// Handles a CONNECT. `packet` holds the bytes from which it was decoded.
     pub(super) fn handle_connect(
         &mut self,
         id: ConnectionId,
@@ -44,8 +44,8 @@ impl Broker {
         }
     }
 
-    /// Lets the client of a CONNECT in or refuses it. Where a method has authenticated it, the User Name in `connect`
-    /// is the one that was proved.
+    /// Accepts or refuses the client of a CONNECT. Where an authentication method was used, the User Name in `connect`
+    /// is the one that it proved.
     pub(super) fn decide_connect(
         &mut self,
         id: ConnectionId,
@@ -63,7 +63,7 @@ impl Broker {
         }
     }
 
-    /// The same of a CONNECT whose Will has the topic that it has in the broker.
+    /// Like [`Broker::decide_connect`], for a CONNECT whose Will already has the topic that it has in the broker.
     fn decide_mounted(
         &mut self,
         id: ConnectionId,
@@ -101,7 +101,7 @@ impl Broker {
         }
     }
 
-    /// Lets a client in that nothing speaks against.
+    /// Accepts a client that passed all checks.
     fn admit(
         &mut self,
         id: ConnectionId,
@@ -112,7 +112,7 @@ impl Broker {
         let properties = self.connack_properties(id, &claim.client_identifier, options, connect);
         let mut connack = ConnAck { session_present: false, code: 0, properties: properties.properties() };
         if !self.has_room_for(id, &Packet::ConnAck(connack)) {
-            // Told before anything has taken effect: no DISCONNECT may come before a CONNACK [MQTT-3.14.0-1].
+            // Reported before anything has taken effect: no DISCONNECT may come before a CONNACK [MQTT-3.14.0-1].
             let what = "the Maximum Packet Size leaves no room for CONNACK";
             self.refuse(id, ReasonCode::ImplementationSpecificError, what);
             return Ok(Step::Ended);
@@ -140,7 +140,7 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    /// Puts what the CONNECT says of the connection alone into it; a refusal heeds that too.
+    /// Copies from the CONNECT what concerns the connection alone. A refusal depends on that, too.
     pub(super) fn negotiate(&mut self, id: ConnectionId, connect: &Connect<'_>, options: &ListenerOptions) {
         let is_v5 = connect.version == ProtocolVersion::V5;
         let properties = connect.properties;
@@ -177,7 +177,7 @@ impl Broker {
         bytes.len() <= maximum
     }
 
-    /// All that can refuse a CONNECT. `None` if a decision comes later.
+    /// Checks everything for which a CONNECT may be refused. Returns `None` if a decision comes later.
     fn may_connect(
         &mut self,
         id: ConnectionId,
@@ -188,7 +188,7 @@ impl Broker {
     ) -> Option<Result<(), Refusal>> {
         let names = claim.client_identifier.len() + claim.user_name.map_or(0, str::len);
         if names > Publisher::LENGTH_MAXIMUM {
-            let what = "Client Identifier and User Name are too long together";
+            let what = "the Client Identifier and the User Name together are too long";
             return Some(Err((ReasonCode::ClientIdentifierNotValid, what)));
         }
         let connection = &self.connections[id];
@@ -202,14 +202,14 @@ impl Broker {
         };
         if connection.authentication().is_some() {
             if claim.user_name != connect.user_name {
-                return Some(Err((ReasonCode::NotAuthorized, "certificate and method name two users")));
+                return Some(Err((ReasonCode::NotAuthorized, "certificate and method name different users")));
             }
-            // Its method has decided.
+            // The authentication method has decided.
             if decisions.verdicts.is_empty() {
                 decisions.verdicts.push(Verdict::Granted);
             }
         }
-        // Who has shown a certificate needs no password.
+        // A client that has shown a certificate needs no password.
         let password = connect.password.filter(|_| certificate.is_none());
         let verdict =
             self.ask(decisions, 0, id, &client, Question::Connect { password, now: self.clock.now })?;
@@ -218,13 +218,14 @@ impl Broker {
         }
         if let Some(owner) = self.other_owner(claim) {
             decisions.denial = Some(owner);
-            return Some(Err((ReasonCode::NotAuthorized, "the session is another user's")));
+            return Some(Err((ReasonCode::NotAuthorized, "the session belongs to another user")));
         }
         if let Some(will) = &connect.will {
             let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
             let is_ours = will.topic.is_about_the_broker();
             match self.ask(decisions, 1, id, &client, question)? {
-                // It is not published then; but mosquitto lets such a bridge in, whose rules seldom speak of it.
+                // Such a Will is not published then. But mosquitto accepts a bridge like that, whose rules seldom
+                // mention the topic.
                 Verdict::Refused(_) if will.topic.is_about_a_bridge() => decisions.denial = None,
                 Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorized"))),
                 _ if is_ours => {
@@ -236,7 +237,7 @@ impl Broker {
         Some(self.check_capacity(claim, connect))
     }
 
-    /// Whether one client more can be served, with a session that it may not have yet.
+    /// Whether one more client can be served, and one more session if it has none yet.
     fn check_capacity(&mut self, claim: &Claim<'_>, connect: &Connect<'_>) -> Result<(), Refusal> {
         if self.pressure(0) >= Pressure::Enter {
             return Err((ReasonCode::QuotaExceeded, "there is too little memory"));
@@ -252,17 +253,17 @@ impl Broker {
         self.check_room(claim, connect)
     }
 
-    /// Whether the User Name of a client that is let in was proved. A method or a certificate always does so.
+    /// Whether the User Name of an accepted client is proved. A method or a certificate always proves it.
     fn is_proved(&self, id: ConnectionId, user_name: Option<&str>) -> bool {
         let connection = &self.connections[id];
         let is_vouched_for = connection.authentication().is_some() || connection.certificate().is_some();
         user_name.is_some() && (is_vouched_for || self.permission.access.proves_names(connection.listener))
     }
 
-    /// Who owns the session that a client would take over, and what can be done if the client does not. A session
-    /// belongs to the User Name that was proved for it. A session without a proved name goes over to the first name
-    /// that is proved. Without proof it keeps the name that it has, if any. Where no user is known, every session is
-    /// for all clients.
+    /// Returns who owns the session that a client would take over, and what can be done about it; `None` if the client
+    /// may have the session. A session belongs to the User Name that was proved for it. A session without a proved name
+    /// goes to the first client that proves one. Without proof, it keeps its name, if it has one. If the access control
+    /// knows no users, every session is open to all clients.
     fn other_owner(&self, claim: &Claim<'_>) -> Option<String> {
         let session = &self.clients.sessions[self.clients.find(&claim.client_identifier)?];
         let is_same = session.user_name.as_deref() == claim.user_name;
@@ -279,22 +280,22 @@ impl Broker {
             (Some(name), true) => {
                 let name = Escaped(name);
                 format!(
-                    "client {client} belongs to user '{name}'; connect as that user, or as another client"
+                    "client {client} belongs to user '{name}'; connect as that user, or with another Client Identifier"
                 )
             }
             (Some(name), false) => {
                 let name = Escaped(name);
                 format!(
-                    "client {client} came as '{name}', without proof; use that name, one with a password, or another client"
+                    "client {client} has the unproved name '{name}'; use it, prove one, or use another Client Identifier"
                 )
             }
             (None, _) => format!(
-                "client {client} came without a User Name; leave yours out, prove it with a password, or use another client"
+                "client {client} gave no User Name; leave yours out, prove it, or use another Client Identifier"
             ),
         })
     }
 
-    /// Finds the session of this Client Identifier or makes one; tells whether it was there.
+    /// Finds the session of this Client Identifier or makes a new one. Returns whether it existed.
     fn take_session(
         &mut self,
         id: ConnectionId,
@@ -302,7 +303,7 @@ impl Broker {
         connect: &Connect<'_>,
     ) -> (SessionId, bool) {
         if let Some(known) = self.clients.find(client_identifier) {
-            // The older connection goes, and with it its session, if that was to end with it [MQTT-3.1.4-3].
+            // The older connection ends, and its session if that was to end with it [MQTT-3.1.4-3].
             if let Some(older) = self.clients.sessions[known].connection() {
                 self.end(older, ReasonCode::SessionTakenOver, "session taken over");
             }
@@ -312,7 +313,7 @@ impl Broker {
                 self.disarm_session(known);
                 let session = &mut self.clients.sessions[known];
                 session.presence = Presence::Connected(id);
-                // Back before the Will Delay Interval is over [MQTT-3.1.3-9].
+                // The client is back before the Will Delay Interval is over [MQTT-3.1.3-9].
                 session.will = None;
                 self.tell_groups(known);
                 return (known, true);
@@ -341,7 +342,7 @@ impl Broker {
         (session, false)
     }
 
-    /// Puts what the CONNECT says of the session into it, and lets the connection serve it.
+    /// Copies from the CONNECT what concerns the session, and lets the connection serve the session.
     fn apply(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>, connect: &Connect<'_>) {
         self.identify(id, session_id, claim);
         let session = &mut self.clients.sessions[session_id];
@@ -366,7 +367,7 @@ impl Broker {
         self.arm_connection(id, silence);
     }
 
-    /// Puts into a session who its client is now. What it may be given depends on that.
+    /// Records in a session who its client is now, since its rights to receive messages depend on that.
     fn identify(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>) {
         let listener = self.connections[id].listener;
         let session = &mut self.clients.sessions[session_id];
@@ -460,7 +461,7 @@ impl Broker {
                 properties.push(Property::AuthenticationData(data));
             }
         }
-        // Only on request [MQTT-3.1.2-28], and only where it can begin a Topic Name.
+        // Only on request [MQTT-3.1.2-28], and only if it is valid as the beginning of a Topic Name.
         let information = format!("response/{client_identifier}");
         if connect.properties.request_response_information() == Some(true)
             && TopicName::new(&information).is_ok()
@@ -487,7 +488,7 @@ impl Broker {
         for properties in [properties.properties(), Properties::default()] {
             let Some(code) = code else { break };
             let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
-            // The text is left out rather than the client's limit exceeded [MQTT-3.2.2-19], or all of it.
+            // The reason, or else the whole CONNACK, is left out rather than exceed the client's limit [MQTT-3.2.2-19].
             if self.output.sender.packet(connection, "unknown client", &connack).is_ok() {
                 break;
             }
@@ -512,27 +513,28 @@ impl Broker {
     }
 }
 
-/// Whether a property of a Will says when the Will is published or expires, and is no part of the message itself.
+/// Whether a property of a Will says when the Will is published or expires, and so is not part of the message.
 pub(super) const fn is_of_moment(property: &Property<'_>) -> bool {
     matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
 }
 
-/// The CONNECT of a client whose Will has this topic in the broker.
+/// Returns the CONNECT with this topic for its Will, the one that it has in the broker.
 fn with_will_topic<'a>(connect: &Connect<'a>, topic: Option<&'a str>) -> Result<Connect<'a>, Refusal> {
     let mut connect = *connect;
     if let (Some(will), Some(topic)) = (&mut connect.will, topic) {
-        // It may be longer than it was, or have more levels.
-        will.topic = TopicName::new(topic)
-            .map_err(|_| (ReasonCode::TopicNameInvalid, "no topic below the mount point for the Will"))?;
+        // The topic may have become too long or have too many levels.
+        will.topic = TopicName::new(topic).map_err(|_| {
+            (ReasonCode::TopicNameInvalid, "the topic of the Will is not valid below the mount point")
+        })?;
     }
     Ok(connect)
 }
 
-/// Why a client is not let in, in words that the client may read: they tell nobody which names there are.
+/// Returns why a client is not accepted, in words that it may read: they do not reveal which User Names exist.
 fn unauthenticated(reason: ReasonCode, user_name: Option<&str>) -> &'static str {
     match (reason, user_name) {
         (ReasonCode::BadUserNameOrPassword, _) => "the User Name or the password is wrong",
-        (ReasonCode::NotAuthorized, None) => "clients without a User Name are not let in",
+        (ReasonCode::NotAuthorized, None) => "clients without a User Name are not accepted",
         (ReasonCode::ServerBusy, _) => "server busy",
         (ReasonCode::ConnectionRateExceeded, _) => TOO_MANY_WRONG,
         _ => "the client is not authenticated",

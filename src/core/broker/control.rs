@@ -1,4 +1,4 @@
-//! What an operator may ask of a broker that runs.
+//! What an operator may ask of a running broker.
 
 use super::Broker;
 use crate::base::escape::Escaped;
@@ -6,7 +6,7 @@ use crate::core::limits::Limits;
 use crate::core::switches::Switches;
 
 impl Broker {
-    /// Other limits hold from now on. Who or what is beyond them already stays.
+    /// Sets the limits from now on. What already exceeds them stays.
     pub fn set_limits(&mut self, limits: Limits) {
         let _entered = self.account.enter();
         self.options.listeners.apply(&limits, self.options.switches);
@@ -14,15 +14,15 @@ impl Broker {
         self.options.limits = limits;
     }
 
-    /// From now on other things are done or left.
+    /// Sets the switches from now on.
     pub fn set_switches(&mut self, switches: Switches) {
         let _entered = self.account.enter();
         self.options.listeners.apply(&self.options.limits, switches);
         self.options.switches = switches;
     }
 
-    /// The Topic Filters that somebody is subscribed to, in their order, a line each: how many subscribers and the
-    /// filter, of which a Shared Subscription is one. At most `most` lines, and one more if there are more filters.
+    /// The Topic Filters that have subscribers, in order, one line each: the number of subscribers and the filter. A
+    /// Shared Subscription counts as one subscriber. At most `most` lines, and one more if there are more filters.
     pub fn subscription_tree(&self, most: usize) -> Vec<String> {
         let filters = self.routing.trie.filters(most.saturating_add(1));
         let mut lines: Vec<String> = filters
@@ -34,7 +34,7 @@ impl Broker {
             })
             .collect();
         if filters.len() > most {
-            lines.push(format!("and others: there are {} subscriptions in all", self.routing.trie.len()));
+            lines.push(format!("and others: there are {} subscriptions in total", self.routing.trie.len()));
         }
         lines
     }

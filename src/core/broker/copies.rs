@@ -1,5 +1,5 @@
-//! Copies of messages for sessions that are kept: each is handed to the journal when it is queued or sent, and settled
-//! when its session needs it no longer.
+//! Copies of messages for persisted sessions: each is recorded in the journal when it is queued or sent, and settled
+//! when its session no longer needs it.
 
 use super::Broker;
 use super::deliver::DeliveryOptions;
@@ -14,7 +14,7 @@ use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::GroupId;
 use crate::protocol::codec::{PacketIdentifier, QoS};
 
-/// A copy in the store, as it waits here.
+/// Returns a copy in the store as it is queued in memory.
 pub(super) fn queued(
     number: MessageNumber,
     message: Message,
@@ -32,8 +32,9 @@ pub(super) fn queued(
 }
 
 impl Broker {
-    /// Keeps a session's copy of the current message, if the session is kept, and tells its number. A copy that is
-    /// kept already has one. If its QoS 1 delivery has begun, that is kept too, with its Packet Identifier.
+    /// Persists a session's copy of the current message, if the session is persisted, and returns its number. A copy
+    /// that is persisted already has one. If its QoS 1 delivery has begun, that is persisted too, with its Packet
+    /// Identifier.
     pub(super) fn persist_copy(
         &mut self,
         session: SessionId,
@@ -67,7 +68,7 @@ impl Broker {
         Some(message)
     }
 
-    /// Gives a QoS 2 copy its Packet Identifier; it is sent when that is durable.
+    /// Gives a QoS 2 copy its Packet Identifier; the copy is sent when that is durable.
     pub(super) fn prepare(
         &mut self,
         session: SessionId,
@@ -88,7 +89,7 @@ impl Broker {
         self.record_delivery(session, identifier, message, false);
     }
 
-    /// A QoS 2 delivery to a kept session has its Packet Identifier, or has come to its second half.
+    /// Records that a QoS 2 delivery to a persisted session has its Packet Identifier, or has come to its second half.
     pub(super) fn record_delivery(
         &mut self,
         session: SessionId,
@@ -100,7 +101,7 @@ impl Broker {
         self.record(session, Urgency::Urgent, |number| Record::Delivery(number, delivery));
     }
 
-    /// Settles what a session needs no longer.
+    /// Settles the copies that a session no longer needs.
     #[inline]
     pub(super) fn settle_gone(&mut self, session: SessionId) {
         if self.persistence.journal.is_some() {
@@ -108,7 +109,7 @@ impl Broker {
         }
     }
 
-    /// The same for what was acknowledged by PUBACK or is not sent at all: it need not be soon.
+    /// The same for copies that were acknowledged by PUBACK or are not sent at all: it need not be durable soon.
     #[inline]
     pub(super) fn settle_acknowledged(&mut self, session: SessionId) {
         if self.persistence.journal.is_some() {
@@ -116,7 +117,7 @@ impl Broker {
         }
     }
 
-    /// Settles one message that a session needs no longer, which may be over.
+    /// Settles one copy that a session no longer needs, even if the session is over.
     pub(super) fn settle_copy(&mut self, session: SessionNumber, message: MessageNumber) {
         let now = self.clock.now;
         let settled =
@@ -126,7 +127,7 @@ impl Broker {
         }
     }
 
-    // Not inlined: without a journal its callers do no more than ask for one.
+    // Not inlined: without a journal its callers do no more than check for one.
     #[inline(never)]
     pub(super) fn settle_gone_of(
         &mut self,

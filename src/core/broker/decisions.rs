@@ -1,23 +1,23 @@
-//! What is decided about the packet in progress, before anything of it takes effect.
+//! The decisions about the packet in progress, made before it takes any effect.
 
 use super::Broker;
 use crate::core::access::{Answer, Client, Question, Verdict};
 use crate::core::connection::Parked;
 use crate::core::slots::{ConnectionId, SessionId};
 
-/// The decisions about one packet, as far as there are any.
+/// The decisions about one packet, as far as they have been made.
 #[derive(Debug, Default)]
 pub(super) struct Decisions {
-    /// The answers to its questions, in their order.
+    /// The answers to its questions, in order.
     pub(super) verdicts: Vec<Verdict>,
-    /// The Client Identifier that was drawn for a CONNECT before it had to wait.
+    /// The Client Identifier that was assigned to a CONNECT before it had to wait.
     pub(super) assigned: Option<String>,
     /// Why something was refused, in words.
     pub(super) denial: Option<String>,
 }
 
 impl Broker {
-    /// Takes up the decisions that have come about the first packet of a connection.
+    /// Takes the decisions that have come about the first packet of a connection.
     pub(super) fn take_decisions_of(&mut self, id: ConnectionId) -> Decisions {
         match self.connections[id].parked.take() {
             Some(parked) => {
@@ -28,7 +28,7 @@ impl Broker {
         }
     }
 
-    /// Asks for the decision number `index` about a CONNECT; `None` if it will come later.
+    /// Asks for the decision number `index` about a CONNECT. Returns `None` if it will come later.
     pub(super) fn ask(
         &mut self,
         decisions: &mut Decisions,
@@ -46,7 +46,7 @@ impl Broker {
         Some(verdict)
     }
 
-    /// The same about another packet, of which the client is known by its session.
+    /// Like [`Broker::ask`], for another packet, whose client is known by its session.
     pub(super) fn ask_of(
         &mut self,
         decisions: &mut Decisions,
@@ -62,7 +62,7 @@ impl Broker {
         Some(verdict)
     }
 
-    /// The same about a packet with one question alone, whose answer need not be remembered.
+    /// Like [`Broker::ask_of`], for a packet with only one question, whose answer need not be remembered.
     pub(super) fn ask_once(
         &mut self,
         decisions: &mut Decisions,
@@ -95,7 +95,7 @@ impl Broker {
         self.take_answer(decisions, id, answer)
     }
 
-    /// Notes an answer about the packet in progress. One that comes later is waited for.
+    /// Notes an answer about the packet in progress. If it comes later, the connection waits for it.
     fn take_answer(
         &mut self,
         decisions: &mut Decisions,

@@ -1,4 +1,4 @@
-//! Ends: of connections by either side, of sessions, and the Wills that follow.
+//! The end of connections by either side, the end of sessions, and the Wills that follow.
 
 use log::info;
 
@@ -19,7 +19,7 @@ use crate::protocol::codec::{
 
 use super::clock::Timer;
 
-/// How soon a Will is tried again if there was no room for it, in memory or on disk.
+/// The pause before a Will is tried again if there was no room for it, in memory or on disk.
 pub(super) const WILL_RETRY: Duration = Duration::from_milliseconds(100);
 const WILL_RETRY_ON_DISK: Duration = Duration::from_milliseconds(1_000);
 
@@ -34,7 +34,9 @@ impl Broker {
             let is_fixed =
                 self.connections[id].extension.as_ref().is_some_and(|extension| extension.expiry_is_fixed);
             if is_fixed && interval > 0 {
-                return Err(Fault::protocol_error("a Session Expiry Interval after one of zero"));
+                return Err(Fault::protocol_error(
+                    "a Session Expiry Interval after one of zero in the CONNECT",
+                ));
             }
             self.clients.sessions[session_id].expiry_interval =
                 interval.min(self.options.limits.session_expiry_maximum);
@@ -48,14 +50,13 @@ impl Broker {
         Ok(Step::Ended)
     }
 
-    /// The peer broke a rule: it is told why as far as its version can say it, and the connection ends
-    /// [MQTT-4.13.1-1].
+    /// Ends a connection whose peer broke a rule. The peer is told why as far as its version allows [MQTT-4.13.1-1].
     pub(super) fn fail(&mut self, id: ConnectionId, fault: &Fault) {
         self.end(id, fault.0.reason, &fault.0.what);
     }
 
-    /// The server can not serve a connection on, because what carries its bytes has failed. The peer is told what can
-    /// still be told; the connection ends by [`Effect::Close`].
+    /// Ends a connection that the server cannot serve any longer, because its transport has failed. The peer is told as
+    /// much as can still be sent; the connection ends by [`Effect::Close`].
     pub fn abandon(&mut self, id: ConnectionId, why: &str, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -64,7 +65,7 @@ impl Broker {
         }
     }
 
-    /// Ends a connection from our side, with DISCONNECT and its reason where 5.0 allows it [MQTT-3.14.0-1].
+    /// Ends a connection from the server's side, with DISCONNECT and its reason where 5.0 allows it [MQTT-3.14.0-1].
     pub(super) fn end(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let connection = &mut self.connections[id];
         if connection.state != State::Ending && reason == ReasonCode::QuotaExceeded {
@@ -85,7 +86,7 @@ impl Broker {
         self.end_output(id);
     }
 
-    /// The last word to a peer has been said: what waits is written, and the peer has a while to close.
+    /// Ends a connection after its last packet: the outbox is still written, and the peer has a while to close.
     pub(super) fn end_output(&mut self, id: ConnectionId) {
         self.begin_ending(id);
         self.arm_connection(id, Some(self.options.limits.linger));
@@ -97,15 +98,15 @@ impl Broker {
         properties.push(Property::ReasonString(what));
         for properties in [properties.properties(), Properties::default()] {
             let disconnect = Packet::Disconnect(Disconnect { reason_code: reason, properties });
-            // The text is left out rather than the client's limit exceeded [MQTT-3.14.2-3].
+            // The reason is left out rather than exceed the client's limit [MQTT-3.14.2-3].
             if self.output.sender.packet(&mut self.connections[id], "client", &disconnect).is_ok() {
                 return;
             }
         }
     }
 
-    /// A session loses its connection, for a reason unless the end is normal. After a normal end its Will is gone
-    /// [MQTT-3.1.2-10], after any other it is due when its delay or the session is over [MQTT-3.1.2-8].
+    /// Detaches a session from its connection. `why` is `None` if the end is normal: the Will is discarded then
+    /// [MQTT-3.1.2-10]. After any other end the Will is due when its delay or the session is over [MQTT-3.1.2-8].
     pub(super) fn part(&mut self, id: ConnectionId, session_id: SessionId, why: Option<&str>) {
         let peer = self.connections[id].peer();
         self.detach_operation(id, session_id);
@@ -143,7 +144,7 @@ impl Broker {
         self.wait_for_return(session_id);
     }
 
-    /// Does what is due for a session without a connection, and waits for what is due next.
+    /// Does what is due for a session without a connection, and sets the timer for what is due next.
     pub(super) fn wait_for_return(&mut self, session_id: SessionId) {
         let session = &mut self.clients.sessions[session_id];
         let Presence::Away { ends } = session.presence else { return };
@@ -165,9 +166,10 @@ impl Broker {
         }
     }
 
-    /// Publishes a Will, if there is one and its client may still publish it. False if it has to wait, because too many
-    /// messages do that no connection waits for, or there is no room on disk for what has to be stored of it. If its
-    /// session is over it cannot wait for the disk: then it goes at QoS 0 to clients that are connected.
+    /// Publishes the Will of a session, if there is one and its client may still publish it. Returns false if the Will
+    /// has to wait, because too many messages without a connection are being distributed, or because there is no room
+    /// on disk for what has to be stored of it. After the end of its session a Will cannot wait for the disk: then it
+    /// goes at QoS 0 to connected clients.
     pub(super) fn publish_will(&mut self, session_id: SessionId) -> bool {
         let is_over = self.clients.sessions[session_id].presence == Presence::Over;
         self.publish_will_or_wait(session_id, |broker, publication| {
@@ -179,7 +181,7 @@ impl Broker {
         })
     }
 
-    /// The same in the last turn of the broker. Then it waits only for the disk, and only if it is in the store.
+    /// Publishes a Will in the last turn of the broker. It waits only for the disk, and only if it is in the store.
     pub(super) fn publish_last_will(&mut self, session_id: SessionId) {
         let is_kept = self.persistence.is_persisted(session_id);
         self.publish_will_or_wait(session_id, |broker, publication| {
@@ -191,7 +193,7 @@ impl Broker {
         });
     }
 
-    /// Publishes a Will if it `may_go`, which may lower its QoS.
+    /// Publishes a Will unless `may_go` returns false; `may_go` may lower its QoS.
     fn publish_will_or_wait(
         &mut self,
         session_id: SessionId,
@@ -215,7 +217,8 @@ impl Broker {
         true
     }
 
-    /// Asked anew, because rights may have gone since the CONNECT. Nobody is there to wait for a later answer.
+    /// Whether the Will may be published. Asked again, because the client may have lost the right since its CONNECT. A
+    /// decision that would come later counts as a refusal.
     fn may_publish_will(&mut self, session_id: SessionId, publication: &Publication<'_>) -> bool {
         let question =
             Question::Publish { topic: publication.topic, qos: publication.qos, retain: publication.retain };

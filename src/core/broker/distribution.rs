@@ -1,20 +1,21 @@
-//! A message whose recipients are more than one turn can serve.
+//! Distribution of a message whose recipients are more than one turn can serve.
 //!
-//! - Its recipients are those who are found when it comes. It is retained before they are looked up, so a subscription
-//!   that is made meanwhile gets it as a retained message if it does not get it otherwise. While they are looked up,
-//!   which takes several turns only where very many filters match, a subscription that comes or goes may count or not.
-//! - A client that unsubscribes or subscribes anew afterwards still gets it, on the terms of before. A client that loses
-//!   its connection gets it as any absent client does; one whose session ends does not get it. A member of a Shared
-//!   Subscription is chosen when its turn comes.
-//! - Its publisher is not read from until the last recipient has been served, and answered then. So messages of one
-//!   publisher keep their order. If the publisher's connection ends, the rest goes on without it, before its Will, and a
-//!   new connection of the same client is not read from until it is done.
-//! - If it expires before the last recipient has been served, the rest of them do not get it.
-//! - When the access control is replaced, those who have not been served yet are judged by the new one. What the former one
-//!   had refused stays refused.
-//! - Meanwhile other messages may take their places in the store. So those who are served in one go share a row of their
-//!   own there, and the answer waits for the batch of the last one. Only then is it noted that a QoS 2 message has come:
-//!   if the broker crashes before, the publisher sends it again, and those who were served first get it twice.
+//! - The recipients are the subscribers that are found when the message comes. It is retained before they are looked
+//!   up, so a client that subscribes in the meantime gets it as a retained message if not otherwise. The look-up takes
+//!   several turns only if very many filters match; a subscription that comes or goes during it may count or not.
+//! - A client that unsubscribes or subscribes again after the look-up still gets the message, on its earlier terms. A
+//!   client that loses its connection gets it like any disconnected client; one whose session ends does not get it. A
+//!   member of a Shared Subscription is chosen when the group is served.
+//! - The publisher's connection is not read until the last recipient has been served; then the publisher is answered.
+//!   So messages of one publisher keep their order. If the publisher's connection ends, the distribution goes on
+//!   without it, before its Will, and a new connection of the same client is not read until it is done.
+//! - If the message expires before the last recipient has been served, the remaining recipients do not get it.
+//! - When the access control is replaced, the recipients that have not been served yet are judged by the new one. A
+//!   recipient that the old one had refused stays refused.
+//! - Other messages may be stored between two turns of a distribution. So the recipients that are served in one go
+//!   share a row of their own in the store, and the answer waits for the batch of the last one. Only then is the
+//!   receipt of a QoS 2 message recorded: if the broker crashes before, the publisher sends it again, and the
+//!   recipients that were served first get it twice.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -41,36 +42,36 @@ use crate::core::trie::Trie;
 use crate::protocol::codec::{Delivery, PacketIdentifier};
 use crate::protocol::topic::TopicName;
 
-/// How far it has come.
+/// How far a distribution has come.
 #[derive(Debug)]
 enum Stage {
-    /// Its recipients are being looked up; the search is somewhere else only while it goes on.
+    /// The recipients are being looked up. `None` only while the look-up is running.
     Lookup(Option<Box<Lookup>>),
-    /// They are known; those before `next` have been served.
+    /// The recipients are known; those before `next` have been served.
     Recipients { matched: Rc<Matched>, next: usize },
 }
 
-/// A message on its way to many.
+/// A message on its way to many recipients.
 #[derive(Debug)]
 pub(super) struct Distribution {
     message: Message,
     publisher: Option<SessionId>,
     stage: Stage,
-    /// How often the access control had been replaced when its recipients were judged.
+    /// How often the access control had been replaced when the recipients were judged.
     judged: u64,
-    /// How far the search for a member of the group has come whose turn it is.
+    /// How far the search for a member of the group has come that is being served.
     search: Search,
     pub(super) routed: Routed,
-    /// Something that its answer promises has been recorded in an earlier turn.
+    /// Whether an earlier turn recorded something that the answer promises.
     pub(super) is_recorded: bool,
-    /// The Packet Identifier of a QoS 2 message whose connection has ended: that it has come is still to be noted.
+    /// The Packet Identifier of a QoS 2 message whose connection has ended: its receipt is still to be recorded.
     received: Option<PacketIdentifier>,
 }
 
-/// Messages of one publisher that no connection waits for, which are served one after the other.
+/// Messages of one publisher that are distributed without a connection, one after the other.
 #[derive(Debug)]
 pub(super) struct Chain {
-    /// `None` for what the broker tells of itself.
+    /// `None` for what the broker publishes about itself.
     publisher: Option<SessionId>,
     /// The Client Identifier of the publisher, whose session may be over.
     client: Option<Box<str>>,
@@ -79,7 +80,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// One that begins with this message.
+    /// Makes a chain that begins with this message.
     fn new(client: Option<Box<str>>, first: Distribution) -> Self {
         let mut chain = Self {
             publisher: first.publisher,
@@ -107,23 +108,23 @@ impl Chain {
         );
     }
 
-    /// The Client Identifier of its publisher, once for each message, and whether the recipients are known.
+    /// Returns, for each message, the Client Identifier of its publisher and whether the recipients are known.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = (Option<&str>, bool)> {
         self.messages.iter().map(|one| (self.client.as_deref(), one.is_looked_up()))
     }
 
-    /// Adds what it takes to an audit, beside its own place.
+    /// Adds the memory that it holds to an audit, apart from the place of the value itself.
     pub(super) fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
         self.messages.iter().for_each(|one| one.audit(audit));
     }
 }
 
-/// What became of a publication.
+/// The outcome of a publication.
 pub(super) enum Published {
-    /// All have been served.
+    /// All recipients have been served.
     Wholly(Routed),
-    /// The rest goes on in later turns.
+    /// The remaining recipients are served in later turns.
     InPart(Box<Distribution>),
 }
 
@@ -132,12 +133,12 @@ impl Distribution {
         self.publisher
     }
 
-    /// Whether its recipients are known.
+    /// Whether the recipients are known.
     pub(super) const fn is_looked_up(&self) -> bool {
         matches!(self.stage, Stage::Recipients { .. })
     }
 
-    /// Adds what it takes to an audit, beside its own place.
+    /// Adds the memory that it holds to an audit, apart from the place of the value itself.
     pub(super) fn audit(&self, audit: &mut Audit) {
         self.message.audit(audit);
         match &self.stage {
@@ -148,7 +149,7 @@ impl Distribution {
 }
 
 impl Broker {
-    /// Delivers a message to all who subscribed, as many as the share in progress allows for.
+    /// Delivers a message to all its subscribers, or as many as the share in progress allows.
     pub(super) fn distribute(
         &mut self,
         outbound: &mut Outbound<'_>,
@@ -172,7 +173,7 @@ impl Broker {
         }
     }
 
-    /// A message that has reached none of its recipients.
+    /// Makes the distribution of a message that has reached no recipient yet.
     fn distribution(
         &self,
         message: Message,
@@ -192,13 +193,13 @@ impl Broker {
         }
     }
 
-    /// The subscribers of a topic, or a search for them that the share in progress was too small for.
+    /// Returns the subscribers of a topic, or an unfinished look-up if the share in progress was too small for it.
     pub(super) fn look_up(&mut self, topic: TopicName<'_>) -> Result<Rc<Matched>, Box<Lookup>> {
         self.forget_matches_under_pressure();
         self.with_selection(|matches, trie, turn, selection| matches.look_up(trie, topic, turn, selection))
     }
 
-    /// Calls something that looks for subscribers with what it takes to judge them.
+    /// Calls a look-up with what it needs to judge subscribers.
     fn with_selection<R>(
         &mut self,
         search: impl FnOnce(&mut MatchCache, &Trie<Subscriber>, &mut Turn, Selection<'_>) -> R,
@@ -218,8 +219,8 @@ impl Broker {
         search(&mut self.routing.match_cache, &self.routing.trie, &mut self.turn, selection)
     }
 
-    /// Serves more of the recipients, as many as the share in progress allows for; tells whether these were the last.
-    /// Another message is not begun meanwhile.
+    /// Serves more of the recipients, as many as the share in progress allows. Returns whether all have been served. No
+    /// other message is encoded in between.
     fn serve_more(&mut self, distribution: &mut Distribution) -> bool {
         let message = distribution.message.clone();
         let mut outbound = Outbound::stored(&message);
@@ -272,7 +273,7 @@ impl Broker {
         true
     }
 
-    /// The same in a later turn. Those who are left get nothing of a message that has expired meanwhile [MQTT-3.3.2-5].
+    /// Continues in a later turn. If the message has expired, the remaining recipients do not get it [MQTT-3.3.2-5].
     pub(super) fn serve_rest(&mut self, distribution: &mut Distribution) -> bool {
         if distribution.message.expires() > self.clock.now {
             return self.serve_more(distribution);
@@ -285,8 +286,8 @@ impl Broker {
         true
     }
 
-    /// The subscriptions of a recipient by the rules that are in force now, if these differ from those by which it was
-    /// judged; `None` if it may not have the message any more, or is gone.
+    /// Returns the subscriptions of a recipient under the current access rules, if these differ from those by which it
+    /// was judged. Returns `None` if the recipient may no longer have the message, or its session is gone.
     fn judge_run<'a>(
         &mut self,
         session: SessionId,
@@ -304,7 +305,7 @@ impl Broker {
         Some(run.iter().map(capped).collect())
     }
 
-    /// The connection of a client has ended: its message goes on without it.
+    /// Continues a distribution without the publisher's connection, which has ended.
     pub(super) fn detach_publish(
         &mut self,
         session: SessionId,
@@ -319,15 +320,15 @@ impl Broker {
             return;
         }
         if let Delivery::ExactlyOnce(identifier) = delivery {
-            // Its repeat is a new one: to some recipients it comes twice, but to all it comes.
+            // The publisher's repeat counts as a new message: some recipients get it twice, but all of them get it.
             self.clients.sessions[session].incoming.remove(identifier);
         }
         self.output.statistics.dropped += 1;
         let client = Escaped(&self.clients.sessions[session].client_identifier);
-        info!(target: "notice", "The rest of a message of client {client}, which has left, is dropped.");
+        info!(target: "notice", "The rest of a message of client {client}, which has disconnected, is dropped.");
     }
 
-    /// Publishes a message that no connection waits for. False if too many of them wait.
+    /// Publishes a message without a connection. Returns false if too many such messages are being distributed.
     pub(super) fn publish_unlinked(
         &mut self,
         outbound: &mut Outbound<'_>,
@@ -364,7 +365,7 @@ impl Broker {
         self.waiting.unlinked.push_back(Chain::new(client, distribution));
     }
 
-    /// Goes on with one of the messages that no connection waits for. Publishers take turns.
+    /// Continues with one of the messages that are distributed without a connection. Publishers take turns.
     pub(super) fn go_on_unlinked(&mut self) {
         let Some(mut chain) = self.waiting.unlinked.pop_front() else { return };
         self.turn.begin_share(self.waiting.unlinked.len());
@@ -383,8 +384,8 @@ impl Broker {
         }
     }
 
-    /// A QoS 2 message has been served to all without its connection: its client sends it again on the next one, and it
-    /// must not be taken for a new one then, not even after a crash.
+    /// Records the receipt of a QoS 2 message whose connection ended before all recipients were served. Its client
+    /// sends it again on the next connection, and it must not be taken for a new message then, not even after a crash.
     fn note_received(&mut self, distribution: &Distribution) {
         if let (Some(session), Some(identifier)) = (distribution.publisher, distribution.received)
             && self.clients.sessions.find(session).is_some()
@@ -393,7 +394,7 @@ impl Broker {
         }
     }
 
-    /// Lets go of what is remembered for speed alone, if memory runs out.
+    /// Drops the cache of matches if memory runs out.
     pub(super) fn forget_matches_under_pressure(&mut self) {
         if self.pressure(0) >= Pressure::Keep {
             self.routing.match_cache = MatchCache::default();

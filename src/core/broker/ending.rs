@@ -1,12 +1,13 @@
-//! Sessions that are over, and what they leave. A session that is over is no longer found by its Client Identifier and
-//! gets nothing more. To free it may take longer than a turn: it may have had a million subscriptions and messages.
+//! Sessions that are over, and the messages that they leave to others. A session that is over is no longer found by its
+//! Client Identifier and receives nothing. It may have had a million subscriptions and messages, so freeing it may take
+//! more than one turn.
 //!
-//! Messages for which a Shared Subscription had chosen it go to other members. At the end of the session these are the
-//! messages that wait and those of QoS 1 that were sent and not acknowledged. At the end of its connection these are
-//! the messages that wait, if another member is connected.
+//! Messages for which a Shared Subscription had chosen the session go to other members. At the end of the session these
+//! are the queued messages, and those of QoS 1 that were sent and not acknowledged. At the end of only the connection
+//! these are the queued messages, if another member is connected.
 //!
-//! What no other member has room for stays: with the session, if that is not over; else in the store, until a member
-//! has room. Only what is not in the store, of a session that is over, is dropped then.
+//! A message for which no other member has room stays: with its session if that is not over, otherwise in the store
+//! until a member has room. It is dropped only if its session is over and it is not in the store.
 
 use std::collections::VecDeque;
 
@@ -29,34 +30,35 @@ use crate::core::trie::FilterId;
 #[derive(Debug)]
 pub(super) struct Ending {
     session: SessionId,
-    /// Under which the store knows it.
+    /// The session's number in the store.
     number: Option<SessionNumber>,
-    /// It leaves messages to other members of Shared Subscriptions. The store remembers it until they have gone there.
+    /// Whether it leaves messages to other members of Shared Subscriptions. The store remembers the session until they
+    /// have gone there.
     leaves_shared: bool,
 }
 
-/// Messages that wait for members of Shared Subscriptions in place of one that has lost its connection.
+/// Messages that go to other members of Shared Subscriptions, because their member has lost its connection.
 #[derive(Debug)]
 pub(super) struct Moving {
-    /// The session, unless it has ended in an earlier run.
+    /// The session that they leave, unless it ended in an earlier run.
     leaving: Option<SessionId>,
-    /// Under which the store knows it.
+    /// The session's number in the store.
     number: Option<SessionNumber>,
     messages: VecDeque<Queued>,
-    /// How far the search for a member has come that the first one is to go to.
+    /// How far the search for a member has come that can have the first message.
     search: Search,
-    /// The group of which no other member had room for the last one. The others of this group stay, too.
+    /// The group in which no other member had room for the last message. The other messages of this group stay, too.
     full: Option<GroupId>,
-    /// They were read from the store to go to other members.
+    /// Whether they were read from the store in order to go to other members.
     was_read: bool,
-    /// What the list takes; the messages count themselves.
+    /// The memory of the list; the messages count themselves.
     counted: Counted,
 }
 
-/// What becomes of a message that is to go from a member of a group to another one.
+/// What became of a message that is to go from one member of a group to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Redirected {
-    /// Another member has it, or it is needed no longer.
+    /// Another member has it, or it is no longer needed.
     Gone,
     /// No other member has room for it.
     Stays,
@@ -64,10 +66,10 @@ enum Redirected {
     Later,
 }
 
-/// Groups that are told before it is asked whether the share in progress is used up.
+/// The number of groups that are told between two checks whether the share in progress is used up.
 const GROUPS_AT_ONCE: usize = 16;
 
-/// A session whose groups are to be told whether its client is connected, and the last one that was told.
+/// A session whose groups are to be told whether its client is connected, and the last group that was told.
 #[derive(Debug)]
 pub(super) struct Telling {
     session: SessionId,
@@ -96,7 +98,7 @@ impl Moving {
         self.counted.set(memory::allocation(self.messages.capacity() * size_of::<Queued>()));
     }
 
-    /// Adds what it takes to an audit, beside its place.
+    /// Adds the memory that it holds to an audit, apart from the place of the value itself.
     pub(super) fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes());
         for queued in &self.messages {
@@ -107,7 +109,7 @@ impl Moving {
 }
 
 impl Broker {
-    /// Forgets a session; its Will, if it is still to come, is due now [MQTT-4.1.0-2].
+    /// Ends a session. Its Will, if it is still to be published, is due now [MQTT-4.1.0-2].
     pub(super) fn end_session(&mut self, id: SessionId) {
         self.disarm_session(id);
         let session = &mut self.clients.sessions[id];
@@ -145,12 +147,12 @@ impl Broker {
         }
     }
 
-    /// Wills that had to wait are tried again.
+    /// Tries Wills again that had to wait.
     pub(super) fn endings_are_due(&mut self) {
         self.waiting.endings.append(&mut self.waiting.endings_waiting);
     }
 
-    /// Goes on with one of the sessions that are over.
+    /// Continues with one of the sessions that are over.
     pub(super) fn go_on_ending(&mut self) {
         let Some(ending) = self.waiting.endings.pop_front() else { return };
         self.turn.begin_share(self.waiting.endings.len());
@@ -158,7 +160,7 @@ impl Broker {
         self.go_on_with_ending(ending);
     }
 
-    /// Frees what a session has, as much as the share in progress allows for; tells whether nothing is left.
+    /// Frees what a session holds, as far as the share in progress allows. Returns whether nothing is left.
     fn free(&mut self, &Ending { session: id, number, leaves_shared }: &Ending) -> bool {
         if !self.free_messages(id, number) {
             return false;
@@ -210,8 +212,8 @@ impl Broker {
         self.routing.groups.find(group).is_some_and(|group| group.has_other(position))
     }
 
-    /// What waits in the store for a session as a member of Shared Subscriptions goes to other members, if its group
-    /// has some that may have it.
+    /// Sends the messages that are queued in the store for a session as a member of Shared Subscriptions to other
+    /// members, where `may_go` finds that the group has suitable ones.
     fn leave_stored(
         &mut self,
         id: SessionId,
@@ -231,9 +233,9 @@ impl Broker {
         self.begin_legacy(id, number, messages, average);
     }
 
-    /// A client has lost its connection: what waits for it as a member of Shared Subscriptions goes to members that are
-    /// connected. Nothing does while nothing more is kept in memory, or while more waits than the client's queue holds,
-    /// because some has come back: else it could grow with each connection.
+    /// Sends the messages that are queued for a disconnected client as a member of Shared Subscriptions to members that
+    /// are connected. They stay while memory is short, and while the client's queue is over its limit because some have
+    /// come back to it: otherwise the queue could grow with each connection.
     pub(super) fn move_shared(&mut self, id: SessionId) {
         let is_short = self.pressure(0) >= Pressure::Keep;
         let Session { outgoing, subscriptions, .. } = &mut self.clients.sessions[id];
@@ -245,7 +247,7 @@ impl Broker {
         self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
         let mut last = None;
         let has_other = |id| match last {
-            // Those of one group often come one after the other.
+            // Messages of the same group often follow each other.
             Some((known, has_other)) if known == id => has_other,
             _ => {
                 let position = subscriptions.position(Held::Group(id));
@@ -258,7 +260,7 @@ impl Broker {
         let messages = outgoing.take_shared(has_other);
         let number = self.persistence.journal.as_ref().and_then(|journal| journal.number_of(id));
         if let Some(number) = number {
-            // Before any of the others come back, and wait there.
+            // Before any of the other messages come back to this session's queue.
             self.leave_stored(id, number, Group::has_other_connected);
         }
         if !messages.is_empty() {
@@ -267,7 +269,7 @@ impl Broker {
         }
     }
 
-    /// Messages go from one member to others.
+    /// Sends messages from one member to others.
     pub(super) fn begin_moving(&mut self, mut moving: Moving) {
         match self.move_more(&mut moving) {
             true => self.finish_moving(&moving),
@@ -284,7 +286,7 @@ impl Broker {
         self.finish_list(number, moving.was_read);
     }
 
-    /// Goes on with messages that go from one member to others.
+    /// Continues with messages that go from one member to others.
     pub(super) fn go_on_moving(&mut self) {
         let Some(moving) = self.waiting.moving.pop_front() else { return };
         self.turn.begin_share(self.waiting.moving.len());
@@ -316,8 +318,8 @@ impl Broker {
         true
     }
 
-    /// Gives a message of a session that is over to another member of its group; in a later turn, if very many members
-    /// have to be looked at.
+    /// Gives a message of a session that is over to another member of its group. If very many members have to be
+    /// considered, this happens in a later turn.
     fn redirect_or_list(
         &mut self,
         (leaving, number): (SessionId, Option<SessionNumber>),
@@ -346,7 +348,7 @@ impl Broker {
         }
     }
 
-    /// Does what follows for a message of a member that leaves, whose session may be over.
+    /// Does what follows from the outcome for a message of a member that leaves, whose session may be over.
     fn conclude_redirect(
         &mut self,
         (leaving, number): (Option<SessionId>, Option<SessionNumber>),
@@ -356,7 +358,7 @@ impl Broker {
         let stored = number.zip(queued.number);
         if redirected == Redirected::Gone {
             if let Some((session, message)) = stored {
-                // In the same batch as the copy of the other member, or a crash would lose it.
+                // In the same batch as the copy of the other member, or a crash would lose the message.
                 self.settle_copy(session, message);
             }
         } else if let Some(session) = leaving.filter(|&session| self.clients.is_there(session)) {
@@ -368,8 +370,8 @@ impl Broker {
         }
     }
 
-    /// A message stays with the member that it was to leave. One in the store is settled by nothing, so it still
-    /// belongs to the session there.
+    /// Gives a message back to the member that it was to leave. If the message is in the store, its copy there was
+    /// never settled, so it still belongs to the session.
     fn give_back(&mut self, session: SessionId, queued: Queued) {
         let outgoing = self.clients.sessions[session].outgoing_mut();
         match queued.number {
@@ -406,7 +408,7 @@ impl Broker {
         match choice {
             Choice::Later => return Redirected::Later,
             Choice::Full => return Redirected::Stays,
-            // There may be no other member any more.
+            // The group may no longer have another member.
             Choice::Gone if leaving.is_some_and(|leaving| self.clients.is_there(leaving)) => {
                 return Redirected::Stays;
             }
@@ -419,13 +421,13 @@ impl Broker {
         if self.deliver_to_chosen(group, choice, &mut outbound) != Some(false) {
             return Redirected::Gone;
         }
-        // It stays, so it is not lost.
+        // The message stays, so it is not dropped.
         self.output.statistics.dropped = dropped;
         Redirected::Stays
     }
 
-    /// Ends one subscription, which stands at this place in the trie or in its group. However many others there are of
-    /// the same filter, it costs no more: a client may end many at once.
+    /// Ends one subscription, which is at this position in the trie or in its group. The cost does not depend on how
+    /// many others have the same filter: a client may end many subscriptions at once.
     pub(super) fn release_subscription(&mut self, held: Held, position: u32) {
         match held {
             Held::Filter(filter) => self.release_entry(filter, position),
@@ -443,8 +445,8 @@ impl Broker {
         }
     }
 
-    /// The client of a session has connected or disconnected. Its groups prefer members that are connected. If there
-    /// are very many groups, some learn of it in later turns.
+    /// Tells the groups of a session that its client has connected or disconnected: they prefer connected members. If
+    /// the session has very many groups, some of them are told in later turns.
     pub(super) fn tell_groups(&mut self, session: SessionId) {
         let mut waiting = self.waiting.telling.iter_mut();
         if let Some(telling) = waiting.find(|telling| telling.session == session) {
@@ -462,7 +464,7 @@ impl Broker {
         self.waiting.telling.iter().any(|telling| telling.session == session)
     }
 
-    /// Goes on with one of those whose groups are to be told.
+    /// Continues with one of the sessions whose groups are to be told.
     pub(super) fn go_on_telling(&mut self) {
         let Some(mut telling) = self.waiting.telling.pop_front() else { return };
         self.turn.begin_share(self.waiting.telling.len());
@@ -496,7 +498,7 @@ impl Broker {
         true
     }
 
-    /// Takes an entry out of the trie, and tells the owner of the one that took its place.
+    /// Removes an entry from the trie, and tells the owner of the entry that took its place its new position.
     fn release_entry(&mut self, filter: FilterId, position: u32) {
         let removed = self.routing.trie.remove(filter, position as usize);
         assert!(removed.is_some(), "a subscription that is held exists");
@@ -514,7 +516,7 @@ impl Broker {
     }
 }
 
-/// Tells members of a group where they stand now.
+/// Tells members of a group their new positions.
 pub(super) fn tell_places(
     sessions: &mut Slots<SessionMark, Session>,
     members: &[Member],

@@ -1,5 +1,5 @@
-//! The body of the fuzz target for the whole core, in the library so that ordinary tests run it, too: any bytes are
-//! a list of what clients, the clock and the network do. It panics if a promise is broken.
+//! The body of the fuzz target for the whole core, in the library so that ordinary tests run it, too. Any bytes are a
+//! list of what clients, the clock and the network do. It panics if a promise is broken.
 
 use std::io;
 
@@ -20,17 +20,17 @@ use crate::protocol::codec::{
     Packet, ProtocolVersion, QoS, ReasonCode, Status, connect_version, decode, frame,
 };
 
-/// Connections at one time.
+/// The most connections at one time.
 const LINKS_MAXIMUM: usize = 6;
 
-/// Deadlines that are waited for one by one while time passes; then it jumps.
+/// The deadlines that are waited for one by one while time passes; after that, time jumps.
 const DEADLINES_MAXIMUM: usize = 64;
 
-/// Turns after which the broker must have come to rest.
+/// The turns after which the broker must have come to rest.
 const TURNS_MAXIMUM: usize = 10_000;
 
-/// The core under any list of operations keeps its invariants, counts its memory, sends nothing but well-formed
-/// packets that the client accepts, and holds nothing but retained messages once everybody has gone.
+/// Runs the core under any list of operations. It must keep its invariants, count its memory, send nothing but
+/// well-formed packets that the client accepts, and hold nothing but retained messages when all clients have gone.
 pub fn operate(data: &[u8]) {
     assert_eq!(memory::held(), 0, "the count of this thread begins at zero");
     let mut input = Input::new(data);
@@ -43,10 +43,10 @@ pub fn operate(data: &[u8]) {
     }
     world.finish(ends);
     drop(world);
-    assert_eq!(memory::held(), 0, "a broker gives back all memory that it counted");
+    assert_eq!(memory::held(), 0, "a dropped broker holds no counted memory");
 }
 
-/// Decides by fuzzed bytes, again and again the same.
+/// Decides by fuzzed bytes, in a cycle.
 struct Script {
     answers: Vec<u8>,
     next: usize,
@@ -71,14 +71,14 @@ impl AccessControl for Script {
     }
 }
 
-/// What the CONNECT of a connection said, as its client knows it.
+/// What the CONNECT of a connection contained, as its client knows it.
 #[derive(Clone, Copy, Debug)]
 struct Greeting {
     version: ProtocolVersion,
     maximum_packet_size: usize,
 }
 
-/// How far the broker has spoken.
+/// How much the client has heard from the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heard {
     Nothing,
@@ -89,25 +89,25 @@ enum Heard {
 /// The outer end of a connection.
 struct Link {
     id: ConnectionId,
-    /// The version that the client means to speak.
+    /// The version that the client intends to use.
     wanted: ProtocolVersion,
     /// What was sent, up to the end of the first packet.
     sent: Vec<u8>,
     greeting: Option<Greeting>,
-    /// Whether the broker does not want to be given bytes.
+    /// Whether the broker accepts no input for now.
     is_paused: bool,
-    /// Whether the broker has asked to close it; what its client sends is thrown away.
+    /// Whether the broker has asked to close it; the client's input is thrown away.
     is_closing: bool,
-    /// Bytes that the network still takes.
+    /// How many bytes the network still takes.
     allowance: usize,
-    /// What came and is no whole packet yet.
+    /// The received bytes that are not a complete packet yet.
     output: Vec<u8>,
     heard: Heard,
-    /// Packets that came and have not been answered.
+    /// Received packets that have not been answered.
     unanswered: Vec<Vec<u8>>,
 }
 
-/// Takes what the network takes.
+/// Takes as many bytes as the network takes.
 struct Throttled<'a>(&'a mut Link);
 
 impl io::Write for Throttled<'_> {
@@ -158,12 +158,12 @@ impl Link {
         self.greeting = Some(Greeting { version, maximum_packet_size });
     }
 
-    /// Cuts what came into packets and checks each of them.
+    /// Cuts the received bytes into packets and checks each of them.
     fn check_output(&mut self) {
         let output = std::mem::take(&mut self.output);
         let mut rest = output.as_slice();
         while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
-            let greeting = self.greeting.expect("the broker is silent before a whole CONNECT");
+            let greeting = self.greeting.expect("the broker is silent before a complete CONNECT");
             assert!(cut.length <= greeting.maximum_packet_size, "{cut:?} is larger than {greeting:?} allows");
             let packet = decode(&cut, greeting.version)
                 .unwrap_or_else(|error| panic!("the broker sent {cut:02x?} to {greeting:?}: {error}"));
@@ -201,7 +201,7 @@ struct World {
     broker: Broker,
     now: Time,
     links: Vec<Link>,
-    /// Whether the broker is shutting down and so accepts nobody.
+    /// Whether the broker is shutting down and so accepts no connections.
     is_ending: bool,
 }
 
@@ -249,13 +249,13 @@ impl World {
         }
     }
 
-    /// One of the links, if there is any.
+    /// Returns one of the links, if there is any.
     fn choose(&self, input: &mut Input<'_>) -> Option<usize> {
         let chosen = input.byte();
         (!self.links.is_empty()).then(|| usize::from(chosen) % self.links.len())
     }
 
-    /// A client sends some packets, at once or cut somewhere; perhaps with a fault.
+    /// Sends some packets of a client, whole or cut somewhere, perhaps with a fault.
     fn send_packets(&mut self, input: &mut Input<'_>, is_faulty: bool) {
         let Some(index) = self.choose(input) else { return };
         let version = self.links[index].wanted;
@@ -286,7 +286,7 @@ impl World {
         self.feed(index, bytes);
     }
 
-    /// Hands bytes to the broker, unless it does not want any or the link has gone.
+    /// Hands bytes to the broker, unless it accepts none or the link has gone.
     fn feed(&mut self, index: usize, bytes: &[u8]) {
         let Some(link) = self.links.get_mut(index) else { return };
         if bytes.is_empty() || link.is_paused || link.is_closing {
@@ -296,7 +296,7 @@ impl World {
         link.is_paused = self.broker.received(link.id, bytes, self.now) == Intake::Paused;
     }
 
-    /// A client answers some of what it got.
+    /// Answers some of what a client has received.
     fn answer(&mut self, input: &mut Input<'_>) {
         let Some(index) = self.choose(input) else { return };
         let link = &mut self.links[index];
@@ -339,7 +339,7 @@ impl World {
         }
     }
 
-    /// Time passes, from one deadline to the next or in one jump.
+    /// Lets time pass, from one deadline to the next or in one jump.
     fn pass(&mut self, input: &mut Input<'_>) {
         let unit = input.pick(&[1, 100, 1_000, 60_000, 86_400_000, 1 << 40]);
         let span = Duration::from_milliseconds(unit * u64::from(input.byte()));
@@ -362,7 +362,7 @@ impl World {
         self.settle();
     }
 
-    /// Does what a server does, until nothing is left to do, and checks everything after each turn.
+    /// Does what a server does until nothing is left to do, and checks everything after each turn.
     fn settle(&mut self) {
         self.check();
         for _ in 0..TURNS_MAXIMUM {
@@ -406,7 +406,7 @@ impl World {
         }
     }
 
-    /// Everybody goes; where sessions end, nothing is left in the end but retained messages without an end.
+    /// Disconnects all clients. If sessions end, only retained messages that do not expire may be left.
     fn finish(&mut self, ends: bool) {
         for link in std::mem::take(&mut self.links) {
             self.broker.closed(link.id, "", self.now);
@@ -415,14 +415,14 @@ impl World {
         if !ends {
             return;
         }
-        // A Will that is retained may expire after the session that left it.
+        // A retained Will may expire after the session that left it.
         for _ in 0..3 {
             self.pass_span(Duration::from_seconds(u64::from(u32::MAX)), true);
         }
         let census = self.broker.census();
         let retained = census.retained;
         let nothing = Census { connections: 0, sessions: 0, subscriptions: 0, retained, timers: 0 };
-        assert_eq!(census, nothing, "all has an end");
+        assert_eq!(census, nothing, "everything ends");
     }
 }
 

@@ -1,5 +1,5 @@
-//! The body of the fuzz target for cut input: one stream of bytes, handed to a broker whole and to another in
-//! pieces, must be answered the same. It panics if it is not.
+//! The body of the fuzz target for cut input: one stream of bytes, handed to one broker whole and to another in pieces,
+//! must be answered the same. It panics if it is not.
 
 use super::fuzzing_packets as packets;
 use super::{Broker, Census, Effect};
@@ -12,7 +12,7 @@ use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
 use crate::protocol::codec::ProtocolVersion;
 
-/// Packets of one stream: so few that no outbox reaches the fill at which the moment of a write counts.
+/// The most packets of one stream: so few that no outbox fills up to the point at which the time of a write matters.
 const PACKETS_MAXIMUM: usize = 16;
 
 /// The client that gets every message at QoS 2.
@@ -22,7 +22,7 @@ const LISTENER: &[u8] = b"\x10\x14\0\x04MQTT\x04\x02\0\0\0\x08listener\x82\x06\0
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     sent: Vec<u8>,
-    /// What it sent to somebody else, who gets every message.
+    /// What it sent to another client, which gets every message.
     heard: Vec<u8>,
     is_ended: bool,
     census: Census,
@@ -57,7 +57,7 @@ pub fn cut(data: &[u8]) {
     );
 }
 
-/// A CONNECT and some packets, with faults now and then.
+/// Returns a CONNECT and some packets, with faults now and then.
 fn stream(input: &mut Input<'_>) -> Vec<u8> {
     let version = input.pick(&[ProtocolVersion::V5, ProtocolVersion::V311, ProtocolVersion::V31]);
     let mut stream = Vec::new();
@@ -81,7 +81,7 @@ fn stream(input: &mut Input<'_>) -> Vec<u8> {
 
 fn outcome<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
     let now = Time::ZERO;
-    // Retained messages are handed over when there is time for them, which is a matter of the cuts.
+    // When retained messages are sent depends on the cuts, so there are none.
     let limits = Limits { retained_count: 0, ..Limits::default() };
     let mut broker = Broker::new(limits, Box::new(AllowAll), 1, now);
     let id = broker.accept(Peer::Local, ListenerId::default(), now).expect("there is room");
@@ -127,7 +127,7 @@ mod tests {
         crate::base::fuzzing::try_out("chunked", 400, super::cut);
     }
 
-    /// A client that has subscribed to t, and packets of it.
+    /// Returns the input of a client that subscribes to t, and these packets.
     fn stream(receive_maximum: u8, qos: u8, packets: &[u8]) -> Vec<u8> {
         let mut stream = b"\x10\x11\0\x04MQTT\x05\x02\0\0\x03\x21\0".to_vec();
         stream.extend_from_slice(&[receive_maximum, 0, 1, b'c']);
@@ -145,8 +145,8 @@ mod tests {
         }
     }
 
-    /// Messages of one topic and PUBACKs are worked off several at once; but not where one of them lets something go
-    /// that stands before the answer to the next, or that the next one answers.
+    /// Several messages of one topic, or PUBACKs, are processed at once; but not if one of them releases a packet that
+    /// belongs before the answer to the next, or that the next one answers.
     #[test]
     fn runs_are_answered_the_same_however_they_are_cut() {
         for (topic, receive_maximum) in [(b't', 1), (b't', 200), (b'u', 200)] {
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// The same for all packets of QoS 2, with repeats of some and identifiers that nobody knows in between.
+    /// The same for all packets of QoS 2, with repeats of some and unknown identifiers in between.
     #[test]
     fn runs_of_qos_2_are_answered_the_same_however_they_are_cut() {
         for (topic, receive_maximum) in [(b't', 1), (b't', 200), (b'u', 200)] {
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    /// A PUBACK for a message of QoS 2 ends the connection, however many that are in place stand before it.
+    /// A PUBACK for a message of QoS 2 ends the connection, however many valid ones come before it.
     #[test]
     fn an_answer_out_of_place_ends_a_run() {
         let publishes: Vec<u8> = [(0x32, 1), (0x32, 2), (0x34, 3)]

@@ -1,5 +1,5 @@
 //! The body of the fuzz target for the short ways: one sequence of calls, made to several brokers that differ only in
-//! how they come to the same, must be answered the same. It panics if it is not.
+//! how they process it, must be answered the same. It panics if it is not.
 
 mod bench;
 
@@ -14,7 +14,7 @@ use crate::protocol::codec::{ProtocolVersion, Status, decode, frame};
 
 use bench::{Bench, Call, Heard, Outcome, Way};
 
-/// Connections at one time, and in all.
+/// The most connections at one time, and in all.
 const LINKS_AT_ONCE: usize = 6;
 const LINKS_MAXIMUM: usize = 24;
 
@@ -24,11 +24,11 @@ const PUBLISH: u8 = 3;
 /// Draws the calls while they are made to the first broker.
 struct Draw<'a, 'b> {
     input: &'a mut Input<'b>,
-    /// Nothing new happens before the broker is at rest.
+    /// Whether nothing new happens before the broker is at rest.
     always_rests: bool,
     bench: Bench,
     calls: Vec<Call>,
-    /// What each client means to speak, and how much of what came it has answered.
+    /// The version that each client intends to use, and how many of the received bytes it has answered.
     clients: Vec<(ProtocolVersion, usize)>,
 }
 
@@ -91,7 +91,7 @@ impl Draw<'_, '_> {
         }
     }
 
-    /// One of the links that are there, if there is any.
+    /// Returns one of the open links, if there is any.
     fn choose(&mut self) -> Option<usize> {
         let links = self.bench.links.iter().enumerate();
         let living: Vec<usize> = links.filter_map(|(index, link)| link.id.map(|_| index)).collect();
@@ -131,7 +131,7 @@ impl Draw<'_, '_> {
         self.make(Call::Receive(link, bytes));
     }
 
-    /// A client answers some of what it got.
+    /// Answers some of what a client has received.
     fn answer(&mut self) {
         let Some(link) = self.choose() else { return };
         let (version, answered) = self.clients[link];
@@ -171,15 +171,15 @@ impl Draw<'_, '_> {
     }
 }
 
-/// The limits, and whether turns are small.
+/// Returns the limits, and whether turns are small.
 fn bounds(input: &mut Input<'_>) -> (Limits, bool) {
     if input.once_in(6) {
-        // Where a turn ends is not the same on all ways. What is left over is written after the end, which makes room:
-        // so there is room for everything, or other messages would be dropped.
+        // Where a turn ends differs between the ways. What is left over is written after the end, which makes room. So
+        // there must be room for everything, or different messages would be dropped.
         let steps_per_turn = input.pick(&[40, 300, 2_000]);
         return (Limits { steps_per_turn, ..Limits::default() }, true);
     }
-    // What is held is another amount on another way, so what is shed under pressure may be other messages.
+    // The memory that is held differs between the ways, so different messages might be dropped under pressure.
     let mut limits = Limits { memory: None, ..limits(input) };
     if input.once_in(3) {
         limits.session_expiry_maximum = 0;
@@ -187,7 +187,7 @@ fn bounds(input: &mut Input<'_>) -> (Limits, bool) {
     (limits, false)
 }
 
-/// Makes the same calls to a broker of each way, one after the other, and compares what comes of them.
+/// Makes the same calls to a broker of each way, one after another, and compares the outcomes.
 pub fn compare(data: &[u8]) {
     let mut input = Input::new(data);
     let (limits, are_turns_small) = bounds(&mut input);
@@ -202,8 +202,8 @@ pub fn compare(data: &[u8]) {
         let other = repeat(way, &limits, &calls);
         match way {
             _ if are_turns_small && way.is_long() => assert_alike_in_turns(way, &short, &other),
-            // Questions take steps, and bytes that come one by one have a share of the turn each: which of two things
-            // that wait for a later turn comes first is another matter then.
+            // Questions take steps, and bytes that come one by one each have a share of the turn. So of two pieces of
+            // work that wait for a later turn, another one may come first.
             _ if are_turns_small => {}
             Way::Stored if other.has_kept && !is_wide(&limits) => {}
             Way::Stored if other.has_kept => assert_alike_from_store(&short, &other),
@@ -243,7 +243,7 @@ fn assert_same(way: Way, short: &Outcome, other: &Outcome) {
     assert_eq!(short.census, other.census, "{way:?}");
 }
 
-/// Whether nothing needs to be dropped because much waits for a client at once.
+/// Whether no message needs to be dropped, however many are queued for a client at once.
 fn is_wide(limits: &Limits) -> bool {
     let usual = Limits::default();
     limits.outbox_bytes == usual.outbox_bytes
@@ -251,9 +251,9 @@ fn is_wide(limits: &Limits) -> bool {
         && limits.in_flight == usual.in_flight
 }
 
-/// What is left to compare where there are sessions in the store: messages that have waited there come when they have
-/// been read. Until then, answers go ahead of them, and so do messages that are retained. Among themselves, each of the
-/// three kinds comes in its order. What is dropped may differ as well, so it must be possible that nothing is.
+/// Compares what can be compared if sessions are stored. Messages that were queued in the store are sent when they have
+/// been read; until then answers and retained messages go ahead of them. Each of the three kinds keeps its own order.
+/// Different messages may be dropped as well, so the limits must allow that none is.
 fn assert_alike_from_store(short: &Outcome, other: &Outcome) {
     for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
         assert_alike_by_kind((Way::Stored, link), one, other);
@@ -264,9 +264,9 @@ fn assert_alike_from_store(short: &Outcome, other: &Outcome) {
     assert_eq!(short.census, other.census, "a store");
 }
 
-/// What is left to compare where turns are small: steps are not the same on all ways, so turns end elsewhere. A message
-/// that goes on in the next turn is answered behind the publisher's own copy, which is written at the end of this one;
-/// and clients whose connections end meanwhile get it or not.
+/// Compares what can be compared if turns are small. Steps differ between the ways, so turns end elsewhere. A message
+/// that continues in the next turn is answered after the publisher's own copy, which is written at the end of this
+/// turn; and clients whose connections end in the meantime may or may not get it.
 fn assert_alike_in_turns(way: Way, short: &Outcome, other: &Outcome) {
     for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
         if one.end.is_none() && other.end.is_none() {
@@ -289,7 +289,7 @@ fn assert_alike_by_kind(whose: (Way, usize), one: &Heard, other: &Heard) {
     }
 }
 
-/// Messages without and with RETAIN, and all other packets.
+/// Returns the messages without RETAIN, those with it, and all other packets.
 fn by_kind(bytes: &[u8]) -> [Vec<&[u8]>; 3] {
     let (mut kinds, mut rest) = ([const { Vec::new() }; 3], bytes);
     while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
@@ -307,7 +307,7 @@ mod tests {
 
     use super::fast_path;
 
-    /// And no short way is left out, so that the comparison is about all of them.
+    /// Every short way must be taken, so that the comparison covers all of them.
     #[test]
     fn every_way_leads_to_the_same_bytes() {
         let config = ProptestConfig { cases: 120, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() };

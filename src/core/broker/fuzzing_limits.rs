@@ -4,7 +4,7 @@ use crate::base::fuzzing::Input;
 use crate::base::time::Duration;
 use crate::core::limits::Limits;
 
-/// The default limits, or such as are reached soon.
+/// Returns the default limits, or limits that are reached soon.
 pub(super) fn limits(input: &mut Input<'_>) -> Limits {
     let choices = input.byte();
     let has = |bit: u8| choices >> bit & 1 == 1;

@@ -19,7 +19,7 @@ impl Log for Ear {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            // Lines of all levels are made, and those that are always written are kept.
+            // Lines of all levels are formatted; only those that are always written are kept.
             let line = record.args().to_string();
             if record.level() <= LevelFilter::Info {
                 LINES.with_borrow_mut(|lines| lines.push(line));
@@ -30,10 +30,10 @@ impl Log for Ear {
     fn flush(&self) {}
 }
 
-/// Runs something in this thread with the log at a level; gives the lines of [`LevelFilter::Info`] and above, too.
+/// Runs a closure in this thread with the log at a level. Also returns the lines of [`LevelFilter::Info`] and above.
 pub(super) fn listening<R>(level: LevelFilter, run: impl FnOnce() -> R) -> (R, Vec<String>) {
     static ALL: LevelFilter = LevelFilter::Debug;
-    // It is here already, if this is not the first time.
+    // It is already set, if this is not the first call.
     let _ = log::set_logger(&Ear);
     log::set_max_level(ALL);
     LEVEL.set(level);

@@ -1,5 +1,5 @@
-//! Packets of clients, made of fuzzed choices. There are few Client Identifiers, topics and Packet Identifiers, so
-//! that clients meet each other.
+//! Packets of clients, made of fuzzed choices. There are few Client Identifiers, topics and Packet Identifiers, so that
+//! clients affect each other.
 
 use crate::base::fuzzing::Input;
 use crate::protocol::codec::{
@@ -26,13 +26,13 @@ const FILTERS: [&str; 12] = [
     "a/b/c/d/e/f/g/h/i/j",
 ];
 const QUALITIES: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
-/// Spans in seconds that lie at the ends of their ranges, or in between.
+/// Spans in seconds, at the ends of their ranges or in between.
 const SPANS: [u32; 8] = [0, 1, 2, 10, 60, 3600, u32::MAX - 1, u32::MAX];
 const SIZES: [usize; 8] = [0, 1, 7, 20, 200, 2_048, 2_049, 5_000];
-/// Messages and bytes of a burst, about.
+/// About the most messages and bytes of a burst.
 const BURST_LENGTH: u8 = 48;
 const BURST_BYTES: usize = 2_048;
-/// A payload is cut out of this one.
+/// Each payload is a part of this one.
 const PAYLOAD: [u8; 5_000] = [b'p'; 5_000];
 
 fn topic(input: &mut Input<'_>) -> TopicName<'static> {
@@ -141,8 +141,8 @@ fn push_message_properties(input: &mut Input<'_>, properties: &mut PropertyBuffe
     }
 }
 
-/// The CONNECT and SUBSCRIBE of a client that gets every message as simply as can be, but for its Maximum Packet Size:
-/// some messages of a [`burst`] are larger.
+/// Encodes CONNECT and SUBSCRIBE of a client that gets every message in the simplest way, except for its Maximum Packet
+/// Size: some messages of a [`burst`] are larger.
 pub(super) fn plain_receiver(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
     let properties = properties_of(version, |properties| {
         properties.push(Property::MaximumPacketSize(input.pick(&[20, 30, 100, 2_060])));
@@ -172,7 +172,7 @@ pub(super) fn plain_receiver(input: &mut Input<'_>, version: ProtocolVersion, in
     Packet::Subscribe(subscribe).encode(version, into);
 }
 
-/// Any packet but the first one of a connection.
+/// Encodes any packet but the first one of a connection.
 pub(super) fn packet(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
     match input.below(20) {
         0..=6 => publish(input, version, into),
@@ -188,7 +188,7 @@ pub(super) fn packet(input: &mut Input<'_>, version: ProtocolVersion, into: &mut
     }
 }
 
-/// What no client of good will sends.
+/// Encodes what no correct client sends.
 fn seldom(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
     match input.below(4) {
         0 => connect(input, version, into),
@@ -228,8 +228,8 @@ fn publish(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) 
     Packet::Publish(publish).encode(version, into);
 }
 
-/// Messages of one topic, QoS and size, one right after the other, as devices send them that have much to say. One of
-/// them may be a little different.
+/// Encodes messages of one topic, QoS and size, one right after another, as busy devices send them. One of them may be
+/// a little different.
 pub(super) fn burst(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
     let (topic, qos, payload) = (topic(input), input.pick(&QUALITIES), payload(input));
     let (first, end) = (u16::from(input.byte()), into.len() + BURST_BYTES);
@@ -330,7 +330,7 @@ fn disconnect(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8
     Packet::Disconnect(Disconnect { reason_code, properties: properties.properties() }).encode(version, into);
 }
 
-/// What a client of good will answers to a packet of the broker; a few times it refuses.
+/// Encodes the answer of a correct client to a packet of the broker; now and then it refuses.
 pub(super) fn answer(
     input: &mut Input<'_>,
     version: ProtocolVersion,

@@ -1,10 +1,12 @@
-//! What members of Shared Subscriptions leave to others in the store: only the numbers of such messages are here. They
-//! are read a page at a time, for one member after the other, and a page goes to other members before the next is read.
+//! What members of Shared Subscriptions leave to others in the store. Only the numbers of such messages are in memory.
+//! The messages are read one page at a time, for one member after the other, and a page goes to other members before
+//! the next is read.
 //!
-//! Until a message has gone to another member, in the store it belongs to the session that had it, even if that session
-//! is over. So the store remembers such sessions until all that they have left has gone, and a crash loses nothing.
+//! Until a message has gone to another member, the store counts it as the leaving session's, even if that session is
+//! over. So the store remembers such sessions until all that they left has gone, and a crash loses nothing.
 //!
-//! What no member has room for is tried again later: of each session one page at a time, others of its messages first.
+//! A message for which no member has room is tried again later: one page of each session at a time, the session's other
+//! messages first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,49 +23,49 @@ use crate::core::session::page_length;
 use crate::core::slots::SessionId;
 use crate::core::subscription::GroupId;
 
-/// How soon members are asked again that had no room, or memory is.
+/// The pause before messages are offered again for which no member had room, or for which there was no memory.
 const RETRY: Duration = Duration::from_seconds(1);
-/// Lists for which they are asked at a time: a page of each may be read for nothing.
+/// The number of lists that are tried again at a time: a page of each may be read in vain.
 const RETRIED_AT_ONCE: usize = 16;
-/// What one more entry of a map takes, about.
+/// About how many bytes one more entry of a map takes.
 const ENTRY_BYTES: usize = 48;
 
-/// What one member leaves in the store.
+/// The messages that one member leaves in the store.
 #[derive(Debug)]
 struct Legacy {
-    /// The session, unless it has ended in an earlier run.
+    /// The session, unless it ended in an earlier run.
     leaving: Option<SessionId>,
     number: SessionNumber,
     messages: VecDeque<(MessageNumber, GroupId)>,
-    /// About how many bytes one of them takes.
+    /// About how many bytes one message takes.
     average: usize,
     counted: Counted,
 }
 
-/// A session of which something is on its way to other members.
+/// A session of which messages are on their way to other members.
 #[derive(Debug, Default)]
 struct Leaver {
     /// How many lists of messages it leaves.
     lists: usize,
-    /// It is over, and the store remembers it.
+    /// Whether it is over and the store remembers it.
     is_former: bool,
 }
 
-/// What all members leave.
+/// The messages that all members leave.
 #[derive(Debug, Default)]
 pub(super) struct Legacies {
-    /// The first one is being read.
+    /// The messages of the first one are being read.
     waiting: VecDeque<Legacy>,
-    /// Those for which no member has had room, of sessions that are over.
+    /// Messages for which no member had room, of sessions that are over.
     refused: VecDeque<Legacy>,
-    /// A timer waits to try again.
+    /// Whether the timer for the next try is armed.
     is_retried: bool,
-    /// This many messages of the first one are being read.
+    /// How many messages of the first legacy are being read.
     underway: usize,
-    /// This many lists that were read go to other members.
+    /// How many lists that were read from the store are on their way to other members.
     moving: usize,
     leavers: BTreeMap<SessionNumber, Leaver>,
-    /// What sessions that ended in an earlier run have left, while that is restored.
+    /// What sessions that ended in an earlier run left, during a restore.
     restored: BTreeMap<SessionNumber, Legacy>,
 }
 
@@ -79,22 +81,23 @@ impl Legacy {
 }
 
 impl Legacies {
-    /// Another list of messages of a session goes to other members.
+    /// Notes that one more list of messages of a session goes to other members.
     pub(super) fn begin(&mut self, number: SessionNumber) {
         self.leavers.entry(number).or_default().lists += 1;
     }
 
-    /// A session is over, and the store remembers it until everything that it leaves has gone.
+    /// Notes that a session is over, and that the store remembers it until all that it leaves has gone.
     fn end(&mut self, number: SessionNumber) {
         self.leavers.entry(number).or_default().is_former = true;
     }
 
-    /// Whether something of a session is on its way to other members.
+    /// Whether messages of a session are on their way to other members.
     fn is_leaving(&self, number: SessionNumber) -> bool {
         self.leavers.contains_key(&number)
     }
 
-    /// A list of messages has gone. Tells whether it was the last one of a session that the store remembers.
+    /// Notes that a list of messages has gone. Returns whether it was the last one of a session that the store
+    /// remembers.
     fn finish(&mut self, number: SessionNumber) -> bool {
         let Some(leaver) = self.leavers.get_mut(&number) else { return false };
         leaver.lists -= 1;
@@ -105,7 +108,7 @@ impl Legacies {
         is_last && is_former
     }
 
-    /// The last of those for which no member has had room, of this session.
+    /// Returns the last list of messages for which no member had room if it is this session's, else a new one.
     fn refused_of(&mut self, number: SessionNumber) -> &mut Legacy {
         if self.refused.back().is_none_or(|last| last.number != number) {
             self.begin(number);
@@ -119,12 +122,12 @@ impl Legacies {
         self.underway > 0 || self.moving > 0
     }
 
-    /// Whether the next page to read is one of this session's legacy.
+    /// Whether the next page to read belongs to this session's legacy.
     pub(super) fn is_due(&self, number: SessionNumber) -> bool {
         !self.is_busy() && self.waiting.front().is_some_and(|first| first.number == number)
     }
 
-    /// Whether a session has ended in an earlier run, while what it left is restored.
+    /// Whether a session ended in an earlier run and its legacy is being restored.
     pub(super) fn is_restored(&self, number: SessionNumber) -> bool {
         self.restored.contains_key(&number)
     }
@@ -134,7 +137,7 @@ impl Legacies {
         !self.refused.is_empty()
     }
 
-    /// Bytes that the lists take, without those that count themselves.
+    /// The bytes that the lists take, without what counts itself.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.waiting.capacity() * size_of::<Legacy>())
             + memory::allocation(self.refused.capacity() * size_of::<Legacy>())
@@ -150,8 +153,8 @@ impl Legacies {
 }
 
 impl Broker {
-    /// Whether a kept session that ends leaves something to other members. If so, the store must remember it, and
-    /// [`Broker::finish_list`] must be called once it is freed.
+    /// Whether a persisted session that ends leaves messages to other members. If so, the store must remember it, and
+    /// [`Broker::finish_list`] must be called when the session is freed.
     pub(super) fn leaves_shared(&mut self, session: SessionId, number: SessionNumber) -> bool {
         let outgoing = self.clients.sessions[session].outgoing.as_deref();
         let looked_at = outgoing.map_or(0, |outgoing| outgoing.waiting_here().0 + outgoing.in_flight().len());
@@ -165,7 +168,7 @@ impl Broker {
         leaves
     }
 
-    /// These messages in the store, of about `average` bytes each, go from a member to others.
+    /// Sends these messages in the store, of about `average` bytes each, from a member to others.
     pub(super) fn begin_legacy(
         &mut self,
         leaving: SessionId,
@@ -183,7 +186,7 @@ impl Broker {
         self.ask_for_legacy();
     }
 
-    /// Asks for the next messages, unless some that were read have not gone yet.
+    /// Asks for the next messages, unless some that were read are still on their way.
     pub(super) fn ask_for_legacy(&mut self) {
         if let (Some(journal), Some(first)) =
             (&mut self.persistence.journal, self.waiting.legacies.waiting.front())
@@ -193,8 +196,8 @@ impl Broker {
         }
     }
 
-    /// What to read for the [first](Legacies::is_due) legacy: at most `most` messages. `None` if its first message is
-    /// not in the store yet; once it is, this is called again.
+    /// Returns what to read for the [first](Legacies::is_due) legacy: at most `most` messages. Returns `None` if its
+    /// first message is not in the store yet; this is called again when it is.
     pub(super) fn read_legacy(&mut self, most: usize) -> Option<Fetch> {
         let journal = self.persistence.journal.as_mut()?;
         let first = self.waiting.legacies.waiting.front()?;
@@ -211,7 +214,7 @@ impl Broker {
         Some(Fetch { session: first.number, messages })
     }
 
-    /// Some of it has been read: it goes to other members. False if this was read for another session.
+    /// Sends messages that have been read to other members. Returns false if they were read for another session.
     pub(super) fn take_legacy(&mut self, page: &Page, messages: &[Message]) -> bool {
         let legacies = &mut self.waiting.legacies;
         let count = page.copies.len();
@@ -244,7 +247,7 @@ impl Broker {
         true
     }
 
-    /// A list of messages has gone to other members. If it had been read from the store for that, the next one is read.
+    /// Notes that a list of messages has gone to other members. If it was read from the store, reads the next one.
     pub(super) fn finish_list(&mut self, number: SessionNumber, was_read: bool) {
         if self.waiting.legacies.finish(number)
             && let Some(journal) = &mut self.persistence.journal
@@ -267,8 +270,7 @@ impl Broker {
         self.ask_for_legacy();
     }
 
-    /// No member has room for a message, of about so many bytes, of a session that is over. It stays in the store until
-    /// one has.
+    /// Keeps a message, of about so many bytes, of a session that is over in the store until a member has room for it.
     pub(super) fn postpone(
         &mut self,
         number: SessionNumber,
@@ -282,8 +284,8 @@ impl Broker {
         self.retry_legacies();
     }
 
-    /// The same for those of this group that are still to be read: before they are, others would be read for nothing.
-    /// When it is tried again, they come before those that were read, so that none has to wait for one that never goes.
+    /// Postpones, in the same way, the messages of this group that are still to be read: reading them now would be in
+    /// vain. At the next try they come before those that were read, so that none of them waits for one that never goes.
     pub(super) fn postpone_rest(&mut self, number: SessionNumber, group: GroupId) {
         let legacies = &mut self.waiting.legacies;
         let Some(first) = legacies.waiting.front_mut().filter(|first| first.number == number) else { return };
@@ -304,7 +306,7 @@ impl Broker {
         refused.count();
     }
 
-    /// What is left is tried again later.
+    /// Arms the timer for the next try.
     pub(super) fn retry_legacies(&mut self) {
         let legacies = &mut self.waiting.legacies;
         if !std::mem::replace(&mut legacies.is_retried, true) {
@@ -312,7 +314,7 @@ impl Broker {
         }
     }
 
-    /// Members may have room again, or there may be memory.
+    /// Tries again: members may have room by now, or there may be memory.
     pub(super) fn legacies_are_due(&mut self) {
         let legacies = &mut self.waiting.legacies;
         let count = legacies.refused.len().min(RETRIED_AT_ONCE);
@@ -324,7 +326,7 @@ impl Broker {
         self.ask_for_legacy();
     }
 
-    /// A session has ended in an earlier run and leaves something to other members.
+    /// Restores a session that ended in an earlier run and leaves messages to other members.
     pub(super) fn restore_former(&mut self, number: SessionNumber) {
         let legacies = &mut self.waiting.legacies;
         legacies.begin(number);
@@ -332,8 +334,8 @@ impl Broker {
         legacies.restored.insert(number, Legacy::new(None, number));
     }
 
-    /// A message of such a session, of about so many bytes, is to go to another member of this group. If there is none
-    /// any more, it is not needed.
+    /// Restores a message of such a session, of about so many bytes, that is to go to another member of this group.
+    /// Without a group, it is no longer needed.
     pub(super) fn restore_legacy(
         &mut self,
         number: SessionNumber,
@@ -349,7 +351,7 @@ impl Broker {
         }
     }
 
-    /// Everything has been restored: what was left is sent on its way.
+    /// Sends on their way the messages that were restored.
     pub(super) fn finish_restore_legacies(&mut self) {
         for (number, mut legacy) in std::mem::take(&mut self.waiting.legacies.restored) {
             if legacy.messages.is_empty() {

@@ -1,4 +1,4 @@
-//! What the listener that a client came in by asks of it: whom it takes the client for, and what it grants.
+//! What the listener of a client determines: its User Name and Client Identifier, and what it is granted.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -15,17 +15,17 @@ use crate::protocol::codec::{Connect, ProtocolVersion, Publish, QoS, ReasonCode,
 use crate::protocol::topic::{TopicFilter, TopicName};
 use crate::protocol::utf8;
 
-/// The rules of all listeners.
+/// The options of all listeners.
 #[derive(Debug)]
 pub(super) struct Listeners {
     /// By the number of the listener.
     said: Vec<Rc<ListenerOptions>>,
-    /// What holds where nothing was said.
+    /// The options of listeners for which none were set.
     unsaid: Rc<ListenerOptions>,
     /// Whether the limits restrict what is published.
     limits_concern_publish: bool,
-    /// Whether these or any rules restrict or change what is published. Kept here so that callers need not look at all
-    /// of them.
+    /// Whether these or the options of any listener restrict or change what is published. Cached so that callers need
+    /// not examine all of them.
     concern_publish: bool,
 }
 
@@ -44,7 +44,7 @@ impl Listeners {
         self.note_concerns();
     }
 
-    /// Finds out again what has to be checked, so that no check stays that a reload has removed.
+    /// Determines again what has to be checked, so that no check stays that a reload has removed.
     fn note_concerns(&mut self) {
         let is_concerned = |options: &Rc<ListenerOptions>| {
             options.mount_point.is_some() || options.maximum_qos < QoS::ExactlyOnce
@@ -58,7 +58,7 @@ impl Listeners {
         self.concern_publish
     }
 
-    /// The rules of one listener.
+    /// The options of one listener.
     #[inline]
     pub(super) fn of(&self, listener: ListenerId) -> &Rc<ListenerOptions> {
         self.said.get(usize::from(listener.0)).unwrap_or(&self.unsaid)
@@ -73,8 +73,8 @@ impl Listeners {
         self.note_concerns();
     }
 
-    /// No client of a listener is left and none will come, so its restrictions on messages do not matter any more. How
-    /// its clients were identified still does, as their sessions may be there.
+    /// Retires a listener that has no client left and will get none, so its restrictions on messages no longer matter.
+    /// How its clients were identified still does, because their sessions may remain.
     fn retire(&mut self, listener: ListenerId) {
         let options = ListenerOptions {
             maximum_qos: QoS::ExactlyOnce,
@@ -84,7 +84,7 @@ impl Listeners {
         self.set(listener, Rc::new(options));
     }
 
-    /// What the topics of each listener's clients begin with; nothing at all, if none has a mount point.
+    /// The mount points by the number of the listener; empty if no listener has one.
     fn mount_points(&self) -> Vec<Option<Box<str>>> {
         let mut mounts: Vec<_> = self.said.iter().map(|options| options.mount_point.clone()).collect();
         let used = mounts.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
@@ -96,28 +96,28 @@ impl Listeners {
 /// What the server has learnt of a peer since it was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Introduction {
-    /// Where it really comes from, if a proxy told so.
+    /// The real address of the peer, if a proxy has reported it.
     pub peer: Option<Peer>,
-    /// The name in the certificate that it has shown.
+    /// The name in the certificate that the peer has shown.
     pub identity: Option<Rc<str>>,
 }
 
 /// Why a CONNECT is refused.
 pub(super) type Refusal = (ReasonCode, &'static str);
 
-/// Whom the broker takes a client for.
+/// The identity that the broker takes a client to have.
 #[derive(Debug)]
 pub(super) struct Claim<'a> {
-    /// Drawn by the broker, if it is owned.
+    /// Owned if it was assigned by the broker.
     pub(super) client_identifier: Cow<'a, str>,
     pub(super) user_name: Option<&'a str>,
-    /// Whether the name was proved.
+    /// Whether the User Name was proved.
     pub(super) is_proved: bool,
 }
 
 impl Broker {
-    /// The QoS at which a message is delivered to a session: the lower of the QoS that was granted and the QoS that it
-    /// was published with [MQTT-3.8.4-8], unless the operator wants it otherwise.
+    /// The QoS at which a message is delivered to a session: the lower of the granted QoS and the QoS of the message
+    /// [MQTT-3.8.4-8], unless the operator wants it otherwise.
     #[inline]
     pub(super) fn delivered_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
         if self.options.switches.raises_qos {
@@ -127,29 +127,29 @@ impl Broker {
         }
     }
 
-    /// What a listener asks of its clients from now on; those who are connected already have been asked.
+    /// Sets the options of a listener from now on. They do not change what connected clients were granted.
     pub fn set_listener_options(&mut self, listener: ListenerId, options: Rc<ListenerOptions>) {
         let _entered = self.account.enter();
         self.options.listeners.set(listener, options);
         self.output.sender.set_mounts(self.options.listeners.mount_points());
     }
 
-    /// A listener is closed, and the last connection that came in by it has ended.
+    /// Retires a listener that is closed and whose last connection has ended.
     pub fn retire_listener(&mut self, listener: ListenerId) {
         let _entered = self.account.enter();
         self.options.listeners.retire(listener);
         self.output.sender.set_mounts(self.options.listeners.mount_points());
     }
 
-    /// Who the peer of a connection is, where a PROXY header or a certificate has told. Of no effect once a CONNECT
-    /// was accepted.
+    /// Sets the address and the identity of a peer that a PROXY header or a certificate has given. Has no effect after
+    /// a CONNECT was accepted.
     pub fn introduce(&mut self, id: ConnectionId, introduction: Introduction) {
         let _entered = self.account.enter();
         let Some(connection) = self.connections.find_mut(id) else { return };
         if connection.state != State::Greeting {
             return;
         }
-        // Elsewhere it must not be mistaken for who the client is.
+        // At other listeners the certificate does not identify the client.
         let is_taken = self.options.listeners.of(connection.listener).user_name != UserNameSource::Connect;
         let peer = introduction.peer.unwrap_or_else(|| connection.peer());
         connection.introduce(peer, introduction.identity.filter(|_| is_taken));
@@ -160,7 +160,7 @@ impl Broker {
         self.options.limits.packet_size.min(self.options.listeners.of(listener).packet_size)
     }
 
-    /// What the rules say of a PUBLISH beside its topic.
+    /// Checks a PUBLISH, apart from its topic, against the options of the listener.
     pub(super) fn check_publish(&self, id: ConnectionId, publish: &Publish<'_>) -> Result<(), Fault> {
         let options = self.options.listeners.of(self.connections[id].listener);
         if publish.delivery.qos() > options.maximum_qos {
@@ -169,12 +169,12 @@ impl Broker {
         }
         if publish.retain && !self.options.switches.retain_available {
             // [MQTT-3.2.2-14]
-            return Err(Fault::new(ReasonCode::RetainNotSupported, "a message to be retained"));
+            return Err(Fault::new(ReasonCode::RetainNotSupported, "retained messages are not supported"));
         }
         Ok(())
     }
 
-    /// What the rules say of a Will: as of a PUBLISH, but before anything has taken effect.
+    /// Checks a Will like a PUBLISH, but before anything has taken effect.
     fn check_will(&self, options: &ListenerOptions, will: &Will<'_>) -> Result<(), Refusal> {
         match () {
             // [MQTT-3.2.2-12]
@@ -192,8 +192,8 @@ impl Broker {
         }
     }
 
-    /// The filter of a client with the mount point of its listener in front; `None` without one. A Share
-    /// Name stays where it is.
+    /// Returns the filter of a client below the mount point of its listener; `None` without one. A Share Name stays
+    /// where it is.
     pub(super) fn mounted(&self, listener: ListenerId, filter: TopicFilter<'_>) -> Option<String> {
         let mount = self.options.listeners.of(listener).mount_point.as_deref()?;
         Some(match filter.share_name() {
@@ -202,7 +202,7 @@ impl Broker {
         })
     }
 
-    /// Whom this listener takes the client of a CONNECT for.
+    /// Determines whom this listener takes the client of a CONNECT for.
     pub(super) fn claim<'a>(
         &mut self,
         options: &ListenerOptions,
@@ -216,13 +216,13 @@ impl Broker {
             ProtocolVersion::V5 => options.versions[2],
         };
         if !is_spoken {
-            let what = "this version is not spoken at this listener";
+            let what = "this listener does not accept this protocol version";
             return Err((ReasonCode::UnsupportedProtocolVersion, what));
         }
         if connect.version != ProtocolVersion::V5
             && granted_keep_alive(options, connect.keep_alive) != connect.keep_alive
         {
-            let what = "a Keep Alive above the maximum, of which this version can not be told";
+            let what = "the Keep Alive is above the maximum, which this protocol version cannot negotiate";
             return Err((ReasonCode::ClientIdentifierNotValid, what));
         }
         if let Some(will) = &connect.will {
@@ -232,14 +232,25 @@ impl Broker {
             (UserNameSource::Connect, _) => connect.user_name,
             (_, Some(identity)) if is_user_name(identity) => Some(identity),
             (_, Some(_)) => {
-                return Err((ReasonCode::NotAuthorized, "the name in the certificate is no User Name"));
+                return Err((
+                    ReasonCode::NotAuthorized,
+                    "the name in the certificate is not a valid User Name",
+                ));
             }
-            (_, None) => return Err((ReasonCode::NotAuthorized, "no certificate tells the User Name")),
+            (_, None) => {
+                return Err((
+                    ReasonCode::NotAuthorized,
+                    "there is no certificate to take the User Name from",
+                ));
+            }
         };
         let client_identifier = self.claimed_identifier(options, user_name, connect, decisions)?;
         let prefixes = &options.client_identifier_prefixes;
         if !prefixes.is_empty() && !prefixes.iter().any(|prefix| client_identifier.starts_with(&**prefix)) {
-            return Err((ReasonCode::NotAuthorized, "the Client Identifier does not begin as it must"));
+            return Err((
+                ReasonCode::NotAuthorized,
+                "the Client Identifier has none of the required prefixes",
+            ));
         }
         Ok(Claim { client_identifier, user_name, is_proved: false })
     }
@@ -254,14 +265,16 @@ impl Broker {
         if options.user_name_is_client_identifier {
             return match user_name {
                 Some(name) if !name.is_empty() => Ok(name.into()),
-                _ => Err((ReasonCode::NotAuthorized, "no User Name tells the Client Identifier")),
+                _ => {
+                    Err((ReasonCode::NotAuthorized, "there is no User Name to use as the Client Identifier"))
+                }
             };
         }
         if !connect.client_identifier.is_empty() {
             return Ok(connect.client_identifier.into());
         }
         if !options.allows_empty_client_identifier {
-            let what = "a Client Identifier of its own is expected of every client";
+            let what = "the Client Identifier must not be empty";
             return Err((ReasonCode::ClientIdentifierNotValid, what));
         }
         let drawn = decisions
@@ -272,7 +285,7 @@ impl Broker {
     }
 }
 
-/// The Keep Alive that is in force for a client that wants this one; 5.0 can tell of another [MQTT-3.1.2-21].
+/// The Keep Alive that is granted to a client that wants this one; 5.0 can report another one [MQTT-3.1.2-21].
 pub(super) fn granted_keep_alive(options: &ListenerOptions, wanted: u16) -> u16 {
     let longest = options.keep_alive_maximum;
     if wanted == 0 && longest < u16::MAX { longest } else { wanted.min(longest) }
@@ -283,7 +296,7 @@ pub(super) fn mounted_name(options: &ListenerOptions, topic: TopicName<'_>) -> O
     options.mount_point.as_deref().map(|mount| [mount, topic.as_str()].concat())
 }
 
-/// Whether a text from a certificate could have come in a CONNECT.
+/// Whether a text from a certificate would be valid in a CONNECT.
 fn is_user_name(text: &str) -> bool {
     (1..=usize::from(u16::MAX)).contains(&text.len()) && utf8::is_sound(text)
 }
@@ -294,13 +307,13 @@ mod tests {
     use crate::base::time::Time;
     use crate::core::access::AllowAll;
 
-    /// Whether messages come in and leave by the fast paths.
+    /// Whether messages are received and sent by the fast paths.
     fn is_short(broker: &Broker) -> bool {
         !broker.options.listeners.concern_publish() && !broker.output.sender.must_look()
     }
 
     #[test]
-    fn what_was_taken_back_costs_nothing_any_more() {
+    fn options_that_were_taken_back_cost_nothing() {
         let within = || ListenerOptions::within(&Limits::default());
         let options: [ListenerOptions; 2] = [
             ListenerOptions { maximum_qos: QoS::AtLeastOnce, ..within() },
@@ -339,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn who_the_clients_of_a_listener_were_taken_for_outlasts_it() {
+    fn the_source_of_user_names_outlasts_a_listener() {
         let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
         let mut options = ListenerOptions::within(&Limits::default());
         options.user_name = UserNameSource::CommonName;

@@ -1,8 +1,8 @@
-//! Who gets a message: the results of walks through the trie, kept while they are true, because publishers repeat
-//! themselves.
+//! The subscribers of topics: the results of walks through the trie, cached while they are valid, because publishers
+//! repeat topics.
 //!
-//! A topic is looked for by its bytes as they came. Only checked Topic Names get in here, so that bytes which are
-//! found need not be checked again.
+//! A topic is looked up by its bytes as they came. Only checked Topic Names are entered, so bytes that are found need
+//! not be checked again.
 
 use std::rc::Rc;
 
@@ -15,16 +15,16 @@ use crate::core::subscription::Subscriber;
 use crate::core::trie::{FilterId, Trie};
 use crate::protocol::topic::TopicName;
 
-/// Neighbouring places that a topic may take.
+/// The number of neighbouring places that a topic may take.
 const PLACES: usize = 4;
-/// Where a topic may begin to look for its place, when the first one comes.
+/// The number of beginnings, the first places of topics, in the smallest table.
 const BEGINNINGS_MINIMUM: usize = 16;
-/// The most such beginnings; a power of two, as all their numbers.
+/// The most beginnings; a power of two, like all their numbers.
 const BEGINNINGS_MAXIMUM: usize = 4096;
 
-/// A topic with more subscribers is not remembered: to deliver to them takes far longer than to find them.
+/// A topic with more subscribers is not cached: delivering to them takes far longer than finding them.
 const SUBSCRIBERS_REMEMBERED: usize = 8 * 1024;
-/// Up to so many subscriptions are put in order at once.
+/// Up to this many subscriptions are sorted in one go.
 const SORTED_AT_ONCE: usize = 1024;
 
 #[derive(Debug, Default)]
@@ -33,15 +33,15 @@ struct Place {
     matched: Option<Rc<Matched>>,
 }
 
-/// The topics of late, found by a hash of their bytes. Whoever contrives topics with equal hashes gets nothing but
-/// walks through the trie.
+/// Recent topics, found by a hash of their bytes. Contrived topics with equal hashes cause nothing but walks through
+/// the trie.
 #[derive(Debug, Default)]
 pub(super) struct MatchCache {
-    /// One for each beginning, and those that the last of them reaches.
+    /// One place for each beginning, and the further ones that the last beginning reaches.
     places: Vec<Place>,
-    /// Which of several topics has to go: they take turns.
+    /// Which of several topics is replaced: they take turns.
     turn: usize,
-    /// Which topic has to go next, where memory is at its limit.
+    /// Which topic is dropped next when memory is at its limit.
     next_to_go: usize,
     /// Bytes of everything but the places.
     memory: usize,
@@ -49,7 +49,7 @@ pub(super) struct MatchCache {
 }
 
 impl MatchCache {
-    /// The subscribers of the topic with these bytes, if they are known.
+    /// Returns the subscribers of the topic with these bytes, if they are cached.
     #[inline]
     pub(super) fn find(&self, trie: &Trie<Subscriber>, topic: &[u8]) -> Option<Rc<Matched>> {
         let hash = hash(topic);
@@ -66,7 +66,7 @@ impl MatchCache {
         None
     }
 
-    /// The subscribers of `topic`, or a search for them that the share in progress was too small for.
+    /// Returns the subscribers of `topic`, or an unfinished look-up if the share in progress was too small for it.
     pub(super) fn look_up(
         &mut self,
         trie: &Trie<Subscriber>,
@@ -101,7 +101,7 @@ impl MatchCache {
         Ok(matched)
     }
 
-    /// Goes on with a search; gives it back while it is not over.
+    /// Continues a look-up; returns it while it is not finished.
     pub(super) fn go_on(
         &mut self,
         mut lookup: Box<Lookup>,
@@ -109,24 +109,24 @@ impl MatchCache {
         turn: &mut Turn,
         mut selection: Selection<'_>,
     ) -> Result<Rc<Matched>, Box<Lookup>> {
-        // What it has found is not remembered, because the trie may have changed since it began.
+        // The result is not cached, because the trie may have changed since the look-up began.
         match lookup.go_on(trie, &mut self.filters, turn, &mut selection) {
             true => Ok(lookup.finish(trie.generation())),
             false => Err(lookup),
         }
     }
 
-    /// Bytes that the places take.
+    /// The bytes that the places take.
     pub(super) const fn memory(&self) -> usize {
         memory::allocation(self.places.capacity() * size_of::<Place>())
     }
 
-    /// All that is remembered.
+    /// Returns everything that is cached.
     pub(super) fn remembered(&self) -> impl Iterator<Item = &Rc<Matched>> {
         self.places.iter().filter_map(|place| place.matched.as_ref())
     }
 
-    /// Remembers the subscribers of `filters`, in the place of a topic that has to go.
+    /// Caches the subscribers of `filters`, in the place of a topic that is dropped.
     #[inline(never)]
     fn remember_few(
         &mut self,
@@ -140,7 +140,7 @@ impl MatchCache {
         let replaced = self.forget(at);
         let mut matched =
             replaced.or(former).filter(|former| Rc::strong_count(former) == 1).unwrap_or_default();
-        let filled = Rc::get_mut(&mut matched).expect("it is held here alone");
+        let filled = Rc::get_mut(&mut matched).expect("there is no other reference");
         filled.fill(trie, topic, &self.filters);
         if select.steps() > 0 {
             filled.subscribers.retain_mut(|subscriber| select.admits(topic, subscriber));
@@ -155,13 +155,13 @@ impl MatchCache {
         let hash = hash(matched.topic.as_bytes());
         let at = self.make_room(hash, matched.generation);
         self.forget(at);
-        // Large ones take the room of many small ones.
+        // A large entry takes the room of many small ones.
         while self.memory + matched.memory() > MATCHES_MEMORY_MAXIMUM && self.forget_one().is_some() {}
         self.memory += matched.memory();
         self.places[at] = Place { hash, matched: Some(matched) };
     }
 
-    /// Forgets what is remembered in one place.
+    /// Drops the entry of one place.
     #[inline]
     fn forget(&mut self, at: usize) -> Option<Rc<Matched>> {
         let former = self.places[at].matched.take();
@@ -169,7 +169,7 @@ impl MatchCache {
         former
     }
 
-    /// Forgets one of the topics: they take turns.
+    /// Drops one of the topics: they take turns.
     fn forget_one(&mut self) -> Option<Rc<Matched>> {
         (0..self.places.len()).find_map(|_| {
             self.next_to_go = if self.next_to_go + 1 < self.places.len() { self.next_to_go + 1 } else { 0 };
@@ -177,8 +177,8 @@ impl MatchCache {
         })
     }
 
-    /// The place for a new topic: a free one or one that is not true any more. If there is none, there are more
-    /// places from now on, up to a limit; then another topic has to go.
+    /// Returns the place for a new topic: a free one or one that is out of date. If there is none, the number of places
+    /// grows up to a limit; after that, another topic is replaced.
     fn make_room(&mut self, hash: u64, generation: u64) -> usize {
         loop {
             let beginning = self.beginning(hash);
@@ -197,7 +197,7 @@ impl MatchCache {
         }
     }
 
-    /// Makes more places. A topic that finds none of its own there is forgotten.
+    /// Makes more places. A topic that finds no free place of its own there is dropped.
     fn grow(&mut self, beginnings: usize) {
         let mut places: Vec<Place> = Vec::new();
         places.resize_with(beginnings + PLACES - 1, Place::default);
@@ -220,7 +220,7 @@ impl MatchCache {
     }
 }
 
-/// Eight bytes at a time, the last ones looked at twice if they are fewer.
+/// Hashes eight bytes at a time; the last eight overlap others if the length is no multiple of eight.
 #[inline]
 fn hash(topic: &[u8]) -> u64 {
     let mix = |hash: u64, bytes: u64| (hash.rotate_left(23) ^ bytes).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -233,7 +233,7 @@ fn hash(topic: &[u8]) -> u64 {
     } else {
         hash = mix(hash, topic.iter().fold(0, |bytes, &byte| bytes << 8 | u64::from(byte)));
     }
-    // A place is named by the lowest bits, and a last byte that differs reaches the highest alone.
+    // The lowest bits name a place, and a different last byte alone reaches the highest ones.
     hash ^ hash >> 52
 }
 
@@ -249,7 +249,7 @@ mod tests {
         Subscriber { target: Target::Session(session), terms: Terms::new(QoS::AtMostOnce, false, false, 0) }
     }
 
-    /// Lets all pass.
+    /// Admits all subscribers.
     struct All;
 
     impl Select for All {
@@ -262,7 +262,7 @@ mod tests {
         }
     }
 
-    /// Looks a topic up in shares of so many steps; tells also how many it took.
+    /// Looks a topic up in shares of this many steps. Also returns how many shares it took, and the surplus matches.
     fn look_up(
         matches: &mut MatchCache,
         trie: &Trie<Subscriber>,
@@ -293,9 +293,9 @@ mod tests {
         matched
     }
 
-    /// However small the shares are, those are found who are found at once.
+    /// However small the shares are, they find the same subscribers.
     #[test]
-    fn a_lookup_in_shares_finds_what_one_at_once_finds() {
+    fn a_lookup_in_shares_finds_what_a_lookup_in_one_go_finds() {
         let mut sessions = Slots::<SessionMark, ()>::default();
         let ids = [0; 40].map(|_| sessions.insert_with(|_| ()));
         let mut trie = Trie::new();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_limit_of_a_session_counts_for_its_qos() {
+    fn matches_beyond_the_limit_of_a_session_count_for_its_qos() {
         let subscriber = subscriber();
         let mut trie = Trie::new();
         for (filter, qos) in [("a", QoS::AtMostOnce), ("+", QoS::AtMostOnce), ("#", QoS::ExactlyOnce)] {
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_topics_are_kept_and_a_hundred_thousand_are_not() {
+    fn a_thousand_topics_are_cached_and_a_hundred_thousand_are_not() {
         let (mut trie, mut matches) = (Trie::new(), MatchCache::default());
         trie.insert("#", subscriber());
         let names: Vec<String> = (0..100_000).map(|number| format!("device/{number}/state")).collect();
@@ -392,7 +392,7 @@ mod tests {
         let count = hashes.len();
         hashes.sort_unstable();
         hashes.dedup();
-        // The name of ten digits and that of two are in both.
+        // The name of ten digits and that of two are in both lists.
         assert_eq!(hashes.len(), count - 2);
     }
 }

@@ -1,4 +1,4 @@
-//! A message for a Shared Subscription: the member whose turn it is gets it.
+//! Shared Subscriptions: the choice of the member that gets a message.
 
 use super::Broker;
 use super::authorize::may_receive;
@@ -11,25 +11,25 @@ use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::GroupId;
 use crate::protocol::codec::QoS;
 
-/// A member of a group whose message goes to another one.
+/// A member of a group whose message goes to another member.
 #[derive(Clone, Copy)]
 pub(super) struct Leaving {
-    /// None if its session has ended in an earlier run.
+    /// `None` if its session ended in an earlier run.
     pub(super) session: Option<SessionId>,
-    /// The store has the message.
+    /// Whether the store has the message.
     pub(super) is_stored: bool,
 }
 
 impl Broker {
-    /// Delivers to the member of a Shared Subscription whose turn it is, however many have to be looked at.
+    /// Delivers a message to the member of a Shared Subscription whose turn it is, however many have to be considered.
     pub(super) fn deliver_to_group(&mut self, id: GroupId, outbound: &mut Outbound<'_>) -> Option<bool> {
         let mut search = Search::default();
         let choice = self.choose_member(id, &outbound.publication, None, (&mut search, usize::MAX));
         self.deliver_to_chosen(id, choice, outbound)
     }
 
-    /// The member of a group whose turn it is; the one that is `leaving` is not considered. No more than `most` are
-    /// looked at.
+    /// Chooses the member of a group whose turn it is, other than the one that is `leaving`. Considers at most `most`
+    /// members.
     pub(super) fn choose_member(
         &mut self,
         id: GroupId,
@@ -38,14 +38,14 @@ impl Broker {
         (search, most): (&mut Search, usize),
     ) -> Choice {
         let pressure = self.pressure(0);
-        // A copy that a member had in memory takes room if it goes to a kept session. New messages were checked for
-        // room already.
+        // A copy that a member had in memory takes room on disk if it goes to a persisted session. For new messages,
+        // the room has been checked already.
         let takes_room =
             leaving.is_some_and(|leaving| !leaving.is_stored) && !self.persistence.has_storage_room();
-        // A message that no member may have is needed by none; a new one is refused.
+        // No member may have this message: one that leaves a member is dropped, a new one is refused.
         let barred = if leaving.is_some() { Readiness::Gone } else { Readiness::Full };
         let leaving = leaving.and_then(|leaving| leaving.session);
-        // One that is away is no better than the one that leaves, where the message can stay.
+        // Where the message can stay, a disconnected member is no better than the one that it leaves.
         let may_stay = leaving.is_some_and(|leaving| self.clients.is_there(leaving));
         let is_kept = |session| {
             self.persistence.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
@@ -82,7 +82,8 @@ impl Broker {
         choice
     }
 
-    /// Delivers to the member that was chosen, if one was; `None` if there is none.
+    /// Delivers a message to the chosen member. Returns `None` if the group has no member for it, and `Some(false)` if
+    /// it was dropped.
     pub(super) fn deliver_to_chosen(
         &mut self,
         id: GroupId,

@@ -1,5 +1,5 @@
-//! What a packet has begun and not finished when the share of its connection was used up. The connection is not read
-//! until it is finished. A packet that has taken effect only in part stays the first one in the inbox.
+//! Operations that a packet has begun and not finished when the share of its connection was used up. The connection is
+//! not read until it is finished. A packet that has only partly taken effect stays the first one in the inbox.
 
 use super::decisions::Decisions;
 use super::distribution::Distribution;
@@ -13,19 +13,19 @@ use crate::core::journal::Awaited;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Delivery, Frame, PacketIdentifier};
 
-/// What goes on in a later turn.
+/// An operation that continues in a later turn.
 #[derive(Debug)]
 pub(super) enum Operation {
-    /// A message that was taken and goes out to those who are left.
+    /// A message that was accepted and is being delivered to its remaining recipients.
     Publish(Delivery, Box<Distribution>),
-    /// A SUBSCRIBE or UNSUBSCRIBE, of which some filters have been worked on.
+    /// A SUBSCRIBE or UNSUBSCRIBE, of which some filters have been processed.
     Filters(Box<FilterWork>),
-    /// Nothing, until a message of the client's former connection is served to all.
+    /// Nothing; the connection waits until a message of the client's former connection has reached all its recipients.
     Successor,
 }
 
 impl Operation {
-    /// Adds what it takes to an audit, beside its place.
+    /// Adds the memory that it holds to an audit, apart from the place of the value itself.
     pub(super) fn audit(&self, audit: &mut Audit) {
         match self {
             Self::Publish(_, distribution) => distribution.audit(audit),
@@ -39,26 +39,27 @@ impl Operation {
 #[derive(Debug)]
 pub(super) struct FilterWork {
     pub(super) packet_identifier: PacketIdentifier,
-    /// What a SUBSCRIBE asks for beside its filters; `None` for an UNSUBSCRIBE.
+    /// The Subscription Identifier of a SUBSCRIBE, 0 for none; `None` for an UNSUBSCRIBE.
     pub(super) subscription_identifier: Option<u32>,
-    /// Bytes of the filters.
+    /// The bytes of all filters.
     pub(super) length: usize,
-    /// Bytes of those, at the end of the packet, that were not checked, not asked about and not worked on yet.
+    /// The bytes, at the end of the packet, whose filters are still to be checked, asked about and processed.
     pub(super) unchecked: usize,
     pub(super) unasked: usize,
     pub(super) undone: usize,
-    /// How many filters were asked about.
+    /// How many filters have been asked about.
     pub(super) asked: usize,
-    /// The decisions, as far as there are any, and how many have been followed.
+    /// The decisions made so far, and how many of them have been used.
     pub(super) decisions: Decisions,
     pub(super) followed: usize,
-    /// The codes of the filters that have been worked on.
+    /// The codes of the filters that have been processed.
     pub(super) codes: Vec<u8>,
     counted: Counted,
 }
 
 impl FilterWork {
-    /// A packet none of whose filters has been looked at. They take so many bytes.
+    /// Makes the state of a packet of which no filter has been processed. `length` is the number of bytes of its
+    /// filters.
     pub(super) fn new(
         packet_identifier: PacketIdentifier,
         subscription_identifier: Option<u32>,
@@ -82,7 +83,7 @@ impl FilterWork {
 }
 
 impl Broker {
-    /// The share of a connection is used up: it goes on in a later turn, and is not read from until then.
+    /// Continues with a connection whose share is used up in a later turn. It is not read until then.
     pub(super) fn defer(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
         connection.is_paused = true;
@@ -93,7 +94,7 @@ impl Broker {
         }
     }
 
-    /// Goes on with one of the connections that wait.
+    /// Continues with one of the waiting connections.
     pub(super) fn go_on_connection(&mut self) {
         let Some(id) = self.waiting.connections.pop_front() else { return };
         self.turn.begin_share(self.waiting.connections.len());
@@ -101,7 +102,7 @@ impl Broker {
         let Some(connection) = self.connections.find_mut(id) else { return };
         connection.is_deferred = false;
         let State::Serving(session) = connection.state else {
-            // It waits to be greeted, or has ended meanwhile.
+            // It waits to be accepted, or has ended since.
             self.read_on(id);
             return;
         };
@@ -112,7 +113,8 @@ impl Broker {
         }
     }
 
-    /// Goes on with what a packet has begun, unless that needs the packet; tells whether the connection may go on.
+    /// Continues with the operation of a connection, unless that needs the packet. Returns whether the connection may
+    /// go on.
     fn go_on_operation(&mut self, id: ConnectionId, session: SessionId) -> Result<bool, Fault> {
         match self.waiting.operations.remove(&id) {
             Some(Operation::Publish(delivery, distribution)) => {
@@ -135,7 +137,7 @@ impl Broker {
         }
     }
 
-    /// A message of a client is not served to all yet: its connection is not read from until it is.
+    /// Suspends a message that has not reached all its recipients. Its connection is not read until it has.
     pub(super) fn suspend_publish(
         &mut self,
         id: ConnectionId,
@@ -145,14 +147,14 @@ impl Broker {
     ) {
         distribution.is_recorded |= self.persistence.take_awaited() != Awaited::Nothing;
         if let Delivery::ExactlyOnce(identifier) = delivery {
-            // On another connection it would be taken for a new one.
+            // On another connection the message would be taken for a new one.
             self.clients.sessions[session].incoming.insert(identifier);
         }
         self.waiting.operations.insert(id, Operation::Publish(delivery, distribution));
         self.defer(id);
     }
 
-    /// Goes on with the message of a client; tells whether it has been served to all, and answered.
+    /// Continues with the message of a client. Returns whether it has reached all its recipients and been answered.
     fn resume_publish(
         &mut self,
         id: ConnectionId,
@@ -174,17 +176,17 @@ impl Broker {
             return Ok(false);
         }
         let awaited = match self.persistence.take_awaited() {
-            // What its earlier parts promise may be in an earlier batch, and that is durable by then, too.
+            // What its earlier parts promise may be in an earlier batch, which is durable by then, too.
             _ if distribution.is_recorded => Awaited::Batch(self.persistence.awaited_batch()),
             awaited => awaited,
         };
-        // Its own copy may have left already, so nothing is moved before that.
+        // The client's own copy may have left already, so the answer is not moved ahead of it.
         let end = self.connections[id].outbox.end();
         self.conclude_with(id, session, delivery, (distribution.routed.reason_code(), awaited), end)?;
         Ok(true)
     }
 
-    /// Goes on with the packet that the connection has begun.
+    /// Continues with the packet that the connection has begun.
     #[cold]
     pub(super) fn go_on_packet(
         &mut self,
@@ -198,7 +200,7 @@ impl Broker {
         self.work_on_filters((id, session), filters, frame.body)
     }
 
-    /// The rest of a packet's filters is for a later turn.
+    /// Suspends the rest of a packet's filters until a later turn.
     pub(super) fn suspend_filters(&mut self, id: ConnectionId, mut filters: Box<FilterWork>) -> Step {
         filters.counted.set(
             memory::allocation(size_of::<FilterWork>())
@@ -210,7 +212,7 @@ impl Broker {
         Step::Suspended
     }
 
-    /// Other rules are in force: what they say holds for the filters of packets that have not been worked on.
+    /// Discards the decisions about filters that have not been processed, because the access control was replaced.
     pub(super) fn ask_about_filters_anew(&mut self) {
         for operation in self.waiting.operations.values_mut() {
             if let Operation::Filters(filters) = operation {
@@ -222,7 +224,7 @@ impl Broker {
         }
     }
 
-    /// Works on what waits in the inbox of a connection, and has it read again if nothing is left.
+    /// Processes the input in the inbox of a connection, and has the connection read again if nothing is left of it.
     fn read_on(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.find_mut(id) else { return };
         if connection.state == State::Ending {
@@ -236,13 +238,15 @@ impl Broker {
         }
     }
 
-    /// A client is back while a message of its former connection is still on its way: its new ones wait for that.
+    /// Lets the packets of a client wait that is back while a message of its former connection is still being
+    /// distributed.
     pub(super) fn wait_for_predecessor(&mut self, id: ConnectionId) {
         self.waiting.operations.insert(id, Operation::Successor);
         self.defer(id);
     }
 
-    /// The connection ends: its packet goes on without it, or takes no further effect.
+    /// Ends the operation of a connection that ends: its message is distributed without it; filters take no further
+    /// effect.
     pub(super) fn detach_operation(&mut self, id: ConnectionId, session: SessionId) {
         if let Some(Operation::Publish(delivery, distribution)) = self.waiting.operations.remove(&id) {
             self.detach_publish(session, delivery, *distribution);

@@ -1,4 +1,4 @@
-//! What holds for the broker as its operator wants it.
+//! The options of the operator.
 
 use log::{Level, LevelFilter, log_enabled};
 
@@ -10,8 +10,8 @@ pub(super) struct Options {
     pub(super) limits: Limits,
     pub(super) switches: Switches,
     pub(super) listeners: Listeners,
-    /// The level of the log from which on each packet is processed by itself and in full, so that it can be traced.
-    /// [`LevelFilter::Off`] is below all levels, so then it always is.
+    /// The log level from which on each packet is processed by itself and in full, so that it can be traced. With
+    /// [`LevelFilter::Off`], which is below all levels, it always is.
     pub(super) in_full_from: LevelFilter,
 }
 
@@ -25,8 +25,8 @@ impl Options {
         }
     }
 
-    /// Whether packets may be processed by the [short ways](super::fast_path), which leave no trace of each of them.
-    /// Where the level of the log says so already, that is one comparison.
+    /// Whether packets may be processed by the [short ways](super::fast_path), which do not trace single packets. Where
+    /// the log level already decides, this is one comparison.
     #[inline]
     pub(super) fn may_be_short(&self) -> bool {
         let is_in_full = || self.in_full_from == LevelFilter::Off || log_enabled!(Level::Debug);

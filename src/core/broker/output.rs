@@ -1,4 +1,4 @@
-//! What leaves for clients, and what has been counted.
+//! The way out to clients, and the statistics.
 
 use super::send::Sender;
 use crate::protocol::codec::PropertyBuffer;
@@ -10,7 +10,7 @@ pub(super) struct Output {
     pub(super) buffers: Buffers,
 }
 
-/// Memory that is used again for one message after the other.
+/// Buffers that are used again for one message after another.
 #[derive(Default)]
 pub(super) struct Buffers {
     /// Properties of a message, as they are forwarded.
@@ -25,19 +25,19 @@ impl Output {
     }
 }
 
-/// What has gone one way since the start.
+/// The traffic in one direction since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes that sockets gave or took.
+    /// Bytes that sockets have read or written.
     pub bytes: u64,
-    /// PUBLISH packets: those that came, or were queued for clients, those sent again included.
+    /// PUBLISH packets that came, or were queued for clients, including those sent again.
     pub publishes: u64,
-    /// Bytes of the Application Messages in them.
+    /// The bytes of their Application Messages.
     pub publish_bytes: u64,
 }
 
 impl Traffic {
-    /// So many PUBLISH packets with so many bytes of Application Messages.
+    /// Counts this many PUBLISH packets with this many bytes of Application Messages.
     #[inline]
     pub(super) const fn count(&mut self, publishes: usize, bytes: usize) {
         self.publishes += publishes as u64;
@@ -48,32 +48,32 @@ impl Traffic {
 /// What has been counted since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// What came.
+    /// What came in.
     pub received: Traffic,
-    /// What left.
+    /// What was sent.
     pub sent: Traffic,
-    /// Packets that came and were processed.
+    /// Packets that came in and were processed.
     pub packets_received: u64,
     /// Copies of messages dropped because an outbox or a queue was full.
     pub dropped: u64,
     /// Copies not sent because the client does not accept packets of that size [MQTT-3.1.2-25].
     pub oversized: u64,
-    /// Copies dropped because their Message Expiry Interval passed [MQTT-3.3.2-5].
+    /// Copies dropped because their Message Expiry Interval had passed [MQTT-3.3.2-5].
     pub expired: u64,
-    /// Copies that were not delivered because they are missing in the store, or damaged.
+    /// Copies not delivered because they are missing in the store, or damaged.
     pub missing: u64,
     /// PUBLISH and PUBREL packets sent again.
     pub redelivered: u64,
-    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version can say
-    /// it; connections are also refused with 0x89 if there was no time for them.
+    /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version has
+    /// reason codes. Connections are also refused with 0x89 if there was no time for them.
     pub refused: u64,
-    /// Subscriptions that matched a message beside as many others of their session as
-    /// [`Limits`](crate::core::limits::Limits) lets count.
+    /// Subscriptions that matched a message beyond the number that [`Limits`](crate::core::limits::Limits) allows for
+    /// one session.
     pub surplus_matches: u64,
     /// Connections that were accepted.
     pub accepted: u64,
-    /// CONNECT packets that came.
+    /// CONNECT packets that came in.
     pub connects: u64,
-    /// Sessions that ended because their client stayed away too long.
+    /// Sessions that ended because their clients stayed away too long.
     pub sessions_expired: u64,
 }

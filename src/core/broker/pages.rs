@@ -1,5 +1,5 @@
-//! What waits in the store for clients that are there: it is asked for when they need it and there is room for it, and
-//! taken when it has been read.
+//! Messages that are queued in the store for connected clients. They are requested when a client needs them and there
+//! is room for them, and queued in memory when they have been read.
 
 use std::collections::VecDeque;
 
@@ -15,39 +15,40 @@ use crate::core::journal::{Fetch, MessageNumber, Page, PageCopy, Pages, SessionN
 use crate::core::message::Message;
 use crate::core::slots::SessionId;
 
-/// A session asks for more of what waits in the store when fewer messages than this wait here.
+/// A session requests more of its messages in the store when fewer messages than this are queued in memory.
 const FETCH_BELOW: usize = 32;
-/// And these have fewer bytes than this.
+/// And they have fewer bytes than this.
 const FETCH_BELOW_BYTES: usize = 256 * 1024;
-/// About how many bytes may be on their way from the store at a time, of all sessions together. Beyond: sessions wait,
-/// in their order.
+/// About how many bytes may be requested from the store at a time, for all sessions together. Beyond that, sessions
+/// wait in order.
 const UNDERWAY_BYTES_MAXIMUM: usize = 16 * 1024 * 1024;
-/// The share of a memory budget that they may be, if that is less.
+/// One in how many parts of a memory budget they may be, if that is less.
 const UNDERWAY_SHARE: usize = 64;
-/// The share of a memory budget that must be free for new connections even when a single message is read.
+/// One in how many parts of a memory budget must be left to new connections even when a single message is read.
 const LAST_SHARE: usize = 40;
-/// Bytes that must be free for one more page.
+/// The bytes of memory that must be free for one more page.
 const PAGE_ROOM: usize = 256 * 1024;
-/// Sessions looked at in one call, and expired messages that are left out in it. The rest follows with the next call.
+/// How many sessions are considered in one call, and how many expired messages are dropped in it. The rest follows with
+/// the next call.
 const FETCHES_PER_CALL: usize = 1_024;
 const EXPIRED_PER_CALL: usize = 1_024;
 
-/// What follows for a session whose turn it is to be read for.
+/// What to do for the next session that has requested messages.
 enum Due {
     /// It needs nothing, or nothing that could be read now.
     Over,
-    /// All that it waited for has expired.
+    /// All its messages in the store have expired.
     Expired(SessionId),
-    /// More messages may have expired than could be looked at.
+    /// More messages may have expired than could be examined.
     Later,
-    /// There is no room for what it asks for.
+    /// There is no room for what it has requested.
     NoRoom,
-    /// This is to be read for it.
+    /// Read these messages for it.
     Read(Fetch),
 }
 
 impl Broker {
-    /// Asks for what waits in the store for a client that will need it soon.
+    /// Requests messages in the store for a client that will need them soon.
     pub(super) fn fetch_more(&mut self, session: SessionId) {
         let Some(journal) = &mut self.persistence.journal else { return };
         let Some(number) = journal.number_of(session) else { return };
@@ -58,13 +59,13 @@ impl Broker {
         }
     }
 
-    /// Whether [`Broker::take_fetches`] has something to do now.
+    /// Whether [`Broker::take_fetches`] would return anything now.
     pub fn wants_pages(&self) -> bool {
         let waits = |journal: &crate::core::journal::OpenJournal| journal.fetches.first_waiting().is_some();
         self.persistence.journal.as_ref().is_some_and(waits) && self.page_length() > 0
     }
 
-    /// What is to be read for clients now: as much as there is room for. To be asked once a turn.
+    /// Returns what to read for clients now, as much as there is room for. To be called once a turn.
     pub fn take_fetches(&mut self, now: Time) -> Vec<Fetch> {
         let _entered = self.account.enter();
         self.advance(now);
@@ -95,7 +96,7 @@ impl Broker {
         fetches
     }
 
-    /// A session does not wait to be read for any more, or behind the others.
+    /// Takes back the request of a session; if it `asks_again`, puts it after the others.
     fn withdraw(&mut self, number: SessionNumber, asks_again: bool) {
         if let Some(journal) = &mut self.persistence.journal {
             journal.fetches.withdraw(number);
@@ -105,9 +106,9 @@ impl Broker {
         }
     }
 
-    /// How long a page may be now: of no messages while memory runs out, or what is made of reading can not be written
-    /// down. While nothing more may be kept, messages still come one at a time, or who waits for them might wait for
-    /// ever.
+    /// The most messages that a page may have now: none while memory runs out, or while the journal is full and what
+    /// follows from reading could not be persisted. Under memory pressure messages still come one at a time, or the
+    /// clients that wait for them might wait for ever.
     fn page_length(&self) -> usize {
         let Some(journal) = &self.persistence.journal else { return 0 };
         let underway = journal.fetches.underway_bytes();
@@ -130,7 +131,7 @@ impl Broker {
         }
         if self.waiting.legacies.is_due(number) {
             if self.pressure(0) >= Pressure::Keep {
-                // No member's queue takes anything.
+                // No member's queue accepts a message.
                 self.retry_legacies();
                 return Due::Over;
             }
@@ -140,15 +141,15 @@ impl Broker {
         let Some(session) = journal.session_of(number) else { return Due::Over };
         let state = &mut self.clients.sessions[session];
         let Some(id) = state.connection() else { return Due::Over };
-        // Where there is room for one message at a time, it goes to a client that takes what it gets. Another one asks
-        // again when it has taken something.
+        // Where there is room for only one message at a time, it goes to a client that reads. Another client's session
+        // requests again when the client has read something.
         if length == 1 && !self.connections[id].outbox.is_empty() {
             return Due::Over;
         }
         let Some(outgoing) = &mut state.outgoing else { return Due::Over };
         let (expired, has_more) = outgoing.drop_expired(self.clock.now, most_expired);
         self.output.statistics.expired += expired.len() as u64;
-        // To settle them can wait: what is fresh comes first, and their number is bounded by nothing.
+        // Settling them can wait: new records come first, and there may be any number of expired messages.
         journal.leave(number, expired, self.clock.now);
         if has_more {
             return Due::Later;
@@ -167,7 +168,7 @@ impl Broker {
         Due::Read(Fetch { session: number, messages: page.messages })
     }
 
-    /// Some of what was asked for has been read.
+    /// Queues messages that have been read from the store.
     pub fn pages(&mut self, pages: &Pages, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -190,7 +191,7 @@ impl Broker {
         }
     }
 
-    /// Lets what has been read for a session wait here. False if the session does not wait for it any more.
+    /// Queues messages that have been read for a session in memory. Returns false if it no longer waits for them.
     fn take_page(&mut self, session: SessionId, page: &Page, messages: &[Message]) -> bool {
         let Some(outgoing) = self.clients.sessions[session].outgoing.as_deref_mut() else { return false };
         let Some(backlog) = &mut outgoing.backlog else { return false };
@@ -221,8 +222,8 @@ impl Broker {
         true
     }
 
-    /// Messages that a session waits for, or has left to others, are missing in the store, or damaged. It no longer
-    /// needs them, so they are reported once.
+    /// Reports messages that are missing in the store, or damaged, and that a session waits for or has left to others.
+    /// They are settled, so they are reported once.
     pub(super) fn miss(
         &mut self,
         session: Option<SessionId>,

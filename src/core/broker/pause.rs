@@ -9,16 +9,16 @@ use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Connect, Frame, Packet, ProtocolVersion, Publish, QoS, decode};
 use crate::protocol::topic::TopicName;
 
-/// The upper half of the first byte of the packets that may make records.
+/// The upper half of the first byte of the packets that may lead to records.
 const CONNECT: u8 = 1;
 const PUBLISH: u8 = 3;
 const SUBSCRIBE: u8 = 8;
 const UNSUBSCRIBE: u8 = 10;
 
 impl Broker {
-    /// Whether the packet of a connection has to wait until more has been persisted. The connection is paused then.
+    /// Whether the packet of a connection has to wait until more has been persisted. If so, the connection is paused.
     ///
-    /// Acknowledgements never have to, though they make records: they settle what takes more room.
+    /// Acknowledgements never have to wait, though they lead to records: they settle what takes more room.
     #[inline]
     pub(super) fn must_pause_for(&mut self, id: ConnectionId, frame: &Frame<'_>) -> bool {
         self.persistence.journal.as_ref().is_some_and(|journal| journal.is_full())
@@ -34,14 +34,14 @@ impl Broker {
                 Ok(Packet::Publish(publish)) => {
                     self.persistence.waits_to_be_persisted(id) && self.is_to_be_kept(id, session, &publish)
                 }
-                // What is wrong with it is said where it is handled.
+                // An error in it is reported where the packet is processed.
                 _ => false,
             },
             (CONNECT, State::Greeting) => match decode(frame, version) {
                 Ok(Packet::Connect(connect))
                     if self.persistence.has_storage_room() && self.is_persisted_by(&connect) =>
                 {
-                    // If it waits in vain it is answered in the form of its version.
+                    // If it waits in vain, it is answered in the form of its version.
                     let rules = Rc::clone(self.options.listeners.of(self.connections[id].listener));
                     self.negotiate(id, &connect, &rules);
                     true
@@ -60,8 +60,7 @@ impl Broker {
         must_wait
     }
 
-    /// Whether a CONNECT changes what is kept: its session outlives the connection, or takes the place of one that
-    /// does.
+    /// Whether a CONNECT changes what is persisted: its session outlives the connection, or replaces one that does.
     fn is_persisted_by(&self, connect: &Connect<'_>) -> bool {
         let outlives = match connect.properties.session_expiry_interval() {
             Some(interval) => interval > 0,
@@ -71,8 +70,8 @@ impl Broker {
         outlives || known.is_some_and(|known| self.persistence.is_persisted(known))
     }
 
-    /// Whether a PUBLISH changes what is kept: it is retained, or waits for its PUBREL in a kept session, or kept
-    /// sessions get it.
+    /// Whether a PUBLISH changes what is persisted: it is retained, or waits for its PUBREL in a persisted session, or
+    /// persisted sessions get it.
     fn is_to_be_kept(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
         let qos = publish.delivery.qos();
         if publish.retain || qos == QoS::ExactlyOnce && self.persistence.is_persisted(session) {

@@ -1,4 +1,4 @@
-//! The access control, and what it says of everybody at once.
+//! The access control, and what it grants to all clients.
 
 use crate::core::access::AccessControl;
 
@@ -6,9 +6,9 @@ pub(super) struct Permission {
     pub(super) access: Box<dyn AccessControl>,
     /// How often it was replaced.
     pub(super) replaced: u64,
-    /// All messages are granted, so the access control need not be asked about them.
+    /// Whether all messages are granted, so the access control need not be asked about them.
     pub(super) is_open: bool,
-    /// The same for CONNECT, so that no client has a name that was proved.
+    /// Whether every CONNECT is granted, too, so that no client has a proved User Name.
     pub(super) knows_nobody: bool,
 }
 
@@ -22,7 +22,7 @@ impl Permission {
         }
     }
 
-    /// Another access control is asked from now on.
+    /// Replaces the access control from now on.
     pub(super) fn replace(&mut self, access: Box<dyn AccessControl>) {
         *self = Self { replaced: self.replaced + 1, ..Self::new(access) };
     }

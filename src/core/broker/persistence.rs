@@ -1,4 +1,4 @@
-//! The journal, if anything is persisted.
+//! The journal, if anything is persisted, and the figures of the store.
 
 use crate::base::planted::{self, is_planted};
 use crate::core::journal::{Awaited, OpenJournal};
@@ -7,25 +7,25 @@ use crate::protocol::codec::{Delivery, QoS};
 
 #[derive(Default)]
 pub(super) struct Persistence {
-    /// What is to be persisted, if anything is.
+    /// `None` if nothing is persisted.
     pub(super) journal: Option<OpenJournal>,
-    /// What the store has told of itself.
+    /// What the store has reported about itself.
     pub(super) figures: StorageFigures,
 }
 
 impl Persistence {
-    /// Whether a session is kept.
+    /// Whether a session is persisted.
     #[inline]
     pub(super) fn is_persisted(&self, session: SessionId) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
     }
 
-    /// Whether anything is said to a client before what it says is durable.
+    /// Whether answers are held back until what they promise is durable.
     fn holds(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.holds())
     }
 
-    /// Another message is the current one, from the client of this connection if it is one's.
+    /// Begins another message, from the client of this connection if it comes from one.
     #[inline]
     pub(super) fn begin_message(&mut self, publisher: Option<ConnectionId>) {
         if let Some(journal) = &mut self.journal {
@@ -42,12 +42,12 @@ impl Persistence {
             && !is_planted(planted::Fault::IdentifierNotDurable)
     }
 
-    /// What a packet waits for before which it may not leave.
+    /// The batch that must be durable before a packet that depends on the latest records may leave.
     pub(super) fn awaited_batch(&self) -> u64 {
         self.journal.as_ref().map_or(0, |journal| journal.awaited_batch())
     }
 
-    /// All batches up to this one are durable, as far as it matters.
+    /// The latest batch up to which all are durable; the highest number if nothing waits for batches.
     pub(super) fn durable_batch(&self) -> u64 {
         match &self.journal {
             Some(journal) if !is_planted(planted::Fault::EarlyPubrel) => journal.durable(),
@@ -55,12 +55,12 @@ impl Persistence {
         }
     }
 
-    /// What the answer to the current message waits for.
+    /// Returns what the answer to the current message waits for.
     pub(super) fn take_awaited(&mut self) -> Awaited {
         self.journal.as_mut().map_or(Awaited::Nothing, |journal| journal.take_awaited())
     }
 
-    /// What an answer waits for that promises what was recorded of a session, if that is kept.
+    /// Returns what an answer waits for that promises what was recorded of a session, if that is persisted.
     pub(super) fn recorded(&self, session: SessionId) -> Awaited {
         match &self.journal {
             Some(journal) if journal.number_of(session).is_some() => journal.recorded(),
@@ -68,7 +68,7 @@ impl Persistence {
         }
     }
 
-    /// Whether an answer has to wait: for what it promises, or for those before it.
+    /// Whether an answer has to wait: for what it promises, or for earlier answers.
     #[inline]
     pub(super) fn must_wait(&self, id: ConnectionId, awaited: Awaited) -> bool {
         self.journal.as_ref().is_some_and(|journal| {
@@ -76,23 +76,23 @@ impl Persistence {
         })
     }
 
-    /// Whether a message of a connection is left unanswered because one before it was, so that all of them come again
-    /// in their order.
+    /// Whether a message of a connection is left unanswered because an earlier one was, so that all of them are sent
+    /// again in order.
     #[inline]
     pub(super) fn is_unanswered(&self, id: ConnectionId, delivery: Delivery) -> bool {
         delivery != Delivery::AtMostOnce
             && self.journal.as_ref().is_some_and(|journal| journal.is_unanswered(id))
     }
 
-    /// Leaves a message unanswered that there is no room for, as versions before 5.0 have no word for that. Nothing of
-    /// it has taken effect; its client sends it again on another connection.
+    /// Leaves a message unanswered for which there is no room, because versions before 5.0 cannot refuse it. The
+    /// message has no effect; its client sends it again on another connection.
     pub(super) fn leave_unanswered(&mut self, id: ConnectionId) {
         if let Some(journal) = &mut self.journal {
             journal.leave_unanswered(id);
         }
     }
 
-    /// Whether every message of this connection is accepted: none is left out for want of room on disk.
+    /// Whether every message of this connection is accepted: none is left unanswered for want of room on disk.
     #[inline]
     pub(super) fn takes_all(&self, id: ConnectionId) -> bool {
         self.journal.as_ref().is_none_or(|journal| journal.has_room() && !journal.is_unanswered(id))
@@ -104,7 +104,7 @@ impl Persistence {
         self.journal.as_ref().is_none_or(|journal| journal.has_room())
     }
 
-    /// Whether a packet that has to be stored waits while too much is to be written. It does not if it is refused
+    /// Whether a packet that has to be stored waits while the journal is full. It does not wait if it is refused
     /// anyway, unless its refusal would have to wait, too.
     pub(super) fn waits_to_be_persisted(&self, id: ConnectionId) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.has_room() || journal.answers.are_waiting(id))
@@ -118,14 +118,14 @@ pub struct StorageFigures {
     pub bytes: u64,
     /// Commits since the start.
     pub commits: u64,
-    /// How long half of the commits took at most, in microseconds.
+    /// The longest time that the faster half of the commits took, in microseconds.
     pub median: u64,
-    /// How long 99 of 100 took.
+    /// The longest time that the fastest 99 of 100 commits took, in microseconds.
     pub percentile_99: u64,
-    /// How long the longest took.
+    /// The longest time that a commit took, in microseconds.
     pub longest: u64,
     /// Rows that were found to be damaged.
     pub damaged: u64,
-    /// Commits that were lost with a journal that was damaged.
+    /// Commits that were lost with a damaged journal.
     pub severed: u64,
 }

@@ -20,7 +20,7 @@ use crate::protocol::codec::{
 };
 use crate::protocol::topic::TopicName;
 
-/// QoS 2 messages that a client may have begun and not released while nothing is left of the memory budget.
+/// How many QoS 2 messages a client may have begun and not released while the memory budget is used up.
 const INCOMING_UNDER_PRESSURE: usize = 32;
 
 impl Broker {
@@ -32,10 +32,10 @@ impl Broker {
         decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
         self.turn.take(publish.properties.bytes().len() / steps::PROPERTY_BYTES_PER_STEP);
-        // Before anything can refuse it: the answer to a refusal waits for nothing.
+        // Before anything can refuse the message: the answer to a refusal waits for nothing.
         self.persistence.begin_message(Some(id));
         let mut buffers = std::mem::take(&mut self.output.buffers);
-        // First of all, because a repeated message may bind an alias too.
+        // First of all, because a repeated message may bind an alias, too.
         let outcome = self.resolve_topic(id, publish, &mut buffers.aliased_topic).and_then(|topic| {
             let split = self.split_properties(publish.properties, &mut buffers.forwarded)?;
             self.accept_publish((id, session), publish, topic, split, decisions)
@@ -45,8 +45,7 @@ impl Broker {
         outcome
     }
 
-    /// Whether a message does not repeat one that was received and not released, and there is a place for it beside
-    /// those.
+    /// Whether a message is not a repeat of one that was received and not released, and fits into the Receive Maximum.
     #[inline(always)]
     pub(super) fn is_new(&self, id: ConnectionId, session: SessionId, delivery: Delivery) -> bool {
         let incoming = &self.clients.sessions[session].incoming;
@@ -60,15 +59,15 @@ impl Broker {
         has_place && !is_repeat && !self.lacks_memory_for(delivery, incoming.len())
     }
 
-    /// Whether there is no memory to remember one more Packet Identifier of many.
+    /// Whether there is no memory to remember one more Packet Identifier, where the client already has many.
     fn lacks_memory_for(&self, delivery: Delivery, incoming: usize) -> bool {
         matches!(delivery, Delivery::ExactlyOnce(_))
             && incoming >= INCOMING_UNDER_PRESSURE
             && self.is_used_up()
     }
 
-    /// Whether a QoS 2 message was received before and not released: it is answered and not delivered again
-    /// [MQTT-4.3.3-10]. What is new needs a place, which those that are not released may have taken all.
+    /// Whether a QoS 2 message was received before and not released. A repeat is answered and not delivered again
+    /// [MQTT-4.3.3-10]. Fails if the message is new and the unreleased ones fill the Receive Maximum or the memory.
     #[inline]
     pub(super) fn is_repeated(
         &mut self,
@@ -98,7 +97,7 @@ impl Broker {
         ))
     }
 
-    /// The topic of a PUBLISH, by name or by alias; an alias that comes with a name is bound to it.
+    /// Returns the topic of a PUBLISH, given by name or by alias. An alias that comes with a name is bound to it.
     fn resolve_topic<'a>(
         &mut self,
         id: ConnectionId,
@@ -133,7 +132,7 @@ impl Broker {
         Ok(TopicName::trusted(aliased))
     }
 
-    /// Takes a message over under the name that its topic has in the broker.
+    /// Accepts a message under the name that its topic has in the broker, below the mount point if there is one.
     #[inline]
     fn accept_publish(
         &mut self,
@@ -152,7 +151,7 @@ impl Broker {
                 mounted_name(self.options.listeners.of(self.connections[id].listener), topic)
             {
                 let topic = TopicName::new(&mounted).map_err(|_| {
-                    Fault::new(ReasonCode::TopicNameInvalid, "no topic below the mount point")
+                    Fault::new(ReasonCode::TopicNameInvalid, "the topic is not valid below the mount point")
                 })?;
                 return self.accept_named((id, session), publish, topic, split, decisions);
             }
@@ -160,7 +159,7 @@ impl Broker {
         self.accept_named((id, session), publish, topic, split, decisions)
     }
 
-    /// Answers a message whose payload is above the maximum, of which nothing else takes effect.
+    /// Answers a message whose payload exceeds the maximum. The message has no other effect.
     fn reject(
         &mut self,
         id: ConnectionId,
@@ -192,8 +191,8 @@ impl Broker {
         self.distribute(outbound, Some(session), is_retained)
     }
 
-    /// Checks a message, publishes it and answers. A repeat has bound its Topic Alias by now, like any other. The
-    /// properties are those that are forwarded, and the end of the message's life.
+    /// Checks a message, publishes it and answers it. A repeat has already bound its Topic Alias by now. `properties`
+    /// are the ones to forward; `expires` is when the message expires.
     fn accept_named(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -217,7 +216,7 @@ impl Broker {
                 self.refuse_publish(id, session, publish.delivery, reason, why)?;
                 return Ok(Step::Done);
             }
-            // Only the broker itself speaks about itself.
+            // Only the broker may publish about itself.
             _ if topic.is_about_the_broker() => ReasonCode::NotAuthorized,
             _ => {
                 let publisher = publish.retain.then(|| self.clients.sessions[session].publisher().written());
@@ -240,8 +239,8 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    /// Publishes a message that its client may publish, unless there is no room for it. `None` if it is not to be
-    /// answered now.
+    /// Publishes a message that its client may publish, unless there is no room for it. Returns `None` if the message
+    /// is not answered now.
     #[inline]
     fn publish_if_possible(
         &mut self,
@@ -258,7 +257,7 @@ impl Broker {
             return Some(ReasonCode::QuotaExceeded);
         }
         if self.can_be_told(id, delivery) && !self.can_retain(&publication) {
-            // Before anybody gets it: a client that is refused may send the message again as a new one.
+            // Before the message reaches any subscriber: a client that is refused may send it again as a new message.
             if is_planted(planted::Fault::RefusedDelivered) {
                 self.publish(&mut Outbound::new(publication), (id, session));
             }
@@ -288,7 +287,7 @@ impl Broker {
         self.ask_once(decisions, (id, session), question)
     }
 
-    /// What receivers get as it is, apart from what is the broker's to know.
+    /// Parts the properties that receivers get unchanged from those that are meant for the broker.
     fn split_properties<'a>(
         &self,
         properties: Properties<'a>,
@@ -312,8 +311,8 @@ impl Broker {
         Ok((forwarded.properties(), expires))
     }
 
-    /// Answers a message as its QoS asks [MQTT-3.3.4-1]. Before 5.0 a refusal can not be told, so the answer is
-    /// the usual one [MQTT-3.3.5-2]. The outbox ended at `before` when the message came.
+    /// Answers a message as its QoS requires [MQTT-3.3.4-1]. Before 5.0 the answer cannot carry a refusal, so it is the
+    /// usual one [MQTT-3.3.5-2]. `before` is where the outbox ended when the message came.
     #[inline]
     pub(super) fn conclude(
         &mut self,
@@ -327,7 +326,7 @@ impl Broker {
         self.conclude_with(id, session, delivery, (reason, awaited), before)
     }
 
-    /// The same, where it is known what the answer waits for.
+    /// Like [`Broker::conclude`], where it is known what the answer waits for.
     #[inline]
     pub(super) fn conclude_with(
         &mut self,
@@ -342,14 +341,14 @@ impl Broker {
         self.answer_publish(id, delivery, reason, awaited)?;
         let outbox = &mut self.connections[id].outbox;
         if delivery.qos() == QoS::ExactlyOnce && before < after && after < outbox.end() {
-            // In front of the client's own copy: it knows that order from brokers that hand a message on when it is
+            // Ahead of the client's own copy: clients know that order from brokers that forward a message when it is
             // released.
             outbox.bring_forward(after, before);
         }
         Ok(())
     }
 
-    /// Answers a message that its client may not publish, and says why if there are words for it.
+    /// Answers a message that its client may not publish, with the reason in words if there is one.
     fn refuse_publish(
         &mut self,
         id: ConnectionId,
@@ -368,7 +367,7 @@ impl Broker {
         self.acknowledge_in_full(id, awaited, kind, Acknowledgement::new(identifier, reason), why)
     }
 
-    /// Notes that a QoS 2 message has come, unless it is refused; returns what the answer to a message waits for.
+    /// Records that a QoS 2 message has come, unless it is refused. Returns what the answer to the message waits for.
     #[inline]
     fn note_incoming(
         &mut self,
@@ -395,7 +394,7 @@ impl Broker {
         awaited
     }
 
-    /// Whether the publisher hears what became of its message.
+    /// Whether the publisher can learn from the answer what became of its message.
     fn can_be_told(&self, id: ConnectionId, delivery: Delivery) -> bool {
         delivery != Delivery::AtMostOnce && self.connections[id].version == ProtocolVersion::V5
     }
@@ -419,7 +418,7 @@ impl Broker {
         }
     }
 
-    /// A PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered
+    /// Handles PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered,
     /// too, because the PUBCOMP may have been lost.
     pub(super) fn handle_pubrel(
         &mut self,

@@ -1,5 +1,5 @@
-//! Changes of sessions, subscriptions and retained messages that must survive: each is handed to the journal here.
-//! Without a journal that does nothing.
+//! Changes of sessions, subscriptions and retained messages that must be durable: each is recorded in the journal here.
+//! Without a journal, these functions do nothing.
 
 use super::Broker;
 use super::room::Former;
@@ -14,7 +14,7 @@ use crate::core::subscription::{Target, Terms};
 use crate::protocol::codec::QoS;
 use crate::protocol::topic::TopicName;
 
-/// About how many bytes it takes to write a session down.
+/// About how many bytes the stored row of a session takes.
 pub(super) fn stored_bytes(session: &Session) -> usize {
     let will = session.will.as_ref().map_or(0, |will| will.message.memory());
     let user_name = session.user_name.as_deref().map_or(0, str::len);
@@ -22,7 +22,8 @@ pub(super) fn stored_bytes(session: &Session) -> usize {
 }
 
 impl Broker {
-    /// Whether kept sessions may be among those who get the messages on a topic. Where very many match, some are.
+    /// Whether persisted sessions may be among the recipients of a topic. Where very many filters match, this is
+    /// assumed.
     pub(super) fn is_for_kept(&mut self, topic: TopicName<'_>) -> bool {
         self.look_up(topic).map_or(true, |matched| {
             matched.subscribers().iter().any(|subscriber| match subscriber.target {
@@ -32,15 +33,15 @@ impl Broker {
         })
     }
 
-    /// A session is other than before.
+    /// Notes that a session has changed.
     pub(super) fn persist_session(&mut self, session: SessionId, urgency: Urgency) {
         if let Some(journal) = &mut self.persistence.journal {
             journal.change(session, stored_bytes(&self.clients.sessions[session]), urgency, self.clock.now);
         }
     }
 
-    /// A client was accepted: its session is kept, if it is to outlive the connection; the client is not told before
-    /// that is durable, or that its former session is gone. Where there is no room, the client is told at once if
+    /// Notes that a client was accepted. Its session is persisted if it is to outlive the connection. CONNACK is held
+    /// back until that is durable, or the end of its former session is. Without room on disk, CONNACK leaves at once if
     /// nothing new has to be stored.
     pub(super) fn persist_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
         let (now, outlives) = (self.clock.now, self.clients.sessions[session].expiry_interval > 0);
@@ -58,7 +59,7 @@ impl Broker {
         }
     }
 
-    /// A session has lost its connection, and outlives it.
+    /// Notes that a session has lost its connection and outlives it.
     pub(super) fn persist_away(&mut self, session: SessionId) {
         if !self.persistence.is_persisted(session) {
             return;
@@ -71,7 +72,7 @@ impl Broker {
         self.persist_session(session, Urgency::Lazy);
     }
 
-    /// Writes something down about a session, if it is kept.
+    /// Records something about a session, if that is persisted.
     pub(super) fn record(
         &mut self,
         session: SessionId,
@@ -85,7 +86,7 @@ impl Broker {
         }
     }
 
-    /// A subscription is there, or other than before.
+    /// Records a subscription that is new or has changed.
     pub(super) fn persist_subscription(
         &mut self,
         session: SessionId,
@@ -107,7 +108,7 @@ impl Broker {
         });
     }
 
-    /// The retained message of a topic is other than before.
+    /// Notes that the retained message of a topic has changed.
     pub(super) fn persist_retained(&mut self, topic: TopicName<'_>, qos: QoS) {
         let now = self.clock.now;
         if let Some(journal) = &mut self.persistence.journal {
@@ -117,7 +118,7 @@ impl Broker {
         }
     }
 
-    /// A session as the store keeps it.
+    /// Returns a session as it is stored; `None` if it is not persisted or is over.
     pub(super) fn stored_session(&self, id: SessionId) -> Option<Record> {
         let number = self.persistence.journal.as_ref()?.number_of(id)?;
         let session = self.clients.sessions.find(id)?;
@@ -144,7 +145,7 @@ impl Broker {
         })))
     }
 
-    /// What is retained for a topic, as the store keeps it.
+    /// Returns the record of what is retained for a topic, or of its absence.
     pub(super) fn stored_retained(&self, topic: &str) -> Record {
         match self.retention.retained.find(TopicName::trusted(topic)) {
             Some(message) => Record::Retained(message.portable()),

@@ -1,4 +1,4 @@
-//! Acknowledgements from clients, and what is sent again when they do not come: all of it when a session is
+//! Acknowledgements from clients, and packets that are sent again because none came: all of them when a session is
 //! resumed, and on a live connection of 3.1 and 3.1.1 the oldest after a pause. MQTT 5.0 forbids the latter
 //! [MQTT-4.4.0-1].
 
@@ -17,13 +17,13 @@ use crate::protocol::codec::{
     ReasonCode,
 };
 
-/// What is next for a client, once nothing more can be sent to it now.
+/// What to do for a client when no more queued messages can be sent now.
 enum Next {
-    /// Nothing, until it acknowledges or reads.
+    /// Wait until it acknowledges or reads.
     Nothing,
-    /// Retained messages of new subscriptions.
+    /// Send retained messages of new subscriptions.
     Retained,
-    /// More of the same, in a later turn.
+    /// Send more queued messages in a later turn.
     Later,
 }
 
@@ -70,7 +70,7 @@ impl Broker {
             }
             Settled::Done => {
                 if let Some(message) = number {
-                    // Before the message is settled, which would end the delivery.
+                    // Before the message is settled, because that would end the delivery.
                     self.record_delivery(session, identifier, message, true);
                 }
                 self.settle_gone(session);
@@ -78,7 +78,7 @@ impl Broker {
                 self.release(id, session, identifier)?;
             }
             Settled::Repeated => self.release(id, session, identifier)?,
-            // An identifier that nothing is in flight with is answered all the same, or the client would wait.
+            // An unknown identifier is answered all the same, or the client would wait for the answer.
             Settled::Unknown if is_refused => {}
             Settled::Unknown => {
                 let is_v5 = self.connections[id].version == ProtocolVersion::V5;
@@ -91,8 +91,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Sends the PUBREL that answers a PUBREC, as soon as that is durable: after a crash the message itself must not be
-    /// sent again.
+    /// Sends the PUBREL that answers a PUBREC, as soon as the PUBREC is durable: after a crash the message itself must
+    /// not be sent again.
     fn release(
         &mut self,
         id: ConnectionId,
@@ -136,8 +136,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Tops the outbox of a connected client up: first what an earlier connection left unacknowledged, in its
-    /// order, then the queue, then retained messages of new subscriptions.
+    /// Refills the outbox of a connected client: first with what an earlier connection left unacknowledged, in the
+    /// original order, then from the queue, then with retained messages of new subscriptions.
     pub(super) fn pump(&mut self, session: SessionId) {
         let next = self.send_waiting(session);
         self.settle_acknowledged(session);
@@ -151,7 +151,7 @@ impl Broker {
         }
     }
 
-    /// More could be sent to a session: it goes on in a later turn.
+    /// Lists a session to which more could be sent, for a later turn.
     pub(super) fn list(&mut self, session: SessionId) {
         let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return };
         if !outgoing.is_listed {
@@ -160,7 +160,7 @@ impl Broker {
         }
     }
 
-    /// Goes on with one of those sessions.
+    /// Continues with one of the listed sessions.
     pub(super) fn go_on_session(&mut self) {
         let Some(id) = self.waiting.sessions.pop_front() else { return };
         self.turn.begin_share(self.waiting.sessions.len());
@@ -173,7 +173,7 @@ impl Broker {
         }
     }
 
-    /// Sends what waits, as far as that may be now; tells what is next.
+    /// Sends queued messages, as many as may be sent now. Returns what to do next.
     fn send_waiting(&mut self, session: SessionId) -> Next {
         let (durable, prepares) =
             (self.persistence.durable_batch(), self.persistence.must_prepare(session, QoS::ExactlyOnce));
@@ -211,7 +211,7 @@ impl Broker {
         }
     }
 
-    /// Looks for a Packet Identifier for the next message in the queue. Tells whether it may be sent.
+    /// Frees a Packet Identifier for the next message in the queue. Returns whether the message may be sent.
     #[cold]
     fn make_place(&mut self, session: SessionId, prepares: bool) -> bool {
         let outgoing = self.clients.sessions[session].outgoing_mut();
@@ -272,7 +272,7 @@ impl Broker {
         self.retry_later(session);
     }
 
-    /// Whether a message has expired while its Packet Identifier was written down [MQTT-3.3.2-5].
+    /// Whether a message has expired while its Packet Identifier was being made durable [MQTT-3.3.2-5].
     fn has_expired_unsent(&mut self, session: SessionId, index: usize) -> bool {
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let Stage::Prepared(queued) = outgoing.in_flight()[index].stage() else { return false };
@@ -281,7 +281,7 @@ impl Broker {
         has_expired
     }
 
-    /// Sends a PUBLISH again with DUP [MQTT-3.3.1-1], or a PUBREL. False if a PUBLISH no longer fits into the
+    /// Sends a PUBLISH again with DUP [MQTT-3.3.1-1], or a PUBREL. Returns false if a PUBLISH no longer fits into the
     /// client's Maximum Packet Size.
     fn send_again(&mut self, id: ConnectionId, session: SessionId, index: usize) -> bool {
         let state = &mut self.clients.sessions[session];
@@ -325,8 +325,8 @@ impl Broker {
         true
     }
 
-    /// Makes sure that a redelivery is due in time for what is sent now, if this session's connection has any on a
-    /// live connection.
+    /// Makes sure that a timer runs for the redelivery of what is sent now, if the version of this session's connection
+    /// has redelivery on a live connection.
     #[inline]
     pub(super) fn retry_later(&mut self, session: SessionId) {
         if self.clients.sessions[session].outgoing_mut().is_first_at(self.clock.now) {
@@ -347,9 +347,8 @@ impl Broker {
         }
     }
 
-    /// Sends the oldest unacknowledged packet again, once its client has acknowledged nothing for a while. A client
-    /// that is slow but answers is sent nothing twice. Its last copy must have left the outbox, so that a slow link is
-    /// not flooded.
+    /// Sends the oldest unacknowledged packet again when its client has acknowledged nothing for a while. A slow client
+    /// that answers is sent nothing twice. The last copy must have left the outbox, so that a slow link is not flooded.
     pub(super) fn retry(&mut self, session: SessionId) {
         let Some(id) = self.clients.sessions[session].connection() else { return };
         let interval = self.options.limits.retry_interval;
@@ -366,7 +365,7 @@ impl Broker {
             let ends_at = self.connections[id].outbox.end();
             self.clients.sessions[session].outgoing_mut().retried(self.clock.now, ends_at);
         }
-        // The next answer may make it due sooner than that, but not sooner than this.
+        // The next answer may make a redelivery due sooner than `due`, but never sooner than after one interval.
         let due = self.clients.sessions[session].outgoing_mut().redelivery_due(interval);
         let next = if due <= self.clock.now {
             self.clock.now + interval

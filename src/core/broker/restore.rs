@@ -1,4 +1,4 @@
-//! The start of a broker that goes on where an earlier run has ended.
+//! The restart of a broker from what an earlier run has stored.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ use crate::protocol::codec::QoS;
 use crate::protocol::topic::TopicFilter;
 
 impl Broker {
-    /// Takes over what an earlier run has left. To be called behind [`Broker::begin_journal`], in the order that
+    /// Restores one item of an earlier run. To be called after [`Broker::begin_journal`], in the order that
     /// [`Restored`] tells, before the first connection.
     pub fn restore(&mut self, restored: Restored, now: Time) {
         let _entered = self.account.enter();
@@ -57,7 +57,7 @@ impl Broker {
         }
     }
 
-    /// Everything has been restored: time goes on for sessions and Wills. Those who were connected have lost their
+    /// Ends a restore: the timers of sessions and Wills are set. Clients that were connected have lost their
     /// connections.
     pub fn finish_restore(&mut self, now: Time) {
         let _entered = self.account.enter();
@@ -78,7 +78,7 @@ impl Broker {
         self.sweep_later();
     }
 
-    /// The Shared Subscription with this filter, if it has members.
+    /// Returns the Shared Subscription with this filter, if it has members.
     fn group_named(&self, filter: &str) -> Option<GroupId> {
         let filter = TopicFilter::new(filter).ok()?;
         self.routing.find_group(filter.share_name()?, filter.pattern())
@@ -106,9 +106,9 @@ impl Broker {
         };
         // A client that was connected may have been sent messages with Packet Identifiers that were not persisted: they
         // go with the next batch, and nothing waits for that. Such messages, if they are not lost, are sent again with
-        // other identifiers. So as many identifiers as may have been in use are skipped after those that are known to
-        // be in flight, until the client has answered these. If none is known, the first identifier is random, so that
-        // one in use is hit by chance at most.
+        // other identifiers. So after the identifiers that are known to be in flight, as many as may have been in use
+        // are skipped until the client has answered those in flight. If none is known, the first identifier is random,
+        // so that an identifier in use is hit at most by chance.
         let left_out =
             if stored.presence == StoredPresence::Connected { self.options.limits.in_flight } else { 0 };
         let (now, spares) = (self.clock.now, &mut self.output.sender.spares);
@@ -139,7 +139,7 @@ impl Broker {
         self.clients.directory.insert(&stored.client_identifier, id);
         journal.adopt(id, stored.number);
         if stored.presence == StoredPresence::Connected && !is_planted(Fault::ExpiryBeginsAnew) {
-            // Or each crash would begin the Session Expiry Interval anew.
+            // Or each crash would begin the Session Expiry Interval again.
             journal.change(id, stored_bytes(&self.clients.sessions[id]), Urgency::Lazy, self.clock.now);
         }
     }
@@ -148,7 +148,7 @@ impl Broker {
         let Some(session) = self.kept(number) else { return };
         let client = Escaped(&self.clients.sessions[session].client_identifier);
         let Ok(filter) = TopicFilter::new(&stored.filter) else {
-            warn!("A subscription of client {client} in the store has no Topic Filter.");
+            warn!("A subscription of client {client} in the store has an invalid Topic Filter.");
             return;
         };
         let terms = Terms::new(stored.qos, stored.no_local, stored.retain_as_published, stored.identifier);
@@ -194,7 +194,7 @@ impl Broker {
         }
     }
 
-    /// The store has a message for these sessions, of which one may have been left out.
+    /// Restores the number of sessions that need a stored message. Sessions that were not restored do not count.
     fn restore_needed<'a>(
         &mut self,
         message: MessageNumber,
@@ -208,9 +208,9 @@ impl Broker {
         journal.messages.restore(message, u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// A QoS 1 delivery has begun, and goes on with its Packet Identifier, however many may be in flight now
-    /// [MQTT-4.4.0-1]. Of those with the same one all but the last were acknowledged, and that was not persisted. Any
-    /// but the first wait.
+    /// Restores a QoS 1 delivery that had begun. It continues with its Packet Identifier, however many may be in flight
+    /// now [MQTT-4.4.0-1]. Among deliveries with the same identifier, all but the last were acknowledged without this
+    /// being persisted. All but the first to be restored are queued.
     fn restore_begun(&mut self, message: MessageNumber, content: &Message, recipient: Recipient) {
         let Recipient { session: number, form, identifier } = recipient;
         let group = form.group.as_ref().and_then(|text| self.group_named(text));
@@ -255,7 +255,7 @@ impl Broker {
     }
 }
 
-/// A Will that was stored. If its client was connected until the end of the earlier run, its delay begins now.
+/// Restores a stored Will. If its client was connected until the end of the earlier run, its delay begins now.
 fn restored_will(
     stored: &StoredWill,
     lifetime: Option<Duration>,

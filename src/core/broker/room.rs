@@ -1,5 +1,6 @@
-//! A disk that is nearly full: what would need room is refused or waits, what frees room is accepted, and clients that
-//! need none are not affected. [`Record::need`](crate::core::journal::Record::need) says what needs how much.
+//! A disk that is nearly full: packets that need room are refused or wait, packets that free room are accepted, and
+//! clients that need none are not affected. [`Record::need`](crate::core::journal::Record::need) tells what needs how
+//! much.
 
 use log::{info, warn};
 
@@ -13,20 +14,20 @@ use crate::core::session::Session;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Connect, QoS, ReasonCode};
 
-/// What a client that is accepted had before.
+/// What an accepted client had before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Former {
-    /// No session that is kept.
+    /// No persisted session.
     Nothing,
-    /// One that ends, or whose stored row changes.
+    /// A persisted session that ends, or whose stored row changes.
     Other,
-    /// One that goes on just as it was.
+    /// A persisted session that goes on unchanged.
     Same,
 }
 
 impl Broker {
-    /// The store has this much room from now on. Clients that were not answered while it accepted no new messages have
-    /// to send again, which they do on a new connection.
+    /// Sets how much room the store has from now on. Clients whose messages were left unanswered while it accepted no
+    /// new ones have to send them again, which they do on a new connection.
     pub fn set_storage_room(&mut self, room: Room, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -37,7 +38,7 @@ impl Broker {
         }
         if before == Room::Enough {
             warn!("There is no room for new messages on disk: they are refused until there is room again.");
-            // What has waited for its turn to be persisted is refused, or needs no room.
+            // Packets that waited for their turn to be persisted are now refused, or need no room.
             self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
         }
         match room {
@@ -87,27 +88,27 @@ impl Broker {
             && self.is_to_last(publication)
     }
 
-    /// Whether a Will has to wait because too much waits to be persisted, as packets have to that would add to it.
+    /// Whether a Will has to wait because the journal is full, like packets that would add to it.
     pub(super) fn is_crowded_for_will(&mut self, publication: &Publication<'_>) -> bool {
         let is_full =
             self.persistence.journal.as_ref().is_some_and(|journal| journal.has_room() && journal.is_full());
         is_full && publication.qos != QoS::AtMostOnce && self.is_to_last(publication)
     }
 
-    /// Whether a message is retained, or stored for a kept session.
+    /// Whether a message is retained, or stored for a persisted session.
     fn is_to_last(&mut self, publication: &Publication<'_>) -> bool {
         let is_stored = publication.retain && !publication.topic.is_about_the_broker();
         is_stored || self.is_for_kept(publication.topic)
     }
 
-    /// Whether a message clears a topic: with all its copies it takes about as much room as it frees.
+    /// Whether a message clears a topic: it frees about as much room as it and its copies take.
     fn clears(&self, publication: &Publication<'_>) -> bool {
         let clears = publication.retain && publication.payload.is_empty();
         clears && self.retention.retained.find(publication.topic).is_some()
     }
 
-    /// Whether a retained message has to wait until there is room for the copy of a session that is kept. The session
-    /// goes on then.
+    /// Whether a retained message has to wait until there is room for the copy of a persisted session. If so, the
+    /// session continues when there is.
     pub(super) fn must_wait_for_room(&mut self, session: SessionId, qos: QoS) -> bool {
         let must_wait = qos != QoS::AtMostOnce
             && !self.persistence.has_storage_room()
@@ -118,8 +119,8 @@ impl Broker {
         must_wait
     }
 
-    /// The QoS that the operator wants a message to be delivered at in place of its own. A message whose delivery was
-    /// not promised is not raised to a QoS that has to be stored while there is no room for that.
+    /// The QoS at which the operator wants a message to be delivered instead of its own. While there is no room on
+    /// disk, a QoS 0 message is not raised to a QoS that has to be stored.
     #[cold]
     pub(super) fn raised_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
         let is_free = published == QoS::AtMostOnce
@@ -128,7 +129,7 @@ impl Broker {
         if is_free { published } else { granted }
     }
 
-    /// Whether a CONNECT asks for more than there is room for, and what.
+    /// Checks whether a CONNECT needs more room than there is.
     pub(super) fn check_room(&mut self, claim: &Claim<'_>, connect: &Connect<'_>) -> Result<(), Refusal> {
         let Some(journal) = &self.persistence.journal else { return Ok(()) };
         let room = journal.room();
@@ -154,7 +155,7 @@ impl Broker {
         Err((ReasonCode::QuotaExceeded, "there is too little room on disk for the Will"))
     }
 
-    /// What the Will of a session that is not kept needs when it is due.
+    /// The room that the Will of a session that is not persisted needs when it is due.
     fn need_of_will(&mut self, connect: &Connect<'_>) -> Need {
         let Some(will) = connect.will.filter(|will| will.qos != QoS::AtMostOnce) else {
             return Need::Nothing;
@@ -180,7 +181,7 @@ impl Broker {
     }
 }
 
-/// Bytes that a CONNECT adds to the row of its session, beside what every row has.
+/// The bytes that a CONNECT adds to the row of its session, beyond what every row has.
 fn row_bytes(claim: &Claim<'_>, connect: &Connect<'_>) -> usize {
     claim.user_name.map_or(0, str::len) + will_bytes(connect)
 }
@@ -192,7 +193,7 @@ fn will_bytes(connect: &Connect<'_>) -> usize {
     will.topic.as_str().len() + will.payload.len() + properties
 }
 
-/// Bytes of this kind that the row has now.
+/// The bytes of this kind that the row has now.
 fn stored_row_bytes(session: &Session) -> usize {
     let length = |will: Publication<'_>| {
         will.topic.as_str().len() + will.payload.len() + will.properties.bytes().len()

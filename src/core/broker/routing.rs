@@ -1,4 +1,4 @@
-//! Who subscribed to what.
+//! The subscriptions of all clients.
 
 use super::match_cache::MatchCache;
 use crate::core::shared_subscription::Groups;
@@ -9,7 +9,7 @@ use crate::core::trie::Trie;
 pub(super) struct Routing {
     pub(super) trie: Trie<Subscriber>,
     pub(super) groups: Groups,
-    /// The members of all groups.
+    /// The number of members of all groups.
     pub(super) members: usize,
     pub(super) match_cache: MatchCache,
 }

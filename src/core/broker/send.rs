@@ -1,4 +1,4 @@
-//! The way out: packets into outboxes.
+//! The way out: puts packets into outboxes.
 
 use log::{Level, debug, log_enabled};
 
@@ -12,24 +12,25 @@ use crate::core::subscription::LatestIdentifiers;
 use crate::protocol::codec::{Delivery, Packet, ProtocolVersion, Publish};
 use crate::protocol::topic::TopicName;
 
-/// What is needed to put a packet into any outbox, shared by all connections.
+/// What it takes to put a packet into any outbox, shared by all connections.
 #[derive(Debug, Default)]
 pub(super) struct Sender {
     pub(super) dirty: DirtyList,
     pub(super) encoder: Encoder,
     pub(super) spares: Spares,
-    /// Subscription Identifiers of late, for deliveries that are kept.
+    /// Recently used Subscription Identifiers, for queued deliveries.
     pub(super) identifiers: LatestIdentifiers,
     /// Whether there is memory for Topic Aliases that clients do not know yet.
     pub(super) binds_aliases: bool,
-    /// Packets other than PUBLISH that were queued.
+    /// The number of packets other than PUBLISH that were queued.
     pub(super) packets: u64,
-    /// What is taken off the topics for the clients of a listener, by its number; empty, if no listener has any.
+    /// The mount point that is removed from topics for the clients of a listener, by its number; empty if no listener
+    /// has one.
     mounts: Vec<Option<Box<str>>>,
-    /// Connections whose QoS 0 messages wait in the queues of their sessions.
+    /// The number of connections whose QoS 0 messages wait in the queues of their sessions.
     queueing: usize,
-    /// Whether there are any of those, or mount points. If so, packets that would leave as they came are checked more
-    /// closely.
+    /// Whether there are any of those, or mount points. If so, packets that could be forwarded unchanged are checked
+    /// more closely.
     must_look: bool,
 }
 
@@ -43,7 +44,7 @@ impl Sender {
         Self { binds_aliases: true, ..Self::default() }
     }
 
-    /// Sets the mount points that hold from now on.
+    /// Sets the mount points from now on.
     pub(super) fn set_mounts(&mut self, mounts: Vec<Option<Box<str>>>) {
         self.mounts = mounts;
         self.note_what_to_look_at();
@@ -90,7 +91,7 @@ impl Sender {
         outcome
     }
 
-    /// Queues a PUBLISH. The encoder has been told of the publication.
+    /// Queues a PUBLISH. The encoder must have been told of the publication.
     #[inline]
     pub(super) fn publish(
         &mut self,
@@ -110,13 +111,13 @@ impl Sender {
         self.publish_encoded(connection, outbound, copy, now)
     }
 
-    /// Whether no packet may leave as it came without a look at its receiver.
+    /// Whether the receiver must be examined before a packet is forwarded unchanged.
     #[inline]
     pub(super) const fn must_look(&self) -> bool {
         self.must_look
     }
 
-    /// Queues the packet that the publication came in, if these are the bytes that the client gets.
+    /// Queues the packet in which the publication came, if the client gets exactly these bytes.
     #[inline(always)]
     pub(super) fn original(
         &mut self,
@@ -152,7 +153,7 @@ impl Sender {
         let named = if is_mounted { Named::Below(publication) } else { Named::AsItIs };
         let mut encoded = encode(&mut self.encoder, outbound, named, version, &copy, now);
         if encoded.length > maximum && copy.naming != Naming::Name {
-            // An alias is our own wish and must not make a packet too large that fits without.
+            // An alias is the broker's choice and must not make a packet too large that fits without one.
             if let Some(aliases) = aliases {
                 aliases.unbind(copy.naming);
             }
@@ -172,8 +173,8 @@ impl Sender {
         Ok(())
     }
 
-    /// Takes the mount point of a listener off a topic; tells whether it has one. What lies outside of it can not be
-    /// named to its clients: they have subscribed by another listener.
+    /// Removes the mount point of a listener from a topic. Returns whether the listener has one. A topic outside of the
+    /// mount point has no name for its clients: they have subscribed at another listener.
     #[cold]
     fn unmount(&self, listener: ListenerId, topic: &mut TopicName<'_>) -> Result<bool, Oversized> {
         let mount = self.mounts.get(usize::from(listener.0)).and_then(Option::as_deref);
@@ -184,7 +185,7 @@ impl Sender {
     }
 }
 
-/// Whether a client gets packets of this length without a Topic Alias, and gets them at all.
+/// Whether a client accepts packets of this length and gets them without a Topic Alias.
 #[inline]
 pub(super) fn takes_as_it_is(connection: &Connection, length: usize) -> bool {
     connection.extension.as_ref().is_none_or(|extension| {
@@ -215,16 +216,16 @@ fn trace(client: &str, publication: &Publication<'_>, copy: &ReceiverCopy<'_>) {
     debug!("Sending {}", Described { packet: &packet, direction: "to", client });
 }
 
-/// Under which name a receiver knows a topic.
+/// The name under which a receiver knows a topic.
 #[derive(Clone, Copy)]
 enum Named<'a> {
-    /// The one that it has in the broker.
+    /// The name that it has in the broker.
     AsItIs,
-    /// What is left of that below the mount point of his listener.
+    /// What is left of that name below the mount point of the receiver's listener.
     Below(Publication<'a>),
 }
 
-/// The bytes of one receiver's copy, shared with others where they can be.
+/// Returns the bytes of one receiver's copy, shared with other receivers where possible.
 #[inline]
 fn encode<'a>(
     encoder: &'a mut Encoder,

@@ -1,17 +1,18 @@
-//! Retained messages for new subscriptions, handed over as fast as the client takes them, and the search for
-//! those that have expired.
+//! Retained messages for new subscriptions, sent as fast as the client takes them, and the search for expired ones.
 //!
 //! Which messages a subscription gets [MQTT-3.3.1-9]:
 //!
-//! - Those that were retained when it began and still are when their turn comes. For a topic whose message was replaced or
-//!   cleared since it gets none: the newer message comes as any other does, on the way of the subscription itself, or is
-//!   dropped where a limit says so. So nothing comes twice, and all that has to be remembered is a number.
-//! - At QoS 0 the newer message does not come while the client is away. When it is back it gets instead what was retained
-//!   at that moment.
-//! - If it ends, or is made anew, what waits for the broker (its turn, its store, its outbox) comes nevertheless
-//!   [MQTT-3.8.4-4]; what waits for acknowledgements of the client does not: it has not begun [MQTT-3.10.4-2].
-//! - After a restart those who had not got all get what is retained then. What came between the SUBSCRIBE and the end of the
-//!   former run may so come twice, if it was queued as well; a subscription that had ended gets nothing.
+//! - It gets the messages that were retained when it began and still are when their turn comes. It gets none for a
+//!   topic whose message has been replaced or cleared since: the newer message comes as an ordinary message of the
+//!   subscription, or is dropped where a limit says so. So nothing comes twice, and only a number has to be remembered.
+//! - At QoS 0 the newer message does not come while the client is disconnected. When it is back, it gets instead what
+//!   was retained at that moment.
+//! - If the subscription ends or is made again, what waits for the broker (a turn, the store, the outbox) is still sent
+//!   [MQTT-3.8.4-4]. What waits for acknowledgements of the client is not, since its delivery has not begun
+//!   [MQTT-3.10.4-2].
+//! - After a restart, subscriptions that had not got all messages get what is retained then. So messages that came
+//!   between the SUBSCRIBE and the end of the earlier run may come twice, if they were queued as well. A subscription
+//!   that had ended gets nothing.
 
 use super::Broker;
 use super::budget::Pressure;
@@ -31,31 +32,32 @@ use crate::core::trie::FilterId;
 use crate::protocol::codec::QoS;
 use crate::protocol::topic::TopicFilter;
 
-/// How often expired retained messages are looked for, while there are any that expire.
+/// The interval at which expired retained messages are looked for, while there are any that expire.
 const SWEEP_INTERVAL: Duration = Duration::from_seconds(10);
-/// How soon it goes on when too much waits to be persisted.
+/// The pause of the search while too much waits to be persisted.
 const SWEEP_PAUSE: Duration = Duration::from_milliseconds(100);
 
 /// The retained messages.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
     pub(super) retained: Retained,
-    /// Where the search for expired ones goes on; `None` while it is not needed.
+    /// Where the search for expired messages continues; `None` while it is not needed.
     sweep: Option<Position>,
 }
 
-/// Why retained messages do not go on now.
+/// Why the sending of retained messages stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stopped {
     /// The client takes no more until it reads or acknowledges.
     NoRoom,
-    /// There is more for the next turn.
+    /// The share of the turn is used up.
     ShareIsOver,
 }
 
 impl Broker {
-    /// Goes on with retained messages for new subscriptions, as far as the outbox, the window and the share in progress
-    /// allow. A walk that stops goes on where it was, and none begins before there is room for what it finds.
+    /// Continues to send retained messages for new subscriptions, as far as the outbox, the window and the share in
+    /// progress allow. A walk that stops continues where it was, and none begins before there is room for what it
+    /// finds.
     pub(super) fn send_retained(&mut self, session: SessionId) {
         let has_any = |outgoing: &Outgoing| !outgoing.retained_sends.is_empty();
         if !self.clients.sessions[session].outgoing.as_deref().is_some_and(has_any) {
@@ -78,7 +80,7 @@ impl Broker {
                 if stopped == Stopped::ShareIsOver {
                     self.list(session);
                 }
-                // Otherwise it goes on when the outbox drains or an acknowledgement comes.
+                // Otherwise it continues when the outbox drains or an acknowledgement comes.
                 return;
             }
             self.persist_retained_send(session, &retained_send);
@@ -89,8 +91,8 @@ impl Broker {
         }
     }
 
-    /// A subscription ends or is renewed, perhaps while retained messages are owed to it. It still gets those that wait
-    /// for the broker.
+    /// Ends the sending of retained messages for a subscription that ends or is renewed. Those that wait for the broker
+    /// are still sent.
     pub(super) fn end_retained_send(&mut self, session: SessionId, filter: FilterId, pattern: &str) {
         let Some(outgoing) = &self.clients.sessions[session].outgoing else { return };
         let Some(qos) = outgoing.retained_sends.owed(filter) else { return };
@@ -99,7 +101,7 @@ impl Broker {
         if waits_for_broker { retained_sends.detach(filter, pattern) } else { retained_sends.forget(filter) }
     }
 
-    /// The subscription to go on with, if its SUBACK has left.
+    /// Returns the next subscription to send retained messages for, if its SUBACK has left.
     fn next_retained_send(&mut self, session: SessionId) -> Option<RetainedSend> {
         let state = self.clients.sessions.find_mut(session)?;
         let id = state.connection()?;
@@ -109,7 +111,7 @@ impl Broker {
         state.outgoing.as_mut()?.retained_sends.take_next(has_left)
     }
 
-    /// Goes on with the retained messages of one subscription; `None` if it has got all of them.
+    /// Continues with the retained messages of one subscription. Returns `None` if all have been sent.
     fn send_retained_of(&mut self, session: SessionId, retained_send: &mut RetainedSend) -> Option<Stopped> {
         if !self.has_room_for_retained(session, retained_send.terms.qos()) {
             return Some(Stopped::NoRoom);
@@ -124,7 +126,7 @@ impl Broker {
         let filter = TopicFilter::trusted_pattern(&pattern);
         let before = self.turn.left();
         let mut left = before;
-        // Nothing of what follows looks at the retained messages; so they can be lent out.
+        // Nothing of what follows uses the retained messages, so they can be moved out of the broker.
         let retained = std::mem::take(&mut self.retention.retained);
         let mut position = std::mem::take(&mut retained_send.position);
         let mut stopped = Stopped::ShareIsOver;
@@ -144,14 +146,14 @@ impl Broker {
         (walk == Walk::Paused).then_some(stopped)
     }
 
-    /// Whether one more retained message may go to a client now that would get it at this QoS at most.
+    /// Whether one more retained message may be sent now to a client that would get it at this QoS at most.
     fn has_room_for_retained(&mut self, session: SessionId, qos: QoS) -> bool {
         let Some(id) = self.clients.sessions[session].connection() else { return false };
         self.may_begin_retained(session, qos)
             && self.connections[id].outbox.len() < self.options.limits.outbox_refill_bytes
     }
 
-    /// Whether that waits for no acknowledgement.
+    /// Whether a delivery at this QoS may begin without waiting for an acknowledgement.
     fn may_begin_retained(&mut self, session: SessionId, qos: QoS) -> bool {
         let prepares = self.persistence.must_prepare(session, qos);
         let state = &mut self.clients.sessions[session];
@@ -167,21 +169,22 @@ impl Broker {
         }
     }
 
-    /// A subscription has got its retained messages. If that is lost, they come again after a crash.
+    /// Records that a subscription has got its retained messages. If the record is lost in a crash, they are sent
+    /// again.
     fn persist_retained_send(&mut self, session: SessionId, retained_send: &RetainedSend) {
         if !self.persistence.is_persisted(session) {
             return;
         }
         let Source::Subscription(filter) = retained_send.source else { return };
         let pattern = self.routing.trie.pattern(filter);
-        // Its terms may have changed since without beginning the retained messages anew.
+        // Its terms may have changed since, in a way that does not begin the retained messages again.
         let position = self.clients.sessions[session].subscriptions.position(Held::Filter(filter));
         let entry = position.and_then(|position| self.routing.trie.values(filter).get(position as usize));
         let Some(terms) = entry.map(|entry| entry.terms) else { return };
         self.persist_subscription(session, &pattern, terms, false, Urgency::Lazy);
     }
 
-    /// Sends one retained message; false if it has to wait.
+    /// Sends one retained message. Returns false if it has to wait.
     fn send_retained_one(
         &mut self,
         session: SessionId,
@@ -198,13 +201,13 @@ impl Broker {
         let Some(most) = self.may_send_retained(session, publication.topic, publisher) else { return true };
         let state = &self.clients.sessions[session];
         let qos = self.delivered_qos(session, retained_send.terms.qos(), publication.qos).min(most);
-        // A client's own message is none for it, also when it was retained [MQTT-3.8.3-3].
+        // A client does not get its own message with No Local, even if it was retained [MQTT-3.8.3-3].
         let is_own =
             publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
         if retained_send.terms.no_local() && is_own {
             return true;
         }
-        // A newer one has come by itself, or waits for that.
+        // A newer message has come as an ordinary message, or is queued as one.
         let is_queued = qos > QoS::AtMostOnce || self.options.switches.queues_at_most_once;
         if stamp > retained_send.began && is_queued && !is_planted(Fault::NewerRetained) {
             return true;
@@ -214,7 +217,7 @@ impl Broker {
         }
         self.turn.take(steps::delivery(qos));
         let identifier = retained_send.terms.identifier();
-        // A retained message for a new subscription says that it is one, whatever Retain As Published says.
+        // A retained message for a new subscription has RETAIN set, whatever Retain As Published says.
         let options = DeliveryOptions {
             qos,
             retain: true,
@@ -244,7 +247,7 @@ impl Broker {
         }
     }
 
-    /// Looks through a limited number of retained messages for expired ones.
+    /// Examines a limited number of retained messages and drops expired ones.
     pub(super) fn sweep(&mut self) {
         let Some(mut position) = self.retention.sweep.take() else { return };
         if self.persistence.journal.as_ref().is_some_and(|journal| journal.is_full()) {

@@ -23,16 +23,16 @@ use crate::protocol::codec::{
 };
 use crate::protocol::topic::TopicFilter;
 
-/// Filters of a packet that are worked on before it is asked whether the share of its connection is used up.
+/// The number of filters that are processed between two checks whether the connection's share of the turn is used up.
 const FILTERS_AT_ONCE: usize = 16;
 
-/// Whether the filters of a SUBSCRIBE were asked about.
+/// How far the access control has been asked about the filters of a SUBSCRIBE.
 enum Asked {
-    /// All of them were.
+    /// About all of them.
     Wholly,
-    /// The rest is for a later turn.
+    /// About some of them; the rest waits for a later turn.
     InPart,
-    /// A decision comes later.
+    /// It has to wait for a decision.
     Later,
 }
 
@@ -62,8 +62,8 @@ impl Broker {
         self.work_on_filters((id, session), Box::new(filters), unsubscribe.filters)
     }
 
-    /// Processes the filters of a packet, which are at the end of `bytes`, as far as the share of the connection goes.
-    /// The answer leaves after the last one.
+    /// Processes the filters of a packet, which are at the end of `bytes`, as far as the connection's share of the turn
+    /// allows. The packet is answered after its last filter.
     pub(super) fn work_on_filters(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -90,13 +90,13 @@ impl Broker {
                 filters.decisions.verdicts.get(filters.followed).copied().unwrap_or(Verdict::Granted);
             filters.followed += 1;
             filters.undone = undone;
-            // One code a filter, in their order [MQTT-3.8.4-6] [MQTT-3.9.3-1].
+            // One code for each filter, in the order of the filters [MQTT-3.8.4-6] [MQTT-3.9.3-1].
             filters.codes.push(self.subscribe_one((id, session), &wanted, verdict, identifier));
         }
         self.finish_subscribe((id, session), &mut filters, bytes)
     }
 
-    /// Checks the filters, before anything of the packet takes effect; tells whether that is done.
+    /// Checks the filters before the packet takes any effect. Returns whether all of them have been checked.
     fn check_filters(
         &mut self,
         id: ConnectionId,
@@ -119,12 +119,12 @@ impl Broker {
         Ok(true)
     }
 
-    /// Whether the share of the connection is used up. A few filters are always worked on at once.
+    /// Whether the connection's share of the turn is used up. A few filters are always processed in one go.
     fn is_time_to_stop(&self, number: usize) -> bool {
         number > 0 && number.is_multiple_of(FILTERS_AT_ONCE) && self.turn.is_over()
     }
 
-    /// Makes one subscription; returns its code.
+    /// Makes one subscription and returns its code for the SUBACK.
     fn subscribe_one(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -161,7 +161,7 @@ impl Broker {
         }
     }
 
-    /// Answers a SUBSCRIBE whose filters have all been worked on.
+    /// Answers a SUBSCRIBE when all of its filters have been processed.
     fn finish_subscribe(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -177,7 +177,7 @@ impl Broker {
         };
         let refused =
             filters.decisions.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
-        // Those of former rules are not among the decisions.
+        // The decisions do not include those made under access rules that have since been replaced.
         let refused = refused.map(|index| filters.codes.len() - filters.followed + index);
         let refused = refused.and_then(|index| Subscriptions::from_end(bytes, filters.length).nth(index));
         let refused = refused.map(|(refused, _)| refused.filter);
@@ -190,15 +190,15 @@ impl Broker {
                 self.persistence.journal.as_ref().map_or(0, |journal| journal.answers.position(id));
             outgoing.retained_sends.are_answered(position);
         }
-        // Those of them that the rest of the share does not suffer from go at once, whatever follows in the input.
+        // Sends the retained messages that fit into what remains of the share at once, whatever follows in the input.
         let share = self.turn.divide_share();
         self.pump(session);
         self.turn.restore_share(share);
         Ok(Step::Done)
     }
 
-    /// The answer carries in words why the first refused filter was, where the client wants that and can take it
-    /// [MQTT-3.9.2-1].
+    /// Sends the SUBACK. It carries the reason why the first refused filter was refused if the client wants that and
+    /// its Maximum Packet Size leaves room for it [MQTT-3.9.2-1].
     fn answer_subscribe(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -222,8 +222,7 @@ impl Broker {
         self.answer_when(id, awaited, &Packet::SubAck(suback))
     }
 
-    /// Gathers the decisions about the filters: every one is decided upon before the first takes effect, so that a
-    /// decision may come later.
+    /// Asks the access control about all filters before the first one takes effect, so that a decision may come later.
     fn ask_to_subscribe(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -234,7 +233,7 @@ impl Broker {
             filters.unasked = 0;
         }
         let listener = self.connections[id].listener;
-        // Not the number of decisions: those that are known from before a decision came later are gone through again.
+        // Not the number of decisions: after a late decision, the ones that were known before it are visited again.
         let first = filters.asked;
         for (number, (wanted, unasked)) in Subscriptions::from_end(bytes, filters.unasked).enumerate() {
             if self.is_time_to_stop(number) {
@@ -250,7 +249,7 @@ impl Broker {
                         return Asked::Later;
                     }
                 }
-                // There is no question about what cannot be.
+                // No question is asked about a filter that is not valid.
                 Err(reason) if filters.decisions.verdicts.len() <= first + number => {
                     filters.decisions.verdicts.push(Verdict::Refused(reason));
                 }
@@ -261,7 +260,8 @@ impl Broker {
         Asked::Wholly
     }
 
-    /// Makes or replaces one subscription; the granted QoS is the lower of asked and allowed [MQTT-3.8.4-7].
+    /// Makes or replaces one subscription. The granted QoS is the lower of the requested and the allowed one
+    /// [MQTT-3.8.4-7].
     fn subscribe(
         &mut self,
         session: SessionId,
@@ -306,8 +306,8 @@ impl Broker {
         Ok(granted)
     }
 
-    /// An ordinary subscription; the same filter again takes the place of the one before [MQTT-3.8.4-3]. Tells
-    /// where it is and whether it is new.
+    /// Makes a non-shared subscription. It replaces one with the same filter [MQTT-3.8.4-3]. Returns its filter in the
+    /// trie and whether it is new.
     pub(super) fn subscribe_alone(
         &mut self,
         session: SessionId,
@@ -329,7 +329,7 @@ impl Broker {
         Ok((filter, true))
     }
 
-    /// Membership in a Shared Subscription. Retained messages are not sent for it.
+    /// Makes the session a member of a Shared Subscription. Retained messages are not sent for it.
     pub(super) fn join(
         &mut self,
         session: SessionId,
@@ -414,8 +414,8 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    /// Ends the subscription with exactly this filter [MQTT-3.10.4-1]; what was queued for it is still delivered,
-    /// unless it is a Shared Subscription with other members. Tells whether there was one.
+    /// Ends the subscription with exactly this filter [MQTT-3.10.4-1]. Messages that are queued for it are still
+    /// delivered, unless it is a Shared Subscription with other members. Returns whether there was such a subscription.
     fn unsubscribe(&mut self, session: SessionId, filter: TopicFilter<'_>) -> bool {
         let held = match filter.share_name() {
             Some(share_name) => self.routing.find_group(share_name, filter.pattern()).map(Held::Group),
@@ -437,12 +437,12 @@ impl Broker {
     }
 }
 
-/// The steps that it takes to find a filter and to change what is known of it.
+/// The steps that it takes to find a filter and to change its subscription.
 fn filter_steps(filter: TopicFilter<'_>) -> usize {
     steps::SUBSCRIPTION + filter.as_str().len() / steps::BYTES_PER_STEP
 }
 
-/// A filter, or the one that stands for it below a mount point.
+/// The filter, or its name below the mount point if there is one.
 fn named<'a>(filter: TopicFilter<'a>, mounted: Option<&'a str>) -> Result<TopicFilter<'a>, ReasonCode> {
     mounted.map_or(Ok(filter), |text| TopicFilter::new(text).map_err(|_| ReasonCode::TopicFilterInvalid))
 }

@@ -1,14 +1,14 @@
-//! Time: what is due when it has passed.
+//! Timers: what the broker does when time has passed.
 //!
-//! A peer is not blamed for what the broker has not heard:
+//! A peer is not blamed for input that the broker has not read:
 //!
 //! - Before a connection ends because its peer was silent (no CONNECT, no packet within one and a half times the Keep
-//!   Alive, no end after the broker's last word), what the peer has sent is read: [`Effect::Listen`] asks for that, and
-//!   [`Broker::heard_out`] is the answer. However much is unread, and however late this turn is, the peer's words count
-//!   before its silence does.
-//! - When the broker was held up (its process was stopped, the machine slept, a disk stalled), all timers stand still for
-//!   as long as that took, at most for [`RESPITE`]: peers that waited for an answer can go on, and clients that wait to be
-//!   accepted find their sessions and Wills as they left them. What really is over ends after that.
+//!   Alive, no end after the broker's last packet), what the peer has sent is read: [`Effect::Listen`] asks for that,
+//!   and [`Broker::heard_out`] is the answer. However much is unread, and however late this turn is, the peer's packets
+//!   count before its silence does.
+//! - When the broker was held up (its process was stopped, the machine slept, a disk stalled), all timers stand still
+//!   for as long as that took, but at most for [`RESPITE`]: peers that waited for an answer can go on, and clients that
+//!   wait to be accepted find their sessions and Wills unchanged. What is really due fires after that.
 
 use super::clock::{Respite, Timer};
 use super::turn::steps;
@@ -21,25 +21,25 @@ use crate::core::session::Presence;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::ReasonCode;
 
-/// How soon the progress of a packet cut in half is judged again.
+/// The interval at which the progress of an incomplete packet is checked.
 const PROGRESS_INTERVAL: Duration = Duration::from_seconds(1);
 
 /// The longest time that timers stand still after the broker was held up.
 const RESPITE: Duration = Duration::from_seconds(5);
-/// How often that time is prolonged because the broker was held up again. A machine that is always too slow must end
+/// How often that time is extended because the broker was held up again. A machine that is always too slow must end
 /// connections at last.
 const PROLONGED_MAXIMUM: u8 = 8;
 
 impl Broker {
-    /// Time has passed, and a turn ends. Does no more than `budget` of what is due; [`Broker::next_deadline`] tells
-    /// whether more is. Then goes on with work that earlier turns have left over; [`Broker::has_work`] tells whether
-    /// more is left.
+    /// Lets time pass and ends a turn. Fires at most `budget` timers that are due; [`Broker::next_deadline`] tells
+    /// whether more are. Then continues with work that earlier turns have left; [`Broker::has_work`] tells whether more
+    /// is left.
     pub fn tick(&mut self, now: Time, budget: usize) {
         let _entered = self.account.enter();
         self.tick_in_parts(now, budget, |_, _| ());
     }
 
-    /// The same, for those who want to see what each part of the turn does.
+    /// Like [`Broker::tick`], and calls `watch` after each part of the turn.
     pub fn tick_in_parts(&mut self, now: Time, budget: usize, mut watch: impl FnMut(&mut Self, Part)) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -54,7 +54,7 @@ impl Broker {
         self.turn.end();
     }
 
-    /// Goes on with something of the kind whose turn it is, if there is anything; tells what it was.
+    /// Continues with the next kind of work, if there is any of it. Returns which part of the turn it was.
     fn go_on_next(&mut self) -> Part {
         let next = self.waiting.connections.front().copied();
         let kind = self.waiting.next_kind();
@@ -74,21 +74,22 @@ impl Broker {
         }
     }
 
-    /// Whether anything waits for a later turn.
+    /// Whether any work waits for a later turn.
     pub(super) fn has_more(&self) -> bool {
         self.waiting.is_waiting() || self.routing.trie.is_loose()
     }
 
-    /// Gives memory of subscriptions that have gone back.
+    /// Releases memory of removed subscriptions.
     fn go_on_tightening(&mut self) {
         self.turn.begin_share(1);
         let tightened = self.routing.trie.tighten(self.turn.left() * steps::TIGHTENED_PER_STEP);
         self.turn.take(tightened / steps::TIGHTENED_PER_STEP);
-        // There may be no next turn for long.
+        // The next turn may be far off.
         self.count();
     }
 
-    /// The caller was held up: in so much of the time before `now` it has looked neither for bytes nor for connections.
+    /// Reports that the caller was held up: for this much of the time before `now`, it has read no bytes and accepted
+    /// no connections.
     pub fn held_up(&mut self, time: Duration, now: Time) {
         let _entered = self.account.enter();
         let was_over = self.clock.respite.ends <= self.clock.now;
@@ -124,27 +125,28 @@ impl Broker {
         }
     }
 
-    /// The time of a connection's peer is over, unless it was heard meanwhile or the broker does not listen to it.
+    /// Handles the timer of a connection: the peer's time is over, unless it was heard since or the broker does not
+    /// read from it.
     fn connection_is_due(&mut self, id: ConnectionId) {
         self.connections[id].timer = None;
         if let Some(session) = self.connections[id].session() {
-            // What a burst has left behind is given back by the way; who is busy gets it again.
+            // Memory left from a burst is released on this occasion; a busy session allocates it again.
             self.clients.sessions[session].shrink();
         }
         if self.waits_for_admission(id) {
-            // It need not be heard: it is the broker that is late.
+            // Its input need not be read: it is the broker that is late.
             self.connect_is_due(id);
         } else if self.seems_silent(id) {
             self.effects.push_back(Effect::Listen(id));
         }
     }
 
-    /// Everything that the peer of this connection has sent was handed over, or as much as the core takes for now: the
-    /// answer to [`Effect::Listen`]. Its silence counts.
+    /// Answers [`Effect::Listen`]: everything that the peer of this connection has sent was handed over, or as much as
+    /// the core takes for now. From here on, its silence counts.
     pub fn heard_out(&mut self, id: ConnectionId, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
-        // One with a timer has got more time, for what it has said or for the broker's last word.
+        // With a timer, the peer has got more time, for its packets or because the connection is ending.
         let is_due = self.connections.find(id).is_some_and(|connection| connection.timer.is_none());
         if !is_due || !self.seems_silent(id) {
             return;
@@ -158,7 +160,7 @@ impl Broker {
     }
 
     /// Whether the time of a connection's peer is over; if not, the timer is armed again. A peer that is not read from
-    /// cannot show that it lives: its time begins anew.
+    /// cannot show that it is alive, so its time begins again.
     fn seems_silent(&mut self, id: ConnectionId) -> bool {
         let connection = &self.connections[id];
         let left = match connection.state {
@@ -177,8 +179,8 @@ impl Broker {
         false
     }
 
-    /// One and a half times the Keep Alive without a whole packet: the connection ends [MQTT-3.1.2-22], unless one is
-    /// on its way and grows by at least 1 KiB a second, not counting time in which the broker was held up.
+    /// Ends a connection after one and a half times the Keep Alive without a complete packet [MQTT-3.1.2-22], unless an
+    /// incomplete one grows by at least 1 KiB a second, not counting time for which the broker was held up.
     fn judge_silence(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
         let heard = connection.last_heard.max(self.clock.respite.began);
@@ -200,13 +202,13 @@ impl Broker {
         }
     }
 
-    /// The broker is to end: every connection is told so where its version can [MQTT-4.13.2-1]. Wills are published
-    /// first, while their subscribers are still there: delayed ones, too, unless their sessions are kept and so do not
-    /// end.
+    /// Prepares the end of the broker: every client is told where its version allows it [MQTT-4.13.2-1]. Before that,
+    /// Wills are published while their subscribers are still connected, including delayed ones, unless their sessions
+    /// are persisted and so do not end.
     pub fn shut_down(&mut self, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
-        // There is no later turn to leave anything for.
+        // No later turn comes to which work could be left.
         self.turn.set_budget(usize::MAX / 2);
         // A Will comes after the other messages of its client.
         while !self.waiting.unlinked.is_empty() {

@@ -1,4 +1,4 @@
-//! Packets in words, for the log of somebody who looks for a fault.
+//! Packets in words, for the debug log.
 
 use std::fmt;
 

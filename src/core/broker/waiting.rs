@@ -1,5 +1,5 @@
-//! What waits for a later turn, in lists of its kinds. The kinds take turns, and of one kind each that waits gets its
-//! share.
+//! Work that waits for a later turn, in lists by its kind. The kinds take turns, and within a kind each piece of work
+//! gets its share.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,18 +11,18 @@ use super::turn::{Turn, steps};
 use crate::base::memory::{self, Audit};
 use crate::core::slots::{ConnectionId, SessionId};
 
-/// Messages of closed connections, Wills and the broker's own that may wait. Beyond: see
-/// [`Waiting::has_room_for_unlinked`].
+/// The most messages without a connection that may wait: messages of closed connections, Wills and the broker's own.
+/// For what happens beyond it see [`Waiting::has_room_for_unlinked`].
 const UNLINKED_MAXIMUM: usize = 1024;
 
-/// Connections that get their answers as soon as these may leave; the others do in their turn.
+/// The number of connections that get their answers as soon as these may leave; the others get them in their turn.
 const ANSWERED_AT_ONCE: usize = 128;
 
-/// What an entry of a map takes in nodes two thirds full, and the message on its way that it may hold.
+/// The memory of a map entry, in nodes two thirds full, and of the distribution that it may hold.
 const OPERATION_BYTES: usize =
     size_of::<(ConnectionId, Operation)>() * 3 / 2 + memory::allocation(size_of::<Distribution>());
 
-/// What can wait for a later turn, by its kind.
+/// The kinds of work that can wait for a later turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Connection,
@@ -48,34 +48,34 @@ impl Kind {
     ];
 }
 
-/// What waits.
+/// All work that waits.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Which kind is next, as an index. It goes on from turn to turn, so that none of them starves.
+    /// The index of the kind that is next. It goes on from turn to turn, so that no kind starves.
     kind: usize,
-    /// Connections whose packet or bytes wait for a later turn.
+    /// Connections whose packet or input waits for a later turn.
     pub(super) connections: VecDeque<ConnectionId>,
-    /// What the packet of a connection has begun and not finished.
+    /// Operations that the packet of a connection has begun and not finished.
     pub(super) operations: BTreeMap<ConnectionId, Operation>,
-    /// Connections whose answers may wait for nothing any more.
+    /// Connections with answers that may no longer have to wait.
     answering: VecDeque<ConnectionId>,
     last_answered: Option<ConnectionId>,
-    /// The first of them, which have got their answers.
+    /// Those that were answered first in this turn, and may be written at once.
     answered: VecDeque<ConnectionId>,
     /// Sessions to which more could be sent.
     pub(super) sessions: VecDeque<SessionId>,
-    /// Messages that no connection waits for, by their publishers, and how many there are.
+    /// Messages that are distributed without a connection, by their publishers, and how many there are.
     pub(super) unlinked: VecDeque<Chain>,
     pub(super) unlinked_count: usize,
     /// Sessions that are over and not yet freed.
     pub(super) endings: VecDeque<Ending>,
-    /// Those of them whose Wills wait for a timer.
+    /// Sessions that are over and whose Wills wait for a timer.
     pub(super) endings_waiting: VecDeque<Ending>,
     /// Messages that go from one member of a Shared Subscription to others.
     pub(super) moving: VecDeque<Moving>,
-    /// The same where they are in the store.
+    /// Such messages in the store.
     pub(super) legacies: Legacies,
-    /// Sessions whose groups are not all told whether their clients are connected.
+    /// Sessions whose groups have not all been told whether their clients are connected.
     pub(super) telling: VecDeque<Telling>,
 }
 
@@ -86,14 +86,14 @@ impl Waiting {
         !self.operations.is_empty() && matches!(self.operations.get(&id), Some(Operation::Filters(_)))
     }
 
-    /// The kind whose turn it is.
+    /// Returns the kind whose turn it is.
     pub(super) fn next_kind(&mut self) -> Kind {
         let kind = Kind::ALL[self.kind];
         self.kind = (self.kind + 1) % Kind::ALL.len();
         kind
     }
 
-    /// All connections that have answers waiting, in order: those after the last one that had its turn come first.
+    /// Lists all connections with waiting answers, which come in order. It begins after the last one that had its turn.
     pub(super) fn answer(&mut self, connections: Vec<ConnectionId>) {
         self.answered.clear();
         self.answering = connections.into();
@@ -101,14 +101,14 @@ impl Waiting {
         self.answering.rotate_left(first);
     }
 
-    /// The next of them.
+    /// Returns the next connection to answer.
     pub(super) fn next_to_answer(&mut self) -> Option<ConnectionId> {
         let next = self.answering.pop_front()?;
         self.last_answered = Some(next);
         Some(next)
     }
 
-    /// The next of the first ones, as long as there is time for them in this turn.
+    /// Returns the next of the connections to answer at once, as long as there is time for them in this turn.
     pub(super) fn first_to_answer(&mut self, turn: &Turn) -> Option<ConnectionId> {
         if self.answered.len() == ANSWERED_AT_ONCE || !turn.may_go_on() {
             return None;
@@ -118,12 +118,12 @@ impl Waiting {
         Some(next)
     }
 
-    /// The next of the first ones that have got their answers.
+    /// Returns the next connection that has been answered at once.
     pub(super) fn next_answered(&mut self) -> Option<ConnectionId> {
         self.answered.pop_front()
     }
 
-    /// Whether anything waits for a later turn.
+    /// Whether any work waits for a later turn.
     pub(super) fn is_waiting(&self) -> bool {
         !(self.connections.is_empty()
             && self.answering.is_empty()
@@ -134,20 +134,20 @@ impl Waiting {
             && self.telling.is_empty())
     }
 
-    /// Whether one more message that no connection waits for may wait. Beyond the limit a Will waits in its session,
-    /// the broker's own messages wait for the next occasion, and the rest of a message whose publisher has left is
-    /// dropped and counted.
+    /// Whether one more message without a connection may wait. Beyond the limit a Will waits in its session, the
+    /// broker's own messages wait for their next occasion, and the rest of a message whose publisher has disconnected
+    /// is dropped and counted.
     pub(super) fn has_room_for_unlinked(&self) -> bool {
         self.unlinked_count < UNLINKED_MAXIMUM
     }
 
-    /// Whether a message of this client goes on without a connection.
+    /// Whether a message of this client is being distributed without a connection.
     pub(super) fn has_unlinked(&self, client: &str, turn: &mut Turn) -> bool {
         turn.take(self.unlinked.len() / steps::COPIED_PER_STEP);
         self.unlinked.iter().any(|chain| chain.is_of(client))
     }
 
-    /// Bytes that the lists take, beside what counts itself.
+    /// The bytes that the lists take, without what counts itself.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())
             + memory::allocation(self.answering.capacity() * size_of::<ConnectionId>())
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_turn_however_soon_turns_end() {
+    fn every_kind_has_its_turn_however_short_turns_are() {
         let mut waiting = Waiting::default();
         let kinds: Vec<Kind> = (0..Kind::ALL.len()).map(|_| waiting.next_kind()).collect();
         assert_eq!(kinds, Kind::ALL);

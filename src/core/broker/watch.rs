@@ -1,4 +1,4 @@
-//! What tests see that follow the core turn by turn: which part of a turn is over, and what is not finished yet.
+//! What tests see that follow the core turn by turn: which part of a turn is over, and which messages are not finished.
 
 use super::Broker;
 use super::operation::Operation;
@@ -7,11 +7,11 @@ use crate::core::slots::ConnectionId;
 /// A part of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// What was due in time.
+    /// The timers that were due.
     Timers,
-    /// What waited for one connection, or of it.
+    /// Work of one connection.
     Connection(ConnectionId),
-    /// What waited for no connection.
+    /// Work without a connection.
     Rest,
 }
 
@@ -25,7 +25,7 @@ pub struct Unfinished<'a> {
 }
 
 impl Broker {
-    /// The messages of clients that have not reached all their recipients, those of one client in their order.
+    /// Returns the messages of clients that have not reached all their recipients, those of one client in order.
     pub fn unfinished(&self) -> impl Iterator<Item = Unfinished<'_>> {
         let unlinked = self.waiting.unlinked.iter().flat_map(|chain| {
             chain.unfinished().filter_map(|(client, is_looked_up)| Some((client?, is_looked_up)))
@@ -40,7 +40,7 @@ impl Broker {
         unlinked.chain(linked).map(|(client, is_looked_up)| Unfinished { client, is_looked_up })
     }
 
-    /// How many bytes of filters the SUBSCRIBE or UNSUBSCRIBE that a connection has begun has still to work on.
+    /// The bytes of filters that a connection's SUBSCRIBE or UNSUBSCRIBE in progress has still to process.
     pub fn filters_undone(&self, id: ConnectionId) -> Option<usize> {
         match self.waiting.operations.get(&id)? {
             Operation::Filters(filters) => Some(filters.undone),
@@ -53,7 +53,7 @@ impl Broker {
         self.waiting.legacies.has_refused()
     }
 
-    /// Whether a client has a session, and whether that has a Will.
+    /// Whether a client's session has a Will; `None` if the client has no session.
     pub fn has_will(&self, client: &str) -> Option<bool> {
         let session = self.clients.directory.find(client, &self.clients.sessions)?;
         Some(self.clients.sessions[session].will.is_some())

@@ -1,4 +1,4 @@
-//! The Topic Aliases of one connection, both ways. They end with it [MQTT-3.3.2-7].
+//! The Topic Aliases of one connection, in both directions. They end with it [MQTT-3.3.2-7].
 
 use crate::base::memory::{self, Counted};
 use crate::core::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
@@ -14,7 +14,7 @@ pub struct InboundAliases {
 }
 
 impl InboundAliases {
-    /// Binds an alias, which has been checked to be from 1 to the maximum, in place of what it meant before.
+    /// Binds an alias, which has been checked to be from 1 to the maximum, instead of its former topic.
     pub fn bind(&mut self, alias: u16, topic: TopicName<'_>) {
         let index = usize::from(alias) - 1;
         if self.topics.len() <= index {
@@ -26,12 +26,12 @@ impl InboundAliases {
         self.counted.set(texts + memory::allocation(places));
     }
 
-    /// Bytes that they take.
+    /// The bytes that they take.
     pub const fn memory(&self) -> usize {
         self.counted.bytes()
     }
 
-    /// The topic that the alias is bound to.
+    /// Returns the topic to which the alias is bound.
     pub fn topic(&self, alias: u16) -> Option<TopicName<'_>> {
         let topic = self.topics.get(usize::from(alias).checked_sub(1)?)?.as_deref()?;
         Some(TopicName::trusted(topic))
@@ -45,9 +45,9 @@ struct Bound {
     is_used: bool,
 }
 
-/// The aliases that we have bound. They go to the topics that keep coming: a hand goes round, and an alias
-/// that was not used since its last visit is bound anew. So one pass of a thousand topics does not push out the
-/// few that matter.
+/// The aliases that the broker has bound. They go to the topics that keep coming: a hand goes round, and an alias that
+/// was not used since its last visit is bound to another topic. So a single pass of a thousand topics does not displace
+/// the few that matter.
 #[derive(Debug)]
 pub struct OutboundAliases {
     maximum: usize,
@@ -57,13 +57,14 @@ pub struct OutboundAliases {
 }
 
 impl OutboundAliases {
-    /// For a peer that accepts aliases up to `maximum` [MQTT-3.3.2-11].
+    /// Makes the aliases for a peer that accepts aliases up to `maximum` [MQTT-3.3.2-11].
     pub fn new(maximum: u16) -> Self {
         let maximum = usize::from(maximum.min(OUTBOUND_TOPIC_ALIAS_MAXIMUM));
         Self { maximum, bound: Vec::new(), hand: 0, counted: Counted::default() }
     }
 
-    /// How to name `topic` in the next PUBLISH, which has to be sent; whether another alias may be bound.
+    /// Returns how to name `topic` in the next PUBLISH, which must be sent. `may_bind` tells whether a new alias may be
+    /// bound.
     pub fn name(&mut self, topic: TopicName<'_>, may_bind: bool) -> Naming {
         if let Some(index) = self.bound.iter().position(|bound| &*bound.topic == topic.as_str()) {
             self.bound[index].is_used = true;
@@ -88,7 +89,7 @@ impl OutboundAliases {
         Naming::NameAndAlias(alias_of(index))
     }
 
-    /// Bytes that they take.
+    /// The bytes that they take.
     pub const fn memory(&self) -> usize {
         self.counted.bytes()
     }
@@ -98,7 +99,7 @@ impl OutboundAliases {
         self.counted.set(texts + memory::allocation(self.bound.capacity() * size_of::<Bound>()));
     }
 
-    /// The PUBLISH that was to bind an alias is not sent after all: its topic must be named again.
+    /// Takes back the binding of a PUBLISH that is not sent after all: the next one must name the topic again.
     pub fn unbind(&mut self, naming: Naming) {
         if let Naming::NameAndAlias(alias) = naming {
             self.bound[usize::from(alias) - 1].topic = Box::default();
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_is_not_bound() {
+    fn an_alias_that_was_not_sent_is_not_bound() {
         let mut aliases = OutboundAliases::new(3);
         let naming = aliases.name(topic("a"), true);
         aliases.unbind(naming);

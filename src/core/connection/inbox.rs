@@ -1,23 +1,23 @@
-//! Bytes of one connection that came and could not be worked on yet: a packet cut in half, or what follows a
-//! packet that waits for an answer. An idle connection has none.
+//! Received bytes of one connection that could not be processed yet: an incomplete packet, or what follows a packet
+//! that waits for an answer. An idle connection has none.
 
 use crate::base::memory::{self, Audit, Bytes, Counted};
 use crate::base::time::{Duration, Time};
 use crate::protocol::codec::{Status, frame};
 
-/// What a packet in progress must deliver to count as a sign of life, in bytes a second.
+/// How fast a packet in progress must grow to count as a sign of life, in bytes a second.
 const PROGRESS_BYTES_PER_SECOND: u64 = 1024;
 
-/// Bytes that wait. Grows as bytes arrive, never by a length that the peer claims.
+/// The waiting bytes. The buffer grows as bytes arrive, never by a length that the peer claims.
 #[derive(Debug, Default)]
 pub struct Inbox(Option<Box<Waiting>>);
 
 #[derive(Debug)]
 struct Waiting {
     bytes: Bytes,
-    /// When progress was last judged.
+    /// When progress was last checked.
     judged: Time,
-    /// Bytes that came since.
+    /// The bytes that have come since.
     fresh: u64,
     counted: Counted,
 }
@@ -30,7 +30,7 @@ impl Default for Waiting {
 }
 
 impl Inbox {
-    /// How many bytes wait.
+    /// The number of waiting bytes.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |held| held.bytes.len())
     }
@@ -40,12 +40,12 @@ impl Inbox {
         self.len() == 0
     }
 
-    /// The bytes that wait.
+    /// The waiting bytes.
     pub fn bytes(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], |held| &held.bytes)
     }
 
-    /// What would have to be allocated to let so many more bytes wait.
+    /// How many bytes would have to be allocated for `more` further bytes.
     pub fn growth(&self, more: usize) -> usize {
         let (length, capacity) =
             self.0.as_ref().map_or((0, 0), |held| (held.bytes.len(), held.bytes.capacity()));
@@ -53,7 +53,7 @@ impl Inbox {
         if needed <= capacity { 0 } else { needed.max(2 * capacity) }
     }
 
-    /// Lets bytes wait behind those that do.
+    /// Appends bytes to those that wait.
     pub fn append(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -63,8 +63,8 @@ impl Inbox {
         held.fresh += bytes.len() as u64;
     }
 
-    /// Adds as much of `bytes` as the first waiting packet lacks and gives back the rest, which can then be worked
-    /// off where it lies.
+    /// Adds as much of `bytes` as the first waiting packet lacks and returns the rest, which can then be processed in
+    /// place.
     pub fn complete_first<'a>(&mut self, mut bytes: &'a [u8], maximum_packet_size: usize) -> &'a [u8] {
         while !bytes.is_empty() {
             let held = self.0.as_ref().map_or(&[][..], |held| &*held.bytes);
@@ -76,12 +76,12 @@ impl Inbox {
         bytes
     }
 
-    /// Takes all bytes out, to be worked on.
+    /// Takes all bytes, to be processed.
     pub fn take(&mut self) -> Bytes {
         self.0.as_mut().map_or_else(Bytes::default, |held| std::mem::take(&mut held.bytes))
     }
 
-    /// Puts back what [`Inbox::take`] gave, without its first `used` bytes. Nothing came in between.
+    /// Puts back what [`Inbox::take`] returned, without its first `used` bytes. Nothing was appended in between.
     pub fn put_back(&mut self, mut bytes: Bytes, used: usize) {
         if used == bytes.len() {
             self.0 = None;
@@ -93,13 +93,13 @@ impl Inbox {
         held.bytes = bytes;
     }
 
-    /// Adds what it takes to an audit.
+    /// Adds the memory that it holds to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         audit.add(self.0.as_ref().map_or(0, |held| held.bytes.memory() + held.counted.bytes()));
     }
 
-    /// Whether a packet in progress grew by at least 1 KiB a second since it was last judged or, if that is later,
-    /// since the peer was `heard`; the next judgement is about what comes from now on.
+    /// Whether a packet in progress grew by at least 1 KiB a second since the last check or, if that is later, since
+    /// the peer was `heard`. The next check is about what comes from now on.
     pub fn has_progressed(&mut self, heard: Time, now: Time) -> bool {
         let Some(held) = &mut self.0 else { return false };
         let fresh = std::mem::take(&mut held.fresh);
@@ -131,7 +131,7 @@ mod tests {
         let at = Time::from_milliseconds;
         assert!(inbox.has_progressed(at(0), at(4_000)));
         inbox.append(&[0; 600]);
-        assert!(inbox.has_progressed(at(0), at(4_500)), "what was judged is not judged again");
+        assert!(inbox.has_progressed(at(0), at(4_500)), "bytes are counted once");
         assert!(!inbox.has_progressed(at(0), at(5_000)));
         inbox.append(&[0; 1023]);
         assert!(!inbox.has_progressed(at(0), at(6_000)));

@@ -1,8 +1,8 @@
-//! One Network Connection: how far its handshake is, what it negotiated, what waits in both directions.
+//! One Network Connection: the state of its handshake, what it negotiated, and its queued input and output.
 //!
-//! It knows its own state and nothing of other connections; what a packet does is for the broker to say. A
-//! [`Connection`] is the server's side of one; what both sides need is apart: [`Inbox`] for what came, and the Topic
-//! Aliases of both directions.
+//! It knows its own state and nothing of other connections; the broker decides what a packet does. A [`Connection`] is
+//! the server's side; the parts that both sides need are separate: [`Inbox`] for input, and the Topic Aliases of both
+//! directions.
 
 mod aliases;
 mod inbox;
@@ -24,70 +24,70 @@ pub use crate::protocol::codec::Side;
 pub use aliases::{InboundAliases, OutboundAliases};
 pub use inbox::Inbox;
 
-/// How far a connection has come.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No CONNECT has been accepted [MQTT-3.1.0-1].
     Greeting,
     /// Connected, with this session.
     Serving(SessionId),
-    /// The broker has said its last word and waits for the peer to close.
+    /// The broker has sent its last packet and waits for the peer to close.
     Ending,
 }
 
-/// What MQTT 5.0 lets a client say about the connection; most say nothing, and older ones can not.
+/// What an MQTT 5.0 client can say about the connection; most say nothing, and older ones cannot.
 #[derive(Debug)]
 pub struct Extension {
     /// The largest packet that the client accepts, in bytes [MQTT-3.1.2-24]; no more than the protocol allows.
     pub maximum_packet_size: usize,
-    /// Whether it wants Reason Strings and User Properties everywhere [MQTT-3.1.2-29].
+    /// Whether it wants Reason Strings and User Properties in all packets [MQTT-3.1.2-29].
     pub wants_problem_information: bool,
-    /// Aliases that the client bound.
+    /// The aliases that the client has bound.
     pub inbound_aliases: InboundAliases,
-    /// Aliases bound for it; without, if it accepts none [MQTT-3.1.2-27].
+    /// The aliases bound for the client; `None` if it accepts none [MQTT-3.1.2-27].
     pub outbound_aliases: Option<OutboundAliases>,
-    /// The extended authentication that it has chosen.
+    /// The extended authentication that the client has chosen.
     pub authentication: Option<Box<Authentication>>,
-    /// The Session Expiry Interval of its CONNECT was zero, which a DISCONNECT can not change.
+    /// Whether the Session Expiry Interval of its CONNECT was zero, which a DISCONNECT cannot change.
     pub expiry_is_fixed: bool,
-    /// What the extension itself takes.
+    /// The memory of the extension itself.
     pub counted: Counted,
 }
 
 impl Extension {
-    /// Bytes that one takes beside its aliases.
+    /// The bytes that an extension takes besides its aliases.
     pub const MEMORY: usize = memory::allocation(size_of::<Self>());
 }
 
 /// An extended authentication by AUTH packets.
 #[derive(Debug)]
 pub struct Authentication {
-    /// The Authentication Method, the same for as long as the connection lasts [MQTT-4.12.0-5].
+    /// The Authentication Method, the same for the whole connection [MQTT-4.12.0-5].
     pub method: Box<str>,
-    /// How far it has come.
+    /// The state of the authentication.
     stage: AuthenticationStage,
     /// The CONNECT while it waits for the outcome.
     pub connect: Box<[u8]>,
-    /// What it takes.
+    /// The memory that it takes.
     counted: Counted,
 }
 
-/// How far an extended authentication has come.
+/// The state of an extended authentication.
 #[derive(Debug)]
 pub enum AuthenticationStage {
-    /// The client is to answer.
+    /// The client has to answer.
     Challenged(Box<dyn Exchange>),
     /// The client has proved who it is.
     Passed {
-        /// Who it is.
+        /// The User Name that it has proved.
         user_name: Rc<str>,
-        /// The last word of the method, until it has been said.
+        /// The last data of the method, until it has been sent.
         data: Vec<u8>,
     },
 }
 
 impl Authentication {
-    /// One whose client is to answer. `connect` is empty where no CONNECT waits.
+    /// Makes an authentication. `connect` is empty if no CONNECT waits for it.
     pub fn new(method: &str, stage: AuthenticationStage, connect: &[u8]) -> Self {
         let counted = Counted::default();
         let mut new = Self { method: method.into(), stage, connect: connect.into(), counted };
@@ -95,18 +95,18 @@ impl Authentication {
         new
     }
 
-    /// How far it has come.
+    /// The state of the authentication.
     pub const fn stage(&self) -> &AuthenticationStage {
         &self.stage
     }
 
-    /// It has come further.
+    /// Sets the state of the authentication.
     pub fn set_stage(&mut self, stage: AuthenticationStage) {
         self.stage = stage;
         self.count();
     }
 
-    /// What the method makes of what the client has sent; `None` after its last word.
+    /// Hands the client's data to the method and returns the next step; `None` if the method has ended.
     pub fn go_on(&mut self, data: &[u8], now: Time) -> Option<Progress> {
         let AuthenticationStage::Challenged(exchange) = &mut self.stage else { return None };
         let progress = exchange.go_on(data, now);
@@ -129,34 +129,34 @@ impl Authentication {
     }
 }
 
-/// A packet that waits for answers about what it may do. Its bytes are the first in the inbox.
+/// A packet that waits for answers about whether it is allowed. Its bytes are the first in the inbox.
 #[derive(Debug)]
 pub struct Parked {
-    /// The answers that it has, in the order of the questions.
+    /// The answers that have come, in the order of the questions.
     pub verdicts: Vec<Verdict>,
-    /// The Client Identifier that was drawn for a CONNECT without one.
+    /// The Client Identifier that was assigned to a CONNECT without one.
     pub assigned: Option<String>,
-    /// Whether one more is awaited; otherwise the packet is about to be worked on again.
+    /// Whether one more answer is awaited; otherwise the packet is about to be processed again.
     pub is_waiting: bool,
     counted: Counted,
 }
 
 impl Parked {
-    /// One that waits for an answer more than it has.
+    /// Makes one that waits for one more answer than it has.
     pub fn new(verdicts: Vec<Verdict>) -> Self {
         let mut parked = Self { verdicts, assigned: None, is_waiting: true, counted: Counted::default() };
         parked.count();
         parked
     }
 
-    /// The answer that was awaited has come.
+    /// Adds the answer that was awaited.
     pub fn answer(&mut self, verdict: Verdict) {
         self.verdicts.push(verdict);
         self.is_waiting = false;
         self.count();
     }
 
-    /// Keeps the Client Identifier that was drawn.
+    /// Stores the assigned Client Identifier.
     pub fn assign(&mut self, client_identifier: String) {
         self.assigned = Some(client_identifier);
         self.count();
@@ -172,20 +172,20 @@ impl Parked {
     }
 }
 
-/// Where a connection comes from, the usual kind kept small.
+/// The address of a connection; the usual kind is kept small.
 #[derive(Debug)]
 enum Origin {
     V4(SocketAddrV4),
     Other(Box<Introduced>),
 }
 
-/// A peer of another kind, or one who was introduced.
+/// A peer of another kind, or one that was introduced.
 #[derive(Debug)]
 struct Introduced {
     peer: Peer,
     /// The name in its certificate, as the server has verified it.
     certificate: Option<Rc<str>>,
-    /// What it takes.
+    /// The memory that it takes.
     counted: Counted,
 }
 
@@ -201,34 +201,34 @@ impl Origin {
     }
 }
 
-// A hundred thousand connections that do nothing pay for every byte here.
+// A hundred thousand idle connections pay for every byte here.
 const _: () = assert!(size_of::<Connection>() <= 104);
 
 /// One Network Connection.
 #[derive(Debug)]
 pub struct Connection {
     origin: Origin,
-    /// The listener that it came in by.
+    /// The listener that has accepted it.
     pub listener: ListenerId,
-    /// How far it has come.
+    /// The state of the connection.
     pub state: State,
     /// The version that its CONNECT named.
     pub version: ProtocolVersion,
-    /// Whether its client is a bridge, which gets none of its own messages and RETAIN as it was published.
+    /// Whether the client is a bridge, which gets none of its own messages and RETAIN as it was published.
     pub is_bridge: bool,
-    /// The Keep Alive in force, in seconds; zero turns it off.
+    /// The granted Keep Alive, in seconds; zero turns it off.
     pub keep_alive: u16,
-    /// Whether reading has been suspended, because an answer is awaited or the peer does not read.
+    /// Whether reading is suspended, because an answer is awaited or the peer does not read.
     pub is_paused: bool,
-    /// Whether it waits for its turn to go on with what has come.
+    /// Whether it waits for its turn to continue with its input.
     pub is_deferred: bool,
-    /// When the last whole packet came, or, if that is later, when reading from the peer began again.
+    /// When the last complete packet came or, if that is later, when reading from the peer began again.
     pub last_heard: Time,
-    /// The connect timeout, then the Keep Alive, then the linger time.
+    /// The timer of the connect timeout, then of the Keep Alive, then of the linger time.
     pub timer: Option<TimerId>,
-    /// What came and waits.
+    /// The input that waits.
     pub inbox: Inbox,
-    /// What goes and waits.
+    /// The output that waits.
     pub outbox: Outbox,
     /// A packet that waits for answers.
     pub parked: Option<Box<Parked>>,
@@ -237,7 +237,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was just accepted.
+    /// Makes a connection that was just accepted.
     pub fn new(id: ConnectionId, peer: Peer, listener: ListenerId, now: Time) -> Self {
         Self {
             origin: Origin::new(peer, None),
@@ -257,7 +257,7 @@ impl Connection {
         }
     }
 
-    /// The broker has said its last word: whatever waits or comes is of no interest any more.
+    /// Begins the end after the broker's last packet: waiting and further input is discarded.
     pub fn begin_ending(&mut self) {
         self.state = State::Ending;
         self.parked = None;
@@ -276,12 +276,12 @@ impl Connection {
         self.parked.as_ref().is_some_and(|parked| parked.is_waiting)
     }
 
-    /// Whether it is not read from for no other reason than that its peer does not read.
+    /// Whether it is not read only because its peer does not read.
     pub fn waits_for_reader(&self) -> bool {
         self.is_paused && !self.must_wait()
     }
 
-    /// Where it comes from.
+    /// The address of the peer.
     pub fn peer(&self) -> Peer {
         match &self.origin {
             Origin::V4(address) => Peer::Internet(SocketAddr::V4(*address)),
@@ -305,7 +305,7 @@ impl Connection {
         }
     }
 
-    /// Who the peer is, as somebody who can be trusted has told.
+    /// Sets the address and the identity of the peer, which come from a trusted source.
     pub fn introduce(&mut self, peer: Peer, certificate: Option<Rc<str>>) {
         self.origin = Origin::new(peer, certificate);
     }
@@ -315,7 +315,7 @@ impl Connection {
         self.extension.as_ref()?.authentication.as_deref()
     }
 
-    /// The same, to go on with.
+    /// Returns the same for changes.
     pub fn authentication_mut(&mut self) -> Option<&mut Authentication> {
         self.extension.as_mut()?.authentication.as_deref_mut()
     }
@@ -335,7 +335,7 @@ impl Connection {
         (self.keep_alive > 0).then(|| Duration::from_milliseconds(u64::from(self.keep_alive) * 1500))
     }
 
-    /// Adds what it takes beside its slot to an audit.
+    /// Adds the memory that it holds besides its slot to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         self.inbox.audit(audit);
         self.outbox.audit(audit);

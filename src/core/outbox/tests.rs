@@ -1,4 +1,4 @@
-//! What waits, in which order and in which buffers.
+//! Which bytes are queued, in which order and in which buffers.
 
 use super::*;
 use crate::base::time::Time;
@@ -78,13 +78,13 @@ fn a_blocked_outbox_is_written_again_only_when_woken_or_pushed() {
 }
 
 #[test]
-fn what_the_socket_has_not_taken_is_known() {
+fn the_bytes_that_the_socket_did_not_take_are_known() {
     let mut dirty = DirtyList::default();
     let mut outbox = Outbox::new(connection());
     for _ in 0..3 {
         outbox.push(&mut dirty, |bytes| bytes.extend_from_slice(b"0123456789"));
     }
-    assert_eq!(outbox.left(), Left::default(), "nobody has tried");
+    assert_eq!(outbox.left(), Left::default(), "no write was tried");
     let mut writer = Throttled { taken: Vec::new(), allowance: 15 };
     outbox.write_to(&mut dirty, &mut writer).unwrap();
     assert_eq!(outbox.left(), Left { packets: 2, bytes: 15 });
@@ -98,7 +98,7 @@ fn what_the_socket_has_not_taken_is_known() {
 }
 
 #[test]
-fn the_places_of_a_peak_are_given_back() {
+fn the_places_of_a_peak_are_released() {
     let mut dirty = DirtyList::default();
     let mut outbox = Outbox::new(connection());
     let large = message(1);
@@ -114,7 +114,7 @@ fn the_places_of_a_peak_are_given_back() {
 }
 
 #[test]
-fn spare_buffers_of_a_peak_are_forgotten() {
+fn spare_buffers_of_a_peak_are_released() {
     let mut dirty = DirtyList::default();
     let mut outboxes: Vec<Outbox> = (0..100).map(|_| Outbox::new(connection())).collect();
     for outbox in &mut outboxes {
@@ -131,7 +131,7 @@ fn spare_buffers_of_a_peak_are_forgotten() {
         turns += 1;
         assert!(turns <= 2 * TURNS_REMEMBERED, "{} are still there", dirty.spares.len());
     }
-    assert!(turns >= TURNS_REMEMBERED, "what a burst needs is not given back between bursts");
+    assert!(turns >= TURNS_REMEMBERED, "buffers for a burst are not released between bursts");
     let bytes: usize = dirty.chunks.iter().map(Bytes::memory).sum();
     assert_eq!(dirty.chunk_bytes, bytes, "the spare bytes are counted");
 }

@@ -1,5 +1,5 @@
-//! The body of the fuzz target for the retained messages, in the library so that ordinary tests run it, too: a list
-//! of operations on them and on a map whose matches are found by trying each. It panics if they differ.
+//! The body of the fuzz target for the retained messages, in the library so that ordinary tests run it, too: a list of
+//! operations on them and on a map whose matches are found by trying each. It panics if they differ.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::core::message::{Message, Publication, Spares};
 use crate::protocol::codec::{Properties, QoS};
 use crate::protocol::topic::{TopicFilter, TopicName};
 
-/// Calls after which a walk must be over: each pauses at least one topic further on, or at one that was refused.
+/// The calls after which a walk must be over: each pauses at least one topic further on, or at one that was refused.
 const CALLS_MAXIMUM: usize = 10_000;
 
 /// When the message of each topic expires.
 type Model = BTreeMap<String, Time>;
 
-/// The bytes are a list of messages to retain and to clear, and of filters to walk by.
+/// Runs the operations in `data`: messages to retain and to clear, and filters for walks.
 pub fn operate(data: &[u8]) {
     let mut input = Input::new(data);
     let mut retained = Retained::default();
@@ -72,7 +72,7 @@ fn expire(input: &mut Input<'_>, retained: &mut Retained, model: &mut Model, now
     model.retain(|_, expires| *expires > now);
 }
 
-/// A walk by small steps, whose messages are refused now and then, finds each match once and in order.
+/// A walk in small steps, of which messages are refused now and then, finds each match once and in order.
 fn walk(input: &mut Input<'_>, retained: &Retained, model: &Model, now: Time) {
     let text = input.topic();
     let (budget, refusals) = (input.below(5) + 1, input.byte());

@@ -1,9 +1,9 @@
-//! The retained messages, ordered by topic. A filter walks them by skipping: after a topic that does not match,
-//! it seeks the first one that could. A walk remembers only the last topic that it saw, so that it can stop and
-//! go on later while the messages change.
+//! The retained messages, ordered by topic. A walk for a filter skips topics: after one that does not match, it seeks
+//! the first one that could. A walk remembers only the last topic that it visited, so it can pause and continue while
+//! the messages change.
 //!
-//! An ordered set keyed by the topic inside each message costs one pointer pair a topic; a tree of levels would
-//! store every topic twice.
+//! An ordered set with the topic inside each message as the key costs one pointer pair per topic; a tree of levels
+//! would store every topic twice.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -20,7 +20,7 @@ use crate::core::limits::Limits;
 use crate::core::message::Message;
 use crate::protocol::topic::{TopicFilter, TopicName};
 
-/// When a message was retained. It rises with each message; what was there when the broker began is the oldest.
+/// When a message was retained. It rises with each message; messages from an earlier run are the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(u64);
 
@@ -57,7 +57,7 @@ impl Ord for ByTopic {
     }
 }
 
-/// Where a walk goes on. The default is before every topic.
+/// Where a walk continues. The default is before every topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position(Bound<Box<[u8]>>);
 
@@ -68,12 +68,12 @@ impl Default for Position {
 }
 
 impl Position {
-    /// Goes on with this message's topic.
+    /// Returns the position from which a walk continues with this message's topic.
     pub fn at(message: &Message) -> Self {
         Self(Bound::Included(message.topic_bytes().into()))
     }
 
-    /// Bytes that it takes.
+    /// The bytes that it takes.
     pub fn memory(&self) -> usize {
         match &self.0 {
             Bound::Included(bytes) | Bound::Excluded(bytes) => memory::allocation(bytes.len()),
@@ -90,27 +90,27 @@ impl Position {
     }
 }
 
-/// What became of a message that a walk has found.
+/// What was done with a message that a walk has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It was taken, and so may be the next one.
+    /// It was taken, and the next one may be, too.
     Yes,
-    /// It was taken, and the walk goes on after it another time.
+    /// It was taken; the walk continues after it later.
     YesAndStop,
-    /// It was not taken; the walk goes on with it another time.
+    /// It was not taken; the walk continues with it later.
     No,
 }
 
 /// Why a walk stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Walk {
-    /// Every topic was seen.
+    /// Every topic was visited.
     Over,
-    /// The budget is used up, or the last message was not taken; the position tells where to go on.
+    /// The budget is used up, or the last message was not taken; the position tells where to continue.
     Paused,
 }
 
-/// What one entry of the set takes: three words in nodes two thirds full.
+/// The memory of one entry of the set: three words in nodes two thirds full.
 const SET_ENTRY_BYTES: usize = 39;
 
 /// The retained messages of all topics.
@@ -119,15 +119,15 @@ pub struct Retained {
     messages: BTreeSet<ByTopic>,
     latest: Stamp,
     bytes: usize,
-    /// How many of them expire.
+    /// How many messages expire.
     expiring: usize,
-    /// How many of them the broker has published of itself, and their bytes, which limits do not count.
+    /// How many messages are the broker's own, and their bytes; limits do not count them.
     own: usize,
     own_bytes: usize,
 }
 
 impl Retained {
-    /// How many messages are retained.
+    /// The number of retained messages.
     pub fn len(&self) -> usize {
         self.messages.len()
     }
@@ -137,12 +137,12 @@ impl Retained {
         self.messages.is_empty()
     }
 
-    /// Bytes of all retained messages.
+    /// The bytes of all retained messages.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Bytes that the order of the messages takes beside them: nodes of a set, two thirds full.
+    /// The bytes of the set besides the messages: nodes two thirds full.
     pub fn overhead(&self) -> usize {
         self.messages.len() * SET_ENTRY_BYTES
     }
@@ -152,18 +152,18 @@ impl Retained {
         self.latest
     }
 
-    /// Whether any of them expires.
+    /// Whether any message expires.
     pub const fn has_expiring(&self) -> bool {
         self.expiring > 0
     }
 
-    /// The message retained for `topic`.
+    /// Returns the message retained for `topic`.
     pub fn find(&self, topic: TopicName<'_>) -> Option<&Message> {
         self.messages.get(topic.as_str().as_bytes()).map(|by_topic| &by_topic.message)
     }
 
-    /// Whether a message of `bytes` bytes for `topic` fits; one that replaces another always does by count, and what
-    /// the broker tells of itself does anyway.
+    /// Whether a message of `bytes` bytes for `topic` fits. One that replaces another always fits by count, and the
+    /// broker's own messages always fit.
     pub fn has_room(&self, topic: TopicName<'_>, bytes: usize, limits: &Limits) -> bool {
         if topic.is_about_the_broker() {
             return true;
@@ -174,7 +174,7 @@ impl Retained {
         count <= limits.retained_count && total <= limits.retained_bytes
     }
 
-    /// Keeps `message` for its topic in place of any before it [MQTT-3.3.1-5].
+    /// Retains `message` for its topic and replaces the former one [MQTT-3.3.1-5].
     pub fn set(&mut self, message: Message) {
         if is_planted(Fault::RetainedNotReplaced) && self.find(message.publication().topic).is_some() {
             return;
@@ -183,7 +183,7 @@ impl Retained {
         self.restore(message);
     }
 
-    /// The same for a message that an earlier run has kept: it is older than all that come.
+    /// Retains a message from an earlier run: it is older than all that come.
     pub fn restore(&mut self, message: Message) {
         self.bytes += message.memory();
         self.expiring += usize::from(message.expires() != Time::NEVER);
@@ -197,7 +197,7 @@ impl Retained {
         }
     }
 
-    /// Forgets what the broker has published of itself.
+    /// Removes the broker's own messages.
     pub fn clear_own(&mut self) {
         let below = (Bound::Included(OWN), Bound::Excluded(BEHIND_OWN));
         let all = self.messages.range::<[u8], _>(below).map(|by_topic| &by_topic.message);
@@ -207,7 +207,7 @@ impl Retained {
         }
     }
 
-    /// Forgets what was retained for `topic` [MQTT-3.3.1-6]; tells whether there was anything.
+    /// Removes the message retained for `topic` [MQTT-3.3.1-6]. Returns whether there was one.
     pub fn clear(&mut self, topic: TopicName<'_>) -> bool {
         self.remove(topic.as_str().as_bytes())
     }
@@ -227,9 +227,8 @@ impl Retained {
         }
     }
 
-    /// Hands the unexpired messages that `filter` matches to `take`, in the order of their topics, until it says to
-    /// stop, and goes on from there the next time. Looks at no more than `budget` topics, of which it leaves what it
-    /// does not need.
+    /// Passes the unexpired messages that `filter` matches to `take`, in the order of their topics, until it says to
+    /// stop; the next call continues from there. Visits at most `budget` topics, which are subtracted from `budget`.
     pub fn walk(
         &self,
         filter: TopicFilter<'_>,
@@ -262,7 +261,7 @@ impl Retained {
                     position.0 = Bound::Included(next.into());
                     range = self.messages.range::<[u8], _>((position.as_bound(), Bound::Unbounded));
                     last = None;
-                    // To search for it takes longer than to go to the next one.
+                    // Seeking takes longer than visiting the next one.
                     *budget = budget.saturating_sub(1);
                     continue;
                 }
@@ -276,7 +275,7 @@ impl Retained {
         Walk::Paused
     }
 
-    /// Forgets the expired ones among the next `budget` messages, and tells their topics.
+    /// Removes the expired ones among the next `budget` messages, and reports their topics.
     pub fn expire(
         &mut self,
         position: &mut Position,
@@ -310,7 +309,7 @@ impl Retained {
         walk
     }
 
-    /// Adds what the messages take to an audit.
+    /// Adds the memory of the messages to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         self.messages.iter().for_each(|by_topic| by_topic.message.audit(audit));
     }
@@ -323,34 +322,34 @@ impl Retained {
             self.messages.iter().filter(|by_topic| by_topic.message.expires() != Time::NEVER).count();
         assert_eq!(expiring, self.expiring, "expiring retained messages are counted");
         let own = self.messages.iter().filter(|by_topic| is_own(&by_topic.message)).count();
-        assert_eq!(own, self.own, "what the broker tells of itself is counted");
+        assert_eq!(own, self.own, "the broker's own messages are counted");
         let is_past = |by_topic: &ByTopic| by_topic.stamp <= self.latest;
         assert!(self.messages.iter().all(is_past), "no stamp is later than the latest");
     }
 }
 
-/// Everything that only the broker publishes to lies between these.
+/// Everything that only the broker publishes lies between these.
 const OWN: &[u8] = b"$SYS/";
 const BEHIND_OWN: &[u8] = &[b'$', b'S', b'Y', b'S', AFTER_SEPARATOR];
 
-/// Whether only the broker can have published it.
+/// Whether only the broker can have published the message.
 fn is_own(message: &Message) -> bool {
     message.publication().topic.is_about_the_broker()
 }
 
-/// What follows from looking at one topic.
+/// What follows from the comparison with one topic.
 enum Seek {
     /// It matches.
     Match,
-    /// It does not; the one behind it could.
+    /// It does not match; the next one could.
     Next,
-    /// It does not; the first topic that could is at or behind this one.
+    /// It does not match; the first topic that could is this one or a later one.
     To(Vec<u8>),
-    /// No topic behind it can match.
+    /// No later topic can match.
     Over,
 }
 
-/// The byte after the level separator: `a0` is the first text behind everything that begins with `a/`.
+/// The byte after the level separator: `a0` is the first text after everything that begins with `a/`.
 const AFTER_SEPARATOR: u8 = b'/' + 1;
 
 fn seek(pattern: &[u8], topic: &[u8]) -> Seek {
@@ -373,7 +372,7 @@ fn seek(pattern: &[u8], topic: &[u8]) -> Seek {
             (None, true) => return Seek::Match,
             (None, false) => return behind_level(&topic[..level_end]),
             (Some(&next), true) if next == b"#" => return Seek::Match,
-            // Between a level and the levels below it stand others that begin alike: `a!` comes before `a/`.
+            // Between a level and the levels below it, others that begin alike are sorted: `a!` comes before `a/`.
             (Some(_), true) if wanted == b"+" => return Seek::Next,
             (Some(_), true) => return Seek::To([topic, b"/"].concat()),
             (Some(_), false) => level_at = level_end + 1,
@@ -382,14 +381,14 @@ fn seek(pattern: &[u8], topic: &[u8]) -> Seek {
     Seek::Match
 }
 
-/// Behind everything below the level that ends `prefix`.
+/// Continues after everything below the level that ends `prefix`.
 fn behind_level(prefix: &[u8]) -> Seek {
     let mut next = prefix.to_vec();
     next.push(AFTER_SEPARATOR);
     Seek::To(next)
 }
 
-/// Where to go on when the level behind `before` had to be `wanted` and is not.
+/// Where to continue if the level after `before` had to be `wanted` and is not.
 fn seek_literal(before: &[u8], wanted: &[u8], following: Option<&[u8]>, topic: &[u8]) -> Seek {
     let itself = [before, wanted].concat();
     let ends_here = following.is_none_or(|level| level == b"#");
@@ -476,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_message_of_a_topic_is_kept_and_an_empty_store_costs_nothing() {
+    fn the_last_message_of_a_topic_is_retained_and_no_messages_cost_nothing() {
         let mut retained = Retained::default();
         retained.set(message("a", Time::NEVER));
         retained.set(message("a", Time::from_milliseconds(5)));
@@ -487,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_tell_what_came_after_a_moment() {
+    fn stamps_tell_which_messages_came_after_a_moment() {
         let mut retained = Retained::default();
         retained.restore(message("old", Time::NEVER));
         retained.set(message("a", Time::NEVER));
@@ -503,12 +502,12 @@ mod tests {
             before.extend((stamp <= moment).then(|| message.publication().topic.to_string()));
             Taken::Yes
         });
-        assert_eq!(before, ["old"], "what was replaced or came again is newer");
+        assert_eq!(before, ["old"], "a replaced or repeated message is newer");
         retained.check_invariants();
     }
 
     #[test]
-    fn expired_messages_are_neither_found_nor_kept() {
+    fn expired_messages_are_neither_found_nor_retained() {
         let mut retained = Retained::default();
         for (topic, expires) in [("a", 5), ("b", 20), ("c", 5)] {
             retained.set(message(topic, Time::from_milliseconds(expires)));

@@ -1,4 +1,4 @@
-//! The tail of a long queue: messages that wait in the store, of which only the numbers are here.
+//! The end of a long queue: messages that wait in the store, of which only the numbers are in memory.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -8,15 +8,15 @@ use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
 use crate::core::subscription::GroupId;
 
-/// Messages read from the store at a time, and about how many bytes: one, if it is larger.
+/// The most messages that are read from the store at a time, and about how many bytes: one message if it is larger.
 const PAGE_LENGTH: usize = 64;
 const PAGE_BYTES: usize = 256 * 1024;
-/// What one more number in a set or map takes, in nodes two thirds full.
+/// The memory of one more number in a set or map, in nodes two thirds full.
 const ENTRY_BYTES: usize = 24;
-/// So many that are of no use any more are kept in any case.
+/// This many stale entries are kept in any case.
 const USELESS_KEPT: usize = 64;
 
-/// One that expires some time. In the order in which they do.
+/// A message that expires, ordered by when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Expiring {
     expires: Time,
@@ -24,52 +24,53 @@ struct Expiring {
     bytes: usize,
 }
 
-/// What is to be read next.
+/// The page to read next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextPage {
-    /// The messages, in their order; at least one.
+    /// The messages, in order; at least one.
     pub messages: Vec<MessageNumber>,
     /// About how many bytes they take.
     pub bytes: usize,
 }
 
-/// Messages of one session that wait in the store, behind those in its queue.
+/// The messages of one session that wait in the store, after those in its queue.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    /// Each is greater than the one before. The first one waits; those that have expired stay here until they come to
-    /// the front, or are half of all.
+    /// In rising order. The first one is waiting; expired ones stay here until they come to the front, or are half of
+    /// all.
     numbers: VecDeque<MessageNumber>,
-    /// Those of them that have expired and were taken out.
+    /// Those among the numbers that have expired and were removed.
     taken: BTreeSet<MessageNumber>,
     /// The messages that came by a Shared Subscription.
     groups: BTreeMap<MessageNumber, GroupId>,
-    /// Those that expire: most do not, and pay nothing for it. With some that have been read meanwhile.
+    /// The messages that expire: most do not, and cost nothing. Some of them may have been read since.
     expiring: BinaryHeap<Reverse<Expiring>>,
-    /// About what they would take here.
+    /// About how many bytes the messages would take in memory.
     bytes: usize,
-    /// So many of the first ones are being read.
+    /// How many of the first ones are being read.
     underway: usize,
     counted: Counted,
 }
 
 impl Backlog {
-    /// How many there are.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.numbers.len() - self.taken.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no messages.
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
     }
 
-    /// About what they would take here.
+    /// About how many bytes the messages would take in memory.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Adds one of so many bytes at the place of its number: a new one is the last, one that comes back from elsewhere
-    /// is mostly among the first. A page that is being read is given up if it comes before the end of that.
+    /// Adds a message of this many bytes at the place of its number: a new one is the last, one that comes back from
+    /// another member is usually among the first. A page that is being read is given up if the message comes before its
+    /// end.
     pub fn insert(&mut self, number: MessageNumber, bytes: usize, expires: Time, group: Option<GroupId>) {
         let place = match self.numbers.back() {
             Some(&last) if last > number => self.numbers.partition_point(|&other| other < number),
@@ -90,8 +91,8 @@ impl Backlog {
         self.count();
     }
 
-    /// Takes out those that have expired, and looks at no more than `most` for that; tells whether there may be more.
-    /// None while some are being read, which may be among them.
+    /// Removes expired messages, and examines at most `most`. Returns them, and whether there may be more. Removes none
+    /// while messages are being read, which may be among them.
     pub fn take_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
         let mut expired = VecDeque::new();
         if self.underway > 0 {
@@ -115,7 +116,7 @@ impl Backlog {
         (expired, has_more)
     }
 
-    /// Takes out one, if it still waits.
+    /// Removes one message, if it still waits. Returns whether it did.
     fn take_out(&mut self, number: MessageNumber) -> bool {
         match self.numbers.binary_search(&number) {
             Ok(0) => {
@@ -128,7 +129,7 @@ impl Backlog {
         }
     }
 
-    /// Lets those go that are at the front and were taken out.
+    /// Drops removed messages from the front.
     fn pass_taken(&mut self) {
         while let (Some(taken), Some(first)) = (self.taken.first(), self.numbers.front())
             && taken == first
@@ -138,8 +139,8 @@ impl Backlog {
         }
     }
 
-    /// Takes out the messages that came by these Shared Subscriptions, in their order. Those in a page that is being
-    /// read are skipped when it comes.
+    /// Removes the messages that came by these Shared Subscriptions, in order. Those in a page that is being read are
+    /// skipped when it comes.
     pub fn take_shared(
         &mut self,
         mut wanted: impl FnMut(GroupId) -> bool,
@@ -160,17 +161,17 @@ impl Backlog {
         shared.into_iter().collect()
     }
 
-    /// Whether some came by Shared Subscriptions.
+    /// Whether any message came by a Shared Subscription.
     pub fn has_shared(&self) -> bool {
         !self.groups.is_empty()
     }
 
-    /// The Shared Subscription by which one came.
+    /// Returns the Shared Subscription by which a message came.
     pub fn group_of(&self, number: MessageNumber) -> Option<GroupId> {
         self.groups.get(&number).copied()
     }
 
-    /// About the bytes that one of them would take here.
+    /// About how many bytes one of the messages would take in memory.
     pub fn average(&self) -> usize {
         (self.bytes / self.len().max(1)).max(1)
     }
@@ -180,8 +181,8 @@ impl Backlog {
         self.numbers.front().copied()
     }
 
-    /// What is to be read next: not more than `most` messages, all of them before `end`. None if the first one is not,
-    /// or some are being read.
+    /// Returns the page to read next: at most `most` messages, all of them before `end`. Returns `None` if the first
+    /// message is not, or if a page is being read.
     pub fn next_page(&mut self, most: usize, end: MessageNumber) -> Option<NextPage> {
         if self.underway > 0 {
             return None;
@@ -196,19 +197,19 @@ impl Backlog {
             self.numbers.pop_front();
             self.pass_taken();
         }
-        // Without those in between that were taken out.
+        // Without the removed ones in between.
         messages.iter().rev().for_each(|&number| self.numbers.push_front(number));
         let bytes = average * messages.len();
         (!messages.is_empty()).then_some(NextPage { messages, bytes })
     }
 
-    /// This page is being read from now on.
+    /// Notes that this page is being read from now on.
     pub const fn begin(&mut self, page: &NextPage) {
         self.underway = page.messages.len();
     }
 
-    /// The first ones have been read, so many bytes of them. False if no one waits for that any more, because the
-    /// client was away meanwhile.
+    /// Removes the first messages, which have been read, with this many bytes. Returns false if the page was given up,
+    /// because the client has disconnected in between.
     pub fn have_come(
         &mut self,
         messages: impl ExactSizeIterator<Item = MessageNumber>,
@@ -230,13 +231,13 @@ impl Backlog {
         true
     }
 
-    /// What is being read comes too late.
+    /// Gives up the page that is being read.
     pub const fn give_up_page(&mut self) {
         self.underway = 0;
     }
 
-    /// Gives the room back that is taken by what was taken out and by what has been read, once it is more than the
-    /// rest: what that costs is paid for by those that it concerns.
+    /// Releases the memory of stale entries when they are more than the rest: the cost is paid for by the messages that
+    /// caused it.
     fn forget_useless(&mut self) {
         if self.taken.len() > self.len() + USELESS_KEPT {
             let taken = std::mem::take(&mut self.taken);
@@ -257,14 +258,14 @@ impl Backlog {
         }
     }
 
-    /// All numbers.
+    /// Returns all numbers.
     pub fn into_numbers(mut self) -> VecDeque<MessageNumber> {
         let taken = self.taken;
         self.numbers.retain(|number| !taken.contains(number));
         self.numbers
     }
 
-    /// Bytes that it takes.
+    /// The bytes that it takes.
     pub const fn memory(&self) -> usize {
         self.counted.bytes()
     }
@@ -279,7 +280,7 @@ impl Backlog {
     }
 }
 
-/// How many messages are read from the store at a time that have about so many bytes each.
+/// How many messages of about this many bytes each are read from the store at a time.
 pub fn page_length(bytes: usize) -> usize {
     PAGE_LENGTH.min((PAGE_BYTES / bytes.max(1)).max(1))
 }
@@ -306,7 +307,7 @@ mod tests {
         GroupId::new(NonZeroU32::new(number).unwrap())
     }
 
-    /// Every third message is of one group, and another third of another.
+    /// A third of the messages is of one group, and another third of another.
     fn group_of(number: u64) -> Option<GroupId> {
         let number = u32::try_from(number % 3).unwrap();
         (number > 0).then(|| group_id(number))
@@ -314,15 +315,16 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Act {
-        /// Another message comes, which expires then, or never.
+        /// Another message comes, which expires after this time, or never.
         Push(Option<u64>),
-        /// So many messages come for nothing but to expire.
+        /// This many messages come, and all of them expire after this time.
         PushMany(u64, u64),
         Pass(u64),
         TakeExpired(usize),
-        /// A page is asked for, and so many of its messages come before the client is away again.
+        /// A page is requested, and so many of its messages come before the client disconnects again.
         Read(usize, usize),
-        /// Those of one Shared Subscription go elsewhere, perhaps while a page is being read, and perhaps come back.
+        /// The messages of one Shared Subscription go to another member, perhaps while a page is read, and perhaps come
+        /// back.
         TakeShared(u32, bool, bool),
     }
 
@@ -338,13 +340,13 @@ mod tests {
         ]
     }
 
-    /// A backlog beside a plain list of what must be in it.
+    /// A backlog next to a plain list of what must be in it.
     #[derive(Default)]
     struct Compared {
         backlog: Backlog,
         model: VecDeque<(MessageNumber, Time)>,
         now: u64,
-        /// How many have come so far.
+        /// How many messages have come so far.
         come: u64,
     }
 
@@ -399,7 +401,7 @@ mod tests {
             let come = come.min(page.messages.len());
             let messages = page.messages[..come].iter().copied();
             prop_assert!(backlog.have_come(messages, come * BYTES));
-            // What came and was not sent comes back, when the client is away again.
+            // What came and was not sent comes back when the client disconnects.
             for (known, expires) in model.iter().take(come).rev().step_by(2) {
                 backlog.insert(*known, BYTES, *expires, group_of(known.0.get()));
             }
@@ -453,7 +455,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_list_that_expired_ones_are_taken_out_of(acts in prop::collection::vec(act(), 1..60)) {
+        fn it_is_a_list_from_which_expired_messages_are_removed(acts in prop::collection::vec(act(), 1..60)) {
             let mut compared = Compared::default();
             for act in &acts {
                 compared.act(act)?;
@@ -464,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_back_is_not_taken_for_one_that_is_being_read() {
+    fn a_message_that_comes_back_is_not_mistaken_for_one_that_is_being_read() {
         let mut backlog = Backlog::default();
         (2..4).for_each(|count| backlog.insert(number(count), BYTES, Time::NEVER, None));
         let page = backlog.next_page(9, MessageNumber::LAST).expect("some wait");
@@ -477,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_of_as_many_bytes_as_are_good_at_a_time() {
+    fn pages_are_limited_in_bytes() {
         let mut backlog = Backlog::default();
         (1..100).for_each(|count| backlog.insert(number(count), 60_000, Time::NEVER, None));
         let page = backlog.next_page(usize::MAX, MessageNumber::LAST).expect("some wait");

@@ -1,5 +1,5 @@
-//! The way from a Client Identifier to its session: a hash table that holds neither, so that a hundred thousand
-//! sessions pay for little more than two words each.
+//! A hash table from Client Identifiers to sessions that stores neither, so that each of a hundred thousand sessions
+//! costs little more than two words.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -7,36 +7,36 @@ use super::Session;
 use crate::base::memory;
 use crate::core::slots::{SessionId, SessionMark, Slots};
 
-/// Marks a place that is free.
+/// Marks a free place.
 const FREE: u32 = u32::MAX;
-/// Places of the smallest table.
+/// The places of the smallest table.
 const PLACES_MINIMUM: usize = 16;
 
-/// Where a session is found, at or behind the place that its hash names.
+/// An entry for a session, at or after the place that its hash names.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     hash: u32,
-    /// Of the session's slot.
+    /// The index of the session's slot.
     index: u32,
 }
 
 /// All sessions by their Client Identifiers.
 #[derive(Debug)]
 pub struct Directory {
-    /// Their number is a power of two, and a quarter at least is free.
+    /// Their number is a power of two, and at least a quarter of them is free.
     places: Vec<Place>,
     length: usize,
-    /// Secret, or clients could choose identifiers that all meet in one place.
+    /// Secret, or clients could choose identifiers that all collide.
     seed: u64,
 }
 
 impl Directory {
-    /// An empty one. `seed` is to be a secret.
+    /// Makes an empty directory. `seed` must be secret.
     pub const fn new(seed: u64) -> Self {
         Self { places: Vec::new(), length: 0, seed }
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     pub const fn len(&self) -> usize {
         self.length
     }
@@ -46,7 +46,7 @@ impl Directory {
         self.length == 0
     }
 
-    /// The session of a Client Identifier.
+    /// Returns the session of a Client Identifier.
     pub fn find(&self, name: &str, sessions: &Slots<SessionMark, Session>) -> Option<SessionId> {
         let hash = self.hash(name);
         let mut at = self.home(hash);
@@ -72,14 +72,14 @@ impl Directory {
         self.length += 1;
     }
 
-    /// Takes a session out that is there.
+    /// Removes a session, which must be there.
     pub fn remove(&mut self, name: &str, id: SessionId) {
         let mut gap = self.home(self.hash(name));
         while self.places[gap].index as usize != id.index() {
             assert!(self.places[gap].index != FREE, "a session is where it was put");
             gap = self.behind(gap);
         }
-        // Those behind move up, unless that would put them before their home.
+        // Later entries move up, unless that would put them before their home.
         let mut at = gap;
         loop {
             at = self.behind(at);
@@ -94,13 +94,13 @@ impl Directory {
         }
         self.places[gap].index = FREE;
         self.length -= 1;
-        // Well below a half, or coming and going at the border would move all of them again and again.
+        // Well below a half, or adding and removing at the border would move all of them again and again.
         if self.length * 8 < self.places.len() && self.places.len() > PLACES_MINIMUM {
             self.resize(self.places.len() / 2);
         }
     }
 
-    /// Bytes that it takes.
+    /// The bytes that it takes.
     pub const fn memory(&self) -> usize {
         memory::allocation(self.places.capacity() * size_of::<Place>())
     }
@@ -114,7 +114,7 @@ impl Directory {
         }
     }
 
-    /// Puts a place at or behind its home.
+    /// Puts an entry at or after its home.
     fn put(&mut self, place: Place) {
         let mut at = self.home(place.hash);
         while self.places[at].index != FREE {
@@ -139,7 +139,7 @@ impl Directory {
         (at + 1) & (self.places.len() - 1)
     }
 
-    /// How far behind `from` the place `to` is, the table being a ring.
+    /// How far the place `to` is after `from`, the table being a ring.
     const fn distance(&self, from: usize, to: usize) -> usize {
         to.wrapping_sub(from) & (self.places.len() - 1)
     }
@@ -203,7 +203,7 @@ mod tests {
                 prop_assert_eq!(directory.find(name, &sessions), Some(id));
                 directory.remove(name, id);
             }
-            prop_assert!(directory.places.len() <= PLACES_MINIMUM, "what is empty is small");
+            prop_assert!(directory.places.len() <= PLACES_MINIMUM, "an empty table is small");
         }
     }
 }

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use crate::base::memory::{self, Counted};
 use crate::protocol::codec::PacketIdentifier;
 
-/// Received and not yet released QoS 2 messages: until the PUBREL a repeat is answered and not delivered again
-/// [MQTT-4.3.3-10]. The identifiers are kept sorted; clients count upwards and release in order, so both ends are
+/// The QoS 2 messages that were received and not yet released: until the PUBREL a repeat is answered and not delivered
+/// again [MQTT-4.3.3-10]. The identifiers are sorted; clients count upwards and release in order, so both ends are
 /// cheap. There are never more than 65,535.
 #[derive(Debug, Default)]
 pub struct Incoming(Option<Box<Identifiers>>);
 
-/// One word in the session while there are none.
+/// Takes one word in the session while there are none.
 #[derive(Debug, Default)]
 struct Identifiers {
     sorted: VecDeque<u16>,
@@ -19,7 +19,7 @@ struct Identifiers {
 }
 
 impl Incoming {
-    /// Remembers an identifier; tells whether it is new.
+    /// Adds an identifier. Returns whether it is new.
     pub fn insert(&mut self, identifier: PacketIdentifier) -> bool {
         let Identifiers { sorted, counted } = &mut **self.0.get_or_insert_default();
         let identifier = identifier.value();
@@ -43,7 +43,7 @@ impl Incoming {
         sorted.back().is_some_and(|&last| identifier <= last) && sorted.binary_search(&identifier).is_ok()
     }
 
-    /// Releases an identifier; tells whether it was there.
+    /// Releases an identifier. Returns whether it was there.
     pub fn remove(&mut self, identifier: PacketIdentifier) -> bool {
         let Some(identifiers) = &mut self.0 else { return false };
         if identifiers.sorted.front() == Some(&identifier.value()) {
@@ -55,7 +55,7 @@ impl Incoming {
         true
     }
 
-    /// How many are not released.
+    /// The number of unreleased identifiers.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |identifiers| identifiers.sorted.len())
     }
@@ -65,12 +65,12 @@ impl Incoming {
         self.len() == 0
     }
 
-    /// Bytes that they take.
+    /// The bytes that they take.
     pub fn memory(&self) -> usize {
         self.0.as_ref().map_or(0, |identifiers| identifiers.counted.bytes())
     }
 
-    /// Gives the memory of an idle session back.
+    /// Releases the memory of an idle session.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             self.0 = None;

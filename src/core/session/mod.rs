@@ -1,7 +1,7 @@
 //! One session: what the standards call Session State, which outlives connections.
 //!
-//! Owns what has been promised to one Client Identifier: its subscriptions, the messages on their way to it, the
-//! Packet Identifiers of both directions, its Will. Sends nothing itself.
+//! It owns what has been promised to one Client Identifier: its subscriptions, the messages for it, the Packet
+//! Identifiers of both directions, its Will. It sends nothing itself.
 
 mod backlog;
 mod directory;
@@ -28,15 +28,15 @@ pub use outgoing::{InFlight, Leftover, Outgoing, Queued, Settled, Stage};
 pub use retained_sends::{RetainedSend, RetainedSends, Source};
 pub use subscriptions::Subscriptions;
 
-/// A Session Expiry Interval that never ends [MQTT-3.1.2-23].
+/// A Session Expiry Interval for which the session never expires [MQTT-3.1.2-23].
 pub const EXPIRY_NEVER: u32 = u32::MAX;
 
-/// Whether the client is there.
+/// Whether the client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Connected by this connection.
     Connected(ConnectionId),
-    /// Not connected; the session ends at this time, unless the client is back before.
+    /// Disconnected; the session ends at this time unless the client is back before.
     Away {
         /// When the session ends.
         ends: Time,
@@ -45,30 +45,30 @@ pub enum Presence {
     Over,
 }
 
-/// Whether the client may be given all that its subscriptions match.
+/// Whether the client may receive everything that its subscriptions match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reading {
     /// All of it.
     #[default]
     Free,
-    /// Each message is to be asked about.
+    /// Each message must be asked about.
     Judged,
-    /// That is to be found out, because the rules may have changed.
+    /// Still to be determined, because the access rules may have changed.
     Unknown,
 }
 
-/// A Will Message, kept from the CONNECT on [MQTT-3.1.2-7].
+/// A Will Message, stored from the CONNECT on [MQTT-3.1.2-7].
 #[derive(Clone, Debug)]
 pub struct Will {
-    /// The message. Its expiry begins when it is published, so the time in it is a span from zero.
+    /// The message. Its expiry interval begins when it is published, so the time in it is a span from zero.
     pub message: Message,
     /// The Will Delay Interval.
     pub delay: Duration,
-    /// When it is due; known once the connection is gone.
+    /// When it is due; known when the connection has ended.
     pub due: Time,
 }
 
-/// A User Name, in one word of the session, since most have none.
+/// A User Name, in one word of the session because most have none.
 #[derive(Clone, Debug)]
 pub struct UserName(Rc<Box<str>>);
 
@@ -92,21 +92,21 @@ impl Deref for UserName {
     }
 }
 
-// Half a million clients that are away pay for every byte here.
+// Half a million disconnected clients pay for every byte here.
 const _: () = assert!(size_of::<Session>() <= 104);
 
 /// Session State.
 #[derive(Debug)]
 pub struct Session {
-    /// The Client Identifier that it is known by [MQTT-3.1.3-2].
+    /// The Client Identifier by which it is known [MQTT-3.1.3-2].
     pub client_identifier: Box<str>,
     /// The User Name that its client has given, if it has.
     pub user_name: Option<UserName>,
-    /// Whether the name was proved, by a password, a certificate or a method: then the session is its own.
+    /// Whether the name was proved, by a password, a certificate or a method: then the session belongs to it.
     pub is_proved: bool,
-    /// The listener that its client came in by last.
+    /// The listener at which its client last connected.
     pub listener: ListenerId,
-    /// Whether the client may be given all that its subscriptions match.
+    /// Whether the client may receive everything that its subscriptions match.
     pub reading: Reading,
     /// Whether its client is connected.
     pub presence: Presence,
@@ -114,25 +114,25 @@ pub struct Session {
     pub expiry_interval: u32,
     /// Its subscriptions.
     pub subscriptions: Subscriptions,
-    /// Messages on their way to the client; made when the first of QoS 1 or 2 comes.
+    /// Messages for the client; made when the first one of QoS 1 or 2 comes.
     pub outgoing: Option<Box<Outgoing>>,
-    /// The Packet Identifier to go on with when the next of them comes. A client may answer twice what it was sent
-    /// twice, and late: what it names must not be another message by then.
+    /// The Packet Identifier with which the next `outgoing` begins. A client may answer late, and twice what it was
+    /// sent twice; by then its answer must not name another message.
     pub next_identifier: Option<PacketIdentifier>,
-    /// How many messages of QoS 1 and 2 its connection takes at a time [MQTT-3.3.4-9].
+    /// How many messages of QoS 1 and 2 the client takes at a time [MQTT-3.3.4-9].
     pub window: u16,
-    /// QoS 2 messages on their way from the client.
+    /// QoS 2 messages from the client that have not been released.
     pub incoming: Incoming,
     /// The Will Message.
     pub will: Option<Box<Will>>,
-    /// What the session takes beside what its parts count themselves.
+    /// The memory of the session besides what its parts count themselves.
     pub counted: Counted,
-    /// While connected: the next redelivery. While away: the Will's delay or the end of the session.
+    /// While connected, for the next redelivery. While disconnected, for the Will's delay or the end of the session.
     pub timer: Option<TimerId>,
 }
 
 impl Session {
-    /// The connection of the client, if it is there.
+    /// The connection of the client, if it is connected.
     pub const fn connection(&self) -> Option<ConnectionId> {
         match self.presence {
             Presence::Connected(connection) => Some(connection),
@@ -140,7 +140,7 @@ impl Session {
         }
     }
 
-    /// Its client, as whoever published a message.
+    /// Returns its client as the publisher of a message.
     pub fn publisher(&self) -> Publisher<'_> {
         Publisher {
             listener: self.listener,
@@ -149,7 +149,7 @@ impl Session {
         }
     }
 
-    /// What is on its way to the client.
+    /// Returns the messages for the client.
     pub fn outgoing_mut(&mut self) -> &mut Outgoing {
         let (window, next_identifier) = (self.window, self.next_identifier);
         self.outgoing.get_or_insert_with(|| {
@@ -160,7 +160,7 @@ impl Session {
         })
     }
 
-    /// A new connection, which takes so many messages of QoS 1 and 2 at a time.
+    /// Begins a new connection, which takes this many messages of QoS 1 and 2 at a time.
     pub fn resume(&mut self, window: u16) {
         self.window = window;
         if let Some(outgoing) = &mut self.outgoing {
@@ -168,7 +168,7 @@ impl Session {
         }
     }
 
-    /// Gives back what only messages on their way need, if there are none.
+    /// Releases what only messages need, if there are none.
     pub fn shrink(&mut self) {
         self.incoming.shrink();
         if let Some(outgoing) = self.outgoing.take_if(|outgoing| outgoing.is_idle()) {
@@ -176,8 +176,8 @@ impl Session {
         }
     }
 
-    /// Tells how much memory the session takes: its Client Identifier, its subscriptions, its
-    /// Will beside the message.
+    /// Counts the memory of the session: its Client Identifier, its User Name, its subscriptions, and its Will without
+    /// the message.
     pub fn count(&mut self) {
         let names = memory::allocation(self.client_identifier.len())
             + self.user_name.as_ref().map_or(0, UserName::memory);
@@ -185,7 +185,7 @@ impl Session {
         self.counted.set(names + self.subscriptions.memory() + will);
     }
 
-    /// Adds what it takes beside its slot to an audit.
+    /// Adds the memory that it holds besides its slot to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         audit.add(self.counted.bytes() + self.incoming.memory());
         if let Some(will) = &self.will {

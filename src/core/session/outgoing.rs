@@ -1,10 +1,10 @@
-//! Messages of QoS 1 and 2, and 0 if they wait too, on their way to one client: the queue, what is in flight, and the
-//! Packet Identifiers.
+//! Messages for one client: the queue, the deliveries in flight, and the Packet Identifiers. Messages of QoS 0 are
+//! among them if they are queued.
 //!
-//! Identifiers are given out in a circle, one after the other, and an entry keeps its place until all before it
-//! are settled. So the distance of two identifiers is the distance of their entries, and an acknowledgement finds
-//! its entry by one subtraction. The standards oblige clients to acknowledge in order [MQTT-4.6.0-2]. For those that do
-//! not, deliveries that are overtaken for too long are [set aside](aside), and their identifiers are skipped.
+//! Identifiers are assigned in a circle, one after another, and an entry keeps its place until all before it are
+//! settled. So the distance of two identifiers is the distance of their entries, and an acknowledgement finds its entry
+//! by one subtraction. The standards require clients to acknowledge in order [MQTT-4.6.0-2]. For those that do not,
+//! deliveries that are overtaken for too long are [set aside](aside), and their identifiers are skipped.
 
 mod answers;
 mod aside;
@@ -31,7 +31,7 @@ pub use leaving::Leftover;
 use aside::{Aside, Places};
 use waiting::Queue;
 
-/// Places for messages that are needed no longer which a session keeps.
+/// How many places for the numbers of messages that are no longer needed a session keeps.
 const GONE_KEPT: usize = 16;
 
 /// One copy of a message for this client.
@@ -41,28 +41,28 @@ pub struct Queued {
     pub message: Message,
     /// The Subscription Identifiers that go with it.
     pub identifiers: SharedIdentifiers,
-    /// The Shared Subscription that chose this client, if it was one.
+    /// The Shared Subscription that chose this client, if one did.
     pub group: Option<GroupId>,
-    /// The QoS of this copy: 1 or 2, or 0 where such messages wait too.
+    /// The QoS of this copy: 1 or 2, or 0 where such messages are queued, too.
     pub qos: QoS,
     /// The RETAIN flag of this copy.
     pub retain: bool,
-    /// The number under which the message is kept for the session, if it is.
+    /// The number under which the message is persisted for the session, if it is.
     pub number: Option<MessageNumber>,
 }
 
 const _: () = assert!(size_of::<Queued>() <= 40, "a backlog pays for every byte here");
 
-/// How far a delivery has come.
+/// The stage of a delivery.
 #[derive(Clone, Debug)]
 pub enum Stage {
-    /// The PUBLISH has its Packet Identifier, and may be sent once that is durable.
+    /// The PUBLISH has its Packet Identifier, and may be sent when that is durable.
     Prepared(Queued),
-    /// The PUBLISH is not answered: by PUBACK for QoS 1, by PUBREC for QoS 2.
+    /// The PUBLISH has not been answered: by PUBACK for QoS 1, by PUBREC for QoS 2.
     Publish(Queued),
-    /// The PUBREL is not answered by PUBCOMP. The message itself is done [MQTT-4.3.3-6].
+    /// The PUBREL has not been answered by PUBCOMP. The message itself is done [MQTT-4.3.3-6].
     Release,
-    /// Nothing is missing; the entry waits for those before it.
+    /// The delivery is complete; the entry waits for those before it.
     Settled,
     /// Others have overtaken it for too long.
     Aside(Box<Aside>),
@@ -71,11 +71,11 @@ pub enum Stage {
 /// One delivery in flight.
 #[derive(Clone, Debug)]
 pub struct InFlight {
-    /// How far it has come.
+    /// The stage of the delivery.
     stage: Stage,
     /// When its PUBLISH or PUBREL was last queued.
     pub queued_at: Time,
-    /// Where in the connection's stream that packet ends; it has left when the outbox has sent this much.
+    /// Where that packet ends in the connection's stream; it has left when the outbox has sent this many bytes.
     pub ends_at: u64,
     /// How often it was sent again on this connection.
     pub retries: u8,
@@ -84,12 +84,12 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// One of which no packet was sent on this connection.
+    /// Makes a delivery of which no packet was sent on this connection.
     fn restored(stage: Stage) -> Self {
         Self { stage, queued_at: Time::ZERO, ends_at: 0, retries: 0, awaited: 0 }
     }
 
-    /// How far it has come, set aside or not.
+    /// The stage of the delivery, set aside or not.
     pub fn stage(&self) -> &Stage {
         match &self.stage {
             Stage::Aside(aside) => &aside.stage,
@@ -106,10 +106,10 @@ impl InFlight {
     }
 }
 
-/// What an acknowledgement from the client did.
+/// The effect of an acknowledgement from the client.
 #[derive(Clone, Debug)]
 pub enum Settled {
-    /// The delivery went on or is over.
+    /// The delivery continued or is over.
     Done,
     /// The delivery had this answer before, and has gone no further.
     Repeated,
@@ -119,58 +119,58 @@ pub enum Settled {
     OutOfPlace,
 }
 
-/// What of the messages in flight was sent on this connection.
+/// How much of the messages in flight was sent on this connection.
 #[derive(Debug, Default)]
 struct Window {
-    /// Entries before this index were.
+    /// Entries before this index were sent.
     sent: usize,
     /// How many of those are not settled.
     unsettled: usize,
-    /// How many of them may be: the client's Receive Maximum [MQTT-3.3.4-9], [`IN_FLIGHT_MAXIMUM`] at most.
+    /// How many of them may be unsettled: the client's Receive Maximum [MQTT-3.3.4-9], at most [`IN_FLIGHT_MAXIMUM`].
     size: usize,
 }
 
-/// When client and broker last heard of each other.
+/// When the client was last sent a packet and last answered.
 #[derive(Debug, Default)]
 struct Times {
-    /// When a packet was last sent that wants an answer, on this connection.
+    /// When a packet that requires an answer was last sent on this connection.
     sent: Time,
     /// When the client last answered one.
     progressed: Time,
 }
 
-/// All that is on its way to one client.
+/// All messages for one client.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     queue: Queue,
     in_flight: VecDeque<InFlight>,
-    /// Identifier of the first entry in flight, unless that was set aside.
+    /// The identifier of the first entry in flight, unless that was set aside.
     first: u16,
-    /// Those of them that were set aside.
+    /// The deliveries that were set aside.
     aside: Places,
-    /// Identifiers that the next connection skips after those in flight.
+    /// How many identifiers the next connection skips after those in flight.
     left_out: u16,
-    /// Messages have been dropped since the queue was last empty.
+    /// Whether messages have been dropped since the queue was last empty.
     is_losing: bool,
-    /// Messages of QoS 0 may be among those that wait in the queue and in the store.
+    /// Whether messages of QoS 0 may be in the queue and in the store.
     holds_at_most_once: bool,
     window: Window,
     times: Times,
-    /// Subscriptions whose retained messages are not all handed over.
+    /// Subscriptions whose retained messages have not all been sent.
     pub retained_sends: RetainedSends,
-    /// What waits behind the queue, in the store.
+    /// The messages in the store, after those in the queue.
     pub backlog: Option<Box<Backlog>>,
-    /// The session is on the list of those to which more could be sent.
+    /// Whether the session is on the list of those to which more could be sent.
     pub is_listed: bool,
-    /// Kept messages that the session needs no longer, until somebody asks for them.
+    /// Persisted messages that the session no longer needs, until they are settled.
     gone: Vec<MessageNumber>,
-    /// Up to this one, messages may have been sent on an earlier connection.
+    /// Messages up to this one may have been sent on an earlier connection.
     pub sent_until: Option<MessageNumber>,
     counted: Counted,
 }
 
 impl Outgoing {
-    /// A new connection: nothing has been sent on it yet.
+    /// Begins a new connection, on which nothing has been sent yet.
     pub fn resume(&mut self, window: u16) {
         self.window.sent = 0;
         self.window.unsettled = 0;
@@ -184,7 +184,7 @@ impl Outgoing {
         self.count();
     }
 
-    /// Whether everything is done and nothing waits.
+    /// Whether everything is done and no message waits.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty()
             && self.in_flight.is_empty()
@@ -194,7 +194,7 @@ impl Outgoing {
             && !self.is_listed
     }
 
-    /// Deliveries in flight, settled ones in between included.
+    /// The deliveries in flight, including settled ones in between.
     pub fn in_flight(&self) -> &VecDeque<InFlight> {
         &self.in_flight
     }
@@ -216,7 +216,7 @@ impl Outgoing {
         }
     }
 
-    /// The same, unless that entry was set aside.
+    /// The same, for an entry that was not set aside.
     #[inline]
     fn identifier_at(&self, index: usize) -> PacketIdentifier {
         let circle = usize::from(u16::MAX);
@@ -228,7 +228,7 @@ impl Outgoing {
             .expect("no more are in flight than identifiers")
     }
 
-    /// Whether the window and the identifiers allow one more PUBLISH now, and nothing older waits to go first.
+    /// Whether the window and the identifiers allow one more PUBLISH now, and no older message has to go first.
     #[inline]
     pub fn may_begin(&self) -> bool {
         self.has_turn() && self.has_room_in_flight()
@@ -240,13 +240,13 @@ impl Outgoing {
         self.queue.is_empty() && self.backlog.is_none() && self.has_credit()
     }
 
-    /// Whether the next Packet Identifier is free, without a look at it. If not, [`Outgoing::make_place`] helps.
+    /// Whether the next Packet Identifier is known to be free. If not, [`Outgoing::make_place`] may help.
     #[inline]
     pub fn has_room_in_flight(&self) -> bool {
         self.in_flight.len() < self.aside.room
     }
 
-    /// The same for a PUBLISH that has to wait until its Packet Identifier is durable.
+    /// Like [`Outgoing::may_begin`], for a PUBLISH that has to wait until its Packet Identifier is durable.
     pub fn may_prepare(&self) -> bool {
         self.queue.is_empty()
             && self.backlog.is_none()
@@ -254,7 +254,7 @@ impl Outgoing {
             && self.has_window_for_prepared()
     }
 
-    /// The same as [`Outgoing::may_begin`] or [`Outgoing::may_prepare`], once [a place was made](Outgoing::make_place).
+    /// Like [`Outgoing::may_begin`] or [`Outgoing::may_prepare`], after [a place was made](Outgoing::make_place).
     pub fn may_begin_in_place(&self, prepares: bool) -> bool {
         let has_window = if prepares { self.has_window_for_prepared() } else { self.has_credit() };
         self.queue.is_empty() && self.backlog.is_none() && has_window && self.has_place()
@@ -265,14 +265,14 @@ impl Outgoing {
         self.window.unsettled + unsent < self.window.size
     }
 
-    /// Puts a delivery in flight with [`Outgoing::next_identifier`], whose PUBLISH is sent when this batch is durable.
+    /// Puts a delivery in flight with [`Outgoing::next_identifier`]. Its PUBLISH is sent when this batch is durable.
     pub fn prepare(&mut self, queued: Queued, now: Time, awaited: u64) {
         let stage = Stage::Prepared(queued);
         self.in_flight.push_back(InFlight { stage, queued_at: now, ends_at: 0, retries: 0, awaited });
         self.count();
     }
 
-    /// Whether the first waiting message is one to be prepared, and may be now.
+    /// Whether the first queued message has to be prepared, and may be now.
     fn may_prepare_next(&self) -> bool {
         let is_of_the_kind = |queued: &Queued| queued.qos == QoS::ExactlyOnce && queued.number.is_some();
         self.queue.front().is_some_and(is_of_the_kind) && self.has_window_for_prepared()
@@ -293,7 +293,7 @@ impl Outgoing {
         )
     }
 
-    /// Puts a delivery in flight, its PUBLISH having been queued with [`Outgoing::next_identifier`].
+    /// Puts a delivery in flight whose PUBLISH has been queued with [`Outgoing::next_identifier`].
     #[inline]
     pub fn begin(&mut self, queued: Queued, now: Time, ends_at: u64) {
         let stage = Stage::Publish(queued);
@@ -307,14 +307,14 @@ impl Outgoing {
         self.window.unsettled += 1;
     }
 
-    /// The message last put in flight or in the queue is kept under this number.
+    /// Sets the number under which the message that was last put in flight or in the queue is persisted.
     pub fn number_last(&mut self, number: MessageNumber) {
         if let Some(InFlight { stage: Stage::Publish(queued), .. }) = self.in_flight.back_mut() {
             queued.number = Some(number);
         }
     }
 
-    /// The last message that its client may have been sent.
+    /// The number of the last message that the client may have been sent.
     pub fn last_sent(&self) -> Option<MessageNumber> {
         let sent = self.in_flight.iter().rev().find_map(|entry| match entry.stage() {
             Stage::Publish(queued) => queued.number,
@@ -323,12 +323,12 @@ impl Outgoing {
         sent.max(self.sent_until)
     }
 
-    /// The session needs this message no longer.
+    /// Notes that the session no longer needs this message.
     pub fn let_go(&mut self, number: Option<MessageNumber>) {
         self.gone.extend(number);
     }
 
-    /// Takes one of the kept messages that the session needs no longer.
+    /// Takes one of the persisted messages that the session no longer needs.
     pub fn pop_gone(&mut self) -> Option<MessageNumber> {
         let gone = self.gone.pop();
         if gone.is_none() && self.gone.capacity() > GONE_KEPT {
@@ -337,32 +337,32 @@ impl Outgoing {
         gone
     }
 
-    /// The number of the message that is in flight with this identifier, if it is kept and still needed.
+    /// The number of the message in flight with this identifier, if it is persisted and still needed.
     pub fn number_in_flight(&self, identifier: PacketIdentifier) -> Option<MessageNumber> {
         let in_place = self.find(identifier).filter(|_| self.is_in_place(identifier));
         self.in_flight[in_place.or_else(|| self.find_aside(identifier))?].queued()?.number
     }
 
-    /// If anything is in flight when the client comes back, this many identifiers after it are given to no message
-    /// until the client has answered all of that.
+    /// If anything is in flight when the client is back, the next `count` identifiers are not assigned until the client
+    /// has answered all of it.
     pub const fn leave_out(&mut self, count: u16) {
         self.left_out = count;
     }
 
-    /// Whether there is a waiting message that may be sent now, or prepared. One of QoS 0 needs no window.
+    /// Whether there is a queued message that may be sent now, or prepared. One of QoS 0 needs no window.
     #[inline]
     pub fn may_begin_next(&self, prepares: bool) -> bool {
         let has_window = self.has_credit() || prepares && self.may_prepare_next();
         has_window && self.has_place() && !self.queue.is_empty() || self.is_at_most_once_next()
     }
 
-    /// The batch that the next repeat waits for, if it is later than `durable`.
+    /// The batch that the next packet to be sent again waits for, if it is later than `durable`.
     pub fn resends_after(&self, durable: u64) -> Option<u64> {
         self.in_flight.get(self.window.sent).map(|entry| entry.awaited).filter(|&awaited| awaited > durable)
     }
 
-    /// The index of the first unsettled delivery that has not been sent on this connection, if it may be now. A
-    /// PUBREL may always be, a PUBLISH only within the window [MQTT-3.3.4-10]; neither before what it says is durable,
+    /// The index of the first unsettled delivery that has not been sent on this connection, if it may be sent now. A
+    /// PUBREL always may, a PUBLISH only within the window [MQTT-3.3.4-10]; neither before what it promises is durable,
     /// as all batches up to `durable` are.
     pub fn next_to_resend(&mut self, durable: u64) -> Option<usize> {
         while let Some(entry) = self.in_flight.get(self.window.sent) {
@@ -378,7 +378,7 @@ impl Outgoing {
         None
     }
 
-    /// The delivery that [`Outgoing::next_to_resend`] named has been queued again.
+    /// Notes that the delivery from [`Outgoing::next_to_resend`] has been queued again.
     pub fn resent(&mut self, now: Time, ends_at: u64) {
         let entry = &mut self.in_flight[self.window.sent];
         entry.queued_at = now;
@@ -391,15 +391,15 @@ impl Outgoing {
         self.window.unsettled += 1;
     }
 
-    /// The delivery that [`Outgoing::next_to_resend`] named is over without being sent again, because the client
-    /// no longer accepts packets of that size [MQTT-3.1.2-25].
+    /// Ends the delivery from [`Outgoing::next_to_resend`] without sending it again, because the client no longer
+    /// accepts packets of that size [MQTT-3.1.2-25].
     pub fn give_up(&mut self) {
         self.set_stage(self.window.sent, Stage::Settled);
         self.window.sent += 1;
         self.forget_settled();
     }
 
-    /// Tells how much memory the lists take; the messages count themselves.
+    /// Counts the memory of the lists; the messages count themselves.
     fn count(&mut self) {
         self.counted.set(
             memory::allocation(size_of::<Self>())
@@ -417,7 +417,7 @@ impl Outgoing {
         (index < self.window.sent).then_some(index)
     }
 
-    /// A delivery that was sent on this connection is over; tells how far it had come.
+    /// Ends a delivery that was sent on this connection. Returns its former stage.
     #[inline]
     fn settle(&mut self, index: usize) -> Option<Stage> {
         self.window.unsettled -= 1;
@@ -435,7 +435,7 @@ impl Outgoing {
         Some(std::mem::replace(&mut self.in_flight.get_mut(index)?.stage, stage))
     }
 
-    /// The message of a delivery that has gone on is not needed any more.
+    /// Drops the message of a delivery that has moved on.
     #[inline(always)]
     fn let_message_go(&mut self, former: Option<Stage>, spares: &mut Spares) {
         if let Some(Stage::Publish(queued)) = former {
@@ -446,17 +446,17 @@ impl Outgoing {
         }
     }
 
-    /// Takes the first delivery out, whose identifier is free from now.
+    /// Removes the first delivery, whose identifier is free from now on.
     #[inline]
     fn pop_first(&mut self) -> Option<Stage> {
         let first = self.in_flight.pop_front()?;
         self.first = self.identifier_at(1).value();
-        // It may not have been passed over yet on this connection, if it was settled on an earlier one.
+        // The entry may not have been skipped yet on this connection, if it was settled on an earlier one.
         self.window.sent = self.window.sent.saturating_sub(1);
         Some(first.stage)
     }
 
-    /// The same for what has not been sent on this connection.
+    /// Sets the stage of a delivery that has not been sent on this connection.
     fn set_stage(&mut self, index: usize, stage: Stage) {
         self.forget_aside(index);
         let entry = &mut self.in_flight[index];
@@ -464,7 +464,7 @@ impl Outgoing {
         entry.stage = stage;
     }
 
-    /// Lets settled entries go from the front.
+    /// Removes settled entries from the front.
     #[inline(always)]
     fn forget_settled(&mut self) {
         while matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })) {
@@ -472,7 +472,7 @@ impl Outgoing {
         }
     }
 
-    /// Adds what it takes to an audit.
+    /// Adds the memory that it holds to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
         audit.add(self.counted.bytes() + self.retained_sends.memory() + backlog);
@@ -483,7 +483,7 @@ impl Outgoing {
         }
     }
 
-    /// Asserts that the sums are right and the window is kept.
+    /// Asserts that the sums are right and the window is respected.
     pub fn check_invariants(&self) {
         self.queue.check_invariants();
         assert!(self.window.sent <= self.in_flight.len(), "no more was sent than is in flight");
@@ -495,7 +495,7 @@ impl Outgoing {
             .count();
         assert_eq!(unsettled, self.window.unsettled, "unsettled deliveries are counted");
         let releases = self.in_flight.iter().filter(|entry| matches!(entry.stage(), Stage::Release)).count();
-        assert!(unsettled <= self.window.size + releases, "the window is kept");
+        assert!(unsettled <= self.window.size + releases, "the window is respected");
         assert!(
             !matches!(self.in_flight.front(), Some(InFlight { stage: Stage::Settled, .. })),
             "settled entries leave from the front"

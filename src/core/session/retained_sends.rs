@@ -1,4 +1,4 @@
-//! New subscriptions whose retained messages have not all been handed over.
+//! New subscriptions whose retained messages have not all been sent.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use crate::core::subscription::Terms;
 use crate::core::trie::FilterId;
 use crate::protocol::codec::QoS;
 
-/// What one that waits takes in the nodes of both maps, two thirds full.
+/// The memory of one waiting subscription in the nodes of both maps, two thirds full.
 const WAITING_BYTES: usize = 96;
 /// The position of a SUBACK that is not known yet.
 const UNANSWERED: u64 = u64::MAX;
-/// Former subscriptions of a session whose retained messages wait for their turn, and the bytes of their filters.
-/// Subscriptions beyond these limits get no more of them.
+/// The most former subscriptions of a session whose retained messages wait for their turn, and the most bytes of their
+/// filters. A subscription that ends beyond these limits gets no more retained messages.
 const FORMER_MAXIMUM: usize = 64;
 const FORMER_BYTES_MAXIMUM: usize = 16 * 1024;
 
-/// Whose retained messages are handed over.
+/// Whose retained messages are sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Source {
     /// Those of a subscription, by its filter.
     Subscription(FilterId),
-    /// Those of one that has ended or was made anew before its turn came.
+    /// Those of a subscription that has ended or was made again before its turn came.
     Former(Box<str>),
 }
 
@@ -43,51 +43,51 @@ impl Source {
     }
 }
 
-/// A subscription whose retained messages are being handed over.
+/// A subscription whose retained messages are being sent.
 #[derive(Debug)]
 pub struct RetainedSend {
-    /// Whose they are.
+    /// Whose messages they are.
     pub source: Source,
     /// The subscription's terms.
     pub terms: Terms,
-    /// What was the latest retained message when the subscription began.
+    /// The latest retained message when the subscription began.
     pub began: Stamp,
-    /// The same when its client was last connected, which may have been before.
+    /// The latest retained message when the client last connected, which may be earlier.
     pub connected: Stamp,
-    /// How far it is.
+    /// How far the walk has come.
     pub position: Position,
 }
 
-/// The subscriptions of one session that still get retained messages: one in progress, the others waiting in the
-/// order in which they were made. There may be as many as filters fit into packets, so each is found without looking
-/// at the others.
+/// The subscriptions of one session that still get retained messages: one in progress, the others waiting in the order
+/// in which they were made. There may be as many as filters fit into packets, so each is found without a search among
+/// the others.
 #[derive(Debug, Default)]
 pub struct RetainedSends {
     current: Option<RetainedSend>,
     waiting: BTreeMap<u64, Waiting>,
-    /// Where in `waiting` a filter stands.
+    /// The turn of each filter, its key in `waiting`.
     turns: BTreeMap<FilterId, u64>,
     next_turn: u64,
-    /// Bytes of the filters of former subscriptions in `waiting`.
+    /// The bytes of the filters of former subscriptions in `waiting`.
     former_bytes: usize,
-    /// The latest retained message when the client was last connected.
+    /// The latest retained message when the client last connected.
     connected: Stamp,
     counted: Counted,
 }
 
-/// One whose retained messages have not begun.
+/// A subscription whose retained messages have not begun.
 #[derive(Debug)]
 struct Waiting {
     source: Source,
     terms: Terms,
     began: Stamp,
-    /// The position of its SUBACK among the answers of the connection, before which no retained message leaves.
+    /// The position of its SUBACK among the answers of the connection. No retained message leaves before it.
     answer: u64,
 }
 
 impl RetainedSends {
-    /// A new connection, while `latest` is the latest retained message. Those of an earlier one wait for no answer, and
-    /// subscriptions that have ended on it get nothing more.
+    /// Begins a new connection, while `latest` is the latest retained message. Subscriptions of an earlier connection
+    /// wait for no SUBACK, and those that have ended on it get nothing more.
     pub fn resume(&mut self, latest: Stamp) {
         self.connected = latest;
         self.current.take_if(|current| current.source.is_former());
@@ -98,19 +98,19 @@ impl RetainedSends {
         self.count();
     }
 
-    /// The SUBACK for the latest ones has this position among the answers of the connection; zero if it has left.
+    /// Sets the position, among the answers of the connection, of the SUBACK for the latest ones; zero if it has left.
     pub fn are_answered(&mut self, position: u64) {
         let latest = self.waiting.values_mut().rev().take_while(|waiting| waiting.answer == UNANSWERED);
         latest.for_each(|waiting| waiting.answer = position);
     }
 
-    /// Whether nothing is left to be handed over.
+    /// Whether all retained messages have been sent.
     pub fn is_empty(&self) -> bool {
         self.current.is_none() && self.waiting.is_empty()
     }
 
-    /// A subscription was made while `latest` was the latest retained message. An earlier subscription with this filter
-    /// gets no more retained messages, unless [`RetainedSends::detach`] was called for it.
+    /// Begins a subscription that was made while `latest` was the latest retained message. An earlier subscription with
+    /// this filter gets no more retained messages, unless [`RetainedSends::detach`] was called for it.
     pub fn begin(&mut self, filter: FilterId, terms: Terms, latest: Stamp) {
         self.forget(filter);
         let source = Source::Subscription(filter);
@@ -121,7 +121,7 @@ impl RetainedSends {
     }
 
     /// The QoS of the messages that the client has to take before a subscription can get the rest of its retained
-    /// messages, if there is a rest.
+    /// messages; `None` if there is no rest.
     pub fn owed(&self, filter: FilterId) -> Option<QoS> {
         let current = self.current.as_ref().map(|current| current.terms.qos());
         match self.turns.get(&filter).and_then(|turn| self.waiting.get(turn)) {
@@ -132,8 +132,8 @@ impl RetainedSends {
         }
     }
 
-    /// A subscription ends or is renewed. It still gets its retained messages when their turn comes, as many as the
-    /// client takes then; `pattern` is what it has subscribed to.
+    /// Keeps a subscription that ends or is renewed. It still gets its retained messages when its turn comes, as many
+    /// as the client takes then; `pattern` is what it has subscribed to.
     pub fn detach(&mut self, filter: FilterId, pattern: &str) {
         let former = self.waiting.len() - self.turns.len();
         let bytes = memory::allocation(pattern.len());
@@ -153,7 +153,7 @@ impl RetainedSends {
         self.count();
     }
 
-    /// A subscription has ended and gets nothing more.
+    /// Drops a subscription that gets nothing more.
     pub fn forget(&mut self, filter: FilterId) {
         self.current.take_if(|current| current.source.is(filter));
         if let Some(turn) = self.turns.remove(&filter) {
@@ -162,7 +162,7 @@ impl RetainedSends {
         self.count();
     }
 
-    /// Takes the one to go on with, if its SUBACK has left: `has_left` tells so of a position among the answers.
+    /// Takes the next one, if its SUBACK has left: `has_left` tells this for a position among the answers.
     pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<RetainedSend> {
         if self.current.is_none() {
             let answer = self.waiting.first_entry()?.get().answer;
@@ -188,20 +188,20 @@ impl RetainedSends {
         Some(RetainedSend { source, terms, began, connected: self.connected, position: Position::default() })
     }
 
-    /// Takes one of a session that is over.
+    /// Takes any one, of a session that is over.
     pub fn take_any(&mut self) -> Option<RetainedSend> {
         let taken = self.current.take().or_else(|| self.take_waiting());
         self.count();
         taken
     }
 
-    /// Puts back what [`RetainedSends::take_next`] gave and is not over.
+    /// Puts back what [`RetainedSends::take_next`] returned and is not finished.
     pub fn put_back(&mut self, retained_send: RetainedSend) {
         self.current = Some(retained_send);
         self.count();
     }
 
-    /// Bytes that they take.
+    /// The bytes that they take.
     pub const fn memory(&self) -> usize {
         self.counted.bytes()
     }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn one_made_anew_begins_anew_and_one_that_ended_is_gone() {
+    fn a_renewed_subscription_begins_again_and_an_ended_one_is_gone() {
         let mut trie = Trie::new();
         let [first, second] = ["a", "b"].map(|pattern| trie.insert(pattern, ()));
         let [old, new] = [0, 1].map(terms);
@@ -245,7 +245,7 @@ mod tests {
         retained_sends.are_answered(0);
         let retained_send = retained_sends.take_next(|_| true).unwrap();
         let is_second = retained_send.source == Source::Subscription(second);
-        assert!(is_second && retained_send.terms == old, "what is made anew goes to the end");
+        assert!(is_second && retained_send.terms == old, "a renewed subscription goes to the end");
         retained_sends.put_back(retained_send);
         retained_sends.forget(second);
         assert_eq!(next(&mut retained_sends), Some((Source::Subscription(first), new)));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_ended_before_its_turn_has_its_turn() {
+    fn a_subscription_that_ended_before_its_turn_has_its_turn() {
         let mut trie = Trie::new();
         let filter = trie.insert("a", ());
         let mut retained_sends = RetainedSends::default();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn former_ones_are_bounded_and_end_with_their_connection() {
+    fn former_subscriptions_are_bounded_and_end_with_their_connection() {
         let mut trie = Trie::new();
         let filter = trie.insert("a", ());
         let mut retained_sends = RetainedSends::default();

@@ -1,6 +1,6 @@
-//! The subscriptions of one session, and where each stands among those of its filter or the members of its group.
-//! That is known because a search among all who subscribed alike could take longer than anything else that a packet
-//! asks for. Most sessions have one subscription, which takes no memory of its own.
+//! The subscriptions of one session, with the position of each among the subscribers of its filter or the members of
+//! its group. The position is stored because a search among all subscribers of a filter could take longer than anything
+//! else that a packet asks for. Most sessions have one subscription, which takes no memory of its own.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds as _};
@@ -8,12 +8,12 @@ use std::ops::{Bound, RangeBounds as _};
 use crate::base::memory;
 use crate::core::subscription::{GroupId, Held};
 
-/// The smallest node of a map, and what one more takes in nodes hardly more than half full: filters that are new come
-/// in rising order, and a node that is split at its end stays as it is.
+/// The bytes of the smallest node of a map, and of one more entry in nodes hardly more than half full: new filters come
+/// in rising order, and a node that is split at its end is not filled any further.
 const NODE_BYTES: usize = 160;
 const ENTRY_BYTES: usize = 28;
 
-/// What a session is subscribed to.
+/// The subscriptions of a session.
 #[derive(Debug, Default)]
 pub struct Subscriptions(Kept);
 
@@ -27,7 +27,7 @@ enum Kept {
 }
 
 impl Subscriptions {
-    /// How many there are.
+    /// The number of subscriptions.
     pub fn len(&self) -> usize {
         match &self.0 {
             Kept::None => 0,
@@ -36,12 +36,12 @@ impl Subscriptions {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no subscriptions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where this one stands, if it is one of them.
+    /// The position of a subscription, if the session has it.
     pub fn position(&self, held: Held) -> Option<u32> {
         match &self.0 {
             Kept::One(one, position) if *one == held => Some(*position),
@@ -50,7 +50,7 @@ impl Subscriptions {
         }
     }
 
-    /// Adds one, or says where it stands now.
+    /// Adds a subscription, or sets its new position.
     pub fn insert(&mut self, held: Held, position: u32) {
         match &mut self.0 {
             Kept::None => self.0 = Kept::One(held, position),
@@ -67,24 +67,24 @@ impl Subscriptions {
         }
     }
 
-    /// Takes one out; tells where it stood.
+    /// Removes a subscription. Returns its position.
     pub fn remove(&mut self, held: Held) -> Option<u32> {
         let position = self.position(held)?;
         match &mut self.0 {
             Kept::Several(several) if several.len() > 1 => {
                 several.remove(&held);
             }
-            // One may come back at once, so only none at all gives the map up.
+            // One may come back at once, so the map is kept until there are none.
             _ => self.0 = Kept::None,
         }
         Some(position)
     }
 
-    /// The Shared Subscription among them that comes after this one in order, or the first one.
+    /// Returns the next Shared Subscription after this one in order, or the first one.
     pub fn group_after(&self, former: Option<GroupId>) -> Option<GroupId> {
         let beginning = match former {
             Some(former) => Bound::Excluded(Held::Group(former)),
-            // They stand after all others.
+            // They come after all others.
             None => Bound::Included(Held::Group(GroupId::FIRST)),
         };
         let next = match &self.0 {
@@ -100,14 +100,14 @@ impl Subscriptions {
         })
     }
 
-    /// Takes the first one out.
+    /// Removes the first one.
     pub fn pop_first(&mut self) -> Option<(Held, u32)> {
         let (held, position) = self.iter().next()?;
         self.remove(held);
         Some((held, position))
     }
 
-    /// All of them, in order, with where they stand.
+    /// Returns all of them, in order, with their positions.
     pub fn iter(&self) -> impl Iterator<Item = (Held, u32)> {
         let (one, several) = match &self.0 {
             Kept::None => (None, None),
@@ -117,7 +117,7 @@ impl Subscriptions {
         one.into_iter().chain(several.into_iter().flatten().map(|(&held, &position)| (held, position)))
     }
 
-    /// Bytes that they take beside their place in the session.
+    /// The bytes that they take besides their place in the session.
     pub fn memory(&self) -> usize {
         match &self.0 {
             Kept::None | Kept::One(..) => 0,
@@ -136,7 +136,7 @@ mod tests {
     use crate::core::trie::Trie;
 
     #[test]
-    fn however_many_there_are_each_is_there_once() {
+    fn each_subscription_is_there_once_however_many_there_are() {
         let mut trie = Trie::new();
         let held = ["a", "b", "c"].map(|pattern| Held::Filter(trie.insert(pattern, ())));
         let mut subscriptions = Subscriptions::default();

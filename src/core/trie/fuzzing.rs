@@ -1,5 +1,5 @@
-//! The body of the fuzz target for the trie, in the library so that ordinary tests run it, too: a list of
-//! operations on a trie and on a map of filters whose matches are found by trying each. It panics if they differ.
+//! The body of the fuzz target for the trie, in the library so that ordinary tests run it, too: a list of operations on
+//! a trie and on a map of filters whose matches are found by trying each. It panics if they differ.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::protocol::topic::{TopicFilter, TopicName};
 /// The values of each filter, and its name in the trie.
 type Model = BTreeMap<String, (FilterId, Vec<u32>)>;
 
-/// The bytes are a list of filters to insert and to remove, and of topics to match.
+/// Runs the operations in `data`: filters to insert and to remove, and topics to match.
 pub fn operate(data: &[u8]) {
     let mut input = Input::new(data);
     let mut trie = Trie::new();
@@ -55,7 +55,7 @@ fn insert(input: &mut Input<'_>, trie: &mut Trie<u32>, model: &mut Model, next_v
     *next_value += 1;
 }
 
-/// Removes one value of one filter, or looks for one that is not there.
+/// Removes one value of one filter, after trying to remove one that does not exist.
 fn remove(input: &mut Input<'_>, trie: &mut Trie<u32>, model: &mut Model) {
     let chosen = input.below(256) % model.len().max(1);
     let Some((pattern, (filter, values))) = model.iter_mut().nth(chosen) else { return };
@@ -65,7 +65,7 @@ fn remove(input: &mut Input<'_>, trie: &mut Trie<u32>, model: &mut Model) {
     let value = values.swap_remove(position);
     assert_eq!(trie.remove(*filter, position), Some(value));
     assert_eq!(trie.values(*filter), values.as_slice(), "the last value takes the place of the removed one");
-    // Memory goes back between any two operations.
+    // Memory may be released between any two operations.
     trie.tighten(position);
     if values.is_empty() {
         model.remove(&pattern);
@@ -79,7 +79,7 @@ fn matches(input: &mut Input<'_>, trie: &Trie<u32>, model: &Model) {
     let mut found = Vec::new();
     trie.matches(name, &mut found);
     found.sort();
-    // The pattern of a Shared Subscription may look like another one, so each is read as a pattern.
+    // The pattern of a Shared Subscription may look like another kind of filter, so each is parsed as a pattern.
     let is_match = |pattern: &str| {
         TopicFilter::new(&format!("$share/g/{pattern}")).is_ok_and(|filter| filter.matches(name))
     };

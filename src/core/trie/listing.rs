@@ -1,9 +1,9 @@
-//! The filters of a trie, for somebody who wants to look at them.
+//! The filters of a trie, for inspection.
 
 use super::{FilterId, ROOT, Trie};
 
 impl<T> Trie<T> {
-    /// The first filters in the order of their bytes, at most so many.
+    /// Returns the first filters in the order of their bytes, at most `most`.
     pub fn filters(&self, most: usize) -> Vec<FilterId> {
         let mut found = Vec::new();
         let mut pending = vec![ROOT];
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_listed_in_order_and_no_more_than_asked_for() {
+    fn filters_are_listed_in_order_and_at_most_as_many_as_asked_for() {
         let mut trie = Trie::new();
         for pattern in ["b", "a/b", "a", "a/#", "+", "ab"] {
             trie.insert(pattern, ());

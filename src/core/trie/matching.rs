@@ -1,7 +1,7 @@
 //! The walk from a Topic Name to the filters that match it.
 //!
-//! The path of a node says how much of the name it covers, since `+` covers exactly one level. So a walk comes to
-//! a node at most once, whatever the filters are, and the ends of levels are looked for only once.
+//! The path of a node says how much of the name it covers, since `+` covers exactly one level. So a walk visits a node
+//! at most once, whatever the filters are, and the ends of levels are determined only once.
 
 use super::node::Body;
 use super::{FilterId, ROOT, Trie};
@@ -19,9 +19,9 @@ impl<T> Trie<T> {
         assert!(rest.is_none(), "a search without a limit finds all");
     }
 
-    /// Appends filters that match `name`, each once, and looks at no more than `budget` nodes, of which it leaves what
-    /// it does not need. Returns what is left to search, if anything is. That can be continued when the trie has
-    /// changed: filters that were there all the time are found, of others it is not said.
+    /// Appends filters that match `name`, each once, and visits at most `budget` nodes, which are subtracted from
+    /// `budget`. Returns what is left to search, if anything is. The search can be continued after the trie has
+    /// changed: filters that exist all the time are found, others may or may not be.
     #[inline]
     pub fn search(
         &self,
@@ -42,7 +42,7 @@ impl<T> Trie<T> {
                 walk.restore(&rest);
                 None
             }
-            // A name that begins with `$` is not matched by a leading wildcard [MQTT-4.7.2-1].
+            // A leading wildcard does not match a name that begins with `$` [MQTT-4.7.2-1].
             None if name.is_reserved() && !is_planted(Fault::WrongWildcard) => {
                 walk.literal(&self.nodes[ROOT].body, 0)
             }
@@ -58,9 +58,8 @@ impl<T> Trie<T> {
         None
     }
 
-    /// Where the text that begins with `path` and goes on with `key` lies: a node and how much of its label comes
-    /// before
-    /// `key`.
+    /// Finds the text that begins with `path` and continues with `key`. Returns a node and how much of its label comes
+    /// before `key`.
     fn locate(&self, path: &[u8], key: u8) -> Option<(u32, u32)> {
         let (mut at, mut rest) = (ROOT, path);
         while let Some(&next) = rest.first() {
@@ -88,12 +87,12 @@ struct Place {
     covered: usize,
 }
 
-/// What is left of a search that was stopped.
+/// The rest of a search that was stopped.
 #[derive(Debug)]
 pub struct Search {
-    /// The generation of the trie in which `places` hold.
+    /// The generation of the trie for which `places` are valid.
     generation: u64,
-    /// The text above the last of the places. The texts above the others are its beginnings.
+    /// The text above the last place. The texts above the other places are prefixes of it.
     path: Vec<u8>,
     places: Vec<SavedPlace>,
 }
@@ -103,13 +102,13 @@ struct SavedPlace {
     node: u32,
     offset: u32,
     covered: usize,
-    /// How much of the path is above it, and the byte that follows.
+    /// How much of the path is above the place, and the byte that follows.
     above: usize,
     key: u8,
 }
 
 impl Search {
-    /// Bytes that it takes.
+    /// The bytes that it takes.
     pub fn memory(&self) -> usize {
         memory::allocation(self.path.capacity())
             + memory::allocation(self.places.capacity() * size_of::<SavedPlace>())
@@ -127,12 +126,12 @@ struct Walk<'a, T> {
 }
 
 impl<T> Walk<'_, T> {
-    /// What is left to be searched: `next`, and what is pending.
+    /// Saves what is left to be searched: `next`, and what is pending.
     #[cold]
     fn save(&self, next: Place) -> Search {
         let mut path = Vec::new();
         let mut places = Vec::new();
-        // The last one lies deepest, so its path holds those of all others.
+        // The last place is the deepest one, so its path contains those of all others.
         for (number, place) in self.pending.as_slice().iter().chain([&next]).enumerate() {
             let mut text = self.trie.path(self.trie.nodes[place.node].parent);
             let label = self.trie.label(place.node);
@@ -153,7 +152,7 @@ impl<T> Walk<'_, T> {
         Search { generation: self.trie.generation, path, places }
     }
 
-    /// Goes on where a search was stopped. Places whose filters are all gone are left out.
+    /// Continues where a search was stopped. Places whose filters have all been removed are skipped.
     #[cold]
     fn restore(&mut self, rest: &Search) {
         for place in &rest.places {
@@ -168,7 +167,7 @@ impl<T> Walk<'_, T> {
         }
     }
 
-    /// Compares the label of a node with the name and goes on to its children.
+    /// Compares the label of a node with the name, and continues with its children.
     fn follow(&mut self, Place { node, offset, mut covered }: Place) -> Option<Place> {
         let mut label = self.trie.label(node);
         if offset > 0 {
@@ -198,7 +197,7 @@ impl<T> Walk<'_, T> {
         self.arrived(node, covered)
     }
 
-    /// The whole label of a node is covered.
+    /// Continues after the whole label of a node is covered.
     fn arrived(&mut self, node: u32, covered: usize) -> Option<Place> {
         if covered == self.name.len() {
             self.found(node);
@@ -206,7 +205,8 @@ impl<T> Walk<'_, T> {
         self.branch(node, covered)
     }
 
-    /// The name has ended before a `/` in the label: only `#` may follow, as it matches its parent level too.
+    /// Handles a name that has ended before a `/` in the label: only `#` may follow, as it matches its parent level,
+    /// too.
     fn parent_level(&mut self, node: u32, rest: &[u8]) {
         match rest {
             b"#" => self.found(node),
@@ -219,7 +219,7 @@ impl<T> Walk<'_, T> {
         }
     }
 
-    /// All edges from a node: wildcards first, which stand at the beginning of a level only.
+    /// Takes all edges from a node: first the wildcards, which are possible only at the beginning of a level.
     fn branch(&mut self, node: u32, covered: usize) -> Option<Place> {
         let at_level = covered.checked_sub(1).is_none_or(|last| self.name.get(last) == Some(&b'/'));
         let body = &self.trie.nodes[node].body;
@@ -235,7 +235,7 @@ impl<T> Walk<'_, T> {
         self.literal(body, covered)
     }
 
-    /// The edge for the next byte of the name; after its end, the one that may lead to `/#`.
+    /// Returns the edge for the next byte of the name; after its end, the edge that may lead to `/#`.
     fn literal(&self, body: &Body<T>, covered: usize) -> Option<Place> {
         let key = self.name.get(covered).copied().unwrap_or(b'/');
         Some(Place { node: body.child(key)?, offset: 0, covered })
@@ -247,7 +247,8 @@ impl<T> Walk<'_, T> {
         }
     }
 
-    /// Where the level ends that `position` lies in. Looked up, since many `+` may ask for the same long level.
+    /// Returns the end of the level in which `position` lies. Looked up, since many `+` may ask for the same long
+    /// level.
     fn level_end(&mut self, position: usize) -> usize {
         if self.level_ends.as_slice().is_empty() {
             for (at, &byte) in self.name.iter().enumerate() {
@@ -263,11 +264,11 @@ impl<T> Walk<'_, T> {
     }
 }
 
-/// A stack without allocation while it holds few items.
+/// A stack that does not allocate while it holds few items.
 struct Stack<E> {
     few: [E; FEW],
     length: usize,
-    /// All items, if they are more than a few; otherwise empty.
+    /// All items if they are more than [`FEW`], otherwise empty.
     many: Vec<E>,
 }
 
@@ -311,7 +312,7 @@ mod tests {
     fn a_stack_agrees_with_a_vector() {
         let mut stack = Stack::new();
         let mut vector = Vec::new();
-        // Up and down across the size at which it begins to allocate, and to nothing.
+        // Up and down across the size at which it begins to allocate, and down to nothing.
         for (pushes, pops) in [(FEW, 1), (3, 4), (1, 0), (FEW, 20), (FEW * 3, FEW * 3 - 2), (5, 100), (2, 3)]
         {
             for item in 0..pushes {

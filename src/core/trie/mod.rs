@@ -1,9 +1,8 @@
 //! The compressed trie of subscriptions: which Topic Filters match a Topic Name.
 //!
-//! It is a radix tree over the bytes of the filters' patterns: a chain of single children is one node, and a
-//! node's label may hold any bytes, wildcards included, because `+` and `#` stand for themselves nowhere. All
-//! nodes are in one arena and know their parents. What a filter carries is the caller's business; values here
-//! are opaque.
+//! It is a radix tree over the bytes of the filters' patterns: a chain of single children is one node, and a node's
+//! label may hold any bytes, wildcards included, because `+` and `#` never stand for themselves. All nodes are in one
+//! arena and know their parents. The values of a filter are opaque to the trie.
 //!
 //! It may know `topic`, `memory` and `std` only.
 
@@ -24,7 +23,7 @@ pub use matching::Search;
 /// The root has an empty label and no values, and is its own parent.
 const ROOT: u32 = 0;
 
-/// The node of one filter. It names the filter as long as that has values; afterwards the number is used again.
+/// The node of one filter. It names the filter as long as that has values; after that, the number is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilterId(u32);
 
@@ -32,7 +31,7 @@ pub struct FilterId(u32);
 pub struct Trie<T> {
     nodes: Pool<Node<T>>,
     long_labels: Pool<Box<[u8]>>,
-    /// Bytes in the blocks that nodes and long labels own.
+    /// The bytes in the blocks that nodes and long labels own.
     blocks: usize,
     values: usize,
     generation: u64,
@@ -45,7 +44,7 @@ impl<T> Default for Trie<T> {
 }
 
 impl<T> Trie<T> {
-    /// A trie without filters.
+    /// Makes a trie without filters.
     pub fn new() -> Self {
         let mut trie =
             Self { nodes: Pool::new(), long_labels: Pool::new(), blocks: 0, values: 0, generation: 0 };
@@ -78,7 +77,7 @@ impl<T> Trie<T> {
         FilterId(at)
     }
 
-    /// The filter `pattern`, if it has values.
+    /// Returns the filter `pattern`, if it has values.
     pub fn find(&self, pattern: &str) -> Option<FilterId> {
         let mut at = ROOT;
         let mut rest = pattern.as_bytes();
@@ -89,19 +88,19 @@ impl<T> Trie<T> {
         self.nodes[at].body.has_values().then_some(FilterId(at))
     }
 
-    /// The values of `filter`, a new one behind the others; empty once the last one is removed.
+    /// Returns the values of `filter`, a new one after the others; empty when the last one has been removed.
     pub fn values(&self, filter: FilterId) -> &[T] {
         self.nodes.find(filter.0).map_or(&[], |node| node.body.values())
     }
 
-    /// The values of `filter`, to be replaced in place; the generation changes.
+    /// Returns the values of `filter`, to be replaced in place; the generation changes.
     pub fn values_mut(&mut self, filter: FilterId) -> &mut [T] {
         self.generation += 1;
         self.nodes.find_mut(filter.0).map_or(&mut [], |node| node.body.values_mut())
     }
 
-    /// Removes and returns the value at `position` among those of `filter`; the last one takes its place, so that the
-    /// others cost nothing. Without values the filter is gone.
+    /// Removes and returns the value at `position` among those of `filter`. The last value takes its place, so the cost
+    /// does not depend on their number. Without values the filter is removed.
     pub fn remove(&mut self, filter: FilterId, position: usize) -> Option<T> {
         self.nodes.find(filter.0)?;
         let value = self.change(filter.0, |body| body.take_value(position))?;
@@ -111,12 +110,12 @@ impl<T> Trie<T> {
         Some(value)
     }
 
-    /// The text of `filter`, which must have values.
+    /// Returns the text of `filter`, which must have values.
     pub fn pattern(&self, filter: FilterId) -> String {
         String::from_utf8(self.path(filter.0)).expect("a filter with values was inserted as text")
     }
 
-    /// The text from the root to a node, its label included.
+    /// Returns the text from the root to a node, including its label.
     fn path(&self, mut at: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         while at != ROOT {
@@ -142,27 +141,27 @@ impl<T> Trie<T> {
         self.values == 0
     }
 
-    /// The number of nodes, the root included.
+    /// The number of nodes, including the root.
     pub const fn node_count(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Bytes held, without what the allocator adds to each block. Costs nothing to ask.
+    /// The bytes held, without what the allocator adds to each block. In constant time.
     pub const fn memory(&self) -> usize {
         size_of::<Self>() + self.nodes.memory() + self.long_labels.memory() + self.blocks
     }
 
-    /// Whether many filters have gone and [`Self::tighten`] can give memory back.
+    /// Whether many filters were removed and [`Self::tighten`] can release memory.
     pub fn is_loose(&self) -> bool {
         self.nodes.is_loose() || self.long_labels.is_loose()
     }
 
-    /// Gives memory of filters that have gone back, of at most `most` nodes and as many labels; tells of how many.
+    /// Releases memory of removed filters, of at most `most` nodes and as many labels. Returns how many it was.
     pub fn tighten(&mut self, most: usize) -> usize {
         self.nodes.tighten(most) + self.long_labels.tighten(most)
     }
 
-    /// Asserts that the whole structure is sound. It looks at every node: for tests and simulation.
+    /// Asserts that the whole structure is sound. Visits every node: for tests and simulation.
     pub fn check_invariants(&self) {
         self.nodes.check_invariants();
         self.long_labels.check_invariants();
@@ -196,8 +195,8 @@ impl<T> Trie<T> {
         assert_eq!(long_labels, self.long_labels.len(), "every long label has its node");
     }
 
-    /// Makes a node for the first `length` bytes of the label of `lower`, which keeps the rest and, as the node of
-    /// its filter, its number. The new node is left with one child.
+    /// Makes a node for the first `length` bytes of the label of `lower`, which keeps the rest of the label and its
+    /// number, because it is the node of its filter. The new node has one child.
     fn split(&mut self, lower: u32, length: usize) -> u32 {
         let label = self.label(lower).to_vec();
         let (upper_label, lower_label) = label.split_at(length);
@@ -211,8 +210,8 @@ impl<T> Trie<T> {
         upper
     }
 
-    /// Removes what the loss of a value at `at` has left behind: a node that holds nothing, then a fork with a
-    /// single child. Above that nothing can be left over, because a fork had two children or more.
+    /// Removes what is no longer needed after a value at `at` was removed: an empty node, then a fork with a single
+    /// child. Nothing above that changes, because a fork had two children or more.
     fn tidy(&mut self, mut at: u32) {
         let node = &self.nodes[at];
         if !node.body.has_values() && node.body.children().is_empty() {
@@ -224,7 +223,7 @@ impl<T> Trie<T> {
         }
     }
 
-    /// Removes a node without values and children; returns its parent.
+    /// Removes a node without values and children. Returns its parent.
     fn detach(&mut self, at: u32) -> u32 {
         let key = self.label(at)[0];
         let parent = self.discard(at);
@@ -241,7 +240,7 @@ impl<T> Trie<T> {
         self.set_label(lower, &label);
     }
 
-    /// Removes a node from the arena; returns its parent, whose edge still leads to it.
+    /// Removes a node from the arena. Returns its parent, whose edge still leads to it.
     fn discard(&mut self, at: u32) -> u32 {
         let node = self.nodes.remove(at);
         self.blocks -= node.body.memory();
@@ -278,7 +277,7 @@ impl<T> Trie<T> {
         }
     }
 
-    /// Changes a body and counts its memory anew.
+    /// Changes a body and updates the count of its memory.
     fn change<R>(&mut self, at: u32, how: impl FnOnce(&mut Body<T>) -> R) -> R {
         let body = &mut self.nodes[at].body;
         self.blocks -= body.memory();

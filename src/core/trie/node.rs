@@ -1,15 +1,15 @@
-//! What one node of the trie holds: its label, its values and its children. Knows nothing of the tree around it.
+//! The content of one node of the trie: its label, its values and its children. Knows nothing of the tree around it.
 
 use super::pool::{Slot, reserve_tightly, shrink_loosely};
 
-/// Longer labels are kept outside the node. With this length, a node for values of 12 bytes has no padding.
+/// Longer labels are stored outside the node. With this length, a node for values of 12 bytes has no padding.
 pub(super) const INLINE_MAXIMUM: usize = 18;
 
 /// Places added when a vector of children is full: with four, its first block is the smallest of common allocators.
 const CHILDREN_STEP: usize = 4;
 const VALUES_STEP: usize = 2;
 
-/// So many children are looked through faster than halved; measured with digits, the commonest fork.
+/// Up to this many children, a linear search is faster than a binary one; measured with digits, the most common fork.
 const SCANNED_MAXIMUM: usize = 16;
 
 pub(super) struct Node<T> {
@@ -27,12 +27,12 @@ pub(super) enum Label {
         length: u8,
         bytes: [u8; INLINE_MAXIMUM],
     },
-    /// Names the bytes in the pool of long labels.
+    /// The index of the bytes in the pool of long labels.
     Long(u32),
 }
 
-/// An edge to a child. The first byte of the child's label stands here too, so that a search touches no child
-/// but the right one.
+/// An edge to a child. It repeats the first byte of the child's label, so that a search visits no child but the right
+/// one.
 #[derive(Clone, Copy)]
 pub(super) struct Child {
     pub(super) key: u8,
@@ -53,9 +53,9 @@ impl Child {
 pub(super) enum Body<T> {
     /// One value, no children.
     Leaf(T),
-    /// Children only; at least two, except in the root and while the trie is being changed.
+    /// Only children; at least two, except in the root and while the trie is being changed.
     Fork(Vec<Child>),
-    /// One value or more, and more than a leaf holds.
+    /// One value or more, and more than a leaf can hold.
     Full(Box<Full<T>>),
 }
 
@@ -85,7 +85,7 @@ impl<T> Body<T> {
         !matches!(self, Self::Fork(_))
     }
 
-    /// Ordered by their first bytes.
+    /// The children in the order of their first bytes.
     pub(super) fn children(&self) -> &[Child] {
         match self {
             Self::Leaf(_) => &[],
@@ -145,7 +145,7 @@ impl<T> Body<T> {
         children.insert(at, child);
     }
 
-    /// Lets the edge that begins with the byte of `child` lead to `child`.
+    /// Replaces the child with the same first byte by `child`.
     pub(super) fn replace_child(&mut self, child: Child) {
         let children = self.children_mut();
         let at = children.partition_point(|other| other.key < child.key);
@@ -165,7 +165,7 @@ impl<T> Body<T> {
         };
     }
 
-    /// Bytes outside the node.
+    /// The bytes outside the node.
     pub(super) fn memory(&self) -> usize {
         match self {
             Self::Leaf(_) => 0,
@@ -198,14 +198,14 @@ impl<T> Body<T> {
         }
     }
 
-    /// The whole body; an empty fork, which holds no memory, stays.
+    /// Takes the whole body and leaves an empty fork, which holds no memory.
     const fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Fork(Vec::new()))
     }
 }
 
 impl<T> Full<T> {
-    /// The body for what is left.
+    /// Returns the body for what is left.
     fn into_body(mut self: Box<Self>) -> Body<T> {
         if self.values.is_empty() {
             return Body::Fork(self.children);

@@ -11,7 +11,7 @@ pub(super) enum Slot<T> {
     Free(Links),
 }
 
-/// The free slots before and after a free slot. With both, the last slot can leave the list wherever it stands there.
+/// The free slots before and after a free slot. With both, the last slot can be unlinked from any position of the list.
 pub(super) struct Links {
     before: u32,
     after: u32,
@@ -43,7 +43,8 @@ impl<T> Pool<T> {
         index
     }
 
-    /// Its slot is used again soon if all items would have room before it, so that the slots at the end become free.
+    /// Removes an item. Its slot is reused soon if all items would fit before it, so that the slots at the end become
+    /// free.
     pub(super) fn remove(&mut self, index: u32) -> T {
         self.used -= 1;
         let links = if (index as usize) < self.used {
@@ -60,12 +61,12 @@ impl<T> Pool<T> {
         item
     }
 
-    /// Whether less than half of the slots are in use and the last one is free.
+    /// Whether at most half of the slots are in use and the last one is free.
     pub(super) fn is_loose(&self) -> bool {
         self.used <= self.slots.len() / 2 && matches!(self.slots.last(), Some(Slot::Free(_)))
     }
 
-    /// Takes free slots at the end away, as long as the pool is loose, but no more than `most`; tells how many.
+    /// Removes free slots at the end while the pool is loose, at most `most`. Returns how many.
     pub(super) fn tighten(&mut self, most: usize) -> usize {
         let before = self.slots.len();
         while self.is_loose() && before - self.slots.len() < most {
@@ -78,7 +79,7 @@ impl<T> Pool<T> {
         before - self.slots.len()
     }
 
-    /// Takes a free slot out of the list.
+    /// Unlinks a free slot from the list.
     fn unlink(&mut self, index: u32) {
         let Slot::Free(Links { before, after }) = self.slots[index as usize] else {
             unreachable!("the list names only free slots");
@@ -87,7 +88,7 @@ impl<T> Pool<T> {
         *self.before(after) = before;
     }
 
-    /// What names the free slot after this one.
+    /// Returns the link to the free slot after this one.
     fn after(&mut self, index: u32) -> &mut u32 {
         match self.slots.get_mut(index as usize) {
             Some(Slot::Free(links)) => &mut links.after,
@@ -95,7 +96,7 @@ impl<T> Pool<T> {
         }
     }
 
-    /// What names the free slot before this one.
+    /// Returns the link to the free slot before this one.
     fn before(&mut self, index: u32) -> &mut u32 {
         match self.slots.get_mut(index as usize) {
             Some(Slot::Free(links)) => &mut links.before,
@@ -122,7 +123,7 @@ impl<T> Pool<T> {
         self.used
     }
 
-    /// Bytes of the slots, free ones included.
+    /// The bytes of the slots, including free ones.
     pub(super) const fn memory(&self) -> usize {
         self.slots.capacity() * size_of::<Slot<T>>()
     }
@@ -162,15 +163,15 @@ impl<T> IndexMut<u32> for Pool<T> {
     }
 }
 
-/// Makes room for one more element: `step` places, or an eighth of the length when that is more. Doubling, as a
-/// vector does on its own, would leave up to half of the memory unused.
+/// Makes room for one more element: `step` places, or an eighth of the length if that is more. Doubling, as a vector
+/// does by itself, would leave up to half of the memory unused.
 pub(super) fn reserve_tightly<T>(vector: &mut Vec<T>, step: usize) {
     if vector.len() == vector.capacity() {
         vector.reserve_exact((vector.len() / 8).max(step));
     }
 }
 
-/// Gives memory back when less than half of it is in use.
+/// Releases memory when less than half of it is in use.
 pub(super) fn shrink_loosely<T>(vector: &mut Vec<T>, step: usize) {
     if vector.is_empty() {
         *vector = Vec::new();

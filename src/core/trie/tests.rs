@@ -1,4 +1,4 @@
-//! The trie against the naive matcher, over tables, operation lists and hostile depths.
+//! Tests of the trie against the naive matcher, with tables, lists of operations and hostile depths.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ fn assert_empty(trie: &mut Trie<u32>) {
 /// A pattern, names that it matches, and names that it does not match.
 type Example = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-/// Those of the standards, and more.
+/// The examples of the standards, and more.
 const EXAMPLES: &[Example] = &[
     (
         "sport/tennis/player1/#",
@@ -76,7 +76,7 @@ const EXAMPLES: &[Example] = &[
 fn matching_follows_the_standard() {
     for &(pattern, matched, others) in EXAMPLES {
         let trie = trie_of(&[pattern]);
-        // The same filter, with its label cut into many nodes.
+        // The same filter, with its label split into many nodes.
         let mut neighbours: Vec<&str> = (1..pattern.len()).filter_map(|at| pattern.get(..at)).collect();
         neighbours.push(pattern);
         let cut = trie_of(&neighbours);
@@ -230,7 +230,7 @@ fn many_wildcards_find_each_filter_once() {
     assert_eq!(matching(&trie, "a/a/a/b/a/a/a/a/a/a/a/a").len(), 2048);
 }
 
-/// Gives memory back, a little at a time.
+/// Releases memory, a little at a time.
 fn tighten(trie: &mut Trie<u32>) {
     while trie.is_loose() {
         assert!((1..=6).contains(&trie.tighten(3)));
@@ -302,7 +302,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What the trie should hold: each filter with its number and values.
+/// The expected content of the trie: each filter with its number and values.
 type Model = BTreeMap<String, (FilterId, Vec<u32>)>;
 
 fn apply(operation: Operation, value: u32, trie: &mut Trie<u32>, model: &mut Model) {
@@ -364,10 +364,10 @@ proptest! {
         assert_empty(&mut trie);
     }
 
-    /// Filters that are there from the first step of a search to its last are found once, whatever comes and goes in
-    /// between; others once at most.
+    /// Filters that exist from the first step of a search to its last are found once, whatever comes and goes in
+    /// between; others are found at most once.
     #[test]
-    fn a_search_in_steps_finds_what_stays(
+    fn a_search_in_steps_finds_filters_that_stay(
         before in prop::collection::vec(pattern(), 1..60),
         name in name(),
         budget in 1_usize..4,
@@ -385,7 +385,7 @@ proptest! {
         for _ in 0..10_000 {
             let mut filters = Vec::new();
             rest = trie.search(name, rest, &mut { budget }, &mut filters);
-            // Their numbers are good until the trie changes.
+            // Their numbers are valid until the trie changes.
             found.extend(filters.into_iter().map(|filter| trie.pattern(filter)));
             if rest.is_none() {
                 break;

@@ -1,5 +1,5 @@
-//! The body of the fuzz target for the wheel, in the library so that ordinary tests run it, too: a list of
-//! operations on a wheel and on a sorted map that keeps the same contract. It panics if they differ.
+//! The body of the fuzz target for the wheel, in the library so that ordinary tests run it, too: a list of operations
+//! on a wheel and on a sorted map with the same contract. It panics if they differ.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,24 @@ use super::{TimerId, Wheel};
 use crate::base::fuzzing::Input;
 use crate::base::time::Time;
 
-/// One step of a history. Indices choose among what is armed; spans are milliseconds forward of the present.
+/// One step of a history. Indices choose among the armed timers; spans are milliseconds from the present.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// A timer due after so long.
+    /// Arms a timer that is due after this time.
     Arm(u64),
-    /// A timer that was due so long ago.
+    /// Arms a timer that was due this long ago.
     ArmLate(u64),
-    /// A timer is cancelled.
+    /// Cancels a timer.
     Cancel(usize),
-    /// A timer is due after so long instead.
+    /// Moves a timer, so that it is due after this time.
     Move(usize, u64),
-    /// Time goes on by so much, and at most so many timers are taken.
+    /// Advances time by the first number, and takes at most the second number of timers.
     Advance(u64, usize),
     /// The clock seems to go back to this moment.
     GoBack(u64),
 }
 
-/// The first bytes say when it begins, the rest what happens.
+/// Runs the steps in `data`; the first bytes tell when the wheel begins.
 pub fn operate(data: &[u8]) {
     let mut input = Input::new(data);
     let begin = input.number();
@@ -37,14 +37,14 @@ fn step(input: &mut Input<'_>) -> Step {
         6 => Step::ArmLate(input.number()),
         7 | 8 => Step::Cancel(input.below(256)),
         9..=11 => Step::Move(input.below(256), input.number()),
-        // Time itself jumps to the far end seldom, or nothing would be left to happen.
+        // Time itself rarely jumps to the far end, or nothing would be left to happen.
         12..=14 => Step::Advance(input.number() >> 24, input.below(5) + 1),
         _ if input.once_in(8) => Step::Advance(input.number(), 1),
         _ => Step::GoBack(input.number()),
     }
 }
 
-/// Does all steps to a wheel that begins at this moment and to the map, and compares them after each.
+/// Applies all steps to a wheel that begins at this moment and to the map, and compares them after each.
 pub fn follow(begin: u64, steps: impl IntoIterator<Item = Step>) {
     let mut wheel = Wheel::new(at(begin));
     let mut model = Model { waiting: BTreeMap::new(), armed: 0, cursor: begin, now: begin };
@@ -63,9 +63,9 @@ const fn at(milliseconds: u64) -> Time {
     Time::from_milliseconds(milliseconds)
 }
 
-/// The contract of the wheel, kept by a sorted map.
+/// The contract of the wheel, implemented with a sorted map.
 struct Model {
-    /// By the moment that counts and by the order of arming: the deadline as given, the key, the name.
+    /// By the moment that counts and the order of arming: the deadline as given, the key, the name.
     waiting: BTreeMap<(u64, u64), (u64, u64, TimerId)>,
     armed: u64,
     cursor: u64,
@@ -104,7 +104,7 @@ fn arm(wheel: &mut Wheel<u64>, model: &mut Model, deadline: u64) {
     model.file(deadline, key, timer);
 }
 
-/// Does one step to both and compares what they answer.
+/// Applies one step to both and compares the results.
 fn compare(step: &Step, wheel: &mut Wheel<u64>, model: &mut Model) {
     match *step {
         Step::Arm(span) => arm(wheel, model, model.now.saturating_add(span)),

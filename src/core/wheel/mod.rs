@@ -1,7 +1,7 @@
-//! The timer wheel: everything that waits for a moment waits here. Arming, moving and cancelling cost the same
-//! few steps however many timers there are, because most timers are moved or cancelled and never fire.
+//! The timer wheel, which holds all timers. Arming, moving and cancelling take the same few steps however many timers
+//! there are, because most timers are moved or cancelled and never fire.
 //!
-//! It owns the timers and their order, knows [`Time`] and nothing of what is waiting; that is the caller's key.
+//! It owns the timers and their order. It knows [`Time`], but not what a timer is for; that is the caller's key.
 //!
 //! # The arithmetic
 //!
@@ -23,16 +23,16 @@
 //!   slot's first moment, their digit equals the cursor's and they belong further down: the slot cascades. A
 //!   timer cascades at most once a level, ten times between two moves. A slot cascades whole, in one call: the
 //!   longer a wait, the more timers share a slot, but a wait of a minute is one of fifteen slots of 4 s.
-//! - The cursor goes from one occupied slot to the next and never through the empty time between them, so a jump
-//!   of an hour or of a million years costs no more than a jump of a millisecond.
+//! The cursor moves from one occupied slot to the next and never through the empty time between them, so a jump of an
+//! hour or of a million years costs no more than a jump of a millisecond.
 //!
 //! Since the levels cover every deadline that can be written, none is ever too far for the wheel.
 //!
 //! # Order
 //!
-//! Timers fire in the order of their deadlines, and those of one deadline in the order in which they were armed
-//! or moved: slots are queues, and a slot has cascaded before anything can be filed below it. A deadline that
-//! the cursor has passed counts as the cursor itself: it fires next, after those which were there before it.
+//! Timers fire in the order of their deadlines, and timers with the same deadline in the order in which they were armed
+//! or moved: slots are queues, and a slot has cascaded before anything can be filed below it. A deadline that the
+//! cursor has passed counts as the cursor itself: it fires next, after those that were there before it.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -53,22 +53,22 @@ const DIGIT_MASK: u64 = SLOTS as u64 - 1;
 /// Levels of the wheel: digits of a moment.
 const LEVELS: usize = u64::BITS.div_ceil(DIGIT_BITS) as usize;
 
-/// Timers for which room is made at least when there is none.
+/// Places that are added at least when all are taken.
 const TIMERS_STEP: usize = 16;
 
-/// The name of an armed timer, four bytes, also inside an `Option`. It is good until the timer fires or is
-/// cancelled; a later timer may then bear the same name, so the holder forgets it at that moment.
+/// The name of an armed timer: four bytes, also inside an `Option`. It is valid until the timer fires or is cancelled.
+/// A later timer may then have the same name, so its owner must drop it at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId(NonZeroU32);
 
 impl TimerId {
-    /// Names the timer in place `index` of the slab. Zero is left free, for `None`.
+    /// Names the timer at `index` of the slab. Zero is reserved for `None`.
     fn from_index(index: usize) -> Self {
         let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
         Self(number.expect("fewer than 2^32 timers"))
     }
 
-    /// The place in the slab.
+    /// The index in the slab.
     fn index(self) -> usize {
         self.0.get() as usize - 1
     }
@@ -83,12 +83,12 @@ struct Timer<K> {
     next: TimerId,
 }
 
-// There may be several timers for each of a hundred thousand connections: two words and the ring's links each.
-// The links are never zero, which is where the slab keeps its own mark, so that it adds nothing.
+// There may be several timers for each of a hundred thousand connections: two words and the ring's links each. The
+// links are never zero, so the slab can store its own mark there and needs no extra space.
 const _: () = assert!(size_of::<Timer<u64>>() <= 24);
 const _: () = assert!(size_of::<Option<TimerId>>() == 4);
 
-/// Where a timer is filed.
+/// The place where a timer is filed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     level: usize,
@@ -96,7 +96,7 @@ struct Place {
 }
 
 impl Place {
-    /// Where `deadline` belongs while the wheel stands at `cursor`.
+    /// Returns where `deadline` belongs while the wheel stands at `cursor`.
     fn of(deadline: u64, cursor: u64) -> Self {
         let deadline = deadline.max(cursor);
         let differing = deadline ^ cursor;
@@ -123,21 +123,22 @@ struct Level {
     first: [Option<TimerId>; SLOTS],
 }
 
-/// The wheel. `K` says what waits; it is copied out when the timer fires.
+/// The wheel. `K` tells what a timer is for; it is copied out when the timer fires.
 #[derive(Debug)]
 pub struct Wheel<K> {
     timers: Slab<Timer<K>>,
     shrinking: Shrinking,
-    /// On their own, as they are most of what a broker is, and it is moved until it has its place.
+    /// In an allocation of its own: the levels are most of a broker's size, and the broker is moved until it has its
+    /// place.
     levels: Box<[Level; LEVELS]>,
-    /// Where the wheel stands. No timer that is armed belongs before it.
+    /// The moment at which the wheel stands. No armed timer belongs before it.
     cursor: u64,
     /// The latest moment that was handed in, at or after the cursor.
     latest: u64,
 }
 
 impl<K: Copy> Wheel<K> {
-    /// An empty wheel that begins at `now`.
+    /// Makes an empty wheel that begins at `now`.
     pub fn new(now: Time) -> Self {
         Self {
             timers: Slab::new(),
@@ -148,7 +149,7 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
-    /// Makes `key` wait for `deadline`. One that has passed already fires at a next [`expire`](Self::expire).
+    /// Arms a timer for `deadline`. One in the past fires at one of the next calls of [`expire`](Self::expire).
     ///
     /// # Panics
     ///
@@ -165,7 +166,7 @@ impl<K: Copy> Wheel<K> {
         timer
     }
 
-    /// Takes an armed timer out and returns its key.
+    /// Cancels an armed timer and returns its key.
     ///
     /// # Panics
     ///
@@ -179,7 +180,7 @@ impl<K: Copy> Wheel<K> {
         key
     }
 
-    /// Gives an armed timer another deadline, sooner or later; it keeps its name.
+    /// Gives an armed timer another deadline, earlier or later; it keeps its name.
     ///
     /// # Panics
     ///
@@ -199,18 +200,18 @@ impl<K: Copy> Wheel<K> {
         Time::from_milliseconds(self.timer(timer).deadline)
     }
 
-    /// When [`expire`](Self::expire) is to be called next; `None` while nothing waits. Never later than the
-    /// earliest deadline, but it may be earlier: then that call only brings timers nearer, and the next answer
-    /// is finer. A deadline is reached after at most ten such calls.
+    /// When [`expire`](Self::expire) is to be called next; `None` if no timer is armed. Never later than the earliest
+    /// deadline, but it may be earlier: then that call only files timers more finely, and the next result is closer. A
+    /// deadline is reached after at most ten such calls.
     pub fn next_deadline(&self) -> Option<Time> {
         self.first_place().map(|place| Time::from_milliseconds(place.start(self.cursor)))
     }
 
-    /// Takes the earliest timer out whose deadline is `now` or before, and returns its key; `None` when there is
-    /// none. A `now` before the latest one counts as the latest.
+    /// Removes the earliest timer whose deadline is `now` or earlier, and returns its key; `None` if there is none. A
+    /// `now` before the latest one counts as the latest.
     ///
-    /// One timer a call: the caller bounds how many it takes in a turn, and must, since a timer which is armed
-    /// for `now` while others are handled is due in the same turn.
+    /// One timer per call: the caller limits how many it takes in a turn, and must, since a timer that is armed for
+    /// `now` while others are handled is due in the same turn.
     pub fn expire(&mut self, now: Time) -> Option<K> {
         self.latest = self.latest.max(now.milliseconds());
         while let Some(place) = self.first_place() {
@@ -226,29 +227,29 @@ impl<K: Copy> Wheel<K> {
             }
             self.cascade(place);
         }
-        // Nothing begins before `latest`, so every timer keeps its place when the cursor goes there.
+        // Nothing begins before `latest`, so every timer keeps its place when the cursor moves there.
         self.cursor = self.latest;
         None
     }
 
-    /// Bytes that the timers take, armed or not.
+    /// The bytes that the timers take, armed or not.
     pub fn memory(&self) -> usize {
         memory::allocation(size_of::<[Level; LEVELS]>())
             + memory::allocation(self.timers.capacity() * size_of::<Timer<K>>())
     }
 
-    /// How many timers are armed.
+    /// The number of armed timers.
     pub fn len(&self) -> usize {
         self.timers.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no timer is armed.
     pub fn is_empty(&self) -> bool {
         self.timers.is_empty()
     }
 
-    /// Asserts that every timer is in the one slot where it belongs and that the rings and words agree. Walks
-    /// the whole wheel: for tests and simulation.
+    /// Asserts that every timer is in the one slot where it belongs and that the rings and words agree. Visits the
+    /// whole wheel: for tests and simulation.
     pub fn check_invariants(&self) {
         assert!(self.cursor <= self.latest, "the cursor is ahead of time");
         let mut found = 0;
@@ -279,15 +280,15 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
-    /// The slot of the earliest timers.
+    /// Returns the slot of the earliest timers.
     fn first_place(&self) -> Option<Place> {
         let level = self.levels.iter().position(|level| level.occupied != 0)?;
         let slot = self.levels[level].occupied.trailing_zeros() as usize;
         Some(Place { level, slot })
     }
 
-    /// Files the timers of a slot anew, now that the cursor has arrived there. The first comes first, which
-    /// keeps those of one deadline in their order.
+    /// Files the timers of a slot again, because the cursor has arrived there. They are filed in order, so timers with
+    /// the same deadline keep theirs.
     fn cascade(&mut self, place: Place) {
         let level = &mut self.levels[place.level];
         level.occupied &= !(1 << place.slot);
@@ -305,7 +306,7 @@ impl<K: Copy> Wheel<K> {
         }
     }
 
-    /// Puts a timer that is in no ring, or whose ring is given up, at the end of the slot where it belongs.
+    /// Puts a timer that is in no ring, or in one that is being dissolved, at the end of the slot where it belongs.
     fn link(&mut self, timer: TimerId) {
         let place = Place::of(self.timer(timer).deadline, self.cursor);
         let level = &mut self.levels[place.level];
@@ -320,7 +321,7 @@ impl<K: Copy> Wheel<K> {
         self.join(timer, first);
     }
 
-    /// Takes a timer out of its slot's ring; its own links are stale then.
+    /// Removes a timer from its slot's ring; its own links are stale after that.
     fn unlink(&mut self, timer: TimerId) {
         let Timer { deadline, previous, next, .. } = *self.timer(timer);
         let place = Place::of(deadline, self.cursor);
@@ -362,7 +363,7 @@ mod tests {
         Time::from_milliseconds(milliseconds)
     }
 
-    /// The moments just before, at and after every power of 64, and the ends of what can be written.
+    /// The moments just before, at and after every power of 64, and the ends of the range.
     fn boundaries() -> Vec<u64> {
         let around = |power: u64| [power - 1, power, power + 1, power + power / 2];
         let mut moments: Vec<u64> = (0..11).map(|digits| 1 << (6 * digits)).flat_map(around).collect();
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn waking_at_the_next_deadline_alone_reaches_every_timer_in_few_steps() {
+    fn waking_only_at_the_next_deadline_reaches_every_timer_in_few_steps() {
         for deadline in boundaries() {
             let mut wheel = Wheel::new(Time::ZERO);
             wheel.arm(at(deadline), ());
@@ -476,7 +477,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the timer is armed")]
-    fn cancelling_twice_is_our_fault() {
+    fn cancelling_twice_panics() {
         let mut wheel = Wheel::new(Time::ZERO);
         let timer = wheel.arm(at(5), ());
         wheel.cancel(timer);
@@ -510,7 +511,7 @@ mod tests {
         ]
     }
 
-    /// Time itself jumps to the far end seldom, or nothing would be left to happen.
+    /// Time itself rarely jumps to the far end, or nothing would be left to happen.
     fn advance() -> impl Strategy<Value = u64> {
         prop_oneof![
             10 => 0..200u64,

@@ -1,4 +1,4 @@
-//! A broker and everything around it: connections, and a store. Calls are made to it, and what came of them is kept.
+//! A broker and everything around it: connections, and a store. It makes calls to the broker and records the outcome.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,10 +18,10 @@ use crate::core::listener::ListenerId;
 use crate::core::message::Portable;
 use crate::core::slots::ConnectionId;
 
-/// Turns after which a broker must have come to rest.
+/// The turns after which a broker must have come to rest.
 const TURNS_MAXIMUM: usize = 10_000;
 
-/// How a broker comes to its answers.
+/// How a broker processes its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// By short ways, where there are any.
@@ -30,9 +30,9 @@ pub(super) enum Way {
     InFull,
     /// The access control is asked about each act, and grants it.
     Asked,
-    /// Bytes come one by one, but in the same turn: what is written in between would be room for more.
+    /// Bytes come one by one, but in the same turn: writing in between would make room for more.
     ByteByByte,
-    /// There is a store, which has written everything at once, and no answer waits for that.
+    /// There is a store, which writes everything at once, and no answer waits for it.
     Stored,
     /// Each packet is traced in the log.
     Traced,
@@ -42,7 +42,7 @@ impl Way {
     pub(super) const OTHERS: [Self; 5] =
         [Self::InFull, Self::Asked, Self::ByteByByte, Self::Stored, Self::Traced];
 
-    /// The short ways that may not have been taken.
+    /// Whether no short way may be taken.
     pub(super) const fn is_long(self) -> bool {
         matches!(self, Self::InFull | Self::Traced)
     }
@@ -55,8 +55,8 @@ impl Way {
     }
 }
 
-/// Grants everything. It knows users all the same, since whom a session belongs to depends on that, and is asked about
-/// what they do or not.
+/// Grants everything. It knows users all the same, because the owner of a session depends on that. `is_asked` is
+/// whether it is asked about each act.
 struct Grants {
     is_asked: bool,
 }
@@ -71,28 +71,28 @@ impl AccessControl for Grants {
     }
 }
 
-/// What is done to a broker. A connection is named by its place in the order in which they were accepted.
+/// A call to a broker. Connections are numbered in the order in which they were accepted.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Accept,
     Receive(usize, Vec<u8>),
     /// The peer closes.
     Close(usize),
-    /// The network takes so many bytes from now on.
+    /// The network takes this many bytes from now on.
     Allow(usize, usize),
     Pass(Time),
     /// All that a server does in turns, until nothing is left to do.
     Rest,
 }
 
-/// How a connection was ended by the broker.
+/// How the broker ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Close,
     Drop,
 }
 
-/// What became of one connection.
+/// What one connection has received.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
     pub(super) bytes: Vec<u8>,
@@ -102,16 +102,16 @@ pub(super) struct Heard {
 /// The outer end of a connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// None if there was no room for it, or it has gone.
+    /// `None` if there was no room for it, or it has gone.
     pub(super) id: Option<ConnectionId>,
-    /// What the broker has not taken while it wanted nothing.
+    /// Input that was not handed over while the broker accepted none.
     unread: Vec<u8>,
     is_paused: bool,
     allowance: usize,
     pub(super) heard: Heard,
 }
 
-/// Takes what the network takes.
+/// Takes as many bytes as the network takes.
 impl io::Write for Link {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.allowance == 0 {
@@ -128,11 +128,11 @@ impl io::Write for Link {
     }
 }
 
-/// Messages in a store, of which none is ever forgotten.
+/// Messages in a store that never drops any.
 #[derive(Debug, Default)]
 struct Shelf {
     messages: BTreeMap<MessageNumber, (Portable, Vec<Recipient>)>,
-    /// There was a session to keep.
+    /// Whether there was a session to persist.
     has_kept: bool,
 }
 
@@ -229,7 +229,7 @@ impl Bench {
         while self.serve_store() {}
     }
 
-    /// Hands over what a peer has sent, if the broker wants to have it.
+    /// Hands over what a peer has sent, if the broker accepts input from it.
     fn hand_over(&mut self, index: usize) {
         let link = &mut self.links[index];
         let Some(id) = link.id.filter(|_| !link.is_paused) else { return };
@@ -259,7 +259,7 @@ impl Bench {
         panic!("the broker does not come to rest");
     }
 
-    /// Writes and reads what there is to be; false if there is nothing.
+    /// Does all writes and reads of the store that are due. Returns false if there are none.
     fn serve_store(&mut self) -> bool {
         self.broker.persist(self.now);
         let batch = self.broker.take_batch(self.now);
@@ -305,14 +305,14 @@ impl Bench {
     }
 }
 
-/// What came of all calls.
+/// The outcome of all calls.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) heard: Vec<Heard>,
     pub(super) statistics: Statistics,
     pub(super) census: Census,
-    /// Sessions were kept in a store.
+    /// Whether sessions were persisted in a store.
     pub(super) has_kept: bool,
-    /// What the log says without being asked for more: why connections ended, too.
+    /// The lines of the default log, which say why connections ended, too.
     pub(super) lines: Vec<String>,
 }

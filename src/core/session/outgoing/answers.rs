@@ -1,4 +1,4 @@
-//! What clients answer to the messages they are sent, and when a message is sent again because they do not.
+//! The answers of clients to messages, and when a message is sent again because none came.
 
 use super::{Outgoing, Settled, Stage};
 use crate::base::time::{Duration, Time};
@@ -6,7 +6,7 @@ use crate::core::message::Spares;
 use crate::protocol::codec::{PacketIdentifier, QoS};
 
 impl Outgoing {
-    /// A PUBACK [MQTT-4.3.2-3].
+    /// Handles a PUBACK [MQTT-4.3.2-3].
     #[inline(never)]
     pub fn acknowledge(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
         match self.find(identifier) {
@@ -27,7 +27,7 @@ impl Outgoing {
         Settled::Done
     }
 
-    /// A PUBACK that does not answer a delivery in its place.
+    /// Handles a PUBACK that does not answer a delivery in its place.
     #[cold]
     fn acknowledge_otherwise(&mut self, identifier: PacketIdentifier, spares: &mut Spares) -> Settled {
         if self.is_in_place(identifier) {
@@ -39,8 +39,8 @@ impl Outgoing {
         })
     }
 
-    /// A PUBREC: the message is done and its PUBREL is due [MQTT-4.3.3-4], or over if the client refused it
-    /// [MQTT-4.4.0-2]. A repeat asks for the PUBREL once more.
+    /// Handles a PUBREC: the message is done, and its PUBREL is due [MQTT-4.3.3-4], or the delivery is over if the
+    /// client refused it [MQTT-4.4.0-2]. A repeat asks for the PUBREL once more.
     #[inline(never)]
     pub fn receive(
         &mut self,
@@ -69,7 +69,7 @@ impl Outgoing {
         Settled::Done
     }
 
-    /// A PUBREC that is not the first answer to a delivery in its place.
+    /// Handles a PUBREC that is not the first answer to a delivery in its place.
     #[cold]
     fn receive_otherwise(
         &mut self,
@@ -78,7 +78,7 @@ impl Outgoing {
         spares: &mut Spares,
     ) -> Settled {
         let repeat = |this: &Self, index| match this.awaits_pubcomp(index) {
-            // It is too late to refuse what was received.
+            // It is too late to refuse a message that was received.
             true if is_refused => Settled::Unknown,
             true => Settled::Repeated,
             false => Settled::OutOfPlace,
@@ -92,7 +92,7 @@ impl Outgoing {
         })
     }
 
-    /// Notes when the PUBREL that answers a PUBREC was queued. It leaves when this batch is durable.
+    /// Notes when the PUBREL that answers a PUBREC was queued. It leaves when the batch `awaited` is durable.
     #[inline]
     pub fn released(&mut self, identifier: PacketIdentifier, now: Time, ends_at: u64, awaited: u64) {
         let in_place = self.find(identifier).filter(|&index| self.awaits_pubcomp(index));
@@ -105,7 +105,7 @@ impl Outgoing {
         }
     }
 
-    /// A PUBCOMP [MQTT-4.3.3-5].
+    /// Handles a PUBCOMP [MQTT-4.3.3-5].
     #[inline(never)]
     pub fn complete(&mut self, identifier: PacketIdentifier) -> Settled {
         match self.find(identifier) {
@@ -116,7 +116,7 @@ impl Outgoing {
 
     #[inline(always)]
     fn end_released(&mut self, index: usize) -> Settled {
-        // It holds nothing to free, and to find that out would cost a call.
+        // It holds nothing to free, and checking that would cost a call.
         std::mem::forget(self.settle(index));
         Settled::Done
     }
@@ -126,7 +126,7 @@ impl Outgoing {
         matches!(self.in_flight[index].stage, Stage::Release)
     }
 
-    /// A PUBCOMP that does not answer a delivery in its place.
+    /// Handles a PUBCOMP that does not answer a delivery in its place.
     #[cold]
     fn complete_otherwise(&mut self, identifier: PacketIdentifier) -> Settled {
         if self.is_in_place(identifier) {
@@ -138,30 +138,30 @@ impl Outgoing {
         })
     }
 
-    /// Whether what has this Packet Identifier was sent on this connection, is not over, and was not set aside.
+    /// Whether the delivery with this identifier was sent on this connection, is not over, and was not set aside.
     pub(super) fn is_in_place(&self, identifier: PacketIdentifier) -> bool {
         let is_over_or_aside =
             |index: usize| matches!(self.in_flight[index].stage, Stage::Settled | Stage::Aside(_));
         self.find(identifier).is_some_and(|index| !is_over_or_aside(index))
     }
 
-    /// Notes that a packet that wants an answer is sent now. Tells whether it is the first one at this moment; the
-    /// timer that is set for that one serves the others, too.
+    /// Notes that a packet that requires an answer is sent now. Returns whether it is the first one at this moment; the
+    /// timer that is set for it serves the others, too.
     #[inline]
     pub fn is_first_at(&mut self, now: Time) -> bool {
         std::mem::replace(&mut self.times.sent, now) != now
     }
 
-    /// The client has answered, and a delivery went on or is over by that. Any other answer says nothing about what
-    /// has reached the client.
+    /// Notes that an answer of the client has moved or ended a delivery. Any other answer does not tell what has
+    /// reached the client.
     #[inline]
     pub const fn progress(&mut self, now: Time) {
         self.times.progressed = now;
     }
 
     /// When the oldest packet that was sent on this connection and is not acknowledged is due to be sent again, on a
-    /// connection where that is done. This is a pause after it was last sent and after the client's latest answer, and
-    /// the pause doubles each time. [`Time::NEVER`] if there is none.
+    /// connection with redelivery. This is a pause after it was last sent and after the client's latest answer; the
+    /// pause doubles each time. [`Time::NEVER`] if there is no such packet.
     pub fn redelivery_due(&self, interval: Duration) -> Time {
         match self.in_flight.front().filter(|_| self.window.sent > 0) {
             Some(oldest) => {
@@ -171,12 +171,13 @@ impl Outgoing {
         }
     }
 
-    /// Whether that packet has left the outbox, which has sent this much, if all batches up to this one are durable.
+    /// Whether that packet has left the outbox, which has sent `sent` bytes, if all batches up to `durable` are
+    /// durable.
     pub fn has_left(&self, sent: u64, durable: u64) -> bool {
         self.in_flight.front().is_some_and(|oldest| oldest.ends_at <= sent && oldest.awaited <= durable)
     }
 
-    /// It has been queued again.
+    /// Notes that the packet has been queued again.
     pub fn retried(&mut self, now: Time, ends_at: u64) {
         if let Some(oldest) = self.in_flight.front_mut() {
             oldest.queued_at = now;
@@ -185,7 +186,7 @@ impl Outgoing {
         }
     }
 
-    /// Nothing waits for an answer, and no timer is set for one: the next packet is the first one again.
+    /// Notes that nothing waits for an answer and no timer is set: the next packet is the first one again.
     pub const fn rest(&mut self) {
         self.times.sent = Time::NEVER;
     }

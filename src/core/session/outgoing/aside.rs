@@ -1,7 +1,7 @@
 //! Deliveries that others overtake for too long: they are set aside, so that their Packet Identifiers are skipped.
 //!
-//! Deliveries that were set aside come before all others in flight, in their order. Each names its Packet Identifier
-//! itself, since its place does not tell it any more. The place is known by the identifier that would belong to it.
+//! Deliveries that were set aside come before all others in flight, in order. Each stores its Packet Identifier, since
+//! its place no longer tells it. The place is known by the identifier that would belong to it.
 //!
 //! While any is aside, no new delivery begins at once: messages wait in the queue, and the identifiers in use are
 //! checked when they are taken from it. Only clients that leave messages unanswered for so long pay for that.
@@ -13,9 +13,9 @@ use crate::base::memory;
 use crate::core::limits::IN_FLIGHT_MAXIMUM;
 use crate::protocol::codec::PacketIdentifier;
 
-/// How many Packet Identifiers there are.
+/// The number of Packet Identifiers.
 pub(super) const CIRCLE: usize = u16::MAX as usize;
-/// Places in addition to two for each message that may be in flight. So a look at all places frees at least half of
+/// Places in addition to two for each message that may be in flight. So examining all places frees at least half of
 /// them.
 pub(super) const SPARE_PLACES: usize = 64;
 const _: () = assert!(
@@ -23,7 +23,7 @@ const _: () = assert!(
     "places for twice the window have different identifiers"
 );
 
-/// What an entry of the map takes, in nodes two thirds full.
+/// The memory of an entry of the map, in nodes two thirds full.
 const ENTRY_BYTES: usize = 3 * size_of::<(u16, u16)>() / 2;
 
 /// A delivery that was set aside.
@@ -31,16 +31,16 @@ const ENTRY_BYTES: usize = 3 * size_of::<(u16, u16)>() / 2;
 pub struct Aside {
     /// Its Packet Identifier.
     pub identifier: PacketIdentifier,
-    /// How far it has come; never settled.
+    /// Its stage; never settled.
     pub stage: Stage,
 }
 
 /// Which deliveries were set aside.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// To the Packet Identifier of each the one that its place would have.
+    /// From the Packet Identifier of each to the one that its place would have.
     by_identifier: BTreeMap<u16, u16>,
-    /// How many may be in flight before Packet Identifiers are looked at one by one; none while any is aside.
+    /// How many may be in flight before Packet Identifiers are checked one by one; none while any is aside.
     pub(super) room: usize,
 }
 
@@ -49,35 +49,35 @@ impl Places {
         self.by_identifier.is_empty()
     }
 
-    /// None is aside any more, and as many may be in flight as before.
+    /// Forgets all deliveries that were aside. As many may be in flight as before.
     pub(super) fn clear(&mut self) {
         self.by_identifier.clear();
     }
 
-    /// What they and the deliveries take.
+    /// The memory of the map and of the deliveries.
     pub(super) fn memory(&self) -> usize {
         self.by_identifier.len() * (memory::allocation(size_of::<Aside>()) + ENTRY_BYTES)
     }
 }
 
-/// The identifier that comes this many after another one.
+/// Returns the identifier that comes `by` after another one.
 pub(super) fn after(identifier: PacketIdentifier, by: usize) -> PacketIdentifier {
     let value = (usize::from(identifier.value()) - 1 + by) % CIRCLE + 1;
     u16::try_from(value).ok().and_then(PacketIdentifier::new).expect("it is one of the circle")
 }
 
-/// How many identifiers one comes after another.
+/// How many identifiers `to` comes after `from`.
 pub(super) fn distance(from: PacketIdentifier, to: PacketIdentifier) -> usize {
     (usize::from(to.value()) + CIRCLE - usize::from(from.value())) % CIRCLE
 }
 
 impl Outgoing {
-    /// Deliveries that may be in flight, settled ones in between included, before others are set aside.
+    /// How many deliveries may be in flight, including settled ones in between, before some are set aside.
     fn places(&self) -> usize {
         2 * self.window.size + SPARE_PLACES
     }
 
-    /// Skips the identifiers that the client may hold from an earlier run.
+    /// Skips the identifiers that the client may know from an earlier run.
     pub(super) fn skip_left_out(&mut self) {
         let (count, length) = (usize::from(std::mem::take(&mut self.left_out)), self.in_flight.len());
         if count == 0 || length == 0 {
@@ -90,7 +90,7 @@ impl Outgoing {
         }
     }
 
-    /// Notes how many may be in flight before Packet Identifiers are looked at one by one.
+    /// Sets how many may be in flight before Packet Identifiers are checked one by one.
     pub(super) fn set_room(&mut self) {
         self.aside.room = if self.aside.is_empty() { self.places() } else { 0 };
     }
@@ -109,7 +109,7 @@ impl Outgoing {
     }
 
     /// Makes a place for the next delivery, with a Packet Identifier that is not in use, if only the place is missing.
-    /// Tells how many places and identifiers it looked at.
+    /// Returns how many places and identifiers it examined.
     #[cold]
     pub fn make_place(&mut self) -> usize {
         if self.has_place() || !(self.has_credit() || self.has_window_for_prepared()) {
@@ -141,8 +141,8 @@ impl Outgoing {
         self.count();
     }
 
-    /// Sets the first `count` deliveries aside, and removes those of them that are settled. The first one after them
-    /// has this Packet Identifier, or will have it.
+    /// Sets the first `count` deliveries aside, and removes those of them that are settled. `first_behind` is the
+    /// Packet Identifier that the first delivery after them has, or will have.
     pub(super) fn set_aside(&mut self, count: usize, first_behind: PacketIdentifier) {
         let behind = self.in_flight.split_off(count);
         let mut kept = VecDeque::with_capacity(self.in_flight.len().min(self.window.size) + behind.len());
@@ -157,7 +157,7 @@ impl Outgoing {
         self.window.sent = self.window.sent.saturating_sub(count - kept.len());
         self.first = after(first_behind, CIRCLE - kept.len()).value();
         self.in_flight = kept;
-        // Those after them keep their places.
+        // The deliveries after them keep their places.
         for index in 0..self.in_flight.len() {
             self.note_place(index);
         }
@@ -166,7 +166,7 @@ impl Outgoing {
         self.count();
     }
 
-    /// The delivery at an index is aside, and has this place from now.
+    /// Records the place of the delivery at this index, if it is aside.
     pub(super) fn note_place(&mut self, index: usize) {
         let place = self.identifier_at(index).value();
         if let Stage::Aside(aside) = &self.in_flight[index].stage {
@@ -174,15 +174,15 @@ impl Outgoing {
         }
     }
 
-    /// Where the delivery that was set aside with this Packet Identifier stands.
+    /// The index of the delivery that was set aside with this Packet Identifier.
     #[cold]
     pub(super) fn find_aside(&self, identifier: PacketIdentifier) -> Option<usize> {
         let place = *self.aside.by_identifier.get(&identifier.value())?;
         Some((usize::from(place) + CIRCLE - usize::from(self.first.max(1))) % CIRCLE)
     }
 
-    /// Lets an answer take effect on a delivery that was set aside and sent on this connection. One that is not over
-    /// stays aside.
+    /// Applies an answer to a delivery that was set aside and was sent on this connection. If it is not over, it stays
+    /// aside.
     #[cold]
     pub(super) fn answer_aside(
         &mut self,
@@ -206,7 +206,7 @@ impl Outgoing {
         settled
     }
 
-    /// The delivery at an index is about to settle, or to be answered: it is not aside any more.
+    /// Takes the delivery at this index back from aside, because it is about to settle or to be answered.
     pub(super) fn forget_aside(&mut self, index: usize) {
         let entry = &mut self.in_flight[index];
         if !matches!(entry.stage, Stage::Aside(_)) {
@@ -229,21 +229,22 @@ impl Outgoing {
         is_regular || self.aside.by_identifier.contains_key(&identifier.value())
     }
 
-    /// Asserts that what is aside is known, and nothing else.
+    /// Asserts that all deliveries that are aside are recorded, and nothing else is.
     pub(super) fn check_aside(&self) {
         let mut count = 0;
         for (index, entry) in self.in_flight.iter().enumerate() {
             if let Stage::Aside(aside) = &entry.stage {
-                assert_eq!(self.find_aside(aside.identifier), Some(index), "what is aside is found");
+                assert_eq!(
+                    self.find_aside(aside.identifier),
+                    Some(index),
+                    "deliveries that are aside are found"
+                );
                 assert!(!matches!(aside.stage, Stage::Settled | Stage::Aside(_)), "it is not over");
                 count += 1;
             }
         }
         assert_eq!(self.aside.by_identifier.len(), count, "nothing else is aside");
-        assert!(
-            self.aside.is_empty() || self.aside.room == 0,
-            "identifiers are looked at while any is aside"
-        );
+        assert!(self.aside.is_empty() || self.aside.room == 0, "identifiers are checked while any is aside");
         assert!(self.in_flight.len() <= CIRCLE, "each place has an identifier");
     }
 }

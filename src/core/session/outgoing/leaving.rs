@@ -6,18 +6,18 @@ use super::{InFlight, Outgoing, Queued, Stage};
 use crate::core::subscription::GroupId;
 use crate::protocol::codec::QoS;
 
-/// Something that a session has left.
+/// One item that a session has left.
 #[derive(Debug)]
 pub struct Leftover {
-    /// A message, if it was one.
+    /// The message, if it was one.
     pub queued: Option<Queued>,
     /// Whether another member of its Shared Subscription may have it.
     pub may_move: bool,
 }
 
 impl Outgoing {
-    /// Takes out the waiting messages that may go to another member of their Shared Subscription. In the store they
-    /// still belong to this session until they have gone there.
+    /// Removes the queued messages that may go to another member of their Shared Subscription. In the store they still
+    /// belong to this session until they have gone there.
     pub fn take_shared(&mut self, mut wanted: impl FnMut(GroupId) -> bool) -> VecDeque<Queued> {
         if !self.queue.iter().any(|queued| queued.group.is_some_and(&mut wanted)) {
             return VecDeque::new();
@@ -27,7 +27,7 @@ impl Outgoing {
         moving
     }
 
-    /// Whether anything that came by a Shared Subscription waits or is in flight.
+    /// Whether any message that came by a Shared Subscription is queued or in flight.
     pub fn has_shared(&self) -> bool {
         self.queue
             .iter()
@@ -36,7 +36,7 @@ impl Outgoing {
             || self.backlog.as_ref().is_some_and(|backlog| backlog.has_shared())
     }
 
-    /// Takes out the next message of a session that is over: those in flight, then those that wait.
+    /// Removes the next message of a session that is over: first those in flight, then the queued ones.
     pub fn pop_leftover(&mut self) -> Option<Leftover> {
         (self.window.sent, self.window.unsettled) = (0, 0);
         if !self.in_flight.is_empty() {
@@ -45,7 +45,7 @@ impl Outgoing {
         if let Some(stage) = self.pop_first() {
             self.forget_settled();
             return Some(match stage {
-                // A QoS 2 delivery once begun is no other member's [MQTT-4.8.2-5].
+                // A QoS 2 delivery that has begun may not go to another member [MQTT-4.8.2-5].
                 Stage::Publish(queued) => {
                     Leftover { may_move: queued.qos == QoS::AtLeastOnce, queued: Some(queued) }
                 }

@@ -1,7 +1,7 @@
-//! Deliveries of an earlier run, which go on with their Packet Identifiers.
+//! Deliveries of an earlier run, which continue with their Packet Identifiers.
 //!
-//! They come in any order, and their identifiers may be far apart. So each is aside at first and takes its own memory
-//! alone. Once all are there, the latest of them get places of their own.
+//! They come in any order, and their identifiers may be far apart. So each is aside at first and takes only its own
+//! memory. When all have come, the latest of them get places of their own.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,13 @@ use super::{InFlight, Outgoing, Stage};
 use crate::protocol::codec::PacketIdentifier;
 
 impl Outgoing {
-    /// The first delivery is to have this Packet Identifier.
+    /// Sets the Packet Identifier of the first delivery.
     pub fn begin_at(&mut self, identifier: PacketIdentifier) {
         self.first = identifier.value();
     }
 
-    /// Puts a delivery of an earlier run in flight. Once all are there, [`Outgoing::place_restored`] is to be called.
-    /// False if there is one with this Packet Identifier already.
+    /// Puts a delivery of an earlier run in flight. After the last one, [`Outgoing::place_restored`] must be called.
+    /// Returns false if there already is one with this Packet Identifier.
     pub fn restore(&mut self, identifier: PacketIdentifier, stage: Stage) -> bool {
         if self.is_in_use(identifier) {
             return false;
@@ -29,8 +29,8 @@ impl Outgoing {
         true
     }
 
-    /// Brings the deliveries of an earlier run in the order of their Packet Identifiers. The latest get the places that
-    /// belong to these, as long as few are empty in between; those before them stay aside.
+    /// Sorts the deliveries of an earlier run by their Packet Identifiers. The latest get the places that belong to
+    /// these, as long as few places in between are empty; those before them stay aside.
     pub fn place_restored(&mut self) {
         let restored = self.take_restored();
         let Some(newest) = restored.last().map(|aside| aside.identifier) else { return };
@@ -54,8 +54,8 @@ impl Outgoing {
         self.count();
     }
 
-    /// Takes them out, in the order of their identifiers on the circle. The oldest comes after the longest stretch of
-    /// identifiers that none of them has.
+    /// Removes them, in the order of their identifiers on the circle. The oldest is the one after the longest stretch
+    /// of identifiers that none of them has.
     fn take_restored(&mut self) -> Vec<Aside> {
         self.aside.clear();
         let mut restored: Vec<Aside> = std::mem::take(&mut self.in_flight)

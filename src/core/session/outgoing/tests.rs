@@ -1,4 +1,4 @@
-//! What is on its way to one client, tried.
+//! Tests of the messages for one client.
 
 use super::*;
 use crate::core::limits::Limits;
@@ -28,7 +28,7 @@ fn queued(qos: QoS, expires: Time) -> Queued {
     }
 }
 
-/// Lets a message wait, if there is room for it.
+/// Queues a message, if there is room for it.
 fn enqueue(outgoing: &mut Outgoing, queued: Queued, limits: &Limits, is_there: bool, now: Time) -> bool {
     let has_room = outgoing.make_room(queued.message.memory(), limits, is_there, now);
     if has_room {
@@ -44,7 +44,7 @@ fn begin(outgoing: &mut Outgoing, qos: QoS) -> PacketIdentifier {
 }
 
 #[test]
-fn identifiers_go_round_and_leave_out_zero() {
+fn identifiers_go_round_and_skip_zero() {
     let mut outgoing = Outgoing::default();
     outgoing.resume(1);
     for expected in (1..=u16::MAX).chain(1..3) {
@@ -124,7 +124,7 @@ fn expired_messages_make_room() {
 }
 
 #[test]
-fn a_loss_is_new_once_until_the_queue_is_empty() {
+fn a_loss_is_reported_once_until_the_queue_is_empty() {
     let mut outgoing = Outgoing::default();
     outgoing.resume(2);
     for _ in 0..2 {
@@ -139,19 +139,23 @@ fn a_loss_is_new_once_until_the_queue_is_empty() {
 }
 
 #[test]
-fn a_burst_for_a_client_that_is_there_is_not_counted() {
+fn a_burst_for_a_connected_client_is_not_counted() {
     let one = queued(QoS::AtLeastOnce, Time::NEVER);
     let burst_bytes = 3 * one.message.memory();
     let limits = Limits { queue_length: 1, burst_bytes, ..Limits::default() };
     let mut outgoing = Outgoing::default();
     let mut is_queued = |is_connected| enqueue(&mut outgoing, one.clone(), &limits, is_connected, Time::ZERO);
-    assert_eq!([false, false].map(&mut is_queued), [true, false], "away, each message counts");
-    assert_eq!([true, true, true].map(&mut is_queued), [true, true, false], "there, their bytes do");
-    assert!(!is_queued(false), "what waits stays, and nothing is added");
+    assert_eq!([false, false].map(&mut is_queued), [true, false], "while disconnected, each message counts");
+    assert_eq!(
+        [true, true, true].map(&mut is_queued),
+        [true, true, false],
+        "while connected, their bytes count"
+    );
+    assert!(!is_queued(false), "queued messages stay, and none is added");
     outgoing.check_invariants();
 }
 
-/// The identifiers of what is in flight and not over, in the order in which it was sent.
+/// Returns the identifiers of unsettled deliveries in flight, in the order in which they were sent.
 fn in_use(outgoing: &Outgoing) -> Vec<u16> {
     let entries = (0..outgoing.in_flight().len()).filter(|&index| {
         let stage = outgoing.in_flight()[index].stage();
@@ -160,7 +164,7 @@ fn in_use(outgoing: &Outgoing) -> Vec<u16> {
     entries.map(|index| outgoing.identifier_of(index).value()).collect()
 }
 
-/// Settles what has this identifier.
+/// Settles the delivery with this identifier.
 fn answer(outgoing: &mut Outgoing, value: u16, qos: QoS) {
     let (identifier, spares) = (PacketIdentifier::new(value).unwrap(), &mut Spares::default());
     let settled = match qos {
@@ -176,7 +180,7 @@ fn answer(outgoing: &mut Outgoing, value: u16, qos: QoS) {
     outgoing.check_invariants();
 }
 
-/// Takes a place for one more and begins it.
+/// Makes a place for one more delivery and begins it.
 fn begin_in_place(outgoing: &mut Outgoing, qos: QoS) -> u16 {
     outgoing.make_place();
     assert!(outgoing.may_begin_in_place(false));
@@ -184,11 +188,11 @@ fn begin_in_place(outgoing: &mut Outgoing, qos: QoS) -> u16 {
 }
 
 #[test]
-fn identifiers_in_use_are_skipped_in_work_that_does_not_grow() {
+fn identifiers_in_use_are_skipped_in_bounded_work() {
     const WINDOW: u16 = 20;
     let mut outgoing = Outgoing::default();
     outgoing.resume(WINDOW);
-    // Three are never answered; some are side by side.
+    // Three are never answered, and their identifiers follow each other.
     let stuck: Vec<(u16, QoS)> = [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce]
         .map(|qos| (begin_in_place(&mut outgoing, qos), qos))
         .into();
@@ -205,16 +209,16 @@ fn identifiers_in_use_are_skipped_in_work_that_does_not_grow() {
     }
     outgoing.check_invariants();
     assert!(most <= 200 && looks < 3 * 200_000, "{most} places, {looks} looks");
-    assert!(!outgoing.may_begin(), "what comes waits for a look");
+    assert!(!outgoing.may_begin(), "new messages wait until identifiers are checked");
     assert_eq!(in_use(&outgoing), [1, 2, 3]);
-    // What was aside is answered at last, and nothing is left of it.
+    // When the ones aside are answered at last, nothing is left of them.
     for (value, qos) in stuck.into_iter().rev() {
         answer(&mut outgoing, value, qos);
     }
     assert!(outgoing.is_idle() && outgoing.may_begin());
 }
 
-/// Begins as many as nothing answers, and as many more as it takes until these are set aside.
+/// Begins `count` deliveries that are not answered, and as many more as it takes until these are set aside.
 fn set_aside(outgoing: &mut Outgoing, count: u16) {
     for _ in 0..count {
         begin_in_place(outgoing, QoS::AtLeastOnce);
@@ -227,11 +231,11 @@ fn set_aside(outgoing: &mut Outgoing, count: u16) {
 }
 
 #[test]
-fn what_is_aside_stays_so_while_others_are_set_aside_before_it() {
+fn deliveries_stay_aside_while_others_are_set_aside_before_them() {
     let mut outgoing = Outgoing::default();
     outgoing.resume(100);
     set_aside(&mut outgoing, 99);
-    // The next connection takes less. All but the first one that it is sent are answered.
+    // The next connection takes less. All but the first delivery that it is sent are answered.
     outgoing.resume(10);
     while outgoing.window.sent < 95 {
         let index = outgoing.next_to_resend(0).expect("the window has room");
@@ -254,7 +258,7 @@ fn what_is_aside_stays_so_while_others_are_set_aside_before_it() {
 }
 
 #[test]
-fn what_was_set_aside_leaves_with_a_session_one_by_one() {
+fn deliveries_that_were_set_aside_leave_a_session_one_by_one() {
     let mut outgoing = Outgoing::default();
     outgoing.resume(20);
     for _ in 0..3 {
@@ -274,7 +278,7 @@ fn what_was_set_aside_leaves_with_a_session_one_by_one() {
 
 /// Whatever the client takes, twice as many places as may be in flight have identifiers of their own.
 #[test]
-fn the_widest_window_takes_work_and_memory_that_do_not_grow() {
+fn the_widest_window_takes_bounded_work_and_memory() {
     let mut outgoing = Outgoing::default();
     outgoing.resume(u16::MAX);
     while outgoing.make_place() == 0
@@ -309,7 +313,7 @@ fn all_identifiers_may_be_restored_and_the_first_free_one_is_the_next() {
     begin_in_place(&mut outgoing, QoS::AtLeastOnce);
 }
 
-/// Identifiers that are left out after a crash take no places of their own beyond those of the window.
+/// Identifiers that are skipped after a crash take no places of their own beyond those of the window.
 #[test]
 fn identifiers_left_out_are_skipped_without_a_place_for_each() {
     for (left_out, most) in [(0, 3), (50, 53), (51, 84), (IN_FLIGHT_MAXIMUM, 84), (u16::MAX, 84)] {
@@ -358,7 +362,7 @@ fn send_and_answer(outgoing: &mut Outgoing) -> Vec<u16> {
 }
 
 #[test]
-fn what_is_restored_takes_memory_and_work_for_itself_alone() {
+fn restored_deliveries_take_memory_and_work_only_for_themselves() {
     let far_apart: Vec<u16> = (1..=u16::MAX).step_by(1_000).collect();
     let in_steps: Vec<u16> = (1..=u16::MAX).step_by(3).collect();
     let descending: Vec<u16> = (1..=u16::MAX).rev().step_by(1_000).collect();
@@ -381,9 +385,9 @@ fn what_is_restored_takes_memory_and_work_for_itself_alone() {
 }
 
 proptest! {
-    /// By the naive model the oldest is the one from which the shortest way round leads to all others.
+    /// By the naive model, the oldest is the one from which the shortest way round leads to all others.
     #[test]
-    fn what_is_restored_goes_on_in_the_order_of_its_identifiers(
+    fn restored_deliveries_continue_in_the_order_of_their_identifiers(
         values in prop_oneof![
             prop::collection::hash_set(1..=u16::MAX, 1..40),
             prop::collection::hash_set(1..200_u16, 1..40),
@@ -444,7 +448,7 @@ proptest! {
             let expected: Vec<u16> = model.iter().map(|(identifier, _)| *identifier).collect();
             prop_assert_eq!(in_use(&outgoing), expected, "in the order in which they were sent");
         }
-        // A broker that starts again gets them in that order.
+        // A restarted broker gets them in that order.
         let mut restored = Outgoing::default();
         for (value, qos) in &model {
             let stage = Stage::Publish(queued(*qos, Time::NEVER));

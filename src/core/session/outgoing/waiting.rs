@@ -11,16 +11,16 @@ use crate::core::limits::Limits;
 use crate::core::subscription::GroupId;
 use crate::protocol::codec::QoS;
 
-/// Messages in the store that are looked at to make room for another one.
+/// How many messages in the store are examined to make room for another one.
 const EXPIRED_AT_ONCE: usize = 1_024;
 
-/// Messages that wait in memory, in their order.
+/// Messages that are queued in memory, in order.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     messages: VecDeque<Queued>,
-    /// Bytes of the messages.
+    /// The bytes of the messages.
     bytes: usize,
-    /// None of them expires before this.
+    /// No message expires before this.
     expires: Time,
 }
 
@@ -50,19 +50,19 @@ impl Queue {
         }
     }
 
-    /// Takes the first message.
+    /// Removes the first message.
     pub(super) fn pop(&mut self) -> Option<Queued> {
         let queued = self.messages.pop_front()?;
         self.bytes -= queued.message.memory();
         Some(queued)
     }
 
-    /// Gives the memory of the list back, which is empty.
+    /// Releases the memory of the empty list.
     fn shrink(&mut self) {
         self.messages = VecDeque::new();
     }
 
-    /// Takes the messages out that are wanted; the others stay in their order.
+    /// Removes the messages that are wanted; the others keep their order.
     pub(super) fn take(&mut self, wanted: impl FnMut(&Queued) -> bool) -> VecDeque<Queued> {
         let (taken, staying): (VecDeque<Queued>, _) =
             std::mem::take(&mut self.messages).into_iter().partition(wanted);
@@ -71,7 +71,7 @@ impl Queue {
         taken
     }
 
-    /// Forgets what has expired. Those of them that are kept are `gone`.
+    /// Drops expired messages. Adds the numbers of persisted ones to `gone`.
     fn forget_expired(&mut self, now: Time, gone: &mut Vec<MessageNumber>) {
         if self.expires > now {
             return;
@@ -91,7 +91,7 @@ impl Queue {
         }
     }
 
-    /// Bytes of the list itself.
+    /// The bytes of the list itself.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.messages.capacity() * size_of::<Queued>())
     }
@@ -104,22 +104,22 @@ impl Queue {
 }
 
 impl Outgoing {
-    /// Messages waiting in the queue and after it.
+    /// The number of messages in the queue and after it.
     pub fn queue_length(&self) -> usize {
         self.queue.messages.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.len())
     }
 
-    /// Bytes of the messages waiting in the queue and after it.
+    /// The bytes of the messages in the queue and after it.
     pub fn queue_bytes(&self) -> usize {
         self.queue.bytes + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
     }
 
-    /// How many messages wait in the queue itself, and their bytes.
+    /// The number of messages in the queue itself, and their bytes.
     pub fn waiting_here(&self) -> (usize, usize) {
         (self.queue.messages.len(), self.queue.bytes)
     }
 
-    /// Whether one more message of so many bytes may wait for a client that is there or away.
+    /// Whether one more message of this many bytes may be queued for a connected or disconnected client.
     pub fn has_room(&self, bytes: usize, limits: &Limits, is_connected: bool) -> bool {
         let total = self.queue_bytes() + bytes;
         let is_first = self.queue.is_empty() && self.backlog.is_none();
@@ -127,13 +127,13 @@ impl Outgoing {
             && (is_first || total <= limits.queue_bytes)
     }
 
-    /// Whether more waits than [`Outgoing::has_room`] lets in, because some has come back from elsewhere.
+    /// Whether more is queued than [`Outgoing::has_room`] allows, because messages have come back from other members.
     pub fn is_overfull(&self, limits: &Limits) -> bool {
         let (count, bytes) = (self.queue_length(), self.queue_bytes());
         count > limits.queue_length && bytes > limits.burst_bytes || count > 1 && bytes > limits.queue_bytes
     }
 
-    /// Whether one more message of so many bytes may wait, once expired ones have made room for it.
+    /// Like [`Outgoing::has_room`], after dropping expired messages if there is no room.
     pub fn make_room(&mut self, bytes: usize, limits: &Limits, is_connected: bool, now: Time) -> bool {
         if !self.has_room(bytes, limits, is_connected) {
             self.forget_expired(now);
@@ -141,7 +141,7 @@ impl Outgoing {
         self.has_room(bytes, limits, is_connected)
     }
 
-    /// Whether messages of QoS 0 may wait. If so, the next one waits after them [MQTT-4.6.0-6].
+    /// Whether messages of QoS 0 may be queued. If so, the next one has to wait after them [MQTT-4.6.0-6].
     pub fn holds_at_most_once(&self) -> bool {
         self.holds_at_most_once && !(self.queue.is_empty() && self.backlog.is_none())
     }
@@ -158,8 +158,8 @@ impl Outgoing {
         self.count();
     }
 
-    /// Lets a kept message of this many bytes wait in the store, as a copy of this QoS. It waits in the order of the
-    /// numbers there: a new one after all others.
+    /// Queues a persisted message of this many bytes in the store, as a copy of this QoS. It is queued by its number: a
+    /// new message comes after all others.
     pub fn push_stored(
         &mut self,
         number: MessageNumber,
@@ -171,7 +171,7 @@ impl Outgoing {
         self.backlog.get_or_insert_default().insert(number, bytes, expires, group);
     }
 
-    /// Lets what waits in the queue wait in the store, for a client that is away.
+    /// Moves the queue to the store, for a client that has disconnected.
     pub fn put_away(&mut self) {
         for queued in self.queue.take(|queued| queued.number.is_some()).into_iter().rev() {
             let Some(number) = queued.number else { continue };
@@ -185,8 +185,8 @@ impl Outgoing {
         self.count();
     }
 
-    /// Takes out what has expired of what waits in the store, looking at no more than `most` messages; tells whether
-    /// there may be more.
+    /// Removes expired messages from those in the store, and examines at most `most`. Returns them, and whether there
+    /// may be more.
     pub fn drop_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
         let Some(backlog) = &mut self.backlog else { return (VecDeque::new(), false) };
         let taken = backlog.take_expired(now, most);
@@ -194,7 +194,7 @@ impl Outgoing {
         taken
     }
 
-    /// A message is dropped; tells whether it is the first since the queue was last empty.
+    /// Notes that a message is dropped. Returns whether it is the first since the queue was last empty.
     pub const fn lose(&mut self) -> bool {
         !std::mem::replace(&mut self.is_losing, true)
     }
@@ -209,7 +209,7 @@ impl Outgoing {
         self.holds_at_most_once && self.queue.front().is_some_and(|queued| queued.qos == QoS::AtMostOnce)
     }
 
-    /// Takes the first waiting message, if it may be sent now, or prepared.
+    /// Removes the first queued message, if it may be sent now, or prepared.
     pub fn next_to_begin(&mut self, prepares: bool) -> Option<Queued> {
         if !self.may_begin_next(prepares) {
             return None;
