@@ -1,4 +1,4 @@
-//! The `brooklet` binary: flags, log, wiring and exit codes.
+//! The `brooklet` binary: options, log, wiring and exit codes.
 
 use std::fs;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ use log::{error, info, warn};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The system did not give what the broker needs to run.
+/// The system refused something that the broker needs.
 const EXIT_FAILURE: u8 = 1;
 /// An option or a configuration is invalid.
 const EXIT_INVALID: u8 = 3;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     }
     match command_line::parse(&arguments) {
         Ok(Command::Print(text)) => {
-            // Whoever closes the pipe early has read enough.
+            // A reader that closes the pipe early has read enough, so an error is ignored.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(Command::Run { file, given }) => match Signals::begin() {
             Ok(signals) => start(file, with_environment(given), signals),
             Err(why) => {
-                report(&format!("no signals can be heeded: {why}."));
+                report(&format!("unable to handle signals: {why}."));
                 ExitCode::from(EXIT_FAILURE)
             }
         },
@@ -52,12 +52,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// For the operator, before there is a log. As above, there is nobody else to tell.
+/// Reports an error on standard error, before there is a log. If this fails, it cannot be reported anywhere.
 fn report(message: &str) {
     let _ = writeln!(std::io::stderr(), "Error: {message}");
 }
 
-/// Says what a subcommand has come to.
+/// Prints the result of a subcommand.
 fn finish(finished: &Finished) -> ExitCode {
     let _ = std::io::stdout().write_all(finished.output.as_bytes());
     if !finished.error.is_empty() {
@@ -66,7 +66,7 @@ fn finish(finished: &Finished) -> ExitCode {
     ExitCode::from(finished.code)
 }
 
-/// Reads the configuration and everything that it names.
+/// Reads the configuration and everything that it names. Returns the settings or the errors, and the warnings.
 fn read(file: Option<&str>, given: &CommandLine) -> (Result<Settings, Vec<ConfigError>>, Vec<ConfigError>) {
     let Outcome { settings, errors, warnings } = file::load(file, given);
     let Some(settings) = settings else { return (Err(errors), warnings) };
@@ -104,7 +104,7 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
     if settings.process.is_daemon
         && let Err(why) = privileges::go_into_background()
     {
-        report(&format!("unable to go into the background: {why}."));
+        report(&format!("unable to run in the background: {why}."));
         return ExitCode::from(EXIT_FAILURE);
     }
     if let Err(error) = settings.process.file_mask.map_or(Ok(()), privileges::set_file_mask) {
@@ -141,7 +141,7 @@ fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Si
     code
 }
 
-/// Opens what the settings name, and serves.
+/// Opens everything in the settings, and serves.
 fn open(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
     if settings.listeners.iter().any(|listener| matches!(listener.address, Address::Loopback { .. })) {
         info!(
@@ -162,23 +162,23 @@ fn open(server: &mut Server, settings: Settings, file: Option<String>, given: Co
         return ExitCode::from(EXIT_FAILURE);
     }
     let pid_file = settings.process.pid_file.clone();
-    if let Some((path, Err(why))) = pid_file.as_deref().map(|path| (path, leave_number(path))) {
+    if let Some((path, Err(why))) = pid_file.as_deref().map(|path| (path, write_process_id(path))) {
         let path = path.display().to_string();
         error!("Error: {}: unable to write the pid file: {why}.", Escaped(&path));
         return ExitCode::from(EXIT_FAILURE);
     }
     let code = serve(server, settings, file, given);
     if let Some(path) = pid_file.filter(|path| files::is_file(path)) {
-        // Who has dropped his rights may not be able to; the number is of no use to anybody any more.
+        // This may fail if the process has dropped its privileges. The file is no longer needed.
         let _ = fs::remove_file(path);
     }
     code
 }
 
-/// Serves with everything bound and opened, and with no more rights than that needs.
+/// Drops privileges after everything is bound and opened, then serves.
 #[cfg_attr(
     not(feature = "system"),
-    expect(unused_variables, clippy::needless_pass_by_value, reason = "only a signal has it read anew")
+    expect(unused_variables, clippy::needless_pass_by_value, reason = "only a signal causes a reload")
 )]
 fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
     match privileges::drop_rights(&settings.process) {
@@ -192,15 +192,15 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
     #[cfg(feature = "persistence")]
     if let Some(Err(error)) = settings.persistence.as_ref().map(|persistence| server.keep(persistence)) {
         if server.is_over() {
-            info!("brooklet version {VERSION} terminating before it has begun");
+            info!("brooklet version {VERSION} terminating during startup");
             return ExitCode::SUCCESS;
         }
         error!("Error: {error}");
         return ExitCode::from(EXIT_FAILURE);
     }
     #[cfg(feature = "system")]
-    server.reload_by(settings, Box::new(move |old| read_anew(old, file.as_deref(), &given)));
-    // What was read for that is needed no more.
+    server.reload_by(settings, Box::new(move |old| reread(old, file.as_deref(), &given)));
+    // Memory used for reading it is free now.
     foreign::trim();
     info!("brooklet version {VERSION} running");
     match server.run() {
@@ -212,14 +212,14 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
     }
 }
 
-/// Leaves the number of the process where somebody looks for it, now that it can be signalled.
-fn leave_number(path: &Path) -> io::Result<()> {
+/// Writes the process id to a file, now that the process handles signals.
+fn write_process_id(path: &Path) -> io::Result<()> {
     files::write(path, format!("{}\n", process::id()).as_bytes())
 }
 
-/// The configuration as it is now, for a broker that runs, and how it differs from what it was.
+/// Reads the configuration again for a reload. Returns the new settings and their differences from the old ones.
 #[cfg(feature = "system")]
-fn read_anew(old: &Settings, file: Option<&str>, given: &CommandLine) -> Option<(Settings, Changes)> {
+fn reread(old: &Settings, file: Option<&str>, given: &CommandLine) -> Option<(Settings, Changes)> {
     let (settings, warnings) = read(file, given);
     for warning in warnings {
         warn!("Warning: {warning}");

@@ -17,68 +17,72 @@ use crate::config::file::{CommandLine, MEMORY_LIMIT_MINIMUM, Verbosity, bytes};
 use subcommand::failed;
 pub use subcommand::{Finished, subcommand};
 
-/// Ports that may be given, as in mosquitto.
+/// The maximum number of ports, as in mosquitto.
 const PORTS_MAXIMUM: usize = 10;
 
-/// What the command line asks for.
+/// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Serve.
+    /// Run the broker.
     Run {
         /// The configuration file.
         file: Option<String>,
-        /// What is said beside it.
+        /// The other options.
         given: CommandLine,
     },
-    /// Tell whether it could be served, and end.
+    /// Check the configuration and exit.
     Test {
         /// The configuration file.
         file: Option<String>,
-        /// What is said beside it.
+        /// The other options.
         given: CommandLine,
     },
-    /// Print this text and end.
+    /// Print this text and exit.
     Print(String),
 }
 
 fn parser() -> Parser {
     let mut parser = Parser::new();
-    parser.optopt("c", "config-file", "read this file, in the form of mosquitto.conf", "FILE");
-    parser.optflag("d", "daemon", "go into the background once everything is checked");
+    parser.optopt("c", "config-file", "read this file, which has the format of mosquitto.conf", "FILE");
+    parser.optflag("d", "daemon", "run in the background after checking everything");
     parser.optmulti(
         "p",
         "port",
-        "listen on this port of the loopback addresses, up to ten times (default 1883; 0 lets the system choose); \
+        "listen on this port of the loopback addresses; may be given ten times (default 1883; 0 lets the system choose); \
          ignored if the file has listeners",
         "PORT",
     );
     parser.optopt(
         "",
         "memory-limit",
-        "bytes that clients and messages may take in all, with K, M or G for units (default none); what happens as \
-         it is reached stands in the README",
+        "limit of the memory for clients and messages, in bytes or with the unit K, M or G (default none); the README \
+         says what happens when it is reached",
         "BYTES",
     );
-    parser.optflag("v", "verbose", "log every packet, whatever the file says");
-    parser.optflag("q", "quiet", "log errors only, whatever the file says");
+    parser.optflag("v", "verbose", "log every packet, overriding the file");
+    parser.optflag("q", "quiet", "log only errors, overriding the file");
     parser.optopt(
         "",
         "tls-keylog",
-        "write the keys of all TLS connections to this file, for tools that look for faults; whoever can read it can \
-         read everything",
+        "write the keys of all TLS connections to this file, for network analysers; anyone who can read it can decrypt \
+         everything",
         "FILE",
     );
-    parser.optflag("", "test-config", "check the file and what it names, touch nothing, end with 0 or 3");
-    parser.optflag("", "version", "print the version and end");
-    parser.optflag("h", "help", "print this help and end");
+    parser.optflag(
+        "",
+        "test-config",
+        "check the file and everything it refers to without changing anything, exit with 0 or 3",
+    );
+    parser.optflag("", "version", "print the version and exit");
+    parser.optflag("h", "help", "print this help and exit");
     parser
 }
 
-/// Parses the arguments behind the program's name.
+/// Parses the arguments after the name of the program.
 ///
 /// # Errors
 ///
-/// One line that says what is wrong and what was expected.
+/// One line with what is wrong and what was expected.
 pub fn parse(arguments: &[String]) -> Result<Command, String> {
     command(arguments).map_err(|error| Escaped(&error).to_string())
 }
@@ -88,7 +92,7 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     let matches = parser.parse(arguments).map_err(|fail| format!("{fail}. Try --help."))?;
     if matches.opt_present("help") {
         let brief = format!(
-            "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]\n       brooklet passwd ...   change the users of a password file\n       brooklet acl ...      explain what access rules decide\n       brooklet import ...   take over what a mosquitto has kept",
+            "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]\n       brooklet passwd ...   manage the users in a password file\n       brooklet acl ...      show what access rules allow\n       brooklet import ...   import the database of mosquitto",
             env!("CARGO_PKG_VERSION")
         );
         return Ok(Command::Print(parser.usage(&brief)));
@@ -98,13 +102,15 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     }
     if let Some(unexpected) = matches.free.first() {
         return Err(format!(
-            "Unexpected argument '{unexpected}', expected passwd, acl or import in the first place, or options, which \
-             begin with '-'. Try --help."
+            "Unexpected argument '{unexpected}', expected passwd, acl or import as the first one, or options, which start \
+             with '-'. Try --help."
         ));
     }
     let is_daemon = matches.opt_present("daemon");
     if is_daemon && !cfg!(feature = "system") {
-        return Err("Option 'daemon' in a binary that was built without the feature `system`.".to_owned());
+        return Err(
+            "Option 'daemon' is not supported by a binary built without the feature `system`.".to_owned()
+        );
     }
     let verbosity = match (matches.opt_present("quiet"), matches.opt_present("verbose")) {
         (true, true) => return Err("Options 'quiet' and 'verbose' exclude each other.".to_owned()),
@@ -123,7 +129,7 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     };
     let file = matches.opt_str("config-file");
     if file.as_deref() == Some("") {
-        return Err("The name for option 'config-file' is empty, expected that of a file.".to_owned());
+        return Err("The name for option 'config-file' is empty, expected the name of a file.".to_owned());
     }
     Ok(if matches.opt_present("test-config") {
         Command::Test { file, given }
@@ -132,34 +138,31 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     })
 }
 
-/// Adds what the environment says.
+/// Adds the options from the environment.
 pub fn with_environment(mut given: CommandLine) -> CommandLine {
-    let said = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-    given.persistence_location = said("MOSQUITTO_PERSISTENCE_LOCATION");
-    given.user_number = said("PUID");
-    given.group_number = said("PGID");
-    given.file_mask = said("UMASK_SET");
+    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    given.persistence_location = variable("MOSQUITTO_PERSISTENCE_LOCATION");
+    given.user_number = variable("PUID");
+    given.group_number = variable("PGID");
+    given.file_mask = variable("UMASK_SET");
     given
 }
 
 fn memory_limit(text: &str) -> Result<usize, String> {
     bytes(text).filter(|&bytes| bytes >= MEMORY_LIMIT_MINIMUM).ok_or_else(|| {
-        format!("Invalid size '{text}' for option 'memory-limit': 4M or more, as in 4194304, 32M or 1G.")
+        format!("Invalid size '{text}' for option 'memory-limit', expected at least 4M, such as 4194304, 32M or 1G.")
     })
 }
 
 fn ports(given: &[String]) -> Result<Vec<u16>, String> {
     if given.len() > PORTS_MAXIMUM {
-        return Err(format!(
-            "Option 'port' given {} times, at most {PORTS_MAXIMUM} are served.",
-            given.len()
-        ));
+        return Err(format!("Option 'port' given {} times, expected at most {PORTS_MAXIMUM}.", given.len()));
     }
     let mut ports: Vec<u16> = Vec::new();
     for text in given {
-        let port = text
-            .parse()
-            .map_err(|_| format!("Invalid port '{text}' for option 'port': a number from 0 to 65535."))?;
+        let port = text.parse().map_err(|_| {
+            format!("Invalid port '{text}' for option 'port', expected a number from 0 to 65535.")
+        })?;
         if port != 0 && ports.contains(&port) {
             return Err(format!("Port {port} given twice for option 'port'."));
         }
@@ -181,12 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_means_nothing() {
+    fn an_empty_command_line_has_no_options() {
         assert_eq!(parse(""), run(None, CommandLine::default()));
     }
 
     #[test]
-    fn ports_and_verbosity_are_taken() {
+    fn ports_and_verbosity_are_accepted() {
         let given =
             CommandLine { ports: vec![1, 2], verbosity: Verbosity::Verbose, ..CommandLine::default() };
         assert_eq!(parse("-p 1 --port=2 -v"), run(None, given));
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn going_into_the_background_takes_the_feature() {
+    fn running_in_the_background_requires_the_feature() {
         let given = CommandLine { is_daemon: true, ..CommandLine::default() };
         match parse("-d") {
             Ok(command) => assert_eq!((Ok(command), true), (run(None, given), cfg!(feature = "system"))),
@@ -219,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_written_only_where_asked_to() {
+    fn keys_are_logged_only_on_request() {
         let given = CommandLine { key_log: Some("/k".to_owned()), ..CommandLine::default() };
         assert_eq!(parse("--tls-keylog /k"), run(None, given));
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_what_is_wrong() {
         for (line, word) in [
             ("-p 70000", "70000"),
             ("-p x", "'x'"),

@@ -1,4 +1,4 @@
-//! What an operator writes, as settings: the configuration file and the command line.
+//! The configuration file and the command line, converted to settings.
 
 pub mod command_line;
 pub mod file;

@@ -64,7 +64,7 @@ fn listeners_come_and_go_and_clients_stay() {
         let port = free_port();
         file.write(&format!("listener {port} 127.0.0.1\nallow_anonymous true\n"));
         server.signal("HUP");
-        server.wait_for_line("Listener at port 0 of 127.0.0.1 is gone.");
+        server.wait_for_line("Listener at port 0 of 127.0.0.1 removed.");
         assert!(is_served(port) && !is_served(server.port()));
         client.subscribe("a", QoS::AtLeastOnce).await;
         client.publish("a", QoS::AtLeastOnce, false, "still here").await;
@@ -174,7 +174,7 @@ fn switches_hold_from_the_start_and_from_a_reload_on() {
         assert!(is_told(), "no message is retained");
         file.write(OPEN);
         server.signal("HUP");
-        server.wait_for_line("retain_available was false and is true now.");
+        server.wait_for_line("retain_available changed from false to true.");
         server.wait_for_line("The files were read anew.");
         assert!(!is_told());
     });
@@ -189,9 +189,9 @@ fn limits_hold_from_the_reload_on() {
         client.publish("a", QoS::AtLeastOnce, false, "x".repeat(1000)).await;
         file.write(&format!("{OPEN}max_packet_size 100\npid_file /tmp/brooklet-is-not-written\n"));
         server.signal("HUP");
-        server.wait_for_line("max_packet_size was 2000000 and is 100 now.");
+        server.wait_for_line("max_packet_size changed from 2000000 to 100.");
         server.wait_for_line(
-            "pid_file was none and is /tmp/brooklet-is-not-written now, which takes effect after a restart.",
+            "pid_file changed from none to /tmp/brooklet-is-not-written, which takes effect after a restart.",
         );
         client.publish("a", QoS::AtMostOnce, false, "x".repeat(1000)).await;
         server.wait_for_line("packet too large");

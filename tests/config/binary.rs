@@ -139,8 +139,7 @@ fn a_test_of_the_configuration_touches_nothing() {
 fn ports_of_the_command_line_yield_to_those_of_the_file() {
     let output = brooklet(&["-c", "tests/config/good/docker-minimal.conf", "-p", "1885", "--test-config"]);
     assert_eq!(output.status.code(), Some(0));
-    let warning =
-        "Warning: tests/config/good/docker-minimal.conf: it has listeners of its own, so --port is ignored\n";
+    let warning = "Warning: tests/config/good/docker-minimal.conf: it has listeners, so --port is ignored\n";
     assert_eq!(text(&output.stderr), warning);
 }
 

@@ -57,9 +57,9 @@ fn the_environment_is_checked_like_the_file() {
     let errors = file::load(None, &given).errors;
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let expected = [
-        "PUID: '0' in the environment, expected a number from 1 on; `user root` in the configuration stays root",
-        "PGID: 'staff' in the environment, expected a number from 1 on; `user root` in the configuration stays root",
-        "UMASK_SET: '8' in the environment, expected rights in octal, as in 0022",
+        "PUID: '0' in the environment, expected a number above zero; use `user root` in the configuration to stay root",
+        "PGID: 'staff' in the environment, expected a number above zero; use `user root` in the configuration to stay root",
+        "UMASK_SET: '8' in the environment, expected permissions in octal, such as 0022",
     ];
     assert_eq!(errors, expected);
 }

@@ -38,9 +38,9 @@ fn listeners_come_and_go_by_their_sockets() {
     assert_eq!(plan.kept, [(1, 1)]);
     assert_eq!((plan.added, plan.removed), (vec![0, 2], vec![0]));
     let expected = [
-        "Listener at socket /run/a is new.",
-        "Listener at port 1883 of ::1 is new.",
-        "Listener at port 1883 is gone.",
+        "Listener at socket /run/a added.",
+        "Listener at port 1883 of ::1 added.",
+        "Listener at port 1883 removed.",
     ];
     let changes = file::changes(&old, &new);
     assert_eq!(changes.applied, expected);
@@ -49,44 +49,49 @@ fn listeners_come_and_go_by_their_sockets() {
 
 /// The old text, the new one, what is told to be in force, and what to wait for a restart.
 const TOLD: &[(&str, &str, &str, &str)] = &[
-    ("", "max_queued_messages 5", "max_queued_messages was 1000 behind 4194304 bytes and is 5 now.", ""),
-    ("", "retry_interval 5", "retry_interval was 20 and is 5 now.", ""),
-    ("max_packet_size 500", "max_packet_size 400", "max_packet_size was 500 and is 400 now.", ""),
-    ("", "max_inflight_messages 512", "max_inflight_messages was 512 out and 1024 in and is 512 now.", ""),
+    ("", "max_queued_messages 5", "max_queued_messages changed from 1000 after 4194304 bytes to 5.", ""),
+    ("", "retry_interval 5", "retry_interval changed from 20 to 5.", ""),
+    ("max_packet_size 500", "max_packet_size 400", "max_packet_size changed from 500 to 400.", ""),
+    ("", "max_inflight_messages 512", "max_inflight_messages changed from 512 out and 1024 in to 512.", ""),
     (
         "max_inflight_messages 20",
         "max_inflight_messages 20000",
-        "max_inflight_messages was 20 and is 16384 out and 20000 in now.",
+        "max_inflight_messages changed from 20 to 16384 out and 20000 in.",
         "",
     ),
-    ("", "persistent_client_expiration 1d", "expiration was none and is 86400s now.", ""),
-    ("memory_limit 8M", "", "memory_limit was 8388608 and is none now.", ""),
-    ("log_type error", "log_type debug", "log_type was error and is debug now.", ""),
-    ("", "log_dest file /a", "log_dest was stderr and is file /a now.", ""),
-    ("", "sys_interval 0", "sys_interval was 10 and is 0 now.", ""),
+    ("", "persistent_client_expiration 1d", "expiration changed from none to 86400s.", ""),
+    ("memory_limit 8M", "", "memory_limit changed from 8388608 to none.", ""),
+    ("log_type error", "log_type debug", "log_type changed from error to debug.", ""),
+    ("", "log_dest file /a", "log_dest changed from stderr to file /a.", ""),
+    ("", "sys_interval 0", "sys_interval changed from 10 to 0.", ""),
     (
         "",
         "persistence true",
         "",
-        "persistence was false and is true now, which takes effect after a restart.",
+        "persistence changed from false to true, which takes effect after a restart.",
     ),
-    ("user a", "user b", "", "user was a and is b now, which takes effect after a restart."),
+    ("user a", "user b", "", "user changed from a to b, which takes effect after a restart."),
     (
         "persistence true",
         "persistence true\ndurability everysec",
         "",
-        "durability was always and is everysec now",
+        "durability changed from always to everysec",
     ),
-    ("", "pid_file /a", "", "pid_file was none and is /a now, which takes effect after a restart."),
-    ("listener 1", "listener 1\nallow_anonymous true", "allow_anonymous was false and is true now.", ""),
-    ("listener 1", "listener 1\nmount_point a/", "mount_point was none and is a/ now, for those who", ""),
-    ("listener 1", "listener 1\nenable_proxy_protocol 1", "enable_proxy_protocol was none and is 1 now", ""),
-    ("listener 1", "listener 1\nmax_topic_alias_broker 9", "max_topic_alias_broker was 32 and is 9 now", ""),
-    ("listener 1", "listener 1\nmax_connections 3", "max_connections was none and is 3 now.", ""),
+    ("", "pid_file /a", "", "pid_file changed from none to /a, which takes effect after a restart."),
+    ("listener 1", "listener 1\nallow_anonymous true", "allow_anonymous changed from false to true.", ""),
+    (
+        "listener 1",
+        "listener 1\nmount_point a/",
+        "mount_point changed from none to a/, for new connections",
+        "",
+    ),
+    ("listener 1", "listener 1\nenable_proxy_protocol 1", "enable_proxy_protocol changed from none to 1", ""),
+    ("listener 1", "listener 1\nmax_topic_alias_broker 9", "max_topic_alias_broker changed from 32 to 9", ""),
+    ("listener 1", "listener 1\nmax_connections 3", "max_connections changed from none to 3.", ""),
     (
         "listener 1",
         "listener 1\nmax_password_attempts 0",
-        "max_password_attempts was 10 and is none now.",
+        "max_password_attempts changed from 10 to none.",
         "",
     ),
 ];
@@ -106,9 +111,11 @@ fn what_is_applied_and_what_waits_is_told() {
 #[test]
 fn every_keyword_of_a_listener_is_named() {
     let changes = changes("listener 1", "listener 1\nprotocol websockets\ncertfile /c\nkeyfile /k");
-    for part in
-        ["protocol was mqtt and is websockets", "certfile was none and is /c", "keyfile was none and is /k"]
-    {
+    for part in [
+        "protocol changed from mqtt to websockets",
+        "certfile changed from none to /c",
+        "keyfile changed from none to /k",
+    ] {
         let naming = changes.applied.iter().filter(|line| line.contains(part));
         assert_eq!(naming.count(), 1, "{part}: {changes:?}");
     }

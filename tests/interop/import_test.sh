@@ -103,7 +103,7 @@ refused() {
 only_once() {
     serve ours "$brooklet" && refused 'another broker' || return
     stop
-    refused 'holds something already'
+    refused 'is not empty'
 }
 
 retained_messages() {

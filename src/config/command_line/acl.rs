@@ -1,4 +1,4 @@
-//! `brooklet acl`: says what the rules of a file make of one client and one topic, and which line decides.
+//! `brooklet acl`: shows what the rules in a file allow a client to do with a topic, and which line decides.
 
 use std::path::Path;
 
@@ -13,18 +13,18 @@ use crate::protocol::topic::{TopicFilter, TopicName};
 const USAGE: &str = "\
 Usage: brooklet acl FILE [--user NAME] --client IDENTIFIER read|write TOPIC
 
-Says what the access rules in FILE decide, and by which line; ends with 0 if it is allowed, wholly or in part, and
-with 1 if not. The topic of `read` may be a filter: then it says what a subscription to it would be granted. Without
---user it is about a client without a User Name.";
+Shows whether the access rules in FILE allow an access, and which line decides. Exits with 0 if it is allowed, fully or
+in part, and with 1 if not. The topic of `read` may be a filter: then this shows what a subscription to it would be
+granted. Without --user, the client has no User Name.";
 
-/// What the rules denied.
+/// The rules deny the access.
 const EXIT_DENIED: u8 = 1;
 
 pub(super) fn run(arguments: &[String]) -> Finished {
     let mut parser = Parser::new();
     parser.optopt("", "user", "the User Name", "NAME");
     parser.optopt("", "client", "the Client Identifier", "IDENTIFIER");
-    parser.optflag("h", "help", "print this help and end");
+    parser.optflag("h", "help", "print this help and exit");
     let matches = match parser.parse(arguments) {
         Ok(matches) => matches,
         Err(fail) => return failed(&format!("{fail}. Try brooklet acl --help.")),
@@ -49,7 +49,7 @@ fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Resul
     let bytes = read_file(Path::new(file), "acl_file").map_err(|error| error.to_string())?;
     let acl = Acl::parse(file, &bytes)
         .map_err(|wrong| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-    let wrong = |error| format!("'{}' is no topic: {error}", Escaped(topic));
+    let wrong = |error| format!("'{}' is not a valid topic: {error}", Escaped(topic));
     let ruling = match access {
         "read" => match TopicName::new(topic) {
             Ok(name) => acl.decide(subject, Access::Read, name),
@@ -58,7 +58,7 @@ fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Resul
         "write" => {
             let name = TopicName::new(topic).map_err(wrong)?;
             if name.is_about_the_broker() {
-                let output = "denied: nobody but the broker publishes below $SYS\n".to_owned();
+                let output = "denied: only the broker may publish below $SYS\n".to_owned();
                 return Ok(Finished { output, error: String::new(), code: EXIT_DENIED });
             }
             acl.decide(subject, Access::Write, name)
@@ -77,7 +77,7 @@ fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Resul
     Ok(Finished { output, error: String::new(), code })
 }
 
-/// A line of a file, counted from 1.
+/// A line of a file, numbered from 1.
 fn text_of(bytes: &[u8], line: u32) -> Option<String> {
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
     let line = bytes.split(|&byte| byte == b'\n').nth(index)?;

@@ -1,5 +1,5 @@
-//! The body of the fuzz target for the command line: any text as its arguments.
-//! It panics if an error is more than a line, or if something is accepted that can not be served.
+//! The body of the fuzz target for the command line. It takes any text as arguments, and panics if an error has more
+//! than one line, or if invalid options are accepted.
 
 use super::{Command, PORTS_MAXIMUM, parse};
 
@@ -18,7 +18,7 @@ pub fn check(data: &[u8]) {
             let given = fixed.len();
             fixed.sort_unstable();
             fixed.dedup();
-            assert_eq!(fixed.len(), given, "a port is served once");
+            assert_eq!(fixed.len(), given, "ports are unique");
         }
     }
 }
@@ -28,7 +28,7 @@ mod tests {
     use crate::base::fuzzing::try_out;
 
     #[test]
-    fn any_arguments_are_taken_or_complained_about() {
+    fn any_arguments_are_accepted_or_reported() {
         try_out("options", 400, super::check);
     }
 }

@@ -1,4 +1,4 @@
-//! `brooklet import`: brings what a database of mosquitto holds into the store of a broker that does not run.
+//! `brooklet import`: imports the contents of a mosquitto database into the store of a broker that is not running.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -25,19 +25,19 @@ const USAGE: &str = "\
 Usage: brooklet import -c CONFIG FILE
        brooklet import --to DIRECTORY FILE
 
-Brings the retained messages, sessions, subscriptions and queued messages in FILE, a mosquitto.db, into the store of a
-broker with this configuration, or into that in DIRECTORY. All of it is brought or nothing, and only into a store that
-holds nothing yet. Neither that broker nor mosquitto may be running.";
+Imports the retained messages, sessions, subscriptions and queued messages in FILE, a mosquitto.db, into the store of
+a broker with this configuration, or into the one in DIRECTORY. Everything is imported or nothing, and only into an
+empty store. Neither that broker nor mosquitto may be running.";
 
-/// Something is wrong with the file or the store.
+/// The file or the store cannot be used.
 const EXIT_FAILURE: u8 = 1;
 
-/// Where everything goes.
+/// The store to import into.
 struct Target {
     store: PathBuf,
-    /// The ports of the listeners, in their order.
+    /// The ports of the listeners, in order.
     ports: Vec<u16>,
-    /// What they are known by.
+    /// The names of the listeners.
     listeners: Vec<ListenerName>,
 }
 
@@ -45,7 +45,7 @@ fn parser() -> Parser {
     let mut parser = Parser::new();
     parser.optopt("c", "config-file", "the configuration of the broker", "CONFIG");
     parser.optopt("", "to", "the directory of the store", "DIRECTORY");
-    parser.optflag("h", "help", "print this help and end");
+    parser.optflag("h", "help", "print this help and exit");
     parser
 }
 
@@ -78,7 +78,7 @@ fn target(matches: &Matches) -> Result<Target, String> {
             })?;
             target_of(&settings).ok_or_else(|| {
                 format!(
-                    "{}: a broker with this configuration keeps nothing, expected 'persistence true'",
+                    "{}: a broker with this configuration does not persist anything, expected 'persistence true'",
                     Escaped(&config)
                 )
             })
@@ -105,14 +105,14 @@ fn target_of(settings: &Settings) -> Option<Target> {
 }
 
 impl Target {
-    /// The listener with a port; the first one, if none has it.
+    /// Returns the listener with this port, or the first listener if none has it.
     fn entrance(&self, port: u16) -> Entrance {
         let place = self.ports.iter().position(|&known| known == port && port != 0).unwrap_or(0);
         match (self.listeners.get(place), u16::try_from(place)) {
             (Some(name), Ok(place)) => {
                 Entrance { listener: ListenerId(place), proves_names: name.proves_names }
             }
-            // Nothing is known of the listeners, so its name is its own.
+            // Without a configuration the listeners are unknown.
             _ => Entrance { listener: ListenerId::UNKNOWN, proves_names: true },
         }
     }
@@ -123,22 +123,22 @@ fn import(file: &Path, target: &Target) -> Result<String, String> {
     let name = shown(file);
     if is_same(file, &target.store) {
         return Err(format!(
-            "{name}: the store itself goes there; move it away and import it from where it is then"
+            "{name}: this is the path of the store itself; move the file away and import it from its new path"
         ));
     }
-    let bytes = fs::read(file).map_err(|why| format!("{name}: can not be read: {why}"))?;
+    let bytes = fs::read(file).map_err(|why| format!("{name}: cannot be read: {why}"))?;
     let clocks = clocks();
     let import = Import::read(&bytes, clocks.wall).map_err(|why| format!("{name}: {why}"))?;
     let is_new = !target.store.exists();
     write(&import, target, clocks)?;
     if is_new {
         give_away(&target.store)
-            .map_err(|why| format!("{}: its owner can not be changed: {why}", shown(&target.store)))?;
+            .map_err(|why| format!("{}: its owner cannot be changed: {why}", shown(&target.store)))?;
     }
     Ok(summary(&import, file, &target.store))
 }
 
-/// What the clocks show. Moments in the databases of mosquitto are those of the wall clock.
+/// Reads the clocks. Times in the databases of mosquitto are those of the wall clock.
 fn clocks() -> Clocks {
     let clocks = AllClocks::start().read();
     Clocks { now: Time::from_milliseconds(clocks.wall), ..clocks }
@@ -156,12 +156,12 @@ fn write(import: &Import<'_>, target: &Target, clocks: Clocks) -> Result<(), Str
     let mut holds_nothing = true;
     let next = store.load(clocks.now, |_| holds_nothing = false).map_err(|why| in_words(&why))?;
     if !holds_nothing {
-        return Err(in_words(&"this store holds something already; move it away to import into a new one"));
+        return Err(in_words(&"this store is not empty; move it away to import into a new one"));
     }
     store.commit(&batch(import, target, next, clocks.now), clocks).map_err(|why| in_words(&why))
 }
 
-/// Everything in one batch, since half of an import is worse than none.
+/// Puts everything into one batch, since half of an import is worse than none.
 fn batch(import: &Import<'_>, target: &Target, next: NextNumbers, now: Time) -> Batch {
     let mut records = Vec::new();
     let Ok(()) = import.records(next, &|port| target.entrance(port), |record| {
@@ -171,11 +171,11 @@ fn batch(import: &Import<'_>, target: &Target, next: NextNumbers, now: Time) -> 
     Batch { number: 1, now, records }
 }
 
-/// A new store belongs to whom the directory belongs: who imports is often root, and the broker is not.
+/// Gives a new store the owner of its directory: import is often run as root, and the broker is not.
 fn give_away(store: &Path) -> io::Result<()> {
     let directory = store.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (own, wanted) = (store.metadata()?, directory.metadata()?);
-    // Nobody else may give a file away.
+    // Only root may change the owner of a file.
     if own.uid() != 0 || wanted.uid() == 0 {
         return Ok(());
     }
@@ -184,25 +184,25 @@ fn give_away(store: &Path) -> io::Result<()> {
 
 fn summary(import: &Import<'_>, file: &Path, store: &Path) -> String {
     let brought = import.brought();
-    let mut text = format!("Brought from {} to {}:\n", shown(file), shown(store));
+    let mut text = format!("Imported from {} into {}:\n", shown(file), shown(store));
     for (count, what) in [
         (brought.retained, "retained messages"),
         (brought.sessions, "sessions"),
         (brought.subscriptions, "subscriptions"),
         (brought.queued, "queued messages"),
-        (brought.unreleased, "messages of QoS 2 not yet released by their senders"),
+        (brought.unreleased, "QoS 2 messages not yet released by their senders"),
     ] {
         let _ = writeln!(text, "{count:>8} {what}");
     }
     if brought.doubtful > 0 {
         let _ = writeln!(
             text,
-            "{:>8} of the sessions may belong to clients without a User Name: mosquitto 2.0 writes the one before again",
+            "{:>8} of the sessions may belong to clients without a User Name: for these, mosquitto 2.0 repeats the previous one",
             brought.doubtful
         );
     }
     if !import.left_out().is_empty() {
-        text += "Left out:\n";
+        text += "Omitted:\n";
     }
     for (reason, count) in import.left_out() {
         let _ = writeln!(text, "{count:>8} {reason}");
@@ -216,7 +216,7 @@ fn shown(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
+    #![expect(clippy::disallowed_methods, reason = "the tests are about files")]
 
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -225,7 +225,7 @@ mod tests {
 
     const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/import");
 
-    /// A directory that is gone at the end.
+    /// A directory that is removed when dropped.
     struct Place(PathBuf);
 
     impl Place {
@@ -254,7 +254,7 @@ mod tests {
         format!("{GOLDEN}/{name}.db")
     }
 
-    /// How many sessions, subscriptions, waiting messages, deliveries and retained messages a store holds.
+    /// The numbers of sessions, subscriptions, queued messages, deliveries and retained messages in a store.
     fn held(store: &str) -> [usize; 5] {
         let clocks = Clocks { now: Time::from_milliseconds(5), ..clocks() };
         let named = |name: &str| ListenerName { name: name.to_owned(), proves_names: false };
@@ -301,15 +301,15 @@ mod tests {
         assert_eq!(fs::metadata(&store).unwrap().permissions().mode() & 0o777, 0o600);
         let [sessions, subscriptions, waiting, deliveries, retained] = held(&store);
         assert_eq!([sessions, subscriptions, deliveries, retained], [3, 6, 2, 1]);
-        // Two of twelve expire within a day of the writing of the file.
+        // Two of the twelve expire within a day after the file was written.
         assert!((10..=12).contains(&waiting), "{waiting}");
         let again = import(&["-c", &config, &golden("retained")]);
-        assert!(again.code == 1 && again.error.contains("holds something already"), "{again:?}");
+        assert!(again.code == 1 && again.error.contains("is not empty"), "{again:?}");
         assert_eq!(held(&store)[0], 3);
     }
 
     #[test]
-    fn nothing_is_brought_where_it_does_not_belong() {
+    fn nothing_is_imported_into_a_store_that_is_in_use_or_no_store() {
         let place = Place::new("wrong");
         let to = place.0.to_string_lossy().into_owned();
         let theirs = place.path(PERSISTENCE_FILE);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_refused() {
+    fn invalid_combinations_of_arguments_are_refused() {
         let place = Place::new("together");
         let config = place.path("conf");
         fs::write(&config, "listener 1\n").unwrap();
@@ -348,7 +348,7 @@ mod tests {
             let finished = import(arguments);
             assert!(finished.code == 3 && finished.error.contains(word), "{arguments:?}: {finished:?}");
         }
-        assert!(import(&["--to", "x", "no-such"]).error.starts_with("no-such: can not be read"));
+        assert!(import(&["--to", "x", "no-such"]).error.starts_with("no-such: cannot be read"));
         assert!(import(&["--help"]).output.contains("brooklet import"));
     }
 }

@@ -1,6 +1,7 @@
-//! `brooklet passwd`: adds, changes and deletes users of a password file, with the options of mosquitto_passwd.
+//! `brooklet passwd`: adds, changes and deletes users in a password file, with the options of mosquitto_passwd.
 //!
-//! The file is replaced in one step, so that nobody ever reads half of it, and only its owner can read it.
+//! The file is replaced atomically, so that it is never read while incomplete. A new file can be read only by its
+//! owner.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -21,32 +22,32 @@ Usage: brooklet passwd [-H KIND] [-I ROUNDS] [-c] FILE USER
        brooklet passwd -D FILE USER
        brooklet passwd [-H KIND] [-I ROUNDS] -U FILE
 
-Adds a user to a password file or gives a user another password, deletes a user, or hashes the plain passwords of a
-file. Without -b the password is asked for.";
+Adds a user to a password file or changes the password of a user, deletes a user, or hashes the plain passwords in a
+file. Without -b, it prompts for the password.";
 
-/// The system did not do what was asked of it, or there is no such user.
+/// A file cannot be read or written, the user does not exist, or the like.
 const EXIT_FAILURE: u8 = 1;
 
-/// Rounds of PBKDF2 as mosquitto 2.1 writes them.
+/// The rounds of PBKDF2 that mosquitto 2.1 uses.
 const ROUNDS: u32 = 1_000;
-/// The longest password that a CONNECT can carry.
+/// The length in bytes of the longest password that fits into a CONNECT.
 const PASSWORD_MAXIMUM: usize = 65_535;
 
 fn parser() -> Parser {
     let mut parser = Parser::new();
-    parser.optflag("c", "create", "create the file; one that is there is overwritten");
-    parser.optflag("b", "batch", "the password is the last argument, where others can see it");
+    parser.optflag("c", "create", "create the file; an existing one is overwritten");
+    parser.optflag("b", "batch", "the password is the last argument, where other users can see it");
     parser.optflag("D", "delete", "delete the user");
-    parser.optflag("U", "update", "hash the plain passwords of a file; what is hashed stays");
+    parser.optflag("U", "update", "hash the plain passwords in a file; hashes are not changed");
     parser.optopt(
         "H",
         "hash",
-        "sha512-pbkdf2 (the default), argon2id, scram-sha-256 (for MQTT 5.0 clients that can, and good for passwords \
-         too) or sha512",
+        "sha512-pbkdf2 (the default), argon2id, scram-sha-256 (for MQTT 5.0 clients that support it; passwords work as \
+         well) or sha512",
         "KIND",
     );
     parser.optopt("I", "iterations", "rounds of sha512-pbkdf2 (1000) or scram-sha-256 (4096)", "ROUNDS");
-    parser.optflag("h", "help", "print this help and end");
+    parser.optflag("h", "help", "print this help and exit");
     parser
 }
 
@@ -69,7 +70,7 @@ pub(super) fn run(arguments: &[String]) -> Finished {
     }
 }
 
-/// What is to be done.
+/// What to do.
 struct Job {
     file: PathBuf,
     is_new: bool,
@@ -78,7 +79,7 @@ struct Job {
 }
 
 enum Change {
-    /// With a password, or by asking for one.
+    /// With this password, or with a prompt if there is none.
     Set {
         user: String,
         password: Option<String>,
@@ -95,7 +96,7 @@ impl Job {
         let (is_new, is_batch) = (is_given("c"), is_given("b"));
         let user = |name: &String| match passwords::check_name(name) {
             Ok(trimmed) if trimmed == name => Ok(name.clone()),
-            Ok(_) => Err("a user name with white space around it".to_owned()),
+            Ok(_) => Err("the user name has white space at its start or end".to_owned()),
             Err(what) => Err(what.to_owned()),
         };
         let (file, change) = match (matches.free.as_slice(), is_given("D"), is_given("U"), is_batch) {
@@ -113,7 +114,7 @@ impl Job {
                     () => "[-c] FILE USER",
                 };
                 return Err(format!(
-                    "these options and arguments do not go together, expected {expected}. Try brooklet passwd --help."
+                    "these options and arguments cannot be combined, expected {expected}. Try brooklet passwd --help."
                 ));
             }
         };
@@ -131,7 +132,7 @@ impl Job {
             Change::Hash => hashed(&text, self.kind)?,
         };
         replace(&self.file, changed.as_bytes())
-            .map_err(|why| format!("{}: can not be written: {why}", Escaped(&self.file.to_string_lossy())))
+            .map_err(|why| format!("{}: cannot be written: {why}", Escaped(&self.file.to_string_lossy())))
     }
 
     fn read(&self) -> Result<String, String> {
@@ -139,7 +140,7 @@ impl Job {
             let is_missing =
                 why.kind() == io::ErrorKind::NotFound && matches!(self.change, Change::Set { .. });
             let advice = if is_missing { "; -c creates it" } else { "" };
-            format!("{}: can not be read: {why}{advice}", Escaped(&self.file.to_string_lossy()))
+            format!("{}: cannot be read: {why}{advice}", Escaped(&self.file.to_string_lossy()))
         })
     }
 }
@@ -157,7 +158,7 @@ fn kind(matches: &Matches) -> Result<Kind, String> {
         (Some("scram-sha-256"), _) => Ok(Kind::Scram { rounds: rounds.unwrap_or(scram::ROUNDS) }),
         (Some("sha512"), None) => Ok(Kind::Sha512),
         (Some("argon2id"), None) => Ok(Kind::Argon2id),
-        (Some("sha512" | "argon2id"), Some(_)) => Err("this kind of hash knows no rounds".to_owned()),
+        (Some("sha512" | "argon2id"), Some(_)) => Err("this kind of hash has no rounds".to_owned()),
         (Some(other), _) => {
             let other = Escaped(other);
             Err(format!("unknown hash '{other}', expected sha512-pbkdf2, argon2id, scram-sha-256 or sha512"))
@@ -167,7 +168,7 @@ fn kind(matches: &Matches) -> Result<Kind, String> {
 
 fn ask_for_password() -> Result<String, String> {
     let ask = |prompt| {
-        rpassword::prompt_password(prompt).map_err(|why| format!("no password can be asked for: {why}"))
+        rpassword::prompt_password(prompt).map_err(|why| format!("unable to prompt for a password: {why}"))
     };
     let password = ask("Password: ")?;
     if ask("Reenter password: ")? != password {
@@ -176,19 +177,19 @@ fn ask_for_password() -> Result<String, String> {
     Ok(password)
 }
 
-/// The line of a user.
+/// Creates the line of a user.
 fn line(user: &str, password: &str, kind: Kind) -> Result<String, String> {
     match password.len() {
-        0 => return Err("an empty password".to_owned()),
+        0 => return Err("the password is empty".to_owned()),
         1..=PASSWORD_MAXIMUM => {}
-        _ => return Err("a password longer than 65535 bytes".to_owned()),
+        _ => return Err("the password is longer than 65535 bytes".to_owned()),
     }
-    let salt = random().map_err(|why| format!("the system gives no random bytes: {why}"))?;
+    let salt = random().map_err(|why| format!("unable to get random bytes: {why}"))?;
     let secret = Secret::new(kind, password.as_bytes(), &salt)?;
     Ok(format!("{user}:{secret}"))
 }
 
-/// The file with the line of a user in place of the one before, or at its end.
+/// Replaces the line of a user, or appends it.
 fn with_user(text: &str, user: &str, line: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
     match lines.iter_mut().find(|other| passwords::user_of_line(other) == Some(user)) {
@@ -207,7 +208,7 @@ fn without_user(text: &str, user: &str) -> Result<String, String> {
     Ok(joined(lines))
 }
 
-/// The file with hashes in place of plain passwords.
+/// Replaces plain passwords by hashes.
 fn hashed(text: &str, kind: Kind) -> Result<String, String> {
     let mut lines = Vec::new();
     for (text, number) in text.lines().zip(1..) {
@@ -220,7 +221,7 @@ fn hashed(text: &str, kind: Kind) -> Result<String, String> {
         let is_hash =
             ["$6$", "$7$", "$argon2id$", "SCRAM-SHA-256$"].iter().any(|mark| password.starts_with(mark));
         if is_hash {
-            // A hash that can not be read is no password either.
+            // A malformed hash is an error, not a plain password.
             Secret::parse(password.trim_end()).map_err(|what| at(&what))?;
             lines.push(text.to_owned());
             continue;
@@ -236,10 +237,10 @@ fn joined(lines: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     lines.into_iter().map(|line| format!("{}\n", line.as_ref())).collect()
 }
 
-/// Puts bytes in place of a file in one step. What was there keeps its owner, and nobody else gets to read it.
-#[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
+/// Replaces the contents of a file atomically. An existing file keeps its owner, and no other users may read it.
+#[expect(clippy::disallowed_methods, reason = "opening a new file does not block")]
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // The file itself, not a link to it.
+    // The target of a link is replaced, not the link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -247,7 +248,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     let outcome = write_draft(&mut file, &path, &draft, bytes).and_then(|()| fs::rename(&draft, &path));
     if outcome.is_err() {
-        // Whatever is left of it is of no use.
+        // An incomplete draft is useless.
         let _ = fs::remove_file(&draft);
         return outcome;
     }
@@ -259,7 +260,7 @@ fn write_draft(file: &mut File, path: &Path, draft: &Path, bytes: &[u8]) -> io::
     if let Ok(former) = path.metadata() {
         let own = file.metadata()?;
         if (own.uid(), own.gid()) != (former.uid(), former.gid()) {
-            // Else the broker might not be able to read it any more.
+            // Otherwise the broker might no longer be able to read it.
             chown(draft, Some(former.uid()), Some(former.gid()))?;
         }
         let mode = former.permissions().mode() & 0o660 | 0o600;
@@ -275,7 +276,7 @@ fn open_directory(directory: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
+    #![expect(clippy::disallowed_methods, reason = "the tests are about files")]
 
     use super::*;
     use crate::auth::passwords::Passwords;
@@ -292,7 +293,7 @@ mod tests {
         read(path).trial(user, b"key").is_some_and(|trial| trial.passes(password.as_bytes()))
     }
 
-    /// A file that is gone at the end.
+    /// A file that is removed when dropped.
     struct Place(PathBuf);
 
     impl Place {
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn users_come_change_and_go() {
+    fn users_are_added_changed_and_deleted() {
         let place = Place::new("users");
         let file = place.0.display();
         let missing = passwd(&format!("-b {file} ann x"));
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_one() {
+    fn a_link_stays_a_link() {
         let (place, link) = (Place::new("target"), Place::new("link"));
         fs::write(&place.0, "").unwrap();
         std::os::unix::fs::symlink(&place.0, &link.0).unwrap();
@@ -358,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_refused() {
+    fn invalid_combinations_of_arguments_are_refused() {
         for (line, word) in [
             ("file", "expected [-c] FILE USER"),
             ("-b file user", "expected [-c] -b FILE USER PASSWORD"),

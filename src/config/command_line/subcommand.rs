@@ -1,4 +1,4 @@
-//! What the binary does beside serving: its first argument names it.
+//! The subcommands, which the first argument selects.
 
 use super::acl;
 #[cfg(feature = "persistence")]
@@ -6,12 +6,12 @@ use super::import;
 #[cfg(feature = "passwords")]
 use super::passwd;
 
-/// What a subcommand has come to.
+/// The result of a subcommand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// For standard output.
+    /// The text for standard output.
     pub output: String,
-    /// For standard error, without a line feed at its end; empty if nothing went wrong.
+    /// The text for standard error, without a line feed at its end; empty if there was no error.
     pub error: String,
     /// The exit code.
     pub code: u8,
@@ -20,12 +20,12 @@ pub struct Finished {
 /// An option or an argument is invalid.
 const EXIT_INVALID: u8 = 3;
 
-/// What was wrong with what was said.
+/// The result for invalid arguments.
 pub(super) fn failed(error: &str) -> Finished {
     Finished { output: String::new(), error: error.to_owned(), code: EXIT_INVALID }
 }
 
-/// Does what the first argument names; `None` if it names nothing, so that the broker is meant.
+/// Runs the subcommand that the first argument names; `None` if it names none, so the broker is to be run.
 pub fn subcommand(arguments: &[String]) -> Option<Finished> {
     let (name, arguments) = arguments.split_first()?;
     match name.as_str() {
@@ -34,13 +34,13 @@ pub fn subcommand(arguments: &[String]) -> Option<Finished> {
         "import" => Some(import::run(arguments)),
         #[cfg(not(feature = "persistence"))]
         "import" => Some(failed(
-            "this binary keeps nothing on disk, expected one built with the feature `persistence`",
+            "this binary does not support persistence, expected one built with the feature `persistence`",
         )),
         #[cfg(feature = "passwords")]
         "passwd" => Some(passwd::run(arguments)),
         #[cfg(not(feature = "passwords"))]
         "passwd" => Some(failed(
-            "this binary knows no hashed passwords, expected one built with the feature `passwords`",
+            "this binary does not support hashed passwords, expected one built with the feature `passwords`",
         )),
         _ => None,
     }
@@ -48,7 +48,7 @@ pub fn subcommand(arguments: &[String]) -> Option<Finished> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "files are what is tested")]
+    #![expect(clippy::disallowed_methods, reason = "the tests are about files")]
 
     use super::*;
 
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_explained_by_their_lines() {
+    fn decisions_are_explained_with_lines() {
         let path = std::env::temp_dir().join(format!("brooklet-acl-{}", std::process::id()));
         std::fs::write(
             &path,
@@ -77,7 +77,7 @@ mod tests {
             ("--user ann --client c read #", format!("allowed in part by {file}\n"), 0),
             ("--user ann --client c write a/1", format!("no rule of {file} allows it\n"), 1),
             ("--user bob --client c write c", format!("allowed by {file}:5\n    pattern write %c\n"), 0),
-            ("--client c write $SYS/x", "denied: nobody but the broker publishes below $SYS\n".to_owned(), 1),
+            ("--client c write $SYS/x", "denied: only the broker may publish below $SYS\n".to_owned(), 1),
         ] {
             let finished = run(&format!("acl {file} {line}"));
             assert_eq!(finished, Finished { output, error: String::new(), code }, "{line}");
@@ -95,7 +95,7 @@ mod tests {
         std::fs::write(&path, "nonsense\n").unwrap();
         assert!(run(&format!("acl {file} --client c read a")).error.contains(":1:1: unknown keyword"));
         std::fs::remove_file(&path).unwrap();
-        assert!(run(&format!("acl {file} --client c read a")).error.contains("can not be read"));
+        assert!(run(&format!("acl {file} --client c read a")).error.contains("cannot be read"));
         assert!(run("acl --help").output.contains("brooklet acl"));
         assert_eq!(subcommand(&["-v".to_owned()]), None);
     }

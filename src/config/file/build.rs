@@ -1,4 +1,4 @@
-//! Pending to settings: what has to fit together is checked, and what follows from it is filled in.
+//! Converts pending settings to final ones: checks combinations and fills in derived values.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -16,19 +16,20 @@ use crate::settings::{
 use super::conflicts::{check_names, check_ports, check_unnamed};
 use super::outcome::{Finding, Place};
 use super::pending::{
-    CommandLine, DEFAULT_PORT, Globals, Options, Pending, PendingListener, PendingSecurity, Said, Verbosity,
+    CommandLine, DEFAULT_PORT, Globals, Options, Pending, PendingListener, PendingSecurity, Places, Verbosity,
 };
 use super::statements::{self, Step};
 
-/// Bytes that a topic and its properties may add to a payload.
+/// The bytes that a topic and properties may add to a payload.
 const BESIDE_PAYLOAD: usize = 64 * 1024;
 
-/// Makes settings of statements. Worth something only if no finding is an error.
+/// Creates settings from statements. The settings are valid only if no finding is an error.
 pub fn settle(steps: &[Step], given: &CommandLine) -> (Settings, Vec<Finding>) {
     let (mut pending, mut findings) = statements::pending(steps);
     if let Some(path) = &given.key_log {
         let place = Place { file: "--tls-keylog".into(), line: 0, column: 0 };
-        let text = format!("whoever can read '{path}' can read what is said by TLS, passwords included");
+        let text =
+            format!("anyone who can read '{path}' can decrypt all TLS connections, including passwords");
         findings.push(Finding::warning(&place, text));
     }
     #[cfg(not(feature = "persistence"))]
@@ -44,10 +45,10 @@ pub fn settle(steps: &[Step], given: &CommandLine) -> (Settings, Vec<Finding>) {
     (Settings { listeners, ..pending.globals.settings }, findings)
 }
 
-/// Fills in what follows from several keywords, and what the command line and the environment say instead.
+/// Fills in values that depend on several keywords, and those that the command line and the environment override.
 fn complete(globals: &mut Globals, given: &CommandLine, findings: &mut Vec<Finding>) {
-    let Globals { said, settings, .. } = globals;
-    complete_limits(&mut settings.limits, said);
+    let Globals { places, settings, .. } = globals;
+    complete_limits(&mut settings.limits, places);
     settings.limits.memory = given.memory_limit.or(settings.limits.memory);
     complete_log(globals, given.verbosity);
     let Globals { settings, persistence, .. } = globals;
@@ -64,22 +65,22 @@ fn complete(globals: &mut Globals, given: &CommandLine, findings: &mut Vec<Findi
     process.is_daemon = given.is_daemon;
 }
 
-fn complete_limits(limits: &mut Limits, said: &Said) {
+fn complete_limits(limits: &mut Limits, places: &Places) {
     let default = Limits::default();
     let finite = |bound: usize, default: usize| if bound == usize::MAX { default } else { bound };
-    // An operator who allows large payloads and says nothing of packets means that they fit.
-    if said.place("max_packet_size").is_none() && limits.payload_size < usize::MAX {
+    // If large payloads are allowed and the packet size is not configured, such payloads must fit.
+    if places.place("max_packet_size").is_none() && limits.payload_size < usize::MAX {
         limits.packet_size = limits.packet_size.max(limits.payload_size.saturating_add(BESIDE_PAYLOAD));
     }
     limits.packet_size = limits.packet_size.min(PACKET_SIZE_MAXIMUM);
     limits.connect_packet_size = limits.connect_packet_size.min(limits.packet_size);
     limits.connections = finite(limits.connections, default.connections);
     limits.sessions = finite(limits.sessions, default.sessions);
-    // Who counts messages means all of them.
-    if said.place("max_queued_messages").is_some() {
+    // A configured number of messages applies to all of them.
+    if places.place("max_queued_messages").is_some() {
         limits.burst_bytes = 0;
     }
-    if said.place("max_inflight_messages").is_some() {
+    if places.place("max_inflight_messages").is_some() {
         limits.receive_maximum = limits.in_flight;
         limits.in_flight = limits.in_flight.min(IN_FLIGHT_MAXIMUM);
     }
@@ -104,46 +105,46 @@ fn complete_log(globals: &mut Globals, verbosity: Verbosity) {
     };
 }
 
-/// A number from the environment, where it is set.
+/// A number from the environment, if it is set.
 fn number(
     name: &str,
-    said: Option<&str>,
+    text: Option<&str>,
     radix: u32,
     range: RangeInclusive<u32>,
     findings: &mut Vec<Finding>,
 ) -> Option<u32> {
-    let said = said?;
-    let number = u32::from_str_radix(said, radix).ok().filter(|number| range.contains(number));
+    let text = text?;
+    let number = u32::from_str_radix(text, radix).ok().filter(|number| range.contains(number));
     if number.is_none() {
         let expected = match radix {
-            8 => "rights in octal, as in 0022",
-            _ => "a number from 1 on; `user root` in the configuration stays root",
+            8 => "permissions in octal, such as 0022",
+            _ => "a number above zero; use `user root` in the configuration to stay root",
         };
         let place = Place { file: name.into(), line: 0, column: 0 };
-        findings.push(Finding::error(&place, format!("'{said}' in the environment, expected {expected}")));
+        findings.push(Finding::error(&place, format!("'{text}' in the environment, expected {expected}")));
     }
     number
 }
 
-/// A build that can not keep anything says so, rather than to lose what was entrusted to it.
+/// A binary without persistence reports an error, rather than lose data.
 #[cfg(not(feature = "persistence"))]
 fn check_persistence(globals: &Globals, findings: &mut Vec<Finding>) {
     if globals.is_persistent
-        && let Some(place) = globals.said.place("persistence").or(globals.said.place("retained_persistence"))
+        && let Some(place) =
+            globals.places.place("persistence").or(globals.places.place("retained_persistence"))
     {
-        let text =
-            "this build keeps nothing on disk, expected 'false' or a build with the feature persistence";
+        let text = "this binary was built without persistence (feature persistence), expected 'false'";
         findings.push(Finding::error(place, text));
     }
 }
 
 struct Builder<'a> {
     globals: &'a Globals,
-    /// What is said of all listeners.
+    /// The options that apply to all listeners.
     common: &'a PendingSecurity,
-    /// Where the keys of TLS connections go.
+    /// The file to write the keys of TLS connections to.
     key_log: Option<&'a str>,
-    /// What was made so far, for listeners that are alike to share.
+    /// The values created so far, which listeners with the same options share.
     shared: Vec<Rc<Security>>,
 }
 
@@ -175,18 +176,18 @@ impl Builder<'_> {
             && !given.ports.is_empty()
         {
             let place = Place { file: file.clone(), line: 0, column: 0 };
-            findings.push(Finding::warning(&place, "it has listeners of its own, so --port is ignored"));
+            findings.push(Finding::warning(&place, "it has listeners, so --port is ignored"));
         }
-        let mut said: Vec<&PendingListener> = named.iter().collect();
-        if unnamed.place.is_some() || !unnamed.says_nothing() {
-            said.insert(0, unnamed);
+        let mut all: Vec<&PendingListener> = named.iter().collect();
+        if unnamed.place.is_some() || !unnamed.has_defaults() {
+            all.insert(0, unnamed);
         }
         check_unnamed(unnamed, findings);
-        check_ports(&said, findings);
-        check_names(&said, findings);
-        for pending in said {
+        check_ports(&all, findings);
+        check_names(&all, findings);
+        for pending in all {
             let place =
-                pending.place.as_ref().or_else(|| pending.options.said.first().map(|(_, place)| place));
+                pending.place.as_ref().or_else(|| pending.options.places.first().map(|(_, place)| place));
             let place = place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line));
             let listener = self.listener(pending, address(pending), place, findings);
             self.warn_of_likeness(pending, &listener, &listeners, findings);
@@ -195,7 +196,8 @@ impl Builder<'_> {
         listeners
     }
 
-    /// What is kept belongs to a listener by what it is known by, which should be its own.
+    /// Warns if two listeners have the same identity. Persistent sessions belong to a listener by its identity, so it
+    /// should be unique.
     fn warn_of_likeness(
         &self,
         pending: &PendingListener,
@@ -208,7 +210,7 @@ impl Builder<'_> {
             && others.iter().any(|other| other.identity() == identity)
             && let Some(place) = &pending.place
         {
-            let text = "it can not be told from one before it once the order changes, expected a 'listener_name' for both";
+            let text = "it cannot be distinguished from an earlier one if their order changes, expected a 'listener_name' for both";
             findings.push(Finding::warning(place, text));
         }
     }
@@ -271,14 +273,15 @@ impl Builder<'_> {
         rules
     }
 
-    /// With users, other clients are not wanted unless the operator has said so; without users,
-    /// those on this machine may.
+    /// If there is a password file, anonymous clients are refused by default. Otherwise they are accepted by default
+    /// only if the listener can only be reached from this machine.
     fn security(&mut self, pending: &PendingListener, is_local: bool) -> Rc<Security> {
         let own = &pending.security;
         let passwords = own.passwords.as_ref().or(self.common.passwords.as_ref());
-        let said = pending.options.own_anonymous.or(own.allows_anonymous).or(self.common.allows_anonymous);
+        let configured =
+            pending.options.own_anonymous.or(own.allows_anonymous).or(self.common.allows_anonymous);
         let security = Security {
-            allows_anonymous: said.unwrap_or(is_local && passwords.is_none()),
+            allows_anonymous: configured.unwrap_or(is_local && passwords.is_none()),
             passwords: passwords.cloned(),
             access: own.access.as_ref().or(self.common.access.as_ref()).cloned(),
             ..self.globals.security.clone()
@@ -332,17 +335,18 @@ fn tls(pending: &PendingListener, key_log: Option<&str>, findings: &mut Vec<Find
         report(pending, "certfile", "this binary was built without TLS (feature tls)", findings);
     }
     if tls.requires_certificate && tls.authorities.is_none() && tls.authorities_directory.is_none() {
-        let text = "'require_certificate' without 'cafile' or 'capath', expected one of them to check certificates with";
+        let text =
+            "'require_certificate' without 'cafile' or 'capath', expected one of them to verify certificates";
         report(pending, "require_certificate", text, findings);
     }
     Some(Tls { certificate, key, key_log: key_log.map(PathBuf::from), ..tls.clone() })
 }
 
-/// What somebody has said of TLS must not be passed over in silence where there is none.
+/// Reports options of TLS on a listener without TLS. They must not be ignored silently.
 fn check_no_tls(pending: &PendingListener, findings: &mut Vec<Finding>) {
     let options = &pending.options;
     let is_proxied = matches!(options.proxy, Some(Proxy::V2 { .. }));
-    for (keyword, is_said) in [
+    for (keyword, is_set) in [
         ("cafile", options.tls.authorities.is_some()),
         ("capath", options.tls.authorities_directory.is_some()),
         ("crlfile", options.tls.revoked.is_some()),
@@ -350,10 +354,10 @@ fn check_no_tls(pending: &PendingListener, findings: &mut Vec<Finding>) {
         ("use_identity_as_username", options.identity_is_user_name && !is_proxied),
         ("use_subject_as_username", options.subject_is_user_name),
     ] {
-        if is_said {
+        if is_set {
             let text = if is_proxied {
                 format!(
-                    "'{keyword}' with 'enable_proxy_protocol 2', expected it at the proxy, which ends TLS"
+                    "'{keyword}' with 'enable_proxy_protocol 2', expected it in the proxy, which terminates TLS"
                 )
             } else {
                 format!("'{keyword}' without TLS, expected 'certfile' and 'keyfile' for the same listener")
@@ -383,8 +387,7 @@ fn proxy(pending: &PendingListener, findings: &mut Vec<Finding>) -> Option<Proxy
     match pending.options.proxy {
         Some(Proxy::V2 { .. }) => {
             if pending.options.certificate.is_some() {
-                let text =
-                    "'enable_proxy_protocol 2' and 'certfile', expected one of them: the proxy ends TLS";
+                let text = "'enable_proxy_protocol 2' and 'certfile', expected one of them: the proxy terminates TLS";
                 report(pending, "enable_proxy_protocol", text, findings);
             }
             Some(Proxy::V2 { requires_tls })
@@ -399,34 +402,35 @@ fn proxy(pending: &PendingListener, findings: &mut Vec<Finding>) -> Option<Proxy
     }
 }
 
-/// What a header says is believed. Where it decides who a client is or whether it may come in, the operator has to say
-/// whose headers those are; a socket in the file system is for those whom its directory lets in.
+/// Checks that a PROXY header comes from a trusted source. Its contents are trusted. If they decide the identity of a
+/// client or whether it may connect, the operator must configure the sources. A socket in the file system is protected
+/// by its directory instead.
 fn check_source(pending: &PendingListener, findings: &mut Vec<Finding>) {
-    let Some(place) = pending.options.said.place("enable_proxy_protocol") else { return };
+    let Some(place) = pending.options.places.place("enable_proxy_protocol") else { return };
     if !pending.options.proxies.is_empty() || pending.path.is_some() {
         return;
     }
-    let is_told_of_tls =
+    let header_has_tls =
         matches!(pending.options.proxy, Some(Proxy::V2 { .. })) && pending.options.certificate.is_none();
-    let believed = [
+    let trusted = [
         ("use_identity_as_username", pending.options.identity_is_user_name),
         ("proxy_protocol_v2_require_tls", pending.options.proxy_requires_tls),
     ];
-    let believed = believed.into_iter().filter(|&(_, is_said)| is_said && is_told_of_tls);
-    for (keyword, _) in believed.clone() {
+    let trusted = trusted.into_iter().filter(|&(_, is_set)| is_set && header_has_tls);
+    for (keyword, _) in trusted.clone() {
         let text = format!(
-            "'{keyword}' believes anybody that reaches this listener, expected the address of the proxy in \
+            "'{keyword}' trusts every peer that can reach this listener, expected the address of the proxy in \
              'proxy_trusted_source'"
         );
         report(pending, keyword, &text, findings);
     }
-    if believed.count() == 0 && !is_local(pending) {
-        let text = "whoever reaches this listener can claim to be any address, as no 'proxy_trusted_source' is given";
+    if trusted.count() == 0 && !is_local(pending) {
+        let text = "every peer that can reach this listener can claim any address, since there is no 'proxy_trusted_source'";
         findings.push(Finding::warning(place, text));
     }
 }
 
-/// Whether a listener can be reached from this machine alone.
+/// Whether a listener can be reached only from this machine.
 fn is_local(pending: &PendingListener) -> bool {
     let is_loopback = |host: &String| {
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -1,23 +1,23 @@
-//! What a reload changes, in words for the log: keyword by keyword, as the table tells it.
+//! What a reload changes, as lines for the log, keyword by keyword.
 
 use crate::server::plan::{Changes, Plan, plan};
 use crate::settings::{Listener, Settings};
 
 use super::keywords::{Meaning, Shown, Value, keywords};
 
-/// A line for everything that differs between two settings. Files that they name are read anew in any case, so what
-/// stands in them is not looked at.
+/// Returns a line for each difference between two settings. Files that they name are reread in any case, so their
+/// contents are not compared.
 pub fn changes(old: &Settings, new: &Settings) -> Changes {
     let mut changes = Changes::default();
     let Plan { kept, removed, .. } = plan(&old.listeners, &new.listeners);
     for (index, listener) in new.listeners.iter().enumerate() {
         match kept.iter().find(|(_, other)| *other == index) {
             Some(&(other, _)) => compare(&old.listeners[other], listener, &mut changes.applied),
-            None => changes.applied.push(format!("Listener at {} is new.", listener.address)),
+            None => changes.applied.push(format!("Listener at {} added.", listener.address)),
         }
     }
     for index in removed {
-        changes.applied.push(format!("Listener at {} is gone.", old.listeners[index].address));
+        changes.applied.push(format!("Listener at {} removed.", old.listeners[index].address));
     }
     for (name, shown) in shown() {
         match *shown {
@@ -36,13 +36,14 @@ pub fn changes(old: &Settings, new: &Settings) -> Changes {
     changes
 }
 
-/// What differs of a listener that stays: first what holds for all, then what is told to new clients alone.
+/// Compares a listener that stays: first the options that apply to all clients, then those that apply only to new
+/// connections.
 fn compare(old: &Listener, new: &Listener, lines: &mut Vec<String>) {
     let mut later = Vec::new();
     for (name, shown) in shown() {
         let (show, end, lines) = match *shown {
             Shown::ForAll(show) => (show, "", &mut *lines),
-            Shown::ForNewcomers(show) => (show, ", for those who connect from now on", &mut later),
+            Shown::ForNewcomers(show) => (show, ", for new connections", &mut later),
             _ => continue,
         };
         if let Some(line) = difference(name, show(old), show(new)) {
@@ -59,10 +60,10 @@ fn shown() -> impl Iterator<Item = (&'static str, &'static Shown)> {
     })
 }
 
-/// `None` if the same is said, or either says nothing.
+/// Describes a difference; `None` if the values are the same or one of them does not apply.
 fn difference(name: &str, old: Value<'_>, new: Value<'_>) -> Option<String> {
     if old == new {
         return None;
     }
-    Some(format!("{name} was {} and is {} now", old.text()?, new.text()?))
+    Some(format!("{name} changed from {} to {}", old.text()?, new.text()?))
 }

@@ -1,5 +1,5 @@
-//! What a start would find wrong beyond the text of the configuration: files that can not be read, a user that there
-//! is not. It reads and touches nothing.
+//! Checks what a start needs beyond the text of the configuration: that files can be read, that the user exists. It
+//! only reads and changes nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,29 +13,29 @@ use crate::core::listener::ListenerId;
 use crate::server::{self, privileges};
 use crate::settings::{ConfigError, LogDestination, Settings};
 
-/// What came of checking settings.
+/// The result of checking settings.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
-    /// What a start with these settings would stumble over.
+    /// What would make a start with these settings fail.
     pub errors: Vec<ConfigError>,
-    /// What the operator should look at.
+    /// What the operator should look into.
     pub warnings: Vec<ConfigError>,
 }
 
-/// Reads everything that the settings name.
+/// Checks the settings and reads everything that they name.
 pub fn check(settings: &Settings) -> Checked {
     let mut checked = Checked::default();
     let mut securities = Vec::new();
     for (listener, number) in settings.listeners.iter().zip(0..) {
         securities.push((ListenerId(number), Rc::clone(&listener.security)));
         for error in server::check(listener) {
-            // Listeners share files, and nobody wants to read of them twice.
+            // Listeners may share files, whose errors are reported once.
             if !checked.errors.contains(&error) {
                 checked.errors.push(error);
             }
         }
     }
-    // To collect a set is to sort it first, which takes more code than to insert one by one.
+    // Collecting a set sorts its items first, which takes more code than inserting them one by one.
     let mut keys = BTreeSet::<&Path>::new();
     keys.extend(settings.listeners.iter().filter_map(|listener| Some(&*listener.tls.as_ref()?.key)));
     checked.warnings.extend(keys.into_iter().filter_map(warning_of_mode));
@@ -68,7 +68,8 @@ fn expect_directory(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
     }
 }
 
-/// What is not written by a thread of its own, as the log is, must be a file.
+/// Checks that the path names a file, or that one can be created there. Unlike the log, these files are not written by
+/// a separate thread.
 fn expect_file(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
     match files::expect_file(path) {
         Ok(()) => expect_room(path, keyword, errors),
@@ -76,7 +77,7 @@ fn expect_file(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
     }
 }
 
-/// The file itself may come later.
+/// Checks that the path is not a directory, and that its parent is. The file itself need not exist.
 fn expect_room(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
     if path.is_dir() {
         report(path, &format!("it is a directory, expected a file ({keyword})"), errors);
@@ -84,7 +85,7 @@ fn expect_room(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(Err(error)) = directory.map(fs::metadata) {
-        report(path, &format!("{error}, expected a directory to put it into ({keyword})"), errors);
+        report(path, &format!("{error}, expected a directory for it ({keyword})"), errors);
     }
 }
 

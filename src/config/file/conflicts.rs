@@ -1,4 +1,4 @@
-//! Listeners that can not be side by side.
+//! Conflicts between listeners.
 
 use std::net::IpAddr;
 
@@ -8,22 +8,22 @@ use crate::settings::Family;
 use super::outcome::Finding;
 use super::pending::{DEFAULT_PORT, PendingListener};
 
-/// Options before any `listener` are about a listener of their own; beside other listeners that is surely a slip.
+/// Warns about options before the first `listener`. They apply to another listener, which is probably a mistake.
 pub(super) fn check_unnamed(unnamed: &PendingListener, findings: &mut Vec<Finding>) {
     if unnamed.place.is_some() {
         return;
     }
-    for (keyword, place) in unnamed.options.said.iter() {
-        let text = if unnamed.says_nothing() {
-            format!("'{keyword}' before every 'listener' is about none of them, expected it behind one")
+    for (keyword, place) in unnamed.options.places.iter() {
+        let text = if unnamed.has_defaults() {
+            format!("'{keyword}' before the first 'listener' applies to none of them, expected after one")
         } else {
-            format!("'{keyword}' before every 'listener' makes another one at port {DEFAULT_PORT}")
+            format!("'{keyword}' before the first 'listener' adds another one at port {DEFAULT_PORT}")
         };
         findings.push(Finding::warning(place, text));
     }
 }
 
-/// Finds pairs that can not be bound side by side.
+/// Reports pairs of listeners that cannot both be bound.
 pub(super) fn check_ports(listeners: &[&PendingListener], findings: &mut Vec<Finding>) {
     for (index, listener) in listeners.iter().enumerate() {
         let Some(other) = listeners[..index].iter().find(|other| collide(other, listener)) else { continue };
@@ -33,13 +33,13 @@ pub(super) fn check_ports(listeners: &[&PendingListener], findings: &mut Vec<Fin
             None => format!("port {}", listener.port.unwrap_or(DEFAULT_PORT)),
         };
         let Some(place) = &listener.place else { continue };
-        let text = match (&earlier.place, earlier.options.said.first()) {
+        let text = match (&earlier.place, earlier.options.places.first()) {
             (Some(other), _) => {
-                format!("{what} is given twice, expected once (it was in {})", other.line_for(place))
+                format!("{what} is given twice, expected once (already in {})", other.line_for(place))
             }
             (None, Some((keyword, other))) => format!(
-                "{what} is given twice: '{keyword}' in {} stands before every 'listener' and so makes one at port \
-                 {DEFAULT_PORT} of its own, expected behind its listener",
+                "{what} is given twice: '{keyword}' in {} is before the first 'listener', which adds a listener at port \
+                 {DEFAULT_PORT}, expected after its listener",
                 other.line_for(place)
             ),
             (None, None) => format!("{what} is given twice, expected once"),
@@ -48,7 +48,8 @@ pub(super) fn check_ports(listeners: &[&PendingListener], findings: &mut Vec<Fin
     }
 }
 
-/// The one that stands first in the file, and the other; the unnamed one has its place in front of the named.
+/// Returns the listener that is first in the file, then the other. `one` precedes `other` in the list, in which the
+/// unnamed listener is the first.
 fn in_order<'a>(
     one: &'a PendingListener,
     other: &'a PendingListener,
@@ -59,12 +60,12 @@ fn in_order<'a>(
     }
 }
 
-/// A name stands for one listener.
+/// Reports names that several listeners have.
 pub(super) fn check_names(listeners: &[&PendingListener], findings: &mut Vec<Finding>) {
     for (count, listener) in listeners.iter().enumerate() {
         let Some(name) = &listener.options.name else { continue };
         let is_taken = listeners[..count].iter().any(|other| other.options.name.as_ref() == Some(name));
-        if is_taken && let Some(place) = listener.options.said.place("listener_name") {
+        if is_taken && let Some(place) = listener.options.places.place("listener_name") {
             let text = format!("listener_name '{}' is given twice, expected once", Escaped(name));
             findings.push(Finding::error(place, text));
         }
@@ -100,7 +101,7 @@ fn hosts_overlap(one: &PendingListener, other: &PendingListener) -> bool {
     is_any(one) || is_any(other) || one.host == other.host
 }
 
-/// The one family of addresses that a listener is bound to, if it is one.
+/// The family of addresses that a listener is bound to, if it is only one.
 fn family(listener: &PendingListener) -> Option<Family> {
     match listener.host.as_ref().and_then(|host| host.parse::<IpAddr>().ok()) {
         Some(IpAddr::V4(_)) => Some(Family::V4),

@@ -1,4 +1,4 @@
-//! The files of a configuration: reading them, and putting included ones in their places.
+//! The files of a configuration: reads them and inserts the included ones.
 
 use std::fs;
 use std::io;
@@ -13,12 +13,12 @@ use super::statements::Step;
 use super::text::{Statement, parse};
 use crate::base::files;
 
-/// Bytes of a file that are read; a larger one is an error.
+/// The maximum size of a file in bytes; a larger one is an error.
 const FILE_MAXIMUM: u64 = 1024 * 1024;
-/// Files of a directory that are included; more are an error.
+/// The maximum number of included files in a directory; more are an error.
 const INCLUDED_MAXIMUM: usize = 1000;
 
-/// Reads a configuration: the file and what it includes, with what the command line says beside it.
+/// Reads a configuration: the file, the files that it includes, and the options of the command line.
 pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     let mut findings = Vec::new();
     let mut steps = Vec::new();
@@ -36,7 +36,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     Outcome::new(settings, &findings)
 }
 
-/// The directory that a statement includes.
+/// The directory that a statement includes, if any.
 fn included(statement: &Statement) -> Option<PathBuf> {
     match statement.keyword.meaning {
         Meaning::Special(Special::IncludeDirectory) => Some(PathBuf::from(&statement.value)),
@@ -48,7 +48,7 @@ fn include(directory: &Path, place: &Place, steps: &mut Vec<Step>, findings: &mu
     let paths = match files_of(directory) {
         Ok(paths) => paths,
         Err(error) => {
-            let text = format!("'{}' can not be read: {error}, expected a directory", directory.display());
+            let text = format!("'{}' cannot be read: {error}, expected a directory", directory.display());
             findings.push(Finding::error(place, text));
             return;
         }
@@ -57,7 +57,7 @@ fn include(directory: &Path, place: &Place, steps: &mut Vec<Step>, findings: &mu
         steps.push(Step::Enter);
         for statement in read(&path, findings) {
             if included(&statement).is_some() {
-                let text = "'include_dir' in a file that was included, expected it in the main file alone";
+                let text = "'include_dir' in an included file, expected only in the main file";
                 findings.push(Finding::error(&statement.place, text));
             } else {
                 steps.push(Step::Say(statement));
@@ -67,13 +67,13 @@ fn include(directory: &Path, place: &Place, steps: &mut Vec<Step>, findings: &mu
     }
 }
 
-/// The files of a directory that are meant, in the order in which they count.
+/// Returns the configuration files in a directory, in the order in which they are included.
 fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let is_meant = path.extension().is_some_and(|extension| extension == "conf");
-        if is_meant && !path.is_dir() {
+        let is_included = path.extension().is_some_and(|extension| extension == "conf");
+        if is_included && !path.is_dir() {
             let place = paths.partition_point(|other| order(other).lt(order(&path)));
             paths.insert(place, path);
         }
@@ -84,7 +84,8 @@ fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Letters count without their case first, and of two that are alike the capital is the first.
+/// The sort key of a file: letters are compared ignoring their case first; of two equal letters, the capital comes
+/// first.
 fn order(path: &Path) -> impl Iterator<Item = (u8, u8)> {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.iter().map(|letter| (letter.to_ascii_uppercase(), *letter))
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capitals_come_before_their_own_letter_only() {
+    fn a_capital_comes_just_before_its_small_letter() {
         let mut names = ["b", "a", "B", "A", "10", "9", "aB", "ab", "_"];
         names.sort_by(|one, other| order(Path::new(one)).cmp(order(Path::new(other))));
         assert_eq!(names, ["10", "9", "A", "a", "aB", "ab", "B", "b", "_"]);

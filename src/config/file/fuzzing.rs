@@ -1,5 +1,6 @@
-//! The body of the fuzz target for the configuration: any bytes as its text. It panics if places lie outside of the
-//! text, if two readings differ, if an error is more than a line, or if what is accepted could not be served.
+//! The body of the fuzz target for the configuration. It takes any bytes as the text, and panics if places are outside
+//! of the text, if parsing twice gives different results, if an error has more than one line, or if accepted settings
+//! are invalid.
 
 use crate::base::fuzzing::Input;
 use crate::settings::Address;
@@ -7,16 +8,16 @@ use crate::settings::Address;
 use super::keywords::keywords;
 use super::{CommandLine, Finding, Outcome, Place, Statement, Step, parse, settle};
 
-/// Bytes of a text that is composed, roughly: enough for keywords to meet, and few enough for many tries.
+/// The approximate maximum size of a composed text in bytes: enough for several keywords, and small enough to be fast.
 const COMPOSED_MAXIMUM: usize = 512;
 
-/// Reads the bytes as a configuration without other files, and as choices of keywords and values.
+/// Uses the bytes as a configuration without other files, and as choices of keywords and values.
 pub fn check(data: &[u8]) {
     read(data);
     read(composed(data).as_bytes());
 }
 
-/// A text that is a configuration more often than any bytes are.
+/// Composes a text that is more likely to be a valid configuration than random bytes.
 fn composed(data: &[u8]) -> String {
     const VALUES: [&str; 24] = [
         "",
@@ -49,7 +50,7 @@ fn composed(data: &[u8]) -> String {
     let mut text = String::new();
     while !input.is_empty() && text.len() < COMPOSED_MAXIMUM {
         let keyword = keywords[input.below(keywords.len())];
-        // Families go on behind their name.
+        // Families of keywords have a suffix.
         let end = if keyword.name.ends_with('_') { "x" } else { "" };
         text.push_str(&format!("{}{end} {}\n", keyword.name, input.pick(&VALUES)));
     }
@@ -73,13 +74,16 @@ fn read(data: &[u8]) {
     }
     assert_eq!(outcome.settings.is_none(), findings.iter().any(|finding| finding.is_error));
     let Some(settings) = outcome.settings else { return };
-    assert!(!settings.listeners.is_empty(), "there is a way in");
+    assert!(!settings.listeners.is_empty(), "there is a listener");
     for listener in &settings.listeners {
-        assert!(listener.options.versions.contains(&true), "some version is spoken");
+        assert!(listener.options.versions.contains(&true), "a version is allowed");
         assert!(listener.options.packet_size <= settings.limits.packet_size);
         let is_local = matches!(listener.address, Address::Loopback { .. });
-        let is_said = String::from_utf8_lossy(data).contains("allow_anonymous");
-        assert!(is_local || is_said || !listener.security.allows_anonymous, "nobody is let in by accident");
+        let is_set = String::from_utf8_lossy(data).contains("allow_anonymous");
+        assert!(
+            is_local || is_set || !listener.security.allows_anonymous,
+            "anonymous clients are not allowed by accident"
+        );
     }
 }
 
@@ -100,7 +104,7 @@ mod tests {
     use crate::base::fuzzing::try_out;
 
     #[test]
-    fn any_bytes_are_taken_or_complained_about() {
+    fn any_bytes_are_accepted_or_reported() {
         try_out("config", 400, super::check);
     }
 }

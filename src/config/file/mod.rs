@@ -1,13 +1,11 @@
 //! The configuration file: text to settings.
 //!
-//! Text becomes statements ([`parse`]), statements become settings ([`settle`]); both are pure, work in one pass and
-//! report everything that is wrong in it, in the order of the lines. [`load`] puts files around them. What keywords
-//! there are, what each may be given and what becomes of it is one table,
-//! [`keywords`].
+//! Text is parsed to statements ([`parse`]), and statements are converted to settings ([`settle`]). Both are pure, work
+//! in one pass and report all errors, in the order of the lines. [`load`] adds the reading of files. The keywords,
+//! their values and their effects are defined in one table, [`keywords`].
 //!
-//! The rules of the text are those of mosquitto.conf: one statement a line, a keyword and behind spaces its value; a
-//! comment is a line that begins with `#`; what follows a `listener` is about that listener. Tabs are taken for
-//! spaces.
+//! The syntax is that of mosquitto.conf: one statement per line, a keyword followed by spaces and its value; a comment
+//! is a line that starts with `#`; options after a `listener` apply to that listener. Tabs are accepted as spaces.
 
 mod build;
 #[cfg(feature = "system")]

@@ -1,4 +1,4 @@
-//! What is found in a configuration: where it stands, and what comes of it all.
+//! Findings in a configuration with their places, and the result of reading it.
 
 use std::fmt;
 use std::rc::Rc;
@@ -6,14 +6,14 @@ use std::rc::Rc;
 use crate::base::escape::Escaped;
 use crate::settings::{CONFIG_ERRORS_MAXIMUM, ConfigError, Settings};
 
-/// Where something stands: line and column count from 1, columns in characters.
+/// A place in a file. Lines and columns are numbered from 1; columns are in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file, as it was named.
+    /// The file, by the name that was given.
     pub file: Rc<str>,
     /// The line.
     pub line: usize,
-    /// The character in it.
+    /// The column.
     pub column: usize,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// The line, for a text about what stands at `other`; with its file, if that is another one.
+    /// Describes the line, for a message about `other`; with the file, if it is a different one.
     pub(super) fn line_for(&self, other: &Self) -> String {
         if self.file == other.file {
             format!("line {}", self.line)
@@ -34,12 +34,12 @@ impl Place {
     }
 }
 
-/// Something that the operator should know of what he wrote.
+/// An error or a warning about the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Where; a whole file has line 0.
+    /// Where it is. Line 0 stands for the whole file.
     pub place: Place,
-    /// Whether nothing may be started from this.
+    /// Whether it is an error, so the configuration cannot be used.
     pub is_error: bool,
     /// What is wrong, and what was expected.
     pub text: String,
@@ -63,14 +63,14 @@ impl Finding {
     }
 }
 
-/// What came of reading a configuration.
+/// The result of reading a configuration.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The settings; `None` if there are errors.
     pub settings: Option<Settings>,
-    /// What has to be put right first, in the order of the lines.
+    /// The errors, in the order of the lines.
     pub errors: Vec<ConfigError>,
-    /// What the operator should look at, in the order of the lines.
+    /// The warnings, in the order of the lines.
     pub warnings: Vec<ConfigError>,
 }
 
@@ -91,7 +91,8 @@ impl Outcome {
     }
 }
 
-/// The first findings of one kind, in the order of the files and their lines, and how many more there are.
+/// Returns the first errors or the first warnings, in the order of the files and their lines, and how many more there
+/// are.
 fn config_errors(findings: &[Finding], files: &[Rc<str>], are_errors: bool) -> Vec<ConfigError> {
     let key = |Finding { place, .. }: &Finding| {
         (files.iter().position(|file| *file == place.file), place.line, place.column)
@@ -107,7 +108,7 @@ fn config_errors(findings: &[Finding], files: &[Rc<str>], are_errors: bool) -> V
     }
     let mut errors: Vec<ConfigError> = first.iter().map(|finding| finding.config_error()).collect();
     if let Some(last) = first.last().filter(|_| left > 0) {
-        errors.push(ConfigError::new(last.place.file.to_string(), format!("{left} more were left out")));
+        errors.push(ConfigError::new(last.place.file.to_string(), format!("{left} more were omitted")));
     }
     errors
 }

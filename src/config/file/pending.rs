@@ -1,5 +1,5 @@
-//! What has been said so far, while statements are read. What is final as it is said stands in settings already; the
-//! rest is what has to fit together, or is said of one thing and holds for another.
+//! The settings while statements are read. Final values are stored in the settings at once. The others depend on each
+//! other, or are set for one thing and apply to another.
 
 use std::path::PathBuf;
 
@@ -12,29 +12,29 @@ use super::outcome::Place;
 
 /// The port of MQTT without TLS.
 pub(super) const DEFAULT_PORT: u16 = 1883;
-/// Bytes of the HTTP request of a WebSocket.
+/// The default maximum length in bytes of the HTTP request of a WebSocket.
 pub(super) const WEBSOCKET_HEADERS: usize = 8 * 1024;
 
-/// What the command line and the environment say beside the file.
+/// The options from the command line and the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
     /// Ports on the loopback addresses, for a configuration without listeners.
     pub ports: Vec<u16>,
-    /// How much is logged, whatever the file says.
+    /// How much is logged, overriding the file.
     pub verbosity: Verbosity,
-    /// Bytes that clients and messages may take in all, whatever the file says.
+    /// The memory limit for clients and messages in bytes, overriding the file.
     pub memory_limit: Option<usize>,
-    /// Whether it goes into the background.
+    /// Whether to run in the background.
     pub is_daemon: bool,
-    /// Where sessions and messages are kept, whatever the file says (`MOSQUITTO_PERSISTENCE_LOCATION`).
+    /// The directory to persist sessions and messages in, overriding the file (`MOSQUITTO_PERSISTENCE_LOCATION`).
     pub persistence_location: Option<String>,
-    /// The number of the user to become instead of root, whatever the file says (`PUID`).
+    /// The number of the user to switch to from root, overriding the file (`PUID`).
     pub user_number: Option<String>,
-    /// The number of his group (`PGID`).
+    /// The number of the group to switch to (`PGID`).
     pub group_number: Option<String>,
-    /// The rights that new files do not give, in octal (`UMASK_SET`).
+    /// The file mode creation mask, in octal (`UMASK_SET`).
     pub file_mask: Option<String>,
-    /// Where the keys of TLS connections are written to, for somebody who looks for a fault.
+    /// The file to write the keys of TLS connections to, for diagnosis.
     pub key_log: Option<String>,
 }
 
@@ -43,21 +43,21 @@ pub struct CommandLine {
 pub enum Verbosity {
     /// Errors only.
     Quiet,
-    /// What the configuration says.
+    /// As configured.
     #[default]
     Normal,
     /// Everything.
     Verbose,
 }
 
-/// Where in a pending which keyword was said.
+/// The keywords that were given, with their places.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Said(Vec<(&'static str, Place)>);
+pub(super) struct Places(Vec<(&'static str, Place)>);
 
-impl Said {
-    /// Notes where a keyword was said; the place before, if it was said already.
+impl Places {
+    /// Records the place of a keyword. Returns its earlier place, if it was given before.
     pub(super) fn insert(&mut self, keyword: &'static str, place: Place) -> Option<Place> {
-        match self.0.iter_mut().find(|(said, _)| *said == keyword) {
+        match self.0.iter_mut().find(|(given, _)| *given == keyword) {
             Some((_, earlier)) => Some(std::mem::replace(earlier, place)),
             None => {
                 self.0.push((keyword, place));
@@ -67,10 +67,10 @@ impl Said {
     }
 
     pub(super) fn place(&self, keyword: &str) -> Option<&Place> {
-        self.iter().find(|(said, _)| *said == keyword).map(|(_, place)| place)
+        self.iter().find(|(given, _)| *given == keyword).map(|(_, place)| place)
     }
 
-    /// What stands in the first line, and where.
+    /// The keyword in the first line, and its place.
     pub(super) fn first(&self) -> Option<(&'static str, &Place)> {
         self.iter().min_by_key(|(_, place)| place.line)
     }
@@ -80,12 +80,13 @@ impl Said {
     }
 }
 
-/// Everything that was said.
+/// All settings so far.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub globals: Globals,
     pub security: PendingSecurity,
-    /// The listener without a line of its own: the old `port` and `bind_address`, and options before any `listener`.
+    /// The listener without a `listener` line: the old `port` and `bind_address`, and options before the first
+    /// `listener`.
     pub unnamed: PendingListener,
     pub listeners: Vec<PendingListener>,
 }
@@ -101,27 +102,27 @@ impl Pending {
     }
 }
 
-/// Where the value of a statement may go.
+/// Where the value of a statement may be stored.
 pub(super) struct Target<'a> {
     pub globals: &'a mut Globals,
-    /// Of the listener that is open.
+    /// Those of the current listener.
     pub options: &'a mut Options,
-    /// Of that listener, or of all.
+    /// Those of the current listener, or of all.
     pub security: &'a mut PendingSecurity,
 }
 
-/// What is said of the whole broker.
+/// The settings of the whole broker.
 #[derive(Debug)]
 pub(super) struct Globals {
-    pub said: Said,
-    /// What is final, or nearly so. There are no listeners in it.
+    pub places: Places,
+    /// The final settings, or nearly final ones. They have no listeners.
     pub settings: Settings,
     pub log_facility: Option<u8>,
     pub log_format: Option<String>,
     pub has_log_time: bool,
     pub is_persistent: bool,
     pub persistence: Persistence,
-    /// What holds for every listener, and what none has for itself.
+    /// The values that apply to every listener, and cannot be set for one.
     pub security: Security,
     pub client_identifier_prefixes: Vec<Box<str>>,
     pub websocket_headers: usize,
@@ -130,7 +131,7 @@ pub(super) struct Globals {
 impl Globals {
     fn new() -> Self {
         Self {
-            said: Said::default(),
+            places: Places::default(),
             settings: Settings::default(),
             log_facility: None,
             log_format: None,
@@ -144,10 +145,10 @@ impl Globals {
     }
 }
 
-/// What is said of who may come in, of the whole broker or of one listener.
+/// The settings of security, of the whole broker or of one listener.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PendingSecurity {
-    pub said: Said,
+    pub places: Places,
     pub allows_anonymous: Option<bool>,
     pub passwords: Option<PathBuf>,
     pub access: Option<PathBuf>,
@@ -155,10 +156,10 @@ pub(super) struct PendingSecurity {
     pub auto_id_prefix: Option<Box<str>>,
 }
 
-/// What is said of one listener.
+/// The settings of one listener.
 #[derive(Debug)]
 pub(super) struct PendingListener {
-    /// Where its `listener` or `port` stands; `None` for the listener that nobody has named.
+    /// The place of its `listener` or `port`; `None` for a listener without either.
     pub place: Option<Place>,
     pub port: Option<u16>,
     pub host: Option<String>,
@@ -167,13 +168,13 @@ pub(super) struct PendingListener {
     pub security: PendingSecurity,
 }
 
-/// What is said behind a `listener`.
+/// The options after a `listener`.
 #[derive(Debug, PartialEq)]
 pub(super) struct Options {
-    pub said: Said,
-    /// What is final, but for the User Name, what is said in all of a [`PendingSecurity`], and what follows from limits.
+    pub places: Places,
+    /// Final values, except the User Name, the fields of [`PendingSecurity`], and those that depend on limits.
     pub listener: ListenerOptions,
-    /// Said of this listener whether or not `per_listener_settings`.
+    /// Set for this listener, with or without `per_listener_settings`.
     pub own_anonymous: Option<bool>,
     pub own_auto_id_prefix: Option<Box<str>>,
     pub name: Option<Box<str>>,
@@ -196,7 +197,7 @@ pub(super) struct Options {
 impl Options {
     fn new() -> Self {
         Self {
-            said: Said::default(),
+            places: Places::default(),
             listener: ListenerOptions::within(&Limits::default()),
             own_anonymous: None,
             own_auto_id_prefix: None,
@@ -230,15 +231,15 @@ impl PendingListener {
         }
     }
 
-    /// Whether no option of it differs from what holds for every listener.
-    pub(super) fn says_nothing(&self) -> bool {
-        let security = PendingSecurity { said: self.security.said.clone(), ..PendingSecurity::default() };
-        let options = Options { said: self.options.said.clone(), ..Options::new() };
+    /// Whether all its options have their defaults.
+    pub(super) fn has_defaults(&self) -> bool {
+        let security = PendingSecurity { places: self.security.places.clone(), ..PendingSecurity::default() };
+        let options = Options { places: self.options.places.clone(), ..Options::new() };
         self.security == security && self.options == options
     }
 
-    /// Where something was said of it; where the listener itself stands, failing that.
+    /// The place of a keyword of this listener, or else that of the listener itself.
     pub(super) fn place_of(&self, keyword: &str) -> Option<&Place> {
-        self.options.said.place(keyword).or(self.place.as_ref())
+        self.options.places.place(keyword).or(self.place.as_ref())
     }
 }

@@ -1,22 +1,22 @@
-//! Statements to pending: which each is about, and what its keyword may be given.
+//! Converts statements to pending settings: determines what each applies to, and checks its value.
 
 use super::keywords::{Form, Keyword, Meaning, Scope, Setting, Special};
 use super::outcome::{Finding, Place};
 use super::pending::{Pending, PendingListener, Target};
 use super::text::Statement;
 
-/// One step through the files of a configuration.
+/// A step through the files of a configuration.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A statement.
     Say(Statement),
-    /// A file begins that another has included: no listener and no bridge is open in it.
+    /// The start of an included file. It has no current listener.
     Enter,
-    /// It ends.
+    /// The end of an included file.
     Leave,
 }
 
-/// Everything that is said, and what is wrong with it by itself.
+/// Returns the pending settings, and the findings about single statements.
 pub(super) fn pending(steps: &[Step]) -> (Pending, Vec<Finding>) {
     let mut settler = Settler {
         pending: Pending::new(),
@@ -27,7 +27,7 @@ pub(super) fn pending(steps: &[Step]) -> (Pending, Vec<Finding>) {
     };
     for step in steps {
         match step {
-            Step::Say(statement) => settler.say(statement),
+            Step::Say(statement) => settler.process(statement),
             Step::Enter => settler.outer = Some(std::mem::take(&mut settler.open)),
             Step::Leave => settler.open = settler.outer.take().unwrap_or_default(),
         }
@@ -35,33 +35,33 @@ pub(super) fn pending(steps: &[Step]) -> (Pending, Vec<Finding>) {
     (settler.pending, settler.findings)
 }
 
-/// What is open in a file.
+/// The state that does not extend beyond a file.
 #[derive(Debug, Default)]
 struct Open {
-    /// The listener that options are about; the one that nobody has named, if none.
+    /// The current listener, to which options apply; the unnamed one, if none.
     listener: Option<usize>,
-    /// Keywords that were errors and to which others belong.
+    /// The refused keywords, to which others belong.
     heads: Vec<&'static str>,
 }
 
-/// Everything that has been said so far.
+/// The state while statements are processed.
 struct Settler {
     pending: Pending,
-    /// Where `per_listener_settings true` stands.
+    /// The place of `per_listener_settings true`, if it was given.
     per_listener: Option<Place>,
     findings: Vec<Finding>,
     open: Open,
-    /// What was open where another file was included.
+    /// The state of the file that includes the current one.
     outer: Option<Open>,
 }
 
 impl Settler {
-    fn say(&mut self, statement: &Statement) {
+    fn process(&mut self, statement: &Statement) {
         let Keyword { name, meaning, note } = statement.keyword;
         let place = &statement.place;
         match meaning {
             Meaning::Sets(setting) => self.set(setting, statement),
-            Meaning::Special(special) => self.say_special(*special, statement),
+            Meaning::Special(special) => self.process_special(*special, statement),
             Meaning::Ignored => {
                 self.findings.push(Finding::warning(place, format!("'{name}' is ignored: {note}")));
             }
@@ -69,23 +69,23 @@ impl Settler {
                 self.findings.push(Finding::error(place, format!("'{name}': {note}")));
                 self.open.heads.push(name);
             }
-            Meaning::PartOf(head) => self.say_part(&[head], statement),
-            Meaning::Family(heads) => self.say_part(heads, statement),
+            Meaning::PartOf(head) => self.report_part(&[head], statement),
+            Meaning::Family(heads) => self.report_part(heads, statement),
         }
     }
 
-    /// Checks a value and hands it to the pending that it is for.
+    /// Checks a value and stores it in the pending settings.
     fn set(&mut self, setting: &Setting, statement: &Statement) {
         let Self { pending: Pending { globals, security: common, unnamed, listeners }, findings, .. } = self;
         let is_named = self.open.listener.is_some();
         let listener = self.open.listener.map_or(unnamed, |index| &mut listeners[index]);
         let security = match &self.per_listener {
             None => common,
-            Some(whose) if setting.scope == Scope::Security && !is_named && listener.place.is_none() => {
+            Some(place) if setting.scope == Scope::Security && !is_named && listener.place.is_none() => {
                 let text = format!(
-                    "'{}' is about no listener, expected it behind one, as 'per_listener_settings' is true ({})",
+                    "'{}' applies to no listener, expected after one, since 'per_listener_settings' is true ({})",
                     statement.written,
-                    whose.line_for(&statement.place)
+                    place.line_for(&statement.place)
                 );
                 findings.push(Finding::error(&statement.place, text));
                 return;
@@ -97,21 +97,21 @@ impl Settler {
             findings.push(finding);
             return;
         }
-        let said = match setting.scope {
-            Scope::Global => &mut target.globals.said,
-            Scope::Listener => &mut target.options.said,
-            Scope::Security => &mut target.security.said,
+        let places = match setting.scope {
+            Scope::Global => &mut target.globals.places,
+            Scope::Listener => &mut target.options.places,
+            Scope::Security => &mut target.security.places,
         };
-        let earlier = said.insert(statement.keyword.name, statement.place.clone());
+        let earlier = places.insert(statement.keyword.name, statement.place.clone());
         findings.extend(earlier.and_then(|earlier| match setting.form {
             Form::List(..) | Form::WordList(..) => None,
             Form::Text(..) => Some(given_twice(statement, &earlier)),
-            _ => Some(said_before(statement, &earlier)),
+            _ => Some(given_before(statement, &earlier)),
         }));
     }
 
-    /// What belongs to a keyword that was an error needs no error of its own.
-    fn say_part(&mut self, heads: &[&str], statement: &Statement) {
+    /// Reports a keyword that belongs to another one, unless the other has already been refused.
+    fn report_part(&mut self, heads: &[&str], statement: &Statement) {
         if self.open.heads.iter().any(|head| heads.contains(head)) {
             return;
         }
@@ -120,20 +120,20 @@ impl Settler {
         self.findings.push(Finding::error(&statement.place, text));
     }
 
-    fn say_special(&mut self, special: Special, statement: &Statement) {
+    fn process_special(&mut self, special: Special, statement: &Statement) {
         let outcome = match special {
             Special::Listener => self.open_listener(statement),
-            Special::Port => self.say_port(statement),
-            Special::BindAddress => self.say_bind_address(statement),
-            Special::PerListenerSettings => self.say_per_listener(statement),
-            // Whoever reads the files has done it, if there are files.
+            Special::Port => self.set_port(statement),
+            Special::BindAddress => self.set_bind_address(statement),
+            Special::PerListenerSettings => self.set_per_listener(statement),
+            // The included files have already been read by the caller, if there are files.
             Special::IncludeDirectory => Ok(()),
         };
         self.findings.extend(outcome.err());
     }
 
     fn open_listener(&mut self, statement: &Statement) -> Result<(), Finding> {
-        const EXPECTED: &str = "a port and perhaps an address, or '0 PATH'";
+        const EXPECTED: &str = "a port and optionally an address, or '0 PATH'";
         let mut words = words(&statement.value);
         let port = number_of(words.next().unwrap_or_default(), 0, 65_535)
             .and_then(|port| u16::try_from(port).ok())
@@ -141,7 +141,7 @@ impl Settler {
         let host = words.next();
         let mut listener = PendingListener::new(Some(statement.place.clone()));
         match host {
-            None if port == 0 => return Err(wrong(statement, "the path of a socket behind '0'")),
+            None if port == 0 => return Err(wrong(statement, "the path of a socket after '0'")),
             Some(path) if port == 0 && path.parse::<std::net::IpAddr>().is_err() => {
                 listener.path = Some(path.to_owned());
             }
@@ -156,22 +156,22 @@ impl Settler {
         Ok(())
     }
 
-    fn say_port(&mut self, statement: &Statement) -> Result<(), Finding> {
+    fn set_port(&mut self, statement: &Statement) -> Result<(), Finding> {
         let port = number(statement, 1, 65_535, &mut self.findings)?;
-        if let Some(earlier) = self.pending.unnamed.options.said.insert("port", statement.place.clone()) {
-            self.findings.push(said_before(statement, &earlier));
+        if let Some(earlier) = self.pending.unnamed.options.places.insert("port", statement.place.clone()) {
+            self.findings.push(given_before(statement, &earlier));
         }
         self.pending.unnamed.port = u16::try_from(port).ok();
         self.name_unnamed(statement);
         Ok(())
     }
 
-    fn say_bind_address(&mut self, statement: &Statement) -> Result<(), Finding> {
+    fn set_bind_address(&mut self, statement: &Statement) -> Result<(), Finding> {
         if statement.value.is_empty() {
             return Err(wrong(statement, "an address"));
         }
         if let Some(earlier) =
-            self.pending.unnamed.options.said.insert("bind_address", statement.place.clone())
+            self.pending.unnamed.options.places.insert("bind_address", statement.place.clone())
         {
             return Err(given_twice(statement, &earlier));
         }
@@ -185,17 +185,17 @@ impl Settler {
         self.open.listener = None;
     }
 
-    fn say_per_listener(&mut self, statement: &Statement) -> Result<(), Finding> {
+    fn set_per_listener(&mut self, statement: &Statement) -> Result<(), Finding> {
         let is_on = switch(statement, &mut self.findings)?;
         match &self.per_listener {
             Some(earlier) if !is_on => {
-                let text = format!("it stays true, as it was said in {}", earlier.line_for(&statement.place));
+                let text = format!("it stays true, as set in {}", earlier.line_for(&statement.place));
                 self.findings.push(Finding::warning(&statement.place, text));
             }
             None if is_on => {
-                if let Some((name, earlier)) = self.pending.security.said.first() {
+                if let Some((name, earlier)) = self.pending.security.places.first() {
                     let earlier = earlier.line_for(&statement.place);
-                    let text = format!("expected before '{name}' of {earlier}, which it is about");
+                    let text = format!("expected before '{name}' in {earlier}, which it affects");
                     return Err(Finding::error(&statement.place, text));
                 }
                 self.per_listener = Some(statement.place.clone());
@@ -264,18 +264,18 @@ fn text<'a>(
         return Err(wrong(statement, expected));
     }
     if statement.value.as_bytes().windows(2).any(|pair| matches!(pair, b" #" | b"\t#")) {
-        let text = "'#' begins no comment behind a value but is part of it; comments have lines of their own";
+        let text = "'#' after a value does not start a comment but is part of the value; put comments on separate lines";
         findings.push(Finding::warning(&statement.value_place, text));
     }
     Ok(&statement.value)
 }
 
-/// The words of a value, up to what was meant for a comment.
+/// The words of a value, up to what was probably meant to be a comment.
 fn words(value: &str) -> impl Iterator<Item = &str> {
     value.split([' ', '\t']).filter(|word| !word.is_empty()).take_while(|word| !word.starts_with('#'))
 }
 
-/// The word that counts; empty where there is none.
+/// The first word of a value, empty if there is none. Warns if there are more.
 fn first_word<'a>(statement: &'a Statement, findings: &mut Vec<Finding>) -> &'a str {
     let mut words = words(&statement.value);
     let first = words.next().unwrap_or_default();
@@ -286,7 +286,7 @@ fn first_word<'a>(statement: &'a Statement, findings: &mut Vec<Finding>) -> &'a 
 }
 
 fn more_than_expected(statement: &Statement, more: &str) -> Finding {
-    let text = format!("'{more}' behind the value of '{}' is ignored", statement.written);
+    let text = format!("'{more}' after the value of '{}' is ignored", statement.written);
     Finding::warning(&statement.value_place, text)
 }
 
@@ -294,7 +294,7 @@ fn number_of(word: &str, least: i64, most: i64) -> Option<i64> {
     word.parse().ok().filter(|number| (least..=most).contains(number))
 }
 
-/// What a number is expected to be. Bounds that nobody meets by intention are named to those alone who have met them.
+/// Describes the expected number. Bounds far beyond useful values are mentioned only if they are exceeded.
 fn range(word: &str, least: i64, most: i64) -> String {
     let is_digits = |word: &str| !word.is_empty() && word.bytes().all(|letter| letter.is_ascii_digit());
     let (is_below, is_above) = match word.parse::<i64>() {
@@ -303,13 +303,13 @@ fn range(word: &str, least: i64, most: i64) -> String {
     };
     match (least < -1 && !is_below, most > 0x7FFF_0000 && !is_above) {
         (true, true) => "a number".to_owned(),
-        (false, true) => format!("a number from {least} on"),
-        (true, false) => format!("a number up to {most}"),
+        (false, true) => format!("a number of at least {least}"),
+        (true, false) => format!("a number of at most {most}"),
         (false, false) => format!("a number from {least} to {most}"),
     }
 }
 
-/// A value is missing, or is not what was expected.
+/// Reports a missing or unexpected value.
 fn wrong(statement: &Statement, expected: &str) -> Finding {
     let Statement { written, value, .. } = statement;
     if value.is_empty() {
@@ -323,12 +323,12 @@ fn wrong(statement: &Statement, expected: &str) -> Finding {
 
 fn given_twice(statement: &Statement, earlier: &Place) -> Finding {
     let earlier = earlier.line_for(&statement.place);
-    let text = format!("'{}' is given twice, expected once (it was in {earlier})", statement.written);
+    let text = format!("'{}' is given twice, expected once (already in {earlier})", statement.written);
     Finding::error(&statement.place, text)
 }
 
-fn said_before(statement: &Statement, earlier: &Place) -> Finding {
+fn given_before(statement: &Statement, earlier: &Place) -> Finding {
     let earlier = earlier.line_for(&statement.place);
-    let text = format!("'{}' was given in {earlier} already; this one counts", statement.written);
+    let text = format!("'{}' was already given in {earlier}; the last one is used", statement.written);
     Finding::warning(&statement.place, text)
 }

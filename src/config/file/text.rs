@@ -1,4 +1,4 @@
-//! Text to statements: lines, keywords and where they stand.
+//! Parses text to statements: lines, keywords, values and their places.
 
 use std::rc::Rc;
 
@@ -8,27 +8,27 @@ use crate::base::escape::keyword_in;
 use crate::protocol::utf8::is_sound_character;
 use crate::settings::CONFIG_ERRORS_MAXIMUM;
 
-/// Bytes of a line that are read; a longer one is an error.
+/// The maximum length of a line in bytes; a longer one is an error.
 const LINE_MAXIMUM: usize = 16 * 1024;
-/// What the editors of one system put in front of a text.
+/// The byte order mark that some editors put at the start of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// One line that says something.
+/// A line with a keyword.
 #[derive(Clone, Debug)]
 pub struct Statement {
-    /// What it is about.
+    /// The keyword.
     pub keyword: &'static Keyword,
-    /// The keyword as it was written, which for a family of keywords is longer than its name.
+    /// The keyword as written. For a family of keywords, it is longer than its name.
     pub written: String,
-    /// Where the keyword stands.
+    /// The place of the keyword.
     pub place: Place,
-    /// What is said, without the space around it; may be empty.
+    /// The value, without surrounding white space; may be empty.
     pub value: String,
-    /// Where the value stands.
+    /// The place of the value.
     pub value_place: Place,
 }
 
-/// Cuts a text into statements, and tells what is wrong with the lines that are none.
+/// Parses a text to statements. Returns findings about lines that are invalid or unusual.
 pub fn parse(bytes: &[u8], name: &str) -> (Vec<Statement>, Vec<Finding>) {
     let file: Rc<str> = name.into();
     let mut statements = Vec::new();
@@ -62,7 +62,7 @@ fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<S
             return None;
         }
     };
-    // What is said here may come to stand in packets.
+    // Values may become part of packets.
     let is_text = |character| character == '\t' || is_sound_character(character);
     if let Some(column) = text.chars().position(|character| !is_text(character)) {
         let place = Place { column: column + 1, ..start };
@@ -75,7 +75,7 @@ fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<S
         return None;
     }
     if body.starts_with('#') {
-        let text = "a comment with space in front, which mosquitto would refuse; taken for a comment";
+        let text = "white space before a comment, which mosquitto would refuse, is accepted";
         findings.push(Finding::warning(&place, text));
         return None;
     }
@@ -85,11 +85,11 @@ fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<S
     let value_column = place.column + word.chars().count() + 1 + gap;
     let value_place = Place { column: value_column.min(text.chars().count() + 1), ..place.clone() };
     if text.strip_suffix(trimmed).is_some_and(|front| front.contains('\t')) {
-        let text = "a tab before the value, which mosquitto would not take for a space; taken for one";
+        let text = "a tab before the value, which mosquitto would not accept, is treated as a space";
         findings.push(Finding::warning(&place, text));
     }
     let Some(keyword) = find(word) else {
-        // Nobody reads on, and to guess takes time.
+        // Further errors are not shown, and guessing takes time.
         let is_guessed = findings.len() < CONFIG_ERRORS_MAXIMUM;
         findings.push(Finding::error(&place, unknown(word, is_guessed)));
         return None;
@@ -102,11 +102,11 @@ fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t')
 }
 
-/// What to say of a word that no row is about.
+/// The message about an unknown keyword.
 fn unknown(word: &str, is_guessed: bool) -> String {
     let shown = keyword_in(word);
     if shown != word && find(shown).is_some() {
-        return format!("there is no space behind '{shown}', expected one before its value");
+        return format!("there is no space after '{shown}', expected one before its value");
     }
     match is_guessed.then(|| nearest(shown)).flatten() {
         Some(name) => format!("unknown keyword '{shown}', did you mean '{name}'?"),
@@ -115,19 +115,20 @@ fn unknown(word: &str, is_guessed: bool) -> String {
     }
 }
 
-/// The keyword that takes the fewest slips of the hand to become `word`, if they are few.
+/// Returns the keyword with the smallest edit distance to `word`, if it is small.
 fn nearest(word: &str) -> Option<&'static str> {
     let word: Vec<char> = word.to_ascii_lowercase().replace('-', "_").chars().collect();
     let most = (word.len() / 3).clamp(1, 4);
     keywords()
-        .map(|keyword| (slips(&word, keyword.name), keyword.name))
-        .filter(|&(slips, _)| slips <= most)
+        .map(|keyword| (edits(&word, keyword.name), keyword.name))
+        .filter(|&(edits, _)| edits <= most)
         .min()
         .map(|(_, name)| name)
 }
 
-/// Letters to be put in, taken out, exchanged or swapped with their neighbour to make `other` of `word`.
-fn slips(word: &[char], other: &str) -> usize {
+/// The edit distance: the number of letters to insert, delete, replace or swap with their neighbour to turn `word` into
+/// `other`.
+fn edits(word: &[char], other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=other.len()).collect();
@@ -174,12 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn comments_may_say_anything() {
+    fn comments_may_contain_anything() {
         assert!(parse(b"# \xe4\0\n#", "f").1.is_empty());
     }
 
     #[test]
-    fn what_is_no_statement_is_told() {
+    fn invalid_lines_are_reported() {
         assert_eq!(
             config_error(b"listner 1883"),
             "f:1:1: unknown keyword 'listner', did you mean 'listener'?"
@@ -190,7 +191,7 @@ mod tests {
         );
         assert_eq!(
             config_error(b"port=1883"),
-            "f:1:1: there is no space behind 'port', expected one before its value"
+            "f:1:1: there is no space after 'port', expected one before its value"
         );
         assert_eq!(config_error(b"\n [broker]"), "f:2:2: unknown keyword, expected one of mosquitto.conf");
         assert_eq!(
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_mosquitto_would_not_read_so_is_warned_of() {
+    fn lines_that_mosquitto_would_read_differently_are_warned_about() {
         for text in ["\tpersistence true", "persistence\ttrue"] {
             assert_eq!(only(text).value, "true");
             let (_, findings) = parse(text.as_bytes(), "f");
@@ -216,8 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_counted() {
-        let count = |a: &str, b: &str| slips(&a.chars().collect::<Vec<_>>(), b);
+    fn the_edit_distance_is_computed() {
+        let count = |a: &str, b: &str| edits(&a.chars().collect::<Vec<_>>(), b);
         assert_eq!([count("", "ab"), count("ab", ""), count("ab", "ab")], [2, 2, 0]);
         assert_eq!([count("ba", "ab"), count("abc", "ac"), count("axc", "abc")], [1, 1, 1]);
         assert_eq!(count("plugn", "plugin"), 1);

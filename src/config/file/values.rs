@@ -1,4 +1,4 @@
-//! What keywords may be given, beyond switches, numbers and plain texts. An error says what was expected.
+//! Parses values other than switches, numbers and plain texts. An error is a description of what was expected.
 
 use crate::base::time::Duration;
 use crate::protocol::codec::QoS;
@@ -8,10 +8,10 @@ use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnD
 
 use super::pending::WEBSOCKET_HEADERS;
 
-/// The least memory that holds the largest packet and lets anybody in.
+/// The lowest memory limit, in bytes: enough for the largest packet and some clients.
 pub const MEMORY_LIMIT_MINIMUM: usize = 4 * 1024 * 1024;
 
-/// A number of bytes, with K, M or G for units.
+/// Parses a number of bytes, which may have the unit K, M or G.
 pub fn bytes(text: &str) -> Option<usize> {
     let (digits, unit) = match text.chars().next_back() {
         Some(letter @ ('K' | 'k')) => (text.strip_suffix(letter)?, 1 << 10),
@@ -24,17 +24,20 @@ pub fn bytes(text: &str) -> Option<usize> {
     count.checked_mul(unit)
 }
 
-pub(super) const BYTES: &str = "a number of bytes, with K, M or G for units, or 0 for no limit";
+pub(super) const BYTES: &str = "a number of bytes, optionally with the unit K, M or G, or 0 for no limit";
 
 pub(super) fn memory_limit(text: &str) -> Result<Option<usize>, &'static str> {
     let count = bytes(text).ok_or(BYTES)?;
     if (1..MEMORY_LIMIT_MINIMUM).contains(&count) {
-        return Err("4M or more, which holds the largest packet and lets somebody in, or 0 for no limit");
+        return Err(
+            "at least 4M, which is enough for the largest packet and some clients, or 0 for no limit",
+        );
     }
     Ok(Some(count).filter(|&count| count > 0))
 }
 
-/// A whole number and one letter: seconds, hours, days, weeks, months of 30 and years of 365 days. In seconds.
+/// Parses a whole number and a letter for seconds, hours, days, weeks, months of 30 days or years of 365 days. Returns
+/// seconds, at most `u32::MAX`.
 pub(super) fn expiration(text: &str) -> Result<u32, &'static str> {
     const UNITS: [(char, u64); 6] =
         [('s', 1), ('h', 3600), ('d', 86_400), ('w', 604_800), ('m', 2_592_000), ('y', 31_536_000)];
@@ -44,7 +47,7 @@ pub(super) fn expiration(text: &str) -> Result<u32, &'static str> {
     });
     let seconds = seconds
         .filter(|&seconds| seconds > 0)
-        .ok_or("a whole number above zero and s, h, d, w, m (30 days) or y behind it, as in '14d'")?;
+        .ok_or("a whole number above zero with the unit s, h, d, w, m (30 days) or y, such as '14d'")?;
     Ok(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
@@ -64,14 +67,14 @@ pub(super) fn log_destination(
         "stdout" => LogDestination::StandardOutput,
         "syslog" => LogDestination::Syslog(None),
         "topic" => LogDestination::Topic,
-        "file" if rest.trim().is_empty() => return Err("the path of a file behind 'file'"),
+        "file" if rest.trim().is_empty() => return Err("the path of a file after 'file'"),
         "file" => {
             if destinations.iter().any(|there| matches!(there, LogDestination::File(_))) {
                 return Err("only one file");
             }
             LogDestination::File(rest.trim().into())
         }
-        "dlt" => return Err("stdout, stderr, syslog, topic, none or 'file PATH'; DLT is not there"),
+        "dlt" => return Err("stdout, stderr, syslog, topic, none or 'file PATH'; DLT is not supported"),
         _ => return Err(LOG_DESTINATIONS),
     };
     if !destinations.contains(&destination) {
@@ -80,10 +83,10 @@ pub(super) fn log_destination(
     Ok(())
 }
 
-/// Which field of the kinds of lines is whose.
+/// The word for a kind of lines, and its field.
 type Kind = (&'static str, fn(&mut LogKinds) -> &mut bool);
 
-/// The words for kinds of lines.
+/// The kinds of lines.
 pub(super) static LOG_KINDS: &[Kind] = &[
     ("error", |kinds| &mut kinds.error),
     ("warning", |kinds| &mut kinds.warning),
@@ -138,7 +141,7 @@ pub(super) fn is_websocket(text: &str) -> Result<bool, &'static str> {
     match text {
         "mqtt" => Ok(false),
         "websockets" => Ok(true),
-        "http_api" => Err("mqtt or websockets; there is no HTTP interface here"),
+        "http_api" => Err("mqtt or websockets; the HTTP interface is not supported"),
         _ => Err(PROTOCOLS),
     }
 }
@@ -153,7 +156,8 @@ pub(super) fn family(text: &str) -> Result<Family, &'static str> {
     }
 }
 
-/// The older versions are not spoken: their clients stay outside, which weakens nothing.
+/// Parses the TLS version. Versions before 1.2 are accepted and mean 1.2. Their clients cannot connect, so this does
+/// not weaken security.
 pub(super) fn is_1_3_only(text: &str) -> Result<bool, &'static str> {
     match text {
         "tlsv1.3" => Ok(true),
@@ -189,54 +193,54 @@ pub(super) const fn qos(number: i64) -> QoS {
     }
 }
 
-pub(super) const MOUNT_POINT: &str = "the beginning of a topic, without wildcards";
+pub(super) const MOUNT_POINT: &str = "the start of a topic, without wildcards";
 
 pub(super) fn mount_point(text: &str) -> Result<Box<str>, &'static str> {
     TopicName::new(text).map(|_| text.into()).map_err(|_| MOUNT_POINT)
 }
 
-pub(super) const SOURCE: &str = "an address, as in 10.0.0.1 or 10.0.0.0/8";
+pub(super) const SOURCE: &str = "an address or a network, such as 10.0.0.1 or 10.0.0.0/8";
 
 pub(super) fn trusted_source(text: &str) -> Result<Network, &'static str> {
     Network::parse(text).ok_or(SOURCE)
 }
 
-/// Whether the second form is for TLS alone is said elsewhere.
+/// Whether version 2 requires TLS is set by another keyword.
 pub(super) const fn proxy(number: i64) -> Proxy {
     if number == 1 { Proxy::V1 } else { Proxy::V2 { requires_tls: false } }
 }
 
-/// What a drawn Client Identifier may begin with.
+/// Parses the prefix of assigned Client Identifiers.
 pub(super) fn auto_id_prefix(text: &str) -> Result<Box<str>, &'static str> {
     if text.len() > 50 { Err("at most 50 bytes") } else { Ok(text.into()) }
 }
 
-/// A name for a listener.
+/// Parses the name of a listener.
 pub(super) fn listener_name(text: &str) -> Result<Box<str>, &'static str> {
     if text.len() > 255 { Err("at most 255 bytes") } else { Ok(text.into()) }
 }
 
-/// A number that stands for a bound: nothing, or less, is no bound.
+/// Converts a number to a limit. Zero and negative numbers mean no limit.
 pub(super) fn bound(number: i64) -> usize {
     usize::try_from(number).ok().filter(|&bound| bound > 0).unwrap_or(usize::MAX)
 }
 
-/// The number, which the table has bounded.
+/// Converts a number that the table has limited to 0 to 65,535.
 pub(super) fn u16_of(number: i64) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }
 
-/// The same for a number of which zero, or less, stands for as much as there can be.
+/// Converts a number; zero and negative numbers mean the maximum.
 pub(super) fn u16_or_all(number: i64) -> u16 {
     if number > 0 { u16_of(number) } else { u16::MAX }
 }
 
-/// A number of seconds, which the table has kept from being less than none.
+/// Converts a number of seconds, which the table has limited to zero or more.
 pub(super) fn seconds(number: i64) -> Duration {
     Duration::from_seconds(u64::try_from(number).unwrap_or_default())
 }
 
-/// The bytes of the HTTP request of a WebSocket, of which none stands for the usual number.
+/// Converts the maximum length in bytes of the HTTP request of a WebSocket. Zero means the default.
 pub(super) fn websocket_headers(number: i64) -> usize {
     usize::try_from(number).ok().filter(|&bytes| bytes > 0).unwrap_or(WEBSOCKET_HEADERS)
 }
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_a_letter() {
+    fn durations_have_units() {
         let seconds = |text: &str| expiration(text).ok();
         assert_eq!(["1s", "1h", "1d", "1w"].map(seconds), [Some(1), Some(3600), Some(86_400), Some(604_800)]);
         assert_eq!(["1m", "1y", "999y"].map(seconds), [Some(2_592_000), Some(31_536_000), Some(u32::MAX)]);
@@ -266,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_lines_add_up_until_none() {
+    fn kinds_of_lines_are_added_until_none() {
         let mut kinds = LogKinds::NONE;
         for word in ["error", "warning"] {
             assert_eq!(log_kind(&mut kinds, word), Ok(()));

@@ -15,7 +15,7 @@ fn leak<T>(value: T) -> &'static T {
 }
 
 fn text() -> impl Strategy<Value = &'static str> {
-    vec(any::<char>().prop_filter("it may not stand in a packet", |&c| may_stand_in_a_string(c)), 0..12)
+    vec(any::<char>().prop_filter("it is not allowed in a packet", |&c| may_stand_in_a_string(c)), 0..12)
         .prop_map(|characters| leak(characters.into_iter().collect::<String>()).as_str())
 }
 

@@ -124,7 +124,7 @@ impl<'a> Subscriptions<'a> {
             (!reader.is_empty()).then(|| match Subscription::read(&mut reader)?.options() & !QOS {
                 0 => Ok(reader.rest().len()),
                 _ if version == ProtocolVersion::V5 => Ok(reader.rest().len()),
-                _ => Err(DecodeError::Malformed("reserved bits beside the QoS of a subscription")),
+                _ => Err(DecodeError::Malformed("reserved bits of a requested QoS")),
             })
         })
     }

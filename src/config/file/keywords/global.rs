@@ -1,4 +1,4 @@
-//! What is said of the whole broker.
+//! The keywords for the whole broker.
 
 use crate::base::time::Duration;
 use crate::config::file::pending::Target;
@@ -16,7 +16,8 @@ use super::{
     shown::{self, Value, number, path, size, switch, text, word, words},
 };
 
-/// The largest Remaining Length, which no payload exceeds; and the packet that has it, with its fixed header.
+/// The largest Remaining Length, which limits every payload, and the length of a packet that has it, including its
+/// fixed header.
 const REMAINING_LENGTH_MAXIMUM: i32 = 268_435_455;
 const PACKET_MAXIMUM: i32 = REMAINING_LENGTH_MAXIMUM + 5;
 
@@ -54,7 +55,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "1000000",
         Number(ANY, ANY_MORE, |to, number| to.globals.settings.limits.sessions = bound(number)),
         AtOnce(|of| shown::bound(of.limits.sessions)),
-        "a million without"
+        "default one million"
     ),
     setting!(
         "global_max_connections",
@@ -62,7 +63,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "1000000",
         Number(ANY, ANY_MORE, |to, number| to.globals.settings.limits.connections = bound(number)),
         AtOnce(|of| shown::bound(of.limits.connections)),
-        "a million without"
+        "default one million"
     ),
     setting!(
         "log_dest",
@@ -103,7 +104,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "log_type",
         Global,
         "error warning notice information",
-        WordList("a kind of lines", add_log_kind),
+        WordList("a kind of log lines", add_log_kind),
         AtOnce(log_kinds),
         ""
     ),
@@ -115,7 +116,7 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.settings.limits.in_flight = u16_or_all(number);
         }),
         AtOnce(in_flight),
-        "512 without, and a Receive Maximum of 1,024; at most 16,384 are in flight to a client"
+        "default 512, with a Receive Maximum of 1,024; at most 16,384 are in flight to a client"
     ),
     setting!(
         "max_keepalive",
@@ -133,7 +134,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "2000000",
         Number(20, PACKET_MAXIMUM, |to, number| to.globals.settings.limits.packet_size = bound(number)),
         AtOnce(|of| size(of.limits.packet_size)),
-        "before a CONNECT was accepted 128 KiB at most; at most 268435460, which is the protocol's own limit"
+        "at most 128 KiB until a CONNECT is accepted; the largest value is 268435460, the limit of the protocol"
     ),
     setting!(
         "max_queued_bytes",
@@ -141,12 +142,12 @@ pub(super) static ROWS: &[Keyword] = &[
         "16777216",
         Number(ANY, ANY_MORE, |to, number| to.globals.settings.limits.queue_bytes = bound(number)),
         AtOnce(|of| shown::bound(of.limits.queue_bytes)),
-        "16 MiB without"
+        "default 16 MiB"
     ),
     setting!(
         "max_queued_messages",
         Global,
-        "1000 behind 4194304 bytes",
+        "1000 after 4194304 bytes",
         Number(ANY, ANY_MORE, |to, number| to.globals.settings.limits.queue_length = bound(number)),
         AtOnce(queue_length),
         ""
@@ -159,8 +160,8 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.security.password_attempts = usize::try_from(number).unwrap_or_default();
         }),
         ForAll(password_attempts),
-        "Brooklet's own: different wrong passwords of a user that are looked at, from one address within a minute, and ten \
-         times as many of all its users; 10 without, 0 for any number"
+        "Brooklet's own: how many different wrong passwords for one user are verified per minute from one address; for all \
+         users together, ten times as many; default 10, 0 for no limit"
     ),
     setting!(
         "max_subscriptions",
@@ -170,7 +171,7 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.settings.limits.subscriptions_per_session = bound(number);
         }),
         AtOnce(|of| shown::bound(of.limits.subscriptions_per_session)),
-        "Brooklet's own: subscriptions of one session, 10,000 without"
+        "Brooklet's own: the maximum number of subscriptions of a session, default 10,000"
     ),
     setting!(
         "max_matching_subscriptions",
@@ -178,7 +179,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "1000",
         Number(1, ANY_MORE, |to, number| to.globals.settings.limits.matches_per_session = bound(number)),
         AtOnce(|of| shown::bound(of.limits.matches_per_session)),
-        "Brooklet's own: subscriptions of one session that count for a message, 1,000 without"
+        "Brooklet's own: the maximum number of subscriptions of a session that are evaluated for a message, default 1,000"
     ),
     setting!(
         "memory_limit",
@@ -189,8 +190,8 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         AtOnce(|of| of.limits.memory.map_or(Value::Nothing, size)),
-        "at least 4M; for all that is resident: the code of the broker, but for a quarter at most, and what clients and \
-         messages take; K, M and G are units"
+        "at least 4M; covers all resident memory: the code of the broker, up to a quarter of the limit, and clients and \
+         messages; K, M and G are allowed as units"
     ),
     setting!(
         "message_size_limit",
@@ -200,7 +201,7 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.settings.limits.payload_size = bound(number);
         }),
         AtOnce(|of| shown::bound(of.limits.payload_size)),
-        "a 5.0 publisher of QoS 1 or 2 is told 0x97; raises `max_packet_size` where that is not said"
+        "an MQTT 5.0 publisher at QoS 1 or 2 receives 0x97; raises `max_packet_size` if that is not set"
     ),
     setting!(
         "retry_interval",
@@ -210,8 +211,8 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.settings.limits.retry_interval = values::seconds(number);
         }),
         AtOnce(|of| number(of.limits.retry_interval.seconds())),
-        "for 3.1 and 3.1.1 alone: seconds from the client's latest acknowledgement to the redelivery of its oldest message, \
-         20 without, doubling; 0 for none"
+        "only for 3.1 and 3.1.1: seconds from the client's latest acknowledgement to the redelivery of its oldest message, \
+         default 20, doubled each time; 0 for no redelivery"
     ),
     setting!(
         "persistence",
@@ -219,7 +220,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "false",
         Switch(|to, is_on| to.globals.is_persistent = is_on),
         AfterRestart(|of| switch(of.persistence.is_some())),
-        "what was acknowledged is on disk, in a file of Brooklet's own: see \"What survives\""
+        "acknowledged messages are on disk, in a file with Brooklet's own format: see \"What survives\""
     ),
     setting!(
         "retained_persistence",
@@ -227,7 +228,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "false",
         Switch(|to, is_on| to.globals.is_persistent = is_on),
         By("persistence"),
-        "as `persistence`: sessions are kept as well"
+        "same as `persistence`: sessions are persisted as well"
     ),
     setting!(
         "persistence_file",
@@ -238,7 +239,7 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         AfterRestart(|of| persistent(of, |of| word(&of.file))),
-        "`brooklet.db` without"
+        "default `brooklet.db`"
     ),
     setting!(
         "persistence_location",
@@ -317,7 +318,7 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         AfterRestart(|of| text(of.process.user.as_deref())),
-        "without: mosquitto, then brooklet, then nobody"
+        "if not set: mosquitto, otherwise brooklet, otherwise nobody"
     ),
     setting!(
         "websockets_headers_size",
@@ -325,7 +326,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "8192",
         Number(0, U16_MAXIMUM, |to, number| to.globals.websocket_headers = values::websocket_headers(number)),
         ForNewcomers(websocket_headers),
-        "8 KiB without"
+        "default 8 KiB"
     ),
     setting!(
         "packet_buffer_size",
@@ -333,7 +334,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "8192",
         Number(0, U16_MAXIMUM, |to, number| to.globals.websocket_headers = values::websocket_headers(number)),
         By("websockets_headers_size"),
-        "8 KiB without"
+        "default 8 KiB"
     ),
     setting!(
         "durability",
@@ -344,7 +345,7 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         AfterRestart(|of| persistent(of, durability)),
-        "Brooklet's own: what an acknowledgement means"
+        "Brooklet's own: what an acknowledgement guarantees"
     ),
     setting!(
         "commit_delay",
@@ -355,7 +356,7 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.persistence.commit_delay = Duration::from_milliseconds(milliseconds);
         }),
         AfterRestart(|of| persistent(of, |of| number(of.commit_delay.milliseconds()))),
-        "Brooklet's own: milliseconds that a commit waits for company"
+        "Brooklet's own: how many milliseconds a commit is delayed to include more changes"
     ),
     setting!(
         "persistence_damaged",
@@ -366,23 +367,23 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         AfterRestart(|of| persistent(of, on_damage)),
-        "Brooklet's own: what becomes of a file that is damaged"
+        "Brooklet's own: what to do with a damaged file"
     ),
 ];
 
-/// The first destination takes the place of the default.
+/// Adds a destination. The first one replaces the default.
 fn add_log_destination(to: &mut Target<'_>, text: &str) -> Result<(), &'static str> {
     let destinations = &mut to.globals.settings.log.destinations;
-    if to.globals.said.place("log_dest").is_none() {
+    if to.globals.places.place("log_dest").is_none() {
         destinations.clear();
     }
     values::log_destination(destinations, text)
 }
 
-/// The first kind takes the place of the default.
+/// Adds a kind of lines. The first one replaces the default.
 fn add_log_kind(to: &mut Target<'_>, text: &str) -> Result<(), &'static str> {
     let kinds = &mut to.globals.settings.log.kinds;
-    if to.globals.said.place("log_type").is_none() {
+    if to.globals.places.place("log_type").is_none() {
         *kinds = LogKinds::NONE;
     }
     values::log_kind(kinds, text)
@@ -428,7 +429,7 @@ fn queue_length(of: &Settings) -> Value<'_> {
     let length = shown::bound(of.limits.queue_length);
     match of.limits.burst_bytes {
         0 => length,
-        burst => Value::Words(format!("{} behind {burst} bytes", length.text().unwrap_or_default())),
+        burst => Value::Words(format!("{} after {burst} bytes", length.text().unwrap_or_default())),
     }
 }
 
@@ -456,10 +457,10 @@ fn websocket_headers(of: &Listener) -> Value<'_> {
     }
 }
 
-/// What is said of the file, if there is one.
+/// A value of persistence, which does not apply without persistence.
 #[cfg(feature = "system")]
 fn persistent(of: &Settings, show: fn(&Persistence) -> Value<'_>) -> Value<'_> {
-    of.persistence.as_ref().map_or(Value::Unsaid, show)
+    of.persistence.as_ref().map_or(Value::NotApplicable, show)
 }
 
 #[cfg(feature = "system")]
@@ -484,7 +485,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_packet_may_be_larger_than_the_protocol_knows() {
+    fn no_packet_may_be_larger_than_the_protocol_allows() {
         assert_eq!(usize::try_from(PACKET_MAXIMUM), Ok(crate::protocol::codec::PACKET_SIZE_MAXIMUM));
     }
 }

@@ -1,4 +1,4 @@
-//! What is said of one listener, or of who may come in at one or all of them.
+//! The keywords for a listener, and those for the security of one or all listeners.
 
 use crate::config::file::values::{self, bound, u16_of};
 use crate::core::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
@@ -36,7 +36,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "false",
         Switch(|to, is_on| to.security.allows_anonymous = Some(is_on)),
         ForAll(|of| switch(of.security.allows_anonymous)),
-        "counts without a listener, too; there, not said, it is false as soon as there is a `password_file`"
+        "applies without a `listener` as well, where the default is true unless there is a `password_file`"
     ),
     setting!(
         "allow_zero_length_clientid",
@@ -127,7 +127,7 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         ForNewcomers(|of| text(of.name.as_deref())),
-        "Brooklet's own: what sessions and messages know a listener by, in place of where it listens"
+        "Brooklet's own: identifies the listener in stored sessions and messages, in place of its address"
     ),
     setting!(
         "socket_domain",
@@ -149,7 +149,7 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         ForNewcomers(protocol),
-        "`http_api` is not there"
+        "`http_api` is not supported"
     ),
     setting!(
         "max_connections",
@@ -192,7 +192,7 @@ pub(super) static ROWS: &[Keyword] = &[
                 u16_of(number).min(OUTBOUND_TOPIC_ALIAS_MAXIMUM);
         }),
         ForNewcomers(|of| number(of.options.outbound_topic_alias_maximum)),
-        "32 without, and at most"
+        "default 32, which is also the maximum"
     ),
     setting!(
         "mount_point",
@@ -249,8 +249,8 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         ForNewcomers(|of| words(of.proxies.iter().map(ToString::to_string))),
-        "Brooklet's own: where PROXY headers may come from; everywhere, without, unless `use_identity_as_username` or \
-         `proxy_protocol_v2_require_tls` believes them"
+        "Brooklet's own: the addresses of trusted proxies; if not set, all are trusted, which is an error with \
+         `use_identity_as_username` or `proxy_protocol_v2_require_tls`"
     ),
     setting!(
         "certfile",
@@ -340,7 +340,7 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         ForNewcomers(tls_version),
-        "TLS 1.2 and 1.3 alone are spoken, whatever is allowed beyond"
+        "only TLS 1.2 and 1.3 are supported, even if older versions are allowed"
     ),
     setting!(
         "tls_keyform",
@@ -348,14 +348,14 @@ pub(super) static ROWS: &[Keyword] = &[
         "pem",
         Word("pem", |_, text| values::expect_pem(text)),
         Never,
-        "`pem` alone"
+        "only `pem`"
     ),
 ];
 
 #[cfg(feature = "system")]
 fn versions(of: &Listener) -> Value<'_> {
-    let spoken = of.options.versions.iter().zip(["3", "4", "5"]).filter(|(is_spoken, _)| **is_spoken);
-    words(spoken.map(|(_, name)| name))
+    let allowed = of.options.versions.iter().zip(["3", "4", "5"]).filter(|(is_allowed, _)| **is_allowed);
+    words(allowed.map(|(_, name)| name))
 }
 
 #[cfg(feature = "system")]

@@ -1,6 +1,6 @@
-//! The table of keywords: what each is said of, its default, what it may be given and where that goes, where it is
-//! seen afterwards, and what is to be said of it. Configurations are read by it, the log of a reload is told from it,
-//! and the page "Coming from mosquitto" in the README is checked against it.
+//! The table of keywords. A row has the scope of the keyword, its default, the form of its value and how to set it, how
+//! to show it, and a note. The table is used to read configurations and to log the changes of a reload, and the section
+//! "Coming from mosquitto" of the README is checked against it.
 
 mod global;
 mod listener;
@@ -14,12 +14,12 @@ pub use row::{Keyword, Standing};
 #[cfg(feature = "system")]
 pub(super) use {row::Shown, shown::Value};
 
-/// All keywords of mosquitto.conf, and some of our own.
+/// All keywords of mosquitto.conf, and some of Brooklet's own.
 pub fn keywords() -> impl Iterator<Item = &'static Keyword> {
     [global::ROWS, listener::ROWS, others::ROWS].into_iter().flatten()
 }
 
-/// The row of the table for a word.
+/// Returns the row of a word, if it is a keyword.
 pub(super) fn find(word: &str) -> Option<&'static Keyword> {
     keywords().find(|keyword| match keyword.meaning {
         Meaning::Family(_) => word.strip_prefix(keyword.name).is_some_and(|rest| !rest.is_empty()),
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_keyword_has_one_row_and_a_reason_for_what_it_does_not_do() {
+    fn a_keyword_has_one_row_and_a_note_if_it_has_no_effect() {
         let names: BTreeSet<&str> = keywords().map(|keyword| keyword.name).collect();
         assert_eq!(names.len(), keywords().count());
         for keyword in keywords() {

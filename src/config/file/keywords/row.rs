@@ -1,4 +1,4 @@
-//! What a row of the table of keywords is made of.
+//! The types of a row in the table of keywords.
 
 use crate::config::file::pending::Target;
 #[cfg(feature = "system")]
@@ -7,33 +7,33 @@ use crate::settings::{Listener, Settings};
 #[cfg(feature = "system")]
 use super::shown::Value;
 
-/// One keyword.
+/// A keyword.
 #[derive(Debug)]
 pub struct Keyword {
-    /// As it is written; the beginning of a family of keywords.
+    /// The keyword; for a family of keywords, the prefix.
     pub name: &'static str,
-    /// What becomes of it.
+    /// Its effect.
     pub(in crate::config::file) meaning: Meaning,
-    /// How it differs from mosquitto, why it may be ignored, or what is refused and was expected; empty where there
-    /// is nothing to say.
+    /// How it differs from mosquitto, why it may be ignored, or what is not supported and was expected. Empty if there
+    /// is nothing to add.
     pub note: &'static str,
 }
 
-/// What a keyword's standing is, in the eyes of somebody who comes from mosquitto.
+/// The standing of a keyword, compared with mosquitto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It does what it does there.
+    /// It has the same effect as in mosquitto.
     Works,
-    /// It does so with a difference, which the note tells.
+    /// It has the same effect, with a difference that the note describes.
     Differs,
-    /// It is read and has no effect; the note tells why that does no harm.
+    /// It is accepted and has no effect. The note says why that does no harm.
     Ignored,
-    /// It is an error: to go on without would weaken security or lose messages.
+    /// It is an error. Ignoring it would weaken security or lose messages.
     NotYet,
 }
 
 impl Keyword {
-    /// Where it stands.
+    /// The standing of the keyword.
     pub const fn standing(&self) -> Standing {
         match self.meaning {
             Meaning::Ignored => Standing::Ignored,
@@ -43,7 +43,7 @@ impl Keyword {
         }
     }
 
-    /// What holds where it is not said, as a reload would tell it; `None` of what sets nothing.
+    /// The default, in the form that the log of a reload has; `None` if the keyword sets no value.
     pub const fn default(&self) -> Option<&'static str> {
         match self.meaning {
             Meaning::Sets(Setting { default, .. }) => Some(*default),
@@ -52,8 +52,8 @@ impl Keyword {
         }
     }
 
-    /// What settings say of it, in the words of a reload: the whole broker's or those of this listener, whichever it is
-    /// said of. `None` of what they do not tell by its name, or not for now.
+    /// Its value in these settings, or in those of this listener, depending on its scope. The value has the form of the
+    /// log of a reload. `None` if the value is not shown under this name, or does not apply.
     #[cfg(feature = "system")]
     pub fn value(&self, settings: &Settings, listener: &Listener) -> Option<String> {
         let Meaning::Sets(setting) = self.meaning else { return None };
@@ -64,7 +64,7 @@ impl Keyword {
         }
     }
 
-    /// The other keyword that it is another name for.
+    /// The keyword of which it is another name.
     #[cfg(feature = "system")]
     pub const fn told_by(&self) -> Option<&'static str> {
         match self.meaning {
@@ -74,24 +74,24 @@ impl Keyword {
     }
 }
 
-/// What becomes of a keyword.
+/// The effect of a keyword.
 #[derive(Debug)]
 pub(in crate::config::file) enum Meaning {
-    /// It sets something.
+    /// It sets a value.
     Sets(&'static Setting),
-    /// It changes what the others are about.
+    /// It changes what the following keywords apply to.
     Special(Special),
-    /// It is named in a warning.
+    /// It is reported in a warning.
     Ignored,
     /// It is an error.
     Refused,
-    /// It belongs to another keyword, which is an error already.
+    /// It belongs to another keyword, which is refused.
     PartOf(&'static str),
-    /// The beginning of names that somebody else has chosen; they belong to one of these keywords.
+    /// The prefix of keywords that plugins define. They belong to one of these keywords, which are refused.
     Family(&'static [&'static str]),
 }
 
-/// Keywords that change what the others are about.
+/// The keywords that change what the following ones apply to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config::file) enum Special {
     Listener,
@@ -101,72 +101,72 @@ pub(in crate::config::file) enum Special {
     PerListenerSettings,
 }
 
-/// A keyword that sets something.
+/// A keyword that sets a value.
 #[derive(Debug)]
 pub(in crate::config::file) struct Setting {
     pub scope: Scope,
-    /// What holds where it is not said, as a reload would tell it.
+    /// The default, in the form that the log of a reload has.
     pub default: &'static str,
     pub form: Form,
     #[cfg(feature = "system")]
     pub shown: Shown,
 }
 
-/// What a keyword is said of.
+/// What a keyword applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config::file) enum Scope {
     /// The whole broker.
     Global,
-    /// The listener in front of it.
+    /// The listener before it.
     Listener,
-    /// The whole broker, or the listener in front of it with `per_listener_settings`.
+    /// The whole broker, or with `per_listener_settings` the listener before it.
     Security,
 }
 
-/// What a keyword may be given, and where it goes. A setter's error says what was expected.
+/// The form of a value, and the function that sets it. The error of the function is what was expected.
 #[derive(Debug)]
 pub(in crate::config::file) enum Form {
-    /// The first word: true or false, 1 or 0.
+    /// The first word, which is true, false, 1 or 0.
     Switch(fn(&mut Target<'_>, bool)),
-    /// The first word: a number from here to there.
+    /// The first word, which is a number in this range.
     Number(i32, i32, fn(&mut Target<'_>, i64)),
-    /// The first word; what was expected where there is none.
+    /// The first word, with what is expected if there is none.
     Word(&'static str, Set),
-    /// The first word, as often as one likes.
+    /// The first word; the keyword may be repeated.
     WordList(&'static str, Set),
-    /// The rest of the line, once.
+    /// The rest of the line; the keyword may not be repeated.
     Text(&'static str, Set),
-    /// The rest of the line, as often as one likes.
+    /// The rest of the line; the keyword may be repeated.
     List(&'static str, Set),
 }
 
 type Set = fn(&mut Target<'_>, &str) -> Result<(), &'static str>;
 
-/// Where it is seen what a keyword has set, and from when on that is in force after a reload.
+/// How to show the value of a keyword, and when a change takes effect after a reload.
 #[cfg(feature = "system")]
 #[derive(Debug)]
 pub(in crate::config::file) enum Shown {
-    /// In the settings of the broker; at once.
+    /// A value of the broker. A change takes effect at once.
     AtOnce(fn(&Settings) -> Value<'_>),
-    /// In the settings of the broker; after a restart.
+    /// A value of the broker. A change takes effect after a restart.
     AfterRestart(fn(&Settings) -> Value<'_>),
-    /// In those of a listener; at once for all who came in by it.
+    /// A value of a listener. A change takes effect at once, for all its clients.
     ForAll(fn(&Listener) -> Value<'_>),
-    /// In those of a listener; for those who connect from now on.
+    /// A value of a listener. A change takes effect for new connections.
     ForNewcomers(fn(&Listener) -> Value<'_>),
-    /// Under the name of this keyword.
+    /// Shown under the name of this keyword.
     By(&'static str),
-    /// Only in what it is a part of.
+    /// Shown only as part of another value.
     Never,
 }
 
-/// A row of the table.
+/// Creates a row of the table.
 pub(super) const fn row(name: &'static str, meaning: Meaning, note: &'static str) -> Keyword {
     Keyword { name, meaning, note }
 }
 
-/// The row of a keyword that sets something: what it is said of, its default, what it may be given and where that goes,
-/// and where it is seen. Only a broker that reads its configuration anew has to show anything.
+/// Creates the row of a keyword that sets a value: its scope, its default, its form and how to show it. Values are
+/// shown only by a broker that can reload its configuration.
 macro_rules! setting {
     ($name:expr, $scope:ident, $default:expr, $form:expr, $shown:expr, $note:expr $(,)?) => {
         row(
@@ -184,7 +184,7 @@ macro_rules! setting {
 }
 pub(super) use setting;
 
-/// For numbers of which every one is taken.
+/// The bounds of a range without limits.
 pub(super) const ANY: i32 = -0x8000_0000;
 pub(super) const ANY_MORE: i32 = 0x7FFF_FFFF;
 pub(super) const U16_MAXIMUM: i32 = 65_535;

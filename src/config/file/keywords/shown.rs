@@ -1,4 +1,4 @@
-//! What was set, in words for the log.
+//! The values of keywords in the form that the log has.
 
 use std::path::Path;
 
@@ -6,23 +6,23 @@ use crate::base::escape::Escaped;
 
 const NONE: &str = "none";
 
-/// What a keyword has set.
+/// The value of a keyword.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config::file) enum Value<'a> {
-    /// Nothing, or as much as there can be.
+    /// No value, or no limit.
     Nothing,
     Switch(bool),
     Number(u64),
-    /// Text of the operator's.
+    /// Text from the operator, not escaped.
     Text(&'a str),
-    /// Text of our own, or of the operator's made safe.
+    /// Text of the broker, or escaped text from the operator.
     Words(String),
-    /// It has no meaning for now.
-    Unsaid,
+    /// The keyword does not apply at present.
+    NotApplicable,
 }
 
 impl Value<'_> {
-    /// The value as it stands in the log; `None` where there is none to be told.
+    /// The value in the form that the log has; `None` if the keyword does not apply.
     pub(in crate::config::file) fn text(self) -> Option<String> {
         Some(match self {
             Self::Nothing => NONE.to_owned(),
@@ -30,7 +30,7 @@ impl Value<'_> {
             Self::Number(number) => number.to_string(),
             Self::Text(text) => Escaped(text).to_string(),
             Self::Words(words) => words,
-            Self::Unsaid => return None,
+            Self::NotApplicable => return None,
         })
     }
 }
@@ -47,7 +47,7 @@ pub(super) fn size<'a>(size: usize) -> Value<'a> {
     Value::Number(u64::try_from(size).unwrap_or(u64::MAX))
 }
 
-/// The greatest number stands for as much as there can be.
+/// The value of a limit. `usize::MAX` means no limit.
 pub(super) fn bound<'a>(bound: usize) -> Value<'a> {
     if bound == usize::MAX { Value::Nothing } else { size(bound) }
 }
