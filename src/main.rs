@@ -200,7 +200,7 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
     }
     #[cfg(feature = "system")]
     server.reload_by(settings, Box::new(move |old| reread(old, file.as_deref(), &given)));
-    // Memory used for reading it is free now.
+    // Reading the configuration and the stored state leaves free memory.
     foreign::trim();
     info!("brooklet version {VERSION} running");
     match server.run() {

@@ -1,8 +1,8 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677) from the server's side: what is kept in place of a password, and the exchange of
-//! four messages that proves to each side that the other one knows it.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677) on the server's side: the verifier that is stored in place of a password, and the
+//! exchange of four messages, which proves to each side that the other one knows the password or its verifier.
 //!
-//! Draws nothing: the nonce is handed in. Passwords are taken as they are if they are printable ASCII, where SASLprep
-//! changes nothing; others are refused.
+//! It uses no randomness of its own: the nonce is passed in. Only passwords of printable ASCII are accepted, which
+//! SASLprep does not change; others are refused.
 
 use std::fmt;
 
@@ -17,14 +17,15 @@ use crate::protocol::scram::{ClientFinal, ClientFirst, Key, is_prepared, server_
 
 pub use crate::protocol::scram::METHOD;
 
-/// Rounds of a new verifier that nobody has said anything about; the least that RFC 7677 allows.
+/// The default rounds of a new verifier, the minimum that RFC 7677 allows.
 pub const ROUNDS: u32 = 4_096;
-/// Rounds that a verifier may ask for.
+/// The maximum rounds of a verifier.
 const ROUNDS_MAXIMUM: u32 = 5_000_000;
-/// Bytes of a salt.
+/// The allowed lengths of a salt in bytes.
 const SALT_LENGTHS: std::ops::RangeInclusive<usize> = 8..=64;
 
-/// What a server keeps of a password: enough to verify a client and to prove itself, not enough to be the client.
+/// What a server stores in place of a password. It is enough to verify a client and to authenticate the server, but not
+/// to impersonate the client.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
     rounds: u32,
@@ -34,14 +35,14 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// The verifier of a password.
+    /// Creates the verifier of a password.
     ///
     /// # Errors
     ///
-    /// If SASLprep would change the password.
+    /// The password has characters other than printable ASCII.
     pub fn new(password: &[u8], salt: &[u8], rounds: u32) -> Result<Self, &'static str> {
         if !is_prepared(password) {
-            return Err("a password for SCRAM-SHA-256 has to be of printable ASCII characters");
+            return Err("a password for SCRAM-SHA-256 may only have printable ASCII characters");
         }
         Ok(Self::derive(password, salt, rounds))
     }
@@ -53,13 +54,13 @@ impl Verifier {
         Self { rounds, salt: salt.into(), stored_key, server_key: hmac(&salted, &[b"Server Key"]) }
     }
 
-    /// Reads the form of RFC 5803, `SCRAM-SHA-256$rounds:salt$stored key:server key`.
+    /// Parses the form of RFC 5803, `SCRAM-SHA-256$rounds:salt$stored key:server key`.
     ///
     /// # Errors
     ///
-    /// What was expected.
+    /// A description of what is wrong and what was expected.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let expected = "a verifier that can not be read, expected SCRAM-SHA-256$rounds:salt$stored key:server key, \
+        let expected = "a malformed verifier, expected SCRAM-SHA-256$rounds:salt$stored key:server key, \
                         the last three in base64";
         let rest = text.strip_prefix(METHOD).and_then(|rest| rest.strip_prefix('$')).ok_or(expected)?;
         let (cost, keys) = rest.split_once('$').ok_or(expected)?;
@@ -77,19 +78,19 @@ impl Verifier {
         })
     }
 
-    /// The rounds that a password goes through.
+    /// The rounds of PBKDF2.
     pub const fn rounds(&self) -> u32 {
         self.rounds
     }
 
-    /// Whether it is that of a password in the clear.
+    /// Whether this is the verifier of `password`.
     pub fn verifies(&self, password: &[u8]) -> bool {
         let found = Self::derive(password, &self.salt, self.rounds);
         found.stored_key.ct_eq(&self.stored_key).to_bool()
     }
 
-    /// What stands for the verifier of a user who has none, so that nobody can tell: always the same salt for the same
-    /// name, made with a secret, of the same form as this one.
+    /// Creates a decoy for a user that does not exist, so that a client cannot find out whether a user exists. It has
+    /// the form of this verifier. Its salt is derived from the name and a secret, so it is always the same for a name.
     pub fn decoy(&self, user: &str, secret: &[u8]) -> Self {
         let mut salt = hmac(secret, &[b"salt", user.as_bytes()]).to_vec();
         salt.extend(hmac(secret, &[b"more salt", user.as_bytes()]));
@@ -99,7 +100,7 @@ impl Verifier {
     }
 }
 
-/// As it stands in a password file.
+/// The form in a password file.
 impl fmt::Display for Verifier {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let base64 = Base64::encode_string;
@@ -114,30 +115,30 @@ impl fmt::Display for Verifier {
     }
 }
 
-/// Tells nothing that could be used.
+/// Omits all secrets.
 impl fmt::Debug for Verifier {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(METHOD)
     }
 }
 
-/// What follows from a message of the client.
+/// The result of a message from the client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// This goes to the client, and its answer comes back.
+    /// Send this to the client, which answers.
     Challenge(String),
-    /// The client has proved to be this user; the text proves the same of the server.
+    /// The client is authenticated.
     Passed {
         /// The user.
         user: String,
-        /// The last message, for the client.
+        /// The last message for the client, which authenticates the server.
         proof: String,
     },
-    /// The exchange is over.
+    /// The authentication has failed, for this reason.
     Failed(&'static str),
 }
 
-/// One exchange, from the server's side.
+/// An exchange, on the server's side.
 #[derive(Debug)]
 pub struct Exchange {
     nonce: String,
@@ -151,15 +152,15 @@ enum Stage {
     Over,
 }
 
-/// What the answer to a challenge is judged by.
+/// The state after a challenge, to verify the answer.
 #[derive(Debug)]
 struct Challenged {
     user: String,
-    /// In front of the first message, and repeated in the last: what was said of channel binding.
+    /// The GS2 header of the first message, which the last one has to repeat.
     binding: String,
-    /// Both nonces.
+    /// Both parts of the nonce.
     nonce: String,
-    /// The first two messages as they go into the proofs.
+    /// The first two messages, which are part of the input for the proofs.
     said: String,
     verifier: Verifier,
     is_known: bool,
@@ -174,13 +175,12 @@ impl Challenged {
 }
 
 impl Exchange {
-    /// An exchange that has not begun. `nonce` is the server's share: printable ASCII without a comma, never used
-    /// twice.
+    /// A new exchange. `nonce` is the server's part: printable ASCII without commas, never used twice.
     pub const fn new(nonce: String) -> Self {
         Self { nonce, stage: Stage::First }
     }
 
-    /// Bytes of memory that it takes beside its own place.
+    /// The heap memory that the exchange uses, in bytes.
     pub fn memory(&self) -> usize {
         let stage = match &self.stage {
             Stage::First | Stage::Over => 0,
@@ -189,7 +189,7 @@ impl Exchange {
         memory::allocation(self.nonce.capacity()) + stage
     }
 
-    /// Takes the client's next message. `find` knows the verifier of a user, and whether that user is one.
+    /// Processes the client's next message. `find` returns the verifier of a user, and whether the user exists.
     pub fn go_on(&mut self, message: &[u8], find: impl FnOnce(&str) -> (Verifier, bool)) -> Step {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let message = match text(message) {
@@ -209,7 +209,7 @@ impl Exchange {
         }
     }
 
-    /// Reads the client-first-message and writes the server-first-message.
+    /// Processes the client-first-message and creates the server-first-message.
     fn challenge(
         &self,
         message: &str,
@@ -226,14 +226,14 @@ impl Exchange {
 }
 
 impl Challenged {
-    /// Reads the client-final-message and judges its proof.
+    /// Processes the client-final-message and verifies its proof.
     fn judge(self, message: &str) -> Result<Step, &'static str> {
         let ClientFinal { binding, nonce, without_proof, proof } = ClientFinal::parse(message)?;
         if binding != self.binding.as_bytes() {
-            return Err("channel binding other than at first");
+            return Err("channel binding that differs from the first message");
         }
         if nonce != self.nonce {
-            return Err("a nonce other than the one agreed on");
+            return Err("a nonce other than that of the exchange");
         }
         let said = [self.said.as_bytes(), b",", without_proof.as_bytes()];
         let signature = hmac(&self.verifier.stored_key, &said);
@@ -244,7 +244,7 @@ impl Challenged {
         let found: Key = Sha256::digest(client_key).into();
         let is_right = found.ct_eq(&self.verifier.stored_key).to_bool();
         if !(is_right && self.is_known) {
-            return Err("a proof that is none");
+            return Err("a wrong proof");
         }
         let proof = server_final(&hmac(&self.verifier.server_key, &said));
         Ok(Step::Passed { user: self.user, proof })
@@ -259,7 +259,7 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Key {
     mac.finalize().into_bytes().into()
 }
 
-/// What a client answers to a challenge who has begun with `bare`, without the first three letters.
+/// The last message of a client for a challenge. `bare` is its first message without the GS2 header.
 #[cfg(test)]
 pub(crate) fn answer(bare: &str, challenge: &str, password: &str) -> String {
     let part = |mark: &str| challenge.split(',').find_map(|part| part.strip_prefix(mark)).unwrap();
@@ -317,12 +317,12 @@ mod tests {
     }
 
     #[test]
-    fn the_tests_answer_as_the_standard_does() {
+    fn the_helper_for_tests_answers_like_the_example() {
         assert_eq!(answer(FIRST.strip_prefix("n,,").unwrap(), CHALLENGE, "pencil"), LAST);
     }
 
     #[test]
-    fn what_differs_from_the_example_fails() {
+    fn any_difference_from_the_example_fails() {
         for (from, to) in [
             ("n,,", "p=tls-unique,,"),
             ("n,,", "n,a=other,"),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decoy_is_the_same_for_the_same_name_alone() {
+    fn a_decoy_depends_on_the_name_and_the_secret() {
         let real = pencil();
         let decoy = real.decoy("mallory", b"secret");
         assert_eq!(decoy, real.decoy("mallory", b"secret"));
@@ -362,14 +362,14 @@ mod tests {
     }
 
     #[test]
-    fn passwords_that_need_preparing_are_refused() {
+    fn passwords_that_are_not_printable_ascii_are_refused() {
         assert!(Verifier::new("p\u{e4}ss".as_bytes(), &[0; 16], 1).is_err());
         assert!(Verifier::new(b"p\tss", &[0; 16], 1).is_err());
     }
 
     proptest! {
         #[test]
-        fn no_messages_make_an_exchange_fall(
+        fn random_messages_never_panic_or_pass(
             messages in prop::collection::vec("[nypacr=,iws0-9AZ]{0,40}", 1..4),
             bytes in prop::collection::vec(any::<u8>(), 0..20),
         ) {

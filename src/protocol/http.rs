@@ -1,5 +1,5 @@
-//! The heads of HTTP/1.1 messages: a first line and fields, up to the empty line (RFC 9112). Bytes to values; which
-//! fields matter, and what is answered, is told by those who speak HTTP.
+//! The heads of HTTP/1.1 messages: a start line and fields, up to the empty line (RFC 9112). The callers decide which
+//! fields matter and what the response is.
 
 use crate::base::memory;
 
@@ -7,49 +7,49 @@ use crate::base::memory;
 const END: &[u8] = b"\r\n\r\n";
 const VERSION: &str = "HTTP/1.1";
 
-/// A head as it arrives.
+/// A head, or the part of it that has arrived.
 #[derive(Debug)]
 pub struct Head {
     bytes: Vec<u8>,
-    /// Bytes that it may have, its end included.
+    /// The maximum length in bytes, including its end.
     maximum: usize,
 }
 
-/// What became of a head with the bytes that came.
+/// The result of receiving bytes of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// It is not yet whole.
+    /// The head is not yet complete.
     Incomplete,
-    /// It is whole, and so many of the bytes belonged to it.
+    /// The head is complete.
     Whole {
-        /// Bytes up to its end.
+        /// The number of received bytes that belong to it.
         taken: usize,
     },
-    /// It has no end within the bytes that it may have.
+    /// The head is longer than its maximum length.
     TooLong,
 }
 
-/// It is no head of HTTP/1.1.
+/// The message is not valid HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
 impl Head {
-    /// A head of at most so many bytes, of which none has come.
+    /// An empty head of at most `maximum` bytes.
     pub const fn new(maximum: usize) -> Self {
         Self { bytes: Vec::new(), maximum }
     }
 
-    /// Bytes that it takes beside its own place.
+    /// The heap memory that the head uses, in bytes.
     pub const fn memory(&self) -> usize {
         memory::allocation(self.bytes.capacity())
     }
 
-    /// Takes bytes until the head is whole.
+    /// Receives bytes until the head is complete.
     pub fn receive(&mut self, bytes: &[u8]) -> Arrival {
         let held = self.bytes.len();
         let room = self.maximum - held;
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        // An end may have been cut in two.
+        // The end may be split between two pieces.
         let start = held.saturating_sub(END.len() - 1);
         match self.bytes[start..].windows(END.len()).position(|window| window == END) {
             Some(found) => {
@@ -62,11 +62,11 @@ impl Head {
         }
     }
 
-    /// The request that it is, once it is whole.
+    /// Parses a complete head as that of a request.
     ///
     /// # Errors
     ///
-    /// Its first line is not that of a request.
+    /// The start line is not that of a request.
     pub fn request(&self) -> Result<Request<'_>, Malformed> {
         let (line, fields) = self.split()?;
         let words: Vec<&str> = line.splitn(4, ' ').collect();
@@ -78,11 +78,11 @@ impl Head {
         Ok(Request { method, target, fields })
     }
 
-    /// The response that it is, once it is whole.
+    /// Parses a complete head as that of a response.
     ///
     /// # Errors
     ///
-    /// Its first line is not that of a response.
+    /// The start line is not that of a response.
     pub fn response(&self) -> Result<Response<'_>, Malformed> {
         let (line, fields) = self.split()?;
         let status = line.strip_prefix(VERSION).and_then(|rest| rest.strip_prefix(' ')).ok_or(Malformed)?;
@@ -100,11 +100,11 @@ impl Head {
 /// The head of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The method, in capitals if it is a usual one.
+    /// The method. The common ones are in capitals.
     pub method: &'a str,
-    /// What is asked for: printable ASCII, not empty.
+    /// The request target: printable ASCII, not empty.
     pub target: &'a str,
-    /// Its fields.
+    /// The fields.
     pub fields: Fields<'a>,
 }
 
@@ -113,11 +113,11 @@ pub struct Request<'a> {
 pub struct Response<'a> {
     /// The status code.
     pub code: &'a str,
-    /// Its fields.
+    /// The fields.
     pub fields: Fields<'a>,
 }
 
-/// The fields of a head, one after the other.
+/// An iterator over the fields of a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields<'a> {
     rest: &'a str,
@@ -126,9 +126,9 @@ pub struct Fields<'a> {
 /// A field of a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Its name in small letters.
+    /// The name in lower case.
     pub name: String,
-    /// Its value without what surrounds it; no control characters but tabs.
+    /// The value without surrounding white space. It has no control characters except tabs.
     pub value: &'a str,
 }
 
@@ -156,16 +156,16 @@ fn field(line: &str) -> Result<Field<'_>, Malformed> {
     Ok(Field { name: name.to_ascii_lowercase(), value })
 }
 
-/// Takes the value of a field that makes sense only once.
+/// Stores the value of a field that may occur only once.
 ///
 /// # Errors
 ///
-/// It is there for the second time.
+/// The field occurs for the second time.
 pub fn once<'a>(taken: &mut Option<&'a str>, value: &'a str) -> Result<(), Malformed> {
     if taken.replace(value).is_some() { Err(Malformed) } else { Ok(()) }
 }
 
-/// The items of a list, which commas part.
+/// The items of a comma-separated list.
 pub fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(|item| item.trim_matches([' ', '\t']))
 }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn other_first_lines_are_malformed() {
+    fn other_start_lines_are_malformed() {
         for line in
             ["", "GET", "GET /", "GET  HTTP/1.1", "GET / a HTTP/1.1", "G(T / HTTP/1.1", "GET / HTTP/1.0"]
         {
@@ -226,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_counts_once_may_not_come_twice() {
+    fn a_field_that_may_occur_once_may_not_occur_twice() {
         let mut taken = None;
         assert_eq!(once(&mut taken, "a"), Ok(()));
         assert_eq!(once(&mut taken, "a"), Err(Malformed));
     }
 
     #[test]
-    fn a_head_without_end_is_cut_off() {
+    fn the_length_of_a_head_is_limited() {
         let mut head = Head::new(1024);
         for _ in 0..1023 {
             assert_eq!(head.receive(b"x"), Arrival::Incomplete);
@@ -244,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_give_what_the_whole_gives(pieces in prop::collection::vec(1_usize..20, 0..20)) {
+        fn pieces_give_the_same_result_as_the_whole(pieces in prop::collection::vec(1_usize..20, 0..20)) {
             let stream = [REQUEST.as_bytes(), b"a body follows"].concat();
             let mut head = Head::new(REQUEST.len());
             let mut start = 0;

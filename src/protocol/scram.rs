@@ -1,65 +1,65 @@
-//! The messages of SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding, texts to values and back.
+//! The messages of SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding.
 //!
-//! User names are taken as they are if they are printable ASCII, where SASLprep changes nothing; others are refused.
+//! Only user names of printable ASCII are accepted, which SASLprep does not change; others are refused.
 
 use base64ct::{Base64, Encoding};
 
 /// The name of the mechanism, as in an Authentication Method.
 pub const METHOD: &str = "SCRAM-SHA-256";
 
-/// Bytes of a message from a client: the longest user name, escaped, and a nonce.
+/// The maximum length in bytes of a message from a client: the longest user name, escaped, and a nonce.
 const MESSAGE_MAXIMUM: usize = 4_096;
 
 /// A key or a signature.
 pub type Key = [u8; 32];
 
-/// What a client says first.
+/// The first message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientFirst<'a> {
-    /// In front of the message proper, and repeated in the last: what was said of channel binding.
+    /// The GS2 header with the flag for channel binding, which precedes the bare message. The last message repeats it.
     pub binding: &'a str,
-    /// The message proper, as it goes into the proofs.
+    /// The bare message, which is part of the input for the proofs.
     pub bare: &'a str,
-    /// Who it says that it is, without escapes.
+    /// The claimed user name, unescaped.
     pub user: String,
-    /// Its share of the nonce.
+    /// The client's part of the nonce.
     pub nonce: &'a str,
 }
 
-/// What a client says last.
+/// The last message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientFinal<'a> {
-    /// What was said of channel binding.
+    /// The repeated GS2 header.
     pub binding: Vec<u8>,
-    /// Both shares of the nonce.
+    /// Both parts of the nonce.
     pub nonce: &'a str,
-    /// The message as it goes into the proofs.
+    /// The message without the proof, which is part of the input for the proofs.
     pub without_proof: &'a str,
-    /// What proves that it knows the password.
+    /// The proof that the client knows the password.
     pub proof: Key,
 }
 
-/// The text of a message.
+/// Decodes the text of a message.
 ///
 /// # Errors
 ///
-/// It is too long or no text.
+/// It is too long or not UTF-8.
 pub fn text(message: &[u8]) -> Result<&str, &'static str> {
     let text = std::str::from_utf8(message).ok().filter(|text| text.len() <= MESSAGE_MAXIMUM);
-    text.ok_or("a message that is too long or no text")
+    text.ok_or("a message that is too long or not UTF-8")
 }
 
 impl<'a> ClientFirst<'a> {
-    /// Reads the first message of a client.
+    /// Parses the first message of a client.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A description of what is wrong with the message.
     pub fn parse(message: &'a str) -> Result<Self, &'static str> {
-        let cut = "a message that does not begin an exchange";
+        let cut = "a malformed first message";
         let (flag, rest) = message.split_once(',').ok_or(cut)?;
         if flag != "n" && flag != "y" {
-            return Err("channel binding, which there is none of");
+            return Err("channel binding, which is not supported");
         }
         let (identity, bare) = rest.split_once(',').ok_or(cut)?;
         let binding = message.strip_suffix(bare).ok_or(cut)?;
@@ -67,23 +67,23 @@ impl<'a> ClientFirst<'a> {
         let user = parts.next().and_then(|part| part.strip_prefix("n=")).ok_or(cut)?;
         let nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(cut)?;
         if nonce.is_empty() || !is_prepared(nonce.as_bytes()) {
-            return Err("a nonce that is none");
+            return Err("a malformed nonce");
         }
         if !identity.is_empty() && identity.strip_prefix("a=") != Some(user) {
-            return Err("an identity other than the user's");
+            return Err("an authorization identity other than the user name");
         }
         Ok(Self { binding, bare, user: plain_name(user)?, nonce })
     }
 }
 
 impl<'a> ClientFinal<'a> {
-    /// Reads the last message of a client.
+    /// Parses the last message of a client.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A description of what is wrong with the message.
     pub fn parse(message: &'a str) -> Result<Self, &'static str> {
-        let cut = "a message that does not end an exchange";
+        let cut = "a malformed last message";
         let (without_proof, proof) = message.rsplit_once(",p=").ok_or(cut)?;
         let mut parts = without_proof.split(',');
         let binding = parts.next().and_then(|part| part.strip_prefix("c=")).ok_or(cut)?;
@@ -94,25 +94,25 @@ impl<'a> ClientFinal<'a> {
     }
 }
 
-/// What a server answers first: both shares of the nonce, and how the password is salted.
+/// The first message of a server: both parts of the nonce, the salt and the rounds.
 pub fn server_first(nonce: &str, salt: &[u8], rounds: u32) -> String {
     format!("r={nonce},s={},i={rounds}", Base64::encode_string(salt))
 }
 
-/// What a server answers last: its signature, which proves that it knows the password, too.
+/// The last message of a server: its signature, which proves that it knows the verifier of the password.
 pub fn server_final(signature: &Key) -> String {
     format!("v={}", Base64::encode_string(signature))
 }
 
-/// Whether SASLprep leaves a text as it is, as far as this broker knows: if it is of printable ASCII characters.
+/// Whether a text has only printable ASCII characters, so SASLprep does not change it.
 pub fn is_prepared(text: &[u8]) -> bool {
     text.iter().all(|byte| (b' '..=b'~').contains(byte))
 }
 
-/// A user name with its escapes taken off.
+/// Unescapes a user name.
 fn plain_name(escaped: &str) -> Result<String, &'static str> {
     if escaped.is_empty() || !is_prepared(escaped.as_bytes()) {
-        return Err("a user name that is empty or not of printable ASCII characters");
+        return Err("a user name that is empty or has characters other than printable ASCII");
     }
     let mut name = String::new();
     let mut parts = escaped.split('=');
@@ -121,7 +121,7 @@ fn plain_name(escaped: &str) -> Result<String, &'static str> {
         let (character, rest) = match (part.strip_prefix("2C"), part.strip_prefix("3D")) {
             (Some(rest), _) => (',', rest),
             (_, Some(rest)) => ('=', rest),
-            _ => return Err("a user name with an escape that is none"),
+            _ => return Err("a user name with a malformed escape"),
         };
         name.push(character);
         name.push_str(rest);
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_message_names_a_user_and_a_nonce() {
+    fn the_first_message_has_a_user_name_and_a_nonce() {
         let first = ClientFirst::parse("n,,n=a=2Cb=3Dc,r=xyz,more").unwrap();
         assert_eq!((first.binding, first.bare), ("n,,", "n=a=2Cb=3Dc,r=xyz,more"));
         assert_eq!((&*first.user, first.nonce), ("a,b=c", "xyz"));
@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_a_text_of_some_length() {
+    fn a_message_is_a_text_of_limited_length() {
         assert_eq!(text(&[b'a'; MESSAGE_MAXIMUM]).map(str::len), Ok(MESSAGE_MAXIMUM));
         assert!(text(&[b'a'; MESSAGE_MAXIMUM + 1]).is_err() && text(&[0xFF]).is_err());
     }
 
     proptest! {
         #[test]
-        fn no_text_breaks_it(message in "[nypacr=,iws0-9AZ]{0,40}") {
+        fn random_text_never_panics(message in "[nypacr=,iws0-9AZ]{0,40}") {
             if let Ok(first) = ClientFirst::parse(&message) {
                 prop_assert_eq!([first.binding, first.bare].concat(), &*message);
             }

@@ -315,7 +315,7 @@ mod tests {
         let theirs = place.path(PERSISTENCE_FILE);
         fs::copy(golden("queued"), &theirs).unwrap();
         let finished = import(&["--to", &to, &theirs]);
-        assert!(finished.code == 1 && finished.error.contains("move it away"), "{finished:?}");
+        assert!(finished.code == 1 && finished.error.contains("move the file away"), "{finished:?}");
         let finished = import(&["--to", &to, &golden("retained")]);
         assert!(finished.code == 1 && finished.error.contains("a database of mosquitto"), "{finished:?}");
         fs::remove_file(&theirs).unwrap();

@@ -1,45 +1,45 @@
-//! The HTTP request that opens a WebSocket connection, and the answers to it (RFC 6455, section 4.2).
+//! The HTTP request that opens a WebSocket connection, and the responses to it (RFC 6455, section 4.2).
 //!
-//! What is not such a request gets a short answer that says so, and the connection ends: nothing else of HTTP is
-//! spoken here.
+//! Any other request receives a short response that says so, and the connection is closed. No other HTTP is supported.
 
 use std::rc::Rc;
 
 use crate::protocol::http::{self, Arrival, Head, items, once};
 
-/// What the answer to a key is computed with (RFC 6455, section 1.3).
+/// The suffix for computing the answer to a key (RFC 6455, section 1.3).
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// Characters of a key, which are 16 bytes in Base64.
+/// The number of characters of a key, which is 16 bytes in Base64.
 const KEY_LENGTH: usize = 24;
 
-/// What a listener asks of a request.
+/// The requirements of a listener for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demands {
-    /// Origins that a page may have; any, if there are none. One without a scheme stands for its host.
+    /// The allowed origins of web pages. All, if the list is empty. An origin without a scheme is compared with the
+    /// host.
     pub origins: Vec<String>,
-    /// The longest request in bytes.
+    /// The maximum length of the request in bytes.
     pub request_maximum: usize,
 }
 
-/// A request as it arrives.
+/// A request, or the part of it that has arrived.
 #[derive(Debug)]
 pub(super) struct Handshake {
     demands: Rc<Demands>,
     head: Head,
 }
 
-/// What became of a request.
+/// The result of receiving a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It is not yet whole.
+    /// The request is not yet complete.
     Incomplete,
-    /// From here on there are frames. So many bytes belonged to the request; this is the answer.
+    /// Send this answer; frames follow from here on. `taken` of the bytes belonged to the request.
     Accepted { taken: usize, answer: Vec<u8> },
-    /// The answer, and for the log why.
+    /// Send this answer and close. The reason is for the log.
     Refused { answer: Vec<u8>, why: &'static str },
 }
 
-/// A reason to refuse, as a status of HTTP and in words.
+/// A reason to refuse a request, as an HTTP status and in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Refusal {
     status: &'static str,
@@ -60,10 +60,11 @@ const MALFORMED: Refusal = refusal("400 Bad Request", "the HTTP request is malfo
 const NO_SUBPROTOCOL: Refusal =
     refusal("400 Bad Request", "the WebSocket handshake offers no subprotocol mqtt or mqttv3.1");
 const FOREIGN_ORIGIN: Refusal = refusal("403 Forbidden", "the page's origin is not one of websockets_origin");
-const NOT_A_GET: Refusal = refusal("405 Method Not Allowed\r\nAllow: GET", "an HTTP request that is no GET");
+const NOT_A_GET: Refusal =
+    refusal("405 Method Not Allowed\r\nAllow: GET", "an HTTP request with a method other than GET");
 const NO_UPGRADE: Refusal =
-    refusal("426 Upgrade Required", "an HTTP request that does not ask for WebSocket");
-const FOREIGN_VERSION: Refusal = refusal("426 Upgrade Required", "a version of WebSocket that is not 13");
+    refusal("426 Upgrade Required", "an HTTP request that does not request WebSocket");
+const FOREIGN_VERSION: Refusal = refusal("426 Upgrade Required", "a WebSocket version other than 13");
 const TOO_LONG: Refusal =
     refusal("431 Request Header Fields Too Large", "the HTTP request is longer than websockets_headers_size");
 
@@ -72,12 +73,12 @@ impl Handshake {
         Self { head: Head::new(demands.request_maximum), demands }
     }
 
-    /// Bytes that it takes beside its own place.
+    /// The heap memory that the handshake uses, in bytes.
     pub(super) const fn memory(&self) -> usize {
         self.head.memory()
     }
 
-    /// Takes bytes until the request is whole.
+    /// Receives bytes until the request is complete.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Progress {
         let taken = match self.head.receive(bytes) {
             Arrival::Incomplete => return Progress::Incomplete,
@@ -102,7 +103,7 @@ fn refuse(refusal: Refusal) -> Progress {
     Progress::Refused { answer: answer.into_bytes(), why }
 }
 
-/// What is of interest in a request.
+/// The relevant fields of a request.
 #[derive(Debug, Default)]
 struct Fields<'a> {
     host: Option<&'a str>,
@@ -117,7 +118,7 @@ struct Fields<'a> {
 
 fn answer(head: &Head, demands: &Demands) -> Result<Vec<u8>, Refusal> {
     let request = head.request()?;
-    // Every path leads to the broker.
+    // All paths are accepted.
     if request.method != "GET" {
         return Err(NOT_A_GET);
     }
@@ -133,7 +134,7 @@ fn answer(head: &Head, demands: &Demands) -> Result<Vec<u8>, Refusal> {
     if !demands.origins.is_empty() && !fields.origin.is_some_and(|origin| is_one_of(origin, demands)) {
         return Err(FOREIGN_ORIGIN);
     }
-    // The client offers one, and is told which is spoken [MQTT-6.0.0-3] [MQTT-6.0.0-4].
+    // The client has to offer one, and the answer names the selected one [MQTT-6.0.0-3] [MQTT-6.0.0-4].
     let subprotocol = match (fields.speaks_mqtt, fields.speaks_mqtt_3_1) {
         (true, _) => "mqtt",
         (false, true) => "mqttv3.1",
@@ -166,7 +167,7 @@ fn choose_fields(all: http::Fields<'_>) -> Result<Fields<'_>, Refusal> {
                 fields.speaks_mqtt |= items(value).any(|item| item == "mqtt");
                 fields.speaks_mqtt_3_1 |= items(value).any(|item| item == "mqttv3.1");
             }
-            // What follows the request would be read as frames.
+            // The body of the request would be read as frames.
             "transfer-encoding" => return Err(MALFORMED),
             "content-length" if value != "0" => return Err(MALFORMED),
             _ => {}
@@ -187,7 +188,7 @@ fn is_one_of(origin: &str, demands: &Demands) -> bool {
     })
 }
 
-/// What proves to the client that its key was read. It has nothing to do with security.
+/// Computes the answer to a key. It proves to the client that the server has read the key, but provides no security.
 pub(super) fn accept_key(key: &str) -> String {
     let mut hash = sha1_smol::Sha1::new();
     hash.update(key.as_bytes());
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_fills_up() {
+    fn base64_is_padded() {
         assert_eq!(["", "f", "fo", "foo"].map(|text| base64(text.as_bytes())), ["", "Zg==", "Zm8=", "Zm9v"]);
     }
 
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn mqtt_is_preferred_to_its_old_name() {
+    fn the_subprotocol_mqtt_is_preferred_to_its_old_name() {
         for (offer, picked) in [
             ("mqttv3.1, mqtt", Some("mqtt")),
             ("mqtt", Some("mqtt")),
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_handshake_gets_a_short_answer() {
+    fn other_requests_are_answered_with_a_status() {
         assert_eq!(status(REQUEST), "101");
         let plain = "GET / HTTP/1.1\r\nHost: broker.example\r\n\r\n";
         assert_eq!(status(plain), "426");
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_end_is_cut_off() {
+    fn the_length_of_a_request_is_limited() {
         let mut handshake = Handshake::new(demands(&[]));
         for _ in 0..1023 {
             assert_eq!(handshake.receive(b"x"), Progress::Incomplete);
@@ -334,7 +335,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_give_what_the_whole_gives(pieces in prop::collection::vec(1_usize..60, 0..40)) {
+        fn pieces_give_the_same_result_as_the_whole(pieces in prop::collection::vec(1_usize..60, 0..40)) {
             let stream = [REQUEST.as_bytes(), b"frames follow"].concat();
             let mut handshake = Handshake::new(demands(&[]));
             let mut start = 0;
@@ -353,7 +354,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_break_it(at in 0..REQUEST.len(), bytes in prop::collection::vec(any::<u8>(), 0..6)) {
+        fn damaged_requests_never_panic(at in 0..REQUEST.len(), bytes in prop::collection::vec(any::<u8>(), 0..6)) {
             let mut request = REQUEST.as_bytes().to_vec();
             request.splice(at..(at + bytes.len()).min(REQUEST.len()), bytes);
             Handshake::new(demands(&["a.example"])).receive(&request);

@@ -35,8 +35,8 @@ use handshake::{Handshake, Progress};
 use masks::Masks;
 use request::{Answered, Request};
 
-/// The limit in bytes above which a Ping is not answered while answers are queued. RFC 6455 allows this in section
-/// 5.5.3.
+/// The limit on queued answers, in bytes. While more than that are queued, Pings are not answered, which RFC 6455
+/// allows in section 5.5.3.
 const ANSWERS_MAXIMUM: usize = 1024;
 
 /// The maximum number of bytes of MQTT in one frame of a client.
@@ -75,7 +75,7 @@ enum State {
     Requesting(Request),
     /// The handshake is complete; frames can be sent and received.
     Open(Frames),
-    /// This side has sent its Close frame, or the handshake has failed.
+    /// This side has queued its Close frame, or the handshake has failed.
     Closed,
 }
 
