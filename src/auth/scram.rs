@@ -60,7 +60,7 @@ impl Verifier {
     ///
     /// A description of what is wrong and what was expected.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let expected = "a malformed verifier, expected SCRAM-SHA-256$rounds:salt$stored key:server key, \
+        let expected = "a verifier that cannot be read, expected SCRAM-SHA-256$rounds:salt$stored key:server key, \
                         the last three in base64";
         let rest = text.strip_prefix(METHOD).and_then(|rest| rest.strip_prefix('$')).ok_or(expected)?;
         let (cost, keys) = rest.split_once('$').ok_or(expected)?;
